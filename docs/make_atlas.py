@@ -1,179 +1,293 @@
-"""Make docs/atlas.md: ``python -m docs.make_atlas``.
+"""Make docs/atlas.md and docs/atlas.png: ``python -m docs.make_atlas``, in the project's folder.
 
-Its text is atlas.md.jinja, what papers claim and what studies do not show is in claims.yaml, and the rest comes from
-the verdicts in metrics/studies/ and the plans in studies/.
+The prose is in atlas_text.py, what papers claim and what studies do not show in claims.yaml. The rest comes from the
+verdicts and records in metrics/studies/, the plans in studies/ and the pages atlas-*.md.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from textwrap import fill
+from typing import Any, NamedTuple
 
-import jinja2
 import numpy as np
 import yaml
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Patch
+from scipy.stats import false_discovery_control
 
-from ddpm.base.files import atomic_path, read_json
+from ddpm.base import files
 from ddpm.model import build
+from ddpm.params.config import Config
 from ddpm.pictures import plots
-from ddpm.report import overview
+from ddpm.report import overview, render
+from ddpm.report.blocks import Chapter, Figure, Markdown, Note, Table
+from ddpm.runs import alike, library
 from ddpm.study import loading
 from ddpm.study.experiments import Study
 from ddpm.verdicts import metrics
+from ddpm.verdicts.verdict import PRIMARY
+from docs import atlas_text
 
-PAGE, PICTURE = Path("docs/atlas.md"), Path("docs/atlas.png")
-TEMPLATE, CLAIMS = Path("docs/atlas.md.jinja"), Path("docs/claims.yaml")
-STUDIES = Path("metrics/studies")
-OPEN = "open"
+PAGE, CLAIMS, STUDIES = Path("docs/atlas.md"), Path("docs/claims.yaml"), Path("metrics/studies")
+RATE = 0.05  # of false discoveries, over the whole atlas
+OPEN, LIKELIHOOD, FRAGILE = "open", "bits_per_dim", "*"
 EDGES = 0.2, 6.0  # of the picture; what is beyond is at the edge
-SHOWN = plots.OUTCOMES | {OPEN: plots.UNDECIDED}
+COLOURS = plots.OUTCOMES | {OPEN: plots.UNDECIDED}
+DRAWN_LATER = ("sample", "evaluate")  # sections of params that a training does not depend on
+
+
+class Row(NamedTuple):
+    """An arm against its study's baseline, by the study's primary metric.
+
+    verdict: as in verdict.json; likelihood: the one on bits per dimension, if there is one. stands: whether it holds at
+    RATE over the whole atlas; None where nothing was decided by a difference.
+    """
+
+    study: str
+    baseline: Config
+    arm: Config
+    verdict: dict[str, Any]
+    likelihood: dict[str, Any] | None
+    p: float
+    stands: bool | None = None
+
+    @property
+    def data(self) -> str:
+        return f"{self.arm.data.dataset.name} {self.arm.data.shape.sides}"
+
+    @property
+    def compared(self) -> str:
+        return f"{self.verdict['arm']} against {self.verdict['baseline']}"
+
+    @property
+    def outcome(self) -> Markdown:
+        word = outcome(self.verdict)
+        return word if self.stands is not False else Markdown(f"{word} {FRAGILE}")
+
+    @property
+    def effect(self) -> str:
+        verdict = self.verdict
+        same = sum((after - before) * verdict["difference"] > 0 for before, after in pairs(verdict))
+        return f"{metrics.title(verdict['metric'])} {share(verdict)} ({same} of {len(verdict['seeds'])})"
+
+    @property
+    def interval(self) -> str:
+        return f"{self.verdict['low']:+.2f} to {self.verdict['high']:+.2f}"
+
+    def cells(self) -> list[str]:
+        """The row of the table."""
+        images = (self.arm.train.steps or 0) * self.arm.train.batch_size
+        likelihood = self.likelihood
+        return [
+            Markdown(f"[{self.study}](../metrics/studies/{self.study}/verdict.md)"),
+            self.data,
+            self.compared,
+            self.outcome,
+            self.effect,
+            self.interval,
+            Markdown("-" if likelihood is None else f"{share(likelihood)}: {outcome(likelihood)}"),
+            str(len(self.verdict["seeds"])),
+            f"{images:,} images, {build.parameters(self.arm):,} weights",
+        ]
+
+
+def outcome(verdict: dict[str, Any]) -> Markdown:
+    """The outcome as the table shows it."""
+    word = verdict["outcome"]
+    return Markdown(f"**{word}**" if word in plots.OUTCOMES else word if word == "useless" else OPEN)
+
+
+def share(verdict: dict[str, Any]) -> str:
+    """The difference as a share of the baseline's score."""
+    return f"{verdict['relative']:{'+.0%' if abs(verdict['relative']) >= 0.095 else '+.1%'}}"
+
+
+def pairs(verdict: dict[str, Any]) -> Iterator[tuple[float, float]]:
+    """The baseline's score and the arm's, for each seed."""
+    return zip(verdict["baseline_scores"], verdict["arm_scores"], strict=True)
 
 
 def read() -> dict[str, dict[str, Any]]:
-    """Each study's verdict. Run in the project's folder."""
-    return {path.parent.name: read_json(path) for path in sorted(STUDIES.glob("*/verdict.json"))}
+    """Each study's verdict."""
+    return {path.parent.name: files.read_json(path) for path in sorted(STUDIES.glob("*/verdict.json"))}
 
 
-def page(studies: dict[str, dict[str, Any]]) -> str:
-    """The whole page."""
-    known: dict[str, Any] = yaml.safe_load(CLAIMS.read_text(encoding="utf-8"))
-    discussed = {name: known[name] for name in studies if name in known}
-    environment = jinja2.Environment(  # noqa: S701 - Markdown, in which nothing is escaped
-        trim_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined
-    )
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        questions=questions(),
-        table=table,
-        verdicts=[row for name, study in studies.items() for row in verdicts(name, study)],
-        transfer=transfer(studies),
-        curves=[row for name, study in studies.items() for row in curves(name, study)],
-        claims=[[name, said["claim"], said["verdict"]] for name, of in discussed.items() for said in of["said"]],
-        limits={name: of["limits"] for name, of in discussed.items()},
-    )
+def rows(studies: dict[str, dict[str, Any]]) -> list[Row]:
+    """All comparisons by the primary metric of their study, and which of them stand together."""
+    unjudged = [row for name, study in studies.items() for row in of_study(name, study)]
+    stand = false_discovery_control([row.p for row in unjudged], method="by") <= RATE
+    return [
+        row._replace(stands=bool(holds)) if row.verdict["outcome"] in ("better", "worse") else row
+        for row, holds in zip(unjudged, stand, strict=True)
+    ]
+
+
+def of_study(name: str, study: dict[str, Any]) -> Iterator[Row]:
+    """The study's comparisons, with the p value of each alone: its table's divides the primary metric's part of the
+    error rate, PRIMARY, among all of them, and cuts p values off at 1."""
+    configs = plan(name).configs
+    primary = [verdict for verdict in study["verdicts"] if verdict["metric"] == study["primary"]]
+    likelihoods = {verdict["arm"]: verdict for verdict in study["verdicts"] if verdict["metric"] == LIKELIHOOD}
+    for verdict in primary:
+        p = verdict["p"] * PRIMARY / len(primary) if verdict["p"] < 1 else 1.0
+        likelihood = likelihoods.get(verdict["arm"]) if study["primary"] != LIKELIHOOD else None
+        yield Row(name, configs[verdict["baseline"]], configs[verdict["arm"]], verdict, likelihood, p)
+
+
+@cache
+def plan(name: str) -> Study:
+    """The study's plan, read once."""
+    return loading.load(Path(f"studies/{name}.yaml"))
 
 
 def questions() -> Iterator[str]:
     """Each question, linked to its page, with the answer that the page begins with."""
     for path in sorted(PAGE.parent.glob("atlas-*.md")):
         title, answer = path.read_text(encoding="utf-8").split("\n\n")[:2]
-        yield f"[{title.removeprefix('# ')}]({path.name}) {' '.join(answer.split()).split('**')[1]}"
+        yield f"* [{title.removeprefix('# ')}]({path.name}) {' '.join(answer.split()).split('**')[1]}"
 
 
-@cache
-def loaded(name: str) -> Study:
-    """The study's plan, read once."""
-    return loading.load(Path(f"studies/{name}.yaml"))
+def together(found: list[Row]) -> Note:
+    """How many verdicts stand at RATE over the whole atlas, and which do not."""
+    decided = [row for row in found if row.stands is not None]
+    printed = false_discovery_control([row.verdict["p"] for row in found], method="by") <= RATE
+    strict = sum(bool(holds) for row, holds in zip(found, printed, strict=True) if row.stands is not None)
+    fragile = "; ".join(f"{row.compared} ({row.study}, p = {row.p:.2g})" for row in decided if not row.stands)
+    standing = sum(row.stands is True for row in decided)
+    counts = {"rows": len(found), "decided": len(decided), "standing": standing, "strict": strict}
+    text = atlas_text.ALL_TOGETHER.format(**counts, fragile=fragile or "none")
+    return Note(Markdown(fill(text, 120, break_on_hyphens=False)))
 
 
-def verdicts(name: str, study: dict[str, Any]) -> Iterator[list[str]]:
-    """A row for each arm, by the primary metric."""
-    planned = loaded(name)
-    for found in primary(study):
-        chosen = planned.configs[found["arm"]]
-        outcome = found["outcome"] if found["outcome"] in plots.OUTCOMES else OPEN
-        seeds, images = found["seeds"], (chosen.train.steps or 0) * chosen.train.batch_size
-        same = sum((after - before) * found["difference"] > 0 for before, after in paired(found))
-        shown = "+.0%" if abs(found["relative"]) >= 0.095 else "+.1%"
-        yield [
-            f"[{name}](../metrics/studies/{name}/verdict.md)",
-            f"{chosen.data.dataset.name} {chosen.data.shape.sides}",
-            f"{found['arm']} against {found['baseline']}",
-            outcome if outcome == OPEN else f"**{outcome}**",
-            f"{metrics.title(found['metric'])} {found['relative']:{shown}} ({same} of {len(seeds)})",
-            f"{found['low']:+.2f} to {found['high']:+.2f}",
-            str(len(seeds)),
-            f"{images:,} images, {build.parameters(chosen):,} weights",
-        ]
+def shared() -> tuple[Note, Table]:
+    """Which studies rest on the same trainings, by the params and seeds of their records."""
+    trainings: dict[str, Counter[str]] = {}
+    for folder in sorted(STUDIES.glob("*/runs")):
+        for run in library.folder(folder).records:
+            own = {
+                key: value
+                for key, value in run.params.items()
+                if key.partition(".")[0] not in DRAWN_LATER and not alike.is_in(key, alike.MECHANICAL)
+            }
+            trainings.setdefault(folder.parent.name, Counter())[files.digest([own, run.seed, run.program])] += 1
+    cells = []
+    for name, of in trainings.items():
+        common = {other: len(of.keys() & its.keys()) for other, its in trainings.items() if other != name}
+        others = ", ".join(f"{other} ({count})" for other, count in common.items() if count)
+        cells.append([name, str(of.total()), str(len(of)), others or "-"])
+    counts = {
+        "records": sum(of.total() for of in trainings.values()),
+        "trainings": len(set().union(*trainings.values())),
+    }
+    head = ["study", "records", "trainings", "of which also in"]
+    return Note(Markdown(atlas_text.SHARED.format(**counts))), Table(head, cells, text_columns=(0, 3))
 
 
-def transfer(studies: dict[str, dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """The head, and a row for each setting that alone is another in an arm than in its baseline, with the verdicts
-    on each data set."""
+def transfer(found: list[Row]) -> Table:
+    """A row for each setting that alone differs between an arm and its baseline, with the verdicts on each data set."""
     cells: dict[str, dict[str, list[str]]] = {}
-    for name, study in studies.items():
-        planned = loaded(name)
-        for row, found in zip(verdicts(name, study), primary(study), strict=True):
-            before, after = (planned.configs[found[which]].flat() for which in ("baseline", "arm"))
-            changes = [
-                f"{overview.label(key)} {after[key]} against {before[key]}"
-                for key in sorted(before.keys() & after.keys())
-                if before[key] != after[key]
-            ]
-            if len(changes) == 1:
-                cells.setdefault(changes[0], {}).setdefault(row[1], []).append(f"{row[3]}, {row[4]}, {row[5]}: {name}")
-    data = sorted({name for found in cells.values() for name in found})
-    asked = sorted(cells.items(), key=lambda item: (-len(item[1]), item[0]))
-    rows = [[change, *("; ".join(found.get(name, ["-"])) for name in data)] for change, found in asked]
-    return ["change", *data], rows
+    for row in found:
+        before, after = row.baseline.flat(), row.arm.flat()
+        changes = [
+            f"{overview.label(key)} {after[key]} against {before[key]}"
+            for key in sorted(before.keys() & after.keys())
+            if before[key] != after[key]
+        ]
+        if len(changes) == 1:
+            line = f"{row.outcome}, {row.effect}, {row.interval}: {row.study}"
+            cells.setdefault(changes[0], {}).setdefault(row.data, []).append(line)
+    data = sorted({name for by_data in cells.values() for name in by_data})
+    ordered = sorted(cells.items(), key=lambda item: (-len(item[1]), item[0]))
+    lines = [[change, *(Markdown("; ".join(by_data.get(name, ["-"]))) for name in data)] for change, by_data in ordered]
+    return Table(["change", *data], lines, text_columns=range(len(data) + 1))
 
 
-def paired(found: dict[str, Any]) -> Iterator[tuple[float, float]]:
-    """The baseline's score and the arm's, for each seed."""
-    return zip(found["baseline_scores"], found["arm_scores"], strict=True)
-
-
-def primary(study: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """What was found by the score that decides."""
-    return (found for found in study["verdicts"] if found["metric"] == study["primary"])
-
-
-def curves(name: str, study: dict[str, Any]) -> Iterator[list[str]]:
+def curves(studies: dict[str, dict[str, Any]]) -> Table:
     """A row for each arm whose scores are known at several budgets."""
-    for against in (study.get("curves") or {}).get("against", ()):
-        points = [f"{point['outcome']} at {point['images']:,}" for point in against["points"]]
-        yield [name, against["arm"], study["arms"][0]["label"], "; ".join(points)]
+    lines = [
+        [name, arm["arm"], study["arms"][0]["label"],
+         "; ".join(f"{point['outcome']} at {point['images']:,}" for point in arm["points"])]
+        for name, study in studies.items() for arm in (study["curves"] or {}).get("against", ())
+    ]  # fmt: skip
+    return Table(["study", "arm", "against", "verdicts"], lines, text_columns=range(4))
 
 
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """In Markdown."""
-    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
-
-
-def draw(path: Path, studies: dict[str, dict[str, Any]]) -> None:
-    """A row for each comparison, by the primary metric, in groups of one data set: how many times the baseline's."""
-    rows = sorted(
-        (
-            (data, name, found)
-            for name, study in studies.items()
-            for (_, data, *_), found in zip(verdicts(name, study), primary(study), strict=True)
+def page(studies: dict[str, dict[str, Any]], folder: Path) -> str:
+    """The whole page; its picture is written into the folder."""
+    known: dict[str, Any] = yaml.safe_load(CLAIMS.read_text(encoding="utf-8"))
+    discussed = {name: known[name] for name in studies if name in known}
+    claims = [[name, Markdown(said["claim"]), said["verdict"]] for name, of in discussed.items() for said in of["said"]]
+    limits = "\n".join(f"* {name}: {of['limits']}" for name, of in discussed.items())
+    found = rows(studies)
+    caption = "each comparison of the table below: each seed's score over the baseline's, with mean and interval"
+    heads = ["study", "data", "arm", "verdict", "effect", "interval", "likelihood", "seeds", "budget"]
+    chapters = [
+        Chapter("", [Note(Markdown(atlas_text.INTRODUCTION))]),
+        Chapter("Questions", [Note(Markdown("\n".join(questions())))]),
+        Chapter(
+            "Verdicts",
+            [
+                Note(Markdown(atlas_text.READING)),
+                Figure(caption, partial(draw, rows=found), "atlas"),
+                Note(Markdown(atlas_text.YARDSTICKS)),
+                Table(heads, [row.cells() for row in found], text_columns=range(len(heads))),
+            ],
         ),
-        key=lambda row: row[:2],
-    )
-    figure = Figure(figsize=(9, 0.6 + 0.3 * len(rows)), layout="constrained")
+        Chapter("All verdicts together", [together(found), *shared()]),
+        Chapter("Do verdicts carry over to other data?", [Note(Markdown(atlas_text.TRANSFER)), transfer(found)]),
+        Chapter(
+            "By budget",
+            [
+                Note(Markdown(atlas_text.BY_BUDGET)),
+                curves(studies),
+            ],
+        ),
+        Chapter(
+            "What papers say",
+            [Note(Markdown(atlas_text.PAPERS)), Table(["study", "claim", "this study"], claims, text_columns=range(3))],
+        ),
+        Chapter("What the studies do not show", [Note(Markdown(atlas_text.LIMITS + limits))]),
+        Chapter("Not asked yet", [Note(Markdown(atlas_text.NOT_ASKED))]),
+    ]
+    return f"# The atlas\n\n{render.markdown(chapters, folder)}"
+
+
+def draw(path: Path, rows: list[Row]) -> None:
+    """A line for each comparison, in groups of one data set: how many times the baseline's score."""
+    ordered = sorted(rows, key=lambda row: (row.data, row.study))
+    figure = Canvas(figsize=(9, 0.6 + 0.3 * len(ordered)), layout="constrained")
     axes = figure.subplots()
     axes.axvline(1, color=plots.UNDECIDED, linewidth=1)
-    for y, (_, _, found) in enumerate(rows):
-        mean = found["baseline_mean"]
-        colour = plots.OUTCOMES.get(found["outcome"], plots.UNDECIDED)
-        ratios = [1 + (after - before) / mean for before, after in paired(found)]
-        interval = [1 + found["low"] / mean, 1 + found["high"] / mean]
+    for y, row in enumerate(ordered):
+        verdict, mean = row.verdict, row.verdict["baseline_mean"]
+        colour = plots.OUTCOMES.get(verdict["outcome"], plots.UNDECIDED)
+        ratios = [1 + (after - before) / mean for before, after in pairs(verdict)]
+        interval = [1 + verdict["low"] / mean, 1 + verdict["high"] / mean]
         axes.plot(np.clip(ratios, *EDGES), [y] * len(ratios), ".", color=colour, alpha=0.4)
         axes.plot(np.clip(interval, *EDGES), [y, y], color=colour, linewidth=2)
-        middle = 1 + found["relative"]
+        middle = 1 + verdict["relative"]
         axes.plot(np.clip(middle, *EDGES), y, "D" if middle <= EDGES[1] else ">", color=colour)
-    names = [f"{data}, {name}: {found['arm']} against {found['baseline']}" for data, name, found in rows]
-    axes.set(xscale="log", xlim=(EDGES[0] / 1.1, EDGES[1] * 1.1), ylim=(len(rows) - 0.5, -0.5))
+    axes.set(xscale="log", xlim=(EDGES[0] / 1.1, EDGES[1] * 1.1), ylim=(len(ordered) - 0.5, -0.5))
     axes.set_xlabel("arm / baseline, below 1 is better: each seed, their mean, its interval")
     ticks = [0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 4, 6]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_xticks([], minor=True)
-    axes.set_yticks(range(len(rows)), names, fontsize=8)
-    seen = {found["outcome"] if found["outcome"] in plots.OUTCOMES else OPEN for *_, found in rows}
-    handles = [Patch(color=colour, label=outcome) for outcome, colour in SHOWN.items() if outcome in seen]
+    marks = [f" {FRAGILE}" * (row.stands is False) for row in ordered]
+    names = [f"{row.data}, {row.study}: {row.compared}{mark}" for row, mark in zip(ordered, marks, strict=True)]
+    axes.set_yticks(range(len(ordered)), names, fontsize=8)
+    shown = {row.verdict["outcome"] if row.verdict["outcome"] in plots.OUTCOMES else OPEN for row in ordered}
+    handles = [Patch(color=colour, label=outcome) for outcome, colour in COLOURS.items() if outcome in shown]
     axes.legend(handles=handles, loc="lower right", fontsize=8)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=100, metadata={"Software": None})
+    figure.savefig(path, dpi=100, metadata={"Software": None})
 
 
 def main() -> None:
-    studies = read()
-    PAGE.write_text(page(studies), encoding="utf-8")
-    draw(PICTURE, studies)
-    print(PAGE, PICTURE)
+    PAGE.write_text(page(read(), PAGE.parent), encoding="utf-8")
+    print(PAGE)
 
 
 if __name__ == "__main__":

@@ -23,10 +23,11 @@ from ddpm.diffusion.coefficients import q_sample
 from ddpm.diffusion.diffusion_params import Diffusion
 from ddpm.model.model_file import Loaded, load_model
 from ddpm.pictures import plots
+from ddpm.report import render
+from ddpm.report.blocks import Chapter, Table
+from ddpm.sampling import guidance
 from ddpm.sampling.generator import Generator
 from ddpm.sampling.sample_params import Sample
-from ddpm.tools import frontier
-from docs import make_atlas
 
 COLUMNS = 11
 EVALUATIONS = (10, 20, 50)
@@ -77,8 +78,13 @@ def table() -> str:
         refused = f"not with zero terminal SNR ({numbers})" if found.zero_terminal_snr else f"no ({numbers})"
         row[found.parameterization] = refused if found.reasons else "yes"
     names = variant.names("parameterizations")
-    markdown = make_atlas.table(["loss", "variance", *names], [[*key, *row.values()] for key, row in rows.items()])
-    return "\n".join([markdown, "", *(f"{number}. {reason}" for reason, number in notes.items())])
+    table = Table(
+        ["loss", "variance", *names],
+        [[*key, *row.values()] for key, row in rows.items()],
+        text_columns=range(len(names) + 2),
+    )
+    markdown = render.markdown([Chapter("", [table])])
+    return "\n".join([markdown, *(f"{number}. {reason}" for reason, number in notes.items())])
 
 
 def draw(model: Loaded, images: Images, folder: Path, device: torch.device, seed: int = 0) -> list[Path]:
@@ -118,12 +124,20 @@ def sampled(model: Loaded, seed: int, device: torch.device) -> dict[str, np.ndar
         drawn = []
         for evaluations in EVALUATIONS:
             options = Sample(count=IMAGES, sampler=sampler, steps=1, spacing=sampler.few_steps)
-            steps = frontier.steps_within(options, evaluations, model.config.diffusion)
+            steps = steps_within(options, evaluations, model.config.diffusion)
             options = options.model_copy(update={"steps": steps})
             generator = Generator.of(model, options, device)
             drawn.append(generator.images(range(IMAGES), seed, model.image_shape).numpy())
         rows[name] = np.concatenate(drawn)
     return rows
+
+
+def steps_within(options: Sample, evaluations: int, diffusion: Diffusion) -> int:
+    """The most steps, at most T, that ``evaluations`` of the network allow."""
+    steps = range(1, min(evaluations, diffusion.T) + 1)
+    return max(
+        n for n in steps if guidance.evaluations(options.model_copy(update={"steps": n}), diffusion) <= evaluations
+    )
 
 
 def main() -> None:

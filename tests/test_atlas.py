@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image, ImageColor
 
-from ddpm.base.files import read_json
+from ddpm.model import build
+from ddpm.pictures import plots
 from docs import make_atlas
 
 ROOT = Path(__file__).parents[1]
@@ -16,41 +18,74 @@ def _in_the_project(monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
 
 
-def rows() -> dict[str, list[list[str]]]:
-    names = sorted(path.parent.name for path in make_atlas.STUDIES.glob("*/verdict.json"))
-    return {
-        name: list(make_atlas.verdicts(name, read_json(make_atlas.STUDIES / name / "verdict.json"))) for name in names
-    }
+@pytest.fixture(scope="module")
+def rows() -> list[make_atlas.Row]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        return make_atlas.rows(make_atlas.read())
 
 
-def test_the_page_is_current():
-    assert make_atlas.PAGE.read_text() == make_atlas.page(make_atlas.read()), "run `python -m docs.make_atlas`"
+def test_the_page_is_current(tmp_path):
+    page = make_atlas.page(make_atlas.read(), tmp_path)
+    assert make_atlas.PAGE.read_text() == page, "run `python -m docs.make_atlas`"
+    with Image.open(tmp_path / "atlas.png") as picture:
+        colours = {colour for _, colour in picture.convert("RGB").getcolors()}
+    assert {
+        ImageColor.getrgb(colour) for name, colour in plots.OUTCOMES.items() if f"| **{name}** |" in page
+    } <= colours
 
 
-def test_every_study_is_discussed_on_a_page():
+def test_what_stands_together_is_what_benjamini_and_yekutieli_let_stand(rows):
+    """Their step-up procedure, written out: theorem 1.3 of the paper."""
+    p = sorted(row.p for row in rows)
+    count, harmonic = len(p), sum(1 / k for k in range(1, len(p) + 1))
+    limit = max(p[k - 1] for k in range(1, count + 1) if p[k - 1] <= k * make_atlas.RATE / (count * harmonic))
+    assert all(row.stands == (row.p <= limit) for row in rows if row.stands is not None)
+    assert {row.verdict["outcome"] for row in rows if row.stands is not None} == {"better", "worse"}
+    fragile = [row for row in rows if row.stands is False]
+    assert [row.study for row in fragile] == ["flowers_rectified", "optimizers", "schedule"]
+    page = make_atlas.PAGE.read_text()
+    assert all(f"{row.compared} | {row.outcome} |" in page and row.outcome.endswith(" *") for row in fragile)
+
+
+def test_a_likelihood_that_a_uniform_guess_has_is_called_useless(rows):
+    useless = {(row.study, row.verdict["arm"]) for row in rows if row.cells()[6].endswith(": useless")}
+    worse = {(row.study, row.verdict["arm"]) for row in rows if row.likelihood and row.likelihood["arm_mean"] >= 8}
+    assert useless == worse
+    assert {("parameterization", "x0"), ("flowers_targets", "x0")} <= useless
+
+
+def test_equal_params_and_seeds_are_one_training():
+    note, table = make_atlas.shared()
+    by_study = {row[0]: row for row in table.rows}
+    assert by_study["samplers"][1:3] == ["40", "8"]  # five samplers draw from each model
+    assert "samplers (8)" in by_study["losses"][3]
+    assert by_study["targets"][3] == "-"
+    assert "439 trainings" in note.text
+
+
+def test_every_study_is_discussed_on_a_page(rows):
     pages = "".join(path.read_text() for path in make_atlas.PAGE.parent.glob("atlas-*.md"))
-    assert [name for name in rows() if f"studies/{name}/verdict.md" not in pages] == []
+    assert [row.study for row in rows if f"studies/{row.study}/verdict.md" not in pages] == []
 
 
-def test_every_verdict_is_that_of_its_study():
-    for name, found in rows().items():
-        lines = Path(f"metrics/studies/{name}/verdict.md").read_text().splitlines()
-        for row in found:
-            arm, effect, decided = row[2].split()[0], row[4], row[3].strip("*")
-            line = next(line for line in lines if line.startswith(f"- {arm} is "))
-            share = effect.rpartition(" (")[0].split()[-1].lstrip("+-")
-            assert f"{share} {'higher' if '+' in effect else 'lower'}, {effect.partition('(')[2][:-1]} seeds" in line
-            assert (f"{arm} is {decided}:" in line) == (decided != make_atlas.OPEN)
+def test_every_verdict_is_that_of_its_study(rows):
+    for row in rows:
+        lines = Path(f"metrics/studies/{row.study}/verdict.md").read_text().splitlines()
+        arm, decided = row.verdict["arm"], row.verdict["outcome"] in plots.OUTCOMES
+        line = next(line for line in lines if line.startswith(f"- {arm} is "))
+        assert f"{make_atlas.share(row.verdict).lstrip('+-')} {'higher' if '+' in row.effect else 'lower'}" in line
+        assert f"{row.effect.partition('(')[2][:-1]} seeds" in line
+        assert (f"{arm} is {row.outcome.split('*')[2]}:" in line) if decided else row.outcome == make_atlas.OPEN
 
 
-def test_every_study_has_a_claim_and_a_limit_and_what_is_said_of_all_holds():
+def test_every_study_has_a_claim_and_a_limit_and_what_is_said_of_all_holds(rows):
     known = yaml.safe_load(make_atlas.CLAIMS.read_text())
-    assert rows().keys() <= known.keys()
+    assert {row.study for row in rows} <= known.keys()
     for about in known.values():
         assert about.keys() == {"said", "limits"}
         assert about["limits"]
         assert about["said"]
         assert all(said.keys() == {"claim", "verdict"} for said in about["said"])
-    data = {row[1] for found in rows().values() for row in found}
-    assert data == {"digits 16x16", "mnist 28x28", "flowers 32x32"}, "the template speaks of them"
-    assert all(int(row[-1].split()[2].replace(",", "")) < 10**6 for found in rows().values() for row in found)
+    assert {row.data for row in rows} == {"digits 16x16", "mnist 28x28", "flowers 32x32"}, "the page speaks of them"
+    assert all(build.parameters(row.arm) < 10**6 for row in rows)

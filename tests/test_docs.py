@@ -25,7 +25,7 @@ import pytest
 import yaml
 
 from ddpm import cli
-from ddpm.base import files, variant
+from ddpm.base import files
 from ddpm.cli.app import app
 from ddpm.params import config, file, presets, schema
 from ddpm.runs import alike, library
@@ -173,8 +173,6 @@ def parses_ddpm(arguments: list[str]) -> None:
     given = app.parse_args(arguments)[1].arguments
     for key in given.get("by", ()):
         assert any(alike.under(name, key) for name in config.load(ROOT / "params.yaml").flat()), key
-    for name in given.get("samplers", ()):
-        variant.check_name("samplers", name, "--samplers")
 
 
 def parses_dvc(arguments: list[str]) -> None:

@@ -25,7 +25,7 @@ from ddpm.compute import noise
 from ddpm.data.processed import read_manifest
 from ddpm.model import build
 from ddpm.model.model_file import load_model, save_model
-from ddpm.runs import alike, library
+from ddpm.runs import library
 from ddpm.sampling.generator import Generator
 from ddpm.sampling.sample_params import Sample
 from ddpm.sharing import card, exchange
@@ -33,6 +33,7 @@ from tests.scored import result
 from tests.small import small
 
 CPU = torch.device("cpu")
+POSTHOC = {"lengths": [0.05, 0.1], "snapshots": 16}
 UNET, SCHEDULER = Path("unet/config.json"), Path("scheduler/scheduler_config.json")
 WEIGHTS = Path("unet/diffusion_pytorch_model.safetensors")
 SHAPE = {"base_channels": 8, "multipliers": [1, 2], "blocks": 1, "attention_sizes": [4], "attention_heads": 2,
@@ -99,41 +100,22 @@ SHAPES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("form", exchange.FORMATS)
-def test_the_card_of_a_model_with_classes_says_so(form):
-    exchange.export_model(model(model={**unet(), "classes": 3}), Path("out"), form)
-    card = Path("out/README.md").read_text()
-    assert "| classes | 3 |" in card
-    assert "unconditional" not in card
-    assert "it takes no class" not in card
-
-
-def test_diffusers_network_takes_the_classes():
+def test_diffusers_network_takes_the_classes_and_both_cards_say_so():
     path = model(model={**unet(), "classes": 3})
-    exchange.export_model(path, Path("out"), "diffusers")
-    theirs = UNet2DModel.from_pretrained("out", subfolder="unet").eval()
+    for form in exchange.FORMATS:
+        exchange.export_model(path, Path(form), form)
+        card = Path(form, "README.md").read_text()
+        assert "| classes | 3 |" in card
+        assert "unconditional" not in card
+        assert "it takes no class" not in card
+    theirs = UNet2DModel.from_pretrained("diffusers", subfolder="unet").eval()
     ours = load_model(path, CPU).network
     x, t, labels = torch.randn(4, 1, 8, 8), torch.tensor([1, 20, 30, 50]), torch.tensor([0, 1, 2, 3])
     with torch.no_grad():
         expected = theirs(x, t - 1, class_labels=labels).sample
         torch.testing.assert_close(ours(x, t, labels), expected, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(ours(x[3:], t[3:]), expected[3:], rtol=1e-4, atol=1e-4)
-    assert not Path("out/model_index.json").exists()
-
-
-@pytest.mark.parametrize(("size", "channels"), [([8, 12], 3), ([12, 8], 1), ([4, 6], 5)])
-def test_images_of_any_shape_are_the_same_in_diffusers(size, channels, monkeypatch):
-    about = {"dataset": {"name": "arrays"}, "image_size": size, "channels": channels}
-    path = model(data=about, model=unet(attention_sizes=[size[0] // 2]))
-    for form in exchange.FORMATS:
-        exchange.export_model(path, Path(form), form)
-        assert f"# {size[0]}x{size[1]} " in Path(form, "README.md").read_text()
-    expected, visited = ours(path, {"name": "ddim"}, 10)
-    options = {"num_inference_steps": 10, "use_clipped_model_output": True}
-    draws = Draws(visited, (channels, *size))
-    found = theirs(DDIMPipeline.from_pretrained("diffusers"), monkeypatch, draws, **options)
-    torch.testing.assert_close(found, expected, rtol=0, atol=5e-5)
-    assert expected.std() > 0.05
+    assert not Path("diffusers/model_index.json").exists()
 
 
 def test_the_same_model_is_exported_as_the_same_bytes():
@@ -186,16 +168,22 @@ DIFFUSIONS = {
 }
 
 
-@pytest.mark.parametrize("diffusion", DIFFUSIONS.values(), ids=DIFFUSIONS)
-def test_ddim_of_diffusers_gives_the_same_images(diffusion, monkeypatch):
-    path = model(diffusion=diffusion)
+def same_images(path: Path, sampler: str, steps: int, monkeypatch: pytest.MonkeyPatch, eta: float = 0.0) -> None:
+    """Both draw the same images of the model from the same noise."""
     exchange.export_model(path, Path("out"), "diffusers")
-    expected, visited = ours(path, {"name": "ddim", "ddim": {"eta": 0.5}}, 10)
-    draws = Draws(visited, (1, 8, 8))
-    options = {"num_inference_steps": 10, "eta": 0.5, "use_clipped_model_output": True}
-    found = theirs(DDIMPipeline.from_pretrained("out"), monkeypatch, draws, **options)
+    expected, visited = ours(path, {"name": sampler, sampler: {"eta": eta} if eta else {}}, steps)
+    pipeline, options = DDPMPipeline, {"num_inference_steps": steps}
+    if sampler == "ddim":
+        pipeline, options = DDIMPipeline, options | {"eta": eta, "use_clipped_model_output": True}
+    draws = Draws(visited, tuple(load_model(path, CPU).image_shape))
+    found = theirs(pipeline.from_pretrained("out"), monkeypatch, draws, **options)
     torch.testing.assert_close(found, expected, rtol=0, atol=5e-5)
     assert expected.std() > 0.05
+
+
+@pytest.mark.parametrize("diffusion", DIFFUSIONS.values(), ids=DIFFUSIONS)
+def test_ddim_of_diffusers_gives_the_same_images(diffusion, monkeypatch):
+    same_images(model(diffusion=diffusion), "ddim", 10, monkeypatch, eta=0.5)
 
 
 @pytest.mark.parametrize(
@@ -208,19 +196,18 @@ def test_ddim_of_diffusers_gives_the_same_images(diffusion, monkeypatch):
     ],
 )
 def test_ddpm_of_diffusers_gives_the_same_images(diffusion, steps, monkeypatch):
-    path = model(diffusion=diffusion)
-    exchange.export_model(path, Path("out"), "diffusers")
-    expected, visited = ours(path, {"name": "ancestral"}, steps)
-    pipeline = DDPMPipeline.from_pretrained("out")
-    found = theirs(pipeline, monkeypatch, Draws(visited, (1, 8, 8)), num_inference_steps=steps)
-    torch.testing.assert_close(found, expected, rtol=0, atol=5e-5)
+    same_images(model(diffusion=diffusion), "ancestral", steps, monkeypatch)
+
+
+@pytest.mark.parametrize(("size", "channels"), [([8, 12], 3), ([12, 8], 1), ([4, 6], 5)])
+def test_images_of_any_shape_are_the_same_in_diffusers(size, channels, monkeypatch):
+    about = {"dataset": {"name": "arrays"}, "image_size": size, "channels": channels}
+    same_images(model(data=about, model=unet(attention_sizes=[size[0] // 2])), "ddim", 10, monkeypatch)
+    assert f"# {size[0]}x{size[1]} " in Path("out/README.md").read_text()
 
 
 def test_a_trained_model_gives_the_same_images_in_diffusers(model_file, monkeypatch):
-    exchange.export_model(model_file, Path("out"), "diffusers")
-    expected, visited = ours(model_file, {"name": "ancestral"}, 50)
-    found = theirs(DDPMPipeline.from_pretrained("out"), monkeypatch, Draws(visited, (1, 8, 8)), num_inference_steps=50)
-    torch.testing.assert_close(found, expected, rtol=0, atol=5e-5)
+    same_images(model_file, "ancestral", 50, monkeypatch)
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
@@ -249,10 +236,7 @@ def test_every_shape_is_the_same_function_in_diffusers(shape):
             "model.name: dit has no counterpart in UNet2DModel; allowed: unet",
         ),
         ({"diffusion": chosen("mean")}, "diffusion.parameterization: mean has no counterpart"),
-        (
-            {"diffusion": chosen(constant={"log_snr_shift": 19.0})},
-            "diffusion.schedule: constant has a beta_1 of",
-        ),
+        ({"diffusion": chosen(constant={"log_snr_shift": 19.0})}, "diffusion.schedule: constant has a beta_1 of"),
     ],
 )
 def test_what_diffusers_cannot_say_is_named(sections, line):
@@ -282,18 +266,15 @@ def test_the_card_says_how_the_model_was_made_and_that_no_score_is_known():
 
 @pytest.fixture
 def scored(monkeypatch) -> Callable[..., str]:
-    """The card of the working folder's model, with the scores of its training seeds; the first is its own."""
+    """The card of the working folder's model, with these scores."""
 
-    def write(*fds: float, licence: str = "digits", source: str | None = None, **scores: float) -> str:
+    def write(licence: str = "digits", source: str | None = None, **scores: float) -> str:
         sections = {"model": unet(), "data": {"dataset": {"name": licence}}}
         settings = small(**sections | {"data": {"dataset": {"name": licence}, "source": source}})
         Path("params.yaml").write_text(json.dumps(settings.to_dict()))
-        runs = [result(seed=seed, fd=fd) for seed, fd in enumerate(fds)]
-        runs[0].scores.update(scores)
-        stranger = result(seed=99, fd=77.0, comparable={"samples": 13})
-        monkeypatch.setattr(library, "current", lambda config: runs[0])
-        monkeypatch.setattr(library, "everywhere", lambda: library.Listing((*runs, stranger), ()))
-        monkeypatch.setattr(alike, "matching", lambda records, config: library.Listing(records, ()))
+        run = result(fd=1.5)
+        run.scores.update(scores)
+        monkeypatch.setattr(library, "current", lambda config: run)
         Path("metrics").mkdir()
         Path("metrics/train.json").write_text('{"seconds": 12.5, "device": "a certain GPU"}')
         exchange.export_model(model("data/model/model.safetensors", **sections), Path("out"), "ddpm")
@@ -302,29 +283,23 @@ def scored(monkeypatch) -> Callable[..., str]:
     return write
 
 
-def test_the_card_gives_scores_with_the_interval_over_seeds(scored):
-    text = scored(1.0, 2.0, 3.0)
-    # Student's t with 2 degrees of freedom: 2 +- 4.303 / sqrt(3)
-    assert "| classifier.fd | lower | 1 |  | 2 (-0.4841 to 4.484) |" in text
-    assert "mean over 3 training seeds" in text
-    assert f"`{result().fingerprint.hash}`" in text
-
-
-@pytest.mark.parametrize(("count", "beside", "apart"), [(12, "0.125", ""), (359, "", "N = 359: classifier.fd 0.125")])
-def test_the_card_of_one_seed_gives_the_standard_error_and_real_images(scored, count, beside, apart):
+@pytest.mark.parametrize(
+    ("count", "beside", "apart"), [(12, " 0.1250 |", ""), (359, "", "N = 359: classifier.fd 0.125")]
+)
+def test_the_card_gives_scores_their_standard_error_and_real_images(scored, count, beside, apart):
     memorisation = {"share": 0.5, "expected": 0.05, "limit": 0.14}
     scores = {"classifier.fd_se": 0.25, "real.classifier.fd": 0.125, "real.classifier.count": count}
-    text = scored(1.5, **scores | {f"memorisation.pixels.{name}": value for name, value in memorisation.items()})
-    assert f"| classifier.fd | lower | 1.5 ± 0.25 | {beside} |" in text
+    text = scored(**scores | {f"memorisation.pixels.{name}": value for name, value in memorisation.items()})
+    assert f"| classifier.fd | lower | 1.500 ± 0.2500 |{beside}\n" in text
     assert apart in text
-    assert "one training seed" in text
+    assert f"`{result().fingerprint.hash}`" in text
     assert "**Copies train images** in pixels: 50.00% of its samples come as near to one as 5.00% of held-out" in text
     assert "12.5 s on a certain GPU" in text
 
 
 @pytest.mark.parametrize(("dataset", "said"), [("digits", "CC BY 4.0"), ("image_folder", "not known to the project")])
 def test_the_card_gives_the_licence_of_the_data(scored, dataset, said):
-    assert f"{dataset}: {said}" in scored(1.0, licence=dataset)
+    assert f"{dataset}: {said}" in scored(licence=dataset)
 
 
 def test_the_card_says_which_of_your_own_images_it_learned(scored):
@@ -333,24 +308,27 @@ def test_the_card_says_which_of_your_own_images_it_learned(scored):
     Path("data/processed").mkdir(parents=True)
     Path("data/processed/manifest.json").write_text(json.dumps(manifest | counted))
     digest = read_manifest(Path("data/processed")).digest
-    text = scored(1.0, licence="image_folder", source="photos/flowers64/")
+    text = scored(licence="image_folder", source="photos/flowers64/")
     assert f"gray images of flowers64-{digest}\n" in text
     assert f"| data | flowers64-{digest}: 8 train, 2 test images |" in text
     assert f"flowers64-{digest}: not known to the project" in text
 
 
 def test_the_scores_of_another_model_are_never_given(scored):
-    scored(1.0)
+    scored()
     other = Path("other.safetensors")
     loaded = load_model(Path("data/model/model.safetensors"), CPU)
     changed = {key: tensor + 1 for key, tensor in loaded.network.state_dict().items()}
     save_model(other, changed, loaded.config, {"steps": 12})
-    for path, reason in (
-        (other, "is another model"),
-        (model("third", train={"steps": 9}), "params.yaml is another model's"),
-    ):
+    third = model("third", train={"steps": 9})
+    averaged = small(model=unet(), sample={"ema_length": 0.1}, train={"posthoc": POSTHOC})
+    for path, reason in ((other, "is another model"), (third, "params.yaml is another model's")):
         with pytest.raises(UserError, match=reason):
             card.known(path, load_model(path, CPU))
+    Path("params.yaml").write_text(json.dumps(averaged.to_dict()))
+    path = model("data/model/model.safetensors", train={"posthoc": POSTHOC})
+    with pytest.raises(UserError, match="another average"):
+        card.known(path, load_model(path, CPU))
 
 
 # --- the command

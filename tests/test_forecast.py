@@ -108,14 +108,10 @@ def test_batches_grow_to_the_whole_or_until_they_take_half_a_second(fixed, each,
     assert largest == least + more or 2 * (fixed + each * largest) > forecast.SECONDS or spent > forecast.SECONDS
 
 
-def test_noise_makes_no_image_free():
-    taken = forecast._grown(1, 100, lambda images: np.array([{1: 0.2, 4: 0.19}.get(images, 0.6)]))
-    assert taken >= 0.6
-
-
-def test_memory_grows_by_what_more_images_took_and_not_by_the_weights():
-    """If one image takes long, there is no second batch to show how much memory an image takes."""
+def test_noise_makes_no_image_free_and_weights_are_not_counted_for_each_image():
+    assert forecast._grown(1, 100, lambda images: np.array([{1: 0.2, 4: 0.19}.get(images, 0.6)])) >= 0.6
     assert forecast._grown(1, 100, lambda images: np.array([0.1 * images, 1000 + 7 * images]))[1] == 1700
+    # if one image takes long, there is no second batch to show how much memory an image takes
     assert forecast._grown(1, 100, lambda images: np.array([9.0 * images, 1000 + 7 * images]))[1] == 1007
 
 
@@ -125,36 +121,33 @@ def worked(settings: Config, found: Measured, images: int | None) -> dict[str, f
     return {stage: took[stage] - start for stage, start in forecast.START.items()}
 
 
-def seconds(found: Measured = MEASURED, images: int | None = None, **sections: dict[str, Any]) -> tuple[float, float]:
-    """Of training and of sampling."""
-    took = worked(small(**sections), found, images)
-    return took["train"], took["sample"]
+SAMPLE = {"count": 1000, "steps": 5}
+EPOCHS = {"steps": None, "epochs": 3}
+PREVIEW = 64 * 50 * 0.01  # of 50 steps, as many as the small chain has
+BY_EPOCH = {"steps": 100, "grid_every": 2, "grid_unit": "epochs"}
 
 
-def test_steps_and_images_are_multiplied():
-    train, sample = seconds(train={"steps": 100}, sample={"count": 1000, "steps": 5})
-    assert train == pytest.approx(50)
-    assert sample == pytest.approx(1000 * 5 * 0.01)
-    assert seconds(train={"steps": 200})[0] == pytest.approx(100)
-    _, more = seconds(sample={"count": 1000, "steps": 5, "seeds": (0, 1)})
-    assert more == pytest.approx(2000 * 5 * 0.01)
-    _, shared = seconds(MEASURED._replace(ranks=2), sample={"count": 1000, "steps": 5})
-    assert shared == pytest.approx(500 * 5 * 0.01)
+@pytest.mark.parametrize(
+    ("sections", "images", "ranks", "train", "sample"),
+    [
+        ({"train": {"steps": 100}, "sample": SAMPLE}, None, 1, 50, 1000 * 5 * 0.01),
+        ({"train": {"steps": 200}, "sample": SAMPLE | {"seeds": (0, 1)}}, None, 1, 100, 2000 * 5 * 0.01),
+        ({"train": {"steps": 100}, "sample": SAMPLE}, None, 2, 50, 500 * 5 * 0.01),
+        ({"train": EPOCHS, "sample": SAMPLE}, 20, 1, math.ceil(3 * 20 / 8) * 0.5, 50),
+        ({"train": EPOCHS, "sample": SAMPLE}, None, 1, 125 * 0.5, 50),  # one epoch of 1,000 images
+        ({"train": {"steps": 100, "grid_every": 30}, "sample": SAMPLE}, None, 1, 50 + 3 * PREVIEW, 50),
+        ({"train": BY_EPOCH, "sample": SAMPLE}, 160, 1, 50 + 2 * PREVIEW, 50),  # of 5 epochs
+    ],
+)
+def test_what_there_is_more_of_takes_longer(sections, images, ranks, train, sample):
+    took = worked(small(**sections), MEASURED._replace(ranks=ranks), images)
+    assert (took["train"], took["sample"]) == (pytest.approx(train), pytest.approx(sample))
 
 
-def test_epochs_are_of_the_images_that_are_there():
-    epochs = {"steps": None, "epochs": 3}
-    assert seconds(images=20, train=epochs)[0] == pytest.approx(math.ceil(3 * 20 / 8) * 0.5)
-    assert "train: 8 steps take about 12 s" in forecast.lines(small(train=epochs), MEASURED, 20)[1]
-    assert seconds(train=epochs)[0] == pytest.approx(125 * 0.5)
-    assert "epoch of 1,000 images takes about 70 s" in forecast.lines(small(train=epochs), MEASURED, None)[1]
-
-
-def test_grids_take_their_time():
-    preview = 64 * 50 * 0.01  # of 50 steps, as many as the small chain has
-    assert seconds(train={"steps": 100, "grid_every": 30})[0] == pytest.approx(50 + 3 * preview)
-    by_epoch = {"steps": 100, "grid_every": 2, "grid_unit": "epochs"}  # of 800 images, that is of 5 epochs
-    assert seconds(images=160, train=by_epoch)[0] == pytest.approx(50 + 2 * preview)
+def test_the_lines_say_what_was_assumed():
+    lines = [forecast.lines(small(train=EPOCHS), MEASURED, images)[1] for images in (20, None)]
+    assert "train: 8 steps take about 12 s" in lines[0]
+    assert "epoch of 1,000 images takes about 70 s" in lines[1]
 
 
 def test_scores_likelihoods_and_fitting_take_their_time():

@@ -15,7 +15,7 @@ from ddpm.base.errors import UserError
 from ddpm.pictures import strips
 from ddpm.pictures.plots import Panel
 from ddpm.report import blocks, render
-from ddpm.report.blocks import Chapter, Figure, Note, Strip, Table
+from ddpm.report.blocks import Chapter, Figure, Markdown, Note, Strip, Table
 
 HOSTILE = "</style><script>alert(1)</script>\"'&<img src=x onerror=alert(1)>![a](http://evil)|\x1b[2J\u202e\n# b"
 IMAGES = np.arange(3 * 8 * 6, dtype=np.uint8).reshape(3, 1, 8, 6)
@@ -100,6 +100,16 @@ def test_markdown_writes_its_pictures_beside_the_page_if_it_is_asked_to(tmp_path
     for name in ("verdict", "verdict_2", "strip"):
         Image.open(tmp_path / f"{name}.png").load()
     assert "![" not in render.markdown([ANSWER])
+
+
+def test_text_of_our_own_may_be_markdown():
+    own, outside = Markdown("**[a](b)**\n\n* one"), "[a](b)"
+    chapter = Chapter("", [Note(own), Note(outside), Table(["head"], [(own,), (outside,)])])
+    assert render.markdown([chapter]).splitlines() == [
+        "**[a](b)**", "", "* one", "", "- \\[a\\](b)", "", "| head |", "| --- |", f"| {own} |".splitlines()[0],
+        "", "* one |", "| \\[a\\](b) |",
+    ]  # fmt: skip
+    assert "**[a](b)**" in Page(render.html("", "", [chapter])).text
 
 
 def test_json_has_every_block():

@@ -1,5 +1,6 @@
 """The page says what the files say, never turns text into markup, needs no other files, and names what is missing."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -7,11 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import yaml
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 from ruamel.yaml import YAML
 
@@ -19,11 +17,10 @@ from ddpm import cli
 from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.base.files import write_json
-from ddpm.base.paths import RUN
 from ddpm.data.processed import read_manifest
 from ddpm.params.config import Config
 from ddpm.pictures import plots
-from ddpm.report import blocks, chapters, pareto
+from ddpm.report import chapters
 from ddpm.report import page as report
 from ddpm.runs import library, record, run_images
 from ddpm.runs.record import Costs, Fingerprint, Record
@@ -45,7 +42,6 @@ SCORES = {
     "bits_per_dim": 3.5,
     "bits_per_dim_se": 0.25,
 }
-RUNGS = [{"level": 0.0, "fd": 0.1875}, {"level": 0.25, "fd": 2.0}]
 
 
 def page(by: tuple[str, ...] = ()) -> Page:
@@ -78,7 +74,7 @@ def measured(**changes: Any) -> Record:
         "scores": files.flatten(SCORES),
         "fingerprint": Fingerprint(hash=files.digest(comparable), comparable=comparable),
         "noise_levels": record.table(levels()),
-        "costs": Costs(images_seen=256000, seconds={"train": 83.4}),
+        "costs": Costs(images_seen=256000, evaluations=5, seconds={"train": 83.4}),
         "environment": {"device": "a certain GPU"},
     }
     return run_record(**fields | changes)
@@ -87,30 +83,20 @@ def measured(**changes: Any) -> Record:
 @pytest.fixture
 def complete(folder, digits) -> Path:
     """The folder with every file that a page uses."""
-    RUN.parent.mkdir()
-    RUN.write_text(measured().text())
+    scored.write(measured())
+    more = Costs(evaluations=9, images_seen=256000)
+    scored.record(folder, [measured(name="more", params=measured().params | {"sample.steps": 9}, costs=more)])
     write_rows("loss", [{"step": step, "loss": 1 / step} for step in range(1, 301)])
-    bound = [{"t": t, "steps": 1, **dict.fromkeys(report.BOUND[1:], 1.0 / t)} for t in range(1, 51)]
-    write_rows("likelihood", [*bound, {"t": 51, "steps": 1, "vlb_test": 0.001, "vlb_train": 0.001}])
-    write_rows(
-        "fd_n", [{"extractor": "classifier", "n": n, "fd": 0.75 + 500 / n, "fd_sd": 0.1} for n in (250, 500, 1000)]
-    )
-    write_json(
-        Path("data/reference/calibration.json"),
-        {"classifier": {"floor": SCORES["real"]["classifier"], "ladder": {"blur": RUNGS, "noise": RUNGS}}},
-    )
     row = {"whole": 0.5, "noticed": {"blur": {"mean": 0.6, "worse": 0.55}, "noise": {"mean": 2.0, "worse": 1.0}}}
     found = {"images": 179, "samples": 200, "sets": 8, "data": {}, "scores": {"classifier.fd": row}}
     write_json(Path("metrics/sanity.json"), found)
     for split in ("train", "test"):
         shutil.copytree(digits / split, Path("data/processed") / split)
     shutil.copy(digits / "manifest.json", "data/processed")
-    for name in ("model", "evaluation", "samples"):
+    for name in ("evaluation", "samples"):
         Path("data", name).mkdir()
-    Path("data/model/model.safetensors").write_bytes(b"weights")
     Image.new("L", (30, 20), 77).save("data/evaluation/nearest.png")
     np.save("data/samples/samples.npy", pictures(20))
-    pareto.write_csv(Path("metrics/frontier.csv"), points(files.sha256(Path("data/model/model.safetensors"))[:12]))
     return folder
 
 
@@ -135,14 +121,6 @@ def pictures(count: int, size: int = 16) -> np.ndarray:
     return np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None, None, None], (count, 1, size, size))
 
 
-def points(of: str) -> pd.DataFrame:
-    rows = [("ddim", 5, 40.0), ("ddim", 10, 3.0), ("heun", 9, 2.0), ("heun", 19, 1.75)]
-    found = pd.DataFrame(rows, columns=["sampler", "evaluations", "classifier.fd"])
-    found = found.assign(model=of, steps=5, spacing="trailing", images=1437, sets=2, seconds=found["evaluations"] / 8)
-    found = found.assign(weight=1.0, device="cpu (1 thread)", cpu_seconds=found["seconds"] / 2)
-    return pareto.marked(found)
-
-
 def run(*arguments: str) -> int:
     with pytest.raises(SystemExit) as ended:
         cli.main(["report", *arguments])
@@ -152,8 +130,8 @@ def run(*arguments: str) -> int:
 
 # --- a page
 
-CHAPTERS = ["Summary", "Samples of this model", "Scores", "Curves", "Convergence", "Quality against cost",
-            "Calibration", "Memorisation", "Provenance"]  # fmt: skip
+CHAPTERS = ["Summary", "Samples of this model", "Scores", "Convergence", "Quality against cost", "What scores notice",
+            "Memorisation", "Provenance"]  # fmt: skip
 
 
 def test_where_nothing_has_run_each_chapter_says_how_to_get_it():
@@ -163,9 +141,6 @@ def test_where_nothing_has_run_each_chapter_says_how_to_get_it():
     for lacking, command in (
         ("metrics/run.json", "dvc repro"),
         ("metrics/loss.csv", "dvc repro"),
-        ("metrics/likelihood.csv", "dvc repro"),
-        ("metrics/frontier.csv", "ddpm frontier"),
-        ("data/reference/calibration.json", "dvc repro"),
         ("metrics/sanity.json", "ddpm sanity"),
     ):
         assert any(lacking in line and command in line for line in Page(html).missing), lacking
@@ -183,13 +158,12 @@ def test_a_complete_folder_leaves_nothing_missing(complete):
         *("1.56%", "5.00%", "14.06%", "no sign of copies", "0.984", "50.00%", "copies train images"),
         *(measured().fingerprint.hash, "a certain GPU", "256000", "cosine", "1437"),  # provenance
         *("Limited by capacity or training at t =", "No sign of memorising"),
-        f"This model at the same number of images: {blocks.number(0.75 + 500 / 359)}",
     ):
         assert value in shown.text, value
     places = [shown.text.index(word) for word in ("trained: unet", "copies: of train images", "real test images")]
     assert places == sorted(places)
     figures = re.findall(r"<figure[^>]*>(.*?)</figure>", html, re.DOTALL)
-    assert len(figures) == 10
+    assert len(figures) == 4
     assert all(re.search(r"<figcaption>.{20,}</figcaption>", one) for one in figures)
     links = {value for tag, name, value in shown.attributes if (tag, name) == ("a", "href")}
     assert links == {f"#{value}" for tag, name, value in shown.attributes if (tag, name) == ("section", "id")}
@@ -222,13 +196,8 @@ def test_a_password_in_the_params_is_masked():
     ("path", "text"),
     [
         ("metrics/run.json", "{"),
-        ("metrics/fd_n.csv", "extractor,n\nclassifier,9\n"),
-        ("metrics/fd_n.csv", "extractor,n,fd\n"),
         ("metrics/loss.csv", "step,loss\n1,low\n"),
-        ("metrics/likelihood.csv", "t\n1\n"),
-        ("metrics/likelihood.csv", "t,steps\n"),
-        ("metrics/frontier.csv", "a,b\n1,2\n"),
-        ("data/reference/calibration.json", '{"classifier": {"count": 3}}'),
+        ("metrics/sanity.json", "{}"),
         ("data/samples/samples.npy", "\x93NUMPY\x01\x00"),
     ],
 )
@@ -239,26 +208,6 @@ def test_a_damaged_file_costs_its_part_alone(complete, path, text):
     assert len(shown.missing) > whole
     assert any(path in line for line in shown.missing)
     assert shown.text.count("Provenance") == 2
-
-
-def test_a_frontier_of_another_model_is_not_shown_as_this_ones(complete):
-    *_, table = chapters.quality_against_cost()
-    assert [(row[0], row[1]) for row in table.rows] == [("ddim", "5"), ("heun", "9"), ("heun", "19")]
-    Path("data/model/model.safetensors").write_bytes(b"other weights")
-    with pytest.raises(UserError, match=r"of another model.*`ddpm frontier`"):
-        chapters.quality_against_cost()
-
-
-@settings(max_examples=20)
-@given(st.floats(0.01, 100), st.floats(0, 1000), st.lists(st.integers(50, 5000), min_size=2, max_size=5, unique=True))
-def test_between_measured_numbers_of_images_the_distance_is_linear_in_one_over_n(limit, slope, counts):
-    rows: files.Rows = [{"extractor": "classifier", "n": n, "fd": repr(limit + slope / n)} for n in counts]
-    write_rows("fd_n", rows)
-    middle = (min(counts) + max(counts)) // 2
-    assert chapters.at_count("classifier", middle) == pytest.approx(limit + slope / middle)
-    assert chapters.at_count("classifier", min(counts) - 1) is None
-    assert chapters.at_count("classifier", max(counts) + 1) is None
-    assert chapters.at_count("inception", middle) is None
 
 
 # --- arms
@@ -288,6 +237,8 @@ def test_the_answer_comes_before_the_samples_and_the_evidence(compared, monkeypa
     assert '<span class="badge worse">worse</span>' in html
     assert "linear against cosine" in shown.text
     titles = re.findall(r"<h2>([^<]*)</h2>", html)
+    assert html.index("linear is worse: FD") < html.index("<figure") < html.index("<h2>")  # the answer and its picture
+    assert "" not in titles
     assert titles.index("Samples") < titles.index("Verdicts") < titles.index("Scores")
     assert {"cosine", "linear"} <= {value for tag, name, value in shown.attributes if (tag, name) == ("img", "alt")}
     assert drawn == ["cosine-1", "linear-1"]  # of one training seed, so of the same noise
@@ -308,10 +259,17 @@ def test_a_key_that_cannot_be_compared_by_is_refused(compared, capsys, key, mess
     assert not Path("report.html").exists()
 
 
-def test_a_folder_in_the_way_is_said(capsys):
-    Path("report.html").mkdir()
-    assert run() == 2
-    assert "report.html: cannot write this file, a folder has its name" in capsys.readouterr().err
+@pytest.mark.parametrize("suffix", [".html", ".md", ".json"])
+def test_the_suffix_names_the_form_and_a_folder_in_the_way_is_said(complete, capsys, suffix):
+    assert run("--out", f"page{suffix}") == 0
+    text = Path(f"page{suffix}").read_text()
+    assert all(title in text for title in CHAPTERS)
+    assert Path("strip.png").exists() == (suffix == ".md")
+    if suffix == ".json":
+        assert json.loads(text)["Scores"][0]["columns"][0] == "score"
+    Path("there", f"page{suffix}").mkdir(parents=True)
+    assert run("--out", f"there/page{suffix}") == 2
+    assert f"page{suffix}: cannot write this file, a folder has its name" in capsys.readouterr().err
 
 
 def test_images_of_an_experiment_come_from_dvcs_cache(folder):

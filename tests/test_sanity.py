@@ -70,9 +70,8 @@ def test_sets_leave_a_class_out_and_double_one(digits):
         zip(*(by_damage[kind] for kind in ("", "dropped", "doubled", "copies", HARMLESS)), strict=True)
     ):
         one = number % 10
-        assert [len(each.test) + len(each.train) for each in (whole, dropped, doubled, copies, fewer)] == [150] * 4 + [
-            75
-        ]
+        sizes = [len(each.test) + len(each.train) for each in (whole, dropped, doubled, copies, fewer)]
+        assert sizes == [150, 150, 150, 150, 75]
         assert np.count_nonzero(labels[dropped.test] == one) == 0
         share = np.count_nonzero(labels[whole.test] == one)
         assert np.count_nonzero(labels[doubled.test] == one) == 2 * share

@@ -41,23 +41,7 @@ PRESET = ROOT / "ddpm/presets/digits.yaml"
 STORE_VARIABLES = ("DVC_ROOT", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV", "DDPM_TRACKING")
 ROWS = [Row(step, 1.25 * step, 1 / step, 2e-3 / step, 3.0, 1e3 / 7) for step in range(1, 9)]
 
-PIPELINE: dict[str, dict[str, Any]] = {
-    "check": {"cmd": "true", "params": [{"params.yaml": None}], "deps": ["data/processed"], "outs": ["data/checked"]},
-    "reference": {"cmd": "true", "params": ["evaluate"], "deps": ["data/processed"], "outs": ["data/reference"]},
-    "train": {
-        "cmd": "true",
-        "params": ["seed", "diffusion", "model", "train"],
-        "deps": ["data/checked", "data/processed"],
-        "outs": ["data/model"],
-    },
-    "sample": {"cmd": "true", "params": ["sample"], "deps": ["data/model"], "outs": ["data/samples"]},
-    "evaluate": {
-        "cmd": "true",
-        "params": ["evaluate"],
-        "deps": ["data/reference", "data/samples"],
-        "metrics": [{"metrics/evaluate.json": {"cache": False}}],
-    },
-}
+TRAIN = {"cmd": "true", "params": ["seed", "diffusion", "model", "train"], "deps": ["data/processed"]}
 
 
 @pytest.fixture
@@ -74,19 +58,9 @@ def folder(tmp_path, empty_store, monkeypatch) -> Path:
 
 def write_folder(root: Path) -> None:
     shutil.copy(PRESET, root / "params.yaml")
-    (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": PIPELINE}))
+    (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"train": TRAIN}}))
     write_json(root / "metrics/fingerprint.json", {})
     write_record(root)
-    manifest = {
-        "dataset": "digits",
-        "classes": ["0", "1"],
-        "image_size": 16,
-        "channels": 1,
-        "counts": {"train": 8, "test": 2},
-        "skipped": 0,
-        "sha256": {"train": "1" * 64, "test": "2" * 64},
-    }
-    write_json(root / "data/processed/manifest.json", manifest)
     write_curve(root, ROWS)
     pictures = ("processed/dataset", "samples/grid", "samples/forward", "model/grids/step-4", "model/grids/step-8")
     for shade, name in enumerate(pictures):
@@ -94,8 +68,6 @@ def write_folder(root: Path) -> None:
         picture.parent.mkdir(parents=True, exist_ok=True)
         Image.new("L", (16, 16), shade).save(picture)
     (root / "data/samples/reverse.mp4").write_bytes(b"a film")
-    (root / "data/reference").mkdir()
-    (root / "data/checked").touch()
 
 
 def write_record(root: Path, fd: float = 1.5, name: str = "workspace") -> None:
@@ -463,29 +435,19 @@ def test_a_lock_that_another_process_holds_costs_one_warning(folder, capsys):
     assert tracker.sync(file.read())
 
 
-@pytest.mark.parametrize("when", ["before it is asked", "right after"])
-def test_a_database_that_is_locked_in_mid_run_costs_one_warning(folder, capfd, monkeypatch, when):
-    if when == "right after":
-        monkeypatch.setattr(store, "probe", lambda uri: None)
+def test_a_database_that_is_locked_in_mid_run_costs_one_warning(folder, capfd, monkeypatch):
+    monkeypatch.setattr(store, "DEADLINE", 3.0)
     with live() as log, closing(sqlite3.connect("mlflow.db", isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         log.log(ROWS[0])
         started = time.monotonic()
         log.flush()
-        assert time.monotonic() - started < 15  # MLflow itself would wait for 20
+        assert time.monotonic() - started < 6  # MLflow itself would wait for 20
         other.execute("ROLLBACK")
     warning = capfd.readouterr().err
     assert warning.count("\n") == 1
-    assert "database is locked" in warning
+    assert "no end after 3 seconds" in warning
     assert tracker.sync(file.read())
-
-
-def test_a_timeout_that_is_not_a_number_is_named(folder, monkeypatch, capsys):
-    monkeypatch.setenv(store.TIMEOUT, "2 s")
-    assert tracker.sync(file.read()) is None
-    warning = one_warning(capsys)
-    assert "MLFLOW_HTTP_REQUEST_TIMEOUT" in warning
-    assert "2 s" in warning
 
 
 def test_off_makes_no_store(folder, monkeypatch):
@@ -587,19 +549,14 @@ utils._initialize_tables = half
 Store().client
 """
     monkeypatch.chdir(tmp_path)
-    environment = {
-        **os.environ,
-        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}",
-        "PYTHONPATH": str(ROOT),
-    }
+    environment = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}", "PYTHONPATH": str(ROOT)}
     environment.pop("DDPM_TRACKING", None)
-    first = subprocess.run([sys.executable, "-c", cut_short], env=environment, capture_output=True, text=True)
+
+    def start(program: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+
+    first = start(cut_short)
     assert first.returncode == -signal.SIGKILL, first.stderr
-    again = subprocess.run(
-        [sys.executable, "-c", "from ddpm.tracking.store import Store; print(Store().client.search_experiments())"],
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+    again = start("from ddpm.tracking.store import Store; print(Store().client.search_experiments())")
     assert again.returncode == 0, again.stderr
     assert sorted(path.name for path in tmp_path.glob("*mlflow.db*")) == ["mlflow.db"]

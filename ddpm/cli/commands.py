@@ -81,7 +81,7 @@ def check(*, no_pilot: NoPilot = False) -> None:
     parameters = sum(parameter.numel() for parameter in network.parameters())
     print(f"{file.PATH}: ok; {checked.model.name} with {parameters:,} parameters", flush=True)
     if not no_pilot:
-        print(*forecast.report(checked), sep="\n")
+        print(*forecast.lines(checked, forecast.measure(checked), forecast.train_images(checked)), sep="\n")
 
 
 @app.command(group=MAIN, sort_key=3)
@@ -163,7 +163,7 @@ def compare(
 
 @app.command(group=SCORES)
 def report(*, by: Names = (), may_differ: tuple[Alike, ...] = (), out: Path = Path("report.html")) -> None:
-    """Write one HTML file about the current model.
+    """Write a page about the current model.
 
     examples:
       ddpm report --by diffusion.schedule.name  # with the schedules side by side
@@ -171,13 +171,13 @@ def report(*, by: Names = (), may_differ: tuple[Alike, ...] = (), out: Path = Pa
     Args:
         by: params keys, whose arms are added, as in `ddpm compare`
         may_differ: compare runs that differ in it
-        out: page to write
+        out: page to write: HTML in one file, or .md with its pictures, or .json
     """
     from ddpm.report import page
     from ddpm.tracking import tracker
 
     page.write(out, by, may_differ)
-    print(f"{out}: open it in a browser")
+    print(f"{out}: the page of the current model")
     try:
         if run_id := tracker.sync(attached=out):
             print(f"and an artifact of MLflow run {run_id}")

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from ddpm.base.errors import UserError
 from ddpm.base.files import sha256
-from ddpm.base.paths import METRICS, MODEL_FILE, REFERENCE
+from ddpm.base.paths import MODEL_FILE
 from ddpm.cli.app import MODELS, SCORES, Classes, Json, Model, Names, Picture, app, listed
 from ddpm.cli.terminal import answer
 
@@ -112,42 +112,6 @@ def export(
 
     exchange.export_model(model, out, form)
     print(f"{out}: {model} as a folder to share; read its README.md before you do")
-
-
-@app.command(group=SCORES)
-def frontier(
-    *,
-    model: Model = MODEL_FILE,
-    samplers: Names = (),
-    evaluations: tuple[int, ...] = (),
-    weights: tuple[float, ...] = (),
-) -> None:
-    """Measure quality against cost, over samplers and evaluations.
-
-    examples:
-      ddpm frontier --samplers ddim heun --evaluations 10 20 50
-
-    Args:
-        samplers: (all)
-        evaluations: of the network (5 10 20 50 100)
-        weights: weights of guidance (params.yaml's)
-    """
-    from ddpm.base import variant
-    from ddpm.compute import devices
-    from ddpm.params import config
-    from ddpm.pictures import plots
-    from ddpm.report import pareto, render
-    from ddpm.report.blocks import Chapter, Note
-    from ddpm.tools.frontier import EVALUATIONS, Frontier, named_samplers
-
-    checked, csv = config.load(), METRICS / "frontier.csv"
-    drawn_by = named_samplers(samplers or variant.names("samplers"))
-    measured = Frontier(model, REFERENCE, checked, devices.resolve(checked.device))
-    points = measured.points(drawn_by, evaluations or EVALUATIONS, weights)
-    pareto.write_csv(csv, points)
-    plots.lines(csv.with_suffix(".png"), pareto.panels(points))
-    counts = Note(f"{len(points)} points, {measured.measured} cells measured now: {csv}, {csv.stem}.png")
-    print(render.text([Chapter("", [*pareto.shown(points), counts])]))
 
 
 @app.command(group=SCORES)

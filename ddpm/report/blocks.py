@@ -21,11 +21,19 @@ from ddpm.pictures import plots, strips
 from ddpm.pictures.plots import Panel
 
 COLOURS = 64  # of a figure
+RARE_STAY = Image.Quantize.MAXCOVERAGE  # the other methods merge a rare colour with a frequent one
+
+
+class Markdown(str):
+    """Text of our own that has links or emphasis. The renderer of Markdown leaves it as it is, and escapes all else."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True)
 class Note:
-    """A sentence; ``missing`` if something is missing and the sentence says how to get it."""
+    """A sentence; ``missing`` if something is missing and the sentence says how to get it. One of ``Markdown`` may have
+    paragraphs and lists."""
 
     text: str
     missing: bool = False
@@ -65,7 +73,7 @@ class Figure:
             else:
                 plots.lines(path, self.drawing)
             with Image.open(path) as picture:
-                few = picture if picture.mode == "P" else picture.convert("RGB").quantize(COLOURS)  # P: few already
+                few = picture if picture.mode == "P" else picture.convert("RGB").quantize(COLOURS, RARE_STAY)
                 few.save(content, "PNG", optimize=True)
         return content.getvalue()
 
@@ -94,16 +102,14 @@ class Chapter:
 
 
 def chapter(title: str, *builders: Callable[[], Iterable[Block]]) -> Chapter:
-    """The blocks of all ``builders``, without arguments."""
-    return Chapter(title, [block for build in builders for block in attempted(build)])
-
-
-def attempted(build: Callable[..., Iterable[Block]], *arguments: Any) -> list[Block]:
-    """The blocks that ``build`` returns, or the line of the UserError that it raises."""
-    try:
-        return list(build(*arguments))
-    except UserError as error:
-        return [Note(str(error), missing=True)]
+    """The blocks of all ``builders``; instead of one that raises UserError, its line."""
+    blocks: list[Block] = []
+    for build in builders:
+        try:
+            blocks += build()
+        except UserError as error:
+            blocks.append(Note(str(error), missing=True))
+    return Chapter(title, blocks)
 
 
 def number(value: float) -> str:

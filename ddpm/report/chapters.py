@@ -7,31 +7,20 @@ from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
-from pydantic import BaseModel
 
 from ddpm.base import errors, files
 from ddpm.base.errors import UserError
-from ddpm.base.paths import EVALUATION, FD_N, METRICS, MODEL_FILE, REFERENCE
+from ddpm.base.paths import EVALUATION, LOSS
 from ddpm.params.config import Config
 from ddpm.pictures.plots import Panel
-from ddpm.report import noticed, pareto, summary
-from ddpm.report.blocks import Block, Figure, Note, Table, number, plain
-from ddpm.runs import library, measured
+from ddpm.report import noticed, summary
+from ddpm.report.blocks import Block, Figure, Note, Table, plain
+from ddpm.runs import library
 from ddpm.runs.record import Record
 from ddpm.verdicts import metrics, sensitivity
 
-FRONTIER = METRICS / "frontier.csv"
-CALIBRATION = REFERENCE / "calibration.json"
 NEAREST = EVALUATION / "nearest.png"
-
-
-class Ladder(BaseModel):
-    """Part of data/reference/calibration.json. floor: scores of the real test images, and their ``count``; ladder: the
-    degradation -> rungs, each with a ``level`` and scores."""
-
-    floor: dict[str, float]
-    ladder: dict[str, list[dict[str, float]]]
+BINS = 100  # points of a loss curve
 
 
 def summarized(working: Config, run: Record) -> list[Block]:
@@ -48,84 +37,22 @@ def scores(run: Record) -> list[Block]:
     """The scores, and how to read them."""
     how = (
         "± is a standard error. A Gaussian is fitted to the train images, one per class to those of each. More images "
-        "make a Fréchet distance smaller: Calibration compares at the same N."
+        "make a Fréchet distance smaller."
     )
     return [*summary.scores(run), Note(how)]
 
 
-def extrapolation(run: Record) -> list[Block]:
-    """The Fréchet distance against 1 / N with its limit, for each extractor."""
-    figures: list[Block] = []
-    for extractor, rows in _distances().items():
-        curve = np.stack([1 / rows[:, 0], rows[:, 1]], axis=1)[::-1]
-        curves, levels = {"this model": curve}, {}
-        if limit := next((name for key in metrics.EXTRAPOLATED if (name := f"{extractor}.{key}") in run.scores), None):
-            curves["to infinitely many"] = np.array([[0.0, run.scores[limit]], curve[0]])
-            real = run.scores.get(f"real.{limit}")
-            levels = {} if real is None else {"real test images, infinitely many": real}
-        caption = (
-            f"{extractor}: the Fréchet distance of N samples against 1 / N, and its limit (arXiv:1911.07023). Compare "
-            "models at the same N, or at the limit."
-        )
-        panel = Panel(f"{extractor}: distance by N", "1 / N", "Fréchet distance", curves, levels, points=True)
-        figures.append(Figure(caption, [panel]))
-    return figures
-
-
-def _distances() -> dict[str, NDArray[np.float64]]:
-    """extractor -> (rows, 2) of N and Fréchet distance, in order of N."""
+def loss() -> list[Block]:
+    """The training loss, in at most BINS averages of successive rows."""
     import pandas as pd
 
     try:
-        rows = pd.read_csv(FD_N).astype({"n": float, "fd": float}).sort_values("n")
-        distances = {str(name): part[["n", "fd"]].to_numpy() for name, part in rows.groupby("extractor")}
-    except FileNotFoundError as error:
-        raise UserError(f"{FD_N}: no such file; `dvc repro` makes it") from error
-    except (KeyError, ValueError) as error:
-        raise UserError(f"{FD_N}: no distances by N ({error!r}); `dvc repro -f evaluate` makes it again") from error
-    if not distances:
-        raise UserError(f"{FD_N}: no rows, for too few samples; raise sample.count to see the distance fall with N")
-    return distances
-
-
-def quality_against_cost() -> list[Block]:
-    """The frontier of the current model."""
-    points = pareto.read_csv(FRONTIER)
-    model = points.iloc[0].model
-    if not MODEL_FILE.exists() or files.sha256(MODEL_FILE)[: len(model)] != model:
-        raise UserError(f"{FRONTIER}: of another model, {model}, than {MODEL_FILE}; run `ddpm frontier` again")
-    return pareto.shown(points)
-
-
-def calibration() -> list[Block]:
-    """What a distance means: blurred and noised real test images, and where this model lies among them."""
-    figures: list[Block] = []
-    for extractor, degraded in measured.read(CALIBRATION, dict[str, Ladder]).items():
-        metric = next((name for name in metrics.HEADLINE if name in degraded.floor), None)
-        if metric is None:
-            raise UserError(f"{CALIBRATION}: {extractor} has no Fréchet distance: add fid to evaluate.metrics")
-        curves = {
-            damage: np.array([(rung["level"], rung[metric]) for rung in rungs if {"level", metric} <= rung.keys()])
-            for damage, rungs in degraded.ladder.items()
-        }
-        name, count = f"{extractor}.{metric}", round(degraded.floor["count"])
-        score = at_count(extractor, count)
-        levels = {} if score is None else {f"this model at N = {count:,}": score}
-        caption = (
-            f"{name} of the {count:,} real test images, unchanged (level 0) and more and more degraded. "
-            f"This model at the same number of images: {'not measured' if score is None else number(score)}."
-        )
-        panel = Panel(f"{name} of degraded real images", "level", name, curves, levels, log="y", points=True)
-        figures.append(Figure(caption, [panel]))
-    return figures
-
-
-def at_count(extractor: str, count: int) -> float | None:
-    """This model's Fréchet distance at N = ``count``, interpolated linearly in 1 / N; None outside the measured N."""
-    rows = _distances().get(extractor) if FD_N.exists() else None
-    if rows is None or not rows[0, 0] <= count <= rows[-1, 0]:
-        return None
-    return float(np.interp(1 / count, 1 / rows[::-1, 0], rows[::-1, 1]))
+        rows = pd.read_csv(LOSS)[["step", "loss"]].to_numpy(float)
+    except (OSError, KeyError, ValueError) as error:
+        raise UserError(f"{LOSS}: no loss by step ({error!r}); `dvc repro` makes it") from error
+    curve = np.array([part.mean(0) for part in np.array_split(rows, min(BINS, len(rows)))])
+    caption = f"Training loss, in at most {BINS} averages of successive rows."
+    return [Figure(caption, [Panel("training loss", "step", "loss", {"loss": curve}, log="y")])]
 
 
 def damages() -> list[Block]:

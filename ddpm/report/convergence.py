@@ -44,15 +44,12 @@ ERRORS = [f"{name}_{split}{se}" for split in SPLITS for name in ("error", "optim
 
 
 def numbers(run: Record, *names: str) -> Levels:
-    """Those columns of a record's noise levels; t must be one of them. Raises UserError if one is missing."""
+    """Those columns of a record's noise levels. Raises UserError if one is missing or has no numbers."""
     table = run.noise_levels
-    if table is None or not table.rows or not set(names) <= set(table.columns):
+    columns = dict(zip(table.columns, np.array(table.rows, float).T, strict=False)) if table else {}
+    if not all(np.isfinite(columns.get(name, np.nan)).all() for name in names):
         raise UserError(f"{run.name}: no denoising errors by noise level in its record: evaluate.likelihood may be off")
-    values = {name: np.array([row[table.columns.index(name)] for row in table.rows], float) for name in names}
-    if not all(np.isfinite(column).all() for column in values.values()):
-        raise UserError(f"{run.name}: some denoising errors by noise level are empty in its record; `dvc repro` there")
-    order = np.argsort(values["t"])
-    return {name: column[order] for name, column in values.items()}
+    return {name: columns[name] for name in names}
 
 
 def errors(run: Record) -> Levels:
@@ -166,24 +163,19 @@ def _together(mean: Levels, name: str) -> Array:
 
 
 def shown(run: Record) -> list[Block]:
-    """The model's error next to the smallest possible one, by noise level, and what that says. Raises UserError."""
+    """How far the model's error is above the smallest possible one, by noise level, and what that says. Raises
+    UserError."""
     levels = errors(run)
-    x, names = levels["log_snr"], {"train": "train", "test": "held-out"}
-    curves, above = {}, {}
     # at less noise the optimum is so far off on held-out images that it would hide all else
-    shown_at = levels["excess_test"] > -levels["error_test"] / 2
-    lowest = min(levels[f"error_{split}"].min() for split in SPLITS) / 10
-    for who, column in (("model", "error"), ("optimum", "optimum")):
-        for split, name in names.items():
-            y = levels[f"{column}_{split}"]
-            curves[f"{who}, {name}"] = np.stack([x, y], 1)[y > lowest]
-    for split, name in names.items():
+    near = levels["excess_test"] > -levels["error_test"] / 2
+    above = {}
+    for split, name in {"train": "train", "test": "held-out"}.items():
         share = 100 / np.maximum(levels[f"error_{split}"], TINY)
         excess, error = levels[f"excess_{split}"], levels[f"excess_{split}_se"]
-        above[name] = np.stack([x, share * excess, 2 * share * error], 1)[shown_at]
-    excess_label = "% of the model's error"
+        above[name] = np.stack([levels["log_snr"], share * excess, 2 * share * error], 1)[near]
+    panel = Panel("excess over the optimum", LOG_SNR, "% of the model's error", above, {"optimum": 0.0})
     return [
         *(Note(f"{sentence[0].upper()}{sentence[1:]}.") for sentence in diagnose(levels).sentences()),
-        Figure(GOAL, [Panel("error and optimum", LOG_SNR, "squared error of epsilon", curves, log="y")]),
-        Figure(ABOVE, [Panel("excess over the optimum", LOG_SNR, excess_label, above, {"optimum": 0.0})]),
+        Note(GOAL),
+        Figure(ABOVE, [panel]),
     ]

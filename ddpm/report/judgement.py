@@ -101,31 +101,29 @@ def to_dict(judgement: Judgement) -> dict[str, Any]:
     ]
     primary = [pair for pair in judgement.verdicts if pair.metric == judgement.primary]
     cited = {pair.arm: {"sentence": citation.sentence(pair), "bibtex": citation.bibtex(pair)} for pair in primary}
-    curves = judgement.curves and {
-        **judgement.curves._asdict(),
-        "learned": [arm._asdict() for arm in judgement.curves.learned],
-        "against": [
-            {**arm._asdict(), "points": [point._asdict() for point in arm.points]} for arm in judgement.curves.against
-        ],
-    }
-    tried = [
-        {**row._asdict(), "mean": _finite(row.mean)}
-        | {key: [*map(_finite, getattr(row, key))] for key in ("scores", "behind")}
-        for row in judgement.tuning
-    ]
-    values = {
-        name: getattr(judgement, name) for name in ("question", "primary", "notes", "fingerprint", "plan", "open")
-    }
     return {
-        **values,
+        "question": judgement.question,
+        "primary": judgement.primary,
+        "notes": judgement.notes,
+        "fingerprint": judgement.fingerprint,
+        "plan": judgement.plan,
+        "open": judgement.open,
         "next_look": judgement.next_look,
         "compare": judgement.compare.model_dump(mode="json"),
         "arms": arms,
         "verdicts": [pair.to_dict() for pair in judgement.verdicts],
         "citations": cited,
-        "curves": curves,
-        "tuning": tried,
+        "curves": _plain(judgement.curves),
+        "tuning": _plain(judgement.tuning),
     }
+
+
+def _plain(value: Any) -> Any:
+    """Named tuples as mappings, and None for NaN and infinity, which JSON does not have."""
+    if isinstance(value, tuple):
+        fields = value._asdict() if hasattr(value, "_asdict") else None
+        return {key: _plain(part) for key, part in fields.items()} if fields else [*map(_plain, value)]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _gaps(judgement: Judgement) -> Iterator[Block]:
@@ -291,10 +289,6 @@ def _seeds(tried: tuple[Tried, ...], what: str) -> str:
 def _at(images: Iterable[int]) -> str:
     *before, last = (f"{at:,}" for at in images)
     return f"at {', '.join(before)} and {last} images" if before else f"at {last} images"
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def _is_number(value: object) -> bool:

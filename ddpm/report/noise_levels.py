@@ -20,12 +20,12 @@ from ddpm.report.convergence import LOG_SNR, Levels, averages, groups, numbers
 from ddpm.runs.record import Record
 from ddpm.verdicts import statistics
 
-FEWEST = 4  # seeds for a band: with fewer it is wider than any difference
+FEWEST = 4  # seeds: with fewer the band is wider than any difference
 FAR, LINEAR = 100.0, 10.0  # %: with larger differences than FAR, those beyond LINEAR are drawn on a logarithmic axis
 
 CAPTION = (
     "Where in the noise an arm denoises held-out images better or worse than the baseline: the mean over the "
-    f"training seeds and, from {FEWEST} seeds on, a band that holds at all noise levels together."
+    "training seeds, and a band that holds at all noise levels together."
 )
 
 Array = NDArray[np.float64]
@@ -35,17 +35,16 @@ class Difference(NamedTuple):
     """An arm's held-out error minus the baseline's, as a share of the baseline's, by band of noise levels.
 
     log_snr: (K,). t: (K, 2), the first and last of each band; None if the two have different schedules. share: (K,)
-    the mean over the seeds; half: (K,) the half-width of its band, None with fewer than FEWEST seeds.
+    the mean over the seeds; half: (K,) the half-width of its band.
     """
 
     baseline: str
     arm: str
-    seeds: tuple[int, ...]
     log_snr: Array
     edges: Array
     t: Array | None
     share: Array
-    half: Array | None
+    half: Array
 
     def places(self, where: NDArray[np.bool_]) -> str:
         """Where some bands are: "t = 1 to 35 and 410 to 1000", or the same in log-SNR."""
@@ -56,9 +55,7 @@ class Difference(NamedTuple):
         return f"{unit} {' and '.join(low if low == high else f'{low} to {high}' for low, high in ends)}"
 
     def sentence(self) -> str:
-        """Where the arm is better or worse, beyond the noise of the seeds; empty with fewer than FEWEST."""
-        if self.half is None:
-            return ""
+        """Where the arm is better or worse, beyond the noise of the seeds."""
         parts = [
             f"{word} at {self.places(where)} (by up to {np.abs(self.share[where]).max():.1%})"
             for word, where in (("lower", self.share + self.half < 0), ("higher", self.share - self.half > 0))
@@ -69,7 +66,8 @@ class Difference(NamedTuple):
 
 
 def differences(arms: Mapping[str, Mapping[int, Record]], confidence: float) -> list[Difference]:
-    """Each arm against the first. Runs without these errors, such as those without a likelihood, are left out."""
+    """Each arm that shares FEWEST seeds with the first against that. Runs without these errors, such as those without a
+    likelihood, are left out."""
     known: dict[str, dict[int, Levels]] = {label: {} for label in arms}
     for label, arm in arms.items():
         for seed, run in arm.items():
@@ -78,15 +76,13 @@ def differences(arms: Mapping[str, Mapping[int, Record]], confidence: float) -> 
     baseline, *others = known
     pairs = {label: sorted(known[baseline].keys() & known[label].keys()) for label in others}
     return [
-        _difference(baseline, label, seeds, [(known[baseline][seed], known[label][seed]) for seed in seeds], confidence)
+        _difference(baseline, label, [(known[baseline][seed], known[label][seed]) for seed in seeds], confidence)
         for label, seeds in pairs.items()
-        if seeds
+        if len(seeds) >= FEWEST
     ]
 
 
-def _difference(
-    baseline: str, arm: str, seeds: Sequence[int], pairs: Sequence[tuple[Levels, Levels]], confidence: float
-) -> Difference:
+def _difference(baseline: str, arm: str, pairs: Sequence[tuple[Levels, Levels]], confidence: float) -> Difference:
     t, steps, log_snr = (pairs[0][0][name] for name in ("t", "steps", "log_snr"))
     ranges = [one["log_snr"] for one in sum(pairs, ())]
     inside = np.all([(log_snr >= x.min()) & (log_snr <= x.max()) for x in ranges], axis=0)
@@ -99,37 +95,27 @@ def _difference(
 
     before, after = (np.array([error(run) for run in side]) for side in zip(*pairs, strict=True))
     gaps, mean = (after - before).T, before.mean(0)
-    half = None
-    if len(seeds) >= FEWEST:
-        test = statistics.t_test(gaps, 0.0, 1 - (1 - confidence) / len(bands))
-        half = (test.high - test.mean) / mean
+    test = statistics.t_test(gaps, 0.0, 1 - (1 - confidence) / len(bands))
     same = all(len(x) == len(ranges[0]) and np.allclose(x, ranges[0]) for x in ranges)
     return Difference(
         baseline,
         arm,
-        tuple(seeds),
         averages(log_snr, steps, bands),
         np.array([(log_snr[band].max(), log_snr[band].min()) for band in bands]),
         np.array([(first[band[0]], last[band[-1]]) for band in bands]) if same else None,
-        gaps.mean(1) / mean,
-        half,
+        test.mean / mean,
+        (test.high - test.mean) / mean,
     )
 
 
 def shown(differences: Sequence[Difference]) -> list[Block]:
-    """A figure of all arms, and a sentence for each with at least FEWEST seeds."""
-    if not differences:
-        return []
-    sentences = filter(None, (difference.sentence() for difference in differences))
-    return [Figure(CAPTION, [panel(differences)], "noise_levels"), *map(Note, sentences)]
+    """A figure of all arms, and a sentence for each."""
+    return [Figure(CAPTION, [panel(differences)], "noise_levels"), *(Note(arm.sentence()) for arm in differences)]
 
 
 def panel(differences: Sequence[Difference]) -> Panel:
     """The curves of all arms, with their bands."""
-    curves = {}
-    for arm in differences:
-        columns = [arm.log_snr, 100 * arm.share, *(() if arm.half is None else (100 * arm.half,))]
-        curves[arm.arm] = np.stack(columns, axis=1)
+    curves = {arm.arm: np.stack([arm.log_snr, 100 * arm.share, 100 * arm.half], axis=1) for arm in differences}
     baseline = differences[0].baseline
     largest = max(float(np.abs(curve[:, 1]).max()) for curve in curves.values())
     return Panel(

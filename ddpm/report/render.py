@@ -5,6 +5,7 @@ and files come from outside, and none becomes markup or moves a terminal's curso
 from __future__ import annotations
 
 import base64
+import json
 import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ from tabulate import tabulate
 
 from ddpm.base.errors import printable
 from ddpm.base.files import atomic_path
-from ddpm.report.blocks import Block, Chapter, Figure, Note, Strip, Table
+from ddpm.report.blocks import Block, Chapter, Figure, Markdown, Note, Strip, Table
 
 
 def text(chapters: Sequence[Chapter]) -> str:
@@ -36,18 +37,15 @@ def text(chapters: Sequence[Chapter]) -> str:
 
 def _aligned(table: Table) -> str:
     rows = [[printable(cell) for cell in row] for row in (table.columns, *table.rows)]
-    lines = tabulate(rows, tablefmt="plain", disable_numparse=True, colalign=_alignment(table))
+    sides = ["left" if at in table.text_columns else "right" for at in range(len(table.columns))]
+    lines = tabulate(rows, tablefmt="plain", disable_numparse=True, colalign=sides)
     return f"{printable(table.caption)}\n{lines}".removeprefix("\n")
 
 
 def _piped(table: Table) -> str:
+    ruler = ["---" if at in table.text_columns else "---:" for at in range(len(table.columns))]
     head, *body = [[_escaped(cell) for cell in row] for row in (table.columns, *table.rows)]
-    cells = body or [[""] * len(head)]
-    return tabulate(cells, head, tablefmt="github", disable_numparse=True, colalign=_alignment(table))
-
-
-def _alignment(table: Table) -> list[str]:
-    return ["left" if at in table.text_columns else "right" for at in range(len(table.columns))]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ruler, *body))
 
 
 def markdown(chapters: Sequence[Chapter], folder: Path | None = None) -> str:
@@ -66,22 +64,29 @@ def markdown(chapters: Sequence[Chapter], folder: Path | None = None) -> str:
 
     for chapter in chapters:
         paragraphs += [f"## {_escaped(chapter.title)}"] * bool(chapter.title)
-        for kind, group in groupby(chapter.blocks, type):
+        for is_list, group in groupby(chapter.blocks, _is_item):
             lines: list[str] = []
             for block in group:
                 match block:
                     case Note():
-                        lines.append(f"- {_escaped(block.text)}")
+                        lines.append(f"{'- ' * is_list}{_escaped(block.text)}")
                     case Table():
                         lines += [f"### {_escaped(block.caption)}"] * bool(block.caption)
                         lines.append(_piped(block))
                     case _:
                         lines += picture(block)
-            paragraphs += ["\n".join(lines)] if kind is Note else lines
+            paragraphs += ["\n".join(lines)] if is_list else lines
     return "\n\n".join(paragraphs) + "\n"
 
 
+def _is_item(block: Block) -> bool:
+    """Whether it is an item of a list."""
+    return isinstance(block, Note) and not isinstance(block.text, Markdown)
+
+
 def _escaped(text: str) -> str:
+    if isinstance(text, Markdown):
+        return text
     return re.sub(r"([\\|[\]#])", r"\\\1", printable(text)).replace("<", "&lt;")
 
 
@@ -103,9 +108,15 @@ def html(title: str, command: str, chapters: Sequence[Chapter]) -> str:
     return page.render(title=title, subtitle=subtitle, css=css, chapters=chapters)
 
 
-def write_html(path: Path, title: str, command: str, chapters: Sequence[Chapter]) -> None:
-    """Write the page. Raises UserError if it cannot be written."""
-    content = html(title, command, chapters)
+def write(path: Path, title: str, command: str, chapters: Sequence[Chapter]) -> None:
+    """Write a page: JSON or Markdown if the path ends in .json or .md, otherwise HTML. Raises UserError."""
+    match path.suffix:
+        case ".json":
+            content = json.dumps({"title": title, **to_dict(chapters)}, indent=2)
+        case ".md":
+            content = f"# {_escaped(title)}\n\n{markdown(chapters, path.parent)}"
+        case _:
+            content = html(title, command, chapters)
     with atomic_path(path) as temporary:
         temporary.write_text(content, encoding="utf-8")
 

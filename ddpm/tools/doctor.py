@@ -57,8 +57,6 @@ def examine() -> list[Finding]:
             findings += part(checked)
         except UserError as error:
             findings.append(Finding(part.__name__, "missing", "not usable", str(error)))
-        except ImportError as error:
-            findings.append(Finding(part.__name__, "missing", str(error), "`make setup`"))
     return findings
 
 
@@ -80,8 +78,6 @@ def listing(findings: Sequence[Finding], offline: bool = False) -> str:
 
 def packages() -> Finding:
     """Whether the requirements of pyproject.toml are installed in versions that it allows, as `pip check` reports."""
-    if util.find_spec("pip") is None:
-        return Finding("packages", "note", "not checked, for want of pip", "`python -m ensurepip`")
     said = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True, check=False).stdout
     if wrong := [line for line in said.splitlines() if line.startswith("ddpm ")]:
         return Finding("packages", "missing", "; ".join(wrong), "`make setup`")
@@ -92,11 +88,10 @@ def packages() -> Finding:
 def programs() -> Iterator[Finding]:
     """The programs that are called by name. Stages run by `python`, and need the environment that is looked at here."""
     setup = "`make setup`, then `source .venv/bin/activate`"
-    by_hand = "install make for the two commands, or run `dvc repro` itself"
-    for name, fix in {"git": "install git", "python": setup, "dvc": setup, "make": by_hand}.items():
+    for name, fix in {"git": "install git", "python": setup, "dvc": setup}.items():
         path = shutil.which(name)
         if not path:
-            yield Finding(name, "note" if name == "make" else "missing", "not in PATH", fix)
+            yield Finding(name, "missing", "not in PATH", fix)
         elif name in ("python", "dvc") and not Path(path).parent.samefile(Path(sys.executable).parent):
             yield Finding(name, "missing", f"{path} comes first in PATH, and is not of {sys.prefix}", setup)
         else:
@@ -186,8 +181,7 @@ def mlflow(checked: Config) -> Iterator[Finding]:
     """Whether MLflow's store answers. Without it, runs are kept in files."""
     from ddpm.tracking.store import Store
 
-    store = Store()
-    store.strict = True  # it raises, and waits no longer than a stage would
+    store = Store(strict=True)
     if store.off:
         yield Finding("mlflow", "note", "switched off by DDPM_TRACKING", "unset it to record runs")
         return

@@ -58,13 +58,8 @@ class Measured(NamedTuple):
     device: str  # its name, for a person
 
 
-def report(config: Config) -> list[str]:
-    """What each stage of a run needs, for a person. Raises UserError like training and sampling."""
-    return lines(config, measure(config), train_images(config))
-
-
 def lines(config: Config, measured: Measured, images: int | None) -> list[str]:
-    """A line about each stage that computes, and one about all of them."""
+    """What each stage of a run needs, for a person: a line about each that computes, and one about all of them."""
     took, likelihood = seconds(config, measured, images), config.evaluate.likelihood.images
     known = images or config.train.steps
     training = f"{length(config, images)[0]:,} steps take" if known else f"an epoch of {IMAGES:,} images takes"

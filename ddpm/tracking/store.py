@@ -2,8 +2,7 @@
 
 The store is ``mlflow.db`` and ``mlartifacts`` in the repository's root, or MLFLOW_TRACKING_URI. The experiment is
 "ddpm", or MLFLOW_EXPERIMENT_NAME. ``DDPM_TRACKING=off`` switches all of it off. MLflow itself waits minutes for a
-server or a database that is down: here a wait ends after ``TIMEOUT`` seconds, and whatever a stage does with the store
-after ``DEADLINE`` seconds.
+server or a database that is down: here whatever a stage does with the store ends after ``DEADLINE`` seconds.
 """
 
 from __future__ import annotations
@@ -18,8 +17,7 @@ from concurrent.futures import Future, wait
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, TypeVar
 
 from filelock import FileLock
 
@@ -33,22 +31,18 @@ T = TypeVar("T")
 
 SQLITE = "sqlite:///"
 VIEW = "mlflow.sharedViewState.ddpm"  # the view that the runs' page offers under Views
-# Seconds that a stage waits for the store, whatever it does, and before that for the lock. A server that trickles bytes
-# never hits TIMEOUT.
-DEADLINE, LOCK_SECONDS = 10.0, 8.0
+# Seconds that a stage waits for the store, whatever it does, and before that for the lock; and what a command waits for
+# a connection, and anybody for a database to be made: that takes seconds of this machine, more if it is busy
+DEADLINE, LOCK_SECONDS, PATIENT_SECONDS = 10.0, 8.0, 60.0
 TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"  # whole seconds; MLflow applies it to servers only
-# A store that hangs costs a stage at most DEADLINE seconds, and only train and evaluate use it.
-STAGE_SECONDS, COMMAND_SECONDS = "2", "60"
 # Values that a user has set stay. Without retries a server that is down costs seconds, not a quarter of an hour.
 SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    TIMEOUT: STAGE_SECONDS,
+    TIMEOUT: "2",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-# database -> the driver's name for the seconds that a connection may take
-CONNECTING = {"sqlite": "timeout", "postgresql": "connect_timeout", "mysql": "connect_timeout", "mssql": "timeout"}
 
 
 class Store:
@@ -56,8 +50,7 @@ class Store:
 
     def __init__(self, strict: bool = False) -> None:
         self.strict = strict
-        self.deadline = None if strict else DEADLINE
-        for name, value in (SETTINGS | ({TIMEOUT: COMMAND_SECONDS} if strict else {})).items():
+        for name, value in (SETTINGS | ({TIMEOUT: f"{PATIENT_SECONDS:g}"} if strict else {})).items():
             os.environ.setdefault(name, value)
         self.root = Path(os.environ.get("DVC_ROOT", ".")).resolve()
         self.uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{self.root / 'mlflow.db'}"
@@ -65,7 +58,7 @@ class Store:
         self.experiment_name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "ddpm"
         self.off = os.environ.get("DDPM_TRACKING") == "off"
         lock = self.root / ".ddpm" / "mlflow.lock"
-        self.lock = FileLock(lock, float(COMMAND_SECONDS) if strict else LOCK_SECONDS, thread_local=False)
+        self.lock = FileLock(lock, PATIENT_SECONDS if strict else LOCK_SECONDS, thread_local=False)
 
     @property
     def absent(self) -> bool:
@@ -73,30 +66,14 @@ class Store:
         return self.database is not None and not self.database.exists()
 
     def attempt(self, action: Callable[[], T]) -> T | None:
-        """Do it in a thread, which is left to itself at the deadline, and return its result; None if tracking is off
-        or fails."""
+        """Do it, and return its result; None if tracking is off or fails. A stage waits until the deadline; a command
+        waits as long as the store answers."""
         if self.off:
             return None
-        outcome: Future[T] = Future()
-
-        def work() -> None:
-            try:
-                if not self.absent:  # opening a missing database would create it
-                    probe(self.uri)
-                outcome.set_result(action())
-            except Exception as error:
-                outcome.set_exception(error)
-
         try:
             import mlflow  # noqa: F401  # before the clock runs: this takes seconds, and nobody else is waited for
 
-            # to make a database takes seconds of this machine, more if it is busy
-            deadline = float(COMMAND_SECONDS) if self.deadline and self.absent else self.deadline
-            threading.Thread(target=work, daemon=True).start()
-            if not wait([outcome], deadline).done:
-                self.lock.release(force=True)
-                raise TimeoutError(f"no end after {deadline:g} seconds")
-            return outcome.result()
+            return action() if self.strict else self._within(PATIENT_SECONDS if self.absent else DEADLINE, action)
         except Exception as error:
             self.off = True
             line = f"MLflow at {errors.masked(self.uri)} failed ({_reason(error, self.uri)})"
@@ -107,23 +84,42 @@ class Store:
             print(f"warning: {line}; going on without it: `ddpm track sync` logs the run later", file=sys.stderr)
             return None
 
+    def _within(self, seconds: float, action: Callable[[], T]) -> T:
+        """Do it in a thread, which is left to itself after so many seconds."""
+        outcome: Future[T] = Future()
+
+        def work() -> None:
+            try:
+                outcome.set_result(action())
+            except Exception as error:
+                outcome.set_exception(error)
+
+        threading.Thread(target=work, daemon=True).start()
+        if not wait([outcome], seconds).done:
+            self.lock.release(force=True)
+            raise TimeoutError(f"no end after {seconds:g} seconds: it is down, or another process holds it")
+        return outcome.result()
+
     @cached_property
     def client(self) -> MlflowClient:
-        """First used under ``lock``: two processes that set up the database at once leave it unusable."""
-        import sqlalchemy
+        """The connection to the store, which a command awaits for PATIENT_SECONDS."""
+        return self._within(PATIENT_SECONDS, self._connect) if self.strict else self._connect()
+
+    def _connect(self) -> MlflowClient:
+        """Under ``lock``: two processes that set up the database at once leave it unusable."""
         from mlflow import MlflowClient
 
         logging.getLogger("alembic").setLevel(logging.WARNING)
         # they report a store that is down or locked, which ``attempt`` has already done
         for name in ("mlflow.system_metrics", "mlflow.store.db.utils", "urllib3.connectionpool"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        if self.database and self.absent:
-            # whole or not at all: MLflow cannot open a database with half of its tables, which a kill could leave
-            with files.atomic_path(self.database) as temporary:
-                MlflowClient(f"{SQLITE}{temporary.resolve()}").search_experiments(max_results=1)
-        sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", _bounded, retval=True)
-        client = MlflowClient(tracking_uri=self.uri)
-        client.get_experiment_by_name(self.experiment_name)
+        with self.lock:
+            if self.database and self.absent:
+                # whole or not at all: MLflow cannot open a database with half of its tables, as a kill would leave
+                with files.atomic_path(self.database) as temporary:
+                    MlflowClient(f"{SQLITE}{temporary.resolve()}").search_experiments(max_results=1)
+            client = MlflowClient(tracking_uri=self.uri)
+            client.get_experiment_by_name(self.experiment_name)
         return client
 
     @cached_property
@@ -135,35 +131,6 @@ class Store:
         artifacts = (self.root / "mlartifacts").as_uri() if self.database else None
         tags = {VIEW: json.dumps(view | {"state": json.dumps(view["state"])})}
         return self.client.create_experiment(self.experiment_name, artifacts, tags)
-
-
-def probe(uri: str) -> None:
-    """Raise if a database is down or locked: MLflow would wait 20 s or minutes for it. Servers pass."""
-    import sqlalchemy
-
-    kind = urlsplit(uri).scheme.partition("+")[0]
-    if kind not in CONNECTING:
-        return
-    engine = sqlalchemy.create_engine(uri, connect_args={CONNECTING[kind]: seconds()}, poolclass=sqlalchemy.NullPool)
-    with engine.connect() as connection:
-        connection.execute(sqlalchemy.text("BEGIN IMMEDIATE" if kind == "sqlite" else "SELECT 1"))
-
-
-def seconds() -> int:
-    """How long to wait for an answer. Raises UserError if TIMEOUT is not a whole number."""
-    text = os.environ.get(TIMEOUT, STAGE_SECONDS)
-    if not text.isdecimal():
-        raise UserError(f"{TIMEOUT}: {text!r} is not a whole number of seconds; unset it for {STAGE_SECONDS}")
-    return int(text)
-
-
-def _bounded(
-    connection: object, cursor: object, statement: str, parameters: Any, context: object, many: bool
-) -> tuple[str, Any]:
-    """Called before each SQL statement: MLflow starts its SQLite sessions with a wait of its own, 20 s."""
-    if statement.startswith("PRAGMA busy_timeout"):
-        statement = f"PRAGMA busy_timeout = {1000 * seconds()}"
-    return statement, parameters
 
 
 def _reason(error: BaseException, uri: str) -> str:

@@ -8,8 +8,9 @@
     python -m tests.benchmarks train --only 'article: .*(stage|code)' --rounds 3
     python -m tests.benchmarks train --only digits
 
-Topics: end_to_end train data. --only keeps the cases in whose name, such as
-``article: ours [float32]``, the pattern is found. --photos takes JPEGs of a folder in place of synthesised ones.
+Topics: end_to_end train data; and target, which takes hours and runs only if it is named. --only keeps the cases in
+whose name, such as ``article: ours [float32]``, the pattern is found. --photos takes JPEGs of a folder in place of
+synthesised ones.
 Peers come with ``pip install -c constraints.txt -e '.[dev,peers]'``. Cases in this process use all
 cores; a stage uses what it would.
 
@@ -32,6 +33,7 @@ from ddpm.compute import devices
 from tests.benchmarks import harness, table
 
 TOPICS = ("end_to_end", "train", "data")
+NAMED = ("target",)  # topics that run only if they are named: hours
 QUICK_ROUNDS = 3
 OUT = Path("docs/bench.json")
 
@@ -40,7 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("topics", nargs="*", metavar="TOPIC", help=", ".join(TOPICS))
+    parser.add_argument("topics", nargs="*", metavar="TOPIC", help=", ".join(TOPICS + NAMED))
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", metavar="REGEX")
     parser.add_argument("--rounds", type=int)
@@ -52,8 +54,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def run(parsed: argparse.Namespace) -> None:
-    if unknown := [topic for topic in parsed.topics if topic not in TOPICS]:
-        raise UserError(f"topic: unknown {unknown[0]!r}; allowed: {', '.join(TOPICS)}")
+    if unknown := [topic for topic in parsed.topics if topic not in TOPICS + NAMED]:
+        raise UserError(f"topic: unknown {unknown[0]!r}; allowed: {', '.join(TOPICS + NAMED)}")
     device = devices.resolve(parsed.device)
     torch.set_num_threads(os.cpu_count() or 1)  # the peers use all cores too
     results, goals = harness.Results(), []

@@ -5,7 +5,6 @@ from functools import partial
 from pathlib import Path
 
 from ddpm.base import files
-from ddpm.report import pareto
 from ddpm.runs.record import parse
 from ddpm.verdicts import gate, sensitivity
 from tests.hostile.case import Case
@@ -49,6 +48,4 @@ CASES += [
     Case("scores", "a file that is a folder", SCORES.mkdir, partial(files.read_json, SCORES), "not valid JSON"),
     Case("scores", "a record that is deep", lambda: None, partial(parse, DEEP, "run.json"), "not a run's record"),
     Case("scores", "a record of 30 MB", lambda: None, partial(parse, bytes(30_000_000), "run.json"), "at most 100,000"),
-    Case("scores", "a frontier with NUL", lambda: Path("frontier.csv").write_bytes(b"model,sampler\n\0,1\n"),
-         partial(pareto.read_csv, Path("frontier.csv")), "not a frontier"),
 ]  # fmt: skip

@@ -1,0 +1,83 @@
+"""Time until digits are drawn with classifier.fd at most 0.5: the default preset, and two peers' recipes at its rate.
+
+Each recipe starts from nothing with twice as many images as before until its samples are good enough, because its
+learning rate follows a plan for the whole length. What counts is the run that got there: training and drawing.
+"""
+
+import itertools
+import os
+import sys
+from collections.abc import Callable, Iterator
+from time import perf_counter
+
+from ruamel.yaml import YAML
+
+from ddpm.base.files import read_json
+from ddpm.base.paths import PROCESSED
+from ddpm.params import presets
+from tests.benchmarks.harness import Bench, Case, Options, faster
+from tests.benchmarks.project import QUICK, ROOT, Project
+
+SCORE = "classifier.fd"
+TARGET = 0.5
+FEWEST, MOST = 16_000, 4_096_000  # images trained on
+SEEDS = 3
+RATE = 2e-3
+SCORER = (sys.executable, "-c", "from ddpm.cli import main; main()", "score", "samples.npy")
+SCORER += ("--seed=0", "--name=peer", "--out=run.json")
+PEERS = {"diffusers": "diffusers_ddpm", "denoising-diffusion-pytorch": "denoising_diffusion"}
+Draw = Callable[[int, int], None]  # trains on so many images with a seed, and draws
+
+
+def benches(options: Options) -> Iterator[Bench]:
+    project = Project(options.scratch / "target", "digits", {})
+    params, changes = YAML().load(presets.text("digits")), QUICK if options.quick else {}
+    count, steps = params["sample"]["count"], params["sample"]["steps"]
+    project.run("dvc", "repro", "reference")
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # whoever takes part gets the same core
+
+    def ours(images: int, seed: int) -> None:
+        length = {"steps": images // params["train"]["batch_size"], "grid_every": 0}
+        project.set(params, {**changes, "seed": seed, "train": length})
+        project.stage("train")
+        project.stage("sample")
+
+    def peer(script: str, images: int, seed: int) -> None:
+        named = {"data": PROCESSED / "train" / "images.npy", "out": "samples.npy", "seed": seed, "images": images}
+        named |= {"samples": count, "evaluations": steps, "learning-rate": RATE}
+        arguments = (f"--{name}={value}" for name, value in named.items())
+        project.run(sys.executable, str(ROOT / "examples/peers" / f"{script}.py"), *arguments)
+
+    def our_score() -> float:
+        project.stage("evaluate")
+        return float(read_json(project.folder / "metrics/run.json")["scores"][SCORE])
+
+    def score() -> float:
+        project.run(*SCORER, tracked=False)
+        return float(read_json(project.folder / "run.json")["scores"][SCORE])
+
+    goal = float("inf") if options.quick else TARGET
+    cases = [case("ours", ours, our_score, goal)]
+    for name, script in PEERS.items():
+        cases.append(case(name, lambda images, seed, script=script: peer(script, images, seed), score, goal))
+    yield Bench(cases, [faster(cases[0], other, 1) for other in cases[1:]], SEEDS)
+
+
+def case(name: str, draw: Draw, score: Callable[[], float], goal: float) -> Case:
+    """A recipe; each call takes the next seed."""
+    seeds = itertools.count()
+
+    def run() -> float:
+        seed, images = next(seeds), FEWEST
+        while images <= MOST:
+            start = perf_counter()
+            draw(images, seed)
+            seconds = perf_counter() - start
+            reached = score()
+            print(f"{name}, seed {seed}: {SCORE} {reached:.3g} after {images:,} images, {seconds:.0f} s", flush=True)
+            if reached <= goal:
+                return seconds
+            images *= 2
+        raise RuntimeError(f"{name}: {SCORE} is above {goal} after {MOST:,} images")
+
+    return Case(f"target: {name}", "auto", run, warm=False)
