@@ -32,9 +32,9 @@ ROOMS = {  # name: the code's files; its tests, those that are quick and likely 
     "data": "data/* sources/*; test_preprocessing.py test_processed.py test_archives.py datasets "
     "stages/test_data_stages.py hostile",
     "variants": "variants/*/*; {family}",
-    "compare": "compare/statistics* compare/pairing* compare/verdict* compare/metrics*; test_comparison.py "
-    "test_compare.py test_paired.py test_metrics.py test_sequential.py test_gate.py",
-    "study": "study/sequential* study/tuning* study/verdict* study/curves*; test_sequential.py test_study_tune.py "
+    "verdicts": "verdicts/c[io]* verdicts/[g-r]* verdicts/statistics* verdicts/verdict*; test_comparison.py "
+    "test_compare.py test_paired.py test_metrics.py test_sequential.py test_regression.py test_gate.py test_sanity.py",
+    "looks": "verdicts/sequential* verdicts/tuning* verdicts/curves*; test_sequential.py test_study_tune.py "
     "test_study_verdict.py test_study_curves.py",
 }
 PAIRS = [(ast.Add, ast.Sub), (ast.Mult, ast.Div), (ast.Lt, ast.LtE), (ast.Gt, ast.GtE), (ast.Eq, ast.NotEq)]

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,9 @@ from ddpm.params import config, presets
 from ddpm.report import overview, render
 from ddpm.report.blocks import Chapter
 from ddpm.report.overview import Listed
-from ddpm.runs import library, queue
+from ddpm.runs import library
 from ddpm.runs.record import Costs, Fingerprint, Record
-from tests.scored import BASELINE, git, params, record, reference, working
+from tests.scored import params, record, working
 from tests.test_record import run
 
 
@@ -157,54 +156,6 @@ def test_the_working_folder_is_the_last_and_stale_where_its_params_changed(folde
 def test_nothing_ran_yet(capsys):
     assert table(capsys) == ["no runs yet: `dvc repro` makes one"]
     assert rows(capsys) == {}
-
-
-# --- DVC's queue
-
-
-def stash(folder: Path, state: str, name: str) -> str:
-    """Put a commit into one of the stashes of DVC's queue, as DVC does; return its revision."""
-    finished(folder, **{name: of(at=len(name))})
-    revision = git("rev-parse", reference(name), cwd=folder)
-    git("update-ref", "-d", reference(name), cwd=folder)
-    message = f"commit: dvc-exp:{BASELINE}:{BASELINE}:{name}"
-    git("update-ref", "--create-reflog", "-m", message, f"refs/exps/celery/{state}", revision, cwd=folder)
-    return revision
-
-
-@pytest.fixture
-def sleeper() -> Iterator[int]:
-    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    yield process.pid
-    process.kill()
-    process.wait()
-
-
-def test_what_waits_what_failed_and_what_runs(folder, sleeper, capsys):
-    for state, name in (("stash", "first"), ("stash", "second"), ("failed", "bad"), ("failed", "tried-again")):
-        stash(folder, state, name)
-    finished(folder, **{"tried-again": of()})
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    for name, pid in (("alive", sleeper), ("killed", dead.pid)):
-        note = queue.NOTES / "run" / name / f"{name}.json"
-        note.parent.mkdir(parents=True)
-        note.write_text(json.dumps({"pid": pid}))
-        note.with_suffix(".run").write_text(json.dumps({"name": name, "status": 2}))
-    assert {name: row["state"] for name, row in rows(capsys).items()} == {
-        "tried-again": "scored", "first": "queued", "second": "queued", "bad": "failed", "alive": "running",
-    }  # fmt: skip
-    assert table(capsys)[-1] == "5 runs: 1 scored, 2 queued, 1 failed, 1 running"
-
-
-def test_the_queue_of_dvc_itself(folder, capsys):
-    Path("dvc.yaml").write_text("stages: {a: {cmd: 'true', params: [seed]}}")
-    subprocess.run(["dvc", "init", "--quiet"], check=True)
-    git("add", "--all")
-    git("commit", "--quiet", "--message", "one")
-    command = ["dvc", "exp", "run", "--queue", "--name", "grid", "--set-param", "seed=4,5"]
-    subprocess.run(command, check=True, capture_output=True)
-    assert {name: row["state"] for name, row in rows(capsys).items()} == {"grid-1": "queued", "grid-2": "queued"}
 
 
 def test_a_thousand_runs_without_mlflow_or_torch(folder):

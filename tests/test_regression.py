@@ -1,8 +1,7 @@
 """The gate's statistics, against scipy and by simulation, and its decisions on models that were really trained."""
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -11,86 +10,77 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from ddpm.params.config import Compare, Config, Gate
+from ddpm.params.config import Compare
 from ddpm.variants.emas.constant import ConstantEMA
-from ddpm.verdicts import gate, metrics
-from ddpm.verdicts.gate import Baseline, Check, Expected
-from tests.scored import COMPARABLE, rescored, result, working
+from ddpm.verdicts import statistics, verdict
+from ddpm.verdicts.pairing import Pair
+from ddpm.verdicts.sequential import one_look
+from ddpm.verdicts.verdict import Rules, Verdict
+from tests.scored import rescored, result
 
 FD, PRECISION, BITS = "classifier.fd", "classifier.precision", "bits_per_dim"
-BASE, RUN = working(), result()
-
-
-def rule(floors: dict[Any, float] | None = None, **changes: Any) -> Config:
-    """Settings with these changes to the gate, and only these floors."""
-    return BASE.model_copy(update={"gate": Gate(**changes), "compare": Compare(floors=floors or {})})
-
-
-NO_FLOORS = rule()
-positive = st.floats(0.01, 100)
+RUN = result()
+NO_FLOORS = Compare(floors={}, threshold=0)
 Runs = NDArray[np.float64]
 Scores = dict[str, float]
 
 
-def expected(name: str, values: Runs | list[float]) -> Expected:
-    mean, sd = float(np.mean(values)), float(np.std(values, ddof=1))
-    return Expected(mean=mean, sd=sd, n=len(values), direction=metrics.direction(name))
+def verdicts(
+    scores: Scores, baseline: Sequence[Scores], compare: Compare = NO_FLOORS, primaries: int = 0
+) -> list[Verdict]:
+    """Of a run with these scores against others, all of which share the error rate, or the first ``primaries``."""
+    before = tuple(rescored(RUN, seed, each) for seed, each in enumerate(baseline))
+    rules = Rules(compare, [*scores], 1, one_look(1), primaries=primaries or len(scores))
+    return verdict.judge_run(Pair("baseline", "run", before, (rescored(RUN, 99, scores),)), rules)
 
 
-def baseline_of(runs: list[Scores]) -> dict[str, Expected]:
-    return {name: expected(name, [run[name] for run in runs]) for name in runs[0]}
-
-
-def checks(scores: Scores, baseline: dict[str, Expected], settings: Config = NO_FLOORS) -> list[Check]:
-    run = rescored(RUN, 0, scores)
-    return gate.gate(run, Baseline(comparable=COMPARABLE, scores=baseline), settings)
-
-
-def passes(scores: Scores, baseline: dict[str, Expected], settings: Config = NO_FLOORS) -> bool:
-    return not gate.failed(checks(scores, baseline, settings))
+def passes(scores: Scores, baseline: Sequence[Scores], compare: Compare = NO_FLOORS) -> bool:
+    return all(each.outcome != "worse" for each in verdicts(scores, baseline, compare))
 
 
 # --- one metric
 
 
-@given(mean=positive, sd=positive, n=st.integers(5, 30), k=st.floats(0.5, 6))
-def test_the_tolerance_is_half_a_prediction_interval(mean, sd, n, k):
-    """SciPy decides which ``k`` belongs to which level."""
-    one = Expected(mean=mean, sd=sd, n=n, direction="lower")
-    level = 1 - 2 * stats.t.sf(k, n - 1)
-    _, high = stats.t.interval(level, n - 1, loc=mean, scale=sd * math.sqrt(1 + 1 / n))
-    (check,) = checks({FD: mean}, {FD: one}, rule(k=k))
-    assert check.limit == pytest.approx(high, rel=1e-6)
+@given(st.lists(st.floats(-5, 5), min_size=5, max_size=12).filter(lambda values: np.std(values) > 0.01),
+       st.floats(-9, 9), st.floats(0.5, 0.99))  # fmt: skip
+def test_the_test_of_one_run_is_scipys_of_two_samples_and_its_interval_the_prediction_interval(values, value, level):
+    ours = statistics.t_test_of_one(value, np.array(values), 0.5, level)
+    assert ours.p == pytest.approx(stats.ttest_ind([value], values).pvalue, rel=1e-6, abs=1e-12)
+    scale = np.std(values, ddof=1) * math.sqrt(1 + 1 / len(values))
+    low, high = stats.t.interval(level, len(values) - 1, loc=np.mean(values), scale=scale)
+    assert (value < low or value > high) == (ours.low > 0 or ours.high < 0)
+    above, below = (stats.t.sf((0.5 + side * (value - np.mean(values))) / scale, len(values) - 1) for side in (1, -1))
+    assert ours.equivalence_p == pytest.approx(max(above, below), rel=1e-6, abs=1e-12)
 
 
-@given(sd=positive, offset=st.floats(0, 10))
-def test_only_a_change_to_the_bad_side_fails_and_past_the_limit(sd, offset):
-    for name, bad in ((FD, 1), (PRECISION, -1)):
-        one = Expected(mean=5.0, sd=sd, n=5, direction="lower" if bad > 0 else "higher")
-        settings = rule(metrics=("fd", "precision"))
-        reach = 3 * sd * math.sqrt(1.2)
-        assert passes({name: 5.0 - bad * offset}, {name: one}, settings)
-        assert passes({name: 5.0 + bad * 0.999 * reach}, {name: one}, settings)
-        assert not passes({name: 5.0 + bad * (1.001 * reach + offset)}, {name: one}, settings)
+@pytest.mark.parametrize(("name", "bad"), [(FD, 1), (PRECISION, -1)])
+@pytest.mark.parametrize(("others", "share"), [(0, 0.9), (2, 0.9)])
+def test_only_a_change_to_the_bad_side_and_past_the_interval_is_worse(name, bad, others, share):
+    values = [4.9, 5.0, 5.1, 5.0, 5.2]
+    rest = {f"extractor{number}.is_mean": 7.0 for number in range(others)}
+    reach = stats.t.isf(0.05 * share / 2, 4) * np.std(values, ddof=1) * math.sqrt(1.2)
+    baseline = [{name: value, **rest} for value in values]
+    for offset, outcome in ((-1.001, "better"), (-0.999, "inconclusive"), (0.999, "inconclusive"), (1.001, "worse")):
+        first, *_ = verdicts({name: np.mean(values) + bad * offset * reach, **rest}, baseline, primaries=1)
+        assert first.outcome == outcome
+        assert abs(first.low * bad) < 1 or outcome != "inconclusive"
+        assert (first.low > 0 or first.high < 0) == (outcome != "inconclusive")
+        assert len(first.differences) == 5
+        assert first.headline.startswith(f"run is {outcome}: ")
 
 
-@given(sd=st.floats(0, 0.01), floor=st.floats(0.1, 1))
-def test_a_change_below_the_floor_never_fails(sd, floor):
-    one = Expected(mean=1.0, sd=sd, n=5, direction="lower")
-    settings = rule({"fd": floor})
-    assert passes({FD: 1 + 0.999 * floor}, {FD: one}, settings)
-    assert not passes({FD: 1 + 1.001 * floor}, {FD: one}, settings)
+def test_a_change_below_the_floor_is_never_worse_and_one_within_it_may_be_equivalent():
+    floors = Compare(floors={"fd": 0.5}, threshold=0)
+    baseline = [{FD: 1 + 0.01 * seed} for seed in range(5)]
+    outcomes = [verdicts({FD: 1.02 + gap}, baseline, floors)[0].outcome for gap in (0.0, 0.48, 0.499, 0.501)]
+    assert outcomes == ["equivalent", "inconclusive", "inconclusive", "worse"]
 
 
 # --- how often an honest run fails
 
 
 def honest_failures(
-    n: int,
-    names: list[str],
-    correlation: float,
-    settings: Config,
-    transform: Callable[[Runs], Runs] = lambda runs: runs,
+    n: int, names: list[str], correlation: float, transform: Callable[[Runs], Runs] = lambda runs: runs
 ) -> float:
     """The share of runs that fail against a baseline of ``n`` seeds of their own kind.
 
@@ -99,11 +89,8 @@ def honest_failures(
     trials = 6000
     covariance = np.full((len(names), len(names)), correlation) + (1 - correlation) * np.eye(len(names))
     drawn = np.random.default_rng(1).multivariate_normal(np.zeros(len(names)), covariance, (trials, n + 1))
-    failures = 0
-    for runs in transform(drawn):
-        baseline = {name: expected(name, runs[:n, column]) for column, name in enumerate(names)}
-        failures += not passes(dict(zip(names, map(float, runs[n]), strict=True)), baseline, settings)
-    return failures / trials
+    rows = [[dict(zip(names, map(float, scores), strict=True)) for scores in runs] for runs in transform(drawn)]
+    return sum(not passes(run, baseline) for *baseline, run in rows) / trials
 
 
 @pytest.mark.parametrize(
@@ -111,54 +98,27 @@ def honest_failures(
     [
         (5, [FD, BITS], -0.9),
         (5, [FD, BITS], 0.0),
-        (5, [FD, BITS], 0.9),
+        (8, [FD, BITS], 0.9),
         (6, [FD, BITS, "inception.fid"], 0.0),
-        (6, [FD, BITS, "inception.fid"], 0.7),
+        (5, [FD, BITS, PRECISION, "classifier.recall", "classifier.is_mean"], 0.7),
     ],
 )
-def test_honest_runs_pass_nineteen_times_in_twenty(n, names, correlation):
-    found = honest_failures(n, names, correlation, NO_FLOORS)
-    bound = gate.false_alarms([n] * len(names), NO_FLOORS.gate.k)
-    assert bound <= 0.05
-    assert found <= bound + 0.005  # two standard errors of the simulation
+def test_an_honest_run_fails_as_rarely_as_is_said(n, names, correlation):
+    rate = honest_failures(n, names, correlation)
+    assert rate <= 0.0225 + 0.004  # two standard errors of the simulation
     if correlation == 0:
-        assert found == pytest.approx(bound, abs=0.008)
+        assert rate == pytest.approx(0.0225, abs=0.004)
 
 
 def test_so_do_honest_runs_whose_distance_is_skewed_to_the_bad_side():
-    """A log-normal that spreads by 10%: 2.6 of 100 fail by it, where 2.0 of a normal do."""
-
-    def skewed(runs: Runs) -> Runs:
-        return np.exp(runs * [0.1, 0.002])
-
-    assert 0.04 <= honest_failures(5, [FD, BITS], 0.0, NO_FLOORS, skewed) <= 0.05
-
-
-def test_were_every_metric_to_decide_more_honest_runs_would_fail():
-    """The reason why precision, recall and the Inception Score are only shown."""
-    names = [FD, BITS, PRECISION, "classifier.recall", "classifier.is_mean"]
-    every = rule(metrics=("fd", "bits_per_dim", "precision", "recall", "is_mean"))
-    assert honest_failures(5, names, 0.0, every) > 0.07
-
-
-@given(seeds=st.lists(st.integers(5, 40), min_size=1, max_size=4), k=st.floats(1, 5))
-def test_the_bound_is_the_sum_of_students_tails(seeds, k):
-    assert gate.false_alarms(seeds, k) == pytest.approx(min(1, sum(stats.t.sf(k, n - 1) for n in seeds)))
-
-
-@pytest.mark.parametrize(("deciding", "n", "k"), [(1, 5, 3), (2, 5, 3), (3, 5, 3), (3, 6, 3), (8, 11, 3), (2, 50, 1)])
-def test_above_one_in_twenty_more_seeds_are_advised(deciding, n, k):
-    one = Expected(mean=1.0, sd=0.1, n=n, direction="lower")
-    baseline, settings = {f"extractor{number}.fd": one for number in range(deciding)}, rule(k=k)
-    text = gate.markdown(checks(dict.fromkeys(baseline, 1.0), baseline, settings), settings.gate)
-    advice = "That is more than 5%: take a baseline of more seeds, a larger gate.k, or fewer gate.metrics."
-    assert (advice in text) == (deciding * stats.t.sf(k, n - 1) > 0.05)
+    """A log-normal that spreads by 10%."""
+    assert 0.02 <= honest_failures(5, [FD, BITS], 0.0, lambda runs: np.exp(runs * [0.1, 0.002])) <= 0.035
 
 
 # --- models that were trained: digits at 8x8, scored at 16x16 in the features of the classifier that ships
 
 SEEDS = range(6)
-FLOORS = rule({"fd": 3.0, "bits_per_dim": 0.4})  # two or three standard deviations of models this small
+FLOORS = Compare(floors={"fd": 3.0, "bits_per_dim": 0.4})  # two or three standard deviations of models this small
 Score = Callable[..., Scores]
 
 
@@ -224,7 +184,7 @@ def score(digits, tmp_path) -> Score:
 def test_of_trained_models_honest_reruns_pass_and_planted_regressions_are_caught(score, monkeypatch):
     """One test, because all its parts need the same six trainings."""
     honest = [score(seed) for seed in SEEDS]
-    baselines = [baseline_of(honest[:seed] + honest[seed + 1 :]) for seed in SEEDS]  # each of the five others
+    baselines = [honest[:seed] + honest[seed + 1 :] for seed in SEEDS]  # each of the five others
     passing = [seed for seed in SEEDS if passes(honest[seed], baselines[seed], FLOORS)]
     assert len(passing) >= len(SEEDS) - 1  # the simulation above shows how often one fails by chance
 

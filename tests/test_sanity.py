@@ -130,33 +130,26 @@ def path(tmp_path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("worse", "score", "count", "expected"),
+    ("worse", "score", "expected"),
     [
-        (
-            0.5,
-            "classifier.fd",
-            179,
-            ["at 179 images", "one class left out; one class twice as often; blur; noise; pure"],
-        ),
-        (0.5, "classifier.fd", 720, ["at 179 images, not the 720 used here"]),
-        (0.71, "classifier.fd", 179, []),  # JPEG and copies are no part of what it should see
-        (0.5, "classifier.is_mean", 179, ["one class left out; noise; pure noise"]),
-        (0.5, "classifier.recall", 179, ["has no classifier.recall"]),
-        (0.5, "bits_per_dim", 179, []),
+        (0.5, "classifier.fd", "one class left out; one class twice as often; blur; noise; pure"),
+        (0.71, "classifier.fd", ""),  # JPEG and copies are no part of what it should see
+        (0.5, "classifier.is_mean", "one class left out; noise; pure noise"),
+        (0.5, "classifier.recall", ""),
+        (0.5, "bits_per_dim", ""),
     ],
 )
-def test_a_verdict_says_when_its_primary_metric_is_blind_to_what_it_should_see(path, worse, score, count, expected):
+def test_a_verdict_says_when_its_primary_metric_is_blind_to_what_it_should_see(path, worse, score, expected):
     path.write_text(made(worse).model_dump_json())
-    lines = sanity.of_primary(score, drawing(count), path)
-    assert len(lines) == bool(expected)
-    assert all(part in lines[0] for part in expected)
+    assert expected in "".join(sanity.of_primary(score, drawing(1437), path))
+    assert bool(sanity.of_primary(score, drawing(1437), path)) == bool(expected)
 
 
 def test_a_table_of_other_data_or_none_says_nothing_about_these(path):
     assert sanity.of_primary("classifier.fd", DIGITS, path) == []
     for change in ({"data__test_fraction": 0.3}, {"data__source": "downloads"}):
         path.write_text(made(0.5, config.check(params(**change), "test")).model_dump_json())
-        assert "is of other data" in sanity.of_primary("classifier.fd", drawing(179), path)[0]
+        assert sanity.of_primary("classifier.fd", drawing(1437), path) == []
     secret = config.check(params(data__source="https://me:secret@example.org/x.zip"), "test")
     assert "secret" not in json.dumps(sanity.data_params(secret.data))
     path.write_text('{"images": -1}')
@@ -193,7 +186,7 @@ def test_a_score_that_is_blind_to_what_it_should_see_may_not_decide(path, scores
 
 
 def test_damage_that_is_accepted_has_a_name():
-    gate = {"k": 3.0, "metrics": ["fd"], "blind_to": ["blurr"]}
+    gate = {"metrics": ["fd"], "blind_to": ["blurr"]}
     with pytest.raises(UserError, match=r"gate.blind_to.*unknown damage \(did you mean 'blur'\?\); allowed: dropped"):
         config.check(params() | {"gate": gate}, "test")
     assert config.check(params() | {"gate": gate | {"blind_to": ["blur"]}}, "test").gate.blind_to == ("blur",)

@@ -207,12 +207,12 @@ def test_the_chance_of_a_verdict_at_the_last_look_is_that_of_studies_that_go_on(
     rest = effect + draw(trials, (8,), seed=3)
     whole = np.concatenate([np.tile(seen, (trials, 1)), rest], axis=1)
     crossed = (np.abs(t_at((16,), whole)[:, 0]) >= design.bounds(ALPHA)[-1]) & (np.abs(whole.mean(1)) > margin)
-    assert design.chance(ALPHA, seen, effect, margin) == pytest.approx(crossed.mean(), abs=0.03)
+    assert design.chance(ALPHA, seen, effect, 1, margin) == pytest.approx(crossed.mean(), abs=0.03)
 
 
 def test_a_wide_margin_makes_equivalence_the_likely_verdict():
     seen = draw(1, (8,))[0] * 0.01
-    assert Design(LOOKS, "pocock").chance(ALPHA, seen, 0.0, 1.0) == 1.0
+    assert Design(LOOKS, "pocock").chance(ALPHA, seen, 0.0, 0.01, 1.0) == 1.0
 
 
 def test_a_gap_of_the_margin_is_rarely_called_equivalent_at_any_look():

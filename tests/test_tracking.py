@@ -376,7 +376,7 @@ def test_only_a_record_of_these_params_and_this_code_is_written(folder):
     with pytest.raises(UserError, match=r"sample\.steps was 50, and is 10"):
         tracker.sync()
     set_param("sample.steps", 50)
-    set_param("gate.k", 4.0)  # no result depends on it
+    set_param("compare.threshold", 0.1)  # no result depends on it
     assert tracker.sync()
     Path("dvc.yaml").write_text(Path("dvc.yaml").read_text() + "\n")
     with pytest.raises(UserError, match=r"dvc\.yaml has changed"):

@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from ddpm.base.errors import UserError, masked, printable
+from ddpm.base.errors import UserError, printable
 from ddpm.base.files import atomic_path
 from ddpm.base.paths import BASELINE, PROCESSED, REFERENCE
 from ddpm.cli import terminal
-from ddpm.cli.app import MAIN, ONE_OF, PROJECT, SCORES, Json, Names, NoPilot, Plan, app, listed
+from ddpm.cli.app import MAIN, ONE_OF, PROJECT, SCORES, Folders, Json, Names, NoPilot, Plan, app, listed
 from ddpm.cli.terminal import answer
 
 Alike = Literal["images_seen", "parameters", "evaluations", "precision", "processor", "code"]
@@ -129,7 +129,7 @@ def compare(
     metrics: Names = (),
     all_pairs: bool = False,
     may_differ: tuple[Alike, ...] = (),
-    runs: Annotated[tuple[Path, ...], Parameter("--from")] = (),
+    runs: Folders = (),
     out: Path | None = None,
     json: Json = False,
 ) -> int:
@@ -209,9 +209,12 @@ def sanity(*, json: Json = False) -> None:
 
 @app.command(group=SCORES)
 def gate(
-    *, update: Annotated[bool, Parameter(group=ONE_OF)] = False, json: Annotated[Json, Parameter(group=ONE_OF)] = False
+    *,
+    update: Annotated[bool, Parameter(group=ONE_OF)] = False,
+    runs: Folders = (),
+    json: Annotated[Json, Parameter(group=ONE_OF)] = False,
 ) -> int:
-    """Compare the scores with metrics/baseline.json.
+    """Judge the scores against metrics/baseline.json.
 
     Exit code 0 for a pass, 1 for a regression; 2, as usual, if no verdict is possible.
 
@@ -221,31 +224,27 @@ def gate(
 
     Args:
         update: write the baseline, from runs of five seeds or more
+        runs: with --update, more runs: folders of records, such as metrics/studies/NAME/runs
     """
     from ddpm.params import config as params
+    from ddpm.report import judgement as shown
+    from ddpm.report import render
     from ddpm.runs import library
-    from ddpm.verdicts import gate, sensitivity
+    from ddpm.verdicts import gate
 
-    try:
-        config = params.load()
-        run = library.current(config)
-        sensitivity.check_decisive(
-            gate.decisive(run.scores, config.gate), config.gate.blind_to, "gate.blind_to", config
-        )
-        if update:
-            print(*gate.update(config), f"{BASELINE} is written; `ddpm gate` says what it is worth", sep="\n")
-            return 0
-        checks = gate.gate(run, gate.read_baseline(), config)
-        text = gate.markdown(checks, config.gate)
-        gate.summarize(text)
-    except UserError as error:
-        line = printable(masked(str(error)))
-        if json:
-            answer(json, {"passed": None, "error": line})
-        gate.summarize(f"### ddpm gate: not comparable\n\n{line}")
-        raise
-    answer(json, {"passed": not gate.failed(checks), "checks": [check.model_dump() for check in checks]}, text)
-    return 1 if gate.failed(checks) else 0
+    config = params.load()
+    if update:
+        print(*gate.update(config, runs), f"{BASELINE} is written; `ddpm gate` says what it is worth", sep="\n")
+        return 0
+    judgement = gate.judge(library.current(config), gate.read(), config)
+    bad = gate.regressions(judgement, config.gate)
+    answer(
+        json,
+        shown.to_dict(judgement) | {"regressions": bad},
+        f"gate: {'regression in ' + ', '.join(bad) if bad else 'pass'}\n",
+        render.text(shown.chapters(judgement, [])),
+    )
+    return 1 if bad else 0
 
 
 @app.command(group=PROJECT)

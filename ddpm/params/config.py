@@ -45,11 +45,11 @@ MANY = 10**6  # steps
 
 
 class Compare(Section):
-    """When ``ddpm compare`` and a study call a difference real. No stage reads it.
+    """When ``ddpm compare``, a study and ``ddpm gate`` call a difference real. No stage reads it.
 
     threshold: the smallest gap that matters, as a share of the baseline's mean. floors: the same in the metric's own
     unit, by the metric without its extractor; it alone counts for shares and bits (ddpm/verdicts/metrics.py), for
-    others the larger of the two; the gate reads it too. confidence: one minus it is the chance that a table of verdicts
+    others the larger of the two. confidence: one minus it is the chance that a table of verdicts
     holds any false one. power: the chance of a verdict that "seeds needed" aims at.
     """
 
@@ -60,14 +60,13 @@ class Compare(Section):
 
 
 class Gate(Section):
-    """When ``ddpm gate`` calls a run worse than its baseline. No stage reads it.
+    """What lets ``ddpm gate`` fail a run; how much worse it has to be, ``compare`` says. No stage reads it.
 
-    k: standard deviations between training seeds. metrics: those that decide, without the extractor's name. blind_to:
-    damage to images that they may overlook, by ``ddpm sanity``.
+    metrics: those that decide, without the extractor's name. blind_to: damage to images that they may overlook, by
+    ``ddpm sanity``.
     """
 
-    k: Annotated[float, Field(gt=0)] = 3.0
-    metrics: Annotated[tuple[str, ...], Field(min_length=1)] = ("fid", "fd", "bits_per_dim")
+    metrics: Annotated[tuple[Floored, ...], Field(min_length=1)] = ("fid", "fd", "bits_per_dim")
     blind_to: tuple[Damaged, ...] = ()
 
 

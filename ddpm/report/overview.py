@@ -17,13 +17,13 @@ from ddpm.params.catalogue import FAMILIES
 from ddpm.params.config import Config
 from ddpm.report import render
 from ddpm.report.blocks import Block, Chapter, Note, Table
-from ddpm.runs import library, queue
+from ddpm.runs import library
 from ddpm.runs.alike import MECHANICAL, is_in
 from ddpm.runs.library import WORKSPACE
 from ddpm.runs.record import SEED, Record
 from ddpm.verdicts import metrics
 
-State: TypeAlias = Literal["scored", "stale"] | queue.State
+State: TypeAlias = Literal["scored", "stale"]
 
 NAME_SHARE = 5  # a name gets a fifth of the width at most
 DIFFERS_WIDTH = 16  # at least
@@ -33,7 +33,7 @@ HEADS = {"class_accuracy": "accuracy", "bits_per_dim": "bits/dim", "bits_per_dim
 
 
 class Listed(NamedTuple):
-    """A row of the table; of an unfinished run only its name and state are known."""
+    """A row of the table."""
 
     name: str
     state: State
@@ -47,13 +47,12 @@ class Listed(NamedTuple):
 
 
 def gather(working: Config) -> tuple[list[Listed], tuple[str, ...]]:
-    """All experiments of DVC, oldest first, then the unfinished ones, then the working folder; and a note on each
-    record that cannot be read. Raises UserError outside a repository."""
+    """All experiments of DVC, oldest first, then the working folder; and a note on each record that cannot be read.
+    Raises UserError outside a repository."""
     here, listing = working.flat(), library.everywhere()
     finished = {run.name: _of(run, here) for run in listing.records}
     last = [finished.pop(WORKSPACE)] if WORKSPACE in finished else []
-    waiting = [Listed(name, state) for name, state in queue.unfinished().items() if name not in finished]
-    return [*finished.values(), *waiting, *last], listing.notes
+    return [*finished.values(), *last], listing.notes
 
 
 def _of(run: Record, here: Mapping[str, Any]) -> Listed:

@@ -60,8 +60,13 @@ def differences(run: Record, params: Mapping[str, Any], by: tuple[str, ...] = ()
 def most_alike(records: Iterable[Record], params: Mapping[str, Any], by: tuple[str, ...] = ()) -> str:
     """The record that differs in the fewest keys, and these keys, for a message."""
     keys, run = min(((differences(run, params, by), run) for run in records), key=lambda pair: len(pair[0]))
-    shown = some([f"{key} ({run.params.get(key)} there, {params.get(key)} here)" for key in keys], 4)
-    return f"the nearest, {run.name}, differs in {shown}"
+    return f"the nearest, {run.name}, differs in {unlike(keys, run.params, params)}"
+
+
+def unlike(keys: Iterable[str], there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """What both have under the first of the keys in which they differ, for a message; of a digest, its beginning."""
+    values = ((key, *(str(side.get(key))[:24] for side in (there, here))) for key in keys)
+    return some([f"{key} ({one} there, {other} here)" for key, one, other in values], 4)
 
 
 def some(names: Sequence[str], most: int = 3, between: str = ", ") -> str:

@@ -26,5 +26,3 @@ def read(path: Path, kind: Any, remedy: str = "`dvc repro` makes it") -> Any:
         key = variant.clipped(".".join(map(str, first["loc"])))
         line = f"{variant.shown(first['input'])} is not allowed: {first['msg']}"
         raise UserError(f"{path}: {': '.join([*filter(None, [key]), line])}; {remedy}") from error
-    except UserError as error:  # of a validator
-        raise UserError(f"{path}: {error}; {remedy}") from error

@@ -20,7 +20,7 @@ from ddpm.data.data_params import Data
 from ddpm.params import config, file
 from ddpm.params.config import Config
 from ddpm.params.inputs import lookup, recorded, spelled
-from ddpm.runs import library, queue
+from ddpm.runs import library
 from ddpm.sources import fetch
 
 State = Literal["ok", "note", "fetch", "missing"]
@@ -150,11 +150,11 @@ def branch() -> Finding:
     """Whether git's HEAD is on a branch. DVC takes it off while an experiment runs, and a kill leaves it there."""
     lost = False
     with suppress(UserError):  # no repository, as the finding before says
-        lost = library.repository().head_is_detached and "running" not in queue.unfinished().values()
+        lost = library.repository().head_is_detached
     if not lost:
-        return Finding("branch", "ok", "git's HEAD is on a branch, or DVC runs an experiment")
+        return Finding("branch", "ok", "git's HEAD is on a branch")
     back = "`git checkout -` goes back to the branch before; if `git stash list` names DVC, `git stash pop` too"
-    return Finding("branch", "note", "git's HEAD is on no branch, as after a kill of `dvc exp run`", back)
+    return Finding("branch", "note", "git's HEAD is on no branch: `dvc exp run` runs, or was killed", back)
 
 
 def device(checked: Config) -> Iterator[Finding]:

@@ -23,10 +23,11 @@ def sentence(verdict: Verdict) -> str:
     interval = (
         "no interval" if verdict.low is None else f"{verdict.low:+.3g} to {verdict.high:+.3g}, {verdict.coverage}"
     )
+    seeds, stored = len(verdict.seeds), len(verdict.baseline_scores)
+    basis = f"means over {seeds} paired training seeds" if seeds == stored else f"one run against {stored} stored ones"
     return (
         f"{outcome} in {metrics.title(verdict.metric)} ({verdict.direction} is better): {verdict.arm_mean:.4g} against "
-        f"{verdict.baseline_mean:.4g}, difference {verdict.difference:+.3g} ({interval}), means over "
-        f"{len(verdict.seeds)} paired training seeds; {verdict.setting}."
+        f"{verdict.baseline_mean:.4g}, difference {verdict.difference:+.3g} ({interval}), {basis}; {verdict.setting}."
     )
 
 

@@ -10,14 +10,12 @@ from ddpm.base.errors import UserError
 from ddpm.params.config import Compare, Config
 from ddpm.runs import alike
 from ddpm.runs.library import Listing
-from ddpm.verdicts import metrics, pairing, remarks, verdict
+from ddpm.verdicts import pairing, remarks, verdict
 from ddpm.verdicts.curves import Curves
 from ddpm.verdicts.pairing import Arm
-from ddpm.verdicts.sequential import Design
+from ddpm.verdicts.sequential import one_look
 from ddpm.verdicts.tuning import Tried
 from ddpm.verdicts.verdict import Rules, Verdict
-
-ONE_LOOK = "pocock"  # with one look, every way to spend the error rate spends all of it there
 
 
 @dataclass(frozen=True)
@@ -66,9 +64,8 @@ def compare(
         matched = alike.matching(listing.records, config, by)
         arms = pairing.arms(matched.records, by, config)
         if len(arms) == 1:
-            here = config.flat()
             others = [run for run in listing.records if pairing.values_of(run.params, by) != arms[0].values]
-            hint = f"; of those with another value, {alike.most_alike(others, here, by)}" if others else ""
+            hint = f"; of those with another value, {alike.most_alike(others, config.flat(), by)}" if others else ""
             line = f"only {arms[0].label} was run: `dvc exp run -S {by[0]}=VALUE` runs another"
             raise UserError(f"--by {' '.join(by)}: {line}{hint}")
         sides = itertools.combinations(arms, 2) if all_pairs else ((arms[0], arm) for arm in arms[1:])
@@ -82,12 +79,7 @@ def compare(
     verdicts = []
     for pair in pairs:
         seeds = len(pair.after)
-        verdicts += verdict.judge(pair, Rules(config.compare, names, len(pairs), Design((seeds,), ONE_LOOK)), [seeds])
-    copies = []
-    for arm in arms:
-        if seeds_of := [seed for seed, run in arm.runs.items() if metrics.copied(run.scores)]:
-            spaces = sorted({space for run in arm.runs.values() for space in metrics.copied(run.scores)})
-            copies.append(f"{arm.label} {verdict.COPIES} ({', '.join(spaces)}) with {pairing.named(seeds_of)}")
+        verdicts += verdict.judge(pair, Rules(config.compare, names, len(pairs), one_look(seeds)), [seeds])
     notes = [*listing.notes, *matched.notes, *dropped, *remarks.yardsticks(records, names[0]), rule(config.compare)]
     return Judgement(
         question=f"Which is better: {', '.join(by)}?",
@@ -95,7 +87,7 @@ def compare(
         arms=tuple(arms),
         verdicts=tuple(verdicts),
         compare=config.compare,
-        notes=(*differing, *copies, *remarks.details(verdicts, names[0]), *notes),
+        notes=(*differing, *remarks.copies(arms), *remarks.details(verdicts, names[0]), *notes),
         fingerprint=fingerprint,
     )
 

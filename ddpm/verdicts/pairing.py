@@ -13,7 +13,7 @@ from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.base.variant import closest
 from ddpm.params.config import Config
-from ddpm.runs.alike import grouped, is_in, some, under
+from ddpm.runs.alike import grouped, is_in, some, under, unlike
 from ddpm.runs.record import SEED, Record
 from ddpm.verdicts import metrics
 
@@ -100,30 +100,27 @@ def values_of(params: Mapping[str, Any], by: Sequence[str]) -> dict[str, Any]:
 def check_fingerprints(records: Sequence[Record], by: Sequence[str]) -> str:
     """The fingerprint that all runs share, without its sampling if ``by`` varies that, or a program's is not known.
 
-    Raises UserError if they differ. The sampling's precision may then differ only if ``by`` varies it.
+    Raises UserError, which names what differs, unless they share one. The sampling's precision may then differ only if
+    ``by`` varies it.
     """
     sampling = any(under(key, "sample") for key in by) or any(run.program for run in records)
+    precision = not any(under("sample.precision", key) for key in by)
+    ours = next((run for run in records if not run.program), None)
 
-    def precision(run: Record) -> str:
-        drawn = run.fingerprint.comparable.get("sampling") or {}
-        return f" drawn in {drawn.get('precision', 'an unknown precision')}"
+    def rests_on(run: Record) -> dict[str, Any]:
+        content = run.fingerprint.comparable
+        if not sampling:
+            return content
+        drawn = (run if ours is None or not run.program else ours).fingerprint.comparable.get("sampling") or {}
+        return content | {"sampling": {"precision": drawn.get("precision")} if precision else None}
 
-    varied = not sampling or any(under("sample.precision", key) for key in by)
-    told_apart = not varied and len({precision(run) for run in records if not run.program}) > 1
-
-    def rests_on(run: Record) -> tuple[str, str]:
-        fingerprint = run.fingerprint.without("sampling") if sampling else run.fingerprint.hash
-        return fingerprint, precision(run) if told_apart else ""
-
-    alike = grouped(records, rests_on)
-    if len(alike) > 1:
-        names = {key: some([run.name for run in group]) for key, group in alike.items()}
-        shown = "; ".join(f"{fingerprint[:7]}{drawn}: {names[fingerprint, drawn]}" for fingerprint, drawn in alike)
-        raise UserError(
-            f"fingerprints differ, so these scores can't be compared ({shown}): the fingerprint in each record says "
-            "what they rest on; score them alike, or remove the odd ones"
-        )
-    return next(iter(alike))[0]
+    groups = list(grouped(records, lambda run: files.digest(rests_on(run))).values())
+    if len(groups) > 1:
+        one, other = (files.flatten(rests_on(group[0])) for group in groups[:2])
+        shown = unlike((key for key in one | other if one.get(key) != other.get(key)), one, other)
+        names = "; ".join(some([run.name for run in group]) for group in groups)
+        raise UserError(f"fingerprints differ, so these scores can't be compared ({names}): {shown}")
+    return records[0].fingerprint.without("sampling") if sampling else records[0].fingerprint.hash
 
 
 def setting(metric: str, pair: Pair) -> str:

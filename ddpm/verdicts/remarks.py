@@ -8,8 +8,9 @@ import numpy as np
 
 from ddpm.runs.alike import some
 from ddpm.runs.record import Record
-from ddpm.verdicts import metrics, statistics
-from ddpm.verdicts.verdict import DECIDED, Verdict
+from ddpm.verdicts import metrics, pairing, statistics
+from ddpm.verdicts.pairing import Arm
+from ddpm.verdicts.verdict import COPIES, DECIDED, Verdict
 
 SKEWED = 0.01  # the share of normal samples that are as skewed, from which a verdict has a note
 
@@ -28,6 +29,17 @@ def details(verdicts: Sequence[Verdict], primary: str) -> Iterable[str]:
             f"skewed differences, as fewer than {SKEWED:.0%} of normal samples are: {', '.join(skewed)}: the error "
             "rate is that of symmetric ones"
         )
+
+
+def copies(arms: Iterable[Arm]) -> list[str]:
+    """Which arms copy train images, in which spaces and with which seeds."""
+    lines = []
+    for arm in arms:
+        copying = {seed: spaces for seed, run in arm.runs.items() if (spaces := metrics.copied(run.scores))}
+        if copying:
+            shown = ", ".join(sorted(set().union(*copying.values())))
+            lines.append(f"{arm.label} {COPIES} ({shown}) with {pairing.named(copying)}")
+    return lines
 
 
 def yardsticks(records: Sequence[Record], primary: str) -> list[str]:

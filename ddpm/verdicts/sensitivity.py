@@ -61,53 +61,37 @@ def read(path: Path = PATH) -> Sanity:
     return measured.read(path, Sanity, REMEDY)
 
 
+def blind_to(scores: Sequence[str], config: Config, path: Path = PATH) -> list[str]:
+    """The damage that one of the scores should see by its file, and none of them does, in real images of this data.
+
+    Nothing of likelihoods, which are not measured; nor without ``path``, or if that is of other data or of another
+    sample.count than those of ``config``: then it says nothing certain.
+    """
+    asked = (data_params(config.data), config.sample.count)
+    if not path.exists() or ((sanity := read(path)).data, sanity.samples) != asked:
+        return []
+    rows = {score: sanity.scores[score].noticed for score in scores if score in sanity.scores}
+    should = {damage for score in rows for damage in (*metrics.SCORES[metrics.kind(score)].sees, STATIC)}
+    best = {
+        damage: max((row[damage].worse for row in rows.values() if damage in row), default=1.0) for damage in should
+    }
+    return [damage for damage in DAMAGE if best.get(damage, 1.0) < BLIND]
+
+
 def of_primary(score: str, config: Config, path: Path = PATH) -> list[str]:
-    """What to be careful about when a verdict of runs with this ``config`` rests on ``score``; nothing if it is a
-    likelihood, or without ``path``."""
-    if score in metrics.ALONE or not path.exists():
-        return []
-    sanity = read(path)
-    if sanity.data != data_params(config.data):
-        return [f"{path} is of other data: `ddpm sanity` on this data shows what {score} notices"]
-    row = sanity.scores.get(score)
-    if row is None:
-        return [f"{path} has no {score}: `ddpm sanity` shows what it notices"]
-    missed = [damage for damage in _should_see(score, row) if row.noticed[damage].worse < BLIND]
-    if not missed:
-        return []
-    count = config.sample.count
-    at = f"at {sanity.images:,} images" + (f", not the {count:,} used here" if sanity.images != count else "")
-    done = "; ".join(DAMAGE[damage].done for damage in missed)
-    return [f"warning: {score} is blind to what it should see in real images of this data ({at}): {done}"]
+    """What to be careful about when a verdict of runs with this ``config`` rests on ``score``."""
+    missed = "; ".join(DAMAGE[damage].done for damage in blind_to([score], config, path))
+    return [f"warning: {score} is blind to what it should see in real images of this data: {missed}"] if missed else []
 
 
 def check_decisive(
     scores: Sequence[str], accepted: Collection[str], key: str, config: Config, path: Path = PATH
 ) -> None:
-    """Raises UserError if ``path`` says that none of the ``scores`` that decide sees a damage that one of them should.
-
-    accepted: damage that they may be blind to, as ``key`` names it. Likelihoods are not measured, and a table of other
-    data or of another sample.count than those of ``config`` says nothing certain.
-    """
-    asked = (data_params(config.data), config.sample.count)
-    if not path.exists() or ((sanity := read(path)).data, sanity.samples) != asked:
-        return
-    rows = {score: sanity.scores[score] for score in scores if score in sanity.scores}
-    should = {damage for score, row in rows.items() for damage in _should_see(score, row)}
-    blind = [
-        damage
-        for damage in DAMAGE
-        if damage in should - set(accepted)
-        and all(row.noticed[damage].worse < BLIND for row in rows.values() if damage in row.noticed)
-    ]
-    if blind:
+    """Raises UserError if the ``scores`` that decide are blind to damage that is not accepted, as ``key`` names it."""
+    if blind := [damage for damage in blind_to(scores, config, path) if damage not in accepted]:
         done = ", ".join(f"{DAMAGE[damage].done} ({damage})" for damage in blind)
+        of_images = " and ".join(score for score in scores if score not in metrics.ALONE)
         raise UserError(
-            f"{path}: {' and '.join(rows)} cannot decide: blind to {done} in {sanity.images:,} real images of this "
-            f"data: choose a score that sees it, raise data.test_fraction, or accept it: {key}: [{', '.join(blind)}]"
+            f"{path}: {of_images} cannot decide: blind to {done} in real images of this data: choose a score "
+            f"that sees it, raise data.test_fraction, or accept it: {key}: [{', '.join(blind)}]"
         )
-
-
-def _should_see(score: str, row: Sensitivity) -> list[str]:
-    """The damage that the score's file claims, and that was measured."""
-    return [damage for damage in (*metrics.SCORES[metrics.kind(score)].sees, STATIC) if damage in row.noticed]

@@ -14,6 +14,7 @@ it. That makes small error rates as precise as large ones, with few draws.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -31,6 +32,7 @@ EXACT_UP_TO = 20  # seeds of the last look; beyond, the sign-flip test draws RAN
 RANDOM_FLIPS = 2**16
 EFFECTS = np.linspace(0, 4, 33)  # in standard deviations; estimates are interpolated between them
 FUTURES = 2000  # simulated continuations of a study
+MOST_SEEDS = 200  # the most that ``seeds_needed`` considers
 
 
 # name -> the share of error rates (..., 1) that may be spent up to each look, by its number of seeds: (..., looks)
@@ -125,14 +127,14 @@ class Design:
         effects, ts = _medians(self, level)
         return math.copysign(float(np.interp(abs(t), ts[:, place], effects)), t)
 
-    def chance(self, level: float, differences: Array, effect: float, margin: float) -> float:
-        """The chance that the last look rejects "no difference" or a gap as large as ``margin``, given ``seen``.
+    def chance(self, level: float, differences: Array, effect: float, sd: float, margin: float) -> float:
+        """The chance that the last look rejects "no difference" or a gap as large as ``margin``, given the (n,)
+        differences so far.
 
-        The remaining differences are drawn as normal, with that mean and the observed sd. The sign-flip test and the
-        looks between are left out.
+        The remaining ones are drawn as normal, with mean ``effect`` and that sd. The sign-flip test and the looks
+        between are left out.
         """
         n, last = len(differences), self.looks[-1]
-        sd = differences.std(ddof=1)
         rest = effect + sd * np.random.default_rng(0).standard_normal((FUTURES, last - n))
         test = t_test(np.concatenate([np.broadcast_to(differences, (FUTURES, n)), rest], axis=1), margin, 0.5)
         differs = (test.p <= self.nominal(level)[-1]) & (np.abs(test.mean) > margin)
@@ -147,6 +149,19 @@ class Design:
         means, sds = _drawn(self)
         t = np.sqrt(self.looks) * (means + effect) / sds
         return np.logical_or.accumulate(np.abs(t) >= self.bounds(level), axis=1).mean(0)
+
+
+def one_look(seeds: int) -> Design:
+    """The design of a comparison: with one look, every way to spend the error rate spends all of it there."""
+    return Design((seeds,), "pocock")
+
+
+def seeds_needed(level: float, effect: float, sd: float, margin: float, power: float, fewest: int) -> int | None:
+    """The number of seeds, at least ``fewest``, at which one look gives a verdict with the chance ``power``, for normal
+    differences; None if MOST_SEEDS are not enough."""
+    counts, none_yet = range(fewest, MOST_SEEDS + 1), np.empty(0)
+    place = bisect_left(counts, power, key=lambda n: one_look(n).chance(level, none_yet, effect, sd, margin))
+    return counts[place] if place < len(counts) else None
 
 
 @cache

@@ -13,8 +13,8 @@ samples (ddpm/scoring/yardsticks.py).
 
 An arm is **equivalent** if two one-sided t tests, and the same sign-flip tests, reject every gap as large as the
 margin. A likelihood no better than a uniform guess's is **useless**. Everything else is **inconclusive**, with a reason
-and with the number of seeds that would settle it: if the true difference is as observed, and if it is as near to the
-margin as the interval allows. Nobody knows which holds: the numbers are not a forecast.
+and with the number of seeds that would settle it if the true difference is as observed. Nobody knows whether it is: the
+number is not a forecast.
 
 One minus ``compare.confidence`` is the chance that any verdict of a table is false, whichever kind it is and however
 early, for symmetric differences (docs/concepts.md has skewed ones). The primary metric gets PRIMARY of that error rate,
@@ -45,7 +45,7 @@ from ddpm.params.config import Compare
 from ddpm.scoring.metric import Direction
 from ddpm.verdicts import metrics, pairing, statistics
 from ddpm.verdicts.pairing import Pair
-from ddpm.verdicts.sequential import Design
+from ddpm.verdicts.sequential import MOST_SEEDS, Design, seeds_needed
 
 Outcome = Literal["better", "worse", "equivalent", "too early", "useless", "inconclusive", "futile", "not yet"]
 DECIDED: tuple[Outcome, ...] = ("better", "worse", "equivalent")
@@ -135,12 +135,13 @@ class Verdict:
         share = self.relative and abs(self.relative)
         size = f"{abs(self.difference):.3g}" if share is None else f"{share:.{0 if share >= 0.095 else 1}%}"
         same = sum(gap * self.difference > 0 for gap in self.differences)
-        of = f"{same} of {len(self.seeds)} seed{'s' * (len(self.seeds) > 1)}"
+        of = f"{same} of {len(self.differences)} seed{'s' * (len(self.differences) > 1)}"
         return f"{self.arm} is {self.said}: {metrics.title(self.metric)} {size} {way}, {of}"
 
     @property
     def differences(self) -> tuple[float, ...]:
-        return tuple(after - before for before, after in zip(self.baseline_scores, self.arm_scores, strict=True))
+        """Seed by seed, or of one run from each of a stored baseline."""
+        return tuple(np.subtract(self.arm_scores, self.baseline_scores).tolist())
 
     @property
     def pairing(self) -> float | None:
@@ -151,13 +152,15 @@ class Verdict:
 
 class Rules(NamedTuple):
     """How the pairs of a table are judged. names: of its metrics, the primary one first. pairs: how many share the
-    error rate. best: whether EXCLUDING of it is spent already."""
+    error rate. best: whether EXCLUDING of it is spent already. primaries: how many of the names share the primary
+    metric's part."""
 
     compare: Compare
     names: Sequence[str]
     pairs: int
     design: Design
     best: bool = False
+    primaries: int = 1
 
     @property
     def alpha(self) -> float:
@@ -165,9 +168,17 @@ class Rules(NamedTuple):
 
     def family(self, metric: str) -> float:
         """One over a verdict's part of the error rate."""
-        if metric == self.names[0]:
-            return self.pairs / (PRIMARY - EXCLUDING * self.best)
-        return self.pairs * (len(self.names) - 1) / (1 - PRIMARY)
+        if metric in self.names[: self.primaries]:
+            return self.pairs * self.primaries / (PRIMARY - EXCLUDING * self.best)
+        return self.pairs * (len(self.names) - self.primaries) / (1 - PRIMARY)
+
+    @property
+    def coverage(self) -> str:
+        """How sure the intervals are, and what they are adjusted for."""
+        table = f"{self.pairs} comparison{'s' * (self.pairs > 1)} in {len(self.names)} metrics"
+        looks = self.design.looks if len(self.design.looks) > 1 else ()
+        looked = f" and for looks at {' '.join(map(str, looks))} seeds" if looks else ""
+        return f"{100 * self.compare.confidence:g}% interval, adjusted for {table}{looked}"
 
 
 def judge(pair: Pair, rules: Rules, complete: Sequence[int]) -> list[Verdict]:
@@ -186,6 +197,34 @@ def judge(pair: Pair, rules: Rules, complete: Sequence[int]) -> list[Verdict]:
     return verdicts
 
 
+def judge_run(pair: Pair, rules: Rules) -> list[Verdict]:
+    """A verdict for each metric on one run, ``pair.after``, against a stored baseline of several.
+
+    It has no partners, and its sd is not known. So the test is that of one value against the others, whose sd it is
+    taken to have, too: exact for normal scores. No sign-flip test can confirm it: it has one sign.
+    """
+    verdicts = []
+    for name in rules.names:
+        verdict, family = Verdict.of(name, pair, rules.compare), rules.family(name)
+        (before, (value,)), level = pair.scores(name), rules.alpha / family
+        test = statistics.t_test_of_one(float(value), before, verdict.margin, 1 - level)
+        outcome, reason = _rule(pair, rules.names[0], verdict, bool(test.p <= level), bool(test.equivalence_p <= level))
+        verdicts.append(
+            replace(
+                verdict,
+                outcome=outcome,
+                reason=reason or "another seed may do that" * (outcome == "inconclusive"),
+                look=1,
+                low=float(test.low),
+                high=float(test.high),
+                coverage=rules.coverage,
+                estimate=verdict.difference,
+                p=min(1.0, float(test.p) * family),
+            )
+        )
+    return verdicts
+
+
 def _replayed(pair: Pair, metric: str, rules: Rules, complete: Sequence[int]) -> Verdict:
     """The verdict, look by look, up to the first complete look that decides."""
     compare, alpha, design, family = rules.compare, rules.alpha, rules.design, rules.family(metric)
@@ -193,12 +232,9 @@ def _replayed(pair: Pair, metric: str, rules: Rules, complete: Sequence[int]) ->
     verdict = Verdict.of(metric, pair, compare)
     p: list[float] = []
     equivalence_p: list[float] = []
-    table = f"{rules.pairs} comparison{'s' * (rules.pairs > 1)} in {len(rules.names)} metrics"
-    looks = f" and for looks at {' '.join(map(str, design.looks))} seeds" if len(design.looks) > 1 else ""
-    coverage = f"{100 * compare.confidence:g}% interval, adjusted for {table}{looks}"
     for place, look in enumerate(complete):
         so_far = pair._replace(before=pair.before[:look], after=pair.after[:look])
-        verdict = replace(Verdict.of(metric, so_far, compare), look=look, coverage=coverage)
+        verdict = replace(Verdict.of(metric, so_far, compare), look=look, coverage=rules.coverage)
         gaps = np.array(verdict.differences)
         test = statistics.t_test(gaps, verdict.margin, compare.confidence)
         error, sd = float(test.sd) / math.sqrt(look), float(test.sd)
@@ -228,7 +264,7 @@ def _replayed(pair: Pair, metric: str, rules: Rules, complete: Sequence[int]) ->
             0.0,
             *(math.copysign(size, verdict.difference) for size in (verdict.margin, abs(verdict.difference) + error)),
         )
-        chance = max(design.chance(level, np.array(verdict.differences), hope, verdict.margin) for hope in hopes)
+        chance = max(design.chance(level, gaps, hope, sd, verdict.margin) for hope in hopes)
         says = f"a verdict by {last} seeds has a chance of {chance:.0%}"
         return replace(verdict, outcome="futile" if chance < FUTILE else "not yet", reason=says)
     return replace(verdict, outcome="not yet") if complete else verdict
@@ -287,23 +323,12 @@ def _doubt(verdict: Verdict, beyond: bool, flips: bool, sd: float, rules: Rules)
     doubt = next(doubt for doubt, holds in doubts.items() if holds)
     if verdict.metric != rules.names[0]:
         return doubt
-
-    def needed(difference: float) -> int | None:
-        family = rules.family(verdict.metric)
-        options = (verdict.margin, rules.compare.confidence, rules.compare.power, family)
-        seeds = statistics.seeds_needed(difference, sd, *options)
-        return None if seeds is None else max(seeds - len(verdict.seeds), 1)
-
-    more = needed(verdict.difference)
-    if more is None or verdict.low is None or verdict.high is None:
-        return f"{doubt}; {statistics.MOST_SEEDS} seeds would not settle it if the true difference is as seen"
-    holds_margin = any(verdict.low <= margin <= verdict.high for margin in (-verdict.margin, verdict.margin))
-    hardest = None if holds_margin else needed(min(verdict.low, verdict.high, key=abs))
-    where = "in a new study, " * (len(rules.design.looks) > 1)
-    return (
-        f"{doubt}; {where}about {more} more seed{'s' * (more > 1)} would settle it if the true difference is as seen, "
-        f"{hardest or f'more than {statistics.MOST_SEEDS}'} if it is as near to the margin as the interval allows"
-    )
+    level = rules.alpha / rules.family(verdict.metric)
+    seeds = seeds_needed(level, verdict.difference, sd, verdict.margin, rules.compare.power, fewest)
+    if seeds is None:
+        return f"{doubt}; {MOST_SEEDS} seeds would not settle it if the true difference is as seen"
+    where, more = "in a new study, " * (len(rules.design.looks) > 1), max(seeds - len(verdict.seeds), 1)
+    return f"{doubt}; {where}about {more} more seed{'s' * (more > 1)} would settle it if the true difference is as seen"
 
 
 def exit_code(verdicts: Iterable[Verdict], primary: str) -> int:

@@ -8,6 +8,7 @@ from ddpm.base import files
 from ddpm.runs.record import parse
 from ddpm.verdicts import gate, sensitivity
 from tests.hostile.case import Case
+from tests.scored import result
 from tests.small import small
 
 SCORES, BASELINE = Path("evaluate.json"), Path("baseline.json")
@@ -16,24 +17,25 @@ DEEP = b"[" * 100_000
 DIGITS = b"9" * 5000
 
 
-def expected(name: str = "classifier.fd", **changes: str) -> bytes:
-    """A baseline of one metric, its fields as JSON text."""
-    fields = {"mean": "1", "sd": "0.1", "n": "5", "direction": '"lower"'}
-    entry = ", ".join(f'"{key}": {value}' for key, value in (fields | changes).items())
-    return f'{{"comparable": {{}}, "scores": {{{json.dumps(name)}: {{{entry}}}}}}}'.encode()
+def stored(**changes: str) -> bytes:
+    """A baseline of five runs, fields of each changed, as JSON text."""
+    fields = ({**json.loads(result(seed=seed).text())} for seed in range(5))
+    runs = ({key: json.dumps(value) for key, value in run.items()} | changes for run in fields)
+    entries = ("{" + ", ".join(f'"{key}": {value}' for key, value in run.items()) + "}" for run in runs)
+    return f"[{', '.join(entries)}]".encode()
 
 
 BASELINES: list[tuple[str, bytes, str]] = [
     ("a baseline 100,000 brackets deep", DEEP, "Invalid JSON"),
-    ("a baseline of no metric", b'{"comparable": {}, "scores": {}}', "names no metric"),
-    ("a mean out of any range", expected(mean="1e999"), "is not allowed"),
-    ("a negative spread", expected(sd="-1"), "sd: -1 is not allowed"),
-    ("seeds of 5,000 digits", expected(n=DIGITS.decode()), "baseline"),
-    ("a direction turned round", expected(direction='"higher"'), "is wrong: 'lower'"),
-    ("a metric with escape codes", expected("x\n\x1b[2J"), "unknown 'x\\n\\x1b[2J'"),
-    ("a metric of 100,000 letters", expected("x" * 100_000), "unknown"),
+    ("a baseline of no runs", b"[]", "0 runs; allowed: at least 5"),
+    ("a baseline of one run five times", stored(seed="7", params="{}"), "5 runs; allowed: at least 5, each of another"),
+    ("a score out of any range", stored(scores='{"classifier.fd": 1e999}'), "is not allowed"),
+    ("seeds of 5,000 digits", stored(seed=DIGITS.decode()), "baseline"),
+    ("a metric with escape codes", stored(scores='{"x\\n\\u001b[2J": 1}'), "is not allowed"),
+    ("a metric of 100,000 letters", stored(scores=f'{{"{"x" * 100_000}": 1}}'), "is not allowed"),
+    ("a fingerprint that is another's", stored(fingerprint='{"hash": "0123456789ab", "comparable": {}}'), "digest of"),
 ]
-read_baseline = partial(gate.read_baseline, BASELINE)
+read_baseline = partial(gate.read, BASELINE)
 CASES = [Case("scores", name, partial(BASELINE.write_bytes, content), read_baseline, line)
          for name, content, line in BASELINES]  # fmt: skip
 NOTICED = {"blur": {"mean": 2, "worse": 1}, "noise": {"mean": 1, "worse": 0.5}}

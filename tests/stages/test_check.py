@@ -57,8 +57,8 @@ def test_a_secret_in_the_source_is_refused_before_dvc_records_it(project, secret
 @pytest.mark.parametrize(
     ("key", "value", "line"),
     [
-        ("launch.processes", "two", "launch.processes"),
-        ("gate.k", 0, "gate.k: 0 is not allowed"),
+        ("launch.processes", "two", "launch.processes: 'two' is not allowed: a whole number of at least 1, or auto"),
+        ("compare.confidence", 1, "compare.confidence: 1 is not allowed"),
         ("model.unet.groups", 3, "model.unet: groups: 3 must divide base_channels"),
         ("data.image_size", [16, 17], "data.image_size: [16, 17] must be a multiple of 4 in height and width"),
         ("sample.count", 20, "sample.count: 20 images are too few for evaluate.metrics 'fid' with classifier"),
