@@ -14,7 +14,7 @@ from ddpm.scoring.reference import make_reference
 
 def main(settings: Evaluate, device: torch.device, ranks: Ranks) -> None:
     manifest = read_manifest(PROCESSED)
-    settings = settings.resolved(len(manifest.classes))
+    settings = settings.resolved(len(manifest.classes), manifest.channels)
     if ranks.main:
         print(f"evaluate.extractors: {', '.join(settings.extractors)}, for images of {manifest.classed()}")
     # this is the first stage that can check it: evaluate would find out after hours of training

@@ -54,7 +54,7 @@ def test_it_is_the_default_for_images_without_classes(tmp_path, monkeypatch, cap
     auto = SETTINGS.model_copy(update={"extractors": ("auto",), "metrics": ("fid", "isc", "prc")})
     limits.check_suited(auto)
     with pytest.raises(UserError, match=r"sample.count: 160 images are too few .* with random_conv: at least 161"):
-        limits.check_counts(auto, {"sample.count": 160})
+        limits.check_counts(auto.resolved(0, 1), {"sample.count": 160})
 
     stage.main(auto, CPU, ALONE)
 

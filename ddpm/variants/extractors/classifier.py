@@ -80,7 +80,7 @@ class Classifier(Extractor):
         if classes < 2:
             raise UserError(
                 f"evaluate.extractors: 'classifier' needs at least 2 classes, {manifest.dataset} has {classes}: "
-                "use auto or inception, or sort the images into a folder per class"
+                "use auto or random_conv, or sort the images into a folder per class"
             )
         images, labels = open_split(processed, "train")
         recipe = Recipe(self._length(len(images)), self.batch_size, self.learning_rate, self.seed)
