@@ -10,8 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 from ruamel.yaml import YAML
 
@@ -23,7 +21,7 @@ from ddpm.base.paths import RUN
 from ddpm.data.processed import read_manifest
 from ddpm.params.config import Config
 from ddpm.pictures import plots
-from ddpm.report import blocks, chapters, pareto
+from ddpm.report import chapters, pareto
 from ddpm.report import page as report
 from ddpm.runs import library, record, run_images
 from ddpm.runs.record import Costs, Fingerprint, Record
@@ -45,7 +43,6 @@ SCORES = {
     "bits_per_dim": 3.5,
     "bits_per_dim_se": 0.25,
 }
-RUNGS = [{"level": 0.0, "fd": 0.1875}, {"level": 0.25, "fd": 2.0}]
 
 
 def page(by: tuple[str, ...] = ()) -> Page:
@@ -94,10 +91,6 @@ def complete(folder, digits) -> Path:
     write_rows("likelihood", [*bound, {"t": 51, "steps": 1, "vlb_test": 0.001, "vlb_train": 0.001}])
     write_rows(
         "fd_n", [{"extractor": "classifier", "n": n, "fd": 0.75 + 500 / n, "fd_sd": 0.1} for n in (250, 500, 1000)]
-    )
-    write_json(
-        Path("data/reference/calibration.json"),
-        {"classifier": {"floor": SCORES["real"]["classifier"], "ladder": {"blur": RUNGS, "noise": RUNGS}}},
     )
     row = {"whole": 0.5, "noticed": {"blur": {"mean": 0.6, "worse": 0.55}, "noise": {"mean": 2.0, "worse": 1.0}}}
     found = {"images": 179, "samples": 200, "sets": 8, "data": {}, "scores": {"classifier.fd": row}}
@@ -153,7 +146,7 @@ def run(*arguments: str) -> int:
 # --- a page
 
 CHAPTERS = ["Summary", "Samples of this model", "Scores", "Curves", "Convergence", "Quality against cost",
-            "Calibration", "Memorisation", "Provenance"]  # fmt: skip
+            "What scores notice", "Memorisation", "Provenance"]  # fmt: skip
 
 
 def test_where_nothing_has_run_each_chapter_says_how_to_get_it():
@@ -165,7 +158,6 @@ def test_where_nothing_has_run_each_chapter_says_how_to_get_it():
         ("metrics/loss.csv", "dvc repro"),
         ("metrics/likelihood.csv", "dvc repro"),
         ("metrics/frontier.csv", "ddpm frontier"),
-        ("data/reference/calibration.json", "dvc repro"),
         ("metrics/sanity.json", "ddpm sanity"),
     ):
         assert any(lacking in line and command in line for line in Page(html).missing), lacking
@@ -183,13 +175,12 @@ def test_a_complete_folder_leaves_nothing_missing(complete):
         *("1.56%", "5.00%", "14.06%", "no sign of copies", "0.984", "50.00%", "copies train images"),
         *(measured().fingerprint.hash, "a certain GPU", "256000", "cosine", "1437"),  # provenance
         *("Limited by capacity or training at t =", "No sign of memorising"),
-        f"This model at the same number of images: {blocks.number(0.75 + 500 / 359)}",
     ):
         assert value in shown.text, value
     places = [shown.text.index(word) for word in ("trained: unet", "copies: of train images", "real test images")]
     assert places == sorted(places)
     figures = re.findall(r"<figure[^>]*>(.*?)</figure>", html, re.DOTALL)
-    assert len(figures) == 10
+    assert len(figures) == 9
     assert all(re.search(r"<figcaption>.{20,}</figcaption>", one) for one in figures)
     links = {value for tag, name, value in shown.attributes if (tag, name) == ("a", "href")}
     assert links == {f"#{value}" for tag, name, value in shown.attributes if (tag, name) == ("section", "id")}
@@ -228,7 +219,6 @@ def test_a_password_in_the_params_is_masked():
         ("metrics/likelihood.csv", "t\n1\n"),
         ("metrics/likelihood.csv", "t,steps\n"),
         ("metrics/frontier.csv", "a,b\n1,2\n"),
-        ("data/reference/calibration.json", '{"classifier": {"count": 3}}'),
         ("data/samples/samples.npy", "\x93NUMPY\x01\x00"),
     ],
 )
@@ -247,18 +237,6 @@ def test_a_frontier_of_another_model_is_not_shown_as_this_ones(complete):
     Path("data/model/model.safetensors").write_bytes(b"other weights")
     with pytest.raises(UserError, match=r"of another model.*`ddpm frontier`"):
         chapters.quality_against_cost()
-
-
-@settings(max_examples=20)
-@given(st.floats(0.01, 100), st.floats(0, 1000), st.lists(st.integers(50, 5000), min_size=2, max_size=5, unique=True))
-def test_between_measured_numbers_of_images_the_distance_is_linear_in_one_over_n(limit, slope, counts):
-    rows: files.Rows = [{"extractor": "classifier", "n": n, "fd": repr(limit + slope / n)} for n in counts]
-    write_rows("fd_n", rows)
-    middle = (min(counts) + max(counts)) // 2
-    assert chapters.at_count("classifier", middle) == pytest.approx(limit + slope / middle)
-    assert chapters.at_count("classifier", min(counts) - 1) is None
-    assert chapters.at_count("classifier", max(counts) + 1) is None
-    assert chapters.at_count("inception", middle) is None
 
 
 # --- arms

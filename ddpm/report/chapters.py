@@ -8,30 +8,20 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel
 
 from ddpm.base import errors, files
 from ddpm.base.errors import UserError
-from ddpm.base.paths import EVALUATION, FD_N, METRICS, MODEL_FILE, REFERENCE
+from ddpm.base.paths import EVALUATION, FD_N, METRICS, MODEL_FILE
 from ddpm.params.config import Config
 from ddpm.pictures.plots import Panel
 from ddpm.report import noticed, pareto, summary
-from ddpm.report.blocks import Block, Figure, Note, Table, number, plain
-from ddpm.runs import library, measured
+from ddpm.report.blocks import Block, Figure, Note, Table, plain
+from ddpm.runs import library
 from ddpm.runs.record import Record
 from ddpm.verdicts import metrics, sensitivity
 
 FRONTIER = METRICS / "frontier.csv"
-CALIBRATION = REFERENCE / "calibration.json"
 NEAREST = EVALUATION / "nearest.png"
-
-
-class Ladder(BaseModel):
-    """Part of data/reference/calibration.json. floor: scores of the real test images, and their ``count``; ladder: the
-    degradation -> rungs, each with a ``level`` and scores."""
-
-    floor: dict[str, float]
-    ladder: dict[str, list[dict[str, float]]]
 
 
 def summarized(working: Config, run: Record) -> list[Block]:
@@ -48,7 +38,7 @@ def scores(run: Record) -> list[Block]:
     """The scores, and how to read them."""
     how = (
         "± is a standard error. A Gaussian is fitted to the train images, one per class to those of each. More images "
-        "make a Fréchet distance smaller: Calibration compares at the same N."
+        "make a Fréchet distance smaller."
     )
     return [*summary.scores(run), Note(how)]
 
@@ -95,37 +85,6 @@ def quality_against_cost() -> list[Block]:
     if not MODEL_FILE.exists() or files.sha256(MODEL_FILE)[: len(model)] != model:
         raise UserError(f"{FRONTIER}: of another model, {model}, than {MODEL_FILE}; run `ddpm frontier` again")
     return pareto.shown(points)
-
-
-def calibration() -> list[Block]:
-    """What a distance means: blurred and noised real test images, and where this model lies among them."""
-    figures: list[Block] = []
-    for extractor, degraded in measured.read(CALIBRATION, dict[str, Ladder]).items():
-        metric = next((name for name in metrics.HEADLINE if name in degraded.floor), None)
-        if metric is None:
-            raise UserError(f"{CALIBRATION}: {extractor} has no Fréchet distance: add fid to evaluate.metrics")
-        curves = {
-            damage: np.array([(rung["level"], rung[metric]) for rung in rungs if {"level", metric} <= rung.keys()])
-            for damage, rungs in degraded.ladder.items()
-        }
-        name, count = f"{extractor}.{metric}", round(degraded.floor["count"])
-        score = at_count(extractor, count)
-        levels = {} if score is None else {f"this model at N = {count:,}": score}
-        caption = (
-            f"{name} of the {count:,} real test images, unchanged (level 0) and more and more degraded. "
-            f"This model at the same number of images: {'not measured' if score is None else number(score)}."
-        )
-        panel = Panel(f"{name} of degraded real images", "level", name, curves, levels, log="y", points=True)
-        figures.append(Figure(caption, [panel]))
-    return figures
-
-
-def at_count(extractor: str, count: int) -> float | None:
-    """This model's Fréchet distance at N = ``count``, interpolated linearly in 1 / N; None outside the measured N."""
-    rows = _distances().get(extractor) if FD_N.exists() else None
-    if rows is None or not rows[0, 0] <= count <= rows[-1, 0]:
-        return None
-    return float(np.interp(1 / count, 1 / rows[::-1, 0], rows[::-1, 1]))
 
 
 def damages() -> list[Block]:

@@ -65,7 +65,7 @@ def chapters(working: Config, compared: Sequence[Chapter]) -> list[Chapter]:
         chapter("Curves", _loss, _bound, of(of_model.extrapolation)),
         chapter("Convergence", of(convergence.shown)),
         chapter("Quality against cost", of_model.quality_against_cost),
-        chapter("Calibration", of_model.calibration, of_model.damages),
+        chapter("What scores notice", of_model.damages),
         chapter("Memorisation", of(of_model.memorisation)),
         chapter("Provenance", of(of_model.provenance)),
     ]

@@ -40,7 +40,7 @@ def test_cifar10(real_files, tmp_path):
     found = records("cifar10", real_files / "cifar10", tmp_path / "raw")
     assert np.bincount(found.labels).tolist() == [6000] * 10
     assert [found.classes[label] for label in found.labels[:3]] == ["frog", "truck", "truck"]
-    assert found.open(0).size == (32, 32)
+    assert np.asarray(found.open(0)).shape == (32, 32, 3)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,9 @@
 """
 
 import dataclasses
+import os
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -162,7 +164,7 @@ def test_another_resizing_is_another_file(name, double, tmp_path, monkeypatch):
     assert files.sha256(tmp_path / "one") != files.sha256(tmp_path / "two")
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "efficientnet_lite0"])
+@pytest.mark.parametrize("name", ["inception", *(name for name in NAMES if name != "efficientnet_lite0")])
 def test_offline_is_one_line_with_the_address_and_the_place(name, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     chosen = extractors.get(name)
@@ -176,18 +178,29 @@ def test_offline_is_one_line_with_the_address_and_the_place(name, tmp_path, monk
     file = chosen.published.cached
     assert file.parent == tmp_path / "torch/hub/checkpoints"
     assert str(caught.value).startswith(f"evaluate.extractors: {name} needs {url} (")
-    assert f"put that file at {file}" in str(caught.value)
+    assert f"put {url} at {file}" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_changed_file_is_refused(name, double, tmp_path):
-    chosen, _ = double(name)
-    with chosen.published.cached.open("ab") as file:
-        file.write(b"!")
+class Payload:
+    def __init__(self, marker: Path):
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.marker),)
+
+
+@pytest.mark.parametrize("name", ["inception", "dinov2"])
+def test_a_file_that_is_not_the_published_one_is_refused_unread(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    chosen = extractors.get(name)
+    assert chosen.published is not None
+    chosen.published.cached.parent.mkdir(parents=True)
+    torch.save(Payload(tmp_path / "executed"), chosen.published.cached)
     with pytest.raises(UserError, match=rf"sha256 \w+ is not that of the published {chosen.published.title} weights"):
         chosen.write_weights(tmp_path, tmp_path / "weights", CPU)
+    assert not (tmp_path / "executed").exists()
     assert not (tmp_path / "weights").exists()
 
 
