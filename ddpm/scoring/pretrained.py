@@ -86,7 +86,7 @@ class Pretrained(Extractor, ABC):
     def load(self, weights: Path) -> Module:
         from safetensors.torch import load_file
 
-        from ddpm.scoring.viewed import Viewed
+        from ddpm.scoring.features import Viewed
 
         network = self._blank()
         network.load_state_dict(load_file(weights), assign=True)
