@@ -23,7 +23,7 @@ from ddpm.scoring import efficientnet_lite0_network, limits, reference, vgg16_ne
 from ddpm.scoring import extractor as extractors
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import extract
-from ddpm.scoring.pretrained import Pretrained, View
+from ddpm.scoring.pretrained import Pretrained
 from ddpm.scoring.vision_transformer import TransformerExtractor
 from tests.extractors.test_classifier import made
 
@@ -235,14 +235,6 @@ def test_it_sees_what_torchvision_makes_of_the_picture_pixel_by_pixel(name, heig
     assert torch.equal(chosen.view(torch.from_numpy(images)), expected)
     gray = [theirs(Image.fromarray(image[0]).convert("RGB")) for image in images]
     assert torch.equal(chosen.view(torch.from_numpy(images[:, :1])), torch.stack(gray))
-
-
-def test_dinov2_and_clip_see_the_published_sizes_and_colours():
-    dinov2, clip = extractors.get("dinov2"), extractors.get("clip")
-    assert isinstance(dinov2, Pretrained)
-    assert isinstance(clip, Pretrained)
-    assert dinov2.view == View(224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    assert clip.view == View(336, (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 
 
 def test_vgg_s_logits_are_torchvision_s_and_its_features_those_before_them(double, tmp_path):
