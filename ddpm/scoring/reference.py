@@ -11,9 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -121,8 +119,7 @@ def make_reference(
             variant = extractor.get(name)
             if manifest.channels == 1 and variant.channels and ranks.main:
                 print(f"evaluate.extractors: {name} sees RGB: gray is repeated to three channels", file=sys.stderr)
-            paths = ranks.run({name: partial(_make_weights, variant, processed, temporary / name / WEIGHTS, device)})
-            network = variant.load(Path(bytes(paths[name]["path"]).decode()))
+            network = variant.load(_weights(variant, processed, temporary / name / WEIGHTS, device, ranks))
             features, statistics = _of_train(network, images, evaluate.batch_size, device, ranks)
             test, *others = (
                 extract(network, some, evaluate.batch_size, device, ranks) for some in (held_out, *drawn.values())
@@ -153,11 +150,14 @@ def make_reference(
     ranks.largest(0)  # no rank reads the folder before it is there
 
 
-def _make_weights(variant: Extractor, processed: Path, path: Path, device: torch.device) -> dict[str, Any]:
-    """``path``, as bytes: the ranks see the same files, but only the main one knows the folder's temporary name."""
-    path.parent.mkdir(parents=True)
-    variant.write_weights(processed, path, device)
-    return {"path": np.frombuffer(bytearray(str(path).encode()), np.uint8)}
+def _weights(variant: Extractor, processed: Path, path: Path, device: torch.device, ranks: Ranks) -> Path:
+    """The main rank's ``path``, after it has written it: the ranks see the same files, but only the main one knows the
+    folder's temporary name."""
+    if ranks.main:
+        path.parent.mkdir(parents=True)
+        variant.write_weights(processed, path, device)
+    name = torch.frombuffer(bytearray(str(path).encode()), dtype=torch.uint8)
+    return Path(bytes(ranks.broadcast({"path": name})["path"]).decode())
 
 
 def _of_train(
