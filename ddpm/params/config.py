@@ -116,8 +116,7 @@ class Config(TrainingConfig):
                 self.train.posthoc.weights(sample.ema_length, self.train.steps or MANY)
             except UserError as error:
                 raise ValueError(f"sample.ema_length: {error}") from error
-        verified = self.data.dataset.own_name(self.data.source) is None
-        if AUTO in self.evaluate.extractors and verified and self.data.channels != 3:
+        if AUTO in self.evaluate.extractors and self.data.dataset.own_name(self.data.source) is None:
             # every published dataset has classes: the same experiment, however it is spelled
             return self.model_copy(update={"evaluate": self.evaluate.resolved(2, self.data.channels)})
         return self

@@ -29,7 +29,7 @@ def params_schema() -> Schema:
     model["properties"] |= network["properties"]
     model["required"] = network["required"]
     extractors = whole["$defs"]["Evaluate"]["properties"]["extractors"]["items"]["oneOf"]
-    extractors[0]["description"] = f"{PHOTOS} for RGB, where installed; else {CLASSES} or, without classes, {ANY}"
+    extractors[0]["description"] = f"{CLASSES} or, without classes, {PHOTOS} for RGB where installed, else {ANY}"
     text = json.dumps({"$schema": DIALECT, **whole, "title": "params.yaml"})
     plain: Schema = json.loads(text.replace("``", "`"))  # editors show Markdown
     return plain

@@ -10,7 +10,7 @@ from ddpm.base.variant import Members
 from ddpm.scoring import extractor
 
 AUTO = "auto"  # in evaluate.extractors: ``auto``
-PHOTOS, CLASSES, ANY = CHOICE = ("efficientnet_lite0", "classifier", "random_conv")
+CLASSES, PHOTOS, ANY = CHOICE = ("classifier", "efficientnet_lite0", "random_conv")
 
 
 class Likelihood(Section):
@@ -53,8 +53,9 @@ class Evaluate(Section):
 
 
 def auto(classes: int, channels: int) -> str:
-    """The extractor for images of so many classes and channels: one that was trained on photographs for RGB, where its
-    package is installed; otherwise one that learns the classes, if there are several."""
-    if channels == 3 and extractor.installed(PHOTOS):
-        return PHOTOS
-    return CLASSES if classes > 1 else ANY
+    """The extractor for images of so many classes and channels: one that learns the classes, if there are several; else
+    one that was trained on photographs, for RGB and where its package is installed (docs/extractors.md compares them).
+    """
+    if classes > 1:
+        return CLASSES
+    return PHOTOS if channels == 3 and extractor.installed(PHOTOS) else ANY

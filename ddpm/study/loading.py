@@ -14,7 +14,7 @@ from ddpm.data.processed import MANIFEST, read_manifest
 from ddpm.params import config, file, inputs, presets
 from ddpm.params.config import Config
 from ddpm.scoring import extractor, metric
-from ddpm.scoring.evaluate_params import ANY, AUTO, CHOICE, CLASSES
+from ddpm.scoring.evaluate_params import AUTO, CHOICE, CLASSES
 from ddpm.study import budget, grid
 from ddpm.study.experiments import Study, learned
 from ddpm.study.plan import NAME, Plan, Program
@@ -110,7 +110,7 @@ def _headline(study: Study) -> str:
             raise OpenPrimary(
                 f"{study.path}: primary: missing, and what evaluate.extractors: [{AUTO}] means depends on the images, "
                 f"which are not here: add `primary: {CLASSES}.fd` if they have classes, a folder for each, or else "
-                f"`primary: {ANY}.fd`"
+                f"`primary: {first}.fd`"
             )
         first = options.resolved(len(read_manifest(PROCESSED).classes), channels).extractors[0]
     return f"{first}.{extractor.get(first).frechet}"

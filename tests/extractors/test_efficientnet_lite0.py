@@ -82,14 +82,13 @@ def test_a_missing_package_and_another_file_are_one_line_that_says_what_to_insta
 @pytest.mark.parametrize(
     ("installed", "classes", "channels", "expected"),
     [
-        (True, 5, 3, "efficientnet_lite0"),
+        (True, 5, 3, "classifier"),
         (True, 1, 3, "efficientnet_lite0"),
         (True, 5, 1, "classifier"),
         (True, 1, 4, "random_conv"),
-        (False, 5, 3, "classifier"),
         (False, 1, 3, "random_conv"),
     ],
 )
-def test_auto_takes_it_for_rgb_where_it_is_installed(installed, classes, channels, expected, monkeypatch):
+def test_auto_takes_it_for_rgb_without_classes_if_installed(installed, classes, channels, expected, monkeypatch):
     monkeypatch.setattr(extractor, "installed", lambda name: installed)
     assert evaluate_params.auto(classes, channels) == expected
