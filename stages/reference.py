@@ -14,16 +14,16 @@ from ddpm.scoring.reference import make_reference
 
 def main(settings: Evaluate, device: torch.device, ranks: Ranks) -> None:
     manifest = read_manifest(PROCESSED)
-    settings = settings.resolved(len(manifest.classes))
+    settings = settings.resolved(len(manifest.classes), manifest.channels)
     if ranks.main:
         print(f"evaluate.extractors: {', '.join(settings.extractors)}, for images of {manifest.classed()}")
     # this is the first stage that can check it: evaluate would find out after hours of training
     check_counts(settings, {"the train split": manifest.counts["train"]})
     make_reference(settings, PROCESSED, REFERENCE, device, ranks)
-    found = calibration.calibrate(settings, PROCESSED, REFERENCE, device, ranks)
     if not ranks.main:
         return
-    write_json(REFERENCE / calibration.FILE, found)
-    for name, about in found.items():
-        for metric, value in about["floor"].items():
+    floors = calibration.calibrate(settings, PROCESSED, REFERENCE, device)
+    write_json(REFERENCE / calibration.FILE, floors)
+    for name, floor in floors.items():
+        for metric, value in floor.items():
             print(f"real test split, {name}.{metric}: {value:.6g}")

@@ -1,7 +1,5 @@
 import io
 import os
-import shutil
-import stat
 import tarfile
 import zipfile
 from pathlib import Path
@@ -60,28 +58,6 @@ def test_names_that_lead_outside_are_refused(suffix, name, tmp_path):
         contents(make(tmp_path / f"archive{suffix}", {"good.png": b"", name: b"evil"}))
 
 
-@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
-def test_links_and_devices_in_a_tar_are_refused(kind, tmp_path):
-    path = tmp_path / "archive.tar"
-    with tarfile.open(path, "w") as tar:
-        info = tarfile.TarInfo("odd.png")
-        info.type = kind
-        info.linkname = "../../etc/passwd"
-        tar.addfile(info)
-    with pytest.raises(UserError, match=r"archive\.tar: member 'odd\.png' is a link or a device"):
-        contents(path)
-
-
-def test_links_in_a_zip_are_refused(tmp_path):
-    path = tmp_path / "archive.zip"
-    info = zipfile.ZipInfo("odd.png")
-    info.external_attr = (stat.S_IFLNK | 0o777) << 16
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(info, "/etc/passwd")
-    with pytest.raises(UserError, match=r"'odd\.png' is a link"):
-        contents(path)
-
-
 @pytest.mark.parametrize("suffix", archives.SUFFIXES)
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.7, 0.85])
 def test_a_truncated_archive_is_refused(suffix, share, tmp_path):
@@ -107,27 +83,7 @@ def test_a_tar_with_a_damaged_header_is_refused(tmp_path):
         contents(path)
 
 
-@pytest.mark.parametrize("suffix", [".tar.gz", ".tar.xz", ".zip"])
-def test_a_bomb_is_refused_before_it_grows(suffix, tmp_path, monkeypatch):
-    monkeypatch.setattr(archives, "ALWAYS_ALLOWED_BYTES", 1000)
-    path = make(tmp_path / f"archive{suffix}", {"zeros.png": bytes(5_000_000)})
-    with pytest.raises(UserError, match="holds more than"):
-        contents(path)
-
-
 def test_too_many_members_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(archives, "MAX_MEMBERS", 2)
     with pytest.raises(UserError, match="more than 2 files"):
         contents(make(tmp_path / "archive.zip", FILES))
-
-
-def test_another_kind_of_file_is_refused(tmp_path):
-    (tmp_path / "photos.rar").write_bytes(b"Rar!")
-    with pytest.raises(UserError, match=r"photos\.rar: neither a folder nor an archive; allowed: a folder, \.zip"):
-        contents(tmp_path / "photos.rar")
-
-
-def test_an_archive_under_another_kind_of_name_is_refused(tmp_path):
-    shutil.copy(make(tmp_path / "archive.tar", FILES), tmp_path / "archive.zip")
-    with pytest.raises(UserError, match="truncated or broken archive"):
-        contents(tmp_path / "archive.zip")

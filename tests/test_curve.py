@@ -99,7 +99,7 @@ def test_the_curve_has_each_snapshot_and_ends_with_the_models_own_scores(digits,
     Path("data").mkdir()
     paths.PROCESSED.symlink_to(digits)
     shutil.copytree(classifier_reference, paths.REFERENCE)
-    write_json(paths.REFERENCE / calibration.FILE, {"classifier": {"floor": {"fd": 1.0}}})
+    write_json(paths.REFERENCE / calibration.FILE, {"classifier": {"fd": 1.0}})
     opened: list[str] = []
     monkeypatch.setattr(evaluation, "load_features", lambda at, name: opened.append(name) or load_features(at, name))
     train_stage.main(config.training(), CPU, ALONE, Checkpoints("run"), Memory(), ())

@@ -47,21 +47,6 @@ def test_statistics_of_many_images_are_summed_in_blocks(rows, monkeypatch):
     np.testing.assert_allclose(found["sigma"], np.cov(double, rowvar=False), rtol=1e-8, atol=1e-10)
 
 
-@pytest.mark.parametrize("parts", [[300], [1, 99, 200], [100, 64, 136], [128, 172], [3] * 100])
-def test_parts_of_any_size_have_the_same_moments(parts, monkeypatch):
-    features = draw(300, 0).float()
-    monkeypatch.setattr(frechet, "ROWS", 64)
-    monkeypatch.setattr(distances, "MOST", 299)
-    moments = frechet.Moments()
-    for part in features.split(parts):
-        moments.add(part)
-
-    found, whole = moments.statistics(), frechet.statistics(features)
-
-    np.testing.assert_array_equal(found["mu"], whole["mu"])
-    np.testing.assert_array_equal(found["sigma"], whole["sigma"])
-
-
 def test_the_distance_is_torch_fidelitys():
     mixing = torch.randn(D, D, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
     real, fake = draw(200, 0, mean=0.0) @ mixing, draw(150, 1)

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from scipy.integrate import quad
 from torch import Tensor
 
 from ddpm.base import variant
@@ -91,18 +90,6 @@ def test_the_posterior_is_the_integral_over_x_0_in_two_dimensions(signal, sigma)
         torch.testing.assert_close(truth.posterior_mean(x_t, signal, sigma).flatten(), mean, rtol=0, atol=1e-6)
         means = joint.T @ x_0.flatten(1) / joint.sum(0)[:, None]
         torch.testing.assert_close(truth.posterior_means(x_t, signal, sigma)[0].flatten(1), means, rtol=0, atol=1e-6)
-
-
-def test_the_posterior_is_the_integral_over_x_0_in_one_dimension():
-    truth, signal, sigma, x_t = Mixture(components=3, size=(1, 1)).truth(), 0.8, 0.6, 0.25
-
-    def joint(x_0: float, power: int) -> float:
-        prior = truth.log_density(torch.tensor([[[[x_0]]]]).double(), 1, 0).exp()
-        return x_0**power * float(prior) * np.exp(-0.5 * ((x_t - signal * x_0) / sigma) ** 2)
-
-    zeroth, first = (quad(joint, -1.5, 1.5, args=(power,), limit=200, epsabs=1e-10)[0] for power in (0, 1))
-    found = truth.posterior_mean(torch.tensor([[[[x_t]]]]).double(), signal, sigma)
-    assert float(found) == pytest.approx(first / zeroth, abs=1e-7)
 
 
 def test_each_image_may_have_a_level_of_its_own():

@@ -2,6 +2,7 @@
 
 import io
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,25 @@ DIGITS = config.load(ROOT / "ddpm/presets/digits.yaml")
 @pytest.fixture(scope="module")
 def found(digits, classifier_reference) -> Sanity:
     return damage.measure(SETTINGS, DIGITS.data, 1437, digits, classifier_reference, CPU)
+
+
+def test_spoiling_keeps_shape_and_mean_and_does_more_at_a_higher_level(held_out):
+    images = held_out[:50] // 2 + 64  # away from the ends, where noise is cut off
+    for spoil, levels in ((damage.blurred, (1 / 32, 1 / 16, 1 / 8)), (damage.noised, (1 / 16, 1 / 8, 1 / 4))):
+        spoiled = [spoil(images, level) for level in levels]
+        assert all(part.shape == images.shape and part.dtype == np.uint8 for part in spoiled)
+        changes = [np.abs(part.astype(int) - images).mean() for part in spoiled]
+        assert all(a < b for a, b in pairwise([0.5, *changes]))
+    assert damage.blurred(images, 1 / 16).mean() == pytest.approx(images.mean(), abs=2)
+    noise = damage.noised(images, 1 / 16).astype(float) - images
+    assert noise.mean() == pytest.approx(0, abs=0.5)
+    assert noise.std() == pytest.approx(255 / 16, rel=0.05)
+
+
+def test_an_image_has_its_own_noise(held_out, monkeypatch):
+    whole = damage.noised(held_out[:9], 0.1)
+    monkeypatch.setattr(damage, "NOISE_BATCH", 4)
+    np.testing.assert_array_equal(damage.noised(held_out[:9], 0.1), whole)
 
 
 def test_the_table_of_digits(found):

@@ -198,7 +198,8 @@ def test_new_writes_a_valid_study_and_overwrites_none(capsys):
 
 
 def test_new_takes_what_all_arms_have_in_common_and_leaves_open_what_is_not_known():
-    assert study("new", "mine", *LOSSES, "--base", "photos_small", "--set", "data.source=studies", "train.steps=9") == 0
+    mine = ("data.dataset.name=image_folder", "data.source=studies", "train.steps=9")
+    assert study("new", "mine", *LOSSES, "--base", "digits", "--set", *mine) == 0
     path = Path("studies/mine.yaml")
     with pytest.raises(loading.OpenPrimary):
         loading.load(path)

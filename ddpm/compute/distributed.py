@@ -15,19 +15,18 @@ import socket
 import sys
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal
 
 from ddpm.base.errors import EXIT_USER_ERROR, UserError
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
-    from torch.distributed import ProcessGroup
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 # environment variables that the launcher sets for its ranks
@@ -35,9 +34,7 @@ ERROR_FILE = "DDPM_ERROR_FILE"  # the file to which the first rank that fails wr
 START = "DDPM_START"  # a file with the stage's ``inputs.Start``
 LAUNCHER = "DDPM_LAUNCHER"  # the launcher's process id
 REASON = 400  # characters shown of a message from gloo or NCCL
-PATIENCE = timedelta(days=1)  # how long to wait for other ranks' scores: gloo's 30 minutes are too few at 50,000 images
-
-K = TypeVar("K")
+PATIENCE = timedelta(days=1)  # how long to wait for what the main rank does alone: gloo's 30 minutes may be too few
 
 
 def processes(choice: int | Literal["auto"], device: str) -> int:
@@ -233,49 +230,23 @@ class Ranks:
         dist.all_reduce(tensor, dist.ReduceOp.MAX)
         return int(tensor)
 
-    def run(self, tasks: Mapping[K, Callable[[], dict[str, Any]]]) -> dict[K, dict[str, Any]]:
-        """What each of ``tasks`` returns, numbers and NumPy arrays by name, on every rank.
-
-        Each task runs on one rank; they are dealt out in turn. Ranks wait for the last one, for ``PATIENCE`` at most.
-        """
-        import numpy as np
-        import torch
-        import torch.distributed as dist
-
-        if self.size == 1:
-            return {key: task() for key, task in tasks.items()}
-        group = dist.new_group(timeout=PATIENCE, backend="gloo")  # before the work: this waits for all, but not as long
-        results: dict[K, dict[str, Tensor]] = {}
-        for place, (key, task) in enumerate(tasks.items()):
-            if place % self.size == self.rank:
-                results[key] = {name: torch.from_numpy(np.asarray(value)) for name, value in task().items()}
-        whole = {}
-        for place, key in enumerate(tasks):
-            values = self.broadcast(results.get(key, {}), place % self.size, group)
-            whole[key] = {name: value.numpy() if value.ndim else value.item() for name, value in values.items()}
-        dist.destroy_process_group(group)
-        return whole
-
-    def broadcast(
-        self, tensors: dict[str, Tensor], source: int = 0, group: ProcessGroup | None = None
-    ) -> dict[str, Tensor]:
-        """The CPU ``tensors`` of rank ``source``, on every rank; those of the other ranks are ignored."""
+    def broadcast(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The CPU ``tensors`` of the main rank, on every rank; those of the other ranks are ignored."""
         import torch
         import torch.distributed as dist
 
         if self.size == 1:
             return tensors
-        mine = self.rank == source
         outline = {name: (str(value.dtype).removeprefix("torch."), value.shape) for name, value in tensors.items()}
         text = torch.frombuffer(bytearray(json.dumps(outline).encode()), dtype=torch.uint8)
         length = torch.tensor(len(text))
-        dist.broadcast(length, source, group)
-        text = text if mine else text.new_empty(int(length))
-        dist.broadcast(text, source, group)
+        dist.broadcast(length, 0)
+        text = text if self.main else text.new_empty(int(length))
+        dist.broadcast(text, 0)
         whole = {}
         for name, (dtype, shape) in json.loads(text.numpy().tobytes()).items():
-            value = tensors[name].contiguous() if mine else torch.empty(shape, dtype=getattr(torch, dtype))
-            dist.broadcast(value.reshape(-1).view(torch.uint8), source, group)  # bytes: gloo does not know every type
+            value = tensors[name].contiguous() if self.main else torch.empty(shape, dtype=getattr(torch, dtype))
+            dist.broadcast(value.reshape(-1).view(torch.uint8), 0)  # bytes: gloo does not know every type
             whole[name] = value
         return whole
 

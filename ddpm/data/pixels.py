@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 from ddpm.base.errors import UserError
 from ddpm.base.sections import Shape
 from ddpm.data.data_params import Resize
-from ddpm.sources.dataset import MODES, picture
+from ddpm.sources.dataset import MODES
 
 Pixels = NDArray[np.uint8]
 
@@ -32,7 +32,8 @@ def to_pixels(image: Image.Image | Pixels, shape: Shape, resize: Resize) -> Pixe
         planes = image.reshape(*image.shape[:2], -1).transpose(2, 0, 1)
         if planes.shape == shape:  # as PIL would return it, at an eighth of the time
             return planes
-        image = picture(image)
+        if image.ndim == 2 or image.shape[2] == 3:
+            image = Image.fromarray(image)
     if isinstance(image, np.ndarray):
         if image.shape[2] != shape.channels:
             raise ValueError(f"{image.shape[2]} channels, and data.channels is {shape.channels}")

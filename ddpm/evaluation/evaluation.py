@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,13 +27,12 @@ from ddpm.evaluation.bounds import Job
 from ddpm.pictures import grids
 from ddpm.sampling.samples import read_labels, read_samples
 from ddpm.scoring import calibration, distances, extractor, frechet, memorisation
-from ddpm.scoring.calibration import Task, scored, scorings
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import Features, extract
 from ddpm.scoring.limits import check_counts, possible
-from ddpm.scoring.memorisation import Nearest
+from ddpm.scoring.memorisation import Nearest, nearest
 from ddpm.scoring.reference import PIXELS, RealFeatures, Reference, load_features, load_pixels, read_reference
-from ddpm.scoring.scores import class_accuracy
+from ddpm.scoring.scores import class_accuracy, with_curve
 
 REAL = "real"  # in evaluate.json: the scores of test images, by extractor
 YARDSTICKS = "yardsticks"  # in evaluate.json: by yardstick and extractor
@@ -96,8 +94,7 @@ def evaluate(sets: dict[int, Path], job: Job) -> Evaluation:
     reports = [report(drawn, real, job.evaluate, job.device, job.ranks, asked) for drawn in images.values()]
     terms = bounds.likelihoods(job)
     others = comparison(real.features, len(next(iter(images.values()))), job)
-    floor = {name: numbers["floor"] for name, numbers in files.read_json(job.reference / calibration.FILE).items()}
-    floor |= others.pop(REAL, {})
+    floor = files.read_json(job.reference / calibration.FILE) | others.pop(REAL, {})
     by_class: Rows = []
     if asked is not None:
         train, test = (open_split(job.processed, split)[1] for split in SPLITS)
@@ -126,22 +123,16 @@ def evaluate(sets: dict[int, Path], job: Job) -> Evaluation:
 def comparison(real: Mapping[str, RealFeatures], count: int, job: Job) -> dict[str, dict[str, dict[str, float]]]:
     """The scores of ``count`` images of each yardstick, or of as many as there are; and of ``REAL`` test images, where
     there are more than that. By name and extractor, with the number of images, ``count``."""
-    tasks: dict[tuple[str, str, str], Task] = {}
-    sizes = {}
+    scores: dict[str, dict[str, dict[str, float]]] = {}
     for name, features in real.items():
         sets = features.yardsticks
         if len(features.held_out.features) > count:
             sets = {REAL: features.held_out, **sets}
         for of, drawn in sets.items():
             some = Features(*(distances.part(part, count) for part in drawn))
-            sizes[of, name] = len(some.features)
-            enough = possible(job.evaluate, features.extractor, sizes[of, name])
-            tasks |= {(of, name, key): task for key, task in scorings(some, features, enough, job.device).items()}
-    results = job.ranks.run(tasks)
-    scores: dict[str, dict[str, dict[str, float]]] = {}
-    for (of, name), size in sizes.items():
-        values = {key: value for (*whose, key), value in results.items() if whose == [of, name]}
-        scores.setdefault(of, {})[name] = {"count": size, **scored(values, real[name])[0]}
+            size = len(some.features)
+            enough = possible(job.evaluate, features.extractor, size)
+            scores.setdefault(of, {})[name] = {"count": size, **with_curve(some, features, enough, job.device)[0]}
     return scores
 
 
@@ -193,22 +184,13 @@ def report(
     labels: NDArray[np.int64] | None = None,
 ) -> Report:
     """Score one set of uint8 (N, C, H, W) images; labels: (N,), the classes that were asked for, if any were."""
-    fakes = {
-        name: extract(features.network, images, evaluate.batch_size, device, ranks)
-        for name, features in real.features.items()
-    }
-    tasks: dict[tuple[str, str], Task] = {(PIXELS, "nearest"): partial(memorisation.search, images, real.train, device)}
-    for name, features in real.features.items():
-        tasks[name, "nearest"] = partial(memorisation.search, fakes[name].features, features.features, device)
-    for name, features in real.features.items():
-        tasks |= {(name, key): task for key, task in scorings(fakes[name], features, evaluate, device).items()}
-    results = ranks.run(tasks)
-    near = {name: Nearest(**results[name, "nearest"]) for name in (PIXELS, *real.features)}
+    near = {PIXELS: nearest(images, real.train, device)}
     scores: dict[str, Any] = {}
-    curves = {}
+    curves, fakes = {}, {}
     for name, features in real.features.items():
-        parts = {key: values for (whose, key), values in results.items() if whose == name and key != "nearest"}
-        scores[name], curve = scored(parts, features)
+        fake = fakes[name] = extract(features.network, images, evaluate.batch_size, device, ranks)
+        near[name] = nearest(fake.features, features.features, device)
+        scores[name], curve = with_curve(fake, features, evaluate, device)
         if curve:
             curves[name] = curve
     for name, accuracy in accuracies(fakes, labels).items() if labels is not None else ():
@@ -216,8 +198,8 @@ def report(
     closeness = {space: memorisation.closeness(part, real.held_out[space], real.new) for space, part in near.items()}
     for name, features in real.features.items():
         if closeness[name]:
-            for key, nearest in {"authentic": near[name], "authentic_expected": features.nearest}.items():
-                closeness[name][key] = memorisation.authentic(nearest, features.apart[nearest.row])
+            for key, found in {"authentic": near[name], "authentic_expected": features.nearest}.items():
+                closeness[name][key] = memorisation.authentic(found, features.apart[found.row])
     for space in (space for space, numbers in closeness.items() if ranks.main and not numbers):
         print(f"warning: memorisation.{space}: the test images are train images: nothing to compare", file=sys.stderr)
     scores["memorisation"] = {space: numbers for space, numbers in closeness.items() if numbers}

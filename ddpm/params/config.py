@@ -109,7 +109,7 @@ class Config(TrainingConfig):
                 raise ValueError(f"sample.ema_length: {error}") from error
         if AUTO in self.evaluate.extractors and self.data.dataset.own_name(self.data.source) is None:
             # every published dataset has classes: the same experiment, however it is spelled
-            return self.model_copy(update={"evaluate": self.evaluate.resolved(2)})
+            return self.model_copy(update={"evaluate": self.evaluate.resolved(2, self.data.channels)})
         return self
 
     def flat(self, defaults: bool = True) -> dict[str, Any]:

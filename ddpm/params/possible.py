@@ -39,9 +39,11 @@ def check_scores(config: Config) -> None:
     """Raises UserError if a metric cannot judge so many images, of so many channels, by these extractors."""
     from ddpm.scoring import limits
 
-    limits.check_channels(config.evaluate, config.data.channels)
     limits.check_suited(config.evaluate)
-    limits.check_counts(config.evaluate, {"sample.count": config.sample.count})
+    # enough for images without classes, whose extractor has more features
+    strictest = config.evaluate.resolved(0, config.data.channels)
+    limits.check_channels(strictest, config.data.channels)
+    limits.check_counts(strictest, {"sample.count": config.sample.count})
 
 
 def _values(params: dict[str, Any]) -> set[tuple[str, str]]:

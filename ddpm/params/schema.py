@@ -13,7 +13,7 @@ from ddpm.base.files import write_json
 from ddpm.base.variant import Untitled
 from ddpm.model.model_params import Model
 from ddpm.params.config import Config
-from ddpm.scoring.evaluate_params import CHOICE
+from ddpm.scoring.evaluate_params import ANY, CLASSES, PHOTOS
 
 PATH = Path(__file__).with_name("params.schema.json")
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -29,7 +29,7 @@ def params_schema() -> Schema:
     model["properties"] |= network["properties"]
     model["required"] = network["required"]
     extractors = whole["$defs"]["Evaluate"]["properties"]["extractors"]["items"]["oneOf"]
-    extractors[0]["description"] = f"{CHOICE[0]} or, for images without classes, {CHOICE[1]}"
+    extractors[0]["description"] = f"{CLASSES} or, without classes, {PHOTOS} for RGB where installed, else {ANY}"
     text = json.dumps({"$schema": DIALECT, **whole, "title": "params.yaml"})
     plain: Schema = json.loads(text.replace("``", "`"))  # editors show Markdown
     return plain

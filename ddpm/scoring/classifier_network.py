@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,56 +21,43 @@ SMOOTHING = 0.1  # of the labels of photographs
 SMALL = 4  # pixels of a side: with more, it is halved; with fewer, it is not shifted
 
 
-class Recipe(NamedTuple):
-    """The numbers of ``fitting``."""
-
-    steps: int
-    batch_size: int
-    learning_rate: float
-    seed: int
-
-
 def fitted(
-    images: Images, labels: NDArray[np.int64], classes: int, recipe: Recipe, device: torch.device
+    images: Images,
+    labels: NDArray[np.int64],
+    classes: int,
+    device: torch.device,
+    *,
+    steps: int,
+    batch_size: int,
+    learning_rate: float,
+    seed: int,
 ) -> dict[str, Tensor]:
-    """The weights of a ClassifierNetwork after ``fitting``, on the CPU."""
+    """The weights of a ClassifierNetwork fitted to images, (N, C, H, W), and labels, (N,), on the CPU. Batches and
+    shifts are drawn on the CPU, so that they are the same on every device."""
     devices.make_deterministic(device)
-    with torch.random.fork_rng(), _one_thread():
-        torch.manual_seed(recipe.seed)
-        network = ClassifierNetwork(Shape(*images.shape[1:]), classes).to(device)
-        with progress.bar(recipe.steps, "fit classifier", "step") as bar:
-            for _ in fitting(network, images, labels, recipe, device):
-                bar.update()
+    with torch.random.fork_rng(), _one_thread(), progress.bar(steps, "fit classifier", "step") as bar:
+        torch.manual_seed(seed)
+        network = ClassifierNetwork(Shape(*images.shape[1:]), classes).to(device).train()
+        optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps)
+        generator = torch.Generator().manual_seed(seed)
+        photographs = images.shape[1] == RGB
+        reach = max(1, min(images.shape[2:]) // 10) if photographs else 1
+        for _ in range(steps):
+            rows = torch.randint(len(images), (batch_size,), generator=generator).numpy()
+            shifts = torch.randint(-reach, reach + 1, (2, batch_size, 1), generator=generator)
+            batch = shift(torch.from_numpy(images[rows]), *shifts)
+            if photographs:
+                mirrored = torch.rand(batch_size, generator=generator) < 0.5
+                batch[mirrored] = batch[mirrored].flip(3)
+            target = torch.from_numpy(labels[rows]).to(device)
+            loss = F.cross_entropy(network(batch.to(device)).logits, target, label_smoothing=SMOOTHING * photographs)
+            optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            optimizer.step()
+            schedule.step()
+            bar.update()
     return {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
-
-
-def fitting(
-    network: nn.Module, images: Images, labels: NDArray[np.int64], recipe: Recipe, device: torch.device
-) -> Iterator[None]:
-    """Fit to images, (N, C, H, W), and labels, (N,), and yield after each step. Batches and shifts are drawn on the
-    CPU, so that they are the same on every device."""
-    steps, batch_size, learning_rate, seed = recipe
-    optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps)
-    generator = torch.Generator().manual_seed(seed)
-    photographs = images.shape[1] == RGB
-    reach = max(1, min(images.shape[2:]) // 10) if photographs else 1
-    network.train()
-    for _ in range(steps):
-        rows = torch.randint(len(images), (batch_size,), generator=generator).numpy()
-        shifts = torch.randint(-reach, reach + 1, (2, batch_size, 1), generator=generator)
-        batch = shift(torch.from_numpy(images[rows]), *shifts)
-        if photographs:
-            mirrored = torch.rand(batch_size, generator=generator) < 0.5
-            batch[mirrored] = batch[mirrored].flip(3)
-        batch = batch.to(device)
-        target = torch.from_numpy(labels[rows]).to(device)
-        loss = F.cross_entropy(network(batch).logits, target, label_smoothing=SMOOTHING * photographs)
-        optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        optimizer.step()
-        schedule.step()
-        yield
 
 
 class ClassifierNetwork(nn.Module):

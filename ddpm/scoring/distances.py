@@ -13,7 +13,6 @@ from ddpm.compute import noise
 
 ROWS = 1024  # of the matrix of distances in memory at once
 MOST = 50_000  # of a set, whose pairs are compared; a larger set has a part of so many, and the fingerprint says so
-HASHED = 2**20  # rows at once: each takes 150 bytes
 SEED = 2020
 
 Vectors = TypeVar("Vectors", Tensor, Images, NDArray[np.int64])
@@ -45,14 +44,9 @@ def neighbours(features: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 def rows(total: int, count: int) -> Tensor:
     """At most ``count`` of ``total`` rows, ascending: a choice by the hash of the row, the same on every machine."""
-    places = torch.arange(min(total, count))
-    hashes = noise.uniform(SEED, "part", places, 0)
-    for first in range(count, total, HASHED):
-        places = torch.cat([places, torch.arange(first, min(first + HASHED, total))])
-        hashes = torch.cat([hashes, noise.uniform(SEED, "part", places[count:], 0)])
-        lowest = hashes.argsort()[:count]
-        places, hashes = places[lowest], hashes[lowest]
-    return places.sort().values
+    if total <= count:
+        return torch.arange(total)
+    return noise.uniform(SEED, "part", torch.arange(total), 0).argsort()[:count].sort().values
 
 
 def part(vectors: Vectors, count: int) -> Vectors:

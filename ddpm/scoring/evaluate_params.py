@@ -7,9 +7,10 @@ from pydantic import Field, NonNegativeInt
 
 from ddpm.base.sections import Positive, Section
 from ddpm.base.variant import Members
+from ddpm.scoring import extractor
 
-AUTO = "auto"  # in evaluate.extractors: the first of CHOICE for images of several classes, else the second
-CHOICE = ("classifier", "random_conv")
+AUTO = "auto"  # in evaluate.extractors: ``auto``
+CLASSES, PHOTOS, ANY = CHOICE = ("classifier", "efficientnet_lite0", "random_conv")
 
 
 class Likelihood(Section):
@@ -43,7 +44,16 @@ class Evaluate(Section):
             if len(set(names)) < len(names):
                 yield f"{field}: [{', '.join(names)}] names one twice; list each once"
 
-    def resolved(self, classes: int) -> Self:
-        """The same for images of so many classes, without ``auto``."""
-        names = (CHOICE[classes < 2] if name == AUTO else name for name in self.extractors)
+    def resolved(self, classes: int, channels: int) -> Self:
+        """The same for images of so many classes and channels, with what ``auto`` stands for on this machine."""
+        names = (auto(classes, channels) if name == AUTO else name for name in self.extractors)
         return self.model_copy(update={"extractors": tuple(dict.fromkeys(names))})
+
+
+def auto(classes: int, channels: int) -> str:
+    """The extractor for images of so many classes and channels: one that learns the classes, if there are several; else
+    one that was trained on photographs, for RGB and where its package is installed (docs/extractors.md compares them).
+    """
+    if classes > 1:
+        return CLASSES
+    return PHOTOS if channels == 3 and extractor.installed(PHOTOS) else ANY

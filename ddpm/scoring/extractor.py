@@ -42,3 +42,9 @@ class Extractor(Variant, ABC):
 def get(name: str) -> Extractor:
     """The extractor called ``name``, one of ``variants.names("extractors")``."""
     return cast(Extractor, variant_class("extractors", name)())
+
+
+def installed(name: str) -> bool:
+    """Whether the weights of extractor ``name`` are on this machine, or need not be."""
+    published = get(name).published
+    return published is None or published.cached.exists()

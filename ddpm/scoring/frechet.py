@@ -5,6 +5,7 @@ rank two models wrongly. Chong & Forsyth 2020 (arXiv:1911.07023) measure it at s
 and take the intercept.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,51 +27,30 @@ def statistics(features: Tensor) -> dict[str, NDArray[np.floating]]:
     """``mu``, (D,), and ``sigma``, (D, D), the mean and covariance of (N, D) features.
 
     By torch-fidelity, which copies them all to float64 for the covariance, but means in their own float32. Of more than
-    ``distances.MOST`` by ``Moments``, in float64.
+    ``distances.MOST`` by ``merged``, in float64.
     """
     if len(features) <= distances.MOST:
         whole: dict[str, NDArray[np.floating]] = fid_features_to_statistics(features)
         return whole
-    moments = Moments()
-    moments.add(features)
-    return moments.statistics()
+    return merged(features.split(ROWS))
 
 
-class Moments:
-    """The mean and covariance of features that come in parts of any size, in order.
+def merged(blocks: Iterable[Tensor]) -> dict[str, NDArray[np.floating]]:
+    """``mu``, (D,), and ``sigma``, (D, D), float64, of features that come in blocks, of ROWS each but the last.
 
-    Blocks of ROWS are summed in float64 and merged: Chan, Golub & LeVeque 1979, equation 2.1. So the parts' sizes, and
-    with them batches and ranks, change nothing.
+    Each block is summed in float64, and its moments are merged with those before: Chan, Golub & LeVeque 1979, equation
+    2.1. So neither batches nor ranks change anything.
     """
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.rest = torch.empty(0)  # fewer than ROWS rows, the beginning of the next block
-        self.mu, self.scatter = torch.zeros(()), torch.zeros(())
-
-    def add(self, features: Tensor) -> None:
-        """features: (N, D), N of at least 1."""
-        if len(self.rest):
-            features = torch.cat([self.rest, features])
-        whole = len(features) // ROWS * ROWS
-        for start in range(0, whole, ROWS):
-            self._merge(features[start : start + ROWS])
-        self.rest = features[whole:].clone()  # a view would keep all of them in memory
-
-    def statistics(self) -> dict[str, NDArray[np.floating]]:
-        """``mu``, (D,), and ``sigma``, (D, D), float64, of all that was added; nothing can be added afterwards."""
-        if len(self.rest):
-            self._merge(self.rest)
-        return {"mu": self.mu.numpy(), "sigma": (self.scatter / (self.count - 1)).numpy()}
-
-    def _merge(self, block: Tensor) -> None:
+    count, mu, scatter = 0, torch.zeros(()), torch.zeros(())
+    for block in blocks:
         double = block.double()
         mean = double.mean(0)
-        step, centred = mean - self.mu, double - mean
-        self.count += len(block)
-        self.mu = self.mu + step * len(block) / self.count
-        between = step.outer(step) * (self.count - len(block)) * len(block) / self.count
-        self.scatter = self.scatter + (centred.T @ centred + between)
+        step, centred = mean - mu, double - mean
+        count += len(block)
+        mu = mu + step * len(block) / count
+        between = step.outer(step) * (count - len(block)) * len(block) / count
+        scatter = scatter + (centred.T @ centred + between)
+    return {"mu": mu.numpy(), "sigma": (scatter / (count - 1)).numpy()}
 
 
 class Distance:

@@ -21,8 +21,8 @@ def possible(evaluate: Evaluate, features: Extractor, count: int) -> Evaluate:
 
 
 def check_channels(evaluate: Evaluate, channels: int) -> None:
-    """Raises UserError when an extractor cannot see images with so many channels."""
-    for name in evaluate.resolved(0).extractors:
+    """Raises UserError when an extractor cannot see images with so many channels. ``evaluate`` is ``resolved``."""
+    for name in evaluate.extractors:
         allowed = extractor.get(name).channels
         if allowed and channels not in allowed:
             raise UserError(
@@ -47,10 +47,10 @@ def check_suited(evaluate: Evaluate) -> None:
 def check_counts(evaluate: Evaluate, counts: dict[str, int]) -> None:
     """Raises UserError that names the key, the number and the minimum when a metric has too few images.
 
-    counts: image counts by the key that sets them: ``sample.count``, and any other name for real images. They must be
-    enough for whatever ``auto`` may stand for, because the extractor without classes has more features.
+    evaluate: ``resolved``. counts: image counts by the key that sets them: ``sample.count``, and any other name for
+    real images.
     """
-    extractors = [extractor.get(name) for name in evaluate.resolved(0).extractors]
+    extractors = [extractor.get(name) for name in evaluate.extractors]
     pairs = [(features, name) for features in extractors for name in suited(evaluate, features)]
     for (features, name), (where, count) in itertools.product(pairs, counts.items()):
         judge = metric.get(name)
@@ -58,5 +58,5 @@ def check_counts(evaluate: Evaluate, counts: dict[str, int]) -> None:
         if count < least and (judge.compares or where == "sample.count"):
             raise UserError(
                 f"{where}: {count:,} images are too few for evaluate.metrics {name!r} with {features.name}: "
-                f"at least {least:,} are needed ({why}); use more images or leave {name!r} out"
+                f"at least {least:,} are needed ({why}); use more images, leave {name!r} out, or take another extractor"
             )

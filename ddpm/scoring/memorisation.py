@@ -73,11 +73,6 @@ def _relative(distance: NDArray[np.float64], mean: NDArray[np.float64]) -> NDArr
     return np.divide(distance, np.maximum(mean, distance), out=np.zeros_like(distance), where=distance > 0)
 
 
-def search(queries: Vectors, train: Vectors, device: torch.device) -> dict[str, NDArray[np.generic]]:
-    """``nearest``, by field: what ``Ranks.each`` can send."""
-    return nearest(queries, train, device)._asdict()
-
-
 def _rows(vectors: Vectors, device: torch.device) -> Tensor:
     """(N, D) float32."""
     tensor = vectors if isinstance(vectors, Tensor) else torch.from_numpy(np.array(vectors))

@@ -1,6 +1,7 @@
 """Contract of an extractor whose network others trained on photographs, and what such a network sees of an image."""
 
 import json
+import re
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -43,11 +44,15 @@ class View:
 
 class Pretrained(Extractor, ABC):
     """The weights are converted from ``published`` once. The file names the ``view``, so that another resizing is
-    another file, and its scores have another fingerprint."""
+    another file, and its scores have another fingerprint.
+
+    names: patterns in the names of the published tensors -> what stands there in the network's, applied in order.
+    """
 
     channels = (1, 3)
     published: ClassVar[PublishedWeights]
     view: ClassVar[View] = View()
+    names: ClassVar[dict[str, str]] = {}
 
     @abstractmethod
     def network(self) -> Module:
@@ -55,13 +60,16 @@ class Pretrained(Extractor, ABC):
 
     def renamed(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """The published tensors under the names of ``network``; those it lacks are left out later."""
-        return state
+        tensors = {}
+        for name, tensor in state.items():
+            for theirs, ours in self.names.items():
+                name = re.sub(theirs, ours, name)  # noqa: PLW2901
+            tensors[name] = tensor
+        return tensors
 
     def write_weights(self, processed: Path, path: Path, device: Device) -> None:
-        """Convert the published weights from torch.hub's cache, downloading them there first if necessary.
-
-        Raises UserError when they cannot be downloaded, are not the published bytes, or are another network's.
-        """
+        """Convert the published weights. Raises UserError when they cannot be had, are not the published bytes, or are
+        another network's."""
         from safetensors.torch import save_file
 
         state, tensors = self.renamed(self.published.read(self.name)), {}
@@ -70,7 +78,7 @@ class Pretrained(Extractor, ABC):
             if shape != blank.shape:
                 raise UserError(
                     f"{self.published.cached}: not the weights of {self.published.title}: {name} should be "
-                    f"{tuple(blank.shape)} and is {shape or 'missing'}: put {self.published.url} there"
+                    f"{tuple(blank.shape)} and is {shape or 'missing'}: {self.published.remedy}"
                 )
             tensors[name] = state[name].float().contiguous()
         save_file(tensors, path, metadata={METADATA: json.dumps(asdict(self.view), sort_keys=True)})
@@ -78,7 +86,7 @@ class Pretrained(Extractor, ABC):
     def load(self, weights: Path) -> Module:
         from safetensors.torch import load_file
 
-        from ddpm.scoring.viewed import Viewed
+        from ddpm.scoring.features import Viewed
 
         network = self._blank()
         network.load_state_dict(load_file(weights), assign=True)

@@ -8,11 +8,10 @@ used, because it is keyed only by name and read by an unrestricted unpickler.
 """
 
 import sys
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -37,7 +36,7 @@ PIXELS = "pixels"
 NEAREST = f"{PIXELS}.safetensors"
 YARDSTICK = "yardstick"  # begins the names of their features in FEATURES
 NEAR = "nearest"  # begins the names of a ``Nearest``'s fields in files
-AT_ONCE = 2**16  # train images, whose features are in memory at once
+AT_ONCE = 2**16  # train images whose features are in memory at once; a multiple of frechet.ROWS
 INDEX = "reference.json"
 
 
@@ -112,7 +111,7 @@ def make_reference(
     """
     manifest = read_manifest(processed)
     images, labels = open_split(processed, "train")
-    drawn = yardsticks.draw(images, labels, ranks)
+    drawn = yardsticks.draw(images, labels)
     held_out = distances.part(open_split(processed, "test")[0], distances.MOST)
     with atomic_path(folder) if ranks.main else nullcontext(folder) as temporary:
         digests = {}
@@ -120,28 +119,23 @@ def make_reference(
             variant = extractor.get(name)
             if manifest.channels == 1 and variant.channels and ranks.main:
                 print(f"evaluate.extractors: {name} sees RGB: gray is repeated to three channels", file=sys.stderr)
-            paths = ranks.run({name: partial(_make_weights, variant, processed, temporary / name / WEIGHTS, device)})
-            network = variant.load(Path(bytes(paths[name]["path"]).decode()))
+            network = variant.load(_weights(variant, processed, temporary / name / WEIGHTS, device, ranks))
             features, statistics = _of_train(network, images, evaluate.batch_size, device, ranks)
             test, *others = (
                 extract(network, some, evaluate.batch_size, device, ranks) for some in (held_out, *drawn.values())
             )
-            searches = {
-                NEAR: partial(memorisation.search, test.features, features, device),
-                "around": partial(_around, features, evaluate.prc_neighborhood),
-            }
-            results = ranks.run(searches)
             if ranks.main:
-                tensors = {"features": features} | _by_field("test", test)
+                k = min(evaluate.prc_neighborhood, len(features))
+                tensors = {"features": features, "around": distances.neighbours(features, k)[0]}
+                tensors |= _by_field("test", test) | {key: torch.from_numpy(value) for key, value in statistics.items()}
                 for yardstick, its in zip(drawn, others, strict=True):
                     tensors |= _by_field(f"{YARDSTICK}.{yardstick}", its)
-                arrays = statistics | results["around"] | _named(results[NEAR])
-                save_file(tensors | _tensors(arrays), temporary / name / FEATURES)
+                tensors |= _by_field(NEAR, memorisation.nearest(test.features, features, device))
+                save_file(tensors, temporary / name / FEATURES)
                 digests[name] = {file.name: sha256(file) for file in sorted((temporary / name).iterdir())}
-        some = distances.part(images, distances.MOST)
-        near = ranks.run({NEAR: partial(memorisation.search, held_out, some, device)})[NEAR]
         if ranks.main:
-            save_file(_tensors(_named(near)), temporary / NEAREST)
+            near = memorisation.nearest(held_out, distances.part(images, distances.MOST), device)
+            save_file(_by_field(NEAR, near), temporary / NEAREST)
             index = Reference(
                 dataset=manifest.dataset,
                 images=manifest.sha256["train"],
@@ -156,11 +150,14 @@ def make_reference(
     ranks.largest(0)  # no rank reads the folder before it is there
 
 
-def _make_weights(variant: Extractor, processed: Path, path: Path, device: torch.device) -> dict[str, Any]:
-    """``path``, as bytes: the ranks see the same files, but only the main one knows the folder's temporary name."""
-    path.parent.mkdir(parents=True)
-    variant.write_weights(processed, path, device)
-    return {"path": np.frombuffer(bytearray(str(path).encode()), np.uint8)}
+def _weights(variant: Extractor, processed: Path, path: Path, device: torch.device, ranks: Ranks) -> Path:
+    """The main rank's ``path``, after it has written it: the ranks see the same files, but only the main one knows the
+    folder's temporary name."""
+    if ranks.main:
+        path.parent.mkdir(parents=True)
+        variant.write_weights(processed, path, device)
+    name = torch.frombuffer(bytearray(str(path).encode()), dtype=torch.uint8)
+    return Path(bytes(ranks.broadcast({"path": name})["path"]).decode())
 
 
 def _of_train(
@@ -170,30 +167,21 @@ def _of_train(
     if len(images) <= distances.MOST:
         features = extract(network, images, batch_size, device, ranks).features
         return features, frechet.statistics(features)
-    compared, moments, parts = distances.rows(len(images), distances.MOST), frechet.Moments(), []
-    step = -(-AT_ONCE // batch_size) * batch_size
-    for first in range(0, len(images), step):
-        features = extract(network, images[first : first + step], batch_size, device, ranks).features
-        moments.add(features)
-        parts.append(features[compared[(compared >= first) & (compared < first + step)] - first])
-    return torch.cat(parts), moments.statistics()
+    compared, parts = distances.rows(len(images), distances.MOST), []
+
+    def blocks() -> Iterator[Tensor]:
+        for first in range(0, len(images), AT_ONCE):
+            features = extract(network, images[first : first + AT_ONCE], batch_size, device, ranks).features
+            parts.append(features[compared[(compared >= first) & (compared < first + AT_ONCE)] - first])
+            yield from features.split(frechet.ROWS)
+
+    statistics = frechet.merged(blocks())
+    return torch.cat(parts), statistics
 
 
-def _around(features: Tensor, k: int) -> dict[str, Any]:
-    return {"around": distances.neighbours(features, min(k, len(features)))[0].numpy()}
-
-
-def _tensors(arrays: dict[str, Any]) -> dict[str, Tensor]:
-    return {key: torch.from_numpy(value) for key, value in arrays.items()}
-
-
-def _by_field(name: str, features: Features) -> dict[str, Tensor]:
-    return {f"{name}.{field}": value for field, value in features._asdict().items()}
-
-
-def _named(near: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a ``Nearest`` as files have them; ``_as_nearest`` reads them."""
-    return {f"{NEAR}.{field}": value for field, value in near.items()}
+def _by_field(name: str, fields: Features | Nearest) -> dict[str, Tensor]:
+    """The tensors of a file, which names each after its field."""
+    return {f"{name}.{field}": torch.as_tensor(value) for field, value in fields._asdict().items()}
 
 
 def _as_nearest(tensors: dict[str, Tensor]) -> Nearest:

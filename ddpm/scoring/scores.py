@@ -6,12 +6,14 @@ Scoring is a pure function of images, reference and settings.
 import math
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ddpm.base.errors import UserError
-from ddpm.scoring import metric
+from ddpm.scoring import frechet, metric
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import Features
+from ddpm.scoring.frechet import Curve, Distance
 from ddpm.scoring.limits import suited
 from ddpm.scoring.reference import RealFeatures
 
@@ -32,6 +34,19 @@ def score(fake: Features, real: RealFeatures, evaluate: Evaluate) -> Scores:
     if bad := [f"{name}.{key}" for key, value in scores.items() if not math.isfinite(value)]:
         raise UserError(f"evaluate.metrics: {', '.join(bad)} is not a finite number for these images: look at them")
     return scores
+
+
+def with_curve(
+    fake: Features, real: RealFeatures, evaluate: Evaluate, device: torch.device
+) -> tuple[Scores, Curve | None]:
+    """``score``, and the Fréchet distance against N, whose limit is among the scores: ``fid_infinity`` for Inception
+    and ``fd_infinity`` otherwise, with its standard error. There is no curve without "fid", or of too few images."""
+    scores = score(fake, real, evaluate)
+    if "fid" not in evaluate.metrics or not frechet.is_enough(len(fake.features), real.extractor.dimensions):
+        return scores, None
+    curve = frechet.extrapolate(fake.features.to(device, torch.float64), Distance(real.mu, real.sigma, device))
+    name = f"{real.extractor.frechet}_infinity"
+    return scores | {name: curve.infinity, f"{name}_se": curve.infinity_se}, curve
 
 
 def class_accuracy(fake: Features, labels: NDArray[np.int64]) -> float:

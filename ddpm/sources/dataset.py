@@ -59,7 +59,7 @@ class Records:
         """From each split's images, (N, H, W) or (N, H, W, C) of one shape, and labels, (N,)."""
         images = {split: part for split, (part, _) in splits.items()}
         labels = np.concatenate([labels for _, labels in splits.values()])
-        return cls.of_parts(images, labels, classes, picture)
+        return cls.of_parts(images, labels, classes)
 
     @classmethod
     def of_parts(
@@ -67,27 +67,19 @@ class Records:
         parts: Mapping[str, NDArray[Any]],
         labels: NDArray[Any],
         classes: tuple[str, ...],
-        shown: Callable[[NDArray[Any]], Image.Image | NDArray[np.uint8]],
     ) -> Self:
-        """From arrays of images, (N, ...) each, and all their labels. A part called "test" is the test split.
-
-        shown: what ``open`` gives for one of the images.
-        """
+        """From arrays of images, (N, H, W) or (N, H, W, C) each, and all their labels. A part called "test" is the test
+        split."""
         counts = [len(images) for images in parts.values()]
         part_of = np.repeat(np.array(list(parts)), counts)
         row_of = np.concatenate([np.arange(count) for count in counts])
 
-        def open_image(index: int) -> Image.Image | NDArray[np.uint8]:
-            return shown(parts[part_of[index]][row_of[index]])
+        def open_image(index: int) -> NDArray[np.uint8]:
+            return np.array(parts[part_of[index]][row_of[index]])
 
         names = [f"{part}/{row}" for part, row in zip(part_of, row_of, strict=True)]
         is_test = part_of == "test" if "test" in parts else None
         return cls(names, open_image, labels.astype(np.int64), classes, is_test)
-
-
-def picture(pixels: NDArray[np.uint8]) -> Image.Image | NDArray[np.uint8]:
-    """For ``Records.open``: (H, W) and (H, W, 3) as a PIL image, (H, W, C) of any other channels as it is."""
-    return Image.fromarray(pixels) if pixels.ndim == 2 or pixels.shape[2] == 3 else pixels
 
 
 class Dataset(Variant, ABC):

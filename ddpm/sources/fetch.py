@@ -6,19 +6,17 @@ import re
 import time
 import urllib.request
 from collections.abc import Callable
-from importlib import util
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from ddpm.base import progress
-from ddpm.base.errors import UserError, masked, reason
+from ddpm.base.errors import UserError, reason
 from ddpm.base.variant import shown
 from ddpm.sources.archives import is_archive
 from ddpm.sources.dataset import Dataset
 
 ADDRESSES = ("kaggle:", "http://", "https://")  # anything else is a path
-HOST = re.compile(r"([^:]*|\[.*\])(:\d*)?")  # else urllib has cut the host at a / ? or # of the password
 TIMEOUT_S = 30
 MAX_DOWNLOAD_BYTES = 200 * 2**30
 CHUNK = 2**20
@@ -35,8 +33,6 @@ def origin(dataset: Dataset, source: str | None) -> str:
     where = getattr(dataset, "address", "") if source is None else source
     if where is None:
         raise UserError(f"data.source: {dataset.name} has no public address; set it to a folder or archive of images")
-    if where.startswith("kaggle:") and util.find_spec("kagglehub") is None:
-        raise UserError(f"data.source: {masked(where)} needs kagglehub: pip install 'ddpm[kaggle]'")
     if where.startswith(ADDRESSES[1:]):
         _parts(where)
     return where if not where or where.startswith(ADDRESSES) else str(locate(where, None, (), Path()))
@@ -78,10 +74,8 @@ def _parts(source: str) -> SplitResult:
         parts = urlsplit(source)
     except ValueError as error:
         raise UserError(f"data.source: {source!r} is not a valid address ({error})") from error
-    # urllib would not use them anyway: it takes them for a part of the host's name
-    user = "@" in parts.netloc or ("@" in source and not HOST.fullmatch(parts.netloc))
-    if user or parts.query:
-        what = "a user name or password" if user else "a query, which may be a token"
+    if "@" in source or parts.query:  # urllib would not use a password anyway
+        what = "an @, which may follow a password" if "@" in source else "a query, which may be a token"
         raise UserError(
             f"data.source: {source} contains {what}, and params.yaml is not secret: "
             "fetch it by hand, and set data.source to its folder or archive"

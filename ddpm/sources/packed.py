@@ -1,10 +1,11 @@
 """Datasets of encoded pictures in a few large files.
 
-The raw folder holds one Arrow file with the unchanged pictures, their names and labels. Any picture can be read from
-it without the others, and none is held in memory.
+The raw folder holds one Arrow file with the unchanged pictures and their names, and their labels beside it. Any picture
+can be read from it without the others, and none is held in memory.
 """
 
 import io
+import math
 import re
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from PIL import Image
 
 from ddpm.base import files
@@ -25,10 +27,10 @@ from ddpm.sources.photos import FORMATS, HELD_OUT
 
 FILE = "images.arrow"
 CLASSES = "classes.json"
-ROWS = pa.schema({"name": pa.string(), "image": pa.binary(), "label": pa.int64(), "test": pa.bool_()})
+LABELS = "labels.npy"
+ROWS = pa.schema({"name": pa.string(), "image": pa.binary(), "test": pa.bool_()})
 BATCH, BATCH_BYTES = 1000, 2**24  # of what is written at a time
 MAX_PICTURE_BYTES = 2**28
-MAX_CLASSES = 100_000
 MAX_LABEL = 100  # characters
 
 
@@ -65,22 +67,30 @@ class Packed(Dataset):
     def fetch(self, source: str | None, folder: Path) -> None:
         paths = self._files(_sources.locate(source, None, (), folder))
         is_test = _is_test(list(paths))
-        labels = _Labels()
+        declared: dict[str, tuple[str, ...] | None] = {}
+        names: list[str] = []
+        labels: list[int | str | None] = []
         with pa.OSFile(str(folder / FILE), "wb") as file, pa.ipc.new_file(file, ROWS) as out:
             for name, path in paths.items():
                 part = self.part(path, name)
-                labels.declare(name, part.classes)
+                declared[name] = part.classes
+                if len(set(declared.values())) > 1:
+                    raise UserError(
+                        f"{name}: names the classes {shown(part.classes or ())}, other files others; give all files "
+                        "the same names, or none"
+                    )
                 has_images = False
                 for batch in _batches(part.samples):
-                    names = [_text(sample.name) for sample in batch]
                     images = [sample.image for sample in batch]
                     has_images |= any(images)
-                    numbers = [labels.number(sample) for sample in batch]
-                    out.write_batch(pa.record_batch([names, images, numbers, [is_test[name]] * len(batch)], ROWS))
+                    names += [_text(sample.name) for sample in batch]
+                    labels += [sample.label for sample in batch]
+                    out.write_batch(pa.record_batch([names[-len(batch) :], images, [is_test[name]] * len(batch)], ROWS))
                 if not has_images:
                     raise UserError(f"{name}: no images in it; remove it (docs/images.md says what it must hold)")
-        classes, places = labels.sorted()
-        files.write_json(folder / CLASSES, {"classes": classes, "places": places})
+        classes, numbers = classed(names, labels, part.classes)
+        files.write_json(folder / CLASSES, classes)
+        np.save(folder / LABELS, numbers)
 
     def _files(self, source: Path) -> dict[str, Path]:
         """Name -> path, sorted."""
@@ -100,9 +110,7 @@ class Packed(Dataset):
 
     def read(self, raw: Path) -> Records:
         table = pa.ipc.open_file(pa.memory_map(str(raw / FILE))).read_all()
-        about = files.read_json(raw / CLASSES)
-        numbers, images, tests = (table[column] for column in ("label", "image", "test"))
-        labels = np.array(about["places"])[numbers.to_numpy()]
+        images, tests = table["image"], table["test"]
 
         def open_image(index: int) -> Image.Image:
             content = images[index].as_buffer()
@@ -113,66 +121,42 @@ class Packed(Dataset):
         return Records(
             names=table["name"].to_pylist(),
             open=open_image,
-            labels=labels.astype(np.int64),
-            classes=tuple(printable(name) or repr(name) for name in about["classes"]),
+            labels=np.load(raw / LABELS),
+            classes=tuple(printable(name) or repr(name) for name in files.read_json(raw / CLASSES)),
             is_test=None if tests.null_count else tests.to_numpy(),
         )
 
 
-class _Labels:
-    """Numbers the labels in the order in which they come, or as the classes that are declared."""
+def classed(
+    names: list[str], labels: list[int | str | None], declared: tuple[str, ...] | None
+) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """The classes, as declared or sorted, and each sample's number among them, (N,).
 
-    def __init__(self) -> None:
-        self.declared: tuple[str, ...] | None = None
-        self.numbers: dict[int | str, int] = {}
-        self.first: PackedImage | None = None
-
-    def declare(self, name: str, classes: tuple[str, ...] | None) -> None:
-        """The class names of the next file. Raises UserError unless they are those of the first."""
-        if self.first is None:
-            self.declared = classes
-        elif classes != self.declared:
+    Raises UserError unless all samples have a number of a class, all have a word, or none has a label.
+    """
+    first, most = labels[0], len(declared) if declared else math.inf
+    for name, label in zip(names, labels, strict=True):
+        if type(label) is not type(first):
             raise UserError(
-                f"{name}: names the classes {shown(classes or ())}, and the file of {self.first.name} "
-                f"{shown(self.declared or ())}; give all files the same names, or none"
+                f"{name}: {_said(label)}, and {names[0]}: {_said(first)}; allowed: a number for all, a word for all, "
+                "or no label"
             )
-
-    def number(self, sample: PackedImage) -> int:
-        """Raises UserError if it is no label, or not of the first one's kind."""
-        if self.first is None:
-            self.first = sample
-            if self.declared and isinstance(sample.label, int):
-                self.numbers = {number: number for number in range(len(self.declared))}
-        if type(sample.label) is not type(self.first.label):
-            raise UserError(
-                f"{sample.name}: {_said(sample)}, and {self.first.name}: {_said(self.first)}; allowed: a number for "
-                "all, a word for all, or no label"
-            )
-        label = CLASSLESS if sample.label is None else sample.label
         if isinstance(label, str) and not 0 < len(label) <= MAX_LABEL:
-            raise UserError(f"{sample.name}: label {shown(label)}; allowed: 1 to {MAX_LABEL} characters")
-        if isinstance(label, int) and (label < 0 or (self.declared and label >= len(self.declared))):
-            allowed = f"0 to {len(self.declared) - 1}" if self.declared else "0 and more"
-            raise UserError(f"{sample.name}: label {label}; allowed: {allowed}; remove images without a class")
-        number = self.numbers.setdefault(label, len(self.numbers))
-        if number == MAX_CLASSES:
-            raise UserError(
-                f"{sample.name}: label {shown(label)} is the {MAX_CLASSES + 1:,}th class; at most {MAX_CLASSES:,} are "
-                "allowed"
-            )
-        return number
-
-    def sorted(self) -> tuple[list[str], list[int]]:
-        """The classes, sorted or as declared, and the place among them of number 0, 1, ..."""
-        labels: list[Any] = sorted(self.numbers)  # all of one type
-        if self.declared and self.first and isinstance(self.first.label, int):
-            return list(self.declared), labels
-        place = {label: place for place, label in enumerate(labels)}
-        return [str(label) for label in labels], [place[label] for label in self.numbers]
+            raise UserError(f"{name}: label {shown(label)}; allowed: 1 to {MAX_LABEL} characters")
+        if isinstance(label, int) and not 0 <= label < most:
+            allowed = f"0 to {most - 1}" if declared else "0 and more"
+            raise UserError(f"{name}: label {label}; allowed: {allowed}; remove images without a class")
+    if first is None:
+        return (CLASSLESS,), np.zeros(len(labels), np.int64)
+    if declared and isinstance(first, int):
+        return declared, np.array(labels, np.int64)
+    classes: list[Any] = sorted(set(labels))  # all of one type
+    number = {label: number for number, label in enumerate(classes)}
+    return tuple(map(str, classes)), np.array([number[label] for label in labels], np.int64)
 
 
-def _said(sample: PackedImage) -> str:
-    return "no label" if sample.label is None else f"label {shown(sample.label)}"
+def _said(label: int | str | None) -> str:
+    return "no label" if label is None else f"label {shown(label)}"
 
 
 def _batches(samples: Iterator[PackedImage]) -> Iterator[list[PackedImage]]:

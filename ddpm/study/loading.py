@@ -14,7 +14,7 @@ from ddpm.data.processed import MANIFEST, read_manifest
 from ddpm.params import config, file, inputs, presets
 from ddpm.params.config import Config
 from ddpm.scoring import extractor, metric
-from ddpm.scoring.evaluate_params import AUTO, CHOICE
+from ddpm.scoring.evaluate_params import AUTO, CHOICE, CLASSES
 from ddpm.study import budget, grid
 from ddpm.study.experiments import Study, learned
 from ddpm.study.plan import NAME, Plan, Program
@@ -99,7 +99,9 @@ def _check_program(plan: Plan, program: Program, source: str) -> None:
 def _headline(study: Study) -> str:
     """The primary metric of a plan that names none. Raises OpenPrimary if it depends on images that are not here."""
     options, params = study.config.evaluate, study.params[study.baseline]
-    if options.extractors[0] == AUTO:
+    channels = study.config.data.channels
+    first, with_classes = (options.resolved(classes, channels).extractors[0] for classes in (0, 2))
+    if first != with_classes:
         path = PROCESSED / MANIFEST
         manifest = {"path": str(path), "md5": files.md5(path)} if path.exists() else {}
         outs = inputs.recorded("preprocess")[0].get("outs", [])
@@ -107,11 +109,10 @@ def _headline(study: Study) -> str:
         if not (recorded and any(manifest.items() <= out.items() for out in outs if manifest)):
             raise OpenPrimary(
                 f"{study.path}: primary: missing, and what evaluate.extractors: [{AUTO}] means depends on the images, "
-                f"which are not here: add `primary: {CHOICE[0]}.fd` if they have classes, a folder for each, or else "
-                f"`primary: {CHOICE[1]}.fd`"
+                f"which are not here: add `primary: {CLASSES}.fd` if they have classes, a folder for each, or else "
+                f"`primary: {first}.fd`"
             )
-        options = options.resolved(len(read_manifest(PROCESSED).classes))
-    first = options.extractors[0]
+        first = options.resolved(len(read_manifest(PROCESSED).classes), channels).extractors[0]
     return f"{first}.{extractor.get(first).frechet}"
 
 

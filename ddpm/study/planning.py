@@ -14,7 +14,7 @@ from ddpm.base.files import atomic_path
 from ddpm.base.paths import STUDIES
 from ddpm.base.progress import duration
 from ddpm.params import file
-from ddpm.scoring.evaluate_params import CHOICE
+from ddpm.scoring.evaluate_params import CLASSES, auto
 from ddpm.sources import fetch
 from ddpm.study import loading
 from ddpm.study.experiments import Study
@@ -109,8 +109,8 @@ def write(
     try:
         primary = PRIMARY.format(loading.parse(value, path).plan.primary)
     except OpenPrimary:
-        loading.parse(value | {"primary": f"{CHOICE[0]}.fd"}, path)  # nothing else is wrong
-        primary = OPEN.format(*CHOICE)
+        study = loading.parse(value | {"primary": f"{CLASSES}.fd"}, path)  # nothing else is wrong
+        primary = OPEN.format(CLASSES, auto(0, study.config.data.channels))
     with atomic_path(path) as temporary:
         temporary.write_text(text(primary=primary))
     return path

@@ -16,15 +16,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 from ddpm.base import progress
 from ddpm.base.errors import UserError
 from ddpm.base.files import write_json
+from ddpm.compute import noise
 from ddpm.data.data_params import Data
 from ddpm.data.processed import open_split, read_manifest
 from ddpm.pictures import grids
 from ddpm.scoring import memorisation
-from ddpm.scoring.calibration import Images, blurred, noised
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import Features, extract
 from ddpm.scoring.limits import possible
@@ -40,10 +41,28 @@ WHOLE = ""
 SHOWN = 12  # images of each damage in the picture
 FEWEST = 20  # test images
 SEED = 2020
-BLUR, NOISE = 1 / 32, 1 / 16  # the lightest rungs of calibration's ladder
+BLUR, NOISE = 1 / 32, 1 / 16  # of the images' sides, and of the range of grey levels
+NOISE_BATCH = 256  # images for which noise is drawn at once
 QUALITY = 25  # of JPEG: blocks can be seen
 
+Images = NDArray[np.uint8]
 Rows = NDArray[np.int64]
+
+
+def blurred(images: Images, level: float) -> Images:
+    """Gaussian blur with a standard deviation of ``level`` times the image's height and width; edges are repeated."""
+    sigma = (0, 0, level * images.shape[2], level * images.shape[3])
+    return gaussian_filter(images.astype(np.float32), sigma, mode="nearest").round().astype(np.uint8)
+
+
+def noised(images: Images, level: float) -> Images:
+    """Add Gaussian noise with a standard deviation of ``level`` times the range of grey levels; the draws are the same
+    at every level."""
+    spoiled = []
+    for index in torch.arange(len(images)).split(NOISE_BATCH):
+        batch = torch.from_numpy(images[index.numpy()]).float()
+        spoiled.append(batch + 255 * level * noise.gaussian(SEED, "calibration", index, 0, images.shape[1:]))
+    return torch.cat(spoiled).round().clamp(0, 255).to(torch.uint8).numpy()
 
 
 def compressed(images: Images) -> Images:

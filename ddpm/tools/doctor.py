@@ -235,10 +235,9 @@ def weights(checked: Config) -> Iterator[Finding]:
         if published is None or (REFERENCE / name / WEIGHTS).exists():
             continue
         if not published.cached.exists():
-            by_hand = f"without a network: put the file at {published.cached}"
-            yield Finding("weights", "fetch", f"{name}: {published.url}", by_hand)
+            state: State = "missing" if published.package else "fetch"
+            yield Finding("weights", state, f"{name}: {published.url}", published.remedy)
         elif not published.intact:
-            by_hand = "remove it, or put the published file there"
-            yield Finding("weights", "missing", f"{name}: {published.cached} is damaged", by_hand)
+            yield Finding("weights", "missing", f"{name}: {published.cached} is damaged", published.remedy)
         else:
             yield Finding("weights", "ok", f"{name}: {published.cached}")

@@ -3,7 +3,6 @@
 import gzip
 import hashlib
 import io
-import os
 import pickle
 import struct
 import tarfile
@@ -148,13 +147,3 @@ def small(tmp_path, monkeypatch) -> Callable[[str], tuple[Dataset, str | None]]:
         return dataset, None if source is None else str(source)
 
     return build
-
-
-@pytest.fixture(scope="session")
-def real() -> Path:
-    """The folder of real files."""
-    root = Path(__file__).parents[2]
-    folder = Path(os.environ.get("DDPM_TEST_DATA", root.parent / "shared" / "data"))
-    if not folder.is_dir():
-        pytest.skip(f"no real files in {folder}; set DDPM_TEST_DATA")
-    return folder

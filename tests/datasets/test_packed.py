@@ -193,7 +193,8 @@ def test_names_that_are_no_utf8(tmp_path):
 def test_nothing_is_extracted(tmp_path):
     source = shard(tmp_path / "own.tar", {"png": encoded(0)})
     read("webdataset", source, tmp_path / "raw")
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["classes.json", "images.arrow", "own.tar", "raw"]
+    names = sorted(path.name for path in tmp_path.rglob("*"))
+    assert names == ["classes.json", "images.arrow", "labels.npy", "own.tar", "raw"]
 
 
 # --- both

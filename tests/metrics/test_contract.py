@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.data.processed import open_split
-from ddpm.scoring import calibration, distances, frechet, limits, metric, scores
+from ddpm.scoring import distances, frechet, limits, metric, scores
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import Features, extract
 from ddpm.scoring.reference import RealFeatures
+from ddpm.tools import damage
 
 PAGE = (Path(__file__).parents[2] / "docs/metrics.md").read_text()
 CPU = torch.device("cpu")
@@ -143,8 +144,8 @@ def threes_twice(images: Images, labels: NDArray[np.int64]) -> Images:
 DAMAGE: dict[str, Callable[[Images, NDArray[np.int64]], Images]] = {
     "dropped": without_threes,
     "doubled": threes_twice,
-    "blur": lambda images, labels: calibration.blurred(images, 1 / 16),
-    "noise": lambda images, labels: calibration.noised(images, 1 / 8),
+    "blur": lambda images, labels: damage.blurred(images, 1 / 16),
+    "noise": lambda images, labels: damage.noised(images, 1 / 8),
 }
 
 

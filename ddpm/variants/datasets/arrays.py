@@ -1,14 +1,13 @@
-"""Your own images as .npy or .npz files of NumPy: uint8, uint16, float32 or float64, of any number of channels."""
+"""Your own images as .npy or .npz files of NumPy: uint8, of any number of channels."""
 
 import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Literal, Self
+from typing import IO, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import model_validator
 
 from ddpm.base.errors import UserError, printable
 from ddpm.base.files import NO_ARRAY
@@ -18,11 +17,9 @@ from ddpm.sources.archives import reading
 from ddpm.sources.dataset import CLASSLESS, Dataset, Records
 from ddpm.sources.fetch import locate
 
-TYPES = ("uint8", "uint16", "float32", "float64")
 LAYOUTS = {"NHW": 3, "NHWC": 4, "NCHW": 4}
 LABELS = ("labels", "y")  # of an .npz
 LABELS_FILE = "labels.npy"  # next to one .npy
-CHUNK_BYTES = 2**24
 NAME = re.compile(r"[\w-]{1,100}")
 
 
@@ -31,18 +28,10 @@ class Arrays(Dataset):
     any name, and may hold their ``labels`` or ``y``; one .npy may have a labels.npy next to it. Labels are whole
     numbers or words, one an image. A file named test holds the test split.
 
-    ``layout`` says what the axes are; it must be given for four axes. ``levels`` are the values that become 0 and 255:
-    by default the ends of the integers' range; for floats they must be given. Values beyond them are refused.
+    ``layout`` says what the axes are; it must be given for four axes.
     """
 
     layout: Literal["NHW", "NHWC", "NCHW"] | None = None
-    levels: tuple[float, float] | None = None
-
-    @model_validator(mode="after")
-    def _rising(self) -> Self:
-        if self.levels and self.levels[0] >= self.levels[1]:
-            raise ValueError(f"levels: {list(self.levels)} must rise: [what becomes 0, what becomes 255]")
-        return self
 
     def refusals(self, image: Shape) -> Iterator[str]:
         """None: the files say how many channels there are."""
@@ -66,8 +55,6 @@ class Arrays(Dataset):
             if len(images) != 1:
                 raise UserError(f"{place}: {LABELS_FILE} and {len(images)} files of images; give each its own .npz")
             labels.rename(images[0].with_suffix(".labels.npy"))
-        for path in images:
-            self._check(path)
         self.read(folder)
 
     def read(self, raw: Path) -> Records:
@@ -85,49 +72,20 @@ class Arrays(Dataset):
                 raise UserError(f"{raw}: some files have labels of words, others of numbers or none; give all the same")
             classes, numbers = np.unique(np.concatenate(all_labels), return_inverse=True)
         shown_classes = tuple(printable(str(name)) or repr(str(name)) for name in classes)
-        return Records.of_parts(opened, numbers, shown_classes, self._pixels)
+        return Records.of_parts(opened, numbers, shown_classes)
 
     def _open(self, path: Path) -> NDArray[Any]:
         """(N, H, W) or (N, H, W, C), memory-mapped. Raises UserError unless its type and axes are the declared ones."""
         images = _load(path)
-        if images.dtype.name not in TYPES:
-            raise UserError(f"{path.name}: images of {shown(images.dtype.name)}; allowed: {', '.join(TYPES)}")
+        if images.dtype != np.uint8:
+            raise UserError(f"{path.name}: images of {shown(images.dtype.name)}; allowed: uint8, scaled to 0..255")
         layout = self.layout or ("NHW" if images.ndim == 3 else None)
         if layout is None or images.ndim != LAYOUTS[layout]:
             raise UserError(
                 f"{path.name}: images of shape {shown(images.shape)} and data.dataset.arrays.layout: {self.layout}; "
                 "allowed: NHW for three axes, NHWC or NCHW for four"
             )
-        if images.dtype.kind == "f" and self.levels is None:
-            raise UserError(
-                f"{path.name}: {images.dtype.name} has no range of its own; set data.dataset.arrays.levels to the "
-                "values that become 0 and 255, such as [0.0, 1.0]"
-            )
         return np.moveaxis(images, 1, -1) if layout == "NCHW" else images
-
-    def _range(self, images: NDArray[Any]) -> tuple[float, float]:
-        return self.levels or (0, np.iinfo(images.dtype).max)
-
-    def _pixels(self, image: NDArray[Any]) -> NDArray[np.uint8]:
-        if image.dtype == np.uint8 and self.levels is None:
-            return np.array(image)
-        low, high = self._range(image)
-        return np.round((image.astype(np.float64) - low) * (255 / (high - low))).astype(np.uint8)
-
-    def _check(self, path: Path) -> None:
-        """Raises UserError that names the first image with a value outside ``levels``."""
-        images = self._open(path)
-        low, high = self._range(images)
-        size = max(1, CHUNK_BYTES // max(1, images[:1].nbytes))
-        for first in range(0, len(images), size):
-            part = np.asarray(images[first : first + size])
-            outside = ~((part >= low) & (part <= high))  # NaN is outside too
-            if outside.any():
-                place = np.argwhere(outside)[0]
-                raise UserError(
-                    f"{path.name}: image {first + place[0]} holds {part[tuple(place)]}; allowed: {low:g} to {high:g} "
-                    f"(data.dataset.arrays.levels): fix the file, or declare its own range"
-                )
 
 
 def _images(folder: Path) -> list[Path]:

@@ -73,18 +73,26 @@ class Classifier(Extractor):
         """Fit on the train split and write the weights; the metadata says how and from what they were made."""
         from safetensors.torch import save_file
 
-        from ddpm.scoring.classifier_network import Recipe, fitted
+        from ddpm.scoring.classifier_network import fitted
 
         manifest = read_manifest(processed)
         classes = len(manifest.classes)
         if classes < 2:
             raise UserError(
                 f"evaluate.extractors: 'classifier' needs at least 2 classes, {manifest.dataset} has {classes}: "
-                "use auto or inception, or sort the images into a folder per class"
+                "use auto or random_conv, or sort the images into a folder per class"
             )
         images, labels = open_split(processed, "train")
-        recipe = Recipe(self._length(len(images)), self.batch_size, self.learning_rate, self.seed)
-        state = fitted(images, labels, classes, recipe, device)
+        state = fitted(
+            images,
+            labels,
+            classes,
+            device,
+            steps=max(self.min_steps, math.ceil(self.epochs * len(images) / self.batch_size)),
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            seed=self.seed,
+        )
         about = {
             "command": COMMAND,
             "recipe": {field: getattr(self, field) for field in type(self).model_fields},
@@ -97,9 +105,6 @@ class Classifier(Extractor):
         with atomic_path(path) as temporary:
             # one key, because safetensors writes several in a random order
             save_file(state, temporary, metadata={METADATA: json.dumps(about, sort_keys=True)})
-
-    def _length(self, images: int) -> int:
-        return max(self.min_steps, math.ceil(self.epochs * images / self.batch_size))
 
 
 def read_metadata(weights: Path) -> dict[str, Any]:

@@ -5,26 +5,12 @@ Weights: OpenAI, MIT, a 1.7 GB file of which the image half is kept. Made for GP
 """
 
 import itertools
-import re
+from typing import ClassVar
 
 from ddpm.base.tensor import Tensor
 from ddpm.scoring.pretrained import View
 from ddpm.scoring.vision_transformer import TransformerExtractor, TransformerShape
 from ddpm.scoring.weights import PublishedWeights
-
-# Hugging Face's names -> ours, in order
-NAMES = {
-    r"^visual_projection\.": "projection.",
-    r"^vision_model\.": "",
-    r"^embeddings\.class_embedding$": "cls_token",
-    r"^embeddings\.position_embedding\.weight$": "pos_embed",
-    r"^embeddings\.patch_embedding\.": "patch_embed.proj.",
-    r"^pre_layrnorm\.": "pre_norm.",
-    r"^post_layernorm\.": "norm.",
-    r"^encoder\.layers\.": "blocks.",
-    r"\.layer_norm([12])\.": r".norm\1.",
-    r"\.self_attn\.out_proj\.": ".attn.proj.",
-}
 
 
 class Clip(TransformerExtractor):
@@ -40,15 +26,23 @@ class Clip(TransformerExtractor):
         sha256="c6032c2e0caae3dc2d4fba35535fa6307dbb49df59c7e182b1bc4b3329b81801",
         file="clip-vit-large-patch14-336.bin",
     )
+    names: ClassVar = {  # Hugging Face's -> ours
+        r"^visual_projection\.": "projection.",
+        r"^vision_model\.": "",
+        r"^embeddings\.class_embedding$": "cls_token",
+        r"^embeddings\.position_embedding\.weight$": "pos_embed",
+        r"^embeddings\.patch_embedding\.": "patch_embed.proj.",
+        r"^pre_layrnorm\.": "pre_norm.",
+        r"^post_layernorm\.": "norm.",
+        r"^encoder\.layers\.": "blocks.",
+        r"\.layer_norm([12])\.": r".norm\1.",
+        r"\.self_attn\.out_proj\.": ".attn.proj.",
+    }
 
     def renamed(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         import torch
 
-        tensors = {}
-        for name, tensor in state.items():
-            for theirs, ours in NAMES.items():
-                name = re.sub(theirs, ours, name)  # noqa: PLW2901
-            tensors[name] = tensor
+        tensors = super().renamed(state)
         tensors |= {"cls_token": tensors["cls_token"][None, None], "pos_embed": tensors["pos_embed"][None]}
         for block, kind in itertools.product(range(self.architecture.depth), ("weight", "bias")):
             parts = [tensors[f"blocks.{block}.self_attn.{part}_proj.{kind}"] for part in "qkv"]

@@ -5,7 +5,9 @@ arXiv:1904.06991), with other weights and another resizing: values are not their
 Weights: torchvision, BSD-3-Clause, 553 MB.
 """
 
-from ddpm.base.tensor import Module, Tensor
+from typing import ClassVar
+
+from ddpm.base.tensor import Module
 from ddpm.scoring.pretrained import Pretrained
 from ddpm.scoring.weights import PublishedWeights
 
@@ -17,11 +19,9 @@ class Vgg16(Pretrained):
         url="https://download.pytorch.org/models/vgg16-397923af.pth",
         sha256="397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
     )
+    names: ClassVar = {"^": "vgg."}
 
     def network(self) -> Module:
         from ddpm.scoring.vgg16_network import VGG16Network
 
         return VGG16Network()
-
-    def renamed(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {f"vgg.{name}": tensor for name, tensor in state.items()}
