@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ddpm.study import best, judging
-from ddpm.study.grid import Point
+from ddpm.study.experiments import Point
 from ddpm.verdicts import statistics, tuning, verdict
 from ddpm.verdicts.comparison import Judgement
 from ddpm.verdicts.pairing import Arm

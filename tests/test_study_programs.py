@@ -139,7 +139,7 @@ def test_its_file_is_part_of_the_plan(capsys):
     assert study("run", TINY, "--line", "2") == 0
     write("pass")
     assert study("run", TINY) == 2
-    assert f"{PLAN}: the plan is not the one" in capsys.readouterr().err
+    assert f"made under another plan than {PLAN}" in capsys.readouterr().err
     Path("tools/peer.py").unlink()
     assert study("run", TINY) == 2
     assert "arms.other: files: tools/peer.py: no such file" in capsys.readouterr().err
@@ -156,7 +156,6 @@ def test_its_file_is_part_of_the_plan(capsys):
         ("[tools/peer.py]", "[/etc/passwd]", "not a path in this repository"),
         ("images_seen: 1", "images_seen: -1", "costs.images_seen"),
         ("program:", "train.steps: 3, program:", "train.steps"),
-        ("looks", "budget: flops\nlooks", "budget: flops changes params"),
         ("looks", "tune: {train.learning_rate: [0.001, 0.01], seeds: 4}\nlooks", "tune changes params"),
     ],
 )
