@@ -120,16 +120,6 @@ def test_a_difference_at_the_best_is_found(seeds):
     assert found.possible[..., 3].mean() < (0.8 if seeds == 4 else 0.2)
 
 
-def test_choosing_on_the_verdicts_seeds_makes_more_of_them_false():
-    """Every value of the one arm is as good as the other's only good one: what was lucky would count twice."""
-    points = 12
-    found = simulated([[0.0] * points, [0.0] + [5.0] * (points - 1)], 8, 4000)
-    assert 0.03 < (found.chosen != 0).mean() < 0.06
-    again = np.concatenate([found.tuned, found.fresh[..., 8:]], -1)
-    baseline, arm = np.moveaxis(np.take_along_axis(again, found.place[..., None, None], 2)[:, :, 0], 1, 0)
-    assert (decided(arm - baseline, ALPHA * verdict.PRIMARY) != 0).mean() > 0.06
-
-
 # --- which values a claim about the best has to hold at
 
 FD, RATE, RATES = "classifier.fd", "train.learning_rate", (0.001, 0.002, 0.004, 0.008)

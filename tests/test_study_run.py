@@ -163,20 +163,6 @@ def test_without_a_result_nothing_is_published(capsys):
     assert not (RESULTS / "verdict.md").exists()
 
 
-@pytest.mark.slow
-def test_values_under_test_that_diverge_are_a_result():
-    PLAN.write_text(f"{STUDY}tune: {{train.learning_rate: [0.001, 1.0], seeds: 2}}\n")
-    commit("a tuned study")
-    assert study("run", TINY, "--line", "3") == 0
-    assert "not finite" in records()["cosine-tune-2-1"]["diverged"]
-    assert study("run", TINY, "--slots", "2") == 0
-    assert {(row["arm"], row["values"]["train.learning_rate"]) for row in verdict()["tuning"] if row["chosen"]} == {
-        ("cosine", 0.001), ("linear", 0.001),
-    }  # fmt: skip
-    assert ran().count("train cosine 2000000") == 2  # of which one diverged, and nobody runs it again
-    assert records()["linear-1"]["params"]["train.learning_rate"] == 0.001
-
-
 def test_arms_that_share_a_model_train_it_once_whichever_process_runs_them():
     PLAN.write_text(STUDY.replace("{diffusion.schedule.name: linear}", "{sample.steps: 7}"))
     commit("two numbers of steps, of one model")
@@ -205,17 +191,20 @@ def test_a_second_process_runs_what_the_first_does_not(capsys):
     assert all(ran().count(f"train {name.replace('-', ' ')}") == 1 for name in NAMES)
 
 
-@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow),
-                                    signal.SIGTERM,
-                                    pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])  # fmt: skip
+STOPS = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGKILL: -9, None: 75}  # None: its time is over
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, *(pytest.param(stop, marks=pytest.mark.slow)
+                                                      for stop in list(STOPS)[1:])])  # fmt: skip
 def test_a_study_that_is_stopped_leaves_nothing_running_and_goes_on(number):
-    Path("control/sleep").write_text("30")
-    process = start(TINY, "--slots", "2")
+    Path("control/sleep").write_text("60")
+    process = start(TINY, "--slots", "2", *(() if number else ("--max-time", "0.15")))
     until("train linear 0")
     until("train cosine 0")
-    process.send_signal(number)
+    if number:
+        process.send_signal(number)
     output, _ = process.communicate(timeout=300)
-    assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number], output
+    assert process.returncode == STOPS[number], output
     Path("control/sleep").unlink()
     assert not records()
     assert study("run", TINY) == 0
@@ -250,19 +239,6 @@ def test_a_study_that_is_killed_ten_times_has_the_same_bytes(project, monkeypatc
     study_project.enter(whole, monkeypatch)
     assert study("run", TINY) == 0
     assert contents() == killed
-
-
-@pytest.mark.slow
-def test_a_study_whose_time_is_over_says_so_and_goes_on_later(capsys):
-    assert "--max-time" in refused(capsys, "run", TINY, "--max-time", "0")
-    Path("control/sleep").write_text("600")
-    process = start(TINY, "--slots", "2", "--max-time", "0.1")
-    said, _ = process.communicate(timeout=120)
-    assert process.returncode == 75
-    assert "stopped after 0.1 minutes" in said
-    Path("control/sleep").unlink()
-    assert study("run", TINY) == 0
-    assert records().keys() == {*NAMES}
 
 
 @pytest.mark.slow
@@ -307,11 +283,11 @@ def test_a_study_goes_on_with_its_first_commit_wherever_that_is_in_the_history(c
 
 
 def test_what_is_not_committed_is_refused(capsys):
-    Path("studies/new.yaml").write_text(STUDY)
-    assert "studies/new.yaml: not committed" in refused(capsys, "run", "studies/new.yaml")
-    for path in ("stages/stage.py", "stages/more.py"):
-        Path(path).write_text("changed")
-        assert f"{path}: has uncommitted changes" in refused(capsys, "run", TINY)
+    for path, text in ((Path("studies/new.yaml"), STUDY), (Path(STAGE), "changed"), (Path("stages/more.py"), "new")):
+        path.write_text(text)
+        plan = str(path) if path.suffix == ".yaml" else TINY
+        reason = "not committed" if path.suffix == ".yaml" else "has uncommitted changes"
+        assert f"{path}: {reason}" in refused(capsys, "run", plan)
         git("checkout", "--", "stages")
 
 

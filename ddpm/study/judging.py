@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 from ddpm.base.errors import UserError
 from ddpm.runs.record import Record
@@ -16,13 +15,6 @@ from ddpm.verdicts.comparison import Judgement
 from ddpm.verdicts.pairing import Arm, Pair
 from ddpm.verdicts.sequential import Design
 from ddpm.verdicts.verdict import Rules, Verdict
-
-
-class Power(NamedTuple):
-    """effect: in standard deviations of the differences. decided: the chance by each look, in seeds."""
-
-    effect: float
-    decided: dict[int, float]
 
 
 def judge(ledger: Ledger) -> Judgement:
@@ -121,16 +113,16 @@ def rules(study: Study, names: Sequence[str]) -> Rules:
     return Rules(study.config.compare, names, len(study.plan.arms) - 1, design, study.claims_best)
 
 
-def power(study: Study, effects: Sequence[float] = (1, 1.5, 2)) -> list[Power]:
-    """The power of the plan in its primary metric, for true effects in standard deviations of the paired differences.
+def power(study: Study, effect: float) -> list[float]:
+    """The chance of a verdict in the primary metric by each look, for a true effect in standard deviations of the
+    paired differences.
 
     For one arm, whatever the others do, by the t test alone: the sign-flip test nearly always agrees. A margin, or a
     KID that disagrees, lowers it.
     """
     rule = rules(study, [study.plan.primary])
-    level = rule.alpha / rule.family(study.plan.primary)
-    decided = {effect: rule.design.power(level, effect).tolist() for effect in effects}
-    return [Power(effect, dict(zip(rule.design.looks, chances, strict=True))) for effect, chances in decided.items()]
+    chances: list[float] = rule.design.power(rule.alpha / rule.family(study.plan.primary), effect).tolist()
+    return chances
 
 
 def _metrics(study: Study, runs: Sequence[Record]) -> list[str]:

@@ -29,8 +29,7 @@ def load(path: Path) -> Study:
     """The study in a file, checked. Raises UserError that names the key, its value and what is allowed."""
     if not path.exists():
         known = sorted(plan.stem for plan in STUDIES.glob("*.yaml"))
-        there = f"; {STUDIES}/ has {', '.join(known)}" if known else ""
-        raise UserError(f"{path}: no such study{closest(path.stem, known)}; `ddpm study new NAME` writes one{there}")
+        raise UserError(f"{path}: no such study{closest(path.stem, known)}; `ddpm study new NAME` writes one")
     return parse(file.read(path), path)
 
 

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm.base.errors import UserError, printable
-from ddpm.base.files import NO_ARRAY, digest, write_json
+from ddpm.base.files import NO_ARRAY, digest, flatten, write_json
 from ddpm.base.machine import die_with_parent
 from ddpm.base.paths import PROCESSED, RUN
 from ddpm.data.processed import SPLITS
@@ -182,17 +182,17 @@ class Worker:
         places |= {"seed": str(experiment.seed), "samples": str(samples)}
         begin = time.monotonic()
         self._start(experiment, folder, locks, *(part.format_map(places) for part in shlex.split(program.program)))
-        seconds = {"program": round(time.monotonic() - begin, 1)}
+        costs = {"seconds.program": round(time.monotonic() - begin, 1)}
+        costs |= flatten(program.costs.model_dump(exclude_none=True))
         drawn, data = _read(experiment, samples), experiment.config.data
         if drawn.shape != (wanted := (experiment.config.sample.count, *data.shape)):
             raise UserError(f"{experiment.name}: its program wrote images of {drawn.shape}; allowed: {wanted}")
-        named = [f"--seed={experiment.seed}", f"--name={experiment.arm}", f"--out={PROGRAM_RUN}"]
-        self._start(experiment, folder, locks, *SCORE, str(SAMPLES), *named)
+        options = [f"--seed={experiment.seed}", f"--name={experiment.arm}", f"--out={PROGRAM_RUN}"]
+        options += [f"--cost={name}={cost}" for name, cost in costs.items()]
+        self._start(experiment, folder, locks, *SCORE, str(SAMPLES), *options)
         run = record.read(folder / PROGRAM_RUN)
-        costs = run.costs.model_dump(exclude_unset=True) | program.costs.model_dump(exclude_unset=True)
-        costs["seconds"] = run.costs.seconds | seconds | program.costs.seconds
         versions = {name: metadata.version(name) for name in LIBRARIES if importlib.util.find_spec(name)}
-        made_by = {"program": program.program, "code": program.digests(folder), "costs": record.Costs(**costs)}
+        made_by = {"program": program.program, "code": program.digests(folder)}
         return run.model_copy(update={**made_by, "environment": run.environment | versions})
 
     def _start(self, experiment: Experiment, folder: Path, locks: tuple[int, ...], *command: str) -> None:
