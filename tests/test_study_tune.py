@@ -15,7 +15,7 @@ import yaml
 
 from ddpm.base.errors import UserError
 from ddpm.base.paths import RUN
-from ddpm.params import config, file
+from ddpm.params import config
 from ddpm.report import judgement as shown
 from ddpm.runs import library, run_images
 from ddpm.study import judging, loading, runner, slots, status
@@ -57,7 +57,7 @@ def load(text: str = STUDY) -> Study:
 
 def tuned(experiment: Experiment) -> config.Config:
     """The params that it runs with."""
-    return config.check(file.decode(experiment.text, "test"))
+    return config.check(experiment.params)
 
 
 class Lab:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
@@ -13,12 +13,10 @@ from typing import Any, Literal, NamedTuple
 from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.base.paths import METRICS
-from ddpm.params import presets
 from ddpm.params.config import Config
 from ddpm.runs import alike
 from ddpm.study.plan import TUNING_SEED, Plan, Program
 
-SEED = re.compile(r"^seed: *\d+", re.MULTILINE)
 SCORED_BY = ("data", "evaluate", "sample.count")  # what a program's arm shares with all others
 Kind = Literal["verdict", "tuning", "best"]
 
@@ -31,9 +29,9 @@ class Point(NamedTuple):
 
 
 class Experiment(NamedTuple):
-    """One run of one arm with one seed. name: of its record's file. base: the arm's params.yaml. changed: the params
-    that differ from the base, by key, without the seed. config: its params, checked; of a program, which has another
-    trainer, what it says about data and scores counts.
+    """One run of one arm with one seed. name: of its record's file. base: the arm's params, as plain values. changed:
+    those that differ from the base, by key, without the seed. config: the params, checked; of a program, which has
+    another trainer, what it says about data and scores counts.
 
     kind: what asks for it: the verdict, the choice of values, or only ``claim: best``. place: of its values in the
     grid, unless it runs with the arm's chosen ones.
@@ -42,7 +40,7 @@ class Experiment(NamedTuple):
     name: str
     arm: str
     seed: int
-    base: str
+    base: Mapping[str, Any]
     changed: Mapping[str, Any]
     config: Config
     kind: Kind = "verdict"
@@ -50,10 +48,9 @@ class Experiment(NamedTuple):
     program: Program | None = None
 
     @property
-    def text(self) -> str:
-        """Its params.yaml, with the base's comments."""
-        text = SEED.sub(f"seed: {self.seed}", self.base, count=1)
-        return overridden(text, self.changed, self.name) if self.changed else text
+    def params(self) -> dict[str, Any]:
+        """The content of its params.yaml."""
+        return changed(self.base, {**self.changed, "seed": self.seed}, self.name)
 
 
 @dataclass(eq=False)
@@ -61,7 +58,7 @@ class Study:
     """A checked plan: every arm's params are valid, and no two are equal.
 
     name: of the file. params: arm -> its complete params as plain values, with the first seed. configs: the same,
-    checked. texts: the same, as written. points: the same, checked, with all values to try; empty without ``tune``.
+    checked. points: the same, checked, with all values to try; empty without ``tune``.
     chosen: arm -> the point at which it enters the verdict, once that is known.
     """
 
@@ -69,7 +66,6 @@ class Study:
     plan: Plan
     params: dict[str, dict[str, Any]]
     configs: dict[str, Config]
-    texts: dict[str, str] = field(default_factory=dict)
     path: Path = Path("studies")
     points: dict[str, Sequence[Point]] = field(default_factory=dict)
     chosen: Mapping[str, Point] = field(default_factory=dict)
@@ -124,10 +120,10 @@ class Study:
     def experiments(self, upto: int | None = None) -> list[Experiment]:
         """The verdict's runs of the first ``upto`` seeds (default: all), seed by seed: each seed is complete early."""
         runs = []
-        for seed, arm in product(self._seeds(upto), self.texts):
+        for seed, arm in product(self._seeds(upto), self.configs):
             point = self.chosen.get(arm) or Point({}, self.configs[arm])
             program = self.programs.get(arm)
-            runs.append(Experiment(f"{arm}-{seed}", arm, seed, self.texts[arm], *point, program=program))
+            runs.append(Experiment(f"{arm}-{seed}", arm, seed, self.params[arm], *point, program=program))
         return runs
 
     def tuning(self) -> list[Experiment]:
@@ -139,11 +135,11 @@ class Study:
         for number, place, arm in product(range(self.plan.tune.seeds), range(len(self.plan.tune.grid)), self.points):
             values, config = self.points[arm][place]
             sets = len(config.sample.seeds)
-            changed = {**values, "sample.seeds": [TUNING_SEED + number * sets + k for k in range(sets)]}
+            values = {**values, "sample.seeds": [TUNING_SEED + number * sets + k for k in range(sets)]}
             if config.train.snapshots:
-                changed["train.snapshots"] = []
+                values["train.snapshots"] = []
             name, seed = f"{arm}-tune-{place + 1}-{number + 1}", TUNING_SEED + number
-            runs.append(Experiment(name, arm, seed, self.texts[arm], changed, config, "tuning", place))
+            runs.append(Experiment(name, arm, seed, self.params[arm], values, config, "tuning", place))
         return runs
 
     def alternatives(self, upto: int | None = None) -> list[Experiment]:
@@ -152,7 +148,7 @@ class Study:
         if self.plan.tune is None or not self.claims_best:
             return []
         return [
-            Experiment(f"{arm}-value-{place + 1}-{seed}", arm, seed, self.texts[arm], *points[place], "best", place)
+            Experiment(f"{arm}-value-{place + 1}-{seed}", arm, seed, self.params[arm], *points[place], "best", place)
             for seed in self._seeds(upto)
             for place in range(len(self.plan.tune.grid))
             for arm, points in self.points.items()
@@ -172,15 +168,13 @@ def learned(of_arm: Config, *, defaults: bool) -> dict[str, Any]:
     return {key: value for key, value in of_arm.flat(defaults).items() if not alike.is_in(key, alike.MECHANICAL)}
 
 
-def overridden(base: str, overrides: Mapping[str, Any], source: str) -> str:
-    """The text of a params file with values set at dotted keys. Raises UserError for a key that leads through anything
-    but sections."""
-
-    def change(whole: Any) -> None:
-        for key, value in overrides.items():
-            put(whole, key, value, source)
-
-    return presets.edited(base, change)
+def changed(params: Mapping[str, Any], overrides: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """A copy of params with values set at dotted keys. Raises UserError for a key that leads through anything but
+    sections."""
+    copy = deepcopy(dict(params))
+    for key, value in overrides.items():
+        put(copy, key, value, source)
+    return copy
 
 
 def put(params: Any, key: str, value: Any, source: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from ddpm.params import config, file, presets
 from ddpm.params.config import Config
 from ddpm.scoring import extractor, metric
 from ddpm.scoring.evaluate_params import AUTO, CHOICE
-from ddpm.study.experiments import Point, Study, learned, overridden, put
+from ddpm.study.experiments import Point, Study, changed, learned
 from ddpm.study.plan import NAME, Plan, Program
 from ddpm.verdicts import metrics, statistics
 from ddpm.verdicts.sequential import Design
@@ -41,7 +40,7 @@ def parse(value: dict[str, Any], path: Path) -> Study:
             "`ddpm study new NAME` writes one"
         )
     plan = sections.parse(value, str(path), Plan)
-    base = presets.text(plan.base) if plan.base else file.PATH.read_text(encoding="utf-8") if file.read() else ""
+    base = file.decode(presets.text(plan.base), plan.base) if plan.base else file.read()
     study = Study(path.stem, plan, {}, {}, path=path)
     for arm, values in plan.model_dump(mode="json")["arms"].items():
         _add(study, arm, values, base, f"{path}: arms.{arm}")
@@ -59,7 +58,7 @@ def parse(value: dict[str, Any], path: Path) -> Study:
     return study
 
 
-def _add(study: Study, arm: str, values: dict[str, Any], base: str, source: str) -> None:
+def _add(study: Study, arm: str, values: dict[str, Any], base: dict[str, Any], source: str) -> None:
     """Add an arm to the study. Raises UserError, which begins with ``source``."""
     plan = study.plan
     common = plan.model_dump(mode="json")["common"]
@@ -74,19 +73,16 @@ def _add(study: Study, arm: str, values: dict[str, Any], base: str, source: str)
             raise UserError(f"{source}: {error}") from error
     if "seed" in overrides:
         raise UserError(f"{source}: seed: every arm gets the same seeds; first_seed says where they begin")
-    study.texts[arm] = overridden(base, {**overrides, "seed": plan.first_seed}, source)
-    params = study.params[arm] = file.decode(study.texts[arm], source)
+    params = study.params[arm] = changed(base, {**overrides, "seed": plan.first_seed}, source)
     study.configs[arm] = config.check(params, source)
     if plan.tune is None:
         return
     if fixed := [key for key in plan.tune.values if key in overrides]:
         raise UserError(f"{source}: {fixed[0]}: tune chooses it: take it out of the arm, or out of tune")
-    study.points[arm] = points = []
-    for tried in plan.tune.grid:
-        changed = deepcopy(params)
-        for key, value in tried.items():
-            put(changed, key, value, f"{source}: tune")
-        points.append(Point(tried, config.check(changed, f"{source}, with {named(tried)}")))
+    study.points[arm] = [
+        Point(values, config.check(changed(params, values, f"{source}: tune"), f"{source}, with {named(values)}"))
+        for values in plan.tune.grid
+    ]
 
 
 def _headline(study: Study) -> str:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 from ddpm.base.errors import UserError, printable
@@ -145,7 +146,7 @@ class Worker:
         """
         with slots.slot(self.ledger.commit) as (root, lock):
             folder = root / library.below(library.repository())
-            (folder / file.PATH).write_text(experiment.text)
+            (folder / file.PATH).write_text(yaml.safe_dump(experiment.params))
             self._share(experiment, folder, (model, lock))
             if experiment.program:
                 run, samples = self._program(experiment, experiment.program, folder, (model, lock)), SAMPLES
@@ -237,7 +238,7 @@ class Worker:
 
 def learned(experiment: Experiment) -> Mapping[str, Any]:
     """What the experiment's model depends on, next to the code."""
-    params = file.decode(experiment.text, experiment.name)
+    params = experiment.params
     model = {key: inputs.lookup(params, key) for key in inputs.stage("train", params)[0]}
     return model | ({"program": experiment.program.program} if experiment.program else {})
 
