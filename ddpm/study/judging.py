@@ -26,7 +26,7 @@ def judge(ledger: Ledger) -> Judgement:
     study, arms = ledger.study, ledger.arms()
     judgement = of_arms(study, arms)
     if study.claims_best:
-        judgement = best.claimed(study, judgement, ledger.alternatives(), ledger.tried, of_arms)
+        judgement = best.claimed(study, judgement, ledger.runs(study.alternatives()), ledger.tried, of_arms)
     primary = [pair for pair in judgement.verdicts if pair.metric == judgement.primary]
     looks = {pair.arm: pair.look for pair in primary}
     revisions = sorted({run.revision[:10] for arm in arms for run in arm.runs.values() if run.revision})

@@ -128,24 +128,24 @@ class Ledger:
             except UserError as error:
                 raise UserError(f"{self.study.path}: {arm}: {error}") from error
 
+    def runs(self, planned: Iterable[Experiment]) -> dict[tuple[str, int | None], dict[int, Record]]:
+        """Those that are done, by arm and place in the grid, then by seed."""
+        runs: dict[tuple[str, int | None], dict[int, Record]] = {}
+        for experiment in planned:
+            if experiment.name in self.records and not self.study.is_open(experiment):
+                of_point = runs.setdefault((experiment.arm, experiment.place), {})
+                of_point[experiment.seed] = self.records[experiment.name]
+        return runs
+
     def arms(self) -> tuple[Arm, ...]:
         """The finished runs for the verdict, the baseline's first."""
-        runs: dict[str, dict[int, Record]] = {arm: {} for arm in self.study.plan.arms}
-        for experiment in self.study.experiments():
-            if experiment.name in self.records and not self.study.is_open(experiment):
-                runs[experiment.arm][experiment.seed] = self.records[experiment.name]
-        values = {arm: {} if arm in self.study.programs else keys for arm, keys in self.study.plan.arms.items()}
-        tuned = {arm: point.values for arm, point in self.study.chosen.items()}
-        return tuple(Arm(arm, {**values[arm], **tuned.get(arm, {})}, runs[arm]) for arm in runs)
-
-    def alternatives(self) -> dict[tuple[str, int | None], dict[int, Record]]:
-        """The finished runs that only ``claim: best`` needs, by arm and place in the grid, then by seed."""
-        runs: dict[tuple[str, int | None], dict[int, Record]] = {}
-        for experiment in self.study.alternatives():
-            if experiment.name in self.records:
-                at = experiment.arm, experiment.place
-                runs.setdefault(at, {})[experiment.seed] = self.records[experiment.name]
-        return runs
+        study, arms = self.study, []
+        runs = self.runs(study.experiments())
+        for arm, keys in study.plan.arms.items():
+            point = study.chosen.get(arm)
+            values = {**({} if arm in study.programs else keys), **(point.values if point else {})}
+            arms.append(Arm(arm, values, runs.get((arm, None), {})))
+        return tuple(arms)
 
     def missing(self, planned: Iterable[Experiment]) -> list[Experiment]:
         """Those that are not done."""
