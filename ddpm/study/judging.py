@@ -63,9 +63,10 @@ def missing(ledger: Ledger, judgement: Judgement, failed: Collection[str] = ()) 
     return None, []
 
 
-def aim(look: int | None) -> str:
-    """What experiments are for: a look, in seeds, or tuning."""
-    return "for tuning" if look is None else f"up to the look at {look} seeds"
+def aim(look: int | None, left: Sequence[Experiment]) -> str:
+    """How many experiments are left, and for what: a look, in seeds, or tuning."""
+    count = f"{len(left)} experiment{'s' * (len(left) != 1)}"
+    return f"{count} for tuning" if look is None else f"{count} up to the look at {look} seeds"
 
 
 def of_arms(study: Study, arms: Sequence[Arm]) -> Judgement:

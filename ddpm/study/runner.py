@@ -45,7 +45,7 @@ class Runner:
                 if not left:
                     return judgement
                 arms = ", ".join(dict.fromkeys(experiment.arm for experiment in left))
-                self.say(f"{len(left)} experiments {judging.aim(look)}: {arms}")
+                self.say(f"{judging.aim(look, left)}: {arms}")
                 self._run(pool, left)
 
     def _run(self, pool: ThreadPoolExecutor, left: list[Experiment]) -> None:

@@ -82,7 +82,7 @@ def chapters(status: Status) -> list[Chapter]:
     counts = Counter(row.state for row in status.rows)
     next_step = "complete: `ddpm study verdict` prints the verdict"
     if status.left:
-        next_step = f"{len(status.left)} experiments {judging.aim(status.look)}: {_time(status, len(status.left))}"
+        next_step = f"{judging.aim(status.look, status.left)}: {_time(status, len(status.left))}"
     below = [
         f"({LEGEND}) {', '.join(f'{counts[state]} {state}' for state in SIGNS)}; logs in {slots.state(study)}",
         "power: the chance of a verdict by that look, at a true difference of so many sd, standard deviations of the "
