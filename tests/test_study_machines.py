@@ -1,7 +1,9 @@
-"""A study on other machines: the job script that ``ddpm study slurm`` prints, and slots on GPUs that are not there."""
+"""A study on other machines: the job script that ``ddpm study slurm`` prints, slots on GPUs that are not there, and two
+clones, of which one takes what the other has finished from git, or from a folder that both share."""
 
 import json
 import subprocess
+from collections import Counter
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,7 +12,9 @@ import pytest
 from ddpm.study import slurm
 from ddpm.study.runner import Runner
 from tests import study_project
-from tests.study_project import PLAN, study
+from tests.study_project import NAMES, PLAN, RESULTS, STUDY, git, ran, records, start, study
+
+TINY = str(PLAN)
 
 
 @pytest.fixture
@@ -18,7 +22,7 @@ def folder(tmp_path, monkeypatch) -> Path:
     """A project with a study of two looks."""
     study_project.make(tmp_path / "my study")
     study_project.enter(tmp_path / "my study", monkeypatch)
-    PLAN.write_text(study_project.STUDY.replace("[2]", "[3, 4]"))
+    PLAN.write_text(STUDY.replace("[2]", "[3, 4]"))
     study_project.commit("two looks")
     return tmp_path / "my study"
 
@@ -59,3 +63,64 @@ def test_a_job_runs_what_is_missing_up_to_the_next_look(folder, capsys):
 
 def test_more_slots_than_gpus_share_them():
     assert Runner(cast(Any, None), 5, ("0", "1"), print).worker.devices == ["0", "1", "0", "1", "0"]
+
+
+@pytest.fixture
+def clones(tmp_path, monkeypatch) -> tuple[Path, Path]:
+    """Two clones of a bare repository."""
+    study_project.make(tmp_path / "first")
+    git("clone", "--quiet", "--bare", str(tmp_path / "first"), str(tmp_path / "origin.git"))
+    for name in "ab":
+        git("clone", "--quiet", str(tmp_path / "origin.git"), str(tmp_path / name))
+        (tmp_path / name / "control").mkdir()
+    study_project.enter(tmp_path / "a", monkeypatch)
+    return tmp_path / "a", tmp_path / "b"
+
+
+def test_two_clones_that_share_git_finish_a_study_together(clones, monkeypatch):
+    first, second = clones
+    for line in ("1", "2"):
+        assert study("run", TINY, "--line", line) == 0
+    study_project.commit("half of the results")
+    git("push", "--quiet")
+    study_project.enter(second, monkeypatch)
+    git("pull", "--quiet")
+    assert study("run", TINY) == 0
+    assert not [line for line in ran() if line.endswith(" 0") and not line.startswith("reference")]
+    study_project.commit("the others, and the verdict")
+    git("push", "--quiet")
+    results = {path.name: path.read_bytes() for path in RESULTS.rglob("*.*")}
+    study_project.enter(first, monkeypatch)
+    git("pull", "--quiet")
+    before = ran()
+    assert study("run", TINY) == 0
+    assert ran() == before
+    assert {path.name: path.read_bytes() for path in RESULTS.rglob("*.*")} == results
+    assert records().keys() == {*NAMES}
+
+
+@pytest.mark.slow
+def test_two_clones_that_share_the_folder_run_each_experiment_once(clones, monkeypatch):
+    for clone in clones:
+        study_project.enter(clone, monkeypatch)
+        PLAN.write_text(STUDY.replace("[2]", "[6]"))
+    git("commit", "--quiet", "-am", "six seeds", at=clones[0])
+    git("push", "--quiet", at=clones[0])
+    git("checkout", "--", ".", at=clones[1])
+    git("pull", "--quiet", at=clones[1])
+    (clones[0] / "metrics/studies").mkdir()
+    (clones[1] / "metrics/studies").symlink_to(clones[0] / "metrics/studies")
+    processes = []
+    for clone in clones:
+        study_project.enter(clone, monkeypatch)
+        Path("control/sleep").write_text("1.5")
+        processes.append(start(TINY, "--slots", "1"))
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    trained = Counter()
+    for clone in clones:
+        by_clone = [line for line in (clone / "control/ran").read_text().splitlines() if line.startswith("train")]
+        assert by_clone  # both had a share in it
+        trained.update(by_clone)
+    assert trained == {f"train {arm} {seed}": 1 for seed in range(6) for arm in ("cosine", "linear")}
+    assert len(records()) == 12
