@@ -45,20 +45,20 @@ def runs(*means: Sequence[float], noise: float = 0.01, seeds: int = SEEDS) -> Ru
     return found
 
 
-def arms(found: Runs) -> list[Arm]:
-    return [Arm(name, {"diffusion.schedule.name": name}, of_arm) for name, of_arm in found.items()]
+def drawn(scores: Runs, at: dict[str, int | None], **plan: Any) -> Curves | None:
+    _, *others = scores
+    return curves.curves(arms(scores), at, judging.rules(study(*others, **plan), [FD]))
 
 
-def drawn(found: Runs, at: dict[str, int | None], **plan: Any) -> Curves | None:
-    _, *others = found
-    return curves.curves(arms(found), at, judging.rules(study(*others, **plan), [FD]))
+def arms(scores: Runs) -> list[Arm]:
+    return [Arm(name, {"diffusion.schedule.name": name}, of_arm) for name, of_arm in scores.items()]
 
 
 def judged(*means: Sequence[float], look: int | None = 8, **options: Any) -> Curves:
-    found = runs(*means, **options)
-    made = drawn(found, dict.fromkeys(found, look))
-    assert made
-    return made
+    scores = runs(*means, **options)
+    result = drawn(scores, dict.fromkeys(scores, look))
+    assert result
+    return result
 
 
 def outcomes(of: Curves, place: int = 0) -> list[str]:
