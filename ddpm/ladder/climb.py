@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -27,29 +26,24 @@ from ddpm.runs.record import Amount, Count, Line, Name, Score, Values
 from ddpm.study import slots
 
 LENGTH = 16  # digits of a digest
-Key = Annotated[str, Field(pattern=f"^[0-9a-f]{{{LENGTH}}}$")]
+Key = Annotated[str, Field(pattern=f"^([0-9a-f]{{{LENGTH}}})?$")]
 Outcome = Literal["accepted", "refused", "undecided"]
-BASE = ""  # in place of a rung's key
-NONE = "0" * LENGTH  # in place of the digest of a line that ``append`` knows
-
-
-class Head(Section):
-    """The first line. terms, base: ``Contest.identity``."""
-
-    terms: str
-    base: str
+BASE = ""  # in place of a digest: of the rung before the first, and of the line before the first
 
 
 class Try(Section):
     """An attempt begins: its number draws the seeds, and its share of the error is spent.
 
-    entry: its name. changes: of the rung ``on``, the champion. challenges: the attempt that it repeats.
+    before: the digest of a line before it, BASE of the first. terms, base: ``Contest.identity``. entry: its name.
+    changes: of the rung ``on``, the champion. challenges: the attempt that it repeats.
     """
 
-    before: Key = NONE
+    before: Key = BASE
+    terms: Key
+    base: Key
     entry: Name
     changes: Values
-    on: Key | Literal[""]
+    on: Key
     number: Count
     cost: Amount
     challenges: Key | None = None
@@ -58,7 +52,7 @@ class Try(Section):
 class End(Section):
     """The attempt ``of`` has ended. champion, challenger: scores by seed; of kind ``target`` the champion has none."""
 
-    before: Key = NONE
+    before: Key = BASE
     of: Key
     outcome: Outcome
     reason: Line
@@ -99,13 +93,17 @@ class Climb:
         return next((rung for rung in reversed(self.rungs) if rung.stands), None)
 
     @property
-    def standing(self) -> int:
-        """How many rungs stand."""
-        return sum(rung.stands for rung in self.rungs)
+    def next_needed(self) -> float:
+        """The e-value that the next attempt needs."""
+        standing = sum(rung.stands for rung in self.rungs)
+        return evidence.threshold(len(self.attempts) + 1, standing, self.contest.terms.error)
 
     def find(self, key: str) -> Attempt:
-        """The attempt or challenge with that key."""
-        return next(attempt for attempt in (*self.attempts, *self.challenges) if attempt.key == key)
+        """The attempt or challenge with that key. Raises UserError if there is none."""
+        for attempt in (*self.attempts, *self.challenges):
+            if attempt.key == key:
+                return attempt
+        raise UserError(f"{self.contest.log}: no attempt {key}: restore the file from git")
 
     def changes(self, key: str) -> dict[str, Any]:
         """All changes of the base up to a rung; of BASE none."""
@@ -126,15 +124,13 @@ class Climb:
 
     def add(self, key: str, line: Try | End) -> None:
         """Take the next line into account. Raises UserError if it refers to none before it."""
-        terms = self.contest.terms
         if isinstance(line, Try):
+            self.contest.check_same(line.terms, line.base)
             if line.challenges:
-                rung = self.find(line.challenges)
-                self.challenges.append(Attempt(key, line, rung.number, 1 / terms.error))
+                again = Attempt(key, line, self.find(line.challenges).number, 1 / self.contest.terms.error)
+                self.challenges.append(again)
             else:
-                number = len(self.attempts) + 1
-                needed = evidence.threshold(number, self.standing, terms.error)
-                self.attempts.append(Attempt(key, line, number, needed))
+                self.attempts.append(Attempt(key, line, len(self.attempts) + 1, self.next_needed))
             return
         attempt = self.find(line.of)
         if attempt.end is not None:  # two machines shared it
@@ -154,76 +150,46 @@ class Climb:
                 attempt.rung, attempt.stands = len(self.rungs), True
 
 
-KINDS: Mapping[str, type[Head | Try | End]] = {"head": Head, "try": Try, "end": End}
-
-
 def read(contest: Contest) -> Climb:
     """The climb so far. Raises UserError if the log was changed by hand, or the ladder is not the one it is of."""
-    climb, path = Climb(contest), contest.folder / "log.jsonl"
-    if not path.exists():
-        return climb
-    lines: dict[str, Head | Try | End] = {}
-    after: dict[str, list[str]] = {}
-    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        source = f"{path}: line {number}"
+    climb, lines = Climb(contest), dict[str, Try | End]()
+    after: dict[str, list[str]] = {BASE: []}
+    texts = contest.log.read_text(encoding="utf-8").splitlines() if contest.log.exists() else []
+    for number, text in enumerate(texts, 1):
+        source, key = f"{contest.log}: line {number}", _key(text)
         try:
             value = json.loads(text)
-            kind = KINDS[value.pop("line")]
-        except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+            line = sections.parse(value, source, End) if "of" in value else sections.parse(value, source, Try)
+        except (RecursionError, TypeError, ValueError) as error:
             raise UserError(f"{source}: not a line of a ladder's log: restore the file from git") from error
-        line = sections.parse(value, source, kind)
-        before = BASE if isinstance(line, Head) else line.before
-        key = _key(text)
-        known = before in lines and (not isinstance(line, End) or line.of in lines)
-        if not (known or (isinstance(line, Head) and not lines)):
+        if line.before not in after or (isinstance(line, End) and line.of not in lines):
             raise UserError(
                 f"{source}: does not continue the lines before it: some were changed, removed or moved; restore the "
                 "file from git"
             )
         if key not in lines:
-            lines[key] = line
-            after.setdefault(before, []).append(key)
-    waiting = after[BASE]
+            lines[key], after[key] = line, []
+            after[line.before].append(key)
+    waiting = sorted(after[BASE], reverse=True)
     while waiting:  # depth first: a branch is read to its end
         climb.tip = waiting.pop()
-        line = lines[climb.tip]
-        if isinstance(line, Head):
-            _check(contest, line, path)
-        else:
-            climb.add(climb.tip, line)
-        waiting += sorted(after.get(climb.tip, ()), reverse=True)
+        climb.add(climb.tip, lines[climb.tip])
+        waiting += sorted(after[climb.tip], reverse=True)
     return climb
 
 
-def _check(contest: Contest, head: Head, path: object) -> None:
-    """Raises UserError if the ladder's file or its base is not what it was at the first attempt."""
-    for part, what in (
-        ("terms", f"{contest.path} has changed"),
-        ("base", f"its base, preset {contest.terms.base}, has changed"),
-    ):
-        if contest.identity[part] != getattr(head, part):
-            raise UserError(f"{path}: {what} since the first attempt: undo that, or begin a ladder of another name")
-
-
 def append(contest: Contest, line: Try | End) -> Climb:
-    """Add a line to the log, after a new one's head, and return what it says then. The line's ``before`` is filled in;
-    an end is left out if the attempt has one."""
+    """Add a line to the log, with its ``before``, and return what the log then says. An end is left out if the attempt
+    has one."""
     contest.folder.mkdir(parents=True, exist_ok=True)
-    path = contest.folder / "log.jsonl"
     with slots.locked(contest.folder, math.inf):
         climb = read(contest)
-        old = path.read_text(encoding="utf-8") if path.exists() else ""
-        new = [] if old else [_text("head", Head(**contest.identity))]
-        if not isinstance(line, End) or climb.find(line.of).end is None:
-            tip = _key(new[0]) if new else climb.tip
-            new.append(_text("try" if isinstance(line, Try) else "end", line.model_copy(update={"before": tip})))
-        with files.atomic_path(path) as temporary:
-            temporary.write_text(old + "".join(f"{text}\n" for text in new), encoding="utf-8")
+        if isinstance(line, Try) or climb.find(line.of).end is None:
+            whole = line.model_copy(update={"before": climb.tip}).model_dump(mode="json", exclude_defaults=True)
+            old = contest.log.read_text(encoding="utf-8") if contest.log.exists() else ""
+            with files.atomic_path(contest.log) as temporary:
+                temporary.write_text(f"{old}{json.dumps(whole, allow_nan=False)}\n", encoding="utf-8")
         return read(contest)
-
-
-def _text(kind: str, line: Section) -> str:
-    return json.dumps({"line": kind, **line.model_dump(mode="json", exclude_defaults=True)}, allow_nan=False)
 
 
 def _key(text: str) -> str:

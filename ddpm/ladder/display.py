@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -11,11 +12,15 @@ import numpy as np
 from ddpm.ladder import evidence
 from ddpm.ladder.climb import Attempt, Climb
 from ddpm.pictures import staircase
-from ddpm.pictures.staircase import Point
-from ddpm.report.blocks import Block, Chapter, Figure, Note, Table, number
+from ddpm.pictures.staircase import Panel
+from ddpm.report.blocks import Block, Chapter, Figure, Note, Table, plain
 from ddpm.verdicts import metrics
 
-NOT_YET = "running"
+# what the table shows of ``to_dict``
+COLUMNS = {
+    "attempt": "attempt", "entry": "entry", "outcome": "outcome", "rung": "rung", "e": "e-value", "threshold": "needed",
+    "seeds": "seeds", "estimate": "gain", "low": "from", "high": "to", "cost": "cost", "reason": "why",
+}  # fmt: skip
 
 
 def to_dict(state: Climb, attempt: Attempt) -> dict[str, Any]:
@@ -47,56 +52,35 @@ def to_dict(state: Climb, attempt: Attempt) -> dict[str, Any]:
 def chapters(state: Climb) -> list[Chapter]:
     """The question, the champion, every attempt, and the picture."""
     terms, champion = state.contest.terms, state.champion
-    rows = [_row(to_dict(state, attempt)) for attempt in (*state.attempts, *state.challenges)]
+    attempts = [to_dict(state, attempt) for attempt in (*state.attempts, *state.challenges)]
     changes = state.changes(champion.key) if champion else {}
     name = f"rung {champion.rung}, {champion.begin.entry}" if champion else f"the base, {terms.base}"
-    shown = ", ".join(f"{key} {value}" for key, value in changes.items())
-    cost = state.contest.cost(changes)
+    shown = ", ".join(f"{key} {plain(value)}" for key, value in changes.items())
     blocks: list[Block] = [
         Note(f"{state.contest.name}: {terms.question}"),
-        Note(f"champion: {name}{f': {shown}' * bool(shown)}; training costs {number(cost)} {terms.cost}"),
-        Note(f"{len(state.attempts)} attempts, {state.standing} rungs; at most {terms.error:.0%} of rungs are false"),
+        Note(f"champion: {name}{f': {shown}' * bool(shown)}; {state.contest.cost(changes):.4g} {terms.cost}"),
+        Note(f"{len(state.attempts)} attempts, {len(state.rungs)} rungs; at most {terms.error:.0%} of rungs are false"),
     ]
-    if rows:
-        heads = ["attempt", "entry", "outcome", "rung", "e-value", "needed", "seeds", "gain", "interval", "cost", "why"]
-        blocks.append(Table(heads, rows, "", (1, 2, 8, 10)))
-    if panels := _panels(state):
-        blocks.append(Figure("The climb", partial(staircase.draw, panels=panels), "climb", wide=True))
+    if attempts:
+        rows = [["-" if one[key] is None else plain(one[key]) for key in COLUMNS] for one in attempts]
+        blocks += [
+            Table(list(COLUMNS.values()), rows, "", (1, 2, 11)),
+            Figure("The climb", partial(staircase.draw, panels=_panels(state, attempts)), "climb", wide=True),
+        ]
     return [Chapter("", blocks)]
 
 
-def _row(shown: dict[str, Any]) -> list[str]:
-    """A row of the table."""
-    low, high = ("?" if shown[end] is None else number(shown[end]) for end in ("low", "high"))
-    rung = "" if shown["rung"] is None else str(shown["rung"]) + " (fell)" * (not shown["stands"])
-    return [
-        str(shown["attempt"]) + " again" * shown["challenge"],
-        shown["entry"],
-        shown["outcome"] or NOT_YET,
-        rung,
-        "" if shown["e"] is None else f"{shown['e']:.3g}",
-        f"{shown['threshold']:.0f}",
-        str(shown["seeds"]),
-        "" if shown["estimate"] is None else number(shown["estimate"]),
-        f"{low} to {high}" if shown["seeds"] else "",
-        f"{shown['cost']:.4g}",
-        shown["reason"],
-    ]
-
-
-def _panels(state: Climb) -> list[tuple[str, list[Point], float | None]]:
+def _panels(state: Climb, attempts: Sequence[dict[str, Any]]) -> list[Panel]:
     """The score by attempt, its interval that of the gain, and for kind ``target`` the cost before it."""
-    terms, costs, scores = state.contest.terms, [], []
-    for attempt in state.attempts:
-        shown = to_dict(state, attempt)
-        if shown["score"] is None:
+    terms, sign = state.contest.terms, state.contest.gain(1.0)
+    costs, scores = [], []
+    for one in attempts:
+        if one["score"] is None or one["challenge"]:
             continue
-        score, sign = shown["score"], state.contest.gain(1.0)
-        ends = [score + sign * ((shown[end] or shown["estimate"]) - shown["estimate"]) for end in ("low", "high")]
-        scores.append(Point(attempt.number, score, min(ends), max(ends), attempt.stands))
-        cost = attempt.begin.cost
-        costs.append(Point(attempt.number, cost, cost, cost, attempt.stands))
-    panels: list[tuple[str, list[Point], float | None]] = [(metrics.title(terms.primary), scores, terms.target)]
+        gaps = [0.0 if one[end] is None else sign * (one[end] - one["estimate"]) for end in ("low", "high")]
+        scores.append((one["attempt"], one["score"], -min(gaps), max(gaps), one["stands"]))
+        costs.append((one["attempt"], one["cost"], 0.0, 0.0, one["stands"]))
+    panels: list[Panel] = [(metrics.title(terms.primary), scores, terms.target)]
     if terms.kind == "target":
         panels.insert(0, (f"{terms.cost} of training", costs, state.contest.cost({})))
-    return panels if scores else []
+    return panels

@@ -18,7 +18,7 @@ from ddpm.base.variant import closest
 from ddpm.params import config, file, presets
 from ddpm.params.config import Config
 from ddpm.runs import alike
-from ddpm.study import budget, grid
+from ddpm.study import grid
 from ddpm.study.experiments import learned
 from ddpm.study.plan import NAME
 from ddpm.verdicts import metrics
@@ -97,12 +97,25 @@ class Contest:
         """The base's params."""
         return self.params({})
 
+    @property
+    def log(self) -> Path:
+        return self.folder / "log.jsonl"
+
     @cached_property
     def identity(self) -> dict[str, str]:
         """Digests that must stay the same while it is climbed: of the file without the question, and of the base's
         params that affect what is learned and scored."""
         terms = self.terms.model_dump(mode="json", exclude={"question"})
-        return {"terms": files.digest(terms), "base": files.digest(learned(self.config, defaults=False))}
+        parts = {"terms": terms, "base": learned(self.config, defaults=False)}
+        return {part: files.digest(value)[:16] for part, value in parts.items()}
+
+    def check_same(self, terms: str, base: str) -> None:
+        """Raises UserError unless these are the parts of its identity."""
+        if {"terms": terms, "base": base} != self.identity:
+            what = f"{self.path} has" if terms != self.identity["terms"] else f"its base, preset {self.terms.base}, has"
+            raise UserError(
+                f"{self.log}: {what} changed since an attempt: undo that, or begin a ladder of another name"
+            )
 
     def params(self, changes: Changes, source: str = "") -> Config:
         """The base's params with changes, checked. Raises UserError."""
@@ -120,10 +133,7 @@ class Contest:
             raise UserError(
                 f"{source or self.path}: train.epochs: has no cost that is known beforehand; set train.steps"
             )
-        per_step = params.train.batch_size
-        if self.terms.cost == "flops":
-            per_step = budget.per_step(params) + of_optimizer(params)
-        return float(params.train.steps * per_step)
+        return float(params.train.steps * (params.train.batch_size if self.terms.cost == "images" else flops(params)))
 
     def check(self, changes: Changes, champion: Changes, source: str, allow_null: bool = False) -> float:
         """The cost of an entry. Raises UserError unless it may try. champion: the champion's changes of the base."""
@@ -145,12 +155,14 @@ class Contest:
         return cost
 
 
-def of_optimizer(params: Config) -> int:
-    """The operations of a step of the optimizer: of its matrix products, as Muon has them."""
+def flops(params: Config) -> int:
+    """The operations of a training step: of the network, forward and backward, and of the optimizer's matrix products,
+    which Muon has."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     from ddpm.model import build, layers
+    from ddpm.model.flops import per_image
 
     network = build.network(params)
     weights = list(network.parameters())
@@ -159,7 +171,7 @@ def of_optimizer(params: Config) -> int:
     optimizer = params.train.optimizer.over(weights, layers.hidden_weights(network), params.train.learning_rate)
     with FlopCounterMode(display=False) as counter:
         optimizer.step()
-    return int(counter.get_total_flops())
+    return per_image(params) * params.train.batch_size + int(counter.get_total_flops())
 
 
 def load(path: Path) -> Contest:
