@@ -178,6 +178,8 @@ def test_an_attempt_that_is_killed_continues_and_runs_nothing_twice():
         ({"target": 0.2}, "target"),
         ({"primary": "classifier.ff"}, "metric"),
         ({"guards": ["nothing"]}, "metric"),
+        ({"guards": ["nothing.kid_mean"]}, "extractors"),
+        ({"guards": ["classifier.cmmd"]}, "classifier.cmmd"),
         ({"may_change": ["evaluate"]}, "may_change"),
         ({"may_change": ["sample"]}, "may_change"),
         ({"error": 1}, "error"),

@@ -70,6 +70,9 @@ def challenge(
 
     Exit code 0 if it holds, 1 if it falls, 3 if that is undecided: then it stands.
 
+    examples:
+      ddpm ladder challenge digits 3
+
     Args:
         rung: its number
         max_time: minutes; then stop (exit code 75)

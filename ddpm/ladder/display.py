@@ -62,12 +62,16 @@ def chapters(state: Climb) -> list[Chapter]:
         Note(f"{len(state.attempts)} attempts, {len(state.rungs)} rungs; at most {terms.error:.0%} of rungs are false"),
     ]
     if attempts:
-        rows = [["-" if one[key] is None else plain(one[key]) for key in COLUMNS] for one in attempts]
+        rows = [[_cell(one[key]) for key in COLUMNS] for one in attempts]
         blocks += [
             Table(list(COLUMNS.values()), rows, "", (1, 2, 11)),
             Figure("The climb", partial(staircase.draw, panels=_panels(state, attempts)), "climb", wide=True),
         ]
     return [Chapter("", blocks)]
+
+
+def _cell(value: Any) -> str:
+    return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _panels(state: Climb, attempts: Sequence[dict[str, Any]]) -> list[Panel]:

@@ -18,7 +18,7 @@ from ddpm.base.variant import closest
 from ddpm.params import config, file, presets
 from ddpm.params.config import Config
 from ddpm.runs import alike
-from ddpm.study import grid
+from ddpm.study import grid, loading
 from ddpm.study.experiments import learned
 from ddpm.study.plan import NAME
 from ddpm.verdicts import metrics
@@ -80,7 +80,8 @@ class Terms(Section):
 
 @dataclass(frozen=True)
 class Contest:
-    """A ladder that may be climbed. text: the params.yaml of its base."""
+    """A ladder that may be climbed. text: the params.yaml of its base, which scores in the features of the primary
+    metric and the guards."""
 
     name: str
     path: Path
@@ -185,7 +186,14 @@ def load(path: Path) -> Contest:
         known = sorted(other.stem for other in LADDERS.glob("*.yaml"))
         raise UserError(f"{path}: no such ladder{closest(path.stem, known)}; there are {', '.join(known) or 'none'}")
     terms = sections.parse(file.read(path), str(path), Terms)
-    return Contest(path.stem, path, terms, presets.text(terms.base))
+    scores = (terms.primary, *terms.guarded)
+    extractors = dict.fromkeys(score.rpartition(".")[0] for score in scores if "." in score)
+    evaluated = {"evaluate.extractors": list(extractors)} if extractors else {}
+    contest = Contest(path.stem, path, terms, grid.overridden(presets.text(terms.base), evaluated, str(path)))
+    for score in scores:
+        if missing := loading.missing_score(score, contest.config):
+            raise UserError(f"{path}: no run of {terms.base} will have {score}: {missing}")
+    return contest
 
 
 def entry(path: Path) -> dict[str, Any]:

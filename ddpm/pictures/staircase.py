@@ -15,17 +15,18 @@ LOOKS = {False: ("#999999", "not accepted"), True: ("#0072b2", "rungs")}
 
 
 def draw(path: Path, panels: Sequence[Panel]) -> None:
-    """Draw the panels side by side; the first has at least one attempt."""
+    """Draw the panels side by side; the first has the steps."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(5.6 * len(panels), 3.8), layout="constrained")
-    for axes, (title, attempts, level) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+    grid = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, (title, attempts, level) in zip(grid, panels, strict=True):
         for is_rung, (colour, label) in LOOKS.items():
             shown = [attempt for attempt in attempts if attempt[4] == is_rung]
             x, y, below, above = ([attempt[column] for attempt in shown] for column in range(4))
             axes.errorbar(x, y, [below, above], fmt="o", color=colour, label=label)
-            if is_rung and shown:
+            if is_rung and shown and axes is grid[0]:
                 axes.step([*x, attempts[-1][0]], [*y, y[-1]], where="post", color=colour, linewidth=1.5)
         if level is not None:
             axes.axhline(level, color="0.55", linestyle="--", linewidth=1)
