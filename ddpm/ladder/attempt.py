@@ -15,7 +15,6 @@ from statistics import fmean
 
 import numpy as np
 
-from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.ladder import climb, evidence
 from ddpm.ladder.climb import BASE, Attempt, Climb, End, Outcome, Try
@@ -25,11 +24,6 @@ from ddpm.runs.record import Record
 from ddpm.verdicts import metrics
 
 Say = Callable[[str], None]
-
-
-def seed(contest: Contest, changes: Changes, number: int, challenges: str | None = None) -> int:
-    """The first of an attempt's consecutive seeds, which nobody chooses: below 2^40."""
-    return int(files.digest([contest.name, dict(changes), number, challenges])[:10], 16)
 
 
 def begin(contest: Contest, entry: str, changes: Changes, allow_null: bool, source: str, say: Say) -> Attempt:
@@ -81,7 +75,7 @@ def finish(contest: Contest, attempt: Attempt, slots: int | None, say: Say) -> C
     champion = state.changes(line.on)
     arms: dict[str, Changes] = {CHAMPION: champion} if terms.kind == "score" else {}
     arms[CHALLENGER] = {**champion, **line.changes}
-    runs = Runs(contest, attempt.key, seed(contest, line.changes, line.number, line.challenges), arms, slots)
+    runs = Runs(contest, attempt.key, contest.seed(line.changes, line.number, line.challenges), arms, slots)
     usual = _usual(state, line.on, slots) if terms.kind == "target" else {}
     while (end := judged(state, attempt, runs, usual)) is None:
         done = len(runs.scored(CHALLENGER)) + max(1, runs.at_once // len(arms))
@@ -96,7 +90,7 @@ def _usual(state: Climb, on: str, slots: int | None) -> Mapping[str, float]:
     if on != BASE and (end := state.find(on).end):
         return end.guards
     if terms.guarded:
-        runs = Runs(state.contest, "base", seed(state.contest, {}, 0), {CHAMPION: {}}, slots)
+        runs = Runs(state.contest, "base", state.contest.seed({}, 0), {CHAMPION: {}}, slots)
         runs.run(terms.seeds.fewest)
         return _means(terms.guarded, runs.scored(CHAMPION))
     return {}

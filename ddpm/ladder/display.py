@@ -24,24 +24,26 @@ COLUMNS = {
 
 
 def to_dict(state: Climb, attempt: Attempt) -> dict[str, Any]:
-    """An attempt for programs. estimate, low, high: of the gain, positive if better; null if unknown."""
-    end, terms = attempt.end, state.contest.terms
+    """An attempt for programs. estimate, low, high: of the gain, positive if better; null if unknown. Seeds are
+    consecutive."""
+    begin, end, terms = attempt.begin, attempt.end, state.contest.terms
     gains = state.gains(end) if end else np.array([])
     low, high = evidence.interval(gains, terms.error) if len(gains) else (-math.inf, math.inf)
     return {
         "ladder": state.contest.name,
-        "entry": attempt.begin.entry,
+        "entry": begin.entry,
         "attempt": attempt.number,
-        "challenge": attempt.begin.challenges is not None,
+        "challenge": begin.challenges is not None,
         "outcome": attempt.outcome,
         "reason": attempt.reason,
         "rung": attempt.rung,
         "stands": attempt.stands,
-        "changes": dict(attempt.begin.changes),
-        "cost": attempt.begin.cost,
+        "changes": dict(begin.changes),
+        "cost": begin.cost,
         "e": math.exp(state.log_e(end)) if end else None,
         "threshold": attempt.needed,
         "seeds": len(gains),
+        "first_seed": state.contest.seed(begin.changes, begin.number, begin.challenges),
         "score": float(np.mean(end.challenger)) if end and end.challenger else None,
         "estimate": float(gains.mean()) if len(gains) else None,
         "low": low if math.isfinite(low) else None,

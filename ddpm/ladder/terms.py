@@ -127,6 +127,10 @@ class Contest:
         """A difference in the primary metric, signed so that positive is better."""
         return metrics.gain(self.terms.primary, difference)
 
+    def seed(self, changes: Changes, number: int, challenges: str | None = None) -> int:
+        """The first of an attempt's consecutive seeds, which nobody chooses: below 2^40."""
+        return int(files.digest([self.name, dict(changes), number, challenges])[:10], 16)
+
     def cost(self, changes: Changes, source: str = "") -> float:
         """Of training the base with changes, in images or operations. Raises UserError if it is not known."""
         params = self.params(changes, source)
