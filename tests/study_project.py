@@ -131,7 +131,7 @@ if {quick}:
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
 study_project.main(["study", "run", *sys.argv[1:]])
 """
-ASK_DVC, DVC = slots.dvc, worker.REPRO
+ASK_DVC, DVC = slots.cache, worker.REPRO
 
 
 def make(folder: Path) -> None:
@@ -198,13 +198,13 @@ def quick(monkeypatch: pytest.MonkeyPatch | None = None) -> None:
     """Let REPRO stand in for DVC; without ``monkeypatch``, for the rest of the process."""
     put = monkeypatch.setattr if monkeypatch else setattr
     put(worker, "REPRO", (sys.executable, "-c", REPRO))
-    put(slots, "dvc", lambda *_: Path(".dvc/cache").absolute())  # of `dvc cache dir`, which takes a second
+    put(slots, "cache", lambda: str(Path(".dvc/cache").absolute()))  # of `dvc cache dir`, which takes a second
 
 
 def thorough(monkeypatch: pytest.MonkeyPatch) -> None:
     """DVC itself."""
     monkeypatch.setattr(worker, "REPRO", DVC)
-    monkeypatch.setattr(slots, "dvc", ASK_DVC)
+    monkeypatch.setattr(slots, "cache", ASK_DVC)
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:

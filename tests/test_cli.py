@@ -375,7 +375,7 @@ def test_the_help_lists_the_main_loop_first(capsys):
         (["study", "run", "plan.yaml", "--max-time", "0"], "ddpm study run: invalid value "),
         (["study", "run", "plan.yaml", "--max-time", "inf"], "ddpm study run: invalid value "),
         (["study", "status", "plan.yaml", "--slots", "0"], "ddpm study status: invalid value "),
-        (["study", "new", "x", "--vary", "seed=0,1", "--spending", "linear"], "ddpm study new: invalid value "),
+        (["study", "new", "x", "--vary", "seed=0,1", "--looks", "8"], "ddpm study new: "),
     ],
 )
 def test_a_mistake_in_the_arguments_is_one_line(capsys, arguments, message):

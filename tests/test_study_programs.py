@@ -47,7 +47,8 @@ from ddpm.params import config, file
 from ddpm.runs import library, record
 
 samples, *options = sys.argv[1:]
-options = dict(option.removeprefix("--").split("=") for option in options)
+costs = dict(option.split("=")[1:] for option in options if option.startswith("--cost="))
+options = dict(option.removeprefix("--").split("=", 1) for option in options)
 assert pathlib.Path(samples).is_file() and not pathlib.Path(options["out"]).exists()
 params = library.relevant(config.check(file.read(), "params.yaml").flat())
 comparable = {"samples": 12}
@@ -56,6 +57,7 @@ run = record.Record(
     params={key: value for key, value in params.items() if key.startswith(("data.", "evaluate."))},
     fingerprint=record.Fingerprint(hash=files.digest(comparable), comparable=comparable),
     scores={"classifier.fd": 1.0 + 0.1 * int(options["seed"])}, environment={"scipy": "1"},
+    costs={"images_seen": int(costs["images_seen"]), "seconds": {"program": float(costs["seconds.program"])}},
 )
 record.write(run, pathlib.Path(options["out"]))
 """
@@ -105,7 +107,6 @@ def test_a_program_is_judged_next_to_ours(capsys):
         ("sys.exit('no GPU')", "exit code 1: no GPU"),
         ("sys.exit(3)", "exit code 3: no output"),
         ("pass", "samples.npy: not an .npy file"),
-        ("pathlib.Path(samples).write_text('images')", "samples.npy: not an .npy file"),
         ("np.save(samples, np.zeros((12, 1, 16, 16)))", "float64 (12, 1, 16, 16)"),
         ("np.save(samples, np.array([print], object))", "samples.npy: not an .npy file"),
         ("np.save(samples, np.zeros((11, 1, 16, 16), np.uint8))", "(11, 1, 16, 16); allowed: (12, 1, 16, 16)"),
@@ -139,7 +140,7 @@ def test_its_file_is_part_of_the_plan(capsys):
     assert study("run", TINY, "--line", "2") == 0
     write("pass")
     assert study("run", TINY) == 2
-    assert f"{PLAN}: the plan is not the one" in capsys.readouterr().err
+    assert f"made under another plan than {PLAN}" in capsys.readouterr().err
     Path("tools/peer.py").unlink()
     assert study("run", TINY) == 2
     assert "arms.other: files: tools/peer.py: no such file" in capsys.readouterr().err
@@ -150,13 +151,10 @@ def test_its_file_is_part_of_the_plan(capsys):
     [
         (" {samples}", "", "needs {seed}, and {samples}"),
         ("{train}", "{images}", "allowed in braces: train, test, seed, samples"),
-        ("{train}", "{train", "not a command"),
         ("{test}", "'", "not a command"),
-        ("[tools/peer.py]", "[../peer.py]", "not a path in this repository"),
         ("[tools/peer.py]", "[/etc/passwd]", "not a path in this repository"),
         ("images_seen: 1", "images_seen: -1", "costs.images_seen"),
         ("program:", "train.steps: 3, program:", "train.steps"),
-        ("looks", "budget: flops\nlooks", "budget: flops changes params"),
         ("looks", "tune: {train.learning_rate: [0.001, 0.01], seeds: 4}\nlooks", "tune changes params"),
     ],
 )

@@ -24,7 +24,7 @@ from ddpm.verdicts.sequential import Design
 from tests import study_project
 from tests.study_project import NAMES, PLAN, RESULTS, STUDY, commit, git, ran, records, start, study, until, verdict
 
-TINY = str(PLAN)
+TINY, STAGE = str(PLAN), "stages/stage.py"
 
 
 @pytest.fixture(autouse=True)
@@ -44,9 +44,15 @@ def contents() -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in RESULTS.rglob("*") if path.is_file() and path.suffix != ".lock"}
 
 
-def edit_stage(old: str, new: str) -> None:
-    stage = Path("stages/stage.py")
-    stage.write_text(stage.read_text().replace(old, new))
+def failures() -> set[str]:
+    return {path.stem for path in slots.state(loading.load(PLAN)).glob("*.failed")}
+
+
+def edit(path: str | Path, old: str, new: str) -> None:
+    """Replace text in a file, and commit."""
+    text = Path(path).read_text()
+    assert old in text
+    Path(path).write_text(text.replace(old, new))
     commit("other code")
 
 
@@ -89,7 +95,10 @@ def test_the_verdict_so_far_runs_nothing_and_is_the_one_that_a_whole_run_writes(
     assert study("verdict", TINY) == 0
     assert verdict()["open"] == ["cosine", "linear"]
     assert [len(arm["seeds"]) for arm in verdict()["arms"]] == [2, 1]
+    assert study("run", TINY, "--line", "1") == 0  # nothing the second time
     assert ran() == before
+    for line in ("0", "5"):
+        assert "allowed: 1 to 4" in refused(capsys, "run", TINY, "--line", line)
     assert study("run", TINY) == 0
     whole, before = contents(), ran()
     (RESULTS / "verdict.json").unlink()
@@ -119,70 +128,39 @@ def test_a_decided_arm_gets_no_more_seeds(monkeypatch):
     assert records().keys() == {*NAMES, "cosine-2", "sigmoid-0", "sigmoid-1", "sigmoid-2"}
 
 
-def test_a_failed_experiment_is_tried_again_and_the_others_go_on(capsys):
+def test_a_failed_experiment_is_tried_again_and_the_others_go_on(monkeypatch, capsys):
+    """Training fails once, and always; and the disk is full."""
+    sync = files._sync
+
+    def full(path: Path) -> None:
+        if path.name == "cosine-1.json":
+            raise OSError(28, "No space left on device")
+        sync(path)
+
+    monkeypatch.setattr(files, "_sync", full)
     Path("control/fail-linear-0").write_text("1")
     Path("control/fail-linear-1").write_text("9")
     assert study("run", TINY) == 1
-    assert records().keys() == {*NAMES} - {"linear-1"}
+    assert records().keys() == {"cosine-0", "linear-0"}
     assert ran().count("train linear 1") == 2
-    [line] = capsys.readouterr().err.splitlines()
-    assert line.startswith("failed: linear-1: train: out of luck; .ddpm/studies/tiny/linear-1.log")
-    assert slots.failures(loading.load(PLAN)).keys() == {"linear-1"}
+    other, one = sorted(capsys.readouterr().err.splitlines())
+    assert "cosine-1.json: cannot be written (No space left on device)" in one
+    assert other.startswith("failed: linear-1: train: out of luck; .ddpm/studies/tiny/linear-1.log")
+    assert failures() == {"cosine-1", "linear-1"}
+    monkeypatch.setattr(files, "_sync", sync)
     Path("control/fail-linear-1").unlink()
     assert study("run", TINY) == 0
     assert records().keys() == {*NAMES}
-    assert not slots.failures(loading.load(PLAN))
+    assert ran().count("train cosine 1") == 1  # the cache has it
+    assert not failures()
 
 
 def test_without_a_result_nothing_is_published(capsys):
     for arm, seed in product(("cosine", "linear"), range(2)):
         Path(f"control/fail-{arm}-{seed}").write_text("9")
-    assert study("run", str(PLAN)) == 1
-    assert capsys.readouterr().err.count("failed: ") == 4
-    assert not Path("metrics/studies/tiny/verdict.md").exists()
-
-
-def test_a_disk_that_is_full_fails_the_experiment_which_goes_on_later(monkeypatch, capsys):
-    sync = files._sync
-
-    def full(path: Path) -> None:
-        if path.name == "linear-1.json":
-            raise OSError(28, "No space left on device")
-        sync(path)
-
-    monkeypatch.setattr(files, "_sync", full)
     assert study("run", TINY) == 1
-    assert "linear-1.json: cannot be written (No space left on device)" in capsys.readouterr().err
-    assert records().keys() == {*NAMES} - {"linear-1"}
-    monkeypatch.setattr(files, "_sync", sync)
-    assert study("run", TINY) == 0
-    assert records().keys() == {*NAMES}
-    assert ran().count("train linear 1") == 1  # the cache has it
-
-
-@pytest.mark.slow
-def test_values_under_test_that_diverge_are_a_result():
-    PLAN.write_text(f"{STUDY}tune: {{train.learning_rate: [0.001, 1.0], seeds: 2, few: true}}\n")
-    commit("a tuned study")
-    assert study("run", TINY, "--line", "3") == 0
-    assert "not finite" in records()["cosine-tune-2-1"]["diverged"]
-    assert study("run", TINY, "--slots", "2") == 0
-    assert {(row["arm"], row["values"]["train.learning_rate"]) for row in verdict()["tuning"] if row["chosen"]} == {
-        ("cosine", 0.001), ("linear", 0.001),
-    }  # fmt: skip
-    assert ran().count("train cosine 2000000") == 2  # of which one diverged, and nobody runs it again
-    assert records()["linear-1"]["params"]["train.learning_rate"] == 0.001
-
-
-def test_a_line_is_one_experiment_and_the_second_time_nothing(capsys):
-    assert study("run", TINY, "--line", "4") == 0
-    before = contents()
-    assert records().keys() == {"linear-1"}
-    assert study("run", TINY, "--line", "4") == 0
-    assert contents() == before
-    assert ran().count("train linear 1") == 1
-    for line in ("0", "5"):
-        assert "allowed: 1 to 4" in refused(capsys, "run", TINY, "--line", line)
+    assert capsys.readouterr().err.count("failed: ") == 4
+    assert not (RESULTS / "verdict.md").exists()
 
 
 def test_arms_that_share_a_model_train_it_once_whichever_process_runs_them():
@@ -213,24 +191,27 @@ def test_a_second_process_runs_what_the_first_does_not(capsys):
     assert all(ran().count(f"train {name.replace('-', ' ')}") == 1 for name in NAMES)
 
 
-@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow),
-                                    signal.SIGTERM,
-                                    pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])  # fmt: skip
+STOPS = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGKILL: -9, None: 75}  # None: its time is over
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, *(pytest.param(stop, marks=pytest.mark.slow)
+                                                      for stop in list(STOPS)[1:])])  # fmt: skip
 def test_a_study_that_is_stopped_leaves_nothing_running_and_goes_on(number):
-    Path("control/sleep").write_text("30")
-    process = start(TINY, "--slots", "2")
+    Path("control/sleep").write_text("60")
+    process = start(TINY, "--slots", "2", *(() if number else ("--max-time", "0.15")))
     until("train linear 0")
     until("train cosine 0")
-    process.send_signal(number)
+    if number:
+        process.send_signal(number)
     output, _ = process.communicate(timeout=300)
-    assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number], output
+    assert process.returncode == STOPS[number], output
     Path("control/sleep").unlink()
     assert not records()
     assert study("run", TINY) == 0
     assert records().keys() == {*NAMES}
     # started once before the stop, once after it, and never by two processes at a time
     assert ran().count("train cosine 0") == 2
-    assert not slots.failures(loading.load(PLAN))
+    assert not failures()
 
 
 @pytest.mark.slow
@@ -261,19 +242,6 @@ def test_a_study_that_is_killed_ten_times_has_the_same_bytes(project, monkeypatc
 
 
 @pytest.mark.slow
-def test_a_study_whose_time_is_over_says_so_and_goes_on_later(capsys):
-    assert "--max-time" in refused(capsys, "run", TINY, "--max-time", "0")
-    Path("control/sleep").write_text("600")
-    process = start(TINY, "--slots", "2", "--max-time", "0.1")
-    said, _ = process.communicate(timeout=120)
-    assert process.returncode == 75
-    assert "stopped after 0.1 minutes" in said
-    Path("control/sleep").unlink()
-    assert study("run", TINY) == 0
-    assert records().keys() == {*NAMES}
-
-
-@pytest.mark.slow
 @pytest.mark.usefixtures("dvc")
 def test_what_a_killed_worker_left_in_a_slot_does_not_matter(project):
     assert study("run", TINY, "--line", "1") == 0
@@ -291,87 +259,75 @@ def test_what_a_killed_worker_left_in_a_slot_does_not_matter(project):
     assert git("branch", "--show-current") == "main"
 
 
-def test_a_study_goes_on_with_its_first_commit(capsys):
+def test_a_study_goes_on_with_its_first_commit_wherever_that_is_in_the_history(capsys):
     Path("control/fail-cosine-0").write_text("9")
+    before = git("rev-parse", "HEAD")
     assert study("run", TINY, "--line", "1") == 2
-    edit_stage("if fault.exists()", "if False")  # without a result, the study has not begun
+    edit(STAGE, "if fault.exists()", "if False")  # without a result, the study has not begun
     first = git("rev-parse", "HEAD")
     assert study("run", TINY, "--line", "1") == 0
-    edit_stage("2 + 0.1", "7 + 0.1")
+    edit(STAGE, "2 + 0.1", "7 + 0.1")
+    shutil.rmtree(".ddpm")  # as on another machine, which takes the results from git
     capsys.readouterr()
     assert study("run", TINY, "--line", "2") == 0
     assert f"continues with commit {first[:10]}" in capsys.readouterr().err
     assert records()["linear-0"]["scores"] == {"classifier.fd": 3.0}
     assert {run["revision"] for run in records().values()} == {first}
-
-
-def test_results_of_other_code_are_refused_before_anything_runs(capsys):
-    """As on another machine, which takes the results from git, and whose code is newer."""
-    assert study("run", TINY, "--line", "1") == 0
-    shutil.rmtree(".ddpm")
-    edit_stage("2 + 0.1", "7 + 0.1")
-    for line in ((), ("--line", "2")):
-        said = refused(capsys, "run", TINY, *line)
-        assert f"{RESULTS}/runs/cosine-0.json was made by other code" in said
-        assert "stages/stage.py differs" in said
-    assert not slots.failures(loading.load(PLAN))
+    git("checkout", "--quiet", before)  # a record does not choose code that was never checked out here
+    for line in ((), ("--line", "3")):
+        assert "was made by other code: stages/stage.py differs" in refused(capsys, "run", TINY, *line)
+    assert not failures()
     PLAN.write_text(f"{STUDY}may_differ: [code]\n")
     commit("code may differ")
-    assert study("run", TINY, "--line", "2") == 0
+    assert study("run", TINY, "--line", "3") == 0
 
 
 def test_what_is_not_committed_is_refused(capsys):
-    Path("studies/new.yaml").write_text(STUDY)
-    assert "studies/new.yaml: not committed" in refused(capsys, "run", "studies/new.yaml")
-    for path in ("stages/stage.py", "stages/more.py"):
-        Path(path).write_text("changed")
-        assert f"{path}: has changes that are not committed" in refused(capsys, "run", TINY)
+    for path, text in ((Path("studies/new.yaml"), STUDY), (Path(STAGE), "changed"), (Path("stages/more.py"), "new")):
+        path.write_text(text)
+        plan = str(path) if path.suffix == ".yaml" else TINY
+        reason = "not committed" if path.suffix == ".yaml" else "has uncommitted changes"
+        assert f"{path}: {reason}" in refused(capsys, "run", plan)
         git("checkout", "--", "stages")
 
 
 def test_a_plan_that_changed_after_results_is_refused(capsys):
     assert study("run", TINY, "--line", "1") == 0
-    PLAN.write_text(STUDY.replace("[2]", "[3]"))
-    for is_committed in (False, True):
-        if is_committed:
-            commit("looks")
-        for command in ("run", "verdict"):
-            assert f"{PLAN}: the plan is not the one that 1 results were made under" in refused(capsys, command, TINY)
-        assert study("status", TINY) == 0
-        assert "the plan is not the one" in capsys.readouterr().err
-    PLAN.write_text(STUDY)
-    commit("as before")
     params = Path("params.yaml")
-    params.write_text(params.read_text().replace("learning_rate: 0.002", "learning_rate: 0.003"))
-    assert "the plan is not the one" in refused(capsys, "run", TINY)
-    git("checkout", "--", "params.yaml")
-    PLAN.write_text(STUDY.replace("Which schedule?", "Which one?"))
-    commit("other words")
+    for path, old, new in ((PLAN, "[2]", "[3]"), (params, "learning_rate: 0.002", "learning_rate: 0.003")):
+        before = path.read_text()
+        path.write_text(before.replace(old, new))
+        for command in ("run", "verdict"):
+            assert f"made under another plan than {PLAN}" in refused(capsys, command, TINY)
+        assert study("status", TINY) == 0
+        assert f"made under another plan than {PLAN}" in capsys.readouterr().out
+        path.write_text(before)
+    edit(PLAN, "Which schedule?", "Which one?")
     assert study("run", TINY, "--line", "1") == 0
 
 
 def test_status_shows_what_is_done_failed_and_missing_and_how_long_the_rest_takes(capsys):
-    edit_stage('{"train": 1.0}', '{"train": 7200.0}')  # of a run that the cache may give in a second
+    edit(STAGE, '{"train": 1.0}', '{"train": 7200.0}')  # of a run that the cache may give in a second
     Path("control/fail-linear-0").write_text("9")
     assert study("run", TINY, "--line", "1") == 0
     assert study("run", TINY, "--line", "2") == 2
     capsys.readouterr()
     assert study("status", TINY, "--json", "--slots", "2") == 0
     status = json.loads(capsys.readouterr().out)
-    assert [each["state"] for each in status["experiments"]] == ["done", "failed", "missing", "missing"]
+    assert [row["state"] for row in status["experiments"]] == ["done", "failed", "missing", "missing"]
     assert status["left"] == ["linear-0", "cosine-1", "linear-1"]
     assert (status["seconds_each"], status["slots"]) == (7200, 2)
     assert "out of luck" in status["experiments"][1]["reason"]
     assert study("status", TINY, "--slots", "2") == 0
-    said = capsys.readouterr().out
-    assert "3 experiments up to the look at 2 seeds, about 3.0 h on 2 slots" in said
-    assert [line.split()[:3] for line in said.splitlines() if line.startswith(("cosine", "linear"))] == [
+    text = capsys.readouterr().out
+    assert "3 experiments up to the look at 2 seeds: 3.0 h on 2 slots" in text
+    assert [line.split()[:3] for line in text.splitlines() if line.startswith(("cosine", "linear"))] == [
         ["cosine", "#.", "1"], ["linear", "!.", "0"],
     ]  # fmt: skip
     Path("control/fail-linear-0").unlink()
     assert study("run", TINY, "--slots", "1") == 0
-    left = [line.rpartition(", ")[2] for line in capsys.readouterr().out.splitlines()[:2]]
-    assert left == ["about 4.0 h left", "about 2.0 h left"]
+    progress = [line for line in capsys.readouterr().out.splitlines() if " left, " in line]
+    assert [line.rpartition("; ")[2] for line in progress] == ["2 left, about 4.0 h", "1 left, about 2.0 h"]
 
 
 def test_study_commands_import_neither_torch_nor_mlflow_nor_dvc():

@@ -76,32 +76,28 @@ CLEAR = 0.3 + 0.05 * noise(20)
 
 @pytest.mark.parametrize("seeds", [0, 1, 7])
 def test_before_the_first_look_nothing_is_tested(seeds):
-    found = judged(runs(CLEAR[:seeds]))
-    assert (found.open, found.next_look) == (("cosine", "linear"), 8)
-    for each in found.verdicts:
-        assert (each.outcome, each.look, each.p, each.low, each.estimate) == ("not yet", None, None, None, None)
-        assert len(each.seeds) == seeds
-    assert bool(found.verdicts) == bool(seeds)
+    result = judged(runs(CLEAR[:seeds]))
+    assert (result.open, result.next_look, len(result.verdicts)) == (("cosine", "linear"), 8, min(seeds, 1))
+    for row in result.verdicts:
+        assert (row.outcome, row.look, row.p, row.low, row.estimate) == ("not yet", None, None, None, None)
+        assert len(row.seeds) == seeds
 
 
 def test_a_clear_gap_is_decided_at_the_first_look_and_stays_so_whatever_later_seeds_do():
-    found = judged(runs(CLEAR[:8]))
-    one = primary(found)
-    assert (one.outcome, one.look, one.seeds) == ("worse", 8, tuple(range(8)))
-    assert one.p is not None
-    assert one.p < 0.001
-    assert one.low is not None
-    assert 0 < one.low < one.difference < (one.high or 0)
-    assert (found.open, found.next_look) == ((), None)
-    later = judged(runs([*CLEAR[:8], *(-2 * CLEAR[8:])]))
-    assert later.verdicts == found.verdicts
+    result = judged(runs(CLEAR[:8]))
+    row = primary(result)
+    assert (row.outcome, row.look, row.seeds) == ("worse", 8, tuple(range(8)))
+    assert row.p < 0.001
+    assert 0 < row.low < row.difference < row.high
+    assert (result.open, result.next_look) == ((), None)
+    assert judged(runs([*CLEAR[:8], *(-2 * CLEAR[8:])])).verdicts == result.verdicts
 
 
-@pytest.mark.parametrize("seeds", [12, 13, 15])
+@pytest.mark.parametrize("seeds", [12, 15])
 def test_a_number_of_seeds_that_is_no_look_is_not_judged(seeds):
-    found = judged(runs([*(0.05 + 0.1 * noise(12)), *[9.0] * (seeds - 12)]))
-    assert (primary(found).look, primary(found).outcome, found.next_look) == (12, "not yet", 16)
-    assert primary(found).difference == pytest.approx(0.05)
+    result = judged(runs([*(0.05 + 0.1 * noise(12)), *[9.0] * (seeds - 12)]))
+    assert (primary(result).look, primary(result).outcome, result.next_look) == (12, "not yet", 16)
+    assert primary(result).difference == pytest.approx(0.05)
 
 
 def test_a_seed_that_is_missing_holds_up_the_look_and_others_take_no_part():
@@ -137,10 +133,8 @@ def test_the_last_look_ends_the_study_with_what_another_one_would_need():
         (0.021 + 0.001 * noise(8), {}, "worse"),
         (CLEAR[:8], {"kid_mean": 0.1}, "worse"),
         (CLEAR[:8], {"kid_mean": -0.1}, "not yet"),
-        # 1.3% of 3.4 bits is four times the gap that counts; for a KID near 0 it is nothing at all
+        # a gap that counts is absolute where the metric says so (test_comparison has the others)
         (0.012 + 1e-4 * noise(8), {"metric": "bits_per_dim", "baseline": 3.4}, "worse"),
-        (0.008 + 1e-4 * noise(8), {"metric": "bits_per_dim", "baseline": 3.4}, "equivalent"),
-        (6e-4 + 5e-6 * noise(8), {"metric": "classifier.kid_mean", "baseline": 0.0}, "worse"),
         (4e-4 + 5e-6 * noise(8), {"metric": "classifier.kid_mean", "baseline": 0.0}, "equivalent"),
     ],
 )  # fmt: skip
@@ -186,23 +180,18 @@ def test_a_run_without_the_primary_metric_is_refused_and_one_without_another_tak
 @pytest.mark.parametrize(
     ("name", "fields"),
     [
-        ("precision", {"environment": {"training_precision": "bfloat16", "processor": "a CPU"}}),
-        ("processor", {"environment": {"training_precision": "float32", "processor": "a GPU"}}),
         ("code", {"code": {"ddpm/training": "0" * 12}}),
         ("evaluations", {"costs": Costs(images_seen=96, parameters=1000, evaluations=7)}),
-        ("parameters", {"costs": Costs(images_seen=96, parameters=7, evaluations=5)}),
         ("images_seen", {"costs": Costs(images_seen=7, parameters=1000, evaluations=5)}),
     ],
 )
 def test_what_the_plan_does_not_let_differ_is_refused(name, fields):
-    found = changed(runs(CLEAR[:8]), **fields)
+    differing = changed(runs(CLEAR[:8]), **fields)
     with pytest.raises(UserError, match=rf"`may_differ: \[{name}\]` in the plan"):
-        judged(found)
-    allowed = judged(found, may_differ=(name,))
+        judged(differing)
+    allowed = judged(differing, may_differ=(name,))
     assert primary(allowed).outcome == "worse"
     assert any("differ" in note for note in allowed.notes)
-    if name == "images_seen":  # which then follow from the plan
-        assert primary(judged(found, budget="flops")).outcome == "worse"
 
 
 def test_arms_that_sample_differently_are_compared_where_the_plan_or_tuning_says_so():
@@ -220,20 +209,15 @@ def test_arms_that_sample_differently_are_compared_where_the_plan_or_tuning_says
 )
 def test_of_two_arms_that_a_gaussian_beats_none_is_better(gaussian, outcome):
     """They score 1 and 1.3. More seeds would not change that they have learned nothing: the study is over."""
-    found = runs(CLEAR, precision=-0.2)
-    for run in [run for of_arm in found.values() for run in of_arm.values()]:
+    scores = runs(CLEAR, precision=-0.2)
+    for run in [run for of_arm in scores.values() for run in of_arm.values()]:
         if gaussian is not None:
             run.scores.update({f"yardsticks.gaussian.{FD}": gaussian, "yardsticks.gaussian.classifier.count": 720})
-    result = judged(found)
+    result = judged(scores)
     assert (primary(result).outcome, primary(result).look, result.open) == (outcome, 8, ())
     assert (result.verdicts[1].outcome == "too early") == (outcome == "too early")
-    code = verdict.exit_code(result.verdicts, FD)
-    assert code == (verdict.NO_ANSWER if outcome == "too early" else 0)
+    assert verdict.exit_code(result.verdicts, FD) == (verdict.NO_ANSWER if outcome == "too early" else 0)
     assert any("no yardstick" in note for note in result.notes) == (gaussian is None)
-    if gaussian == 0.9:  # if only some have it, nothing is too early
-        del found["linear"][0].scores[f"yardsticks.gaussian.{FD}"]
-        assert primary(judged(found)).outcome == "worse"
-        assert any("no yardstick" in note and "linear-0" in note for note in judged(found).notes)
 
 
 # --- direction, size, interval and significance are those of one look
@@ -263,16 +247,12 @@ def test_no_verdict_stands_beside_an_interval_that_contains_zero():
         found = runs(gaps, kid_mean=0.0)
         for seed, run in found["linear"].items():
             run.scores["classifier.kid_mean"] += float(0.02 * random.standard_normal() + 0.1 * gaps[seed])
-        for each in judged(found).verdicts:
-            assert each.low is not None
-            assert each.high is not None
-            assert each.p is not None
-            if each.outcome in ("better", "worse"):
+        for row in judged(found).verdicts:
+            if row.outcome in ("better", "worse"):
                 decided += 1
-                assert each.low * each.high > 0
-                assert each.low * each.difference > 0
-                assert each.p <= ALPHA
-            assert (each.p > ALPHA) == (each.low <= 0 <= each.high)
+                assert row.low * row.high > 0
+                assert row.low * row.difference > 0
+            assert (row.p > ALPHA) == (row.low <= 0 <= row.high)
     assert decided > 50
 
 
@@ -383,15 +363,15 @@ def test_what_was_tuned_is_said_in_words_numbers_and_a_picture():
         for rate, fd in zip((0.001, 0.002, 0.004), own, strict=True)
     )
     whole = replace(judged(runs(CLEAR[:8])), tuning=tried)
-    said = [*shown.answers(whole), *shown.notes(whole)]
+    text = "\n".join([*shown.answers(whole), *shown.notes(whole)])
     for line in (
-        "each arm at the value that 2 seeds chose from 3 for train.learning_rate: cosine 0.002; linear 0.001",
+        "the value that 2 seeds chose from 3 for train.learning_rate: cosine 0.002; linear 0.001",
         "these seeds do not exclude as an arm's best: cosine 0.004; linear 0.002",
         f"linear: no {FD}, or training diverged, at train.learning_rate 0.004",
         "linear: chosen at train.learning_rate 0.001, the smallest tried",
         "it is linear, cosine with the values chosen, but cosine, linear at train.learning_rate 0.002",
     ):
-        assert any(line in each for each in said), line
+        assert line in text
     (chapter,) = [each for each in shown.chapters(whole, []) if each.title == "Tuning"]
     (table,) = [block for block in chapter.blocks if isinstance(block, Table)]
     assert [*map(list, table.rows)] == [

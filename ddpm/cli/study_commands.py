@@ -6,18 +6,18 @@ import math
 import os
 import sys
 from functools import partial
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, TypeAlias
 
 from cyclopts import App, Group, Parameter
 from cyclopts.validators import Number
 
 from ddpm.base.errors import UserError, printable
 from ddpm.base.machine import cores
-from ddpm.cli.app import Json, Names, NoPilot, Plan
+from ddpm.cli.app import Json, Names, Plan
 from ddpm.cli.terminal import answer
 from ddpm.report import judgement as shown
 from ddpm.report import render
-from ddpm.study import judging, loading, planning, publication, runner, slurm, status
+from ddpm.study import draft, judging, loading, publication, runner, slurm, status
 from ddpm.study import slots as files
 from ddpm.study.experiments import Study
 from ddpm.study.ledger import Ledger
@@ -40,8 +40,7 @@ def new(
     vary: Names,
     base: str | None = None,
     common: Annotated[Names, Parameter("--set")] = (),
-    looks: tuple[int, ...] = (),
-    spending: Literal["pocock", "evalue"] = "pocock",
+    primary: str | None = None,
 ) -> None:
     """Write a study's file, with comments.
 
@@ -52,10 +51,9 @@ def new(
         vary: params keys and their values, as KEY=A,B
         base: a preset (params.yaml)
         common: params keys of all arms, as KEY=VALUE
-        looks: seeds at which it may be decided (8 12 16 20)
-        spending: how the looks share the error rate
+        primary: what the verdict is about (the Fréchet distance in the features of the first extractor)
     """
-    path = planning.write(name, vary, common, base, looks, spending)
+    path = draft.write(name, vary, common, base, primary)
     print(f"{path}: complete it, commit it, and `ddpm study status {name} --pilot`")
 
 
@@ -84,26 +82,19 @@ def run(
     study = loading.load(file)
     sensitivity.check_decisive([study.plan.primary], study.plan.blind_to, f"{file}: blind_to", study.config)
     ledger = Ledger(study)
-    if not ledger.records:
-        planning.check_sources(study)
-    ledger.fix()
-    if ledger.moved:
+    ledger.check_ready()
+    if ledger.commit != ledger.head:
         print(f"{study.name} continues with commit {ledger.commit[:10]}, which made its first results", file=sys.stderr)
-    with runner.within(max_time):
-        if line is not None:
-            runner.line(line, ledger, runner.gpus(study))
-            return 0
-        return _run(ledger, _slots(slots, study), json)
-
-
-def _run(ledger: Ledger, at_once: int, json: bool) -> int:
+    if line is not None:
+        runner.line(line, ledger, runner.gpus(study), max_time)
+        return 0
     say = partial(print, file=sys.stderr if json else sys.stdout, flush=True)  # with --json, stdout is for programs
-    going = runner.Runner(ledger, at_once, runner.gpus(ledger.study), say)
-    judgement = going.run()
+    going = runner.Runner(ledger, _slots(slots, study), runner.gpus(study), say)
+    judgement = going.run(max_time)
+    code = 0
     if ledger.records:
         code = _publish(ledger, judgement, json, failed=going.failed)
     else:  # there is nothing to judge
-        code = 1
         answer(json, {"failed": going.failed})
     for reason in going.failed.values():
         print(f"failed: {printable(reason)}", file=sys.stderr)
@@ -134,10 +125,10 @@ def print_verdict(file: Plan, /, *, json: Json = False) -> int:
       ddpm study verdict studies/loss.yaml
     """
     ledger = Ledger(loading.load(file))
+    ledger.check_plan()
     if not ledger.records:
         raise UserError(f"{file}: none of its experiments is finished: `ddpm study run {file}` runs them")
-    judgement = judging.judge(ledger)
-    return _publish(ledger, judgement, json)
+    return _publish(ledger, judging.judge(ledger), json)
 
 
 @app.command(name="status", group=LOOP)
@@ -151,31 +142,25 @@ def print_status(file: Plan, /, *, slots: Slots = None, pilot: bool = False, jso
     Args:
         pilot: measure a few steps for the cost, if no experiment is finished
     """
-    study = loading.load(file)
-    ledger = Ledger(study, any_plan=True)
-    if ledger.refusal:
-        print(f"warning: {ledger.refusal}", file=sys.stderr)
-    if not ledger.records:
-        planning.check_sources(study)
-    state, at_once = status.of(ledger), _slots(slots, study)
-    shown = state, at_once, planning.cost(ledger, pilot), judging.power(study)
-    answer(json, status.to_dict(*shown), render.text(status.chapters(*shown)))
+    ledger = Ledger(loading.load(file))
+    seconds = status.pilot(ledger.study.config) if pilot and not ledger.records else None
+    state = status.of(ledger, _slots(slots, ledger.study), seconds)
+    answer(json, status.to_dict(state), render.text(status.chapters(state)))
 
 
 @app.command(name="slurm", group=ELSEWHERE)
-def print_job(file: Plan, /, *, time: Minutes = None, no_pilot: NoPilot = False) -> None:
+def print_job(file: Plan, /, *, time: Minutes = None) -> None:
     """Print a job script for Slurm that runs what is missing up to the next look.
 
     examples:
       ddpm study slurm studies/loss.yaml | sbatch  # an experiment a job, as an array
 
     Args:
-        time: limit of one job in minutes (twice the forecast)
+        time: limit of one job in minutes (twice the mean of the experiments that are finished)
     """
-    study = loading.load(file)
-    ledger = Ledger(study)
-    print(slurm.script(status.of(ledger), time, planning.cost(ledger, time is None and not no_pilot)), end="")
-    files.state(study).mkdir(parents=True, exist_ok=True)  # where Slurm writes the logs: it makes no folder
+    ledger = Ledger(loading.load(file))
+    print(slurm.script(ledger, time), end="")
+    files.state(ledger.study).mkdir(parents=True, exist_ok=True)  # where Slurm writes the logs: it makes no folder
 
 
 def _slots(given: int | None, study: Study) -> int:

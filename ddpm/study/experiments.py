@@ -2,50 +2,55 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from ddpm.base import files
+from ddpm.base.errors import UserError
 from ddpm.base.paths import METRICS
 from ddpm.params.config import Config
 from ddpm.runs import alike
-from ddpm.study import grid
-from ddpm.study.plan import Plan, Program
+from ddpm.study.plan import TUNING_SEED, Plan, Program
 
-SEED = re.compile(r"^seed: *\d+", re.MULTILINE)
 SCORED_BY = ("data", "evaluate", "sample.count")  # what a program's arm shares with all others
-NOTHING: Mapping[str, Any] = MappingProxyType({})
+Kind = Literal["verdict", "tuning", "best"]
+
+
+class Point(NamedTuple):
+    """Values of the tuned keys, and an arm's config with them."""
+
+    values: Mapping[str, Any]
+    config: Config
 
 
 class Experiment(NamedTuple):
-    """One run of one arm with one seed. name: of its record's file. base: the arm's params.yaml. config: its params,
-    checked; of a program, which has another trainer, what it says about data and scores counts.
+    """One run of one arm with one seed. name: of its record's file. base: the arm's params, as plain values. changed:
+    those that differ from the base, by key, without the seed. config: the params, checked; of a program, which has
+    another trainer, what it says about data and scores counts.
 
-    changed: the params that differ from the base, by key, without the seed. tried: the values under test in a run for
-    tuning, None in others. alternative: the place of its values in the grid, in a run that only ``claim: best`` needs.
+    kind: what asks for it: the verdict, the choice of values, or only ``claim: best``. place: of its values in the
+    grid, unless it runs with the arm's chosen ones.
     """
 
     name: str
     arm: str
     seed: int
-    base: str
+    base: Mapping[str, Any]
+    changed: Mapping[str, Any]
     config: Config
-    changed: Mapping[str, Any] = NOTHING
-    tried: Mapping[str, Any] | None = None
-    alternative: int | None = None
+    kind: Kind = "verdict"
+    place: int | None = None
     program: Program | None = None
 
     @property
-    def text(self) -> str:
-        """Its params.yaml, with the base's comments."""
-        text = SEED.sub(f"seed: {self.seed}", self.base, count=1)
-        return grid.overridden(text, self.changed, self.name) if self.changed else text
+    def params(self) -> dict[str, Any]:
+        """The content of its params.yaml."""
+        return changed(self.base, {**self.changed, "seed": self.seed}, self.name)
 
 
 @dataclass(eq=False)
@@ -53,20 +58,17 @@ class Study:
     """A checked plan: every arm's params are valid, and no two are equal.
 
     name: of the file. params: arm -> its complete params as plain values, with the first seed. configs: the same,
-    checked. texts: the same, as written. points: the same, checked, with all values to try; empty without ``tune``.
-    chosen: arm -> the point at which it enters the verdict, once that is known. flops: arm -> operations of a
-    training step; empty without ``budget: flops``.
+    checked. points: the same, checked, with all values to try; empty without ``tune``.
+    chosen: arm -> the point at which it enters the verdict, once that is known.
     """
 
     name: str
     plan: Plan
     params: dict[str, dict[str, Any]]
     configs: dict[str, Config]
-    texts: dict[str, str] = field(default_factory=dict)
     path: Path = Path("studies")
-    points: dict[str, Sequence[grid.Point]] = field(default_factory=dict)
-    chosen: Mapping[str, grid.Point] = field(default_factory=dict)
-    flops: dict[str, int] = field(default_factory=dict)
+    points: dict[str, Sequence[Point]] = field(default_factory=dict)
+    chosen: Mapping[str, Point] = field(default_factory=dict)
     programs: dict[str, Program] = field(default_factory=dict)
 
     @property
@@ -102,77 +104,85 @@ class Study:
         plan = self.plan.model_dump(mode="json", exclude=left_out, exclude_defaults=True)
         return files.digest({"plan": plan, "arms": params, "order": list(params)})
 
+    @property
+    def claims_best(self) -> bool:
+        """Whether the verdict is to hold at each arm's best values, not only at those chosen."""
+        return self.plan.tune is not None and self.plan.tune.claim == "best"
+
+    def settled(self, points: Mapping[str, Point]) -> Study:
+        """The same study, with these arms at these points."""
+        return replace(self, chosen=points)
+
+    def is_open(self, experiment: Experiment) -> bool:
+        """Whether the values that it runs with are not chosen yet."""
+        return self.plan.tune is not None and experiment.kind == "verdict" and experiment.arm not in self.chosen
+
     def experiments(self, upto: int | None = None) -> list[Experiment]:
-        """The ordinary runs of the first ``upto`` seeds (default: all), seed by seed: each seed is complete early."""
-        first, count = self.plan.first_seed, upto or self.plan.looks[-1]
-        pairs = product(range(first, first + count), self.texts)
-        return [self._experiment(f"{arm}-{seed}", arm, seed) for seed, arm in pairs]
+        """The verdict's runs of the first ``upto`` seeds (default: all), seed by seed: each seed is complete early."""
+        runs = []
+        for seed, arm in product(self._seeds(upto), self.configs):
+            point = self.chosen.get(arm) or Point({}, self.configs[arm])
+            program = self.programs.get(arm)
+            runs.append(Experiment(f"{arm}-{seed}", arm, seed, self.params[arm], *point, program=program))
+        return runs
 
     def tuning(self) -> list[Experiment]:
         """The runs that choose each arm's values, seed by seed. They draw their images from seeds of their own, and
         score the end of their training alone, which is what chooses."""
         if self.plan.tune is None:
             return []
-        experiments = []
-        places = range(len(self.plan.tune.grid))
-        for (number, seed), place, arm in product(enumerate(self.plan.tune.drawn), places, self.points):
+        runs = []
+        for number, place, arm in product(range(self.plan.tune.seeds), range(len(self.plan.tune.grid)), self.points):
             values, config = self.points[arm][place]
-            changed = {**values, "sample.seeds": _own_sets(config, grid.FIRST, number)}
+            sets = len(config.sample.seeds)
+            values = {**values, "sample.seeds": [TUNING_SEED + number * sets + k for k in range(sets)]}
             if config.train.snapshots:
-                changed["train.snapshots"] = []
-            name = f"{arm}-tune-{place + 1}-{number + 1}"
-            experiments.append(Experiment(name, arm, seed, self.texts[arm], config, changed=changed, tried=values))
-        return experiments
-
-    @property
-    def claims_best(self) -> bool:
-        """Whether the verdict is to hold at each arm's best values, not only at those chosen."""
-        return self.plan.tune is not None and self.plan.tune.claim == "best"
+                values["train.snapshots"] = []
+            name, seed = f"{arm}-tune-{place + 1}-{number + 1}", TUNING_SEED + number
+            runs.append(Experiment(name, arm, seed, self.params[arm], values, config, "tuning", place))
+        return runs
 
     def alternatives(self, upto: int | None = None) -> list[Experiment]:
         """With ``claim: best``, every arm at every point of the grid on the verdict's seeds, seed by seed. The verdict
         needs those that tuning leaves possible and that could overturn it (ddpm/study/best.py)."""
         if self.plan.tune is None or not self.claims_best:
             return []
-        first, count = self.plan.first_seed, upto or self.plan.looks[-1]
-        runs = []
-        for seed, place, arm in product(range(first, first + count), range(len(self.plan.tune.grid)), self.points):
-            name, (values, config) = f"{arm}-value-{place + 1}-{seed}", self.points[arm][place]
-            runs.append(Experiment(name, arm, seed, self.texts[arm], config, changed=values, alternative=place))
-        return runs
-
-    def settled(self, points: Mapping[str, grid.Point]) -> Study:
-        """The same study, with these arms at these points."""
-        return replace(self, chosen=points)
-
-    def is_open(self, experiment: Experiment) -> bool:
-        """Whether the values that it runs with are not chosen yet."""
-        fixed = experiment.tried is not None or experiment.alternative is not None
-        return self.plan.tune is not None and not fixed and experiment.arm not in self.chosen
-
-    def _experiment(self, name: str, arm: str, seed: int) -> Experiment:
-        """One that runs with the arm's chosen values."""
-        point = self.chosen.get(arm) or grid.Point({}, self.configs[arm])
-        program = self.programs.get(arm)
-        return Experiment(name, arm, seed, self.texts[arm], point.config, point.values, program=program)
-
-    def leaves_picture(self, experiment: Experiment) -> bool:
-        """Whether it is an arm's first run for the verdict."""
-        first = experiment.seed == self.plan.first_seed
-        return first and experiment.tried is None and experiment.alternative is None
+        return [
+            Experiment(f"{arm}-value-{place + 1}-{seed}", arm, seed, self.params[arm], *points[place], "best", place)
+            for seed in self._seeds(upto)
+            for place in range(len(self.plan.tune.grid))
+            for arm, points in self.points.items()
+        ]
 
     def lines(self) -> list[Experiment]:
         """Every experiment, in the order of ``--line``: what chooses values, what a look needs, and what ``claim:
         best`` may need."""
         return [*self.tuning(), *self.experiments(), *self.alternatives()]
 
-
-def _own_sets(of_arm: Config, first: int, number: int) -> list[int]:
-    """``sample.seeds`` that no other number has: as many as the config's, counted from the seed ``first``."""
-    sets = len(of_arm.sample.seeds)
-    return list(range(first + number * sets, first + (number + 1) * sets))
+    def _seeds(self, upto: int | None) -> range:
+        return range(self.plan.first_seed, self.plan.first_seed + (upto or self.plan.looks[-1]))
 
 
 def learned(of_arm: Config, *, defaults: bool) -> dict[str, Any]:
     """The params that a result depends on, by key; those that are the defaults are included if ``defaults``."""
     return {key: value for key, value in of_arm.flat(defaults).items() if not alike.is_in(key, alike.MECHANICAL)}
+
+
+def changed(params: Mapping[str, Any], overrides: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """A copy of params with values set at dotted keys. Raises UserError for a key that leads through anything but
+    sections."""
+    copy = deepcopy(dict(params))
+    for key, value in overrides.items():
+        put(copy, key, value, source)
+    return copy
+
+
+def put(params: Any, key: str, value: Any, source: str) -> None:
+    """Set a value at a dotted key. Raises UserError for a key that leads through anything but sections."""
+    *sections, last = key.split(".")
+    block = params
+    for section in sections:
+        block = block.setdefault(section, {})
+        if not isinstance(block, dict):
+            raise UserError(f"{source}: {key}: {section} is a value, no section; allowed: a key of params.yaml")
+    block[last] = value

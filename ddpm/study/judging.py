@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 from ddpm.base.errors import UserError
 from ddpm.runs.record import Record
-from ddpm.study import best, budget
-from ddpm.study.experiments import Study
+from ddpm.study import best
+from ddpm.study.experiments import Experiment, Study
 from ddpm.study.ledger import Ledger
 from ddpm.verdicts import curves, metrics, pairing, remarks, sensitivity, verdict
 from ddpm.verdicts.comparison import Judgement
@@ -18,20 +17,12 @@ from ddpm.verdicts.sequential import Design
 from ddpm.verdicts.verdict import Rules, Verdict
 
 
-class Power(NamedTuple):
-    """effect: in standard deviations of the differences. decided: the chance by each look, in seeds."""
-
-    effect: float
-    decided: dict[int, float]
-
-
 def judge(ledger: Ledger) -> Judgement:
     """The verdict at the latest look that is complete for the open arms. Runs nothing.
 
     Raises UserError if runs were not scored in the same way, or differ in what ``plan.may_differ`` does not name.
     """
     ledger.update()
-    ledger.settle()
     study, arms = ledger.study, ledger.arms()
     judgement = of_arms(study, arms)
     if study.claims_best:
@@ -41,13 +32,40 @@ def judge(ledger: Ledger) -> Judgement:
     revisions = sorted({run.revision[:10] for arm in arms for run in arm.runs.values() if run.revision})
     notes = (
         *sensitivity.of_primary(study.plan.primary, study.config),
-        *budget.notes(study),
         *judgement.notes,
         *(f"left out: {reason}" for reason in ledger.refused.values()),
         f"runs of commit {', '.join(revisions) or 'unknown'}, by the plan {study.hash}",
     )
     learned = curves.curves(arms, looks, rules(study, [judgement.primary]))
     return replace(judgement, curves=learned, tuning=ledger.tried, notes=notes)
+
+
+def missing(ledger: Ledger, judgement: Judgement, failed: Collection[str] = ()) -> tuple[int | None, list[Experiment]]:
+    """The experiments to run next: those of tuning, then those up to the first look, in seeds, at which an open arm has
+    no run yet. None is the look of tuning, and of nothing.
+
+    failed: names of experiments that are not tried again. Who needs one of them waits for nothing any more.
+    """
+    study = ledger.study
+    if tuning := [run for run in ledger.missing(study.tuning()) if run.name not in failed]:
+        return None, tuning
+    lost = {(run.arm, run.place) for run in study.alternatives() if run.name in failed}
+    broken = {run.arm for run in study.experiments() if run.name in failed or study.is_open(run)}
+    broken |= {waiting for waiting, arm, place in judgement.alternatives if (arm, place) in lost}
+    going = set(judgement.open) - broken
+    if study.baseline in going and len(going) > 1:
+        points = {(arm, place) for waiting, arm, place in judgement.alternatives if waiting in going}
+        for look in study.plan.looks:
+            runs = [run for run in study.experiments(look) if run.arm in going]
+            runs += [run for run in study.alternatives(look) if (run.arm, run.place) in points]
+            if runs := ledger.missing(runs):
+                return look, runs
+    return None, []
+
+
+def aim(look: int | None) -> str:
+    """What experiments are for: a look, in seeds, or tuning."""
+    return "for tuning" if look is None else f"up to the look at {look} seeds"
 
 
 def of_arms(study: Study, arms: Sequence[Arm]) -> Judgement:
@@ -59,8 +77,7 @@ def of_arms(study: Study, arms: Sequence[Arm]) -> Judgement:
     rule, notes, fingerprint = rules(study, _metrics(study, runs)), [], ""
     if runs:
         fingerprint = pairing.check_fingerprints(runs, sorted({key for arm in arms for key in arm.values}))
-        planned_to = [] if plan.budget == "images" else ["images_seen"]
-        notes = pairing.check_alike(arms, [*plan.may_differ, *planned_to])
+        notes = pairing.check_alike(arms, plan.may_differ)
         notes += remarks.yardsticks(runs, plan.primary)
     verdicts: list[Verdict] = []
     waiting: dict[str, int] = {}
@@ -96,16 +113,16 @@ def rules(study: Study, names: Sequence[str]) -> Rules:
     return Rules(study.config.compare, names, len(study.plan.arms) - 1, design, study.claims_best)
 
 
-def power(study: Study, effects: Sequence[float] = (1, 1.5, 2)) -> list[Power]:
-    """The power of the plan in its primary metric, for true effects in standard deviations of the paired differences.
+def power(study: Study, effect: float) -> list[float]:
+    """The chance of a verdict in the primary metric by each look, for a true effect in standard deviations of the
+    paired differences.
 
     For one arm, whatever the others do, by the t test alone: the sign-flip test nearly always agrees. A margin, or a
     KID that disagrees, lowers it.
     """
     rule = rules(study, [study.plan.primary])
-    level = rule.alpha / rule.family(study.plan.primary)
-    decided = {effect: rule.design.power(level, effect).tolist() for effect in effects}
-    return [Power(effect, dict(zip(rule.design.looks, chances, strict=True))) for effect, chances in decided.items()]
+    chances: list[float] = rule.design.power(rule.alpha / rule.family(study.plan.primary), effect).tolist()
+    return chances
 
 
 def _metrics(study: Study, runs: Sequence[Record]) -> list[str]:

@@ -8,7 +8,7 @@ params are those that the plan asks for. One that other machines may be making i
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from statistics import fmean
 
@@ -16,11 +16,10 @@ import numpy as np
 import pygit2
 
 from ddpm.base.errors import UserError
-from ddpm.base.files import read_json, write_json
 from ddpm.params import file
 from ddpm.runs import alike, library, record
 from ddpm.runs.record import Record
-from ddpm.study import slots
+from ddpm.sources import fetch
 from ddpm.study.experiments import SCORED_BY, Experiment, Study
 from ddpm.verdicts import pairing, tuning
 from ddpm.verdicts.pairing import Arm
@@ -32,31 +31,27 @@ FIRST = "a plan is fixed in git before its first seed"
 
 
 class Ledger:
-    """The records of a study. records: by experiment. refused: why files are left out, by experiment. commit: whose
-    code this machine runs: the one that it began with, or HEAD. tried: what the runs for tuning say, as of ``settle``.
-    refusal: why no result is of this plan, which raises UserError unless ``any_plan``; empty if one is."""
+    """The records of a study. study: with the values chosen of the arms that are done with tuning. records: by
+    experiment. refused: why files are left out, by experiment. tried: what the runs for tuning say. first: the
+    record that was finished first. head: the commit that is checked out. commit: whose code this machine runs: that of
+    ``first`` if it is in the history of ``head``, otherwise ``head``.
 
-    def __init__(self, study: Study, any_plan: bool = False):
+    Raises UserError if runs for tuning were not scored alike.
+    """
+
+    def __init__(self, study: Study):
         self.study = study
         self.records: dict[str, Record] = {}
         self.refused: dict[str, str] = {}
         self.tried: tuple[tuning.Tried, ...] = ()
-        self._read: dict[Path, tuple[int, Record]] = {}
-        self._note = slots.state(study) / "study.json"
         self.update()
-        head = str(library.repository().revparse_single("HEAD").id)
-        self._begun = self._note.exists() and bool(self._files())
-        self.commit = str(read_json(self._note)["commit"]) if self._begun else head
-        self.moved = self.commit != head
-        self.refusal = ""
-        others = [path for path, (_, run) in self._read.items() if run.plan != study.hash]
-        if others and len(others) == len(self._read):
-            self.refusal = (
-                f"{study.path}: the plan is not the one that {len(others)} results were made under, such as "
-                f"{others[0]}: `git log -p {study.path}` shows what changed; undo it, or give the study another name"
-            )
-            if not any_plan:
-                raise UserError(self.refusal)
+        git = library.repository()
+        self.head = str(git.revparse_single("HEAD").id)
+        self.first = min(self.records.values(), key=lambda run: run.finished, default=None)
+        revision = self.first and self.first.revision
+        # a file from elsewhere must not choose which code runs: only what is part of the history that was checked out
+        known = revision and revision in git and git.descendant_of(self.head, revision)
+        self.commit = revision if revision and known else self.head
 
     def path(self, name: str) -> Path:
         """Of an experiment's record."""
@@ -66,65 +61,72 @@ class Ledger:
         """Of an experiment: the process that runs it holds this file's lock."""
         return self.path(name).with_suffix(".lock")
 
-    def _files(self) -> list[Path]:
-        return sorted((self.study.results / "runs").glob("*.json"))
-
     def update(self) -> None:
-        """Read what is new in the folder."""
-        planned = {experiment.name: experiment for experiment in self.study.lines()}
-        records, refused = {}, {}  # threads read those that are there
-        for path in self._files():
+        """Read the folder, and choose the values of the arms that are done with tuning. Raises UserError if runs for
+        tuning were not scored alike."""
+        planned = {experiment.name for experiment in self.study.lines()}
+        runs: dict[str, Record] = {}
+        refused: dict[str, str] = {}
+        for path in sorted((self.study.results / "runs").glob("*.json")):
             try:
-                experiment = planned.get(path.stem)
-                if experiment is None:
+                if path.stem not in planned:
                     raise UserError(f"{path}: not an experiment of {self.study.path}: remove it")
-                run = self._record(path)
-                if run.plan != self.study.hash:
-                    raise UserError(f"{path}: made under another plan than {self.study.path} is now: remove it")
-                if not self.study.is_open(experiment):
-                    check(experiment, run, str(path), self.study.plan.primary)
-                records[path.stem] = run
+                runs[path.stem] = record.read(path)
+                if runs[path.stem].plan != self.study.hash:
+                    raise UserError(
+                        f"{path}: made under another plan than {self.study.path} is now (`git log -p` shows what "
+                        "changed): undo the change, give the study another name, or remove the file"
+                    )
             except UserError as error:
                 refused[path.stem] = str(error)
-        self.records, self.refused = records, refused
+        records = self._checked(self.study.tuning(), runs, refused)
+        self.study, self.tried = settled(self.study, records)
+        records |= self._checked([*self.study.experiments(), *self.study.alternatives()], runs, refused)
+        self.records, self.refused = records, refused  # at once, because threads read them
 
-    def _record(self, path: Path) -> Record:
-        changed = path.stat().st_mtime_ns
-        if path not in self._read or self._read[path][0] != changed:
-            self._read[path] = (changed, record.read(path))
-        return self._read[path][1]
+    def _checked(
+        self, planned: Iterable[Experiment], runs: Mapping[str, Record], refused: dict[str, str]
+    ) -> dict[str, Record]:
+        """The runs of these experiments that count; why others do not is added to ``refused``."""
+        records = {}
+        for experiment in planned:
+            name = experiment.name
+            if name in runs and name not in refused:
+                try:
+                    if not self.study.is_open(experiment):
+                        check(experiment, runs[name], str(self.path(name)), self.study.plan.primary)
+                    records[name] = runs[name]
+                except UserError as error:
+                    refused[name] = str(error)
+        return records
 
     @property
     def seconds(self) -> float | None:
         """Mean duration of an experiment; None before the first."""
         return fmean(took) if (took := [run.seconds for run in self.records.values()]) else None
 
-    def fix(self) -> None:
-        """Record which commit this machine runs. Raises UserError unless git has everything that it depends on."""
-        if not self._begun:
-            check_committed(self.study)
-        write_json(self._note, {"commit": self.commit, "plan": self.study.hash})
+    def check_plan(self) -> None:
+        """Raises UserError if there are results, and none of them counts."""
+        if self.refused and not self.records:
+            raise UserError(f"{self.study.path}: none of its results counts: {next(iter(self.refused.values()))}")
 
-    def settle(self) -> None:
-        """Choose the values of the arms that are done with tuning. Raises UserError if runs for tuning were not scored
-        alike."""
-        study, runs = self.study, self.study.tuning()
-        scored = [self.records[run.name] for run in runs if run.name in self.records]
-        if scored := [run for run in scored if not run.diverged]:
-            pairing.check_fingerprints(scored, ["sample"])  # each seed draws images of its own
-        scores = {}
-        for arm, points in study.points.items():
-            names = [experiment.name for experiment in runs if experiment.arm == arm]
-            if all(name in self.records for name in names):
-                row = [self.records[name].scores.get(study.plan.primary, math.nan) for name in names]
-                scores[arm] = np.array(row).reshape(-1, len(points)).T
-        if study.plan.tune:
-            alpha = 1 - study.config.compare.confidence
-            self.tried = tuning.tries(study.plan.tune.grid, scores, study.plan.primary, alpha, len(study.points))
-            settled = {row.arm: point for row in self.tried if row.chosen
-                      for point in study.points[row.arm] if point.values == row.values}  # fmt: skip
-            self.study = study.settled(settled)
-            self.update()
+    def check_ready(self) -> None:
+        """Raises UserError unless the study may run: with the code of its first result, or else with that of a commit
+        which has everything that it depends on; and, before there is a result, with images that are there."""
+        self.check_plan()
+        if self.first and self.first.revision == self.commit:
+            return
+        check_committed(self.study)
+        if self.first and "code" not in self.study.plan.may_differ and (other := library.changed(self.first)):
+            raise UserError(
+                f"{self.study.path}: its first result, {self.first.name}, was made by other code: {other[0]} "
+                "differs from what is checked out: check out the code that made it, or remove the results"
+            )
+        for arm, config in self.study.configs.items() if not self.first else ():
+            try:
+                fetch.origin(config.data.dataset, config.data.source)
+            except UserError as error:
+                raise UserError(f"{self.study.path}: {arm}: {error}") from error
 
     def arms(self) -> tuple[Arm, ...]:
         """The finished runs for the verdict, the baseline's first."""
@@ -141,7 +143,7 @@ class Ledger:
         runs: dict[tuple[str, int | None], dict[int, Record]] = {}
         for experiment in self.study.alternatives():
             if experiment.name in self.records:
-                at = experiment.arm, experiment.alternative
+                at = experiment.arm, experiment.place
                 runs.setdefault(at, {})[experiment.seed] = self.records[experiment.name]
         return runs
 
@@ -165,9 +167,30 @@ class Ledger:
         record.write(run, path)
 
 
+def settled(study: Study, records: Mapping[str, Record]) -> tuple[Study, tuple[tuning.Tried, ...]]:
+    """The study with the values of the arms that are done with tuning, and what their ``records`` say. Raises UserError
+    if these were not scored alike."""
+    if study.plan.tune is None:
+        return study, ()
+    if scored := [run for run in records.values() if not run.diverged]:
+        pairing.check_fingerprints(scored, ["sample"])  # each seed draws images of its own
+    scores = {}
+    for arm, points in study.points.items():
+        names = [experiment.name for experiment in study.tuning() if experiment.arm == arm]
+        if all(name in records for name in names):
+            row = [records[name].scores.get(study.plan.primary, math.nan) for name in names]
+            scores[arm] = np.array(row).reshape(-1, len(points)).T
+    alpha = 1 - study.config.compare.confidence
+    tried = tuning.tries(study.plan.tune.grid, scores, study.plan.primary, alpha, len(study.points))
+    best = {row.arm: row.values for row in tried if row.chosen}
+    return study.settled(
+        {arm: point for arm, values in best.items() for point in study.points[arm] if point.values == values}
+    ), tried
+
+
 def check(experiment: Experiment, run: Record, source: str, primary: str) -> None:
     """Raises UserError, which begins with ``source``, unless it is a record of that experiment."""
-    if run.diverged and experiment.tried is None:
+    if run.diverged and experiment.kind != "tuning":
         raise UserError(f"{source}: its training diverged: remove the file, and look at the params")
     if not run.diverged and primary not in run.scores:
         raise UserError(f"{source}: it has no {primary}, which the study is about: remove it")
@@ -194,6 +217,4 @@ def check_committed(study: Study) -> None:
         raise UserError(f"{study.path}: not committed: {FIRST}: `git add` it, and commit")
     for path, flags in git.status().items():
         if flags not in UNCHANGED and any(Path(path).is_relative_to(name) for name in names):
-            raise UserError(
-                f"{path}: has changes that are not committed: a study runs a commit: commit it, or undo them"
-            )
+            raise UserError(f"{path}: has uncommitted changes, and a study runs a commit: commit or discard them")

@@ -3,37 +3,32 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from ddpm.base import files, sections
 from ddpm.base.errors import UserError
-from ddpm.base.paths import PROCESSED, STUDIES
+from ddpm.base.paths import STUDIES
 from ddpm.base.variant import closest
-from ddpm.data.processed import MANIFEST, read_manifest
-from ddpm.params import config, file, inputs, presets
+from ddpm.params import config, file, presets
 from ddpm.params.config import Config
 from ddpm.scoring import extractor, metric
 from ddpm.scoring.evaluate_params import AUTO, CHOICE
-from ddpm.study import budget, grid
-from ddpm.study.experiments import Study, learned
+from ddpm.study.experiments import Point, Study, changed, learned
 from ddpm.study.plan import NAME, Plan, Program
 from ddpm.verdicts import metrics, statistics
 from ddpm.verdicts.sequential import Design
+from ddpm.verdicts.tuning import named
 
 MADE_BY = metric.makers()
-
-
-class OpenPrimary(UserError):
-    """The plan names no primary metric, and the default depends on images that are not here."""
 
 
 def load(path: Path) -> Study:
     """The study in a file, checked. Raises UserError that names the key, its value and what is allowed."""
     if not path.exists():
         known = sorted(plan.stem for plan in STUDIES.glob("*.yaml"))
-        there = f"; {STUDIES}/ has {', '.join(known)}" if known else ""
-        raise UserError(f"{path}: no such study{closest(path.stem, known)}; `ddpm study new NAME` writes one{there}")
+        raise UserError(f"{path}: no such study{closest(path.stem, known)}; `ddpm study new NAME` writes one")
     return parse(file.read(path), path)
 
 
@@ -45,35 +40,13 @@ def parse(value: dict[str, Any], path: Path) -> Study:
             "`ddpm study new NAME` writes one"
         )
     plan = sections.parse(value, str(path), Plan)
-    base = presets.text(plan.base) if plan.base else file.PATH.read_text(encoding="utf-8") if file.read() else ""
-    budget.check(plan, str(path))
+    base = file.decode(presets.text(plan.base), plan.base) if plan.base else file.read()
     study = Study(path.stem, plan, {}, {}, path=path)
-    plain = plan.model_dump(mode="json")
-    for arm, values in plain["arms"].items():
-        source = f"{path}: arms.{arm}"
-        if "program" in values:
-            study.programs[arm] = sections.parse(values, source, Program)
-            _check_program(plan, study.programs[arm], source)
-        overrides = plain["common"] | ({} if arm in study.programs else values)
-        if "seed" in overrides:
-            raise UserError(f"{source}: seed: every arm gets the same seeds; first_seed says where they begin")
-        changes = {**overrides, "seed": plan.first_seed}
-        if plan.budget == "flops":
-            trial = file.decode(grid.overridden(base, changes, source), source)
-            study.flops[arm] = budget.per_step(config.check(trial, source))
-            if arm != study.baseline:
-                changes["train.steps"] = budget.steps(study, arm)
-        study.texts[arm] = grid.overridden(base, changes, source)
-        params = study.params[arm] = file.decode(study.texts[arm], source)
-        study.configs[arm] = config.check(params, source)
-        if plan.tune is not None:
-            if fixed := [key for key in plan.tune.values if key in overrides]:
-                raise UserError(f"{source}: {fixed[0]}: tune chooses it: take it out of the arm, or out of tune")
-            study.points[arm] = grid.points(plan.tune, params, source)
+    for arm, values in plan.model_dump(mode="json")["arms"].items():
+        _add(study, arm, values, base, f"{path}: arms.{arm}")
     if "primary" not in plan.model_fields_set:
         study.plan = plan = plan.model_copy(update={"primary": _headline(study)})
-    _distinct(study)
-    _apart(study)
+    _check_distinct(study)
     alpha = 1 - study.config.compare.confidence
     fewest = Design(plan.looks, plan.spending).fewest(alpha) or statistics.fewest_seeds(alpha)
     if plan.looks[0] < fewest:
@@ -85,33 +58,41 @@ def parse(value: dict[str, Any], path: Path) -> Study:
     return study
 
 
-def _check_program(plan: Plan, program: Program, source: str) -> None:
-    """Raises UserError if the plan asks of a program what only this trainer does."""
-    if plan.tune or plan.budget != "images":
-        key = "tune" if plan.tune else "budget: flops"
-        raise UserError(f"{source}: program: {key} changes params, which only this trainer reads; take one of them out")
-    try:
-        program.digests()
-    except UserError as error:
-        raise UserError(f"{source}: {error}") from error
+def _add(study: Study, arm: str, values: dict[str, Any], base: dict[str, Any], source: str) -> None:
+    """Add an arm to the study. Raises UserError, which begins with ``source``."""
+    plan = study.plan
+    common = plan.model_dump(mode="json")["common"]
+    overrides = common | values
+    if "program" in values:
+        if plan.tune:
+            raise UserError(f"{source}: program: tune changes params, which only this trainer reads; drop one of them")
+        study.programs[arm], overrides = sections.parse(values, source, Program), common
+        try:
+            study.programs[arm].digests()
+        except UserError as error:
+            raise UserError(f"{source}: {error}") from error
+    if "seed" in overrides:
+        raise UserError(f"{source}: seed: every arm gets the same seeds; first_seed says where they begin")
+    params = study.params[arm] = changed(base, {**overrides, "seed": plan.first_seed}, source)
+    study.configs[arm] = config.check(params, source)
+    if plan.tune is None:
+        return
+    if fixed := [key for key in plan.tune.values if key in overrides]:
+        raise UserError(f"{source}: {fixed[0]}: tune chooses it: take it out of the arm, or out of tune")
+    study.points[arm] = [
+        Point(values, config.check(changed(params, values, f"{source}: tune"), f"{source}, with {named(values)}"))
+        for values in plan.tune.grid
+    ]
 
 
 def _headline(study: Study) -> str:
-    """The primary metric of a plan that names none. Raises OpenPrimary if it depends on images that are not here."""
-    options, params = study.config.evaluate, study.params[study.baseline]
-    if options.extractors[0] == AUTO:
-        path = PROCESSED / MANIFEST
-        manifest = {"path": str(path), "md5": files.md5(path)} if path.exists() else {}
-        outs = inputs.recorded("preprocess")[0].get("outs", [])
-        recorded = all(inputs.on_record(stage, params) for stage in ("download", "preprocess"))
-        if not (recorded and any(manifest.items() <= out.items() for out in outs if manifest)):
-            raise OpenPrimary(
-                f"{study.path}: primary: missing, and what evaluate.extractors: [{AUTO}] means depends on the images, "
-                f"which are not here: add `primary: {CHOICE[0]}.fd` if they have classes, a folder for each, or else "
-                f"`primary: {CHOICE[1]}.fd`"
-            )
-        options = options.resolved(len(read_manifest(PROCESSED).classes))
-    first = options.extractors[0]
+    """The primary metric of a plan that names none. Raises UserError if it depends on the images."""
+    first = study.config.evaluate.extractors[0]
+    if first == AUTO:
+        raise UserError(
+            f"{study.path}: primary: missing, and what evaluate.extractors: [{AUTO}] means depends on the images: "
+            f"{CHOICE[0]}.fd if they have classes, a folder for each, otherwise {CHOICE[1]}.fd"
+        )
     return f"{first}.{extractor.get(first).frechet}"
 
 
@@ -133,28 +114,17 @@ def missing_score(score: str, of_arm: Config) -> str:
     return ""
 
 
-def _distinct(study: Study) -> None:
-    """Raises UserError if two arms are the same experiment."""
-    names: dict[str, str] = {}
+def _check_distinct(study: Study) -> None:
+    """Raises UserError if two arms are the same experiment, or two experiments have the same name."""
+    arms: dict[str, str] = {}
     for arm, config_of_arm in study.configs.items():
         program = study.programs.get(arm)
         key = program.program if program else files.digest(learned(config_of_arm, defaults=True))
-        if key in names:
+        if key in arms:
             raise UserError(
-                f"{study.path}: arms: {names[key]} and {arm} are equal: give one of them another value, or drop it"
+                f"{study.path}: arms: {arms[key]} and {arm} are equal: give one of them another value, or drop it"
             )
-        names[key] = arm
-
-
-def _apart(study: Study) -> None:
-    """Raises UserError if a run for tuning has a seed or a name of the verdict's."""
-    seeds = range(study.plan.first_seed, study.plan.first_seed + study.plan.looks[-1])
-    if study.plan.tune and (same := [seed for seed in study.plan.tune.drawn if seed in seeds]):
-        raise UserError(
-            f"{study.path}: tune.seeds: {same[0]} is a seed of the verdict, which has {seeds[0]} to {seeds[-1]}: "
-            "values are chosen on seeds that the verdict does not use"
-        )
-    names = {experiment.name for experiment in study.experiments()}
-    if same_name := [experiment for experiment in (*study.tuning(), *study.alternatives()) if experiment.name in names]:
-        other = same_name[0].name.rpartition("-")[0]
-        raise UserError(f"{study.path}: arms: {other}: runs for tuning have that name; give the arm another one")
+        arms[key] = arm
+    (name, count), *_ = Counter(experiment.name for experiment in study.lines()).most_common(1)
+    if count > 1:
+        raise UserError(f"{study.path}: arms: two experiments would have the name {name}; give an arm another name")

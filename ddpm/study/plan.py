@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import shlex
+from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from ddpm.base import files, sections
 from ddpm.base.errors import UserError, printable
-from ddpm.runs import record
+from ddpm.runs import alike, record
 from ddpm.scoring import metric
-from ddpm.study import grid
 from ddpm.verdicts import metrics
 from ddpm.verdicts.pairing import Alike
 
@@ -20,8 +20,9 @@ NAME = r"[a-z0-9][a-z0-9_-]{0,40}"
 Name = Annotated[str, Field(pattern=f"^{NAME}$")]
 Look = Annotated[int, Field(ge=2, le=200)]  # in seeds
 PLACES = ("train", "test", "seed", "samples")  # what a program's command may have in braces
-Budget = Literal["images", "flops"]
 Spending = Literal["pocock", "evalue"]
+SECTIONS = ("diffusion", "model", "train", "sample")  # that can be tuned; the others say what is measured, and on what
+TUNING_SEED = 2 * 10**6  # the first; above the seeds of any verdict
 
 
 def _rising(looks: tuple[int, ...]) -> tuple[int, ...]:
@@ -54,6 +55,41 @@ def _command(program: str) -> str:
     return program
 
 
+class Tune(sections.Section):
+    """``KEY: [VALUES]`` for one or more keys of params.yaml, which make a grid; and ``seeds``, how many.
+
+    Every arm is trained at every point of the grid with each of these seeds. It enters the verdict with the values
+    that have the best mean of the primary metric. claim: whether the verdict is about the values chosen, or about each
+    arm's best (ddpm/study/best.py).
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    seeds: Annotated[int, Field(ge=2, le=64)]  # one would not show how much the next one may differ
+    claim: Literal["chosen", "best"] = "chosen"
+
+    @model_validator(mode="after")
+    def _grid(self) -> Self:
+        if not self.values:
+            raise ValueError("no key to tune; allowed: keys of params.yaml, such as train.learning_rate: [1.0e-3, ...]")
+        for key, values in self.values.items():
+            if key.partition(".")[0] not in SECTIONS or alike.is_in(key, ("sample.seeds", *alike.MECHANICAL)):
+                raise ValueError(f"{key}: cannot be tuned; allowed: what images depend on in {', '.join(SECTIONS)}")
+            if not isinstance(values, list) or len(values) < 2 or any(values.count(value) > 1 for value in values):
+                raise ValueError(f"{key}: {values} is not allowed: a list of two or more different values")
+        return self
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Key -> the list of values to try."""
+        return self.model_dump(mode="json", exclude={"seeds", "claim"})
+
+    @property
+    def grid(self) -> list[dict[str, Any]]:
+        """Every combination, key -> value, in the plan's order; the last key varies fastest."""
+        return [dict(zip(self.values, row, strict=True)) for row in product(*self.values.values())]
+
+
 class Plan(sections.Section):
     """The content of a file in studies/. The first of ``arms`` is the baseline.
 
@@ -66,7 +102,6 @@ class Plan(sections.Section):
     first_seed: the first of the consecutive seeds; a study that extends another one starts where that one ended.
     may_differ: what the runs of one seed need not have in common (``pairing.check_alike``); everything else is refused.
     tune: values to try for each arm, on seeds that the verdict does not use (``Study.tuning``).
-    budget: what all arms have equal (ddpm/study/budget.py).
     """
 
     question: Annotated[str, Field(min_length=1), AfterValidator(printable)]
@@ -77,10 +112,9 @@ class Plan(sections.Section):
     blind_to: tuple[metric.Damaged, ...] = ()
     looks: Annotated[tuple[Look, ...], Field(min_length=1), AfterValidator(_rising)] = (8, 12, 16, 20)
     spending: Spending = "pocock"
-    first_seed: Annotated[int, Field(ge=0)] = 0
+    first_seed: Annotated[int, Field(ge=0, le=TUNING_SEED // 2)] = 0
     may_differ: tuple[Alike, ...] = ()
-    tune: grid.Tune | None = None
-    budget: Budget = "images"
+    tune: Tune | None = None
 
 
 class Program(sections.Section):

@@ -13,15 +13,13 @@ from pathlib import Path
 
 from ddpm.base.errors import UserError
 from ddpm.base.progress import duration
-from ddpm.runs.alike import some
-from ddpm.study import judging, status
+from ddpm.study import judging
 from ddpm.study.experiments import Experiment, Study
 from ddpm.study.ledger import Ledger
-from ddpm.study.worker import Busy, OtherCode, Worker
+from ddpm.study.worker import Busy, Worker
 from ddpm.verdicts.comparison import Judgement
 
 CONTINUE = 75  # exit code if the same command should be run again: sysexits.h's EX_TEMPFAIL
-ATTEMPTS = ("again later", "given up")  # what follows each time that an experiment fails
 POLL = 1.0  # seconds between two checks of experiments that other processes run
 
 
@@ -35,89 +33,50 @@ class Runner:
         self.say = say
         self.failed: dict[str, str] = {}
 
-    @property
-    def study(self) -> Study:
-        return self.ledger.study
+    def run(self, minutes: float | None = None) -> Judgement:
+        """Tune the arms. Continue until all are decided, the plan ends, or everything left has failed.
 
-    def run(self) -> Judgement:
-        """Tune the arms. Continue until all are decided, the plan ends, or everything left has failed."""
-        baseline = self.study.baseline
-        if left := self.ledger.missing(self.study.tuning()):
-            self._run(left, status.aim("tuning"))
-        judgement = self._judge()
-        for look in self.study.plan.looks:
-            while left := self._needed(look, judgement):  # again if what was decided has to hold at other values too
-                self._run(left, status.aim(look))
-                judgement = self._judge()
-                still = ", ".join(arm for arm in judgement.open if arm != baseline)
-                self.say(f"look at {look} seeds: {f'still open: {still}' if still else 'all are decided'}")
-        return judgement
+        minutes: after which to stop; None: never.
+        """
+        with ThreadPoolExecutor(self.slots) as pool, stopping(self.worker, minutes):
+            while True:
+                judgement = judging.judge(self.ledger)
+                look, left = judging.missing(self.ledger, judgement, self.failed)
+                if not left:
+                    return judgement
+                arms = ", ".join(dict.fromkeys(experiment.arm for experiment in left))
+                self.say(f"{len(left)} experiments {judging.aim(look)}: {arms}")
+                self._run(pool, left)
 
-    def _needed(self, look: int, judgement: Judgement) -> list[Experiment]:
-        """What is missing up to a look for the arms that are open, without those of which an experiment failed."""
-        study, planned, others = self.study, self.study.experiments(), self.study.alternatives()
-        broken = {run.arm for run in planned if run.name in self.failed or study.is_open(run)}
-        lost = {(run.arm, run.alternative) for run in others if run.name in self.failed}
-        broken |= {waiting for waiting, arm, place in judgement.alternatives if (arm, place) in lost}
-        going = set(judgement.open) - broken
-        if not going - {study.baseline} or study.baseline in broken:
-            return []
-        needed = {(arm, place) for waiting, arm, place in judgement.alternatives if waiting in going}
-        wanted = [experiment for experiment in study.experiments(look) if experiment.arm in going]
-        wanted += [
-            experiment for experiment in study.alternatives(look) if (experiment.arm, experiment.alternative) in needed
-        ]
-        return self.ledger.missing(wanted)
-
-    def _judge(self) -> Judgement:
-        judgement = judging.judge(self.ledger)
-        status.note_look(self.study, judgement)
-        return judgement
-
-    def _run(self, left: list[Experiment], aim: str) -> None:
-        """Run them; retry each failed one once, after the others."""
-        count, over = len(left), 0
-        pool = ThreadPoolExecutor(self.slots)
-        with stopping(self.worker, pool):
-            for what_follows in ATTEMPTS:
-                for experiment, failure in self._finished(pool, left):
-                    self.ledger.update()
-                    reason = failure or self.ledger.refused.get(experiment.name)  # another machine may have made it
-                    if reason is None:
-                        self.failed.pop(experiment.name, None)
-                        over += 1
-                        rest = status.time_left(self.ledger.seconds, count - over, self.slots)
-                        self.say(f"{experiment.name}: {self._score(experiment)}; {over} of {count} {aim}{rest}")
-                    else:
-                        self.failed[experiment.name] = reason
-                        self.say(f"failed: {reason}; {what_follows}")
-                left = [experiment for experiment in left if experiment.name in self.failed]
-
-    def _score(self, experiment: Experiment) -> str:
-        run = self.ledger.records[experiment.name]
-        metric = self.study.plan.primary
-        score = "diverged" if run.diverged else f"{metric} {run.scores[metric]:.4g}"
-        return f"{score} in {duration(run.seconds)}"
-
-    def _finished(self, pool: ThreadPoolExecutor, left: list[Experiment]) -> Iterator[tuple[Experiment, str | None]]:
-        """Each experiment when it ends, with the reason if it failed."""
+    def _run(self, pool: ThreadPoolExecutor, left: list[Experiment]) -> None:
+        """Run them; try each failed one once more, after the others."""
         futures = {pool.submit(self.worker.run, experiment): experiment for experiment in left}
-        waiting = set(futures)
-        while waiting:
-            over, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-            for future in over:
+        while futures:
+            for future in wait(futures, return_when=FIRST_COMPLETED).done:
+                experiment = futures.pop(future)
+                name, again = experiment.name, experiment.name in self.failed
                 try:
                     future.result()
+                    self.ledger.update()
+                    if reason := self.ledger.refused.get(name):  # another machine may have made it
+                        raise UserError(reason)
                 except Busy:  # somebody else's: ask again later
-                    again = pool.submit(self._later, futures[future])
-                    futures[again] = futures[future]
-                    waiting.add(again)
-                except OtherCode:
-                    raise
+                    futures[pool.submit(self._later, experiment)] = experiment
                 except UserError as error:
-                    yield futures[future], str(error)
+                    self.failed[name] = str(error)
+                    self.say(f"failed: {error}; {'given up' if again else 'again later'}")
+                    if not again:
+                        futures[pool.submit(self.worker.run, experiment)] = experiment
                 else:
-                    yield futures[future], None
+                    self.failed.pop(name, None)
+                    seconds = self.ledger.seconds or 0.0
+                    rest = f"; {len(futures)} left, about {duration(seconds * len(futures) / self.slots)}"
+                    self.say(f"{name}: {self._score(experiment)}{rest if futures else ''}")
+
+    def _score(self, experiment: Experiment) -> str:
+        run, metric = self.ledger.records[experiment.name], self.ledger.study.plan.primary
+        score = "diverged" if run.diverged else f"{metric} {run.scores[metric]:.4g}"
+        return f"{score} in {duration(run.seconds)}"
 
     def _later(self, experiment: Experiment) -> None:
         self.worker.stopped.wait(POLL)
@@ -125,42 +84,29 @@ class Runner:
 
 
 @contextmanager
-def stopping(worker: Worker, pool: ThreadPoolExecutor | None = None) -> Iterator[None]:
-    """On Ctrl-C or SIGTERM, end what runs with its state saved, and start nothing else."""
+def stopping(worker: Worker, minutes: float | None = None) -> Iterator[None]:
+    """On Ctrl-C or SIGTERM, or when the minutes are over, end what runs with its state saved, and start nothing new."""
 
     def end(number: int, _: object) -> None:
+        if number == signal.SIGALRM:
+            print(f"stopped after {minutes:g} minutes; run the same command again to continue", file=sys.stderr)
+            raise SystemExit(CONTINUE)
         raise SystemExit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, end)
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGALRM)}
+    signal.setitimer(signal.ITIMER_REAL, 60 * (minutes or 0))
     try:
         yield
     except BaseException:
         worker.stop()
         raise
     finally:
-        if pool:
-            pool.shutdown(cancel_futures=True)
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def within(minutes: float | None) -> Iterator[None]:
-    """Exit with CONTINUE when the time is over; None: never."""
-
-    def end(*_: object) -> None:
-        print(f"stopped after {minutes:g} minutes: the same command goes on", file=sys.stderr)
-        raise SystemExit(CONTINUE)
-
-    before = signal.signal(signal.SIGALRM, end)
-    signal.setitimer(signal.ITIMER_REAL, 60 * (minutes or 0))
-    try:
-        yield
-    finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def line(number: int, ledger: Ledger, devices: tuple[str, ...]) -> None:
+def line(number: int, ledger: Ledger, devices: tuple[str, ...], minutes: float | None = None) -> None:
     """Run one experiment of the plan, by its number from 1, as a job of an array does.
 
     Raises UserError if there is no such experiment, its arm has to be tuned first, or it fails.
@@ -168,20 +114,8 @@ def line(number: int, ledger: Ledger, devices: tuple[str, ...]) -> None:
     planned = ledger.study.lines()
     if not 1 <= number <= len(planned):
         raise UserError(f"--line: {number} is not an experiment of {ledger.study.path}; allowed: 1 to {len(planned)}")
-    if ledger.study.is_open(planned[number - 1]):
-        ledger.settle()
-    experiment = ledger.study.lines()[number - 1]
-    if ledger.study.is_open(experiment):
-        tuning = [(k, trial) for k, trial in enumerate(ledger.study.tuning(), 1) if trial.arm == experiment.arm]
-        missing = [str(k) for k, trial in tuning if trial.name not in ledger.records]
-        why = (
-            f"{experiment.arm} has to be tuned first: --line {some(missing, 8, ' ')}"
-            if missing
-            else (f"no value tried for {experiment.arm} gave a {ledger.study.plan.primary}")
-        )
-        raise UserError(f"--line: {number}: {experiment.name}: {why}")
-    worker = Worker(ledger, devices[:1])
-    with stopping(worker):
+    experiment, worker = planned[number - 1], Worker(ledger, devices[:1])
+    with stopping(worker, minutes):
         worker.run(experiment, patience=math.inf)
     ledger.update()
     print(f"{experiment.name}: done in {duration(ledger.records[experiment.name].seconds)}")

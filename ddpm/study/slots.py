@@ -14,12 +14,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from threading import Event
 
 from ddpm.base.errors import UserError, printable
-from ddpm.base.files import atomic_path, digest, read_json, try_lock
+from ddpm.base.files import atomic_path, try_lock
 from ddpm.runs.library import below, repository
 from ddpm.study.experiments import Study
 
@@ -28,34 +29,28 @@ SLOTS = FOLDER / "slots"
 CONFIG = Path(".dvc/config.local")
 STALE = (".dvc/tmp/rwlock", ".dvc/tmp/rwlock.lock")  # what a killed dvc leaves
 ERRORS = ("fatal:", "error:", "ERROR:")
-# the start of a command: its environment has nothing that would lead git or dvc to another repository
-ENVIRONMENT = ("env", "-u", "GIT_DIR", "-u", "GIT_WORK_TREE", "-u", "GIT_INDEX_FILE")
-NOT_FOUND = 127  # exit code of `env` if there is no such command
+MISLEADING = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")  # variables that lead git and dvc to another repository
 PATIENCE = 1.0  # seconds: a process that only checks whether a lock is held holds it for a moment
 
 
 def state(study: Study) -> Path:
-    """The folder for files of this machine alone: locks, logs, failures."""
+    """The folder for files of this machine alone: logs and failures."""
     return FOLDER / study.name
 
 
-def failures(study: Study) -> dict[str, str]:
-    """Name -> reason, for experiments that failed here and have not succeeded since."""
-    reasons = {}
-    for path in state(study).glob("*.failed"):
-        with suppress(UserError):  # made since it was listed
-            reasons[path.stem] = str(read_json(path)["reason"])
-    return reasons
+def failure(study: Study, name: str) -> Path:
+    """The file with the reason why an experiment failed here, until it succeeds."""
+    return state(study) / f"{name}.failed"
 
 
 @contextmanager
-def locked(path: Path, patience: float = 0.0) -> Iterator[int | None]:
-    """Hold a file's lock, creating the file if needed; None if another process holds it for ``patience`` seconds. It
-    lasts while a process has the descriptor, this one or one that it was handed to."""
+def locked(path: Path, patience: float = 0.0, stopped: Event | None = None) -> Iterator[int | None]:
+    """Hold a file's lock, creating the file if needed; None if another process holds it for ``patience`` seconds, or
+    until ``stopped``. It lasts while a process has the descriptor, this one or one that it was handed to."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
     until = time.monotonic() + patience
-    while (lock := try_lock(path)) is None and time.monotonic() < until:
+    while (lock := try_lock(path)) is None and time.monotonic() < until and not (stopped and stopped.is_set()):
         time.sleep(0.05)
     try:
         yield lock
@@ -102,11 +97,9 @@ def _prepare(folder: Path, commit: str) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         _create(folder)
         _checkout(folder, commit)
-    # asking DVC where this repository's cache is takes a second
-    texts = [path.read_text() if path.exists() else "" for path in (Path(".dvc/config"), CONFIG)]
-    head, config = f"# for {digest(texts)}\n", folder / below(repository()) / CONFIG
-    if not config.exists() or not config.read_text().startswith(head):
-        config.write_text(f"{head}[cache]\n    dir = {dvc('cache', 'dir')}\n")
+    config = folder / below(repository()) / CONFIG
+    if not config.exists():  # asking DVC where this repository's cache is takes a second
+        config.write_text(f"[cache]\n    dir = {cache()}\n")
 
 
 def _create(folder: Path) -> None:
@@ -126,20 +119,23 @@ def git(*arguments: str, at: Path | None = None) -> str:
     """git's output, for the repository ``at`` or this one. Raises UserError with git's error if it fails."""
     # by name: from a damaged repository git would go up to this one, and clean that
     where = [f"--git-dir={at / '.git'}", f"--work-tree={at}"] if at else []
-    return _answer(f"git {arguments[0]}", ["git", *where, *arguments], at)
+    return _answer("git", *where, *arguments, at=at)
 
 
-def dvc(*arguments: str) -> str:
-    """dvc's output. Raises UserError with dvc's error if it fails."""
-    return _answer(f"dvc {arguments[0]}", [sys.executable, "-m", "dvc", *arguments])
+def cache() -> str:
+    """The folder of this repository's DVC cache. Raises UserError with dvc's error if it fails."""
+    return _answer(sys.executable, "-m", "dvc", "cache", "dir")
 
 
-def _answer(name: str, command: list[str], at: Path | None = None) -> str:
-    done = subprocess.run([*ENVIRONMENT, *command], cwd=at, capture_output=True, text=True, check=False)
-    if done.returncode == NOT_FOUND:
-        raise UserError(f"{command[0]}: not installed; install it")
+def environment() -> dict[str, str]:
+    """The variables of a command that runs in a slot."""
+    return {name: value for name, value in os.environ.items() if name not in MISLEADING}
+
+
+def _answer(*command: str, at: Path | None = None) -> str:
+    done = subprocess.run(command, cwd=at, env=environment(), capture_output=True, text=True, check=False)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         first = next((line for line in lines if line.startswith(ERRORS)), lines[-1])
-        raise UserError(f"{name}: {printable(first)}")
+        raise UserError(f"{' '.join(command[-2:])}: {printable(first)}")
     return done.stdout.strip()

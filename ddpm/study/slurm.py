@@ -10,11 +10,10 @@ from itertools import groupby
 from pathlib import Path
 
 from ddpm.base.errors import UserError
-from ddpm.study import slots
-from ddpm.study.planning import Cost
-from ddpm.study.status import Status
+from ddpm.study import judging, slots
+from ddpm.study.ledger import Ledger
 
-SLACK = 2  # times the forecast, which knows neither the node nor its neighbours
+SLACK = 2  # times the mean of the study's finished experiments, which knows neither the node nor its neighbours
 LEAST = 10  # minutes: seven processes have to start, and the data to be made
 # Before the time limit Slurm sends USR1, and the job goes back to the queue. scancel sends TERM, and then it must not.
 # A shell runs a trap as soon as `wait` returns, so it waits in a way that signals interrupt.
@@ -31,24 +30,25 @@ wait "$run"
 """
 
 
-def script(status: Status, limit: float | None, cost: Cost) -> str:
+def script(ledger: Ledger, limit: float | None) -> str:
     """The job script for the experiments that come next: those for tuning, or up to the next look.
 
-    limit: minutes that a job may take; None: by the cost. Raises UserError if nothing is left, or the time is not
-    known.
+    limit: minutes that a job may take; None: by the experiments that are finished. Raises UserError if nothing is left,
+    or the time is not known.
     """
-    study = status.study
-    names = {experiment.name for experiment in status.wanted()[1]}
+    study = ledger.study
+    _, left = judging.missing(ledger, judging.judge(ledger))
+    names = {experiment.name for experiment in left}
     if not names:
-        raise UserError(f"{study.path}: no experiment is missing; `ddpm study run {study.path}` prints the verdict")
+        raise UserError(f"{study.path}: no experiment is missing; `ddpm study verdict {study.path}` prints the verdict")
     if limit is None:
-        if cost.seconds is None:
-            raise UserError("--time: how long an experiment takes is not known; give the minutes, or drop --no-pilot")
-        limit = max(LEAST, SLACK * cost.seconds / 60)
+        if ledger.seconds is None:
+            raise UserError("--time: missing, and how long an experiment takes is not known until one is finished")
+        limit = max(LEAST, SLACK * ledger.seconds / 60)
     hours, minutes = divmod(math.ceil(limit), 60)
     return SCRIPT.format(
         name=study.name,
-        lines=ranges(number for number, experiment in enumerate(study.lines(), 1) if experiment.name in names),
+        lines=ranges(number for number, experiment in enumerate(ledger.study.lines(), 1) if experiment.name in names),
         hours=hours,
         minutes=minutes,
         folder=shlex.quote(str(Path.cwd())),

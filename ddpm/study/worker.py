@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import inspect
+import math
 import os
 import re
 import shlex
@@ -14,15 +15,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 from ddpm.base.errors import UserError, printable
-from ddpm.base.files import NO_ARRAY, digest, write_json
+from ddpm.base.files import NO_ARRAY, digest, flatten, write_json
 from ddpm.base.machine import die_with_parent
 from ddpm.base.paths import PROCESSED, RUN
 from ddpm.data.processed import SPLITS
@@ -37,7 +40,7 @@ from ddpm.study.plan import Program
 # Runs a command in its arguments, ends with the process that started it, and keeps the locks that it was handed until
 # all that it started has ended: dvc gives its stages no descriptors, and a stage that gets SIGTERM saves its state.
 KEEPER = f"""
-import ctypes, os, signal, sys
+import ctypes, os, signal, subprocess, sys
 
 {inspect.getsource(die_with_parent)}
 def end(*_):
@@ -49,21 +52,13 @@ if sys.platform == "linux":
     ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: it inherits stages whose dvc was killed
 die_with_parent(int(sys.argv[1]))
 keeper = os.getpid()
-if child := os.fork():
-    code, left = 0, True
-    while left:
-        try:
-            pid, status = os.wait()
-        except ChildProcessError:
-            left = False
-        else:
-            if pid == child:
-                code = os.waitstatus_to_exitcode(status)
-                end()
+code = subprocess.Popen(sys.argv[2:], preexec_fn=lambda: die_with_parent(keeper)).wait()
+end()
+try:
+    while True:
+        os.wait()
+except ChildProcessError:
     sys.exit(code if code >= 0 else 128 - code)
-signal.signal(signal.SIGTERM, signal.SIG_DFL)
-die_with_parent(keeper)
-os.execvp(sys.argv[2], sys.argv[2:])
 """
 SAMPLES = Path("data/program/samples.npy")  # where a program writes its images
 PROGRAM_RUN = SAMPLES.with_name("run.json")  # their record
@@ -77,27 +72,16 @@ LINES = 20  # of a log that may hold the reason
 
 
 class Busy(UserError):
-    """Another process runs the experiment, or trains the model that it needs too."""
-
-
-class OtherCode(UserError):
-    """Results of the study were made by other code than this machine would run."""
+    """Another process runs the experiment, or makes something that it needs too."""
 
 
 class Worker:
     """Runs a study's experiments, in as many threads as call it.
 
-    devices: one per thread, as CUDA_VISIBLE_DEVICES names them; empty without GPUs. Raises UserError if NVIDIA's MPS
-    is asked for, and does not run.
+    devices: one per thread, as CUDA_VISIBLE_DEVICES names them; empty without GPUs.
     """
 
     def __init__(self, ledger: Ledger, devices: tuple[str, ...] = ()):
-        pipes = os.environ.get("CUDA_MPS_PIPE_DIRECTORY")
-        if devices and pipes and not Path(pipes, "control").exists():
-            raise UserError(
-                f"CUDA_MPS_PIPE_DIRECTORY: no MPS daemon listens in {pipes}, so no GPU would answer; start it with "
-                "`nvidia-cuda-mps-control -d`, or unset the variable"
-            )
         self.ledger = ledger
         self.devices = list(devices)
         self.running: set[subprocess.Popen[bytes]] = set()
@@ -108,25 +92,33 @@ class Worker:
         return self.ledger.study
 
     def run(self, experiment: Experiment, patience: float = slots.PATIENCE) -> None:
-        """Run the experiment unless it is finished. Raises Busy, OtherCode, or UserError with the reason of a failure.
+        """Run the experiment unless it is finished. Raises Busy, or UserError with the reason of a failure.
 
-        patience: seconds to wait for the model, if it is being trained for another experiment.
+        patience: seconds to wait for what is being made for another experiment.
         """
+        name, failure = experiment.name, slots.failure(self.study, experiment.name)
         if self.stopped.is_set():
-            raise UserError(f"{experiment.name}: stopped")
+            raise UserError(f"{name}: stopped")
         if self.study.is_open(experiment):
-            raise UserError(f"{experiment.name}: {experiment.arm} has to be tuned first")
-        if reason := self.ledger.refused.get(experiment.name):
+            why = f"all runs for tuning come first, and one of them needs a {self.study.plan.primary}"
+            raise UserError(f"{name}: the values of {experiment.arm} are not known: {why}")
+        if reason := self.ledger.refused.get(name):
             raise UserError(reason)
-        lock = self.ledger.lock(experiment.name)
+        lock = self.ledger.lock(name)
         with slots.locked(lock, slots.PATIENCE) as mine:
             if mine is None:
-                raise Busy(f"{experiment.name}: another process runs it")
-            if not self.ledger.path(experiment.name).exists():
-                with _training(experiment, patience) as model:
-                    self._attempt(experiment, model)
+                raise Busy(f"{name}: another process runs it")
+            if not self.ledger.path(name).exists():
+                # one process trains a model, then the others take it from DVC's cache
+                with self._alone("model", learned(experiment), name, patience) as (model, _):
+                    try:
+                        self.ledger.write(experiment, self._record(experiment, model))
+                    except UserError as error:
+                        if not self.stopped.is_set():
+                            write_json(failure, str(error))
+                        raise
             lock.unlink(missing_ok=True)  # whoever waits for it finds the record
-        (slots.state(self.study) / f"{experiment.name}.failed").unlink(missing_ok=True)
+        failure.unlink(missing_ok=True)
 
     def stop(self) -> None:
         """End what is running, with its state saved, and wait until it has ended."""
@@ -135,67 +127,52 @@ class Worker:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
 
-    def _attempt(self, experiment: Experiment, model: int) -> None:
-        """Run the experiment in a free slot; note a failure, unless its training diverged with values under test.
+    @contextlib.contextmanager
+    def _alone(self, what: str, depends_on: object, name: str, patience: float) -> Iterator[tuple[int, Path]]:
+        """Hold something that several experiments of this machine need, by a lock's descriptor and its file.
+
+        Raises Busy if another process holds it for ``patience`` seconds, or until this one is stopped.
+        """
+        path = slots.FOLDER / f"{what}-{digest(depends_on)[:12]}.lock"
+        with slots.locked(path, patience, self.stopped) as lock:
+            if lock is None:
+                raise Busy(f"{name}: its {what} is being made for another experiment")
+            yield lock, path
+
+    def _record(self, experiment: Experiment, model: int) -> Record:
+        """Run the experiment in a free slot.
 
         model: a descriptor that holds the model, like the slot's lock, until all that was started has ended.
         """
-        try:
-            with slots.slot(self.ledger.commit) as (root, lock):
-                folder = root / library.below(library.repository())
-                self._check_code(folder)
-                (folder / file.PATH).write_text(experiment.text)
-                self._prepare(experiment, folder, (model, lock))
-                if experiment.program:
-                    run, samples = self._program(experiment, experiment.program, folder, (model, lock)), SAMPLES
-                else:
+        with slots.slot(self.ledger.commit) as (root, lock):
+            folder = root / library.below(library.repository())
+            (folder / file.PATH).write_text(yaml.safe_dump(experiment.params))
+            self._share(experiment, folder, (model, lock))
+            if experiment.program:
+                run, samples = self._program(experiment, experiment.program, folder, (model, lock)), SAMPLES
+            else:
+                try:
                     self._start(experiment, folder, (model, lock), *REPRO)
-                    run, samples = record.read(folder / RUN), run_images.PATH
-                if self.study.leaves_picture(experiment):
-                    from ddpm.pictures import strips
+                except UserError as error:
+                    if experiment.kind == "tuning" and (reason := DIVERGED.search(str(error))):
+                        # which of the values diverge is a result: everybody who runs the plan chooses from the same
+                        return _diverged(experiment, reason[0])
+                    raise
+                run, samples = record.read(folder / RUN), run_images.PATH
+            if experiment.kind == "verdict" and experiment.seed == self.study.plan.first_seed:
+                from ddpm.pictures import strips
 
-                    strips.write(_read(experiment, folder / samples), self.study.results / f"{experiment.arm}.png")
-                self.ledger.write(experiment, run)
-        except OtherCode:
-            raise
-        except UserError as error:
-            if self.stopped.is_set():
-                raise
-            if experiment.tried is None or not DIVERGED.search(str(error)):
-                write_json(slots.state(self.study) / f"{experiment.name}.failed", {"reason": str(error)})
-                raise
-            # which of the values diverge is a result: everybody who runs the plan chooses from the same
-            self.ledger.write(experiment, _diverged(experiment, DIVERGED.search(str(error))))
+                strips.write(_read(experiment, folder / samples), self.study.results / f"{experiment.arm}.png")
+            return run
 
-    def _check_code(self, folder: Path) -> None:
-        """Raises OtherCode, unless the plan lets code differ."""
-        if "code" in self.study.plan.may_differ:
-            return
-        by_code = {digest(run.code): name for name, run in self.ledger.records.items()}
-        for name in by_code.values():
-            run = self.ledger.records[name]
-            if differing := library.changed(run, folder):
-                where = f" of commit {run.revision[:10]}" if run.revision else ""
-                raise OtherCode(
-                    f"{self.ledger.path(name)} was made by other code{where}: {differing[0]} differs from commit "
-                    f"{self.ledger.commit[:10]}, which would run here: check out the code that made it, or remove it"
-                )
-
-    def _prepare(self, experiment: Experiment, folder: Path, locks: tuple[int, ...]) -> None:
-        """The first experiment makes the shared data; the others take it from the cache."""
+    def _share(self, experiment: Experiment, folder: Path, locks: tuple[int, ...]) -> None:
+        """The first experiment makes the shared data; the others take it from DVC's cache, a program's at once."""
         params = self.study.params[experiment.arm]
         shared = {key: inputs.lookup(params, key) for key in ("data", "evaluate", "device")}
-        marker = slots.state(self.study) / f"data-{digest([self.ledger.commit, shared])[:12]}"
-        if marker.exists() and marker.read_text() and not experiment.program:
-            return
-        while not self.stopped.is_set():
-            with slots.locked(marker, slots.PATIENCE) as mine:
-                if mine is None:
-                    continue
-                if not marker.read_text() or experiment.program:
-                    self._start(experiment, folder, (*locks, mine), *REPRO, SHARED)
-                    marker.write_text("made\n")
-                return
+        with self._alone("data", [self.ledger.commit, shared], experiment.name, math.inf) as (lock, done):
+            if experiment.program or not done.read_text():
+                self._start(experiment, folder, (*locks, lock), *REPRO, SHARED)
+                done.write_text("done\n")
 
     def _program(self, experiment: Experiment, program: Program, folder: Path, locks: tuple[int, ...]) -> Record:
         """Run a program in the slot, score its samples and return the record."""
@@ -206,25 +183,25 @@ class Worker:
         places |= {"seed": str(experiment.seed), "samples": str(samples)}
         begin = time.monotonic()
         self._start(experiment, folder, locks, *(part.format_map(places) for part in shlex.split(program.program)))
-        seconds = {"program": round(time.monotonic() - begin, 1)}
+        costs = {"seconds.program": round(time.monotonic() - begin, 1)}
+        costs |= flatten(program.costs.model_dump(exclude_none=True))
         drawn, data = _read(experiment, samples), experiment.config.data
         if drawn.shape != (wanted := (experiment.config.sample.count, *data.shape)):
             raise UserError(f"{experiment.name}: its program wrote images of {drawn.shape}; allowed: {wanted}")
-        named = [f"--seed={experiment.seed}", f"--name={experiment.arm}", f"--out={PROGRAM_RUN}"]
-        self._start(experiment, folder, locks, *SCORE, str(SAMPLES), *named)
+        options = [f"--seed={experiment.seed}", f"--name={experiment.arm}", f"--out={PROGRAM_RUN}"]
+        options += [f"--cost={name}={cost}" for name, cost in costs.items()]
+        self._start(experiment, folder, locks, *SCORE, str(SAMPLES), *options)
         run = record.read(folder / PROGRAM_RUN)
-        costs = run.costs.model_dump(exclude_unset=True) | program.costs.model_dump(exclude_unset=True)
-        costs["seconds"] = run.costs.seconds | seconds | program.costs.seconds
         versions = {name: metadata.version(name) for name in LIBRARIES if importlib.util.find_spec(name)}
-        made_by = {"program": program.program, "code": program.digests(folder), "costs": record.Costs(**costs)}
+        made_by = {"program": program.program, "code": program.digests(folder)}
         return run.model_copy(update={**made_by, "environment": run.environment | versions})
 
     def _start(self, experiment: Experiment, folder: Path, locks: tuple[int, ...], *command: str) -> None:
         """Run a command in the slot until it ends. Raises UserError with the reason if it fails, or was stopped."""
         log = slots.state(self.study) / f"{experiment.name}.log"
-        begin = log.stat().st_size if log.exists() else 0
+        log.parent.mkdir(parents=True, exist_ok=True)
         device = self.devices.pop() if self.devices else None
-        environment = {
+        variables = {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
             "DVC_NO_ANALYTICS": "1",
@@ -232,12 +209,12 @@ class Worker:
             "DDPM_TRACKING": "off",
             **({"CUDA_VISIBLE_DEVICES": device} if device else {}),
         }
-        variables = [f"{name}={value}" for name, value in environment.items()]
-        keeper = [*slots.ENVIRONMENT, *variables, sys.executable, "-c", KEEPER, str(os.getpid()), *command]
         with log.open("ab") as output:
+            begin = output.tell()
             process = subprocess.Popen(
-                keeper,
+                [sys.executable, "-c", KEEPER, str(os.getpid()), *command],
                 cwd=folder,
+                env=slots.environment() | variables,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -259,23 +236,14 @@ class Worker:
             raise UserError(f"{experiment.name}: {_reason(log, begin, code)}; {log} has the whole output")
 
 
-@contextlib.contextmanager
-def _training(experiment: Experiment, patience: float) -> Iterator[int]:
-    """Hold the experiment's model, by a lock with this descriptor: one process trains it, then the others take it from
-    DVC's cache.
-
-    Raises Busy if another process holds it for ``patience`` seconds.
-    """
-    params = file.decode(experiment.text, experiment.name)
-    learned = {key: inputs.lookup(params, key) for key in inputs.stage("train", params)[0]}
-    learned |= {"program": experiment.program.program} if experiment.program else {}
-    with slots.locked(slots.FOLDER / f"model-{digest(learned)[:12]}.lock", patience) as mine:
-        if mine is None:
-            raise Busy(f"{experiment.name}: its model is being trained for another experiment")
-        yield mine
+def learned(experiment: Experiment) -> Mapping[str, Any]:
+    """What the experiment's model depends on, next to the code."""
+    params = experiment.params
+    model = {key: inputs.lookup(params, key) for key in inputs.stage("train", params)[0]}
+    return model | ({"program": experiment.program.program} if experiment.program else {})
 
 
-def _diverged(experiment: Experiment, said: re.Match[str] | None) -> Record:
+def _diverged(experiment: Experiment, reason: str) -> Record:
     """The record of a training that has no model."""
     return Record(
         name=experiment.name,
@@ -284,7 +252,7 @@ def _diverged(experiment: Experiment, said: re.Match[str] | None) -> Record:
         params=library.relevant(experiment.config.flat()) | dict(experiment.changed) | {"seed": experiment.seed},
         fingerprint=Fingerprint(hash=digest({}), comparable={}),
         scores={},
-        diverged=said[0] if said else "",
+        diverged=reason,
     )
 
 

@@ -1,0 +1,37 @@
+"""The FLOPs of a training step against counts by hand."""
+
+from ddpm.model import flops
+from ddpm.params import config
+from tests.small import PARAMS, small
+
+
+def attention(tokens: int, width: int) -> int:
+    """Multiplications of queries, keys and values, of their products, and of the output's layer."""
+    return tokens * width * 3 * width + 2 * tokens * tokens * width + tokens * width * width
+
+
+def residual(inputs: int, outputs: int, pixels: int, embedding: int = 32) -> int:
+    """Two 3x3 convolutions, the layer for time, and a skip connection where the width changes."""
+    skip = pixels * inputs * outputs if inputs != outputs else 0
+    return 9 * pixels * outputs * (inputs + outputs) + embedding * outputs + skip
+
+
+def test_the_flops_of_a_unet_are_those_counted_by_hand():
+    """8x8 pixels and 8 channels, then 4x4 and 16 with attention; forward, and twice as much back, except that nothing
+    needs the gradient of the image and of the time."""
+    stem, first_time = 64 * 9 * 1 * 8, 8 * 32
+    down = residual(8, 8, 64) + 16 * 9 * 8 * 8 + residual(8, 16, 16) + attention(16, 16)
+    middle = residual(16, 16, 16) + attention(16, 16) + residual(16, 16, 16)
+    up = residual(32, 16, 16) + residual(24, 16, 16) + 2 * attention(16, 16) + 64 * 9 * 16 * 16
+    last = residual(24, 8, 64) + residual(16, 8, 64) + 64 * 9 * 8 * 1
+    forward = first_time + 32 * 32 + stem + down + middle + up + last
+    assert flops.per_image(small()) == 2 * (3 * forward - stem - first_time)
+
+
+def test_the_flops_of_a_dit_are_those_counted_by_hand():
+    """Two blocks of 32 channels on 16 patches."""
+    stem, first_time = 16 * 4 * 32, 256 * 32
+    block = attention(16, 32) + 2 * 16 * 32 * 128 + 32 * 6 * 32
+    forward = stem + first_time + 32 * 32 + 2 * block + 32 * 2 * 32 + 16 * 32 * 4
+    tiny = config.check(PARAMS | {"model": {"name": "dit", "dit": {"depth": 2, "width": 32, "heads": 2}}}, "test")
+    assert flops.per_image(tiny) == 2 * (3 * forward - stem - first_time)
