@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
+import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -18,7 +20,6 @@ from ddpm.ladder import attempt, climb, display, terms
 from ddpm.ladder.climb import Attempt
 from ddpm.ladder.terms import LADDERS, Contest
 from ddpm.report import render
-from ddpm.study import runner
 
 app = App(name="ladder")
 EXIT_CODES = {"accepted": 0, "refused": 1, "undecided": 3}
@@ -57,9 +58,8 @@ def try_entry(
         max_time: minutes; then stop (exit code 75)
     """
     contest, say = terms.load(ladder), _say(json)
-    with runner.within(max_time):
-        one = attempt.begin(contest, entry.stem, terms.entry(entry), allow_null, str(entry), say)
-        return _finish(contest, one, slots, json)
+    one = attempt.begin(contest, entry.stem, terms.entry(entry), allow_null, str(entry), say)
+    return _finish(contest, one, slots, max_time, json)
 
 
 @app.command
@@ -78,8 +78,7 @@ def challenge(
         max_time: minutes; then stop (exit code 75)
     """
     contest = terms.load(ladder)
-    with runner.within(max_time):
-        return _finish(contest, attempt.challenge(contest, rung, _say(json)), slots, json)
+    return _finish(contest, attempt.challenge(contest, rung, _say(json)), slots, max_time, json)
 
 
 @app.command
@@ -101,9 +100,10 @@ def _say(json: bool) -> attempt.Say:
     return partial(print, file=sys.stderr if json else sys.stdout, flush=True)  # with --json, stdout is for programs
 
 
-def _finish(contest: Contest, one: Attempt, slots: int | None, json: bool) -> int:
+def _finish(contest: Contest, one: Attempt, slots: int | None, minutes: float | None, json: bool) -> int:
     """Run an attempt to its end, print it, and return the exit code."""
-    state = attempt.finish(contest, one, slots, _say(json))
+    until = math.inf if minutes is None else time.monotonic() + 60 * minutes
+    state = attempt.finish(contest, one, slots, until, _say(json))
     done = state.find(one.key)
     shown = display.to_dict(state, done)
     words = f"{shown['entry']} is {done.outcome}" + f": {done.reason}" * bool(done.reason)

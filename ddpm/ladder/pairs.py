@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -11,9 +13,8 @@ from pathlib import Path
 
 from ddpm.base.machine import cores
 from ddpm.ladder.terms import Changes, Contest
-from ddpm.params import file
 from ddpm.runs.record import Record
-from ddpm.study import grid, runner
+from ddpm.study import experiments, runner
 from ddpm.study.experiments import Experiment, Study
 from ddpm.study.ledger import Ledger
 from ddpm.study.plan import Plan
@@ -30,23 +31,26 @@ class Pairs(Study):
         return self.path.with_suffix("") / "attempts" / self.name.rpartition("-")[2]
 
     def experiments(self, upto: int | None = None) -> list[Experiment]:
-        """A challenger's training that diverges is a result, like that of a value under test."""
+        """A challenger's training that diverges is a result, as it is for tuning; no run leaves a picture."""
         planned = super().experiments(upto)
-        return [one._replace(tried={}) if one.arm == CHALLENGER else one for one in planned]
-
-    def leaves_picture(self, _: Experiment) -> bool:
-        return False
+        return [one._replace(kind="tuning" if one.arm == CHALLENGER else "best") for one in planned]
 
 
 class Runs:
     """The runs of an attempt, on consecutive seeds. arms: CHAMPION, CHALLENGER or both -> changes of the base. slots:
-    experiments at a time, by default one per GPU or core.
+    experiments at a time, by default one per GPU or core. until: when to stop, in seconds of time.monotonic().
 
     Raises UserError unless the ladder and the code are committed.
     """
 
     def __init__(
-        self, contest: Contest, key: str, first_seed: int, arms: Mapping[str, Changes], slots: int | None = None
+        self,
+        contest: Contest,
+        key: str,
+        first_seed: int,
+        arms: Mapping[str, Changes],
+        slots: int | None = None,
+        until: float = math.inf,
     ):
         terms, path = contest.terms, str(contest.path)
         plan = Plan(
@@ -55,26 +59,26 @@ class Runs:
             arms={arm: dict(arms.get(arm, {})) for arm in (CHAMPION, CHALLENGER)},
             primary=terms.primary,
             looks=(terms.seeds.most,),
-            first_seed=first_seed,
-        )
-        texts = {
-            arm: grid.overridden(contest.text, {**changes, "seed": first_seed}, path) for arm, changes in arms.items()
+        ).model_copy(update={"first_seed": first_seed})  # above those that a file may name
+        params = {
+            arm: experiments.changed(contest.values, {**changes, "seed": first_seed}, path)
+            for arm, changes in arms.items()
         }
-        params = {arm: file.decode(text, path) for arm, text in texts.items()}
         configs = {arm: contest.params(changes) for arm, changes in arms.items()}
-        self.ledger = Ledger(Pairs(f"{contest.name}-{key}", plan, params, configs, texts, contest.path))
-        self.ledger.fix()
+        self.ledger = Ledger(Pairs(f"{contest.name}-{key}", plan, params, configs, contest.path))
+        self.ledger.check_ready()
         self.experiments = self.ledger.study.experiments()
+        self.until = until
         self.devices = runner.gpus(self.ledger.study)
         self.at_once = slots or len(self.devices) or cores()
 
     def run(self, seeds: int) -> None:
         """Run what is missing of the first seeds. Raises UserError with the reason if one fails."""
         worker = Worker(self.ledger, tuple(islice(cycle(self.devices), self.at_once)))
-        wanted = self.experiments[: seeds * len(self.ledger.study.texts)]  # seed by seed
+        wanted = self.experiments[: seeds * len(self.ledger.study.params)]  # seed by seed
         while left := self.ledger.missing(wanted):
-            pool = ThreadPoolExecutor(self.at_once)
-            with runner.stopping(worker, pool):
+            minutes = None if self.until == math.inf else max((self.until - time.monotonic()) / 60, 0.01)
+            with ThreadPoolExecutor(self.at_once) as pool, runner.stopping(worker, minutes):
                 list(pool.map(partial(_run, worker), left))
             self.ledger.update()
 

@@ -18,9 +18,9 @@ from ddpm.base.variant import closest
 from ddpm.params import config, file, presets
 from ddpm.params.config import Config
 from ddpm.runs import alike
-from ddpm.study import grid, loading
+from ddpm.study import experiments, loading
 from ddpm.study.experiments import learned
-from ddpm.study.plan import NAME
+from ddpm.study.plan import NAME, SECTIONS
 from ddpm.verdicts import metrics
 
 LADDERS = Path("ladders")
@@ -68,8 +68,8 @@ class Terms(Section):
             except UserError as error:
                 yield str(error)
         for key in self.may_change:
-            if key.partition(".")[0] not in grid.SECTIONS or any(alike.under(fixed, key) for fixed in MEASURED):
-                allowed = ", ".join(grid.SECTIONS)
+            if key.partition(".")[0] not in SECTIONS or any(alike.under(fixed, key) for fixed in MEASURED):
+                allowed = ", ".join(SECTIONS)
                 yield f"may_change: {key}; allowed: keys of {allowed} without {', '.join(MEASURED)}"
 
     @property
@@ -80,13 +80,13 @@ class Terms(Section):
 
 @dataclass(frozen=True)
 class Contest:
-    """A ladder that may be climbed. text: the params.yaml of its base, which scores in the features of the primary
+    """A ladder that may be climbed. values: the params of its base, which scores in the features of the primary
     metric and the guards."""
 
     name: str
     path: Path
     terms: Terms
-    text: str
+    values: Mapping[str, Any]
 
     @property
     def folder(self) -> Path:
@@ -121,7 +121,7 @@ class Contest:
     def params(self, changes: Changes, source: str = "") -> Config:
         """The base's params with changes, checked. Raises UserError."""
         source = source or str(self.path)
-        return config.check(file.decode(grid.overridden(self.text, changes, source), source), source)
+        return config.check(experiments.changed(self.values, changes, source), source)
 
     def gain(self, difference: float) -> float:
         """A difference in the primary metric, signed so that positive is better."""
@@ -193,7 +193,8 @@ def load(path: Path) -> Contest:
     scores = (terms.primary, *terms.guarded)
     extractors = dict.fromkeys(score.rpartition(".")[0] for score in scores if "." in score)
     evaluated = {"evaluate.extractors": list(extractors)} if extractors else {}
-    contest = Contest(path.stem, path, terms, grid.overridden(presets.text(terms.base), evaluated, str(path)))
+    base = file.decode(presets.text(terms.base), terms.base)
+    contest = Contest(path.stem, path, terms, experiments.changed(base, evaluated, str(path)))
     for score in scores:
         if missing := loading.missing_score(score, contest.config):
             raise UserError(f"{path}: no run of {terms.base} will have {score}: {missing}")
