@@ -156,10 +156,12 @@ def test_an_attempt_that_is_killed_continues_and_runs_nothing_twice():
     process = subprocess.Popen([sys.executable, "-c", START, "try", "tiny", entry, "--slots", "2"])
     end = time.monotonic() + 300
     while not (done := {path.stem for path in Path("ladders/tiny/attempts").glob("*/runs/*.json")}):
+        assert process.poll() is None
         assert time.monotonic() < end
         time.sleep(0.02)
     process.kill()
     process.wait()
+    assert ladder("try", "tiny", entry, "--slots", "2", "--max-time", "0.02") == 75
     Path("control/sleep").unlink()
     assert len(log()) == 1
     assert ladder("try", "tiny", entry, "--slots", "2") == 0
