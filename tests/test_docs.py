@@ -25,8 +25,9 @@ import pytest
 import yaml
 
 from ddpm import cli
-from ddpm.base import files
+from ddpm.base import files, sections
 from ddpm.cli.app import app
+from ddpm.ladder import terms
 from ddpm.params import config, file, presets, schema
 from ddpm.runs import alike, library
 from ddpm.study import loading
@@ -141,6 +142,9 @@ def test_what_is_shown_of_params_or_a_study_may_stand_there(block, monkeypatch):
     monkeypatch.chdir(ROOT)
     if block.mark == "study":
         loading.parse(yaml.safe_load(block.text), Path("studies/shown.yaml"))
+        return
+    if block.mark == "ladder":
+        sections.parse(yaml.safe_load(block.text), block.page, terms.Terms)
         return
     config.check(merged(params_of(block.preset), yaml.safe_load(block.text)), block.page)
 

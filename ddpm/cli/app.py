@@ -3,10 +3,10 @@
 exit codes:
   0    done
   1    gate: worse than the baseline allows; study run: an experiment failed;
-       doctor: something needed is missing
+       ladder try: refused; doctor: something needed is missing
   2    a mistake, reported in one line on stderr
   3    compare, study: too early for a verdict, because both sides of every
-       comparison score worse than a Gaussian
+       comparison score worse than a Gaussian; ladder try: undecided
   75   study run: the time of --max-time is over; the same command continues
   130  stopped by Ctrl-C; any other signal N: 128 + N
   141  nobody reads the output any more, as with `| head`
@@ -61,6 +61,7 @@ app = App(
 )
 app["--help"].group = PROJECT
 app.command("ddpm.cli.study_commands:app", name="study", help="Take a question to a verdict.", group=MAIN, sort_key=5)
+app.command("ddpm.cli.ladder_commands:app", name="ladder", help="Climb, an idea at a time.", group=MAIN, sort_key=6)
 app.register_install_completion_command(help="Make the Tab key complete `ddpm`.", group=PROJECT)
 
 

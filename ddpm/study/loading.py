@@ -57,7 +57,7 @@ def parse(value: dict[str, Any], path: Path) -> Study:
         raise UserError(f"{path}: looks: {plan.looks[0]} seeds cannot decide anything; allowed: {fewest} or more")
     for arm, config_of_arm in study.configs.items():
         unscored = "a program's samples have no likelihood" if "." not in plan.primary and arm in study.programs else ""
-        if missing := unscored or _missing(plan.primary, config_of_arm):
+        if missing := unscored or missing_score(plan.primary, config_of_arm):
             raise UserError(f"{path}: primary: no run of {arm} will have {plan.primary}: {missing}")
     return study
 
@@ -101,7 +101,7 @@ def _headline(study: Study) -> str:
     return f"{first}.{extractor.get(first).frechet}"
 
 
-def _missing(score: str, of_arm: Config) -> str:
+def missing_score(score: str, of_arm: Config) -> str:
     """Why a run with these params will not have the score; empty if it will."""
     features, _, kind = score.rpartition(".")
     options = of_arm.evaluate

@@ -1,0 +1,151 @@
+"""An attempt: seeds are run until its e-value suffices, it is hopeless, or the most seeds are reached.
+
+**Guards.** An entry is accepted only while the mean of each guarded metric over the attempt's seeds is worse than the
+champion's by at most the margin (``metrics.margin``); until then the attempt continues. It is refused as soon as that
+mean is beyond the margin by more than evidence.HOPE standard errors, or a challenger copies train images under the
+guard ``memorisation``. So guards can only refuse, and the share of false rungs stays below the error. With kind
+``target``, where the champion does not run, its mean is that of the attempt that made it, and the base is scored on
+``seeds.fewest`` seeds of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
+
+import numpy as np
+
+from ddpm.base.errors import UserError
+from ddpm.ladder import climb, evidence
+from ddpm.ladder.climb import BASE, Attempt, Climb, End, Outcome, Try
+from ddpm.ladder.pairs import CHALLENGER, CHAMPION, Runs
+from ddpm.ladder.terms import MEMORISATION, Changes, Contest
+from ddpm.runs.record import Record
+from ddpm.verdicts import metrics
+
+Say = Callable[[str], None]
+
+
+def begin(contest: Contest, entry: str, changes: Changes, allow_null: bool, source: str, say: Say) -> Attempt:
+    """The entry's open attempt on the champion, or a new one. Raises UserError if it may not try: nothing is spent."""
+    state = climb.read(contest)
+    on = state.champion.key if state.champion else BASE
+    cost = contest.check(changes, state.changes(on), source, allow_null)
+    for old in state.attempts:
+        if old.end is None and old.begin.on == on and old.begin.changes == changes:
+            _announce(contest, old.needed, say)
+            return old
+    _announce(contest, state.next_needed, say)
+    Runs(contest, "check", 0, {CHALLENGER: {**state.changes(on), **changes}})  # refuses what is not committed
+    number = len(state.attempts) + 1
+    line = Try(**contest.identity, entry=entry, changes=dict(changes), on=on, number=number, cost=cost)
+    return climb.append(contest, line).attempts[-1]
+
+
+def challenge(contest: Contest, rung: int, say: Say) -> Attempt:
+    """The rung's open challenge, or a new one. Raises UserError if no such rung stands."""
+    state = climb.read(contest)
+    standing = {attempt.rung: attempt for attempt in state.rungs if attempt.stands}
+    if rung not in standing:
+        raise UserError(f"{contest.path}: no rung {rung} stands; allowed: {', '.join(map(str, standing)) or 'none'}")
+    mine = [again for again in state.challenges if again.begin.challenges == standing[rung].key]
+    _announce(contest, 1 / contest.terms.error, say)
+    if mine and mine[-1].end is None:
+        return mine[-1]
+    line = standing[rung].begin.model_copy(update={"number": len(mine) + 1, "challenges": standing[rung].key})
+    return climb.append(contest, line).challenges[-1]
+
+
+def _announce(contest: Contest, needed: float, say: Say) -> None:
+    """Print how many seeds an effect needs. Raises UserError if the most seeds cannot give the e-value ``needed``."""
+    most = contest.terms.seeds.most
+    if (fewest := evidence.fewest(needed)) > most:
+        raise UserError(
+            f"{contest.path}: seeds.most: an e-value of {needed:.0f} is needed, which {most} seeds cannot give; "
+            f"allowed: {fewest} or more, in a ladder of another name"
+        )
+    counts = {effect: evidence.seeds_needed(effect, needed, most) for effect in (1, 2, 3)}
+    shown = ", ".join(f"{effect} sd {count or f'more than {most}'}" for effect, count in counts.items())
+    say(f"accepted at an e-value of {needed:.0f}; seeds that half of all attempts need at an effect of {shown}")
+
+
+def finish(contest: Contest, attempt: Attempt, slots: int | None, until: float, say: Say) -> Climb:
+    """Run the attempt to its end on ``slots``, and return the climb with it. After any stop it continues."""
+    state, terms, line = climb.read(contest), contest.terms, attempt.begin
+    champion = state.changes(line.on)
+    arms: dict[str, Changes] = {CHAMPION: champion} if terms.kind == "score" else {}
+    arms[CHALLENGER] = {**champion, **line.changes}
+    runs = Runs(contest, attempt.key, contest.seed(line.changes, line.number, line.challenges), arms, slots, until)
+    usual = _usual(state, line.on, slots, until) if terms.kind == "target" else {}
+    while (end := judged(state, attempt, runs, usual)) is None:
+        done = len(runs.scored(CHALLENGER)) + max(1, runs.at_once // len(arms))
+        runs.run(min(done, terms.seeds.most))
+        say(f"{line.entry}: {len(runs.scored(CHALLENGER))} seeds")
+    return climb.append(contest, end)
+
+
+def _usual(state: Climb, on: str, slots: int | None, until: float) -> Mapping[str, float]:
+    """The champion's mean of each guarded metric, where it does not run with the challenger."""
+    terms = state.contest.terms
+    if on != BASE and (end := state.find(on).end):
+        return end.guards
+    if terms.guarded:
+        runs = Runs(state.contest, "base", state.contest.seed({}, 0), {CHAMPION: {}}, slots, until)
+        runs.run(terms.seeds.fewest)
+        return _means(terms.guarded, runs.scored(CHAMPION))
+    return {}
+
+
+def _means(names: Sequence[str], records: Sequence[Record]) -> dict[str, float]:
+    return {name: fmean(record.scores[name] for record in records) for name in names if records}
+
+
+def judged(state: Climb, attempt: Attempt, runs: Runs, usual: Mapping[str, float]) -> End | None:
+    """How the attempt ends, at the first seed that decides; None if more are needed. usual: the champion's means."""
+    terms, challenger, champion = state.contest.terms, runs.scored(CHALLENGER), runs.scored(CHAMPION)
+    for n in range(1, (min(len(challenger), len(champion)) if terms.kind == "score" else len(challenger)) + 1):
+        last = challenger[n - 1]
+        scored = challenger[: n - 1] if last.diverged else challenger[:n]
+        before = champion[: len(scored)]
+        end = End(
+            of=attempt.key,
+            outcome="refused",
+            reason="",
+            champion=tuple(record.scores[terms.primary] for record in before),
+            challenger=tuple(record.scores[terms.primary] for record in scored),
+            guards=_means(terms.guarded, scored),
+        )
+        if last.diverged:
+            return end.model_copy(update={"reason": f"seed {last.seed}: {last.diverged}"})
+        looks = evidence.looks(state.gains(end), attempt.needed, terms.seeds.fewest, terms.seeds.most)
+        accepts, hopeless = (bool(seeds[-1]) for seeds in looks)
+        doubt, broken = _guarded(state.contest, scored, before, usual)
+        outcome: Outcome = "refused"
+        if accepts and not doubt:
+            outcome = "accepted"
+        elif n == terms.seeds.most and not broken:
+            outcome, doubt = "undecided", doubt or f"{n} seeds were not enough"
+        elif hopeless and not accepts:
+            doubt = f"even if it is better than it looks, {terms.seeds.most} seeds would hardly be enough"
+        elif not broken:
+            continue
+        return end.model_copy(update={"outcome": outcome, "reason": doubt})
+    return None
+
+
+def _guarded(
+    contest: Contest, challenger: Sequence[Record], champion: Sequence[Record], usual: Mapping[str, float]
+) -> tuple[str, bool]:
+    """What a guard says against accepting, empty if none does; and whether that is beyond doubt."""
+    doubt, n = "", len(challenger)
+    if MEMORISATION in contest.terms.guards and (spaces := metrics.copied(challenger[-1].scores)):
+        return f"copies train images ({', '.join(spaces)})", True
+    for name in contest.terms.guarded:
+        before = [record.scores[name] for record in champion] or [usual[name]] * n
+        losses = [metrics.gain(name, b - a.scores[name]) for a, b in zip(challenger, before, strict=True)]
+        beyond = np.array(losses) - metrics.margin(name, fmean(before), contest.config.compare)
+        if beyond.mean() > 0:
+            doubt = f"{name} is worse by more than its margin"
+            if n >= evidence.FIRST and beyond.mean() > evidence.HOPE * beyond.std(ddof=1) / n**0.5:
+                return doubt, True
+    return doubt, False

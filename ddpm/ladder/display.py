@@ -1,0 +1,92 @@
+"""What is shown of a ladder: the climb as a table and a picture, and an attempt for programs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ddpm.ladder import evidence
+from ddpm.ladder.climb import Attempt, Climb
+from ddpm.pictures import staircase
+from ddpm.pictures.staircase import Panel
+from ddpm.report.blocks import Block, Chapter, Figure, Note, Table, plain
+from ddpm.verdicts import metrics
+
+# what the table shows of ``to_dict``
+COLUMNS = {
+    "attempt": "attempt", "entry": "entry", "outcome": "outcome", "rung": "rung", "e": "e-value", "threshold": "needed",
+    "seeds": "seeds", "estimate": "gain", "low": "from", "high": "to", "cost": "cost", "reason": "why",
+}  # fmt: skip
+
+
+def to_dict(state: Climb, attempt: Attempt) -> dict[str, Any]:
+    """An attempt for programs. estimate, low, high: of the gain, positive if better; null if unknown. Seeds are
+    consecutive."""
+    begin, end, terms = attempt.begin, attempt.end, state.contest.terms
+    gains = state.gains(end) if end else np.array([])
+    low, high = evidence.interval(gains, terms.error) if len(gains) else (-math.inf, math.inf)
+    return {
+        "ladder": state.contest.name,
+        "entry": begin.entry,
+        "attempt": attempt.number,
+        "challenge": begin.challenges is not None,
+        "outcome": attempt.outcome,
+        "reason": attempt.reason,
+        "rung": attempt.rung,
+        "stands": attempt.stands,
+        "changes": dict(begin.changes),
+        "cost": begin.cost,
+        "e": math.exp(state.log_e(end)) if end else None,
+        "threshold": attempt.needed,
+        "seeds": len(gains),
+        "first_seed": state.contest.seed(begin.changes, begin.number, begin.challenges),
+        "score": float(np.mean(end.challenger)) if end and end.challenger else None,
+        "estimate": float(gains.mean()) if len(gains) else None,
+        "low": low if math.isfinite(low) else None,
+        "high": high if math.isfinite(high) else None,
+    }
+
+
+def chapters(state: Climb) -> list[Chapter]:
+    """The question, the champion, every attempt, and the picture."""
+    terms, champion = state.contest.terms, state.champion
+    attempts = [to_dict(state, attempt) for attempt in (*state.attempts, *state.challenges)]
+    changes = state.changes(champion.key) if champion else {}
+    name = f"rung {champion.rung}, {champion.begin.entry}" if champion else f"the base, {terms.base}"
+    shown = ", ".join(f"{key} {plain(value)}" for key, value in changes.items())
+    blocks: list[Block] = [
+        Note(f"{state.contest.name}: {terms.question}"),
+        Note(f"champion: {name}{f': {shown}' * bool(shown)}; {state.contest.cost(changes):.4g} {terms.cost}"),
+        Note(f"{len(state.attempts)} attempts, {len(state.rungs)} rungs; at most {terms.error:.0%} of rungs are false"),
+    ]
+    if attempts:
+        rows = [[_cell(one[key]) for key in COLUMNS] for one in attempts]
+        blocks += [
+            Table(list(COLUMNS.values()), rows, "", (1, 2, 11)),
+            Figure("The climb", partial(staircase.draw, panels=_panels(state, attempts)), "climb", wide=True),
+        ]
+    return [Chapter("", blocks)]
+
+
+def _cell(value: Any) -> str:
+    return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _panels(state: Climb, attempts: Sequence[dict[str, Any]]) -> list[Panel]:
+    """The score by attempt, its interval that of the gain, and for kind ``target`` the cost before it."""
+    terms, sign = state.contest.terms, state.contest.gain(1.0)
+    costs, scores = [], []
+    for one in attempts:
+        if one["score"] is None or one["challenge"]:
+            continue
+        gaps = [0.0 if one[end] is None else sign * (one[end] - one["estimate"]) for end in ("low", "high")]
+        scores.append((one["attempt"], one["score"], -min(gaps), max(gaps), one["stands"]))
+        costs.append((one["attempt"], one["cost"], 0.0, 0.0, one["stands"]))
+    panels: list[Panel] = [(metrics.title(terms.primary), scores, terms.target)]
+    if terms.kind == "target":
+        panels.insert(0, (f"{terms.cost} of training", costs, state.contest.cost({})))
+    return panels

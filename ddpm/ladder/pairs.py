@@ -1,0 +1,93 @@
+"""The experiments of an attempt, run in slots as those of a study are. Nothing else here knows how studies run."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import cycle, islice, takewhile
+from pathlib import Path
+
+from ddpm.base.machine import cores
+from ddpm.ladder.terms import Changes, Contest
+from ddpm.runs.record import Record
+from ddpm.study import experiments, runner
+from ddpm.study.experiments import Experiment, Study
+from ddpm.study.ledger import Ledger
+from ddpm.study.plan import Plan
+from ddpm.study.worker import Busy, Worker
+
+CHAMPION, CHALLENGER = "champion", "challenger"
+
+
+class Pairs(Study):
+    """Both sides of an attempt. The records are in ladders/NAME/attempts/KEY/runs/."""
+
+    @property
+    def results(self) -> Path:
+        return self.path.with_suffix("") / "attempts" / self.name.rpartition("-")[2]
+
+    def experiments(self, upto: int | None = None) -> list[Experiment]:
+        """A challenger's training that diverges is a result, as it is for tuning; no run leaves a picture."""
+        planned = super().experiments(upto)
+        return [one._replace(kind="tuning" if one.arm == CHALLENGER else "best") for one in planned]
+
+
+class Runs:
+    """The runs of an attempt, on consecutive seeds. arms: CHAMPION, CHALLENGER or both -> changes of the base. slots:
+    experiments at a time, by default one per GPU or core. until: when to stop, in seconds of time.monotonic().
+
+    Raises UserError unless the ladder and the code are committed.
+    """
+
+    def __init__(
+        self,
+        contest: Contest,
+        key: str,
+        first_seed: int,
+        arms: Mapping[str, Changes],
+        slots: int | None = None,
+        until: float = math.inf,
+    ):
+        terms, path = contest.terms, str(contest.path)
+        plan = Plan(
+            question=terms.question,
+            base=terms.base,
+            arms={arm: dict(arms.get(arm, {})) for arm in (CHAMPION, CHALLENGER)},
+            primary=terms.primary,
+            looks=(terms.seeds.most,),
+        ).model_copy(update={"first_seed": first_seed})  # above those that a file may name
+        params = {
+            arm: experiments.changed(contest.values, {**changes, "seed": first_seed}, path)
+            for arm, changes in arms.items()
+        }
+        configs = {arm: contest.params(changes) for arm, changes in arms.items()}
+        self.ledger = Ledger(Pairs(f"{contest.name}-{key}", plan, params, configs, contest.path))
+        self.ledger.check_ready()
+        self.experiments = self.ledger.study.experiments()
+        self.until = until
+        self.devices = runner.gpus(self.ledger.study)
+        self.at_once = slots or len(self.devices) or cores()
+
+    def run(self, seeds: int) -> None:
+        """Run what is missing of the first seeds. Raises UserError with the reason if one fails."""
+        worker = Worker(self.ledger, tuple(islice(cycle(self.devices), self.at_once)))
+        wanted = self.experiments[: seeds * len(self.ledger.study.params)]  # seed by seed
+        while left := self.ledger.missing(wanted):
+            minutes = None if self.until == math.inf else max((self.until - time.monotonic()) / 60, 0.01)
+            with ThreadPoolExecutor(self.at_once) as pool, runner.stopping(worker, minutes):
+                list(pool.map(partial(_run, worker), left))
+            self.ledger.update()
+
+    def scored(self, arm: str) -> Sequence[Record]:
+        """The records of an arm up to the first seed that is missing."""
+        records = (self.ledger.records.get(one.name) for one in self.experiments if one.arm == arm)
+        return [record for record in takewhile(bool, records) if record]
+
+
+def _run(worker: Worker, experiment: Experiment) -> None:
+    with contextlib.suppress(Busy):  # another process runs it: it is asked for again
+        worker.run(experiment)

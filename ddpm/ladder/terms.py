@@ -1,0 +1,211 @@
+"""A ladder's file, and what an entry may be."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+
+from ddpm.base import files, sections
+from ddpm.base.errors import UserError, printable
+from ddpm.base.sections import Fraction, Section
+from ddpm.base.variant import closest
+from ddpm.params import config, file, presets
+from ddpm.params.config import Config
+from ddpm.runs import alike
+from ddpm.study import experiments, loading
+from ddpm.study.experiments import learned
+from ddpm.study.plan import NAME, SECTIONS
+from ddpm.verdicts import metrics
+
+LADDERS = Path("ladders")
+MEMORISATION = "memorisation"  # the guard that no challenger copies train images
+MEASURED = ("sample.count", "sample.seeds")  # what is scored, which no entry may change
+Changes = Mapping[str, Any]  # key of params.yaml -> value
+
+
+class SeedRange(Section):
+    """fewest: before an entry can be accepted. most: then the attempt ends undecided."""
+
+    fewest: Annotated[int, Field(ge=2, le=200)] = 6
+    most: Annotated[int, Field(ge=2, le=200)] = 32
+
+
+class Terms(Section):
+    """The content of a file in ladders/.
+
+    base: the preset that is the first champion. kind: ``target``: reach the score ``target`` at less cost than the
+    champion; ``score``: a better score than the champion's, at the base's cost at most. primary: the metric that
+    decides. cost: of training; operations include the optimizer's. may_change: keys and sections of params.yaml that
+    entries may set. guards: metrics that must not get worse by more than their margin (``compare.threshold`` and
+    ``floors``), and ``memorisation``. error: the share of false rungs, over the whole life of the ladder.
+    """
+
+    question: Annotated[str, Field(min_length=1), AfterValidator(printable)]
+    base: str
+    kind: Literal["target", "score"]
+    primary: str
+    target: float | None = None
+    cost: Literal["flops", "images"] = "flops"
+    may_change: Annotated[tuple[str, ...], Field(min_length=1)]
+    guards: tuple[str, ...] = ()
+    error: Fraction = 0.05
+    seeds: SeedRange = SeedRange()
+
+    def refusals(self) -> Iterator[str]:
+        if (self.target is None) == (self.kind == "target"):
+            yield f"target: kind {self.kind} needs {'one' if self.target is None else 'none'}"
+        if self.seeds.fewest > self.seeds.most:
+            yield f"seeds: fewest {self.seeds.fewest} is above most {self.seeds.most}"
+        for name in (self.primary, *self.guarded):
+            try:
+                metrics.direction(name)
+            except UserError as error:
+                yield str(error)
+        for key in self.may_change:
+            if key.partition(".")[0] not in SECTIONS or any(alike.under(fixed, key) for fixed in MEASURED):
+                allowed = ", ".join(SECTIONS)
+                yield f"may_change: {key}; allowed: keys of {allowed} without {', '.join(MEASURED)}"
+
+    @property
+    def guarded(self) -> tuple[str, ...]:
+        """The metrics among the guards."""
+        return tuple(name for name in self.guards if name != MEMORISATION)
+
+
+@dataclass(frozen=True)
+class Contest:
+    """A ladder that may be climbed. values: the params of its base, which scores in the features of the primary
+    metric and the guards."""
+
+    name: str
+    path: Path
+    terms: Terms
+    values: Mapping[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        """Holds its log, its records and its page."""
+        return self.path.with_suffix("")
+
+    @cached_property
+    def config(self) -> Config:
+        """The base's params."""
+        return self.params({})
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log.jsonl"
+
+    @cached_property
+    def identity(self) -> dict[str, str]:
+        """Digests that must stay the same while it is climbed: of the file without the question, and of the base's
+        params that affect what is learned and scored."""
+        terms = self.terms.model_dump(mode="json", exclude={"question"})
+        parts = {"terms": terms, "base": learned(self.config, defaults=False)}
+        return {part: files.digest(value)[:16] for part, value in parts.items()}
+
+    def check_same(self, terms: str, base: str) -> None:
+        """Raises UserError unless these are the parts of its identity."""
+        if {"terms": terms, "base": base} != self.identity:
+            what = f"{self.path} has" if terms != self.identity["terms"] else f"its base, preset {self.terms.base}, has"
+            raise UserError(
+                f"{self.log}: {what} changed since an attempt: undo that, or begin a ladder of another name"
+            )
+
+    def params(self, changes: Changes, source: str = "") -> Config:
+        """The base's params with changes, checked. Raises UserError."""
+        source = source or str(self.path)
+        return config.check(experiments.changed(self.values, changes, source), source)
+
+    def gain(self, difference: float) -> float:
+        """A difference in the primary metric, signed so that positive is better."""
+        return metrics.gain(self.terms.primary, difference)
+
+    def seed(self, changes: Changes, number: int, challenges: str | None = None) -> int:
+        """The first of an attempt's consecutive seeds, which nobody chooses: below 2^40."""
+        return int(files.digest([self.name, dict(changes), number, challenges])[:10], 16)
+
+    def cost(self, changes: Changes, source: str = "") -> float:
+        """Of training the base with changes, in images or operations. Raises UserError if it is not known."""
+        params = self.params(changes, source)
+        if params.train.steps is None:
+            raise UserError(
+                f"{source or self.path}: train.epochs: has no cost that is known beforehand; set train.steps"
+            )
+        return float(params.train.steps * (params.train.batch_size if self.terms.cost == "images" else flops(params)))
+
+    def check(self, changes: Changes, champion: Changes, source: str, allow_null: bool = False) -> float:
+        """The cost of an entry. Raises UserError unless it may try. champion: the champion's changes of the base."""
+        for key in changes:
+            if not any(alike.is_in(key, (allowed,)) for allowed in self.terms.may_change):
+                allowed = ", ".join(self.terms.may_change)
+                raise UserError(f"{source}: {key}: {self.path} does not let entries change it; allowed: {allowed}")
+        whole = {**champion, **changes}
+        same = learned(self.params(whole, source), defaults=True) == learned(self.params(champion), defaults=True)
+        if same and not allow_null:
+            raise UserError(f"{source}: changes nothing of the champion; --allow-null tries it all the same")
+        cost = self.cost(whole, source)
+        limit = self.cost(champion if self.terms.kind == "target" else {})
+        if cost > limit or (cost == limit and self.terms.kind == "target" and not same):
+            allowed = "less than the champion's" if self.terms.kind == "target" else "at most the base's"
+            raise UserError(
+                f"{source}: its training costs {cost:.4g} {self.terms.cost}; allowed: {allowed} {limit:.4g}"
+            )
+        return cost
+
+
+def flops(params: Config) -> int:
+    """The operations of a training step: of the network, forward and backward, and of the optimizer's matrix products,
+    which Muon has."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from ddpm.model import build, layers
+    from ddpm.model.flops import per_image
+
+    network = build.network(params)
+    weights = list(network.parameters())
+    for weight in weights:
+        weight.grad = torch.zeros_like(weight)
+    optimizer = params.train.optimizer.over(weights, layers.hidden_weights(network), params.train.learning_rate)
+    with FlopCounterMode(display=False) as counter:
+        optimizer.step()
+    return per_image(params) * params.train.batch_size + int(counter.get_total_flops())
+
+
+def load(path: Path) -> Contest:
+    """The ladder in a file of ladders/. Raises UserError that names the key, its value and what is allowed."""
+    if path.parent != LADDERS or path.suffix != ".yaml" or not re.fullmatch(NAME, path.stem):
+        raise UserError(
+            f"{path}: a ladder is a file {LADDERS}/NAME.yaml, so that no two have one name; a name has small letters, "
+            "digits, - and _"
+        )
+    if not path.exists():
+        known = sorted(other.stem for other in LADDERS.glob("*.yaml"))
+        raise UserError(f"{path}: no such ladder{closest(path.stem, known)}; there are {', '.join(known) or 'none'}")
+    terms = sections.parse(file.read(path), str(path), Terms)
+    scores = (terms.primary, *terms.guarded)
+    extractors = dict.fromkeys(score.rpartition(".")[0] for score in scores if "." in score)
+    evaluated = {"evaluate.extractors": list(extractors)} if extractors else {}
+    base = file.decode(presets.text(terms.base), terms.base)
+    contest = Contest(path.stem, path, terms, experiments.changed(base, evaluated, str(path)))
+    for score in scores:
+        if missing := loading.missing_score(score, contest.config):
+            raise UserError(f"{path}: no run of {terms.base} will have {score}: {missing}")
+    return contest
+
+
+def entry(path: Path) -> dict[str, Any]:
+    """The changes in an entry's file, ``KEY: VALUE`` of params.yaml. Raises UserError."""
+    changes = file.read(path)
+    if not re.fullmatch(NAME, path.stem) or not all(isinstance(key, str) for key in changes):
+        raise UserError(
+            f"{path}: an entry is NAME.yaml with lines KEY: VALUE; small letters, digits, - and _ in the name"
+        )
+    return changes

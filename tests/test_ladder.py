@@ -1,0 +1,334 @@
+"""``ddpm ladder``: a stream of entries against a champion, on a project with stages that take no time."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ddpm.base.errors import UserError
+from ddpm.cli import main
+from ddpm.ladder import climb, terms
+from ddpm.ladder.climb import End, Try
+from ddpm.params import presets
+from tests import study_project
+from tests.study_project import ROOT, commit, ran
+
+FILE = Path("ladders/tiny.yaml")
+LOG = Path("ladders/tiny/log.jsonl")
+SCORE = {
+    "question": "Which model is best?",
+    "base": "digits_small",
+    "kind": "score",
+    "primary": "classifier.fd",
+    "cost": "images",
+    "may_change": ["diffusion", "train", "sample.sampler"],
+    "error": 0.5,
+    "seeds": {"fewest": 6, "most": 16},
+}
+TARGET = SCORE | {"kind": "target", "target": 1.9, "guards": ["random_conv.kid_mean", "memorisation"]}
+BETTER, WORSE = {"diffusion.schedule.name": "sigmoid"}, {"diffusion.schedule.name": "linear"}
+# scores that look random, of seeds of any size
+NOISE = """
+    noise = (seed * 2654435761 % 2**32) / 2**32 - 0.5
+    score = 2 + 0.3 * noise + (arm == "linear") * 0.8 - (arm == "sigmoid") * (0.5 + 0.1 * noise)
+    extra = {"random_conv.kid_mean": 0.1 + (params["train"]["batch_size"] == 32) * 0.1 + 0.001 * noise}
+"""
+START = f"""
+import sys
+import time
+
+sys.path.insert(0, {ROOT!r})
+from tests import study_project
+
+study_project.quick()
+study_project.main(["ladder", *sys.argv[1:]])
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> None:
+    """A working folder with a ladder, in which nothing can run."""
+    monkeypatch.chdir(tmp_path)
+    FILE.parent.mkdir()
+    FILE.write_text(yaml.safe_dump(SCORE))
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch) -> None:
+    """A project with ladders of both kinds."""
+    root = tmp_path / "project"
+    study_project.make(root)
+    study_project.enter(root, monkeypatch)
+    stage = Path("stages/stage.py")
+    before, _, after = stage.read_text().partition("    score = ")
+    text = f"{before}{NOISE[1:]}{after.partition(chr(10))[2]}"
+    stage.write_text(text.replace('{"classifier.fd": score}', '{"classifier.fd": score, **extra}'))
+    FILE.parent.mkdir()
+    FILE.write_text(yaml.safe_dump(SCORE))
+    FILE.with_name("cheap.yaml").write_text(yaml.safe_dump(TARGET))
+    with Path(".gitignore").open("a") as ignored:
+        ignored.write("/ladders/*/attempts/*/runs/*.lock\n")
+    commit("two ladders")
+
+
+def idea(name: str, changes: object) -> str:
+    path = Path(f"ideas/{name}.yaml")
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(yaml.safe_dump(changes))
+    return str(path)
+
+
+def ladder(*arguments: str) -> int:
+    """The exit code of ``ddpm ladder``."""
+    with pytest.raises(SystemExit) as left:
+        main(["ladder", *arguments])
+    return int(left.value.code or 0)
+
+
+def log(path: Path = LOG) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def tried(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, object]]:
+    """The exit code, and what is printed for programs."""
+    capsys.readouterr()
+    code = ladder(*arguments, "--json")
+    said = capsys.readouterr()
+    assert code != 2, said.err
+    return code, json.loads(said.out)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("project")
+def test_a_ladder_of_scores_is_climbed_shown_and_challenged(capsys):
+    code, refused = tried(capsys, "try", "tiny", idea("worse", WORSE))
+    assert (code, refused["outcome"], refused["seeds"]) == (1, "refused", 3)
+    code, rung = tried(capsys, "try", "tiny", idea("better", BETTER))
+    assert (code, rung["outcome"], rung["rung"], rung["stands"]) == (0, "accepted", 1, True)
+    assert rung["e"] >= rung["threshold"] > refused["threshold"]
+    assert 0 < rung["low"] < 0.5 < rung["high"]
+    # both sides ran on the same fresh seeds, which no other attempt has
+    records = [path.stem.rpartition("-")[::2] for path in Path("ladders/tiny/attempts").glob("*/runs/*.json")]
+    seeds = {arm: sorted(seed for name, seed in records if name == arm) for arm in ("champion", "challenger")}
+    assert seeds["champion"] == seeds["challenger"]
+    assert len(set(seeds["champion"])) == len(seeds["champion"]) == 3 + rung["seeds"]
+    # what the champion is already changes nothing
+    assert ladder("try", "tiny", idea("again", BETTER)) == 2
+    assert ladder("show", "tiny") == 0
+    assert "champion: rung 1, better: diffusion.schedule.name sigmoid" in capsys.readouterr().out
+    assert Path("ladders/tiny/climb.png").stat().st_size > 1000
+    assert ladder("challenge", "tiny", "2") == 2
+    code, again = tried(capsys, "challenge", "tiny", "1")
+    assert (code, again["outcome"], again["challenge"]) == (0, "accepted", True)
+    assert ["of" in line for line in log()] == [False, True] * 3
+    assert "log.jsonl" in study_project.git("status", "--porcelain", "--untracked-files=all")
+    assert ".lock" not in study_project.git("status", "--porcelain", "--untracked-files=all")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("project")
+def test_a_target_is_reached_at_less_cost_and_guards_refuse(capsys):
+    steps = yaml.safe_load(presets.text("digits_small"))["train"]["steps"]
+    code, guarded = tried(capsys, "try", "cheap", idea("small", BETTER | {"train.batch_size": 32}))
+    assert (code, guarded["reason"]) == (1, "random_conv.kid_mean is worse by more than its margin")
+    # the base was scored once for the guard, and the champion does not run again
+    code, diverged = tried(capsys, "try", "cheap", idea("fast", {"train.steps": steps - 1, "train.learning_rate": 0.9}))
+    assert (code, diverged["seeds"]) == (1, 0)
+    assert "not finite" in str(diverged["reason"])
+    code, rung = tried(capsys, "try", "cheap", idea("short", BETTER | {"train.steps": steps // 2}))
+    assert (code, rung["rung"]) == (0, 1)
+    assert {line.split()[1] for line in ran() if line.startswith("train")} == {"cosine", "sigmoid"}
+    assert sum(line.startswith("evaluate cosine") for line in ran()) == 6
+    # the next has to be cheaper than the new champion
+    assert ladder("try", "cheap", idea("long", {"train.steps": steps // 2 + 1})) == 2
+    assert ladder("show", "cheap") == 0
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("project")
+def test_an_attempt_that_is_killed_continues_and_runs_nothing_twice():
+    entry = idea("better", BETTER)
+    Path("control/sleep").write_text("0.3")
+    process = subprocess.Popen([sys.executable, "-c", START, "try", "tiny", entry, "--slots", "2"])
+    end = time.monotonic() + 300
+    while not (done := {path.stem for path in Path("ladders/tiny/attempts").glob("*/runs/*.json")}):
+        assert process.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert ladder("try", "tiny", entry, "--slots", "2", "--max-time", "0.02") == 75
+    Path("control/sleep").unlink()
+    assert len(log()) == 1
+    assert ladder("try", "tiny", entry, "--slots", "2") == 0
+    assert ["of" in line for line in log()] == [False, True]
+    arms = {"champion": "cosine", "challenger": "sigmoid"}
+    for arm, _, seed in (name.partition("-") for name in done):
+        assert ran().count(f"evaluate {arms[arm]} {seed}") == 1
+    assert done < {path.stem for path in Path("ladders/tiny/attempts").glob("*/runs/*.json")}
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"kind": "best"}, "kind"),
+        ({"kind": "target"}, "target"),
+        ({"target": 0.2}, "target"),
+        ({"primary": "classifier.ff"}, "metric"),
+        ({"guards": ["nothing"]}, "metric"),
+        ({"guards": ["nothing.kid_mean"]}, "extractors"),
+        ({"guards": ["classifier.cmmd"]}, "classifier.cmmd"),
+        ({"may_change": ["evaluate"]}, "may_change"),
+        ({"may_change": ["sample"]}, "may_change"),
+        ({"error": 1}, "error"),
+        ({"seeds": {"fewest": 9, "most": 8}}, "seeds"),
+        ({"seeds": {"fewest": 2, "most": 4}}, "seeds.most"),
+        ({"base": "nothing"}, "preset"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+@pytest.mark.usefixtures("folder")
+def test_a_ladder_that_cannot_be_climbed_is_refused(capsys, changes, key):
+    FILE.write_text(yaml.safe_dump(SCORE | changes))
+    assert ladder("try", "tiny", idea("better", BETTER)) == 2
+    assert key in capsys.readouterr().err
+    assert not LOG.exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "key"),
+    [
+        ("score", {"model.base_channels": 8}, "model.base_channels"),
+        ("score", {"sample.count": 3}, "sample.count"),
+        ("score", {"seed": 1}, "seed"),
+        ("score", {"train.batch_size": 10_000}, "costs"),
+        ("score", {"train.steps": None, "train.epochs": 1}, "train.epochs"),
+        ("score", {"diffusion.schedule.name": "cosine"}, "changes nothing"),
+        ("score", {"diffusion.schedule.name": "cosinus"}, "diffusion.schedule"),
+        ("score", {}, "changes nothing"),
+        ("score", {3: 4}, "KEY: VALUE"),
+        ("score", [1], "mapping"),
+        ("target", BETTER, "costs"),
+    ],
+)
+@pytest.mark.usefixtures("folder")
+def test_an_entry_that_may_not_try_spends_nothing(capsys, kind, changes, key):
+    FILE.write_text(yaml.safe_dump(TARGET if kind == "target" else SCORE))
+    assert ladder("try", "tiny", idea("entry", changes)) == 2
+    assert key in capsys.readouterr().err
+    assert not LOG.exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["other/tiny.yaml", "ladders/tiny.yml", "ladders/deep/tiny.yaml", "ladders/Tiny.yaml", "none"]
+)
+@pytest.mark.usefixtures("folder")
+def test_two_ladders_cannot_have_one_name(capsys, name):
+    assert ladder("show", name) == 2
+    assert "ladder" in capsys.readouterr().err
+
+
+def attempted(name: str, gain: float, seeds: int = 14, outcome: str = "accepted", **more: object) -> str:
+    """An attempt in the log, with that gain on each seed; return its key."""
+    contest = terms.load(FILE)
+    state = climb.read(contest)
+    on = state.champion.key if state.champion else ""
+    begin = Try(
+        **contest.identity, entry=name, changes={"train.steps": 10 + len(name)}, on=on, number=1, cost=1.0, **more
+    )
+    state = climb.append(contest, begin)
+    scores = [1.0 - gain] * seeds
+    ended = End(of=state.tip, outcome=outcome, reason="", champion=(1.0,) * seeds, challenger=tuple(scores))
+    climb.append(contest, ended)
+    return state.tip
+
+
+def state() -> climb.Climb:
+    return climb.read(terms.load(FILE))
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_champion_is_the_highest_rung_that_stands():
+    keys = [attempted("a", 0.5), attempted("bb", 0, outcome="refused"), attempted("ccc", 0.5)]
+    assert [rung.key for rung in state().rungs] == [keys[0], keys[2]]
+    assert state().changes(keys[2]) == {"train.steps": 13}
+    # the third attempt needs less than twice as much evidence as without the first rung
+    assert state().attempts[2].needed < 1.2 * state().attempts[0].needed
+    attempted("again", 0, outcome="undecided", challenges=keys[2])
+    assert state().champion.key == keys[2]
+    attempted("again", 0, outcome="refused", challenges=keys[2])
+    assert state().champion.key == keys[0]
+    assert [rung.stands for rung in state().rungs] == [True, False]
+
+
+@pytest.mark.parametrize("change", ["edit", "remove", "swap", "no such attempt", "cut", "not JSON", "another key"])
+@pytest.mark.usefixtures("folder")
+def test_a_log_that_was_changed_is_noticed(capsys, change):
+    attempted("a", 0.5)
+    attempted("bb", 0, outcome="refused")
+    lines = LOG.read_text().splitlines()
+    changed = {
+        "edit": [lines[0].replace('"a"', '"c"'), *lines[1:]],
+        "remove": [lines[0], *lines[2:]],
+        "swap": [*lines[2:], *lines[:2]],
+        "no such attempt": [*lines, lines[2].replace('"entry"', '"challenges": "0000000000000000", "entry"')],
+        "cut": [*lines[:-1], lines[-1][:-5]],
+        "not JSON": [*lines, "<<<<<<< HEAD"],
+        "another key": [*lines, lines[-1].replace('"reason"', '"raison"')],
+    }[change]
+    LOG.write_text("".join(f"{line}\n" for line in changed))
+    assert ladder("show", "tiny") == 2
+    assert "log.jsonl: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("change", [{"error": 0.1}, {"base": "digits"}])
+@pytest.mark.usefixtures("folder")
+def test_a_ladder_that_has_moved_is_refused(capsys, change):
+    attempted("a", 0.5)
+    FILE.write_text(yaml.safe_dump(SCORE | {"question": "Reworded?"}))
+    state()
+    FILE.write_text(yaml.safe_dump(SCORE | change))
+    assert ladder("try", "tiny", idea("better", BETTER)) == 2
+    assert "since an attempt" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("folder")
+def test_two_machines_that_tried_at_the_same_time_are_put_into_one_order():
+    attempted("first", 0, outcome="refused")
+    before = LOG.read_text()
+    branches = []
+    for name in ("here", "elsewhere"):
+        LOG.write_text(before)
+        attempted(name, 0.5, seeds=9)
+        branches.append(LOG.read_text().removeprefix(before))
+    climbs = []
+    for order in (branches, branches[::-1]):
+        LOG.write_text(before + "".join(order))
+        climbs.append([(one.key, one.number, one.needed, one.outcome, one.rung) for one in state().attempts])
+        # it goes on from there
+        attempted("next", 0, outcome="refused")
+        assert [one.number for one in state().attempts] == [1, 2, 3, 4]
+    assert climbs[0] == climbs[1]
+    # only one can have beaten the champion that both ran against
+    assert [row[3] for row in climbs[0]] == ["refused", "accepted", "undecided"]
+
+
+@pytest.mark.usefixtures("folder")
+def test_an_e_value_that_is_too_small_at_its_place_makes_no_rung():
+    attempted("a", 0.5, seeds=3)
+    assert (state().attempts[0].outcome, state().rungs) == ("undecided", [])
+
+
+@pytest.mark.usefixtures("folder")
+def test_muons_products_count_as_cost():
+    FILE.write_text(yaml.safe_dump(SCORE | {"cost": "flops"}))
+    contest = terms.load(FILE)
+    ordinary, muon = contest.cost({}), contest.cost({"train.optimizer.name": "muon"})
+    assert 1.01 < muon / ordinary < 2
+    assert contest.cost({"train.batch_size": 1}) < ordinary / 10
+    with pytest.raises(UserError, match="costs"):
+        contest.check({"train.optimizer.name": "muon"}, {}, "entry")
