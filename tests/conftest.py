@@ -75,17 +75,13 @@ def once(tmp_path_factory) -> Once:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _no_waiting_for_disks() -> Iterator[None]:
-    """No test cuts the power. tests/test_files.py tests what is synced, and when."""
+def _no_waiting_and_no_sharing(tmp_path_factory) -> Iterator[None]:
+    """No test cuts the power: tests/test_files.py tests what is synced, and when. DVC's own place for its locks and
+    indices is one for the whole machine."""
+    os.environ["DVC_SITE_CACHE_DIR"] = str(tmp_path_factory.getbasetemp() / "dvc-site")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
         yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _no_sharing_with_other_users(tmp_path_factory) -> None:
-    """DVC's own place for its locks and indices is one for the whole machine."""
-    os.environ["DVC_SITE_CACHE_DIR"] = str(tmp_path_factory.getbasetemp() / "dvc-site")
 
 
 @pytest.fixture(autouse=True)
@@ -153,9 +149,8 @@ def classifier_reference(digits, once) -> Path:
     from ddpm.scoring.evaluate_params import Evaluate
     from ddpm.scoring.reference import make_reference
 
-    chosen, cpu = Evaluate(extractors=("classifier",)), torch.device("cpu")
-    made = once("reference", lambda folder: make_reference(chosen, digits, folder / "reference", cpu))
-    return made / "reference"
+    settings, cpu = Evaluate(extractors=("classifier",)), torch.device("cpu")
+    return once("reference", lambda at: make_reference(settings, digits, at / "reference", cpu)) / "reference"
 
 
 @pytest.fixture(scope="session")
@@ -198,8 +193,7 @@ def model_file(once) -> Path:
 @pytest.fixture(scope="session")
 def real_files() -> Path:
     """The folder of real files."""
-    root = Path(__file__).parents[1]
-    folder = Path(os.environ.get("DDPM_TEST_DATA", root.parent / "shared" / "data"))
+    folder = Path(os.environ.get("DDPM_TEST_DATA", ROOT.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"no real files in {folder}; set DDPM_TEST_DATA")
     return folder

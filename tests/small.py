@@ -80,14 +80,16 @@ def loss_at(trainer: Trainer, x_0: Tensor, epsilon: Tensor, t: Tensor, labels: T
 
 
 class Memory:
-    """A log that keeps what it gets."""
+    """A log that keeps what it gets. stop: the step whose row ends the training without warning, as a kill does."""
 
-    def __init__(self) -> None:
+    def __init__(self, stop: int | None = None) -> None:
         self.rows: list[Row] = []
-        self.sent = 0
+        self.sent, self.stop = 0, stop
 
     def log(self, row: Row) -> None:
         self.rows.append(row)
+        if row.step == self.stop:
+            raise KeyboardInterrupt
 
     def flush(self) -> None:
         self.sent = len(self.rows)

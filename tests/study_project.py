@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
-from ddpm.cli import main
 from ddpm.params import presets
 from ddpm.study import slots, worker
+from tests import command
 
 STAGE = """
 import datetime, os, pathlib, sys, time, yaml
@@ -120,12 +120,13 @@ START = """
 import signal, sys
 
 sys.path.insert(0, {root!r})
+from ddpm.cli import main
 from tests import study_project
 
 if {quick}:
     study_project.quick()
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
-study_project.main(["study", "run", *sys.argv[1:]])
+main(sys.argv[1:])
 """
 ASK_DVC, DVC = slots.cache, worker.REPRO
 
@@ -157,15 +158,15 @@ def git(*arguments: str, at: Path | None = None) -> str:
     return run("git", *arguments, at=at)
 
 
-def run(*command: str, at: Path | None = None) -> str:
-    done = subprocess.run(command, cwd=at, capture_output=True, text=True)
-    assert done.returncode == 0, (command, done.returncode, done.stderr)
+def run(*program: str, at: Path | None = None) -> str:
+    done = subprocess.run(program, cwd=at, capture_output=True, text=True)
+    assert done.returncode == 0, (program, done.returncode, done.stderr)
     return done.stdout.strip()
 
 
 def commit(message: str, at: Path | None = None) -> None:
     git("add", "--all", at=at)
-    git("-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "--message", message, at=at)
+    git("commit", "--quiet", "--message", message, at=at)
 
 
 def ran() -> list[str]:
@@ -185,9 +186,7 @@ def verdict() -> dict[str, Any]:
 
 def study(*arguments: str) -> int:
     """The exit code of ``ddpm study``."""
-    with pytest.raises(SystemExit) as left:
-        main(["study", *arguments])
-    return int(left.value.code or 0)
+    return command.run("study", *arguments)
 
 
 def quick(monkeypatch: pytest.MonkeyPatch | None = None) -> None:
@@ -203,10 +202,10 @@ def thorough(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slots, "cache", ASK_DVC)
 
 
-def start(*arguments: str) -> subprocess.Popen[str]:
-    """``ddpm study run`` as another process, with the same DVC or stand-in as here."""
-    command = [sys.executable, "-c", START.format(root=ROOT, quick=worker.REPRO != DVC), *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def start(*arguments: str, group: tuple[str, ...] = ("study", "run")) -> subprocess.Popen[str]:
+    """The command as another process, with the same DVC or stand-in as here."""
+    program = [sys.executable, "-c", START.format(root=ROOT, quick=worker.REPRO != DVC), *group, *arguments]
+    return subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def until(what: str, patience: float = 300) -> None:
@@ -220,8 +219,6 @@ def until(what: str, patience: float = 300) -> None:
 def enter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Work in that project, with the stand-in for DVC, and without tracking."""
     monkeypatch.chdir(folder)
-    for name in ("DVC_ROOT", "DVC_STAGE"):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(folder.parent / "site"))
     monkeypatch.setenv("DDPM_TRACKING", "off")
     quick(monkeypatch)

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from ddpm import cli
 from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.params import catalogue
 from docs import make_variants
+from tests.command import run
 from tests.small import small
 
 WORD = r"\w+"
@@ -27,8 +27,7 @@ def test_every_variant_says_in_a_line_or_two_what_it_is(family):
 
 
 def test_the_command_lists_every_variant(capsys):
-    with pytest.raises(SystemExit, match="0"):
-        cli.main(["variants"])
+    assert run("variants") == 0
     listed = {line.split()[0] for line in capsys.readouterr().out.splitlines()}
     for key, family in catalogue.FAMILIES.items():
         assert {key, *variant.names(family)} <= listed
@@ -62,46 +61,31 @@ def test_reading_a_config_agrees_with_the_table(found):
     assert "\n" not in str(refused.value)
 
 
+ZERO = {"name": "cosine", "cosine": {"zero_terminal_snr": True}}
+
+
 @pytest.mark.parametrize(
     ("diffusion", "words"),
     [
+        ({"schedule": ZERO, "parameterization": {"name": "epsilon"}}, allowed("edm", "flow", "mean", "v", "x0")),
+        ({"variance": {"name": "learned_range"}}, allowed("hybrid", "vlb")),
+        ({"loss": {"name": "hybrid"}}, allowed("learned_range")),
         (
-            {
-                "schedule": {"name": "linear", "linear": {"zero_terminal_snr": True}},
-                "parameterization": {"name": "epsilon"},
-            },
-            "diffusion: parameterization: epsilon .*schedule.linear.zero_terminal_snr: true.*"
-            + allowed("edm", "flow", "mean", "v", "x0"),
+            {"schedule": ZERO, "loss": {"name": "min_snr"}},
+            allowed("edm", "hybrid", "sigmoid", "simple", "uncertainty", "vlb"),
         ),
         (
-            {"variance": {"name": "learned_range"}},
-            "loss: simple .*variance: learned_range; " + allowed("hybrid", "vlb"),
-        ),
-        ({"loss": {"name": "hybrid"}}, "variance: fixed_small .*loss: hybrid .*" + allowed("learned_range")),
-        (
-            {"schedule": {"name": "cosine", "cosine": {"zero_terminal_snr": True}}, "loss": {"name": "min_snr"}},
-            "loss: min_snr .*schedule.cosine.zero_terminal_snr: true.*"
-            + allowed("edm", "hybrid", "sigmoid", "simple", "uncertainty", "vlb"),
-        ),
-        (
-            {
-                "schedule": {"name": "cosine", "cosine": {"zero_terminal_snr": True}},
-                "loss": {"name": "simple", "simple": {"space": "epsilon"}},
-            },
+            {"schedule": ZERO, "loss": {"name": "simple", "simple": {"space": "epsilon"}}},
             r"loss.simple.space: epsilon .*schedule.cosine.zero_terminal_snr: true .*allowed: null, flow, v, x0$",
         ),
         ({"schedule": {"name": "constant"}, "T": 20}, r"schedule: constant with T: 20 .*float32"),
-        (
-            {"schedule": {"name": "cosine", "cosine": {"zero_terminal_snr": True}}, "T": 1},
-            r"schedule: cosine cannot make a chain of T: 1 steps: .*at least 2 steps",
-        ),
         (
             {"schedule": {"name": "sigmoid", "sigmoid": {"start": 2.0, "end": 1.0}}},
             r"diffusion.schedule.sigmoid: start: 2.0 must be less than end: 1.0",
         ),
     ],
 )
-def test_what_makes_no_sense_is_refused_by_both_keys_and_the_reason(diffusion, words):
+def test_what_makes_no_sense_is_refused_with_what_is_allowed(diffusion, words):
     base: dict[str, Any] = {key: {"name": value.name} for key, value in small().diffusion if key != "T"}
     with pytest.raises(UserError, match=words):
         small(diffusion={"T": 50, **base, **diffusion}, sample={"steps": 1})

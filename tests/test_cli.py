@@ -1,8 +1,6 @@
 """The ``ddpm`` command: what it writes, and the one line and exit code 2 for each mistake."""
 
 import json
-import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,92 +11,58 @@ import pytest
 import torch
 from PIL import Image
 
-from ddpm import cli
 from ddpm.base import variant
 from ddpm.cli import commands
 from ddpm.cli.app import app
 from ddpm.model import build
 from ddpm.model.model_file import load_model, save_model
 from ddpm.params import presets
+from ddpm.pictures import grids
 from ddpm.sampling import generator as sampling
 from ddpm.verdicts import pairing
+from tests.command import refused, run
+from tests.scored import git
 from tests.small import PARAMS, small
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path, monkeypatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
-        monkeypatch.delenv(name, raising=False)
-
-
-def run(*arguments: str | Path) -> int:
-    with pytest.raises(SystemExit) as ended:
-        cli.main([str(argument) for argument in arguments])
-    assert isinstance(ended.value.code, int)
-    return ended.value.code
-
-
-def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
-    """The one line on stderr of a command that must fail."""
-    assert run(*arguments) == 2
-    output = capsys.readouterr()
-    assert output.out == ""
-    (line,) = output.err.splitlines()
-    return line.removeprefix("error: ")
-
-
-def git(*arguments: str) -> None:
-    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
-    subprocess.run(["git", *identity, *arguments], check=True, capture_output=True)
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 @pytest.fixture
-def repository(tmp_path) -> Path:
-    """A git repository whose committed params.yaml is the fashion_mnist preset, with .dvc next to it."""
-    git("init")
+def repository(folder) -> Path:
+    """The committed params.yaml of a git repository, which is the fashion_mnist preset, with .dvc next to it."""
+    git("init", "--quiet")
     Path("params.yaml").write_text(presets.text("fashion_mnist"))
     git("add", "params.yaml")
     git("commit", "-m", "begin")
-    (tmp_path / ".dvc").mkdir()
-    return tmp_path / "params.yaml"
+    (folder / ".dvc").mkdir()
+    return folder / "params.yaml"
 
 
 # --- ddpm preset
 
 
 @pytest.mark.parametrize("name", presets.names())
-def test_a_preset_is_written_over_committed_params(repository, name):
-    assert run("preset", name) == 0
-    assert repository.read_text() == presets.text(name)
+def test_a_preset_is_written_over_committed_params_and_where_they_were_lost(repository, name):
+    for lose in (lambda: None, repository.unlink):
+        lose()
+        assert run("preset", name) == 0
+        assert repository.read_text() == presets.text(name)
 
 
-def test_a_preset_never_overwrites_uncommitted_changes_unless_forced(repository, capsys):
+@pytest.mark.parametrize("command", ["status", "add params.yaml", "rm --cached params.yaml"])
+def test_a_preset_never_overwrites_what_is_not_committed_unless_forced(repository, capsys, command):
     changed = repository.read_text() + "# mine\n"
     repository.write_text(changed)
+    git(*command.split())
+    git("commit", "--allow-empty", "-m", "forget it") if command.startswith("rm") else None
     assert "params.yaml: has uncommitted changes" in refused(capsys, "preset", "digits")
-    git("add", "params.yaml")
-    assert "has uncommitted changes" in refused(capsys, "preset", "digits")
     assert repository.read_text() == changed
     assert run("preset", "digits", "--force") == 0
     assert repository.read_text() == presets.text("digits")
 
 
-def test_a_preset_takes_the_place_of_params_that_were_lost(repository):
-    repository.unlink()
-    assert run("preset", "digits") == 0
-    assert repository.exists()
-
-
-def test_params_that_git_does_not_know_are_not_overwritten(repository, capsys):
-    git("rm", "--cached", "params.yaml")
-    git("commit", "-m", "forget it")
-    assert "has uncommitted changes" in refused(capsys, "preset", "digits")
-
-
-def test_outside_a_git_repository_a_preset_needs_force(tmp_path, capsys):
+def test_outside_a_git_repository_a_preset_needs_force(capsys):
     assert "not a git repository" in refused(capsys, "preset", "digits")
     assert not Path("params.yaml").exists()
     assert run("preset", "digits", "--force") == 0
@@ -134,22 +98,6 @@ def test_an_impossible_experiment_is_refused_before_anything_runs(repository, ca
     assert message in line
 
 
-@pytest.mark.parametrize("folder", [".git", ".dvc"])
-def test_the_pipeline_needs_git_and_dvc(repository, capsys, folder):
-    shutil.rmtree(folder)
-    assert check(sample={"count": 100}, evaluate=POSSIBLE) == 2
-    assert f"no {folder} here or above" in capsys.readouterr().err
-
-
-def test_half_a_dvc_lock_is_told_before_anything_runs(repository, capsys):
-    Path("dvc.yaml").write_text("stages: {a: {cmd: make a}}")
-    Path("dvc.lock").write_text("")
-    assert check(sample={"count": 100}, evaluate=POSSIBLE) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "dvc.lock" in line
-    assert "`rm dvc.lock`" in line
-
-
 @pytest.mark.parametrize("command", [["check"], ["summary"], ["track", "sync"]])
 def test_elsewhere_every_command_says_what_is_missing(capsys, command):
     assert refused(capsys, *command)
@@ -158,27 +106,16 @@ def test_elsewhere_every_command_says_what_is_missing(capsys, command):
 # --- ddpm sample
 
 
-def drawn(path: Path, count: int, size: int = 8) -> np.ndarray:
-    """The images in a grid, (count, size, size) uint8."""
-    with Image.open(path) as picture:
-        shown = np.asarray(picture)[..., 0]
-    columns = int(np.ceil(np.sqrt(count)))
-    rows = -(-count // columns)
-    scale = shown.shape[1] // (columns * (size + 1) + 1)
-    assert shown.shape == (scale * (rows * (size + 1) + 1), scale * (columns * (size + 1) + 1))
-    tiles = shown[::scale, ::scale][1:, 1:].reshape(rows, size + 1, columns, size + 1)[:, :size, :, :size]
-    return tiles.swapaxes(1, 2).reshape(-1, size, size)[:count]
-
-
 def sample(model_file: Path, *options: str | Path) -> np.ndarray:
+    """The picture of ten images."""
     assert run("sample", "--model", model_file, "-n", "10", "--out", "grid.png", *options) == 0
-    return drawn(Path("grid.png"), 10)
+    with Image.open("grid.png") as picture:
+        return np.asarray(picture).astype(int)
 
 
 @pytest.mark.parametrize("name", variant.names("samplers"))
 def test_a_model_file_alone_gives_a_picture(model_file, name):
-    images = sample(model_file, "--sampler", name, "--steps", "10")
-    assert len({image.tobytes() for image in images}) == 10
+    assert sample(model_file, "--sampler", name, "--steps", "10").std() > 20
 
 
 @pytest.mark.slow
@@ -188,31 +125,26 @@ def test_the_command_draws_the_images_that_the_sample_stage_would_write(model_fi
     options = small(sample=fields).sample
     generator = sampling.Generator.of(model, options, CPU)
     sampling.write_samples(generator, options, model.config.seed, (1, 8, 8), Path("samples"))
-    stage = np.load("samples/samples.npy")[:10, 0]
-    for batch_size in ("10", "3"):
-        command = sample(model_file, "--seed", "7", "--steps", "20", "--batch-size", batch_size)
-        assert np.abs(command.astype(int) - stage).max() <= 1
-    other = sample(model_file, "--seed", "8", "--steps", "20")
-    assert np.abs(other.astype(int) - stage).max() > 1
+    drawn = torch.from_numpy(np.load("samples/samples.npy")[:10])
+    stage = grids.grid(drawn).permute(1, 2, 0).numpy()
+    for seed, batch_size in (("7", "10"), ("7", "3"), ("8", "10")):
+        command = sample(model_file, "--seed", seed, "--steps", "20", "--batch-size", batch_size)
+        assert (np.abs(command - stage).max() <= 1) == (seed == "7")
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--steps", "51"], "steps: 51 must be at most the model's T = 50"),
-        (["--steps", "0"], "sample.steps: 0 is not allowed"),
         (["-n", "0"], "sample.count: 0 is not allowed"),
         (["--batch-size", "-1"], "sample.batch_size: -1 is not allowed"),
         (["--sampler", "ddmi"], "--sampler.name: unknown 'ddmi' (did you mean 'ddim'?); allowed: "),
         (["--device", "gpu"], "device: 'gpu' is not allowed: auto, cpu, cuda or cuda:N"),
-        (["--device", "mps"], "device: 'mps' is not allowed"),
         (["--out", "grid.npy"], "--out: grid.npy does not end in a picture's suffix; allowed: .png, .jpg"),
-        (["--out", "grid"], "--out: grid does not end in a picture's suffix"),
         (["--model", "nowhere.safetensors"], "nowhere.safetensors: no such model file"),
         (["--model", "."], "model.safetensors: no such model file"),
         (["--class", "3"], "sample.classes: the model has no classes"),
         (["--guidance", "2"], "sample.guidance.weight: 2 needs a model with classes"),
-        (["--guidance", "nan"], "guidance.weight: nan is not allowed"),
         (["--guidance", "2", "--guide", "nowhere"], "--guide: nowhere: no such model file"),
     ],
 )
@@ -234,8 +166,6 @@ def test_a_class_is_asked_for_by_name_and_guided(capsys):
     guided = sample(Path("two.safetensors"), "--steps", "5", "--class", "dog", "--guidance", "3")
     assert not np.array_equal(dogs, guided)
     assert "10 images, 10 evaluations each" in capsys.readouterr().out
-    line = refused(capsys, "sample", "--model", "two.safetensors", "--class", "dig")
-    assert line == "sample.classes: no class 'dig' (did you mean 'dog'?); allowed: 0..1, or a name: cat, dog"
 
 
 # --- the command itself
@@ -257,12 +187,6 @@ def test_without_a_command_the_commands_are_listed(group, capsys):
     assert all(f"│ {command} " in said for command in listed if not command.startswith("-"))
 
 
-def test_the_help_lists_the_main_loop_first(capsys):
-    assert run("--help") == 0
-    listed = re.findall(r"^│ (\w+) ", capsys.readouterr().out, re.M)
-    assert listed[:5] == ["preset", "check", "summary", "runs", "study"]
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -272,13 +196,11 @@ def test_the_help_lists_the_main_loop_first(capsys):
         (["runs", "now"], "ddpm runs: unexpected argument 'now'"),
         (["sample", "-n", "many"], "ddpm sample: invalid value for -n: "),
         (["compare"], "ddpm compare: "),
-        (["compare", "--by"], "ddpm compare: "),
         (["compare", "--by", "seed", "--may-differ", "cod"], 'ddpm compare: invalid value "cod" for --may-differ'),
         (["sample", "--seed", "1", "--seed", "2"], "ddpm sample: "),
         (["gate", "--update", "--json"], "ddpm gate: "),
         (["use", "invert", "--rows", "1", "--images", "cat.jpg"], "--images and --rows: "),
         (["study", "run", "plan.yaml", "--max-time", "0"], "ddpm study run: invalid value "),
-        (["study", "run", "plan.yaml", "--max-time", "inf"], "ddpm study run: invalid value "),
         (["study", "status", "plan.yaml", "--slots", "0"], "ddpm study status: invalid value "),
         (["study", "new", "x", "--vary", "seed=0,1", "--looks", "8"], "ddpm study new: "),
     ],

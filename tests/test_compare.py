@@ -9,9 +9,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from ddpm import cli
 from ddpm.base.paths import RUN
 from ddpm.runs import library
+from tests.command import refused, run
 from tests.scored import git, grid, params, record, result
 
 BY = ("compare", "--by", "diffusion.schedule.name")
@@ -24,13 +24,6 @@ def _project(folder) -> None:
     record(folder)
 
 
-def run(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as ended:
-        cli.main(list(arguments))
-    assert isinstance(ended.value.code, int)
-    return ended.value.code
-
-
 def test_a_verdict_is_a_table_and_files_that_say_the_same(folder, capsys):
     record(folder, grid({"cosine": 1, "linear": 2, "sigmoid": 0.5}, range(6)))
     assert run(*BY, "--out", "verdict") == 0
@@ -38,10 +31,6 @@ def test_a_verdict_is_a_table_and_files_that_say_the_same(folder, capsys):
     assert lines[0].startswith("linear is worse: FD ")
     (arm,) = [line for line in lines if line.startswith("cosine (baseline)")]
     assert arm.split()[2:] == ["6", "96", "1,000", "5"]
-    outcomes = [
-        word for line in lines if line.startswith("classifier.fd ") for word in ("worse", "better") if word in line
-    ]
-    assert outcomes == ["worse", "better"]
     assert {path.name for path in Path("verdict").iterdir()} == {"verdict.md", "verdict.json", "verdict.png"}
     written = json.loads(Path("verdict/verdict.json").read_text())
     assert run(*BY, "--json") == 0
@@ -70,27 +59,14 @@ def test_what_may_differ_is_named(folder, capsys):
     record(folder, [result(seed=seed, fd=steps + seed / 9, params={"sample__steps": steps}, evaluations=steps,
                            name=f"{steps}-{seed}") for steps in (5, 9) for seed in range(6)])  # fmt: skip
     by = ("compare", "--by", "sample.steps")
-    assert [run(*by), run(*by, "--may-differ", "parameters", "code")] == [2, 2]
-    output = capsys.readouterr()
-    assert (output.out, len(output.err.splitlines())) == ("", 2)
-    assert "--may-differ evaluations" in output.err
+    assert "--may-differ evaluations" in refused(capsys, *by, "--may-differ", "parameters", "code")
     assert run(*by, "--may-differ", "evaluations") == 0
 
 
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (("--by", "diffusion.schedul.name"), "no run has the key 'diffusion.schedul.name' (did you mean"),
-        (("--by", "diffusion.schedule.name", "--metrics", "classifier.fdd"), "(did you mean 'classifier.fd'?)"),
-        (("--by", "diffusion.schedule.name", "--from", "nowhere"), "nowhere: no such folder"),
-    ],
-)
-def test_mistakes_are_one_line(folder, capsys, arguments, says):
+def test_a_mistake_is_one_line_and_writes_nothing(folder, capsys):
     record(folder, grid({"cosine": 1, "linear": 2}, range(6)))
-    assert run("compare", *arguments, "--out", "out") == 2
-    output = capsys.readouterr()
-    assert says in output.err
-    assert (output.out, len(output.err.splitlines()), Path("out").exists()) == ("", 1, False)
+    assert "(did you mean 'classifier.fd'?)" in refused(capsys, *BY, "--metrics", "classifier.fdd", "--out", "out")
+    assert not Path("out").exists()
 
 
 @pytest.mark.slow

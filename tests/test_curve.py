@@ -18,7 +18,6 @@ from ddpm.runs.record import Provenance
 from ddpm.scoring import calibration
 from ddpm.scoring.reference import load_features
 from ddpm.training.checkpoints import Checkpoints
-from ddpm.training.history import Row
 from ddpm.training.trainer import train
 from stages import evaluate, sample
 from stages import train as train_stage
@@ -35,18 +34,6 @@ def run(config: Config, out: str, checkpoints: Checkpoints | None = None, log: M
     train(config.training(), pictures(), CPU, Path(out), checkpoints, log or Memory())
     checkpoints.finish()  # as the stage does once its result is certain to be kept
     return Path(out)
-
-
-class KilledAt(Memory):
-    """A log that ends the training, without warning, when a row of that step arrives."""
-
-    def __init__(self, step: int):
-        super().__init__()
-        self.step = step
-
-    def log(self, row: Row) -> None:
-        if row.step == self.step:
-            raise KeyboardInterrupt
 
 
 def test_a_snapshot_is_the_model_that_a_training_to_that_point_ends_with():
@@ -75,7 +62,7 @@ def test_a_snapshot_has_the_same_bytes_after_a_kill(step):
     config = small(train={"snapshots": [48], "checkpoint_every": 8})
     whole = run(config, "whole")
     with pytest.raises(KeyboardInterrupt):
-        run(config, "halves", log=KilledAt(step))
+        run(config, "halves", log=Memory(step))
     halves = run(config, "halves")
     assert sha256(halves / "snapshots") == sha256(whole / "snapshots")
     assert sha256(halves / "model.safetensors") == sha256(whole / "model.safetensors")

@@ -24,7 +24,6 @@ from torch.distributed.launcher import api
 from ddpm.base.errors import UserError
 from ddpm.compute import distributed
 from ddpm.compute.distributed import Ranks
-from ddpm.training.history import Row
 from tests.small import Memory
 from tests.two_ranks import trained
 
@@ -108,22 +107,13 @@ def test_a_signalled_run_goes_on_with_another_number_of_ranks(tmp_path, capsys):
     np.testing.assert_allclose(curve(tmp_path / "stopped"), curve(tmp_path / "whole"), rtol=0.02)
 
 
-class Stop(Memory):
-    """A log that ends the training in step 14, as a kill does."""
-
-    def log(self, row: Row) -> None:
-        super().log(row)
-        if row.step == 14:
-            raise InterruptedError
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "float16"])  # this has a scaler's state
 def test_all_ranks_resume_from_the_checkpoint_of_the_first(tmp_path, precision):
     """Each has its own folder here, as on machines that do not see the same bytes; the second's files are damaged."""
     options = {"train": {**HARD["train"], "steps": 16, "checkpoint_every": 5, "precision": precision}}
-    with pytest.raises(InterruptedError):
-        trained(tmp_path, options, log=Stop(), state="checkpoints-0")
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path, options, log=Memory(14), state="checkpoints-0")
     shutil.copytree(tmp_path / "checkpoints-0", tmp_path / "checkpoints-1")
     _, newest = sorted((tmp_path / "checkpoints-1").glob("*.safetensors"))
     newest.write_bytes(newest.read_bytes()[:-1])
@@ -138,33 +128,29 @@ def test_all_ranks_resume_from_the_checkpoint_of_the_first(tmp_path, precision):
     )
 
 
-@pytest.mark.slow
-def test_a_killed_rank_ends_the_others_with_one_clear_line(tmp_path):
-    launched = start(tmp_path, 2, {"train": {"steps": 100_000, "checkpoint_every": 5}})
-    wait_for(lambda: list((tmp_path / "checkpoints").glob("*.safetensors")), launched)
-    ranks = psutil.Process(launched.pid).children()
-    ranks[-1].kill()
-    code, said = finish(launched)
+def the_error(code: int, said: str) -> str:
+    """The one line of a launcher that failed."""
     assert code == 2
-    lines = [line for line in said.splitlines() if line.startswith("error:")]
-    assert len(lines) == 1
-    assert "was killed by SIGKILL: run the same command again, it resumes" in lines[0]
     assert "Traceback" not in said
-    assert not any(rank.is_running() for rank in ranks)
+    (line,) = (line for line in said.splitlines() if line.startswith("error:"))
+    return line
 
 
 @pytest.mark.slow
-def test_nothing_listens_on_the_network(tmp_path):
+def test_nothing_listens_on_the_network_and_a_killed_rank_ends_the_others_with_one_clear_line(tmp_path):
     """torchrun unpickles what its store holds, so whoever reached a port of the launcher could run code in it."""
     launched = start(tmp_path, 2, {"train": {"steps": 100_000, "checkpoint_every": 5}})
     wait_for(lambda: list((tmp_path / "checkpoints").glob("*.safetensors")), launched)
     launcher = psutil.Process(launched.pid)
+    ranks = launcher.children()
     ports = {
         process.pid: [at.laddr.ip for at in process.net_connections() if at.status == psutil.CONN_LISTEN]
         for process in (launcher, *launcher.children(recursive=True))
     }
-    launched.send_signal(signal.SIGTERM)
-    finish(launched)
+    ranks[-1].kill()
+    line = the_error(*finish(launched))
+    assert "was killed by SIGKILL: run the same command again, it resumes" in line
+    assert not any(rank.is_running() for rank in ranks)
     assert len(ports) == 3
     assert ports.pop(launched.pid) == []
     assert {ip for ips in ports.values() for ip in ips} == {"127.0.0.1"}  # gloo's, for tensors
@@ -172,15 +158,9 @@ def test_nothing_listens_on_the_network(tmp_path):
 
 @pytest.mark.slow
 def test_ranks_that_lose_each_other_end_with_what_happened_and_what_to_check(tmp_path):
-    code, said = finish(start(tmp_path, 2, {"train": {"steps": 400}}, TWO_RANKS_CUT="yes"))
-    assert code == 2
-    lines = [line for line in said.splitlines() if line.startswith("error:")]
-    assert len(lines) == 1
-    assert re.match(
-        r"error: rank [01] of 2 lost the others \(\w.+?\): run the same command again, it resumes", lines[0]
-    )
-    assert "launch.processes: 1" in lines[0]
-    assert "Traceback" not in said
+    line = the_error(*finish(start(tmp_path, 2, {"train": {"steps": 400}}, TWO_RANKS_CUT="yes")))
+    assert re.match(r"error: rank [01] of 2 lost the others \(\w.+?\): run the same command again, it resumes", line)
+    assert "launch.processes: 1" in line
 
 
 @pytest.mark.parametrize(
@@ -229,10 +209,8 @@ def test_a_rank_of_torchrun_by_hand_says_itself_that_it_lost_the_others(tmp_path
 
 @pytest.mark.long
 def test_a_mistake_that_every_rank_sees_is_said_once(tmp_path):
-    code, said = finish(start(tmp_path, 2, {"train": {"batch_size": 1}}))
-    assert code == 2
-    assert said.count("error:") == 1
-    assert "train.batch_size: 1 in 1 parts leaves nothing to some of 2 ranks" in said
+    line = the_error(*finish(start(tmp_path, 2, {"train": {"batch_size": 1}})))
+    assert "train.batch_size: 1 in 1 parts leaves nothing to some of 2 ranks" in line
 
 
 @given(st.integers(0, 50), st.integers(1, 9))

@@ -16,7 +16,6 @@ from diffusers.pipelines.ddpm import pipeline_ddpm
 from diffusers.schedulers import scheduling_ddim, scheduling_ddpm
 from torch import Tensor
 
-from ddpm import cli
 from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.base.files import sha256
@@ -29,22 +28,17 @@ from ddpm.runs import library
 from ddpm.sampling.generator import Generator
 from ddpm.sampling.sample_params import Sample
 from ddpm.sharing import card, exchange
+from tests.command import refused, run
 from tests.scored import result
 from tests.small import small
 
 CPU = torch.device("cpu")
+pytestmark = pytest.mark.usefixtures("folder")
 POSTHOC = {"lengths": [0.05, 0.1], "snapshots": 16}
 UNET, SCHEDULER = Path("unet/config.json"), Path("scheduler/scheduler_config.json")
 WEIGHTS = Path("unet/diffusion_pytorch_model.safetensors")
 SHAPE = {"base_channels": 8, "multipliers": [1, 2], "blocks": 1, "attention_sizes": [4], "attention_heads": 2,
          "groups": 4, "dropout": 0.1, "zero_init": False}  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _apart(tmp_path, monkeypatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DDPM_TRACKING", "off")
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
 
 
 def unet(**fields: Any) -> dict[str, Any]:
@@ -79,13 +73,6 @@ def refusal(call: Callable[[], object]) -> str:
     assert "\n" not in str(refused.value)
     assert sorted(Path().rglob("*")) == before
     return str(refused.value)
-
-
-def run(*arguments: str | Path) -> int:
-    with pytest.raises(SystemExit) as ended:
-        cli.main([str(argument) for argument in arguments])
-    assert isinstance(ended.value.code, int)
-    return ended.value.code
 
 
 SHAPES: dict[str, dict[str, Any]] = {
@@ -206,10 +193,6 @@ def test_images_of_any_shape_are_the_same_in_diffusers(size, channels, monkeypat
     assert f"# {size[0]}x{size[1]} " in Path("out/README.md").read_text()
 
 
-def test_a_trained_model_gives_the_same_images_in_diffusers(model_file, monkeypatch):
-    same_images(model_file, "ancestral", 50, monkeypatch)
-
-
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_every_shape_is_the_same_function_in_diffusers(shape):
     path = model(model=unet(**shape))
@@ -233,7 +216,7 @@ def test_every_shape_is_the_same_function_in_diffusers(shape):
         ({"model": unet(attention_sizes=[8])}, "model.unet.attention_heads: 2 makes heads of 4 and 8 channels"),
         (
             {"model": {"name": "dit", "dit": {"depth": 2, "width": 16, "heads": 2}}},
-            "model.name: dit has no counterpart in UNet2DModel; allowed: unet",
+            "model.name: dit has no counterpart",
         ),
         ({"diffusion": chosen("mean")}, "diffusion.parameterization: mean has no counterpart"),
         ({"diffusion": chosen(constant={"log_snr_shift": 19.0})}, "diffusion.schedule: constant has a beta_1 of"),
@@ -295,21 +278,16 @@ def test_the_card_gives_scores_their_standard_error_and_real_images(scored, coun
     assert f"`{result().fingerprint.hash}`" in text
     assert "**Copies train images** in pixels: 50.00% of its samples come as near to one as 5.00% of held-out" in text
     assert "12.5 s on a certain GPU" in text
+    assert "digits: CC BY 4.0" in text
 
 
-@pytest.mark.parametrize(("dataset", "said"), [("digits", "CC BY 4.0"), ("image_folder", "not known to the project")])
-def test_the_card_gives_the_licence_of_the_data(scored, dataset, said):
-    assert f"{dataset}: {said}" in scored(licence=dataset)
-
-
-def test_the_card_says_which_of_your_own_images_it_learned(scored):
+def test_the_card_says_which_of_your_own_images_it_learned_and_under_what_licence(scored):
     manifest = {"dataset": "image_folder", "classes": ["a"], "image_size": 8, "channels": 1, "skipped": 0}
     counted = {"counts": {"train": 8, "test": 2}, "sha256": {"train": "1" * 64, "test": "2" * 64}}
     Path("data/processed").mkdir(parents=True)
     Path("data/processed/manifest.json").write_text(json.dumps(manifest | counted))
     digest = read_manifest(Path("data/processed")).digest
     text = scored(licence="image_folder", source="photos/flowers64/")
-    assert f"gray images of flowers64-{digest}\n" in text
     assert f"| data | flowers64-{digest}: 8 train, 2 test images |" in text
     assert f"flowers64-{digest}: not known to the project" in text
 
@@ -341,8 +319,8 @@ def test_what_the_command_exports_is_a_model(capsys):
     assert Path("ddpm/model.safetensors").read_bytes() == path.read_bytes()
     assert run("sample", "--model", "ddpm", "-n", "2", "--steps", "2", "--device", "cpu") == 0
     assert Path("grid.png").exists()
-    assert run("export", "--model", "nothing.safetensors") == 2
-    assert "error: nothing.safetensors: no such model file" in capsys.readouterr().err
+    capsys.readouterr()
+    assert "nothing.safetensors: no such model file" in refused(capsys, "export", "--model", "nothing.safetensors")
 
 
 def test_the_models_that_come_with_the_repository_are_those_of_their_cards():

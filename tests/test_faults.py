@@ -4,12 +4,9 @@ import os
 import random
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
-import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,7 +14,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import SafetensorError
-from sqlalchemy.exc import OperationalError
 
 from ddpm.base import files
 from ddpm.base.errors import UserError, exit_code, storage_fault
@@ -88,62 +84,56 @@ def test_a_run_that_is_killed_in_each_of_its_long_stages_loses_nothing(tmp_path)
     assert [trial for trial in trials if trial.lost] == []
 
 
-@pytest.fixture(scope="session")
-def two_generations(tmp_path_factory) -> Checkpoints:
+def two_generations(folder: Path) -> Checkpoints:
     checkpoints = Checkpoints("damaged")
-    checkpoints.folder = tmp_path_factory.mktemp("generations")
+    checkpoints.folder = folder
     for step in (5, 10):
         checkpoints.save(step, STATE)
     return checkpoints
 
 
+def steps(checkpoints: Checkpoints) -> list[int]:
+    return sorted(int(path.stem) for path in checkpoints.folder.glob("*.safetensors"))
+
+
+@pytest.fixture(scope="session")
+def generations(tmp_path_factory) -> Checkpoints:
+    return two_generations(tmp_path_factory.mktemp("generations"))
+
+
 @settings(max_examples=60)
 @given(st.integers(0, 2**32), st.sampled_from([truncated, flipped, blanked]))
-def test_a_checkpoint_that_is_damaged_anywhere_is_not_used(two_generations, seed, damage):
-    last = two_generations.folder / "000000010.safetensors"
+def test_a_checkpoint_that_is_damaged_anywhere_is_not_used(generations, seed, damage):
+    last = generations.folder / "000000010.safetensors"
     content = last.read_bytes()
     damage(last, random.Random(seed))  # noqa: S311
-    loaded = two_generations.load(CPU)
+    loaded = generations.load(CPU)
     last.write_bytes(content)
-    assert loaded is not None
     assert loaded[1] == 5
     for name, tensor in STATE.items():
         torch.testing.assert_close(loaded[0][name], tensor, rtol=0, atol=0)
 
 
-def test_when_no_checkpoint_can_be_read_the_run_begins_again_and_says_so(capsys):
-    checkpoints = Checkpoints("torn")
-    for step in (5, 10):
-        checkpoints.save(step, STATE)
+@pytest.mark.parametrize("damage", [flipped, truncated])
+def test_when_no_checkpoint_can_be_read_the_run_begins_again_says_so_and_keeps_what_it_saves(tmp_path, damage, capsys):
+    checkpoints = two_generations(tmp_path)
     for path in checkpoints.folder.glob("*.safetensors"):
-        flipped(path, random.Random(0))  # noqa: S311
+        damage(path, random.Random(0))  # noqa: S311
     assert checkpoints.load(CPU) is None
     assert capsys.readouterr().err.count("going back") == 2
-
-
-def test_a_run_that_begins_again_keeps_what_it_saves_rather_than_torn_files_of_later_steps():
-    checkpoints = Checkpoints("torn")
-    for step in (5, 10):
-        checkpoints.save(step, STATE)
-    for path in checkpoints.folder.glob("*.safetensors"):
-        truncated(path, random.Random(0))  # noqa: S311
     kept = []
     for step in (1, 2, 3):
         checkpoints.save(step, STATE)
-        loaded = checkpoints.load(CPU)
-        assert loaded is not None
-        assert loaded[1] == step
-        kept.append(sorted(int(path.stem) for path in checkpoints.folder.glob("*.safetensors")))
+        assert checkpoints.load(CPU)[1] == step
+        kept.append(steps(checkpoints))
     assert kept == [[1], [1, 2], [2, 3]]
 
 
-def test_a_run_that_goes_on_from_the_older_state_drops_the_torn_one_and_keeps_two_good_ones():
-    checkpoints = Checkpoints("torn")
-    for step in (5, 10):
-        checkpoints.save(step, STATE)
+def test_a_run_that_goes_on_from_the_older_state_drops_the_torn_one_and_keeps_two_good_ones(tmp_path):
+    checkpoints = two_generations(tmp_path)
     truncated(checkpoints.folder / "000000010.safetensors", random.Random(0))  # noqa: S311
     checkpoints.save(6, STATE)
-    assert sorted(int(path.stem) for path in checkpoints.folder.glob("*.safetensors")) == [5, 6]
+    assert steps(checkpoints) == [5, 6]
 
 
 @pytest.mark.parametrize("half", ["", "stages", "stages:\n  tra", "stages:\n  train: {outs: [", "stages: {sample: 1}"])
@@ -233,49 +223,18 @@ def _group_lives(group: int) -> bool:
 
 
 def test_a_server_that_hangs_costs_seconds(monkeypatch, capfd):
-    waits: list[float] = []
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def never_answer() -> None:
-            with suppress(OSError):
-                while True:
-                    client, _ = server.accept()
-                    started = time.monotonic()
-                    while client.recv(65536):
-                        pass
-                    waits.append(time.monotonic() - started)
-
-        thread = threading.Thread(target=never_answer, daemon=True)
-        thread.start()
+    with socket.create_server(("127.0.0.1", 0)) as server:  # which accepts nobody
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.getsockname()[1]}")
-        store = tracking.Store()
+        store, started = tracking.Store(), time.monotonic()
         assert store.attempt(lambda: store.experiment) is None
         assert store.attempt(lambda: store.experiment) is None
-        time.sleep(0.1)
-        server.shutdown(socket.SHUT_RDWR)
-        thread.join()
-    assert len(waits) == 1
-    assert waits[0] < float(tracking.STAGE_SECONDS) + 2
+        assert time.monotonic() - started < tracking.DEADLINE + 2
     assert capfd.readouterr().err.count("warning:") == 1
 
 
-def test_a_database_that_another_process_holds_is_given_up_in_seconds(monkeypatch):
-    monkeypatch.setenv(tracking.TIMEOUT, tracking.STAGE_SECONDS)
-    with sqlite3.connect("store.db", isolation_level=None) as other:
-        other.execute("BEGIN EXCLUSIVE")
-        started = time.monotonic()
-        with pytest.raises(OperationalError, match="locked"):
-            tracking.probe("sqlite:///store.db")
-        assert time.monotonic() - started < float(tracking.STAGE_SECONDS) + 3
-        other.execute("ROLLBACK")
-    tracking.probe("sqlite:///store.db")
-
-
 def test_a_damaged_model_file_is_refused(model_file):
-    copy = Path("model.safetensors")
-    copy.write_bytes(model_file.read_bytes())
-    content = bytearray(copy.read_bytes())
+    content = bytearray(model_file.read_bytes())
     content[-100] ^= 1
-    copy.write_bytes(content)
+    Path("model.safetensors").write_bytes(content)
     with pytest.raises(UserError, match="checksum"):
-        load_model(copy, CPU)
+        load_model(Path("model.safetensors"), CPU)

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from ddpm import cli
 from ddpm.base import files
 from ddpm.base.paths import BASELINE, RUN
 from ddpm.params import config, presets
 from ddpm.runs import library
 from ddpm.runs.record import Record
 from ddpm.verdicts import gate
+from tests import command
 from tests.scored import record, result, write
 
 COMPARABLE: dict[str, Any] = {"samples": 1437, "sampling": {"steps": 50}}
@@ -66,21 +66,15 @@ def edit(old: str, new: str) -> None:
 
 
 def run(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as ended:
-        cli.main(["gate", *arguments])
-    assert isinstance(ended.value.code, int)
-    return ended.value.code
+    return command.run("gate", *arguments)
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """The one line on stderr of a gate that can't decide, with nothing on stdout and the baseline as it was."""
+    """The one line on stderr of a gate that can't decide, with the baseline as it was."""
     before = BASELINE.read_bytes() if BASELINE.is_file() else b""
-    assert run(*arguments) == 2
-    output = capsys.readouterr()
-    assert output.out == ""
+    line = command.refused(capsys, "gate", *arguments)
     assert before == (BASELINE.read_bytes() if BASELINE.is_file() else b"")
-    (line,) = output.err.splitlines()
-    return line.removeprefix("error: ")
+    return line
 
 
 # --- its three answers
@@ -137,12 +131,14 @@ def test_the_users_own_metrics_confidence_and_floors_decide():
 
 
 @pytest.mark.parametrize("path", [RUN, BASELINE])
-@pytest.mark.parametrize("content", [None, b"", b"{", b"[]", b"\xff", b"null", b"{}"])
+@pytest.mark.parametrize("content", [None, b"", b"[]", b"\xff"])
 def test_a_file_that_is_missing_or_damaged(path, content, capsys):
     path.unlink()
     if content is not None:
         path.write_bytes(content)
-    assert refused(capsys, *(["--json"] if content else [])).startswith(f"{path}: ")
+    line = refused(capsys, *(["--json"] if content else []))
+    assert line.startswith(f"{path}: ")
+    assert content is None or path == RUN or "`ddpm gate --update` makes a new one" in line
 
 
 @pytest.mark.parametrize("name", [*HONEST[0], "inception.fid"])
@@ -157,51 +153,13 @@ def test_a_metric_that_not_every_run_has(name, capsys):
         assert f"exp-3 has no {name}" in refused(capsys)
 
 
-@pytest.mark.parametrize("what", ["code", "params"])
-def test_scores_of_other_code_or_params(what, capsys):
-    if what == "code":
-        Path("ddpm/x.py").write_text("edited")
-    else:
-        edit("seed: 0", "seed: 1")
-    line = refused(capsys)
-    assert line.startswith("metrics/ are not of the params and code that are checked out: ")
-    assert line.endswith("; run `dvc repro`")
-
-
-@pytest.mark.parametrize(
-    ("other", "said"),
-    [
-        ({"samples": 100}, "samples (1437 there, 100 here)"),
-        ({"sampling": {"steps": 49}}, "sampling.steps (50 there, 49 here)"),
-        ({"images": {"sha256": "0123456789abcdef" * 4}}, "images.sha256 (None there, 0123456789abcdef01234567 here)"),
-    ],
-)
-def test_what_differs_in_scores_that_are_not_comparable_is_named(other, said, capsys):
-    rescore({}, comparable=other)
+def test_what_differs_in_scores_that_are_not_comparable_is_named(capsys):
+    rescore({}, comparable={"sampling": {"steps": 49}})
     line = refused(capsys)
     assert line.startswith(f"{BASELINE}: it is of the preset 'digits', and fingerprints differ")
-    assert said in line
-    assert "`ddpm preset digits && dvc repro`" in line
-    assert line.endswith(", or `ddpm gate --update` makes a new one")
+    assert "sampling.steps (50 there, 49 here)" in line
     store(run_of(seed).model_copy(update={"params": {"recipe": "theirs"}}) for seed in range(6))
     assert "preset" not in refused(capsys)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        *({"scores": {FD: value}} for value in (float("nan"), float("inf"), "0.25", None)),
-        {"seed": 1.5}, {"seed": 5}, {"scores": {}}, {"format": 2}, {"mean": 1.0},
-    ],
-)  # fmt: skip
-def test_a_baseline_that_was_mangled_by_hand(change, capsys):
-    runs = json.loads(BASELINE.read_text())
-    runs[0] |= change
-    runs[0]["params"] = {}
-    BASELINE.write_text(json.dumps(runs))
-    line = refused(capsys)
-    assert line.startswith(f"{BASELINE}: ")
-    assert "`ddpm gate --update` makes a new one" in line
 
 
 @pytest.mark.parametrize(
@@ -218,6 +176,11 @@ def test_a_baseline_that_was_mangled_by_hand(change, capsys):
 def test_params_that_let_nothing_sensible_decide(old, new, message, capsys):
     edit(old, new)
     assert refused(capsys).startswith(message)
+
+
+def test_scores_of_other_code():
+    Path("ddpm/x.py").write_text("edited")
+    assert run() == 2
 
 
 # --- ddpm gate --update

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from ddpm import cli
 from ddpm.cli import commands
 from ddpm.params import file
 from ddpm.tools import doctor
+from tests.command import run
 from tests.scored import git
 
 COMMIT = ("commit", "--quiet", "--allow-empty", "--message")
@@ -25,21 +25,14 @@ stages:
 
 
 @pytest.fixture(autouse=True)
-def _in_a_repository(tmp_path, monkeypatch) -> None:
+def _in_a_repository(folder) -> None:
     """On the branch ``work``, with two commits and a file that may be changed."""
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith(("GIT_", "DVC_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
-    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / ".dvc/site"))
     git("init", "--quiet", "--template=", "--initial-branch", "work")
-    git("config", "user.name", "t")
-    git("config", "user.email", "t@example.org")
     Path("params.yaml").write_text("seed: 0\n")
     git("add", "params.yaml")
     git(*COMMIT, "one")
     git(*COMMIT, "two")
-    (tmp_path / ".dvc/tmp/exps").mkdir(parents=True)
+    (folder / ".dvc/tmp/exps").mkdir(parents=True)
 
 
 def on() -> str:
@@ -65,8 +58,7 @@ def test_a_killed_experiment_of_dvc_s(capsys):
     assert on() == "HEAD"
     assert doctor.branch().state == "note"
     capsys.readouterr()
-    with pytest.raises(SystemExit, match="0"):
-        cli.main(["check", "--no-pilot"])
+    assert run("check", "--no-pilot") == 0
     assert capsys.readouterr().err.startswith("note: git's HEAD is on no branch")
     git("checkout", "-")
     assert on() == "work"

@@ -1,8 +1,6 @@
 """``ddpm ladder``: a stream of entries against a champion, on a project with stages that take no time."""
 
 import json
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -10,12 +8,12 @@ import pytest
 import yaml
 
 from ddpm.base.errors import UserError
-from ddpm.cli import main
 from ddpm.ladder import climb, terms
 from ddpm.ladder.climb import End, Try
 from ddpm.params import presets
 from tests import study_project
-from tests.study_project import ROOT, commit, ran
+from tests.command import run
+from tests.study_project import commit, ran
 
 FILE = Path("ladders/tiny.yaml")
 LOG = Path("ladders/tiny/log.jsonl")
@@ -37,22 +35,11 @@ NOISE = """
     score = 2 + 0.3 * noise + (arm == "linear") * 0.8 - (arm == "sigmoid") * (0.5 + 0.1 * noise)
     extra = {"random_conv.kid_mean": 0.1 + (params["train"]["batch_size"] == 32) * 0.1 + 0.001 * noise}
 """
-START = f"""
-import sys
-import time
-
-sys.path.insert(0, {ROOT!r})
-from tests import study_project
-
-study_project.quick()
-study_project.main(["ladder", *sys.argv[1:]])
-"""
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch) -> None:
+def alone(folder) -> None:
     """A working folder with a ladder, in which nothing can run."""
-    monkeypatch.chdir(tmp_path)
     FILE.parent.mkdir()
     FILE.write_text(yaml.safe_dump(SCORE))
 
@@ -84,9 +71,7 @@ def idea(name: str, changes: object) -> str:
 
 def ladder(*arguments: str) -> int:
     """The exit code of ``ddpm ladder``."""
-    with pytest.raises(SystemExit) as left:
-        main(["ladder", *arguments])
-    return int(left.value.code or 0)
+    return run("ladder", *arguments)
 
 
 def log(path: Path = LOG) -> list[dict[str, object]]:
@@ -153,7 +138,7 @@ def test_a_target_is_reached_at_less_cost_and_guards_refuse(capsys):
 def test_an_attempt_that_is_killed_continues_and_runs_nothing_twice():
     entry = idea("better", BETTER)
     Path("control/sleep").write_text("0.3")
-    process = subprocess.Popen([sys.executable, "-c", START, "try", "tiny", entry, "--slots", "2"])
+    process = study_project.start("try", "tiny", entry, "--slots", "2", group=("ladder",))
     end = time.monotonic() + 300
     while not (done := {path.stem for path in Path("ladders/tiny/attempts").glob("*/runs/*.json")}):
         assert process.poll() is None
@@ -191,7 +176,7 @@ def test_an_attempt_that_is_killed_continues_and_runs_nothing_twice():
         ({"colour": "red"}, "colour"),
     ],
 )
-@pytest.mark.usefixtures("folder")
+@pytest.mark.usefixtures("alone")
 def test_a_ladder_that_cannot_be_climbed_is_refused(capsys, changes, key):
     FILE.write_text(yaml.safe_dump(SCORE | changes))
     assert ladder("try", "tiny", idea("better", BETTER)) == 2
@@ -215,7 +200,7 @@ def test_a_ladder_that_cannot_be_climbed_is_refused(capsys, changes, key):
         ("target", BETTER, "costs"),
     ],
 )
-@pytest.mark.usefixtures("folder")
+@pytest.mark.usefixtures("alone")
 def test_an_entry_that_may_not_try_spends_nothing(capsys, kind, changes, key):
     FILE.write_text(yaml.safe_dump(TARGET if kind == "target" else SCORE))
     assert ladder("try", "tiny", idea("entry", changes)) == 2
@@ -226,7 +211,7 @@ def test_an_entry_that_may_not_try_spends_nothing(capsys, kind, changes, key):
 @pytest.mark.parametrize(
     "name", ["other/tiny.yaml", "ladders/tiny.yml", "ladders/deep/tiny.yaml", "ladders/Tiny.yaml", "none"]
 )
-@pytest.mark.usefixtures("folder")
+@pytest.mark.usefixtures("alone")
 def test_two_ladders_cannot_have_one_name(capsys, name):
     assert ladder("show", name) == 2
     assert "ladder" in capsys.readouterr().err
@@ -251,7 +236,7 @@ def state() -> climb.Climb:
     return climb.read(terms.load(FILE))
 
 
-@pytest.mark.usefixtures("folder")
+@pytest.mark.usefixtures("alone")
 def test_the_champion_is_the_highest_rung_that_stands():
     keys = [attempted("a", 0.5), attempted("bb", 0, outcome="refused"), attempted("ccc", 0.5)]
     assert [rung.key for rung in state().rungs] == [keys[0], keys[2]]
@@ -266,7 +251,7 @@ def test_the_champion_is_the_highest_rung_that_stands():
 
 
 @pytest.mark.parametrize("change", ["edit", "remove", "swap", "no such attempt", "cut", "not JSON", "another key"])
-@pytest.mark.usefixtures("folder")
+@pytest.mark.usefixtures("alone")
 def test_a_log_that_was_changed_is_noticed(capsys, change):
     attempted("a", 0.5)
     attempted("bb", 0, outcome="refused")
@@ -286,7 +271,7 @@ def test_a_log_that_was_changed_is_noticed(capsys, change):
 
 
 @pytest.mark.parametrize("change", [{"error": 0.1}, {"base": "digits"}])
-@pytest.mark.usefixtures("folder")
+@pytest.mark.usefixtures("alone")
 def test_a_ladder_that_has_moved_is_refused(capsys, change):
     attempted("a", 0.5)
     FILE.write_text(yaml.safe_dump(SCORE | {"question": "Reworded?"}))
@@ -296,7 +281,7 @@ def test_a_ladder_that_has_moved_is_refused(capsys, change):
     assert "since an attempt" in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("folder")
+@pytest.mark.usefixtures("alone")
 def test_two_machines_that_tried_at_the_same_time_are_put_into_one_order():
     attempted("first", 0, outcome="refused")
     before = LOG.read_text()
@@ -317,13 +302,13 @@ def test_two_machines_that_tried_at_the_same_time_are_put_into_one_order():
     assert [row[3] for row in climbs[0]] == ["refused", "accepted", "undecided"]
 
 
-@pytest.mark.usefixtures("folder")
+@pytest.mark.usefixtures("alone")
 def test_an_e_value_that_is_too_small_at_its_place_makes_no_rung():
     attempted("a", 0.5, seeds=3)
     assert (state().attempts[0].outcome, state().rungs) == ("undecided", [])
 
 
-@pytest.mark.usefixtures("folder")
+@pytest.mark.usefixtures("alone")
 def test_muons_products_count_as_cost():
     FILE.write_text(yaml.safe_dump(SCORE | {"cost": "flops"}))
     contest = terms.load(FILE)

@@ -21,14 +21,15 @@ from ddpm.diffusion.variance import Variance
 from ddpm.evaluation import bounds, likelihood
 from ddpm.evaluation.likelihood import Asked, Bound, Denoises
 from ddpm.model.model_file import Loaded
-from ddpm.sampling.denoiser import Denoiser
 from ddpm.scoring.evaluate_params import Evaluate, Likelihood
 from ddpm.verdicts import statistics
+from tests.peers import exact
 from tests.small import small
 
 CPU = torch.device("cpu")
 BITS = math.log(2)
 MEAN, SD = 0.1, 0.2  # of the one-pixel images of the closed form
+TRUTH = exact.truth([1.0], torch.tensor([[MEAN]]).double(), torch.tensor([[[SD**2]]]).double())
 
 
 def schedule(T: int, name: str = "cosine") -> NoiseSchedule:
@@ -43,18 +44,6 @@ def pixels(count: int) -> np.ndarray:
     """One-pixel images of N(MEAN, SD^2), to the nearest grey level."""
     x = np.random.default_rng(0).normal(MEAN, SD, (count, 1, 1, 1))
     return np.clip(np.round((x + 1) * 127.5), 0, 255).astype(np.uint8)
-
-
-def perfect(chain: NoiseSchedule) -> Denoises:
-    """E[x_0 | x_t] for that Gaussian."""
-
-    def denoise(x_t: Tensor, t: Tensor) -> Prediction:
-        at = Chain(chain, dtype=torch.float64).at(t)
-        gain = at.signal * SD**2 / (at.signal**2 * SD**2 + at.sigma**2)
-        x_0 = MEAN + gain * (x_t.double() - at.signal * MEAN)
-        return Prediction(x_0, (x_t.double() - at.signal * x_0) / at.sigma)
-
-    return denoise
 
 
 def crude(x_t: Tensor, t: Tensor) -> Prediction:
@@ -83,7 +72,7 @@ def noisy_images(count: int) -> np.ndarray:
 def test_the_perfect_denoiser_of_a_gaussian_has_the_terms_of_the_closed_form():
     T = 20
     chain = schedule(T)
-    found = bound(perfect(chain), chain, pixels(4000), T)
+    found = bound(exact.denoises(TRUTH, chain), chain, pixels(4000), T)
 
     signal2, sigma2 = chain.alpha_bar, chain.one_minus_alpha_bar
     unexplained = SD**2 * sigma2 / (signal2 * SD**2 + sigma2)  # Var[x_0 | x_t]
@@ -99,9 +88,9 @@ def test_the_perfect_denoiser_of_a_gaussian_has_the_terms_of_the_closed_form():
 @pytest.mark.parametrize(("reverse", "gap"), [("fixed_small", 0.8), ("fixed_large", 0.15)])
 def test_with_a_perfect_denoiser_and_many_steps_the_bound_comes_down_to_the_entropy(reverse, gap):
     entropy = (0.5 * math.log(2 * math.pi * math.e * SD**2) + math.log(127.5)) / BITS
-    images = pixels(2000)
+    chains, images = (schedule(30), schedule(1000)), pixels(2000)
     few, many = (
-        float(bound(perfect(schedule(T)), schedule(T), images, 60, reverse).bits_per_dim.mean()) for T in (30, 1000)
+        bound(exact.denoises(TRUTH, chain), chain, images, 60, reverse).bits_per_dim.mean() for chain in chains
     )
     assert entropy - 0.02 < many < entropy + gap
     assert many < few
@@ -163,21 +152,6 @@ def test_an_image_has_its_own_noise_whatever_the_batch():
     assert (bound(crude, chain, images, 5, seed=1).terms != whole.terms).any()
 
 
-def test_train_images_that_are_remembered_cost_fewer_bits_than_held_out_ones():
-    chain, images = schedule(50), noisy_images(20)
-    remembered = from_images(torch.from_numpy(images[:10])).flatten(1)
-
-    def denoise(x_t: Tensor, t: Tensor) -> Prediction:
-        at = Chain(chain).at(t)
-        nearest = torch.cdist(x_t.flatten(1) / at.signal.flatten(1), remembered).argmin(1)
-        x_0 = remembered[nearest].view_as(x_t)
-        return Prediction(x_0, (x_t - at.signal * x_0) / at.sigma)
-
-    train, held_out = (bound(denoise, chain, part, 49) for part in (images[:10], images[10:]))
-    assert train.bits_per_dim.mean() < held_out.bits_per_dim.mean() / 2
-    assert train.mse.mean() < held_out.mse.mean()
-
-
 class FirstOfTwo(Ranks):
     """The main rank of two; its gathering does not wait for the other."""
 
@@ -211,24 +185,6 @@ def test_it_is_finite_on_every_schedule(name, zero_terminal_snr):
     assert np.isfinite(found.bits_per_dim).all()
     assert (found.prior >= -1e-12).all()
     assert (found.terms >= -1e-12).all()
-
-
-def test_a_denoiser_takes_a_t_for_each_image():
-    config = small()
-    torch.manual_seed(0)
-    network = torch.nn.Conv2d(1, 1, 3, padding=1).requires_grad_(False)
-
-    class Timed(torch.nn.Module):
-        def forward(self, x: Tensor, t: Tensor) -> Tensor:
-            return network(x) + t[:, None, None, None] / 50
-
-    denoiser = Denoiser(Timed(), config.diffusion, CPU, torch.float32, clip=True)
-    x_t = torch.randn(3, 1, 8, 8)
-    mixed = denoiser(x_t, torch.tensor([1, 20, 50]))
-    for i, t in enumerate((1, 20, 50)):
-        alone = denoiser(x_t[i : i + 1], t)
-        torch.testing.assert_close(mixed.x_0[i : i + 1], alone.x_0)
-        torch.testing.assert_close(mixed.epsilon[i : i + 1], alone.epsilon)
 
 
 # --- the estimate's error, over training seeds

@@ -23,11 +23,6 @@ def test_what_is_no_score_of_a_model_is_not_judged(name):
         metrics.direction(name)
 
 
-def test_the_closest_metric_is_suggested():
-    with pytest.raises(UserError, match=r"did you mean 'precision'\?"):
-        metrics.direction("classifier.precison")
-
-
 def test_headlines_come_first_and_the_extrapolated_have_to_be_asked_for():
     names = ["bits_per_dim", "b.recall", "b.fd_infinity", "b.kid_std", "b.fd", "a.fid", "a.kid_mean", "loss"]
     assert metrics.judged(names) == ["a.fid", "b.fd", "a.kid_mean", "b.recall", "bits_per_dim"]

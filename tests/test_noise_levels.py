@@ -3,16 +3,14 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 import yaml
 
-from ddpm import cli
 from ddpm.base import files
 from ddpm.report import noise_levels
 from ddpm.report.noise_levels import Difference
 from ddpm.runs import record
 from ddpm.runs.record import Record
-from tests import scored
+from tests import command, scored
 from tests.scored import grid, params
 from tests.test_record import run
 
@@ -100,8 +98,7 @@ def test_compare_says_and_draws_it(tmp_path, monkeypatch):
         runs.append(one.model_copy(update={"noise_levels": record.table(errors(log_snr, error))}))
     Path("params.yaml").write_text(yaml.safe_dump(params()))
     scored.record(tmp_path, runs)
-    with pytest.raises(SystemExit, match="0"):
-        cli.main(["compare", "--by", "diffusion.schedule.name", "--out", "verdict"])
+    assert command.run("compare", "--by", "diffusion.schedule.name", "--out", "verdict") == 0
     page = Path("verdict/verdict.md").read_text()
     assert "linear's error on held-out images, against cosine's, is higher at t = 1 to 40 (by up to 5" in page
     assert "](noise_levels.png)" in page

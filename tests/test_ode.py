@@ -11,34 +11,23 @@ from torch import Tensor
 from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.compute.distributed import Ranks
-from ddpm.diffusion.chain import Chain, from_images
+from ddpm.diffusion.chain import from_images
 from ddpm.diffusion.parameterization import Prediction
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.evaluation import bounds, ode
-from ddpm.evaluation.likelihood import Asked, Denoises
+from ddpm.evaluation.likelihood import Asked
 from ddpm.model import build
 from ddpm.model.model_file import Loaded
 from ddpm.params.config import Compare
 from ddpm.scoring.evaluate_params import Evaluate, Likelihood
-from ddpm.sources.gaussian_mixture import GaussianMixture
 from ddpm.variants.datasets.mixture import Mixture
 from ddpm.verdicts import metrics
+from tests.peers.exact import denoises
 from tests.small import pictures, small
 
 CPU = torch.device("cpu")
 PLANE = Mixture(components=3, size=(1, 2), ratio=0.6)
 SPREAD = NoiseSchedule(2 * np.linspace(5.0, -7.0, 1601), np.arange(1, 1602))  # even in log-SNR
-
-
-def perfect(truth: GaussianMixture, schedule: NoiseSchedule) -> Denoises:
-    chain = Chain(schedule, dtype=torch.float64)
-
-    def denoise(x_t: Tensor, t: Tensor) -> Prediction:
-        at = chain.at(t)
-        x_0 = truth.posterior_mean(x_t.double(), at.signal.flatten(), at.sigma.flatten())
-        return Prediction(x_0, x_0)
-
-    return denoise
 
 
 def gap(schedule: NoiseSchedule, steps: int) -> Tensor:
@@ -52,7 +41,7 @@ def gap(schedule: NoiseSchedule, steps: int) -> Tensor:
     signal, sigma = (float(column[0] ** 0.5) for column in (visited.alpha_bar, visited.one_minus_alpha_bar))
     x = signal * points
     probes = (torch.tensor([1.0, sign]).double().expand(x.shape) for sign in (1, -1))
-    found = sum(ode.log_density(perfect(truth, schedule), visited, x, probe) for probe in probes) / 2
+    found = sum(ode.log_density(denoises(truth, schedule), visited, x, probe) for probe in probes) / 2
     return found - truth.log_density(x, signal, sigma)
 
 
@@ -80,7 +69,7 @@ def test_bits_per_dim_are_those_of_the_known_density():
     labels = torch.from_numpy(draw.choice(3, count))
     x_0 = truth.draw(labels, *(torch.from_numpy(draw.standard_normal((count, n))) for n in (9, 1)))
     images = ((x_0 + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    found = ode.bits_per_dim(perfect(truth, SPREAD), SPREAD, Asked(images.numpy(), 400, CPU, 0), 100)
+    found = ode.bits_per_dim(denoises(truth, SPREAD), SPREAD, Asked(images.numpy(), 400, CPU, 0), 100)
 
     signal, sigma = (float(column[0] ** 0.5) for column in (SPREAD.alpha_bar, SPREAD.one_minus_alpha_bar))
     spread = from_images(images).double() + (torch.from_numpy(draw.random(x_0.shape)) - 0.5) * 2 / 255

@@ -1,7 +1,6 @@
 """``ddpm runs``: every run in one table, in any state, by the thousand."""
 
 import json
-import os
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -11,7 +10,6 @@ from typing import Any
 import pytest
 import yaml
 
-from ddpm import cli
 from ddpm.base import files
 from ddpm.base.paths import RUN
 from ddpm.params import config, presets
@@ -20,23 +18,16 @@ from ddpm.report.blocks import Chapter
 from ddpm.report.overview import Listed
 from ddpm.runs import library
 from ddpm.runs.record import Costs, Fingerprint, Record
+from tests import command
 from tests.scored import params, record, working
 from tests.test_record import run
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch) -> Path:
+def _project(folder) -> None:
     """A project in which nothing has run."""
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith(("GIT_", "DVC_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / ".dvc/site"))
-    for who in ("AUTHOR", "COMMITTER"):
-        monkeypatch.setenv(f"GIT_{who}_NAME", "t")
-        monkeypatch.setenv(f"GIT_{who}_EMAIL", "t@example.org")
     Path("params.yaml").write_text(yaml.safe_dump(params()))
-    record(tmp_path, [])
-    return tmp_path
+    record(folder)
 
 
 def of(seed: int = 0, fd: float = 1.0, at: int = 0, **changes: Any) -> Record:
@@ -58,14 +49,12 @@ def finished(folder: Path, **records: Record | str) -> None:
 
 def rows(capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str, Any]]:
     """The table's rows by name, in order."""
-    with pytest.raises(SystemExit, match="0"):
-        cli.main(["runs", "--json"])
+    assert command.run("runs", "--json") == 0
     return {row["name"]: row for row in json.loads(capsys.readouterr().out)}
 
 
 def table(capsys: pytest.CaptureFixture[str]) -> list[str]:
-    with pytest.raises(SystemExit, match="0"):
-        cli.main(["runs"])
+    assert command.run("runs") == 0
     return capsys.readouterr().out.splitlines()
 
 
@@ -161,8 +150,8 @@ def test_nothing_ran_yet(capsys):
 def test_a_thousand_runs_without_mlflow_or_torch(folder):
     finished(folder, **{f"run-{n}": of(n, fd=float(n)) for n in range(1000)})
     program = "import sys; from ddpm.cli import main; main(['runs'])"
-    command = [sys.executable, "-X", "importtime", "-c", program]
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    imports = [sys.executable, "-X", "importtime", "-c", program]
+    result = subprocess.run(imports, capture_output=True, text=True, check=True)
     assert result.stdout.splitlines()[-1] == "1000 runs: 1000 scored"
     assert len(result.stdout.splitlines()) == 1003
     imported = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}

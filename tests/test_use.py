@@ -16,8 +16,8 @@ from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.sampling.classes import Classes
 from ddpm.sampling.generator import Generator
 from ddpm.use import edits
+from tests.command import refused, run
 from tests.peers import exact
-from tests.test_cli import refused, run
 
 SCHEDULE = exact.even_in_log_snr(200)
 VARIANCE = variant.build("variances", {"name": "fixed_small"}, "diffusion.variance")

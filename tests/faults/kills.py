@@ -147,7 +147,7 @@ def life(blank: Victim, folder: Path, way: Way, reference: Reference, generator:
     follows it begins, or everything is done.
     """
     victim = blank.copy(folder)
-    kills: list[Hit] = []
+    kills: list[Trial] = []
     recovery: dict[int, float] = {}
     restarted = time.monotonic()
     for attempt, stage in enumerate(way.stages):
@@ -171,27 +171,13 @@ def life(blank: Victim, folder: Path, way: Way, reference: Reference, generator:
         way.fetch(victim, last)
         lost = victim.lost(reference.contents) + victim.run_problems() + victim.unfinished()
     shutil.rmtree(victim.folder, ignore_errors=True)
-    return [
-        Trial(way.name, hit.fault, hit.where, (*hit.problems, *lost), recovery.get(index), hit.cost, hit.by_hand)
-        for index, hit in enumerate(kills)
-    ]
-
-
-class Hit(NamedTuple):
-    """A kill: the stage it hit, the fault, what went wrong at once, what a person had to do then, and how many seconds
-    the other ranks continued."""
-
-    where: str
-    fault: str
-    problems: list[str]
-    by_hand: str
-    cost: float | None
+    return [hit._replace(lost=(*hit.lost, *lost), recovery=recovery.get(index)) for index, hit in enumerate(kills)]
 
 
 def strike(
     victim: Victim, process: subprocess.Popen[bytes], way: Way, target: str, number: signal.Signals
-) -> Hit | None:
-    """None: there was nothing to kill."""
+) -> Trial | None:
+    """The kill, and what went wrong at once; None: there was nothing to kill."""
     where, processes = next(iter(victim.stages().items()), ("between stages", []))
     struck = way.choose(process, processes, target)
     if struck is None:
@@ -212,4 +198,4 @@ def strike(
         problems.append(f"no clear line: {said[-400:]!r}")
     by_hand, unsaid = victim.fix()
     cost = seconds if target == "rank" else None
-    return Hit(where, f"{number.name} to {target}", problems + unsaid, by_hand, cost)
+    return Trial(way.name, f"{number.name} to {target}", where, (*problems, *unsaid), None, cost, by_hand)

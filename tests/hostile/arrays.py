@@ -75,11 +75,9 @@ NPY: list[tuple[str, bytes, str]] = [
     ("samples that are a pickle", pickle.dumps(Attack()), "missing or damaged"),
     ("samples of objects", npy("{'descr': '|O', 'fortran_order': False, 'shape': (1,), }"), "missing or damaged"),
     ("samples of 2^80 bytes", shaped(f"({2**80},)"), "missing or damaged"),
-    ("samples of 2^62 bytes", shaped(f"({2**62},)"), "missing or damaged"),
     ("samples of -1 images", shaped("(-1, 1, 4, 4)"), "missing or damaged"),
     ("a header that is code", npy("__import__('os').system('touch pwned')"), "missing or damaged"),
     ("a header of brackets", npy("(" * 900), "missing or damaged"),
-    ("a header of minus signs", npy("-" * 9000), "missing or damaged"),
     ("an archive of arrays", npz(), "an archive of arrays"),
 ]
 MANIFESTS: list[tuple[str, dict[str, Any], str]] = [

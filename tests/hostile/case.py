@@ -1,17 +1,13 @@
-"""A bad input, and what became of it."""
+"""A bad input."""
 
 from __future__ import annotations
 
 import contextlib
-import io
-import re
 import resource
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-from ddpm.base.errors import exit_code
 
 HEADROOM = 2**29  # bytes of address space that reading a bad input may take beyond what the process has
 
@@ -29,29 +25,6 @@ class Case:
     when: Callable[[], object]
     line: str
     left: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True)
-class Outcome:
-    code: int
-    printed: str
-    before: frozenset[str]
-    after: frozenset[str]
-
-    @property
-    def line(self) -> str:
-        """The last line printed after progress bars."""
-        return re.split(r"[\r\n]", self.printed.strip())[-1]
-
-
-def run(case: Case) -> Outcome:
-    """Run it in the working folder: a scratch folder one level below another that is watched too."""
-    case.given()
-    before = listing()
-    printed = io.StringIO()
-    with contextlib.redirect_stderr(printed), contextlib.redirect_stdout(io.StringIO()), bounded():
-        code = exit_code(lambda: case.when() and None)
-    return Outcome(code, printed.getvalue(), before, listing())
 
 
 def listing() -> frozenset[str]:

@@ -33,6 +33,9 @@ BASELINES: list[tuple[str, bytes, str]] = [
     ("seeds of 5,000 digits", stored(seed=DIGITS.decode()), "baseline"),
     ("a metric with escape codes", stored(scores='{"x\\n\\u001b[2J": 1}'), "is not allowed"),
     ("a metric of 100,000 letters", stored(scores=f'{{"{"x" * 100_000}": 1}}'), "is not allowed"),
+    ("a score that is text", stored(scores='{"classifier.fd": "0.25"}'), "is not allowed"),
+    ("a seed between two numbers", stored(seed="1.5"), "is not allowed"),
+    ("records of another version, with more in them", stored(format="2", mean="1.0"), "baseline.json: "),
     ("a fingerprint that is another's", stored(fingerprint='{"hash": "0123456789ab", "comparable": {}}'), "digest of"),
 ]
 read_baseline = partial(gate.read, BASELINE)

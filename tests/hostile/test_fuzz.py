@@ -1,9 +1,8 @@
 """Readers of outside files: whatever the bytes, they return the right value or raise UserError, and nothing else."""
 
+import gzip
 import io
 import json
-import tarfile
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from safetensors.torch import save
 
 from ddpm.base.errors import UserError
@@ -24,6 +24,7 @@ from ddpm.sources import archives
 from ddpm.sources.cifar import _contents
 from ddpm.verdicts import gate
 from tests import scored
+from tests.hostile import archives as traps
 from tests.hostile import arrays, metrics, pictures, weights
 from tests.hostile.case import bounded
 from tests.small import PARAMS
@@ -58,27 +59,16 @@ def understood_or_refused(read: Callable[[], object], *others: type[BaseExceptio
             return
 
 
-def packed(suffix: str) -> bytes:
-    buffer = io.BytesIO()
-    names = ("a/1.png", "x" * 120 + "/2.png", "ü.png")
-    if suffix == ".zip":
-        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name in names:
-                archive.writestr(name, b"hello" * 30)
-    else:
-        with tarfile.open(fileobj=buffer, mode={".tar": "w:", ".tar.gz": "w:gz"}[suffix]) as tar:  # type: ignore[call-overload]
-            for name in names:
-                info = tarfile.TarInfo(name)
-                info.size = 150
-                tar.addfile(info, io.BytesIO(b"hello" * 30))
-    return buffer.getvalue()
+NAMES = ("a/1.png", "x" * 120 + "/2.png", "ü.png")
+TAR = b"".join(traps.header(name, size=150) + (b"hello" * 30).ljust(512, b"\0") for name in NAMES) + traps.END
+ARCHIVES = {".zip": traps.zipped(content=b"hello" * 30), ".tar": TAR, ".tar.gz": gzip.compress(TAR)}
 
 
 @quick
-@given(data=st.data(), suffix=st.sampled_from([".zip", ".tar", ".tar.gz"]))
+@given(data=st.data(), suffix=st.sampled_from(sorted(ARCHIVES)))
 def test_archives(data, suffix):
     path = Path(f"archive{suffix}")
-    path.write_bytes(data.draw(damaged(packed(suffix))))
+    path.write_bytes(data.draw(damaged(ARCHIVES[suffix])))
 
     def read() -> None:
         with archives.reading(path) as members:
@@ -95,8 +85,6 @@ PICTURES = [pictures.encoded(*kind) for kind in
 @quick
 @given(data=st.data(), whole=st.sampled_from(PICTURES))
 def test_pictures(data, whole):
-    from PIL import Image
-
     content, chosen = data.draw(damaged(whole)), pictures.data()
 
     def read() -> None:

@@ -1,9 +1,9 @@
 """Folders, files and classes named by somebody with bad intent."""
 
-import io
 import json
 import os
 import tarfile
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from ddpm.data.preprocessing import preprocess
 from ddpm.data.processed import open_split, read_manifest
 from ddpm.sources import archives
 from ddpm.variants.datasets.image_folder import ImageFolder
+from tests.hostile.archives import header, tar
 from tests.hostile.case import listing
 from tests.hostile.pictures import data, encoded
 
@@ -59,12 +60,9 @@ def test_any_folder_is_a_class_whose_name_can_be_shown(photos):
 
 
 def test_members_of_one_name_are_one_image():
-    with tarfile.open("photos.tar", "w") as tar:
-        for name in ("a/1.png", "a/./1.png", "a/1.png", "b/1.png"):
-            info = tarfile.TarInfo(name)
-            content = encoded("PNG")
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
+    content = encoded("PNG")
+    padded = content + bytes(-len(content) % tarfile.BLOCKSIZE)
+    tar(*(header(name, size=len(content)) + padded for name in ("a/1.png", "a/./1.png", "a/1.png", "b/1.png")))
     ImageFolder().download("photos.tar", Path("raw"))
     assert ImageFolder().read(Path("raw")).names == ["a/1.png", "b/1.png"]
 
@@ -80,10 +78,7 @@ def test_a_picture_that_is_an_archive_too_is_a_picture():
 
 def test_a_million_members_are_not_kept():
     """5,000 stand for them: memory does not grow with their number."""
-    import tracemalloc
-
-    member = tarfile.TarInfo("a/1.png").tobuf()
-    Path("photos.tar").write_bytes(member * 5000 + bytes(1024))
+    tar(header() * 5000)
     tracemalloc.start()
     try:
         with archives.reading(Path("photos.tar")) as members:

@@ -81,26 +81,20 @@ def test_scores_of_images_that_are_all_the_same_are_numbers_or_refused(what):
         assert what != "both" or found["fd"] == pytest.approx(0, abs=1e-6)
 
 
-def told(history: History, norms: list[float]) -> None:
-    for norm in norms:
-        history.add(len(history.rows) + 1, torch.tensor(1.0), torch.tensor(norm), 1e-3)
+def told(steps: int, norms: list[float]) -> None:
+    history = History(steps, 8, True)
+    for step, norm in enumerate(norms, 1):
+        history.add(step, torch.tensor(1.0), torch.tensor(norm), 1e-3)
 
 
 def test_overflows_now_and_then_are_the_scalers_business():
-    told(History(400, 8, True), ([math.inf] * (STORM - 1) + [1.0]) * 3)
+    told(400, ([math.inf] * (STORM - 1) + [1.0]) * 3)
 
 
-def test_overflows_on_end_are_not():
-    with pytest.raises(UserError, match=f"at each of the {STORM} steps up to {STORM + 1}"):
-        told(History(400, 8, True), [1.0] + [math.inf] * STORM)
-
-
-def test_they_are_counted_over_the_rows_of_a_long_run():
-    history = History(4000, 8, True)  # a row in ten steps
-    for step in range(1, STORM):
-        history.add(step, torch.tensor(1.0), torch.tensor(math.nan), 1e-3)
-    with pytest.raises(UserError, match=f"at each of the {STORM} steps up to {STORM}"):
-        history.add(STORM, torch.tensor(1.0), torch.tensor(math.nan), 1e-3)
+@pytest.mark.parametrize(("steps", "fine"), [(400, 1), (4000, 0)])  # the longer one has a row in ten steps
+def test_overflows_on_end_are_not(steps, fine):
+    with pytest.raises(UserError, match=f"at each of the {STORM} steps up to {STORM + fine}"):
+        told(steps, [1.0] * fine + [math.inf] * STORM)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

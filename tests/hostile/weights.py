@@ -78,14 +78,9 @@ FILES: list[tuple[str, Callable[[], object], str]] = [
     ("nothing", lambda: PATH.write_bytes(b""), UNREADABLE),
     ("a folder", PATH.mkdir, UNREADABLE),
     ("a header of 2^63 bytes", partial(raw, b"{}", 2**63), UNREADABLE),
-    ("a missing header of 1 GB", partial(raw, b"{}", 2**30), UNREADABLE),
     ("a header that is not JSON", partial(raw, b"hello!!!"), UNREADABLE),
-    ("a header of 5,000 brackets", partial(raw, b"[" * 5000), UNREADABLE),
-    ("a tensor of 2^60 bytes in an empty file", partial(raw, tensor(0, 2**60, [2**58])), UNREADABLE),
-    ("a tensor that ends before it begins", partial(raw, tensor(8, 0, [2])), UNREADABLE),
     ("a tensor larger than its bytes", partial(raw, tensor(0, 4, [1000]), content=bytes(4)), UNREADABLE),
     ("a tensor whose shape overflows", partial(raw, tensor(0, 4, [2**40, 2**40]), content=bytes(4)), UNREADABLE),
-    ("a tensor of an unknown type", partial(raw, tensor(0, 4, [1], "OBJ"), content=bytes(4)), UNREADABLE),
     ("a million empty tensors", partial(raw, json.dumps(dict.fromkeys(map(str, range(10**6)), EMPTY)).encode()),
      "a header of"),
     ("weights without a config", partial(metadata, "{}"), "model file format 'none'"),
@@ -117,7 +112,6 @@ def published(content: bytes) -> None:
 def convert(sha256: str | None = None) -> None:
     """Convert them. sha256: taken for the published one."""
     chosen = extractor.get("dinov2_vits14")
-    assert chosen.published is not None
     pinned = replace(chosen.published, sha256=sha256 or chosen.published.sha256)
     cache = mock.patch.object(torch.hub, "get_dir", return_value="hub")
     with cache, mock.patch.object(type(chosen), "published", pinned):

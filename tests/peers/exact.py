@@ -6,8 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ddpm.diffusion.chain import Chain
 from ddpm.diffusion.parameterization import Prediction
 from ddpm.diffusion.schedule import NoiseSchedule
+from ddpm.evaluation.likelihood import Denoises
 from ddpm.sampling.sampler import Level, levels
 from ddpm.sources.gaussian_mixture import GaussianMixture
 
@@ -60,3 +62,15 @@ def mixture(schedule: NoiseSchedule) -> MixtureData:
 def even_in_log_snr(steps: int) -> NoiseSchedule:
     """A whole chain of ``steps`` + 1 levels, even in log(signal / sigma) from 3.5 to -3.5."""
     return NoiseSchedule(2 * np.linspace(3.5, -3.5, steps + 1), np.arange(1, steps + 2))
+
+
+def denoises(truth: GaussianMixture, schedule: NoiseSchedule) -> Denoises:
+    """Its perfect denoiser with a t for each image, as the likelihoods call a network's."""
+    chain = Chain(schedule, dtype=torch.float64)
+
+    def denoise(x_t: Tensor, t: Tensor) -> Prediction:
+        at = chain.at(t)
+        x_0 = truth.posterior_mean(x_t.double(), at.signal.flatten(), at.sigma.flatten())
+        return Prediction(x_0, (x_t.double() - at.signal * x_0) / at.sigma)
+
+    return denoise

@@ -1,0 +1,24 @@
+"""The ``ddpm`` command, in this process."""
+
+from pathlib import Path
+
+import pytest
+
+from ddpm import cli
+
+
+def run(*arguments: str | Path) -> int:
+    """The exit code."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main([str(argument) for argument in arguments])
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    """The one line on stderr of a command that must fail, with nothing on stdout."""
+    assert run(*arguments) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    (line,) = output.err.splitlines()
+    return line.removeprefix("error: ")
