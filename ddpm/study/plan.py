@@ -65,7 +65,7 @@ class Tune(sections.Section):
 
     model_config = ConfigDict(extra="allow")
 
-    seeds: Annotated[int, Field(ge=2, le=64)]  # one would not show how much the next one may differ
+    seeds: Annotated[int, Field(ge=2, le=64)] = 4  # one would not show how much the next may differ
     claim: Literal["chosen", "best"] = "chosen"
 
     @model_validator(mode="after")

@@ -129,7 +129,10 @@ def cache() -> str:
 
 def environment() -> dict[str, str]:
     """The variables of a command that runs in a slot."""
-    return {name: value for name, value in os.environ.items() if name not in MISLEADING}
+    variables = {**os.environ}
+    for name in MISLEADING:
+        variables.pop(name, None)
+    return variables
 
 
 def _answer(*command: str, at: Path | None = None) -> str:
