@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ddpm.base import files, variant
+from ddpm.base import files
 from ddpm.data.preprocessing import preprocess
 from ddpm.data.processed import open_split
 from ddpm.evaluation import evaluation
@@ -17,6 +17,7 @@ from ddpm.sampling.generator import Generator, forward_picture, write_samples
 from ddpm.scoring import calibration
 from ddpm.scoring.reference import make_reference, read_reference
 from ddpm.training.trainer import Trainer
+from ddpm.variants.datasets.mixture import Mixture
 from ddpm.variants.extractors.classifier import Classifier
 from tests.small import small
 
@@ -24,19 +25,13 @@ CPU = torch.device("cpu")
 EVALUATE: dict[str, Any] = {"metrics": ["fid", "prc"], "prc_neighborhood": 1, "likelihood": {"images": 4}}
 
 
-def test_photos_of_8x12_from_files_to_scores(tmp_path, monkeypatch):
+def test_images_of_8x12_from_raw_files_to_scores(tmp_path, monkeypatch):
     quick = Classifier(min_steps=5, epochs=1)
     monkeypatch.setattr(Classifier, "write_weights", lambda _, *arguments: quick.fit(*arguments))
-    generator = np.random.default_rng(0)
-    for name in ("red", "blue"):
-        (tmp_path / "photos" / name).mkdir(parents=True)
-        for i in range(80):
-            pixels = generator.integers(0, 256, (20, 20, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{i}.png")
-    dataset = variant.build("datasets", {"name": "image_folder"}, "data.dataset")
-    dataset.download(str(tmp_path / "photos"), tmp_path / "raw")
+    mixture = Mixture(count=160, size=(8, 12), channels=3)
+    mixture.download(None, tmp_path / "raw")
     settings = small(
-        data={"image_size": [8, 12], "channels": 3, "dataset": {"name": "image_folder"}, "test_fraction": 0.4},
+        data={"image_size": [8, 12], "channels": 3, "dataset": mixture.model_dump(), "test_fraction": 0.4},
         sample={"count": 70, "batch_size": 70},
         evaluate=EVALUATE,
     )

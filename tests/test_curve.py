@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from ddpm.base import paths
-from ddpm.base.errors import UserError
 from ddpm.base.files import flatten, read_json, sha256, write_json
 from ddpm.compute.distributed import ALONE
 from ddpm.evaluation import evaluation
@@ -66,12 +65,6 @@ def test_a_snapshot_has_the_same_bytes_after_a_kill(step):
     halves = run(config, "halves")
     assert sha256(halves / "snapshots") == sha256(whole / "snapshots")
     assert sha256(halves / "model.safetensors") == sha256(whole / "model.safetensors")
-
-
-def test_snapshots_of_epochs_beyond_the_end_are_refused():
-    epochs = {"steps": None, "epochs": 2, "snapshots": [8, 128]}
-    with pytest.raises(UserError, match=r"train.snapshots: 128 is beyond the end at 64 images"):
-        run(small(train=epochs), "out")
 
 
 def test_the_curve_has_each_snapshot_and_ends_with_the_models_own_scores(digits, classifier_reference, monkeypatch):

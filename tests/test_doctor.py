@@ -18,6 +18,7 @@ from ddpm.params import file
 from ddpm.tools import doctor
 from ddpm.tracking.store import Store
 from tests import command
+from tests.scored import git
 
 PRESETS = Path(ddpm.__file__).parent / "presets"
 DIGITS = file.read(PRESETS / "digits.yaml")
@@ -175,6 +176,19 @@ def test_outside_a_clone_the_repository_is_missing(capsys, place):
     Path(place).mkdir()
     if place == ".git":
         assert "is not a git repository" in run(capsys)[1]["repository"][0]["detail"]
+
+
+def test_a_head_on_no_branch_is_told_and_not_refused(capsys):
+    """As after a ``dvc exp run`` that was killed."""
+    git("add", "params.yaml")
+    git("commit", "--quiet", "--message", "one")
+    assert check(capsys) == (0, "")
+    git("checkout", "--quiet", "--detach")
+    code, told = check(capsys)
+    assert (code, told.partition(":")[0]) == (0, "note")
+    assert "git checkout -" in doctor.branch().fix
+    git("checkout", "-")
+    assert doctor.branch().state == "ok"
 
 
 LOCKED = """schema: '2.0'

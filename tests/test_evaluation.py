@@ -22,7 +22,6 @@ from ddpm.model.model_file import Loaded
 from ddpm.scoring import calibration, distances, reference
 from ddpm.scoring.evaluate_params import Evaluate, Likelihood
 from ddpm.scoring.reference import make_reference
-from ddpm.variants.extractors.classifier import Classifier
 from ddpm.verdicts import metrics
 from tests import scoring_ranks
 from tests.small import small
@@ -205,20 +204,6 @@ def test_a_model_whose_likelihood_is_no_number_is_refused(digits, folder, model,
     settings = SETTINGS.model_copy(update={"likelihood": Likelihood(images=2, timesteps=2)})
     with pytest.raises(UserError, match=r"evaluate: bits_per_dim, .* is not a finite number"):
         evaluate(digits, folder, model._replace(network=Broken()), tmp_path, spoiled(digits, 30), settings=settings)
-
-
-def test_scoring_passes_no_real_image_through_the_extractor(digits, folder, model, tmp_path, monkeypatch):
-    seen = []
-    load = Classifier.load
-
-    def counting(self: Classifier, weights: Path) -> torch.nn.Module:
-        network = load(self, weights)
-        network.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
-        return network
-
-    monkeypatch.setattr(Classifier, "load", counting)
-    evaluate(digits, folder, model, tmp_path, spoiled(digits, 30, count=200), spoiled(digits, 30, 1, count=200))
-    assert sum(seen) == 400
 
 
 def test_too_few_images_in_any_set_are_refused(digits, folder, model, tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -33,9 +33,12 @@ MEASURED = Measured(
 class Machine:
     """A step takes ``fixed`` seconds plus ``each`` per image; the first of a size takes twice that."""
 
-    def __init__(self, fixed: float, each: float):
+    def __init__(self, fixed: float, each: float, monkeypatch: pytest.MonkeyPatch):
         self.fixed, self.each = fixed, each
         self.now = 0.0
+        monkeypatch.setattr(forecast, "clock", lambda: self.now)
+        monkeypatch.setattr(forecast, "Trainer", self.trainer)
+        monkeypatch.setattr(forecast, "Generator", SimpleNamespace(of=self.generator))
 
     def takes(self, images: int, factor: float = 1.0) -> None:
         self.now += factor * (self.fixed + self.each * images)
@@ -55,22 +58,11 @@ class Machine:
         return SimpleNamespace(trajectory=trajectory)
 
 
-@pytest.fixture
-def on(monkeypatch) -> Callable[[Machine], None]:
-    def install(machine: Machine) -> None:
-        monkeypatch.setattr(forecast, "clock", lambda: machine.now)
-        monkeypatch.setattr(forecast, "Trainer", machine.trainer)
-        monkeypatch.setattr(forecast, "Generator", SimpleNamespace(of=machine.generator))
-
-    return install
-
-
 @pytest.mark.parametrize("fixed", [0.0001, 0.01, 0.3])
 @pytest.mark.parametrize("each", [1e-5, 1e-3, 0.04, 0.1])
 @pytest.mark.parametrize("accumulate", [1, 4])
-def test_on_a_steady_machine_it_is_exact_and_takes_seconds(on, fixed, each, accumulate):
-    machine = Machine(fixed, each)
-    on(machine)
+def test_on_a_steady_machine_it_is_exact_and_takes_seconds(monkeypatch, fixed, each, accumulate):
+    machine = Machine(fixed, each, monkeypatch)
     settings = small(train={"batch_size": 256, "accumulate": accumulate}, sample={"batch_size": 256, "count": 1000})
     found = forecast.measure(settings)
     if 2 * (fixed + each * accumulate) <= forecast.SECONDS:
@@ -80,9 +72,8 @@ def test_on_a_steady_machine_it_is_exact_and_takes_seconds(on, fixed, each, accu
 
 
 @pytest.mark.parametrize("each", [0.6, 1.5, 40.0])
-def test_where_one_step_takes_long_it_is_the_measure(on, each):
-    machine = Machine(0.0, each)
-    on(machine)
+def test_where_one_step_takes_long_it_is_the_measure(monkeypatch, each):
+    machine = Machine(0.0, each, monkeypatch)
     found = forecast.measure(small(train={"batch_size": 256}, sample={"batch_size": 4, "count": 1000}))
     first = 2 if 2 * each > forecast.LONG else 1
     assert found.step == pytest.approx(first * each * 256)

@@ -46,48 +46,20 @@ def test_the_score_is_the_derivative_of_the_log_density(mixture, signal, sigma):
 
 
 @pytest.mark.parametrize("mixture", [PLANE, PICTURES], ids=["plane", "pictures"])
-def test_the_log_density_is_that_of_torchs_dense_normals(mixture):
+def test_densities_and_posteriors_are_those_of_torchs_dense_normals(mixture):
     truth, (signal, sigma) = mixture.truth(), (0.8, 0.6)
-    x_t = normals("x", 20, *truth.shape)
-    pixels = truth.means[0].numel()
-    normal = torch.distributions.MultivariateNormal(
-        signal * truth.means.flatten(1), signal**2 * truth.covariances() + sigma**2 * torch.eye(pixels)
-    )
-    log_joint = normal.log_prob(x_t.flatten(1)[:, None]) + truth.weights.log()
+    x_t, means = normals("x", 20, *truth.shape), truth.means.flatten(1)
+    pixels = means.shape[1]
+    noisy = signal**2 * truth.covariances() + sigma**2 * torch.eye(pixels)
+    offset = x_t.flatten(1)[:, None] - signal * means
+    log_joint = torch.distributions.MultivariateNormal(0 * means, noisy).log_prob(offset) + truth.weights.log()
     torch.testing.assert_close(truth.log_density(x_t, signal, sigma), log_joint.logsumexp(1))
     torch.testing.assert_close(truth.class_posterior(x_t, signal, sigma), log_joint.softmax(1))
-
-
-@pytest.mark.parametrize("mixture", [PLANE, PICTURES], ids=["plane", "pictures"])
-def test_the_posterior_mean_follows_from_the_score(mixture):
-    """Tweedie's formula."""
-    truth, (signal, sigma) = mixture.truth(), (0.8, 0.6)
-    x_t = normals("x", 20, *truth.shape)
-    tweedie = (x_t + sigma**2 * truth.score(x_t, signal, sigma)) / signal
-    torch.testing.assert_close(truth.posterior_mean(x_t, signal, sigma), tweedie)
-    of_classes = truth.posterior_means(x_t, signal, sigma)
-    shares = truth.class_posterior(x_t, signal, sigma)[(...,) + (None,) * len(truth.shape)]
-    torch.testing.assert_close((shares * of_classes).sum(1), tweedie)
-
-
-@pytest.mark.parametrize(("signal", "sigma"), LEVELS[1:])
-def test_the_posterior_is_the_integral_over_x_0_in_two_dimensions(signal, sigma):
-    truth = PLANE.truth()
-    axis = torch.linspace(-1.3, 1.3, 401, dtype=torch.float64)
-    x_0 = torch.cartesian_prod(axis, axis).view(-1, 1, 1, 2)
-    prior, prior_of = truth.log_density(x_0, 1, 0).exp(), truth.class_posterior(x_0, 1, 0)
-    cell = float(axis[1] - axis[0]) ** 2
-    assert float(prior.sum() * cell) == pytest.approx(1, abs=1e-6)
-    for x_t in torch.tensor([[0.3, -0.6], [-0.2, 0.1]]).double().view(2, 1, 1, 1, 2):
-        likelihood = torch.exp(-0.5 * ((x_t - signal * x_0) / sigma).square().sum((1, 2, 3))) / (2 * np.pi * sigma**2)
-        joint = (prior * likelihood)[:, None] * prior_of
-        evidence = joint.sum() * cell
-        torch.testing.assert_close(truth.log_density(x_t, signal, sigma)[0], evidence.log(), rtol=0, atol=1e-6)
-        torch.testing.assert_close(truth.class_posterior(x_t, signal, sigma)[0], joint.sum(0) * cell / evidence)
-        mean = (joint.sum(1) @ x_0.flatten(1)) * cell / evidence
-        torch.testing.assert_close(truth.posterior_mean(x_t, signal, sigma).flatten(), mean, rtol=0, atol=1e-6)
-        means = joint.T @ x_0.flatten(1) / joint.sum(0)[:, None]
-        torch.testing.assert_close(truth.posterior_means(x_t, signal, sigma)[0].flatten(1), means, rtol=0, atol=1e-6)
+    gains = signal * truth.covariances() @ torch.linalg.inv(noisy)
+    of_classes = means + torch.einsum("kde,bke->bkd", gains, offset)
+    torch.testing.assert_close(truth.posterior_means(x_t, signal, sigma).flatten(2), of_classes)
+    whole = torch.einsum("bk,bkd->bd", log_joint.softmax(1), of_classes)
+    torch.testing.assert_close(truth.posterior_mean(x_t, signal, sigma).flatten(1), whole)
 
 
 def test_each_image_may_have_a_level_of_its_own():

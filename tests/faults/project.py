@@ -21,29 +21,17 @@ from ruamel.yaml import YAML
 from ddpm.base.files import flatten, read_json, sha256
 from ddpm.tools.doctor import repository
 from tests.benchmarks.project import ROOT, Project
+from tests.small_project import QUICK, merged
 
 STAGES = ("download", "preprocess", "reference", "train", "sample", "evaluate")
 STEPS, GRIDS = 60, 30
-PARAMS: dict[str, Any] = {
-    "launch": {"processes": 1},
+PARAMS = merged(QUICK, {
     "device": "cpu",
-    "diffusion": {"T": 20},
-    "model": {"unet": {"base_channels": 8, "multipliers": [1, 2], "groups": 4}},
-    "train": {
-        "steps": STEPS,
-        "batch_size": 8,
-        "precision": "float32",
-        "checkpoint_every": 5,
-        "grid_every": GRIDS,
-    },
-    "sample": {"count": 120, "seeds": [0, 1], "batch_size": 64, "steps": 10, "precision": "float32"},
-    "evaluate": {"kid_subsets": 5, "kid_subset_size": 50, "likelihood": {"images": 8, "timesteps": 5}},
-}
+    "train": {"steps": STEPS, "checkpoint_every": 5, "grid_every": GRIDS},
+    "sample": {"seeds": [0, 1], "steps": 10},
+})  # fmt: skip
 OUTS = ("raw", "processed", "reference", "model", "samples", "evaluation")
-SCORES = (
-    *("evaluate.json", "scores.csv"),
-    *("curve.csv", "fd_n.csv", "likelihood.csv", "excess.csv"),
-)
+SCORES = ("evaluate.json", "scores.csv", "curve.csv", "fd_n.csv", "likelihood.csv", "excess.csv")
 MARK = "DDPM_FAULTS_MARK"
 LIMIT = 600.0  # seconds that a whole pipeline may take
 ORPHANS = 60.0  # seconds within which the leftovers of a killed run must end by themselves

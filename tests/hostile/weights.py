@@ -1,16 +1,13 @@
 """Model files that are something else."""
 
-import hashlib
 import io
 import json
 import pickle
 import struct
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
 from safetensors.torch import save_file
@@ -18,8 +15,6 @@ from torch import Tensor
 
 from ddpm.model import build
 from ddpm.model.model_file import FORMAT, METADATA, load_model
-from ddpm.scoring import extractor, limits
-from ddpm.scoring.evaluate_params import Evaluate
 from tests.hostile.arrays import Attack
 from tests.hostile.case import Case
 from tests.small import small
@@ -100,39 +95,3 @@ FILES: list[tuple[str, Callable[[], object], str]] = [
 
 CASES = [Case("model file", name, given, partial(load_model, PATH, torch.device("cpu")), line)
          for name, given, line in FILES]  # fmt: skip
-
-
-def published(content: bytes) -> None:
-    """Put a file in the place of the published weights of ``dinov2_vits14``."""
-    path = Path("hub/checkpoints/dinov2_vits14_pretrain.pth")
-    path.parent.mkdir(parents=True)
-    path.write_bytes(content)
-
-
-def convert(sha256: str | None = None) -> None:
-    """Convert them. sha256: taken for the published one."""
-    chosen = extractor.get("dinov2_vits14")
-    pinned = replace(chosen.published, sha256=sha256 or chosen.published.sha256)
-    cache = mock.patch.object(torch.hub, "get_dir", return_value="hub")
-    with cache, mock.patch.object(type(chosen), "published", pinned):
-        chosen.write_weights(Path("processed"), Path("weights.safetensors"), torch.device("cpu"))
-
-
-def saved(state: dict[str, Tensor]) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    return buffer.getvalue()
-
-
-OTHER = saved({"cls_token": torch.zeros(1, 1, 384), "pos_embed": torch.zeros(1, 197, 384)})  # of 16 x 16 patches
-DINOV2 = Evaluate(extractors=("dinov2",))
-CASES += [
-    Case("extractor", "a pickle in the place of published weights", partial(published, pickle.dumps(Attack())), convert,
-         "is not that of the published DINOv2 ViT-S/14 weights"),
-    Case("extractor", "weights of another model", partial(published, OTHER),
-         partial(convert, hashlib.sha256(OTHER).hexdigest()), "pos_embed should be (1, 1370, 384) and is (1, 1"),
-    Case("extractor", "four channels for a network that knows RGB", lambda: None,
-         partial(limits.check_channels, DINOV2, 4), "dinov2 sees images of 1 or 3 channels"),
-    Case("extractor", "an Inception Score without classes", lambda: None, partial(limits.check_suited, DINOV2),
-         "isc is a score of classes, and dinov2 cannot tell any apart"),
-]  # fmt: skip
