@@ -38,19 +38,14 @@ NAMES = {
 pytestmark = pytest.mark.usefixtures("folder")
 
 
-@pytest.fixture
-def photos() -> Path:
+def test_any_folder_is_a_class_whose_name_can_be_shown():
     for name in NAMES:
         folder = Path("photos") / name
         folder.mkdir(parents=True)
         for index in range(2):
             Image.new("RGB", (9, 9), "red").save(folder / f"{index}.png")
-    return Path("photos")
-
-
-def test_any_folder_is_a_class_whose_name_can_be_shown(photos):
     before = listing()
-    ImageFolder().download(str(photos), Path("raw"))
+    ImageFolder().download("photos", Path("raw"))
     preprocess(data(), Path("raw"), Path("processed"), workers=1)
     assert sorted(read_manifest(Path("processed")).classes) == sorted(NAMES.values())
     assert json.loads(read_manifest(Path("processed")).model_dump_json())["counts"] == {"train": 12, "test": 12}
