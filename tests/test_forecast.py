@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 import yaml
 
 from ddpm.base.progress import duration
@@ -23,7 +22,6 @@ from tests.command import run
 from tests.small import small
 
 ROOT = Path(__file__).parents[1]
-CPU = torch.device("cpu")
 MEASURED = Measured(
     step=0.5, evaluation=0.01, bound=0.02, feature=0.003, memory=2**30, ranks=1,
     device="cpu (1 thread)",
