@@ -15,7 +15,7 @@ together](#all-verdicts-together)."""
 YARDSTICKS = """\
 **Six rows of flowers would be too early by today's rule**, because both sides score worse than [a
 Gaussian](metrics.md#yardsticks) fitted to the photos: classes against none, edm against v, linear against cosine, and
-x0, epsilon and flow against v. They were judged before the rule existed. No row of digits or MNIST changes."""
+x0, epsilon and flow against v. No row of digits or MNIST changes."""
 ALL_TOGETHER = """\
 Each study limits its own error rate; {rows} rows together need another limit. The procedure of Benjamini and Yekutieli
 (2001, theorem 1.3) keeps the expected share of false verdicts among those that survive at 5% or less, however the rows
