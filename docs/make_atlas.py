@@ -71,7 +71,8 @@ class Row(NamedTuple):
         verdict = self.verdict
         same = sum((after - before) * verdict["difference"] > 0 for before, after in pairs(verdict))
         title = "" if verdict["metric"] == FRECHET else f"{metrics.title(verdict['metric'])} "
-        return f"{title}{share(verdict)} ({same} of {len(verdict['seeds'])})"
+        low, high = (percent(verdict[end] / verdict["baseline_mean"]) for end in ("low", "high"))
+        return f"{title}{share(verdict)}, {low} to {high} ({same} of {len(verdict['seeds'])})"
 
     def cells(self) -> list[str]:
         """The row of the table."""
@@ -93,7 +94,11 @@ def outcome(verdict: dict[str, Any]) -> Markdown:
 
 def share(verdict: dict[str, Any]) -> str:
     """The difference as a share of the baseline's score."""
-    return f"{verdict['relative']:{'+.0%' if abs(verdict['relative']) >= 0.095 else '+.1%'}}"
+    return percent(verdict["relative"])
+
+
+def percent(part: float) -> str:
+    return f"{part:{'+.0%' if abs(part) >= 0.095 else '+.1%'}}"
 
 
 def pairs(verdict: dict[str, Any]) -> Iterator[tuple[float, float]]:

@@ -73,7 +73,10 @@ def test_every_verdict_is_that_of_its_study(rows):
         lines = Path(f"metrics/studies/{row.study}/verdict.md").read_text().splitlines()
         arm, decided = row.verdict["arm"], row.verdict["outcome"] in plots.OUTCOMES
         line = next(line for line in lines if line.startswith(f"- {arm} is "))
-        assert f"{make_atlas.share(row.verdict).lstrip('+-')} {'higher' if '+' in row.effect else 'lower'}" in line
+        assert (
+            f"{make_atlas.share(row.verdict).lstrip('+-')} {'higher' if row.verdict['relative'] > 0 else 'lower'}"
+            in line
+        )
         assert f"{row.effect.partition('(')[2][:-1]} seeds" in line
         assert (f"{arm} is {row.outcome.split('*')[2]}:" in line) if decided else row.outcome == make_atlas.OPEN
 
