@@ -41,7 +41,7 @@ CODE = sorted([*(ROOT / "ddpm").rglob("*.py"), *(ROOT / "stages").rglob("*.py")]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 LINKING = [*PAGES, *(ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md"))]
 RUN = {"run", "run: model", "run: scores", "run: schedules", "run: gate", "run: schema"}
-WORDS = 45_700  # of all pages, so that they are read; the aim is 31,000
+WORDS = 45_600  # of all pages, so that they are read; the aim is 31,000
 NEEDS = {
     "needs: the pipeline",
     "needs: a GPU",
