@@ -7,8 +7,8 @@ turns them into advice; the pages below answer one question each, with pictures,
 READING = """\
 *Effect* is the mean difference from the baseline over paired training seeds, its interval, and in brackets how many
 seeds went that way. It is that of the [Fréchet distance](metrics.md) in the features of a small classifier, unless bits
-per dimension, the likelihood of held-out images, is named; lower is better for both. [Within its study](concepts.md) the
-verdicts have an error rate of 5%. *Open* means that the seeds so far decide nothing, not that the two are equal.
+per dimension, the likelihood of held-out images, is named; lower is better for both. [Within its study](concepts.md)
+the verdicts have an error rate of 5%. *Open* means that the seeds so far decide nothing, not that the two are equal.
 *Likelihood* is the verdict on bits per dimension, *useless* at 8 bits or more, which a uniform guess reaches. In the
 picture, an arrow is a mean beyond its edge. * marks a verdict that [does not survive all of them
 together](#all-verdicts-together)."""
