@@ -1,26 +1,24 @@
 """Make docs/atlas.md and docs/atlas.png: ``python -m docs.make_atlas``, in the project's folder.
 
-The prose is in atlas_text.py, what papers claim and what studies do not show in claims.yaml. The rest comes from the
-verdicts and records in metrics/studies/, the plans in studies/ and the pages atlas-*.md.
+The prose is in atlas_text.py. The rest comes from the verdicts and records in metrics/studies/, the plans in studies/
+and the pages atlas-*.md.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from functools import cache, partial
+from itertools import chain
 from pathlib import Path
 from textwrap import fill
 from typing import Any, NamedTuple
 
 import numpy as np
-import yaml
 from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Patch
 from scipy.stats import false_discovery_control
 
 from ddpm.base import files
-from ddpm.model import build
 from ddpm.params.config import Config
 from ddpm.pictures import plots
 from ddpm.report import overview, render
@@ -32,9 +30,9 @@ from ddpm.verdicts import metrics
 from ddpm.verdicts.verdict import PRIMARY
 from docs import atlas_text
 
-PAGE, CLAIMS, STUDIES = Path("docs/atlas.md"), Path("docs/claims.yaml"), Path("metrics/studies")
+PAGE, STUDIES = Path("docs/atlas.md"), Path("metrics/studies")
 RATE = 0.05  # of false discoveries, over the whole atlas
-OPEN, LIKELIHOOD, FRAGILE = "open", "bits_per_dim", "*"
+OPEN, FRECHET, LIKELIHOOD, FRAGILE = "open", "classifier.fd", "bits_per_dim", "*"
 EDGES = 0.2, 6.0  # of the picture; what is beyond is at the edge
 COLOURS = plots.OUTCOMES | {OPEN: plots.UNDECIDED}
 DRAWN_LATER = ("sample", "evaluate")  # sections of params that a training does not depend on
@@ -72,26 +70,19 @@ class Row(NamedTuple):
     def effect(self) -> str:
         verdict = self.verdict
         same = sum((after - before) * verdict["difference"] > 0 for before, after in pairs(verdict))
-        return f"{metrics.title(verdict['metric'])} {share(verdict)} ({same} of {len(verdict['seeds'])})"
-
-    @property
-    def interval(self) -> str:
-        return f"{self.verdict['low']:+.2f} to {self.verdict['high']:+.2f}"
+        title = "" if verdict["metric"] == FRECHET else f"{metrics.title(verdict['metric'])} "
+        low, high = (percent(verdict[end] / verdict["baseline_mean"]) for end in ("low", "high"))
+        return f"{title}{share(verdict)}, {low} to {high} ({same} of {len(verdict['seeds'])})"
 
     def cells(self) -> list[str]:
         """The row of the table."""
-        images = (self.arm.train.steps or 0) * self.arm.train.batch_size
         likelihood = self.likelihood
         return [
             Markdown(f"[{self.study}](../metrics/studies/{self.study}/verdict.md)"),
-            self.data,
             self.compared,
             self.outcome,
             self.effect,
-            self.interval,
             Markdown("-" if likelihood is None else f"{share(likelihood)}: {outcome(likelihood)}"),
-            str(len(self.verdict["seeds"])),
-            f"{images:,} images, {build.parameters(self.arm):,} weights",
         ]
 
 
@@ -103,7 +94,11 @@ def outcome(verdict: dict[str, Any]) -> Markdown:
 
 def share(verdict: dict[str, Any]) -> str:
     """The difference as a share of the baseline's score."""
-    return f"{verdict['relative']:{'+.0%' if abs(verdict['relative']) >= 0.095 else '+.1%'}}"
+    return percent(verdict["relative"])
+
+
+def percent(part: float) -> str:
+    return f"{part:{'+.0%' if abs(part) >= 0.095 else '+.1%'}}"
 
 
 def pairs(verdict: dict[str, Any]) -> Iterator[tuple[float, float]]:
@@ -151,46 +146,47 @@ def questions() -> Iterator[str]:
         yield f"* [{title.removeprefix('# ')}]({path.name}) {' '.join(answer.split()).split('**')[1]}"
 
 
-def together(found: list[Row]) -> Note:
+def together(comparisons: list[Row]) -> Note:
     """How many verdicts stand at RATE over the whole atlas, and which do not."""
-    decided = [row for row in found if row.stands is not None]
-    printed = false_discovery_control([row.verdict["p"] for row in found], method="by") <= RATE
-    strict = sum(bool(holds) for row, holds in zip(found, printed, strict=True) if row.stands is not None)
+    decided = [row for row in comparisons if row.stands is not None]
+    printed = false_discovery_control([row.verdict["p"] for row in comparisons], method="by") <= RATE
+    strict = sum(bool(holds) for row, holds in zip(comparisons, printed, strict=True) if row.stands is not None)
     fragile = "; ".join(f"{row.compared} ({row.study}, p = {row.p:.2g})" for row in decided if not row.stands)
     standing = sum(row.stands is True for row in decided)
-    counts = {"rows": len(found), "decided": len(decided), "standing": standing, "strict": strict}
+    counts = {"rows": len(comparisons), "decided": len(decided), "standing": standing, "strict": strict}
     text = atlas_text.ALL_TOGETHER.format(**counts, fragile=fragile or "none")
     return Note(Markdown(fill(text, 120, break_on_hyphens=False)))
 
 
-def shared() -> tuple[Note, Table]:
+def shared() -> Note:
     """Which studies rest on the same trainings, by the params and seeds of their records."""
-    trainings: dict[str, Counter[str]] = {}
+    trainings: dict[str, set[str]] = {}
+    records = 0
     for folder in sorted(STUDIES.glob("*/runs")):
         for run in library.folder(folder).records:
-            own = {
+            inputs = {
                 key: value
                 for key, value in run.params.items()
                 if key.partition(".")[0] not in DRAWN_LATER and not alike.is_in(key, alike.MECHANICAL)
             }
-            trainings.setdefault(folder.parent.name, Counter())[files.digest([own, run.seed, run.program])] += 1
-    cells = []
-    for name, of in trainings.items():
-        common = {other: len(of.keys() & its.keys()) for other, its in trainings.items() if other != name}
-        others = ", ".join(f"{other} ({count})" for other, count in common.items() if count)
-        cells.append([name, str(of.total()), str(len(of)), others or "-"])
-    counts = {
-        "records": sum(of.total() for of in trainings.values()),
-        "trainings": len(set().union(*trainings.values())),
-    }
-    head = ["study", "records", "trainings", "of which also in"]
-    return Note(Markdown(atlas_text.SHARED.format(**counts))), Table(head, cells, text_columns=(0, 3))
+            trainings.setdefault(folder.parent.name, set()).add(files.digest([inputs, run.seed, run.program]))
+            records += 1
+    groups: list[list[str]] = []
+    for name, models in trainings.items():
+        linked = [group for group in groups if any(models & trainings[other] for other in group)]
+        groups = [group for group in groups if group not in linked] + [[*chain.from_iterable(linked), name]]
+    text = atlas_text.SHARED.format(
+        records=records,
+        trainings=len(set().union(*trainings.values())),
+        groups="; ".join(", ".join(sorted(group)) for group in sorted(groups) if len(group) > 1),
+    )
+    return Note(Markdown(fill(text, 120, break_on_hyphens=False)))
 
 
-def transfer(found: list[Row]) -> Table:
-    """A row for each setting that alone differs between an arm and its baseline, with the verdicts on each data set."""
+def transfer(comparisons: list[Row]) -> Table:
+    """A row for each setting that alone differs between arms and baselines on several data sets, with the verdicts."""
     cells: dict[str, dict[str, list[str]]] = {}
-    for row in found:
+    for row in comparisons:
         before, after = row.baseline.flat(), row.arm.flat()
         changes = [
             f"{overview.label(key)} {after[key]} against {before[key]}"
@@ -198,11 +194,14 @@ def transfer(found: list[Row]) -> Table:
             if before[key] != after[key]
         ]
         if len(changes) == 1:
-            line = f"{row.outcome}, {row.effect}, {row.interval}: {row.study}"
+            line = f"{row.outcome} {share(row.verdict)}: {row.study}"
             cells.setdefault(changes[0], {}).setdefault(row.data, []).append(line)
     data = sorted({name for by_data in cells.values() for name in by_data})
-    ordered = sorted(cells.items(), key=lambda item: (-len(item[1]), item[0]))
-    lines = [[change, *(Markdown("; ".join(by_data.get(name, ["-"]))) for name in data)] for change, by_data in ordered]
+    lines = [
+        [change, *(Markdown("; ".join(by_data.get(name, ["-"]))) for name in data)]
+        for change, by_data in sorted(cells.items())
+        if len(by_data) > 1
+    ]
     return Table(["change", *data], lines, text_columns=range(len(data) + 1))
 
 
@@ -218,13 +217,8 @@ def curves(studies: dict[str, dict[str, Any]]) -> Table:
 
 def page(studies: dict[str, dict[str, Any]], folder: Path) -> str:
     """The whole page; its picture is written into the folder."""
-    known: dict[str, Any] = yaml.safe_load(CLAIMS.read_text(encoding="utf-8"))
-    discussed = {name: known[name] for name in studies if name in known}
-    claims = [[name, Markdown(said["claim"]), said["verdict"]] for name, of in discussed.items() for said in of["said"]]
-    limits = "\n".join(f"* {name}: {of['limits']}" for name, of in discussed.items())
-    found = rows(studies)
+    comparisons = rows(studies)
     caption = "each comparison of the table below: each seed's score over the baseline's, with mean and interval"
-    heads = ["study", "data", "arm", "verdict", "effect", "interval", "likelihood", "seeds", "budget"]
     chapters = [
         Chapter("", [Note(Markdown(atlas_text.INTRODUCTION))]),
         Chapter("Questions", [Note(Markdown("\n".join(questions())))]),
@@ -232,28 +226,25 @@ def page(studies: dict[str, dict[str, Any]], folder: Path) -> str:
             "Verdicts",
             [
                 Note(Markdown(atlas_text.READING)),
-                Figure(caption, partial(draw, rows=found), "atlas"),
+                Figure(caption, partial(draw, rows=comparisons), "atlas"),
                 Note(Markdown(atlas_text.YARDSTICKS)),
-                Table(heads, [row.cells() for row in found], text_columns=range(len(heads))),
+                *by_data(comparisons),
             ],
         ),
-        Chapter("All verdicts together", [together(found), *shared()]),
-        Chapter("Do verdicts carry over to other data?", [Note(Markdown(atlas_text.TRANSFER)), transfer(found)]),
-        Chapter(
-            "By budget",
-            [
-                Note(Markdown(atlas_text.BY_BUDGET)),
-                curves(studies),
-            ],
-        ),
-        Chapter(
-            "What papers say",
-            [Note(Markdown(atlas_text.PAPERS)), Table(["study", "claim", "this study"], claims, text_columns=range(3))],
-        ),
-        Chapter("What the studies do not show", [Note(Markdown(atlas_text.LIMITS + limits))]),
-        Chapter("Not asked yet", [Note(Markdown(atlas_text.NOT_ASKED))]),
+        Chapter("All verdicts together", [together(comparisons), shared()]),
+        Chapter("Do verdicts carry over to other data?", [Note(Markdown(atlas_text.TRANSFER)), transfer(comparisons)]),
+        Chapter("By budget", [Note(Markdown(atlas_text.BY_BUDGET)), curves(studies)]),
+        Chapter("Limits", [Note(Markdown(atlas_text.LIMITS))]),
     ]
     return f"# The atlas\n\n{render.markdown(chapters, folder)}"
+
+
+def by_data(comparisons: list[Row]) -> Iterator[Note | Table]:
+    """A table of the comparisons on each data set."""
+    heads = ["study", "arm", "verdict", "effect", "likelihood"]
+    for data in sorted({row.data for row in comparisons}):
+        yield Note(Markdown(f"**{data}**"))
+        yield Table(heads, [row.cells() for row in comparisons if row.data == data], text_columns=range(len(heads)))
 
 
 def draw(path: Path, rows: list[Row]) -> None:

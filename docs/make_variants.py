@@ -48,7 +48,7 @@ class Combination(NamedTuple):
 def combinations() -> list[Combination]:
     """Every parameterization with every loss, variance and end of the schedule, as reading a config judges them."""
     families = ("parameterizations", "losses", "variances")
-    found = []
+    combined = []
     named = itertools.product(*map(variant.names, families))
     for names, zero_terminal_snr in itertools.product(named, (False, True)):
         parameterization, loss, variance = (
@@ -62,29 +62,28 @@ def combinations() -> list[Combination]:
             loss=loss,
         )
         reasons = tuple(diffusion.refusals())
-        found.append(Combination(parameterization.name, loss.name, variance.name, zero_terminal_snr, reasons))
-    return found
+        combined.append(Combination(parameterization.name, loss.name, variance.name, zero_terminal_snr, reasons))
+    return combined
 
 
 def table() -> str:
-    """``combinations`` in Markdown: a row per loss and variance, a column per parameterization, reasons as notes."""
-    notes: dict[str, int] = {}
-    rows: dict[tuple[str, str], dict[str, str]] = {}
-    for found in combinations():
-        row = rows.setdefault((found.loss, found.variance), {})
-        if found.zero_terminal_snr and row[found.parameterization] != "yes":
-            continue
-        numbers = ", ".join(str(notes.setdefault(reason, len(notes) + 1)) for reason in found.reasons)
-        refused = f"not with zero terminal SNR ({numbers})" if found.zero_terminal_snr else f"no ({numbers})"
-        row[found.parameterization] = refused if found.reasons else "yes"
-    names = variant.names("parameterizations")
-    table = Table(
-        ["loss", "variance", *names],
-        [[*key, *row.values()] for key, row in rows.items()],
-        text_columns=range(len(names) + 2),
+    """What goes together, in Markdown: the variances and the end of the schedule that each loss and target allow."""
+    allowed = [choice for choice in combinations() if not choice.reasons]
+    ends = [choice for choice in allowed if choice.zero_terminal_snr]
+    rows = [
+        [
+            loss,
+            ", ".join(sorted({choice.variance for choice in allowed if choice.loss == loss})),
+            "yes" if loss in {choice.loss for choice in ends} else "no",
+        ]
+        for loss in variant.names("losses")
+    ]
+    table = Table(["loss", "variance", "zero terminal SNR"], rows, text_columns=range(3))
+    refused = set(variant.names("parameterizations")) - {choice.parameterization for choice in ends}
+    return (
+        f"{render.markdown([Chapter('', [table])])}\nEach goes with every parameterization, "
+        f"but {', '.join(sorted(refused))} does not go with zero terminal SNR."
     )
-    markdown = render.markdown([Chapter("", [table])])
-    return "\n".join([markdown, *(f"{number}. {reason}" for reason, number in notes.items())])
 
 
 def draw(model: Loaded, images: Images, folder: Path, device: torch.device, seed: int = 0) -> list[Path]:

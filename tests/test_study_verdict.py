@@ -268,7 +268,7 @@ def test_equivalence_needs_the_sign_flips_of_the_shifted_differences_too():
 @pytest.mark.parametrize("kind", ["symmetric", "skewed"])
 def test_studies_of_what_does_not_differ_are_rarely_decided(kind, monkeypatch):
     """The whole rule without a margin: exponential scores of both arms give symmetric differences; scores of one arm
-    alone that are skewed do not, and raise the rate, as docs/concepts.md says."""
+    alone that are skewed do not, and raise the rate, as docs/verdicts.md says."""
     monkeypatch.setattr(Design, "chance", lambda *_: 1.0)  # futility and doubts decide nothing, and take long
     monkeypatch.setattr(verdict, "_doubt", lambda *_: "")
     trials, random, looks = 800, np.random.default_rng(2), (6, 9, 12)

@@ -17,7 +17,7 @@ and with the number of seeds that would settle it if the true difference is as o
 number is not a forecast.
 
 One minus ``compare.confidence`` is the chance that any verdict of a table is false, whichever kind it is and however
-early, for symmetric differences (docs/concepts.md has skewed ones). The primary metric gets PRIMARY of that error rate,
+early, for symmetric differences (docs/verdicts.md has skewed ones). The primary metric gets PRIMARY of that error rate,
 in equal parts for the arms; the secondary metrics get the rest, in equal parts for arms and metrics (Bonferroni). Parts
 are not passed on as in Holm's procedure: an arm that is worse by the margin can still be called equivalent by mistake,
 and the part it passed on would be spent twice (6.1% instead of 5% with two arms). Only the t tests are adjusted, as an
