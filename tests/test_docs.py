@@ -31,7 +31,6 @@ from ddpm.ladder import terms
 from ddpm.params import config, file, presets, schema
 from ddpm.runs import alike, library
 from ddpm.study import loading
-from ddpm.tools import doctor
 from ddpm.verdicts import gate
 from tests.scored import grid, params, record, result, write
 from tests.small_project import merged
@@ -251,8 +250,6 @@ def prepare(mark: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (folder / "metrics/baseline.json").write_text(f"[{stored}]")
         assert gate.read()
     monkeypatch.setattr(schema, "PATH", folder / "params.schema.json")
-    # pip takes seconds: it is checked in tests/test_doctor.py
-    monkeypatch.setattr(doctor, "packages", lambda: doctor.Finding("packages", "ok", "all"))
 
 
 @pytest.mark.parametrize("block", [block for block in shell() if block.mark in RUN], ids=named)

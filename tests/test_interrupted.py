@@ -12,7 +12,7 @@ import pytest
 from ddpm import cli
 from ddpm.cli import commands
 from ddpm.params import file
-from ddpm.tools import doctor
+from ddpm.tools import clone
 from tests.scored import git
 
 COMMIT = ("commit", "--quiet", "--allow-empty", "--message")
@@ -63,26 +63,21 @@ def test_a_killed_experiment_of_dvc_s(capsys):
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert on() == "HEAD"
-    assert doctor.branch().state == "note"
+    assert clone.branch()
     capsys.readouterr()
     with pytest.raises(SystemExit, match="0"):
         cli.main(["check", "--no-pilot"])
     assert capsys.readouterr().err.startswith("note: git's HEAD is on no branch")
     git("checkout", "-")
     assert on() == "work"
-    assert doctor.branch().state == "ok"
+    assert not clone.branch()
     assert file.read()["seed"] == 7
 
 
 def test_who_checks_out_a_commit_is_told_and_not_refused():
-    assert doctor.branch().state == "ok"
+    assert not clone.branch()
     git("checkout", "--quiet", "--detach")
-    assert doctor.branch().state == "note"
-    assert "git checkout -" in doctor.branch().fix
+    assert clone.branch()
+    assert "git checkout -" in clone.branch()
     git("checkout", "-")
-    assert (on(), doctor.branch().state) == ("work", "ok")
-
-
-def test_outside_a_repository_nothing_is_said(tmp_path_factory, monkeypatch):
-    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
-    assert doctor.branch().state == "ok"
+    assert (on(), clone.branch()) == ("work", "")

@@ -64,15 +64,12 @@ def check(*, no_pilot: NoPilot = False) -> None:
       ddpm check --no-pilot  # only: is it possible
     """
     from ddpm.params import config, file, possible
-    from ddpm.tools import doctor
+    from ddpm.tools import clone
 
     checked = config.load()
     possible.check_scores(checked)
-    for finding in (doctor.repository(), doctor.branch(), *([] if doctor.fetched() else [doctor.source(checked.data)])):
-        if finding.state == "missing":
-            raise UserError(f"{finding.detail}; {finding.fix}")
-        if finding.state == "note":
-            print(f"note: {finding.detail}; {finding.fix}", file=sys.stderr)
+    if note := clone.check(checked.data):
+        print(f"note: {note}", file=sys.stderr)
 
     from ddpm.model import build  # torch takes a second: after what is checked without
     from ddpm.tools import forecast
@@ -259,25 +256,6 @@ def variants(*, json: Json = False) -> None:
 
     shelves = {key: variant.members(family) for key, family in catalogue.FAMILIES.items()}
     answer(json, shelves, catalogue.listing())
-
-
-@app.command(group=PROJECT)
-def doctor(*, offline: bool = False, json: Json = False) -> int:
-    """Show what is here and what is missing; exit code 1 if something is.
-
-    examples:
-      ddpm doctor --offline
-
-    Args:
-        offline: count what has to be downloaded as missing
-    """
-    from ddpm.tools import doctor
-
-    findings = doctor.examine()
-    lacking = doctor.lacking(findings, offline)
-    result = {"ok": not lacking, "findings": [finding._asdict() for finding in findings]}
-    answer(json, result, doctor.listing(findings, offline))
-    return 1 if lacking else 0
 
 
 @app.command(group=PROJECT)
