@@ -308,14 +308,6 @@ def test_the_best_mean_is_chosen_and_of_equal_ones_the_first():
     assert tuning.best(scores, lower=False).tolist() == [0, 0]
 
 
-def test_whether_the_ranking_depends_on_the_values():
-    ranking, others = tuning.rankings(tried({"v": [3.0, 1.0, 3.0], "x0": [4.0, 2.0, 4.0]}), FD)
-    assert (ranking, others) == (("v", "x0"), {})
-    ranking, others = tuning.rankings(tried({"v": [3.0, 1.0, 3.0], "x0": [2.0, 2.5, math.nan]}), FD)
-    assert (ranking, others) == (("v", "x0"), {("x0", "v"): [{RATE: 0.001}]})
-    assert tuning.rankings(tried({"v": [1.0, 2.0, 3.0]}), FD) == ((), {})
-
-
 def test_several_keys_make_a_grid_in_the_plans_order():
     study = load(STUDY.replace("0.01]", "0.01], sample.clip_denoised: [true, false]"))
     assert [list(point.values.values()) for point in study.points["linear"]] == [

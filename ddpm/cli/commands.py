@@ -124,7 +124,6 @@ def compare(
     *,
     by: Names,
     metrics: Names = (),
-    all_pairs: bool = False,
     may_differ: tuple[Alike, ...] = (),
     runs: Folders = (),
     out: Path | None = None,
@@ -134,12 +133,11 @@ def compare(
 
     examples:
       ddpm compare --by diffusion.schedule.name  # every schedule that was run against that of params.yaml
-      ddpm compare --by sample.sampler sample.steps --all-pairs --may-differ evaluations  # each against each
+      ddpm compare --by sample.sampler sample.steps --may-differ evaluations
 
     Args:
         by: params keys, as diffusion.schedule.name
         metrics: metrics to compare (those that all runs have)
-        all_pairs: every pair, not only each against the baseline
         may_differ: compare runs that differ in it
         runs: more runs: folders of records, such as metrics/studies/NAME/runs
         out: folder for verdict.md, .json and .png
@@ -151,7 +149,7 @@ def compare(
     from ddpm.study import publication
     from ddpm.verdicts import comparison, verdict
 
-    judgement = comparison.compare(library.everywhere(runs), by, config.load(), metrics, may_differ, all_pairs)
+    judgement = comparison.compare(library.everywhere(runs), by, config.load(), metrics, may_differ)
     written = publication.write(judgement, out, []) if out else []
     text = render.text(shown.chapters(judgement, []))
     answer(json, shown.to_dict(judgement), text, *([""] if written else []), *written)
@@ -259,18 +257,15 @@ def variants(*, json: Json = False) -> None:
 
 
 @app.command(group=PROJECT)
-def schema(*, out: Path | None = None) -> None:
+def schema() -> None:
     """Write the JSON schema of params.yaml, for editors.
 
     examples:
       ddpm schema  # after a new variant
-
-    Args:
-        out: (the one in the package, which params.yaml names)
     """
     from ddpm.params import schema
 
-    print(f"{schema.write(out or schema.PATH)}: name it in the first line of a params file, or in your editor")
+    print(f"{schema.write()}: name it in the first line of a params file, or in your editor")
 
 
 @track.command
