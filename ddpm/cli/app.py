@@ -7,7 +7,6 @@ exit codes:
   2    a mistake, reported in one line on stderr
   3    compare, study: too early for a verdict, because both sides of every
        comparison score worse than a Gaussian; ladder try: undecided
-  75   study run: the time of --max-time is over; the same command continues
   130  stopped by Ctrl-C; any other signal N: 128 + N
   141  nobody reads the output any more, as with `| head`
 """

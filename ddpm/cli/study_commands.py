@@ -29,7 +29,6 @@ app = App(name="study")
 LOOP = Group("From a question to a verdict", sort_key=1)
 ELSEWHERE = Group("Other machines, other budgets", sort_key=2)
 Slots: TypeAlias = Annotated[int | None, Parameter(validator=Number(gte=1), help="at a time (one per core or GPU)")]
-Minutes: TypeAlias = Annotated[float | None, Parameter(validator=Number(gt=0, lt=math.inf))]
 
 
 @app.command(group=LOOP)
@@ -63,7 +62,6 @@ def run(
     slots: Slots = None,
     json: Json = False,
     line: int | None = None,
-    max_time: Minutes = None,
 ) -> int:
     """Run what is missing, and decide; after any stop, the same command continues.
 
@@ -75,7 +73,6 @@ def run(
 
     Args:
         line: only this experiment of the plan, for job arrays
-        max_time: minutes; then stop (exit code 75)
     """
     study = loading.load(file)
     sensitivity.check_decisive([study.plan.primary], study.plan.blind_to, f"{file}: blind_to", study.config)
@@ -84,11 +81,11 @@ def run(
     if ledger.commit != ledger.head:
         print(f"{study.name} continues with commit {ledger.commit[:10]}, which made its first results", file=sys.stderr)
     if line is not None:
-        runner.line(line, ledger, runner.gpus(study), max_time)
+        runner.line(line, ledger, runner.gpus(study))
         return 0
     say = partial(print, file=sys.stderr if json else sys.stdout, flush=True)  # with --json, stdout is for programs
     going = runner.Runner(ledger, _slots(slots, study), runner.gpus(study), say)
-    judgement = going.run(max_time)
+    judgement = going.run()
     code = 0
     if ledger.records:
         code = _publish(ledger, judgement, json, failed=going.failed)
@@ -147,7 +144,9 @@ def print_status(file: Plan, /, *, slots: Slots = None, pilot: bool = False, jso
 
 
 @app.command(name="slurm", group=ELSEWHERE)
-def print_job(file: Plan, /, *, time: Minutes = None) -> None:
+def print_job(
+    file: Plan, /, *, time: Annotated[float | None, Parameter(validator=Number(gt=0, lt=math.inf))] = None
+) -> None:
     """Print a job script for Slurm that runs what is missing up to the next look.
 
     examples:
