@@ -28,7 +28,7 @@ from ddpm import cli
 from ddpm.base import files, sections
 from ddpm.cli.app import app
 from ddpm.ladder import terms
-from ddpm.params import config, file, presets, schema
+from ddpm.params import config, file, presets
 from ddpm.runs import alike, library
 from ddpm.study import loading
 from ddpm.verdicts import gate
@@ -39,7 +39,7 @@ ROOT = Path(__file__).parents[1]
 CODE = sorted([*(ROOT / "ddpm").rglob("*.py"), *(ROOT / "stages").rglob("*.py")])
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 LINKING = [*PAGES, *(ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md"))]
-RUN = {"run", "run: model", "run: scores", "run: schedules", "run: gate", "run: schema"}
+RUN = {"run", "run: model", "run: scores", "run: schedules", "run: gate"}
 NEEDS = {
     "needs: the pipeline",
     "needs: a GPU",
@@ -249,7 +249,6 @@ def prepare(mark: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         stored = ",".join(result(seed=seed, fd=0.25 + seed / 100).text() for seed in range(5))
         (folder / "metrics/baseline.json").write_text(f"[{stored}]")
         assert gate.read()
-    monkeypatch.setattr(schema, "PATH", folder / "params.schema.json")
 
 
 @pytest.mark.parametrize("block", [block for block in shell() if block.mark in RUN], ids=named)

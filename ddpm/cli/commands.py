@@ -256,18 +256,6 @@ def variants(*, json: Json = False) -> None:
     answer(json, shelves, catalogue.listing())
 
 
-@app.command(group=PROJECT)
-def schema() -> None:
-    """Write the JSON schema of params.yaml, for editors.
-
-    examples:
-      ddpm schema  # after a new variant
-    """
-    from ddpm.params import schema
-
-    print(f"{schema.write()}: name it in the first line of a params file, or in your editor")
-
-
 @track.command
 def sync(*, of_study: Annotated[Plan | None, Parameter("--study")] = None) -> None:
     """Write the run of the current results, or complete it.
