@@ -13,13 +13,12 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision import transforms
-from torchvision.models.vgg import make_layers
 
 from ddpm.base import files, variant
 from ddpm.base.errors import UserError
-from ddpm.scoring import efficientnet_lite0_network, limits, reference, vgg16_network
+from ddpm.scoring import efficientnet_lite0_network, limits, reference
 from ddpm.scoring import extractor as extractors
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import extract
@@ -35,23 +34,9 @@ SIZES = {
     "dinov2": 1_217_586_395,
     "dinov2_vitb14": 346_378_731,
     "dinov2_vits14": 88_283_115,
-    "vgg16": 553_433_881,
     "efficientnet_lite0": 18_776_292,  # the tensors alone
     "clip": 304_293_888 * 4,  # of CLIP's 427,944,193 parameters, those that do not see text
 }
-
-
-class Small(nn.Module):
-    """VGG-16's three parts, at a hundredth of their width."""
-
-    def __init__(self, weights: None, init_weights: bool):
-        super().__init__()
-        self.features, self.avgpool = make_layers([4, "M", 8, "M"]), nn.AdaptiveAvgPool2d(2)
-        self.classifier = nn.Sequential(nn.Linear(32, 16), nn.ReLU(), nn.Dropout(), nn.Linear(16, 12), nn.ReLU())
-        self.classifier.append(nn.Dropout()).append(nn.Linear(12, 5))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(self.avgpool(self.features(x)).flatten(1))
 
 
 def hugging_face(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -94,8 +79,6 @@ def double(tmp_path, monkeypatch) -> Double:
             small = {"width": WIDTH, "depth": DEPTH, "heads": HEADS, "grid": 3}
             small |= {"projection": outputs} if chosen.architecture.projection else {}
             monkeypatch.setattr(kind, "architecture", dataclasses.replace(chosen.architecture, **small))
-        elif name == "vgg16":
-            monkeypatch.setattr(vgg16_network, "vgg16", Small)
         else:
             monkeypatch.setattr(efficientnet_lite0_network, "STAGES", ((1, 3, 1, 4, 1), (2, 5, 2, 6, 2)))
             monkeypatch.setattr(efficientnet_lite0_network, "HEAD", outputs)
@@ -111,8 +94,6 @@ def double(tmp_path, monkeypatch) -> Double:
         published = {"mask_token": torch.zeros(1, WIDTH), **state}
         if name == "clip":
             published = hugging_face(state)
-        if name == "vgg16":
-            published = {key.removeprefix("vgg."): value for key, value in state.items()}
         chosen.published.cached.parent.mkdir(parents=True, exist_ok=True)
         torch.save(published, chosen.published.cached)
         sha256 = files.sha256(chosen.published.cached)
@@ -235,21 +216,6 @@ def test_it_sees_what_torchvision_makes_of_the_picture_pixel_by_pixel(name, heig
     assert torch.equal(chosen.view(torch.from_numpy(images)), expected)
     gray = [theirs(Image.fromarray(image[0]).convert("RGB")) for image in images]
     assert torch.equal(chosen.view(torch.from_numpy(images[:, :1])), torch.stack(gray))
-
-
-def test_vgg_s_logits_are_torchvision_s_and_its_features_those_before_them(double, tmp_path):
-    chosen, state = double("vgg16")
-    chosen.write_weights(tmp_path, tmp_path / "weights", CPU)
-    network = chosen.load(tmp_path / "weights")
-    images = torch.randint(0, 256, (3, 3, 8, 8), dtype=torch.uint8)
-    whole = Small(None, False).eval()
-    whole.load_state_dict({name.removeprefix("vgg."): tensor for name, tensor in state.items()})
-
-    found = network(images)
-
-    torch.testing.assert_close(found.logits, whole(chosen.view(images)))
-    torch.testing.assert_close(found.logits, whole.classifier[6](found.features))
-    assert found.features.min() == 0
 
 
 @pytest.mark.parametrize("name", NAMES)
