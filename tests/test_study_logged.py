@@ -6,7 +6,6 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from ddpm import cli
 from ddpm.tracking import tracker
 from tests import study_project
 from tests.study_project import PLAN, RESULTS, study
@@ -28,9 +27,7 @@ def client(tmp_path, empty_store, monkeypatch) -> MlflowClient:
 
 
 def sync() -> None:
-    with pytest.raises(SystemExit) as left:
-        cli.main(["track", "sync", "--study", str(PLAN)])
-    assert not left.value.code
+    assert study("verdict", str(PLAN)) == 0
 
 
 def runs(client: MlflowClient) -> tuple[Run, dict[str, Run]]:

@@ -12,7 +12,7 @@ from ddpm.base.errors import UserError, printable
 from ddpm.base.files import atomic_path
 from ddpm.base.paths import BASELINE, PROCESSED, REFERENCE
 from ddpm.cli import terminal
-from ddpm.cli.app import MAIN, ONE_OF, PROJECT, SCORES, Folders, Json, Names, NoPilot, Plan, app, listed
+from ddpm.cli.app import MAIN, ONE_OF, PROJECT, SCORES, Folders, Json, Names, NoPilot, app, listed
 from ddpm.cli.terminal import answer
 
 Alike = Literal["images_seen", "parameters", "evaluations", "precision", "processor", "code"]
@@ -257,23 +257,12 @@ def variants(*, json: Json = False) -> None:
 
 
 @track.command
-def sync(*, of_study: Annotated[Plan | None, Parameter("--study")] = None) -> None:
+def sync() -> None:
     """Write the run of the current results, or complete it.
 
     examples:
       ddpm track sync  # after a training whose MLflow server was down
-
-    Args:
-        of_study: write the runs of that study, also of other machines
     """
-    if of_study:
-        from ddpm.study import loading, logged
-        from ddpm.study.ledger import Ledger
-
-        ledger = Ledger(loading.load(of_study))
-        sent = logged.sync(ledger)
-        print(f"MLflow: the study {ledger.study.name} is complete; {sent} runs below it")
-        return
     from ddpm.tracking import tracker
 
     if (run := tracker.sync()) is None:

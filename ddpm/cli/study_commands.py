@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
 from functools import partial
 from typing import Annotated, TypeAlias
@@ -98,16 +97,15 @@ def run(
 
 def _publish(ledger: Ledger, judgement: Judgement, json: bool, **more: object) -> int:
     """Write the verdict, log it, print it, and return the exit code."""
+    from ddpm.study import logged
+
     samples = publication.pictures(ledger.study)
     written = publication.write(judgement, ledger.study.results, samples)
-    if os.environ.get("DDPM_TRACKING") != "off":
-        from ddpm.study import logged
-
-        try:
-            logged.sync(ledger)
-        except UserError as error:  # a failure there fails nothing here
-            again = f"`ddpm track sync --study {ledger.study.path}` logs the study later"
-            print(f"warning: {printable(str(error))}; {again}", file=sys.stderr)
+    try:
+        logged.sync(ledger)
+    except UserError as error:  # a failure there fails nothing here
+        again = f"`ddpm study verdict {ledger.study.path}` logs the study later"
+        print(f"warning: {printable(str(error))}; {again}", file=sys.stderr)
     answer(json, shown.to_dict(judgement) | more, render.text(shown.chapters(judgement, samples)), "", *written)
     return exit_code(judgement.verdicts, judgement.primary)
 

@@ -124,15 +124,10 @@ def download(url: str, path: Path) -> None:
         if expected is not None and received != expected:
             raise OSError(f"connection ended after {received:,} of {expected:,} bytes")
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise _unreachable(url, error, path.name) from error
-
-
-def _unreachable(url: str, error: Exception, file: str) -> UserError:
-    """The error for a failed download; it says what to do without a network."""
-    return UserError(
-        f"{url}: cannot be fetched ({reason(error, url)}); fetch it by hand, put {file} "
-        "into a folder such as downloads/ and set data.source: downloads"
-    )
+        raise UserError(
+            f"{url}: cannot be fetched ({reason(error, url)}); fetch it by hand, put {path.name} into a folder such as "
+            "downloads/ and set data.source: downloads"
+        ) from error
 
 
 def verify(path: Path, digest: Callable[[Path], str], published: str) -> None:

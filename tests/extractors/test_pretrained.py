@@ -32,7 +32,6 @@ NAMES = [name for name in variant.names("extractors") if isinstance(extractors.g
 # bytes of the published files
 SIZES = {
     "dinov2": 1_217_586_395,
-    "dinov2_vitb14": 346_378_731,
     "dinov2_vits14": 88_283_115,
     "efficientnet_lite0": 18_776_292,  # the tensors alone
 }
