@@ -94,12 +94,12 @@ class Lab:
 
     def run(self, text: str = STUDY) -> tuple[Judgement, Ledger, dict[str, str]]:
         """Run the whole study."""
-        runs = Runner(Ledger(load(text)), 1, (), lambda _: None)
+        runs = Runner(Ledger(load(text)), 1, lambda _: None)
         return runs.run(), runs.ledger, runs.failed
 
     def line(self, number: int, text: str = STUDY) -> None:
         """Run one experiment, as a job of an array does."""
-        runner.line(number, Ledger(load(text)), ())
+        runner.line(number, Ledger(load(text)))
 
 
 @pytest.fixture
@@ -278,7 +278,7 @@ def test_an_arm_whose_other_value_fails_does_not_stop_the_others(lab, monkeypatc
     arms = ("cosine", "linear", "sigmoid")
     lab.means |= {("cosine", 0.01): 9.0, ("sigmoid", 0.001): 1.0, ("sigmoid", 0.01): 9.0}
     ledger = Ledger(load(BEST.replace("looks: [2]", "  sigmoid: {diffusion.schedule.name: sigmoid}\nlooks: [3, 4]")))
-    Runner(ledger, 1, (), lambda _: None).run()
+    Runner(ledger, 1, lambda _: None).run()
     done = {name: run for name, run in ledger.records.items() if "value" not in name and not name.endswith("-3")}
     ledger.records = done
     judgement = judging.of_arms(ledger.study, ledger.arms())

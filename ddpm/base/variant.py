@@ -166,12 +166,6 @@ def unknown(family: str, name: str, others: tuple[str, ...] = ()) -> str:
     return f"unknown {shown(name)}{closest(name, [*known, *others])}; allowed: {', '.join(known)}"
 
 
-def check_name(family: str, name: str, key: str) -> None:
-    """Raises UserError, which names the ``key``, if ``name`` is not one of the family's variants."""
-    if reason := unknown(family, name):
-        raise UserError(f"{clipped(key)}: {reason}")
-
-
 def closest(name: str, known: Iterable[str]) -> str:
     """`` (did you mean 'x'?)``, or an empty string."""
     if len(name) > MAX_SHOWN:

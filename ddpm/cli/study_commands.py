@@ -11,14 +11,12 @@ from cyclopts import App, Group, Parameter
 from cyclopts.validators import Number
 
 from ddpm.base.errors import UserError, printable
-from ddpm.base.machine import cores
 from ddpm.cli.app import Json, Names, Plan
 from ddpm.cli.terminal import answer
 from ddpm.report import judgement as shown
 from ddpm.report import render
 from ddpm.study import draft, judging, loading, publication, runner, slurm, status
 from ddpm.study import slots as files
-from ddpm.study.experiments import Study
 from ddpm.study.ledger import Ledger
 from ddpm.verdicts import sensitivity
 from ddpm.verdicts.comparison import Judgement
@@ -80,10 +78,10 @@ def run(
     if ledger.commit != ledger.head:
         print(f"{study.name} continues with commit {ledger.commit[:10]}, which made its first results", file=sys.stderr)
     if line is not None:
-        runner.line(line, ledger, runner.gpus(study))
+        runner.line(line, ledger)
         return 0
     say = partial(print, file=sys.stderr if json else sys.stdout, flush=True)  # with --json, stdout is for programs
-    going = runner.Runner(ledger, _slots(slots, study), runner.gpus(study), say)
+    going = runner.Runner(ledger, runner.slots(slots, study), say)
     judgement = going.run()
     code = 0
     if ledger.records:
@@ -137,7 +135,7 @@ def print_status(file: Plan, /, *, slots: Slots = None, pilot: bool = False, jso
     """
     ledger = Ledger(loading.load(file))
     seconds = status.pilot(ledger.study.config) if pilot and not ledger.records else None
-    state = status.of(ledger, _slots(slots, ledger.study), seconds)
+    state = status.of(ledger, runner.slots(slots, ledger.study), seconds)
     answer(json, status.to_dict(state), render.text(status.chapters(state)))
 
 
@@ -156,7 +154,3 @@ def print_job(
     ledger = Ledger(loading.load(file))
     print(slurm.script(ledger, time), end="")
     files.state(ledger.study).mkdir(parents=True, exist_ok=True)  # where Slurm writes the logs: it makes no folder
-
-
-def _slots(given: int | None, study: Study) -> int:
-    return given or len(runner.gpus(study)) or cores()

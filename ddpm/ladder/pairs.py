@@ -7,7 +7,6 @@ from itertools import takewhile
 from pathlib import Path
 
 from ddpm.base.errors import UserError
-from ddpm.base.machine import cores
 from ddpm.ladder.terms import Changes, Contest
 from ddpm.runs.record import Record
 from ddpm.study import experiments, runner
@@ -62,13 +61,12 @@ class Runs:
         self.ledger = Ledger(Pairs(f"{contest.name}-{key}", plan, params, configs, contest.path))
         self.ledger.check_ready()
         self.experiments = self.ledger.study.experiments()
-        self.devices = runner.gpus(self.ledger.study)
-        self.at_once = slots or len(self.devices) or cores()
+        self.at_once = runner.slots(slots, self.ledger.study)
 
     def run(self, seeds: int, say: Callable[[str], None]) -> None:
         """Run what is missing of the first seeds. Raises UserError with the reason if one fails."""
         wanted = self.experiments[: seeds * len(self.ledger.study.params)]  # seed by seed
-        going = runner.Runner(self.ledger, self.at_once, self.devices, say)
+        going = runner.Runner(self.ledger, self.at_once, say)
         going.complete(self.ledger.missing(wanted))
         for reason in going.failed.values():
             raise UserError(reason)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ddpm.base.errors import UserError
+from ddpm.base.machine import cores
 from ddpm.base.progress import duration
 from ddpm.study import judging
 from ddpm.study.experiments import Experiment, Study
@@ -24,7 +25,8 @@ POLL = 1.0  # seconds between two checks of experiments that other processes run
 class Runner:
     """Runs a study on ``slots`` slots. say: receives progress, line by line. failed: name -> reason."""
 
-    def __init__(self, ledger: Ledger, slots: int, devices: tuple[str, ...], say: Callable[[str], None]):
+    def __init__(self, ledger: Ledger, slots: int, say: Callable[[str], None]):
+        devices = gpus(ledger.study)
         self.ledger = ledger
         self.slots = slots
         self.worker = Worker(ledger, tuple(devices[k % len(devices)] for k in range(slots)) if devices else ())
@@ -98,7 +100,7 @@ def stopping(worker: Worker) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def line(number: int, ledger: Ledger, devices: tuple[str, ...]) -> None:
+def line(number: int, ledger: Ledger) -> None:
     """Run one experiment of the plan, by its number from 1, as a job of an array does.
 
     Raises UserError if there is no such experiment, its arm has to be tuned first, or it fails.
@@ -106,11 +108,16 @@ def line(number: int, ledger: Ledger, devices: tuple[str, ...]) -> None:
     planned = ledger.study.lines()
     if not 1 <= number <= len(planned):
         raise UserError(f"--line: {number} is not an experiment of {ledger.study.path}; allowed: 1 to {len(planned)}")
-    experiment, worker = planned[number - 1], Worker(ledger, devices[:1])
+    experiment, worker = planned[number - 1], Worker(ledger, gpus(ledger.study)[:1])
     with stopping(worker):
         worker.run(experiment, patience=math.inf)
     ledger.update()
     print(f"{experiment.name}: done in {duration(ledger.records[experiment.name].seconds)}")
+
+
+def slots(given: int | None, study: Study) -> int:
+    """How many experiments run at a time: those ``given``, or one per GPU or core."""
+    return given or len(gpus(study)) or cores()
 
 
 def gpus(study: Study) -> tuple[str, ...]:
