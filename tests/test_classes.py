@@ -11,13 +11,12 @@ from torch import Tensor
 
 from ddpm.base.errors import UserError
 from ddpm.data.processed import TrainClasses, open_split, train_classes
-from ddpm.evaluation import bounds, per_class
+from ddpm.evaluation import bounds
 from ddpm.model.model_file import Loaded, load_model
 from ddpm.params.config import Config
 from ddpm.sampling import samples
 from ddpm.sampling.classes import Classes, by_shares
 from ddpm.sampling.generator import Generator, write_samples
-from ddpm.scoring.features import Features
 from ddpm.training.batches import Batches
 from ddpm.training.checkpoints import Checkpoints
 from ddpm.training.trainer import Trainer, train
@@ -200,27 +199,6 @@ def test_without_classes_no_labels_are_written(model_file, tmp_path):
 
 
 # --- scores
-
-
-def test_real_digits_are_recognised_and_shuffled_labels_are_not(digits, real):
-    train, test = (open_split(digits, split)[1] for split in ("train", "test"))
-    names = [str(number) for number in range(10)]
-    right = per_class.rows(real, train, [real.held_out, real.held_out], test, names)
-    wrong = per_class.rows(real, train, [real.held_out], (test + 1) % 10, names)
-    assert [row["name"] for row in right] == names
-    assert sum(int(row["images"]) for row in right) == len(test)
-    assert min(float(row["class_accuracy"]) for row in right) > 0.9
-    assert max(float(row["class_accuracy"]) for row in wrong) < 0.1
-    assert {row["fd"] for row in right} == {""}, "36 images of a class, 64 features"
-
-
-def test_a_class_with_enough_images_has_a_frechet_distance(digits, real):
-    _, train = open_split(digits, "train")
-    drawn = Features(real.features, torch.nn.functional.one_hot(torch.from_numpy(train), 10).float())
-    same = per_class.rows(real, train, [drawn], train, list("0123456789"))
-    assert max(float(row["fd"]) for row in same) < 1e-3
-    other = per_class.rows(real, train, [drawn._replace(features=real.features.flip(0))], train, list("0123456789"))
-    assert min(float(row["fd"]) for row in other) > 1
 
 
 def test_the_bound_is_given_the_class(digits, tmp_path):

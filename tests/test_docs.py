@@ -28,10 +28,9 @@ from ddpm import cli
 from ddpm.base import files, sections
 from ddpm.cli.app import app
 from ddpm.ladder import terms
-from ddpm.params import config, file, presets, schema
+from ddpm.params import config, file, presets
 from ddpm.runs import alike, library
 from ddpm.study import loading
-from ddpm.tools import doctor
 from ddpm.verdicts import gate
 from tests.scored import grid, params, record, result, write
 from tests.small_project import merged
@@ -40,7 +39,7 @@ ROOT = Path(__file__).parents[1]
 CODE = sorted([*(ROOT / "ddpm").rglob("*.py"), *(ROOT / "stages").rglob("*.py")])
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 LINKING = [*PAGES, *(ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md"))]
-RUN = {"run", "run: model", "run: scores", "run: schedules", "run: gate", "run: schema"}
+RUN = {"run", "run: model", "run: scores", "run: schedules", "run: gate"}
 WORDS = 32_000  # of all pages, so that they are read
 NEEDS = {
     "needs: the pipeline",
@@ -252,9 +251,6 @@ def prepare(mark: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         stored = ",".join(result(seed=seed, fd=0.25 + seed / 100).text() for seed in range(5))
         (folder / "metrics/baseline.json").write_text(f"[{stored}]")
         assert gate.read()
-    monkeypatch.setattr(schema, "PATH", folder / "params.schema.json")
-    # pip takes seconds: it is checked in tests/test_doctor.py
-    monkeypatch.setattr(doctor, "packages", lambda: doctor.Finding("packages", "ok", "all"))
 
 
 @pytest.mark.parametrize("block", [block for block in shell() if block.mark in RUN], ids=named)

@@ -6,7 +6,8 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from ddpm import cli
+from ddpm.study import loading, logged
+from ddpm.study.ledger import Ledger
 from ddpm.tracking import tracker
 from tests import study_project
 from tests.study_project import PLAN, RESULTS, study
@@ -28,9 +29,7 @@ def client(tmp_path, empty_store, monkeypatch) -> MlflowClient:
 
 
 def sync() -> None:
-    with pytest.raises(SystemExit) as left:
-        cli.main(["track", "sync", "--study", str(PLAN)])
-    assert not left.value.code
+    assert study("verdict", str(PLAN)) == 0
 
 
 def runs(client: MlflowClient) -> tuple[Run, dict[str, Run]]:
@@ -68,7 +67,7 @@ def test_the_study_s_page_is_its_verdict_which_a_long_one_ends_at_a_line(client)
         file.path for file in client.list_artifacts(parent.info.run_id)
     }
     (RESULTS / "verdict.md").write_text("a line of a long verdict\n" * 1000)
-    sync()
+    logged.sync(Ledger(loading.load(PLAN)))
     note = client.get_run(parent.info.run_id).data.tags[tracker.NOTE]
     assert 7900 < len(note) < 8000
     assert note.endswith("verdict\n\nThe rest is in verdict.md, among the run's artifacts.")

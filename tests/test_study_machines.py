@@ -5,12 +5,12 @@ import json
 import subprocess
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from ddpm.study import slurm
-from ddpm.study.runner import Runner
+from ddpm.study import runner, slurm
 from tests import study_project
 from tests.study_project import NAMES, PLAN, RESULTS, STUDY, git, ran, records, start, study
 
@@ -61,8 +61,9 @@ def test_a_job_runs_what_is_missing_up_to_the_next_look(folder, capsys):
     assert "no experiment is missing" in capsys.readouterr().err
 
 
-def test_more_slots_than_gpus_share_them():
-    assert Runner(cast(Any, None), 5, ("0", "1"), print).worker.devices == ["0", "1", "0", "1", "0"]
+def test_more_slots_than_gpus_share_them(monkeypatch):
+    monkeypatch.setattr(runner, "gpus", lambda study: ("0", "1"))
+    assert runner.Runner(cast(Any, SimpleNamespace(study=None)), 5, print).worker.devices == ["0", "1", "0", "1", "0"]
 
 
 @pytest.fixture

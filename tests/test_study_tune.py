@@ -94,12 +94,12 @@ class Lab:
 
     def run(self, text: str = STUDY) -> tuple[Judgement, Ledger, dict[str, str]]:
         """Run the whole study."""
-        runs = Runner(Ledger(load(text)), 1, (), lambda _: None)
+        runs = Runner(Ledger(load(text)), 1, lambda _: None)
         return runs.run(), runs.ledger, runs.failed
 
     def line(self, number: int, text: str = STUDY) -> None:
         """Run one experiment, as a job of an array does."""
-        runner.line(number, Ledger(load(text)), ())
+        runner.line(number, Ledger(load(text)))
 
 
 @pytest.fixture
@@ -278,7 +278,7 @@ def test_an_arm_whose_other_value_fails_does_not_stop_the_others(lab, monkeypatc
     arms = ("cosine", "linear", "sigmoid")
     lab.means |= {("cosine", 0.01): 9.0, ("sigmoid", 0.001): 1.0, ("sigmoid", 0.01): 9.0}
     ledger = Ledger(load(BEST.replace("looks: [2]", "  sigmoid: {diffusion.schedule.name: sigmoid}\nlooks: [3, 4]")))
-    Runner(ledger, 1, (), lambda _: None).run()
+    Runner(ledger, 1, lambda _: None).run()
     done = {name: run for name, run in ledger.records.items() if "value" not in name and not name.endswith("-3")}
     ledger.records = done
     judgement = judging.of_arms(ledger.study, ledger.arms())
@@ -306,14 +306,6 @@ def test_the_best_mean_is_chosen_and_of_equal_ones_the_first():
     scores = np.array([[[3.0, 1.0], [1.0, 1.5], [2.0, 2.0]], [[2.0, 2.0], [1.0, 3.0], [math.nan, 0.0]]])
     assert tuning.best(scores, lower=True).tolist() == [1, 0]
     assert tuning.best(scores, lower=False).tolist() == [0, 0]
-
-
-def test_whether_the_ranking_depends_on_the_values():
-    ranking, others = tuning.rankings(tried({"v": [3.0, 1.0, 3.0], "x0": [4.0, 2.0, 4.0]}), FD)
-    assert (ranking, others) == (("v", "x0"), {})
-    ranking, others = tuning.rankings(tried({"v": [3.0, 1.0, 3.0], "x0": [2.0, 2.5, math.nan]}), FD)
-    assert (ranking, others) == (("v", "x0"), {("x0", "v"): [{RATE: 0.001}]})
-    assert tuning.rankings(tried({"v": [1.0, 2.0, 3.0]}), FD) == ((), {})
 
 
 def test_several_keys_make_a_grid_in_the_plans_order():

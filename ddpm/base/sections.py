@@ -10,7 +10,6 @@ from pydantic import (
     Field,
     PlainValidator,
     ValidationError,
-    WithJsonSchema,
     model_validator,
 )
 
@@ -34,11 +33,7 @@ def _count(value: object) -> int | str:
     return value
 
 
-Count = Annotated[
-    int | Literal["auto"],
-    PlainValidator(_count),
-    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"const": "auto"}]}),
-]
+Count = Annotated[int | Literal["auto"], PlainValidator(_count)]
 
 Channels = Annotated[int, Field(strict=True, ge=1, le=64)]
 MAX_SIDE = 1024
@@ -54,12 +49,7 @@ def _size(value: object) -> int | tuple[int, int]:
     return height if height == width else (height, width)
 
 
-SIDE = {"type": "integer", "minimum": 1, "maximum": MAX_SIDE}
-ImageSize = Annotated[
-    int | Sequence[int],
-    PlainValidator(_size),
-    WithJsonSchema({"anyOf": [SIDE, {"type": "array", "items": SIDE, "minItems": 2, "maxItems": 2}]}),
-]
+ImageSize = Annotated[int | Sequence[int], PlainValidator(_size)]
 
 
 class Section(BaseModel):

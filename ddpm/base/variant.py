@@ -23,12 +23,10 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     GetCoreSchemaHandler,
-    GetJsonSchemaHandler,
     SerializationInfo,
     ValidationError,
     model_serializer,
 )
-from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import CoreSchema, core_schema
 
 from ddpm.base.errors import UserError, masked
@@ -55,13 +53,6 @@ class Variant(BaseModel):
         return {"name": self.name, self.name: fields} if fields else {"name": self.name}
 
 
-class Untitled(GenerateJsonSchema):
-    """A JSON schema in which a key is its own title."""
-
-    def field_title_should_be_set(self, schema: Any) -> bool:
-        return False
-
-
 class Refusal(ValueError):
     """What a family refuses of its block in params.yaml. lines: each begins with a key below the block's own."""
 
@@ -81,15 +72,6 @@ class Family(NamedTuple):
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_before_validator_function(self.built, handler(source))
 
-    def __get_pydantic_json_schema__(self, _: CoreSchema, __: GetJsonSchemaHandler) -> dict[str, Any]:
-        """A mapping with the ``name`` of one of the variants, and a block for any of them."""
-        blocks: dict[str, Any] = {}
-        for name in names(self.folder):
-            fields = variant_class(self.folder, name).model_json_schema(schema_generator=Untitled)
-            blocks[name] = {"anyOf": [fields, {"type": "null"}]}
-        properties = {"name": {"oneOf": constants(self.folder)}, **blocks}
-        return {"type": "object", "properties": properties, "required": ["name"], "additionalProperties": False}
-
     def built(self, value: Any) -> Any:
         """The variant. Raises Refusal."""
         return value if isinstance(value, Variant) else built(self.folder, value)
@@ -103,10 +85,6 @@ class Members(NamedTuple):
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self.known, handler(source))
-
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        items = {"oneOf": [*({"const": word} for word in self.besides), *constants(self.folder)]}
-        return {**handler(schema), "items": items}
 
     def known(self, listed: tuple[str, ...]) -> tuple[str, ...]:
         """The names. Raises Refusal for one that is not in the folder."""
@@ -128,11 +106,6 @@ def members(family: str) -> dict[str, str]:
     folder = PACKAGE / family
     docs = {name: ast.get_docstring(ast.parse((folder / f"{name}.py").read_text())) for name in names(family)}
     return {name: " ".join((doc or "").split("\n\n")[0].split()) for name, doc in docs.items()}
-
-
-def constants(family: str) -> list[dict[str, str]]:
-    """The family's names for a JSON schema, each with its file's description."""
-    return [{"const": name, "description": text} for name, text in members(family).items()]
 
 
 def variant_class(family: str, name: str) -> type[Variant]:
@@ -191,12 +164,6 @@ def unknown(family: str, name: str, others: tuple[str, ...] = ()) -> str:
     if name in known:
         return ""
     return f"unknown {shown(name)}{closest(name, [*known, *others])}; allowed: {', '.join(known)}"
-
-
-def check_name(family: str, name: str, key: str) -> None:
-    """Raises UserError, which names the ``key``, if ``name`` is not one of the family's variants."""
-    if reason := unknown(family, name):
-        raise UserError(f"{clipped(key)}: {reason}")
 
 
 def closest(name: str, known: Iterable[str]) -> str:

@@ -3,11 +3,10 @@
 exit codes:
   0    done
   1    gate: worse than the baseline allows; study run: an experiment failed;
-       ladder try: refused; doctor: something needed is missing
+       ladder try: refused
   2    a mistake, reported in one line on stderr
   3    compare, study: too early for a verdict, because both sides of every
        comparison score worse than a Gaussian; ladder try: undecided
-  75   study run: the time of --max-time is over; the same command continues
   130  stopped by Ctrl-C; any other signal N: 128 + N
   141  nobody reads the output any more, as with `| head`
 """

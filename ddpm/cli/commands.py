@@ -12,7 +12,7 @@ from ddpm.base.errors import UserError, printable
 from ddpm.base.files import atomic_path
 from ddpm.base.paths import BASELINE, PROCESSED, REFERENCE
 from ddpm.cli import terminal
-from ddpm.cli.app import MAIN, ONE_OF, PROJECT, SCORES, Folders, Json, Names, NoPilot, Plan, app, listed
+from ddpm.cli.app import MAIN, ONE_OF, PROJECT, SCORES, Folders, Json, Names, NoPilot, app, listed
 from ddpm.cli.terminal import answer
 
 Alike = Literal["images_seen", "parameters", "evaluations", "precision", "processor", "code"]
@@ -64,15 +64,12 @@ def check(*, no_pilot: NoPilot = False) -> None:
       ddpm check --no-pilot  # only: is it possible
     """
     from ddpm.params import config, file, possible
-    from ddpm.tools import doctor
+    from ddpm.tools import clone
 
     checked = config.load()
     possible.check_scores(checked)
-    for finding in (doctor.repository(), doctor.branch(), *([] if doctor.fetched() else [doctor.source(checked.data)])):
-        if finding.state == "missing":
-            raise UserError(f"{finding.detail}; {finding.fix}")
-        if finding.state == "note":
-            print(f"note: {finding.detail}; {finding.fix}", file=sys.stderr)
+    if note := clone.check(checked.data):
+        print(f"note: {note}", file=sys.stderr)
 
     from ddpm.model import build  # torch takes a second: after what is checked without
     from ddpm.tools import forecast
@@ -127,7 +124,6 @@ def compare(
     *,
     by: Names,
     metrics: Names = (),
-    all_pairs: bool = False,
     may_differ: tuple[Alike, ...] = (),
     runs: Folders = (),
     out: Path | None = None,
@@ -137,12 +133,11 @@ def compare(
 
     examples:
       ddpm compare --by diffusion.schedule.name  # every schedule that was run against that of params.yaml
-      ddpm compare --by sample.sampler sample.steps --all-pairs --may-differ evaluations  # each against each
+      ddpm compare --by sample.sampler sample.steps --may-differ evaluations
 
     Args:
         by: params keys, as diffusion.schedule.name
         metrics: metrics to compare (those that all runs have)
-        all_pairs: every pair, not only each against the baseline
         may_differ: compare runs that differ in it
         runs: more runs: folders of records, such as metrics/studies/NAME/runs
         out: folder for verdict.md, .json and .png
@@ -154,7 +149,7 @@ def compare(
     from ddpm.study import publication
     from ddpm.verdicts import comparison, verdict
 
-    judgement = comparison.compare(library.everywhere(runs), by, config.load(), metrics, may_differ, all_pairs)
+    judgement = comparison.compare(library.everywhere(runs), by, config.load(), metrics, may_differ)
     written = publication.write(judgement, out, []) if out else []
     text = render.text(shown.chapters(judgement, []))
     answer(json, shown.to_dict(judgement), text, *([""] if written else []), *written)
@@ -261,58 +256,13 @@ def variants(*, json: Json = False) -> None:
     answer(json, shelves, catalogue.listing())
 
 
-@app.command(group=PROJECT)
-def doctor(*, offline: bool = False, json: Json = False) -> int:
-    """Show what is here and what is missing; exit code 1 if something is.
-
-    examples:
-      ddpm doctor --offline
-
-    Args:
-        offline: count what has to be downloaded as missing
-    """
-    from ddpm.tools import doctor
-
-    findings = doctor.examine()
-    lacking = doctor.lacking(findings, offline)
-    result = {"ok": not lacking, "findings": [finding._asdict() for finding in findings]}
-    answer(json, result, doctor.listing(findings, offline))
-    return 1 if lacking else 0
-
-
-@app.command(group=PROJECT)
-def schema(*, out: Path | None = None) -> None:
-    """Write the JSON schema of params.yaml, for editors.
-
-    examples:
-      ddpm schema  # after a new variant
-
-    Args:
-        out: (the one in the package, which params.yaml names)
-    """
-    from ddpm.params import schema
-
-    print(f"{schema.write(out or schema.PATH)}: name it in the first line of a params file, or in your editor")
-
-
 @track.command
-def sync(*, of_study: Annotated[Plan | None, Parameter("--study")] = None) -> None:
+def sync() -> None:
     """Write the run of the current results, or complete it.
 
     examples:
       ddpm track sync  # after a training whose MLflow server was down
-
-    Args:
-        of_study: write the runs of that study, also of other machines
     """
-    if of_study:
-        from ddpm.study import loading, logged
-        from ddpm.study.ledger import Ledger
-
-        ledger = Ledger(loading.load(of_study))
-        sent = logged.sync(ledger)
-        print(f"MLflow: the study {ledger.study.name} is complete; {sent} runs below it")
-        return
     from ddpm.tracking import tracker
 
     if (run := tracker.sync()) is None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import sys
-import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -14,7 +12,7 @@ from cyclopts import App, Parameter, Token
 
 from ddpm.base.files import atomic_path
 from ddpm.cli.app import Json
-from ddpm.cli.study_commands import Minutes, Slots
+from ddpm.cli.study_commands import Slots
 from ddpm.cli.terminal import answer
 from ddpm.ladder import attempt, climb, display, terms
 from ddpm.ladder.climb import Attempt
@@ -42,7 +40,6 @@ def try_entry(
     *,
     slots: Slots = None,
     allow_null: bool = False,
-    max_time: Minutes = None,
     json: Json = False,
 ) -> int:
     """Try an entry against the champion on fresh seeds; after any stop, the same command continues.
@@ -55,17 +52,14 @@ def try_entry(
     Args:
         entry: a file of lines KEY: VALUE of params.yaml
         allow_null: accept an entry that changes nothing
-        max_time: minutes; then stop (exit code 75)
     """
     contest, say = terms.load(ladder), _say(json)
     one = attempt.begin(contest, entry.stem, terms.entry(entry), allow_null, str(entry), say)
-    return _finish(contest, one, slots, max_time, json)
+    return _finish(contest, one, slots, json)
 
 
 @app.command
-def challenge(
-    ladder: LadderFile, rung: int, /, *, slots: Slots = None, max_time: Minutes = None, json: Json = False
-) -> int:
+def challenge(ladder: LadderFile, rung: int, /, *, slots: Slots = None, json: Json = False) -> int:
     """Run a rung again on fresh seeds; it falls if it is refused.
 
     Exit code 0 if it holds, 1 if it falls, 3 if that is undecided: then it stands.
@@ -75,10 +69,9 @@ def challenge(
 
     Args:
         rung: its number
-        max_time: minutes; then stop (exit code 75)
     """
     contest = terms.load(ladder)
-    return _finish(contest, attempt.challenge(contest, rung, _say(json)), slots, max_time, json)
+    return _finish(contest, attempt.challenge(contest, rung, _say(json)), slots, json)
 
 
 @app.command
@@ -100,10 +93,9 @@ def _say(json: bool) -> attempt.Say:
     return partial(print, file=sys.stderr if json else sys.stdout, flush=True)  # with --json, stdout is for programs
 
 
-def _finish(contest: Contest, one: Attempt, slots: int | None, minutes: float | None, json: bool) -> int:
+def _finish(contest: Contest, one: Attempt, slots: int | None, json: bool) -> int:
     """Run an attempt to its end, print it, and return the exit code."""
-    until = math.inf if minutes is None else time.monotonic() + 60 * minutes
-    state = attempt.finish(contest, one, slots, until, _say(json))
+    state = attempt.finish(contest, one, slots, _say(json))
     done = state.find(one.key)
     shown = display.to_dict(state, done)
     words = f"{shown['entry']} is {done.outcome}" + f": {done.reason}" * bool(done.reason)

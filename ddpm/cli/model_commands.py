@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 
@@ -94,12 +94,7 @@ def ema(*, length: float, model: Model = MODEL_FILE, out: Path = Path("ema.safet
 
 
 @app.command(group=MODELS)
-def export(
-    *,
-    model: Model = MODEL_FILE,
-    out: Path = Path("export"),
-    form: Annotated[Literal["ddpm", "diffusers"], Parameter("--format")] = "ddpm",
-) -> None:
+def export(*, model: Model = MODEL_FILE, out: Path = Path("export")) -> None:
     """Write the model and its card to a folder, to share.
 
     examples:
@@ -108,9 +103,9 @@ def export(
     Args:
         out: folder to write, a new one
     """
-    from ddpm.sharing import exchange
+    from ddpm.sharing import card
 
-    exchange.export_model(model, out, form)
+    card.export_model(model, out)
     print(f"{out}: {model} as a folder to share; read its README.md before you do")
 
 

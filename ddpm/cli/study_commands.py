@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
 from functools import partial
 from typing import Annotated, TypeAlias
@@ -12,14 +11,12 @@ from cyclopts import App, Group, Parameter
 from cyclopts.validators import Number
 
 from ddpm.base.errors import UserError, printable
-from ddpm.base.machine import cores
 from ddpm.cli.app import Json, Names, Plan
 from ddpm.cli.terminal import answer
 from ddpm.report import judgement as shown
 from ddpm.report import render
 from ddpm.study import draft, judging, loading, publication, runner, slurm, status
 from ddpm.study import slots as files
-from ddpm.study.experiments import Study
 from ddpm.study.ledger import Ledger
 from ddpm.verdicts import sensitivity
 from ddpm.verdicts.comparison import Judgement
@@ -29,7 +26,6 @@ app = App(name="study")
 LOOP = Group("From a question to a verdict", sort_key=1)
 ELSEWHERE = Group("Other machines, other budgets", sort_key=2)
 Slots: TypeAlias = Annotated[int | None, Parameter(validator=Number(gte=1), help="at a time (one per core or GPU)")]
-Minutes: TypeAlias = Annotated[float | None, Parameter(validator=Number(gt=0, lt=math.inf))]
 
 
 @app.command(group=LOOP)
@@ -63,7 +59,6 @@ def run(
     slots: Slots = None,
     json: Json = False,
     line: int | None = None,
-    max_time: Minutes = None,
 ) -> int:
     """Run what is missing, and decide; after any stop, the same command continues.
 
@@ -75,7 +70,6 @@ def run(
 
     Args:
         line: only this experiment of the plan, for job arrays
-        max_time: minutes; then stop (exit code 75)
     """
     study = loading.load(file)
     sensitivity.check_decisive([study.plan.primary], study.plan.blind_to, f"{file}: blind_to", study.config)
@@ -84,11 +78,11 @@ def run(
     if ledger.commit != ledger.head:
         print(f"{study.name} continues with commit {ledger.commit[:10]}, which made its first results", file=sys.stderr)
     if line is not None:
-        runner.line(line, ledger, runner.gpus(study), max_time)
+        runner.line(line, ledger)
         return 0
     say = partial(print, file=sys.stderr if json else sys.stdout, flush=True)  # with --json, stdout is for programs
-    going = runner.Runner(ledger, _slots(slots, study), runner.gpus(study), say)
-    judgement = going.run(max_time)
+    going = runner.Runner(ledger, runner.slots(slots, study), say)
+    judgement = going.run()
     code = 0
     if ledger.records:
         code = _publish(ledger, judgement, json, failed=going.failed)
@@ -101,16 +95,15 @@ def run(
 
 def _publish(ledger: Ledger, judgement: Judgement, json: bool, **more: object) -> int:
     """Write the verdict, log it, print it, and return the exit code."""
+    from ddpm.study import logged
+
     samples = publication.pictures(ledger.study)
     written = publication.write(judgement, ledger.study.results, samples)
-    if os.environ.get("DDPM_TRACKING") != "off":
-        from ddpm.study import logged
-
-        try:
-            logged.sync(ledger)
-        except UserError as error:  # a failure there fails nothing here
-            again = f"`ddpm track sync --study {ledger.study.path}` logs the study later"
-            print(f"warning: {printable(str(error))}; {again}", file=sys.stderr)
+    try:
+        logged.sync(ledger)
+    except UserError as error:  # a failure there fails nothing here
+        again = f"`ddpm study verdict {ledger.study.path}` logs the study later"
+        print(f"warning: {printable(str(error))}; {again}", file=sys.stderr)
     answer(json, shown.to_dict(judgement) | more, render.text(shown.chapters(judgement, samples)), "", *written)
     return exit_code(judgement.verdicts, judgement.primary)
 
@@ -142,12 +135,14 @@ def print_status(file: Plan, /, *, slots: Slots = None, pilot: bool = False, jso
     """
     ledger = Ledger(loading.load(file))
     seconds = status.pilot(ledger.study.config) if pilot and not ledger.records else None
-    state = status.of(ledger, _slots(slots, ledger.study), seconds)
+    state = status.of(ledger, runner.slots(slots, ledger.study), seconds)
     answer(json, status.to_dict(state), render.text(status.chapters(state)))
 
 
 @app.command(name="slurm", group=ELSEWHERE)
-def print_job(file: Plan, /, *, time: Minutes = None) -> None:
+def print_job(
+    file: Plan, /, *, time: Annotated[float | None, Parameter(validator=Number(gt=0, lt=math.inf))] = None
+) -> None:
     """Print a job script for Slurm that runs what is missing up to the next look.
 
     examples:
@@ -159,7 +154,3 @@ def print_job(file: Plan, /, *, time: Minutes = None) -> None:
     ledger = Ledger(loading.load(file))
     print(slurm.script(ledger, time), end="")
     files.state(ledger.study).mkdir(parents=True, exist_ok=True)  # where Slurm writes the logs: it makes no folder
-
-
-def _slots(given: int | None, study: Study) -> int:
-    return given or len(runner.gpus(study)) or cores()

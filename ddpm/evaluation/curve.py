@@ -17,13 +17,9 @@ def curve(evaluation: Evaluation, snapshots: Mapping[int, Mapping[int, Path]], s
     training, and each score, the mean over the sets.
 
     evaluation: the model's. snapshots: images seen -> the sets' files by seed. samples: the folder of the model's
-    sets. Scores are text that gives back their very value; empty if it is not finite. There is no row if the model file
-    does not say how long it was trained.
+    sets. Scores are text that gives back their very value; empty if it is not finite.
     """
-    try:
-        end = job.model.facts["steps"] * job.model.written["train"]["batch_size"]
-    except (KeyError, TypeError):
-        return []
+    end = job.model.facts["steps"] * job.model.written["train"]["batch_size"]
     index, count = read_reference(job.reference), job.model.config.model.classes
     points = {}
     for images, sets in snapshots.items():

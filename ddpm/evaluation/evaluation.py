@@ -21,8 +21,8 @@ from ddpm.base.errors import UserError
 from ddpm.base.files import Rows
 from ddpm.base.images import Images
 from ddpm.compute.distributed import ALONE, Ranks
-from ddpm.data.processed import SPLITS, check_classes, open_split
-from ddpm.evaluation import bounds, least_error, per_class
+from ddpm.data.processed import check_classes, open_split
+from ddpm.evaluation import bounds, least_error
 from ddpm.evaluation.bounds import Job
 from ddpm.pictures import grids
 from ddpm.sampling.samples import read_labels, read_samples
@@ -43,8 +43,7 @@ class Evaluation(NamedTuple):
     """scores: the content of evaluate.json. The rest are rows of CSV files, and the images of nearest.png.
 
     sets: seed and all scores of each set. fd_n: extractor, n, fd and fd_sd, the Fréchet distance against N. bound:
-    ``bounds.likelihood_rows``. excess: ``least_error.rows``. nearest: ``pairs``. classes: ``per_class.rows`` of each
-    extractor; empty for a model without. real: what they were compared with.
+    ``bounds.likelihood_rows``. excess: ``least_error.rows``. nearest: ``pairs``. real: what they were compared with.
     """
 
     scores: dict[str, Any]
@@ -53,7 +52,6 @@ class Evaluation(NamedTuple):
     bound: Rows
     excess: Rows
     nearest: NDArray[np.uint8]
-    classes: Rows
     real: Real
 
 
@@ -64,8 +62,6 @@ def write(evaluation: Evaluation, points: Rows) -> None:
     files.write_rows(paths.FD_N, evaluation.fd_n, ["extractor", "n", "fd", "fd_sd"])
     files.write_rows(paths.LIKELIHOOD, evaluation.bound, ["t", "steps"])
     files.write_rows(paths.EXCESS, evaluation.excess, ["t", "steps", "log_snr"])
-    if evaluation.classes:  # in a folder that is one out, as DVC fails a stage that leaves out a file
-        files.write_rows(paths.EVALUATION / "classes.csv", evaluation.classes)
     nearest = torch.from_numpy(evaluation.nearest)
     grids.save_grid(nearest.flatten(0, 1), paths.EVALUATION / "nearest.png", columns=nearest.shape[1])
     files.write_json(paths.EVALUATE, evaluation.scores)
@@ -73,12 +69,11 @@ def write(evaluation: Evaluation, points: Rows) -> None:
 
 class Report(NamedTuple):
     """One set of samples: its scores, nested as in evaluate.json, its Fréchet distances against N by extractor, and
-    its nearest train images by space; features: of the samples, by extractor."""
+    its nearest train images by space."""
 
     scores: dict[str, Any]
     curves: dict[str, frechet.Curve]
     nearest: dict[str, Nearest]
-    features: dict[str, Features]
 
 
 def evaluate(sets: dict[int, Path], job: Job) -> Evaluation:
@@ -87,7 +82,8 @@ def evaluate(sets: dict[int, Path], job: Job) -> Evaluation:
     Raises UserError when there are too few samples for a metric, or their shape is not that of the real images.
     """
     index, count = read_reference(job.reference), job.model.config.model.classes
-    names = check_classes(job.processed, count) if count else ()
+    if count:
+        check_classes(job.processed, count)
     images = {seed: read_set(path, index, job.evaluate) for seed, path in sets.items()}
     real = Real.open(job.processed, job.reference, job.evaluate)
     asked = read_labels(next(iter(sets.values())).parent) if count else None
@@ -95,14 +91,11 @@ def evaluate(sets: dict[int, Path], job: Job) -> Evaluation:
     terms = bounds.likelihoods(job)
     others = comparison(real.features, len(next(iter(images.values()))), job)
     floor = files.read_json(job.reference / calibration.FILE) | others.pop(REAL, {})
-    by_class: Rows = []
     if asked is not None:
-        train, test = (open_split(job.processed, split)[1] for split in SPLITS)
+        _, test = open_split(job.processed, "test")
         held_out = {name: features.held_out for name, features in real.features.items()}
         for name, accuracy in accuracies(held_out, distances.part(test, distances.MOST)).items():
             floor[name]["class_accuracy"] = accuracy
-        for name, features in real.features.items():
-            by_class += per_class.rows(features, train, [one.features[name] for one in reports], asked, names)
     scores = mean([one.scores for one in reports]) | {REAL: floor, YARDSTICKS: others}
     scores |= bounds.bits_per_dim(terms)
     scores |= bounds.ode_bits_per_dim(job)
@@ -115,7 +108,6 @@ def evaluate(sets: dict[int, Path], job: Job) -> Evaluation:
         bounds.likelihood_rows(terms),
         least_error.rows(terms, least_error.optima(terms, job), job.model.config.diffusion),
         pairs(next(iter(images.values())), real, reports[0].nearest),
-        by_class,
         real,
     )
 
@@ -203,7 +195,7 @@ def report(
     for space in (space for space, numbers in closeness.items() if ranks.main and not numbers):
         print(f"warning: memorisation.{space}: the test images are train images: nothing to compare", file=sys.stderr)
     scores["memorisation"] = {space: numbers for space, numbers in closeness.items() if numbers}
-    return Report(scores, curves, near, fakes)
+    return Report(scores, curves, near)
 
 
 def mean(values: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -69,29 +69,29 @@ def _announce(contest: Contest, needed: float, say: Say) -> None:
     say(f"accepted at an e-value of {needed:.0f}; seeds that half of all attempts need at an effect of {shown}")
 
 
-def finish(contest: Contest, attempt: Attempt, slots: int | None, until: float, say: Say) -> Climb:
+def finish(contest: Contest, attempt: Attempt, slots: int | None, say: Say) -> Climb:
     """Run the attempt to its end on ``slots``, and return the climb with it. After any stop it continues."""
     state, terms, line = climb.read(contest), contest.terms, attempt.begin
     champion = state.changes(line.on)
     arms: dict[str, Changes] = {CHAMPION: champion} if terms.kind == "score" else {}
     arms[CHALLENGER] = {**champion, **line.changes}
-    runs = Runs(contest, attempt.key, contest.seed(line.changes, line.number, line.challenges), arms, slots, until)
-    usual = _usual(state, line.on, slots, until) if terms.kind == "target" else {}
+    runs = Runs(contest, attempt.key, contest.seed(line.changes, line.number, line.challenges), arms, slots)
+    usual = _usual(state, line.on, slots, say) if terms.kind == "target" else {}
     while (end := judged(state, attempt, runs, usual)) is None:
         done = len(runs.scored(CHALLENGER)) + max(1, runs.at_once // len(arms))
-        runs.run(min(done, terms.seeds.most))
+        runs.run(min(done, terms.seeds.most), say)
         say(f"{line.entry}: {len(runs.scored(CHALLENGER))} seeds")
     return climb.append(contest, end)
 
 
-def _usual(state: Climb, on: str, slots: int | None, until: float) -> Mapping[str, float]:
+def _usual(state: Climb, on: str, slots: int | None, say: Say) -> Mapping[str, float]:
     """The champion's mean of each guarded metric, where it does not run with the challenger."""
     terms = state.contest.terms
     if on != BASE and (end := state.find(on).end):
         return end.guards
     if terms.guarded:
-        runs = Runs(state.contest, "base", state.contest.seed({}, 0), {CHAMPION: {}}, slots, until)
-        runs.run(terms.seeds.fewest)
+        runs = Runs(state.contest, "base", state.contest.seed({}, 0), {CHAMPION: {}}, slots)
+        runs.run(terms.seeds.fewest, say)
         return _means(terms.guarded, runs.scored(CHAMPION))
     return {}
 

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import math
-import time
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from itertools import cycle, islice, takewhile
+from collections.abc import Callable, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 
-from ddpm.base.machine import cores
+from ddpm.base.errors import UserError
 from ddpm.ladder.terms import Changes, Contest
 from ddpm.runs.record import Record
 from ddpm.study import experiments, runner
 from ddpm.study.experiments import Experiment, Study
 from ddpm.study.ledger import Ledger
 from ddpm.study.plan import Plan
-from ddpm.study.worker import Busy, Worker
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 
@@ -38,7 +32,7 @@ class Pairs(Study):
 
 class Runs:
     """The runs of an attempt, on consecutive seeds. arms: CHAMPION, CHALLENGER or both -> changes of the base. slots:
-    experiments at a time, by default one per GPU or core. until: when to stop, in seconds of time.monotonic().
+    experiments at a time, by default one per GPU or core.
 
     Raises UserError unless the ladder and the code are committed.
     """
@@ -50,7 +44,6 @@ class Runs:
         first_seed: int,
         arms: Mapping[str, Changes],
         slots: int | None = None,
-        until: float = math.inf,
     ):
         terms, path = contest.terms, str(contest.path)
         plan = Plan(
@@ -68,26 +61,17 @@ class Runs:
         self.ledger = Ledger(Pairs(f"{contest.name}-{key}", plan, params, configs, contest.path))
         self.ledger.check_ready()
         self.experiments = self.ledger.study.experiments()
-        self.until = until
-        self.devices = runner.gpus(self.ledger.study)
-        self.at_once = slots or len(self.devices) or cores()
+        self.at_once = runner.slots(slots, self.ledger.study)
 
-    def run(self, seeds: int) -> None:
+    def run(self, seeds: int, say: Callable[[str], None]) -> None:
         """Run what is missing of the first seeds. Raises UserError with the reason if one fails."""
-        worker = Worker(self.ledger, tuple(islice(cycle(self.devices), self.at_once)))
         wanted = self.experiments[: seeds * len(self.ledger.study.params)]  # seed by seed
-        while left := self.ledger.missing(wanted):
-            minutes = None if self.until == math.inf else max((self.until - time.monotonic()) / 60, 0.01)
-            with ThreadPoolExecutor(self.at_once) as pool, runner.stopping(worker, minutes):
-                list(pool.map(partial(_run, worker), left))
-            self.ledger.update()
+        going = runner.Runner(self.ledger, self.at_once, say)
+        going.complete(self.ledger.missing(wanted))
+        for reason in going.failed.values():
+            raise UserError(reason)
 
     def scored(self, arm: str) -> Sequence[Record]:
         """The records of an arm up to the first seed that is missing."""
         records = (self.ledger.records.get(one.name) for one in self.experiments if one.arm == arm)
         return [record for record in takewhile(bool, records) if record]
-
-
-def _run(worker: Worker, experiment: Experiment) -> None:
-    with contextlib.suppress(Busy):  # another process runs it: it is asked for again
-        worker.run(experiment)

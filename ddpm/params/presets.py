@@ -40,9 +40,8 @@ def text(name: str, on: str = BASE) -> str:
         return changes
     base = text(on)
     changed = edited(base, lambda whole: _change(whole, YAML().load(changes)))
-    schema = base.splitlines(keepends=True)[0]
     header = [*takewhile(_comment, changes.splitlines(keepends=True)), *([f"# Put on: {on}.\n"] if on != BASE else [])]
-    return "".join([schema, *header, *dropwhile(_comment, changed.splitlines(keepends=True))])
+    return "".join([*header, *dropwhile(_comment, changed.splitlines(keepends=True))])
 
 
 def edited(base: str, change: Callable[[Any], None]) -> str:

@@ -127,17 +127,16 @@ def _plain(value: Any) -> Any:
 
 
 def _gaps(judgement: Judgement) -> Iterator[Block]:
-    """The seeds' differences with their mean and interval: a panel per metric, a row per pair."""
+    """The seeds' differences with their mean and interval: a panel per metric, a row per arm."""
     verdicts = judgement.verdicts
     if not verdicts:
         return
-    baselines = {pair.baseline for pair in verdicts}
     panels: dict[str, dict[str, Verdict]] = {}
     for pair in verdicts:
-        label = f"{pair.arm} - {pair.baseline}" if len(baselines) > 1 else pair.arm
-        panels.setdefault(f"{pair.metric} ({pair.direction} is better)", {})[label] = pair
-    what = "differences" if len(baselines) > 1 else f"difference from {baselines.pop()}"
-    caption = f"{what}: a dot for each training seed, a band for the practical threshold"
+        panels.setdefault(f"{pair.metric} ({pair.direction} is better)", {})[pair.arm] = pair
+    caption = (
+        f"difference from {verdicts[0].baseline}: a dot for each training seed, a band for the practical threshold"
+    )
     yield Figure(caption, partial(plots.gaps, panels=panels, title=caption), "verdict", wide=True)
 
 
@@ -246,7 +245,7 @@ def _tuning(tried: tuple[Tried, ...], metric: str) -> Iterator[Block]:
 
 
 def _careful(tried: tuple[Tried, ...], metric: str) -> Iterator[str]:
-    """No value that works, the best at an edge of the grid, a ranking that depends on the values."""
+    """No value that works, or the best at an edge of the grid."""
     for arm, of_arm in grouped(tried, lambda row: row.arm).items():
         best = next((row for row in of_arm if row.chosen), None)
         if best is None:
@@ -259,15 +258,6 @@ def _careful(tried: tuple[Tried, ...], metric: str) -> Iterator[str]:
             if all(map(_is_number, values)) and value in (min(values), max(values)):
                 edge = "largest" if value == max(values) else "smallest"
                 yield f"{arm}: chosen at {key} {value}, the {edge} tried: the grid may be too small"
-    ranking, others = tuning.rankings(tried, metric) if tried else ((), {})
-    if ranking and not others:
-        yield f"the ranking of the arms in {metric} is the same at every value that all of them share"
-    elif ranking:
-        shared = "; ".join(f"{', '.join(order)} at {' or '.join(map(named, at))}" for order, at in others.items())
-        yield (
-            f"the ranking of the arms in {metric} depends on the values: best first, it is {', '.join(ranking)} with "
-            f"the values chosen, but {shared} (means of {_seeds(tried, 'tuning seed')}: no verdict)"
-        )
 
 
 def _mean(row: Tried) -> str:

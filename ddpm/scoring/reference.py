@@ -72,16 +72,15 @@ class Reference:
 class RealFeatures:
     """One extractor, and its features of the real images.
 
-    rows: (N,), of the train images that metrics of pairs look at: all, or ``distances.rows``; features: (N, D) float32,
-    theirs; mu, sigma: (D,) and (D, D), the mean and covariance of the whole train split, as ``frechet.statistics`` has
-    them; held_out: of the test split, or a part of it, likewise; nearest: the one of ``features`` nearest to each of
+    features: (N, D) float32, of the train images that metrics of pairs look at, all or ``distances.rows`` of them; mu,
+    sigma: (D,) and (D, D), the mean and covariance of the whole train split, as ``frechet.statistics`` has them;
+    held_out: of the test split, or a part of it, likewise; nearest: the one of ``features`` nearest to each of
     those; around: (N, k), the squared distances of ``features`` to their nearest others, k of
     evaluate.prc_neighborhood.
     """
 
     extractor: Extractor
     network: nn.Module
-    rows: NDArray[np.int64]
     features: Tensor
     mu: NDArray[np.floating]
     sigma: NDArray[np.float64]
@@ -200,7 +199,6 @@ def load_features(folder: Path, name: str) -> RealFeatures:
     return RealFeatures(
         extractor=variant,
         network=variant.load(folder / name / WEIGHTS),
-        rows=distances.rows(read_reference(folder).count, distances.MOST).numpy(),
         features=tensors["features"],
         mu=tensors["mu"].numpy(),
         sigma=tensors["sigma"].numpy(),

@@ -1,4 +1,4 @@
-"""The vision transformer of Dosovitskiy et al. 2020 (arXiv:2010.11929), as DINOv2 and CLIP have it."""
+"""The vision transformer of Dosovitskiy et al. 2020 (arXiv:2010.11929), as DINOv2 has it (arXiv:2304.07193)."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -9,22 +9,13 @@ from ddpm.scoring.pretrained import Pretrained
 
 @dataclass(frozen=True)
 class TransformerShape:
-    """The defaults are DINOv2's (Oquab et al. 2023, arXiv:2304.07193).
-
-    grid: patches on a side of the images it was trained on. scaled: each branch is multiplied by learned scales
-    (LayerScale, arXiv:2103.17239). projection: CLIP's, to so many features; 0: none. CLIP also has a norm before its
-    blocks, no bias of its patches, and GELU approximated by x sigmoid(1.702 x).
-    """
+    """grid: patches on a side of the images it was trained on."""
 
     width: int
     depth: int
     heads: int
     patch: int = 14
     grid: int = 37
-    eps: float = 1e-6
-    scaled: bool = True
-    clip: bool = False
-    projection: int = 0
 
 
 class TransformerExtractor(Pretrained):

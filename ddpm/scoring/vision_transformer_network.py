@@ -16,31 +16,25 @@ from ddpm.scoring.features import Features
 if TYPE_CHECKING:
     from ddpm.scoring.vision_transformer import TransformerShape
 
+EPS = 1e-6  # of the norms
 OFFSET = 0.1  # DINOv2 adds it to the new grid's side; published features depend on it
 
 
 class VisionTransformer(nn.Module):
-    """(B, 3, H, W), sides in whole patches, to Features: (B, width), or (B, projection) of length 1."""
+    """(B, 3, H, W), sides in whole patches, to Features: (B, width)."""
 
     def __init__(self, shape: TransformerShape):
         super().__init__()
-        self.projection = nn.Linear(shape.width, shape.projection, bias=False) if shape.projection else None
-        self.patch_embed = nn.ModuleDict(
-            {"proj": nn.Conv2d(3, shape.width, shape.patch, shape.patch, bias=not shape.clip)}
-        )
+        self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(3, shape.width, shape.patch, shape.patch)})
         self.cls_token = nn.Parameter(torch.empty(1, 1, shape.width))
         self.pos_embed = nn.Parameter(torch.empty(1, 1 + shape.grid**2, shape.width))
-        self.pre_norm = nn.LayerNorm(shape.width, shape.eps) if shape.clip else nn.Identity()
         self.blocks = nn.Sequential(*(EncoderBlock(shape) for _ in range(shape.depth)))
-        self.norm = nn.LayerNorm(shape.width, shape.eps)
+        self.norm = nn.LayerNorm(shape.width, EPS)
 
     def forward(self, images: Tensor) -> Features:
         patches = self.patch_embed["proj"](images)
         tokens = torch.cat([self.cls_token.expand(len(images), -1, -1), patches.flatten(2).transpose(1, 2)], dim=1)
-        tokens = self.pre_norm(tokens + self.positions(*patches.shape[2:]))
-        features = self.norm(self.blocks(tokens)[:, 0])
-        if self.projection is not None:
-            features = F.normalize(self.projection(features), dim=1)
+        features = self.norm(self.blocks(tokens + self.positions(*patches.shape[2:]))[:, 0])
         return Features(features, features[:, :0])
 
     def positions(self, rows: int, columns: int) -> Tensor:
@@ -55,14 +49,15 @@ class VisionTransformer(nn.Module):
 
 
 class EncoderBlock(nn.Module):
-    """Attention, then a two-layer network, each on normalised tokens (B, N, width) and added to them."""
+    """Attention, then a two-layer network, each on normalised tokens (B, N, width), multiplied by learned scales
+    (LayerScale, arXiv:2103.17239) and added to them."""
 
     def __init__(self, shape: TransformerShape):
         super().__init__()
-        self.norm1, self.norm2 = (nn.LayerNorm(shape.width, shape.eps) for _ in range(2))
+        self.norm1, self.norm2 = (nn.LayerNorm(shape.width, EPS) for _ in range(2))
         self.attn = Attention(shape.width, shape.heads)
-        self.mlp = Perceptron(shape.width, shape.clip)
-        self.ls1, self.ls2 = (Scale(shape.width) if shape.scaled else nn.Identity() for _ in range(2))
+        self.mlp = Perceptron(shape.width)
+        self.ls1, self.ls2 = (Scale(shape.width) for _ in range(2))
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.ls1(self.attn(self.norm1(x)))
@@ -82,15 +77,13 @@ class Attention(nn.Module):
 
 
 class Perceptron(nn.Module):
-    def __init__(self, width: int, clip: bool):
+    def __init__(self, width: int):
         super().__init__()
         self.fc1 = nn.Linear(width, 4 * width)
         self.fc2 = nn.Linear(4 * width, width)
-        self.clip = clip
 
     def forward(self, x: Tensor) -> Tensor:
-        hidden = self.fc1(x)
-        return self.fc2(hidden * torch.sigmoid(1.702 * hidden) if self.clip else F.gelu(hidden))
+        return self.fc2(F.gelu(self.fc1(x)))
 
 
 class Scale(nn.Module):

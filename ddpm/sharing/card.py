@@ -1,21 +1,24 @@
-"""The README.md of an exported model. card.md has its text; the front matter is for the Hugging Face Hub.
+"""Models to share, by ``ddpm export``: the model file with a card.
 
-Scores, data and licence are known only if the working folder's model is the exported one.
+card.md has the card's text; the front matter is for the Hugging Face Hub. Scores, data and licence are known only if
+the working folder's model is the exported one.
 """
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
 import jinja2
+import torch
 import yaml
 
 from ddpm.base.errors import UserError
-from ddpm.base.files import read_json, sha256
+from ddpm.base.files import atomic_path, read_json, sha256
 from ddpm.base.paths import METRICS, MODEL_FILE, PROCESSED
 from ddpm.data.processed import MANIFEST, called, read_manifest
-from ddpm.model.model_file import Loaded
+from ddpm.model.model_file import Loaded, load_model
 from ddpm.params import config
 from ddpm.params.config import Config
 from ddpm.report import render, summary
@@ -34,8 +37,26 @@ class Known(NamedTuple):
     run: Record
 
 
-def write(source: Path, model: Loaded, folder: str, form: str) -> str:
-    """The card as Markdown. source: the model file; folder: the name of the export; form: its format."""
+def export_model(source: Path, out: Path) -> None:
+    """Write the folder ``out``: the model file ``source`` as it is, its config for people, and its card, README.md.
+    Every command takes the folder for ``--model``.
+
+    Raises UserError, and writes nothing, if ``source`` is not a model file, or ``out`` exists.
+    """
+    out = out.resolve()
+    if out.exists():
+        raise UserError(f"{out}: is there already: remove it, or choose another name by --out")
+    model = load_model(source, torch.device("cpu"))
+    with atomic_path(out) as folder:
+        folder.mkdir()
+        shutil.copyfile(source, folder / MODEL_FILE.name)
+        text = yaml.safe_dump(model.written, sort_keys=False)
+        (folder / "config.yaml").write_text(text, encoding="utf-8")
+        (folder / "README.md").write_text(write(source, model, out.name), encoding="utf-8")
+
+
+def write(source: Path, model: Loaded, folder: str) -> str:
+    """The card as Markdown. source: the model file; folder: the name of the export."""
     try:
         facts, reason = known(source, model), ""
     except UserError as error:
@@ -50,7 +71,6 @@ def write(source: Path, model: Loaded, folder: str, form: str) -> str:
     )
     return environment.get_template("card.md").render(
         model=model,
-        form=form,
         folder=folder,
         sha256=sha256(source),
         parameters=sum(parameter.numel() for parameter in model.network.parameters()),

@@ -120,7 +120,7 @@ class Dataset(Variant, ABC):
 
 def named_after(source: str) -> str:
     """The last part of a ``data.source`` as a name, without an archive's suffix; may be empty."""
-    last = PurePosixPath(masked(source).removeprefix("kaggle:")).name
+    last = PurePosixPath(masked(source)).name
     suffixes = "|".join(map(re.escape, (*SUFFIXES, ".npy", ".npz", ".parquet")))
     stem = re.sub(f"({suffixes})$", "", last, flags=re.IGNORECASE)
     return re.sub(r"[^\w.-]+", "_", stem).strip("._-")[:MAX_NAME]

@@ -16,7 +16,7 @@ from ddpm.base.variant import shown
 from ddpm.sources.archives import is_archive
 from ddpm.sources.dataset import Dataset
 
-ADDRESSES = ("kaggle:", "http://", "https://")  # anything else is a path
+ADDRESSES = ("http://", "https://")  # anything else is a path
 TIMEOUT_S = 30
 MAX_DOWNLOAD_BYTES = 200 * 2**30
 CHUNK = 2**20
@@ -33,7 +33,7 @@ def origin(dataset: Dataset, source: str | None) -> str:
     where = getattr(dataset, "address", "") if source is None else source
     if where is None:
         raise UserError(f"data.source: {dataset.name} has no public address; set it to a folder or archive of images")
-    if where.startswith(ADDRESSES[1:]):
+    if where.startswith(ADDRESSES):
         _parts(where)
     return where if not where or where.startswith(ADDRESSES) else str(locate(where, None, (), Path()))
 
@@ -51,8 +51,6 @@ def locate(source: str | None, address: str | None, files: tuple[str, ...], fold
     source = address if source is None else source
     if source is None:
         raise UserError("data.source: null is not allowed here; name a folder or an archive of images")
-    if source.startswith("kaggle:"):
-        return _kaggle(source.removeprefix("kaggle:"))
     if re.match(r"https?://", source):
         path = folder.with_name(f"{folder.name}_fetched")
         path.mkdir()
@@ -62,7 +60,7 @@ def locate(source: str | None, address: str | None, files: tuple[str, ...], fold
     if not os.path.exists(path):  # noqa: PTH110 (returns False for names that are too long or odd)
         raise UserError(
             f"data.source: no such file or folder {shown(source)}; allowed: a folder, an archive, an http(s) address, "
-            "kaggle:OWNER/NAME, or null for the public address"
+            "or null for the public address"
         )
     known = [path / name for name in files if is_archive(name) and (path / name).is_file()]
     return known[0] if known else path
@@ -126,15 +124,10 @@ def download(url: str, path: Path) -> None:
         if expected is not None and received != expected:
             raise OSError(f"connection ended after {received:,} of {expected:,} bytes")
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise _unreachable(url, error, path.name) from error
-
-
-def _unreachable(url: str, error: Exception, file: str) -> UserError:
-    """The error for a failed download; it says what to do without a network."""
-    return UserError(
-        f"{url}: cannot be fetched ({reason(error, url)}); fetch it by hand, put {file} "
-        "into a folder such as downloads/ and set data.source: downloads"
-    )
+        raise UserError(
+            f"{url}: cannot be fetched ({reason(error, url)}); fetch it by hand, put {path.name} into a folder such as "
+            "downloads/ and set data.source: downloads"
+        ) from error
 
 
 def verify(path: Path, digest: Callable[[Path], str], published: str) -> None:
@@ -148,14 +141,3 @@ def verify(path: Path, digest: Callable[[Path], str], published: str) -> None:
             f"{path.name}: wrong checksum, {digest.__name__} {actual} instead of {published}; "
             "the file is damaged or not the published one: fetch it again"
         )
-
-
-def _kaggle(handle: str) -> Path:
-    try:
-        import kagglehub
-    except ImportError as error:
-        raise UserError(f"data.source: kaggle:{handle} needs kagglehub: pip install 'ddpm[kaggle]'") from error
-    try:
-        return Path(kagglehub.dataset_download(handle))
-    except Exception as error:  # a dozen types without a common base
-        raise _unreachable(f"kaggle.com/datasets/{handle}", error, "its files") from error

@@ -5,7 +5,6 @@ Like every run it is a view of files, and can be written again: nothing is sent 
 
 from __future__ import annotations
 
-from ddpm.base.errors import UserError
 from ddpm.study.experiments import Study
 from ddpm.study.ledger import Ledger
 from ddpm.tracking import tracker
@@ -15,17 +14,17 @@ STUDY = "ddpm.study"
 LONGEST = 7900  # characters of a page: MLflow cuts a tag at 8,000, in the middle of a word and with a warning
 
 
-def sync(ledger: Ledger) -> int:
-    """Write the study's run and those of its results; return how many results there are. The files of its verdict are
-    artifacts, and verdict.md is its page. Raises UserError if tracking is off or the store fails."""
+def sync(ledger: Ledger) -> None:
+    """Write the study's run and those of its results, unless tracking is off. The files of its verdict are artifacts,
+    and verdict.md is its page. Raises UserError if the store fails."""
     study, store = ledger.study, Store(strict=True)
     page = study.results / "verdict.md"
 
-    def write() -> int:
+    def write() -> None:
         parent = _parent(store, study)
-        runs = [run for run in ledger.records.values() if not run.diverged]
-        for run in runs:
-            tracker.write(store, run, parent)
+        for run in ledger.records.values():
+            if not run.diverged:
+                tracker.write(store, run, parent)
         text = f"{study.plan.question}\n\n{page.read_text() if page.exists() else ''}"
         if len(text) > LONGEST:
             text = text[:LONGEST].rpartition("\n")[0] + "\n\nThe rest is in verdict.md, among the run's artifacts."
@@ -33,11 +32,8 @@ def sync(ledger: Ledger) -> int:
         for path in sorted(study.results.glob("*.*")):
             store.client.log_artifact(parent, str(path))
         store.client.set_terminated(parent)
-        return len(runs)
 
-    if (sent := store.attempt(write)) is None:
-        raise UserError("MLflow: nothing was written: DDPM_TRACKING is off")
-    return sent
+    store.attempt(write)
 
 
 def _parent(store: Store, study: Study) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import os
 import signal
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 
 from ddpm.base.errors import UserError
+from ddpm.base.machine import cores
 from ddpm.base.progress import duration
 from ddpm.study import judging
 from ddpm.study.experiments import Experiment, Study
@@ -19,37 +19,37 @@ from ddpm.study.ledger import Ledger
 from ddpm.study.worker import Busy, Worker
 from ddpm.verdicts.comparison import Judgement
 
-CONTINUE = 75  # exit code if the same command should be run again: sysexits.h's EX_TEMPFAIL
 POLL = 1.0  # seconds between two checks of experiments that other processes run
 
 
 class Runner:
     """Runs a study on ``slots`` slots. say: receives progress, line by line. failed: name -> reason."""
 
-    def __init__(self, ledger: Ledger, slots: int, devices: tuple[str, ...], say: Callable[[str], None]):
+    def __init__(self, ledger: Ledger, slots: int, say: Callable[[str], None]):
+        devices = gpus(ledger.study)
         self.ledger = ledger
         self.slots = slots
         self.worker = Worker(ledger, tuple(devices[k % len(devices)] for k in range(slots)) if devices else ())
         self.say = say
         self.failed: dict[str, str] = {}
 
-    def run(self, minutes: float | None = None) -> Judgement:
-        """Tune the arms. Continue until all are decided, the plan ends, or everything left has failed.
+    def run(self) -> Judgement:
+        """Tune the arms. Continue until all are decided, the plan ends, or everything left has failed."""
+        while True:
+            judgement = judging.judge(self.ledger)
+            look, left = judging.missing(self.ledger, judgement, self.failed)
+            if not left:
+                return judgement
+            arms = ", ".join(dict.fromkeys(experiment.arm for experiment in left))
+            self.say(f"{judging.aim(look, left)}: {arms}")
+            self.complete(left)
 
-        minutes: after which to stop; None: never.
-        """
-        with ThreadPoolExecutor(self.slots) as pool, stopping(self.worker, minutes):
-            while True:
-                judgement = judging.judge(self.ledger)
-                look, left = judging.missing(self.ledger, judgement, self.failed)
-                if not left:
-                    return judgement
-                arms = ", ".join(dict.fromkeys(experiment.arm for experiment in left))
-                self.say(f"{judging.aim(look, left)}: {arms}")
-                self._run(pool, left)
+    def complete(self, left: Sequence[Experiment]) -> None:
+        """Run the experiments; try each failed one once more, after the others."""
+        with ThreadPoolExecutor(self.slots) as pool, stopping(self.worker):
+            self._complete(pool, left)
 
-    def _run(self, pool: ThreadPoolExecutor, left: list[Experiment]) -> None:
-        """Run them; try each failed one once more, after the others."""
+    def _complete(self, pool: ThreadPoolExecutor, left: Sequence[Experiment]) -> None:
         futures = {pool.submit(self.worker.run, experiment): experiment for experiment in left}
         while futures:
             for future in wait(futures, return_when=FIRST_COMPLETED).done:
@@ -84,29 +84,23 @@ class Runner:
 
 
 @contextmanager
-def stopping(worker: Worker, minutes: float | None = None) -> Iterator[None]:
-    """On Ctrl-C or SIGTERM, or when the minutes are over, end what runs with its state saved, and start nothing new."""
+def stopping(worker: Worker) -> Iterator[None]:
+    """On Ctrl-C or SIGTERM, end what runs with its state saved, and start nothing new."""
 
     def end(number: int, _: object) -> None:
-        if number == signal.SIGALRM:
-            print(f"stopped after {minutes:g} minutes; run the same command again to continue", file=sys.stderr)
-            raise SystemExit(CONTINUE)
         raise SystemExit(128 + number)
 
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGALRM)}
-    signal.setitimer(signal.ITIMER_REAL, 60 * (minutes or 0))
+    before = signal.signal(signal.SIGTERM, end)
     try:
         yield
     except BaseException:
         worker.stop()
         raise
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        signal.signal(signal.SIGTERM, before)
 
 
-def line(number: int, ledger: Ledger, devices: tuple[str, ...], minutes: float | None = None) -> None:
+def line(number: int, ledger: Ledger) -> None:
     """Run one experiment of the plan, by its number from 1, as a job of an array does.
 
     Raises UserError if there is no such experiment, its arm has to be tuned first, or it fails.
@@ -114,11 +108,16 @@ def line(number: int, ledger: Ledger, devices: tuple[str, ...], minutes: float |
     planned = ledger.study.lines()
     if not 1 <= number <= len(planned):
         raise UserError(f"--line: {number} is not an experiment of {ledger.study.path}; allowed: 1 to {len(planned)}")
-    experiment, worker = planned[number - 1], Worker(ledger, devices[:1])
-    with stopping(worker, minutes):
+    experiment, worker = planned[number - 1], Worker(ledger, gpus(ledger.study)[:1])
+    with stopping(worker):
         worker.run(experiment, patience=math.inf)
     ledger.update()
     print(f"{experiment.name}: done in {duration(ledger.records[experiment.name].seconds)}")
+
+
+def slots(given: int | None, study: Study) -> int:
+    """How many experiments run at a time: those ``given``, or one per GPU or core."""
+    return given or len(gpus(study)) or cores()
 
 
 def gpus(study: Study) -> tuple[str, ...]:

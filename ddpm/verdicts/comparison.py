@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -50,9 +49,8 @@ def compare(
     config: Config,
     wanted: Sequence[str] = (),
     may_differ: Collection[str] = (),
-    all_pairs: bool = False,
 ) -> Judgement:
-    """Every arm of the params keys ``by`` against the baseline, or every pair of arms.
+    """Every arm of the params keys ``by`` against the baseline.
 
     The baseline is the config's arm if it was run, else the first. wanted: metrics; by default those that all runs
     have. may_differ: of ``pairing.ALIKE``, what partners need not have in common. Raises UserError if runs can't be
@@ -68,8 +66,7 @@ def compare(
             hint = f"; of those with another value, {alike.most_alike(others, config.flat(), by)}" if others else ""
             line = f"only {arms[0].label} was run: `dvc exp run -S {by[0]}=VALUE` runs another"
             raise UserError(f"--by {' '.join(by)}: {line}{hint}")
-        sides = itertools.combinations(arms, 2) if all_pairs else ((arms[0], arm) for arm in arms[1:])
-        pairs, dropped = pairing.paired(sides, by)
+        pairs, dropped = pairing.paired(arms, by)
     except UserError as error:  # what is missing may have been left out
         raise UserError("; ".join([str(error), *listing.notes])) from error
     records = [run for arm in arms for run in arm.runs.values()]

@@ -217,10 +217,12 @@ def choose_metrics(records: Sequence[Record], wanted: Sequence[str]) -> list[str
     return names
 
 
-def paired(wanted: Iterable[tuple[Arm, Arm]], by: Sequence[str]) -> tuple[list[Pair], list[str]]:
-    """Runs of the same seeds, and notes on those without a partner. Raises UserError if no pair has two seeds."""
+def paired(arms: Sequence[Arm], by: Sequence[str]) -> tuple[list[Pair], list[str]]:
+    """Each arm's runs and the first one's of the same seeds, and notes on those without a partner. Raises UserError if
+    no pair has two seeds."""
     pairs, notes, too_few = [], [], []
-    for before, after in wanted:
+    before, *others = arms
+    for after in others:
         seeds = sorted(before.runs.keys() & after.runs.keys())
         what = f"{after.label} against {before.label}"
         if len(seeds) < 2:

@@ -84,25 +84,6 @@ def tries(
     return tuple(rows)
 
 
-def rankings(
-    tried: Sequence[Tried], metric: str
-) -> tuple[tuple[str, ...], dict[tuple[str, ...], list[Mapping[str, Any]]]]:
-    """The arms, best first, at the values chosen; and every other order, with the values that give it, by the means of
-    the tuning runs. The first is empty with fewer than two arms."""
-    sign = 1 if metrics.direction(metric) == "lower" else -1
-
-    def ranked(means: Mapping[str, float]) -> tuple[str, ...]:
-        return tuple(sorted(means, key=lambda arm: sign * means[arm]))
-
-    means_at_best = {row.arm: row.mean for row in tried if row.chosen}
-    others: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
-    for values in points(tried):
-        means = {row.arm: row.mean for row in tried if row.values == values and row.arm in means_at_best}
-        if all(map(math.isfinite, means.values())) and (order := ranked(means)) != ranked(means_at_best):
-            others.setdefault(order, []).append(values)
-    return (ranked(means_at_best), others) if len(means_at_best) > 1 else ((), {})
-
-
 def points(tried: Sequence[Tried]) -> list[Mapping[str, Any]]:
     """The grid, in the plan's order."""
     return [row.values for row in tried if row.arm == tried[0].arm]

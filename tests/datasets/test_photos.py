@@ -72,7 +72,6 @@ def test_image_folder_with_a_split_of_its_own():
         ("../photos/flowers64-jpg.tar.gz", "flowers64-jpg"),
         ("Zoo.ZIP", "Zoo"),
         ("v1.5", "v1.5"),
-        ("kaggle:someone/flowers-recognition", "flowers-recognition"),
         ("https://me:pa/ss@host/sets/birds.tgz?token=k3y", "birds"),
         ("https://me:pa/ss@host", "host"),
         ("my cats | <b>", "my_cats_b"),

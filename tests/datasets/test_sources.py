@@ -6,9 +6,7 @@ import hashlib
 import http.server
 import shutil
 import socket
-import sys
 import threading
-import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -111,26 +109,6 @@ def test_image_folder_needs_the_address_of_an_archive(small, tmp_path):
     dataset, _ = small("image_folder")
     with pytest.raises(UserError, match="must be the address of an archive"):
         dataset.download("http://127.0.0.1:9/photos", tmp_path / "raw")
-
-
-def test_a_kaggle_dataset(small, tmp_path, monkeypatch):
-    dataset, source = small("flowers")
-    asked = []
-
-    def dataset_download(handle: str) -> str:
-        asked.append(handle)
-        return str(source)
-
-    monkeypatch.setitem(sys.modules, "kagglehub", types.SimpleNamespace(dataset_download=dataset_download))
-    dataset.download("kaggle:alxmamaev/flowers-recognition", tmp_path / "raw")
-    assert asked == ["alxmamaev/flowers-recognition"]
-    assert len(dataset.read(tmp_path / "raw").names) == 15
-
-
-def test_kaggle_without_its_package(small, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "kagglehub", None)
-    with pytest.raises(UserError, match=r"ddpm\[kaggle\]"):
-        small("flowers")[0].download("kaggle:a/b", tmp_path / "raw")
 
 
 def test_a_relative_folder_starts_at_the_repository(small, tmp_path, monkeypatch):

@@ -13,13 +13,12 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision import transforms
-from torchvision.models.vgg import make_layers
 
 from ddpm.base import files, variant
 from ddpm.base.errors import UserError
-from ddpm.scoring import efficientnet_lite0_network, limits, reference, vgg16_network
+from ddpm.scoring import efficientnet_lite0_network, limits, reference
 from ddpm.scoring import extractor as extractors
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import extract
@@ -33,48 +32,9 @@ NAMES = [name for name in variant.names("extractors") if isinstance(extractors.g
 # bytes of the published files
 SIZES = {
     "dinov2": 1_217_586_395,
-    "dinov2_vitb14": 346_378_731,
     "dinov2_vits14": 88_283_115,
-    "vgg16": 553_433_881,
     "efficientnet_lite0": 18_776_292,  # the tensors alone
-    "clip": 304_293_888 * 4,  # of CLIP's 427,944,193 parameters, those that do not see text
 }
-
-
-class Small(nn.Module):
-    """VGG-16's three parts, at a hundredth of their width."""
-
-    def __init__(self, weights: None, init_weights: bool):
-        super().__init__()
-        self.features, self.avgpool = make_layers([4, "M", 8, "M"]), nn.AdaptiveAvgPool2d(2)
-        self.classifier = nn.Sequential(nn.Linear(32, 16), nn.ReLU(), nn.Dropout(), nn.Linear(16, 12), nn.ReLU())
-        self.classifier.append(nn.Dropout()).append(nn.Linear(12, 5))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(self.avgpool(self.features(x)).flatten(1))
-
-
-def hugging_face(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A vision transformer's state under the names of Hugging Face's CLIP, with something of the text half."""
-    theirs = {"logit_scale": torch.zeros(()), "text_model.encoder.layers.0.layer_norm1.bias": torch.zeros(3)}
-    for name, tensor in state.items():
-        if ".attn.qkv." in name:
-            block, kind = name.split(".")[1], name.rpartition(".")[2]
-            for part, values in zip("qkv", tensor.chunk(3), strict=True):
-                theirs[f"vision_model.encoder.layers.{block}.self_attn.{part}_proj.{kind}"] = values.clone()
-            continue
-        for ours, new in (
-            ("projection.", "visual_projection."),
-            ("pre_norm.", "vision_model.pre_layrnorm."),
-            ("patch_embed.proj.", "vision_model.embeddings.patch_embedding."),
-            ("blocks.", "vision_model.encoder.layers."),
-        ):
-            name = name.replace(ours, new)  # noqa: PLW2901
-        name = name.replace(".attn.proj.", ".self_attn.out_proj.").replace(".norm", ".layer_norm")  # noqa: PLW2901
-        theirs[name.replace("norm.", "vision_model.post_layernorm.") if name.startswith("norm.") else name] = tensor
-    theirs["vision_model.embeddings.class_embedding"] = theirs.pop("cls_token")[0, 0]
-    theirs["vision_model.embeddings.position_embedding.weight"] = theirs.pop("pos_embed")[0]
-    return theirs
 
 
 Double = Callable[[str], tuple[Pretrained, dict[str, Tensor]]]
@@ -90,12 +50,8 @@ def double(tmp_path, monkeypatch) -> Double:
         assert isinstance(chosen, Pretrained)
         kind, outputs = type(chosen), 12
         if isinstance(chosen, TransformerExtractor):
-            outputs = 16 if chosen.architecture.projection else WIDTH
-            small = {"width": WIDTH, "depth": DEPTH, "heads": HEADS, "grid": 3}
-            small |= {"projection": outputs} if chosen.architecture.projection else {}
+            outputs, small = WIDTH, {"width": WIDTH, "depth": DEPTH, "heads": HEADS, "grid": 3}
             monkeypatch.setattr(kind, "architecture", dataclasses.replace(chosen.architecture, **small))
-        elif name == "vgg16":
-            monkeypatch.setattr(vgg16_network, "vgg16", Small)
         else:
             monkeypatch.setattr(efficientnet_lite0_network, "STAGES", ((1, 3, 1, 4, 1), (2, 5, 2, 6, 2)))
             monkeypatch.setattr(efficientnet_lite0_network, "HEAD", outputs)
@@ -109,10 +65,6 @@ def double(tmp_path, monkeypatch) -> Double:
         state = {key: torch.randn(value.shape) * 0.3 for key, value in network.state_dict().items()}
         state |= {key: torch.full_like(value, 0.01) for key, value in state.items() if key.endswith("running_var")}
         published = {"mask_token": torch.zeros(1, WIDTH), **state}
-        if name == "clip":
-            published = hugging_face(state)
-        if name == "vgg16":
-            published = {key.removeprefix("vgg."): value for key, value in state.items()}
         chosen.published.cached.parent.mkdir(parents=True, exist_ok=True)
         torch.save(published, chosen.published.cached)
         sha256 = files.sha256(chosen.published.cached)
@@ -220,7 +172,7 @@ def test_weights_of_a_wider_network_are_refused(name, double, tmp_path, monkeypa
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (9, 14), (32, 32), (300, 500)])
 def test_it_sees_what_torchvision_makes_of_the_picture_pixel_by_pixel(name, height, width):
-    """dgm-eval's transform of DINOv2, and CLIP's own but for the crop of pictures that are not square."""
+    """dgm-eval's transform of DINOv2."""
     chosen = extractors.get(name)
     assert isinstance(chosen, Pretrained)
     images = np.random.default_rng(0).integers(0, 256, (2, 3, height, width), dtype=np.uint8)
@@ -235,21 +187,6 @@ def test_it_sees_what_torchvision_makes_of_the_picture_pixel_by_pixel(name, heig
     assert torch.equal(chosen.view(torch.from_numpy(images)), expected)
     gray = [theirs(Image.fromarray(image[0]).convert("RGB")) for image in images]
     assert torch.equal(chosen.view(torch.from_numpy(images[:, :1])), torch.stack(gray))
-
-
-def test_vgg_s_logits_are_torchvision_s_and_its_features_those_before_them(double, tmp_path):
-    chosen, state = double("vgg16")
-    chosen.write_weights(tmp_path, tmp_path / "weights", CPU)
-    network = chosen.load(tmp_path / "weights")
-    images = torch.randint(0, 256, (3, 3, 8, 8), dtype=torch.uint8)
-    whole = Small(None, False).eval()
-    whole.load_state_dict({name.removeprefix("vgg."): tensor for name, tensor in state.items()})
-
-    found = network(images)
-
-    torch.testing.assert_close(found.logits, whole(chosen.view(images)))
-    torch.testing.assert_close(found.logits, whole.classifier[6](found.features))
-    assert found.features.min() == 0
 
 
 @pytest.mark.parametrize("name", NAMES)

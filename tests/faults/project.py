@@ -18,8 +18,9 @@ from typing import Any
 import psutil
 from ruamel.yaml import YAML
 
+from ddpm.base.errors import UserError
 from ddpm.base.files import flatten, read_json, sha256
-from ddpm.tools.doctor import repository
+from ddpm.tools.clone import check_dvc
 from tests.benchmarks.project import ROOT, Project
 from tests.small_project import QUICK, merged
 
@@ -147,8 +148,12 @@ class Victim(Project):
     def fix(self) -> tuple[str, list[str]]:
         """Do what a person must do if a kill left half of a DVC file; return that, and what is wrong with the advice of
         `ddpm check`. DVC writes these files in place, and none of our stages is at work then."""
+        told = None
         with chdir(self.folder):
-            told = re.search("`(rm (.*?))`", repository().fix)
+            try:
+                check_dvc()
+            except UserError as error:
+                told = re.search("`(rm (.*?))`", str(error))
         if not told:
             return "", []
         code = self.wait(self.start("ddpm", "check", "--no-pilot"))

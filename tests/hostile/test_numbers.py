@@ -66,7 +66,7 @@ def test_scores_of_images_that_are_all_the_same_are_numbers_or_refused(what):
     fake = same if what in {"fake", "both"} else varied
     held = same if what in {"real", "both"} else varied
     real = RealFeatures(
-        Classifier(), torch.nn.Identity(), np.arange(200), held, held.mean(0).numpy(), np.cov(held.double().numpy().T),
+        Classifier(), torch.nn.Identity(), held, held.mean(0).numpy(), np.cov(held.double().numpy().T),
         Features(held, held[:, :10]), memorisation.nearest(held, held, torch.device("cpu")),
         distances.neighbours(held, 3)[0], {},
     )  # fmt: skip

@@ -1,0 +1,76 @@
+"""What `ddpm check` looks at besides params.yaml: this clone of git and DVC, and where the images come from."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from ddpm.base.errors import UserError
+from ddpm.base.paths import RAW
+from ddpm.data.data_params import Data
+from ddpm.params import file
+from ddpm.params.inputs import lookup, recorded, spelled
+from ddpm.runs import library
+from ddpm.sources import fetch
+
+
+def check(data: Data) -> str:
+    """A note about the branch; empty if there is nothing to say. Raises UserError if DVC cannot run here, or
+    ``data.source`` leads nowhere."""
+    check_dvc()
+    if not is_fetched():
+        fetch.origin(data.dataset, data.source)
+    return branch()
+
+
+def check_dvc() -> None:
+    """Raises UserError unless the working folder is in a git and DVC repository with files that DVC can read, and a
+    cache that it can use.
+
+    DVC writes dvc.lock and its rwlock in place: a kill at that moment leaves half a file, and no command starts then.
+    """
+    here = Path.cwd()
+    absent = [name for name in (".git", ".dvc") if not any((at / name).exists() for at in (here, *here.parents))]
+    if absent:
+        raise UserError(f"no {' and no '.join(absent)} here or above; run in the clone")
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+    from dvc.scm import SCMError
+
+    try:
+        with Repo(str(here)) as repo:
+            _ = repo.index.stages
+            locks = Path(repo.tmp_dir or "", "rwlock")
+            cache = Path(repo.cache.local.path)
+        there = next(path for path in (cache, *cache.parents) if path.exists())  # DVC makes the rest
+        if not os.access(there, os.R_OK | os.W_OK):
+            fix = "is its disk mounted? `dvc cache dir --local PATH` moves it"
+            raise UserError(f"DVC's cache {cache} cannot be read and written; {fix}")
+        json.loads(locks.read_text() if locks.exists() else "{}")
+    except (DvcException, SCMError) as error:
+        reason, torn = str(error).rstrip("."), "dvc.lock" if "dvc.lock" in str(error) else ""
+    except ValueError:
+        torn = os.path.relpath(locks, here)
+        reason = f"'{torn}' is not JSON"
+    else:
+        return
+    fix = f"half-written, as by a kill: `rm {torn}`, then `dvc repro`, whose cache has all that was computed"
+    raise UserError(f"{reason}; {fix if torn else 'see `dvc status`'}")
+
+
+def branch() -> str:
+    """A note if git's HEAD is on no branch. DVC takes it off while an experiment runs, and a kill leaves it there."""
+    if not library.repository().head_is_detached:
+        return ""
+    return (
+        "git's HEAD is on no branch: `dvc exp run` runs, or was killed; `git checkout -` goes back to the branch "
+        "before; if `git stash list` names DVC, `git stash pop` too"
+    )
+
+
+def is_fetched() -> bool:
+    """Whether the images here are from the dataset and source that params.yaml names, according to dvc.lock."""
+    params, (_, locked) = file.read(), recorded("download")
+    keys = ("data.dataset", "data.source")
+    return RAW.exists() and all(key in locked and spelled(lookup(params, key)) == spelled(locked[key]) for key in keys)

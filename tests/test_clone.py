@@ -1,0 +1,165 @@
+"""What ``ddpm check`` looks at besides params.yaml: git, DVC, and where the images come from."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pygit2
+import pytest
+import yaml
+
+import ddpm
+from ddpm import cli
+from ddpm.params import file
+from ddpm.tools import clone
+from tests.scored import git
+
+PRESETS = Path(ddpm.__file__).parent / "presets"
+DIGITS = file.read(PRESETS / "digits.yaml")
+FOLDER = {"name": "image_folder"}
+
+
+@pytest.fixture(autouse=True)
+def _in_a_clone(tmp_path, monkeypatch) -> None:
+    """A folder with git, DVC and the digits preset, nothing run yet."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("GIT_DIR", "DVC_ROOT"):
+        monkeypatch.delenv(name, raising=False)
+    pygit2.init_repository(".")
+    (tmp_path / ".dvc").mkdir()
+    write()
+
+
+def write(**changes: Any) -> None:
+    """Write params.yaml: the digits preset with some keys of its sections changed."""
+    params = {key: {**value, **changes.get(key, {})} if isinstance(value, dict) else changes.get(key, value)
+              for key, value in DIGITS.items()}  # fmt: skip
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+
+
+def check(capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    """The exit code of ``ddpm check``, and its stderr."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["check", "--no-pilot"])
+    assert isinstance(ended.value.code, int)
+    return ended.value.code, capsys.readouterr().err
+
+
+def download(name: str, source: str | None) -> None:
+    """Make dvc.lock and data/raw look as after the download stage."""
+    params = {"data.dataset": {"name": name}, "data.source": source}
+    stage = {"cmd": "python -m stages download", "params": {"params.yaml": params}}
+    Path("dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": {"download": stage}}))
+    Path("data/raw").mkdir(parents=True, exist_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("source", "code", "words"),
+    [
+        (None, 0, ""),
+        ("nowhere", 2, "no such file or folder 'nowhere'"),
+        (".dvc", 0, ""),
+        ("https://example.org/m", 0, ""),
+        ("https://me:hunter2@example.org/m", 2, "https://***@example"),
+    ],
+)
+def test_the_source_of_images_that_are_not_here_has_to_be_there(source, code, words, capsys):
+    write(data={"dataset": {"name": "mnist"}, "source": source})
+    ended, told = check(capsys)
+    assert (ended, bool(told)) == (code, bool(words))
+    assert words in told
+    assert "hunter2" not in told
+
+
+def test_images_of_another_source_are_not_those_of_params_yaml(capsys):
+    download("image_folder", "mine")
+    write(data={"dataset": FOLDER, "source": "mine"})
+    assert check(capsys) == (0, "")  # although the folder is gone: data/raw has its images
+    write(data={"dataset": FOLDER, "source": "nowhere"})
+    code, told = check(capsys)
+    assert (code, told.count("\n")) == (2, 1)
+    assert told.startswith("error: data.source: no such file or folder 'nowhere'")
+    Path("nowhere").mkdir()
+    assert check(capsys) == (0, "")
+
+
+@pytest.mark.parametrize("lock", [None, "", "stages: []", "stages: {download: {}}", "{"])
+def test_without_a_record_of_the_download_the_source_is_looked_for(lock):
+    write(data={"dataset": FOLDER, "source": "nowhere"})
+    if lock is not None:
+        Path("dvc.lock").write_text(lock)
+    Path("data/raw").mkdir(parents=True)
+    assert not clone.is_fetched()
+
+
+def test_a_fresh_clone_has_a_record_but_no_images(capsys):
+    download("image_folder", "nowhere")
+    Path("data/raw").rmdir()
+    for source in ("nowhere", None):
+        write(data={"dataset": FOLDER, "source": source})
+        code, told = check(capsys)
+        assert (code, told.partition(": ")[2][:12]) == (2, "data.source:")
+
+
+@pytest.mark.parametrize("folder", [".git", ".dvc"])
+def test_outside_a_clone_the_repository_is_missing(capsys, folder):
+    shutil.rmtree(folder)
+    code, told = check(capsys)
+    assert code == 2
+    assert f"no {folder} here or above" in told
+    Path(folder).mkdir()
+    if folder == ".git":
+        assert "is not a git repository" in check(capsys)[1]
+
+
+def test_a_head_on_no_branch_is_told_and_not_refused(capsys):
+    """As after a ``dvc exp run`` that was killed."""
+    git("add", "params.yaml")
+    git("commit", "--quiet", "--message", "one")
+    assert check(capsys) == (0, "")
+    git("checkout", "--quiet", "--detach")
+    code, told = check(capsys)
+    assert (code, told.partition(":")[0]) == (0, "note")
+    assert "git checkout -" in told
+    git("checkout", "-")
+    assert not clone.branch()
+
+
+LOCKED = """schema: '2.0'
+stages:
+  a:
+    cmd: make a
+    deps:
+    - path: b
+      md5: 0cc175b9c0f1b6a831c399e269772661
+"""
+CONFLICT = LOCKED.replace("stages:", "<<<<<<< HEAD\nstages:")
+
+
+@pytest.mark.parametrize(
+    ("name", "whole", "halves"),
+    [
+        ("dvc.lock", LOCKED, ["", LOCKED[:11], LOCKED[: LOCKED.index(": b")], CONFLICT]),
+        (".dvc/tmp/rwlock", '{"read": {"a": []}}', ["", '{"read": {"a"']),
+    ],
+)
+def test_half_a_file_of_dvcs_is_told_with_what_to_remove(capsys, name, whole, halves):
+    Path("dvc.yaml").write_text("stages: {a: {cmd: make a}}")
+    path = Path(name)
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(whole)
+    assert check(capsys) == (0, "")
+    for half in halves:
+        path.write_text(half)
+        code, told = check(capsys)
+        assert (code, told.count("\n")) == (2, 1)
+        assert f"`rm {name}`" in told
+
+
+def test_a_cache_that_cannot_be_written_is_told(capsys, monkeypatch):
+    """As on a disk that is not mounted. Tests may run as root, who may write everywhere."""
+    cache = Path(".dvc").resolve()
+    monkeypatch.setattr(clone.os, "access", lambda path, mode: Path(path).resolve() != cache)
+    code, told = check(capsys)
+    assert code == 2
+    assert ".dvc/cache/files/md5 cannot be read and written" in told
