@@ -1,4 +1,3 @@
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,11 +16,6 @@ from ddpm.scoring.reference import RealFeatures
 
 CPU = torch.device("cpu")
 SETTINGS = Evaluate(extractors=("classifier",), kid_subsets=20, kid_subset_size=150)
-
-
-def noisy(images: NDArray[np.uint8], sd: float) -> NDArray[np.uint8]:
-    noise = np.random.default_rng(0).normal(0, sd, images.shape)
-    return np.clip(images + noise, 0, 255).astype(np.uint8)
 
 
 def score(images: NDArray[np.uint8], real: RealFeatures, *metrics: str) -> dict[str, float]:
@@ -102,18 +96,6 @@ def test_the_settings_that_metrics_get_are_ones_that_torch_fidelity_knows():
     assert {"kid_subsets", "kid_subset_size", "rng_seed", "prc_neighborhood", "prc_batch_size"} <= DEFAULTS.keys()
     assert DEFAULTS["isc_splits"] == metric.ISC_SPLITS
     assert DEFAULTS["rng_seed"] == metric.RNG_SEED
-
-
-def test_worse_images_score_worse(digits, real, held_out):
-    labels = open_split(digits, "test")[1]
-    clean = score(held_out, real, "fid", "kid", "prc")
-    worse = [score(noisy(held_out, sd), real, "fid", "kid") for sd in (30, 60, 90)]
-    without_nines = score(held_out[labels != 9], real, "fid", "prc")
-
-    distances = [clean, *worse]
-    assert all(a["fd"] < b["fd"] and a["kid_mean"] < b["kid_mean"] for a, b in pairwise(distances))
-    assert without_nines["fd"] > 2 * clean["fd"]
-    assert without_nines["recall"] < clean["recall"] - 0.03
 
 
 @pytest.mark.parametrize("value", [0, 255])

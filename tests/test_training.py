@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
@@ -176,34 +175,6 @@ def test_recomputed_activations_train_the_same_bytes():
         assert all(torch.equal(*pair) for pair in zip(trainer.step(step), plain.step(step), strict=True))
     for name, value in plain.network.state_dict().items():
         assert torch.equal(trainer.network.state_dict()[name], value), name
-
-
-class NoWaiting(TorchDispatchMode):
-    """Refuses whatever a GPU's host would have to wait for: a value, or a shape that depends on values."""
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        by_mask = func.overloadpacket in (torch.ops.aten.index, torch.ops.aten.index_put, torch.ops.aten.index_put_)
-        if by_mask:
-            assert all(index is None or index.dtype != torch.bool for index in args[1]), f"{func} by a mask"
-        else:
-            assert not {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & set(func.tags), func
-        return func(*args, **(kwargs or {}))
-
-
-CHOICES = [("timestep_sampler", name) for name in variant.names("timestep_samplers")]
-CHOICES += [("optimizer", name) for name in variant.names("optimizers")]
-
-
-@pytest.mark.parametrize(("key", "name"), CHOICES)
-def test_no_step_waits_for_the_device(key, name):
-    options = {key: {"name": name}, "accumulate": 2, "gradient_clip": 1.0, "horizontal_flip": True}
-    options |= {"ema": {"name": "off" if name == "schedule_free" else "constant"}}
-    trainer = Trainer(small(train=options).training(), pictures(), CPU)
-    with NoWaiting():
-        loss, _ = [trainer.step(step) for step in (1, 2)][-1]
-    for wait in (lambda: float(loss), lambda: loss[loss > 0], (loss > 0).nonzero):
-        with pytest.raises(AssertionError), NoWaiting():
-            wait()
 
 
 @pytest.mark.parametrize("resident", [True, False])

@@ -35,15 +35,6 @@ def test_digits_without_torch(project):
     assert sum(manifest["counts"].values()) == 1797
 
 
-def test_one_class_is_no_plural(project):
-    (project / "mine").mkdir()
-    for shade in range(10):
-        Image.new("L", (16, 16), shade).save(project / f"mine/{shade}.png")
-    set_params(project, data={"dataset": {"name": "image_folder"}, "source": "mine"})
-    run(project, "download")
-    assert "2 test images, 1 class; see" in run(project, "preprocess").stdout
-
-
 @pytest.mark.parametrize(
     ("values", "message"),
     [
