@@ -10,7 +10,10 @@
 Topics: end_to_end train data; and target, which takes hours and runs only if it is named. --only keeps the cases in
 whose name, such as ``article: ours [float32]``, the pattern is found.
 Peers come with ``pip install -c constraints.txt -e '.[dev,peers]'``. Cases in this process use all
-cores; a stage uses what it would: the train stage one process of one thread on a CPU.
+cores; a stage uses what it would.
+
+Samples taken while others used the CPU are dropped; where too few remain, all count and the row says contended. The
+train stage runs as it does by default, on one process of one thread on a CPU.
 """
 
 import argparse

@@ -1,13 +1,15 @@
-"""Timing on a machine that others use too: round robin, medians and quartiles.
+"""Timing on a machine that others use too: round robin, contended samples dropped, medians and quartiles.
 
 Cases to compare take turns in one process, one sample each per round, and each round starts with another case. So
-whatever heats, throttles or fills the machine affects all of them alike. Ratios are taken within a round.
+whatever heats, throttles or fills the machine affects all of them alike. Ratios are taken within a round. A sample is
+dropped and counted if other processes used more than ``CONTENDED`` of a core during it.
 """
 
 from __future__ import annotations
 
 import copy
 import math
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
+import psutil
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -24,6 +27,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from tests.benchmarks.project import QUICK, Project
+
+CONTENDED = 0.15  # cores; /proc/stat counts in hundredths of a second, so a sample of 0.3 s errs by up to 0.07
+FEWEST = 3  # clean samples for a median; a case with fewer falls back on all it has, and its row says so
 
 
 @dataclass(frozen=True)
@@ -74,16 +80,57 @@ class Spread(NamedTuple):
         return cls(*(float(value) for value in np.quantile(values, [0.25, 0.5, 0.75])))
 
 
+class Sample(NamedTuple):
+    """seconds: of one call; foreign: cores that other processes used in that time."""
+
+    seconds: float
+    foreign: float
+
+    @property
+    def contended(self) -> bool:
+        return self.foreign > CONTENDED
+
+
+def foreign() -> float:
+    """CPU seconds that processes other than this one and its children have used since some moment."""
+    times = psutil.cpu_times()
+    # guest time is part of user; what a hypervisor took counts as foreign too
+    busy = sum(getattr(times, field, 0.0) for field in ("user", "nice", "system", "irq", "softirq", "steal"))
+    return busy - sum(os.times()[:4]) - sum(_cpu_seconds(child) for child in psutil.Process().children(True))
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    try:
+        return sum(process.cpu_times()[:4])
+    except psutil.NoSuchProcess:  # ended since it was listed: from now on os.times counts it
+        return 0.0
+
+
 @dataclass(frozen=True)
 class Timing:
-    """A case, and the seconds of a call of it in each round."""
+    """A case and its samples, one per round."""
 
     case: Case
-    samples: tuple[float, ...]
+    samples: tuple[Sample, ...]
+
+    @property
+    def used(self) -> list[int]:
+        """The rounds that count: the clean ones, or all if those are too few."""
+        clean = [i for i, sample in enumerate(self.samples) if not sample.contended]
+        return clean if len(clean) >= min(FEWEST, len(self.samples)) else list(range(len(self.samples)))
+
+    @property
+    def contended(self) -> int:
+        return sum(sample.contended for sample in self.samples)
+
+    @property
+    def trusted(self) -> bool:
+        """Whether the samples that count are clean."""
+        return not any(self.samples[i].contended for i in self.used)
 
     @property
     def seconds(self) -> Spread:
-        return Spread.of(self.samples)
+        return Spread.of([self.samples[i].seconds for i in self.used])
 
     @property
     def items_per_second(self) -> float:
@@ -118,7 +165,7 @@ class Results:
 def measure(cases: Sequence[Case], rounds: int) -> Results:
     """Time ``cases`` against each other, each ``rounds`` times."""
     calls: list[int] = []
-    samples: list[list[float]] = [[] for _ in cases]
+    samples: list[list[Sample]] = [[] for _ in cases]
     with tqdm(total=(rounds + 1) * len(cases), desc="bench", unit="sample", leave=False) as bar:
         for case in cases:
             bar.set_postfix_str(f"warming {case.key}", refresh=False)
@@ -147,10 +194,13 @@ def _calls(case: Case) -> int:
     return max(1, math.ceil(case.least_seconds / max(seconds, 1e-6)))
 
 
-def _sample(case: Case, calls: int) -> float:
-    started = perf_counter()
-    own = [seconds for _ in range(calls) if (seconds := case.run()) is not None]
-    return (sum(own) if own else perf_counter() - started) / calls
+def _sample(case: Case, calls: int) -> Sample:
+    before, started = foreign(), perf_counter()
+    own = [case.run() for _ in range(calls)]
+    wall = perf_counter() - started
+    counted = [seconds for seconds in own if seconds is not None]
+    seconds = sum(counted) if counted else wall
+    return Sample(seconds / calls, max(foreign() - before, 0.0) / wall)
 
 
 @dataclass(frozen=True)
@@ -170,6 +220,9 @@ class Goal:
 
     def met(self, value: Spread) -> bool:
         return value.median <= self.bound if self.at_most else value.median >= self.bound
+
+    def trusted(self, results: Results) -> bool:
+        return all(results[key].trusted for key in self.needs)
 
 
 @dataclass(frozen=True)
@@ -193,8 +246,11 @@ def faster(ours: Case, theirs: Case, bound: float, per: str = "image") -> Goal:
     precision = ours.precision if ours.precision == theirs.precision else f"{ours.precision} / {theirs.precision}"
 
     def value(results: Results) -> Spread:
-        pairs = zip(results[ours.key].samples, results[theirs.key].samples, strict=True)
-        return Spread.of([other / own * scale for own, other in pairs])
+        a, b = results[ours.key], results[theirs.key]
+        common = sorted(set(a.used) & set(b.used))
+        if len(common) < FEWEST:
+            return Spread(*[b.seconds.median / a.seconds.median * scale] * 3)
+        return Spread.of([b.samples[i].seconds / a.samples[i].seconds * scale for i in common])
 
     what = f"{ours.name} against {theirs.name}" + (", per FLOP" if per == "FLOP" else "")
     return Goal(what, precision, value, bound, (ours.key, theirs.key))

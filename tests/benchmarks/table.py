@@ -35,7 +35,9 @@ def _cpu_name() -> str:
 def table(results: Results, goals: Sequence[Goal]) -> str:
     """What was measured, then the goals against it."""
     timings = list(results.timings.values())
-    lines = [["what", "precision", "median", "quartiles", "images/s", "GFLOP/s", "of peak", "samples"]]
+    lines = [[
+        "what", "precision", "median", "quartiles", "images/s", "GFLOP/s", "of peak", "samples", "dropped",
+    ]]  # fmt: skip
     for timing in timings:
         case, spread = timing.case, timing.seconds
         share = timing.flops_per_second / results.peak(case.precision)
@@ -48,7 +50,8 @@ def table(results: Results, goals: Sequence[Goal]) -> str:
                 f"{timing.items_per_second:,.1f}" if case.items > 1 else "",
                 f"{timing.flops_per_second / 1e9:,.1f}" if case.flops else "",
                 f"{share:.0%}" if case.flops and math.isfinite(share) else "",
-                str(len(timing.samples)),
+                str(len(timing.used)) + ("" if timing.trusted else " (contended)"),
+                str(timing.contended) if timing.trusted else "0",
             ]
         )
     verdicts = [["goal", "precision", "found", "quartiles", "wanted", "met"]]
@@ -61,7 +64,7 @@ def table(results: Results, goals: Sequence[Goal]) -> str:
                 f"{_short(value.median)} {goal.unit}",
                 f"{_short(value.low)} to {_short(value.high)}",
                 f"{'at most' if goal.at_most else 'at least'} {_short(goal.bound)} {goal.unit}",
-                "yes" if goal.met(value) else "NO",
+                ("yes" if goal.met(value) else "NO") + ("" if goal.trusted(results) else " (contended)"),
             ]
         )
     return "\n\n".join(_markdown(rows) for rows in (lines, verdicts) if len(rows) > 1)
@@ -76,7 +79,9 @@ def record(results: Results, goals: Sequence[Goal]) -> dict[str, Any]:
                 "items": timing.case.items,
                 "flops": timing.case.flops,
                 "items_per_second": timing.items_per_second,
-                "samples": len(timing.samples),
+                "samples": len(timing.used),
+                "contended": timing.contended,
+                "trusted": timing.trusted,
             }
             for key, timing in results.timings.items()
         },
@@ -88,6 +93,7 @@ def record(results: Results, goals: Sequence[Goal]) -> dict[str, Any]:
                 "found": goal.value(results)._asdict(),
                 "at_most" if goal.at_most else "at_least": goal.bound,
                 "met": goal.met(goal.value(results)),
+                "trusted": goal.trusted(results),
             }
             for goal in goals
         ],
