@@ -91,15 +91,7 @@ def test_normal_samples_are_called_skewed_as_often_as_is_said():
 
 
 @pytest.mark.parametrize(
-    ("mean", "sd", "margin", "family"),
-    [
-        (1, 1, 0.1, 1),
-        (0.5, 1, 0.1, 1),
-        (-0.4, 1, 0.1, 4),
-        (0.3, 0.3, 0.2, 1),
-        (0.02, 0.3, 0.15, 1),
-        (-0.1, 0.7, 0.3, 5),
-    ],
+    ("mean", "sd", "margin", "family"), [(1, 1, 0.1, 1), (-0.4, 1, 0.1, 4), (0.02, 0.3, 0.15, 1), (-0.1, 0.7, 0.3, 5)]
 )
 def test_the_seeds_needed_are_the_fewest_that_give_the_power_that_was_asked(mean, sd, margin, family):
     n = seeds_needed(ALPHA / family, mean, sd, margin, 0.8, 6)

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from ddpm.base.errors import UserError
-from ddpm.cli import main
 from ddpm.compute.distributed import ALONE
 from ddpm.evaluation.bounds import Job
 from ddpm.model import averages, build, posthoc
@@ -23,6 +22,7 @@ from ddpm.training.ema import EMA
 from ddpm.training.power_averages import PowerAverages
 from stages import evaluate, sample
 from tests.small import small
+from tests.test_cli import refused, run
 
 CPU = torch.device("cpu")
 STEPS = 320
@@ -122,22 +122,18 @@ def test_more_snapshots_than_steps_are_one_a_step():
 @pytest.mark.usefixtures("project")
 def test_the_command_writes_a_model_file_that_says_its_length(tmp_path, capsys):
     out = tmp_path / "short.safetensors"
-    with pytest.raises(SystemExit) as ended:
-        main(["ema", "--length", "0.075", "--out", str(out)])
-    assert ended.value.code == 0
+    assert run("ema", "--length", "0.075", "--out", out) == 0
     written, made = load_model(out, CPU), averages.load(MODEL, 0.075, CPU).network.state_dict()
     assert written.facts["ema_length"] == 0.075
     assert written.written == load_model(MODEL, CPU).written
     assert all(torch.equal(value, made[key]) for key, value in written.network.state_dict().items())
+    capsys.readouterr()
     for arguments, line in (
         (["--length", "0.075", "--out", str(out)], f"{out}: is there already"),
         (["--length", "0.01"], "an average of length 0.01 cannot be had from 16 snapshots"),
         (["--length", "0.05", "--model", str(out)], "no such snapshot file"),
     ):
-        with pytest.raises(SystemExit) as ended:
-            main(["ema", *arguments])
-        assert ended.value.code == 2
-        assert line in capsys.readouterr().err
+        assert line in refused(capsys, "ema", *arguments)
 
 
 @pytest.mark.usefixtures("project")

@@ -23,15 +23,11 @@ def score(images: NDArray[np.uint8], real: RealFeatures, *metrics: str) -> dict[
     return scores.score(fake, real, SETTINGS.model_copy(update={"metrics": metrics}))
 
 
-class Images(torch.utils.data.Dataset[torch.Tensor]):
-    def __init__(self, images: NDArray[np.uint8]):
-        self.images = torch.from_numpy(images)
-
-    def __len__(self) -> int:
-        return len(self.images)
+class Images(torch.utils.data.TensorDataset):
+    """Each item an image, not a tuple of one."""
 
     def __getitem__(self, index: int) -> torch.Tensor:
-        return self.images[index]
+        return super().__getitem__(index)[0]
 
 
 def test_scores_are_those_of_torch_fidelity_end_to_end(digits, real, held_out):
@@ -73,8 +69,8 @@ def test_scores_are_those_of_torch_fidelity_end_to_end(digits, real, held_out):
         "verbose": False,
     }
     assert settings.keys() <= DEFAULTS.keys()  # it ignores what it does not know
-    train = np.array(open_split(digits, "train")[0])
-    expected = torch_fidelity.calculate_metrics(input1=Images(held_out), input2=Images(train), **settings)
+    images = (Images(torch.from_numpy(part)) for part in (held_out, np.array(open_split(digits, "train")[0])))
+    expected = torch_fidelity.calculate_metrics(*images, **settings)
 
     found = score(held_out, real, *SETTINGS.metrics)
 
@@ -93,9 +89,8 @@ def test_scores_are_those_of_torch_fidelity_end_to_end(digits, real, held_out):
 
 
 def test_the_settings_that_metrics_get_are_ones_that_torch_fidelity_knows():
-    assert {"kid_subsets", "kid_subset_size", "rng_seed", "prc_neighborhood", "prc_batch_size"} <= DEFAULTS.keys()
-    assert DEFAULTS["isc_splits"] == metric.ISC_SPLITS
-    assert DEFAULTS["rng_seed"] == metric.RNG_SEED
+    assert (DEFAULTS["isc_splits"], DEFAULTS["rng_seed"]) == (metric.ISC_SPLITS, metric.RNG_SEED)
+    assert {"kid_subsets", "kid_subset_size", "prc_neighborhood", "prc_batch_size"} <= DEFAULTS.keys()
 
 
 @pytest.mark.parametrize("value", [0, 255])

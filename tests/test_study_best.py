@@ -74,7 +74,7 @@ def simulated(means: Sequence[Sequence[float]], seeds: int, trials: int, crossed
 
 
 def would_be_false(response: Sequence[float], seeds: int, trials: int) -> float:
-    """The share of studies whose verdict would be false of the best values. Of the values chosen it is rarely false, nor
+    """The share of studies whose verdict would be false of the best values. It is rarely false of those chosen, nor
     are claims of the best."""
     found = simulated([response, response], seeds, trials)
     means = np.array(response)[found.place]

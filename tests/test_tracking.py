@@ -26,7 +26,6 @@ from mlflow import MlflowClient
 from mlflow.entities import ViewType
 from PIL import Image
 
-from ddpm import cli
 from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.base.files import digest, md5
@@ -36,6 +35,7 @@ from ddpm.runs.library import OUTSIDE
 from ddpm.runs.record import Costs, Fingerprint, NumberTable, Record
 from ddpm.tracking import origin, store, tracker, view
 from ddpm.training.history import Row
+from tests import test_cli
 from tests.scored import git
 from tests.small_project import set_params
 
@@ -195,20 +195,6 @@ def test_a_result_is_one_complete_run(folder):
     before = everything(run_id)
     assert tracker.sync() == tracker.sync(file.read()) == run_id
     assert everything(run_id) == before
-
-
-def test_a_record_alone_is_a_run_below_another(folder):
-    made = library.workspace().model_copy(update={"name": "loss-3"})
-    at = store.Store(strict=True)
-    for _ in range(2):
-        run_id = str(at.attempt(lambda: tracker.write(at, made, "above")))
-    (run,) = all_runs()
-    assert (run.info.run_id, run.info.status) == (run_id, "FINISHED")
-    assert run.data.tags["mlflow.parentRunId"] == "above"
-    assert run.info.run_name.endswith("loss-3")
-    assert run.data.metrics["classifier.fd"] == 1.5
-    assert artifacts(run_id) == ["metrics/run.json"]
-    assert "mlflow.source.git.commit" not in run.data.tags
 
 
 def test_runs_of_your_own_images_say_which(folder):
@@ -494,12 +480,7 @@ def one_warning(capsys: pytest.CaptureFixture[str]) -> str:
 
 def refused(capsys: pytest.CaptureFixture[str]) -> str:
     """The one line on stderr of `ddpm track sync`, which must fail."""
-    with pytest.raises(SystemExit, match="2"):
-        cli.main(["track", "sync"])
-    output = capsys.readouterr()
-    assert output.out == ""
-    (line,) = output.err.splitlines()
-    return line.removeprefix("error: ")
+    return test_cli.refused(capsys, "track", "sync")
 
 
 @pytest.mark.slow

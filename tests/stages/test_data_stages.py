@@ -66,11 +66,8 @@ def test_too_few_pictures_for_a_score_are_refused_before_the_training(project):
         assert run(project, stage).returncode == 0
 
     result = run(project, "reference")
-    assert (result.returncode, result.stderr) == (
-        2,
-        "error: the train split: 32 images are too few for evaluate.metrics 'fid' with classifier: at least 65 are "
-        "needed (more than the 64 features, or their covariance is singular); use more images or leave 'fid' out\n",
-    )
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+    assert "the train split: 32 images are too few for evaluate.metrics 'fid' with classifier" in result.stderr
     assert not (project / "data/reference").exists()
 
     set_params(project, evaluate={"metrics": ["isc", "kid"], "kid_subset_size": 33})
