@@ -223,8 +223,8 @@ RERUNS = {
 }
 # all files of the rooms that no stage depends on; and variants that are not chosen, or new
 RERUN_NOTHING = [
-    "ddpm/params", "ddpm/tracking", "ddpm/verdicts", "ddpm/study", "ddpm/use", "ddpm/sharing", "ddpm/report",
-    "ddpm/runs/library.py", "ddpm/cli", "ddpm/tools", "ddpm/__init__.py", "stages/__main__.py",
+    "ddpm/params", "ddpm/tracking", "ddpm/verdicts", "ddpm/study", "ddpm/ladder", "ddpm/use", "ddpm/sharing",
+    "ddpm/report", "ddpm/runs/library.py", "ddpm/cli", "ddpm/tools", "ddpm/__init__.py", "stages/__main__.py",
     "ddpm/variants/schedules/linear.py", "ddpm/variants/samplers/ddim.py", "ddpm/variants/losses/mine.py",
 ]  # fmt: skip
 

@@ -162,23 +162,16 @@ def test_both_stages_use_the_chosen_average(length, said, monkeypatch):
 
 
 @pytest.mark.usefixtures("project")
-def test_a_card_has_the_scores_of_the_average_that_made_them(tmp_path, monkeypatch):
-    class Found(Exception):
-        """The card goes on to the scores."""
-
-    def scores(config: Config) -> None:
-        raise Found
-
+def test_a_card_has_the_scores_of_the_model_alone(tmp_path, monkeypatch):
     settings = kept()
     drawn = settings.model_copy(update={"sample": settings.sample.model_copy(update={"ema_length": 0.075})})
     monkeypatch.setattr(card.config, "load", lambda: drawn)
-    monkeypatch.setattr(card.library, "current", scores)
-    averages.save(MODEL, 0.075, tmp_path / "scored")
-    averages.save(MODEL, 0.12, tmp_path / "other")
-    with pytest.raises(Found):
-        card.known(tmp_path / "scored", load_model(tmp_path / "scored", CPU))
-    for path in (MODEL, tmp_path / "other"):
-        with pytest.raises(UserError, match=r"of the model that `ddpm ema --length 0\.075` writes"):
+    averages.save(MODEL, 0.075, tmp_path / "short")
+    for path, line in (
+        (MODEL, r"of another average, with sample\.ema_length 0\.075"),
+        (tmp_path / "short", "is another model"),
+    ):
+        with pytest.raises(UserError, match=line):
             card.known(path, load_model(path, CPU))
 
 

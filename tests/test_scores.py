@@ -70,7 +70,7 @@ def test_scores_are_those_of_torch_fidelity_end_to_end(digits, real, held_out):
     }
     assert settings.keys() <= DEFAULTS.keys()  # it ignores what it does not know
     images = (Images(torch.from_numpy(part)) for part in (held_out, np.array(open_split(digits, "train")[0])))
-    expected = torch_fidelity.calculate_metrics(*images, **settings)
+    expected = torch_fidelity.calculate_metrics(**dict(zip(("input1", "input2"), images, strict=True)), **settings)
 
     found = score(held_out, real, *SETTINGS.metrics)
 
