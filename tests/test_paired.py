@@ -42,13 +42,6 @@ def test_the_sign_flip_test_is_scipys_exact_one(differences, level):
     assert flipped(differences, level) == (expected.pvalue <= level + 1e-9)
 
 
-@pytest.mark.parametrize("n", range(2, 13))
-def test_the_sign_flip_tests_smallest_p_is_of_two_in_all_patterns(n):
-    clear = np.arange(1.0, n + 1)
-    assert flipped(clear, 2 / 2**n)
-    assert not flipped(clear, 1.99 / 2**n)
-
-
 @pytest.mark.parametrize(("constant", "p", "equivalence_p"), [(0.0, 1, 0), (0.5, 0, 0), (-2.0, 0, 1)])
 def test_differences_without_spread_are_certain(constant, p, equivalence_p):
     found = statistics.t_test(np.full(6, constant), 1, 0.95)
@@ -79,35 +72,12 @@ def rejected(differences: Array) -> float:
     return float(np.mean([flipped(part) for part in differences]))
 
 
-@pytest.mark.parametrize("pairs", [1, 3, 8])
-@pytest.mark.parametrize("n", [6, 9])
-@pytest.mark.parametrize("kind", ["normal", "heavy tails"])
-def test_where_nothing_differs_any_false_verdict_is_as_rare_as_one_in_twenty(kind, n, pairs):
-    baseline, variants = draw(kind, (TRIALS, 1, n)), draw(kind, (TRIALS, pairs, n), seed=2)
-    differences = variants - baseline
-    # without a threshold, which would make it rarer still; the t test alone is adjusted
-    rejecting = np.argwhere(statistics.t_test(differences, 0, 1 - ALPHA).p * pairs < ALPHA)
-    assert len({trial for trial, pair in rejecting if flipped(differences[trial, pair])}) / TRIALS <= ALPHA + SLACK
-
-
 @pytest.mark.parametrize(("n", "rate"), [(6, 0.066), (12, 0.094)])
 def test_the_sign_flip_test_is_exact_for_symmetric_differences_and_no_others(n, rate):
     """Exponential scores of two variants that do not differ; and of one that differs in shape but not in its mean."""
     before, after = np.random.default_rng(1).exponential(size=(2, TRIALS, n))
     assert rejected(after - before) <= ALPHA + SLACK
     assert rejected(after - 1) == pytest.approx(rate, abs=0.015)
-
-
-@pytest.mark.parametrize("side", [-1, 1])
-@pytest.mark.parametrize("n", [6, 12])
-def test_what_differs_by_the_threshold_is_rarely_called_equivalent(n, side):
-    baseline = 1 + 0.01 * draw("normal", (TRIALS, n))
-    variants = 1 + side * 0.013 + 0.01 * draw("normal", (TRIALS, n), seed=2)
-    differences, margin = variants - baseline, 0.013 * np.abs(baseline.mean(-1))
-    p = statistics.t_test(differences, margin, 1 - ALPHA).equivalence_p
-    sides = (np.stack([differences[trial] + shift for shift in (-margin[trial], margin[trial])])
-             for trial in np.flatnonzero(p <= ALPHA))  # fmt: skip
-    assert 0 < sum(all(flipped(side, 2 * ALPHA) for side in both) for both in sides) / TRIALS <= ALPHA + SLACK
 
 
 def test_normal_samples_are_called_skewed_as_often_as_is_said():
@@ -121,15 +91,7 @@ def test_normal_samples_are_called_skewed_as_often_as_is_said():
 
 
 @pytest.mark.parametrize(
-    ("mean", "sd", "margin", "family"),
-    [
-        (1, 1, 0.1, 1),
-        (0.5, 1, 0.1, 1),
-        (-0.4, 1, 0.1, 4),
-        (0.3, 0.3, 0.2, 1),
-        (0.02, 0.3, 0.15, 1),
-        (-0.1, 0.7, 0.3, 5),
-    ],
+    ("mean", "sd", "margin", "family"), [(1, 1, 0.1, 1), (-0.4, 1, 0.1, 4), (0.02, 0.3, 0.15, 1), (-0.1, 0.7, 0.3, 5)]
 )
 def test_the_seeds_needed_are_the_fewest_that_give_the_power_that_was_asked(mean, sd, margin, family):
     n = seeds_needed(ALPHA / family, mean, sd, margin, 0.8, 6)

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,11 @@ import numpy as np
 import pytest
 from dvc.repo import Repo
 from ruamel.yaml import YAML
-from safetensors import safe_open
 
 from ddpm.base.files import read_json, sha256
 from ddpm.runs import record
 
 ROOT = Path(__file__).parent.parent
-BIN = Path(sys.executable).parent
 UP_TO_DATE = "Data and pipelines are up to date."
 
 # the digits preset in seconds: a tiny network on a short chain, 40 steps
@@ -45,24 +42,13 @@ class Clone:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        foreign = ("DVC_", "MLFLOW_", "DDPM_", "GIT_", "PYTHONPATH")
-        self.environment = {k: v for k, v in os.environ.items() if not k.startswith(foreign)} | {
-            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
-            "OMP_NUM_THREADS": "1",
-            "DVC_SITE_CACHE_DIR": str(folder.parent / "dvc-site-cache"),
-            "GIT_CONFIG_GLOBAL": os.devnull,
-            **{f"GIT_{who}_{what}": "t@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
-        }
+        # conftest.py has taken out of it what is the user's
+        self.environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        self.environment |= {"DVC_SITE_CACHE_DIR": str(folder.parent / "site"), "GIT_CONFIG_GLOBAL": os.devnull}
 
     def start(self, *command: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            command,
-            cwd=self.folder,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        return subprocess.Popen(command, cwd=self.folder, env=self.environment, **output)  # type: ignore[call-overload]
 
     def run(self, *command: str) -> str:
         """stdout and stderr of a command that must succeed."""
@@ -144,16 +130,7 @@ def test_an_experiment_another_and_back(clone):
 
 
 def assert_every_file_of_the_interface(folder: Path) -> None:
-    manifest = read_json(folder / "data/processed/manifest.json")
-    assert sum(manifest["counts"].values()) == 1797
-    for split, count in manifest["counts"].items():
-        images = np.load(folder / f"data/processed/{split}/images.npy", mmap_mode="r")
-        labels = np.load(folder / f"data/processed/{split}/labels.npy", mmap_mode="r")
-        assert (images.shape, images.dtype) == ((count, 1, 16, 16), np.uint8)
-        assert (labels.shape, labels.dtype) == ((count,), np.int64)
     assert (folder / "data/reference/reference.json").exists()
-    with safe_open(folder / "data/model/model.safetensors", "pt") as file:
-        assert json.loads(file.metadata()["ddpm"])["config"]["diffusion"]["T"] == 50
     assert len(list((folder / "data/model/grids").iterdir())) == 2
     for name in ("samples.npy", "samples-1.npy"):
         samples = np.load(folder / "data/samples" / name, mmap_mode="r")
@@ -189,8 +166,7 @@ def rows(folder: Path, name: str) -> list[dict[str, str]]:
 
 
 def curve(folder: Path) -> dict[int, float]:
-    with (folder / "metrics/loss.csv").open(newline="") as file:
-        return {int(row["step"]): float(row["loss"]) for row in csv.DictReader(file)}
+    return {int(row["step"]): float(row["loss"]) for row in rows(folder, "loss")}
 
 
 def assert_two_complete_runs(folder: Path) -> None:
@@ -198,20 +174,14 @@ def assert_two_complete_runs(folder: Path) -> None:
 
     client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
     (experiment,) = (found for found in client.search_experiments() if found.name == "ddpm")
-    linear, cosine = client.search_runs([experiment.experiment_id])  # the newest first
-    for run, schedule in ((linear, "linear"), (cosine, "cosine")):
-        assert run.info.status == "FINISHED"
-        assert run.data.params["diffusion.schedule.name"] == schedule
-        assert run.data.params["train.steps"] == "40"
-        assert {"classifier.fd", "classifier.kid_mean", "classifier.precision"} <= run.data.metrics.keys()
-        steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "loss")]
-        assert sorted(steps) == list(range(1, 41))
-        artifacts = {file.path for file in client.list_artifacts(run.info.run_id, "samples")}
-        assert artifacts >= {"samples/grid.png", "samples/reverse.mp4"}
-    assert "dvc.exp.name" in linear.data.tags
-    history = client.get_metric_history(linear.info.run_id, "loss")
+    runs = client.search_runs([experiment.experiment_id])  # the newest first
+    assert [run.data.params["diffusion.schedule.name"] for run in runs] == ["linear", "cosine"]
+    assert [run.info.status for run in runs] == ["FINISHED", "FINISHED"]
+    assert "dvc.exp.name" in runs[0].data.tags
+    history = client.get_metric_history(runs[0].info.run_id, "loss")
     assert {metric.step: metric.value for metric in history} == curve(folder)
-    assert linear.data.metrics["classifier.fd"] == read_json(folder / "metrics/evaluate.json")["classifier"]["fd"]
+    scores = read_json(folder / "metrics/evaluate.json")
+    assert runs[0].data.metrics["classifier.fd"] == scores["classifier"]["fd"]
 
 
 def pretend(clone: Clone) -> None:
@@ -253,22 +223,10 @@ RERUNS = {
 }
 # all files of the rooms that no stage depends on; and variants that are not chosen, or new
 RERUN_NOTHING = [
-    "ddpm/params",
-    "ddpm/tracking",
-    "ddpm/verdicts",
-    "ddpm/study",
-    "ddpm/use",
-    "ddpm/sharing",
-    "ddpm/report",
-    "ddpm/runs/library.py",
-    "ddpm/cli",
-    "ddpm/tools",
-    "ddpm/__init__.py",
-    "stages/__main__.py",
-    "ddpm/variants/schedules/linear.py",
-    "ddpm/variants/samplers/ddim.py",
-    "ddpm/variants/losses/mine.py",
-]
+    "ddpm/params", "ddpm/tracking", "ddpm/verdicts", "ddpm/study", "ddpm/ladder", "ddpm/use", "ddpm/sharing",
+    "ddpm/report", "ddpm/runs/library.py", "ddpm/cli", "ddpm/tools", "ddpm/__init__.py", "stages/__main__.py",
+    "ddpm/variants/schedules/linear.py", "ddpm/variants/samplers/ddim.py", "ddpm/variants/losses/mine.py",
+]  # fmt: skip
 
 
 @pytest.mark.slow

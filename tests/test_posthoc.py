@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from ddpm.base.errors import UserError
-from ddpm.cli import main
 from ddpm.compute.distributed import ALONE
 from ddpm.evaluation.bounds import Job
 from ddpm.model import averages, build, posthoc
@@ -22,6 +21,7 @@ from ddpm.sharing import card
 from ddpm.training.ema import EMA
 from ddpm.training.power_averages import PowerAverages
 from stages import evaluate, sample
+from tests.command import refused, run
 from tests.small import small
 
 CPU = torch.device("cpu")
@@ -122,22 +122,18 @@ def test_more_snapshots_than_steps_are_one_a_step():
 @pytest.mark.usefixtures("project")
 def test_the_command_writes_a_model_file_that_says_its_length(tmp_path, capsys):
     out = tmp_path / "short.safetensors"
-    with pytest.raises(SystemExit) as ended:
-        main(["ema", "--length", "0.075", "--out", str(out)])
-    assert ended.value.code == 0
+    assert run("ema", "--length", "0.075", "--out", out) == 0
     written, made = load_model(out, CPU), averages.load(MODEL, 0.075, CPU).network.state_dict()
     assert written.facts["ema_length"] == 0.075
     assert written.written == load_model(MODEL, CPU).written
     assert all(torch.equal(value, made[key]) for key, value in written.network.state_dict().items())
+    capsys.readouterr()
     for arguments, line in (
         (["--length", "0.075", "--out", str(out)], f"{out}: is there already"),
         (["--length", "0.01"], "an average of length 0.01 cannot be had from 16 snapshots"),
         (["--length", "0.05", "--model", str(out)], "no such snapshot file"),
     ):
-        with pytest.raises(SystemExit) as ended:
-            main(["ema", *arguments])
-        assert ended.value.code == 2
-        assert line in capsys.readouterr().err
+        assert line in refused(capsys, "ema", *arguments)
 
 
 @pytest.mark.usefixtures("project")
@@ -166,12 +162,17 @@ def test_both_stages_use_the_chosen_average(length, said, monkeypatch):
 
 
 @pytest.mark.usefixtures("project")
-def test_a_card_has_no_scores_of_another_average(monkeypatch):
-    config = kept()
-    drawn = config.model_copy(update={"sample": config.sample.model_copy(update={"ema_length": 0.075})})
+def test_a_card_has_the_scores_of_the_model_alone(tmp_path, monkeypatch):
+    settings = kept()
+    drawn = settings.model_copy(update={"sample": settings.sample.model_copy(update={"ema_length": 0.075})})
     monkeypatch.setattr(card.config, "load", lambda: drawn)
-    with pytest.raises(UserError, match="of another average"):
-        card.known(MODEL, load_model(MODEL, CPU))
+    averages.save(MODEL, 0.075, tmp_path / "short")
+    for path, line in (
+        (MODEL, r"of another average, with sample\.ema_length 0\.075"),
+        (tmp_path / "short", "is another model"),
+    ):
+        with pytest.raises(UserError, match=line):
+            card.known(path, load_model(path, CPU))
 
 
 def test_snapshots_of_another_training_are_refused(tracked, tmp_path):

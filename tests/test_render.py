@@ -54,20 +54,16 @@ def drawing(path: Path) -> None:
 def of(text: str) -> list[Chapter]:
     """Every kind of block, with that text wherever there may be some."""
     panel = Panel("title", "x", "y", {"a": np.array([[0.0, 1.0], [1.0, 2.0]])})
-    return [
-        Chapter(
-            text,
-            [
-                Note(text),
-                Note(text, missing=True),
-                Table([text, text], [(text, text)], text),
-                Table([text], [(text,)], text, folded=True),
-                Strip(text, IMAGES),
-                Figure(text, [panel]),
-                Figure(text, drawing, wide=True),
-            ],
-        )
+    blocks = [
+        Note(text),
+        Note(text, missing=True),
+        Table([text, text], [(text, text)], text),
+        Table([text], [(text,)], text, folded=True),
+        Strip(text, IMAGES),
+        Figure(text, [panel]),
+        Figure(text, drawing, wide=True),
     ]
+    return [Chapter(text, blocks)]
 
 
 ANSWER = Chapter(
@@ -90,9 +86,8 @@ def test_a_terminal_shows_notes_and_aligned_tables():
 
 
 def test_markdown_writes_its_pictures_beside_the_page_if_it_is_asked_to(tmp_path):
-    text = render.markdown(
-        [ANSWER, Chapter("More", [Figure("Other", drawing, "verdict"), Strip("s", IMAGES)])], tmp_path
-    )
+    more = Chapter("More", [Figure("Other", drawing, "verdict"), Strip("s", IMAGES)])
+    text = render.markdown([ANSWER, more], tmp_path)
     assert text.startswith("## Answer\n\n- cosine is better\n- 8 seeds\n\n### A pair\n\n| metric")
     assert re.findall(r"!\[(.*)\]\((.*)\)", text) == [
         ("The picture", "verdict.png"), ("Other", "verdict_2.png"), ("s", "strip.png"),

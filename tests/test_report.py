@@ -13,7 +13,6 @@ import yaml
 from PIL import Image
 from ruamel.yaml import YAML
 
-from ddpm import cli
 from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.base.files import write_json
@@ -25,7 +24,7 @@ from ddpm.report import page as report
 from ddpm.runs import library, record, run_images
 from ddpm.runs.record import Costs, Fingerprint, Record
 from ddpm.tracking import store
-from tests import scored, test_tracking
+from tests import command, scored, test_tracking
 from tests.small import small
 from tests.test_record import run as run_record
 from tests.test_render import Page
@@ -122,10 +121,7 @@ def pictures(count: int, size: int = 16) -> np.ndarray:
 
 
 def run(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as ended:
-        cli.main(["report", *arguments])
-    assert isinstance(ended.value.code, int)
-    return ended.value.code
+    return command.run("report", *arguments)
 
 
 # --- a page
@@ -273,17 +269,14 @@ def test_the_suffix_names_the_form_and_a_folder_in_the_way_is_said(complete, cap
 
 
 def test_images_of_an_experiment_come_from_dvcs_cache(folder):
-    def call(*command: str) -> None:
-        subprocess.run(command, check=True, capture_output=True)
-
-    call("git", "init")
-    call("dvc", "init", "--quiet")
+    scored.git("init", "--quiet")
+    subprocess.run(["dvc", "init", "--quiet"], check=True)
     Path("data/samples").mkdir(parents=True)
     np.save(run_images.PATH, pictures(30))
-    call("dvc", "add", "--quiet", "data/samples")
-    call("git", "add", "--all")
-    call("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-m", "before")
-    call("git", "tag", "before")
+    subprocess.run(["dvc", "add", "--quiet", "data/samples"], check=True)
+    scored.git("add", "--all")
+    scored.git("commit", "--quiet", "--message", "before")
+    scored.git("tag", "before")
     shutil.rmtree("data/samples")
     np.testing.assert_array_equal(run_images.samples(run_record(name="before")), pictures(30))
     shutil.rmtree(".dvc/cache")

@@ -2,6 +2,7 @@
 
 import tarfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,22 +85,19 @@ def test_images_from_anywhere_get_the_scores_of_the_evaluate_stage(
         score.score(Path("drawn-npy.npy"), 0, "few", {}, {"loss": 1})
 
 
-@pytest.mark.parametrize("form", FORMS)
+READ: dict[str, Callable[[Path], Path]] = {
+    **{form: partial(lambda write, at: write(at, SIX), write) for form, write in FORMS.items()},
+    "channels first": lambda at: write_npy(at, SIX.transpose(0, 3, 1, 2)),
+    "no channels": lambda at: write_npy(at, SIX[..., 0]),
+    "the first of two arrays": lambda at: write_npz(at, SIX, arr_1=np.zeros(6)),
+}
+
+
+@pytest.mark.parametrize("form", READ)
 def test_images_are_read_as_they_are(form, tmp_path):
     (tmp_path / "scratch").mkdir()
-    images = score.read(FORMS[form](tmp_path / "drawn", SIX), SHAPE, tmp_path / "scratch")
+    images = score.read(READ[form](tmp_path / "drawn"), SHAPE, tmp_path / "scratch")
     np.testing.assert_array_equal(images, SIX.transpose(0, 3, 1, 2))
-
-
-@pytest.mark.parametrize("array", [SIX[..., 0], SIX.transpose(0, 3, 1, 2)])
-def test_channels_may_be_first_or_absent(array, tmp_path):
-    np.testing.assert_array_equal(score.read(write_npy(tmp_path / "x", array), SHAPE, tmp_path), SIX[:, None, ..., 0])
-
-
-def test_of_several_arrays_the_first_is_taken(tmp_path):
-    (tmp_path / "scratch").mkdir()
-    path = write_npz(tmp_path / "x", SIX, arr_1=np.zeros(6))
-    np.testing.assert_array_equal(score.read(path, SHAPE, tmp_path / "scratch"), SIX[:, None, ..., 0])
 
 
 WRONG: dict[str, tuple[Callable[[Path], Path], str]] = {

@@ -1,4 +1,3 @@
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,25 +18,16 @@ CPU = torch.device("cpu")
 SETTINGS = Evaluate(extractors=("classifier",), kid_subsets=20, kid_subset_size=150)
 
 
-def noisy(images: NDArray[np.uint8], sd: float) -> NDArray[np.uint8]:
-    noise = np.random.default_rng(0).normal(0, sd, images.shape)
-    return np.clip(images + noise, 0, 255).astype(np.uint8)
-
-
 def score(images: NDArray[np.uint8], real: RealFeatures, *metrics: str) -> dict[str, float]:
     fake = extract(real.network, images, SETTINGS.batch_size, CPU)
     return scores.score(fake, real, SETTINGS.model_copy(update={"metrics": metrics}))
 
 
-class Images(torch.utils.data.Dataset[torch.Tensor]):
-    def __init__(self, images: NDArray[np.uint8]):
-        self.images = torch.from_numpy(images)
-
-    def __len__(self) -> int:
-        return len(self.images)
+class Images(torch.utils.data.TensorDataset):
+    """Each item an image, not a tuple of one."""
 
     def __getitem__(self, index: int) -> torch.Tensor:
-        return self.images[index]
+        return super().__getitem__(index)[0]
 
 
 def test_scores_are_those_of_torch_fidelity_end_to_end(digits, real, held_out):
@@ -79,8 +69,8 @@ def test_scores_are_those_of_torch_fidelity_end_to_end(digits, real, held_out):
         "verbose": False,
     }
     assert settings.keys() <= DEFAULTS.keys()  # it ignores what it does not know
-    train = np.array(open_split(digits, "train")[0])
-    expected = torch_fidelity.calculate_metrics(input1=Images(held_out), input2=Images(train), **settings)
+    images = (Images(torch.from_numpy(part)) for part in (held_out, np.array(open_split(digits, "train")[0])))
+    expected = torch_fidelity.calculate_metrics(**dict(zip(("input1", "input2"), images, strict=True)), **settings)
 
     found = score(held_out, real, *SETTINGS.metrics)
 
@@ -99,21 +89,8 @@ def test_scores_are_those_of_torch_fidelity_end_to_end(digits, real, held_out):
 
 
 def test_the_settings_that_metrics_get_are_ones_that_torch_fidelity_knows():
-    assert {"kid_subsets", "kid_subset_size", "rng_seed", "prc_neighborhood", "prc_batch_size"} <= DEFAULTS.keys()
-    assert DEFAULTS["isc_splits"] == metric.ISC_SPLITS
-    assert DEFAULTS["rng_seed"] == metric.RNG_SEED
-
-
-def test_worse_images_score_worse(digits, real, held_out):
-    labels = open_split(digits, "test")[1]
-    clean = score(held_out, real, "fid", "kid", "prc")
-    worse = [score(noisy(held_out, sd), real, "fid", "kid") for sd in (30, 60, 90)]
-    without_nines = score(held_out[labels != 9], real, "fid", "prc")
-
-    distances = [clean, *worse]
-    assert all(a["fd"] < b["fd"] and a["kid_mean"] < b["kid_mean"] for a, b in pairwise(distances))
-    assert without_nines["fd"] > 2 * clean["fd"]
-    assert without_nines["recall"] < clean["recall"] - 0.03
+    assert (DEFAULTS["isc_splits"], DEFAULTS["rng_seed"]) == (metric.ISC_SPLITS, metric.RNG_SEED)
+    assert {"kid_subsets", "kid_subset_size", "prc_neighborhood", "prc_batch_size"} <= DEFAULTS.keys()
 
 
 @pytest.mark.parametrize("value", [0, 255])

@@ -3,34 +3,28 @@
 import subprocess
 import sys
 from functools import cache
-from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from tests.test_render import Page
+
 ROOT = Path(__file__).parents[1]
 
 
-class Page(HTMLParser):
-    """What a page links to, what it loads, and which anchors it has."""
-
-    def __init__(self, path: Path):
-        super().__init__()
-        self.links: list[str] = []
-        self.loaded: list[str] = []
-        self.anchors: set[str] = set()
-        self.feed(path.read_text(encoding="utf-8"))
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        found = {name: value or "" for name, value in attrs}
-        self.anchors |= {found[name] for name in ("id", "name") if name in found}
-        if tag == "a" and "href" in found:
-            self.links.append(found["href"])
-        self.loaded += [found[name] for name in ("src", "href") if name in found and tag in {"script", "link", "img"}]
+@cache
+def page(path: Path) -> Page:
+    return Page(path.read_text(encoding="utf-8"))
 
 
-page = cache(Page)
+def values(path: Path, tags: set[str], names: set[str]) -> list[str]:
+    """Those of the page's attributes of these names, of any element if there are no tags."""
+    return [value for tag, name, value in page(path).attributes if name in names and (tag in tags or not tags)]
+
+
+def loaded(path: Path) -> list[str]:
+    return values(path, {"script", "link", "img"}, {"src", "href"})
 
 
 def test_every_page_is_in_the_contents_of_the_site():
@@ -47,9 +41,9 @@ def test_the_site_is_built_and_its_links_lead_somewhere(tmp_path):
     pages = sorted(path for path in tmp_path.glob("*.html") if path.name != "404.html")  # its links are of a server
     assert {path.stem for path in (ROOT / "docs").glob("*.md")} - {"README"} <= {path.stem for path in pages}
     for path in pages:
-        for link in page(path).links:
+        for link in values(path, {"a"}, {"href"}):
             leads_somewhere(path, link)
-        for address in page(path).loaded:
+        for address in loaded(path):
             assert not urlsplit(address).netloc, f"{path.name} fetches {address}"
     theory = (tmp_path / "theory.html").read_text()
     assert theory.count("<math") > 20
@@ -58,7 +52,7 @@ def test_the_site_is_built_and_its_links_lead_somewhere(tmp_path):
     index = (tmp_path / "search/search_index.json").read_text()
     assert "fingerprint" in index
     assert (tmp_path / "search/search_index.js").read_text() == f"var __index = {index}"  # without a server
-    assert "site_search.js" in page(tmp_path / "index.html").loaded
+    assert "site_search.js" in loaded(tmp_path / "index.html")
 
 
 def leads_somewhere(path: Path, link: str) -> None:
@@ -69,4 +63,4 @@ def leads_somewhere(path: Path, link: str) -> None:
     found = found / "index.html" if found.is_dir() else found
     assert found.is_file(), f"{path.name}: {link}"
     if parts.fragment and found.suffix == ".html":
-        assert unquote(parts.fragment) in page(found).anchors, f"{path.name}: {link}"
+        assert unquote(parts.fragment) in values(found, set(), {"id", "name"}), f"{path.name}: {link}"

@@ -73,23 +73,24 @@ def simulated(means: Sequence[Sequence[float]], seeds: int, trials: int, crossed
     return Simulated(tuned, fresh, place, possible, chosen, worse.astype(int) - better)
 
 
-def check_claims(response: Sequence[float], seeds: int, trials: int) -> tuple[float, float, float]:
-    """The shares of studies with a verdict that is false of the values chosen; that would be false of the best ones;
-    and that claims the best and is false."""
+def would_be_false(response: Sequence[float], seeds: int, trials: int) -> float:
+    """The share of studies whose verdict would be false of the best values. It is rarely false of those chosen, nor
+    are claims of the best."""
     found = simulated([response, response], seeds, trials)
     means = np.array(response)[found.place]
     false = (found.chosen != 0) & (found.chosen != np.sign(means[:, 1] - means[:, 0]))
-    shares = false.mean(), (found.chosen != 0).mean(), (found.best != 0).mean()
     error = 3 * math.sqrt(ALPHA * (1 - ALPHA) / trials)
-    assert shares[0] < ALPHA + error
-    assert shares[2] < ALPHA + error
+    assert max(false.mean(), (found.best != 0).mean()) < ALPHA + error
     assert (~found.possible[..., int(np.argmin(response))]).any(-1).mean() < ALPHA * verdict.EXCLUDING + error
-    return shares
+    return (found.chosen != 0).mean()
 
 
-@pytest.mark.parametrize("response", RESPONSES)
-def test_verdicts_are_rarely_false_of_what_they_claim(response):
-    check_claims(response, 4, 1500)
+@pytest.mark.parametrize(
+    ("seeds", "trials"), [(4, 1500), *(pytest.param(seeds, 20000, marks=pytest.mark.slow) for seeds in (2, 4, 8))]
+)
+def test_verdicts_are_rarely_false_of_what_they_claim_whatever_the_response(seeds, trials):
+    # so a verdict about the values chosen says nothing about the best ones
+    assert max(would_be_false(response, seeds, trials) for response in RESPONSES) > 0.1
 
 
 def test_excluding_the_best_value_is_paid_for():
@@ -100,15 +101,6 @@ def test_excluding_the_best_value_is_paid_for():
     assert 0.5 * ALPHA * verdict.EXCLUDING < lost.mean() < 1.2 * ALPHA * verdict.EXCLUDING
     assert (found.best[lost] != 0).mean() > 0.9
     assert 0.5 * ALPHA < (found.best != 0).mean() < ALPHA
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seeds", [2, 4, 8])
-def test_verdicts_are_rarely_false_of_what_they_claim_whatever_the_response(seeds):
-    shares = [check_claims(response, seeds, 20000) for response in RESPONSES]
-    print(seeds, *(f"{a:.3f} {b:.3f} {c:.3f}" for a, b, c in shares), sep="\n")
-    # so a verdict about the values chosen says nothing about the best ones
-    assert max(share for _, share, _ in shares) > 0.1
 
 
 @pytest.mark.parametrize("seeds", [4, 8])

@@ -107,10 +107,7 @@ def test_a_program_is_judged_next_to_ours(capsys):
         ("sys.exit('no GPU')", "exit code 1: no GPU"),
         ("sys.exit(3)", "exit code 3: no output"),
         ("pass", "samples.npy: not an .npy file"),
-        ("np.save(samples, np.zeros((12, 1, 16, 16)))", "float64 (12, 1, 16, 16)"),
-        ("np.save(samples, np.array([print], object))", "samples.npy: not an .npy file"),
         ("np.save(samples, np.zeros((11, 1, 16, 16), np.uint8))", "(11, 1, 16, 16); allowed: (12, 1, 16, 16)"),
-        ("np.save(samples, np.zeros((12, 16, 16, 1), np.uint8))", "(12, 16, 16, 1); allowed: (12, 1, 16, 16)"),
     ],
 )
 def test_what_it_does_wrong_is_a_failure_with_a_reason(images, reason, capsys):

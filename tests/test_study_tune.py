@@ -124,9 +124,7 @@ def test_runs_for_tuning_come_first_each_at_a_point_of_the_grid_and_draw_seeds_o
 
 def test_runs_for_tuning_score_the_end_alone_since_that_is_what_chooses(lab):
     constant = "train.lr_decay: constant, train.snapshots: [8]"
-    text = STUDY.replace("name: cosine", f"name: cosine, {constant}").replace(
-        "name: linear", f"name: linear, {constant}"
-    )
+    text = STUDY.replace("cosine}", f"cosine, {constant}}}").replace("linear}", f"linear, {constant}}}")
     study = load(text)
     assert {each.config.train.snapshots for each in study.experiments()} == {(8,)}
     assert {tuned(each).train.snapshots for each in study.tuning()} == {()}
@@ -154,13 +152,10 @@ RATES = "train.learning_rate: [0.001, 0.01]"
         ("{seeds: 4}", "tune: no key to tune"),
         (f"{{{RATES}}}", "tune.seeds: missing"),
         ("{train.batch_size: [4], seeds: 4}", "train.batch_size: [4] is not allowed: a list of two or more"),
-        ("{train.batch_size: 4, seeds: 4}", "train.batch_size: 4 is not allowed: a list of two or more"),
         ("{train.learning_rate: [1, 5], seeds: 4}", "arms.cosine, with train.learning_rate 5: train.learning_rate"),
         ("{train.learning_rat: [1, 5], seeds: 4}", "train.learning_rat: unknown key (did you mean 'learning_rate'?)"),
         ("{train.steps.x: [1, 2], seeds: 4}", "train.steps.x: steps is a value, no section"),
-        ("{seed: [1, 2], seeds: 4}", "tune: seed: cannot be tuned"),
         ("{sample.seeds: [[1], [2]], seeds: 4}", "tune: sample.seeds: cannot be tuned"),
-        ("{sample.batch_size: [1, 2], seeds: 4}", "tune: sample.batch_size: cannot be tuned"),
         ("{evaluate.kid_subsets: [1, 2], seeds: 4}", "tune: evaluate.kid_subsets: cannot be tuned"),
         ("{diffusion.schedule.name: [a, b], seeds: 4}", "arms.cosine: diffusion.schedule.name: tune chooses it"),
         ("[1]", "tune: (1,) is not allowed"),
@@ -194,9 +189,8 @@ def test_a_study_tunes_then_takes_each_arm_at_the_value_chosen(lab):
     ]  # fmt: skip
     assert [arm.values[RATE] for arm in judgement.arms] == [0.001, 0.01]
     assert not any(each.at_best for each in judgement.verdicts)
-    assert any(
-        "linear: chosen at train.learning_rate 0.01, the largest tried" in note for note in shown.notes(judgement)
-    )
+    notes = shown.notes(judgement)
+    assert any("linear: chosen at train.learning_rate 0.01, the largest tried" in note for note in notes)
     lab.run()
     lab.line(9)
     assert len(lab.ran) == 12  # nothing is run again
@@ -223,9 +217,7 @@ def test_an_arm_for_which_nothing_works_is_left_out_and_says_so(lab):
     lab.means |= {("linear", rate): math.nan for rate in (0.001, 0.01)}
     judgement, _, _ = lab.run()
     assert judgement.verdicts == ()
-    assert any(
-        "linear: left out: it has no classifier.fd at any of the values" in each for each in shown.notes(judgement)
-    )
+    assert any(each.startswith("linear: left out: it has no classifier.fd") for each in shown.notes(judgement))
     with pytest.raises(UserError, match=r"linear are not known: .* needs a classifier\.fd"):
         lab.line(10)
 

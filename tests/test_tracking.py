@@ -1,7 +1,6 @@
 """Runs in a real SQLite store, from the files of a small working folder."""
 
 import csv
-import io
 import json
 import os
 import shutil
@@ -16,6 +15,7 @@ from collections.abc import Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import yaml
@@ -26,7 +26,7 @@ from mlflow import MlflowClient
 from mlflow.entities import ViewType
 from PIL import Image
 
-from ddpm import cli
+from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.base.files import digest, md5
 from ddpm.params import config, file, inputs
@@ -35,6 +35,9 @@ from ddpm.runs.library import OUTSIDE
 from ddpm.runs.record import Costs, Fingerprint, NumberTable, Record
 from ddpm.tracking import origin, store, tracker, view
 from ddpm.training.history import Row
+from tests import command
+from tests.scored import git
+from tests.small_project import set_params
 
 ROOT = Path(__file__).parent.parent
 PRESET = ROOT / "ddpm/presets/digits.yaml"
@@ -90,23 +93,8 @@ def write_record(root: Path, fd: float = 1.5, name: str = "workspace") -> None:
     record.write(run, root / "metrics/run.json")
 
 
-def write_json(path: Path, value: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value))
-
-
 def write_curve(root: Path, rows: list[Row]) -> None:
-    with (root / "metrics/loss.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(Row._fields)
-        writer.writerows([row.step, *(f"{value:.6g}" for value in row[1:])] for row in rows)
-
-
-def set_param(key: str, value: Any) -> None:
-    params = yaml.safe_load(Path("params.yaml").read_text())
-    section, _, name = key.partition(".")
-    params[section][name] = value
-    Path("params.yaml").write_text(yaml.safe_dump(params))
+    files.write_rows(root / "metrics/loss.csv", [row._asdict() for row in rows])
 
 
 def live() -> tracker.Live:
@@ -157,10 +145,9 @@ reals = st.floats(min_value=1e-9, max_value=1e9)
 
 
 @given(st.builds(Row, st.integers(1, 10**7), reals, reals, reals, reals, reals))
-def test_a_live_row_and_the_row_in_the_file_are_one_point(row):
-    text = io.StringIO(newline="")
-    csv.writer(text).writerows([Row._fields, [row.step, *(f"{value:.6g}" for value in row[1:])]])
-    (read,) = csv.DictReader(io.StringIO(text.getvalue()))
+def test_a_live_row_and_the_row_in_the_file_are_one_point(tmp_path_factory, row):
+    files.write_rows(tmp_path_factory.getbasetemp() / "loss.csv", [row._asdict()])
+    (read,) = csv.DictReader((tmp_path_factory.getbasetemp() / "loss.csv").read_text().splitlines())
     assert view.LossPoint.of(row._asdict()) == view.LossPoint.of(read)
 
 
@@ -183,12 +170,10 @@ def test_two_first_starts_make_one_usable_store_and_one_run(tmp_path):
 
 def test_a_result_is_one_complete_run(folder):
     run_id = str(tracker.sync())
-    assert [run.info.run_id for run in all_runs()] == [run_id]
-    run = client().get_run(run_id)
-    assert run.info.status == "FINISHED"
-    assert run.data.params["diffusion.schedule.name"] == "cosine"
-    assert run.data.params["model.unet.multipliers"] == "[1, 2]"
-    assert run.data.params["train.epochs"] == "null"
+    (run,) = all_runs()
+    assert (run.info.run_id, run.info.status) == (run_id, "FINISHED")
+    params = {"diffusion.schedule.name": "cosine", "model.unet.multipliers": "[1, 2]", "train.epochs": "null"}
+    assert params.items() <= run.data.params.items()
     numbers = {"classifier.fd": 1.5, "bits_per_dim": 3.5, "costs.images_seen": 512.0, "costs.seconds.train": 10.0}
     assert numbers.items() <= run.data.metrics.items()
     tags = {"schedule": "cosine", "model": "unet", "dataset": "digits", "seed": "0", "environment.processor": "a CPU"}
@@ -204,8 +189,7 @@ def test_a_result_is_one_complete_run(folder):
     for key, points in learned.items():
         assert [(step, value) for step, _, value in history(run_id, key)] == points
     names = artifacts(run_id)
-    expected = ("processed/dataset.png", "samples/grid.png", "samples/reverse.mp4", "metrics/run.json")
-    assert {*expected, "metrics/run.json"} <= set(names)
+    assert {"processed/dataset.png", "samples/grid.png", "samples/reverse.mp4", "metrics/run.json"} <= set(names)
     # MLflow shows one picture per step, from a full-size PNG and a small WebP
     assert sum(name.startswith("images/samples+step+4+") for name in names) == 2
     before = everything(run_id)
@@ -213,23 +197,8 @@ def test_a_result_is_one_complete_run(folder):
     assert everything(run_id) == before
 
 
-def test_a_record_alone_is_a_run_below_another(folder):
-    made = library.workspace().model_copy(update={"name": "loss-3"})
-    at = store.Store(strict=True)
-    for _ in range(2):
-        run_id = str(at.attempt(lambda: tracker.write(at, made, "above")))
-    (run,) = all_runs()
-    assert (run.info.run_id, run.info.status) == (run_id, "FINISHED")
-    assert run.data.tags["mlflow.parentRunId"] == "above"
-    assert run.info.run_name.endswith("loss-3")
-    assert run.data.metrics["classifier.fd"] == 1.5
-    assert artifacts(run_id) == ["metrics/run.json"]
-    assert "mlflow.source.git.commit" not in run.data.tags
-
-
 def test_runs_of_your_own_images_say_which(folder):
-    set_param("data.dataset", {"name": "image_folder"})
-    set_param("data.source", "photos/flowers64")
+    set_params(data={"dataset": {"name": "image_folder"}, "source": "photos/flowers64"})
     write_record(folder)
     run = client().get_run(str(tracker.sync()))
     assert run.data.tags["dataset"] == "image_folder (flowers64)"
@@ -252,7 +221,7 @@ def test_the_experiment_has_a_view_of_what_runs_log(folder):
 def test_another_sampling_and_other_scores_are_other_runs_with_the_whole_curve(folder):
     train(ROWS)
     first = str(tracker.sync())
-    set_param("sample.steps", 10)
+    set_params(sample={"steps": 10})
     write_record(folder)
     second = str(tracker.sync())
     write_record(folder, fd=1.25)
@@ -310,7 +279,7 @@ def test_a_write_that_was_cut_off_is_completed(folder, monkeypatch):
     train(ROWS)
 
     with monkeypatch.context() as patched, suppress(UserError):
-        patched.setattr(tracker, "_send", lambda *_: (_ for _ in ()).throw(OSError("cut off")))
+        patched.setattr(tracker, "_send", Mock(side_effect=OSError("cut off")))
         tracker.sync()
     (half,) = all_runs()
     assert half.info.status == "RUNNING"
@@ -329,10 +298,10 @@ def test_a_failed_training_says_so(folder):
 
 
 def test_no_credential_is_stored(folder):
-    set_param("data.source", "https://me:hunter2@host/x.gz?token=k3y")
+    set_params(data={"source": "https://me:hunter2@host/x.gz?token=k3y"})
     write_record(folder)
-    subprocess.run(["git", "init", "-q"], check=True)
-    subprocess.run(["git", "remote", "add", "origin", "https://me:hunter2@host/repo.git"], check=True)
+    git("init", "-q")
+    git("remote", "add", "origin", "https://me:hunter2@host/repo.git")
     run = client().get_run(str(tracker.sync(file.read())))
     assert run.data.params["data.source"] == "https://***@host/x.gz"
     assert run.data.tags["mlflow.source.git.repoURL"] == "https://***@host/repo.git"
@@ -341,13 +310,12 @@ def test_no_credential_is_stored(folder):
 
 
 def test_commit_and_experiment_are_tagged(folder, monkeypatch):
-    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=main"]
-    subprocess.run([*git, "init", "-q"], check=True)
-    subprocess.run([*git, "add", "params.yaml", "dvc.yaml"], check=True)
-    subprocess.run([*git, "commit", "-qm", "start"], check=True)
-    head = subprocess.run(["git", "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    git("init", "-q")
+    git("add", "params.yaml", "dvc.yaml")
+    git("commit", "-qm", "start")
+    head = git("rev-parse", "HEAD")
     assert origin.tags()["ddpm.git.dirty"] == "false"
-    set_param("sample.steps", 10)
+    set_params(sample={"steps": 10})
     write_record(Path(), name="short-tern")
     monkeypatch.setenv("DVC_EXP_NAME", "short-tern")
     monkeypatch.setenv("DVC_EXP_BASELINE_REV", head)
@@ -372,11 +340,10 @@ def test_a_queued_experiment_is_in_the_repository_s_store(folder, monkeypatch):
 
 
 def test_only_a_record_of_these_params_and_this_code_is_written(folder):
-    set_param("sample.steps", 10)
+    set_params(sample={"steps": 10})
     with pytest.raises(UserError, match=r"sample\.steps was 50, and is 10"):
         tracker.sync()
-    set_param("sample.steps", 50)
-    set_param("compare.threshold", 0.1)  # no result depends on it
+    set_params(sample={"steps": 50}, compare={"threshold": 0.1})  # no result depends on it
     assert tracker.sync()
     Path("dvc.yaml").write_text(Path("dvc.yaml").read_text() + "\n")
     with pytest.raises(UserError, match=r"dvc\.yaml has changed"):
@@ -417,10 +384,8 @@ def test_a_server_that_is_down_costs_one_warning(answers, folder, monkeypatch, c
         assert log.store.off
         assert time.monotonic() - started < 15
     over.set()
-    warning = capfd.readouterr().err
-    assert warning.count("\n") == 1
+    warning = one_warning(capfd)
     assert f"http://***@127.0.0.1:{port}" in warning
-    assert "ddpm track sync" in warning
     assert "hunter2" not in warning
 
 
@@ -443,18 +408,14 @@ def test_a_database_that_is_locked_in_mid_run_costs_one_warning(folder, capfd, m
         log.flush()
         assert time.monotonic() - started < 6  # MLflow itself would wait for 20
         other.execute("ROLLBACK")
-    warning = capfd.readouterr().err
-    assert warning.count("\n") == 1
-    assert "no end after 3 seconds" in warning
+    assert "no end after 3 seconds" in one_warning(capfd)
     assert tracker.sync(file.read())
 
 
 def test_off_makes_no_store(folder, monkeypatch):
     (folder / "mlflow.db").unlink()
     monkeypatch.setenv("DDPM_TRACKING", "off")
-    with live() as log:
-        log.log(ROWS[0])
-        log.flush()
+    train(ROWS[:1])
     assert tracker.sync(file.read()) is None
     assert not (folder / "mlflow.db").exists()
 
@@ -485,9 +446,7 @@ def test_a_store_that_others_changed_fails_no_stage_and_the_command_says_so(fold
     tracker.sync(file.read())
     with closing(sqlite3.connect("mlflow.db", isolation_level=None)) as database:
         database.execute(harm)
-    with live() as log:
-        log.log(ROWS[0])
-        log.flush()
+    train(ROWS[:1])
     capsys.readouterr()
     logged = tracker.sync(file.read())
     warning = capsys.readouterr().err
@@ -502,17 +461,12 @@ def test_a_store_that_others_changed_fails_no_stage_and_the_command_says_so(fold
 
 @pytest.mark.parametrize("error", [IndexError("list index"), KeyError("x"), RecursionError("deep"), MemoryError()])
 def test_what_nobody_expected_fails_no_stage_and_is_named(folder, capsys, monkeypatch, error):
-    def fails(*_: object) -> None:
-        raise error
-
-    monkeypatch.setattr(tracker, "_send", fails)
+    monkeypatch.setattr(tracker, "_send", Mock(side_effect=error))
     with live() as log:
-        log.log(ROWS[0])
-        log.flush()
-        log.log(ROWS[1])
-        log.flush()
-    warning = one_warning(capsys)
-    assert type(error).__name__ in warning
+        for row in ROWS[:2]:
+            log.log(row)
+            log.flush()
+    assert type(error).__name__ in one_warning(capsys)
     assert type(error).__name__ in refused(capsys)
 
 
@@ -526,12 +480,7 @@ def one_warning(capsys: pytest.CaptureFixture[str]) -> str:
 
 def refused(capsys: pytest.CaptureFixture[str]) -> str:
     """The one line on stderr of `ddpm track sync`, which must fail."""
-    with pytest.raises(SystemExit, match="2"):
-        cli.main(["track", "sync"])
-    output = capsys.readouterr()
-    assert output.out == ""
-    (line,) = output.err.splitlines()
-    return line.removeprefix("error: ")
+    return command.refused(capsys, "track", "sync")
 
 
 @pytest.mark.slow

@@ -10,13 +10,11 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.base.files import sha256
 from ddpm.base.sections import parse
-from ddpm.diffusion.coefficients import Coefficients, q_sample
 from ddpm.diffusion.loss import Denoised
 from ddpm.model.layers import key_dropout
 from ddpm.model.model_file import load_model
@@ -29,7 +27,7 @@ from ddpm.training.train_params import TrainingConfig
 from ddpm.training.trainer import Trainer, train
 from ddpm.variants.losses.simple import Simple
 from ddpm.variants.timestep_samplers.uniform import Uniform
-from tests.small import Memory, pictures, small
+from tests.small import PARAMS, Memory, pictures, small
 
 CPU = torch.device("cpu")
 
@@ -178,34 +176,6 @@ def test_recomputed_activations_train_the_same_bytes():
         assert torch.equal(trainer.network.state_dict()[name], value), name
 
 
-class NoWaiting(TorchDispatchMode):
-    """Refuses whatever a GPU's host would have to wait for: a value, or a shape that depends on values."""
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        by_mask = func.overloadpacket in (torch.ops.aten.index, torch.ops.aten.index_put, torch.ops.aten.index_put_)
-        if by_mask:
-            assert all(index is None or index.dtype != torch.bool for index in args[1]), f"{func} by a mask"
-        else:
-            assert not {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & set(func.tags), func
-        return func(*args, **(kwargs or {}))
-
-
-CHOICES = [("timestep_sampler", name) for name in variant.names("timestep_samplers")]
-CHOICES += [("optimizer", name) for name in variant.names("optimizers")]
-
-
-@pytest.mark.parametrize(("key", "name"), CHOICES)
-def test_no_step_waits_for_the_device(key, name):
-    options = {key: {"name": name}, "accumulate": 2, "gradient_clip": 1.0, "horizontal_flip": True}
-    options |= {"ema": {"name": "off" if name == "schedule_free" else "constant"}}
-    trainer = Trainer(small(train=options).training(), pictures(), CPU)
-    with NoWaiting():
-        loss, _ = [trainer.step(step) for step in (1, 2)][-1]
-    for wait in (lambda: float(loss), lambda: loss[loss > 0], (loss > 0).nonzero):
-        with pytest.raises(AssertionError), NoWaiting():
-            wait()
-
-
 @pytest.mark.parametrize("resident", [True, False])
 def test_what_is_sent_to_a_gpu_without_waiting_lies_in_pinned_memory(resident, monkeypatch):
     """Only pinned memory can be copied while the host continues. Without a GPU, it is checked what would be sent."""
@@ -245,49 +215,43 @@ def test_an_images_weight_scales_its_loss_and_its_gradient(monkeypatch):
     assert norm(3.0) == pytest.approx([3 * value for value in norm(1.0)], rel=1e-4)
 
 
-def drawn(config: Config, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Tensor]]:
-    """What a training draws, by source: initial weights; batches of two epochs; epsilon, timesteps and dropout."""
+def drawn(seed: int, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Tensor]]:
+    """What a training draws: initial weights; and images, epsilon, timesteps and dropout of two epochs."""
+    config = small(train={"horizontal_flip": True}).model_copy(update={"seed": seed})
     trainer = Trainer(config.training(), pictures(), CPU)
-    found = {"weights": [each.detach().clone() for each in trainer.network.parameters()], "order": [], "noise": []}
-
-    def noised(x_0: Tensor, epsilon: Tensor, at: Coefficients) -> Tensor:
-        found["order"].append(x_0.clone())
-        found["noise"] += [epsilon.clone(), at.signal.clone()]
-        return q_sample(x_0, epsilon, at)
+    found = {"weights": [each.detach().clone() for each in trainer.network.parameters()], "steps": []}
 
     def dropped(network: nn.Module, words: Tensor) -> None:
-        found["noise"].append(words.clone())
+        found["steps"].append(words.clone())
         key_dropout(network, words)
 
-    monkeypatch.setattr("ddpm.training.trainer.q_sample", noised)
+    def seen(self: Simple, denoised: Denoised) -> Tensor:
+        found["steps"] += [denoised.x_0, denoised.epsilon, denoised.at.signal]
+        return denoised.squared_error()
+
     monkeypatch.setattr("ddpm.training.trainer.key_dropout", dropped)
+    monkeypatch.setattr(Simple, "__call__", seen)
     for step in range(1, 8):
         trainer.step(step)
     return found
 
 
 def test_runs_of_two_seeds_draw_nothing_in_common(monkeypatch):
-    plain, other = (
-        drawn(small(train={"horizontal_flip": True}).model_copy(update={"seed": seed}), monkeypatch) for seed in (3, 4)
-    )
-    for name in plain:
-        # each epsilon, timestep, dropout and batch; of the weights all but those that begin as constants
-        differ = [not torch.equal(a, b) for a, b in zip(plain[name], other[name], strict=True)]
-        assert any(differ) if name == "weights" else all(differ)
+    plain, other = (drawn(seed, monkeypatch) for seed in (3, 4))
+    # all but those weights that begin as constants
+    differ = {name: [not torch.equal(*pair) for pair in zip(plain[name], other[name], strict=True)] for name in plain}
+    assert any(differ["weights"])
+    assert all(differ["steps"])
 
 
 def test_accumulated_parts_give_the_whole_batchs_step():
+    model = {"unet": {**PARAMS["model"]["unet"], "dropout": 0.0}}
     first, second = (
-        Trainer(small(train={"accumulate": parts}, model=no_dropout()).training(), pictures(), CPU) for parts in (1, 4)
+        Trainer(small(train={"accumulate": parts}, model=model).training(), pictures(), CPU) for parts in (1, 4)
     )
     for step in (1, 2):
         a, b = first.step(step), second.step(step)
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
-
-
-def no_dropout() -> dict[str, Any]:
-    model = small().model.model_dump()
-    return {**model, "unet": {**model["unet"], "dropout": 0.0}}
 
 
 @pytest.mark.parametrize("name", variant.names("emas"))
@@ -369,11 +333,8 @@ def test_half_of_the_images_are_flipped():
 
 
 def test_a_second_process_is_refused_by_the_firsts_pid():
-    with (
-        Checkpoints("run").locked(),
-        pytest.raises(UserError, match=f"process {os.getpid()}"),
-        Checkpoints("run").locked(),
-    ):
+    refused = pytest.raises(UserError, match=f"process {os.getpid()}")
+    with Checkpoints("run").locked(), refused, Checkpoints("run").locked():
         pass
 
 

@@ -172,30 +172,17 @@ def test_each_command_writes_a_picture_of_given_images(command, model_file, tmp_
     monkeypatch.chdir(tmp_path)
     for name in ("a", "b"):
         Image.linear_gradient("L").rotate(90 * (name == "b")).save(f"{name}.png")
-    assert (
-        run("use", *command, "--model", model_file, "--images", "a.png", "b.png", "--steps", "3", "--out", "x.png") == 0
-    )
-    assert min(Image.open("x.png").size) > 100
-
-
-def test_a_model_may_be_named_by_its_folder(model_file, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
     shutil.copy(model_file, "model.safetensors")
-    Image.linear_gradient("L").save("a.png")
-    for model, out in {"model.safetensors": "file.png", ".": "folder.png"}.items():
-        assert run("use", "vary", "--model", model, "--images", "a.png", "--steps", "2", "--out", out) == 0
-    assert Path("folder.png").read_bytes() == Path("file.png").read_bytes()
+    model = "." if command == ("invert",) else "model.safetensors"  # a model may be named by its folder
+    assert run("use", *command, "--model", model, "--images", "a.png", "b.png", "--steps", "3", "--out", "x.png") == 0
+    assert min(Image.open("x.png").size) > 100
 
 
 @pytest.mark.parametrize(
     ("command", "message"),
     [
         (["inpaint", "--rounds", "0"], "--rounds: 0 is not allowed; at least 1"),
-        (
-            ["inpaint", "--part", "middle"],
-            "--part: middle is neither a file nor one of left, right, top, bottom, centre",
-        ),
-        (["vary", "--strengths", "0"], "--strengths: 0.0 is not allowed; above 0 and up to 1"),
+        (["inpaint", "--part", "middle"], "--part: middle is neither a file nor one of left, right, top, bottom"),
         (["vary", "--strengths", "nan"], "--strengths: nan is not allowed; above 0 and up to 1"),
         (["interpolate", "--count", "1"], "interpolate: 2 images, --count: 1; at least 2 of each are needed"),
         (["vary", "--out", "x.txt"], "--out: x.txt does not end in a picture's suffix"),
@@ -203,7 +190,6 @@ def test_a_model_may_be_named_by_its_folder(model_file, tmp_path, monkeypatch):
         (["vary", "--class", "3"], "sample.classes: the model has no classes; leave it at null"),
         (["vary", "--images", "none.png"], "--images: none.png: cannot be read as a picture"),
         (["inpaint", "--part", "text.png"], "--part: text.png: cannot be read as a picture"),
-        (["vary", "--images", "text.png"], "--images: text.png: cannot be read as a picture"),
         (["vary", "--images", "other.pcx"], "--images: other.pcx: cannot be read as a picture"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -38,12 +38,14 @@ def test_steps_and_drawings_stay_on_the_device_and_look_at_no_value(row, monkeyp
     """META refuses both: an operation on tensors of two devices, and one that needs values, such as ``item``."""
     monkeypatch.setattr(sys.modules["torch.optim.optimizer"], "_get_fused_kernels_supported_devices", lambda: ["meta"])
     labels = np.arange(16) % 3 if row["classes"] else None
-    trainer = Trainer(config_of(row).training(), pictures(16), META, labels=labels)
+    config = config_of(row)
+    train = config.train.model_copy(update={"accumulate": 2, "horizontal_flip": True})
+    trainer = Trainer(config.model_copy(update={"train": train}).training(), pictures(16), META, labels=labels)
     for step in (1, 2):
         loss, norm = trainer.step(step)
         assert loss.is_meta
         assert norm.is_meta
-    generator = Generator.of(Loaded(trainer.network.eval(), trainer.config, {}), config_of(row).sample, META)
+    generator = Generator.of(Loaded(trainer.network.eval(), trainer.config, {}), config.sample, META)
     with torch.no_grad():
         *_, x_0 = generator.trajectory(range(3), 0, trainer.shape)
     assert x_0.is_meta

@@ -1,16 +1,14 @@
 """Time this project against its peers; print one table and write docs/bench.json.
 
     make bench    # all topics, on a quiet machine; the only call that writes docs/bench.json unasked
-    python -m tests.benchmarks [TOPIC ...] [--quick] [--only REGEX] [--rounds N]
-                               [--photos FOLDER] [--device DEVICE] [--out FILE]
+    python -m tests.benchmarks [TOPIC ...] [--quick] [--only REGEX] [--rounds N] [--device DEVICE] [--out FILE]
 
     # the article's network through the train stage, in as many ranks as launch.processes says
     python -m tests.benchmarks train --only 'article: .*(stage|code)' --rounds 3
     python -m tests.benchmarks train --only digits
 
 Topics: end_to_end train data; and target, which takes hours and runs only if it is named. --only keeps the cases in
-whose name, such as ``article: ours [float32]``, the pattern is found. --photos takes JPEGs of a folder in place of
-synthesised ones.
+whose name, such as ``article: ours [float32]``, the pattern is found.
 Peers come with ``pip install -c constraints.txt -e '.[dev,peers]'``. Cases in this process use all
 cores; a stage uses what it would.
 
@@ -46,7 +44,6 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", metavar="REGEX")
     parser.add_argument("--rounds", type=int)
-    parser.add_argument("--photos", type=Path, metavar="FOLDER")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, help=f"JSON ({OUT} after all topics, else none)")
     parsed = parser.parse_args(arguments)
@@ -60,7 +57,7 @@ def run(parsed: argparse.Namespace) -> None:
     torch.set_num_threads(os.cpu_count() or 1)  # the peers use all cores too
     results, goals = harness.Results(), []
     with tempfile.TemporaryDirectory() as scratch:
-        options = harness.Options(parsed.quick, Path(scratch), parsed.photos, device)
+        options = harness.Options(parsed.quick, Path(scratch), device)
         for topic in parsed.topics or TOPICS:
             module = importlib.import_module(f"tests.benchmarks.{topic}")
             for bench in module.benches(options):

@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from ddpm.base.errors import UserError
 from ddpm.base.sections import section
 from ddpm.data.data_params import Data
 from ddpm.data.preprocessing import preprocess
@@ -69,7 +68,11 @@ def photos(options: Options) -> Bench:
     """A folder of JPEGs to 64x64: the preprocess stage against a loop over PIL in one process."""
     count = 60 if options.quick else 3000
     folder, raw = options.scratch / "photos", options.scratch / "raw"
-    write_photos(folder, count, options.photos)
+    (folder / "photos").mkdir(parents=True)
+    for i, image in enumerate(_smooth(min(DISTINCT, count), PHOTO[::-1])):
+        Image.fromarray(image).save(folder / f"photos/{i:05d}.jpg", quality=90)
+    for i in range(DISTINCT, count):
+        os.link(folder / f"photos/{i % DISTINCT:05d}.jpg", folder / f"photos/{i:05d}.jpg")
     data = section(Data, {"dataset": ImageFolder(), "image_size": 64, "channels": 3, "resize": "squash"})
     data.dataset.download(str(folder), raw)
 
@@ -86,32 +89,6 @@ def photos(options: Options) -> Bench:
     a = Case("photos: ours, preprocess", "uint8", ours, count, warm=False)
     b = Case("photos: one PIL process", "uint8", plain, count, warm=False)
     return Bench([a, b], [faster(a, b, 1.8)], rounds=3)
-
-
-def write_photos(folder: Path, count: int, source: Path | None) -> None:
-    """Write ``count`` JPEGs in ``folder``/photos: links to those in ``source``, or to synthesised ones, repeated.
-
-    Raises UserError if ``source`` holds none.
-    """
-    if source is None:
-        originals = folder.with_name("originals")
-        originals.mkdir(parents=True)
-        for i, image in enumerate(_smooth(min(DISTINCT, count), PHOTO[::-1])):
-            Image.fromarray(image).save(originals / f"{i:03d}.jpg", quality=90)
-        source = originals
-    found = sorted(path for path in source.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
-    if not found:
-        raise UserError(f"--photos: {source} holds no .jpg; name a folder that does, or leave the option out")
-    (folder / "photos").mkdir(parents=True)
-    for i, original in zip(range(count), itertools.cycle(found), strict=False):
-        _link(original.resolve(), folder / "photos" / f"{i:05d}.jpg")
-
-
-def _link(original: Path, link: Path) -> None:
-    try:
-        os.link(original, link)
-    except OSError:  # another file system
-        link.symlink_to(original)
 
 
 def _smooth(count: int, shape: tuple[int, int]) -> NDArray[np.uint8]:

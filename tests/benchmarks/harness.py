@@ -34,11 +34,10 @@ FEWEST = 3  # clean samples for a median; a case with fewer falls back on all it
 
 @dataclass(frozen=True)
 class Options:
-    """The command line. scratch: a folder that is removed in the end; photos: a folder of JPEGs, or None."""
+    """The command line. scratch: a folder that is removed in the end."""
 
     quick: bool
     scratch: Path
-    photos: Path | None
     device: torch.device
 
     @cached_property

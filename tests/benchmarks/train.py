@@ -176,23 +176,16 @@ def article(options: Options) -> Bench:
     flops = {name: network_flops(network, shape) for name, (network, _) in peers.items()}
     our_flops = network_flops(build.network(chosen.training()), shape)
     for precision in PRECISIONS:
-        case = Case(
-            "article: ours",
-            precision,
-            ours(preset("article", batch_size=batch, precision=precision), device),
-            batch,
-            our_flops * batch,
-        )
-        found[case.key] = case
-        stage = Case(
-            "article: ours, the train stage", precision, _article_stage(options, batch, precision), batch,
-            our_flops * batch, warm=False,
-        )  # fmt: skip
-        found[stage.key] = stage
+        step = ours(preset("article", batch_size=batch, precision=precision), device)
+        stage = _article_stage(options, batch, precision)
+        cases = [
+            Case("article: ours", precision, step, batch, our_flops * batch),
+            Case("article: ours, the train stage", precision, stage, batch, our_flops * batch, warm=False),
+        ]
         for name, (network, loss) in peers.items():
             run = plain(network, loss, images, batch, precision, device)
-            case = Case(name, precision, run, batch, flops[name] * batch)
-            found[case.key] = case
+            cases.append(Case(name, precision, run, batch, flops[name] * batch))
+        found |= {case.key: case for case in cases}
     goals = []
     for name in ("article: ours", "article: ours, the train stage"):
         for precision in PRECISIONS:

@@ -48,19 +48,12 @@ def _cifar(dataset: CifarDataset, folder: Path) -> Path:
     for files in dataset.batches.values():
         for file in files:
             rows = rng.integers(0, 256, (10, 3072), dtype=np.uint8)
-            contents[file] = {
-                "data": rows,
-                dataset.label_key: list(range(10)),
-                "filenames": ["x.png"] * 10,
-            }
-    archive = folder / Path(dataset.address).name
-    with tarfile.open(archive, "w:gz") as tar:
-        for file, content in contents.items():
-            data = pickle.dumps(content, protocol=3)
-            (folder / file).write_bytes(data)
-            info = tarfile.TarInfo(f"batches/{file}")
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
+            contents[file] = {"data": rows, dataset.label_key: list(range(10)), "filenames": ["x.png"] * 10}
+    archive, pickled = folder / Path(dataset.address).name, {}
+    for file, content in contents.items():
+        (folder / file).write_bytes(pickle.dumps(content, protocol=3))
+        pickled[f"batches/{file}"] = (folder / file).read_bytes()
+    write_tar(archive, pickled)
     return archive
 
 

@@ -71,7 +71,7 @@ def test_a_file_named_test_is_the_test_split(tmp_path):
     saved(tmp_path / "s", "train.npz", y=np.arange(6) % 2)
     saved(tmp_path / "s", "test.npz", GRAY[:2], y=np.arange(2))
     records = read(tmp_path / "s", tmp_path)
-    assert [name for name, held_out in zip(records.names, records.is_test, strict=True) if held_out] == [
+    assert [name for name, is_test in zip(records.names, records.is_test, strict=True) if is_test] == [
         "test/0",
         "test/1",
     ]

@@ -45,25 +45,21 @@ def test_every_packing_gives_the_same_images(packing, small, tmp_path):
     np.testing.assert_array_equal(np.asarray(records.open(12)).transpose(2, 0, 1).ravel(), expected.reshape(10, -1)[2])
 
 
-def test_a_truncated_xz_is_refused(small, tmp_path):
-    dataset, source = small("cifar10")
-    folder = Path(str(source)).parent
-    Path(str(source)).unlink()
-    packed = lzma.compress((folder / "test_batch").read_bytes())
-    (folder / "test_batch").unlink()
-    (folder / "test_batch.xz").write_bytes(packed[:-40])
-    with pytest.raises(UserError, match=r"test_batch\.xz is truncated"):
-        dataset.download(str(folder), tmp_path / "raw")
-    assert not (tmp_path / "raw").exists()
-
-
-def test_a_small_xz_that_grows_without_end_is_refused(small, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("packed", "line"),
+    [
+        (lzma.compress(bytes(2**10))[:-40], r"test_batch\.xz is truncated"),
+        (lzma.compress(bytes(2**20)), r"test_batch\.xz: larger than 524,288 bytes; not the published file"),
+    ],
+    ids=["truncated", "growing without end"],
+)
+def test_an_xz_that_is_not_the_published_file_is_refused(packed, line, small, tmp_path, monkeypatch):
     dataset, source = small("cifar10")
     folder = Path(str(source)).parent
     Path(str(source)).unlink()
     (folder / "test_batch").unlink()
-    (folder / "test_batch.xz").write_bytes(lzma.compress(bytes(2**20)))
+    (folder / "test_batch.xz").write_bytes(packed)
     monkeypatch.setattr(published, "MAX_FILE_BYTES", 2**19)
-    with pytest.raises(UserError, match=r"test_batch\.xz: larger than 524,288 bytes; not the published file"):
+    with pytest.raises(UserError, match=line):
         dataset.download(str(folder), tmp_path / "raw")
     assert not (tmp_path / "raw").exists()

@@ -80,16 +80,17 @@ def test_a_column_of_pictures_and_one_of_labels(struct, labels, tmp_path):
     )
 
 
-def test_numbers_have_the_names_of_hugging_face_in_their_order(tmp_path):
-    columns = {"image": images(0, 1, 2), "label": [2, 0, 2]}
-    records = read("parquet", write(tmp_path / "own.parquet", columns, ["zebra", "ant", "cow"]), tmp_path / "raw")
-    assert records.classes == ("zebra", "ant", "cow")
-    assert words(records) == ["cow", "zebra", "cow"]
-
-
-def test_numbers_without_names_are_in_the_order_of_numbers(tmp_path):
-    source = write(tmp_path / "own.parquet", {"image": images(0, 1, 2), "label": [10, 9, 10]})
-    assert read("parquet", source, tmp_path / "raw").classes == ("9", "10")
+@pytest.mark.parametrize(
+    ("labels", "names", "classes", "expected"),
+    [
+        ([2, 0, 2], ["zebra", "ant", "cow"], ("zebra", "ant", "cow"), ["cow", "zebra", "cow"]),  # Hugging Face's order
+        ([10, 9, 10], None, ("9", "10"), ["10", "9", "10"]),  # that of numbers
+    ],
+)
+def test_numbers_as_labels(labels, names, classes, expected, tmp_path):
+    source = write(tmp_path / "own.parquet", {"image": images(0, 1, 2), "label": labels}, names)
+    records = read("parquet", source, tmp_path / "raw")
+    assert (records.classes, words(records)) == (classes, expected)
 
 
 def test_the_columns_can_be_named(tmp_path):
@@ -154,6 +155,8 @@ def test_samples_of_a_shard(tmp_path):
 def test_members_that_belong_to_no_sample(tmp_path):
     write_tar(tmp_path / "own.tgz", {"README": b"x", ".b.png": b"x", "a/._c.png": b"x", "a.b/c.png": encoded(1)})
     assert list(read("webdataset", tmp_path / "own.tgz", tmp_path / "raw").names) == ["own.tgz/a.b/c"]
+    # nothing is extracted
+    assert {path.name for path in (tmp_path / "raw").iterdir()} == {"classes.json", "images.arrow", "labels.npy"}
 
 
 @pytest.mark.parametrize(
@@ -171,15 +174,6 @@ def test_where_the_label_is(label, members, expected, tmp_path):
     assert words(read("webdataset", source, tmp_path / "raw", label=label)) == [expected]
 
 
-def test_shards_are_in_the_order_of_names_and_name_the_split(tmp_path):
-    for number, name in [(2, "train/shard-1"), (0, "test/shard-0"), (1, "train/shard-0")]:
-        shard(tmp_path / "s" / f"{name}.tar", {"png": encoded(number)})
-    records = read("webdataset", tmp_path / "s", tmp_path / "raw")
-    assert numbers(records) == [0, 1, 2]
-    assert records.is_test is not None
-    assert records.is_test.tolist() == [True, False, False]
-
-
 def test_names_that_are_no_utf8(tmp_path):
     source = shard(tmp_path / "own.tar", {"png": encoded(0)})
     header = bytearray(source.read_bytes())
@@ -188,13 +182,6 @@ def test_names_that_are_no_utf8(tmp_path):
     header[148:156] = b"%06o\0 " % sum(header[:512])
     source.write_bytes(header)
     assert list(read("webdataset", source, tmp_path / "raw").names) == ["own.tar/\\xff"]
-
-
-def test_nothing_is_extracted(tmp_path):
-    source = shard(tmp_path / "own.tar", {"png": encoded(0)})
-    read("webdataset", source, tmp_path / "raw")
-    names = sorted(path.name for path in tmp_path.rglob("*"))
-    assert names == ["classes.json", "images.arrow", "labels.npy", "own.tar", "raw"]
 
 
 # --- both

@@ -118,8 +118,3 @@ def test_a_folder_of_other_files_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"no images in .*texts; allowed: \.bmp"):
         dataset("image_folder").download(str(tmp_path / "texts"), tmp_path / "raw")
     assert not (tmp_path / "raw").exists()
-
-
-def test_image_folder_needs_a_source(tmp_path):
-    with pytest.raises(UserError, match=r"data\.source: null is not allowed"):
-        dataset("image_folder").download(None, tmp_path / "raw")

@@ -48,21 +48,16 @@ def server(tmp_path) -> Iterator[tuple[str, type[Handler]]]:
         running.shutdown()
 
 
-@pytest.mark.parametrize("name", ["mnist", "cifar100"])
-def test_a_mirror(name, small, server, tmp_path):
+@pytest.mark.parametrize("name", ["mnist", "cifar10", "cifar100"])
+@pytest.mark.parametrize("public", [True, False])
+def test_the_public_address_and_a_mirror(public, name, small, server, tmp_path, monkeypatch):
     dataset, _ = small(name)
-    dataset.download(server[0], tmp_path / "raw")
+    if public:
+        file = "" if name == "mnist" else Path(dataset.address).name  # type: ignore[attr-defined]
+        monkeypatch.setattr(type(dataset), "address", f"{server[0]}/{file}")
+    dataset.download(None if public else server[0], tmp_path / "raw")
     assert len(dataset.read(tmp_path / "raw").labels) > 0
     assert sorted(p.name for p in (tmp_path / "raw").iterdir()) == sorted(dataset.md5)  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize(("name", "file"), [("mnist", ""), ("cifar10", "cifar-10-python.tar.gz")])
-def test_the_public_address(name, file, small, server, tmp_path, monkeypatch):
-    dataset, _ = small(name)
-    monkeypatch.setattr(type(dataset), "address", f"{server[0]}/{file}")
-    dataset.download(None, tmp_path / "raw")
-    assert sorted(p.name for p in (tmp_path / "raw").iterdir()) == sorted(dataset.md5)  # type: ignore[attr-defined]
-    assert len(dataset.read(tmp_path / "raw").labels) > 0
 
 
 def test_the_address_of_an_archive(small, server, tmp_path):

@@ -1,5 +1,5 @@
-import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,21 +16,6 @@ from ddpm.variants.extractors.classifier import SHIPPED, Classifier, read_metada
 
 CPU = torch.device("cpu")
 QUICK = Classifier(min_steps=30, epochs=1)
-
-
-def edited(processed: Path, folder: Path, labels: np.ndarray | None = None, **manifest: object) -> Path:
-    """A copy of ``processed`` with another manifest or other train labels."""
-    for split in ("train", "test"):
-        (folder / split).mkdir(parents=True)
-        for name in ("images.npy", "labels.npy"):
-            (folder / split / name).symlink_to(processed / split / name)
-    if labels is not None:
-        (folder / "train/labels.npy").unlink()
-        np.save(folder / "train/labels.npy", labels)
-    about = json.loads((processed / "manifest.json").read_text())
-    about["sha256"]["train"] = files.sha256(folder / "train")
-    files.write_json(folder / "manifest.json", {**about, **manifest})
-    return folder
 
 
 def test_shipped_weights_know_held_out_digits(digits, tmp_path):
@@ -54,10 +39,14 @@ def test_shipped_weights_are_small_and_say_how_they_were_made():
         assert about["recipe"] == Classifier().model_dump()["classifier"]
 
 
-def test_another_train_split_never_gets_shipped_weights(digits, tmp_path, monkeypatch):
-    labels = open_split(digits, "train")[1].copy()
+def test_another_train_split_never_gets_shipped_weights(digits, tmp_path):
+    other = Path(shutil.copytree(digits, tmp_path / "processed"))
+    labels = np.load(other / "train/labels.npy")
     labels[0] = (labels[0] + 1) % 10
-    other = edited(digits, tmp_path / "processed", labels)
+    np.save(other / "train/labels.npy", labels)
+    about = files.read_json(other / "manifest.json")
+    about["sha256"]["train"] = files.sha256(other / "train")
+    files.write_json(other / "manifest.json", about)
 
     QUICK.write_weights(other, tmp_path / "weights.safetensors", CPU)
 
@@ -66,35 +55,12 @@ def test_another_train_split_never_gets_shipped_weights(digits, tmp_path, monkey
     assert about["train_sha256"] == files.sha256(other / "train")
 
 
-def test_fitting_gives_the_same_bytes_whatever_the_threads_and_the_global_seed(digits, tmp_path):
-    threads = torch.get_num_threads()
-    try:
-        for name, count in (("one", 1), ("two", 2)):
-            torch.set_num_threads(count)
-            torch.manual_seed(count)
-            QUICK.fit(digits, tmp_path / name, CPU)
-            assert torch.get_num_threads() == count
-    finally:
-        torch.set_num_threads(threads)
-
-    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
-
-
 def test_the_seed_changes_the_weights(digits, tmp_path):
     for seed in (0, 1):
         Classifier(min_steps=1, epochs=1, seed=seed).fit(digits, tmp_path / str(seed), CPU)
 
     first, second = load_file(tmp_path / "0"), load_file(tmp_path / "1")
     assert not torch.equal(first["head.weight"], second["head.weight"])
-
-
-def test_a_short_fit_learns(digits, tmp_path):
-    Classifier(min_steps=150, epochs=1).fit(digits, tmp_path / "weights", CPU)
-    images, labels = open_split(digits, "test")
-
-    logits = extract(Classifier().load(tmp_path / "weights"), images, 64, CPU).logits
-
-    assert np.mean(logits.argmax(1).numpy() == labels) > 0.9
 
 
 def test_shift_moves_each_image_by_its_own_offset_and_repeats_the_edge():

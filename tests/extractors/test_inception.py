@@ -12,12 +12,12 @@ from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, Featu
 
 from ddpm.base import files
 from ddpm.base.errors import UserError
-from ddpm.base.files import write_json
-from ddpm.data.processed import Manifest
+from ddpm.data.processed import open_split
 from ddpm.scoring import limits, reference, scores, yardsticks
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import extract
 from ddpm.variants.extractors.inception import Inception
+from tests.extractors.test_classifier import made
 
 CPU = torch.device("cpu")
 FILE = "weights-inception-2015-12-05-6726825d.pth"
@@ -64,24 +64,8 @@ def test_inception_scores_as_torch_fidelity_s_own_from_weights_to_metrics(publis
         Inception, "published", dataclasses.replace(Inception.published, sha256=files.sha256(cache / FILE))
     )
     monkeypatch.setattr(yardsticks, "FEWEST", 4)  # Inception takes a quarter of a second for each image
-    draw = np.random.default_rng(0)
-    gray = draw.integers(0, 256, (4, 1, 8, 8), dtype=np.uint8)
-    processed = tmp_path / "processed"
-    for split in ("train", "test"):
-        (processed / split).mkdir(parents=True)
-        np.save(processed / split / "images.npy", gray)
-        np.save(processed / split / "labels.npy", np.zeros(4, dtype=np.int64))
-    sha256 = {split: files.sha256(processed / split) for split in ("train", "test")}
-    manifest = Manifest(
-        dataset="noise",
-        classes=("noise",),
-        image_size=8,
-        channels=1,
-        counts={"train": 4, "test": 4},
-        skipped=0,
-        sha256=sha256,
-    )
-    write_json(processed / "manifest.json", manifest.model_dump())
+    processed = made(tmp_path / "processed", 1, 8, 8, count=4)
+    gray = np.array(open_split(processed, "train")[0])
     settings = Evaluate(extractors=("inception",), metrics=("kid",), kid_subset_size=4, kid_subsets=1)
 
     reference.make_reference(settings, processed, tmp_path / "reference", CPU)

@@ -9,14 +9,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from scipy import linalg, optimize
+from scipy import optimize
 from scipy.spatial.distance import cdist
 from scipy.stats import betabinom, multivariate_normal
 
 from ddpm.scoring import distances, metric
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import Features
-from ddpm.variants.metrics import cmmd, density_coverage, fld, mind
+from ddpm.variants.metrics import density_coverage, fld, mind
 from ddpm.variants.metrics.cmmd import Cmmd
 from ddpm.variants.metrics.density_coverage import DensityCoverage
 
@@ -46,40 +46,12 @@ def normal(seed: int, count: int, dimensions: int, mean: float = 0.0, sd: float 
 # --- Gaussians
 
 
-def test_the_frechet_distance_and_mind_of_isotropic_gaussians_are_the_same_closed_form():
-    """|mu|^2 + D (s - 1)^2, Dowson & Landau 1982; MIND by E (theta . mu)^2 = |mu|^2 / D."""
-    fake, real = normal(0, 4000, 8, 0.5, 1.5), normal(1, 6000, 8)
-    expected = 8 * 0.5**2 + 8 * 0.5**2
-    assert measure("fid", fake, real)["fd"] == pytest.approx(expected, rel=0.06)
-    assert measure("mind", fake, real)["mind"] == pytest.approx(expected, rel=0.06)
-
-
-def test_mmd_of_isotropic_gaussians_is_the_closed_form_and_the_bias_of_a_v_statistic():
-    n, m, d, sigma, spread = 3000, 4000, 4, 2.0, 1.5
-
-    def kernel(mean: float, variance: float) -> float:
-        """E k(x, y) where x - y has this mean in each of D dimensions, and this variance."""
-        total = sigma**2 + variance
-        return (sigma**2 / total) ** (d / 2) * np.exp(-d * mean**2 / (2 * total))
-
-    own, other = kernel(0, 2 * spread**2), kernel(0, 2)
-    bias = (1 - own) / n + (1 - other) / m
-    expected = own + other - 2 * kernel(0.5, 1 + spread**2) + bias
-    x, y = (torch.from_numpy(part).float() for part in (normal(0, n, d, 0.5, spread), normal(1, m, d)))
-    assert cmmd.mmd(x, y, sigma) == pytest.approx(expected, rel=0.1)
-
-
 # --- formulas in float64
 
 
 @pytest.mark.parametrize(("n", "m"), [(60, 60), (60, 90), (64, 35)])
-def test_every_distance_is_the_formula(n, m):
+def test_cmmd_and_mind_are_the_formulas(n, m):
     fake, real = normal(0, n, 5, 0.3, 1.2), normal(1, m, 5)
-
-    sigma = [np.cov(part, rowvar=False) for part in (fake, real)]
-    root = linalg.sqrtm(sigma[0] @ sigma[1]).real
-    frechet = np.square(fake.mean(0) - real.mean(0)).sum() + np.trace(sigma[0] + sigma[1] - 2 * root)
-    assert measure("fid", fake, real)["fd"] == pytest.approx(frechet, rel=1e-4)
 
     unit = [part / np.linalg.norm(part, axis=1, keepdims=True) for part in (fake, real)]
     kernel = [np.exp(-cdist(a, b, "sqeuclidean") / 200).mean() for a, b in [unit, unit[:1] * 2, unit[1:] * 2]]
@@ -110,13 +82,6 @@ def test_vendi_is_the_entropy_of_the_kernels_eigenvalues():
     assert measure("vendi", fake, fake)["vendi"] == pytest.approx(np.exp(-(values * np.log(values)).sum()), rel=1e-6)
 
 
-@given(groups=st.integers(1, 9))
-@settings(max_examples=9)
-def test_vendi_counts_groups_that_have_nothing_in_common(groups):
-    fake = np.tile(np.eye(9)[:groups], (20, 1)) * 3
-    assert measure("vendi", fake, fake)["vendi"] == pytest.approx(groups)
-
-
 # --- nearest neighbours
 
 
@@ -132,13 +97,6 @@ def test_density_and_coverage_are_those_of_prdc(n, m, k):
     found, expected = measure(DensityCoverage(neighbours=k), fake, real), of_prdc(fake, real, k)
     assert found["density"] == pytest.approx(expected["density"], rel=1e-4)
     assert found["coverage"] == pytest.approx(expected["coverage"], abs=1e-6)
-
-
-def test_precision_and_recall_are_those_of_prdc():
-    fake, real = normal(0, 200, 6, 0.2, 0.9), normal(1, 300, 6)
-    found, expected = measure("prc", fake, real), of_prdc(fake, real, OPTIONS.prc_neighborhood)
-    assert found["precision"] == pytest.approx(expected["precision"], abs=0.006)  # a tie or two at a ball's edge
-    assert found["recall"] == pytest.approx(expected["recall"], abs=0.006)
 
 
 @pytest.mark.parametrize(("n", "m", "k"), [(200, 300, 5), (300, 200, 2)])
@@ -159,24 +117,6 @@ def test_clipped_density_and_coverage_are_the_formulas(n, m, k):
     assert found["clipped_coverage"] == pytest.approx(good, abs=0.005)
 
 
-@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
-def test_a_share_of_bad_samples_lowers_both_by_that_share(share):
-    real, drawn = normal(0, 3000, 8), normal(1, 2000, 8)
-    drawn[: int(share * len(drawn))] += 100
-    found = measure("density_coverage", drawn, real)
-    assert found["clipped_density"] == pytest.approx(1 - share, abs=0.05)
-    assert found["clipped_coverage"] == pytest.approx(1 - share, abs=0.05)
-
-
-def test_an_outlier_fools_density_but_not_the_clipped_one():
-    real, bad = normal(0, 500, 4), normal(1, 200, 4, 6.0, 0.3)
-    real[:6] = 30 + normal(2, 6, 4)  # their balls would reach the bad samples
-    real[0] = 12
-    found = measure("density_coverage", bad, real)
-    assert found["density"] > 0.1
-    assert found["clipped_density"] == 0
-
-
 # --- FLD
 
 
@@ -188,7 +128,6 @@ def log_likelihood(points: Array, centres: Array, variances: Array) -> Array:
 
 def test_widths_are_the_most_likely_ones():
     centres, points = normal(0, 4, 2), normal(1, 60, 2)
-    remote = multivariate_normal([0, 0], 1)
 
     def loss(logs: Array) -> float:
         """Of the points, with the component that is fitted and left out."""
@@ -196,7 +135,6 @@ def test_widths_are_the_most_likely_ones():
         rest = np.exp(-0.5 * squared / np.exp(logs[-1])) / (2 * np.pi * np.exp(logs[-1]))
         return -float(np.log(np.exp(log_likelihood(points, centres, np.exp(logs[:-1]))) + rest).mean())
 
-    assert remote.pdf([0, 0]) == pytest.approx(1 / (2 * np.pi))
     found = fld.widths(torch.from_numpy(centres), torch.from_numpy(points), 2000).numpy()
     least = min((optimize.minimize(loss, [*np.log(found), start]) for start in (0.0, 1.0)), key=lambda one: one.fun)
     np.testing.assert_allclose(np.log(found), least.x[:-1], atol=0.02)

@@ -64,26 +64,16 @@ def batch(channels: int = 3) -> tuple[Tensor, Tensor]:
 
 
 @SHAPES
-@pytest.mark.parametrize(("channels", "outputs"), [(1, 1), (1, 2), (3, 3), (3, 6)])
-def test_an_image_goes_in_and_the_outputs_asked_for_come_out(name, fields, channels, outputs):
-    made = awake(network(name, fields, channels, outputs))
-    out = made(*batch(channels))
-    assert out.shape == (2, outputs, SIZE, SIZE)
-    assert out.dtype == torch.float32
-    assert out.isfinite().all()
-
-
-@SHAPES
 @settings(max_examples=15)
 @given(data=st.data(), channels=st.integers(1, 5), rows=st.integers(1, 5), columns=st.integers(1, 5))
-def test_an_image_of_any_shape_comes_out_as_it_went_in(name, fields, data, channels, rows, columns):
+def test_an_image_of_any_shape_goes_in_and_the_outputs_asked_for_come_out(name, fields, data, channels, rows, columns):
     factor = 4 if name in SMALL else 8  # of patches, or of levels
-    height, width = factor * rows, factor * columns
+    height, width, outputs = factor * rows, factor * columns, channels * data.draw(st.sampled_from([1, 2]))
     if "attention_sizes" in fields:
         fields = {**fields, "attention_sizes": (height // data.draw(st.sampled_from([1, 2])),)}
-    made = awake(architecture(name, **fields).network(Shape(channels, height, width), 2 * channels)).eval()
+    made = awake(architecture(name, **fields).network(Shape(channels, height, width), outputs)).eval()
     out = made(torch.randn(2, channels, height, width), torch.tensor([1, 1000]))
-    assert out.shape == (2, 2 * channels, height, width)
+    assert (out.shape, out.dtype) == ((2, outputs, height, width), torch.float32)
     assert out.isfinite().all()
 
 
@@ -102,14 +92,11 @@ def test_images_of_a_few_pixels_can_be_learned(name, fields, sides):
     made = architecture(name, **fields).network(Shape(1, *sides), 1)
     optimizer = torch.optim.Adam(made.parameters(), lr=0.03)
     x, t = torch.randn(1, 1, *sides), torch.tensor([5])
-    losses = []
     for _ in range(40):
-        loss = (made(x, t) - x).square().mean()
-        losses.append(loss.item())
         optimizer.zero_grad()
-        loss.backward()
+        (made(x, t) - x).square().mean().backward()
         optimizer.step()
-    assert losses[-1] < 0.1 * losses[0]
+    assert (made(x, t) - x).square().mean() < 0.1 * x.square().mean()
 
 
 @pytest.mark.parametrize(
@@ -134,8 +121,7 @@ def test_evaluation_is_deterministic_and_each_image_and_its_time_stand_alone(nam
 def test_the_gradient_reaches_every_parameter(name, fields):
     made = awake(network(name, fields))
     made(*batch()).square().sum().backward()
-    without = [key for key, parameter in made.named_parameters() if parameter.grad is None or not parameter.grad.any()]
-    assert not without
+    assert [key for key, value in made.named_parameters() if value.grad is None or not value.grad.any()] == []
 
 
 @SHAPES
@@ -222,22 +208,17 @@ def test_the_same_seed_makes_the_same_weights_and_the_state_holds_them_all(name,
     ("name", "fields", "image_size", "named"),
     [
         ("unet", {"multipliers": (1, 2), "attention_sizes": ()}, (16, 17), "multipliers"),
-        ("unet", {"multipliers": (1, 2), "attention_sizes": ()}, (17, 16), "multipliers"),
         ("unet", {"multipliers": (1, 2), "attention_sizes": (12,)}, (16, 24), "attention_sizes"),
         ("unet", {"base_channels": 8, "multipliers": (1,), "attention_sizes": (), "groups": 8}, (1, 1), "groups"),
-        ("unet", {"base_channels": 8, "multipliers": (1, 1), "attention_sizes": (), "groups": 8}, (2, 2), "groups"),
         ("dit", {"patch_size": 4}, (16, 18), "patch_size"),
         ("dit", {"patch_size": 4}, (18, 16), "patch_size"),
         ("uvit", {"patch_size": 4}, (16, 18), "patch_size"),
         ("uvit", {"patch_size": 4}, (18, 16), "patch_size"),
-        ("unet", {"multipliers": (1, 2, 2), "attention_sizes": ()}, 18, "multipliers"),
         ("unet", {"base_channels": 48, "multipliers": (1,), "attention_sizes": ()}, 16, "groups"),
         ("unet", {"multipliers": (1, 2), "attention_sizes": (7,)}, 16, "attention_sizes"),
         ("unet", {"patch_size": 3, "multipliers": (1, 2), "attention_sizes": ()}, 16, "multipliers: .* patch_size: 3"),
         ("unet", {"multipliers": (1, 2), "attention_heads": 3}, 16, "attention_heads"),
         ("unet", {"multipliers": (1, 2), "attention_head_width": 48}, 16, "attention_head_width"),
-        ("dit", {"patch_size": 3}, 16, "patch_size"),
-        ("uvit", {"patch_size": 3}, 16, "patch_size"),
         ("edm2", {"attention_sizes": ()}, (16, 18), "multipliers"),
         ("edm2", {"attention_sizes": ()}, (18, 16), "multipliers"),
         ("edm2", {"attention_sizes": (7,)}, 16, "attention_sizes"),

