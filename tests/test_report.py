@@ -134,12 +134,12 @@ def test_where_nothing_has_run_each_chapter_says_how_to_get_it():
     assert run() == 0
     html = Path("report.html").read_text()
     assert re.findall(r"<h2>([^<]*)</h2>", html) == CHAPTERS
-    for lacking, command in (
+    for lacking, maker in (
         ("metrics/run.json", "dvc repro"),
         ("metrics/loss.csv", "dvc repro"),
         ("metrics/sanity.json", "ddpm sanity"),
     ):
-        assert any(lacking in line and command in line for line in Page(html).missing), lacking
+        assert any(lacking in line and maker in line for line in Page(html).missing), lacking
 
 
 def test_a_complete_folder_leaves_nothing_missing(complete):
