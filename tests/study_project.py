@@ -37,6 +37,8 @@ elif stage == "train":
     if fault.exists() and int(fault.read_text()):
         fault.write_text(str(int(fault.read_text()) - 1))
         sys.exit("error: train: out of luck")
+    if params["train"]["learning_rate"] > 0.5:
+        sys.exit("error: train: the loss or its gradient is not finite at step 3")
     pathlib.Path("data/model").write_text(f"{arm} {seed} {params['train']}")
 else:
     import numpy as np

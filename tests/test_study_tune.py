@@ -150,7 +150,6 @@ RATES = "train.learning_rate: [0.001, 0.01]"
         (f"{{{RATES}, seeds: [9, 1]}}", "tune.seeds: (9, 1) is not allowed"),
         (f"{{{RATES}, seeds: 4, claim: worst}}", "tune.claim: 'worst' is not allowed"),
         ("{seeds: 4}", "tune: no key to tune"),
-        (f"{{{RATES}}}", "tune.seeds: missing"),
         ("{train.batch_size: [4], seeds: 4}", "train.batch_size: [4] is not allowed: a list of two or more"),
         ("{train.learning_rate: [1, 5], seeds: 4}", "arms.cosine, with train.learning_rate 5: train.learning_rate"),
         ("{train.learning_rat: [1, 5], seeds: 4}", "train.learning_rat: unknown key (did you mean 'learning_rate'?)"),
