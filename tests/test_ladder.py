@@ -15,6 +15,7 @@ from tests import study_project
 from tests.command import run
 from tests.study_project import commit, ran
 
+ROOT = Path(__file__).parents[1]
 FILE = Path("ladders/tiny.yaml")
 LOG = Path("ladders/tiny/log.jsonl")
 SCORE = {
@@ -316,3 +317,10 @@ def test_muons_products_count_as_cost():
     assert contest.cost({"train.batch_size": 1}) < ordinary / 10
     with pytest.raises(UserError, match="costs"):
         contest.check({"train.optimizer.name": "muon"}, {}, "entry")
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("ladders/*.yaml")), ids=lambda path: path.stem)
+def test_each_shipped_ladder_has_a_log_that_can_be_read(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    contest = terms.load(path.relative_to(ROOT))
+    assert climb.read(contest).contest.cost({}) > 0
