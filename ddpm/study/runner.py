@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -51,6 +52,7 @@ class Runner:
 
     def _complete(self, pool: ThreadPoolExecutor, left: Sequence[Experiment]) -> None:
         futures = {pool.submit(self.worker.run, experiment): experiment for experiment in left}
+        begin, done = time.monotonic(), 0
         while futures:
             for future in wait(futures, return_when=FIRST_COMPLETED).done:
                 experiment = futures.pop(future)
@@ -69,14 +71,13 @@ class Runner:
                         futures[pool.submit(self.worker.run, experiment)] = experiment
                 else:
                     self.failed.pop(name, None)
-                    seconds = self.ledger.seconds or 0.0
-                    rest = f"; {len(futures)} left, about {duration(seconds * len(futures) / self.slots)}"
+                    done += 1
+                    rest = f"; {len(futures)} left, about {duration((time.monotonic() - begin) * len(futures) / done)}"
                     self.say(f"{name}: {self._score(experiment)}{rest if futures else ''}")
 
     def _score(self, experiment: Experiment) -> str:
         run, metric = self.ledger.records[experiment.name], self.ledger.study.plan.primary
-        score = "diverged" if run.diverged else f"{metric} {run.scores[metric]:.4g}"
-        return f"{score} in {duration(run.seconds)}"
+        return "diverged" if run.diverged else f"{metric} {run.scores[metric]:.4g}"
 
     def _later(self, experiment: Experiment) -> None:
         self.worker.stopped.wait(POLL)
@@ -112,7 +113,7 @@ def line(number: int, ledger: Ledger) -> None:
     with stopping(worker):
         worker.run(experiment, patience=math.inf)
     ledger.update()
-    print(f"{experiment.name}: done in {duration(ledger.records[experiment.name].seconds)}")
+    print(f"{experiment.name}: done")
 
 
 def slots(given: int | None, study: Study) -> int:
