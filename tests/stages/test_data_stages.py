@@ -5,8 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
+from sklearn.datasets import load_digits
 
 from tests.small_project import lay_out, set_params
 
@@ -23,13 +25,17 @@ def run(project: Path, stage: str, *python: str) -> subprocess.CompletedProcess[
     return subprocess.run(command, cwd=project, capture_output=True, text=True)
 
 
-def test_digits_without_torch(project):
-    for stage, used in {"download": "sklearn.datasets", "preprocess": "PIL.Image"}.items():
+def test_digits_are_scikit_learns_and_need_neither_it_nor_torch(project):
+    for stage, used in {"download": "numpy", "preprocess": "PIL.Image"}.items():
         result = run(project, stage, "-X", "importtime")
         assert result.returncode == 0, result.stderr[-2000:]
         imported = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
         assert used in imported
-        assert not imported & {"torch", "torchvision", "mlflow"}
+        assert not imported & {"torch", "torchvision", "mlflow", "sklearn"}
+    with np.load(project / "data/raw/digits.npz") as raw:
+        published = load_digits()
+        np.testing.assert_array_equal(raw["images"], published.images)
+        np.testing.assert_array_equal(raw["labels"], published.target)
     assert result.stdout.startswith("digits: 1,")
     manifest = json.loads((project / "data/processed/manifest.json").read_text())
     assert sum(manifest["counts"].values()) == 1797
