@@ -121,7 +121,7 @@ def test_a_record_of_other_params_or_code_is_stale(folder):
     for change in (lambda: Path("ddpm/loss.py").write_text("two"), lambda: Path("ddpm/loss.py").unlink()):
         change()
         assert "ddpm/loss.py has changed" in library.why_stale(run, flat)
-        with pytest.raises(UserError, match=r"not of the params and code that are checked out.*; run `dvc repro`$"):
+        with pytest.raises(UserError, match=r"not of the params and code that are checked out.*; run `dvc repro`"):
             library.current(working())
 
 

@@ -61,7 +61,11 @@ def current(config: Config) -> Record:
     """The working folder's record. Raises UserError unless the checked-out params and code made it."""
     run = workspace()
     if why := why_stale(run, config.flat()):
-        raise UserError(f"{METRICS}/ are not of the params and code that are checked out: {why}; run `dvc repro`")
+        # a stage that ran again with other code and gave the same bytes ends the pipeline there: nothing scored again
+        raise UserError(
+            f"{METRICS}/ are not of the params and code that are checked out: {why}; run `dvc repro`, and if that has "
+            "nothing to do, `dvc repro -s -f evaluate`"
+        )
     return run
 
 
