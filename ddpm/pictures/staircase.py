@@ -30,7 +30,7 @@ def draw(path: Path, panels: Sequence[Panel]) -> None:
                 axes.step([*x, attempts[-1][0]], [*y, y[-1]], where="post", color=colour, linewidth=1.5)
         if level is not None:
             axes.axhline(level, color="0.55", linestyle="--", linewidth=1)
-        axes.set(xlabel="attempt", ylabel=title)
+        axes.set(xlabel="attempt", ylabel=title, xlim=(0.5, max((attempt[0] for attempt in attempts), default=1) + 0.5))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
