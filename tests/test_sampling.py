@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from ddpm.base import variant
 from ddpm.diffusion.chain import to_images
@@ -15,6 +15,7 @@ from ddpm.model.model_file import Loaded, load_model
 from ddpm.pictures.grids import FRAMES_PER_SECOND
 from ddpm.sampling import generator as sampling
 from ddpm.sampling import samples
+from ddpm.sampling.denoiser import Denoiser
 from ddpm.sampling.generator import Generator
 from ddpm.sampling.sample_params import Sample
 from tests.small import pictures, small
@@ -144,3 +145,19 @@ def test_the_forward_picture_goes_from_images_to_noise(model, tmp_path):
     likeness = [abs(np.corrcoef(tiles[:, 0].ravel(), tiles[:, i].ravel())[0, 1]) for i in range(6)]
     assert likeness[1] > 0.9 > likeness[3]
     assert likeness[-1] < 0.3
+
+
+def test_a_clipped_estimate_is_in_range_and_its_noise_still_leads_to_x_t():
+    class Network(nn.Module):
+        def forward(self, x: Tensor, t: Tensor) -> Tensor:
+            return 3 * x
+
+    diffusion, t = small().diffusion, 30
+    x_t = torch.randn(20, *SHAPE, generator=torch.Generator().manual_seed(0))
+    free, clipped = (Denoiser(Network(), diffusion, CPU, torch.float32, clip)(x_t, t) for clip in (False, True))
+    assert free.x_0.min() < -2
+    assert free.x_0.max() > 2
+    torch.testing.assert_close(clipped.x_0, free.x_0.clamp(-1, 1))
+    alpha_bar = 1 / (1 + np.exp(-diffusion.schedule.noise_schedule(diffusion.T).log_snr[t - 1]))
+    again = alpha_bar**0.5 * clipped.x_0 + (1 - alpha_bar) ** 0.5 * clipped.epsilon
+    torch.testing.assert_close(again, x_t, rtol=1e-5, atol=1e-5)
