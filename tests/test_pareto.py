@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from ddpm.base.errors import UserError
 from ddpm.report import pareto
+from ddpm.runs import library
 from tests.scored import record, result, working
 
 COSTS = st.lists(st.tuples(st.integers(1, 8), st.integers(1, 8)), min_size=1, max_size=20)
@@ -51,7 +52,7 @@ def test_the_runs_of_one_training_have_a_line_for_each_sampler_and_weight():
         result(fd=0.1, name="f", evaluations=5, params=CLASSES | {"train__steps": 99}),
         result(fd=0.1, name="g", evaluations=5, params=CLASSES | {"sample__count": 13}),
     ])  # fmt: skip
-    figure, table = pareto.shown(working(**CLASSES), first)
+    figure, table = pareto.shown(working(**CLASSES), first, library.everywhere().records)
     (panel,) = figure.drawing
     assert panel.curves.keys() == {name, "heun", f"{name}, w = 2"}
     np.testing.assert_array_equal(panel.curves[name], [[5, 4], [10, 2]])
@@ -62,4 +63,4 @@ def test_the_runs_of_one_training_have_a_line_for_each_sampler_and_weight():
 def test_one_way_of_sampling_is_no_front():
     record(Path(), [result()])
     with pytest.raises(UserError, match="dvc exp run -S "):
-        pareto.shown(working(), result())
+        pareto.shown(working(), result(), library.everywhere().records)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from ddpm.base.errors import UserError
 from ddpm.params.config import Config
 from ddpm.pictures.plots import Panel
 from ddpm.report.blocks import Block, Figure, Table, number, plain
-from ddpm.runs import alike, library
+from ddpm.runs import alike
 from ddpm.runs.record import Record
 from ddpm.verdicts import metrics
 
@@ -23,13 +23,14 @@ def pareto(costs: Sequence[tuple[float, float]]) -> list[bool]:
     return [not any(a <= x and b <= y and (a, b) != (x, y) for a, b in costs) for x, y in costs]
 
 
-def shown(working: Config, run: Record) -> list[Block]:
-    """A picture of this training's runs by the network's evaluations per image, and their Pareto front as a table.
+def shown(working: Config, run: Record, records: Iterable[Record]) -> list[Block]:
+    """A picture of this training's runs among the records, by the network's evaluations per image, and their Pareto
+    front as a table.
 
     Raises UserError if no run samples this training in another way.
     """
     score = next(filter(metrics.is_headline, metrics.judged(run.scores)), "")
-    runs = alike.matching(library.everywhere().records, working, KEYS).records
+    runs = alike.matching(records, working, KEYS).records
     points = sorted(
         (one.costs.evaluations, one.scores[score], [plain(one.params[key]) for key in KEYS])
         for one in runs
