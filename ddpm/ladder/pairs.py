@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
+from typing import Final
 
 from ddpm.base.errors import UserError
 from ddpm.ladder.terms import Changes, Contest
@@ -14,7 +15,8 @@ from ddpm.study.experiments import Experiment, Study
 from ddpm.study.ledger import Ledger
 from ddpm.study.plan import Plan
 
-CHAMPION, CHALLENGER = "champion", "challenger"
+CHAMPION: Final = "champion"
+CHALLENGER: Final = "challenger"
 
 
 class Pairs(Study):
@@ -25,9 +27,9 @@ class Pairs(Study):
         return self.path.with_suffix("") / "attempts" / self.name.rpartition("-")[2]
 
     def experiments(self, upto: int | None = None) -> list[Experiment]:
-        """A challenger's training that diverges is a result, as it is for tuning; no run leaves a picture."""
+        """Each side's, of a kind of its own."""
         planned = super().experiments(upto)
-        return [one._replace(kind="tuning" if one.arm == CHALLENGER else "best") for one in planned]
+        return [one._replace(kind=CHALLENGER if one.arm == CHALLENGER else CHAMPION) for one in planned]
 
 
 class Runs:

@@ -18,7 +18,7 @@ from ddpm.runs import alike
 from ddpm.study.plan import TUNING_SEED, Plan, Program
 
 SCORED_BY = ("data", "evaluate", "sample.count")  # what a program's arm shares with all others
-Kind = Literal["verdict", "tuning", "best"]
+Kind = Literal["verdict", "tuning", "best", "champion", "challenger"]
 
 
 class Point(NamedTuple):
@@ -33,8 +33,8 @@ class Experiment(NamedTuple):
     those that differ from the base, by key, without the seed. config: the params, checked; of a program, which has
     another trainer, what it says about data and scores counts.
 
-    kind: what asks for it: the verdict, the choice of values, or only ``claim: best``. place: of its values in the
-    grid, unless it runs with the arm's chosen ones.
+    kind: what asks for it: the verdict, the choice of values, only ``claim: best``, or a side of an attempt on a
+    ladder. place: of its values in the grid, unless it runs with the arm's chosen ones.
     """
 
     name: str
@@ -46,6 +46,11 @@ class Experiment(NamedTuple):
     kind: Kind = "verdict"
     place: int | None = None
     program: Program | None = None
+
+    @property
+    def may_diverge(self) -> bool:
+        """Whether a training that diverges is a result. In a verdict it would be a hole."""
+        return self.kind in ("tuning", "challenger")
 
     @property
     def params(self) -> dict[str, Any]:
@@ -173,16 +178,11 @@ def changed(params: Mapping[str, Any], overrides: Mapping[str, Any], source: str
     sections."""
     copy = deepcopy(dict(params))
     for key, value in overrides.items():
-        put(copy, key, value, source)
+        *sections, last = key.split(".")
+        block = copy
+        for section in sections:
+            block = block.setdefault(section, {})
+            if not isinstance(block, dict):
+                raise UserError(f"{source}: {key}: {section} is a value, no section; allowed: a key of params.yaml")
+        block[last] = value
     return copy
-
-
-def put(params: Any, key: str, value: Any, source: str) -> None:
-    """Set a value at a dotted key. Raises UserError for a key that leads through anything but sections."""
-    *sections, last = key.split(".")
-    block = params
-    for section in sections:
-        block = block.setdefault(section, {})
-        if not isinstance(block, dict):
-            raise UserError(f"{source}: {key}: {section} is a value, no section; allowed: a key of params.yaml")
-    block[last] = value

@@ -190,7 +190,7 @@ def settled(study: Study, records: Mapping[str, Record]) -> tuple[Study, tuple[t
 
 def check(experiment: Experiment, run: Record, source: str, primary: str) -> None:
     """Raises UserError, which begins with ``source``, unless it is a record of that experiment."""
-    if run.diverged and experiment.kind != "tuning":
+    if run.diverged and not experiment.may_diverge:
         raise UserError(f"{source}: its training diverged: remove the file, and look at the params")
     if not run.diverged and primary not in run.scores:
         raise UserError(f"{source}: it has no {primary}, which the study is about: remove it")

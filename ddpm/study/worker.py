@@ -110,7 +110,7 @@ class Worker:
                 raise Busy(f"{name}: another process runs it")
             if not self.ledger.path(name).exists():
                 # one process trains a model, then the others take it from DVC's cache
-                with self._alone("model", learned(experiment), name, patience) as (model, _):
+                with self._alone("model", _inputs(experiment), name, patience) as (model, _):
                     try:
                         self.ledger.write(experiment, self._record(experiment, model))
                     except UserError as error:
@@ -154,7 +154,7 @@ class Worker:
                 try:
                     self._start(experiment, folder, (model, lock), *REPRO)
                 except UserError as error:
-                    if experiment.kind == "tuning" and (reason := DIVERGED.search(str(error))):
+                    if experiment.may_diverge and (reason := DIVERGED.search(str(error))):
                         # which of the values diverge is a result: everybody who runs the plan chooses from the same
                         return _diverged(experiment, reason[0])
                     raise
@@ -236,7 +236,7 @@ class Worker:
             raise UserError(f"{experiment.name}: {_reason(log, begin, code)}; {log} has the whole output")
 
 
-def learned(experiment: Experiment) -> Mapping[str, Any]:
+def _inputs(experiment: Experiment) -> Mapping[str, Any]:
     """What the experiment's model depends on, next to the code."""
     params = experiment.params
     model = {key: inputs.lookup(params, key) for key in inputs.stage("train", params)[0]}
