@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from ddpm.params import config, file, presets
-from ddpm.study.experiments import put
+from ddpm.study.experiments import changed
 
 ROOT = Path(__file__).parent.parent
 ONE_FILE = ROOT / "examples/ddpm_in_one_file.py"
@@ -74,6 +74,6 @@ def test_a_trial_of_the_search_is_an_experiment_that_may_be_run(tmp_path, monkey
     params = file.decode(presets.text("digits"), "digits")
     for setting in (first, second, rate, decay):
         key, _, value = setting.removeprefix("--set-param=").partition("=")
-        put(params, key, json.loads(value), setting)
+        params = changed(params, {key: json.loads(value)}, setting)
     chosen = config.check(params)
     assert (chosen.seed, chosen.sample.seeds, chosen.train.learning_rate) == (3_000_000, (3_000_000,), 2e-4)
