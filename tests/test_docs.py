@@ -37,7 +37,7 @@ from tests.small_project import merged
 
 ROOT = Path(__file__).parents[1]
 CODE = sorted([*(ROOT / "ddpm").rglob("*.py"), *(ROOT / "stages").rglob("*.py")])
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([ROOT / "README.md", ROOT / "AGENTS.md", *(ROOT / "docs").glob("*.md")])
 LINKING = [*PAGES, *(ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md"))]
 RUN = {"run", "run: model", "run: scores", "run: schedules", "run: gate"}
 WORDS = 32_000  # of all pages, so that they are read

@@ -77,3 +77,41 @@ def test_a_trial_of_the_search_is_an_experiment_that_may_be_run(tmp_path, monkey
         params = changed(params, {key: json.loads(value)}, setting)
     chosen = config.check(params)
     assert (chosen.seed, chosen.sample.seeds, chosen.train.learning_rate) == (3_000_000, (3_000_000,), 2e-4)
+
+
+def test_ideas_of_the_night_may_be_tried_and_every_fourth_does_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    night = runpy.run_path(str(ROOT / "examples/night.py"))
+    params = file.decode(presets.text("digits"), "digits")
+    tried: list[dict[str, object]] = []
+
+    def answer(command: list[str], check: bool, stdout: int, text: bool) -> subprocess.CompletedProcess[str]:
+        assert [*command[:4], command[5]] == ["ddpm", "ladder", "try", "digits", "--json"]
+        tried.append(file.read(Path(command[4])))
+        return subprocess.CompletedProcess(command, 2 if len(tried) == 1 else 1, '{"outcome": "refused"}')
+
+    monkeypatch.setattr(subprocess, "run", answer)
+    night["main"]("digits", 40, greedy=False)
+    printed = [json.loads(line)["outcome"] for line in capsys.readouterr().out.splitlines()]
+    assert printed == ["mistake"] + ["refused"] * 39
+    for changes in tried:
+        config.check(changed(params, changes, "idea"))
+    assert [list(changes) for changes in tried[3::4]] == [["train.input_perturbation"]] * 10
+    assert all(changes["train.input_perturbation"] < 1e-4 for changes in tried[3::4])
+
+
+def test_keep_if_better_adds_what_one_run_improves(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    night = runpy.run_path(str(ROOT / "examples/night.py"))
+    scores = iter([0.5, 0.6, 0.4, 0.45])  # the base, then three ideas
+
+    def run(command: list[str], check: bool) -> subprocess.CompletedProcess[str]:
+        Path("metrics").mkdir(exist_ok=True)
+        Path("metrics/evaluate.json").write_text(json.dumps({"classifier": {"fd": next(scores)}}))
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    night["main"]("digits", 3, greedy=True)
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["outcome"] for line in lines] == ["dropped", "kept", "dropped"]
+    assert lines[-1]["best"] == {"entry": "idea-1", "changes": night["propose"](1), "score": 0.4}

@@ -1,0 +1,80 @@
+"""A night of ideas: random changes of a recipe, judged by a ladder, or by the rule "keep it if one run is better".
+
+`python examples/night.py digits 40` proposes 40 ideas to ladders/digits.yaml, and `--greedy` gives the same ideas to
+the other rule, from the same start. Every fourth idea does nothing: it disturbs the input by a millionth, which only
+changes how numbers are rounded. docs/ladder.md shows how a language model takes the place of `propose`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+import subprocess
+from pathlib import Path
+from typing import Any
+
+SPACE: dict[str, list[Any]] = {
+    "train.learning_rate": [0.001, 0.002, 0.004, 0.008, 0.016],
+    "train.optimizer.name": ["adam", "adamw", "muon"],
+    "train.timestep_sampler.name": ["uniform", "logit_normal", "stratified"],
+    "train.ema.constant.value": [0.98, 0.99, 0.998],
+    "train.warmup_steps": [0, 20, 100],
+    "train.gradient_clip": [0.5, 1.0, None],
+    "diffusion.loss.name": ["simple", "min_snr", "p2"],
+    "diffusion.parameterization.name": ["v", "x0", "flow", "epsilon"],
+    "diffusion.schedule.name": ["cosine", "linear", "sigmoid"],
+    "model.unet.scale_shift_norm": [False, True],
+    "model.unet.dropout": [0.0, 0.1],
+    "sample.sampler.name": ["ancestral", "ddim", "dpmpp_2m"],
+}
+IDEAS = Path("ideas")
+
+
+def propose(number: int) -> dict[str, Any]:
+    """One to three random changes; every fourth time, one that cannot matter."""
+    draw = random.Random(number)  # noqa: S311 (nothing secret)
+    if number % 4 == 3:
+        return {"train.input_perturbation": 1e-6 * (1 + number)}
+    return {key: draw.choice(SPACE[key]) for key in draw.sample(list(SPACE), draw.randint(1, 3))}
+
+
+def try_on_ladder(ladder: str, entry: Path) -> dict[str, Any]:
+    """What `ddpm ladder try` says. Exit code 2 is an idea that may not run, such as one that changes nothing."""
+    command = ["ddpm", "ladder", "try", ladder, str(entry), "--json"]
+    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout) if done.returncode in (0, 1, 3) else {"entry": entry.stem, "outcome": "mistake"}
+
+
+def run_once(name: str, changes: dict[str, Any]) -> float:
+    """classifier.fd of params.yaml with changes and seed 0; infinite if the training fails."""
+    values = {"seed": 0, **changes}
+    settings = [f"--set-param={key}={'null' if value is None else value}" for key, value in values.items()]
+    done = subprocess.run(["dvc", "exp", "run", "--force", f"--name={name}", *settings], check=False)
+    return math.inf if done.returncode else json.loads(Path("metrics/evaluate.json").read_text())["classifier"]["fd"]
+
+
+def main(ladder: str, ideas: int, greedy: bool) -> None:
+    """Print a line of JSON for each idea."""
+    IDEAS.mkdir(exist_ok=True)
+    best: dict[str, Any] = {"entry": "base", "changes": {}, "score": run_once("greedy-base", {})} if greedy else {}
+    for number in range(ideas):
+        changes, entry = propose(number), IDEAS / f"idea-{number}.yaml"
+        entry.write_text(json.dumps(changes))  # JSON is YAML
+        if greedy:
+            score = run_once(f"greedy-{number}", whole := {**best["changes"], **changes})
+            better = score < best["score"]
+            best = {"entry": entry.stem, "changes": whole, "score": score} if better else best
+            line = {"entry": entry.stem, "outcome": "kept" if better else "dropped", "score": score, "best": best}
+        else:
+            line = try_on_ladder(ladder, entry)
+        print(json.dumps(line), flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("ladder", help="its name in ladders/; params.yaml has to be its base")
+    parser.add_argument("ideas", type=int)
+    parser.add_argument("--greedy", action="store_true", help="keep an idea if one run is better")
+    main(**vars(parser.parse_args()))
