@@ -22,7 +22,7 @@ app.command(track)
 
 @app.command(group=MAIN, sort_key=1)
 def preset(
-    name: Annotated[str, Parameter(help=listed("presets"))], /, *, on: str = "digits", force: bool = False
+    name: Annotated[str, Parameter(help=listed("presets"))], /, *, on: str | None = None, force: bool = False
 ) -> None:
     """Write a preset over params.yaml.
 
@@ -34,7 +34,7 @@ def preset(
       ddpm preset edm --on cifar10   # the method of one preset on the data, network and budget of another
 
     Args:
-        on: preset that data, network and budget are taken from
+        on: preset that data, network and budget are taken from, in place of its own base
         force: overwrite uncommitted changes of params.yaml
     """
     import pygit2
@@ -51,8 +51,8 @@ def preset(
         )
     with atomic_path(file.PATH) as temporary:
         temporary.write_text(text)
-    on = "" if on == presets.BASE else f" on {on!r}"
-    print(f"{file.PATH} is now the preset {name!r}{on}; run it by `dvc repro`")
+    put = f" on {on!r}" if on else ""
+    print(f"{file.PATH} is now the preset {name!r}{put}; run it by `dvc repro`")
 
 
 @app.command(group=MAIN, sort_key=2)

@@ -1,5 +1,5 @@
-"""Presets: ``digits`` is a complete params file; every other holds its own header and what it changes in ``digits``, or
-in another preset that it is put on."""
+"""Presets: ``digits`` is a complete params file; every other holds its own header and what it changes in ``digits``, in
+the preset that its key ``base`` names, or in another that it is put on."""
 
 from __future__ import annotations
 
@@ -30,17 +30,21 @@ def names() -> list[str]:
     return sorted(file.name.removesuffix(".yaml") for file in FOLDER.iterdir())
 
 
-def text(name: str, on: str = BASE) -> str:
-    """The complete params file, with its own header and the base's comments. Raises UserError for an unknown name."""
+def text(name: str, on: str | None = None) -> str:
+    """The complete params file, with its own header and the base's comments. Raises UserError for an unknown name.
+
+    on: a preset to put it on, in place of its base.
+    """
     if name not in names():
         hint = variant.closest(name, names())
         raise UserError(f"preset: unknown {name!r}{hint}; allowed: {', '.join(names())}")
-    changes = (FOLDER / f"{name}.yaml").read_text()
-    if name == BASE and on == BASE:
-        return changes
-    base = text(on)
-    changed = edited(base, lambda whole: _change(whole, YAML().load(changes)))
-    header = [*takewhile(_comment, changes.splitlines(keepends=True)), *([f"# Put on: {on}.\n"] if on != BASE else [])]
+    written = (FOLDER / f"{name}.yaml").read_text()
+    if name == BASE and on in {None, BASE}:
+        return written
+    changes = YAML().load(written)
+    base = changes.pop("base", BASE)
+    changed = edited(text(on or base), lambda whole: _change(whole, changes))
+    header = [*takewhile(_comment, written.splitlines(keepends=True)), *([f"# Put on: {on}.\n"] if on else [])]
     return "".join([*header, *dropwhile(_comment, changed.splitlines(keepends=True))])
 
 
