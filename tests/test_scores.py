@@ -6,6 +6,9 @@ import torch
 import torch_fidelity
 from numpy.typing import NDArray
 from torch_fidelity.defaults import DEFAULTS
+from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+from torch_fidelity.metric_isc import isc_features_to_metric
+from torch_fidelity.metric_kid import kid_features_to_metric
 
 from ddpm.base.errors import UserError
 from ddpm.data.processed import open_split
@@ -90,7 +93,21 @@ def test_scores_are_those_of_torch_fidelity_end_to_end(digits, real, held_out):
 
 def test_the_settings_that_metrics_get_are_ones_that_torch_fidelity_knows():
     assert (DEFAULTS["isc_splits"], DEFAULTS["rng_seed"]) == (metric.ISC_SPLITS, metric.RNG_SEED)
-    assert {"kid_subsets", "kid_subset_size", "prc_neighborhood", "prc_batch_size"} <= DEFAULTS.keys()
+
+
+def test_scores_of_the_same_features_are_torch_fidelitys_to_the_last_bit(real, held_out):
+    fake = extract(real.network, held_out, SETTINGS.batch_size, CPU)
+    statistics = (fid_features_to_statistics(features) for features in (fake.features, real.features))
+    subsets = {"kid_subsets": SETTINGS.kid_subsets, "kid_subset_size": SETTINGS.kid_subset_size, "verbose": False}
+    expected = [
+        *fid_statistics_to_metric(*statistics, verbose=False).values(),
+        *isc_features_to_metric(fake.logits).values(),
+        *kid_features_to_metric(fake.features, real.features, **subsets).values(),
+    ]
+    assert (
+        list(scores.score(fake, real, SETTINGS.model_copy(update={"metrics": ("fid", "isc", "kid")})).values())
+        == expected
+    )
 
 
 @pytest.mark.parametrize("value", [0, 255])
