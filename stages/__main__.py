@@ -5,6 +5,8 @@ on to them. It also passes in whatever watches a training, and records what is f
 change a value that a stage computes (tests/stages/test_start.py).
 """
 
+import atexit
+import gc
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -15,7 +17,7 @@ from ddpm.base.errors import exit_code
 from ddpm.base.machine import die_with_parent
 from ddpm.base.paths import PROCESSED
 from ddpm.compute import devices, distributed
-from ddpm.data.processed import check_content
+from ddpm.data.processed import check_content, read_manifest
 from ddpm.params import config, credit, file, inputs
 from ddpm.params.config import Config
 from ddpm.params.inputs import Start
@@ -56,7 +58,10 @@ def train(checked: Config, start: Start) -> None:
 
     device, ranks = devices.resolve(checked.device), distributed.current()
     checkpoints = Checkpoints(start.fingerprint())
-    with tracker.Live(start.params, start.fingerprint(), ranks.main) as log:
+    # nothing is sent before the first checkpoint, so a training without one is in MLflow once it is scored
+    steps = checked.train.total(read_manifest(PROCESSED).counts["train"])
+    live = ranks.main and steps > checked.train.checkpoint_every
+    with tracker.Live(start.params, start.fingerprint(), live) as log:
         train.main(checked.training(), device, ranks, checkpoints, log, (Previews,))
         if ranks.main:
             start.check()
@@ -97,6 +102,7 @@ def run(name: str) -> NoReturn:
 
     A shared stage runs on every rank; a process that torchrun started is one of them.
     """
+    atexit.register(gc.freeze)  # or the interpreter looks for garbage among all of torch's objects as it ends: 0.5 s
     if name in SHARED:
         # before torch is imported: of a lost rank it says what the stage's own line says, in 50 lines of C++
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")

@@ -9,7 +9,7 @@ from ddpm.base.paths import LOSS, METRICS, MODEL, PROCESSED
 from ddpm.compute import devices
 from ddpm.compute.distributed import Ranks
 from ddpm.data.processed import open_split, train_classes
-from ddpm.model import build
+from ddpm.model import build, flops
 from ddpm.training.checkpoints import Checkpoints
 from ddpm.training.train_params import TrainingConfig
 from ddpm.training.trainer import Log, Watch, train
@@ -29,9 +29,11 @@ def main(
     memory = ranks.largest(devices.peak_memory(device))
     if ranks.main:
         history.write(LOSS)
+        facts = history.facts()
         about = {
             "parameters": build.parameters(settings),
+            "flops": flops.per_image(settings) * facts["images_seen"],
             "memory_mib": round(memory / 2**20, 1),
             "device": devices.describe(device),
         }
-        write_json(METRICS / "train.json", history.facts() | about)
+        write_json(METRICS / "train.json", facts | about)

@@ -7,7 +7,6 @@ from typing import Any
 from ddpm.base.files import Rows, flatten, read_json
 from ddpm.base.paths import SAMPLE_FACTS, TRAIN_FACTS
 from ddpm.evaluation.evaluation import Evaluation
-from ddpm.model import flops
 from ddpm.model.model_file import Loaded
 from ddpm.runs import record
 from ddpm.runs.record import Costs, Fingerprint, Provenance, Record
@@ -38,7 +37,7 @@ def assemble(
         costs=Costs(
             images_seen=trained["images_seen"],
             parameters=trained["parameters"],
-            flops=float(flops.per_image(model.config) * trained["images_seen"]),
+            flops=float(trained["flops"]),
             evaluations=drawn["evaluations_per_image"],
             seconds=taken,
         ),

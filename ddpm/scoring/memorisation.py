@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import special  # not stats, whose import takes a second
 from torch import Tensor
 
 ROWS = 4096  # on either side in memory at once: 50,000 x 50,000 distances would take 10 GB
@@ -114,6 +113,8 @@ def largest_share(samples: int, k: int, held_out: int) -> float:
     the limit with a probability of at most CHANCE; for models that draw as the data do, that is less than one in 100.
     The factor allows for models that copy nothing but whose images differ from the data's.
     """
+    from scipy import special  # not stats, whose import takes a second
+
     chance = ALLOWED * special.betaincinv(k, held_out + 1 - k, (np.arange(QUANTILES) + 0.5) / QUANTILES)
     beyond = np.minimum(chance, 1)
     return bisect_left(range(samples), 1 - CHANCE, key=lambda n: special.bdtr(n, samples, beyond).mean()) / samples

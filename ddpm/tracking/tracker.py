@@ -1,10 +1,10 @@
 """MLflow: one run per result, a view of the run's record.
 
-During a training its run grows: ``Live`` sends the loss. When the evaluate stage has written metrics/run.json, ``sync``
-completes that run with params, scores, costs and pictures. A run that is complete is never written again. No stage
-fails because of tracking: it warns once and leaves the store alone for the rest of the process, and
-``ddpm track sync`` writes the run later. mlflow takes 1-3 s to import, and reads the settings that Store makes, so
-functions that need it import it themselves.
+During a training its run grows: ``Live`` sends the loss at each checkpoint. When the evaluate stage has written
+metrics/run.json, ``sync`` completes that run with params, scores, costs and pictures, or writes it all. A run that is
+complete is never written again. No stage fails because of tracking: it warns once and leaves the store alone for the
+rest of the process, and ``ddpm track sync`` writes the run later. mlflow takes 1-3 s to import, and reads the settings
+that Store makes, so functions that need it import it themselves.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _complete(store: Store, run: Record, training: str | None = None) -> str:
         if started:  # the same result, trained again
             store.client.delete_run(started.info.run_id)
         return str(written[0].info.run_id)
-    tags = origin.tags() if training else {}
+    tags = origin.tags() | {TRAINING: training} if training else {}
     tags |= view.result_tags(run) | {KEY: key, NOTE: view.note(run, tags)}
     name = view.name(tags, key[:7] if run.name == library.WORKSPACE else run.name)
     finished = round(1000 * run.finished.timestamp())

@@ -131,6 +131,27 @@ def test_mlflow_gets_the_params_that_the_stage_was_started_with(project):
 
 
 @pytest.mark.slow
+def test_stages_import_nothing_slow_that_they_do_not_need(project):
+    """Nor does a training without a checkpoint on its way need MLflow: evaluate writes all of its run."""
+    set_params(train={"checkpoint_every": 20})
+    scoring, compiler, mlflow = {"torchvision", "torch_fidelity"}, "torch._dynamo", "mlflow"
+    unneeded = {"reference": {mlflow}, "train": scoring | {mlflow}, "sample": scoring | {compiler, mlflow}}
+    for stage, modules in unneeded.items():
+        assert not imported(stage) & (modules | {"matplotlib", "sklearn"}), stage
+    imported("evaluate")
+    (found,) = tracked()
+    assert found.info.status == "FINISHED"
+    assert found.data.metrics.keys() >= {"loss", "costs.flops", "bits_per_dim"}
+
+
+def imported(stage: str) -> set[str]:
+    command = [sys.executable, "-X", "importtime", "-m", "stages", stage]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+
+
+@pytest.mark.slow
 def test_a_rank_that_has_loaded_other_code_than_its_launcher_saw_does_not_begin(project):
     """The code may be restored before the stage ends."""
     Path("data/reference").mkdir()
