@@ -80,15 +80,18 @@ def run(
         print(f"{study.name} continues with commit {ledger.commit[:10]}, which made its first results", file=sys.stderr)
     say = partial(print, file=sys.stderr if json else sys.stdout, flush=True)  # with --json, stdout is for programs
     going = runner.Runner(ledger, runner.slots(slots, study), say)
-    code, planned = 0, ledger.study.lines()
+    code = 0
     if line is not None:
+        planned = ledger.study.lines()
         if not 1 <= line <= len(planned):
             raise UserError(f"--line: {line} is not an experiment of {file}; allowed: 1 to {len(planned)}")
         going.complete([planned[line - 1]])
-    elif (judgement := going.run()) and ledger.records:
-        code = _publish(ledger, judgement, json, failed=going.failed)
-    else:  # there is nothing to judge
-        answer(json, {"failed": going.failed})
+    else:
+        judgement = going.run()
+        if ledger.records:
+            code = _publish(ledger, judgement, json, failed=going.failed)
+        else:  # there is nothing to judge
+            answer(json, {"failed": going.failed})
     for reason in going.failed.values():
         print(f"failed: {printable(reason)}", file=sys.stderr)
     return 1 if going.failed else code

@@ -101,7 +101,6 @@ def of_arms(study: Study, arms: Sequence[Arm]) -> Judgement:
     arms = [arm._replace(runs={seed: arm.runs[seed] for seed in planned if seed in arm.runs}) for arm in arms]
     baseline, *others = arms
     rule = rules(study, _metrics(study, [run for arm in arms for run in arm.runs.values()]))
-
     verdicts = []
     for arm in others:
         pair = pairing.partners(baseline, arm)

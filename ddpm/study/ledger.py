@@ -85,15 +85,15 @@ class Ledger:
         if scored := [run for run in self.records.values() if not run.diverged]:
             pairing.check_fingerprints(scored, ["sample"])  # each seed draws images of its own
         scores, runs, primary = {}, self.runs(study.experiments(kind="tuning")), study.plan.primary
-        for arm, points in study.points.items():
-            of_arm = [runs.get((arm, place), {}).values() for place in range(len(points))]
+        for arm, grid in study.points.items():
+            of_arm = [runs.get((arm, place), {}).values() for place in range(len(grid))]
             if all(len(of_point) == tune.seeds for of_point in of_arm):
                 scores[arm] = np.array([[run.scores.get(primary, math.nan) for run in row] for row in of_arm])
         alpha = 1 - study.config.compare.confidence
         self.tried = tuning.tries(tune.grid, scores, primary, alpha, len(study.points))
-        best = {row.arm: row.values for row in self.tried if row.chosen}
-        tried = ((arm, point) for arm in best for point in study.points[arm])
-        self.study = study.settled({arm: point for arm, point in tried if point.values == best[arm]})
+        chosen = {row.arm: row.values for row in self.tried if row.chosen}
+        points = ((arm, point) for arm in chosen for point in study.points[arm])
+        self.study = study.settled({arm: point for arm, point in points if point.values == chosen[arm]})
 
     def read(self, experiment: Experiment) -> Record:
         """The experiment's record. Raises UserError if it does not count."""
@@ -196,6 +196,4 @@ def check_committed(study: Study) -> None:
     params = [] if study.plan.base else [str(file.PATH)]
     if changes := slots.git("status", "--porcelain", "--", str(study.path), *DECISIVE, *params, *files):
         path = changes.splitlines()[0].split(maxsplit=1)[1]
-        raise UserError(
-            f"{path}: has uncommitted changes, and a plan is fixed in git before its first seed: commit or discard them"
-        )
+        raise UserError(f"{path}: has uncommitted changes, and a study runs a commit: commit or discard them")
