@@ -25,7 +25,7 @@ from ddpm.report import overview, render
 from ddpm.report.blocks import Chapter, Figure, Markdown, Note, Table
 from ddpm.runs import alike, library
 from ddpm.study import loading
-from ddpm.study.experiments import Study
+from ddpm.study.plan import Study
 from ddpm.verdicts import metrics
 from ddpm.verdicts.verdict import PRIMARY
 from docs import atlas_text

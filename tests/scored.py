@@ -15,8 +15,7 @@ from ddpm.params import config
 from ddpm.params.config import Config
 from ddpm.runs import library
 from ddpm.runs.record import Record
-from ddpm.study.experiments import Study
-from ddpm.study.plan import Plan
+from ddpm.study.plan import Plan, Study
 from tests.small import PARAMS
 
 BASELINE = "0123456789abcdef0123456789abcdef01234567"  # the commit that the experiments started from

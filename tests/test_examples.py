@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from ddpm.params import config, file, presets
-from ddpm.study.experiments import changed
+from ddpm.study.plan import changed
 
 ROOT = Path(__file__).parent.parent
 ONE_FILE = ROOT / "examples/ddpm_in_one_file.py"

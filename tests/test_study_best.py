@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ddpm.study import best, judging
-from ddpm.study.experiments import Point
+from ddpm.study import judging
+from ddpm.study.plan import Point
 from ddpm.verdicts import statistics, tuning, verdict
 from ddpm.verdicts.comparison import Judgement
 from ddpm.verdicts.pairing import Arm
@@ -132,7 +132,7 @@ def claimed(fresh: Array, place: Sequence[int], possible: NDArray[np.bool_], run
             runs[arm, at] = {seed: rescored(MADE[arm], seed, {FD: score}) for seed, score in enumerate(row)}
     arms = [Arm(arm, {RATE: RATES[at]}, runs[arm, at]) for arm, at in zip(ARMS, place, strict=True)]
     others = {(arm, at): runs[arm, at] for (arm, at) in runs if run[ARMS.index(arm), at]}
-    return best.claimed(plan, judging.of_arms(plan, arms), others, tried, judging.of_arms)
+    return judging.claimed(plan, judging.of_arms(plan, arms), others, tried)
 
 
 def primary(judgement: Judgement) -> Verdict:

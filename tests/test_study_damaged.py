@@ -60,7 +60,7 @@ def test_one_that_is_damaged_is_left_out(text, reason, finished, capsys):
     assert study("status", TINY, "--json") == 0
     states = {each["name"]: each["state"] for each in json.loads(capsys.readouterr().out)["experiments"]}
     assert states == dict.fromkeys(NAMES, "done") | {NAME: "failed"}
-    assert study("run", TINY, "--line", "4") == 2  # neither taken for a finished one nor overwritten
+    assert study("run", TINY, "--line", "4") == 1  # neither taken for a finished one nor overwritten
     assert str(path) in capsys.readouterr().err
     assert path.read_text() == damaged
     path.unlink()  # then it runs again

@@ -1,7 +1,6 @@
 """A study on other machines: the job script that ``ddpm study slurm`` prints, slots on GPUs that are not there, and two
 clones, of which one takes what the other has finished from git, or from a folder that both share."""
 
-import json
 import subprocess
 from collections import Counter
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from ddpm.study import runner, slurm
+from ddpm.study import runner
 from tests import study_project
 from tests.study_project import NAMES, PLAN, RESULTS, STUDY, git, ran, records, start, study
 
@@ -27,13 +26,6 @@ def folder(tmp_path, monkeypatch) -> Path:
     return tmp_path / "my study"
 
 
-@pytest.mark.parametrize(
-    ("numbers", "text"), [([], ""), ([3], "3"), ([1, 2, 3], "1-3"), ([1, 2, 5, 7, 8], "1-2,5,7-8")]
-)
-def test_lines_are_written_as_slurm_reads_them(numbers, text):
-    assert slurm.ranges(numbers) == text
-
-
 def test_a_job_runs_what_is_missing_up_to_the_next_look(folder, capsys):
     assert study("slurm", "tiny") == 2
     assert "--time" in capsys.readouterr().err
@@ -45,19 +37,14 @@ def test_a_job_runs_what_is_missing_up_to_the_next_look(folder, capsys):
         subprocess.run(["bash", "-n"], input=text, text=True, check=True)
         return text.splitlines()[1]
 
-    assert script("--time", "90").endswith("--array=1-6 --cpus-per-task=1 --time=01:30:00")
+    assert script("--time", "90").endswith("--array=1,2,3,4,5,6 --cpus-per-task=1 --time=90")
     assert Path(".ddpm/studies/tiny").is_dir()
     assert study("run", "tiny", "--line", "2") == 0
     capsys.readouterr()
-    assert script().endswith("--array=1,3-6 --cpus-per-task=1 --time=00:10:00")  # the least, for runs of a second
-    run = Path("metrics/studies/tiny/runs/linear-0.json")
-    record = json.loads(run.read_text())
-    record["costs"]["seconds"]["train"] = 1800.0
-    run.write_text(json.dumps(record))
-    assert script().endswith("--time=01:00:00")
+    assert script("--time", "9.5").endswith("--array=1,3,4,5,6 --cpus-per-task=1 --time=10")
     assert study("run", "tiny") == 0
     capsys.readouterr()
-    assert study("slurm", "tiny") == 2
+    assert study("slurm", "tiny", "--time", "9") == 2
     assert "no experiment is missing" in capsys.readouterr().err
 
 

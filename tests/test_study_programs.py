@@ -112,9 +112,9 @@ def test_a_program_is_judged_next_to_ours(capsys):
 )
 def test_what_it_does_wrong_is_a_failure_with_a_reason(images, reason, capsys):
     write(images)
-    assert study("run", TINY, "--line", "2") == 2
+    assert study("run", TINY, "--line", "2") == 1
     [line] = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: other-0: ")
+    assert line.startswith("failed: other-0: ")
     assert reason in line
     assert not records()
 

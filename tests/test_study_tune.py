@@ -18,9 +18,9 @@ from ddpm.base.paths import RUN
 from ddpm.params import config
 from ddpm.report import judgement as shown
 from ddpm.runs import library, run_images
-from ddpm.study import judging, loading, runner, slots, status
-from ddpm.study.experiments import Experiment, Study
+from ddpm.study import judging, loading, slots, status
 from ddpm.study.ledger import Ledger
+from ddpm.study.plan import Experiment, Study
 from ddpm.study.runner import Runner
 from ddpm.study.worker import DIVERGED, Worker
 from ddpm.training import history
@@ -75,7 +75,7 @@ class Lab:
         (folder / run_images.PATH).parent.mkdir(parents=True)
         np.save(folder / run_images.PATH, np.zeros((64, 1, 8, 8), np.uint8))
         monkeypatch.setattr(slots, "slot", slot)
-        monkeypatch.setattr(Worker, "_share", lambda *_: None)
+        monkeypatch.setattr(Worker, "_make_shared", lambda *_: None)
         monkeypatch.setattr(Worker, "_start", lambda worker, experiment, slot, *_: self.start(experiment, slot))
 
     def start(self, experiment: Experiment, slot: Path) -> None:
@@ -99,7 +99,10 @@ class Lab:
 
     def line(self, number: int, text: str = STUDY) -> None:
         """Run one experiment, as a job of an array does."""
-        runner.line(number, Ledger(load(text)))
+        runs = Runner(Ledger(load(text)), 1, lambda _: None)
+        runs.complete([runs.ledger.study.lines()[number - 1]])
+        for reason in runs.failed.values():
+            raise UserError(reason)
 
 
 @pytest.fixture
@@ -114,10 +117,10 @@ def lab(monkeypatch, tmp_path) -> Lab:
 def test_runs_for_tuning_come_first_each_at_a_point_of_the_grid_and_draw_seeds_of_their_own():
     study = load()
     assert [experiment.name for experiment in study.lines()] == [*TUNING, *VERDICT]
-    one = tuned(study.tuning()[3])
+    one = tuned(study.experiments(kind="tuning")[3])
     assert (one.train.learning_rate, one.diffusion.schedule.name) == (0.01, "linear")
     verdict = {seed for each in study.experiments() for seed in (each.seed, *each.config.sample.seeds)}
-    of_tuning = [tuned(each) for each in study.tuning()]
+    of_tuning = [tuned(each) for each in study.experiments(kind="tuning")]
     assert not verdict & {seed for each in of_tuning for seed in (each.seed, *each.sample.seeds)}
     assert len({each.sample.seeds for each in of_tuning}) == 2  # all of one seed draw the same noise
 
@@ -127,7 +130,7 @@ def test_runs_for_tuning_score_the_end_alone_since_that_is_what_chooses(lab):
     text = STUDY.replace("cosine}", f"cosine, {constant}}}").replace("linear}", f"linear, {constant}}}")
     study = load(text)
     assert {each.config.train.snapshots for each in study.experiments()} == {(8,)}
-    assert {tuned(each).train.snapshots for each in study.tuning()} == {()}
+    assert {tuned(each).train.snapshots for each in study.experiments(kind="tuning")} == {()}
     _, ledger, _ = lab.run(text)
     assert ledger.refused == {}
     assert ledger.study.chosen.keys() == {"cosine", "linear"}
@@ -165,11 +168,6 @@ def test_what_is_refused(tune, line):
         load(STUDY[: STUDY.index("tune")] + f"tune: {tune}\n")
     assert line in str(refused.value)
     assert "\n" not in str(refused.value)
-
-
-def test_an_arm_called_like_a_run_for_tuning_is_refused():
-    with pytest.raises(UserError, match="two experiments would have the name cosine-tune-1-1"):
-        load(STUDY.replace("linear:", "cosine-tune-1:").replace("looks: [2]", "looks: [3]"))
 
 
 # --- its runs
@@ -243,8 +241,8 @@ def test_a_claim_about_the_best_runs_the_other_values_that_could_overturn_it(lab
     assert "better at the values chosen, but not yet with cosine at train.learning_rate 0.01" in one.reason
     look, left = judging.missing(ledger, waits)
     assert (look, [run.name for run in left]) == (2, others)
-    rows = status.of(ledger, 1).rows
-    assert [row.experiment.name for row in rows if row.experiment.kind == "best"] == others
+    rows = status.of(ledger, 1).experiments
+    assert [row.name for row in rows if row.kind == "best"] == others
     lines = [each.name for each in ledger.study.lines()]
     lab.line(lines.index(others[0]) + 1, BEST)  # then a power cut
     judgement, _, _ = lab.run(BEST)

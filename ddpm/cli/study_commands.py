@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from dataclasses import asdict
 from functools import partial
 from typing import Annotated, TypeAlias
 
@@ -15,7 +16,7 @@ from ddpm.cli.app import Json, Names, Plan
 from ddpm.cli.terminal import answer
 from ddpm.report import judgement as shown
 from ddpm.report import render
-from ddpm.study import draft, judging, loading, publication, runner, slurm, status
+from ddpm.study import judging, loading, publication, runner, status
 from ddpm.study import slots as files
 from ddpm.study.ledger import Ledger
 from ddpm.verdicts import sensitivity
@@ -47,7 +48,7 @@ def new(
         base: a preset (params.yaml)
         common: params keys of all arms, as KEY=VALUE
     """
-    path = draft.write(name, vary, common, base)
+    path = loading.draft(name, vary, common, base)
     print(f"{path}: complete it, commit it, and `ddpm study status {name} --pilot`")
 
 
@@ -77,17 +78,20 @@ def run(
     ledger.check_ready()
     if ledger.commit != ledger.head:
         print(f"{study.name} continues with commit {ledger.commit[:10]}, which made its first results", file=sys.stderr)
-    if line is not None:
-        runner.line(line, ledger)
-        return 0
     say = partial(print, file=sys.stderr if json else sys.stdout, flush=True)  # with --json, stdout is for programs
     going = runner.Runner(ledger, runner.slots(slots, study), say)
-    judgement = going.run()
     code = 0
-    if ledger.records:
-        code = _publish(ledger, judgement, json, failed=going.failed)
-    else:  # there is nothing to judge
-        answer(json, {"failed": going.failed})
+    if line is not None:
+        planned = ledger.study.lines()
+        if not 1 <= line <= len(planned):
+            raise UserError(f"--line: {line} is not an experiment of {file}; allowed: 1 to {len(planned)}")
+        going.complete([planned[line - 1]])
+    else:
+        judgement = going.run()
+        if ledger.records:
+            code = _publish(ledger, judgement, json, failed=going.failed)
+        else:  # there is nothing to judge
+            answer(json, {"failed": going.failed})
     for reason in going.failed.values():
         print(f"failed: {printable(reason)}", file=sys.stderr)
     return 1 if going.failed else code
@@ -95,12 +99,10 @@ def run(
 
 def _publish(ledger: Ledger, judgement: Judgement, json: bool, **more: object) -> int:
     """Write the verdict, log it, print it, and return the exit code."""
-    from ddpm.study import logged
-
     samples = publication.pictures(ledger.study)
     written = publication.write(judgement, ledger.study.results, samples)
     try:
-        logged.sync(ledger)
+        publication.log(ledger)
     except UserError as error:  # a failure there fails nothing here
         again = f"`ddpm study verdict {ledger.study.path}` logs the study later"
         print(f"warning: {printable(str(error))}; {again}", file=sys.stderr)
@@ -136,21 +138,19 @@ def print_status(file: Plan, /, *, slots: Slots = None, pilot: bool = False, jso
     ledger = Ledger(loading.load(file))
     seconds = status.pilot(ledger.study.config) if pilot and not ledger.records else None
     state = status.of(ledger, runner.slots(slots, ledger.study), seconds)
-    answer(json, status.to_dict(state), render.text(status.chapters(state)))
+    answer(json, asdict(state), render.text(status.chapters(state, ledger.study)))
 
 
 @app.command(name="slurm", group=ELSEWHERE)
-def print_job(
-    file: Plan, /, *, time: Annotated[float | None, Parameter(validator=Number(gt=0, lt=math.inf))] = None
-) -> None:
+def print_job(file: Plan, /, *, time: Annotated[float, Parameter(validator=Number(gt=0, lt=math.inf))]) -> None:
     """Print a job script for Slurm that runs what is missing up to the next look.
 
     examples:
-      ddpm study slurm studies/loss.yaml | sbatch  # an experiment a job, as an array
+      ddpm study slurm studies/loss.yaml --time 60 | sbatch  # an experiment a job, as an array
 
     Args:
-        time: limit of one job in minutes (twice the mean of the experiments that are finished)
+        time: limit of one job in minutes
     """
     ledger = Ledger(loading.load(file))
-    print(slurm.script(ledger, time), end="")
-    files.state(ledger.study).mkdir(parents=True, exist_ok=True)  # where Slurm writes the logs: it makes no folder
+    print(runner.script(ledger, time), end="")
+    files.logs(ledger.study).mkdir(parents=True, exist_ok=True)  # where Slurm writes the logs: it makes no folder

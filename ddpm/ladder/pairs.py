@@ -10,10 +10,9 @@ from typing import Final
 from ddpm.base.errors import UserError
 from ddpm.ladder.terms import Changes, Contest
 from ddpm.runs.record import Record
-from ddpm.study import experiments, runner
-from ddpm.study.experiments import Experiment, Study
+from ddpm.study import runner
 from ddpm.study.ledger import Ledger
-from ddpm.study.plan import Plan
+from ddpm.study.plan import Experiment, Plan, Study, changed
 
 CHAMPION: Final = "champion"
 CHALLENGER: Final = "challenger"
@@ -26,10 +25,9 @@ class Pairs(Study):
     def results(self) -> Path:
         return self.path.with_suffix("") / "attempts" / self.name.rpartition("-")[2]
 
-    def experiments(self, upto: int | None = None) -> list[Experiment]:
+    def lines(self) -> list[Experiment]:
         """Each side's, of a kind of its own."""
-        planned = super().experiments(upto)
-        return [one._replace(kind=CHALLENGER if one.arm == CHALLENGER else CHAMPION) for one in planned]
+        return [one._replace(kind=CHALLENGER if one.arm == CHALLENGER else CHAMPION) for one in super().lines()]
 
 
 class Runs:
@@ -55,14 +53,11 @@ class Runs:
             primary=terms.primary,
             looks=(terms.seeds.most,),
         ).model_copy(update={"first_seed": first_seed})  # above those that a file may name
-        params = {
-            arm: experiments.changed(contest.values, {**changes, "seed": first_seed}, path)
-            for arm, changes in arms.items()
-        }
+        params = {arm: changed(contest.values, {**changes, "seed": first_seed}, path) for arm, changes in arms.items()}
         configs = {arm: contest.params(changes) for arm, changes in arms.items()}
         self.ledger = Ledger(Pairs(f"{contest.name}-{key}", plan, params, configs, contest.path))
         self.ledger.check_ready()
-        self.experiments = self.ledger.study.experiments()
+        self.experiments = self.ledger.study.lines()
         self.at_once = runner.slots(slots, self.ledger.study)
 
     def run(self, seeds: int, say: Callable[[str], None]) -> None:
@@ -70,6 +65,7 @@ class Runs:
         wanted = self.experiments[: seeds * len(self.ledger.study.params)]  # seed by seed
         going = runner.Runner(self.ledger, self.at_once, say)
         going.complete(self.ledger.missing(wanted))
+        self.ledger.update()
         for reason in going.failed.values():
             raise UserError(reason)
 

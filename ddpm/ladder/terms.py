@@ -18,9 +18,8 @@ from ddpm.base.variant import closest
 from ddpm.params import config, file, presets
 from ddpm.params.config import Config
 from ddpm.runs import alike
-from ddpm.study import experiments, loading
-from ddpm.study.experiments import learned
-from ddpm.study.plan import NAME, SECTIONS
+from ddpm.study import loading, plan
+from ddpm.study.plan import NAME, SECTIONS, learned
 from ddpm.verdicts import metrics
 
 LADDERS = Path("ladders")
@@ -62,11 +61,6 @@ class Terms(Section):
             yield f"target: kind {self.kind} needs {'one' if self.target is None else 'none'}"
         if self.seeds.fewest > self.seeds.most:
             yield f"seeds: fewest {self.seeds.fewest} is above most {self.seeds.most}"
-        for name in (self.primary, *self.guarded):
-            try:
-                metrics.direction(name)
-            except UserError as error:
-                yield str(error)
         for key in self.may_change:
             if key.partition(".")[0] not in SECTIONS or any(alike.under(fixed, key) for fixed in MEASURED):
                 allowed = ", ".join(SECTIONS)
@@ -121,7 +115,7 @@ class Contest:
     def params(self, changes: Changes, source: str = "") -> Config:
         """The base's params with changes, checked. Raises UserError."""
         source = source or str(self.path)
-        return config.check(experiments.changed(self.values, changes, source), source)
+        return config.check(plan.changed(self.values, changes, source), source)
 
     def gain(self, difference: float) -> float:
         """A difference in the primary metric, signed so that positive is better."""
@@ -194,10 +188,11 @@ def load(path: Path) -> Contest:
     extractors = dict.fromkeys(score.rpartition(".")[0] for score in scores if "." in score)
     evaluated = {"evaluate.extractors": list(extractors)} if extractors else {}
     base = file.decode(presets.text(terms.base), terms.base)
-    contest = Contest(path.stem, path, terms, experiments.changed(base, evaluated, str(path)))
-    for score in scores:
-        if missing := loading.missing_score(score, contest.config):
-            raise UserError(f"{path}: no run of {terms.base} will have {score}: {missing}")
+    contest = Contest(path.stem, path, terms, plan.changed(base, evaluated, str(path)))
+    if missing := [score for score in scores if score not in loading.future_scores(contest.config)]:
+        raise UserError(
+            f"{path}: no run of {terms.base} will have {missing[0]}, by its evaluate.extractors and metrics"
+        )
     return contest
 
 

@@ -8,26 +8,24 @@ params are those that the plan asks for. One that other machines may be making i
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import fmean
 
 import numpy as np
-import pygit2
 
 from ddpm.base.errors import UserError
 from ddpm.params import file
 from ddpm.runs import alike, library, record
 from ddpm.runs.record import Record
 from ddpm.sources import fetch
-from ddpm.study.experiments import SCORED_BY, Experiment, Study
+from ddpm.study import slots
+from ddpm.study.plan import SCORED_BY, Experiment, Study
 from ddpm.verdicts import pairing, tuning
 from ddpm.verdicts.pairing import Arm
 
 DECISIVE = ("ddpm", "stages", "dvc.yaml", ".dvcignore")  # what a result depends on, with the plan
 ERRORS = ("t", "steps", "log_snr", "error_test")  # what verdicts read by noise level; all would be half of a record
-UNCHANGED = (pygit2.enums.FileStatus.CURRENT, pygit2.enums.FileStatus.IGNORED)  # since the last commit
-FIRST = "a plan is fixed in git before its first seed"
 
 
 class Ledger:
@@ -41,9 +39,6 @@ class Ledger:
 
     def __init__(self, study: Study):
         self.study = study
-        self.records: dict[str, Record] = {}
-        self.refused: dict[str, str] = {}
-        self.tried: tuple[tuning.Tried, ...] = ()
         self.update()
         git = library.repository()
         self.head = str(git.revparse_single("HEAD").id)
@@ -64,41 +59,54 @@ class Ledger:
     def update(self) -> None:
         """Read the folder, and choose the values of the arms that are done with tuning. Raises UserError if runs for
         tuning were not scored alike."""
-        planned = {experiment.name for experiment in self.study.lines()}
-        runs: dict[str, Record] = {}
-        refused: dict[str, str] = {}
-        for path in sorted((self.study.results / "runs").glob("*.json")):
-            try:
-                if path.stem not in planned:
-                    raise UserError(f"{path}: not an experiment of {self.study.path}: remove it")
-                runs[path.stem] = record.read(path)
-                if runs[path.stem].plan != self.study.hash:
-                    raise UserError(
-                        f"{path}: made under another plan than {self.study.path} is now (`git log -p` shows what "
-                        "changed): undo the change, give the study another name, or remove the file"
-                    )
-            except UserError as error:
-                refused[path.stem] = str(error)
-        records = self._checked(self.study.tuning(), runs, refused)
-        self.study, self.tried = settled(self.study, records)
-        records |= self._checked([*self.study.experiments(), *self.study.alternatives()], runs, refused)
-        self.records, self.refused = records, refused  # at once, because threads read them
+        self.records: dict[str, Record] = {}
+        self.refused: dict[str, str] = {}
+        files = {path.stem: path for path in sorted((self.study.results / "runs").glob("*.json"))}
+        for name in files.keys() - {experiment.name for experiment in self.study.lines()}:
+            self.refused[name] = f"{files[name]}: not an experiment of {self.study.path}: remove it"
+        self._take(run for run in self.study.experiments(kind="tuning") if run.name in files)
+        self._settle()
+        self._take(run for run in self.study.lines() if run.name in files and run.kind != "tuning")
 
-    def _checked(
-        self, planned: Iterable[Experiment], runs: Mapping[str, Record], refused: dict[str, str]
-    ) -> dict[str, Record]:
-        """The runs of these experiments that count; why others do not is added to ``refused``."""
-        records = {}
-        for experiment in planned:
-            name = experiment.name
-            if name in runs and name not in refused:
-                try:
-                    if not self.study.is_open(experiment):
-                        check(experiment, runs[name], str(self.path(name)), self.study.plan.primary)
-                    records[name] = runs[name]
-                except UserError as error:
-                    refused[name] = str(error)
-        return records
+    def _take(self, experiments: Iterable[Experiment]) -> None:
+        """Take the records of these experiments, or why they do not count."""
+        for experiment in experiments:
+            try:
+                self.records[experiment.name] = self.read(experiment)
+            except UserError as error:
+                self.refused[experiment.name] = str(error)
+
+    def _settle(self) -> None:
+        """Choose the values of the arms that are done with tuning."""
+        study, tune = self.study, self.study.plan.tune
+        self.tried: tuple[tuning.Tried, ...] = ()
+        if tune is None:
+            return
+        if scored := [run for run in self.records.values() if not run.diverged]:
+            pairing.check_fingerprints(scored, ["sample"])  # each seed draws images of its own
+        scores, runs, primary = {}, self.runs(study.experiments(kind="tuning")), study.plan.primary
+        for arm, grid in study.points.items():
+            of_arm = [runs.get((arm, place), {}).values() for place in range(len(grid))]
+            if all(len(of_point) == tune.seeds for of_point in of_arm):
+                scores[arm] = np.array([[run.scores.get(primary, math.nan) for run in row] for row in of_arm])
+        alpha = 1 - study.config.compare.confidence
+        self.tried = tuning.tries(tune.grid, scores, primary, alpha, len(study.points))
+        chosen = {row.arm: row.values for row in self.tried if row.chosen}
+        points = ((arm, point) for arm in chosen for point in study.points[arm])
+        self.study = study.settled({arm: point for arm, point in points if point.values == chosen[arm]})
+
+    def read(self, experiment: Experiment) -> Record:
+        """The experiment's record. Raises UserError if it does not count."""
+        path = self.path(experiment.name)
+        run = record.read(path)
+        if run.plan != self.study.hash:
+            raise UserError(
+                f"{path}: made under another plan than {self.study.path} is now (`git log -p` shows what changed): "
+                "undo the change, give the study another name, or remove the file"
+            )
+        if not self.study.is_open(experiment):
+            check(experiment, run, str(path), self.study.plan.primary)
+        return run
 
     @property
     def seconds(self) -> float | None:
@@ -167,27 +175,6 @@ class Ledger:
         record.write(run, path)
 
 
-def settled(study: Study, records: Mapping[str, Record]) -> tuple[Study, tuple[tuning.Tried, ...]]:
-    """The study with the values of the arms that are done with tuning, and what their ``records`` say. Raises UserError
-    if these were not scored alike."""
-    if study.plan.tune is None:
-        return study, ()
-    if scored := [run for run in records.values() if not run.diverged]:
-        pairing.check_fingerprints(scored, ["sample"])  # each seed draws images of its own
-    scores = {}
-    for arm, points in study.points.items():
-        names = [experiment.name for experiment in study.tuning() if experiment.arm == arm]
-        if all(name in records for name in names):
-            row = [records[name].scores.get(study.plan.primary, math.nan) for name in names]
-            scores[arm] = np.array(row).reshape(-1, len(points)).T
-    alpha = 1 - study.config.compare.confidence
-    tried = tuning.tries(study.plan.tune.grid, scores, study.plan.primary, alpha, len(study.points))
-    best = {row.arm: row.values for row in tried if row.chosen}
-    return study.settled(
-        {arm: point for arm, values in best.items() for point in study.points[arm] if point.values == values}
-    ), tried
-
-
 def check(experiment: Experiment, run: Record, source: str, primary: str) -> None:
     """Raises UserError, which begins with ``source``, unless it is a record of that experiment."""
     if run.diverged and not experiment.may_diverge:
@@ -205,16 +192,8 @@ def check(experiment: Experiment, run: Record, source: str, primary: str) -> Non
 
 def check_committed(study: Study) -> None:
     """Raises UserError unless the plan, the code and the params are in the last commit."""
-    git = library.repository()
-    try:
-        plan = str(study.path.resolve().relative_to(Path(git.workdir).resolve()))
-    except ValueError as error:
-        raise UserError(f"{study.path}: not in this repository: {FIRST}") from error
-    below = library.below(git)
-    names = [plan, *([] if study.plan.base else [str(below / file.PATH)]), *(str(below / name) for name in DECISIVE)]
-    names += [str(below / path) for program in study.programs.values() for path in program.files]
-    if plan not in git.revparse_single("HEAD").peel(pygit2.Commit).tree:
-        raise UserError(f"{study.path}: not committed: {FIRST}: `git add` it, and commit")
-    for path, flags in git.status().items():
-        if flags not in UNCHANGED and any(Path(path).is_relative_to(name) for name in names):
-            raise UserError(f"{path}: has uncommitted changes, and a study runs a commit: commit or discard them")
+    files = [path for program in study.programs.values() for path in program.files]
+    params = [] if study.plan.base else [str(file.PATH)]
+    if changes := slots.git("status", "--porcelain", "--", str(study.path), *DECISIVE, *params, *files):
+        path = changes.splitlines()[0].split(maxsplit=1)[1]
+        raise UserError(f"{path}: has uncommitted changes, and a study runs a commit: commit or discard them")

@@ -1,26 +1,36 @@
-"""From a study's file to a Study, checked: every arm's params are valid, no two are equal, and it can be decided."""
+"""From a study's file to a Study, checked: every arm's params are valid, no two are equal, and it can be decided. And
+the file that a new study starts from."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from ddpm.base import files, sections
 from ddpm.base.errors import UserError
+from ddpm.base.files import atomic_path
 from ddpm.base.paths import STUDIES
 from ddpm.base.variant import closest
 from ddpm.params import config, file, presets
 from ddpm.params.config import Config
 from ddpm.scoring import extractor, metric
 from ddpm.scoring.evaluate_params import AUTO, CHOICE
-from ddpm.study.experiments import Point, Study, changed, learned
-from ddpm.study.plan import NAME, Plan, Program
+from ddpm.study.plan import NAME, Plan, Point, Program, Study, changed, learned
 from ddpm.verdicts import metrics, statistics
 from ddpm.verdicts.sequential import Design
 from ddpm.verdicts.tuning import named
 
+HEADER = """\
+# Run: ddpm study status {path}, and ddpm study run {path}
+# Commit this file before the first run: from then on the plan is fixed. The first arm is the baseline, each on top of
+# the params in common and those of the base. The verdict is about the primary metric, and may be decided at the looks,
+# numbers of seeds. With `spending: evalue` instead of pocock, looks may be changed and added at any time.
+"""
 MADE_BY = metric.makers()
 
 
@@ -56,9 +66,9 @@ def parse(value: dict[str, Any], path: Path) -> Study:
     if plan.looks[0] < fewest:
         raise UserError(f"{path}: looks: {plan.looks[0]} seeds cannot decide anything; allowed: {fewest} or more")
     for arm, config_of_arm in study.configs.items():
-        unscored = "a program's samples have no likelihood" if "." not in plan.primary and arm in study.programs else ""
-        if missing := unscored or missing_score(plan.primary, config_of_arm):
-            raise UserError(f"{path}: primary: no run of {arm} will have {plan.primary}: {missing}")
+        if plan.primary not in (scores := future_scores(config_of_arm, arm in study.programs)):
+            known = ", ".join(metrics.judged(scores))
+            raise UserError(f"{path}: primary: no run of {arm} will have {plan.primary}; allowed: {known}")
     return study
 
 
@@ -70,11 +80,10 @@ def _add(study: Study, arm: str, values: dict[str, Any], base: dict[str, Any], s
     if "program" in values:
         if plan.tune:
             raise UserError(f"{source}: program: tune changes params, which only this trainer reads; drop one of them")
-        study.programs[arm], overrides = sections.parse(values, source, Program), common
-        try:
-            study.programs[arm].digests()
-        except UserError as error:
-            raise UserError(f"{source}: {error}") from error
+        program = study.programs[arm] = sections.parse(values, source, Program)
+        overrides = common
+        if missing := [path for path in program.files if not Path(path).is_file()]:
+            raise UserError(f"{source}: files: {missing[0]}: no such file in this repository")
     if "seed" in overrides:
         raise UserError(f"{source}: seed: every arm gets the same seeds; first_seed says where they begin")
     params = study.params[arm] = changed(base, {**overrides, "seed": plan.first_seed}, source)
@@ -101,35 +110,64 @@ def _headline(study: Study) -> str:
     return f"{first}.{extractor.get(first).frechet}"
 
 
-def missing_score(score: str, of_arm: Config) -> str:
-    """Why a run with these params will not have the score; empty if it will."""
-    features, _, kind = score.rpartition(".")
-    options = of_arm.evaluate
-    if not features:
-        return "" if options.likelihood.images else "its evaluate.likelihood.images is 0"
-    if features not in options.extractors and not (AUTO in options.extractors and features in CHOICE):
-        return f"its evaluate.extractors are {', '.join(options.extractors)}"
-    if kind == metric.CLASS_ACCURACY.name:
-        return "" if of_arm.model.classes else "its model.classes is 0"
-    if MADE_BY[kind] not in options.metrics:
-        return f"its evaluate.metrics are {', '.join(options.metrics)}"
-    frechet = extractor.get(features).frechet
-    if metrics.estimated(score) in metrics.HEADLINE and metrics.estimated(score) != frechet:
-        return f"the Fréchet distance of {features} is called {frechet}"
-    return ""
+def future_scores(of_arm: Config, of_program: bool = False) -> set[str]:
+    """The scores that are judged, of runs with these params; with ``auto``, of all extractors that it may mean. A
+    program's samples have no likelihood."""
+    options, scores = of_arm.evaluate, set[str]()
+    if options.likelihood.images and not of_program:
+        scores.update(metrics.ALONE)
+    for features in {*options.extractors, *(CHOICE if AUTO in options.extractors else ())} - {AUTO}:
+        names = [name for name, maker in MADE_BY.items() if maker in options.metrics]
+        names += [metric.CLASS_ACCURACY.name] * bool(of_arm.model.classes)
+        other_frechet = {*metrics.HEADLINE} - {extractor.get(features).frechet}
+        scores.update(f"{features}.{name}" for name in names if metrics.estimated(name) not in other_frechet)
+    return scores
 
 
 def _check_distinct(study: Study) -> None:
-    """Raises UserError if two arms are the same experiment, or two experiments have the same name."""
+    """Raises UserError if two arms are the same experiment."""
     arms: dict[str, str] = {}
-    for arm, config_of_arm in study.configs.items():
+    for arm, of_arm in study.configs.items():
         program = study.programs.get(arm)
-        key = program.program if program else files.digest(learned(config_of_arm, defaults=True))
-        if key in arms:
-            raise UserError(
-                f"{study.path}: arms: {arms[key]} and {arm} are equal: give one of them another value, or drop it"
-            )
-        arms[key] = arm
-    (name, count), *_ = Counter(experiment.name for experiment in study.lines()).most_common(1)
-    if count > 1:
-        raise UserError(f"{study.path}: arms: two experiments would have the name {name}; give an arm another name")
+        key = program.program if program else files.digest(learned(of_arm, defaults=True))
+        if (twin := arms.setdefault(key, arm)) != arm:
+            raise UserError(f"{study.path}: arms: {twin} and {arm} are equal: change one of them, or drop it")
+
+
+def draft(name: str, vary: Sequence[str], common: Sequence[str], base: str | None) -> Path:
+    """Write studies/NAME.yaml, with an arm for each combination of the values; return its path. What cannot be known
+    yet is a comment. Raises UserError if the file exists, or the plan is not valid."""
+    path = STUDIES / f"{name}.yaml"
+    if path.exists():
+        raise UserError(f"{path}: exists; choose another name, or edit it")
+    varied = {key: values.split(",") for key, values in (_setting("--vary", option) for option in vary)}
+    arms: dict[str, dict[str, Any]] = {}
+    for values in product(*varied.values()):
+        label = "_".join(re.sub(r"[^a-z0-9_-]", "_", value.strip().lower()) for value in values)
+        if not isinstance(file.plain(label), str):  # a number, true or null
+            label = f"{next(iter(varied)).rpartition('.')[2]}_{label}"
+        if label in arms:
+            raise UserError(f"--vary: {', '.join(values)}: {label} would name the same arm twice; leave one out")
+        arms[label] = {key: file.plain(value.strip()) for key, value in zip(varied, values, strict=True)}
+    plan: dict[str, Any] = {"question": f"Which of {', '.join(arms)} is better?"}
+    plan |= {"base": base} if base else {}
+    plan |= {"common": {key: file.plain(value) for key, value in (_setting("--set", option) for option in common)}}
+    plan |= {"arms": arms}
+    missing = ""
+    try:
+        plan["primary"] = parse(plan, path).plan.primary
+    except OpenPrimary as error:
+        missing = f"# {error}:\n# primary: classifier.fd\n"
+    plan |= {"looks": list(Plan.model_fields["looks"].default), "spending": "pocock"}
+    with atomic_path(path) as temporary:
+        text = yaml.safe_dump(plan, sort_keys=False, default_flow_style=None, width=120)
+        temporary.write_text(HEADER.format(path=path) + text + missing)
+    return path
+
+
+def _setting(option: str, text: str) -> tuple[str, str]:
+    """A params key and the text of its value. Raises UserError."""
+    key, _, value = text.partition("=")
+    if not key or not value.strip():
+        raise UserError(f"{option}: {text}: allowed: a params key and its value, such as data.source=photos")
+    return key, value.strip()

@@ -1,19 +1,26 @@
-"""A study's plan: one file in git that states the question, the arms, and when it may be decided."""
+"""A study's plan: one file in git that states the question, the arms, and when it may be decided; and the experiments
+that it asks for, one by one."""
 
 from __future__ import annotations
 
+import math
 import shlex
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from ddpm.base import files, sections
 from ddpm.base.errors import UserError, printable
+from ddpm.base.paths import METRICS
+from ddpm.params.config import Config
 from ddpm.runs import alike, record
 from ddpm.scoring import metric
-from ddpm.verdicts import metrics
 from ddpm.verdicts.pairing import Alike
 
 NAME = r"[a-z0-9][a-z0-9_-]{0,40}"
@@ -23,20 +30,14 @@ PLACES = ("train", "test", "seed", "samples")  # what a program's command may ha
 Spending = Literal["pocock", "evalue"]
 SECTIONS = ("diffusion", "model", "train", "sample")  # that can be tuned; the others say what is measured, and on what
 TUNING_SEED = 2 * 10**6  # the first; above the seeds of any verdict
+SCORED_BY = ("data", "evaluate", "sample.count")  # what a program's arm shares with all others
+Kind = Literal["verdict", "tuning", "best", "champion", "challenger"]
 
 
 def _rising(looks: tuple[int, ...]) -> tuple[int, ...]:
     if list(looks) != sorted(set(looks)):
         raise ValueError("must rise")
     return looks
-
-
-def _judged(primary: str) -> str:
-    try:
-        metrics.direction(primary)
-    except UserError as error:
-        raise ValueError(str(error)) from error
-    return primary
 
 
 def _inside(path: str) -> str:
@@ -60,7 +61,7 @@ class Tune(sections.Section):
 
     Every arm is trained at every point of the grid with each of these seeds. It enters the verdict with the values
     that have the best mean of the primary metric. claim: whether the verdict is about the values chosen, or about each
-    arm's best (ddpm/study/best.py).
+    arm's best (ddpm/study/judging.py).
     """
 
     model_config = ConfigDict(extra="allow")
@@ -108,7 +109,7 @@ class Plan(sections.Section):
     base: str | None = None
     common: dict[str, Any] = Field(default={})
     arms: Annotated[dict[Name, dict[str, Any]], Field(min_length=2)]
-    primary: Annotated[str, AfterValidator(_judged)] = "classifier.fd"
+    primary: str = "classifier.fd"
     blind_to: tuple[metric.Damaged, ...] = ()
     looks: Annotated[tuple[Look, ...], Field(min_length=1), AfterValidator(_rising)] = (8, 12, 16, 20)
     spending: Spending = "pocock"
@@ -131,7 +132,160 @@ class Program(sections.Section):
     costs: record.Costs = record.Costs()
 
     def digests(self, root: Path = Path()) -> dict[str, str]:
-        """Path -> md5 of its files, in the folder ``root``. Raises UserError if one is missing."""
-        if missing := [path for path in self.files if not (root / path).is_file()]:
-            raise UserError(f"files: {missing[0]}: no such file in this repository; name those the program consists of")
+        """Path -> md5 of its files, in the folder ``root``."""
         return {path: files.md5(root / path) for path in self.files}
+
+
+class Point(NamedTuple):
+    """Values of the tuned keys, and an arm's config with them."""
+
+    values: Mapping[str, Any]
+    config: Config
+
+
+class Experiment(NamedTuple):
+    """One run of one arm with one seed. name: of its record's file. base: the arm's params, as plain values. changed:
+    those that differ from the base, by key, without the seed. config: the params, checked; of a program, which has
+    another trainer, what it says about data and scores counts.
+
+    kind: what asks for it: the verdict, the choice of values, only ``claim: best``, or a side of an attempt on a
+    ladder. place: of its values in the grid, unless it runs with the arm's chosen ones.
+    """
+
+    name: str
+    arm: str
+    seed: int
+    base: Mapping[str, Any]
+    changed: Mapping[str, Any]
+    config: Config
+    kind: Kind = "verdict"
+    place: int | None = None
+    program: Program | None = None
+
+    @property
+    def may_diverge(self) -> bool:
+        """Whether a training that diverges is a result. In a verdict it would be a hole."""
+        return self.kind in ("tuning", "challenger")
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The content of its params.yaml."""
+        return changed(self.base, {**self.changed, "seed": self.seed}, self.name)
+
+
+@dataclass(eq=False)
+class Study:
+    """A checked plan: every arm's params are valid, and no two are equal.
+
+    name: of the file. params: arm -> its complete params as plain values, with the first seed. configs: the same,
+    checked. points: the same, checked, with all values to try; empty without ``tune``.
+    chosen: arm -> the point at which it enters the verdict, once that is known.
+    """
+
+    name: str
+    plan: Plan
+    params: dict[str, dict[str, Any]]
+    configs: dict[str, Config]
+    path: Path = Path("studies")
+    points: dict[str, Sequence[Point]] = field(default_factory=dict)
+    chosen: Mapping[str, Point] = field(default_factory=dict)
+    programs: dict[str, Program] = field(default_factory=dict)
+
+    @property
+    def baseline(self) -> str:
+        return next(iter(self.plan.arms))
+
+    @property
+    def config(self) -> Config:
+        """The baseline's, by which all arms are judged."""
+        return self.configs[self.baseline]
+
+    @property
+    def results(self) -> Path:
+        """The folder for its verdict."""
+        return METRICS / "studies" / self.name
+
+    @cached_property
+    def hash(self) -> str:
+        """Digest of the plan and of all params of its arms that affect what is learned and scored; without
+        ``blind_to`` and ``may_differ``, which affect no number, and without defaults, so that it stays the same when
+        keys are added. A network's hyperparameters count as they are written."""
+        params = {arm: learned(checked, defaults=False) for arm, checked in self.configs.items()}
+        for arm, checked in self.configs.items():
+            block = f"model.{checked.model.name}"
+            written = files.flatten({block: self.params[arm]["model"].get(checked.model.name) or {}})
+            params[arm] = {key: value for key, value in params[arm].items() if not alike.under(key, block)}
+            params[arm] |= written
+        for arm, program in self.programs.items():
+            scored = {key: value for key, value in params[arm].items() if alike.is_in(key, SCORED_BY)}
+            params[arm] = scored | program.model_dump(mode="json") | {"files": program.digests()}
+        free = {"looks"} if self.plan.spending == "evalue" else set()
+        left_out = {"question", "base", "common", "arms", "may_differ", "blind_to", *free}
+        plan = self.plan.model_dump(mode="json", exclude=left_out, exclude_defaults=True)
+        return files.digest({"plan": plan, "arms": params, "order": list(params)})
+
+    @property
+    def claims_best(self) -> bool:
+        """Whether the verdict is to hold at each arm's best values, not only at those chosen."""
+        return self.plan.tune is not None and self.plan.tune.claim == "best"
+
+    def settled(self, points: Mapping[str, Point]) -> Study:
+        """The same study, with these arms at these points."""
+        return replace(self, chosen=points)
+
+    def is_open(self, experiment: Experiment) -> bool:
+        """Whether the values that it runs with are not chosen yet."""
+        return self.plan.tune is not None and experiment.kind == "verdict" and experiment.arm not in self.chosen
+
+    def lines(self) -> list[Experiment]:
+        """Every experiment, in the order of ``--line``, each kind seed by seed, so that each seed is complete early.
+
+        First those that choose each arm's values. They draw their images from seeds of their own, and score the end of
+        their training alone, which is what chooses. Then the verdict's. Last, with ``claim: best``, every arm at every
+        point of the grid on the verdict's seeds: it needs those that tuning leaves possible and that could overturn it
+        (ddpm/study/judging.py).
+        """
+        runs, tune = [], self.plan.tune
+        seeds = range(self.plan.first_seed, self.plan.first_seed + self.plan.looks[-1])
+        places = range(len(tune.grid) if tune else 0)
+        for number, place, arm in product(range(tune.seeds if tune else 0), places, self.points):
+            values, config = self.points[arm][place]
+            sets = len(config.sample.seeds)
+            values = {**values, "sample.seeds": [TUNING_SEED + number * sets + k for k in range(sets)]}
+            if config.train.snapshots:
+                values["train.snapshots"] = []
+            name, seed = f"{arm}-tune-{place + 1}-{number + 1}", TUNING_SEED + number
+            runs.append(Experiment(name, arm, seed, self.params[arm], values, config, "tuning", place))
+        for seed, arm in product(seeds, self.configs):
+            point = self.chosen.get(arm) or Point({}, self.configs[arm])
+            name, program = f"{arm}-{seed}", self.programs.get(arm)
+            runs.append(Experiment(name, arm, seed, self.params[arm], point.values, point.config, program=program))
+        for seed, place, arm in product(seeds, places, self.points) if self.claims_best else ():
+            name, point = f"{arm}-value-{place + 1}-{seed}", self.points[arm][place]
+            runs.append(Experiment(name, arm, seed, self.params[arm], point.values, point.config, "best", place))
+        return runs
+
+    def experiments(self, upto: int | None = None, kind: Kind = "verdict") -> list[Experiment]:
+        """Those of one kind; of the verdict's seeds, the first ``upto``."""
+        end = math.inf if upto is None else self.plan.first_seed + upto
+        return [run for run in self.lines() if run.kind == kind and run.seed < end]
+
+
+def learned(of_arm: Config, *, defaults: bool) -> dict[str, Any]:
+    """The params that a result depends on, by key; those that are the defaults are included if ``defaults``."""
+    return {key: value for key, value in of_arm.flat(defaults).items() if not alike.is_in(key, alike.MECHANICAL)}
+
+
+def changed(params: Mapping[str, Any], overrides: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """A copy of params with values set at dotted keys. Raises UserError for a key that leads through anything but
+    sections."""
+    copy = deepcopy(dict(params))
+    for key, value in overrides.items():
+        *sections, last = key.split(".")
+        block = copy
+        for section in sections:
+            block = block.setdefault(section, {})
+            if not isinstance(block, dict):
+                raise UserError(f"{source}: {key}: {section} is a value, no section; allowed: a key of params.yaml")
+        block[last] = value
+    return copy

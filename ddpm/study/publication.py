@@ -1,4 +1,6 @@
-"""A judgement published: verdict.json for programs, verdict.md and its pictures for people."""
+"""A judgement published: verdict.json for programs, verdict.md and its pictures for people. And a study in MLflow: a
+parent run with its verdict, and its experiments' runs as children, also other machines'. Like every run it is a view of
+files, and can be written again: nothing is sent twice."""
 
 from __future__ import annotations
 
@@ -11,8 +13,13 @@ from ddpm.base.files import atomic_path, write_json
 from ddpm.report import judgement as shown
 from ddpm.report import render
 from ddpm.report.blocks import Block, Figure
-from ddpm.study.experiments import Study
+from ddpm.study.ledger import Ledger
+from ddpm.study.plan import Study
+from ddpm.tracking import tracker
+from ddpm.tracking.store import Store
 from ddpm.verdicts.comparison import Judgement
+
+STUDY = "ddpm.study"  # tag: the study that the run shows
 
 
 def write(judgement: Judgement, folder: Path, samples: Sequence[Block]) -> list[Path]:
@@ -29,3 +36,32 @@ def pictures(study: Study) -> list[Block]:
     """What the first run of each arm drew, where it is kept."""
     paths = {arm: study.results / f"{arm}.png" for arm in study.plan.arms}
     return [Figure(arm, partial(shutil.copyfile, path), arm) for arm, path in paths.items() if path.exists()]
+
+
+def log(ledger: Ledger) -> None:
+    """Write the study's run and those of its results, unless tracking is off. The files of its verdict are artifacts,
+    and the answers in verdict.md are its page. Raises UserError if the store fails."""
+    study, store = ledger.study, Store(strict=True)
+
+    def write() -> None:
+        parent = _parent(store, study)
+        for run in ledger.records.values():
+            if not run.diverged:
+                tracker.write(store, run, parent)
+        answer, *_ = (study.results / "verdict.md").read_text().partition("\n## ")
+        store.client.set_tag(parent, tracker.NOTE, f"{answer}\nMore is in verdict.md, among the artifacts.")
+        for path in sorted(study.results.glob("*.*")):
+            store.client.log_artifact(parent, str(path))
+        store.client.set_terminated(parent)
+
+    store.attempt(write)
+
+
+def _parent(store: Store, study: Study) -> str:
+    """The id of the study's run, created if there is none."""
+    with store.lock:
+        client, experiment = store.client, store.experiment
+        runs = client.search_runs([experiment], f"tags.`{STUDY}` = '{study.name}'", max_results=1)
+        tags = {STUDY: study.name, "ddpm.plan": study.hash, "ddpm.primary": study.plan.primary}
+        run = runs[0] if runs else client.create_run(experiment, run_name=f"study {study.name}", tags=tags)
+        return str(run.info.run_id)

@@ -1,10 +1,13 @@
-"""From a study's plan to its verdict: run what is missing up to the next look on the slots, then judge it."""
+"""From a study's plan to its verdict: run what is missing up to the next look on the slots, then judge it; or let Slurm
+run it, as an array."""
 
 from __future__ import annotations
 
 import math
 import os
+import shlex
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
@@ -15,12 +18,25 @@ from ddpm.base.errors import UserError
 from ddpm.base.machine import cores
 from ddpm.base.progress import duration
 from ddpm.study import judging
-from ddpm.study.experiments import Experiment, Study
 from ddpm.study.ledger import Ledger
+from ddpm.study.plan import Experiment, Study
+from ddpm.study.slots import logs
 from ddpm.study.worker import Busy, Worker
 from ddpm.verdicts.comparison import Judgement
 
-POLL = 1.0  # seconds between two checks of experiments that other processes run
+# Before the time limit Slurm sends USR1, and the job goes back to the queue. scancel sends TERM, and then it must not.
+# A shell runs a trap as soon as `wait` returns, so it waits in a way that signals interrupt.
+SCRIPT = """\
+#!/bin/bash
+#SBATCH --job-name={name} --array={lines} --cpus-per-task=1 --time={minutes}
+#SBATCH --requeue --signal=B:USR1@60 --chdir={folder}
+#SBATCH --open-mode=append --output={log}
+stop() {{ kill -TERM "$run"; wait "$run"; }}  # a training saves its state
+trap 'stop; scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID"; exit' USR1
+trap 'stop; exit 143' TERM
+{ddpm} study run {plan} --line "$SLURM_ARRAY_TASK_ID" & run=$!
+wait "$run"
+"""
 
 
 class Runner:
@@ -42,46 +58,33 @@ class Runner:
             if not left:
                 return judgement
             arms = ", ".join(dict.fromkeys(experiment.arm for experiment in left))
-            self.say(f"{judging.aim(look, left)}: {arms}")
+            self.say(f"{judging.aim(look, len(left))}: {arms}")
             self.complete(left)
 
     def complete(self, left: Sequence[Experiment]) -> None:
         """Run the experiments; try each failed one once more, after the others."""
+        metric, begin, done = self.ledger.study.plan.primary, time.monotonic(), 0
         with ThreadPoolExecutor(self.slots) as pool, stopping(self.worker):
-            self._complete(pool, left)
-
-    def _complete(self, pool: ThreadPoolExecutor, left: Sequence[Experiment]) -> None:
-        futures = {pool.submit(self.worker.run, experiment): experiment for experiment in left}
-        begin, done = time.monotonic(), 0
-        while futures:
-            for future in wait(futures, return_when=FIRST_COMPLETED).done:
-                experiment = futures.pop(future)
-                name, again = experiment.name, experiment.name in self.failed
-                try:
-                    future.result()
-                    self.ledger.update()
-                    if reason := self.ledger.refused.get(name):  # another machine may have made it
-                        raise UserError(reason)
-                except Busy:  # somebody else's: ask again later
-                    futures[pool.submit(self._later, experiment)] = experiment
-                except UserError as error:
-                    self.failed[name] = str(error)
-                    self.say(f"failed: {error}; {'given up' if again else 'again later'}")
-                    if not again:
+            futures = {pool.submit(self.worker.run, experiment): experiment for experiment in left}
+            while futures:
+                for future in wait(futures, return_when=FIRST_COMPLETED).done:
+                    experiment = futures.pop(future)
+                    name, again = experiment.name, experiment.name not in self.failed
+                    try:
+                        run = future.result()
+                    except Busy:  # it has waited a moment for somebody else; after those that need not wait
                         futures[pool.submit(self.worker.run, experiment)] = experiment
-                else:
-                    self.failed.pop(name, None)
-                    done += 1
-                    rest = f"; {len(futures)} left, about {duration((time.monotonic() - begin) * len(futures) / done)}"
-                    self.say(f"{name}: {self._score(experiment)}{rest if futures else ''}")
-
-    def _score(self, experiment: Experiment) -> str:
-        run, metric = self.ledger.records[experiment.name], self.ledger.study.plan.primary
-        return "diverged" if run.diverged else f"{metric} {run.scores[metric]:.4g}"
-
-    def _later(self, experiment: Experiment) -> None:
-        self.worker.stopped.wait(POLL)
-        self.worker.run(experiment)
+                    except UserError as error:
+                        self.failed[name] = str(error)
+                        self.say(f"failed: {error}; {'again later' if again else 'given up'}")
+                        if again:
+                            futures[pool.submit(self.worker.run, experiment)] = experiment
+                    else:
+                        self.failed.pop(name, None)
+                        done += 1
+                        score = "diverged" if run.diverged else f"{metric} {run.scores[metric]:.4g}"
+                        rest = duration((time.monotonic() - begin) * len(futures) / done)
+                        self.say(f"{name}: {score}" + f"; {len(futures)} left, about {rest}" * bool(futures))
 
 
 @contextmanager
@@ -101,21 +104,6 @@ def stopping(worker: Worker) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def line(number: int, ledger: Ledger) -> None:
-    """Run one experiment of the plan, by its number from 1, as a job of an array does.
-
-    Raises UserError if there is no such experiment, its arm has to be tuned first, or it fails.
-    """
-    planned = ledger.study.lines()
-    if not 1 <= number <= len(planned):
-        raise UserError(f"--line: {number} is not an experiment of {ledger.study.path}; allowed: 1 to {len(planned)}")
-    experiment, worker = planned[number - 1], Worker(ledger, gpus(ledger.study)[:1])
-    with stopping(worker):
-        worker.run(experiment, patience=math.inf)
-    ledger.update()
-    print(f"{experiment.name}: done")
-
-
 def slots(given: int | None, study: Study) -> int:
     """How many experiments run at a time: those ``given``, or one per GPU or core."""
     return given or len(gpus(study)) or cores()
@@ -128,3 +116,24 @@ def gpus(study: Study) -> tuple[str, ...]:
     if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         return tuple(filter(None, visible.split(",")))
     return tuple(map(str, range(len(list(Path("/proc/driver/nvidia/gpus").glob("*"))))))
+
+
+def script(ledger: Ledger, limit: float) -> str:
+    """The job script for the experiments that come next: those for tuning, or up to the next look.
+
+    limit: minutes that a job may take. Raises UserError if nothing is left.
+    """
+    study = ledger.study
+    _, left = judging.missing(ledger, judging.judge(ledger))
+    names = {experiment.name for experiment in left}
+    if not names:
+        raise UserError(f"{study.path}: no experiment is missing; `ddpm study verdict {study.path}` prints the verdict")
+    return SCRIPT.format(
+        name=study.name,
+        lines=",".join(str(line) for line, one in enumerate(study.lines(), 1) if one.name in names),
+        minutes=math.ceil(limit),
+        folder=shlex.quote(str(Path.cwd())),
+        log=logs(study) / "slurm-%a.txt",
+        ddpm=shlex.quote(str(Path(sys.executable).with_name("ddpm"))),
+        plan=shlex.quote(str(study.path)),
+    )

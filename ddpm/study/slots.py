@@ -20,27 +20,41 @@ from pathlib import Path
 from threading import Event
 
 from ddpm.base.errors import UserError, printable
-from ddpm.base.files import atomic_path, try_lock
+from ddpm.base.files import try_lock
 from ddpm.runs.library import below, repository
-from ddpm.study.experiments import Study
+from ddpm.study.plan import Study
 
 FOLDER = Path(".ddpm/studies")  # what this machine alone keeps of studies
 SLOTS = FOLDER / "slots"
 CONFIG = Path(".dvc/config.local")
 STALE = (".dvc/tmp/rwlock", ".dvc/tmp/rwlock.lock")  # what a killed dvc leaves
-ERRORS = ("fatal:", "error:", "ERROR:")
+FAILED = "failed: "  # begins the last line of a log
 MISLEADING = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")  # variables that lead git and dvc to another repository
 PATIENCE = 1.0  # seconds: a process that only checks whether a lock is held holds it for a moment
 
 
-def state(study: Study) -> Path:
-    """The folder for files of this machine alone: logs and failures."""
+def logs(study: Study) -> Path:
+    """The folder with what the experiments' commands print on this machine."""
     return FOLDER / study.name
 
 
-def failure(study: Study, name: str) -> Path:
-    """The file with the reason why an experiment failed here, until it succeeds."""
-    return state(study) / f"{name}.failed"
+def log(study: Study, name: str) -> Path:
+    """The log of an experiment, in a folder that exists."""
+    logs(study).mkdir(parents=True, exist_ok=True)
+    return logs(study) / f"{name}.log"
+
+
+def fail(study: Study, name: str, reason: str) -> None:
+    """End the experiment's log with the reason of its failure."""
+    with log(study, name).open("a") as file:
+        file.write(f"\n{FAILED}{reason}\n")
+
+
+def failure(study: Study, name: str) -> str | None:
+    """Why an experiment failed here, if nothing has run for it since."""
+    path = log(study, name)
+    last = path.read_text(errors="replace").rstrip().rpartition("\n")[2] if path.exists() else ""
+    return last.removeprefix(FAILED) if last.startswith(FAILED) else None
 
 
 @contextmanager
@@ -63,51 +77,39 @@ def held(path: Path) -> bool:
     """Whether a process holds the lock of the file."""
     if not path.exists():
         return False
-    lock = try_lock(path)
-    if lock is not None:
-        os.close(lock)
-    return lock is None
+    with locked(path) as lock:
+        return lock is None
 
 
 @contextmanager
 def slot(commit: str) -> Iterator[tuple[Path, int]]:
-    """The root of a free clone on this machine, with the commit checked out and no other files that git sees, and the
-    descriptor of its lock.
+    """The project in a free clone on this machine, with the commit checked out and no other files that git sees, and
+    the descriptor of its lock.
 
     Raises UserError if git or the disk fails.
     """
     for number in count():
-        folder = SLOTS / f"{socket.gethostname()}-{number}"
-        with locked(folder.with_suffix(".lock")) as lock:
+        clone = (SLOTS / f"{socket.gethostname()}-{number}").absolute()
+        with locked(clone.with_suffix(".lock")) as lock:
             if lock is not None:
-                _prepare(folder.absolute(), commit)
-                yield folder.absolute(), lock
+                yield _prepared(clone, commit), lock
                 return
 
 
-def _prepare(folder: Path, commit: str) -> None:
-    (folder / ".git/index.lock").unlink(missing_ok=True)
-    for left in STALE:
-        (folder / below(repository()) / left).unlink(missing_ok=True)
+def _prepared(clone: Path, commit: str) -> Path:
+    folder = clone / below(repository())
+    for left in (clone / ".git/index.lock", *(folder / name for name in STALE)):
+        left.unlink(missing_ok=True)
     try:
-        if not folder.exists():
-            _create(folder)
-        _checkout(folder, commit)
-    except UserError:  # damaged, perhaps by a full disk: everything in it can be made again
-        shutil.rmtree(folder, ignore_errors=True)
-        _create(folder)
-        _checkout(folder, commit)
-    config = folder / below(repository()) / CONFIG
+        _checkout(clone, commit)
+    except UserError:  # new, or damaged, perhaps by a full disk: everything in it can be made again
+        shutil.rmtree(clone, ignore_errors=True)
+        git("clone", "--quiet", "--shared", "--no-checkout", repository().workdir, str(clone))
+        _checkout(clone, commit)
+    config = folder / CONFIG
     if not config.exists():  # asking DVC where this repository's cache is takes a second
         config.write_text(f"[cache]\n    dir = {cache()}\n")
-
-
-def _create(folder: Path) -> None:
-    """An empty repository that uses this one's objects."""
-    objects = Path(git("rev-parse", "--git-path", "objects")).absolute()
-    with atomic_path(folder) as temporary:
-        git("init", "--quiet", str(temporary))
-        (temporary / ".git/objects/info/alternates").write_text(f"{objects}\n")
+    return folder
 
 
 def _checkout(folder: Path, commit: str) -> None:
@@ -119,7 +121,7 @@ def git(*arguments: str, at: Path | None = None) -> str:
     """git's output, for the repository ``at`` or this one. Raises UserError with git's error if it fails."""
     # by name: from a damaged repository git would go up to this one, and clean that
     where = [f"--git-dir={at / '.git'}", f"--work-tree={at}"] if at else []
-    return _answer("git", *where, *arguments, at=at)
+    return _answer("git", *where, *arguments)
 
 
 def cache() -> str:
@@ -129,16 +131,12 @@ def cache() -> str:
 
 def environment() -> dict[str, str]:
     """The variables of a command that runs in a slot."""
-    variables = {**os.environ}
-    for name in MISLEADING:
-        variables.pop(name, None)
-    return variables
+    return {name: value for name, value in os.environ.items() if name not in MISLEADING}
 
 
-def _answer(*command: str, at: Path | None = None) -> str:
-    done = subprocess.run(command, cwd=at, env=environment(), capture_output=True, text=True, check=False)
+def _answer(*command: str) -> str:
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
     if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        first = next((line for line in lines if line.startswith(ERRORS)), lines[-1])
-        raise UserError(f"{' '.join(command[-2:])}: {printable(first)}")
+        said = done.stderr.strip() or f"exit code {done.returncode}"
+        raise UserError(f"{' '.join(command[-2:])}: {printable(said.splitlines()[-1])}")
     return done.stdout.strip()

@@ -5,46 +5,55 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
-from ddpm.base.files import read_json
 from ddpm.base.progress import duration
 from ddpm.params.config import Config
 from ddpm.report.blocks import Chapter, Note, Table
 from ddpm.runs.alike import grouped
 from ddpm.study import judging, slots
-from ddpm.study.experiments import Experiment, Kind
 from ddpm.study.ledger import Ledger
-from ddpm.verdicts.comparison import Judgement
+from ddpm.study.plan import Kind, Study
 
 State = Literal["done", "running", "failed", "missing"]
 SIGNS: Mapping[State, str] = {"done": "#", "running": ">", "failed": "!", "missing": "."}
-LEGEND = ", ".join(f"{sign} {state}" for state, sign in SIGNS.items())
 TITLES: Mapping[Kind, str] = {"verdict": "", "tuning": ", tuning", "best": ", at other values"}
 EFFECTS = (1.0, 1.5, 2.0)  # in standard deviations of the paired differences
 
 
-class Row(NamedTuple):
+@dataclass(frozen=True)
+class Row:
     """An experiment. line: its number for ``--line``. reason: why it failed."""
 
     line: int
-    experiment: Experiment
+    name: str
+    arm: str
+    kind: Kind
     state: State
     reason: str | None
 
 
 @dataclass(frozen=True)
 class Status:
-    """look: of the experiments that are left to run next, in seeds; None for tuning. seconds: of one experiment, None
-    if not known. slots: how many run at a time."""
+    """plan: its hash. next_look: of the experiments that are ``left`` to run next, in seeds; None for tuning. open: the
+    arms that need more seeds. outcomes: of the primary metric, by arm. seconds_each: of an experiment, None if not
+    known. slots: how many run at a time."""
 
-    ledger: Ledger
-    judgement: Judgement
-    rows: Sequence[Row]
-    look: int | None
-    left: Sequence[Experiment]
-    seconds: float | None
+    plan: str
+    commit: str
+    open: Sequence[str]
+    outcomes: Mapping[str, str]
+    next_look: int | None
+    left: Sequence[str]
+    seconds_each: float | None
     slots: int
+    experiments: Sequence[Row]
+
+    def time(self, count: int) -> str:
+        """How long that many experiments take."""
+        if self.seconds_each is None:
+            return "not known yet"
+        return f"{duration(self.seconds_each * count / self.slots)} on {self.slots} slots"
 
 
 def of(ledger: Ledger, at_once: int, seconds: float | None = None) -> Status:
@@ -52,19 +61,34 @@ def of(ledger: Ledger, at_once: int, seconds: float | None = None) -> Status:
     ``judging.judge``."""
     judgement = judging.judge(ledger)
     look, left = judging.missing(ledger, judgement)
-    wanted = {experiment.name for experiment in left} | ledger.records.keys() | ledger.refused.keys()
-    rows = []
-    for number, experiment in enumerate(ledger.study.lines(), 1):
-        name = experiment.name
-        failure, reason = slots.failure(ledger.study, name), ledger.refused.get(name)
-        state: State = "done" if name in ledger.records else "failed" if reason else "missing"
-        if state == "missing" and slots.held(ledger.lock(name)):
-            state = "running"
-        elif state == "missing" and failure.exists():
-            state, reason = "failed", str(read_json(failure))
-        if experiment.kind != "best" or name in wanted:
-            rows.append(Row(number, experiment, state, reason))
-    return Status(ledger, judgement, rows, look, left, ledger.seconds or seconds, at_once)
+    wanted = {one.name for one in left} | ledger.records.keys() | ledger.refused.keys()
+    return Status(
+        plan=ledger.study.hash,
+        commit=ledger.commit,
+        open=judgement.open,
+        outcomes={one.arm: one.outcome for one in judgement.verdicts if one.metric == judgement.primary},
+        next_look=look,
+        left=[one.name for one in left],
+        seconds_each=ledger.seconds or seconds,
+        slots=at_once,
+        experiments=[
+            Row(line, one.name, one.arm, one.kind, *_state(ledger, one.name))
+            for line, one in enumerate(ledger.study.lines(), 1)
+            if one.kind != "best" or one.name in wanted
+        ],
+    )
+
+
+def _state(ledger: Ledger, name: str) -> tuple[State, str | None]:
+    """The state of an experiment, and why it failed."""
+    if name in ledger.records:
+        return "done", None
+    if reason := ledger.refused.get(name):
+        return "failed", reason
+    if slots.held(ledger.lock(name)):
+        return "running", None
+    reason = slots.failure(ledger.study, name)
+    return "failed" if reason else "missing", reason
 
 
 def pilot(config: Config) -> float:
@@ -76,78 +100,50 @@ def pilot(config: Config) -> float:
     return sum(seconds for stage, seconds in stages.items() if stage not in forecast.SHARED)
 
 
-def chapters(status: Status) -> list[Chapter]:
+def chapters(status: Status, study: Study) -> list[Chapter]:
     """The arms with a sign per seed, the looks with their cost and power, and what is next."""
-    ledger, study = status.ledger, status.ledger.study
-    counts = Counter(row.state for row in status.rows)
-    next_step = "complete: `ddpm study verdict` prints the verdict"
-    if status.left:
-        next_step = f"{judging.aim(status.look, status.left)}: {_time(status, len(status.left))}"
+    counts, count = Counter(row.state for row in status.experiments), len(status.left)
+    aim = judging.aim(status.next_look, count)
+    above = [
+        f"{study.name}: {study.plan.question}",
+        f"primary metric {study.plan.primary}; code of commit {status.commit[:10]}; plan {status.plan[:12]}",
+    ]
     below = [
-        f"({LEGEND}) {', '.join(f'{counts[state]} {state}' for state in SIGNS)}; logs in {slots.state(study)}",
+        f"{', '.join(f'{sign} {counts[state]} {state}' for state, sign in SIGNS.items())}; logs in {slots.logs(study)}",
         "power: the chance of a verdict by that look, at a true difference of so many sd, standard deviations of the "
         "paired differences",
-        next_step,
-        *(f"failed: {row.reason}" for row in status.rows if row.reason),
+        f"{aim}: {status.time(count)}" if count else "complete: `ddpm study verdict` prints the verdict",
+        *(f"failed: {row.reason}" for row in status.experiments if row.reason),
     ]
-    title = f"{study.name}: {study.plan.question}"
-    about = f"primary metric {study.plan.primary}; code of commit {ledger.commit[:10]}; plan {study.hash[:12]}"
-    return [Chapter("", [Note(title), Note(about), _arms(status), _looks(status), *map(Note, below)])]
+    return [Chapter("", [*map(Note, above), _arms(status), _looks(status, study), *map(Note, below)])]
 
 
 def _arms(status: Status) -> Table:
     """For each arm a sign per seed, how many are done, and its outcome by the primary metric; other rows for its runs
     for tuning and at other values."""
-    judgement = status.judgement
-    outcomes = {row.arm: row.outcome for row in judgement.verdicts if row.metric == judgement.primary}
     rows = []
-    for (arm, kind), group in grouped(status.rows, lambda row: (row.experiment.arm, row.experiment.kind)).items():
+    for (arm, kind), group in grouped(status.experiments, lambda row: (row.arm, row.kind)).items():
         signs = "".join(SIGNS[row.state] for row in group)
-        outcome = outcomes.get(arm, "") if kind == "verdict" else ""
+        outcome = status.outcomes.get(arm, "") if kind == "verdict" else ""
         rows.append([f"{arm}{TITLES[kind]}", signs, str(signs.count(SIGNS["done"])), outcome])
     return Table(["arm", "seeds", "done", "verdict"], rows, "", (0, 1, 3))
 
 
-def _looks(status: Status) -> Table:
+def _looks(status: Status, study: Study) -> Table:
     """For tuning and each look: its numbers for ``--line``, what is missing up to it, its time and power; and what
     ``claim: best`` may need at most."""
-    study, none = status.ledger.study, ["-"] * len(EFFECTS)
-    tuning, others, rows = study.tuning(), study.alternatives(), []
-
-    def add(name: str, first: int, planned: Sequence[Experiment], chances: Sequence[str]) -> None:
-        missing = len(status.ledger.missing(planned))
-        lines = f"{first + 1}-{first + len(planned)}"
-        rows.append([name, lines, str(len(planned)), str(missing), _time(status, missing), *chances])
-
-    if tuning:
-        add("tuning", 0, tuning, none)
-    for look, *chances in zip(study.plan.looks, *(judging.power(study, effect) for effect in EFFECTS), strict=True):
-        add(f"{look} seeds", len(tuning), study.experiments(look), [f"{chance:.2f}" for chance in chances])
-    if others:
-        add("best, at most", len(study.lines()) - len(others), others, none)
+    lines = {one.name: line for line, one in enumerate(study.lines(), 1)}
+    done = {row.name for row in status.experiments if row.state == "done"}
+    powers = [{f"{look} seeds": chance for look, chance in judging.power(study, effect).items()} for effect in EFFECTS]
+    groups = {"tuning": study.experiments(kind="tuning")}
+    groups |= {f"{look} seeds": study.experiments(look) for look in study.plan.looks}
+    groups |= {"best, at most": study.experiments(kind="best")}
+    rows = []
+    for name, planned in groups.items():
+        if planned:
+            missing = len([one for one in planned if one.name not in done])
+            chances = [f"{power[name]:.2f}" if name in power else "-" for power in powers]
+            span = f"{lines[planned[0].name]}-{lines[planned[-1].name]}"
+            rows.append([name, span, str(len(planned)), str(missing), status.time(missing), *chances])
     heads = ["look", "lines", "experiments", "missing", "time", *(f"power, {effect:g} sd" for effect in EFFECTS)]
     return Table(heads, rows)
-
-
-def _time(status: Status, count: int) -> str:
-    """How long that many experiments take."""
-    if status.seconds is None:
-        return "not known yet"
-    return f"{duration(status.seconds * count / status.slots)} on {status.slots} slots"
-
-
-def to_dict(status: Status) -> dict[str, Any]:
-    """The status for programs, as JSON."""
-    return {
-        "plan": status.ledger.study.hash,
-        "commit": status.ledger.commit,
-        "open": list(status.judgement.open),
-        "next_look": status.look,
-        "left": [experiment.name for experiment in status.left],
-        "seconds_each": status.seconds,
-        "slots": status.slots,
-        "experiments": [
-            {"line": row.line, "name": row.experiment.name, "state": row.state, "reason": row.reason}
-            for row in status.rows
-        ],
-    }

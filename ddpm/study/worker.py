@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ import yaml
 from numpy.typing import NDArray
 
 from ddpm.base.errors import UserError, printable
-from ddpm.base.files import NO_ARRAY, digest, flatten, write_json
+from ddpm.base.files import NO_ARRAY, digest, flatten
 from ddpm.base.machine import die_with_parent
 from ddpm.base.paths import PROCESSED, RUN
 from ddpm.data.processed import SPLITS
@@ -33,9 +33,8 @@ from ddpm.params import file, inputs
 from ddpm.runs import library, record, run_images
 from ddpm.runs.record import Fingerprint, Record
 from ddpm.study import slots
-from ddpm.study.experiments import Experiment, Study
 from ddpm.study.ledger import Ledger
-from ddpm.study.plan import Program
+from ddpm.study.plan import Experiment, Program
 
 # Runs a command in its arguments, ends with the process that started it, and keeps the locks that it was handed until
 # all that it started has ended: dvc gives its stages no descriptors, and a stage that gets SIGTERM saves its state.
@@ -72,7 +71,7 @@ LINES = 20  # of a log that may hold the reason
 
 
 class Busy(UserError):
-    """Another process runs the experiment, or makes something that it needs too."""
+    """Another process runs the experiment, or trains its model."""
 
 
 class Worker:
@@ -81,44 +80,34 @@ class Worker:
     devices: one per thread, as CUDA_VISIBLE_DEVICES names them; empty without GPUs.
     """
 
-    def __init__(self, ledger: Ledger, devices: tuple[str, ...] = ()):
+    def __init__(self, ledger: Ledger, devices: Sequence[str] = ()):
         self.ledger = ledger
         self.devices = list(devices)
         self.running: set[subprocess.Popen[bytes]] = set()
         self.stopped = threading.Event()
 
-    @property
-    def study(self) -> Study:
-        return self.ledger.study
-
-    def run(self, experiment: Experiment, patience: float = slots.PATIENCE) -> None:
-        """Run the experiment unless it is finished. Raises Busy, or UserError with the reason of a failure.
-
-        patience: seconds to wait for what is being made for another experiment.
-        """
-        name, failure = experiment.name, slots.failure(self.study, experiment.name)
+    def run(self, experiment: Experiment) -> Record:
+        """The experiment's record; it runs unless it is finished. Raises Busy, or UserError with the reason of a
+        failure."""
+        name, ledger = experiment.name, self.ledger
         if self.stopped.is_set():
             raise UserError(f"{name}: stopped")
-        if self.study.is_open(experiment):
-            why = f"all runs for tuning come first, and one of them needs a {self.study.plan.primary}"
+        if ledger.study.is_open(experiment):
+            why = f"all runs for tuning come first, and one of them needs a {ledger.study.plan.primary}"
             raise UserError(f"{name}: the values of {experiment.arm} are not known: {why}")
-        if reason := self.ledger.refused.get(name):
-            raise UserError(reason)
-        lock = self.ledger.lock(name)
-        with slots.locked(lock, slots.PATIENCE) as mine:
-            if mine is None:
-                raise Busy(f"{name}: another process runs it")
-            if not self.ledger.path(name).exists():
+        with self._alone(ledger.lock(name), f"{name}: another process runs it"):
+            if not ledger.path(name).exists():
                 # one process trains a model, then the others take it from DVC's cache
-                with self._alone("model", _inputs(experiment), name, patience) as (model, _):
+                model = _lock_of("model", _inputs(experiment))
+                with self._alone(model, f"{name}: its model is being trained for another experiment") as lock:
                     try:
-                        self.ledger.write(experiment, self._record(experiment, model))
+                        ledger.write(experiment, self._record(experiment, lock))
                     except UserError as error:
                         if not self.stopped.is_set():
-                            write_json(failure, str(error))
+                            slots.fail(ledger.study, name, str(error))
                         raise
-            lock.unlink(missing_ok=True)  # whoever waits for it finds the record
-        failure.unlink(missing_ok=True)
+            ledger.lock(name).unlink(missing_ok=True)  # whoever waits for it finds the record
+        return ledger.read(experiment)
 
     def stop(self) -> None:
         """End what is running, with its state saved, and wait until it has ended."""
@@ -128,48 +117,47 @@ class Worker:
                 os.killpg(process.pid, signal.SIGTERM)
 
     @contextlib.contextmanager
-    def _alone(self, what: str, depends_on: object, name: str, patience: float) -> Iterator[tuple[int, Path]]:
-        """Hold something that several experiments of this machine need, by a lock's descriptor and its file.
-
-        Raises Busy if another process holds it for ``patience`` seconds, or until this one is stopped.
-        """
-        path = slots.FOLDER / f"{what}-{digest(depends_on)[:12]}.lock"
+    def _alone(self, path: Path, busy: str, patience: float = slots.PATIENCE) -> Iterator[int]:
+        """Hold a lock, by its descriptor. Raises Busy if another process holds it for ``patience`` seconds, or until
+        this one is stopped."""
         with slots.locked(path, patience, self.stopped) as lock:
             if lock is None:
-                raise Busy(f"{name}: its {what} is being made for another experiment")
-            yield lock, path
+                raise Busy(busy)
+            yield lock
 
     def _record(self, experiment: Experiment, model: int) -> Record:
         """Run the experiment in a free slot.
 
         model: a descriptor that holds the model, like the slot's lock, until all that was started has ended.
         """
-        with slots.slot(self.ledger.commit) as (root, lock):
-            folder = root / library.below(library.repository())
+        study, program = self.ledger.study, experiment.program
+        with slots.slot(self.ledger.commit) as (folder, slot):
+            locks = (model, slot)
             (folder / file.PATH).write_text(yaml.safe_dump(experiment.params))
-            self._share(experiment, folder, (model, lock))
-            if experiment.program:
-                run, samples = self._program(experiment, experiment.program, folder, (model, lock)), SAMPLES
+            self._make_shared(experiment, folder, locks)
+            if program:
+                run, samples = self._program(experiment, program, folder, locks), SAMPLES
             else:
                 try:
-                    self._start(experiment, folder, (model, lock), *REPRO)
+                    self._start(experiment, folder, locks, *REPRO)
                 except UserError as error:
                     if experiment.may_diverge and (reason := DIVERGED.search(str(error))):
                         # which of the values diverge is a result: everybody who runs the plan chooses from the same
                         return _diverged(experiment, reason[0])
                     raise
                 run, samples = record.read(folder / RUN), run_images.PATH
-            if experiment.kind == "verdict" and experiment.seed == self.study.plan.first_seed:
+            if experiment.kind == "verdict" and experiment.seed == study.plan.first_seed:
                 from ddpm.pictures import strips
 
-                strips.write(_read(experiment, folder / samples), self.study.results / f"{experiment.arm}.png")
+                strips.write(_read(experiment, folder / samples), study.results / f"{experiment.arm}.png")
             return run
 
-    def _share(self, experiment: Experiment, folder: Path, locks: tuple[int, ...]) -> None:
-        """The first experiment makes the shared data; the others take it from DVC's cache, a program's at once."""
-        params = self.study.params[experiment.arm]
+    def _make_shared(self, experiment: Experiment, folder: Path, locks: tuple[int, ...]) -> None:
+        """The first experiment makes the data; the others take it from DVC's cache, a program's at once."""
+        params = experiment.params
         shared = {key: inputs.lookup(params, key) for key in ("data", "evaluate", "device")}
-        with self._alone("data", [self.ledger.commit, shared], experiment.name, math.inf) as (lock, done):
+        done = _lock_of("data", [self.ledger.commit, shared])
+        with self._alone(done, f"{experiment.name}: stopped", math.inf) as lock:
             if experiment.program or not done.read_text():
                 self._start(experiment, folder, (*locks, lock), *REPRO, SHARED)
                 done.write_text("done\n")
@@ -198,8 +186,7 @@ class Worker:
 
     def _start(self, experiment: Experiment, folder: Path, locks: tuple[int, ...], *command: str) -> None:
         """Run a command in the slot until it ends. Raises UserError with the reason if it fails, or was stopped."""
-        log = slots.state(self.study) / f"{experiment.name}.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
+        log = slots.log(self.ledger.study, experiment.name)
         device = self.devices.pop() if self.devices else None
         variables = {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
@@ -234,6 +221,11 @@ class Worker:
             raise UserError(f"{experiment.name}: stopped")
         if code:
             raise UserError(f"{experiment.name}: {_reason(log, begin, code)}; {log} has the whole output")
+
+
+def _lock_of(what: str, depends_on: object) -> Path:
+    """The lock of something that several experiments of this machine need."""
+    return slots.FOLDER / f"{what}-{digest(depends_on)[:12]}.lock"
 
 
 def _inputs(experiment: Experiment) -> Mapping[str, Any]:

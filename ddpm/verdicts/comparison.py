@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ddpm.base.errors import UserError
 from ddpm.params.config import Compare, Config
@@ -70,21 +70,37 @@ def compare(
     except UserError as error:  # what is missing may have been left out
         raise UserError("; ".join([str(error), *listing.notes])) from error
     records = [run for arm in arms for run in arm.runs.values()]
-    fingerprint = pairing.check_fingerprints(records, by)
-    differing = pairing.check_alike(arms, may_differ)
     names = pairing.choose_metrics(records, wanted)
     verdicts = []
     for pair in pairs:
         seeds = len(pair.after)
         verdicts += verdict.judge(pair, Rules(config.compare, names, len(pairs), one_look(seeds)), [seeds])
-    notes = [*listing.notes, *matched.notes, *dropped, *remarks.yardsticks(records, names[0]), rule(config.compare)]
+    judgement = judge(f"Which is better: {', '.join(by)}?", names[0], arms, verdicts, config.compare, by, may_differ)
+    more = (*remarks.copies(arms), *listing.notes, *matched.notes, *dropped, rule(config.compare))
+    return replace(judgement, notes=(*judgement.notes, *more))
+
+
+def judge(
+    question: str,
+    primary: str,
+    arms: Sequence[Arm],
+    verdicts: Sequence[Verdict],
+    compare: Compare,
+    by: Sequence[str],
+    may_differ: Collection[str],
+) -> Judgement:
+    """What the verdicts on arms that differ in ``by`` come to. Raises UserError if the runs were not scored alike, or
+    differ in what is not in ``may_differ``."""
+    records = [run for arm in arms for run in arm.runs.values()]
+    fingerprint = pairing.check_fingerprints(records, by) if records else ""
+    differing = pairing.check_alike(arms, may_differ)
     return Judgement(
-        question=f"Which is better: {', '.join(by)}?",
-        primary=names[0],
+        question=question,
+        primary=primary,
         arms=tuple(arms),
         verdicts=tuple(verdicts),
-        compare=config.compare,
-        notes=(*differing, *remarks.copies(arms), *remarks.details(verdicts, names[0]), *notes),
+        compare=compare,
+        notes=(*differing, *remarks.yardsticks(records, primary), *remarks.details(verdicts, primary)),
         fingerprint=fingerprint,
     )
 

@@ -11,8 +11,6 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from ddpm.base.errors import UserError
-from ddpm.base.variant import closest, shown
 from ddpm.params.config import Compare
 from ddpm.scoring import metric
 
@@ -50,12 +48,6 @@ def estimated(name: str) -> str:
     return (known and known.of) or kind(name)
 
 
-def alike(one: str, other: str) -> bool:
-    """Whether both are the same metric, in whichever features: the Fréchet distance has two names."""
-    names = {"fd" if kind(name) == "fid" else kind(name) for name in (one, other)}
-    return len(names) == 1
-
-
 def title(name: str) -> str:
     """In words: ``FD`` for ``classifier.fd``."""
     known = SCORES.get(kind(name))
@@ -63,30 +55,19 @@ def title(name: str) -> str:
 
 
 def direction(name: str) -> metric.Direction:
-    """Which direction is better. Raises UserError, with the closest name, for a score that is not judged."""
-    if not is_judged(name):
-        known = [*ALONE, *OF_EXTRACTOR]
-        raise UserError(
-            f"metric: unknown {shown(name)}{closest(kind(name), known)}; allowed: {', '.join(ALONE)}, and "
-            f"after an extractor's name and a dot {', '.join(OF_EXTRACTOR)}"
-        )
+    """Which direction is better, of a score that is judged."""
     return SCORES[kind(name)].direction
 
 
-def floor(name: str, compare: Compare) -> float | None:
-    """The change of this metric that never counts, in its own unit; None if ``compare.floors`` has none.
+def margin(name: str, baseline: float, compare: Compare) -> float:
+    """The smallest gap that matters in this metric, in its own unit. baseline: the baseline's mean.
 
     Another estimate of the same has the same floor: ``fd_infinity`` that of ``fd``, ``bits_per_dim_ode`` that of
     ``bits_per_dim``."""
-    return compare.floors.get(estimated(name))
-
-
-def margin(name: str, baseline: float, compare: Compare) -> float:
-    """The smallest gap that matters in this metric, in its own unit. baseline: the baseline's mean."""
-    least = floor(name, compare)
-    if least is not None and kind(name) in ABSOLUTE:
-        return least
-    return max(compare.threshold * abs(baseline), least or 0.0)
+    floor = compare.floors.get(estimated(name))
+    if floor is not None and kind(name) in ABSOLUTE:
+        return floor
+    return max(compare.threshold * abs(baseline), floor or 0.0)
 
 
 def is_useless(name: str, score: float) -> bool:

@@ -203,43 +203,44 @@ def code_differences(records: Sequence[Record]) -> list[str]:
 
 
 def choose_metrics(records: Sequence[Record], wanted: Sequence[str]) -> list[str]:
-    """The wanted metrics, or those that all runs have. Raises UserError if one is missing."""
-    anywhere = metrics.in_order({name for run in records for name in run.scores if metrics.is_judged(name)})
+    """The wanted metrics, or those that all runs have. Raises UserError if a run lacks one of them."""
+    shared = set.intersection(*(set(run.scores) for run in records))
+    known = metrics.in_order(filter(metrics.is_judged, shared))
     for name in wanted:
-        if name not in anywhere:
-            raise UserError(f"--metrics: no run has {name!r}{closest(name, anywhere)}; allowed: {', '.join(anywhere)}")
-        if missing := [run.name for run in records if name not in run.scores]:
-            raise UserError(f"--metrics: {name} is missing in {some(missing)}; evaluate again, or leave it out")
-    everywhere = [name for name in anywhere if all(name in run.scores for run in records)]
-    names = metrics.in_order(set(wanted)) or metrics.judged(everywhere)
+        if name not in known:
+            raise UserError(f"--metrics: not every run has {name!r}{closest(name, known)}; allowed: {', '.join(known)}")
+    names = metrics.in_order(set(wanted)) or metrics.judged(known)
     if not names:
-        raise UserError(f"no metric is in all runs; in some: {', '.join(anywhere) or 'none'}")
+        raise UserError("no metric is in all runs: evaluate them alike")
     return names
+
+
+def partners(before: Arm, after: Arm) -> Pair:
+    """The runs of the seeds that both arms have."""
+    seeds = sorted(before.runs.keys() & after.runs.keys())
+    return Pair(before.label, after.label, *(tuple(arm.runs[seed] for seed in seeds) for arm in (before, after)))
 
 
 def paired(arms: Sequence[Arm], by: Sequence[str]) -> tuple[list[Pair], list[str]]:
     """Each arm's runs and the first one's of the same seeds, and notes on those without a partner. Raises UserError if
     no pair has two seeds."""
-    pairs, notes, too_few = [], [], []
+    pairs, notes = [], []
     before, *others = arms
     for after in others:
-        seeds = sorted(before.runs.keys() & after.runs.keys())
-        what = f"{after.label} against {before.label}"
-        if len(seeds) < 2:
-            have = ", ".join(f"{arm.label} has {named(arm.runs)}" for arm in (before, after))
-            too_few.append(f"{what}: {len(seeds) or 'no'} seed in common ({have})")
-            continue
+        pair = partners(before, after)
         for arm, other in ((before, after), (after, before)):
-            if alone := arm.runs.keys() - set(seeds):
-                notes.append(f"{what}: {arm.label}'s {named(alone)} left out, which {other.label} does not have")
-        partners = (tuple(arm.runs[seed] for seed in seeds) for arm in (before, after))
-        pairs.append(Pair(before.label, after.label, *partners))
+            if alone := arm.runs.keys() - other.runs.keys():
+                notes.append(f"{arm.label}'s {named(alone)} left out, which {other.label} does not have")
+        if len(pair.after) > 1:
+            pairs.append(pair)
+        else:
+            notes.append(f"left out: {after.label} against {before.label}: fewer than two seeds in common")
     if not pairs:
         raise UserError(
-            f"{'; '.join(too_few)}: at least two are needed, and six for a verdict of better or worse: "
+            f"{'; '.join(notes)}: two are needed, and six for a verdict of better or worse: "
             f"`dvc exp run -S {by[0]}=VALUE -S seed=N` runs one"
         )
-    return pairs, [*notes, *(f"left out: {line}; at least two are needed" for line in too_few)]
+    return pairs, notes
 
 
 def named(seeds: Iterable[int]) -> str:

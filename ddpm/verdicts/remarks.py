@@ -60,7 +60,10 @@ def representations(verdicts: Iterable[Verdict], primary: str) -> list[str]:
     lines = []
     by_pair: dict[tuple[str, str], list[Verdict]] = {}
     for verdict in verdicts:
-        if metrics.alike(verdict.metric, primary):
+        alike = metrics.is_headline(verdict.metric) and metrics.is_headline(
+            primary
+        )  # the Fréchet distance has two names
+        if alike or metrics.kind(verdict.metric) == metrics.kind(primary):
             by_pair.setdefault((verdict.baseline, verdict.arm), []).append(verdict)
     for (_, arm), of_pair in by_pair.items():
         if len(of_pair) > 1:

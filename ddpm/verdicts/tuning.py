@@ -9,7 +9,7 @@ A value is left possible as an arm's best unless training diverged with it, or a
 seeds shows that the value chosen is better. All those tests together exclude the best value of any arm with a chance of
 at most EXCLUDING times the error rate, for normal differences: each arm has an equal part, which is divided by the
 number of its other values, because any of them might be the one chosen. ``claim: best`` takes that part from the
-verdict's own tests (ddpm/study/best.py).
+verdict's own tests (ddpm/study/judging.py).
 """
 
 from __future__ import annotations

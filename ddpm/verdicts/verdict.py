@@ -67,7 +67,7 @@ class Verdict:
     exact, valid at every look, and for the whole table together; coverage says how sure it is and what it is adjusted
     for. estimate: median-unbiased, unlike the mean difference if a look may end the study. p: of that look, and
     adjusted for the whole table and all looks. These are None if no look is complete: then ``seeds`` are the available
-    ones, and nothing is tested. at_best: whether the outcome holds at each arm's best values (ddpm/verdicts/best.py);
+    ones, and nothing is tested. at_best: whether the outcome holds at each arm's best values (ddpm/study/judging.py);
     then p is the largest of all pairs of values, and the rest is about the values chosen.
     """
 
