@@ -70,7 +70,7 @@ def test_experiments_are_interleaved_over_the_arms():
         ("looks", "primary: classifier.fdd\nlooks", "did you mean"),
         ("looks", "primary: inception.fid\nlooks", "no run of cosine will have inception.fid"),
         ("looks", "primary: classifier.fid\nlooks", "no run of cosine will have classifier.fid"),
-        ("looks", "primary: classifier.mind\nlooks", "its evaluate.metrics are fid, isc, kid, prc"),
+        ("looks", "primary: classifier.clipped_density\nlooks", "its evaluate.metrics are fid, isc, kid, prc"),
         ("looks", "primary: classifier.class_accuracy\nlooks", "its model.classes is 0"),
         ("base: digits_small", "base: digits_smal", "preset: unknown 'digits_smal'"),
         ("cosine:", "Cosine:", "Cosine"),

@@ -98,7 +98,6 @@ def evaluate(sets: dict[int, Path], job: Job) -> Evaluation:
             floor[name]["class_accuracy"] = accuracy
     scores = mean([one.scores for one in reports]) | {REAL: floor, YARDSTICKS: others}
     scores |= bounds.bits_per_dim(terms)
-    scores |= bounds.ode_bits_per_dim(job)
     if bad := [name for name, value in files.flatten(scores).items() if not math.isfinite(value)]:
         raise UserError(f"evaluate: {', '.join(bad)} is not a finite number: look at the samples and the loss curve")
     return Evaluation(

@@ -29,7 +29,7 @@ NAME_SHARE = 5  # a name gets a fifth of the width at most
 DIFFERS_WIDTH = 16  # at least
 MORE = "…"
 # metric in the table besides the headlines -> its column's head
-HEADS = {"class_accuracy": "accuracy", "bits_per_dim": "bits/dim", "bits_per_dim_ode": "bits/dim ODE"}
+HEADS = {"class_accuracy": "accuracy", "bits_per_dim": "bits/dim"}
 
 
 class Listed(NamedTuple):

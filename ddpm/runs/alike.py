@@ -14,9 +14,10 @@ from ddpm.runs.library import Listing
 from ddpm.runs.record import SEED, Record
 from ddpm.training.train_params import TrainingConfig
 
+GONE = ("evaluate.likelihood.ode_steps",)  # in records of earlier code, in all of which it is off
 # params keys that do not change what is learned and scored, except for rounding: a whole section, or one key
 MECHANICAL = ("device", "launch", "data.source", *TrainingConfig.MECHANICAL, "sample.batch_size",
-              "evaluate.batch_size", "compare", "gate")  # fmt: skip
+              "evaluate.batch_size", "compare", "gate", *GONE)  # fmt: skip
 T = TypeVar("T")
 K = TypeVar("K")
 

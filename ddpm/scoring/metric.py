@@ -77,10 +77,7 @@ class Score(NamedTuple):
 
 # those that no metric makes: of an extractor that knows the classes, and of the likelihood
 CLASS_ACCURACY = Score("class_accuracy", "higher", 0.01, "class accuracy")
-LIKELIHOOD = (
-    Score("bits_per_dim", "lower", 0.01, "bits per dimension"),
-    Score("bits_per_dim_ode", "lower", None, "bits per dimension by the ODE", of="bits_per_dim"),
-)
+LIKELIHOOD = (Score("bits_per_dim", "lower", 0.01, "bits per dimension"),)
 
 
 class Metric(Variant, ABC):

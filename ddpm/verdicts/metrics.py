@@ -76,8 +76,7 @@ def direction(name: str) -> metric.Direction:
 def floor(name: str, compare: Compare) -> float | None:
     """The change of this metric that never counts, in its own unit; None if ``compare.floors`` has none.
 
-    Another estimate of the same has the same floor: ``fd_infinity`` that of ``fd``, ``bits_per_dim_ode`` that of
-    ``bits_per_dim``."""
+    Another estimate of the same has the same floor: ``fd_infinity`` that of ``fd``."""
     return compare.floors.get(estimated(name))
 
 

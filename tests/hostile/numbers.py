@@ -91,7 +91,7 @@ def judge(value: float) -> None:
     """Score features of ``value`` alone."""
     features = Features(torch.full((2000, 4), value), torch.zeros(2000, 2))
     real: Any = SimpleNamespace(extractor=Classifier())
-    score(features, real, Evaluate(extractors=("classifier",), metrics=("mind",)))
+    score(features, real, Evaluate(extractors=("classifier",), metrics=("fid",)))
 
 
 CASES = [
