@@ -1,12 +1,10 @@
-"""data/processed -> data/reference: the extractors' weights, the real images' features, and the real images' scores."""
+"""data/processed -> data/reference: the extractors' weights, and the real images' features."""
 
 import torch
 
-from ddpm.base.files import write_json
 from ddpm.base.paths import PROCESSED, REFERENCE
 from ddpm.compute.distributed import Ranks
 from ddpm.data.processed import read_manifest
-from ddpm.scoring import calibration
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.limits import check_counts
 from ddpm.scoring.reference import make_reference
@@ -20,10 +18,3 @@ def main(settings: Evaluate, device: torch.device, ranks: Ranks) -> None:
     # this is the first stage that can check it: evaluate would find out after hours of training
     check_counts(settings, {"the train split": manifest.counts["train"]})
     make_reference(settings, PROCESSED, REFERENCE, device, ranks)
-    if not ranks.main:
-        return
-    floors = calibration.calibrate(settings, PROCESSED, REFERENCE, device)
-    write_json(REFERENCE / calibration.FILE, floors)
-    for name, floor in floors.items():
-        for metric, value in floor.items():
-            print(f"real test split, {name}.{metric}: {value:.6g}")

@@ -25,9 +25,8 @@ ROOMS = {  # name: the code's files; its tests, those that are quick and likely 
     "optimizers timestep_samplers augmentations hostile/test_bad_inputs.py",
     "sampling": "sampling/*; test_sampling.py samplers test_guidance.py test_classes.py test_samples.py "
     "hostile/test_bad_inputs.py",
-    "scoring": "scoring/*; test_frechet.py test_scores.py test_reference.py test_memorisation.py "
-    "test_calibration.py metrics extractors",
-    "evaluation": "evaluation/*; test_evaluation.py test_likelihood.py test_ode.py test_curve.py test_excess.py "
+    "scoring": "scoring/*; test_frechet.py test_scores.py test_reference.py test_memorisation.py metrics extractors",
+    "evaluation": "evaluation/*; test_evaluation.py test_likelihood.py test_curve.py test_excess.py "
     "test_scores.py test_classes.py",
     "data": "data/* sources/*; test_preprocessing.py test_processed.py test_archives.py datasets "
     "stages/test_data_stages.py hostile",

@@ -7,14 +7,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ddpm.base.files import write_json
 from ddpm.compute import distributed
 from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.evaluation import evaluation
 from ddpm.evaluation.bounds import Job
 from ddpm.model import build
 from ddpm.model.model_file import Loaded
-from ddpm.scoring import calibration, distances
+from ddpm.scoring import distances
 from ddpm.scoring.classifier_network import ClassifierNetwork
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import Features
@@ -44,9 +43,6 @@ def write_scores(sets: Path, processed: Path, out: Path, ranks: Ranks = ALONE) -
     setattr(ClassifierNetwork, "forward", features)  # noqa: B010
     reference, cpu = out / "reference", torch.device("cpu")
     make_reference(SETTINGS, processed, reference, cpu, ranks)
-    if ranks.main:
-        write_json(reference / calibration.FILE, calibration.calibrate(SETTINGS, processed, reference, cpu))
-    ranks.largest(0)  # it is there
     paths = dict(enumerate(sorted(sets.glob("*.npy"))))
     found = evaluation.evaluate(paths, Job(model(), processed, reference, SETTINGS, cpu, ranks))
     nearest = np.asarray(found.nearest).tolist()

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ddpm.base import files
 from ddpm.data.preprocessing import preprocess
 from ddpm.data.processed import open_split
 from ddpm.evaluation import evaluation
@@ -14,7 +13,6 @@ from ddpm.evaluation.bounds import Job
 from ddpm.evaluation.fingerprint import fingerprint
 from ddpm.model.model_file import load_model, save_model
 from ddpm.sampling.generator import Generator, forward_picture, write_samples
-from ddpm.scoring import calibration
 from ddpm.scoring.reference import make_reference, read_reference
 from ddpm.training.trainer import Trainer
 from ddpm.variants.datasets.mixture import Mixture
@@ -39,8 +37,6 @@ def test_images_of_8x12_from_raw_files_to_scores(tmp_path, monkeypatch):
 
     assert preprocess(settings.data, tmp_path / "raw", processed).shape == (3, 8, 12)
     make_reference(settings.evaluate, processed, reference, CPU)
-    found = calibration.calibrate(settings.evaluate, processed, reference, CPU)
-    files.write_json(reference / calibration.FILE, found)
     trainer = Trainer(settings.training(), open_split(processed, "train")[0], CPU)
     for step in range(1, 5):
         trainer.step(step)

@@ -72,7 +72,7 @@ ZERO = {"name": "cosine", "cosine": {"zero_terminal_snr": True}}
         ({"loss": {"name": "hybrid"}}, allowed("learned_range")),
         (
             {"schedule": ZERO, "loss": {"name": "min_snr"}},
-            allowed("edm", "hybrid", "sigmoid", "simple", "uncertainty", "vlb"),
+            allowed("edm", "hybrid", "sigmoid", "simple", "vlb"),
         ),
         (
             {"schedule": ZERO, "loss": {"name": "simple", "simple": {"space": "epsilon"}}},

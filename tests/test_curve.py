@@ -8,13 +8,12 @@ import pytest
 import torch
 
 from ddpm.base import paths
-from ddpm.base.files import flatten, read_json, sha256, write_json
+from ddpm.base.files import flatten, read_json, sha256
 from ddpm.compute.distributed import ALONE
 from ddpm.evaluation import evaluation
 from ddpm.model.model_file import load_model
 from ddpm.params.config import Config
 from ddpm.runs.record import Provenance
-from ddpm.scoring import calibration
 from ddpm.scoring.reference import load_features
 from ddpm.training.checkpoints import Checkpoints
 from ddpm.training.trainer import train
@@ -79,7 +78,6 @@ def test_the_curve_has_each_snapshot_and_ends_with_the_models_own_scores(digits,
     Path("data").mkdir()
     paths.PROCESSED.symlink_to(digits)
     shutil.copytree(classifier_reference, paths.REFERENCE)
-    write_json(paths.REFERENCE / calibration.FILE, {"classifier": {"fd": 1.0}})
     opened: list[str] = []
     monkeypatch.setattr(evaluation, "load_features", lambda at, name: opened.append(name) or load_features(at, name))
     train_stage.main(config.training(), CPU, ALONE, Checkpoints("run"), Memory(), ())

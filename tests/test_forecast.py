@@ -128,10 +128,6 @@ def test_scores_likelihoods_and_fitting_take_their_time():
     assert took["evaluate"] == pytest.approx(2000 * 0.003 + (50 + 40) * 4 * 0.02)
     shared = worked(made, MEASURED._replace(ranks=2), 160)
     assert shared["evaluate"] == pytest.approx(took["evaluate"] / 2)
-    ode = small(data={"test_fraction": 0.2}, evaluate={"likelihood": {**options["likelihood"], "ode_steps": 10}})
-    without = small(data={"test_fraction": 0.2}, evaluate=options)
-    more = (worked(each, MEASURED, 160)["evaluate"] for each in (ode, without))
-    assert next(more) - next(more) == pytest.approx(40 * 10 * 6 * 0.02)
 
 
 def test_every_stage_takes_its_start():

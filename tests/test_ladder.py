@@ -166,7 +166,7 @@ def test_an_attempt_that_is_killed_continues_and_runs_nothing_twice():
         ({"primary": "classifier.ff"}, "classifier.ff"),
         ({"guards": ["nothing"]}, "nothing"),
         ({"guards": ["nothing.kid_mean"]}, "extractors"),
-        ({"guards": ["classifier.cmmd"]}, "classifier.cmmd"),
+        ({"guards": ["classifier.clipped_density"]}, "classifier.clipped_density"),
         ({"may_change": ["evaluate"]}, "may_change"),
         ({"may_change": ["sample"]}, "may_change"),
         ({"error": 1}, "error"),

@@ -215,3 +215,10 @@ def test_every_mechanical_key_is_one():
         assert section in sections
         assert not field or field in sections[section].annotation.model_fields
     assert alike.is_in("train.snapshots", alike.MECHANICAL)  # they say what is scored besides the end
+
+
+def test_a_key_that_is_gone_makes_no_difference():
+    run = result()
+    old = run.model_copy(update={"params": run.params | dict.fromkeys(alike.GONE, 0)})
+    assert alike.differences(old, run.params) == []
+    assert alike.differences(run.model_copy(update={"params": run.params | {"gone": 0}}), run.params) == ["gone"]

@@ -151,12 +151,10 @@ STOCHASTIC = [
     ("ancestral", {}),
     ("ddim", {"eta": 1.0}),
     ("dpmpp_2m_sde", {}),
-    ("dpmpp_3m_sde", {}),
-    ("dpmpp_sde", {}),
     ("edm_stochastic", {"s_noise": 1.0}),  # by default it adds 0.6% too much noise on purpose
 ]
 FIRST_ORDER = {"ancestral", "ddim"}
-DETERMINISTIC = {"deis", "dpmpp_2m", "euler", "heun", "ipndm", "unipc"}
+DETERMINISTIC = {"dpmpp_2m", "euler", "heun", "unipc"}
 
 
 def test_every_sampler_that_draws_noise_is_measured():

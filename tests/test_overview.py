@@ -119,12 +119,12 @@ def test_what_tells_runs_apart_comes_first_and_is_not_cut_off(folder, capsys, mo
     assert [line.split()[1] for line in table(capsys)[1:4]] == ["sample.steps=6", "sample.steps=7", "sample.steps=9"]
 
 
-def test_classes_and_the_likelihood_by_the_ode_have_columns_if_a_run_has_them():
-    scores = {"classifier.fd": 1.5, "classifier.class_accuracy": 0.75, "bits_per_dim": 2.5, "bits_per_dim_ode": 2.25}
+def test_classes_have_a_column_if_a_run_has_them():
+    scores = {"classifier.fd": 1.5, "classifier.class_accuracy": 0.75, "bits_per_dim": 2.5}
     both = [Listed("plain", "scored", scores={"classifier.fd": 2.5}), Listed("both", "scored", scores=scores)]
     shown = overview.shown(both, [], 120)
-    assert shown[0].columns[3:-2] == ["fd", "accuracy", "bits/dim", "bits/dim ODE"]
-    assert [row[3:-2] for row in shown[0].rows] == [["2.5", "-", "-", "-"], ["1.5", "0.75", "2.5", "2.25"]]
+    assert shown[0].columns[3:-2] == ["fd", "accuracy", "bits/dim"]
+    assert [row[3:-2] for row in shown[0].rows] == [["2.5", "-", "-"], ["1.5", "0.75", "2.5"]]
     assert "2 runs: 2 scored" in render.text([Chapter("", shown)])
 
 

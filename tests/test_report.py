@@ -83,8 +83,6 @@ def measured(**changes: Any) -> Record:
 def complete(folder, digits) -> Path:
     """The folder with every file that a page uses."""
     scored.write(measured())
-    more = Costs(evaluations=9, images_seen=256000)
-    scored.record(folder, [measured(name="more", params=measured().params | {"sample.steps": 9}, costs=more)])
     write_rows("loss", [{"step": step, "loss": 1 / step} for step in range(1, 301)])
     row = {"whole": 0.5, "noticed": {"blur": {"mean": 0.6, "worse": 0.55}, "noise": {"mean": 2.0, "worse": 1.0}}}
     found = {"images": 179, "samples": 200, "sets": 8, "data": {}, "scores": {"classifier.fd": row}}
@@ -126,8 +124,8 @@ def run(*arguments: str) -> int:
 
 # --- a page
 
-CHAPTERS = ["Summary", "Samples of this model", "Scores", "Convergence", "Quality against cost", "What scores notice",
-            "Memorisation", "Provenance"]  # fmt: skip
+CHAPTERS = ["Summary", "Samples of this model", "Scores", "Convergence", "What scores notice", "Memorisation",
+            "Provenance"]  # fmt: skip
 
 
 def test_where_nothing_has_run_each_chapter_says_how_to_get_it():
@@ -159,7 +157,7 @@ def test_a_complete_folder_leaves_nothing_missing(complete):
     places = [shown.text.index(word) for word in ("trained: unet", "copies: of train images", "real test images")]
     assert places == sorted(places)
     figures = re.findall(r"<figure[^>]*>(.*?)</figure>", html, re.DOTALL)
-    assert len(figures) == 4
+    assert len(figures) == 3
     assert all(re.search(r"<figcaption>.{20,}</figcaption>", one) for one in figures)
     links = {value for tag, name, value in shown.attributes if (tag, name) == ("a", "href")}
     assert links == {f"#{value}" for tag, name, value in shown.attributes if (tag, name) == ("section", "id")}

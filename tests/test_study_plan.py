@@ -70,7 +70,11 @@ def test_experiments_are_interleaved_over_the_arms():
         ("looks", "primary: classifier.fdd\nlooks", "will have classifier.fdd; allowed: classifier.fd, "),
         ("looks", "primary: inception.fid\nlooks", "no run of cosine will have inception.fid"),
         ("looks", "primary: classifier.fid\nlooks", "no run of cosine will have classifier.fid"),
-        ("looks", "primary: classifier.mind\nlooks", "will have classifier.mind; allowed: classifier.fd, "),
+        (
+            "looks",
+            "primary: classifier.clipped_density\nlooks",
+            "will have classifier.clipped_density; allowed: classi",
+        ),
         ("looks", "primary: classifier.class_accuracy\nlooks", "no run of cosine will have classifier.class_accuracy"),
         ("base: digits_small", "base: digits_smal", "preset: unknown 'digits_smal'"),
         ("cosine:", "Cosine:", "Cosine"),

@@ -41,7 +41,7 @@ DECLARATIONS = {
     ),
     "limits": (
         "from ddpm.params import config; from ddpm.scoring import limits; own = config.load(); "
-        "limits.check_channels(own.evaluate, own.data.channels); limits.check_suited(own.evaluate); "
+        "limits.check_channels(own.evaluate, own.data.channels); "
         "limits.check_counts(own.evaluate, {'sample.count': own.sample.count})"
     ),
 }

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import ClassVar, Literal, NamedTuple
 
-from ddpm.base.tensor import Module, Tensor
+from ddpm.base.tensor import Tensor
 from ddpm.base.variant import Variant
 from ddpm.diffusion.coefficients import Coefficients, posterior_mean
 from ddpm.diffusion.parameterization import Parameterization
@@ -77,10 +77,6 @@ class Loss(Variant, ABC):
     @abstractmethod
     def __call__(self, denoised: Denoised) -> Tensor:
         """Each image's loss, (B,) float32."""
-
-    def log_variance(self) -> Module | None:
-        """None, or a freshly made u, learned along with the network: training minimises loss / exp(u) + u."""
-        return None
 
     def refusals(self, schedule: Schedule) -> Iterator[str]:
         """Why its fields cannot work with the ``schedule``, if they cannot."""

@@ -1,4 +1,4 @@
-"""A model's likelihood on images of both splits: the variational bound with its terms, and the one by the ODE."""
+"""The variational bound on a model's likelihood, on images of both splits, with its terms."""
 
 import math
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ddpm.base.files import Rows
 from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.data.processed import SPLITS, Split, open_split
-from ddpm.evaluation import likelihood, ode
+from ddpm.evaluation import likelihood
 from ddpm.evaluation.likelihood import Asked, Bound
 from ddpm.model.model_file import Loaded
 from ddpm.sampling.denoiser import Denoiser
@@ -64,19 +64,6 @@ def of_split(job: Job, split: Split, find: Callable[[Asked, int], Found], steps:
 def drawn_rows(images: int, count: int) -> NDArray[np.int64]:
     """At most ``count`` of so many images, in order. More of them include fewer."""
     return np.sort(np.random.default_rng(SEED).permutation(images)[:count])
-
-
-def ode_bits_per_dim(job: Job) -> dict[str, float]:
-    """``bits_per_dim_ode`` of the bound's test images by the probability-flow ODE, in full float32; empty if it is off.
-
-    The network's x_0 is not clamped: where it were, it would have no derivative.
-    """
-    steps = job.evaluate.likelihood.ode_steps
-    if not steps:
-        return {}
-    denoiser = Denoiser(job.model.network, job.model.config.diffusion, job.device, torch.float32, clip=False)
-    by_ode = partial(ode.bits_per_dim, denoiser.differentiable, denoiser.chain.schedule)
-    return mean_and_se("bits_per_dim_ode", of_split(job, "test", by_ode, steps))
 
 
 def bits_per_dim(bounds: dict[Split, Bound]) -> dict[str, float]:

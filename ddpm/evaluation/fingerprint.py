@@ -64,8 +64,6 @@ def fingerprint(
             **evaluate.model_dump(
                 mode="json",
                 include={"metrics", "kid_subsets", "kid_subset_size", "prc_neighborhood", "likelihood"},
-                # if it is off, the fingerprint is that of the versions that did not have it
-                exclude={} if evaluate.likelihood.ode_steps else {"likelihood": {"ode_steps"}},
             ),
             "isc_splits": ISC_SPLITS,
             "rng_seed": RNG_SEED,

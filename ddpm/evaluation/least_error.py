@@ -44,7 +44,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ddpm.base import progress
 from ddpm.base.files import Rows
 from ddpm.base.images import Images
 from ddpm.data.processed import Split, open_split
@@ -97,26 +96,22 @@ def optima(bounds_by_split: dict[Split, Bound], job: Job) -> dict[Split, Array]:
 def errors(schedule: NoiseSchedule, gallery: Gallery, asked: Asked, timesteps: int) -> Array:
     """(M, S): the squared error of epsilon, per dimension, of the best denoiser of the gallery, for the images at the t
     and the noise of ``likelihood.bound``. They have labels if the gallery has."""
-    queries, labels = asked.images, asked.labels
-    chain = Chain(schedule, asked.device, torch.float64)
+    chain, labels = Chain(schedule, asked.device, torch.float64), asked.labels
     first, steps = likelihood.strata(len(schedule), timesteps)
-    share = asked.share()
-    parts = []
-    with progress.bar(len(queries), "smallest error", "image", shown=asked.ranks.main) as bar:
-        for index in share.split(max(1, min(BATCH, VALUES // len(gallery.rows)))):
-            images = queries[index.cpu().numpy()]
-            squares = squared_distances(images, gallery, asked.device, None if labels is None else labels[index])
-            x_0 = pixels(images, squares.new_empty(0, dtype=torch.float32))
-            columns = []
-            for low, count in zip(first.tolist(), steps.tolist(), strict=True):
-                t, epsilon = likelihood.draw(asked.seed, index, low, count, images.shape[1:])
-                at = chain.at(t)
-                ratio = (at.signal / at.sigma).flatten(1)
-                columns.append(error(x_0, epsilon.flatten(1).float(), ratio, squares, gallery))
-            parts.append(torch.stack(columns, dim=1))
-            bar.update(min(sum(map(len, parts)) * len(queries) // len(share), len(queries)) - bar.n)
-    whole: Array = asked.ranks.gather(torch.cat(parts), len(queries)).cpu().numpy()
-    return whole
+
+    def least(index: Tensor, images: NDArray[np.uint8]) -> tuple[Tensor]:
+        squares = squared_distances(images, gallery, asked.device, None if labels is None else labels[index])
+        x_0 = pixels(images, squares.new_empty(0, dtype=torch.float32))
+        columns = []
+        for low, count in zip(first.tolist(), steps.tolist(), strict=True):
+            t, epsilon = likelihood.draw(asked.seed, index, low, count, images.shape[1:])
+            at = chain.at(t)
+            ratio = (at.signal / at.sigma).flatten(1)
+            columns.append(error(x_0, epsilon.flatten(1).float(), ratio, squares, gallery))
+        return (torch.stack(columns, dim=1),)
+
+    at_once = max(1, min(BATCH, VALUES // len(gallery.rows)))
+    return likelihood.of_images("smallest error", least, asked._replace(batch_size=at_once))[0]
 
 
 def squared_distances(

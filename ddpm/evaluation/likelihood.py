@@ -52,14 +52,6 @@ class Asked(NamedTuple):
     ranks: Ranks = ALONE
     labels: Tensor | None = None
 
-    def share(self) -> Tensor:
-        """The numbers of this rank's images."""
-        return torch.arange(len(self.images), device=self.device)[self.ranks.share(len(self.images))]
-
-    def labelled(self, denoiser: Denoises, index: Tensor) -> Denoises:
-        """The denoiser of the images ``index``, which is told their classes if there are ``labels``."""
-        return denoiser if self.labels is None else partial(denoiser, labels=self.labels[index])
-
 
 @dataclass(frozen=True)
 class Bound:
@@ -101,8 +93,9 @@ def bound(denoiser: Denoises, schedule: NoiseSchedule, variance: Variance, asked
     chain = Chain(schedule, asked.device, torch.float64)  # small terms are differences of large numbers
     first, steps = strata(len(schedule), timesteps)
 
-    def bounded(index: Tensor, x_0: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        given = asked.labelled(denoiser, index)
+    def bounded(index: Tensor, images: NDArray[np.uint8]) -> tuple[Tensor, Tensor, Tensor]:
+        x_0 = from_images(torch.from_numpy(images).to(asked.device).double())
+        given = denoiser if asked.labels is None else partial(denoiser, labels=asked.labels[index])
         columns = []
         for low, count in zip(first.tolist(), steps.tolist(), strict=True):
             t, epsilon = draw(asked.seed, index, low, count, x_0.shape[1:])
@@ -114,14 +107,16 @@ def bound(denoiser: Denoises, schedule: NoiseSchedule, variance: Variance, asked
     return Bound(first, steps, *of_images("likelihood", bounded, asked))
 
 
-def of_images(title: str, function: Callable[[Tensor, Tensor], tuple[Tensor, ...]], asked: Asked) -> list[Array]:
-    """What ``function`` returns for the images, (M, ...) each, from their numbers, (B,), and x_0, (B, C, H, W) float64
-    in [-1, 1]. ``title``: of the progress bar."""
-    images, share, parts = asked.images, asked.share(), []
+def of_images(
+    title: str, function: Callable[[Tensor, NDArray[np.uint8]], tuple[Tensor, ...]], asked: Asked
+) -> list[Array]:
+    """What ``function`` returns for the images, (M, ...) each, from the numbers of some, (B,), and their uint8
+    (B, C, H, W). ``title``: of the progress bar."""
+    images, parts = asked.images, []
+    share = torch.arange(len(images), device=asked.device)[asked.ranks.share(len(images))]
     with progress.bar(len(images), title, "image", shown=asked.ranks.main) as bar:
         for index in share.split(asked.batch_size):
-            batch = torch.from_numpy(images[index.cpu().numpy()]).to(asked.device)
-            parts.append(function(index, from_images(batch.double())))
+            parts.append(function(index, images[index.cpu().numpy()]))
             done = min(len(parts) * asked.batch_size, len(share))  # the other ranks are about as far with their shares
             bar.update(done * len(images) // len(share) - bar.n)
     return [asked.ranks.gather(torch.cat(part), len(images)).cpu().numpy() for part in zip(*parts, strict=True)]

@@ -39,7 +39,6 @@ def check_scores(config: Config) -> None:
     """Raises UserError if a metric cannot judge so many images, of so many channels, by these extractors."""
     from ddpm.scoring import limits
 
-    limits.check_suited(config.evaluate)
     # enough for images without classes, whose extractor has more features
     strictest = config.evaluate.resolved(0, config.data.channels)
     limits.check_channels(strictest, config.data.channels)

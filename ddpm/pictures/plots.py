@@ -32,8 +32,8 @@ class Panel:
     """Curves over one pair of axes.
 
     curves: name -> (N, 2) of x and y, or (N, 3) with a half-width around y. levels: name -> y of a horizontal line.
-    front: (N, 2), drawn as a staircase below the curves. log: the logarithmic axes. points: whether to mark each point.
-    ticks: the only values of x to label. linear: above 0, y is linear up to that far from 0, and logarithmic beyond.
+    log: the logarithmic axes. points: whether to mark each point. ticks: the only values of x to label. linear: above
+    0, y is linear up to that far from 0, and logarithmic beyond.
     """
 
     title: str
@@ -41,7 +41,6 @@ class Panel:
     y: str
     curves: Mapping[str, Curve]
     levels: Mapping[str, float] = field(default_factory=dict)
-    front: Curve | None = None
     log: Literal["", "x", "y", "xy"] = ""
     points: bool = False
     ticks: Sequence[float] = ()
@@ -105,8 +104,6 @@ def lines(path: Path, panels: Sequence[Panel]) -> None:
     colour = {name: colours[i % len(colours)] for i, name in enumerate(names)}
     marker = {name: MARKERS[i % len(MARKERS)] for i, name in enumerate(names)}
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        if panel.front is not None:
-            axes.step(*panel.front.T, where="post", color="0.55", linewidth=6, alpha=0.35, label="Pareto front")
         for name, curve in panel.curves.items():
             x, y = curve[:, 0], curve[:, 1]
             shown = marker[name] if panel.points else ""
@@ -130,7 +127,7 @@ def lines(path: Path, panels: Sequence[Panel]) -> None:
         if panel.ticks:
             axes.set_xticks(panel.ticks, [f"{tick:,.10g}" for tick in panel.ticks], fontsize=8)
             axes.set_xticks([], minor=True)
-        if len(panel.curves) > 1 or panel.levels or panel.front is not None:
+        if len(panel.curves) > 1 or panel.levels:
             axes.legend(fontsize=8, framealpha=0.6)
     _save(figure, path, dpi=150)
 

@@ -35,7 +35,7 @@ def chapters(judgement: Judgement, samples: Sequence[Block]) -> list[Chapter]:
         *([Chapter("Samples", list(samples))] if samples else []),
         Chapter("Verdicts", [_arms(judgement), *_pairs(judgement.verdicts)]),
         *([Chapter("By budget", list(_curves(judgement.curves)))] if judgement.curves else []),
-        *([Chapter("Tuning", list(_tuning(judgement.tuning, judgement.primary)))] if judgement.tuning else []),
+        *([Chapter("Tuning", [_tuning(judgement.tuning, judgement.primary)])] if judgement.tuning else []),
         *([Chapter("By noise level", noise_levels.shown(levels))] if levels else []),
         Chapter("Notes", [*map(Note, notes(judgement))]),
     ]
@@ -219,29 +219,13 @@ def _curves(curves: Curves) -> Iterator[Block]:
         yield Table(["images", "difference", "band", "margin", "at this budget"], cells, title, (4,))
 
 
-def _tuning(tried: tuple[Tried, ...], metric: str) -> Iterator[Block]:
-    """A row for each arm and a column for each point, with the interval of how much worse it is than the one chosen;
-    and for each key with numbers the metric over its values, at the best values of the others."""
+def _tuning(tried: tuple[Tried, ...], metric: str) -> Table:
+    """A row for each arm and a column for each point, with the interval of how much worse it is than the one chosen."""
     points = tuning.points(tried)
     rows = [[arm, *map(_mean, of_arm)] for arm, of_arm in grouped(tried, lambda row: row.arm).items()]
     signs = f"{CHOSEN} chosen; how much worse than that, as an interval; {POSSIBLE} possibly the best"
     title = f"{metric} by {' and '.join(points[0])}, means of {_seeds(tried, 'tuning seed')} ({signs})"
-    yield Table(["arm", *map(_values, points)], rows, title)
-    direction = metrics.direction(metric)
-    pick = min if direction == "lower" else max
-    finite = [row for row in tried if math.isfinite(row.mean)]
-    for key in points[0] if finite else ():
-        if not all(_is_number(row.values[key]) for row in tried):
-            continue
-        curves = {}
-        for arm, of_arm in grouped(finite, lambda row: row.arm).items():
-            values = sorted({row.values[key] for row in of_arm})
-            means = [pick(row.mean for row in of_arm if row.values[key] == value) for value in values]
-            curves[arm] = np.array([values, means]).T
-        ticks = sorted({row.values[key] for row in tried})
-        options: dict[str, Any] = {"log": "x" if ticks[0] > 0 else "", "points": True, "ticks": ticks}
-        panel = Panel(f"tuning ({direction} is better)", key, metric, curves, **options)
-        yield Figure("what each arm was tuned on: means over the tuning seeds", [panel], "tuning")
+    return Table(["arm", *map(_values, points)], rows, title)
 
 
 def _careful(tried: tuple[Tried, ...], metric: str) -> Iterator[str]:

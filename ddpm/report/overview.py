@@ -18,7 +18,7 @@ from ddpm.params.config import Config
 from ddpm.report import render
 from ddpm.report.blocks import Block, Chapter, Note, Table
 from ddpm.runs import library
-from ddpm.runs.alike import MECHANICAL, is_in
+from ddpm.runs.alike import IGNORED, is_in
 from ddpm.runs.library import WORKSPACE
 from ddpm.runs.record import SEED, Record
 from ddpm.verdicts import metrics
@@ -29,7 +29,7 @@ NAME_SHARE = 5  # a name gets a fifth of the width at most
 DIFFERS_WIDTH = 16  # at least
 MORE = "…"
 # metric in the table besides the headlines -> its column's head
-HEADS = {"class_accuracy": "accuracy", "bits_per_dim": "bits/dim", "bits_per_dim_ode": "bits/dim ODE"}
+HEADS = {"class_accuracy": "accuracy", "bits_per_dim": "bits/dim"}
 
 
 class Listed(NamedTuple):
@@ -56,7 +56,7 @@ def gather(working: Config) -> tuple[list[Listed], tuple[str, ...]]:
 
 
 def _of(run: Record, here: Mapping[str, Any]) -> Listed:
-    keys = [key for key in run.params.keys() | here.keys() if not is_in(key, (*MECHANICAL, SEED))]
+    keys = [key for key in run.params.keys() | here.keys() if not is_in(key, (*IGNORED, SEED))]
     unlike = [key for key in keys if _differs(key, run.params, here)]
     unlike.sort(key=lambda key: (not key.endswith(".name"), key))
     why = library.why_stale(run, here) if run.name == WORKSPACE else ""

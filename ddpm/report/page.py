@@ -15,10 +15,9 @@ from ddpm.data.processed import called, open_split
 from ddpm.params import config
 from ddpm.params.config import Config
 from ddpm.report import chapters as of_model
-from ddpm.report import convergence, judgement, pareto, render
+from ddpm.report import convergence, judgement, render
 from ddpm.report.blocks import Block, Chapter, Note, Strip, chapter
 from ddpm.runs import library, run_images
-from ddpm.runs.library import Listing
 from ddpm.runs.record import Record
 from ddpm.verdicts import comparison, pairing
 from ddpm.verdicts.comparison import Judgement
@@ -31,10 +30,9 @@ def write(out: Path, by: Sequence[str] = (), may_differ: Collection[str] = ()) -
     Raises UserError if params.yaml can't be read, no run has such a key, or ``out`` can't be written.
     """
     working = config.load()
-    everywhere = cache(library.everywhere)  # it reads a record of each experiment
     compared: list[Chapter] = []
     if by:
-        listing = everywhere()
+        listing = library.everywhere()
         pairing.check_keys(by, listing.records, working)
         try:
             verdicts = comparison.compare(listing, by, working, (), may_differ)
@@ -42,18 +40,15 @@ def write(out: Path, by: Sequence[str] = (), may_differ: Collection[str] = ()) -
         except UserError as error:
             compared = [Chapter("Verdicts", [Note(str(error), missing=True)])]
     title = f"{called(working.data, PROCESSED)} {working.data.shape.sides}: {working.model.name}"
-    render.write(out, title, "ddpm report", chapters(working, compared, everywhere))
+    render.write(out, title, "ddpm report", chapters(working, compared))
 
 
-def chapters(working: Config, compared: Sequence[Chapter], everywhere: Callable[[], Listing]) -> list[Chapter]:
+def chapters(working: Config, compared: Sequence[Chapter]) -> list[Chapter]:
     """The page's chapters, in order: the answer, the pictures, then all else."""
     workspace = cache(library.workspace)
 
     def of(build: Callable[[Record], list[Block]]) -> Callable[[], list[Block]]:
         return lambda: build(workspace())
-
-    def front(run: Record) -> list[Block]:
-        return pareto.shown(working, run, everywhere().records)
 
     return [
         *compared,
@@ -63,7 +58,6 @@ def chapters(working: Config, compared: Sequence[Chapter], everywhere: Callable[
         ),
         chapter("Scores", of(of_model.scores)),
         chapter("Convergence", of(convergence.shown), of_model.loss),
-        chapter("Quality against cost", of(front)),
         chapter("What scores notice", of_model.damages),
         chapter("Memorisation", of(of_model.memorisation)),
         chapter("Provenance", of(of_model.provenance)),

@@ -17,6 +17,8 @@ from ddpm.training.train_params import TrainingConfig
 # params keys that do not change what is learned and scored, except for rounding: a whole section, or one key
 MECHANICAL = ("device", "launch", "data.source", *TrainingConfig.MECHANICAL, "sample.batch_size",
               "evaluate.batch_size", "compare", "gate")  # fmt: skip
+GONE = ("evaluate.likelihood.ode_steps",)  # in records of earlier code, in all of which it is off
+IGNORED = (*MECHANICAL, *GONE)
 T = TypeVar("T")
 K = TypeVar("K")
 
@@ -54,7 +56,7 @@ def differences(run: Record, params: Mapping[str, Any], by: tuple[str, ...] = ()
     """The keys in which a run's params differ from others, without those of ``by``, the seed and mechanical keys."""
     keys = run.params.keys() & params.keys() if run.program else run.params.keys() | params.keys()
     differing = [key for key in sorted(keys) if run.params.get(key) != params.get(key)]
-    return [key for key in differing if not is_in(key, by) and not is_in(key, (*MECHANICAL, SEED))]
+    return [key for key in differing if not is_in(key, by) and not is_in(key, (*IGNORED, SEED))]
 
 
 def most_alike(records: Iterable[Record], params: Mapping[str, Any], by: tuple[str, ...] = ()) -> str:
@@ -95,5 +97,5 @@ def under(key: str, section: str) -> bool:
 
 def _identity(run: Record, by: tuple[str, ...]) -> str:
     """Equal for runs that differ only in mechanical keys and outside ``by``."""
-    params = {key: value for key, value in run.params.items() if is_in(key, by) or not is_in(key, MECHANICAL)}
+    params = {key: value for key, value in run.params.items() if is_in(key, by) or not is_in(key, IGNORED)}
     return digest([params, run.seed, run.program])

@@ -49,10 +49,6 @@ class Denoiser:
 
     @torch.inference_mode()
     def __call__(self, x_t: Tensor, t: int | Tensor, labels: Tensor | None = None) -> Prediction:
-        return self.differentiable(x_t, t, labels)
-
-    def differentiable(self, x_t: Tensor, t: int | Tensor, labels: Tensor | None = None) -> Prediction:
-        """The same as a call, with derivatives by x_t where they are asked for."""
         timesteps = t if isinstance(t, Tensor) else torch.full((len(x_t),), t, device=self.device)
         if self.guide and self.guide.options.acts(self.chain.schedule, int(t)):
             prediction = self._guided(x_t, timesteps, labels, *self.guide)

@@ -8,7 +8,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ddpm.base.tensor import Tensor
 from ddpm.base.variant import Variant
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 else:
     Chain = Any  # for annotations: importing torch takes a second
 
-__all__ = ["Chain", "Denoise", "Level", "Noise", "Sampler", "Step", "levels", "sde_step", "steps_of"]
+__all__ = ["Chain", "Denoise", "Level", "Noise", "Sampler", "Step", "levels", "steps_of"]
 
 # (x_t, t of the training chain) -> the network's estimate
 Denoise = Callable[[Tensor, int], Prediction]
@@ -49,10 +49,6 @@ class Step(NamedTuple):
     end: Level
     h: float
 
-    def gain(self, eta: float) -> float:
-        """The share of x_0 that ``sde_step`` adds to x, before it is scaled by the signal."""
-        return 1 - math.exp(-self.h) ** (1 + eta)
-
 
 def levels(schedule: NoiseSchedule) -> list[Level]:
     """The schedule's levels from noise to image: its steps in descending t, then the image."""
@@ -67,26 +63,8 @@ def steps_of(chain: Chain) -> list[Step]:
     return [Step(start, end, end.log_ratio - start.log_ratio) for start, end in pairwise(levels(chain.schedule))]
 
 
-def sde_step(x: Tensor, x_0: Tensor, step: Step, eta: float, noise: Noise) -> Tensor:
-    """x at the step's end, if ``x_0`` is constant over it: by the reverse SDE if ``eta`` is 1, by the ODE if it is 0.
-    Lu et al. 2022 (arXiv:2211.01095), section 5."""
-    start, end, h = step
-    decay = math.exp(-h)
-    x = end.sigma / start.sigma * decay**eta * x + end.signal * step.gain(eta) * x_0
-    if eta > 0 and end.sigma > 0:
-        x = x + end.sigma * (1 - decay ** (2 * eta)) ** 0.5 * noise(start.t)
-    return x
-
-
 class Sampler(Variant, ABC):
-    """Contract of a sampler.
-
-    few_steps: the spacing that suits it at few steps. Measured on the digits preset's network at 5 to 20 evaluations:
-    no other spacing was better than trailing for any solver of the probability-flow ODE, and log_snr was far worse at
-    5, because its first steps are too long on a cosine schedule.
-    """
-
-    few_steps: ClassVar[Literal["uniform", "trailing"]] = "trailing"
+    """Contract of a sampler."""
 
     @abstractmethod
     def steps(self, denoise: Denoise, x_T: Tensor, chain: Chain, noise: Noise, variance: Variance) -> Iterator[Tensor]:

@@ -14,17 +14,10 @@ CLASSES, PHOTOS, ANY = CHOICE = ("classifier", "efficientnet_lite0", "random_con
 
 
 class Likelihood(Section):
-    """The bound on the likelihood is computed for ``images`` of each split, at ``timesteps`` values of t. With
-    ``ode_steps`` above 0, the likelihood of those of the test split is also computed by the probability-flow ODE, in so
-    many steps."""
+    """The bound on the likelihood is computed for ``images`` of each split, at ``timesteps`` values of t."""
 
     images: NonNegativeInt = 0
     timesteps: Positive = 50
-    ode_steps: NonNegativeInt = 0
-
-    def refusals(self) -> Iterator[str]:
-        if self.ode_steps and not self.images:
-            yield f"ode_steps: {self.ode_steps} needs images above 0, the number of images it is computed for"
 
 
 class Evaluate(Section):

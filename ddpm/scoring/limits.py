@@ -4,7 +4,7 @@ import itertools
 
 from ddpm.base.errors import UserError
 from ddpm.scoring import extractor, metric
-from ddpm.scoring.evaluate_params import AUTO, Evaluate
+from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.extractor import Extractor
 
 
@@ -28,19 +28,6 @@ def check_channels(evaluate: Evaluate, channels: int) -> None:
             raise UserError(
                 f"evaluate.extractors: {name} sees images of {' or '.join(map(str, allowed))} channels, data.channels "
                 f"is {channels}: use classifier or random_conv"
-            )
-
-
-def check_suited(evaluate: Evaluate) -> None:
-    """Raises UserError when a metric suits no extractor. What suits the one that ``auto`` may stand for is allowed."""
-    if AUTO in evaluate.extractors:
-        return
-    extractors = [extractor.get(name) for name in evaluate.extractors]
-    for name in evaluate.metrics:
-        if not any(name in suited(evaluate, features) for features in extractors):
-            raise UserError(
-                f"evaluate.metrics: {name} is a score of classes, and {' and '.join(evaluate.extractors)} cannot "
-                f"tell any apart: leave {name} out, or add classifier to evaluate.extractors"
             )
 
 

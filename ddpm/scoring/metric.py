@@ -77,24 +77,19 @@ class Score(NamedTuple):
 
 # those that no metric makes: of an extractor that knows the classes, and of the likelihood
 CLASS_ACCURACY = Score("class_accuracy", "higher", 0.01, "class accuracy")
-LIKELIHOOD = (
-    Score("bits_per_dim", "lower", 0.01, "bits per dimension"),
-    Score("bits_per_dim_ode", "lower", None, "bits per dimension by the ODE", of="bits_per_dim"),
-)
+LIKELIHOOD = (Score("bits_per_dim", "lower", 0.01, "bits per dimension"),)
 
 
 class Metric(Variant, ABC):
     """Contract of a metric.
 
-    scores: those of its numbers that are judged. compares: whether it looks at real images. biased: whether its
-    expectation depends on the number of images, so that scores of different numbers are not comparable. needs_logits:
-    whether it is left out for extractors that tell no classes apart.
+    scores: those of its numbers that are judged. compares: whether it looks at real images. needs_logits: whether it
+    is left out for extractors that tell no classes apart.
     """
 
     scores: ClassVar[tuple[Score, ...]]
     compares: ClassVar[bool] = True
     needs_logits: ClassVar[bool] = False
-    biased: ClassVar[bool]
 
     def least(self, evaluate: Evaluate, dimensions: int) -> tuple[int, str]:
         """The fewest images for which it is meaningful, and why. dimensions: D, the number of features."""

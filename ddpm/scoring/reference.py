@@ -38,6 +38,7 @@ YARDSTICK = "yardstick"  # begins the names of their features in FEATURES
 NEAR = "nearest"  # begins the names of a ``Nearest``'s fields in files
 AT_ONCE = 2**16  # train images whose features are in memory at once; a multiple of frechet.ROWS
 INDEX = "reference.json"
+POOR = 0.5  # of the errors of a guess
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,8 @@ def make_reference(
     manifest = read_manifest(processed)
     images, labels = open_split(processed, "train")
     drawn = yardsticks.draw(images, labels)
-    held_out = distances.part(open_split(processed, "test")[0], distances.MOST)
+    test_images, test_labels = open_split(processed, "test")
+    held_out = distances.part(test_images, distances.MOST)
     with atomic_path(folder) if ranks.main else nullcontext(folder) as temporary:
         digests = {}
         for name in evaluate.extractors:
@@ -124,6 +126,7 @@ def make_reference(
                 extract(network, some, evaluate.batch_size, device, ranks) for some in (held_out, *drawn.values())
             )
             if ranks.main:
+                recognise(variant, test, distances.part(test_labels, distances.MOST))
                 k = min(evaluate.prc_neighborhood, len(features))
                 tensors = {"features": features, "around": distances.neighbours(features, k)[0]}
                 tensors |= _by_field("test", test) | {key: torch.from_numpy(value) for key, value in statistics.items()}
@@ -147,6 +150,31 @@ def make_reference(
             )
             write_json(temporary / INDEX, asdict(index))
     ranks.largest(0)  # no rank reads the folder before it is there
+
+
+def recognise(variant: Extractor, held_out: Features, labels: NDArray[np.int64]) -> None:
+    """Print the share of the test images whose class an extractor of the dataset's own classes recognises. Warn if it
+    makes more than ``POOR`` of the errors of naming the commonest class for each image: then, however many classes
+    there are, it hardly tells them apart.
+
+    labels: (N,), of the images.
+    """
+    if not variant.knows_classes:
+        return
+    accuracy, guess = class_accuracy(held_out, labels), np.bincount(labels).max() / len(labels)
+    print(f"{variant.name} recognises the class of {accuracy:.1%} of real test images; the commonest has {guess:.1%}")
+    if 1 - accuracy > POOR * (1 - guess):
+        print(
+            f"warning: evaluate.extractors: {variant.name} recognises the class of only {accuracy:.1%} of real test "
+            "images, so its scores say little about what is in an image: take a pretrained extractor "
+            "(docs/extractors.md), or more images",
+            file=sys.stderr,
+        )
+
+
+def class_accuracy(fake: Features, labels: NDArray[np.int64]) -> float:
+    """The share of images that an extractor takes for what their (N,) labels say."""
+    return float((fake.logits.argmax(1).numpy() == labels).mean())
 
 
 def _weights(variant: Extractor, processed: Path, path: Path, device: torch.device, ranks: Ranks) -> Path:

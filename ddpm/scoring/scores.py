@@ -5,9 +5,7 @@ Scoring is a pure function of images, reference and settings.
 
 import math
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from ddpm.base.errors import UserError
 from ddpm.scoring import frechet, metric
@@ -47,8 +45,3 @@ def with_curve(
     curve = frechet.extrapolate(fake.features.to(device, torch.float64), Distance(real.mu, real.sigma, device))
     name = f"{real.extractor.frechet}_infinity"
     return scores | {name: curve.infinity, f"{name}_se": curve.infinity_se}, curve
-
-
-def class_accuracy(fake: Features, labels: NDArray[np.int64]) -> float:
-    """The share of images that an extractor takes for what their (N,) labels say."""
-    return float((fake.logits.argmax(1).numpy() == labels).mean())

@@ -38,7 +38,6 @@ START = {
     "check": 2.5, "download": 2.2, "preprocess": 2.5, "reference": 4.2, "train": 7.8, "sample": 5.6, "evaluate": 7.3,
 }  # fmt: skip
 SHARED = ("download", "preprocess", "reference")  # stages that all models of a dataset have in common
-ODE = 3  # evaluations that one with its derivative takes as long as
 IMAGES = 1000  # to train on, as long as they are not here
 SECONDS = 1.0  # a batch that takes half of this is large enough
 LONG = 2.0  # seconds: if the first step takes longer, there is no second
@@ -86,7 +85,7 @@ def seconds(config: Config, measured: Measured, images: int | None) -> dict[str,
     train = images or IMAGES
     test = train * data.test_fraction / (1 - data.test_fraction)
     bounded = [min(likelihood.images, split) for split in (train, test)]
-    bounds = sum(bounded) * likelihood.timesteps + 2 * ODE * bounded[1] * likelihood.ode_steps
+    bounds = sum(bounded) * likelihood.timesteps
     work = {
         "reference": (train + test) * measured.feature / measured.ranks,
         "train": steps * measured.step + grids * preview * measured.evaluation,

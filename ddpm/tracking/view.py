@@ -24,7 +24,6 @@ ARTIFACTS = (
     "data/samples/forward.png",
     "data/samples/reverse.mp4",
     "data/evaluation/nearest.png",
-    "data/reference/calibration.json",
     *(f"metrics/{name}" for name in ("run.json", "scores.csv", "curve.csv", "fd_n.csv", "likelihood.csv",
                                      "excess.csv")),
 )  # fmt: skip

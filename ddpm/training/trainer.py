@@ -19,7 +19,7 @@ from ddpm.compute import devices, noise
 from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.data.processed import TrainClasses
 from ddpm.diffusion.chain import Chain
-from ddpm.diffusion.coefficients import Coefficients, q_sample
+from ddpm.diffusion.coefficients import q_sample
 from ddpm.diffusion.loss import Denoised
 from ddpm.model import build
 from ddpm.model.layers import dropout_purposes, hidden_weights, key_dropout, recompute_blocks
@@ -147,11 +147,9 @@ class Trainer:
         self.forward = ranks.parallel(forward)
         self.dtype = devices.precision(options.precision, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
-        self.log_variance = config.diffusion.loss.log_variance()
         self.condition = options.augmentation.layer(self.network.time_features)
         # learned along with the network; in no average and no model file
-        auxiliary = {"log_variance": self.log_variance, "condition": self.condition}
-        self.auxiliary = nn.ModuleDict({name: module for name, module in auxiliary.items() if module}).to(device)
+        self.auxiliary = nn.ModuleList([self.condition] if self.condition else []).to(device)
         self.parameters = [*self.network.parameters(), *self.auxiliary.parameters()]
         self.optimizer = options.optimizer.over(self.parameters, hidden_weights(self.network), options.learning_rate)
         self.ema = EMA(self.network, options.ema.decay)
@@ -191,11 +189,11 @@ class Trainer:
                     output = self.forward(*inputs)
                 output, spread = variance.split(output.float())
                 denoised = Denoised(output, spread, x_0[part], epsilon[part], x_t, at, T, parameterization, variance)
-                loss = self.uncertain(diffusion.loss(denoised), at)
+                loss = diffusion.loss(denoised)
                 self.scaler.scale((share_weight[part] * loss).sum()).backward()
             losses.append(loss.detach())
         loss = self.ranks.gather(torch.cat(losses), self.batch_size)
-        options.timestep_sampler.update(self.timesteps, t, self.learned(loss, t))
+        options.timestep_sampler.update(self.timesteps, t, loss)
         for parameter in self.auxiliary.parameters():  # the network's gradients are averaged by its own backward pass
             if (gradient := parameter.grad) is not None:
                 parameter.grad = self.ranks.gather(gradient[None], self.ranks.size).mean(dim=0)
@@ -231,18 +229,6 @@ class Trainer:
         """What the network is shown of those images besides x_t and t: their classes, and how they were augmented."""
         augmented = None if self.condition is None or condition is None else self.condition(condition[part])
         return None if labels is None else labels[part], augmented
-
-    def uncertain(self, losses: Tensor, at: Coefficients) -> Tensor:
-        """Losses, (B,), by the uncertainty u that was learned of each t: Karras et al. 2023, equation 21."""
-        if self.log_variance is None:
-            return losses
-        u = self.log_variance(at)
-        return losses / u.exp() + u
-
-    @torch.no_grad()
-    def learned(self, losses: Tensor, t: Tensor) -> Tensor:
-        """What the network learns from: those losses, (B,), without u itself."""
-        return losses if self.log_variance is None else losses - self.log_variance(self.chain.at(t))
 
     def state(self) -> dict[str, Tensor]:
         """Everything that the next step depends on; random numbers are functions of the step and need no state."""

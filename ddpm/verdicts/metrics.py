@@ -62,8 +62,7 @@ def direction(name: str) -> metric.Direction:
 def margin(name: str, baseline: float, compare: Compare) -> float:
     """The smallest gap that matters in this metric, in its own unit. baseline: the baseline's mean.
 
-    Another estimate of the same has the same floor: ``fd_infinity`` that of ``fd``, ``bits_per_dim_ode`` that of
-    ``bits_per_dim``."""
+    Another estimate of the same has the same floor: ``fd_infinity`` that of ``fd``."""
     floor = compare.floors.get(estimated(name))
     if floor is not None and kind(name) in ABSOLUTE:
         return floor

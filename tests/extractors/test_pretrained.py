@@ -18,12 +18,11 @@ from torchvision import transforms
 
 from ddpm.base import files, variant
 from ddpm.base.errors import UserError
-from ddpm.scoring import efficientnet_lite0_network, limits, reference
+from ddpm.scoring import dinov2_network, efficientnet_lite0_network, limits, reference
 from ddpm.scoring import extractor as extractors
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import extract
 from ddpm.scoring.pretrained import Pretrained
-from ddpm.scoring.vision_transformer import TransformerExtractor
 from tests.extractors.test_classifier import made
 
 CPU = torch.device("cpu")
@@ -32,7 +31,6 @@ NAMES = [name for name in variant.names("extractors") if isinstance(extractors.g
 # bytes of the published files
 SIZES = {
     "dinov2": 1_217_586_395,
-    "dinov2_vits14": 88_283_115,
     "efficientnet_lite0": 18_776_292,  # the tensors alone
 }
 
@@ -49,9 +47,9 @@ def double(tmp_path, monkeypatch) -> Double:
         chosen = extractors.get(name)
         assert isinstance(chosen, Pretrained)
         kind, outputs = type(chosen), 12
-        if isinstance(chosen, TransformerExtractor):
-            outputs, small = WIDTH, {"width": WIDTH, "depth": DEPTH, "heads": HEADS, "grid": 3}
-            monkeypatch.setattr(kind, "architecture", dataclasses.replace(chosen.architecture, **small))
+        if name == "dinov2":
+            outputs, small = WIDTH, dinov2_network.TransformerShape(WIDTH, DEPTH, HEADS, grid=3)
+            monkeypatch.setattr(dinov2_network, "VIT_L14", small)
         else:
             monkeypatch.setattr(efficientnet_lite0_network, "STAGES", ((1, 3, 1, 4, 1), (2, 5, 2, 6, 2)))
             monkeypatch.setattr(efficientnet_lite0_network, "HEAD", outputs)
@@ -163,8 +161,8 @@ def test_weights_of_a_wider_network_are_refused(name, double, tmp_path, monkeypa
     monkeypatch.undo()
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setattr(type(chosen), "published", published)
-    if isinstance(chosen, TransformerExtractor):  # else as many blocks are missing as it has more
-        monkeypatch.setattr(type(chosen), "architecture", dataclasses.replace(chosen.architecture, depth=DEPTH))
+    if name == "dinov2":  # else as many blocks are missing as it has more
+        monkeypatch.setattr(dinov2_network, "VIT_L14", dinov2_network.VIT_L14._replace(depth=DEPTH))
     with pytest.raises(UserError, match=r"not the weights of .* should be \(.*\) and is (\(.*\)|missing): put http"):
         chosen.write_weights(tmp_path, tmp_path / "weights", CPU)
 

@@ -51,7 +51,6 @@ def test_it_is_the_default_for_images_without_classes(tmp_path, monkeypatch, cap
         np.save(processed / split / "labels.npy", np.zeros(400, np.int64))
     monkeypatch.chdir(tmp_path)
     auto = SETTINGS.model_copy(update={"extractors": ("auto",), "metrics": ("fid", "isc", "prc")})
-    limits.check_suited(auto)
     with pytest.raises(UserError, match=r"sample.count: 160 images are too few .* with random_conv: at least 161"):
         limits.check_counts(auto.resolved(0, 1), {"sample.count": 160})
 
@@ -61,8 +60,6 @@ def test_it_is_the_default_for_images_without_classes(tmp_path, monkeypatch, cap
     index = reference.read_reference(Path("data/reference"))
     assert index.resolved(auto).extractors == ("random_conv",)
     assert index.resolved(SETTINGS) == SETTINGS
-    floor = files.read_json(Path("data/reference/calibration.json"))["random_conv"]
-    assert {"fd", "precision"} < floor.keys()
 
 
 def test_images_that_are_all_the_same_have_finite_features(tmp_path):
@@ -127,7 +124,3 @@ def test_it_has_every_score_but_the_inception_score(real):
     found = scores.score(real.held_out, real, SETTINGS.model_copy(update={"metrics": (*SETTINGS.metrics, "isc")}))
     assert set(found) == {"fd", "kid_mean", "kid_std", "precision", "recall"}
     assert found["precision"] > 0.5
-    limits.check_suited(SETTINGS)
-    limits.check_suited(Evaluate(extractors=("classifier", "random_conv"), metrics=("fid", "isc")))
-    with pytest.raises(UserError, match=r"isc is a score of classes, and random_conv cannot tell any apart"):
-        limits.check_suited(Evaluate(extractors=("random_conv",), metrics=("fid", "isc")))

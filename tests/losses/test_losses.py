@@ -11,8 +11,7 @@ from torch import Tensor
 from ddpm.base import variant
 from ddpm.compute import noise
 from ddpm.diffusion.chain import Chain
-from ddpm.diffusion.coefficients import Coefficients, posterior_mean, q_sample
-from ddpm.diffusion.log_variance import LogVariance
+from ddpm.diffusion.coefficients import posterior_mean, q_sample
 from ddpm.diffusion.loss import Denoised, Loss, Space
 from ddpm.training.trainer import Trainer
 from docs.make_variants import combinations
@@ -56,7 +55,7 @@ def snr() -> Tensor:
 
 
 @pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
-@pytest.mark.parametrize("name", ["edm", "min_snr", "p2", "sigmoid", "soft_min_snr", "uncertainty", "vlb"])
+@pytest.mark.parametrize("name", ["edm", "min_snr", "p2", "sigmoid", "vlb"])
 def test_a_weighting_is_the_same_objective_for_every_parameterization(name, parameterization):
     ours, other = (loss(name)(denoised(chosen)) for chosen in (parameterization, "x0"))
     assert ours.shape == (len(STEPS),)
@@ -93,10 +92,6 @@ def test_the_published_weights_since():
     edm = (sigma**2 + data**2) / (sigma * data) ** 2
     torch.testing.assert_close(loss("edm", sigma_data=data)(denoised("epsilon")), edm * squared)
     torch.testing.assert_close(loss("edm", sigma_data=1.0)(denoised("v")), loss("simple")(denoised("v")))
-    # k-diffusion's soft-min-snr, on the output of EDM's preconditioning: its error is x_0's over c_out
-    c_out = sigma * data / (sigma**2 + data**2) ** 0.5
-    soft = (sigma * data / (sigma**2 + data**2)) ** 2 / c_out**2
-    torch.testing.assert_close(loss("soft_min_snr", gamma=1 / data**2)(denoised("flow")), soft * squared)
 
 
 @pytest.mark.parametrize("schedule", variant.names("schedules"))
@@ -187,29 +182,3 @@ def test_the_means_bound_is_that_of_its_own_output():
     x_0 = case.parameterization.predict(case.output, case.x_t, case.at).x_0
     reverse = case.x_t + case.at.step_scale * case.output
     torch.testing.assert_close(posterior_mean(x_0, case.x_t, case.at), reverse)
-
-
-def test_uncertainty_starts_as_edm_and_is_finite_without_signal():
-    case = denoised("v")
-    torch.testing.assert_close(loss("uncertainty")(case), loss("edm")(case), rtol=0, atol=0)
-    fresh = LogVariance()
-    assert not fresh(case.at).any()
-    torch.nn.init.normal_(fresh.linear.weight)
-    at = Coefficients(*(value.float() for value in case.at))
-    assert fresh(at).shape == (len(STEPS),)
-    assert fresh(at._replace(signal=torch.zeros_like(at.signal))).isfinite().all()
-
-
-def test_u_becomes_the_logarithm_of_each_noise_levels_loss():
-    """The least of L / exp(u) + u is at u = log L: for losses that differ a hundredfold over the chain."""
-    schedule = variant.build("schedules", {"name": "cosine"}, "s").noise_schedule(T)
-    at = Chain(schedule).at(torch.arange(1, T + 1))
-    losses = torch.logspace(0, -2, T)
-    torch.manual_seed(0)
-    u = LogVariance()
-    optimizer = torch.optim.Adam(u.parameters(), 0.02)
-    for _ in range(800):
-        optimizer.zero_grad()
-        (losses / u(at).exp() + u(at)).mean().backward()
-        optimizer.step()
-    torch.testing.assert_close(u(at)[2:-2], losses.log()[2:-2], rtol=0, atol=0.25)

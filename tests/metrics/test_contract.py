@@ -124,7 +124,7 @@ def test_how_much_is_in_memory_at_once_does_not_matter(name, real, clean, monkey
     assert measure(name, real.held_out, real) == pytest.approx(expected, rel=1e-3, abs=1e-5)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if metric.get(name).compares and name != "fld"])
+@pytest.mark.parametrize("name", [name for name in NAMES if metric.get(name).compares])
 def test_the_train_images_themselves_get_the_best_value(name, real):
     found = measure(name, Features(real.features, torch.zeros(len(real.features), 10)), real)
     for score in judged(name, real):

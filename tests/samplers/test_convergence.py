@@ -55,15 +55,11 @@ def error(name: str, fields: dict[str, float], steps: int, solution: Tensor) -> 
 # the order that each paper proves; samplers that draw noise are here with the fields that make them solve the ODE
 ORDERS = [
     ("ddim", {}, 1),
-    ("deis", {}, 3),
     ("dpmpp_2m", {}, 2),
     ("dpmpp_2m_sde", {"eta": 0.0}, 2),
-    ("dpmpp_3m_sde", {"eta": 0.0}, 3),
-    ("dpmpp_sde", {"eta": 0.0}, 2),
     ("edm_stochastic", {"s_churn": 0.0}, 2),
     ("euler", {}, 1),
     ("heun", {}, 2),
-    ("ipndm", {}, 2),  # its weights are for even steps in sigma / signal, for which its order is 4
     ("unipc", {"order": 1}, 2),
     ("unipc", {"order": 2}, 3),
     ("unipc", {"order": 3}, 3),  # its order is 4, but the first step has 2, which caps the whole at 3

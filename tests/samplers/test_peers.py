@@ -12,12 +12,10 @@ import torch
 from diffusers import (
     DDIMScheduler,
     DDPMScheduler,
-    DEISMultistepScheduler,
     DPMSolverMultistepScheduler,
     EDMEulerScheduler,
     FlowMatchEulerDiscreteScheduler,
     HeunDiscreteScheduler,
-    IPNDMScheduler,
     UniPCMultistepScheduler,
 )
 from torch import Tensor
@@ -152,86 +150,6 @@ def of_steps(
     """The visited chain and our states, in float64."""
     schedule = WHOLE.respace(timesteps(WHOLE, steps, spacing))
     return schedule, ours(sampler(name, **fields), schedule, torch.float64)
-
-
-def test_dpmpp_3m_sde_equals_k_diffusions_but_for_the_parabolas_weight():
-    """k-diffusion's formulas, in its x / signal and with its signs; theirs lacks a factor of 2 in the square."""
-    schedule, states = of_steps("dpmpp_3m_sde", 12)
-    path, denoise = levels(schedule), denoiser(WHOLE, torch.float64)
-    x, x_0, h = start(torch.float64) / path[0].signal, [], []
-    for step in range(10):
-        begin, end = path[step : step + 2]
-        x_0.append(denoise(x * begin.signal, begin.t).x_0)
-        h.append(end.log_ratio - begin.log_ratio)
-        h_eta = 2 * h[-1]
-        phi_2 = np.expm1(-h_eta) / h_eta + 1
-        x = np.exp(-h_eta) * x - np.expm1(-h_eta) * x_0[-1]
-        if step == 1:  # here ours are the midpoint's
-            x = x - 0.5 * np.expm1(-h_eta) * (x_0[-1] - x_0[-2]) * h[-1] / h[-2]
-        elif step > 1:
-            r0, r1 = h[-2] / h[-1], h[-3] / h[-1]
-            d1_0, d1_1 = (x_0[-1] - x_0[-2]) / r0, (x_0[-2] - x_0[-3]) / r1
-            d1, d2 = d1_0 + (d1_0 - d1_1) * r0 / (r0 + r1), (d1_0 - d1_1) / (r0 + r1)
-            x = x + phi_2 * d1 - 2 * (phi_2 / h_eta - 0.5) * d2
-        x = x + noises(begin.t) * (end.sigma / end.signal) * np.sqrt(-np.expm1(-2 * h[-1]))
-        assert_near(states[step], x * end.signal, 1e-10)
-
-
-def test_dpmpp_sde_equals_k_diffusions():
-    """k-diffusion's formulas from every other level, with its own midpoint: the next level; r is where that lies.
-
-    Its two noises are increments of one Brownian path: the second is over the whole step, and contains the first.
-    """
-    schedule, states = of_steps("dpmpp_sde", 12)
-    path, denoise = levels(schedule), denoiser(WHOLE, torch.float64)
-    x = start(torch.float64) / path[0].signal
-    for first in range(0, 10, 2):
-        begin, middle, end = path[first : first + 3]
-        h, half = end.log_ratio - begin.log_ratio, middle.log_ratio - begin.log_ratio
-        fac = 1 / (2 * half / h)
-        one = noises(begin.t) * (middle.sigma / middle.signal) * np.sqrt(-np.expm1(-2 * half))
-        x_0 = denoise(x * begin.signal, begin.t).x_0
-        x_2 = np.exp(-2 * half) * x - np.expm1(-2 * half) * x_0 + one
-        x_0_2 = denoise(x_2 * middle.signal, middle.t).x_0
-        both = noises(middle.t) * (end.sigma / end.signal) * np.sqrt(-np.expm1(-2 * (h - half)))
-        both = both + one * np.exp(-2 * (h - half))
-        x = np.exp(-2 * h) * x - np.expm1(-2 * h) * ((1 - fac) * x_0 + fac * x_0_2) + both
-        assert_near(states[first], x_2 * middle.signal, 1e-10)
-        assert_near(states[first + 1], x * end.signal, 1e-10)
-
-
-@pytest.mark.parametrize("spacing", ["uniform", "trailing", "log_snr"])
-def test_deis_equals_diffusers(spacing):
-    """Update by update: their ``step`` lowers the second-to-last order."""
-    peer = DEISMultistepScheduler(T, beta_schedule="linear", solver_order=3)
-    schedule, states = of_steps("deis", 20, spacing)
-    visit(peer, schedule, torch.float64)
-    theirs, outputs = start(torch.float64), []
-    for step, (t, state) in enumerate(zip(peer.timesteps.tolist(), states[:-1], strict=False)):
-        peer._step_index = step
-        outputs.append(network(theirs, t + 1))
-        if step == 0:
-            theirs = peer.deis_first_order_update(outputs[-1], sample=theirs)
-        elif step == 1:
-            theirs = peer.multistep_deis_second_order_update(outputs, sample=theirs)
-        else:
-            theirs = peer.multistep_deis_third_order_update(outputs, sample=theirs)
-        assert_near(state, theirs, 1e-8)  # their integrals cancel
-
-
-def test_ipndm_equals_diffusers():
-    """Their network predicts v."""
-    peer = IPNDMScheduler(T)
-    schedule, states = of_steps("ipndm", 20)
-    path = levels(schedule)
-    peer.set_timesteps(20)
-    peer.alphas = torch.tensor([level.signal for level in path], dtype=torch.float64)
-    peer.betas = torch.tensor([level.sigma for level in path], dtype=torch.float64)
-    theirs = start(torch.float64)
-    for level, t, state in zip(path, peer.timesteps, states, strict=False):
-        v = (network(theirs, level.t) - level.sigma * theirs) / level.signal
-        theirs = peer.step(v, t, theirs).prev_sample
-        assert_near(state, theirs, 1e-10)
 
 
 def test_euler_equals_diffusers_flow_matching():

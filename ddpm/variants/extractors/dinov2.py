@@ -2,18 +2,26 @@
 
 Its Fréchet distance follows human judgement of diffusion models better than Inception's (Stein et al. 2023,
 arXiv:2306.04675). The preprocessing is that of their dgm-eval by default, so that values can be cited.
-Weights: Meta, Apache-2.0, 1.2 GB. On a CPU an image takes seconds: dinov2_vits14 is 14 times smaller.
+Weights: Meta, Apache-2.0, 1.2 GB. On a CPU an image takes seconds.
 """
 
-from ddpm.scoring.vision_transformer import TransformerExtractor, TransformerShape
+from ddpm.base.tensor import Module
+from ddpm.scoring.pretrained import Pretrained
 from ddpm.scoring.weights import PublishedWeights
 
 
-class DinoV2(TransformerExtractor):
+class DinoV2(Pretrained):
+    """The class token after the last norm; it has no classes."""
+
     dimensions = 1024
-    architecture = TransformerShape(width=1024, depth=24, heads=16)
+    has_logits = False
     published = PublishedWeights(
         title="DINOv2 ViT-L/14",
         url="https://dl.fbaipublicfiles.com/dinov2/dinov2_vitl14/dinov2_vitl14_pretrain.pth",
         sha256="d5383ea8f4877b2472eb973e0fd72d557c7da5d3611bd527ceeb1d7162cbf428",
     )
+
+    def network(self) -> Module:
+        from ddpm.scoring.dinov2_network import VIT_L14, VisionTransformer
+
+        return VisionTransformer(VIT_L14)

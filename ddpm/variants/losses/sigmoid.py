@@ -11,8 +11,8 @@ from ddpm.diffusion.loss import Denoised, Loss
 
 
 class SigmoidLoss(Loss):
-    """On x_0 it is ``soft_min_snr`` of gamma = exp(bias), times -d log SNR / d(t / T). Without that factor the schedule
-    would be part of the objective; with it, the schedule only decides how noisy the estimate is.
+    """On x_0 the weight is SNR gamma / (SNR + gamma), gamma = exp(bias), times -d log SNR / d(t / T). Without that
+    factor the schedule would be part of the objective; with it, the schedule only decides how noisy the estimate is.
 
     A step stands for the log SNR from the previous step's, which is infinite before the first, down to its own: its
     weight is the integral of sigmoid(bias - log SNR) sigmoid(log SNR) over them. The second factor makes v's squared

@@ -31,7 +31,6 @@ class DensityCoverage(Metric):
         Score("clipped_density", "higher", 0.01, "clipped density", is_share=True, sees=("blur", "noise")),
         Score("clipped_coverage", "higher", 0.01, "clipped coverage", is_share=True, sees=("blur", "noise")),
     )
-    biased = False
     neighbours: Positive = 5
     images: Annotated[int, Field(ge=100)] = 20_000
 

@@ -18,7 +18,6 @@ class Frechet(Metric):
         Score("fid_infinity", "lower", None, "FID at infinity", of="fid", sees=SEES),
         Score("fd_infinity", "lower", None, "FD at infinity", of="fd", sees=SEES),
     )
-    biased = True
 
     def least(self, evaluate: Evaluate, dimensions: int) -> tuple[int, str]:
         return dimensions + 1, f"more than the {dimensions} features, or their covariance is singular"

@@ -11,7 +11,6 @@ class InceptionScore(Metric):
     scores = (Score("is_mean", "higher", 0.05, "inception score", sees=("dropped", "noise")),)
     compares = False
     needs_logits = True
-    biased = True
 
     def least(self, evaluate: Evaluate, dimensions: int) -> tuple[int, str]:
         return 10 * ISC_SPLITS, f"10 for each of its {ISC_SPLITS} splits"

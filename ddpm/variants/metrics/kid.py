@@ -9,7 +9,6 @@ class KernelDistance(Metric):
     order, because the subsets are drawn by row. By torch-fidelity."""
 
     scores = (Score("kid_mean", "lower", 0.0005, "KID", sees=("dropped", "doubled", "blur", "noise")),)
-    biased = False
 
     def least(self, evaluate: Evaluate, dimensions: int) -> tuple[int, str]:
         return evaluate.kid_subset_size, "evaluate.kid_subset_size, which may be lowered"

@@ -14,7 +14,6 @@ class PrecisionRecall(Metric):
         Score("precision", "higher", 0.01, is_share=True, sees=("blur", "noise")),
         Score("recall", "higher", 0.01, is_share=True, sees=("dropped",)),
     )
-    biased = True
 
     def least(self, evaluate: Evaluate, dimensions: int) -> tuple[int, str]:
         neighbours = evaluate.prc_neighborhood + 1

@@ -12,8 +12,6 @@ from ddpm.sampling.sampler import Chain, Denoise, Noise, Sampler
 class Ancestral(Sampler):
     """Draws from p(x_{t-1} | x_t) with the variance of ``diffusion.variance``; the last step adds no noise."""
 
-    few_steps = "uniform"
-
     def steps(self, denoise: Denoise, x_T: Tensor, chain: Chain, noise: Noise, variance: Variance) -> Iterator[Tensor]:
         x = x_T
         for step in range(len(chain), 0, -1):

@@ -1,11 +1,10 @@
-"""The network of TransformerExtractor: see ddpm/scoring/vision_transformer.py.
+"""The network of DinoV2: the vision transformer of Dosovitskiy et al. 2020 (arXiv:2010.11929), as DINOv2 has it
+(arXiv:2304.07193).
 
-The names of its weights are those of DINOv2's published files.
+The names of its weights are those of the published file.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,11 +12,21 @@ from torch import Tensor, nn
 
 from ddpm.scoring.features import Features
 
-if TYPE_CHECKING:
-    from ddpm.scoring.vision_transformer import TransformerShape
-
 EPS = 1e-6  # of the norms
 OFFSET = 0.1  # DINOv2 adds it to the new grid's side; published features depend on it
+
+
+class TransformerShape(NamedTuple):
+    """grid: patches on a side of the images it was trained on."""
+
+    width: int
+    depth: int
+    heads: int
+    patch: int = 14
+    grid: int = 37
+
+
+VIT_L14 = TransformerShape(width=1024, depth=24, heads=16)
 
 
 class VisionTransformer(nn.Module):
