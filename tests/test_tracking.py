@@ -206,7 +206,12 @@ def test_a_result_is_one_complete_run(folder):
     [
         ("digits", {}, "digits · seed 0"),
         ("digits_small", {"device": "cpu"}, "digits_small · seed 0"),
-        ("digits", {"diffusion": {"schedule": {"name": "linear"}}, "seed": 3}, "digits · schedule linear · seed 3"),
+        ("digits", {"diffusion": {"schedule": {"name": "linear"}}, "seed": 3}, "digits · linear · seed 3"),
+        (
+            "digits",
+            {"train": {"optimizer": {"adamw": {"weight_decay": 0.5}}}},
+            "digits · adamw.weight_decay 0.5 · seed 0",
+        ),
         ("fashion_mnist", {"train": {"steps": 7}}, "fashion_mnist · train.steps 7 · seed 0"),
         (
             "photos_small",

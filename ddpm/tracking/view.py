@@ -96,9 +96,10 @@ def name(flat: Mapping[str, Any], last: str, program: str | None = None) -> str:
 
 
 def _change(key: str, value: Any) -> str:
-    """A param in few words: ``schedule linear``, ``train.steps 1000``."""
-    *_, section, word = key.split(".")
-    short = section if word == "name" else f"{section}.{word}"
+    """A param in few words: ``linear``, ``train.steps 1000``."""
+    if key.endswith(".name"):
+        return str(value)
+    short = ".".join(key.split(".")[-2:])
     return f"{short} {Path(masked(value)).stem if key == SOURCE else value}"
 
 
