@@ -144,6 +144,9 @@ def test_what_is_shown_of_params_or_a_study_may_stand_there(block, monkeypatch):
     if block.mark == "study":
         loading.parse(yaml.safe_load(block.text), Path("studies/shown.yaml"))
         return
+    if block.mark == "workflow":
+        assert yaml.safe_load(block.text)["steps"]
+        return
     if block.mark == "ladder":
         sections.parse(yaml.safe_load(block.text), block.page, terms.Terms)
         return
