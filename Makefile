@@ -2,7 +2,9 @@
 PYTHON ?= python3
 PORT ?= 5000
 TESTS ?= not slow and not long
+UV ?= $(shell command -v uv)
 BIN := .venv/bin
+INSTALL = $(if $(UV),$(UV) pip install --python $(BIN)/python,$(BIN)/python -m pip install) --quiet --constraint constraints.txt
 READY := .venv/.ready
 PEERS := .venv/.peers
 DOCS := .venv/.docs
@@ -24,8 +26,14 @@ test: $(READY)  ## run the tests, except the slow ones; make test ARGS='tests/sc
 test-all: $(DOCS)  ## run all tests: whole pipelines, real kills and long simulations too
 	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist worksteal $(ARGS)
 
-ui: $(READY)  ## compare runs in the browser: http://127.0.0.1:5000; make ui PORT=5001
-	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1 --host 127.0.0.1 --port $(PORT) --backend-store-uri sqlite:///mlflow.db --artifacts-destination ./mlartifacts
+RUNS = http://127.0.0.1:$(PORT)/\#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey=ddpm
+CONNECT = import socket; socket.create_connection(("127.0.0.1", $(PORT)))
+ui: $(READY)  ## compare runs in the browser, at the address that is printed last; make ui PORT=5001
+	@while sleep 1 && kill -0 $$$$ 2> /dev/null; do \
+	    python -c '$(CONNECT)' 2> /dev/null && echo 'your runs: $(RUNS)' && break; \
+	done & \
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false exec mlflow ui --workers 1 --host 127.0.0.1 --port $(PORT) \
+	    --backend-store-uri sqlite:///mlflow.db --artifacts-destination ./mlartifacts
 
 coverage: $(DOCS)  ## the tests, and which lines they leave out: htmlcov/index.html
 	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist worksteal --cov --cov-report=term --cov-report=html
@@ -66,14 +74,14 @@ $(READY): pyproject.toml constraints.txt
 	@echo "setup: torch, DVC, MLflow and others, as constraints.txt pins them, into .venv: 2 GB on disk, 1 to 4 minutes by"
 	@echo "       the network, once"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt $(LOCK:%=--constraint %) --editable '.[dev]'
+	@$(INSTALL) $(LOCK:%=--constraint %) --editable '.[dev]'
 	@touch $(READY)
 	@echo "setup: done"
 
 $(DOCS): $(READY)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,docs]'
+	$(INSTALL) --editable '.[dev,docs]'
 	@touch $(DOCS)
 
 $(PEERS): $(READY)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,peers]'
+	$(INSTALL) --editable '.[dev,peers]'
 	@touch $(PEERS)

@@ -1,27 +1,42 @@
 """What mkdocs does to the pages of docs/ beyond its theme, so that they read on the site as they do on GitHub.
 
 pdoc writes the API reference into api/. Links that leave docs/ lead there if they are to code, else to a copy of the
-file on the site. Formulas become MathML, which browsers draw without a script.
+file on the site. Formulas become MathML, which browsers draw without a script. The tutorial is a notebook too, and
+where the site is published from GitHub, a button opens it in Colab.
 """
 
 from __future__ import annotations
 
 import html
+import os
 import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from warnings import catch_warnings, simplefilter
 
+import jupytext
 import pdoc
 from latex2mathml.converter import convert
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
+from nbformat.v4 import new_code_cell
 
 ROOT = Path(__file__).parents[1]
 API, COPIES = "api", "files"
 LINK = re.compile(r"(\[(?:`([\w.]+)`)?[^\]\[]*\]\()\.\./([^)#\s]+)(?:#[^)\s]*)?\)")
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.S)
+TUTORIAL = "tutorial.md"
+PUBLISHED = ("GITHUB_REPOSITORY", "GITHUB_SHA", "SITE_VERSION")  # set by .github/workflows/pages.yml
+COLAB = """\
+[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](\
+https://colab.research.google.com/github/{}/blob/gh-pages/{}/tutorial.ipynb)
+
+"""
+IN_COLAB = """\
+!git clone https://github.com/{0} ddpm && cd ddpm && git checkout {1}
+%pip install --quiet ./ddpm
+%cd ddpm/docs"""
 SHOWN_AS_THEY_ARE = {".html", ".json", ".png"}
 
 
@@ -36,10 +51,20 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
+def published() -> tuple[str, str, str] | None:
+    """The repository, commit and version that the site is published from; None for a site built by hand."""
+    repository, commit, version = (os.environ.get(name, "") for name in PUBLISHED)
+    return (repository, commit, version) if version else None
+
+
 def on_post_build(config: MkDocsConfig) -> None:
-    """The search's index as a script: pages that are opened from a folder may read no JSON."""
+    """The search's index as a script: pages that are opened from a folder may read no JSON. The tutorial's notebook."""
     index = Path(config.site_dir, "search/search_index.json")
     index.with_suffix(".js").write_text(f"var __index = {index.read_text(encoding='utf-8')}", encoding="utf-8")
+    notebook = jupytext.read(Path(config.docs_dir, TUTORIAL))
+    if source := published():
+        notebook.cells.insert(0, new_code_cell(IN_COLAB.format(*source)))
+    jupytext.write(notebook, Path(config.site_dir, TUTORIAL).with_suffix(".ipynb"))
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
@@ -48,7 +73,10 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     def lead(found: re.Match[str]) -> str:
         return f"{found[1]}{target(found[2], found[3], files, config)})"
 
-    return LINK.sub(lead, markdown)
+    button = ""
+    if page.file.src_uri == TUTORIAL and (source := published()):
+        button = COLAB.format(source[0], source[2])
+    return button + LINK.sub(lead, markdown)
 
 
 def target(name: str | None, path: str, files: Files, config: MkDocsConfig) -> str:

@@ -3,6 +3,7 @@
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from ddpm.data.processed import TrainClasses, open_split, train_classes
 from ddpm.evaluation import bounds
 from ddpm.model.model_file import Loaded, load_model
 from ddpm.params.config import Config
+from ddpm.pictures import grids
 from ddpm.sampling import samples
 from ddpm.sampling.classes import Classes, by_shares
 from ddpm.sampling.generator import Generator, write_samples
@@ -174,9 +176,11 @@ def test_a_file_that_does_not_name_its_classes_draws_all_alike(model):
     assert found(range(4)).tolist() == [0, 1, 2, 0]
 
 
-def test_sets_come_with_their_classes_and_a_grid_with_a_row_for_each(model, tmp_path):
-    options = config(sample={"count": 12, "seeds": [0, 5]}).sample
+def test_sets_come_with_their_classes_and_a_grid_with_a_labelled_row_for_each(model, tmp_path, monkeypatch):
+    options, saved = config(sample={"count": 12, "seeds": [0, 5]}).sample, Mock()
+    monkeypatch.setattr(grids, "save_grid", saved)
     write_samples(Generator.of(model, options, CPU), options, 0, SHAPE, tmp_path)
+    assert saved.call_args.args[2:] == (4, [], ["a", "b", "c"])
     found = samples.read_labels(tmp_path)
     assert found.tolist() == [0, 1, 2] * 4
     shown, columns = samples.by_class(found)

@@ -62,10 +62,12 @@ def test_a_preset_never_overwrites_what_is_not_committed_unless_forced(repositor
     assert repository.read_text() == presets.text("digits")
 
 
-def test_outside_a_git_repository_a_preset_needs_force(capsys):
-    assert "not a git repository" in refused(capsys, "preset", "digits")
-    assert not Path("params.yaml").exists()
-    assert run("preset", "digits", "--force") == 0
+def test_outside_a_git_repository_a_preset_needs_force_to_overwrite(capsys):
+    assert run("preset", "digits") == 0
+    assert capsys.readouterr().out
+    assert "not a git repository" in refused(capsys, "preset", "debug")
+    assert Path("params.yaml").read_text() == presets.text("digits")
+    assert run("preset", "debug", "--force") == 0
 
 
 # --- ddpm check

@@ -79,6 +79,22 @@ def test_the_suffix_chooses_the_format(tmp_path, suffix, format):
         assert same == (format == "PNG")
 
 
+@pytest.mark.parametrize("titles", [["step 4,000"], ["t = 0", "an\nodd name " * 9, ""]])
+@pytest.mark.parametrize("names", [[], ["0", "1"], ["daisies", "розы"]])
+def test_labels_stand_beside_the_grid_and_not_on_it(tmp_path, titles, names):
+    shown, path = samples(6), tmp_path / "grid.png"
+    grids.save_grid(shown, path, 3, titles, names)
+    plain = grids.grid(shown, 3).permute(1, 2, 0).numpy()
+    with Image.open(path) as picture:
+        whole = np.asarray(picture)
+    top, left = (whole.shape[axis] - plain.shape[axis] for axis in (0, 1))
+    np.testing.assert_array_equal(whole[top:, left:], plain)
+    written = [part.min() < 128 for part in np.array_split(whole[:top, left:], len(titles), axis=1)]
+    assert written == [bool(title) for title in titles]
+    assert not names or all(part.min() < 128 for part in np.array_split(whole[top:, :left], len(names)))
+    assert whole[:top, [left, -1]].min() > 128  # nothing is cut off
+
+
 def noise(frames: int, count: int, channels: int, size: int) -> list[torch.Tensor]:
     generator = np.random.default_rng(0)
     shape = (count, channels, size, size)

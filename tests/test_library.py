@@ -95,11 +95,13 @@ def test_a_thousand_records_are_listed_and_matched_in_two_seconds(folder):
     assert time.process_time() - start < 2
 
 
-def test_outside_a_repository_it_is_said(tmp_path, monkeypatch):
+def test_outside_a_repository_there_are_only_the_folders_that_are_given(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     with pytest.raises(UserError, match="not a git repository"):
         library.everywhere()
+    Path("one.json").write_text(result().text())
+    assert len(library.everywhere([Path()]).records) == 1
 
 
 # --- what made them

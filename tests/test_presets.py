@@ -53,3 +53,9 @@ def test_a_recipe_goes_on_any_data(name, on):
     assert {key: found[key] for key in kept} == {key: under[key] for key in kept}
     config.check(file.decode(presets.text(name, on), name))
     assert f"# Put on: {on}." in presets.text(name, on).splitlines()
+
+
+def test_the_flat_presets_are_those_that_are_written():
+    assert list(presets.flat())[0] == presets.BASE
+    for name in presets.names():
+        assert presets.flat()[name] == config.check(file.decode(presets.text(name), name)).flat()

@@ -1,6 +1,7 @@
 """The README, and the tables that it links to, describe what the code does."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -32,3 +33,9 @@ def test_every_command_is_named():
     commands = [name for name in app if not name.startswith("-")]
     assert len(commands) > 10
     assert [name for name in commands if f"`ddpm {name}" not in TEXT] == []
+
+
+def test_a_release_has_one_version():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    assert re.search(rf"^## {version}$", (ROOT / "CHANGELOG.md").read_text(), re.M)

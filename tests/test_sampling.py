@@ -1,17 +1,18 @@
 """Images from a trained model: image i depends only on the model, the sampler, the seed and i."""
 
 from typing import Any
+from unittest.mock import Mock
 
 import imageio.v3 as imageio
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from ddpm.base import variant
 from ddpm.diffusion.chain import to_images
 from ddpm.model.model_file import Loaded, load_model
+from ddpm.pictures import grids
 from ddpm.pictures.grids import FRAMES_PER_SECOND
 from ddpm.sampling import generator as sampling
 from ddpm.sampling import samples
@@ -131,19 +132,18 @@ def test_a_film_goes_from_noise_to_image(model, steps):
     assert torch.equal(frames[-1], states[-1])
 
 
-def test_the_forward_picture_goes_from_images_to_noise(model, tmp_path):
+def test_the_forward_picture_goes_from_images_to_noise(model, tmp_path, monkeypatch):
     chain = Generator.of(model, options(), CPU).denoiser.chain
-    real = pictures(6)
-    path = tmp_path / "forward.png"
-    sampling.forward_picture(chain, real, 0, path, rows=4, columns=5)
-    with Image.open(path) as picture:
-        shown = np.asarray(picture)[..., 0]
-    scale = shown.shape[0] // (4 * 9 + 1)
-    assert shown.shape == (scale * (4 * 9 + 1), scale * (6 * 9 + 1))
-    tiles = shown[::scale, ::scale][1:, 1:].reshape(4, 9, 6, 9)[:, :8, :, :8].swapaxes(1, 2).astype(float)
-    np.testing.assert_array_equal(tiles[:, 0], real[:4, 0])
-    likeness = [abs(np.corrcoef(tiles[:, 0].ravel(), tiles[:, i].ravel())[0, 1]) for i in range(6)]
-    assert likeness[1] > 0.9 > likeness[3]
+    real, saved = pictures(6), Mock()
+    monkeypatch.setattr(grids, "save_grid", saved)
+    sampling.forward_picture(chain, real, 0, tmp_path / "forward.png")
+    images, _, columns, titles = saved.call_args.args
+    assert len(chain) == 50
+    assert titles == [f"t = {step}" for step in (0, 2, 5, 8, 10, 12, 15, 20, 30, 40, 50)]
+    tiles = images.reshape(4, columns, *SHAPE).numpy().astype(float)
+    np.testing.assert_array_equal(tiles[:, 0], real[:4])
+    likeness = [abs(np.corrcoef(tiles[:, 0].ravel(), tiles[:, i].ravel())[0, 1]) for i in range(columns)]
+    assert likeness[1] > 0.9 > likeness[8]
     assert likeness[-1] < 0.3
 
 

@@ -29,7 +29,7 @@ from PIL import Image
 from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.base.files import digest, md5
-from ddpm.params import config, file, inputs
+from ddpm.params import config, file, inputs, presets
 from ddpm.runs import library, record
 from ddpm.runs.library import OUTSIDE
 from ddpm.runs.record import Costs, Fingerprint, NumberTable, Record
@@ -172,8 +172,7 @@ def test_a_result_is_one_complete_run(folder):
     run_id = str(tracker.sync())
     (run,) = all_runs()
     assert (run.info.run_id, run.info.status) == (run_id, "FINISHED")
-    params = {"diffusion.schedule.name": "cosine", "model.unet.multipliers": "[1, 2]", "train.epochs": "null"}
-    assert params.items() <= run.data.params.items()
+    assert {"diffusion.schedule.name": "cosine", "train.steps": "4000"}.items() <= run.data.params.items()
     numbers = {"classifier.fd": 1.5, "bits_per_dim": 3.5, "costs.images_seen": 512.0, "costs.seconds.train": 10.0}
     assert numbers.items() <= run.data.metrics.items()
     tags = {"schedule": "cosine", "model": "unet", "dataset": "digits", "seed": "0", "environment.processor": "a CPU"}
@@ -188,6 +187,11 @@ def test_a_result_is_one_complete_run(folder):
     learned = {"classifier.fd": [(256, 2.5), (512, 1.5)], "classifier.kid_mean": [(512, 0.25)]}
     for key, points in learned.items():
         assert [(step, value) for step, _, value in history(run_id, key)] == points
+    models = client().search_logged_models([run.info.experiment_id])
+    scores = {
+        model.name: [metric.value for metric in model.metrics if metric.key == "classifier.fd"] for model in models
+    }
+    assert scores == {"256 images": [2.5], "512 images": [1.5]}
     names = artifacts(run_id)
     assert {"processed/dataset.png", "samples/grid.png", "samples/reverse.mp4", "metrics/run.json"} <= set(names)
     # MLflow shows one picture per step, from a full-size PNG and a small WebP
@@ -197,12 +201,39 @@ def test_a_result_is_one_complete_run(folder):
     assert everything(run_id) == before
 
 
-def test_runs_of_your_own_images_say_which(folder):
-    set_params(data={"dataset": {"name": "image_folder"}, "source": "photos/flowers64"})
-    write_record(folder)
-    run = client().get_run(str(tracker.sync()))
-    assert run.data.tags["dataset"] == "image_folder (flowers64)"
-    assert " · image_folder (flowers64) · " in run.info.run_name
+@pytest.mark.parametrize(
+    ("preset", "changes", "name"),
+    [
+        ("digits", {}, "digits · seed 0"),
+        ("digits_small", {"device": "cpu"}, "digits_small · seed 0"),
+        ("digits", {"diffusion": {"schedule": {"name": "linear"}}, "seed": 3}, "digits · linear · seed 3"),
+        (
+            "digits",
+            {"train": {"optimizer": {"adamw": {"weight_decay": 0.5}}}},
+            "digits · adamw.weight_decay 0.5 · seed 0",
+        ),
+        ("fashion_mnist", {"train": {"steps": 7}}, "fashion_mnist · train.steps 7 · seed 0"),
+        (
+            "photos_small",
+            {"data": {"source": "https://me:pw@host/roses.zip"}},
+            "photos_small · data.source roses · seed 0",
+        ),
+    ],
+)
+def test_a_run_s_name_says_its_preset_and_what_differs_from_it(folder, preset, changes, name):
+    (folder / "params.yaml").write_text(presets.text(preset))
+    set_params(**changes)
+    assert view.name(config.check(file.read()).flat(), "") == name
+
+
+def test_params_show_what_differs_between_two_runs_and_few_constants(folder):
+    def logged(**changes: Any) -> dict[str, str]:
+        set_params(**changes)
+        return view.params(config.check(file.read()).flat())
+
+    before, after = logged(), logged(model={"unet": {"dropout": 0.1}}, train={"steps": 100})
+    assert after.items() - before.items() == {("model.unet.dropout", "0.1"), ("train.steps", "100")}
+    assert len(before) <= 16
 
 
 def test_the_experiment_has_a_view_of_what_runs_log(folder):

@@ -43,9 +43,9 @@ def preset(
     from ddpm.runs import library
 
     text = presets.text(name, on)
-    git = None if force else library.repository()
+    git = library.repository() if file.PATH.exists() and not force else None
     as_committed = (pygit2.enums.FileStatus.CURRENT, pygit2.enums.FileStatus.IGNORED)
-    if git and file.PATH.exists() and git.status_file(str(library.below(git) / file.PATH)) not in as_committed:
+    if git and git.status_file(str(library.below(git) / file.PATH)) not in as_committed:
         raise UserError(
             f"{file.PATH}: has uncommitted changes, which a preset would overwrite: commit them, or pass --force"
         )

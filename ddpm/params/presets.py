@@ -3,7 +3,9 @@ the preset that its key ``base`` names, or in another that it is put on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from functools import cache
 from importlib import resources
 from io import StringIO
 from itertools import dropwhile, takewhile
@@ -14,6 +16,7 @@ from ruamel.yaml.representer import RoundTripRepresenter
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
+from ddpm.params import catalogue, config, file
 
 BASE = "digits"
 FOLDER = resources.files("ddpm.presets")
@@ -46,6 +49,41 @@ def text(name: str, on: str | None = None) -> str:
     changed = edited(text(on or base), lambda whole: _change(whole, changes))
     header = [*takewhile(_comment, written.splitlines(keepends=True)), *([f"# Put on: {on}.\n"] if on else [])]
     return "".join([*header, *dropwhile(_comment, changed.splitlines(keepends=True))])
+
+
+@cache
+def flat() -> dict[str, dict[str, Any]]:
+    """Each preset's params by dotted key, the base first."""
+    written = {name: file.decode((FOLDER / f"{name}.yaml").read_text(), name) for name in [BASE, *names()]}
+
+    def whole(name: str) -> dict[str, Any]:
+        changes = dict(written[name])
+        values = {} if name == BASE else whole(changes.pop("base", BASE))
+        _change(values, deepcopy(changes))
+        return values
+
+    return {name: config.check(whole(name)).flat() for name in written}
+
+
+def default(key: str) -> Any:
+    """What a run has for a key unless it says otherwise: the base's value, or that of a variant that the base is not;
+    None for any other key."""
+    *section, name, field = ["", *key.split(".")]
+    family = catalogue.FAMILIES.get(".".join(section[1:]), "")
+    if key in flat()[BASE] or not family or name not in variant.names(family):
+        return flat()[BASE].get(key)
+    return variant.variant_class(family, name)().model_dump(mode="json")[name].get(field)
+
+
+def nearest(params: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """The preset that differs from ``params`` in the fewest of its keys, and these keys; without the seed."""
+    usual = {key: default(key) for key in params}
+    differing = {
+        name: [key for key, value in params.items() if value != (usual | preset)[key] and key != "seed"]
+        for name, preset in flat().items()
+    }
+    name = min(differing, key=lambda name: len(differing[name]))
+    return name, sorted(differing[name])
 
 
 def edited(base: str, change: Callable[[Any], None]) -> str:

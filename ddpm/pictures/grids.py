@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Sequence
+from functools import cache
+from importlib.metadata import distribution
 from pathlib import Path
 
 import imageio.v3 as imageio
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -16,6 +18,8 @@ from ddpm.pictures.channels import visible
 FRAMES_PER_SECOND = 8
 BORDER = 128  # grey level of the line between two images
 SMALLEST_SIDE = 512  # pixels; smaller grids are enlarged by a whole factor, so that they can be seen
+TEXT = 20  # pixels; smaller where a title is wider than its share of the picture
+MAX_NAME = 24  # characters
 # most of a film is noise, which no codec compresses well, so images and pixels per side are limited
 MP4_COLUMNS, MP4_SIDE = 8, 1024
 GIF_COLUMNS, GIF_SIDE, GIF_COLOURS = 4, 256, 64
@@ -23,10 +27,39 @@ GIF_COLUMNS, GIF_SIDE, GIF_COLOURS = 4, 256, 64
 X264 = ["-crf", "23", "-maxrate", "2M", "-bufsize", "1M", "-threads", "1"]
 
 
-def save_grid(images: Tensor, path: Path, columns: int | None = None) -> None:
-    """Save a grid, about square unless ``columns`` is given, in the format of ``path``'s suffix."""
+def save_grid(
+    images: Tensor, path: Path, columns: int | None = None, titles: Sequence[str] = (), names: Sequence[str] = ()
+) -> None:
+    """Save a grid, about square unless ``columns`` is given, in the format of ``path``'s suffix.
+
+    titles: text above the grid, which shares its width evenly; names: text on its left, which shares its height.
+    """
     with atomic_path(path) as temporary:
-        to_pil(grid(images, columns)).save(temporary)
+        _labelled(to_pil(grid(images, columns)), titles, names).save(temporary)
+
+
+def _labelled(picture: Image.Image, titles: Sequence[str], names: Sequence[str]) -> Image.Image:
+    titles, names = ([" ".join(text.split())[:MAX_NAME] for text in texts] for texts in (titles, names))
+    share = picture.width / max(1, len(titles))
+    widest = max(map(_font(TEXT).getlength, titles), default=0)
+    over, beside = _font(int(TEXT * min(1, 0.9 * share / max(1, widest)))), _font(TEXT)
+    top, left = 3 * TEXT // 2 if titles else 0, int(max(map(beside.getlength, names), default=-TEXT)) + TEXT
+    whole = Image.new("RGB", (left + picture.width, top + picture.height), "white")
+    whole.paste(picture, (left, top))
+    draw = ImageDraw.Draw(whole)
+    for place, title in enumerate(titles):
+        draw.text((left + (place + 0.5) * share, top / 2), title, "black", over, "mm")
+    for place, name in enumerate(names):
+        middle = top + (place + 0.5) * picture.height / len(names)
+        draw.text((left - TEXT / 2, middle), name, "black", beside, "rm")
+    return whole
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """The font of the plots, without importing them. The basic layout draws the same pixels on every machine."""
+    file = distribution("matplotlib").locate_file("matplotlib/mpl-data/fonts/ttf/DejaVuSans.ttf")
+    return ImageFont.truetype(str(file), size, layout_engine=ImageFont.Layout.BASIC)
 
 
 def save_films(frames: Sequence[Tensor], folder: Path, name: str) -> None:

@@ -35,10 +35,11 @@ class Listing(NamedTuple):
 def everywhere(folders: Iterable[Path] = ()) -> Listing:
     """The records of all experiments of DVC, of the working folder, of SCORED and of other ``folders``.
 
-    Raises UserError outside a repository, or if there is no such folder.
+    Raises UserError outside a repository, unless there are ``folders``, or if there is no such folder.
     """
-    git = repository()
-    blobs = ((name, _blob(git, commit)) for name, commit in experiments(git))
+    folders = [*folders]
+    git = None if folders and pygit2.discover_repository(".") is None else repository()
+    blobs = ((name, _blob(git, commit)) for name, commit in experiments(git)) if git else ()
     here = [(WORKSPACE, RUN)] if RUN.exists() else []
     listing = _listing([*((name, blob) for name, blob in blobs if blob is not None), *here], rename=True)
     others = [folder(path) for path in [*([SCORED] if SCORED.is_dir() else []), *folders]]

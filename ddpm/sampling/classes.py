@@ -54,6 +54,10 @@ class Classes:
         self.drawn += itertools.islice(self.more, max(0, max(indices, default=-1) + 1 - len(self.drawn)))
         return np.array([self.drawn[index] for index in indices], np.int64)
 
+    def name(self, number: int) -> str:
+        """The class's name, or its number if the model has no names."""
+        return self.names[number] if self.names else str(number)
+
 
 def known(model: Loaded) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """The names and counts in a model file; a file that does not say has no names, and equal counts."""

@@ -33,6 +33,7 @@ from ddpm.sampling.sampler import Denoise, Sampler
 
 FILM_IMAGES = 64
 FILM_FRAMES = 20
+FORWARD = (0, 10, 50, 100, 150, 200, 250, 300, 400, 600, 800, 999)  # timesteps of the forward picture, in thousandths
 
 
 @dataclass(eq=False)
@@ -130,11 +131,17 @@ class Generator:
 
 
 def write_samples(
-    generator: Generator, options: Sample, training_seed: int, shape: Shape, out: Path, ranks: Ranks = ALONE
+    generator: Generator,
+    options: Sample,
+    training_seed: int,
+    shape: Shape,
+    out: Path,
+    ranks: Ranks = ALONE,
+    title: str = "",
 ) -> dict[str, float | str]:
     """Write to ``out`` a set of images for each of ``options.seeds``, and grid.png, reverse.mp4 and reverse.gif of
     the first set, of as many images as its first batch has, and at most FILM_IMAGES. With classes also
-    labels.npy, the class of each row; then the grid has a row for each of them.
+    labels.npy, the class of each image; then the grid has a labelled row for each class. title: of the grid otherwise.
 
     training_seed: the model's; the noise of the sets depends on it. Every rank draws, the main one writes. Returns the
     content of metrics/sample.json.
@@ -149,11 +156,13 @@ def write_samples(
     if ranks.main:
         first = samples.read_samples(paths[options.seeds[0]])
         shown, columns = np.arange(min(options.count, FILM_IMAGES)), None
+        titles, names = [title] if title else [], []
         if generator.classes:
             labels = generator.classes(range(options.count))
             samples.write_labels(out, labels)
             shown, columns = samples.by_class(labels)
-        grids.save_grid(torch.from_numpy(first[shown]), out / "grid.png", columns)
+            titles, names = [], [generator.classes.name(label) for label in labels[shown[::columns]]]
+        grids.save_grid(torch.from_numpy(first[shown]), out / "grid.png", columns, titles, names)
         grids.save_films(film, out, "reverse")
     return {
         "count": options.count,
@@ -187,9 +196,11 @@ def write_set(
         drawn.flush()
 
 
-def forward_picture(chain: Chain, pictures: Images, seed: int, path: Path, rows: int = 4, columns: int = 11) -> None:
-    """Save a grid of real images, (N, C, H, W) uint8: each row shows one image noised from t = 1 to T, q(x_t | x_0)."""
+def forward_picture(chain: Chain, pictures: Images, seed: int, path: Path, rows: int = 4) -> None:
+    """Save a grid of real images, (N, C, H, W) uint8: each row shows x_0 and, at the steps ``FORWARD``, x_t."""
     x_0 = from_images(torch.from_numpy(pictures[:rows].copy())).to(chain.table.device)
     epsilon = noise.gaussian(seed, "forward", torch.arange(len(x_0), device=x_0.device), 0, x_0.shape[1:])
-    states = [q_sample(x_0, epsilon, chain.at_step(int(step))) for step in np.linspace(1, len(chain), columns)]
-    grids.save_grid(to_images(torch.stack([x_0, *states], dim=1).flatten(0, 1)), path, columns + 1)
+    steps = sorted({round(step * len(chain) / 1000) for step in FORWARD})
+    states = [q_sample(x_0, epsilon, chain.at_step(step)) if step else x_0 for step in steps]
+    images = to_images(torch.stack(states, dim=1).flatten(0, 1))
+    grids.save_grid(images, path, len(steps), [f"t = {step:,}" for step in steps])

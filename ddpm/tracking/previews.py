@@ -51,5 +51,5 @@ class Previews:
         if trainer.ranks.main:
             columns = classes if 0 < classes <= MOST_COLUMNS else None
             path = self.folder / f"step-{step:07d}.png"
-            grids.save_grid(samples.cpu(), path, columns)
+            grids.save_grid(samples.cpu(), path, columns, [f"step {step:,}"])
             progress.say(f"grid of images: {path}")

@@ -87,21 +87,36 @@ def _complete(store: Store, run: Record, training: str | None = None) -> str:
         return str(written[0].info.run_id)
     tags = origin.tags() | {TRAINING: training} if training else {}
     tags |= view.result_tags(run) | {KEY: key, NOTE: view.note(run, tags)}
-    name = view.name(tags, key[:7] if run.name == library.WORKSPACE else run.name)
+    last = key[:7] if run.name == library.WORKSPACE else run.name
+    name = view.name({"seed": run.seed} | run.params, last, run.program)
     finished = round(1000 * run.finished.timestamp())
     start = finished - round(1000 * sum(run.costs.seconds.values()))
     at = (written[0] if written else started) or _create(store, name, start)
     client, run_id = store.client, str(at.info.run_id)
     client.update_run(run_id, status="RUNNING", name=name)
     _describe(store, at, view.params(run.params), tags)
-    client.log_batch(run_id, [Metric(name, value, finished, step) for name, value, step in view.metrics(run)])
+    models = _models(store, run, run_id)
+    metrics = [Metric(key, value, finished, seen, models.get(seen)) for key, value, seen in view.metrics(run)]
+    client.log_batch(run_id, metrics)
     client.log_text(run_id, run.text(), "metrics/run.json")
     if training:
         sent = {metric.step for metric in client.get_metric_history(run_id, "loss")}
         _send(store, at, (point for point in view.loss_curve() if point.step not in sent))
         _pictures(store, run_id)
-    client.set_terminated(run_id)
+    client.set_terminated(run_id, end_time=finished)
     return run_id
+
+
+def _models(store: Store, run: Record, run_id: str) -> dict[int, str]:
+    """The ids of the LoggedModels of a training's snapshots, by the images seen; they have no copy of the weights."""
+    client = store.client
+    query = f"source_run_id = '{run_id}'"
+    models = {model.name: model.model_id for model in client.search_logged_models([store.experiment], query)}
+    for name in (f"{images} images" for images in run.learned):
+        if name not in models:
+            models[name] = client.create_logged_model(store.experiment, name, run_id).model_id
+            client.finalize_logged_model(models[name], "READY")
+    return {images: models[f"{images} images"] for images in run.learned}
 
 
 def _find(store: Store, tag: str, value: str | None) -> list[Run]:
@@ -186,7 +201,7 @@ class Live:
         with self.store.lock:
             runs = [run for run in _find(self.store, TRAINING, self.training) if KEY not in run.data.tags]
             tags = origin.tags() | view.tags(known) | {TRAINING: self.training}
-            name = view.name(tags, self.training[:7])
+            name = view.name(known, self.training[:7])
             self.run = runs[0] if runs else _create(self.store, name, round(1000 * time.time()))
             _describe(self.store, self.run, view.params(known), tags)
         self.store.client.update_run(self.run.info.run_id, status="RUNNING")

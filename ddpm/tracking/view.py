@@ -11,12 +11,18 @@ from typing import Any, NamedTuple, Self
 from ddpm.base import files
 from ddpm.base.errors import masked
 from ddpm.base.paths import LOSS
+from ddpm.params import presets
+from ddpm.runs import alike
 from ddpm.runs.record import Record
 from ddpm.tracking.origin import COMMIT, DIRTY, EXPERIMENT
 
 # params whose values are short tags, to group and filter runs by: the last word of the section is the tag's name
 VARIANTS = ("diffusion.schedule", "diffusion.parameterization", "diffusion.variance", "diffusion.loss", "model",
             "sample.sampler")  # fmt: skip
+# params that are logged whatever their values, to filter runs by
+SOUGHT = ("seed", "data.dataset.name", "train.steps", "train.batch_size", "train.learning_rate", "train.optimizer.name",
+          "sample.count", "sample.steps", *(f"{name}.name" for name in VARIANTS))  # fmt: skip
+SOURCE = "data.source"
 DECISIVE = ("fid", "fd", "bits_per_dim")  # scores at the top of a run's page
 ARTIFACTS = (
     "data/processed/dataset.png",
@@ -60,22 +66,40 @@ def key(run: Record) -> str:
 
 
 def params(flat: Mapping[str, Any]) -> dict[str, str]:
-    """Params as text, without passwords."""
-    return {name: masked(value if isinstance(value, str) else json.dumps(value)) for name, value in flat.items()}
+    """The params to log, as text without passwords: those that differ from what the preset digits and each variant
+    have by default, and those of ``SOUGHT``.
+
+    MLflow's page for comparing runs shows every param that is logged, so constants would hide what differs. The record,
+    an artifact, has them all.
+    """
+    logged = {name: value for name, value in flat.items() if name in SOUGHT or value != presets.default(name)}
+    return {name: masked(value if isinstance(value, str) else json.dumps(value)) for name, value in logged.items()}
 
 
 def tags(flat: Mapping[str, Any]) -> dict[str, str]:
     """What runs are grouped by: variants, seed and dataset, with the name of its ``data.source`` if one is given."""
     short = {section.rpartition(".")[2]: flat.get(f"{section}.name") for section in VARIANTS}
-    dataset, source = flat.get("data.dataset.name"), flat.get("data.source")
+    dataset, source = flat.get("data.dataset.name"), flat.get(SOURCE)
     short |= {"seed": flat.get("seed"), "dataset": f"{dataset} ({Path(masked(source)).stem})" if source else dataset}
     return {tag: str(value) for tag, value in short.items() if value is not None}
 
 
-def name(tags: Mapping[str, str], last: str) -> str:
-    """A short name, for legends and above pictures. last: what tells it from runs of the same params."""
-    parts = [tags.get("schedule"), tags.get("parameterization"), f"seed {tags['seed']}", tags.get("dataset"), last]
-    return " · ".join(part for part in parts if part)
+def name(flat: Mapping[str, Any], last: str, program: str | None = None) -> str:
+    """A short name, for legends and above pictures: the nearest preset with what differs from it, or the program; then
+    the seed, and ``last``, which tells the run from others with the same params."""
+    first, keys = (program, []) if program else presets.nearest(flat)
+    keys = [key for key in keys if key == SOURCE or not alike.is_in(key, alike.MECHANICAL)]
+    changes = [_change(key, flat[key]) for key in sorted(keys, key=lambda key: not key.endswith(".name"))]
+    seed = flat.get("seed")
+    return " · ".join(filter(None, [first, alike.some(changes, 2), "" if seed is None else f"seed {seed}", last]))
+
+
+def _change(key: str, value: Any) -> str:
+    """A param in few words: ``linear``, ``train.steps 1000``."""
+    if key.endswith(".name"):
+        return str(value)
+    short = ".".join(key.split(".")[-2:])
+    return f"{short} {Path(masked(value)).stem if key == SOURCE else value}"
 
 
 def result_tags(run: Record) -> dict[str, str]:
@@ -85,12 +109,13 @@ def result_tags(run: Record) -> dict[str, str]:
 
 
 def metrics(run: Record) -> Iterator[tuple[str, float, int]]:
-    """Name, value and step of each metric. The step is the number of images seen, so that the scores of snapshots are
-    the history of the final score."""
+    """Name, value and step of each metric, the decisive scores first, as MLflow's page for comparing runs plots the
+    first. The step is the number of images seen, so that the scores of snapshots are the history of the final score."""
     end = run.costs.images_seen or 0
     costs = files.flatten({"costs": run.costs.model_dump(exclude_none=True)})
-    for images, row in (run.learned | {end: costs | run.scores}).items():
-        yield from ((name, value, images) for name, value in row.items())
+    for images, row in (run.learned | {end: run.scores | costs}).items():
+        decisive = sorted(row, key=lambda name: name.rpartition(".")[2] not in DECISIVE)
+        yield from ((name, row[name], images) for name in decisive)
 
 
 def note(run: Record, tags: Mapping[str, str]) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path
 from ddpm.base.paths import BASELINE, RUN
-from ddpm.params import config, file, presets
+from ddpm.params import presets
 from ddpm.params.config import Config, Gate
 from ddpm.runs import alike, library, measured
 from ddpm.runs.record import Costs, Record
@@ -137,5 +137,5 @@ def _stored(run: Record, names: Iterable[str]) -> dict[str, object]:
 
 def _preset(run: Record) -> str | None:
     """The preset that has the run's params."""
-    flat = {name: config.check(file.decode(presets.text(name), name)).flat() for name in presets.names()}
-    return next((name for name, params in flat.items() if not alike.differences(run, library.relevant(params))), None)
+    every = presets.flat().items()
+    return next((name for name, params in every if not alike.differences(run, library.relevant(params))), None)
