@@ -20,9 +20,9 @@ def score(trial: Any) -> float:
     values = {
         "seed": SEED,
         "sample.seeds": [SEED],
-        "train.learning_rate": trial.suggest_float("train.learning_rate", 2e-4, 8e-3, log=True),
-        "train.optimizer.adamw.weight_decay": trial.suggest_float(
-            "train.optimizer.adamw.weight_decay", 1e-3, 0.3, log=True
+        "train.learning_rate": trial.suggest_float("train.learning_rate", 2e-3, 5e-2, log=True),
+        "train.optimizer.muon.weight_decay": trial.suggest_float(
+            "train.optimizer.muon.weight_decay", 1e-3, 0.3, log=True
         ),
     }
     settings = [f"--set-param={key}={value}" for key, value in values.items()]

@@ -128,7 +128,7 @@ def digits(once) -> Path:
     """The processed folder of the digits preset: 16x16x1, the split that the shipped classifier knows. Read only."""
 
     def make(folder: Path) -> None:
-        params = config.load(ROOT / "ddpm/presets/digits.yaml")
+        params = config.load(ROOT / "ddpm/presets/digits_2026.yaml")
         params.data.dataset.download(params.data.source, folder / "raw")
         preprocess(params.data, folder / "raw", folder / "processed", workers=1)
 

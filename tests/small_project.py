@@ -22,7 +22,7 @@ def lay_out(folder: Path, processed: Path | None = None, **changes: Any) -> None
     ``processed``, download and preprocess have run."""
     for name in ("ddpm", "stages", "dvc.yaml"):
         (folder / name).symlink_to(ROOT / name)
-    (folder / "params.yaml").write_bytes((ROOT / "ddpm/presets/digits.yaml").read_bytes())
+    (folder / "params.yaml").write_bytes((ROOT / "ddpm/presets/digits_2026.yaml").read_bytes())
     set_params(folder, **changes)
     (folder / "data").mkdir()
     (folder / "data/checked").touch()

@@ -15,7 +15,7 @@ from ddpm.tools import clone
 from tests.scored import git
 
 PRESETS = Path(ddpm.__file__).parent / "presets"
-DIGITS = file.read(PRESETS / "digits.yaml")
+DIGITS = file.read(PRESETS / "digits_2026.yaml")
 FOLDER = {"name": "image_folder"}
 
 

@@ -231,7 +231,7 @@ def project(tmp_path, monkeypatch, model_file) -> Path:
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
     (tmp_path / ".dvc").mkdir()
     pygit2.init_repository(".")
-    shutil.copy(ROOT / "ddpm/presets/digits.yaml", "params.yaml")
+    shutil.copy(ROOT / "ddpm/presets/digits_2026.yaml", "params.yaml")
     (tmp_path / "data/model").mkdir(parents=True)
     shutil.copy(model_file, "data/model/model.safetensors")
     shutil.copytree(ROOT / "models", "models")

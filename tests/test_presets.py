@@ -32,7 +32,7 @@ def test_a_preset_is_the_base_with_its_own_values(name):
 
 
 def test_another_variant_takes_no_hyperparameters_of_the_first(tmp_path, monkeypatch):
-    (tmp_path / "digits.yaml").write_text((presets.FOLDER / "digits.yaml").read_text())
+    (tmp_path / "digits_2026.yaml").write_text((presets.FOLDER / "digits_2026.yaml").read_text())
     (tmp_path / "wide.yaml").write_text("# Preset: wide.\nmodel:\n  name: dit\n  dit: {patch_size: 4}\n")
     monkeypatch.setattr(presets, "FOLDER", tmp_path)
     assert file.decode(presets.text("wide"), "wide")["model"] == {"name": "dit", "dit": {"patch_size": 4}}

@@ -29,7 +29,7 @@ from tests.scored import params
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
 SETTINGS = Evaluate(extractors=("classifier",), kid_subsets=10, kid_subset_size=100)
-DIGITS = config.load(ROOT / "ddpm/presets/digits.yaml")
+DIGITS = config.load(ROOT / "ddpm/presets/digits_2026.yaml")
 
 
 @pytest.fixture(scope="module")

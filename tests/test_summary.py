@@ -33,7 +33,7 @@ def _in_an_empty_folder(tmp_path, monkeypatch) -> None:
 
 def of(scores: dict[str, Any], **changes: Any) -> Record:
     """A record of the digits preset with these scores, nested as in metrics/evaluate.json."""
-    params = library.relevant(config.load(PRESETS / "digits.yaml").flat())
+    params = library.relevant(config.load(PRESETS / "digits_2026.yaml").flat())
     comparable = {"samples": 1437}
     fields: dict[str, Any] = {
         "params": params,
@@ -86,7 +86,7 @@ def test_what_is_not_known_is_left_out():
 def test_the_command_prints_them_or_the_record(capsys):
     RUN.parent.mkdir()
     RUN.write_text(of(SCORES).text())
-    Path("params.yaml").write_text((PRESETS / "digits.yaml").read_text())
+    Path("params.yaml").write_text((PRESETS / "digits_2026.yaml").read_text())
     for option in ((), ("--json",)):
         with pytest.raises(SystemExit, match="0"):
             cli.main(["summary", *option])

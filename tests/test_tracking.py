@@ -40,7 +40,7 @@ from tests.scored import git
 from tests.small_project import set_params
 
 ROOT = Path(__file__).parent.parent
-PRESET = ROOT / "ddpm/presets/digits.yaml"
+PRESET = ROOT / "ddpm/presets/digits_2026.yaml"
 STORE_VARIABLES = ("DVC_ROOT", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV", "DDPM_TRACKING")
 ROWS = [Row(step, 1.25 * step, 1 / step, 2e-3 / step, 3.0, 1e3 / 7) for step in range(1, 9)]
 
@@ -208,9 +208,9 @@ def test_a_result_is_one_complete_run(folder):
         ("digits_small", {"device": "cpu"}, "digits_small · seed 0"),
         ("digits", {"diffusion": {"schedule": {"name": "linear"}}, "seed": 3}, "digits · linear · seed 3"),
         (
-            "digits",
+            "digits_2026",
             {"train": {"optimizer": {"adamw": {"weight_decay": 0.5}}}},
-            "digits · adamw.weight_decay 0.5 · seed 0",
+            "digits_2026 · adamw.weight_decay 0.5 · seed 0",
         ),
         ("fashion_mnist", {"train": {"steps": 7}}, "fashion_mnist · train.steps 7 · seed 0"),
         (

@@ -1,5 +1,5 @@
-"""Presets: ``digits`` is a complete params file; every other holds its own header and what it changes in ``digits``, in
-the preset that its key ``base`` names, or in another that it is put on."""
+"""Presets: ``digits_2026`` is a complete params file; every other holds its own header and what it changes in that, in
+the preset that its key ``base`` names, or in another that it is put on. ``digits`` is params.yaml as it is shipped."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.params import catalogue, config, file
 
-BASE = "digits"
+BASE = "digits_2026"
 FOLDER = resources.files("ddpm.presets")
 
 

@@ -15,7 +15,7 @@ from stages import __main__ as runner
 from tests.small_project import lay_out, set_params
 
 ROOT = Path(__file__).parents[2]
-DIGITS = ROOT / "ddpm/presets/digits.yaml"
+DIGITS = ROOT / "ddpm/presets/digits_2026.yaml"
 LOCK = yaml.safe_dump({"stages": {"check": {"params": {"params.yaml": file.read(DIGITS)}}}})
 
 
