@@ -75,19 +75,21 @@ def rows(path: Path, images: dict[str, NDArray[np.uint8]], titles: list[str]) ->
     """A labelled row for each (N, C, H, W) of ``images``. ``titles`` head the columns; there are at least N."""
     from matplotlib.figure import Figure
 
+    height, width = next(iter(images.values())).shape[2:]
+    whole = np.full((len(images) * (height + 1), len(titles) * (width + 1), 3), 255, dtype=np.uint8)
+    for row, pictures in enumerate(images.values()):
+        for column, image in enumerate(pictures):
+            y, x = row * (height + 1), column * (width + 1)
+            whole[y : y + height, x : x + width] = image[visible(len(image))].transpose(1, 2, 0)
     figure = Figure(figsize=(len(titles) * 0.8 + 1.2, len(images) * 0.8 + 0.4), layout="constrained")
-    grid = figure.subplots(len(images), len(titles), squeeze=False)
-    for axes in grid.flat:
-        axes.set(xticks=[], yticks=[])
-        axes.spines[:].set_visible(False)
-    for axes, title in zip(grid[0], titles, strict=True):
-        axes.set_title(title, fontsize=9)
-    for row, (name, pictures) in zip(grid, images.items(), strict=True):
-        # parse_math off: a class may be called $5
-        short = name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 3]}..."
-        row[0].set_ylabel(short, rotation=0, ha="right", va="center", parse_math=False)
-        for axes, image in zip(row, pictures, strict=False):
-            axes.imshow(image[visible(len(image))].transpose(1, 2, 0), cmap="gray", vmin=0, vmax=255)
+    axes = figure.subplots()
+    axes.imshow(whole)
+    short = [name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 3]}..." for name in images]
+    # parse_math off: a class may be called $5
+    axes.set_yticks(np.arange(len(short)) * (height + 1) + height / 2, short, parse_math=False)
+    axes.set_xticks(np.arange(len(titles)) * (width + 1) + width / 2, titles, fontsize=9)
+    axes.tick_params(length=0, top=True, labeltop=True, labelbottom=False)
+    axes.spines[:].set_visible(False)
     _save(figure, path)
 
 
