@@ -21,7 +21,7 @@ class MeanFlow(FlowMapLoss):
 
     learns: ClassVar[tuple[Learns, ...]] = ("denoiser", "consistency", "flow map")
     every: ClassVar[int] = 4
-    passes: ClassVar[int] = 2  # the network and its derivative
+    passes: ClassVar[int] = 3  # the network, and its derivative: torch derives a convolution by its weights too
     power: ClassVar[float] = 1.0
     c: ClassVar[float] = 1e-3
 
