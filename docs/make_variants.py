@@ -116,7 +116,8 @@ def draw(model: Loaded, images: Images, folder: Path, device: torch.device, seed
 
 
 def sampled(model: Loaded, seed: int, device: torch.device) -> dict[str, np.ndarray]:
-    """Sampler that suits the model -> (N, C, H, W) uint8: the same IMAGES noises, denoised with each number of EVALUATIONS in turn."""
+    """Sampler, of those that suit the model -> (N, C, H, W) uint8: the same IMAGES noises, denoised with each number of
+    EVALUATIONS in turn."""
     rows = {}
     for name in variant.names("samplers"):
         sampler = variant.build("samplers", {"name": name}, "sampler")

@@ -11,7 +11,6 @@ import pytest
 import torch
 from PIL import Image
 
-from ddpm.base import variant
 from ddpm.cli import commands
 from ddpm.cli.app import app
 from ddpm.model import build

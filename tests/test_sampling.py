@@ -9,7 +9,6 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ddpm.base import variant
 from ddpm.diffusion.chain import to_images
 from ddpm.model.model_file import Loaded, load_model
 from ddpm.pictures.grids import FRAMES_PER_SECOND
