@@ -79,7 +79,8 @@ def loss_at(trainer: Trainer, x_0: Tensor, epsilon: Tensor, t: Tensor, labels: T
     x_t = q_sample(x_0, epsilon, at)
     trainer.network.eval()
     with torch.no_grad():
-        output = trainer.network(chosen.parameterization.network_input(x_t, at), t, labels)
+        seen = chosen.parameterization.network_input(x_t, at), chosen.loss.clock(t, chosen.T)
+        output = trainer.network(*seen, labels)
     trainer.network.train()
     output, variance = chosen.variance.split(output)
     made = Denoised(output, variance, x_0, epsilon, x_t, at, chosen.T, chosen.parameterization, chosen.variance)

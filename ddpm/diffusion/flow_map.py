@@ -12,6 +12,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import ClassVar
 
+from ddpm.base.sections import Share
 from ddpm.base.tensor import Tensor
 from ddpm.diffusion.coefficients import Coefficients
 from ddpm.diffusion.loss import Denoised, Lesson, Loss
@@ -23,11 +24,13 @@ class FlowMapLoss(Loss):
 
     The loss is the output's mean squared error L, weighted by 1 / (L + c)^power without gradient: MeanFlow's adaptive
     weight (arXiv:2505.13447, section 4.3), and pseudo-Huber's for power = 1/2. It is written as the function with that
-    gradient, (L + c)^(1 - power) / (1 - power), or log(L + c), which falls while the network learns.
+    gradient, (L + c)^(1 - power) / (1 - power), or log(L + c), which falls while the network learns. Above 0 it prefers
+    likely answers to their mean, and the more so the fewer pixels an image has: then L itself is a matter of chance.
     """
 
-    power: ClassVar[float] = 0.0
     c: ClassVar[float] = 0.0
+
+    power: Share = 0.0
 
     @abstractmethod
     def teach(self, lesson: Taught) -> tuple[Tensor, Tensor]:

@@ -114,6 +114,10 @@ class Loss(Variant, ABC):
         """None, or a freshly made u, learned along with the network: training minimises loss / exp(u) + u."""
         return None
 
+    def clock(self, t: Tensor, T: int) -> Tensor:
+        """What the network is shown as t, or as a span: (B,), for such a number of steps, int64 or floating."""
+        return t
+
     def times(self, t: Tensor, taught: Tensor, T: int, uniform: Callable[[str], Tensor]) -> tuple[Tensor, Tensor]:
         """t and s of a batch, (B,) int64, from the t that were drawn; s = t for a denoiser.
 

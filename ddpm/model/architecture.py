@@ -1,5 +1,5 @@
-"""Networks: ``network(x_t, t, labels, condition)`` from noisy images (B, C, H, W) and timesteps (B,) int64 to
-(B, outputs, H, W).
+"""Networks: ``network(x_t, t, labels, condition)`` from noisy images (B, C, H, W) and timesteps (B,), int64 or
+floating, to (B, outputs, H, W).
 
 labels are (B,) int64 in 0..classes; ``classes`` itself, and None for all, is "no class". A network without classes
 ignores them. condition is (B, time_features) float32, added to the features of t, or None: training has one for images

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -75,10 +76,11 @@ class Denoiser:
         """From one evaluation of the network, without guidance or clamp."""
         at, target = self.chain.at(t), self.diffusion.parameterization
         scaled = target.network_input(x_t, at)
-        span = None if end is None else layers.spanned(self.network, t - end)
+        clock = partial(self.diffusion.loss.clock, T=self.diffusion.T)
+        span = None if end is None else layers.spanned(self.network, clock(t - end))
         shown = () if labels is None and span is None else (labels,) if span is None else (labels, span)
         with devices.autocast(self.dtype, self.device):
-            output = self.network(scaled, t, *shown)
+            output = self.network(scaled, clock(t), *shown)
         output, variance_output = self.diffusion.variance.split(output.float())
         return target.predict(output, x_t, at)._replace(variance_output=variance_output)
 

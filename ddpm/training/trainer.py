@@ -195,7 +195,7 @@ class Trainer:
             lesson = Lesson(x_0[part], epsilon[part], x_t, t_part, s_part, self.chain, parameterization, answer)
             truth = objective.truth(lesson, slice(-(first + step) % every, None, every), (step - 1) / self.total)
             shown = self.shown(labels, condition, part, t_part - s_part)
-            inputs = parameterization.network_input(x_t, at), t_part, *shown
+            inputs = parameterization.network_input(x_t, at), objective.clock(t_part, T), *shown
             key_dropout(self.network, words[:, part])
             with nullcontext() if part is self.parts[-1] else self.ranks.alone(self.forward):
                 with devices.autocast(self.dtype, self.device):
@@ -246,7 +246,7 @@ class Trainer:
         """What the network is shown of those images besides x_t and t: their classes, and a condition: how they were
         augmented, and the span t - s."""
         augmented = None if self.condition is None or condition is None else self.condition(condition[part])
-        end = spanned(self.network, span)
+        end = spanned(self.network, self.config.diffusion.loss.clock(span, len(self.chain)))
         shown = end if augmented is None else augmented if end is None else augmented + end
         return None if labels is None else labels[part], shown
 
@@ -266,7 +266,8 @@ class Trainer:
         index = part[rows]
         key_dropout(self.network, words[:, index])
         with devices.autocast(torch.float32 if precise else self.dtype, self.device):
-            output = self.network(x, t, *self.shown(labels, condition, index, span))
+            clock = self.config.diffusion.loss.clock(t, len(self.chain))
+            output = self.network(x, clock, *self.shown(labels, condition, index, span))
         return self.config.diffusion.variance.split(output.float())[0]
 
     def uncertain(self, losses: Tensor, at: Coefficients) -> Tensor:

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.compute import noise
-from ddpm.diffusion.chain import Chain
+from ddpm.diffusion.chain import Chain, to_images
 from ddpm.diffusion.flow_map import FlowMapLoss
 from ddpm.diffusion.loss import Denoised, Lesson
 from ddpm.diffusion.parameterization import Parameterization, Prediction
@@ -212,3 +212,35 @@ def test_a_flow_map_is_a_denoiser_and_a_consistency_function_too(name, sampler):
     trainer = Trainer(chosen.training(), pictures(16), CPU)
     model = Loaded(trainer.network.eval(), chosen.training(), {})
     assert Generator.of(model, chosen.sample, CPU).images(range(2), 0, trainer.shape).shape == (2, 1, 8, 8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MAPS)
+def test_a_small_network_approaches_the_exact_map_in_one_step(name):
+    """The mixture's images of 4x4, and where the ODE leads from 256 noises; a denoiser's one step is their mean."""
+    data, steps, shape = Mixture(components=3, size=(4, 4)), 600, (1, 4, 4)
+    truth, place = data.truth(), torch.arange(2000)
+    labels = (noise.uniform(0, "label", place, 0) * 3).long()
+    normals = [noise.gaussian(0, purpose, place, 0, (size,)).double() for purpose, size in [("p", 16), ("f", 1)]]
+    chosen = small(
+        data={"dataset": data.model_dump(), "image_size": 4},
+        diffusion={
+            "T": 100,
+            "schedule": {"name": "rectified_flow"},
+            "parameterization": {"name": "flow"},
+            "loss": {"name": name, name: {"power": 0.0} if name == "mean_flow" else {}},  # 16 pixels are few
+        },
+        model={"unet": {**TINY["unet"], "base_channels": 16, "middle_attention": True, "dropout": 0.0}},
+        train={"steps": steps, "batch_size": 64, "learning_rate": 4e-3, "lr_decay": "cosine", "gradient_clip": 1.0},
+        sample={"sampler": {"name": "consistency"}, "steps": 1, "clip_denoised": False},
+    )
+    trainer = Trainer(chosen.training(), to_images(truth.draw(labels, *normals)).numpy(), CPU)
+    for step in range(1, steps + 1):
+        trainer.step(step)
+    trainer.network.load_state_dict(trainer.ema.averages)
+    generator = Generator.of(Loaded(trainer.network.eval(), chosen.training(), {}), chosen.sample, CPU)
+    x_T, x_0 = generator.trajectory(range(256), 0, shape)
+    level = torch.from_numpy(trainer.chain.schedule.one_minus_alpha_bar[-1:]).sqrt().arcsin()
+    image = exact.flow(truth, x_T.double(), level, torch.zeros(1).double(), steps=100)
+    mean = truth.posterior_mean(x_T.double(), level.cos(), level.sin())
+    assert float((x_0 - image).square().mean()) < 0.6 * float((mean - image).square().mean())

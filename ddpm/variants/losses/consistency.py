@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from ddpm.base.sections import Share
 from ddpm.base.tensor import Tensor
 from ddpm.diffusion.coefficients import epsilon_from_x_0
 from ddpm.diffusion.flow_map import FlowMapLoss, Taught
@@ -27,9 +28,9 @@ class Consistency(FlowMapLoss):
     learns: ClassVar[tuple[Learns, ...]] = ("consistency",)
 
     passes: ClassVar[int] = 1
-    power: ClassVar[float] = 0.5
     c: ClassVar[float] = 0.00054**2
 
+    power: Share = 0.5
     stages: Annotated[int, Field(ge=1, le=64)] = 8
     q: Annotated[float, Field(gt=1, le=256)] = 2.0
 

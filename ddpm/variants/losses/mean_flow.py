@@ -4,16 +4,20 @@ al. 2025 (arXiv:2505.13447), equations 6 to 11."""
 from collections.abc import Callable
 from typing import ClassVar
 
+from ddpm.base.sections import Share
 from ddpm.base.tensor import Tensor
 from ddpm.diffusion.coefficients import Coefficients
 from ddpm.diffusion.flow_map import FlowMapLoss, Taught
 from ddpm.diffusion.loss import Learns
 
+CLOCK = 10.0  # radians of the fastest feature from the image to noise
+
 
 class MeanFlow(FlowMapLoss):
     """u = v - (tau_t - tau_s) du/dtau, with v = epsilon - x_0 and tau = sigma / (signal + sigma), the flow's time. One
     of four images is taught u, the others v, with s = t. The derivative is by forward mode, in float32, and exact for
-    the network; the chain's constants, which are known at its steps only, enter with central differences.
+    the network; the chain's constants, which are known at its steps only, enter with central differences. The network
+    is shown t / T times CLOCK: its features of t itself turn by a radian a step, and their derivative would be noise.
 
     Differs from the paper: s is uniform below t, whose density is the timestep sampler's (the paper draws both by
     ``logit_normal`` of mean -0.4); c is added to the mean square over pixels, not to the sum.
@@ -22,8 +26,12 @@ class MeanFlow(FlowMapLoss):
     learns: ClassVar[tuple[Learns, ...]] = ("denoiser", "consistency", "flow map")
     every: ClassVar[int] = 4
     passes: ClassVar[int] = 3  # the network, and its derivative: torch derives a convolution by its weights too
-    power: ClassVar[float] = 1.0
     c: ClassVar[float] = 1e-3
+
+    power: Share = 1.0
+
+    def clock(self, t: Tensor, T: int) -> Tensor:
+        return t * (CLOCK / T)
 
     def times(self, t: Tensor, taught: Tensor, T: int, uniform: Callable[[str], Tensor]) -> tuple[Tensor, Tensor]:
         import torch
