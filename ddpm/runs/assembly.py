@@ -39,6 +39,7 @@ def assemble(
             images_seen=trained["images_seen"],
             parameters=trained["parameters"],
             flops=float(flops.per_image(model.config) * trained["images_seen"]),
+            teacher_flops=model.facts.get("teacher_flops", 0.0),
             evaluations=drawn["evaluations_per_image"],
             seconds=taken,
         ),

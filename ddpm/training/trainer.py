@@ -24,7 +24,7 @@ from ddpm.diffusion.loss import Denoised
 from ddpm.model import build
 from ddpm.model.layers import dropout_purposes, hidden_weights, key_dropout, recompute_blocks
 from ddpm.model.model_file import save_model
-from ddpm.training import optimizer
+from ddpm.training import optimizer, teacher
 from ddpm.training.augmentation import augment
 from ddpm.training.batches import Batches
 from ddpm.training.checkpoints import PARTS, Checkpoints, interruptible, prefixed, under
@@ -71,7 +71,7 @@ def train(
     grids, averages, points = (checkpoints.folder / name for name in PARTS)
     watched = [watch(trainer, grids) for watch in watches]
     snapshots = Snapshots(config, trainer.total, points)
-    facts: dict[str, Any] = {"precision": devices.precision_name(trainer.dtype)}
+    facts: dict[str, Any] = {"precision": devices.precision_name(trainer.dtype), **trainer.started}
     if classes:
         facts["classes"] = {"names": classes.names, "counts": classes.counts}
     with checkpoints.locked() if ranks.main else nullcontext(), interruptible() as signals:
@@ -140,6 +140,7 @@ class Trainer:
         self.shape = shape
         self.layout = torch.channels_last if options.channels_last else torch.contiguous_format
         self.network = build.network(config).train().to(device).to(memory_format=self.layout)  # type: ignore[call-overload]
+        self.started = teacher.start(self.network, config, ranks)
         if options.checkpoint_activations:
             recompute_blocks(self.network)
         compiled = devices.compiles(device) if options.compile == "auto" else options.compile

@@ -1,0 +1,88 @@
+"""The model that a training starts from, ``train.start_from``: whether it fits, its weights, and what it cost.
+
+A model file holds an average of the weights; the network and its averages all begin with that. Fine-tuning changes the
+data, the loss or the optimizer. Whatever gives the network's input and output their meaning has to be the same, unless
+``train.start_may_differ`` names it: then weights that do not fit by name and shape are left at their init.
+"""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ddpm.base.errors import UserError
+from ddpm.base.files import flatten, sha256
+from ddpm.compute.distributed import Ranks
+from ddpm.model import flops
+from ddpm.model.model_file import Loaded, load_model
+from ddpm.model.model_params import ModelConfig
+from ddpm.training.train_params import TrainingConfig
+
+FREE = ("seed", "train", "diffusion.loss")  # what is never part of a model's meaning
+
+
+def read(config: TrainingConfig) -> Loaded | None:
+    """The model that ``config.train.start_from`` names, on the CPU; None if it names none.
+
+    A relative path is relative to the repository root, also in a study's clones of it.
+    Raises UserError if the file is missing or another one, or if that model differs in a key of params.yaml that
+    ``train.start_may_differ`` does not name.
+    """
+    if config.train.start_from is None:
+        return None
+    name, _, expected = config.train.start_from.rpartition("@")
+    path = Path(os.environ.get("DVC_ROOT", "."), name)
+    if path.is_file() and (digest := sha256(path)) != expected:
+        raise UserError(f"train.start_from: {path}: its sha256 is {digest}; allowed: {expected}, or another key")
+    try:
+        model = load_model(path, torch.device("cpu"))
+    except UserError as error:
+        raise UserError(f"train.start_from: {error}") from error
+    ours, theirs = _meaning(config), _meaning(model.config)
+    differing = [key for key in sorted(ours.keys() | theirs.keys()) if ours.get(key) != theirs.get(key)]
+    refused = [key for key in differing if not _is_in(key, config.train.start_may_differ)]
+    if refused:
+        shown = ", ".join(f"{key} ({theirs.get(key)} there, {ours.get(key)} here)" for key in refused)
+        raise UserError(
+            f"train.start_from: {path} differs in {shown}; allowed: the same values, or train.start_may_differ: "
+            f"[{', '.join(refused)}], which leaves weights that do not fit at their init"
+        )
+    return model
+
+
+def start(network: nn.Module, config: TrainingConfig, ranks: Ranks) -> dict[str, float | None]:
+    """Give the network the weights of ``config.train.start_from``; return what the new model's file has to tell of that
+    model: its ``teacher_flops``. Without one nothing happens. Raises UserError like ``read``."""
+    model = read(config)
+    if model is None:
+        return {}
+    ours, theirs = network.state_dict(), model.network.state_dict()
+    fresh = [name for name in ours if name not in theirs or theirs[name].shape != ours[name].shape]
+    network.load_state_dict({name: theirs[name] for name in ours if name not in fresh}, strict=False)
+    if fresh and ranks.main:
+        print(f"train.start_from: left at their init: {', '.join(fresh)}", file=sys.stderr)
+    return {"teacher_flops": training_flops(model)}
+
+
+def training_flops(model: Loaded) -> float | None:
+    """Operations of all training steps of a model, and of the models that it started from in turn; None if its file
+    does not tell."""
+    train: Any = model.written.get("train")
+    train = train if isinstance(train, dict) else {}
+    steps, batch = model.facts.get("steps"), train.get("batch_size")
+    before = model.facts.get("teacher_flops", None if train.get("start_from") else 0.0)
+    if not isinstance(steps, int) or not isinstance(batch, int) or not isinstance(before, int | float):
+        return None
+    return before + float(flops.per_image(model.config) * steps * batch)
+
+
+def _meaning(config: ModelConfig) -> Mapping[str, Any]:
+    return {key: value for key, value in flatten(config.to_dict()).items() if not _is_in(key, FREE)}
+
+
+def _is_in(key: str, names: tuple[str, ...]) -> bool:
+    return any(f"{key}.".startswith(f"{name.removesuffix('.name')}.") for name in names)
