@@ -28,19 +28,18 @@ FREE = ("seed", "train", "diffusion.loss")  # what is never part of a model's me
 def read(config: TrainingConfig) -> Loaded | None:
     """The model that ``config.train.start_from`` names, on the CPU; None if it names none.
 
-    A relative path is relative to the repository root, also in a study's clones of it.
-    Raises UserError if the file is missing or another one, or if that model differs in a key of params.yaml that
-    ``train.start_may_differ`` does not name.
+    A relative path is relative to the repository root, also in a study's clones of it. Raises UserError if the file is
+    missing or another one, or if that model differs in a key that ``train.start_may_differ`` does not name.
     """
     if config.train.start_from is None:
         return None
     name, _, expected = config.train.start_from.rpartition("@")
     path = Path(os.environ.get("DVC_ROOT", "."), name)
-    if path.is_file() and (digest := sha256(path)) != expected:
-        raise UserError(f"train.start_from: {path}: its sha256 is {digest}; allowed: {expected}, or another key")
     try:
+        if (digest := sha256(path)) != expected:
+            raise UserError(f"{path}: its sha256 is {digest}; allowed: {expected}, or that one in params.yaml")
         model = load_model(path, torch.device("cpu"))
-    except UserError as error:
+    except (OSError, UserError, ValueError) as error:
         raise UserError(f"train.start_from: {error}") from error
     ours, theirs = _meaning(config), _meaning(model.config)
     differing = [key for key in sorted(ours.keys() | theirs.keys()) if ours.get(key) != theirs.get(key)]
