@@ -39,7 +39,8 @@ class Job(NamedTuple):
 
 
 def likelihoods(job: Job) -> dict[Split, Bound]:
-    """The bound on ``evaluate.likelihood.images`` images of each split, in full float32; empty if that is 0.
+    """The bound on ``evaluate.likelihood.images`` images of each split, in full float32; empty if that is 0, or
+    the model is not a denoiser.
 
     The images are the same for every model; noise and t depend on the model's training seed. For a model with classes
     it is the bound on each image given its class.
@@ -47,7 +48,8 @@ def likelihoods(job: Job) -> dict[Split, Bound]:
     diffusion, options = job.model.config.diffusion, job.evaluate.likelihood
     denoiser = Denoiser(job.model.network, diffusion, job.device, torch.float32, clip=True)
     bound = partial(likelihood.bound, denoiser, denoiser.chain.schedule, diffusion.variance)
-    return {split: of_split(job, split, bound, options.timesteps) for split in SPLITS if options.images}
+    wanted = options.images and "denoiser" in diffusion.loss.learns
+    return {split: of_split(job, split, bound, options.timesteps) for split in SPLITS if wanted}
 
 
 def of_split(job: Job, split: Split, find: Callable[[Asked, int], Found], steps: int) -> Found:
@@ -72,7 +74,7 @@ def ode_bits_per_dim(job: Job) -> dict[str, float]:
     The network's x_0 is not clamped: where it were, it would have no derivative.
     """
     steps = job.evaluate.likelihood.ode_steps
-    if not steps:
+    if not steps or "denoiser" not in job.model.config.diffusion.loss.learns:
         return {}
     denoiser = Denoiser(job.model.network, job.model.config.diffusion, job.device, torch.float32, clip=False)
     by_ode = partial(ode.bits_per_dim, denoiser.differentiable, denoiser.chain.schedule)

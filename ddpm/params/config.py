@@ -92,6 +92,8 @@ class Config(TrainingConfig):
             class_number(number, (), classes)
         if reason := sample.guidance.impossible(classes, self.train.label_dropout):
             raise ValueError(reason)
+        if reason := sample.sampler.refusal(self.diffusion.loss, sample.guidance.weight):
+            raise ValueError(reason)
         if sample.ema_length is not None:
             if self.train.posthoc is None:
                 raise ValueError(

@@ -1,0 +1,71 @@
+"""Objectives that learn where the probability-flow ODE leads, so that one evaluation is a long step. Boffi et al. 2024
+(arXiv:2406.07507) call it a flow map.
+
+x_t and the x_s that the ODE leads to determine one pair (x_0, epsilon) of which both are mixtures. That pair is what
+the network's output means, by any parameterization: a step is DDIM's with it. For s = t it is a denoiser's, for s = 0
+its x_0 is the consistency function, and epsilon - x_0 is MeanFlow's mean velocity and the shortcut of shortcut models,
+with x / (signal + sigma) as their x and sigma / (signal + sigma) as their time, under every schedule.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import ClassVar
+
+from ddpm.base.tensor import Tensor
+from ddpm.diffusion.coefficients import Coefficients
+from ddpm.diffusion.loss import Denoised, Lesson, Loss
+from ddpm.diffusion.parameterization import Prediction
+
+
+class FlowMapLoss(Loss):
+    """Contract of such an objective: ``times`` chooses where maps lead, ``teach`` says what (x_0, epsilon) they mean.
+
+    The loss is the output's mean squared error L, weighted by 1 / (L + c)^power without gradient: MeanFlow's adaptive
+    weight (arXiv:2505.13447, section 4.3), and pseudo-Huber's for power = 1/2. It is written as the function with that
+    gradient, (L + c)^(1 - power) / (1 - power), or log(L + c), which falls while the network learns.
+    """
+
+    power: ClassVar[float] = 0.0
+    c: ClassVar[float] = 0.0
+
+    @abstractmethod
+    def teach(self, lesson: Taught) -> tuple[Tensor, Tensor]:
+        """The (x_0, epsilon) of the map from x_t to x_s, (B, C, H, W) each."""
+
+    def truth(self, lesson: Lesson, taught: slice, done: float) -> tuple[Tensor, Tensor]:
+        import torch
+
+        x_0, epsilon = lesson.x_0.clone(), lesson.epsilon.clone()
+        rows = Taught(lesson, taught, done)
+        if len(rows.t):
+            with torch.no_grad():
+                x_0[taught], epsilon[taught] = self.teach(rows)
+        return x_0, epsilon
+
+    def __call__(self, denoised: Denoised) -> Tensor:
+        error = denoised.squared_error() + self.c
+        return error.log() if self.power == 1 else error ** (1 - self.power) / (1 - self.power)
+
+
+class Taught:
+    """The rows of a lesson for which the network itself says what to learn, and the share of the training done."""
+
+    def __init__(self, lesson: Lesson, rows: slice, done: float):
+        self.x_0, self.epsilon, self.x_t, self.t, self.s = (value[rows] for value in lesson[:5])
+        self.chain, self.parameterization, self.done = lesson.chain, lesson.parameterization, done
+        self.network, self.rows = lesson.network, rows
+
+    def predict(self, x: Tensor, t: Tensor, s: Tensor) -> Prediction:
+        """What the network says now of the map from x at t to s."""
+        return self.at(self.chain.at(t), x, t, s)
+
+    def at(self, at: Coefficients, x: Tensor, t: Tensor, s: Tensor, precise: bool = False) -> Prediction:
+        """The same for any constants ``at``."""
+        output = self.network(self.rows, self.parameterization.network_input(x, at), t, t - s, precise=precise)
+        return self.parameterization.predict(output, x, at)
+
+    def mixed(self, x_0: Tensor, epsilon: Tensor, s: Tensor) -> Tensor:
+        """x_s, for s in 0..T-1."""
+        after = self.chain.at(s + 1)
+        return after.signal_prev * x_0 + after.sigma_prev * epsilon
