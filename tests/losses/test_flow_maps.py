@@ -123,7 +123,7 @@ def test_a_flow_map_draws_the_odes_images_in_any_number_of_steps(steps, data):
     denoise = exact.MixtureData(chain.schedule, truth)
     *_, x_0 = named("samplers", "flow_map").steps(denoise, x_T, visited, lambda t: x_T, None)  # type: ignore[attr-defined]
     ends = torch.tensor([math.pi / 2 * T / (T + 1)]).double(), torch.zeros(1).double()
-    torch.testing.assert_close(x_0, exact.flow(truth, x_T, *ends, steps=400), rtol=0, atol=1e-4)
+    torch.testing.assert_close(x_0, exact.flow(truth, x_T, *ends, steps=400), rtol=0, atol=1e-3)
 
 
 # --- in training

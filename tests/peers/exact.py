@@ -38,7 +38,7 @@ class MixtureData:
         return self.truth.posterior_mean(x_t, level.signal, level.sigma)
 
 
-def flow(truth: GaussianMixture, x: Tensor, start: Tensor, end: Tensor, steps: int = 50) -> Tensor:
+def flow(truth: GaussianMixture, x: Tensor, start: Tensor, end: Tensor, steps: int = 30) -> Tensor:
     """Where the probability-flow ODE leads from x, (B, ...). The angles of start and end, (B,) or (1,), are those of
     signal = cos and sigma = sin; there dx/dangle = (cos x - x_0) / sin, by Runge and Kutta's steps of order 4."""
 
