@@ -6,17 +6,18 @@ data, the loss or the optimizer. Whatever gives the network's input and output t
 """
 
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ddpm.base.errors import UserError
 from ddpm.base.files import flatten, sha256
-from ddpm.compute.distributed import Ranks
+from ddpm.compute import devices
+from ddpm.diffusion.coefficients import Coefficients
+from ddpm.diffusion.parameterization import Prediction
 from ddpm.model import flops
 from ddpm.model.model_file import Loaded, load_model
 from ddpm.model.model_params import ModelConfig
@@ -53,18 +54,38 @@ def read(config: TrainingConfig) -> Loaded | None:
     return model
 
 
-def start(network: nn.Module, config: TrainingConfig, ranks: Ranks) -> dict[str, float | None]:
-    """Give the network the weights of ``config.train.start_from``; return what the new model's file has to tell of that
-    model: its ``teacher_flops``. Without one nothing happens. Raises UserError like ``read``."""
-    model = read(config)
-    if model is None:
-        return {}
+def start(network: nn.Module, model: Loaded, config: TrainingConfig) -> list[str]:
+    """Give the network the model's weights. Returns the names of those that are left at their init.
+
+    Raises UserError if there are some although ``train.start_may_differ`` names nothing.
+    """
     ours, theirs = network.state_dict(), model.network.state_dict()
     fresh = [name for name in ours if name not in theirs or theirs[name].shape != ours[name].shape]
+    if fresh and not config.train.start_may_differ:
+        raise UserError(
+            f"train.start_from: its model has no {fresh[0]}, which diffusion.loss: {config.diffusion.loss.name} needs; "
+            "allowed: a model that has it, or train.start_may_differ: [diffusion.loss], which leaves it at its init"
+        )
     network.load_state_dict({name: theirs[name] for name in ours if name not in fresh}, strict=False)
-    if fresh and ranks.main:
-        print(f"train.start_from: left at their init: {', '.join(fresh)}", file=sys.stderr)
-    return {"teacher_flops": training_flops(model)}
+    return fresh
+
+
+def facts(model: Loaded | None) -> dict[str, float | None]:
+    """What the file of a model that started from this one says about that; nothing without one."""
+    return {} if model is None else {"teacher_flops": training_flops(model)}
+
+
+@torch.no_grad()
+def estimate(
+    model: Loaded, x_t: Tensor, t: Tensor, labels: Tensor | None, at: Coefficients, dtype: torch.dtype
+) -> Prediction:
+    """The model's x_0 and epsilon, by one evaluation in ``dtype``. labels: (B,), None without classes."""
+    diffusion = model.config.diffusion
+    shown = () if labels is None or not model.config.model.classes else (labels,)
+    with devices.autocast(dtype, x_t.device):
+        output = model.network(diffusion.parameterization.network_input(x_t, at), t, *shown)
+    output, _ = diffusion.variance.split(output.float())
+    return diffusion.parameterization.predict(output, x_t, at)
 
 
 def training_flops(model: Loaded) -> float | None:
