@@ -10,6 +10,8 @@ with x / (signal + sigma) as their x and sigma / (signal + sigma) as their time,
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
+from functools import partial
 from typing import ClassVar
 
 from ddpm.base.sections import Share
@@ -58,6 +60,7 @@ class Taught:
         self.x_0, self.epsilon, self.x_t, self.t, self.s = (value[rows] for value in lesson[:5])
         self.chain, self.parameterization, self.done = lesson.chain, lesson.parameterization, done
         self.network, self.rows = lesson.network, rows
+        self.teacher = partial(lesson.teacher, rows)
 
     def predict(self, x: Tensor, t: Tensor, s: Tensor) -> Prediction:
         """What the network says now of the map from x at t to s."""
@@ -68,7 +71,29 @@ class Taught:
         output = self.network(self.rows, self.parameterization.network_input(x, at), t, t - s, precise=precise)
         return self.parameterization.predict(output, x, at)
 
+    def halved(self, predict: Callable[[Tensor, Tensor, Tensor], Prediction]) -> tuple[Tensor, Tensor]:
+        """The (x_0, epsilon) of the map from t to s that takes two steps of half the length by ``predict(x, t, s)``."""
+        import torch
+
+        half, after = (self.t + self.s) // 2, self.chain.at(self.s + 1)
+        first = predict(self.x_t, self.t, half)
+        x_half = self.mixed(first.x_0, first.epsilon, half)
+        second = predict(x_half, half.clamp(min=1), self.s)
+        one_step = (half == self.s)[:, None, None, None]  # of the chain: it has no half
+        x_s = torch.where(one_step, x_half, self.mixed(second.x_0, second.epsilon, self.s))
+        at = self.chain.at(self.t)
+        sine = after.signal_prev * at.sigma - at.signal * after.sigma_prev
+        x_0 = (at.sigma * x_s - after.sigma_prev * self.x_t) / sine
+        return x_0, (after.signal_prev * self.x_t - at.signal * x_s) / sine
+
     def mixed(self, x_0: Tensor, epsilon: Tensor, s: Tensor) -> Tensor:
         """x_s, for s in 0..T-1."""
         after = self.chain.at(s + 1)
         return after.signal_prev * x_0 + after.sigma_prev * epsilon
+
+
+def sections(t: Tensor, parts: Tensor | int, T: int) -> tuple[Tensor, Tensor]:
+    """Start and end, (B,) int64, of the step that t lies in, if the chain is sampled in ``parts`` steps with ``spacing:
+    trailing``."""
+    section = (t * parts / T).ceil()
+    return (section * T / parts).round().long(), ((section - 1) * T / parts).round().long()

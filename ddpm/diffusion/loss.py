@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 from ddpm.base.tensor import Tensor
 from ddpm.base.variant import Variant
 from ddpm.diffusion.coefficients import Coefficients, posterior_mean
-from ddpm.diffusion.parameterization import Parameterization
+from ddpm.diffusion.parameterization import Parameterization, Prediction
 from ddpm.diffusion.schedule import Schedule
 from ddpm.diffusion.variance import Variance
 
@@ -77,7 +77,8 @@ class Lesson(NamedTuple):
     x_0, epsilon and x_t are (B, C, H, W). t and s, (B,) int64, are the steps of the ``chain`` from and to which the
     network is to lead; s = t for a denoiser. ``network(rows, x, t, span)`` is its output, float32, for those rows of
     the batch, with their classes, augmentation and dropout, at x and t and with the span t - s; with ``precise=True``
-    nothing is computed in less than float32.
+    nothing is computed in less than float32. ``teacher(rows, x, t)`` is the estimate of the model that the training
+    started from.
     """
 
     x_0: Tensor
@@ -88,6 +89,7 @@ class Lesson(NamedTuple):
     chain: Chain
     parameterization: Parameterization
     network: Callable[..., Tensor]
+    teacher: Callable[..., Prediction]
 
 
 class Loss(Variant, ABC):
@@ -101,6 +103,8 @@ class Loss(Variant, ABC):
     """Whether steps without signal have any weight."""
     learns: ClassVar[tuple[Learns, ...]] = ("denoiser",)
     """What its network may be asked for."""
+    needs_teacher: ClassVar[bool] = False
+    """Whether the model that the training started from says what to learn."""
     every: ClassVar[int] = 1
     """Of so many images in a row, one is ``taught`` by the network itself, if the objective does that at all."""
     passes: ClassVar[int] = 0

@@ -23,10 +23,11 @@ from ddpm.data.processed import TrainClasses
 from ddpm.diffusion.chain import Chain
 from ddpm.diffusion.coefficients import q_sample
 from ddpm.diffusion.loss import Denoised, Lesson
+from ddpm.diffusion.parameterization import Prediction
 from ddpm.model import build
 from ddpm.model.layers import dropout_purposes, hidden_weights, key_dropout, recompute_blocks, spanned
 from ddpm.model.model_file import save_model
-from ddpm.training import optimizer
+from ddpm.training import optimizer, teacher
 from ddpm.training.augmentation import augment
 from ddpm.training.batches import Batches
 from ddpm.training.checkpoints import PARTS, Checkpoints, interruptible, prefixed, under
@@ -73,7 +74,7 @@ def train(
     grids, averages, points = (checkpoints.folder / name for name in PARTS)
     watched = [watch(trainer, grids) for watch in watches]
     snapshots = Snapshots(config, trainer.total, points)
-    facts: dict[str, Any] = {"precision": devices.precision_name(trainer.dtype)}
+    facts: dict[str, Any] = {"precision": devices.precision_name(trainer.dtype), **teacher.facts(trainer.teacher)}
     if classes:
         facts["classes"] = {"names": classes.names, "counts": classes.counts}
     with checkpoints.locked() if ranks.main else nullcontext(), interruptible() as signals:
@@ -142,6 +143,13 @@ class Trainer:
         self.shape = shape
         self.layout = torch.channels_last if options.channels_last else torch.contiguous_format
         self.network = build.network(config).train().to(device).to(memory_format=self.layout)  # type: ignore[call-overload]
+        self.teacher = teacher.read(config)
+        if self.teacher:
+            fresh = teacher.start(self.network, self.teacher, config)
+            if fresh and ranks.main:
+                print(f"train.start_from: left at their init: {', '.join(fresh)}", file=sys.stderr)
+            if config.diffusion.loss.needs_teacher:
+                self.teacher.network.to(device)
         if options.checkpoint_activations:
             recompute_blocks(self.network)
         compiled = devices.compiles(device) if options.compile == "auto" else options.compile
@@ -190,7 +198,8 @@ class Trainer:
             x_t = q_sample(x_0[part], noised[part], at).contiguous(memory_format=self.layout)
             t_part, s_part = share_t[part], share_s[part]
             answer = partial(self.answer, labels, condition, words, part)
-            lesson = Lesson(x_0[part], epsilon[part], x_t, t_part, s_part, self.chain, parameterization, answer)
+            taught = partial(self.taught, labels, part)
+            lesson = Lesson(x_0[part], epsilon[part], x_t, t_part, s_part, self.chain, parameterization, answer, taught)
             truth = objective.truth(lesson, slice(-(first + step) % every, None, every), (step - 1) / self.total)
             shown = self.shown(labels, condition, part, t_part - s_part)
             inputs = parameterization.network_input(x_t, at), objective.clock(t_part, T), *shown
@@ -266,6 +275,12 @@ class Trainer:
             clock = self.config.diffusion.loss.clock(t, len(self.chain))
             output = self.network(x, clock, *self.shown(labels, condition, index, span))
         return self.config.diffusion.variance.split(output.float())[0]
+
+    def taught(self, labels: Tensor | None, part: Tensor, rows: slice, x: Tensor, t: Tensor) -> Prediction:
+        """What ``Lesson.teacher`` says, for rows of a part."""
+        shown = None if labels is None else labels[part[rows]]
+        # without a teacher Config refuses a loss that asks it
+        return teacher.estimate(self.teacher, x, t, shown, self.chain.at(t), self.dtype)  # type: ignore[arg-type]
 
     def state(self) -> dict[str, Tensor]:
         """Everything that the next step depends on; random numbers are functions of the step and need no state."""

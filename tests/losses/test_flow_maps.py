@@ -78,7 +78,7 @@ class Exact:
         x_t = at.signal * self.truth.draw(labels, *normals) + at.sigma * epsilon
         x_0 = self.truth.posterior_mean(x_t, at.signal.flatten(), at.sigma.flatten())
         epsilon = (x_t - at.signal * x_0) / at.sigma
-        return Lesson(x_0, epsilon, x_t, t, s, self.chain, self.target, self), self(slice(None), x_t, t, t - s)
+        return Lesson(x_0, epsilon, x_t, t, s, self.chain, self.target, self, self), self(slice(None), x_t, t, t - s)
 
     def loss(self, loss: FlowMapLoss, done: float) -> Tensor:
         """The exact flow map's mean squared error, (B,)."""

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from ddpm.base.tensor import Tensor
-from ddpm.diffusion.flow_map import FlowMapLoss, Taught
+from ddpm.diffusion.flow_map import FlowMapLoss, Taught, sections
 from ddpm.diffusion.loss import Learns
 
 
@@ -29,25 +29,14 @@ class Shortcut(FlowMapLoss):
         import torch
 
         parts = 2.0 ** (uniform("shortcut") * self._lengths(T)).floor()
-        section = (t * parts / T).ceil()
-        start, end = (section * T / parts).round().long(), ((section - 1) * T / parts).round().long()
+        start, end = sections(t, parts, T)
         return torch.where(taught, start, t), torch.where(taught, end, t)
 
     def teach(self, lesson: Taught) -> tuple[Tensor, Tensor]:
         import torch
 
-        t, s, chain = lesson.t, lesson.s, lesson.chain
-        half = (t + s) // 2
-        shortest = t - s <= -(-len(chain) // 2 ** (self._lengths(len(chain)) - 1))
-        first = lesson.predict(lesson.x_t, t, torch.where(shortest, t, half))
-        x_half = lesson.mixed(first.x_0, first.epsilon, half)
-        second = lesson.predict(x_half, half.clamp(min=1), torch.where(shortest, half.clamp(min=1), s))
-        one_step = (half == s)[:, None, None, None]  # of the chain: it has no half
-        x_s = torch.where(one_step, x_half, lesson.mixed(second.x_0, second.epsilon, s))
-        at, after = chain.at(t), chain.at(s + 1)
-        sine = after.signal_prev * at.sigma - at.signal * after.sigma_prev
-        x_0 = (at.sigma * x_s - after.sigma_prev * lesson.x_t) / sine
-        return x_0, (after.signal_prev * lesson.x_t - at.signal * x_s) / sine
+        shortest = lesson.t - lesson.s <= -(-len(lesson.chain) // 2 ** (self._lengths(len(lesson.chain)) - 1))
+        return lesson.halved(lambda x, t, s: lesson.predict(x, t, torch.where(shortest, t, s)))
 
     def _lengths(self, T: int) -> int:
         """How many lengths of steps there are: none is shorter than a step of the chain."""
