@@ -116,10 +116,13 @@ def draw(model: Loaded, images: Images, folder: Path, device: torch.device, seed
 
 
 def sampled(model: Loaded, seed: int, device: torch.device) -> dict[str, np.ndarray]:
-    """Sampler -> (N, C, H, W) uint8: the same IMAGES noises, denoised with each number of EVALUATIONS in turn."""
+    """Sampler, of those that suit the model -> (N, C, H, W) uint8: the same IMAGES noises, denoised with each number of
+    EVALUATIONS in turn."""
     rows = {}
     for name in variant.names("samplers"):
         sampler = variant.build("samplers", {"name": name}, "sampler")
+        if sampler.refusal(model.config.diffusion.loss, weight=1):
+            continue
         spacing: Spacing = "uniform" if name == "ancestral" else "trailing"  # what suits each at so few steps
         drawn = []
         for evaluations in EVALUATIONS:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ddpm.base import variant
 from ddpm.diffusion.coefficients import q_sample
 from ddpm.diffusion.loss import Denoised
 from ddpm.params import config
@@ -49,6 +50,12 @@ PARAMS: dict[str, Any] = {
     "evaluate": {"extractors": ["classifier"]},
 }
 
+# those that draw from a denoiser; tests/losses/test_flow_maps.py has the others
+DENOISING = [
+    name
+    for name in variant.names("samplers")
+    if variant.variant_class("samplers", name).needs == "denoiser"  # type: ignore[attr-defined]
+]
 # for the model section: where any network will do, in half the time
 TINY = {"unet": {**PARAMS["model"]["unet"], "multipliers": [1], "attention_sizes": [], "middle_attention": False}}
 
@@ -72,7 +79,8 @@ def loss_at(trainer: Trainer, x_0: Tensor, epsilon: Tensor, t: Tensor, labels: T
     x_t = q_sample(x_0, epsilon, at)
     trainer.network.eval()
     with torch.no_grad():
-        output = trainer.network(chosen.parameterization.network_input(x_t, at), t, labels)
+        seen = chosen.parameterization.network_input(x_t, at), chosen.loss.clock(t, chosen.T)
+        output = trainer.network(*seen, labels)
     trainer.network.train()
     output, variance = chosen.variance.split(output)
     made = Denoised(output, variance, x_0, epsilon, x_t, at, chosen.T, chosen.parameterization, chosen.variance)

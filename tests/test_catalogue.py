@@ -6,6 +6,8 @@ import pytest
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
+from ddpm.base.sections import parse
+from ddpm.diffusion.diffusion_params import Diffusion
 from ddpm.params import catalogue
 from docs import make_variants
 from tests.command import run
@@ -53,10 +55,10 @@ def test_reading_a_config_agrees_with_the_table(found):
         "variance": {"name": found.variance},
     }
     if not found.reasons:
-        small(diffusion=diffusion)
+        parse(diffusion, "diffusion", Diffusion)
         return
     with pytest.raises(UserError) as refused:
-        small(diffusion=diffusion)
+        parse(diffusion, "diffusion", Diffusion)
     assert all(reason in str(refused.value) for reason in found.reasons)
     assert "\n" not in str(refused.value)
 

@@ -11,7 +11,6 @@ import pytest
 import torch
 from PIL import Image
 
-from ddpm.base import variant
 from ddpm.cli import commands
 from ddpm.cli.app import app
 from ddpm.model import build
@@ -22,7 +21,7 @@ from ddpm.sampling import generator as sampling
 from ddpm.verdicts import pairing
 from tests.command import refused, run
 from tests.scored import git
-from tests.small import PARAMS, small
+from tests.small import DENOISING, PARAMS, small
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("folder")
@@ -104,7 +103,7 @@ def sample(model_file: Path, *options: str | Path) -> np.ndarray:
         return np.asarray(picture).astype(int)
 
 
-@pytest.mark.parametrize("name", variant.names("samplers"))
+@pytest.mark.parametrize("name", DENOISING)
 def test_a_model_file_alone_gives_a_picture(model_file, name):
     assert sample(model_file, "--sampler", name, "--steps", "10").std() > 20
 

@@ -22,7 +22,8 @@ from tests.small import PARAMS, loss_at, pictures, small
 SHELVES: dict[str, list[Any]] = {
     "schedule": variant.names("schedules"),
     "parameterization": variant.names("parameterizations"),
-    "loss": variant.names("losses"),
+    # without those that need a file: tests/losses/test_progressive.py
+    "loss": variant.having("losses", "needs_teacher", False).split(", "),
     "variance": variant.names("variances"),
     "network": variant.names("networks"),
     "timestep_sampler": variant.names("timestep_samplers"),
@@ -111,7 +112,16 @@ def test_only_these_pairs_are_never_allowed():
         if (learned[variance] and not trains[loss]) or (loss == "hybrid" and not learned[variance])
     }
     apart |= {frozenset([("optimizer", "schedule_free"), ("ema", ema)]) for ema in SHELVES["ema"] if ema != "off"}
-    assert set(rows()[1]) == apart | {frozenset([("classes", 0), ("weight", 2.0)])}
+    learns = {name: variant.build("losses", {"name": name}, "l").learns for name in SHELVES["loss"]}
+    needs = {name: variant.build("samplers", {"name": name}, "s").needs for name in SHELVES["sampler"]}
+    guided, maps = ("weight", 2.0), [name for name in needs if needs[name] != "denoiser"]
+    apart |= {
+        frozenset([("loss", loss), ("sampler", name)])
+        for loss, name in product(learns, needs)
+        if needs[name] not in learns[loss]
+    }
+    apart |= {frozenset([guided, ("sampler", name)]) for name in maps} | {frozenset([guided, ("loss", "consistency")])}
+    assert set(rows()[1]) == apart | {frozenset([("classes", 0), guided])}
 
 
 @pytest.mark.long

@@ -13,14 +13,14 @@ from ddpm.params.config import Compare
 from ddpm.report import judgement as shown
 from ddpm.report import render
 from ddpm.runs.library import Listing
-from ddpm.runs.record import Record
+from ddpm.runs.record import Costs, Record
 from ddpm.study import judging
 from ddpm.verdicts import citation, comparison, metrics, remarks, statistics, verdict
 from ddpm.verdicts.comparison import Judgement
 from ddpm.verdicts.pairing import Pair
 from ddpm.verdicts.sequential import MOST_SEEDS, Design
 from ddpm.verdicts.verdict import Rules, Verdict
-from tests.scored import result, study, working
+from tests.scored import COSTS, result, study, working
 
 FD, KID = "classifier.fd", "classifier.kid_mean"
 BY = ("diffusion.schedule.name",)
@@ -239,6 +239,7 @@ def test_runs_of_one_seed_are_partners_and_others_are_left_out_by_name():
     assert "left out: sigmoid against cosine: fewer than two seeds in common" in found.notes
 
 
+TAUGHT = {**COSTS, "images_seen": 64, "flops": 6000, "teacher_flops": 3000}
 MILD = {"diffusion__schedule": {"name": "linear", "linear": {"beta_end": 0.01}}}
 X0 = {"diffusion__parameterization": {"name": "x0"}}
 
@@ -267,6 +268,8 @@ def test_arms_are_what_differs_in_the_keys_that_vary(others, by, arms):
          "the nearest, linear-0, differs in train.learning_rate (0.5 there, 0.001 here)"),
         ({"comparable": {"samples": 13}}, {}, "fingerprints differ, so these scores can't be compared ("),
         ({"images_seen": 97}, {}, "images seen differ: cosine 96, linear 97: a gap may be theirs"),
+        ({"costs": TAUGHT}, {"may_differ": ["images_seen"]}, "teacher flops differ: cosine 0, linear 3,000"),
+        ({"costs": TAUGHT}, {"may_differ": ["teacher_flops"]}, "images seen differ: cosine 96, linear 64"),
         ({"parameters": 2000}, {"may_differ": ["evaluations"]}, "parameters differ: cosine 1,000, linear 2,000"),
         ({"evaluations": 6}, {}, "evaluations differ: cosine 5, linear 6"),
         ({"precision": "bfloat16"}, {}, "precision differ: cosine float32, linear bfloat16"),
@@ -286,6 +289,18 @@ def test_arms_are_what_differs_in_the_keys_that_vary(others, by, arms):
 def test_what_must_not_be_compared_is_refused(changes, options, says):
     linear = [result("linear", **{"seed": seed, "fd": 2.0, **changes}) for seed in SIX]
     assert says in refusal(*runs("cosine", 1), *linear, **options)
+
+
+@pytest.mark.parametrize(("flops", "same"), [(9000, True), (9080, True), (9100, False), (None, False)])
+def test_a_teacher_counts_where_trainings_cost_the_same(flops, same):
+    """A model that another one taught has seen fewer images, and neither has to be allowed to differ."""
+    alone, taught = (runs(name, mean) for name, mean in (("cosine", 1), ("linear", 2)))
+    alone = [run.model_copy(update={"costs": Costs(**COSTS, flops=flops)}) for run in alone]
+    taught = [run.model_copy(update={"costs": Costs(**TAUGHT)}) for run in taught]
+    if same:
+        assert any(note.startswith("teacher flops differ") for note in compare(*alone, *taught).notes)
+    else:
+        assert "teacher flops differ: cosine 0, linear 3,000" in refusal(*alone, *taught)
 
 
 @pytest.mark.parametrize("what", ["precision", "processor"])

@@ -40,12 +40,16 @@ def test_every_preset_loads_and_its_network_can_be_built(name):
     assert config.check(loaded.to_dict(), "again") == loaded
 
 
-# the keys that these cannot do without
-PARTNERS = {
-    "learned_range": {"loss": {"name": "vlb"}},
-    "hybrid": {"variance": {"name": "learned_range"}},
-    "mixture": {"image_size": 16},
-    "schedule_free": {"ema": {"name": "off"}},
+MAP = {"diffusion": {"loss": {"name": "consistency"}}, "sample": {"sampler": {"name": "consistency"}}}
+# the sections that these cannot do without
+PARTNERS: dict[str, dict[str, Any]] = {
+    "learned_range": {"diffusion": {"loss": {"name": "vlb"}}},
+    "hybrid": {"diffusion": {"variance": {"name": "learned_range"}}},
+    "mixture": {"data": {"image_size": 16}},
+    "schedule_free": {"train": {"ema": {"name": "off"}}},
+    "consistency": MAP,
+    "flow_map": {"diffusion": {"loss": {"name": "shortcut"}}},
+    "progressive": {"train": {"start_from": "model.safetensors@" + "0" * 64}},
 }
 
 
@@ -53,7 +57,8 @@ PARTNERS = {
 def test_a_config_with_any_variant_survives_json(key, name):
     section, _, field = key.partition(".")
     spec = {"name": name}
-    chosen = small(**{section: PARTNERS.get(name, {}) | ({field: spec} if field else spec)})
+    partners = PARTNERS.get(name, {})
+    chosen = small(**{**partners, section: {**partners.get(section, {}), **({field: spec} if field else spec)}})
     assert inputs.lookup(chosen.to_dict(), key)["name"] == name
     again = config.check(json.loads(json.dumps(chosen.to_dict())), "again")
     assert again == chosen

@@ -51,6 +51,9 @@ SHOWN = {
     "model": {"classes": 3},
 }
 
+# the network is asked outside its data-parallel wrapper, and shown where steps end
+MAPPED = {"train": HARD["train"], "diffusion": {"loss": {"name": "mean_flow"}}}
+
 
 def start(folder: Path, ranks: int, options: dict[str, Any], **more: str) -> subprocess.Popen[str]:
     folder.mkdir(exist_ok=True)
@@ -76,7 +79,7 @@ def wait_for(condition: Any, process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [TWICE, SHOWN], ids=["twice", "shown"])
+@pytest.mark.parametrize("options", [TWICE, SHOWN, MAPPED], ids=["twice", "shown", "mapped"])
 def test_two_ranks_learn_what_one_learns(tmp_path, options):
     """Dropout, importance-sampled timesteps, accumulation and shares of unequal size included."""
     (tmp_path / "1").mkdir()

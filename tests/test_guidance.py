@@ -20,7 +20,7 @@ from ddpm.sampling import guidance
 from ddpm.sampling.denoiser import Denoiser, Guide
 from ddpm.sampling.generator import Generator
 from ddpm.sampling.sample_params import Guidance
-from tests.small import PARAMS, small
+from tests.small import DENOISING, PARAMS, small
 
 CPU = torch.device("cpu")
 SHAPE = (1, 8, 8)
@@ -147,7 +147,7 @@ def draw(one: Loaded, **sample: Any) -> Tensor:
     return torch.cat([images for _, images in generator.batches(options.count, options.batch_size, 7, SHAPE)])
 
 
-@pytest.mark.parametrize("name", variant.names("samplers"))
+@pytest.mark.parametrize("name", DENOISING)
 def test_the_evaluations_that_are_reported_are_those_that_were_made(name):
     one = model()
     for guide in ({"weight": 1.0}, {"weight": 0.0}, {"weight": 2.0}, {"weight": 2.0, "interval": [0.3, 0.9]}):

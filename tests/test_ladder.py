@@ -192,6 +192,7 @@ def test_a_ladder_that_cannot_be_climbed_is_refused(capsys, changes, key):
         ("score", {"seed": 1}, "seed"),
         ("score", {"train.batch_size": 10_000}, "costs"),
         ("score", {"train.steps": None, "train.epochs": 1}, "train.epochs"),
+        ("score", {"train.start_from": "model.safetensors@" + "0" * 64}, "train.start_from"),
         ("score", {"diffusion.schedule.name": "cosine"}, "changes nothing"),
         ("score", {"diffusion.schedule.name": "cosinus"}, "diffusion.schedule"),
         ("score", {}, "changes nothing"),

@@ -149,12 +149,13 @@ def check_moments(x_0: Tensor, truth: GaussianMixture, bound: float) -> None:
 
 STOCHASTIC = [
     ("ancestral", {}),
+    ("consistency", {}),
     ("ddim", {"eta": 1.0}),
     ("dpmpp_2m_sde", {}),
     ("edm_stochastic", {"s_noise": 1.0}),  # by default it adds 0.6% too much noise on purpose
 ]
 FIRST_ORDER = {"ancestral", "ddim"}
-DETERMINISTIC = {"dpmpp_2m", "euler", "heun", "unipc"}
+DETERMINISTIC = {"dpmpp_2m", "euler", "flow_map", "heun", "unipc"}
 
 
 def test_every_sampler_that_draws_noise_is_measured():
@@ -164,7 +165,7 @@ def test_every_sampler_that_draws_noise_is_measured():
 @pytest.mark.parametrize(("name", "fields"), STOCHASTIC)
 def test_draws_of_many_steps_have_the_truths_moments_and_class_shares(name, fields):
     """5,000 draws of two pixels within 4 standard errors: chance alone exceeds one of the 8 numbers in 2,000 seeds."""
-    count, steps = 5000, 300 if name in FIRST_ORDER else 100
+    count, steps = 5000, 300 if name in FIRST_ORDER else 3 if name == "consistency" else 100
     truth, schedule = PLANE.truth(), even_in_log_snr(steps)
     sampler = variant.build("samplers", {"name": name, name: fields}, "sample.sampler")
     variance = variant.build("variances", {"name": "fixed_small"}, "diffusion.variance")

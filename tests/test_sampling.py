@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ddpm.base import variant
 from ddpm.diffusion.chain import to_images
 from ddpm.model.model_file import Loaded, load_model
 from ddpm.pictures import grids
@@ -19,7 +18,7 @@ from ddpm.sampling import samples
 from ddpm.sampling.denoiser import Denoiser
 from ddpm.sampling.generator import Generator
 from ddpm.sampling.sample_params import Sample
-from tests.small import pictures, small
+from tests.small import DENOISING, pictures, small
 
 CPU = torch.device("cpu")
 SHAPE = (1, 8, 8)
@@ -49,7 +48,7 @@ def assert_same_images(a: Tensor, b: Tensor) -> None:
     assert float((difference == 0).float().mean()) > 0.99
 
 
-@pytest.mark.parametrize("name", variant.names("samplers"))
+@pytest.mark.parametrize("name", DENOISING)
 def test_an_image_depends_on_seed_and_index_and_neither_on_the_batch_nor_on_how_many_there_are(model, name):
     chosen = {"sampler": {"name": name}, "steps": FEW, "count": 7}
     whole = draw(model, options(**chosen, batch_size=100))

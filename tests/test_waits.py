@@ -15,7 +15,7 @@ from ddpm.model.model_file import Loaded
 from ddpm.sampling.generator import Generator
 from ddpm.training.trainer import Trainer
 from tests.small import pictures, small
-from tests.test_combinations import NETWORKS, SHELVES, Row, config_of, is_allowed
+from tests.test_combinations import NETWORKS, SHELVES, TRIES, Row, config_of, is_allowed
 
 CPU, META = torch.device("cpu"), torch.device("meta")  # tensors on META have shapes and no values
 
@@ -27,7 +27,9 @@ def rows() -> list[Row]:
     left = {(family, name) for family, shelf in SHELVES.items() for name in shelf}
     while left:
         first = min(left, key=str)
-        tries = ({family: chance.choice(shelf) for family, shelf in SHELVES.items()} | dict([first]) for _ in range(60))
+        tries = (
+            {family: chance.choice(shelf) for family, shelf in SHELVES.items()} | dict([first]) for _ in range(TRIES)
+        )
         few.append(max(filter(is_allowed, tries), key=lambda row: len(left & set(row.items()))))
         left -= set(few[-1].items())
     return few

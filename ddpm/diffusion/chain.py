@@ -21,6 +21,11 @@ class Chain:
     def __len__(self) -> int:
         return len(self.schedule)
 
+    @property
+    def noise_levels(self) -> Tensor:
+        """sigma / signal of each step, (len(self),), rising."""
+        return self.table[:, 2] / self.table[:, 1]
+
     def timestep(self, step: int) -> int:
         """The training chain's t at ``step``, 1..len(self)."""
         return int(self.schedule.timesteps[step - 1])

@@ -6,16 +6,23 @@ Contract: a variant maps ``Denoised``, a noised batch and the network's output f
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from ddpm.base.tensor import Tensor
 from ddpm.base.variant import Variant
 from ddpm.diffusion.coefficients import Coefficients, posterior_mean
-from ddpm.diffusion.parameterization import Parameterization
+from ddpm.diffusion.parameterization import Parameterization, Prediction
 from ddpm.diffusion.schedule import Schedule
 from ddpm.diffusion.variance import Variance
 
+if TYPE_CHECKING:
+    from ddpm.diffusion.chain import Chain
+else:
+    Chain = Any  # for annotations: importing torch takes a second
+
 Space = Literal["x0", "epsilon", "v", "flow"]
+# what sampling may ask a network for: see ddpm/diffusion/flow_map.py
+Learns = Literal["denoiser", "consistency", "flow map"]
 # what an error of x_0 becomes in each space, times sigma and up to its sign
 SPACES: dict[Space, Callable[[Coefficients], Tensor]] = {
     "x0": lambda at: at.sigma,
@@ -64,6 +71,27 @@ class Denoised(NamedTuple):
         return nats.mean(dim=(1, 2, 3)) * (self.T / math.log(2))
 
 
+class Lesson(NamedTuple):
+    """A noised batch before the network has seen it, for objectives that ask the network itself what it should learn.
+
+    x_0, epsilon and x_t are (B, C, H, W). t and s, (B,) int64, are the steps of the ``chain`` from and to which the
+    network is to lead; s = t for a denoiser. ``network(rows, x, t, span)`` is its output, float32, for those rows of
+    the batch, with their classes, augmentation and dropout, at x and t and with the span t - s; with ``precise=True``
+    nothing is computed in less than float32. ``teacher(rows, x, t)`` is the estimate of the model that the training
+    started from.
+    """
+
+    x_0: Tensor
+    epsilon: Tensor
+    x_t: Tensor
+    t: Tensor
+    s: Tensor
+    chain: Chain
+    parameterization: Parameterization
+    network: Callable[..., Tensor]
+    teacher: Callable[..., Prediction]
+
+
 class Loss(Variant, ABC):
     """Contract of an objective."""
 
@@ -73,10 +101,36 @@ class Loss(Variant, ABC):
     """Whether the loss makes no sense without that output."""
     trains_zero_snr: ClassVar[bool] = True
     """Whether steps without signal have any weight."""
+    learns: ClassVar[tuple[Learns, ...]] = ("denoiser",)
+    """What its network may be asked for."""
+    needs_teacher: ClassVar[bool] = False
+    """Whether the model that the training started from says what to learn."""
+    every: ClassVar[int] = 1
+    """Of so many images in a row, one is ``taught`` by the network itself, if the objective does that at all."""
+    passes: ClassVar[int] = 0
+    """Forward passes that teaching an image takes, besides the one that the gradient flows through."""
 
     @abstractmethod
     def __call__(self, denoised: Denoised) -> Tensor:
         """Each image's loss, (B,) float32."""
+
+    def clock(self, t: Tensor, T: int) -> Tensor:
+        """What the network is shown as t, or as a span: (B,), for such a number of steps, int64 or floating."""
+        return t
+
+    def times(self, t: Tensor, taught: Tensor, T: int, uniform: Callable[[str], Tensor]) -> tuple[Tensor, Tensor]:
+        """t and s of a batch, (B,) int64, from the t that were drawn; s = t for a denoiser.
+
+        taught: bool (B,). uniform: (B,) independent draws in [0, 1) for a purpose.
+        """
+        return t, t
+
+    def truth(self, lesson: Lesson, taught: slice, done: float) -> tuple[Tensor, Tensor]:
+        """The (x_0, epsilon) that the network's output should mean, (B, C, H, W) each, here those of the batch itself.
+
+        taught: the rows of the batch; done: the share of the training that is done.
+        """
+        return lesson.x_0, lesson.epsilon
 
     def refusals(self, schedule: Schedule) -> Iterator[str]:
         """Why its fields cannot work with the ``schedule``, if they cannot."""

@@ -39,7 +39,8 @@ class Job(NamedTuple):
 
 
 def likelihoods(job: Job) -> dict[Split, Bound]:
-    """The bound on ``evaluate.likelihood.images`` images of each split, in full float32; empty if that is 0.
+    """The bound on ``evaluate.likelihood.images`` images of each split, in full float32; empty if that is 0, or
+    the model is not a denoiser.
 
     The images are the same for every model; noise and t depend on the model's training seed. For a model with classes
     it is the bound on each image given its class.
@@ -47,7 +48,8 @@ def likelihoods(job: Job) -> dict[Split, Bound]:
     diffusion, options = job.model.config.diffusion, job.evaluate.likelihood
     denoiser = Denoiser(job.model.network, diffusion, job.device, torch.float32, clip=True)
     bound = partial(likelihood.bound, denoiser, denoiser.chain.schedule, diffusion.variance)
-    return {split: of_split(job, split, bound, options.timesteps) for split in SPLITS if options.images}
+    wanted = options.images and "denoiser" in diffusion.loss.learns
+    return {split: of_split(job, split, bound, options.timesteps) for split in SPLITS if wanted}
 
 
 def of_split(job: Job, split: Split, find: Callable[[Asked, int], Found], steps: int) -> Found:

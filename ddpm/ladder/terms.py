@@ -128,6 +128,11 @@ class Contest:
     def cost(self, changes: Changes, source: str = "") -> float:
         """Of training the base with changes, in images or operations. Raises UserError if it is not known."""
         params = self.params(changes, source)
+        if params.train.start_from is not None:
+            raise UserError(
+                f"{source or self.path}: train.start_from: {params.train.start_from}: its training is a cost that a "
+                "ladder does not count; allowed: null"
+            )
         if params.train.steps is None:
             raise UserError(
                 f"{source or self.path}: train.epochs: has no cost that is known beforehand; set train.steps"

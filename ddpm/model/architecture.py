@@ -1,9 +1,9 @@
-"""Networks: ``network(x_t, t, labels, condition)`` from noisy images (B, C, H, W) and timesteps (B,) int64 to
-(B, outputs, H, W).
+"""Networks: ``network(x_t, t, labels, condition)`` from noisy images (B, C, H, W) and timesteps (B,), int64 or
+floating, to (B, outputs, H, W).
 
 labels are (B,) int64 in 0..classes; ``classes`` itself, and None for all, is "no class". A network without classes
-ignores them. condition is (B, time_features) float32, added to the features of t, or None: only training has one, for
-images that it augments. Networks do not depend on the diffusion.
+ignores them. condition is (B, time_features) float32, added to the features of t, or None: training has one for images
+that it augments, and a flow map for where its step ends. Networks do not depend on the diffusion.
 
 Contract: a variant's fields are its shape. ``ddpm/networks/<name>_module.py``, which is imported when a network is
 built, has a function ``network(shape, image, outputs, classes)`` that builds the module. The module's

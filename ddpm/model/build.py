@@ -1,10 +1,13 @@
 """From a config to its network."""
 
+from typing import Any
+
 import psutil
 import torch
 from torch import nn
 
 from ddpm.base.errors import UserError
+from ddpm.model.layers import SpanEmbedding
 from ddpm.model.model_params import ModelConfig
 
 
@@ -41,6 +44,10 @@ def outline(config: ModelConfig) -> nn.Module:
 def _network(config: ModelConfig) -> nn.Module:
     image, architecture = config.data.shape, config.model.architecture
     try:
-        return architecture.network(image, image.channels * config.diffusion.variance.outputs, config.model.classes)
+        network = architecture.network(image, image.channels * config.diffusion.variance.outputs, config.model.classes)
     except ValueError as error:
         raise UserError(f"model.{architecture.name}: {error}") from error
+    if "flow map" in config.diffusion.loss.learns:
+        features: Any = network.time_features
+        network.span = SpanEmbedding(features)
+    return network

@@ -8,8 +8,8 @@ from ddpm.model.model_params import ModelConfig
 
 
 def per_image(config: ModelConfig) -> int:
-    """Operations of the network's forward and backward pass for one image of training, a multiplication and an addition
-    counted as two.
+    """Operations of the network's forward and backward pass for one image of training, and of the forward passes that
+    the loss needs besides; a multiplication and an addition counted as two.
 
     Counted are convolutions, matrix products and attention, which are nearly everything, as an ordinary training does
     them: without recomputation, and whatever kernel runs. The optimizer's few operations per weight are left out.
@@ -17,8 +17,11 @@ def per_image(config: ModelConfig) -> int:
     """
     network = build.outline(config).train()
     image = torch.empty(1, *config.data.shape, device="meta")
+    loss = config.diffusion.loss
     t = torch.ones(1, dtype=torch.int64, device="meta")
     labels = torch.zeros_like(t) if config.model.classes else None
     with FlopCounterMode(display=False) as counter:
-        network(image, t, labels).sum().backward()
-    return int(counter.get_total_flops())
+        output = network(image, t, labels)
+        forward = counter.get_total_flops()
+        output.sum().backward()
+    return round(counter.get_total_flops() + forward * loss.passes / loss.every)

@@ -35,6 +35,26 @@ def time_features(t: Tensor, size: int, condition: Tensor | None) -> Tensor:
     return features if condition is None else features + condition
 
 
+class SpanEmbedding(nn.Module):
+    """(B,) spans t - s, in steps of the chain, to (B, features), a network's ``condition``: 0 for a span of 0."""
+
+    def __init__(self, features: int):
+        super().__init__()
+        self.linear = nn.Linear(features, features, bias=False)
+        nn.init.xavier_uniform_(self.linear.weight)
+
+    def forward(self, span: Tensor) -> Tensor:
+        size = self.linear.in_features
+        zero = sinusoidal_embedding(torch.zeros_like(span), size)
+        return self.linear(sinusoidal_embedding(span, size) - zero)
+
+
+def spanned(network: nn.Module, span: Tensor) -> Tensor | None:
+    """The condition that shows the network its span, (B, time_features); None if it knows none."""
+    layer: nn.Module | None = getattr(network, "span", None)
+    return None if layer is None else layer(span)
+
+
 class ClassEmbedding(nn.Embedding):
     """(B,) labels, int64 in 0..classes, to (B, width); ``classes``, and None for all, is "no class"."""
 

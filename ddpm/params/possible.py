@@ -87,10 +87,18 @@ def _check_guidance(config: Config) -> None:
         guidance.load_worse(config.training(), config.sample.guidance, device("cpu"))
 
 
+def _check_teacher(config: Config) -> None:
+    if config.train.start_from is not None:
+        from ddpm.training import teacher
+
+        teacher.read(config.training())
+
+
 SLOW = {  # they import torch, or look outside the project's folder
     ("data.dataset.", "data.source"): _check_source,
     ("device", "launch."): _check_machine,
     ("data.image_size", "data.channels", "diffusion.variance.", "model."): _check_network,
     ("data.channels", "sample.count", "evaluate."): check_scores,
     ("sample.guidance.", "data.", "diffusion.", "model."): _check_guidance,
+    ("train.start_", "data.", "diffusion.", "model."): _check_teacher,
 }

@@ -38,6 +38,7 @@ def assemble(
             images_seen=trained["images_seen"],
             parameters=trained["parameters"],
             flops=float(trained["flops"]),
+            teacher_flops=model.facts.get("teacher_flops", 0.0),
             evaluations=drawn["evaluations_per_image"],
             seconds=taken,
         ),

@@ -107,6 +107,11 @@ class Costs(Section):
     )
     parameters: Count | None = Field(default=None, description="weights of the network")
     flops: Amount | None = Field(default=None, description="of all training steps' forward and backward passes")
+    teacher_flops: Amount | None = Field(
+        default=0.0,
+        exclude_if=lambda value: value == 0,
+        description="of training the model that the run started from, and those before it; 0: it started from none",
+    )
     evaluations: Count | None = Field(default=None, description="of the network for each sample")
     seconds: dict[Key, Amount] = Field(default={}, description="by stage, on the machine that `environment` describes")
 

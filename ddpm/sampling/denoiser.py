@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -13,6 +14,7 @@ from ddpm.diffusion.chain import Chain
 from ddpm.diffusion.coefficients import epsilon_from_x_0
 from ddpm.diffusion.diffusion_params import Diffusion
 from ddpm.diffusion.parameterization import Prediction
+from ddpm.model import layers
 from ddpm.sampling.sample_params import Guidance
 
 
@@ -35,6 +37,9 @@ class Denoiser:
     With ``clip``, x_0 is clamped to [-1, 1] and epsilon recomputed from it, so that
     x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) epsilon still holds. With ``guide``, t is an int. Guidance comes
     before the clamp, and leaves the learned variance as it is.
+
+    end: the s to which a flow map leads from x_t, an int; without it the estimate is a denoiser's. What leads to a
+    noise level is not clamped, because its x_0 is not an image.
     """
 
     network: nn.Module
@@ -48,23 +53,28 @@ class Denoiser:
         self.chain = Chain(self.diffusion.schedule.noise_schedule(self.diffusion.T), self.device)
 
     @torch.inference_mode()
-    def __call__(self, x_t: Tensor, t: int | Tensor, labels: Tensor | None = None) -> Prediction:
+    def __call__(
+        self, x_t: Tensor, t: int | Tensor, labels: Tensor | None = None, end: int | None = None
+    ) -> Prediction:
         timesteps = t if isinstance(t, Tensor) else torch.full((len(x_t),), t, device=self.device)
         if self.guide and self.guide.options.acts(self.chain.schedule, int(t)):
             prediction = self._guided(x_t, timesteps, labels, *self.guide)
         else:
-            prediction = self.estimate(x_t, timesteps, labels)
-        if self.clip:
+            prediction = self.estimate(x_t, timesteps, labels, end)
+        if self.clip and not end:
             x_0 = prediction.x_0.clamp(-1, 1)
             prediction = prediction._replace(x_0=x_0, epsilon=epsilon_from_x_0(x_0, x_t, self.chain.at(timesteps)))
         return prediction
 
-    def estimate(self, x_t: Tensor, t: Tensor, labels: Tensor | None) -> Prediction:
+    def estimate(self, x_t: Tensor, t: Tensor, labels: Tensor | None, end: int | None = None) -> Prediction:
         """From one evaluation of the network, without guidance or clamp."""
         at, target = self.chain.at(t), self.diffusion.parameterization
         scaled = target.network_input(x_t, at)
+        clock = partial(self.diffusion.loss.clock, T=self.diffusion.T)
+        span = None if end is None else layers.spanned(self.network, clock(t - end))
+        shown = () if labels is None and span is None else (labels,) if span is None else (labels, span)
         with devices.autocast(self.dtype, self.device):
-            output = self.network(scaled, t) if labels is None else self.network(scaled, t, labels)
+            output = self.network(scaled, clock(t), *shown)
         output, variance_output = self.diffusion.variance.split(output.float())
         return target.predict(output, x_t, at)._replace(variance_output=variance_output)
 

@@ -56,10 +56,12 @@ class Generator:
     @classmethod
     def of(cls, model: Loaded, options: Sample, device: torch.device) -> Generator:
         """The generator for ``options``. Raises UserError when the model's chain is shorter than ``options.steps``, or
-        the model does not have their classes or guidance."""
+        the model does not have their classes or guidance, or is not what their sampler needs."""
         diffusion = model.config.diffusion
         if options.steps > diffusion.T:
             raise UserError(f"steps: {options.steps} must be at most the model's T = {diffusion.T}")
+        if reason := options.sampler.refusal(diffusion.loss, options.guidance.weight):
+            raise UserError(reason)
         dtype = devices.precision(options.precision, device)
         classes = Classes.of(model, options.classes)
         guide = guidance.guide(model, options.guidance, device, dtype)

@@ -8,10 +8,12 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from ddpm.base import variant
 from ddpm.base.tensor import Tensor
 from ddpm.base.variant import Variant
+from ddpm.diffusion.loss import Learns, Loss
 from ddpm.diffusion.parameterization import Prediction
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.diffusion.variance import Variance
@@ -23,8 +25,8 @@ else:
 
 __all__ = ["Chain", "Denoise", "Level", "Noise", "Sampler", "Step", "levels", "steps_of"]
 
-# (x_t, t of the training chain) -> the network's estimate
-Denoise = Callable[[Tensor, int], Prediction]
+# (x_t, t of the training chain) -> the network's estimate; with end=s, what it says of the map from t to s
+Denoise = Callable[..., Prediction]
 # t of the training chain -> standard normal noise of x's shape
 Noise = Callable[[int], Tensor]
 
@@ -66,6 +68,9 @@ def steps_of(chain: Chain) -> list[Step]:
 class Sampler(Variant, ABC):
     """Contract of a sampler."""
 
+    needs: ClassVar[Learns] = "denoiser"
+    """What it asks of the network."""
+
     @abstractmethod
     def steps(self, denoise: Denoise, x_T: Tensor, chain: Chain, noise: Noise, variance: Variance) -> Iterator[Tensor]:
         """Yield x after each step, (B, C, H, W); the last is the image, in about [-1, 1].
@@ -77,3 +82,15 @@ class Sampler(Variant, ABC):
     def evaluations(self, steps: int) -> int:
         """Network evaluations per image (NFE)."""
         return steps
+
+    def refusal(self, loss: Loss, weight: float) -> str:
+        """Why it cannot draw from a network that the loss trained, with guidance of that weight; empty if it can."""
+        if self.needs not in loss.learns:
+            allowed = ", ".join(variant.having("samplers", "needs", kind) for kind in loss.learns)
+            return (
+                f"sample.sampler: {self.name} needs a {self.needs}, which diffusion.loss: {loss.name} does not train; "
+                f"allowed: {allowed}"
+            )
+        if self.needs != "denoiser" and weight != 1:
+            return f"sample.guidance.weight: {weight:g} guides a denoiser, not sample.sampler: {self.name}; allowed: 1"
+        return ""

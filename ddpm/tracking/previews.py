@@ -41,10 +41,11 @@ class Previews:
         trainer, diffusion = self.trainer, self.trainer.config.diffusion
         self.network.load_state_dict(trainer.ema.averages)
         denoiser = Denoiser(self.network, diffusion, trainer.device, trainer.dtype, clip=True)
-        ddim = variant.build("samplers", {"name": "ddim"}, "sampler")
+        name = "ddim" if "denoiser" in diffusion.loss.learns else "consistency"
+        sampler = variant.build("samplers", {"name": name}, "sampler")
         classes = trainer.config.model.classes
         cycled = Classes((), (), range(classes)) if classes else None
-        generator = Generator(denoiser, ddim, min(STEPS, diffusion.T), "uniform", diffusion.variance, cycled)
+        generator = Generator(denoiser, sampler, min(STEPS, diffusion.T), "uniform", diffusion.variance, cycled)
         share = range(IMAGES)[trainer.ranks.share(IMAGES)]
         samples = generator.images(share, trainer.config.seed, trainer.shape).to(trainer.device)
         samples = trainer.ranks.gather(samples, IMAGES)

@@ -1,11 +1,12 @@
 """The ``train`` section of params.yaml, and everything that shapes a trained model."""
 
 import math
+import re
 from collections.abc import Iterator
 from functools import partial
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, InstanceOf, NonNegativeInt, PositiveFloat
+from pydantic import AfterValidator, Field, InstanceOf, NonNegativeInt, PositiveFloat
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
@@ -19,13 +20,21 @@ from ddpm.training.optimizer import Optimizer
 from ddpm.training.timesteps import TimestepSampler
 
 
+def _with_digest(value: str) -> str:
+    if not re.fullmatch(".+@[0-9a-f]{64}", value):
+        raise ValueError("a model file and its digest as `sha256sum FILE` prints it: FILE@SHA256")
+    return value
+
+
 class Train(Section):
     """Algorithm 1 and its optimizer. Exactly one of ``steps`` and ``epochs`` is set.
 
     label_dropout: the share of images shown without their class, if the model has classes. snapshots: the numbers of
     images seen, rising, after which the averaged weights are kept; they are scored like the model at the end.
     input_perturbation: gamma of Ning et al. 2023 (arXiv:2301.11706): noise in x_t that the target does not include, as
-    a share of epsilon. compile: auto is true on a GPU that Triton supports.
+    a share of epsilon. start_from: FILE@SHA256, a model file with whose weights the network and its averages begin; DVC
+    sees the digest. start_may_differ: keys in which that model may be another (ddpm/training/teacher.py). compile: auto
+    is true on a GPU that Triton supports.
     """
 
     steps: Positive | None = None
@@ -48,8 +57,12 @@ class Train(Section):
     precision: Precision = "auto"
     timestep_sampler: Annotated[InstanceOf[TimestepSampler], Family("timestep_samplers")]
     ema: Annotated[InstanceOf[EMAProfile], Family("emas")]
-    # left out of files of models without it, as are `snapshots`
+    # left out of files of models without it, as are `snapshots` and `start_from`
     posthoc: Annotated[Posthoc | None, Field(exclude_if=lambda value: value is None)] = None
+    start_from: Annotated[
+        Annotated[str, AfterValidator(_with_digest)] | None, Field(exclude_if=lambda value: value is None)
+    ] = None
+    start_may_differ: Annotated[tuple[str, ...], Field(exclude_if=lambda keys: not keys)] = ()
     channels_last: bool = False
     compile: bool | Literal["auto"] = False
     checkpoint_activations: bool = False
@@ -76,6 +89,8 @@ class Train(Section):
                 f"lr_decay: {self.lr_decay} does not go with optimizer: {name}, whose average takes its place; "
                 "allowed: constant"
             )
+        if self.start_may_differ and not self.start_from:
+            yield f"start_may_differ: {list(self.start_may_differ)} is about the model in start_from, which is null"
         if self.snapshots:
             yield from self._unfair_snapshots()
 

@@ -4,6 +4,8 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,11 +22,12 @@ from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.data.processed import TrainClasses
 from ddpm.diffusion.chain import Chain
 from ddpm.diffusion.coefficients import q_sample
-from ddpm.diffusion.loss import Denoised
+from ddpm.diffusion.loss import Denoised, Lesson
+from ddpm.diffusion.parameterization import Prediction
 from ddpm.model import build
-from ddpm.model.layers import dropout_purposes, hidden_weights, key_dropout, recompute_blocks
+from ddpm.model.layers import dropout_purposes, hidden_weights, key_dropout, recompute_blocks, spanned
 from ddpm.model.model_file import save_model
-from ddpm.training import optimizer
+from ddpm.training import optimizer, teacher
 from ddpm.training.augmentation import augment
 from ddpm.training.batches import Batches
 from ddpm.training.checkpoints import PARTS, Checkpoints, interruptible, prefixed, under
@@ -71,7 +74,7 @@ def train(
     grids, averages, points = (checkpoints.folder / name for name in PARTS)
     watched = [watch(trainer, grids) for watch in watches]
     snapshots = Snapshots(config, trainer.total, points)
-    facts: dict[str, Any] = {"precision": devices.precision_name(trainer.dtype)}
+    facts: dict[str, Any] = {"precision": devices.precision_name(trainer.dtype), **teacher.facts(trainer.teacher)}
     if classes:
         facts["classes"] = {"names": classes.names, "counts": classes.counts}
     with checkpoints.locked() if ranks.main else nullcontext(), interruptible() as signals:
@@ -140,6 +143,13 @@ class Trainer:
         self.shape = shape
         self.layout = torch.channels_last if options.channels_last else torch.contiguous_format
         self.network = build.network(config).train().to(device).to(memory_format=self.layout)  # type: ignore[call-overload]
+        self.teacher = teacher.read(config)
+        if self.teacher:
+            fresh = teacher.start(self.network, self.teacher, config)
+            if fresh and ranks.main:
+                print(f"train.start_from: left at their init: {', '.join(fresh)}", file=sys.stderr)
+            if config.diffusion.loss.needs_teacher:
+                self.teacher.network.to(device)
         if options.checkpoint_activations:
             recompute_blocks(self.network)
         compiled = devices.compiles(device) if options.compile == "auto" else options.compile
@@ -160,6 +170,7 @@ class Trainer:
         self.whole = torch.arange(self.batch_size, device=device)
         self.share = ranks.share(self.batch_size)
         self.parts = torch.arange(self.share.stop - self.share.start, device=device).tensor_split(options.accumulate)
+        self.firsts = list(accumulate(map(len, self.parts[:-1]), initial=self.share.start))
         flip = options.horizontal_flip
         self.batches = Batches(pictures, self.batch_size, config.seed, flip, device, self.share, None, labels)
 
@@ -170,26 +181,34 @@ class Trainer:
         """
         diffusion, options, seed, place = self.config.diffusion, self.config.train, self.seed, self.batches.place
         T, parameterization, variance = diffusion.T, diffusion.parameterization, diffusion.variance
+        objective, every = diffusion.loss, diffusion.loss.every
         x_0, condition = augment(options.augmentation, self.batches(step), seed, place, step)  # line 2
         labels, words = self.labels(step), noise.words(self.dropout, place, step)
-        uniform = noise.uniform(seed, "timestep", self.whole, step)
-        t, weight = options.timestep_sampler.draw(uniform, T, self.timesteps)  # line 3, of all ranks
-        share_t, share_weight = t[self.share], weight[self.share] * (self.ranks.size / self.batch_size)
+        uniform = partial(self.uniform, step)
+        t, weight = options.timestep_sampler.draw(uniform("timestep"), T, self.timesteps)  # line 3, of all ranks
+        t, s = objective.times(t, (self.whole + step) % every == 0, T, uniform)
+        share_t, share_s = t[self.share], s[self.share]
+        share_weight = weight[self.share] * (self.ranks.size / self.batch_size)
         epsilon = noised = noise.gaussian(seed, "train", place, step, self.shape)  # line 4
         if gamma := options.input_perturbation:
             noised = epsilon + gamma * noise.gaussian(seed, "perturbation", place, step, self.shape)
         losses = []
-        for part in self.parts:  # line 5, from here on
+        for first, part in zip(self.firsts, self.parts, strict=True):  # line 5, from here on
             at = self.chain.at(share_t[part])
             x_t = q_sample(x_0[part], noised[part], at).contiguous(memory_format=self.layout)
-            inputs = parameterization.network_input(x_t, at), share_t[part], *self.shown(labels, condition, part)
+            t_part, s_part = share_t[part], share_s[part]
+            answer = partial(self.answer, labels, condition, words, part)
+            taught = partial(self.taught, labels, part)
+            lesson = Lesson(x_0[part], epsilon[part], x_t, t_part, s_part, self.chain, parameterization, answer, taught)
+            truth = objective.truth(lesson, slice(-(first + step) % every, None, every), (step - 1) / self.total)
+            shown = self.shown(labels, condition, part, t_part - s_part)
+            inputs = parameterization.network_input(x_t, at), objective.clock(t_part, T), *shown
             key_dropout(self.network, words[:, part])
             with nullcontext() if part is self.parts[-1] else self.ranks.alone(self.forward):
                 with devices.autocast(self.dtype, self.device):
                     output = self.forward(*inputs)
                 output, spread = variance.split(output.float())
-                denoised = Denoised(output, spread, x_0[part], epsilon[part], x_t, at, T, parameterization, variance)
-                loss = diffusion.loss(denoised)
+                loss = objective(Denoised(output, spread, *truth, x_t, at, T, parameterization, variance))
                 self.scaler.scale((share_weight[part] * loss).sum()).backward()
             losses.append(loss.detach())
         loss = self.ranks.gather(torch.cat(losses), self.batch_size)
@@ -223,12 +242,45 @@ class Trainer:
         drawn = noise.uniform(self.seed, "label", self.batches.place, step)
         return labels.masked_fill(drawn < self.config.train.label_dropout, self.config.model.classes)
 
+    def uniform(self, step: int, purpose: str) -> Tensor:
+        """(B,) draws in [0, 1), of all ranks."""
+        return noise.uniform(self.seed, purpose, self.whole, step)
+
     def shown(
-        self, labels: Tensor | None, condition: Tensor | None, part: Tensor
+        self, labels: Tensor | None, condition: Tensor | None, part: Tensor, span: Tensor
     ) -> tuple[Tensor | None, Tensor | None]:
-        """What the network is shown of those images besides x_t and t: their classes, and how they were augmented."""
+        """What the network is shown of those images besides x_t and t: their classes, and a condition: how they were
+        augmented, and the span t - s."""
         augmented = None if self.condition is None or condition is None else self.condition(condition[part])
-        return None if labels is None else labels[part], augmented
+        end = spanned(self.network, self.config.diffusion.loss.clock(span, len(self.chain)))
+        shown = end if augmented is None else augmented if end is None else augmented + end
+        return None if labels is None else labels[part], shown
+
+    def answer(
+        self,
+        labels: Tensor | None,
+        condition: Tensor | None,
+        words: Tensor,
+        part: Tensor,
+        rows: slice,
+        x: Tensor,
+        t: Tensor,
+        span: Tensor,
+        precise: bool = False,
+    ) -> Tensor:
+        """What ``Lesson.network`` says, for rows of a part."""
+        index = part[rows]
+        key_dropout(self.network, words[:, index])
+        with devices.autocast(torch.float32 if precise else self.dtype, self.device):
+            clock = self.config.diffusion.loss.clock(t, len(self.chain))
+            output = self.network(x, clock, *self.shown(labels, condition, index, span))
+        return self.config.diffusion.variance.split(output.float())[0]
+
+    def taught(self, labels: Tensor | None, part: Tensor, rows: slice, x: Tensor, t: Tensor) -> Prediction:
+        """What ``Lesson.teacher`` says, for rows of a part."""
+        shown = None if labels is None else labels[part[rows]]
+        # without a teacher Config refuses a loss that asks it
+        return teacher.estimate(self.teacher, x, t, shown, self.chain.at(t), self.dtype)  # type: ignore[arg-type]
 
     def state(self) -> dict[str, Tensor]:
         """Everything that the next step depends on; random numbers are functions of the step and need no state."""

@@ -14,20 +14,21 @@ from ddpm.base.errors import UserError
 from ddpm.base.variant import closest
 from ddpm.params.config import Config
 from ddpm.runs.alike import grouped, is_in, some, under, unlike
-from ddpm.runs.record import SEED, Record
+from ddpm.runs.record import SEED, Costs, Record
 from ddpm.verdicts import metrics
 
 # what a run cost -> its name; an arm is not better because it had more
 BUDGETS = {"images_seen": "images seen", "parameters": "parameters", "evaluations": "evaluations"}
 # that in which partners are alike, unless a plan or the user lets them differ
-Alike = Literal["images_seen", "parameters", "evaluations", "precision", "processor", "code"]
+Alike = Literal["images_seen", "teacher_flops", "parameters", "evaluations", "precision", "processor", "code"]
 ALIKE: tuple[Alike, ...] = get_args(Alike)
+SAME_COST = 0.01  # the share by which trainings that include a teacher's may differ and still cost the same
 OURS = "this trainer"  # the label of its runs where they have none of the params that vary
 
 
 def fact(run: Record, name: str) -> Any:
     """What a run has of one of ALIKE, except for code; None if it is not known."""
-    return getattr(run.costs, name) if name in BUDGETS else getattr(run, name)
+    return getattr(run.costs if name in Costs.model_fields else run, name)
 
 
 class Arm(NamedTuple):
@@ -166,8 +167,12 @@ def _sampler(run: Record) -> str:
 def check_alike(arms: Sequence[Arm], may_differ: Collection[str]) -> list[str]:
     """A note for each of ALIKE in which runs differ, or which is not known of an arm. Raises UserError if partners,
     which have one seed, differ in one that ``may_differ`` does not name. Seeds that differ in all arms alike favour
-    none; code is the same everywhere, except for programs."""
+    none; code is the same everywhere, except for programs.
+
+    Partners with other teachers (``costs.teacher_flops``) may have seen other numbers of images if their trainings cost
+    the same operations, the teacher's counted."""
     records = [run for arm in arms for run in arm.runs.values()]
+    by_seed = grouped(records, lambda run: run.seed).values()
     notes, refused = code_differences(records), {}
     if notes and "code" not in may_differ:
         refused["code"] = "; ".join(notes)
@@ -176,12 +181,13 @@ def check_alike(arms: Sequence[Arm], may_differ: Collection[str]) -> list[str]:
         unknown = any(not values for values, arm in zip(facts, arms, strict=True) if arm.runs)
         if len({value for values in facts for value in values}) < 2 and not (unknown and any(facts)):
             continue
-        shown = (" or ".join(f"{n:,}" if isinstance(n, int) else n for n in values) for values in facts)
+        shown = (" or ".join(n if isinstance(n, str) else f"{n:,.0f}" for n in values) for values in facts)
         parts = (f"{arm.label} {values or 'unknown'}" for arm, values in zip(arms, shown, strict=True))
         notes.append(f"{name.replace('_', ' ')} differ: {', '.join(parts)}")
-        by_seed = grouped(records, lambda run: run.seed).values()
         if name not in may_differ and any(len({fact(run, name) for run in alike} - {None}) > 1 for alike in by_seed):
             refused[name] = notes[-1]
+    if "teacher_flops" in refused and all(map(_cost_the_same, by_seed)):
+        refused = {name: line for name, line in refused.items() if name not in ("teacher_flops", "images_seen")}
     if refused:
         names = ", ".join(refused)
         raise UserError(
@@ -189,6 +195,13 @@ def check_alike(arms: Sequence[Arm], may_differ: Collection[str]) -> list[str]:
             f"[{names}]` in the plan, or `--may-differ {names.replace(',', '')}`"
         )
     return notes
+
+
+def _cost_the_same(runs: Sequence[Record]) -> bool:
+    """Whether the trainings are known to take the same operations, with those of the models they started from."""
+    known = [(run.costs.flops, run.costs.teacher_flops) for run in runs]
+    totals = [own + teacher for own, teacher in known if own is not None and teacher is not None]
+    return len(totals) == len(runs) and max(totals) <= (1 + SAME_COST) * min(totals)
 
 
 def code_differences(records: Sequence[Record]) -> list[str]:

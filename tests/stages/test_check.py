@@ -124,6 +124,12 @@ def test_a_model_that_guides_is_looked_at_before_anything_is_deleted(project, mo
     assert "sample.guidance.sha256: 0000" in capsys.readouterr().err
 
 
+def test_a_model_to_start_from_is_looked_at_before_anything_is_deleted(project, model_file, capsys):
+    set_param("train.start_from", f"{model_file}@{files.sha256(model_file)}")
+    assert checked() == 2
+    assert "data.image_size (8 there, 16 here)" in capsys.readouterr().err
+
+
 LISTED = [
     key
     for stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values()

@@ -1,0 +1,112 @@
+"""The model that a training starts from, ``train.start_from``: whether it fits, its weights, and what it cost.
+
+A model file holds an average of the weights; the network and its averages all begin with that. Fine-tuning changes the
+data, the loss or the optimizer. Whatever gives the network's input and output their meaning has to be the same, unless
+``train.start_may_differ`` names it: then weights that do not fit by name and shape are left at their init.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ddpm.base.errors import UserError
+from ddpm.base.files import flatten, sha256
+from ddpm.compute import devices
+from ddpm.diffusion.coefficients import Coefficients
+from ddpm.diffusion.loss import Loss
+from ddpm.diffusion.parameterization import Prediction
+from ddpm.model import flops
+from ddpm.model.model_file import Loaded, load_model
+from ddpm.model.model_params import ModelConfig
+from ddpm.training.train_params import TrainingConfig
+
+FREE = ("seed", "train", "diffusion.loss")  # what is no part of a model's meaning, but for a loss's own clock
+
+
+def read(config: TrainingConfig) -> Loaded | None:
+    """The model that ``config.train.start_from`` names, on the CPU; None if it names none.
+
+    A relative path is relative to the repository root, also in a study's clones of it. Raises UserError if the file is
+    missing or another one, or if that model differs in a key that ``train.start_may_differ`` does not name.
+    """
+    if config.train.start_from is None:
+        return None
+    name, _, expected = config.train.start_from.rpartition("@")
+    path = Path(os.environ.get("DVC_ROOT", "."), name)
+    try:
+        if (digest := sha256(path)) != expected:
+            raise UserError(f"{path}: its sha256 is {digest}; allowed: {expected}, or that one in params.yaml")
+        model = load_model(path, torch.device("cpu"))
+    except (OSError, UserError, ValueError) as error:
+        raise UserError(f"train.start_from: {error}") from error
+    ours, theirs = _meaning(config), _meaning(model.config)
+    differing = [key for key in sorted(ours.keys() | theirs.keys()) if ours.get(key) != theirs.get(key)]
+    refused = [key for key in differing if not _is_in(key, config.train.start_may_differ)]
+    if refused:
+        shown = ", ".join(f"{key} ({theirs.get(key)} there, {ours.get(key)} here)" for key in refused)
+        raise UserError(
+            f"train.start_from: {path} differs in {shown}; allowed: the same values, or train.start_may_differ: "
+            f"[{', '.join(refused)}], which leaves weights that do not fit at their init"
+        )
+    return model
+
+
+def start(network: nn.Module, model: Loaded, config: TrainingConfig) -> list[str]:
+    """Give the network the model's weights. Returns the names of those that are left at their init.
+
+    Raises UserError if there are some although ``train.start_may_differ`` names nothing.
+    """
+    ours, theirs = network.state_dict(), model.network.state_dict()
+    fresh = [name for name in ours if name not in theirs or theirs[name].shape != ours[name].shape]
+    if fresh and not config.train.start_may_differ:
+        raise UserError(
+            f"train.start_from: its model has no {fresh[0]}, which diffusion.loss: {config.diffusion.loss.name} needs; "
+            "allowed: a model that has it, or train.start_may_differ: [diffusion.loss], which leaves it at its init"
+        )
+    network.load_state_dict({name: theirs[name] for name in ours if name not in fresh}, strict=False)
+    return fresh
+
+
+def facts(model: Loaded | None) -> dict[str, float | None]:
+    """What the file of a model that started from this one says about that; nothing without one."""
+    return {} if model is None else {"teacher_flops": training_flops(model)}
+
+
+@torch.no_grad()
+def estimate(
+    model: Loaded, x_t: Tensor, t: Tensor, labels: Tensor | None, at: Coefficients, dtype: torch.dtype
+) -> Prediction:
+    """The model's x_0 and epsilon, by one evaluation in ``dtype``. labels: (B,), None without classes."""
+    diffusion = model.config.diffusion
+    shown = () if labels is None or not model.config.model.classes else (labels,)
+    clock = diffusion.loss.clock(t, diffusion.T)
+    with devices.autocast(dtype, x_t.device):
+        output = model.network(diffusion.parameterization.network_input(x_t, at), clock, *shown)
+    output, _ = diffusion.variance.split(output.float())
+    return diffusion.parameterization.predict(output, x_t, at)
+
+
+def training_flops(model: Loaded) -> float | None:
+    """Operations of all training steps of a model, and of the models that it started from in turn; None if its file
+    does not tell."""
+    train: Any = model.written.get("train")
+    train = train if isinstance(train, dict) else {}
+    steps, batch = model.facts.get("steps"), train.get("batch_size")
+    before = model.facts.get("teacher_flops", None if train.get("start_from") else 0.0)
+    if not isinstance(steps, int) or not isinstance(batch, int) or not isinstance(before, int | float):
+        return None
+    return before + float(flops.per_image(model.config) * steps * batch)
+
+
+def _meaning(config: ModelConfig) -> Mapping[str, Any]:
+    loss = config.diffusion.loss
+    clock = {} if type(loss).clock is Loss.clock else {"diffusion.loss": loss.name}
+    return {key: value for key, value in flatten(config.to_dict()).items() if not _is_in(key, FREE)} | clock
+
+
+def _is_in(key: str, names: tuple[str, ...]) -> bool:
+    return any(f"{key}.".startswith(f"{name.removesuffix('.name')}.") for name in names)

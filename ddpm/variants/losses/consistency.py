@@ -1,0 +1,51 @@
+"""The network learns the image that the ODE leads to, by agreeing with itself at a lower noise level of the same image
+and noise: consistency training without a teacher. ECT, Geng et al. 2024 (arXiv:2406.14548)."""
+
+from collections.abc import Callable
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from ddpm.base.sections import Share
+from ddpm.base.tensor import Tensor
+from ddpm.diffusion.coefficients import epsilon_from_x_0
+from ddpm.diffusion.flow_map import FlowMapLoss, Taught
+from ddpm.diffusion.loss import Learns
+
+K = 8.0  # near the image the gap is up to 1 + K / 2 times as long
+
+
+class Consistency(FlowMapLoss):
+    """From t the network is taught what it says at r < t, which comes closer to t in ``stages`` equal parts of the
+    training: in sigma / signal, r / t = 1 - (1 + K sigmoid(-t)) / q^stage. Where that is below the chain, the image
+    itself is the truth, so the first stage is nearly a denoiser's training.
+
+    Differs from the paper: the error is that of the network's output, by which the parameterization weights the noise
+    levels, in place of 1 / (t - r) on x_0; pseudo-Huber's c is iCT's 0.00054 (Song & Dhariwal 2023, arXiv:2310.14189),
+    squared, for the mean over pixels; r is a step of the chain.
+    """
+
+    learns: ClassVar[tuple[Learns, ...]] = ("consistency",)
+
+    passes: ClassVar[int] = 1
+    c: ClassVar[float] = 0.00054**2
+
+    power: Share = 0.5
+    stages: Annotated[int, Field(ge=1, le=64)] = 8
+    q: Annotated[float, Field(gt=1, le=256)] = 2.0
+
+    def times(self, t: Tensor, taught: Tensor, T: int, uniform: Callable[[str], Tensor]) -> tuple[Tensor, Tensor]:
+        return t, t.new_zeros(t.shape)
+
+    def teach(self, lesson: Taught) -> tuple[Tensor, Tensor]:
+        import torch
+
+        x_0, epsilon, t, chain = lesson.x_0, lesson.epsilon, lesson.t, lesson.chain
+        levels = chain.noise_levels
+        level = levels[t - 1]
+        gap = self.q ** -(1 + int(lesson.done * self.stages)) * (1 + K * torch.sigmoid(-level))
+        wanted = level * (1 - gap).clamp(min=0)
+        r = torch.searchsorted(levels, wanted, right=True).minimum(t - 1)  # the last step that is at most so noisy
+        known = lesson.predict(lesson.mixed(x_0, epsilon, r), r.clamp(min=1), lesson.s).x_0
+        image = torch.where((r == 0)[:, None, None, None], x_0, known)
+        return image, epsilon_from_x_0(image, lesson.x_t, chain.at(t))

@@ -1,0 +1,246 @@
+"""Objectives and samplers for few steps, on data whose probability-flow ODE is solved: the mixture's, and a Gaussian's.
+
+A target is linear in x_0 and epsilon, so with E[x_0 | x_t] in place of x_0 it is its own mean, which is what a network
+learns: there the exact flow map has no loss.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from ddpm.base import variant
+from ddpm.base.errors import UserError
+from ddpm.compute import noise
+from ddpm.diffusion.chain import Chain, to_images
+from ddpm.diffusion.flow_map import FlowMapLoss
+from ddpm.diffusion.loss import Denoised, Lesson
+from ddpm.diffusion.parameterization import Parameterization, Prediction
+from ddpm.diffusion.schedule import NoiseSchedule
+from ddpm.model import flops
+from ddpm.model.model_file import Loaded, load_model, save_model
+from ddpm.sampling.generator import Generator
+from ddpm.sources.gaussian_mixture import GaussianMixture
+from ddpm.training.trainer import Trainer
+from ddpm.variants.datasets.mixture import Mixture
+from tests.peers import exact
+from tests.small import TINY, pictures, small
+
+CPU = torch.device("cpu")
+T = 1000
+MAPS = ["consistency", "mean_flow", "shortcut"]
+DATA = {"gaussian": exact.gaussian_truth(), "mixture": Mixture(components=3, size=(1, 2), ratio=0.6).truth()}
+# the angle of a step in radians, from 0 at the image: the chains of the flow's own time, and of even angles
+ANGLES: dict[str, Callable[[Tensor], Tensor]] = {
+    "flow": lambda t: torch.atan2(t / (T + 1), 1 - t / (T + 1)),
+    "v": lambda t: t * (math.pi / 2 / (T + 1)),
+}
+
+
+def named(family: str, name: str) -> object:
+    return variant.build(family, {"name": name}, family)
+
+
+class Exact:
+    """The exact flow map as a network that predicts the parameterization's target; differentiable in x, t and span."""
+
+    def __init__(self, truth: GaussianMixture, target: str):
+        self.truth, self.angle = truth, ANGLES[target]
+        self.target: Parameterization = variant.build("parameterizations", {"name": target}, "p")
+        log_snr = -2 * self.angle(torch.arange(1, T + 1).double()).tan().log()
+        self.chain = Chain(NoiseSchedule(log_snr.numpy(), np.arange(1, T + 1)), dtype=torch.float64)
+
+    def __call__(self, rows: slice, x: Tensor, t: Tensor, span: Tensor, precise: bool = False) -> Tensor:
+        start, end = self.angle(t.double()), self.angle((t - span).double())
+        x_0 = self.truth.posterior_mean(x, start.cos(), start.sin())
+        denoiser = Prediction(x_0, (x - start.cos().view(-1, 1, 1, 1) * x_0) / start.sin().view(-1, 1, 1, 1))
+        mapped = exact.pair(x, exact.flow(self.truth, x, start, end, steps=80), start, end)
+        still = (span == 0).view(-1, 1, 1, 1)
+        image, epsilon = (torch.where(still, *both) for both in zip(denoiser[:2], mapped[:2], strict=True))
+        signal, sigma = start.cos().view(-1, 1, 1, 1), start.sin().view(-1, 1, 1, 1)  # not the chain's: t has a slope
+        at = self.chain.at(t.detach().long())._replace(signal=signal, sigma=sigma)
+        return self.target.target(image, epsilon, at)
+
+    def lesson(self, loss: FlowMapLoss) -> tuple[Lesson, Tensor]:
+        """What ``loss`` asks for at random t, with the exact denoiser's x_0 and epsilon."""
+        place = torch.arange(32)
+        t = (noise.uniform(0, "t", place, 0) * T).long() + 1
+        t, s = loss.times(t, place % loss.every == 0, T, lambda purpose: noise.uniform(0, purpose, place, 1))
+        labels = (noise.uniform(0, "label", place, 0) * len(self.truth.weights)).long()
+        pixels, rank = self.truth.factors.shape[1:]
+        normals = [noise.gaussian(0, name, place, 0, (size,)).double() for name, size in [("p", pixels), ("f", rank)]]
+        at = self.chain.at(t)
+        epsilon = noise.gaussian(0, "epsilon", place, 0, tuple(self.truth.shape)).double()
+        x_t = at.signal * self.truth.draw(labels, *normals) + at.sigma * epsilon
+        x_0 = self.truth.posterior_mean(x_t, at.signal.flatten(), at.sigma.flatten())
+        epsilon = (x_t - at.signal * x_0) / at.sigma
+        return Lesson(x_0, epsilon, x_t, t, s, self.chain, self.target, self, self), self(slice(None), x_t, t, t - s)
+
+    def loss(self, loss: FlowMapLoss, done: float) -> Tensor:
+        """The exact flow map's mean squared error, (B,)."""
+        lesson, output = self.lesson(loss)
+        truth = loss.truth(lesson, slice(0, None, loss.every), done)
+        at, variance = self.chain.at(lesson.t), named("variances", "fixed_small")
+        denoised = Denoised(output, None, *truth, lesson.x_t, at, T, self.target, variance)  # type: ignore[arg-type]
+        return denoised.squared_error()
+
+
+def test_the_solver_agrees_with_the_gaussians_closed_form():
+    """x_s = signal_s mean + (C_s C_t^-1)^1/2 (x_t - signal_t mean), for the covariances C of x at both levels."""
+    x_t = noise.gaussian(0, "x", torch.arange(20), 0, (2, 1, 1)).double()
+    start, end = torch.tensor([1.5]).double(), torch.tensor([0.2]).double()
+    values, vectors = torch.linalg.eigh(exact.COVARIANCE)
+    spread = [angle.cos() ** 2 * values + angle.sin() ** 2 for angle in (start, end)]
+    along = (x_t.flatten(1) - start.cos() * exact.MEAN) @ vectors * (spread[1] / spread[0]).sqrt()
+    expected = end.cos() * exact.MEAN + along @ vectors.T
+    found = exact.flow(DATA["gaussian"], x_t, start, end, steps=100).flatten(1)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("data", DATA)
+@pytest.mark.parametrize("target", ANGLES)
+@pytest.mark.parametrize("name", MAPS)
+def test_the_exact_flow_map_has_no_loss(name, target, data):
+    loss: FlowMapLoss = variant.build("losses", {"name": name}, "loss")
+    exactly = Exact(DATA[data], target)
+    errors = exactly.loss(loss, done=0.999)
+    assert errors.shape == (32,)
+    assert float(errors.mean()) < 1e-5
+    if name == "consistency":  # whose target is r's, a step of the ODE away: of second order in its length
+        assert float(exactly.loss(loss, done=0.7).mean()) > 20 * float(errors.mean())
+
+
+@pytest.mark.parametrize("data", DATA)
+@pytest.mark.parametrize("steps", [1, 2, 4, 8])
+def test_a_flow_map_draws_the_odes_images_in_any_number_of_steps(steps, data):
+    chain, truth = Exact(DATA[data], "v").chain, DATA[data]
+    x_T = noise.gaussian(0, "x_T", torch.arange(20), 0, tuple(truth.shape)).double()
+    visited = Chain(chain.schedule.respace(np.arange(1, steps + 1) * T // steps), dtype=torch.float64)
+    denoise = exact.MixtureData(chain.schedule, truth)
+    *_, x_0 = named("samplers", "flow_map").steps(denoise, x_T, visited, lambda t: x_T, None)  # type: ignore[attr-defined]
+    ends = torch.tensor([math.pi / 2 * T / (T + 1)]).double(), torch.zeros(1).double()
+    torch.testing.assert_close(x_0, exact.flow(truth, x_T, *ends, steps=400), rtol=0, atol=1e-3)
+
+
+# --- in training
+
+
+def config(name: str, sampler: str = "", **train: object):
+    """The small config with that loss, in two steps by its own sampler."""
+    sampler = sampler or {"consistency": "consistency", "simple": "ddim"}.get(name, "flow_map")
+    return small(
+        diffusion={"loss": {"name": name}},
+        model=TINY,
+        train=train,
+        sample={"sampler": {"name": sampler}, "steps": 2, "spacing": "trailing"},
+    )
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_flops_count_what_the_objective_asks_of_the_network(name):
+    chosen = config(name).training()
+    trainer = Trainer(chosen, pictures(16), CPU)
+    with FlopCounterMode(display=False) as counter:
+        trainer.step(1)
+    # what is not counted is the layer that shows the span
+    assert counter.get_total_flops() / 8 == pytest.approx(flops.per_image(chosen), rel=2e-3)
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_a_batch_in_parts_is_taught_the_same(name):
+    whole, parts = (Trainer(config(name, accumulate=n).training(), pictures(16), CPU) for n in (1, 4))
+    for step in (1, 2, 3):
+        torch.testing.assert_close(whole.step(step), parts.step(step), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_a_model_file_keeps_where_steps_end_and_draws(name, tmp_path):
+    chosen = config(name)
+    trainer = Trainer(chosen.training(), pictures(16), CPU)
+    for step in range(1, 7):
+        trainer.step(step)
+    save_model(tmp_path / "model.safetensors", trainer.ema.averages, chosen.training(), {})
+    model = load_model(tmp_path / "model.safetensors", CPU)
+    assert hasattr(model.network, "span") == (name != "consistency")
+    generator = Generator.of(model, chosen.sample, CPU)
+    drawn = generator.images(range(4), 0, trainer.shape)
+    assert generator.evaluations == 2
+    assert len({image.numpy().tobytes() for image in drawn}) == 4
+    if name != "consistency":
+        t = torch.full((2,), 30)
+        x = noise.gaussian(0, "x", torch.arange(2), 0, trainer.shape)
+        denoise = generator.denoiser.estimate
+        torch.testing.assert_close(denoise(x, t, None, 30)[:2], denoise(x, t, None)[:2])
+        assert not torch.allclose(denoise(x, t, None, 10).x_0, denoise(x, t, None).x_0)
+
+
+@pytest.mark.parametrize(
+    ("loss", "sampler", "weight"),
+    [
+        ("consistency", "ddim", 1.0),
+        ("consistency", "flow_map", 1.0),
+        ("simple", "consistency", 1.0),
+        ("simple", "flow_map", 1.0),
+        ("shortcut", "flow_map", 2.0),
+    ],
+)
+def test_what_does_not_go_together_is_refused_by_params_and_by_a_model_file(loss, sampler, weight):
+    allowed = config(loss)
+    drawn = {"sampler": {"name": sampler}, "guidance": {"weight": weight}}
+    model = {**TINY, "classes": 3}
+    with pytest.raises(UserError, match=r"sample\.(sampler|guidance\.weight): .*allowed: "):
+        small(diffusion={"loss": {"name": loss}}, model=model, sample=drawn)
+    options = allowed.sample.model_copy(
+        update={
+            "sampler": named("samplers", sampler),
+            "guidance": allowed.sample.guidance.model_copy(update={"weight": weight}),
+        }
+    )
+    trainer = Trainer(allowed.training(), pictures(16), CPU)
+    with pytest.raises(UserError, match=r"allowed: "):
+        Generator.of(Loaded(trainer.network, allowed.training(), {}), options, CPU)
+
+
+@pytest.mark.parametrize("sampler", ["consistency", "ddim"])
+@pytest.mark.parametrize("name", ["mean_flow", "shortcut"])
+def test_a_flow_map_is_a_denoiser_and_a_consistency_function_too(name, sampler):
+    chosen = config(name, sampler)
+    trainer = Trainer(chosen.training(), pictures(16), CPU)
+    model = Loaded(trainer.network.eval(), chosen.training(), {})
+    assert Generator.of(model, chosen.sample, CPU).images(range(2), 0, trainer.shape).shape == (2, 1, 8, 8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MAPS)
+def test_a_small_network_approaches_the_exact_map_in_one_step(name):
+    """The mixture's images of 4x4, and where the ODE leads from 256 noises; a denoiser's one step is their mean."""
+    data, steps, shape = Mixture(components=3, size=(4, 4)), 600, (1, 4, 4)
+    truth, place = data.truth(), torch.arange(2000)
+    labels = (noise.uniform(0, "label", place, 0) * 3).long()
+    normals = [noise.gaussian(0, purpose, place, 0, (size,)).double() for purpose, size in [("p", 16), ("f", 1)]]
+    chosen = small(
+        data={"dataset": data.model_dump(), "image_size": 4},
+        diffusion={
+            "T": 100,
+            "schedule": {"name": "rectified_flow"},
+            "parameterization": {"name": "flow"},
+            "loss": {"name": name, name: {"power": 0.0} if name == "mean_flow" else {}},  # 16 pixels are few
+        },
+        model={"unet": {**TINY["unet"], "base_channels": 16, "middle_attention": True, "dropout": 0.0}},
+        train={"steps": steps, "batch_size": 64, "learning_rate": 4e-3, "lr_decay": "cosine", "gradient_clip": 1.0},
+        sample={"sampler": {"name": "consistency"}, "steps": 1, "clip_denoised": False},
+    )
+    trainer = Trainer(chosen.training(), to_images(truth.draw(labels, *normals)).numpy(), CPU)
+    for step in range(1, steps + 1):
+        trainer.step(step)
+    trainer.network.load_state_dict(trainer.ema.averages)
+    generator = Generator.of(Loaded(trainer.network.eval(), chosen.training(), {}), chosen.sample, CPU)
+    x_T, x_0 = generator.trajectory(range(256), 0, shape)
+    level = torch.from_numpy(trainer.chain.schedule.one_minus_alpha_bar[-1:]).sqrt().arcsin()
+    image = exact.flow(truth, x_T.double(), level, torch.zeros(1).double(), steps=100)
+    mean = truth.posterior_mean(x_T.double(), level.cos(), level.sin())
+    assert float((x_0 - image).square().mean()) < 0.6 * float((mean - image).square().mean())

@@ -1,0 +1,186 @@
+"""Training that starts from a model: its weights, what has to fit, what it cost, and the same bytes after a kill."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ddpm.base import files
+from ddpm.base.errors import UserError
+from ddpm.base.files import sha256
+from ddpm.compute import noise
+from ddpm.data import preprocessing
+from ddpm.data.processed import open_split
+from ddpm.model import build, flops
+from ddpm.model.model_file import Loaded, load_model, read, write
+from ddpm.params.config import Config
+from ddpm.runs import assembly
+from ddpm.runs.record import Provenance
+from ddpm.sampling.denoiser import Denoiser
+from ddpm.training import teacher
+from ddpm.training.checkpoints import Checkpoints
+from ddpm.training.trainer import Trainer, train
+from ddpm.variants.datasets.mixture import Mixture
+from tests.small import PARAMS, Memory, loss_at, pictures, small
+
+CPU = torch.device("cpu")
+UNET, DIFFUSION = PARAMS["model"]["unet"], PARAMS["diffusion"]
+LEARNED = {"variance": {"name": "learned_range"}, "loss": {"name": "hybrid"}}
+
+pytestmark = pytest.mark.usefixtures("folder")
+
+
+def starting(path: Path, may_differ: tuple[str, ...] = (), train: Any = None, **sections: Any) -> Config:
+    """The small config, started from a file."""
+    begun = {"start_from": f"{path}@{sha256(path)}", "start_may_differ": list(may_differ)}
+    return small(train={**begun, **(train or {})}, **sections)
+
+
+def trained(config: Config, out: str, log: Memory | None = None) -> Path:
+    checkpoints = Checkpoints(out)
+    train(config.training(), pictures(), CPU, Path(out), checkpoints, log or Memory())
+    checkpoints.finish()
+    return Path(out, "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{}, {"train": {"posthoc": {"lengths": [0.05, 0.1]}}}, {"diffusion": {**DIFFUSION, "loss": {"name": "p2"}}}],
+)
+def test_weights_and_averages_are_those_of_the_file(model_file, other):
+    trainer = Trainer(starting(model_file, **other).training(), pictures(), CPU)
+    weights = load_model(model_file, CPU).network.state_dict()
+    torch.testing.assert_close(dict(trainer.network.state_dict()), dict(weights), rtol=0, atol=0)
+    for average in [trainer.ema, *trainer.posthoc.emas]:
+        torch.testing.assert_close(average.averages, dict(weights), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("may_differ", "sections", "fresh"),
+    [
+        ("model.classes", {"model": {"classes": 3}}, {"classes"}),
+        ("diffusion.parameterization.name", {"diffusion": {**DIFFUSION, "parameterization": {"name": "x0"}}}, set()),
+        ("diffusion.variance", {"diffusion": {**DIFFUSION, **LEARNED}}, {"head"}),
+        ("data.channels", {"data": {"channels": 3}}, {"stem", "head"}),
+        ("data", {"data": {"image_size": [8, 16]}}, set()),
+        ("model", {"model": {"unet": {**UNET, "blocks": 2}}}, {"down", "up"}),
+        ("model.unet.dropout", {"model": {"unet": {**UNET, "dropout": 0.0}}}, set()),
+        ("diffusion.T", {"diffusion": {**DIFFUSION, "T": 60}}, set()),
+        ("diffusion.loss", {"diffusion": {**DIFFUSION, "loss": {"name": "mean_flow"}}}, {"span"}),
+        ("diffusion.schedule", {"diffusion": {**DIFFUSION, "schedule": {"name": "linear"}}}, set()),
+    ],
+)
+def test_what_differs_is_refused_by_name_or_left_at_its_init(model_file, may_differ, sections, fresh):
+    with pytest.raises(
+        UserError, match=rf"^train\.start_from: .* differs in {may_differ}.* allowed: .*start_may_differ"
+    ):
+        teacher.read(starting(model_file, **sections).training())
+    config = starting(model_file, (may_differ,), **sections).training()
+    images, labels = np.zeros((9, *config.data.shape), np.uint8), np.zeros(9, np.int64)
+    trainers = [Trainer(one, images, CPU, labels=labels) for one in (config, small(**sections).training())]
+    ours, init = (trainer.network.state_dict() for trainer in trainers)
+    theirs = load_model(model_file, CPU).network.state_dict()
+    left = {name for name in ours if name not in theirs or ours[name].shape != theirs[name].shape}
+    assert {name.partition(".")[0] for name in left} == fresh
+    assert all(torch.equal(ours[name], (init if name in left else theirs)[name]) for name in ours)
+
+
+@pytest.mark.parametrize(
+    ("value", "key"),
+    [
+        ("model.safetensors", r"train\.start_from: 'model\.safetensors' is not allowed: .*FILE@SHA256"),
+        ("{file}@" + "0" * 64, "start_from: .*: its sha256 is"),
+        ("none.safetensors@" + "0" * 64, r"start_from: .*none\.safetensors"),
+        ("n" * 300 + "@" + "0" * 64, "start_from: .*name too long"),
+        (f"damaged@{files.digest(0)}", "start_from: damaged: its sha256 is"),
+        (None, "start_may_differ"),
+    ],
+)
+def test_another_file_is_refused(model_file, value, key):
+    Path("damaged").write_bytes(model_file.read_bytes()[:-1])
+    start = {"start_from": value and value.format(file=model_file), "start_may_differ": ["model"]}
+    with pytest.raises(UserError, match=key):
+        teacher.read(small(train=start).training())
+
+
+@pytest.mark.parametrize("loss", ["simple", "mean_flow"])
+def test_a_teacher_is_asked_as_it_is_for_images(loss):
+    config = small(diffusion={"loss": {"name": loss}}).training()
+    model = Loaded(build.network(config).eval(), config, {})
+    for weights in model.network.parameters():
+        torch.nn.init.normal_(weights, std=0.1)
+    denoiser = Denoiser(model.network, config.diffusion, CPU, torch.float32, clip=False)
+    t = torch.tensor([1, 20, 50])
+    x_t = noise.gaussian(0, "x_t", t, 0, (1, 8, 8))
+    ours = teacher.estimate(model, x_t, t, None, denoiser.chain.at(t), torch.float32)
+    torch.testing.assert_close(ours.x_0, denoiser(x_t, t).x_0)
+
+
+def test_the_file_and_record_of_a_run_that_starts_from_nothing_do_not_mention_it():
+    assert not [key for key in files.flatten(small().to_dict()) if "start" in key]
+
+
+def test_a_killed_training_ends_with_the_same_bytes(model_file):
+    config = starting(model_file)
+    whole = trained(config, "whole")
+    with pytest.raises(KeyboardInterrupt):
+        trained(config, "halves", Memory(stop=7))
+    assert sha256(trained(config, "halves")) == sha256(whole)
+    assert sha256(whole) != sha256(trained(small(), "other"))
+
+
+def test_the_record_has_the_cost_of_all_teachers_and_never_a_guess(model_file):
+    once = trained(starting(model_file), "once")
+    twice = trained(starting(once), "twice")
+    tensors, metadata = read(model_file, "model", CPU)
+    del metadata["config"]["train"]["batch_size"]
+    write(Path("mute.safetensors"), tensors, {key: metadata[key] for key in ("format", "config", "facts")})
+    unknown = trained(starting(trained(starting(Path("mute.safetensors")), "after")), "unknown")
+    image = float(flops.per_image(small().training()))
+    costs = [image * 8 * steps for steps in (0, 60, 60 + 12)]
+    for path, expected in zip([model_file, once, twice, unknown], [*costs, None], strict=True):
+        assert recorded(path).costs.teacher_flops == expected
+    assert "teacher_flops" not in recorded(model_file).text()
+
+
+def recorded(path: Path) -> Any:
+    for name in ("train", "sample"):
+        facts = {"seconds": 1.0, "images_seen": 96, "parameters": 9, "flops": 1, "evaluations_per_image": 5}
+        files.write_json(Path(f"metrics/{name}.json"), facts)
+    scored: Any = SimpleNamespace(scores={"classifier.fd": 1.0}, excess=[])
+    judged_by = {"comparable": {"samples": 9}, "hash": files.digest({"samples": 9}), "environment": {}}
+    return assembly.assemble("run", Provenance({}, {}), load_model(path, CPU), scored, [], judged_by, 1.0)
+
+
+def test_fine_tuning_starts_at_the_teachers_loss_and_improves_on_other_data():
+    """On two mixtures: the teacher's loss of the second is where its fine-tuning starts, far below a new network's."""
+    splits = {}
+    for seed in (0, 1):
+        mixture = Mixture(count=200, size=(8, 8), seed=seed)
+        mixture.download(None, Path(f"raw{seed}"))
+        preprocessing.preprocess(
+            small(data={"dataset": mixture.model_dump()}).data, Path(f"raw{seed}"), Path(f"of{seed}")
+        )
+        splits[seed] = open_split(Path(f"of{seed}"), "train")[0]
+    options = {"steps": 150, "learning_rate": 5e-3}
+    train(small(train=options).training(), splits[0], CPU, Path("teacher"), Checkpoints("t"), Memory())
+    path = Path("teacher/model.safetensors")
+    x_0 = torch.from_numpy(np.array(splits[1])).float() / 127.5 - 1
+    draws = torch.Generator().manual_seed(0)
+    epsilon, t = torch.randn(x_0.shape, generator=draws), torch.randint(1, 51, (len(x_0),), generator=draws)
+
+    def loss(trainer: Trainer) -> float:
+        return loss_at(trainer, x_0, epsilon, t)
+
+    teachers = Trainer(small().training(), splits[1], CPU)
+    new = loss(teachers)
+    teachers.network.load_state_dict(load_model(path, CPU).network.state_dict())
+    tuned = Trainer(starting(path, train=options).training(), splits[1], CPU)
+    first = loss(tuned)
+    assert first == loss(teachers) < 0.7 * new
+    for step in range(1, 61):
+        tuned.step(step)
+    assert loss(tuned) < first
