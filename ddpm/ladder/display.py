@@ -79,7 +79,8 @@ def _cell(value: Any) -> str:
 def _panels(state: Climb, attempts: Sequence[dict[str, Any]]) -> list[Panel]:
     """The score by attempt, its interval that of the gain, and for kind ``target`` the cost before it."""
     terms, sign = state.contest.terms, state.contest.gain(1.0)
-    costs, scores = [], []
+    costs = [(0, state.contest.cost({}), 0.0, 0.0, True)]  # the base
+    scores = []
     for one in attempts:
         if one["score"] is None or one["challenge"]:
             continue
@@ -88,5 +89,5 @@ def _panels(state: Climb, attempts: Sequence[dict[str, Any]]) -> list[Panel]:
         costs.append((one["attempt"], one["cost"], 0.0, 0.0, one["stands"]))
     panels: list[Panel] = [(metrics.title(terms.primary), scores, terms.target)]
     if terms.kind == "target":
-        panels.insert(0, (f"{terms.cost} of training", costs, state.contest.cost({})))
+        panels.insert(0, (f"{terms.cost} of training", costs, None))
     return panels
