@@ -8,8 +8,8 @@ from typing import TypeAlias
 
 from ddpm.base.files import atomic_path
 
-# title; for each attempt its number, 0 for what it began with, its value, how far its interval reaches below and above it (in either order of
-# the metric), and whether it is a rung that stands; a value to mark, unless None
+# title; for each attempt its number, 0 for what it began with, its value, how far its interval reaches below and above it
+# (in either order of the metric), and whether it is a rung that stands; a value to mark, unless None
 Panel: TypeAlias = tuple[str, Sequence[tuple[int, float, float, float, bool]], float | None]
 LOOKS = {False: ("#999999", "not accepted"), True: ("#0072b2", "rungs")}
 
@@ -30,7 +30,8 @@ def draw(path: Path, panels: Sequence[Panel]) -> None:
                 axes.step([*x, attempts[-1][0]], [*y, y[-1]], where="post", color=colour, linewidth=1.5)
         if level is not None:
             axes.axhline(level, color="0.55", linestyle="--", linewidth=1, label="target")
-        axes.set(xlabel="attempt", ylabel=title, xlim=(-0.5, max((attempt[0] for attempt in attempts), default=1) + 0.5))
+        last = max((attempt[0] for attempt in attempts), default=1)
+        axes.set(xlabel="attempt", ylabel=title, xlim=(-0.5, last + 0.5))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
