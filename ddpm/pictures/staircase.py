@@ -8,8 +8,8 @@ from typing import TypeAlias
 
 from ddpm.base.files import atomic_path
 
-# title; for each attempt its number, 0 for what it began with, its value, how far its interval reaches below and above it
-# (in either order of the metric), and whether it is a rung that stands; a value to mark, unless None
+# title; for each attempt its number, 0 for what it began with, its value, how far its interval reaches below and above
+# it (in either order of the metric), and whether it is a rung that stands; a value to mark, unless None
 Panel: TypeAlias = tuple[str, Sequence[tuple[int, float, float, float, bool]], float | None]
 LOOKS = {False: ("#999999", "not accepted"), True: ("#0072b2", "rungs")}
 
