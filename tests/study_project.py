@@ -135,7 +135,7 @@ ASK_DVC, DVC = slots.cache, worker.REPRO
 
 def make(folder: Path) -> None:
     """The project with its study, committed."""
-    params = yaml.safe_load(presets.text("digits_small"))
+    params = yaml.safe_load(presets.text("digits_small_2026"))
     params["compare"]["confidence"], params["sample"]["count"] = 0.5, 12
     texts = {
         "params.yaml": yaml.safe_dump(params),

@@ -20,7 +20,7 @@ FILE = Path("ladders/tiny.yaml")
 LOG = Path("ladders/tiny/log.jsonl")
 SCORE = {
     "question": "Which model is best?",
-    "base": "digits_small",
+    "base": "digits_small_2026",
     "kind": "score",
     "primary": "classifier.fd",
     "cost": "images",
@@ -118,7 +118,7 @@ def test_a_ladder_of_scores_is_climbed_shown_and_challenged(capsys):
 @pytest.mark.slow
 @pytest.mark.usefixtures("project")
 def test_a_target_is_reached_at_less_cost_and_guards_refuse(capsys):
-    steps = yaml.safe_load(presets.text("digits_small"))["train"]["steps"]
+    steps = yaml.safe_load(presets.text("digits_small_2026"))["train"]["steps"]
     code, guarded = tried(capsys, "try", "cheap", idea("small", BETTER | {"train.batch_size": 32}))
     assert (code, guarded["reason"]) == (1, "random_conv.kid_mean is worse by more than its margin")
     # the base was scored once for the guard, and the champion does not run again

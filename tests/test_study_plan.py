@@ -16,7 +16,7 @@ from tests.test_forecast import MEASURED
 
 STUDY = """\
 question: Which schedule?
-base: digits_small
+base: digits_small_2026
 arms:
   cosine: {diffusion.schedule.name: cosine}
   linear: {diffusion.schedule.name: linear}
@@ -47,7 +47,7 @@ def test_experiments_are_interleaved_over_the_arms():
     # the base is params.yaml unless the plan names a preset, and seeds may begin later
     path = Path("params.yaml")
     path.write_text(path.read_text().replace("steps: 1000", "steps: 7"))
-    A.write_text(STUDY.replace("base: digits_small", "first_seed: 20"))
+    A.write_text(STUDY.replace("base: digits_small_2026", "first_seed: 20"))
     experiments = loading.load(A).experiments(2)
     assert [run.seed for run in experiments] == [20, 20, 21, 21]
     params = config.check(experiments[3].params)
@@ -76,7 +76,7 @@ def test_experiments_are_interleaved_over_the_arms():
             "will have classifier.clipped_density; allowed: classi",
         ),
         ("looks", "primary: classifier.class_accuracy\nlooks", "no run of cosine will have classifier.class_accuracy"),
-        ("base: digits_small", "base: digits_smal", "preset: unknown 'digits_smal'"),
+        ("base: digits_small_2026", "base: digits_smal", "preset: unknown 'digits_smal'"),
         ("cosine:", "Cosine:", "Cosine"),
         ("looks", "may_differ: [cost]\nlooks", "may_differ.0: 'cost' is not allowed"),
     ],
@@ -151,7 +151,7 @@ def test_a_question_cannot_control_the_terminal():
     ],
 )  # fmt: skip
 def test_new_writes_a_valid_study_and_overwrites_none(vary, names, capsys):
-    path, common = Path("studies/new.yaml"), ("--base", "digits_small", "--set", "train.steps=9")
+    path, common = Path("studies/new.yaml"), ("--base", "digits_small_2026", "--set", "train.steps=9")
     assert study("new", "new", "--vary", *vary.split(), *common) == 0
     plan = loading.load(path)
     assert (list(plan.params), plan.plan.primary, plan.plan.looks) == (names, "classifier.fd", (8, 12, 16, 20))

@@ -131,7 +131,7 @@ def cache() -> str:
 
 def environment() -> dict[str, str]:
     """The variables of a command that runs in a slot."""
-    return {name: value for name, value in os.environ.items() if name not in MISLEADING}
+    return {name: os.environ[name] for name in os.environ if name not in MISLEADING}
 
 
 def _answer(*command: str) -> str:
