@@ -143,7 +143,7 @@ def assert_every_file_of_the_interface(folder: Path) -> None:
     assert 100 < train["memory_mib"] < 8000  # torch alone takes 200
     assert read_json(folder / "metrics/sample.json")["evaluations_per_image"] == 10
     assert len(curve(folder)) == 40
-    names = {"fd", "is_mean", "is_std", "kid_mean", "kid_std", "precision", "recall"}
+    names = {"fd", "is_mean", "is_std", "kid_mean", "kid_std", "precision", "recall", "class_accuracy"}
     scores = read_json(folder / "metrics/evaluate.json")
     assert set(scores["classifier"]) == names
     assert set(scores["real"]["classifier"]) == names | {"count"}
