@@ -201,6 +201,12 @@ def test_a_result_is_one_complete_run(folder):
     assert everything(run_id) == before
 
 
+def test_of_the_shipped_preset_only_what_runs_are_sought_by_is_logged():
+    shipped = presets.flat()[presets.SHIPPED]
+    assert view.params(shipped).keys() == set(view.SOUGHT)
+    assert view.params(shipped | {"train.gradient_clip": 0.5}).keys() == {*view.SOUGHT, "train.gradient_clip"}
+
+
 @pytest.mark.parametrize(
     ("preset", "changes", "name"),
     [

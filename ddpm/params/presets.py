@@ -19,6 +19,7 @@ from ddpm.base.errors import UserError
 from ddpm.params import catalogue, config, file
 
 BASE = "digits_2026"
+SHIPPED = "digits"
 FOLDER = resources.files("ddpm.presets")
 
 
@@ -53,8 +54,8 @@ def text(name: str, on: str | None = None) -> str:
 
 @cache
 def flat() -> dict[str, dict[str, Any]]:
-    """Each preset's params by dotted key, the base first."""
-    written = {name: file.decode((FOLDER / f"{name}.yaml").read_text(), name) for name in [BASE, *names()]}
+    """Each preset's params by dotted key, the shipped one first."""
+    written = {name: file.decode((FOLDER / f"{name}.yaml").read_text(), name) for name in [SHIPPED, *names()]}
 
     def whole(name: str) -> dict[str, Any]:
         changes = dict(written[name])
@@ -66,12 +67,12 @@ def flat() -> dict[str, dict[str, Any]]:
 
 
 def default(key: str) -> Any:
-    """What a run has for a key unless it says otherwise: the base's value, or that of a variant that the base is not;
-    None for any other key."""
+    """What a run has for a key unless it says otherwise: the shipped preset's value, or that of a variant which that
+    does not have; None for any other key."""
     *section, name, field = ["", *key.split(".")]
     family = catalogue.FAMILIES.get(".".join(section[1:]), "")
-    if key in flat()[BASE] or not family or name not in variant.names(family):
-        return flat()[BASE].get(key)
+    if key in flat()[SHIPPED] or not family or name not in variant.names(family):
+        return flat()[SHIPPED].get(key)
     return variant.variant_class(family, name)().model_dump(mode="json")[name].get(field)
 
 

@@ -42,16 +42,16 @@ def _labelled(picture: Image.Image, titles: Sequence[str], names: Sequence[str])
     titles, names = ([" ".join(text.split())[:MAX_NAME] for text in texts] for texts in (titles, names))
     share = picture.width / max(1, len(titles))
     widest = max(map(_font(TEXT).getlength, titles), default=0)
-    over, beside = _font(int(TEXT * min(1, 0.9 * share / max(1, widest)))), _font(TEXT)
-    top, left = 3 * TEXT // 2 if titles else 0, int(max(map(beside.getlength, names), default=-TEXT)) + TEXT
+    title_font, name_font = _font(int(TEXT * min(1, 0.9 * share / max(1, widest)))), _font(TEXT)
+    top, left = 3 * TEXT // 2 if titles else 0, int(max(map(name_font.getlength, names), default=-TEXT)) + TEXT
     whole = Image.new("RGB", (left + picture.width, top + picture.height), "white")
     whole.paste(picture, (left, top))
     draw = ImageDraw.Draw(whole)
     for place, title in enumerate(titles):
-        draw.text((left + (place + 0.5) * share, top / 2), title, "black", over, "mm")
+        draw.text((left + (place + 0.5) * share, top / 2), title, "black", title_font, "mm")
     for place, name in enumerate(names):
         middle = top + (place + 0.5) * picture.height / len(names)
-        draw.text((left - TEXT / 2, middle), name, "black", beside, "rm")
+        draw.text((left - TEXT / 2, middle), name, "black", name_font, "rm")
     return whole
 
 

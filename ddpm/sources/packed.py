@@ -1,7 +1,7 @@
 """Datasets of encoded pictures in a few large files.
 
-The raw folder holds one Arrow file with the unchanged pictures and their names, and their labels beside it. Any picture
-can be read from it without the others, and none is held in memory.
+The raw folder holds one Arrow file with the unchanged pictures and their names, and their labels next to it. Any
+picture can be read from it without the others, and none is held in memory.
 """
 
 import io
