@@ -237,6 +237,7 @@ def test_params_show_what_differs_between_two_runs_and_few_constants(folder):
         set_params(**changes)
         return view.params(config.check(file.read()).flat())
 
+    (folder / "params.yaml").write_text(presets.text(presets.SHIPPED))
     before, after = logged(), logged(model={"unet": {"dropout": 0.1}}, train={"steps": 100})
     assert after.items() - before.items() == {("model.unet.dropout", "0.1"), ("train.steps", "100")}
     assert len(before) <= 16
