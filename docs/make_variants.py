@@ -81,8 +81,8 @@ def table() -> str:
     table = Table(["loss", "variance", "zero terminal SNR"], rows, text_columns=range(3))
     refused = set(variant.names("parameterizations")) - {choice.parameterization for choice in ends}
     return (
-        f"{render.markdown([Chapter('', [table])])}\nEach goes with every parameterization, "
-        f"but {', '.join(sorted(refused))} does not go with zero terminal SNR."
+        f"{render.markdown([Chapter('', [table])])}\nEvery loss goes with every parameterization, "
+        f"except that {', '.join(sorted(refused))} does not go with zero terminal SNR."
     )
 
 

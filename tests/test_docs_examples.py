@@ -19,7 +19,6 @@ from ddpm.sampling import generator as sampling
 from ddpm.sampling.sample_params import Sample
 from ddpm.sampling.sampler import Sampler
 from ddpm.scoring.evaluate_params import Evaluate
-from ddpm.scoring.extractor import Extractor
 from ddpm.scoring.features import Features
 from ddpm.scoring.metric import Metric
 from ddpm.sources.dataset import Dataset
@@ -84,14 +83,6 @@ def dataset_works(variant: Dataset, tmp_path: Path, model_file: Path) -> None:
     assert np.array_equal(np.asarray(records.open(3)), images[3])
 
 
-def extractor_works(variant: Extractor, tmp_path: Path, model_file: Path) -> None:
-    variant.write_weights(tmp_path, tmp_path / "weights.safetensors", torch.device("cpu"))
-    network = variant.load(tmp_path / "weights.safetensors")
-    found = network(torch.randint(0, 256, (3, 1, 16, 16), dtype=torch.uint8))
-    assert found.features.shape == (3, variant.dimensions)
-    assert len(found.features.unique(dim=0)) == 3
-
-
 def metric_works(variant: Metric, tmp_path: Path, model_file: Path) -> None:
     settings, real = Evaluate(extractors=("classifier",)), torch.randn(400, 5)
     least, _ = variant.least(settings, 5)
@@ -109,12 +100,11 @@ WORKS: dict[type, Any] = {
     Sampler: sampler_works,
     Architecture: architecture_works,
     Dataset: dataset_works,
-    Extractor: extractor_works,
     Metric: metric_works,
 }
 
 
 def test_there_is_an_example_of_each_kind():
     families = {block.mark.split("/")[2] for block in EXAMPLES}
-    assert families == {"schedules", "samplers", "networks", "datasets", "extractors", "metrics"}
+    assert families == {"schedules", "samplers", "networks", "datasets", "metrics"}
     assert Architecture in WORKS
