@@ -5,9 +5,9 @@ INTRODUCTION = """\
 recipe](recipe.md) turns them into advice; the pages below answer one question each, with pictures, what papers claim
 ("from memory" where the paper itself was not checked) and limits. `python -m docs.make_atlas` writes this page."""
 READING = """\
-*Effect* is the mean difference from the baseline over paired training seeds, its interval, and in brackets how many
-seeds agree in sign. It is in the [Fréchet distance](metrics.md) in the features of a small classifier, unless bits per
-dimension, the likelihood of held-out images, is named; lower is better for both. [Within its
+*Effect* is the mean difference from the baseline over paired training seeds, its interval, and in brackets how many of
+the seeds agree in sign. It is in the [Fréchet distance](metrics.md) in the features of a small classifier, unless bits
+per dimension, the likelihood of held-out images, is named; lower is better for both. [Within its
 study](concepts.md#how-often-a-verdict-is-false) the verdicts have an error rate of 5%. *Open* means that the seeds so
 far decide nothing, not that the two are equal. *Likelihood* is the verdict on bits per dimension, *useless* from 8 bits
 on, which a uniform guess reaches. In the picture, an arrow is a mean beyond its edge. * marks a verdict that [does not
@@ -19,10 +19,9 @@ x0, epsilon and flow against v. No row of digits or MNIST changes."""
 ALL_TOGETHER = """\
 Each study limits its own error rate; {rows} rows together need another limit. The procedure of Benjamini and Yekutieli
 (2001, theorem 1.3) keeps the expected share of false verdicts among those that survive at 5% or less, however the rows
-depend on each other. Each row contributes the p value of its own comparison, adjusted for the looks of its plan. Of
-{decided} rows that are better or worse, {standing} survive. Read the others as open: {fragile}. With p values that are
-also adjusted for the other arms of a study, {strict} would survive. Equivalence rests on another test and is not
-counted."""
+depend on each other. It takes the p value of each comparison, adjusted for the looks of its plan. Of {decided} rows
+that are better or worse, {standing} survive. Read the others as open: {fragile}. With p values that are also adjusted
+for the other arms of a study, {strict} would survive."""
 SHARED = """\
 The {records} published records come from {trainings} trainings. Studies that share trainings (equal params and
 seed) are not independent evidence: {groups}."""

@@ -72,7 +72,7 @@ class Row(NamedTuple):
         same = sum((after - before) * verdict["difference"] > 0 for before, after in pairs(verdict))
         title = "" if verdict["metric"] == FRECHET else f"{metrics.title(verdict['metric'])} "
         low, high = (percent(verdict[end] / verdict["baseline_mean"]) for end in ("low", "high"))
-        return f"{title}{share(verdict)}, {low} to {high} ({same} of {len(verdict['seeds'])})"
+        return f"{title}{share(verdict)}, {low} to {high} ({same}/{len(verdict['seeds'])})"
 
     def cells(self) -> list[str]:
         """The row of the table."""

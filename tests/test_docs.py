@@ -40,7 +40,7 @@ CODE = sorted([*(ROOT / "ddpm").rglob("*.py"), *(ROOT / "stages").rglob("*.py")]
 PAGES = sorted([ROOT / "README.md", ROOT / "AGENTS.md", *(ROOT / "docs").glob("*.md")])
 LINKING = [*PAGES, *(ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md"))]
 RUN = {"run", "run: model", "run: scores", "run: schedules", "run: gate"}
-WORDS = 33_000  # of all pages, so that they are read
+WORDS = 30_000  # of all pages, so that they are read
 NEEDS = {
     "needs: the pipeline",
     "needs: a GPU",
@@ -354,6 +354,6 @@ def test_every_line_of_the_troubleshooting_is_one_that_the_code_prints(line):
 
 
 def test_a_line_that_no_code_prints_would_be_found():
-    assert len(LINES) > 20
+    assert len(LINES) > 15
     with pytest.raises(AssertionError):
         test_every_line_of_the_troubleshooting_is_one_that_the_code_prints("...: no such flie")
