@@ -106,7 +106,7 @@ def judge(
 def rule(compare: Compare) -> str:
     """What the verdicts of one look hold for."""
     return (
-        f"all verdicts together, and their intervals, hold with the chance {compare.confidence:.4g} for symmetric "
-        "differences, if these seeds were chosen beforehand; where some were added after a look, less often: a study "
-        "(`ddpm study`) keeps the chance"
+        f"all verdicts and intervals hold together with probability {compare.confidence:.4g}, if differences are "
+        "symmetric and these seeds were chosen beforehand; if you add seeds after a look, less often: use a study "
+        "(`ddpm study`) for that"
     )
