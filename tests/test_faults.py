@@ -120,7 +120,7 @@ def test_when_no_checkpoint_can_be_read_the_run_begins_again_says_so_and_keeps_w
     for path in checkpoints.folder.glob("*.safetensors"):
         damage(path, random.Random(0))  # noqa: S311
     assert checkpoints.load(CPU) is None
-    assert capsys.readouterr().err.count("going back") == 2
+    assert capsys.readouterr().err.count("using the previous checkpoint") == 2
     kept = []
     for step in (1, 2, 3):
         checkpoints.save(step, STATE)
