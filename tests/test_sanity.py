@@ -28,6 +28,7 @@ from tests.scored import params
 
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
+STATIC = "pure noise in place of images"
 SETTINGS = Evaluate(extractors=("classifier",), kid_subsets=10, kid_subset_size=100)
 DIGITS = config.load(ROOT / "ddpm/presets/digits_2026.yaml")
 
@@ -148,64 +149,32 @@ def path(tmp_path) -> Path:
 @pytest.mark.parametrize(
     ("worse", "score", "expected"),
     [
-        (0.5, "classifier.fd", "one class left out; one class twice as often; blur; noise; pure"),
-        (0.71, "classifier.fd", ""),  # JPEG and copies are no part of what it should see
-        (0.5, "classifier.is_mean", "one class left out; noise; pure noise"),
+        # JPEG and copies are no part of what it should see
+        (0.5, "classifier.fd", f"one class left out; one class twice as often; blur; noise; {STATIC}"),
+        (0.71, "classifier.fd", ""),
+        (0.5, "classifier.is_mean", f"one class left out; noise; {STATIC}"),
         (0.5, "classifier.recall", ""),
         (0.5, "bits_per_dim", ""),
     ],
 )
 def test_a_verdict_says_when_its_primary_metric_is_blind_to_what_it_should_see(path, worse, score, expected):
     path.write_text(made(worse).model_dump_json())
-    assert expected in "".join(sanity.of_primary(score, drawing(1437), path))
-    assert bool(sanity.of_primary(score, drawing(1437), path)) == bool(expected)
+    said = sanity.warnings(score, drawing(1437), path)
+    assert [line.rpartition(": ")[2] for line in said] == [expected] * bool(expected)
 
 
 def test_a_table_of_other_data_or_none_says_nothing_about_these(path):
-    assert sanity.of_primary("classifier.fd", DIGITS, path) == []
+    assert sanity.warnings("classifier.fd", DIGITS, path) == []
     for change in ({"data__test_fraction": 0.3}, {"data__source": "downloads"}):
         path.write_text(made(0.5, config.check(params(**change), "test")).model_dump_json())
-        assert sanity.of_primary("classifier.fd", drawing(1437), path) == []
+        assert sanity.warnings("classifier.fd", drawing(1437), path) == []
+    path.write_text(made(0.5).model_dump_json())
+    assert sanity.warnings("classifier.fd", drawing(1000), path) == []  # sets of another size show something else
     secret = config.check(params(data__source="https://me:secret@example.org/x.zip"), "test")
     assert "secret" not in json.dumps(sanity.data_params(secret.data))
     path.write_text('{"images": -1}')
     with pytest.raises(UserError, match=r"is not allowed: .*`ddpm sanity`"):
         sanity.read(path)
-
-
-@pytest.mark.parametrize(
-    ("scores", "accepted", "count", "blind"),
-    [
-        (["classifier.fd"], (), 1437, True),
-        (["classifier.fd"], ("blur",), 1437, False),
-        (["classifier.fd", "bits_per_dim"], ("noise",), 1437, True),
-        (["classifier.fd", "other.fd"], (), 1437, False),  # together they see it
-        *(
-            ([score], (), 1437, False)
-            for score in ("other.fd", "bits_per_dim", "classifier.recall", "classifier.is_mean")
-        ),
-        (["classifier.fd"], (), 1000, False),  # a table of another size says nothing certain
-    ],
-)
-def test_a_score_that_is_blind_to_what_it_should_see_may_not_decide(path, scores, accepted, count, blind):
-    table = made(0.95)
-    for kind in ("blur", "jpeg"):  # the second is no part of what it should see
-        table.scores["classifier.fd"].noticed[kind] = Noticed(mean=2.0, worse=0.5)
-    table.scores["other.fd"] = made(0.95).scores["classifier.fd"]
-    sanity.check_decisive(scores, accepted, "gate.blind_to", drawing(count), path)  # there is no table yet
-    path.write_text(table.model_dump_json())
-    if not blind:
-        sanity.check_decisive(scores, accepted, "gate.blind_to", drawing(count), path)
-        return
-    with pytest.raises(UserError, match=r"classifier.fd cannot decide: blind to blur .*gate.blind_to: \[blur\]"):
-        sanity.check_decisive(scores, accepted, "gate.blind_to", drawing(count), path)
-
-
-def test_damage_that_is_accepted_has_a_name():
-    gate = {"metrics": ["fd"], "blind_to": ["blurr"]}
-    with pytest.raises(UserError, match=r"gate.blind_to.*unknown damage \(did you mean 'blur'\?\); allowed: dropped"):
-        config.check(params() | {"gate": gate}, "test")
-    assert config.check(params() | {"gate": gate | {"blind_to": ["blur"]}}, "test").gate.blind_to == ("blur",)
 
 
 def test_the_command_writes_a_table_and_the_report_shows_it(

@@ -23,7 +23,7 @@ from ddpm.verdicts.tuning import Tried, named
 from ddpm.verdicts.verdict import Verdict
 
 CHOSEN, POSSIBLE = "*", "?"
-HEADS = ("metric", "baseline", "arm", "difference", "interval", "estimate", "p", "verdict", "why")
+HEADS = ("metric", "baseline", "arm", "difference", "interval", "p", "verdict", "why")
 
 
 def chapters(judgement: Judgement, samples: Sequence[Block]) -> list[Chapter]:
@@ -154,13 +154,13 @@ def _pairs(verdicts: Iterable[Verdict]) -> Iterator[Table]:
         rows = []
         for pair in of_pair:
             relative = "" if pair.relative is None else f" ({pair.relative:+.1%})"
-            tested = ["-", "-", "-"]
+            tested = ["-", "-"]
             if pair.low is not None:  # then the others are not None either
-                tested = [f"{pair.low:+.3g} to {pair.high:+.3g}", f"{pair.estimate:+.3g}", f"{pair.p:.2g}"]
+                tested = [f"{pair.low:+.3g} to {pair.high:+.3g}", f"{pair.p:.2g}"]
             means = (f"{pair.baseline_mean:.4g}", f"{pair.arm_mean:.4g}", f"{pair.difference:+.3g}{relative}")
             rows.append([pair.metric, *means, *tested, pair.outcome, pair.reason])
         heads = [HEADS[0], baseline, arm, *HEADS[3:]]
-        yield Table(heads, rows, f"{arm} against {baseline}, {pairing.named(of_pair[0].seeds)}", (0, 7, 8))
+        yield Table(heads, rows, f"{arm} against {baseline}, {pairing.named(of_pair[0].seeds)}", (0, 6, 7))
 
 
 def crossing(arm: Against, baseline: str) -> str:

@@ -12,7 +12,7 @@ from ddpm.runs.library import Listing
 from ddpm.verdicts import pairing, remarks, verdict
 from ddpm.verdicts.curves import Curves
 from ddpm.verdicts.pairing import Arm
-from ddpm.verdicts.sequential import one_look
+from ddpm.verdicts.sequential import Design
 from ddpm.verdicts.tuning import Tried
 from ddpm.verdicts.verdict import Rules, Verdict
 
@@ -74,7 +74,7 @@ def compare(
     verdicts = []
     for pair in pairs:
         seeds = len(pair.after)
-        verdicts += verdict.judge(pair, Rules(config.compare, names, len(pairs), one_look(seeds)), [seeds])
+        verdicts += verdict.judge(pair, Rules(config.compare, names, len(pairs), Design((seeds,))), [seeds])
     judgement = judge(f"Which is better: {', '.join(by)}?", names[0], arms, verdicts, config.compare, by, may_differ)
     more = (*remarks.copies(arms), *listing.notes, *matched.notes, *dropped, rule(config.compare))
     return replace(judgement, notes=(*judgement.notes, *more))
@@ -100,7 +100,7 @@ def judge(
         arms=tuple(arms),
         verdicts=tuple(verdicts),
         compare=compare,
-        notes=(*differing, *remarks.yardsticks(records, primary), *remarks.details(verdicts, primary)),
+        notes=(*differing, *remarks.yardsticks(records, primary), *remarks.skewed(verdicts)),
         fingerprint=fingerprint,
     )
 

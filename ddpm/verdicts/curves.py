@@ -3,10 +3,10 @@
 A band holds at all budgets at once: its half-width is a multiple c of each budget's standard error, and c is the upper
 quantile of the largest |t| over the budgets (max-t: Hothorn, Bretz & Westfall 2008). It is simulated for normal
 differences with the observed correlation between budgets, shrunk by 1 / seeds because few seeds estimate it: budgets of
-one training are much alike, so c is well below Bonferroni's. The arms share the error rate equally, and the looks
-as the plan's ``spending`` says, each with what it adds, so that a band holds whichever look it is read at. This error
-rate is the curves' own: the study's verdict is about the end alone, and its rule does not depend on them. So the chance
-that anything on the page is false is up to twice that of the verdict alone.
+one training are much alike, so c is well below Bonferroni's. The arms share the error rate equally, and each look gets
+what it adds (``Design.spent``), so that a band holds whichever look it is read at. This error rate is the curves' own:
+the study's verdict is about the end alone, and its rule does not depend on them. So the chance that anything on the
+page is false is up to twice that of the verdict alone.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from ddpm.runs.record import Costs, Record
 from ddpm.verdicts import metrics, pairing, remarks, sensitivity, verdict
 from ddpm.verdicts.comparison import Judgement
 from ddpm.verdicts.pairing import Arm, Pair
-from ddpm.verdicts.sequential import one_look
+from ddpm.verdicts.sequential import Design
 from ddpm.verdicts.verdict import PRIMARY, Rules
 
 MIN_SEEDS = 5
@@ -37,7 +37,7 @@ def judge(run: Record, stored: Sequence[Record], config: Config) -> Judgement:
     """The run against the baseline, in every metric, those that decide first.
 
     Raises UserError if they can't be compared: another fingerprint, or a metric that some run lacks; or if nothing
-    decides, or all that does is blind to some damage.
+    decides.
     """
     try:
         fingerprint = pairing.check_fingerprints([*stored, run], ())
@@ -51,10 +51,9 @@ def judge(run: Record, stored: Sequence[Record], config: Config) -> Judgement:
         if missing := [name for name in names if name not in one.scores]:
             raise UserError(f"{BASELINE} and {RUN} need the same metrics: {one.name} has no {missing[0]}: {REMAKE}")
     deciding = decisive(names, config.gate)
-    sensitivity.check_decisive(deciding, config.gate.blind_to, "gate.blind_to", config)
     names = [*deciding, *(name for name in names if name not in deciding)]
     arms = Arm("the stored runs", {}, {one.seed or 0: one for one in stored}), Arm("this run", {}, {run.seed or 0: run})
-    rules = Rules(config.compare, names, 1, one_look(1), primaries=len(deciding))
+    rules = Rules(config.compare, names, 1, Design((1,)), primaries=len(deciding))
     percent = 50 * PRIMARY * (1 - config.compare.confidence)
     return Judgement(
         question=f"Is this run worse than the {len(stored)} of {BASELINE}?",
@@ -66,6 +65,7 @@ def judge(run: Record, stored: Sequence[Record], config: Config) -> Judgement:
             f"{' and '.join(deciding)} decide: a run that differs in its seed alone is worse there at most "
             f"{percent:.3g} times in 100, if scores are normal",
             *remarks.copies(arms[1:]),
+            *(line for name in deciding for line in sensitivity.warnings(name, config)),
         ),
         fingerprint=fingerprint,
     )
