@@ -128,7 +128,7 @@ def test_the_users_own_metrics_confidence_and_floors_decide():
 
 
 def test_a_deciding_metric_that_is_blind_has_a_warning(capsys):
-    blind = {"whole": 1.0, "noticed": {"blur": {"mean": 1.0, "worse": 0.5}}}
+    blind = {"whole": 1.0, "noticed": {"blur": 0.5}}
     digits = config.load()
     content = {"images": 9, "samples": digits.sample.count, "sets": 8, "data": sensitivity.data_params(digits.data)}
     files.write_json(sensitivity.PATH, content | {"scores": {FD: blind, RECALL: blind}})

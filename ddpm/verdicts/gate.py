@@ -22,7 +22,7 @@ from ddpm.base.paths import BASELINE, RUN
 from ddpm.params import presets
 from ddpm.params.config import Config, Gate
 from ddpm.runs import alike, library, measured
-from ddpm.runs.record import Costs, Record
+from ddpm.runs.record import Record
 from ddpm.verdicts import metrics, pairing, remarks, sensitivity, verdict
 from ddpm.verdicts.comparison import Judgement
 from ddpm.verdicts.pairing import Arm, Pair
@@ -44,8 +44,7 @@ def judge(run: Record, stored: Sequence[Record], config: Config) -> Judgement:
     except UserError as error:
         preset = _preset(stored[0])
         of = f"it is of the preset {preset!r}, and " if preset else ""
-        remedy = f"`ddpm preset {preset} && dvc repro` makes scores that can be compared" if preset else "set them back"
-        raise UserError(f"{BASELINE}: {of}{error}: {remedy}, or {REMAKE}") from error
+        raise UserError(f"{BASELINE}: {of}{error}: set that back and `dvc repro`, or {REMAKE}") from error
     names = metrics.judged({name for one in (*stored, run) for name in one.scores})
     for one in (*stored, run):
         if missing := [name for name in names if name not in one.scores]:
@@ -84,9 +83,7 @@ def decisive(names: Iterable[str], gate: Gate) -> list[str]:
     known = metrics.judged(names)
     if deciding := [name for name in known if metrics.kind(name) in gate.metrics]:
         return deciding
-    raise UserError(
-        f"gate.metrics: none of {', '.join(gate.metrics)} is among the scores ({', '.join(known) or 'none'})"
-    )
+    raise UserError(f"gate.metrics: none of {', '.join(gate.metrics)} is among the scores ({', '.join(known)})")
 
 
 def read(path: Path = BASELINE) -> tuple[Record, ...]:
@@ -129,10 +126,8 @@ def update(of: Config, folders: Iterable[Path] = (), path: Path = BASELINE) -> l
 
 def _stored(run: Record, names: Iterable[str]) -> dict[str, object]:
     """What of a run is judged again; not yardsticks: a gate is for models that have learned nothing yet, too."""
-    scores = {name: run.scores[name] for name in names}
-    costs = Costs(**{name: getattr(run.costs, name) for name in pairing.BUDGETS})
-    kept = {"name", "seed", "finished", "params", "fingerprint", "costs", "scores"}
-    return run.model_copy(update={"scores": scores, "costs": costs}).model_dump(mode="json", include=kept)
+    whole = dict.fromkeys(("name", "seed", "finished", "params", "fingerprint"), True)
+    return run.model_dump(mode="json", include={**whole, "costs": {*pairing.BUDGETS}, "scores": {*names}})
 
 
 def _preset(run: Record) -> str | None:

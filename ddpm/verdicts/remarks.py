@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from ddpm.runs.alike import grouped, some
+from ddpm.runs.alike import grouped
 from ddpm.runs.record import Record
 from ddpm.verdicts import metrics, pairing, statistics
 from ddpm.verdicts.pairing import Arm
@@ -43,8 +43,8 @@ def copies(arms: Iterable[Arm]) -> list[str]:
 def yardsticks(records: Sequence[Record], primary: str) -> list[str]:
     """What the yardsticks and real images score in the primary metric, or that some run has no yardstick."""
     if missing := [run.name for run in records if f"{metrics.GAUSSIAN}.{primary}" not in run.scores]:
-        which = "the runs have" if len(missing) == len(records) else f"some runs ({some(missing)}) have"
-        return [f"{which} no yardstick in {primary}: not checked whether the arms draw better than a Gaussian"]
+        which = f"{len(missing)} of {len(records)} runs have no yardstick in {primary}"
+        return [f"{which}: not checked whether the arms draw better than a Gaussian"]
     lines = []
     for what, (score, count) in metrics.others(records[0].scores, primary).items() if records else ():
         samples = records[0].fingerprint.comparable["samples"]
@@ -60,11 +60,9 @@ def representations(verdicts: Iterable[Verdict], primary: str) -> Iterator[str]:
     alike = (verdict for verdict in verdicts if metrics.kind(verdict.metric) in names)
     for arm, of_arm in grouped(alike, lambda verdict: verdict.arm).items():
         outcomes = {verdict.outcome for verdict in of_arm}
-        agree = ""
-        if len(outcomes & {*DECIDED}) > 1:
-            agree = ": they disagree: no verdict about images"
-        elif outcomes <= {*DECIDED}:
-            agree = ": they agree"
+        decided = outcomes & {*DECIDED}
+        agree = ": they agree" * (len(outcomes) == len(decided) == 1)
+        disagree = ": they disagree: no verdict about images" * (len(decided) > 1)
         if len(of_arm) > 1:
             said = ", ".join(f"{verdict.said} in {verdict.metric}" for verdict in of_arm)
-            yield f"{arm}, by each extractor's features: {said}{agree}"
+            yield f"{arm}, by each extractor's features: {said}{agree}{disagree}"

@@ -20,22 +20,14 @@ PICTURE = PATH.with_suffix(".png")
 REMEDY = "`ddpm sanity` makes it"
 BLIND = 0.7  # below: of the pairs of a damaged and a whole set, those in which the damaged one scores worse
 
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class Noticed(BaseModel):
-    """mean: of the damaged sets' scores. worse: the share of pairs of a damaged and a whole set in which the damaged
-    one scores worse: 1 if it is always noticed, 0.5 if never, less if it is taken for an improvement."""
-
-    mean: FiniteFloat
-    worse: Share
-
 
 class Sensitivity(BaseModel):
-    """One score: the mean of the whole sets, and what it notices, by damage."""
+    """One score. whole: the mean of the whole sets. noticed: by damage, the share of pairs of a damaged and a whole set
+    in which the damaged one scores worse: 1 if it is always noticed, 0.5 if never, less if it is taken for an
+    improvement."""
 
     whole: FiniteFloat
-    noticed: dict[str, Noticed]
+    noticed: dict[str, Annotated[float, Field(ge=0, le=1)]]
 
 
 class Sanity(BaseModel):
@@ -73,8 +65,6 @@ def warnings(score: str, config: Config, path: Path = PATH) -> list[str]:
         return []
     should = (*metrics.SCORES[metrics.kind(score)].sees, STATIC)
     noticed = sanity.scores[score].noticed
-    missed = [
-        DAMAGE[name].done for name in DAMAGE if name in should and name in noticed and noticed[name].worse < BLIND
-    ]
+    missed = [DAMAGE[name].done for name in DAMAGE if name in should and name in noticed and noticed[name] < BLIND]
     blind = f"warning: {score} is blind to what it should see in real images of this data: {'; '.join(missed)}"
     return [blind] if missed else []

@@ -29,6 +29,7 @@ TAILS = np.geomspace(1e-9, 1, 512)  # p of the t quantiles from which draws are 
 EXACT_UP_TO = 20  # seeds of the last look; beyond, the sign-flip test draws RANDOM_FLIPS patterns
 RANDOM_FLIPS = 2**16
 FUTURES = 2000  # simulated continuations of a study
+POWERS = 2**14  # simulated studies
 
 
 @dataclass(frozen=True)
@@ -93,12 +94,6 @@ class Design:
                 open_ &= sizes <= last_out + rounding
         return rejecting
 
-    def fewest(self, level: float) -> int | None:
-        """The fewest seeds, up to the last look, at which the sign-flip test can reject: its p is 2 / 2^n at best."""
-        seeds = range(2, self.looks[-1] + 1)
-        spent = Design(tuple(seeds)).spent(level)
-        return next((n for n, share in zip(seeds, spent, strict=True) if 2 ** (1 - n) <= share + 1e-12), None)
-
     def chance(self, level: float, differences: Array, effect: float, sd: float, margin: float) -> float:
         """The chance that the last look rejects "no difference" or a gap as large as ``margin``, given the (n,)
         differences so far.
@@ -118,19 +113,11 @@ class Design:
 
         By the t test alone; the sign-flip test nearly always agrees with it.
         """
-        means, sds = _drawn(self)
-        t = np.sqrt(self.looks) * (means + effect) / sds
+        looks = np.array(self.looks)
+        drawn = effect + np.random.default_rng(1).standard_normal((POWERS, looks[-1]))
+        means, squares = drawn.cumsum(1)[:, looks - 1] / looks, (drawn**2).cumsum(1)[:, looks - 1]
+        t = np.sqrt(looks) * means / np.sqrt((squares - looks * means**2) / (looks - 1))
         return np.logical_or.accumulate(np.abs(t) >= self.bounds(level), axis=1).mean(0)
-
-
-@cache
-def _drawn(design: Design) -> tuple[Array, Array]:
-    """Means and standard deviations at each look, of studies of standard normal differences: (studies, looks)."""
-    looks = np.array(design.looks)
-    drawn = np.random.default_rng(1).standard_normal((DRAWS // 2, looks[-1]))
-    means = drawn.cumsum(1)[:, looks - 1] / looks
-    squares = (drawn**2).cumsum(1)[:, looks - 1]
-    return means, np.sqrt((squares - looks * means**2) / (looks - 1))
 
 
 @cache
