@@ -24,8 +24,7 @@ class Judgement:
     verdicts: by pair, the primary metric first; none for an arm without seeds. fingerprint: what all scores rest on.
     Of a study: plan, the hash; open, the arms that need more seeds, including the baseline; next_look, in seeds, None
     if the study is over; curves, the primary metric over training, if the runs have snapshots; tuning, what chose the
-    arms' values; alternatives, with ``claim: best``, the arms that wait for runs at another value, of which arm, and at
-    which place in the grid.
+    arms' values.
     """
 
     question: str
@@ -40,7 +39,6 @@ class Judgement:
     next_look: int | None = None
     curves: Curves | None = None
     tuning: tuple[Tried, ...] = ()
-    alternatives: tuple[tuple[str, str, int], ...] = ()
 
 
 def compare(listing: Listing, by: Sequence[str], config: Config, may_differ: Collection[str] = ()) -> Judgement:

@@ -50,7 +50,6 @@ Outcome = Literal["better", "worse", "equivalent", "too early", "useless", "inco
 DECIDED: tuple[Outcome, ...] = ("better", "worse", "equivalent")
 WORDS = {"not yet": "not decided yet", "futile": "unlikely to be decided", "too early": "too early to be judged"}
 PRIMARY = 0.9  # the primary metric's share of the error rate
-EXCLUDING = 0.2  # the part of it that `claim: best` spends on excluding values (ddpm/verdicts/tuning.py)
 FUTILE = 0.1
 COPIES = "copies train images"
 NO_ANSWER = 3  # exit code
@@ -65,9 +64,7 @@ class Verdict:
     was decided, or else of its last look. low, high: the repeated confidence interval (Jennison & Turnbull 1989):
     exact, valid at every look, and for the whole table together; coverage says how sure it is and what it is adjusted
     for. p: of that look, and adjusted for the whole table and all looks. These are None if no look is complete: then
-    ``seeds`` are the available ones, and nothing is tested. at_best: whether the outcome holds at each arm's best
-    values (ddpm/study/judging.py); then p is the largest of all pairs of values, and the rest is about the values
-    chosen.
+    ``seeds`` are the available ones, and nothing is tested.
     """
 
     metric: str
@@ -90,7 +87,6 @@ class Verdict:
     high: float | None = None
     coverage: str = ""
     p: float | None = None
-    at_best: bool = False
 
     @classmethod
     def of(cls, metric: str, pair: Pair, compare: Compare) -> Verdict:
@@ -122,7 +118,7 @@ class Verdict:
     @property
     def said(self) -> str:
         """The outcome in words."""
-        return WORDS.get(self.outcome, self.outcome) + " at its best" * self.at_best
+        return WORDS.get(self.outcome, self.outcome)
 
     @property
     def headline(self) -> str:
@@ -144,14 +140,13 @@ class Verdict:
 
 class Rules(NamedTuple):
     """How the pairs of a table are judged. names: of its metrics, the primary one first. pairs: how many share the
-    error rate. best: whether EXCLUDING of it is spent already. primaries: how many of the names share the primary
+    error rate. primaries: how many of the names share the primary
     metric's part."""
 
     compare: Compare
     names: Sequence[str]
     pairs: int
     design: Design
-    best: bool = False
     primaries: int = 1
 
     @property
@@ -161,7 +156,7 @@ class Rules(NamedTuple):
     def family(self, metric: str) -> float:
         """One over a verdict's part of the error rate."""
         if metric in self.names[: self.primaries]:
-            return self.pairs * self.primaries / (PRIMARY - EXCLUDING * self.best)
+            return self.pairs * self.primaries / PRIMARY
         return self.pairs * (len(self.names) - self.primaries) / (1 - PRIMARY)
 
     @property

@@ -97,7 +97,6 @@ VALUES: list[tuple[str, dict[str, Any], str]] = [
     ("guidance away from what is never trained", _undropped(), "which train.label_dropout: 0 does not train"),
     ("guidance without end", _guided(weight=float("inf")), "guidance.weight: inf is not allowed"),
     ("guidance from late to early", _guided(interval=[0.9, 0.1]), "[0.9, 0.1] ends before it begins"),
-    ("a model that guides, of any content", _guided(model="worse.safetensors"), "set both, by `sha256sum FILE`"),
     ("snapshots that do not rise", {"train": {"snapshots": [64, 32]}}, "train: snapshots: [64, 32] must rise"),
     ("a snapshot inside a batch", {"train": {"snapshots": [12]}}, "12 images are no whole number of batches"),
     ("a snapshot beyond the end", {"train": {"snapshots": [16, 960]}}, "snapshots: 960 is beyond the end at 96 images"),
