@@ -67,7 +67,7 @@ def _reported(main: Callable[[], int | None]) -> int:
         if re.match("(CUDA|HIP) out of memory", said):
             line = (
                 f"the GPU's memory is full ({said.partition('. GPU ')[0]}): use a smaller batch_size of the stage, a "
-                "larger train.accumulate, or a GPU that no other process uses; `ddpm check` says what a training needs"
+                "larger train.accumulate, or a GPU that no other process uses; `ddpm check` shows what a training needs"
             )
         elif re.match("(CUDA|HIP) error: ", said) and not re.search(KERNELS, said):
             line = f"the GPU failed ({said}): see whether `nvidia-smi` lists it, and run the same command again"

@@ -39,7 +39,7 @@ def sample(
         seed: one of sample.seeds draws that set again
         steps: steps of the chain to visit
         spacing: of the steps, as sample.spacing
-        classes: numbers or names, in turn (all)
+        classes: numbers or names to cycle through (all)
         guidance: weight of the guidance; 1 is none
         batch_size: images at a time
         device: auto, cpu, cuda or cuda:N

@@ -34,7 +34,7 @@ class Guidance(Section):
             yield f"interval: [{low}, {high}] ends before it begins; allowed: [{high}, {low}]"
 
     def impossible(self, classes: int, label_dropout: float | None) -> str:
-        """Why it cannot guide a model of so many ``classes``, trained with ``label_dropout``; empty if it can."""
+        """Why it cannot guide a model with ``classes``, trained with ``label_dropout``; empty if it can."""
         if self.weight == 1 or (classes and label_dropout != 0):
             return ""
         why = (
@@ -73,7 +73,7 @@ class Sample(Section):
 
     def refusals(self) -> Iterator[str]:
         if len(set(self.seeds)) < len(self.seeds):
-            yield f"seeds: {list(self.seeds)} names one twice; list each once"
+            yield f"seeds: {list(self.seeds)} contains a duplicate; list each once"
 
 
 def class_number(value: int | str, names: Sequence[str], count: int) -> int:

@@ -51,7 +51,7 @@ class Published(Dataset):
         self.verify(folder)
 
     def own_name(self, source: str | None) -> None:
-        """A mirror has the same files."""
+        """Do nothing: a mirror has the same files."""
 
     def verify(self, raw: Path) -> None:
         """Raises UserError when a file is missing or is not the published one."""

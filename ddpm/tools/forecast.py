@@ -107,7 +107,7 @@ def train_images(config: Config) -> int | None:
 
 
 def measure(config: Config) -> Measured:
-    """Raises UserError like training and sampling."""
+    """Time a few steps of training, sampling and scoring. Raises UserError like training and sampling."""
     training, device = config.training(), devices.resolve(config.device)
     ranks = distributed.processes(config.launch.processes, config.device)
     labels = np.zeros(64, np.int64) if config.model.classes else None

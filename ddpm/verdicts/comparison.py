@@ -62,16 +62,16 @@ def compare(listing: Listing, by: Sequence[str], config: Config, may_differ: Col
         raise UserError("; ".join([str(error), *listing.notes])) from error
     names = metrics.judged(set.intersection(*(set(run.scores) for arm in arms for run in arm.runs.values())))
     if not names:
-        raise UserError("no metric is in all runs: evaluate them alike")
+        raise UserError("no metric is in all runs: evaluate them in the same way")
     verdicts = []
     for pair in pairs:
         seeds = len(pair.after)
         verdicts += verdict.judge(pair, Rules(config.compare, names, len(pairs), Design((seeds,))), [seeds])
     judgement = judge(f"Which is better: {', '.join(by)}?", names[0], arms, verdicts, config.compare, by, may_differ)
     rule = (
-        f"all verdicts together, and their intervals, hold with the chance {config.compare.confidence:.4g} for "
-        "symmetric differences, if these seeds were chosen beforehand; where some were added after a look, less often: "
-        "a study (`ddpm study`) keeps the chance"
+        f"all verdicts and intervals hold together with probability {config.compare.confidence:.4g}, if differences "
+        "are symmetric and these seeds were chosen beforehand; if you add seeds after a look, less often: use a study "
+        "(`ddpm study`) for that"
     )
     more = (*remarks.copies(arms), *listing.notes, *matched.notes, *dropped, rule)
     return replace(judgement, notes=(*judgement.notes, *more))

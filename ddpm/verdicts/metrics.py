@@ -47,7 +47,7 @@ def estimated(name: str) -> str:
 
 
 def title(name: str) -> str:
-    """In words: ``FD`` for ``classifier.fd``."""
+    """The metric's title for people, such as ``FD`` for ``classifier.fd``."""
     return SCORES[kind(name)].title or kind(name)
 
 

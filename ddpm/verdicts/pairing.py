@@ -176,8 +176,9 @@ def check_alike(arms: Sequence[Arm], may_differ: Collection[str]) -> list[str]:
         refused = [name for name in refused if name not in ("teacher_flops", "images_seen")]
     if refused:
         raise UserError(
-            f"{'; '.join(notes[name] for name in refused)}: a gap may be theirs: run the odd ones again, or allow it "
-            f"by `may_differ: [{', '.join(refused)}]` in the plan, or `--may-differ {' '.join(refused)}`"
+            f"{'; '.join(notes[name] for name in refused)}: a difference in scores may come from that: run the odd "
+            f"ones again, or allow it by `may_differ: [{', '.join(refused)}]` in the plan, or "
+            f"`--may-differ {' '.join(refused)}`"
         )
     return [*notes.values()]
 
@@ -240,7 +241,7 @@ def paired(arms: Sequence[Arm], by: Sequence[str]) -> tuple[list[Pair], list[str
 
 
 def named(seeds: Iterable[int]) -> str:
-    """Training seeds, for a message."""
+    """Training seeds as text, for a message."""
     ordered = sorted(seeds)
     return f"seed{'s' * (len(ordered) > 1)} {' '.join(map(str, ordered))}"
 

@@ -85,10 +85,10 @@ def tries(
 
 
 def points(tried: Sequence[Tried]) -> list[Mapping[str, Any]]:
-    """The grid, in the plan's order."""
+    """The points of the grid, in the plan's order."""
     return [row.values for row in tried if row.arm == tried[0].arm]
 
 
 def named(values: Mapping[str, Any]) -> str:
-    """Values by key, for a message."""
+    """Keys and values as text, for a message."""
     return ", ".join(f"{key} {value}" for key, value in values.items())

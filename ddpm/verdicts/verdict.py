@@ -90,7 +90,7 @@ class Verdict:
 
     @classmethod
     def of(cls, metric: str, pair: Pair, compare: Compare) -> Verdict:
-        """One that is not tested."""
+        """A verdict that is not tested yet, from the pair's scores."""
         before, after = pair.scores(metric)
         baseline, difference = float(before.mean()), float((after - before).mean())
         return cls(
@@ -112,7 +112,7 @@ class Verdict:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The verdict as a mapping for JSON."""
         return {**asdict(self), "headline": self.headline}
 
     @property

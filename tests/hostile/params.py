@@ -98,7 +98,7 @@ VALUES: list[tuple[str, dict[str, Any], str]] = [
     ("guidance without end", _guided(weight=float("inf")), "guidance.weight: inf is not allowed"),
     ("guidance from late to early", _guided(interval=[0.9, 0.1]), "[0.9, 0.1] ends before it begins"),
     ("snapshots that do not rise", {"train": {"snapshots": [64, 32]}}, "train: snapshots: [64, 32] must rise"),
-    ("a snapshot inside a batch", {"train": {"snapshots": [12]}}, "12 images are no whole number of batches"),
+    ("a snapshot inside a batch", {"train": {"snapshots": [12]}}, "12 images are not whole batches"),
     ("a snapshot beyond the end", {"train": {"snapshots": [16, 960]}}, "snapshots: 960 is beyond the end at 96 images"),
     ("a snapshot in the middle of a decay", {"train": {"snapshots": [16], "lr_decay": "cosine"}}, "snapshots need"),
     ("a parameter that the optimizer lacks", _optimizer("adam", {"weight_decay": 0.1}), "unknown key; allowed: betas"),
