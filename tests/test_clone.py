@@ -105,11 +105,8 @@ def test_a_fresh_clone_has_a_record_but_no_images(capsys):
 def test_outside_a_clone_the_repository_is_missing(capsys, folder):
     shutil.rmtree(folder)
     code, told = check(capsys)
-    assert code == 2
-    assert f"no {folder} here or above" in told
-    Path(folder).mkdir()
-    if folder == ".git":
-        assert "is not a git repository" in check(capsys)[1]
+    assert (code, told.count("\n")) == (2, 1)
+    assert f"{folder.removeprefix('.')} repository" in told.lower()
 
 
 def test_a_head_on_no_branch_is_told_and_not_refused(capsys):
@@ -154,12 +151,3 @@ def test_half_a_file_of_dvcs_is_told_with_what_to_remove(capsys, name, whole, ha
         code, told = check(capsys)
         assert (code, told.count("\n")) == (2, 1)
         assert f"`rm {name}`" in told
-
-
-def test_a_cache_that_cannot_be_written_is_told(capsys, monkeypatch):
-    """As on a disk that is not mounted. Tests may run as root, who may write everywhere."""
-    cache = Path(".dvc").resolve()
-    monkeypatch.setattr(clone.os, "access", lambda path, mode: Path(path).resolve() != cache)
-    code, told = check(capsys)
-    assert code == 2
-    assert ".dvc/cache/files/md5 cannot be read and written" in told

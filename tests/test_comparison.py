@@ -18,7 +18,7 @@ from ddpm.study import judging
 from ddpm.verdicts import citation, comparison, metrics, remarks, statistics, verdict
 from ddpm.verdicts.comparison import Judgement
 from ddpm.verdicts.pairing import Pair
-from ddpm.verdicts.sequential import MOST_SEEDS, Design
+from ddpm.verdicts.sequential import Design
 from ddpm.verdicts.verdict import Rules, Verdict
 from tests.scored import COSTS, result, study, working
 
@@ -56,7 +56,7 @@ def pair(
 def judged(runs: Pair, *others: str, metric: str = FD, pairs: int = 1, **options: Any) -> Verdict:
     """The verdict in ``metric``, of a table with so many pairs and these other metrics."""
     seeds = len(runs.after)
-    rules = Rules(Compare(**options), [metric, *others], pairs, Design((seeds,), "pocock"))
+    rules = Rules(Compare(**options), [metric, *others], pairs, Design((seeds,)))
     return verdict.judge(runs, rules, [seeds])[0]
 
 
@@ -69,7 +69,7 @@ def test_a_clear_gap_is_better_or_worse_by_the_metrics_direction(metric, sign):
     found = judged(pair([sign * gap for gap in CLEAR], metric), metric=metric)
     assert found.outcome == ("better" if metrics.gain(metric, sign) > 0 else "worse")
     assert (found.look, found.reason, found.seeds) == (6, "", tuple(SIX))
-    assert found.difference == found.estimate == pytest.approx(sign * 0.05)
+    assert found.difference == pytest.approx(sign * 0.05)
     test = statistics.t_test(np.array(found.differences), 0.0, 1 - 0.05 * verdict.PRIMARY)
     assert (found.low, found.high) == pytest.approx((float(test.low), float(test.high)))
     assert found.p == pytest.approx(float(test.p) / verdict.PRIMARY, rel=0.05, abs=1.2e-6)
@@ -78,16 +78,14 @@ def test_a_clear_gap_is_better_or_worse_by_the_metrics_direction(metric, sign):
 @pytest.mark.parametrize(
     ("gaps", "options", "outcome", "reason"),
     [
-        (CLEAR[:5], {}, "inconclusive", "fewer than 6 seeds; about 1 more seed would settle it if the true difference"),
+        (CLEAR[:5], {}, "inconclusive", "fewer than 6 seeds"),
         (CLEAR, {"kid": 0.01}, "worse", ""),
         (CLEAR, {"kid": -0.01}, "inconclusive", "KID moved the other way"),
         (CLEAR, {"kid": 0.0}, "inconclusive", "KID moved the other way"),
         ([gap / 10 for gap in CLEAR], {}, "equivalent", "any gap is below 0.02"),
         ([0.0] * 5, {}, "equivalent", ""),
         ([0.0] * 4, {}, "inconclusive", ""),  # a one-sided sign-flip test cannot reach 5% with fewer
-        ([0.05, -0.03, 0.06, 0.01, -0.02, 0.07], {}, "inconclusive", "the interval holds 0; about "),
-        ([0.013, 0.033, -0.007, 0.113, -0.087, 0.013], {}, "inconclusive",
-         "the interval holds 0; 200 seeds would not settle it"),
+        ([0.05, -0.03, 0.06, 0.01, -0.02, 0.07], {}, "inconclusive", "the interval holds 0"),
         # what the t test takes for a difference, and the signs do not
         ([-0.001, *(0.2 + gap for gap in CLEAR[:5])], {}, "inconclusive", "the sign-flip test does not agree"),
     ],
@@ -131,7 +129,7 @@ def test_pairs_and_metrics_share_the_error_rate(pairs, others, share):
     for run in runs.runs:
         for number, name in enumerate(names):
             run.scores[name] = run.scores[FD] * (-1 if metrics.direction(name) == "higher" else 1) + number
-    first, *rest = verdict.judge(runs, Rules(Compare(), [FD, *names], pairs, Design((6,), "pocock")), [6])
+    first, *rest = verdict.judge(runs, Rules(Compare(), [FD, *names], pairs, Design((6,))), [6])
     p = float(statistics.t_test(np.array(UNSURE), 0, 0.95).p)
     assert first.p == pytest.approx(p / share, rel=0.03)
     assert first.outcome == ("worse" if p / share < 0.05 else "inconclusive")
@@ -163,28 +161,6 @@ def test_a_verdict_in_words():
     assert judged(pair(CLEAR)).headline == "b is worse: FD 5.0% higher, 6 of 6 seeds"
     one = Verdict.of(FD, pair([0.5], baseline=0.0), Compare())
     assert (one.headline, one.p) == ("b is not decided yet: FD 0.5 higher, 1 of 1 seed", None)
-
-
-# --- how many seeds would settle it
-
-
-def further(found: Verdict) -> int | None:
-    """The further seeds that a verdict names."""
-    return int(found.reason.partition("about ")[2].split()[0]) if "would settle it if" in found.reason else None
-
-
-@pytest.mark.parametrize(("mean", "least", "most"), [(0.0, 0.0, 0.3), (0.2, 0.6, 1.0)])
-def test_the_seeds_that_are_named_settle_it_if_the_difference_is_as_seen(mean, least, most):
-    """Of inconclusive verdicts on differences of that mean and a standard deviation of 0.1. Where nothing differs, most
-    name a number for the observed difference, but it rarely settles them: hence the if."""
-    settled, studies = [], 0
-    for differences in mean + 0.1 * np.random.default_rng(3).standard_normal((24, 5 + MOST_SEEDS)):
-        first = judged(pair(differences[:5].tolist()))
-        studies += first.outcome == "inconclusive"
-        if more := further(first):
-            settled.append(judged(pair(differences[: 5 + more].tolist())).outcome != "inconclusive")
-    assert len(settled) > studies / 3
-    assert least <= np.mean(settled) <= most
 
 
 # --- comparisons
@@ -275,12 +251,10 @@ def test_arms_are_what_differs_in_the_keys_that_vary(others, by, arms):
         ({"precision": "bfloat16"}, {}, "precision differ: cosine float32, linear bfloat16"),
         ({"processor": "a GPU"}, {"may_differ": ["precision"]}, "processor differ: cosine a CPU, linear a GPU"),
         ({"code": {"ddpm/training": "0" * 12}}, {}, "code differs in ddpm/training: cosine-0, cosine-1, "),
-        ({}, {"wanted": ["classifier.fdd"]}, "not every run has 'classifier.fdd' (did you mean 'classifier.fd'?)"),
         ({}, {"by": ["diffusion.schedul.name"]}, "no run has the key 'diffusion.schedul.name' (did you mean "),
-        ({}, {"by": ["seed"]}, "--by seed: runs are paired by seed"),
+        ({}, {"by": ["seed"]}, "fewer than two seeds in common"),
         ({}, {"by": ["diffusion.loss.name"]}, "--by diffusion.loss.name: only simple was run"),
         ({"scores": {"bits_per_dim": 1.0}}, {}, "no metric is in all runs"),
-        ({"scores": {"bits_per_dim": 1.0}}, {"wanted": [FD]}, "not every run has 'classifier.fd'"),
         ({"seed": 0}, {}, "linear against cosine: fewer than two seeds in common"),
         ({"seed": 9}, {}, "cosine's seeds 0 1 2 3 4 5 left out, which linear does not have"),
         ({"seed": 9}, {"notes": ("left out x: broken",)}, "; left out x: broken"),
@@ -349,9 +323,6 @@ def test_metrics_are_those_that_all_runs_have_the_headline_first():
     both = [result(name, seed, scores=scores) for name in ("cosine", "linear") for seed in SIX]
     every = compare(*both).verdicts
     assert [found.metric for found in every] == ["a.fd", "a.kid_mean", "a.recall", "bits_per_dim"]
-    asked = compare(*both, wanted=["bits_per_dim", "a.fd_infinity", "a.fd"])
-    assert [found.metric for found in asked.verdicts] == ["a.fd", "a.fd_infinity", "bits_per_dim"]
-    assert asked.primary == "a.fd"
 
 
 # --- runs of other programs
@@ -423,7 +394,6 @@ def test_a_verdict_on_skewed_differences_says_so(last, noted):
     found = compare(*sides)
     assert found.verdicts[0].outcome == "worse"
     assert any("skewed differences" in note and f"linear in {FD}" in note for note in found.notes) == noted
-    assert any(note.startswith("pairing by seed left ") for note in found.notes)
 
 
 @pytest.mark.parametrize(
@@ -439,7 +409,7 @@ def test_two_representations_agree_disagree_or_leave_it_open(other, sign, gaps, 
     (line,) = remarks.representations(both, FD)
     assert line.startswith(f"b, by each extractor's features: {ending}")
     assert line.endswith(ending) or "disagree" in ending
-    assert remarks.representations(both[:1], FD) == remarks.representations(both, "classifier.recall") == []
+    assert not [*remarks.representations(both[:1], FD), *remarks.representations(both, "classifier.recall")]
 
 
 def test_a_verdict_is_a_sentence_that_says_all_that_it_rests_on():

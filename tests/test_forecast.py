@@ -8,7 +8,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import yaml
 
@@ -22,10 +21,7 @@ from tests.command import run
 from tests.small import small
 
 ROOT = Path(__file__).parents[1]
-MEASURED = Measured(
-    step=0.5, evaluation=0.01, bound=0.02, feature=0.003, memory=2**30, ranks=1,
-    device="cpu (1 thread)",
-)  # fmt: skip
+MEASURED = Measured(step=0.5, evaluation=0.01, feature=0.003, memory=2**30, device="cpu (1 thread)")
 
 
 class Machine:
@@ -78,11 +74,17 @@ def test_where_one_step_takes_long_it_is_the_measure(monkeypatch, each):
     assert machine.now <= 2 * max(4.0, 2 * each)
 
 
-def test_noise_makes_no_image_free_and_weights_are_not_counted_for_each_image():
-    assert forecast._grown(1, 100, lambda images: np.array([{1: 0.2, 4: 0.19}.get(images, 0.6)])) >= 0.6
-    assert forecast._grown(1, 100, lambda images: np.array([0.1 * images, 1000 + 7 * images]))[1] == 1700
-    # if one image takes long, there is no second batch to show how much memory an image takes
-    assert forecast._grown(1, 100, lambda images: np.array([9.0 * images, 1000 + 7 * images]))[1] == 1007
+def test_noise_makes_no_image_free():
+    assert forecast._grown(1, 100, lambda images: {1: 0.2, 4: 0.19}.get(images, 0.6)) >= 0.6
+
+
+def test_ranks_share_images_and_the_batch(monkeypatch):
+    Machine(0.0, 0.01, monkeypatch)
+    alone = forecast.measure(small())
+    monkeypatch.setattr(forecast.distributed, "processes", lambda *_: 2)
+    both = forecast.measure(small())
+    assert both.step == pytest.approx(alone.step / 2)
+    assert both.evaluation == pytest.approx(alone.evaluation / 2)
 
 
 def worked(settings: Config, found: Measured, images: int | None) -> dict[str, float]:
@@ -93,31 +95,29 @@ def worked(settings: Config, found: Measured, images: int | None) -> dict[str, f
 
 SAMPLE = {"count": 1000, "steps": 5}
 EPOCHS = {"steps": None, "epochs": 3}
-PREVIEW = 64 * 50 * 0.01  # of 50 steps, as many as the small chain has
-BY_EPOCH = {"steps": 100, "grid_every": 2, "grid_unit": "epochs"}
 
 
 @pytest.mark.parametrize(
-    ("sections", "images", "ranks", "train", "sample"),
+    ("sections", "images", "train", "sample"),
     [
-        ({"train": {"steps": 100}, "sample": SAMPLE}, None, 1, 50, 1000 * 5 * 0.01),
-        ({"train": {"steps": 200}, "sample": SAMPLE | {"seeds": (0, 1)}}, None, 1, 100, 2000 * 5 * 0.01),
-        ({"train": {"steps": 100}, "sample": SAMPLE}, None, 2, 50, 500 * 5 * 0.01),
-        ({"train": EPOCHS, "sample": SAMPLE}, 20, 1, math.ceil(3 * 20 / 8) * 0.5, 50),
-        ({"train": EPOCHS, "sample": SAMPLE}, None, 1, 125 * 0.5, 50),  # one epoch of 1,000 images
-        ({"train": {"steps": 100, "grid_every": 30}, "sample": SAMPLE}, None, 1, 50 + 3 * PREVIEW, 50),
-        ({"train": BY_EPOCH, "sample": SAMPLE}, 160, 1, 50 + 2 * PREVIEW, 50),  # of 5 epochs
+        ({"train": {"steps": 100}, "sample": SAMPLE}, None, 50, 1000 * 5 * 0.01),
+        ({"train": {"steps": 200}, "sample": SAMPLE | {"seeds": (0, 1)}}, None, 100, 2000 * 5 * 0.01),
+        ({"train": {"steps": 100, "snapshots": [8, 16]}, "sample": SAMPLE}, None, 50, 3000 * 5 * 0.01),
+        ({"train": EPOCHS, "sample": SAMPLE}, 20, math.ceil(3 * 20 / 8) * 0.5, 50),
+        ({"train": EPOCHS, "sample": SAMPLE}, None, 3 * 125 * 0.5, 50),  # epochs of 1,000 images
     ],
 )
-def test_what_there_is_more_of_takes_longer(sections, images, ranks, train, sample):
-    took = worked(small(**sections), MEASURED._replace(ranks=ranks), images)
+def test_what_there_is_more_of_takes_longer(sections, images, train, sample):
+    took = worked(small(**sections), MEASURED, images)
     assert (took["train"], took["sample"]) == (pytest.approx(train), pytest.approx(sample))
 
 
 def test_the_lines_say_what_was_assumed():
     lines = [forecast.lines(small(train=EPOCHS), MEASURED, images)[1] for images in (20, None)]
-    assert "train: 8 steps take about 12 s" in lines[0]
-    assert "epoch of 1,000 images takes about 70 s" in lines[1]
+    assert lines[0].startswith("train: 8 steps take about 12 s on cpu")
+    assert "1,000 images" not in lines[0]
+    assert "375 steps take about 3 min 15 s" in lines[1]
+    assert "if there are 1,000 images" in lines[1]
 
 
 def test_scores_likelihoods_and_fitting_take_their_time():
@@ -125,9 +125,7 @@ def test_scores_likelihoods_and_fitting_take_their_time():
     made = small(data={"test_fraction": 0.2}, sample={"count": 1000, "seeds": (0, 1)}, evaluate=options)
     took = worked(made, MEASURED, 160)  # and 40 to test
     assert took["reference"] == pytest.approx((160 + 40) * 0.003)
-    assert took["evaluate"] == pytest.approx(2000 * 0.003 + (50 + 40) * 4 * 0.02)
-    shared = worked(made, MEASURED._replace(ranks=2), 160)
-    assert shared["evaluate"] == pytest.approx(took["evaluate"] / 2)
+    assert took["evaluate"] == pytest.approx(2000 * 0.003 + (50 + 40) * 4 * 0.01)
 
 
 def test_every_stage_takes_its_start():
@@ -136,7 +134,7 @@ def test_every_stage_takes_its_start():
 
 def test_the_real_steps_are_measured():
     found = forecast.measure(small())
-    assert min(found.step, found.evaluation, found.bound) > 0
+    assert min(found.step, found.evaluation) > 0
     assert 50 * 2**20 < found.memory < 8 * 2**30
 
 

@@ -12,7 +12,7 @@ from ddpm.base.paths import BASELINE, RUN
 from ddpm.params import config, presets
 from ddpm.runs import library
 from ddpm.runs.record import Record
-from ddpm.verdicts import gate
+from ddpm.verdicts import gate, sensitivity
 from tests import command
 from tests.scored import record, result, write
 
@@ -125,6 +125,15 @@ def test_the_users_own_metrics_confidence_and_floors_decide():
     for value, code in ((0.265, 0), (0.275, 1)):
         rescore({FD: value})
         assert run() == code
+
+
+def test_a_deciding_metric_that_is_blind_has_a_warning(capsys):
+    blind = {"whole": 1.0, "noticed": {"blur": 0.5}}
+    digits = config.load()
+    content = {"images": 9, "samples": digits.sample.count, "sets": 8, "data": sensitivity.data_params(digits.data)}
+    files.write_json(sensitivity.PATH, content | {"scores": {FD: blind, RECALL: blind}})
+    assert run() == 0
+    assert capsys.readouterr().out.count("is blind to") == 1
 
 
 # --- what is never a pass

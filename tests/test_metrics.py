@@ -30,14 +30,3 @@ def test_the_kernel_distance_of_a_score_is_in_the_same_features():
     assert metrics.kid_of("inception.fid") == "inception.kid_mean"
     assert metrics.kid_of("bits_per_dim") is None
     assert metrics.kid_of("inception.recall") is None  # it may rise as the distance does, without contradiction
-
-
-def test_copies_count_from_the_first_snapshot_after_which_none_is_without():
-    def scores(pixels: float, features: float) -> dict[str, float]:
-        shares = {"pixels": pixels, "classifier": features}
-        each = {f"memorisation.{space}.share": share for space, share in shares.items()}
-        return each | {f"memorisation.{space}.limit": 0.14 for space in shares}
-
-    curve = {64: scores(0.5, 0.0), 16: scores(0.3, 0.2), 8: scores(0.0, 0.0), 32: scores(0.15, 0.1)}
-    assert metrics.copied_since(curve) == {"pixels": 16}
-    assert metrics.copied_since({}) == {}

@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from ddpm.verdicts import statistics
-from ddpm.verdicts.sequential import one_look, seeds_needed
+from ddpm.verdicts.sequential import Design
 from ddpm.verdicts.statistics import Array
 
 ALPHA = 0.05
@@ -64,7 +64,7 @@ def draw(kind: str, shape: tuple[int, ...], seed: int = 1) -> Array:
 
 def flipped(differences: Array, level: float = ALPHA) -> bool:
     """Whether the sign-flip test of (n,) differences rejects at one look."""
-    return one_look(len(differences)).sign_flips(differences, level) != []
+    return Design((len(differences),)).sign_flips(differences, level) != []
 
 
 def rejected(differences: Array) -> float:
@@ -90,27 +90,7 @@ def test_normal_samples_are_called_skewed_as_often_as_is_said():
     assert statistics.skewness_p(np.array([1.0, 5.0]))[1] == 1
 
 
-@pytest.mark.parametrize(
-    ("mean", "sd", "margin", "family"), [(1, 1, 0.1, 1), (-0.4, 1, 0.1, 4), (0.02, 0.3, 0.15, 1), (-0.1, 0.7, 0.3, 5)]
-)
-def test_the_seeds_needed_are_the_fewest_that_give_the_power_that_was_asked(mean, sd, margin, family):
-    n = seeds_needed(ALPHA / family, mean, sd, margin, 0.8, 6)
-    assert n
-    powers = []
-    for count in (n - 3, n):
-        test = statistics.t_test(mean + sd * draw("normal", (3000, count)), margin, 1 - ALPHA)
-        differs = (test.p * family <= ALPHA) & (np.abs(test.mean) > margin)
-        powers.append((differs | (test.equivalence_p * family <= ALPHA)).mean())
-    assert powers[0] < 0.8 + 0.02
-    assert powers[1] == pytest.approx(0.8, abs=0.05)
-
-
-def test_no_number_is_given_where_no_sane_number_suffices():
-    assert seeds_needed(ALPHA, 0.1, 1, 0.1001, 0.8, 6) is None
-    assert seeds_needed(ALPHA, 3, 1, 0.1, 0.8, 6) == 6
-
-
 @pytest.mark.parametrize(("mean", "n"), [(0.5, 20), (0.5, 33), (1, 15)])
 def test_power_is_that_of_the_noncentral_t(mean, n):
     exact = stats.nct.sf(stats.t.ppf(1 - ALPHA / 2, n - 1), n - 1, mean * n**0.5)
-    assert one_look(n).chance(ALPHA, np.empty(0), mean, 1, 0) == pytest.approx(exact, abs=0.03)
+    assert Design((n,)).chance(ALPHA, np.empty(0), mean, 1, 0) == pytest.approx(exact, abs=0.03)

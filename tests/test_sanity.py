@@ -22,12 +22,13 @@ from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.metric import DAMAGE, HARMLESS
 from ddpm.tools import damage
 from ddpm.verdicts import sensitivity as sanity
-from ddpm.verdicts.sensitivity import PATH, Noticed, Sanity, Sensitivity
+from ddpm.verdicts.sensitivity import PATH, Sanity, Sensitivity
 from tests.command import run
 from tests.scored import params
 
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
+STATIC = "pure noise in place of images"
 SETTINGS = Evaluate(extractors=("classifier",), kid_subsets=10, kid_subset_size=100)
 DIGITS = config.load(ROOT / "ddpm/presets/digits_2026.yaml")
 
@@ -56,14 +57,12 @@ def test_an_image_has_its_own_noise(held_out, monkeypatch):
 
 def test_the_table_of_digits(found):
     assert (found.images, found.sets) == (179, 8)  # half of the test split
-    words = {name: {kind: noticed.verdict(one.worse) for kind, one in row.noticed.items()}
+    words = {name: {kind: noticed.verdict(worse) for kind, worse in row.noticed.items()}
              for name, row in found.scores.items()}  # fmt: skip
     assert [words["classifier.fd"][kind] for kind in ("dropped", "doubled", "blur", "noise")] == ["sees"] * 4
-    assert all(row.noticed["static"].worse == 1 for name, row in found.scores.items() if name.startswith("classifier."))
-    assert found.scores["classifier.fd"].noticed[HARMLESS].worse == 1  # it falls as the number of images grows
+    assert all(row.noticed["static"] == 1 for row in found.scores.values())
+    assert found.scores["classifier.fd"].noticed[HARMLESS] == 1  # it falls as the number of images grows
     assert words["classifier.precision"]["copies"] == "misled"  # copies are as precise as can be
-    assert words["memorisation.classifier.share"] == {"copies": "sees", HARMLESS: "blind"}
-    assert found.scores["memorisation.classifier.share"].whole == pytest.approx(0.05, abs=0.02)
     table, *_ = noticed.shown(found)
     row = next(row for row in table.rows if row[0] == "classifier.fd")
     assert row[-1].startswith("moves")
@@ -86,13 +85,13 @@ def test_sets_leave_a_class_out_and_double_one(digits):
     assert len(sets) == 5 * damage.SETS
     for number, (whole, dropped, doubled, copies, fewer) in enumerate(zip(*by_damage.values(), strict=True)):
         one = number % 10
-        sizes = [len(each.test) + len(each.train) for each in (whole, dropped, doubled, copies, fewer)]
+        sizes = [len(each.rows) for each in (whole, dropped, doubled, copies, fewer)]
         assert sizes == [150, 150, 150, 150, 75]
-        assert np.count_nonzero(labels[dropped.test] == one) == 0
-        share = np.count_nonzero(labels[whole.test] == one)
-        assert np.count_nonzero(labels[doubled.test] == one) == 2 * share
-        assert len(copies.train) == 75
-        assert all(len(set(each.test)) == len(each.test) for each in (whole, dropped, copies, fewer))
+        assert np.count_nonzero(labels[dropped.rows] == one) == 0
+        share = np.count_nonzero(labels[whole.rows] == one)
+        assert np.count_nonzero(labels[doubled.rows] == one) == 2 * share
+        assert np.count_nonzero(copies.rows >= len(labels)) == 75
+        assert all(len(set(each.rows)) == len(each.rows) for each in (whole, dropped, copies, fewer))
 
 
 def test_images_of_one_class_have_none_to_leave_out():
@@ -129,7 +128,7 @@ def test_too_few_images_and_images_of_another_reference_are_refused(digits, clas
 
 
 def made(worse: float, chosen: Config = DIGITS, images: int = 179) -> Sanity:
-    row = Sensitivity(whole=1.0, noticed={kind: Noticed(mean=2.0, worse=worse) for kind in DAMAGE})
+    row = Sensitivity(whole=1.0, noticed=dict.fromkeys(DAMAGE, worse))
     data = sanity.data_params(chosen.data)
     return Sanity(
         images=images, samples=1437, sets=8, data=data, scores={"classifier.fd": row, "classifier.is_mean": row}
@@ -148,64 +147,32 @@ def path(tmp_path) -> Path:
 @pytest.mark.parametrize(
     ("worse", "score", "expected"),
     [
-        (0.5, "classifier.fd", "one class left out; one class twice as often; blur; noise; pure"),
-        (0.71, "classifier.fd", ""),  # JPEG and copies are no part of what it should see
-        (0.5, "classifier.is_mean", "one class left out; noise; pure noise"),
+        # JPEG and copies are no part of what it should see
+        (0.5, "classifier.fd", f"one class left out; one class twice as often; blur; noise; {STATIC}"),
+        (0.71, "classifier.fd", ""),
+        (0.5, "classifier.is_mean", f"one class left out; noise; {STATIC}"),
         (0.5, "classifier.recall", ""),
         (0.5, "bits_per_dim", ""),
     ],
 )
 def test_a_verdict_says_when_its_primary_metric_is_blind_to_what_it_should_see(path, worse, score, expected):
     path.write_text(made(worse).model_dump_json())
-    assert expected in "".join(sanity.of_primary(score, drawing(1437), path))
-    assert bool(sanity.of_primary(score, drawing(1437), path)) == bool(expected)
+    said = sanity.warnings(score, drawing(1437), path)
+    assert [line.rpartition(": ")[2] for line in said] == [expected] * bool(expected)
 
 
 def test_a_table_of_other_data_or_none_says_nothing_about_these(path):
-    assert sanity.of_primary("classifier.fd", DIGITS, path) == []
+    assert sanity.warnings("classifier.fd", DIGITS, path) == []
     for change in ({"data__test_fraction": 0.3}, {"data__source": "downloads"}):
         path.write_text(made(0.5, config.check(params(**change), "test")).model_dump_json())
-        assert sanity.of_primary("classifier.fd", drawing(1437), path) == []
+        assert sanity.warnings("classifier.fd", drawing(1437), path) == []
+    path.write_text(made(0.5).model_dump_json())
+    assert sanity.warnings("classifier.fd", drawing(1000), path) == []  # sets of another size show something else
     secret = config.check(params(data__source="https://me:secret@example.org/x.zip"), "test")
     assert "secret" not in json.dumps(sanity.data_params(secret.data))
     path.write_text('{"images": -1}')
     with pytest.raises(UserError, match=r"is not allowed: .*`ddpm sanity`"):
         sanity.read(path)
-
-
-@pytest.mark.parametrize(
-    ("scores", "accepted", "count", "blind"),
-    [
-        (["classifier.fd"], (), 1437, True),
-        (["classifier.fd"], ("blur",), 1437, False),
-        (["classifier.fd", "bits_per_dim"], ("noise",), 1437, True),
-        (["classifier.fd", "other.fd"], (), 1437, False),  # together they see it
-        *(
-            ([score], (), 1437, False)
-            for score in ("other.fd", "bits_per_dim", "classifier.recall", "classifier.is_mean")
-        ),
-        (["classifier.fd"], (), 1000, False),  # a table of another size says nothing certain
-    ],
-)
-def test_a_score_that_is_blind_to_what_it_should_see_may_not_decide(path, scores, accepted, count, blind):
-    table = made(0.95)
-    for kind in ("blur", "jpeg"):  # the second is no part of what it should see
-        table.scores["classifier.fd"].noticed[kind] = Noticed(mean=2.0, worse=0.5)
-    table.scores["other.fd"] = made(0.95).scores["classifier.fd"]
-    sanity.check_decisive(scores, accepted, "gate.blind_to", drawing(count), path)  # there is no table yet
-    path.write_text(table.model_dump_json())
-    if not blind:
-        sanity.check_decisive(scores, accepted, "gate.blind_to", drawing(count), path)
-        return
-    with pytest.raises(UserError, match=r"classifier.fd cannot decide: blind to blur .*gate.blind_to: \[blur\]"):
-        sanity.check_decisive(scores, accepted, "gate.blind_to", drawing(count), path)
-
-
-def test_damage_that_is_accepted_has_a_name():
-    gate = {"metrics": ["fd"], "blind_to": ["blurr"]}
-    with pytest.raises(UserError, match=r"gate.blind_to.*unknown damage \(did you mean 'blur'\?\); allowed: dropped"):
-        config.check(params() | {"gate": gate}, "test")
-    assert config.check(params() | {"gate": gate | {"blind_to": ["blur"]}}, "test").gate.blind_to == ("blur",)
 
 
 def test_the_command_writes_a_table_and_the_report_shows_it(
@@ -224,10 +191,8 @@ def test_the_command_writes_a_table_and_the_report_shows_it(
     out = capsys.readouterr().out
     assert "8 sets of 179 real test images" in out
     assert out.rstrip().endswith("metrics/sanity.json, metrics/sanity.png")
-    assert sanity.read(PATH).scores.keys() == {
-        "classifier.precision", "classifier.recall", "memorisation.classifier.share"
-    }  # fmt: skip
+    assert sanity.read(PATH).scores.keys() == {"classifier.precision", "classifier.recall"}
     table, *_, figure = chapters.damages()
-    assert len(table.rows) == 3
+    assert len(table.rows) == 2
     with Image.open(PATH.with_suffix(".png")) as written, Image.open(io.BytesIO(figure.png())) as shown:
         assert shown.size == written.size

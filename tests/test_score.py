@@ -125,7 +125,8 @@ def test_anything_else_is_refused_in_one_line(wrong, tmp_path):
 
 
 def test_options_are_yaml_by_key():
-    assert score.assigned("--param", ["lr=1e-3", "net=unet", "ema="]) == {"lr": "1e-3", "net": "unet", "ema": None}
+    assert score.assigned("--param", ["lr=1e-3", "net=unet", "ema="]) == {"lr": 0.001, "net": "unet", "ema": None}
+    assert score.assigned("--cost", []) == {}
     for given in (["lr"], ["=1"], ["a=1", "a=2"], ["a=[1"]):
         with pytest.raises(UserError, match="--param"):
             score.assigned("--param", given)

@@ -153,20 +153,6 @@ def test_where_a_gaussian_beats_both_it_is_too_early():
     assert "too early at 16 images" in shown.crossing(made.against[0], "cosine")
 
 
-@pytest.mark.parametrize(
-    ("means", "enough", "says"),
-    [
-        ([2.0, 1.11, 1.105, 1.1], 32, "more training stops paying after 32 images: mean FD there is within"),
-        ([2.0, 1.0, 1.05, 1.1], 32, "more training stops paying after 32 images"),  # overfitted since
-        ([2.0, 1.6, 1.2, 1.08], 96, "more training still pays: the last step, to 96 images, improves FD by 10%"),
-    ],
-)
-def test_where_more_training_stops_paying(means, enough, says):
-    made = judged(means, LEVEL, noise=0.0001)
-    assert made.learned[0].enough == enough
-    assert shown.paying(made.learned[0], FD).startswith(f"cosine: {says}")
-
-
 # --- which budgets
 
 

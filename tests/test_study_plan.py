@@ -102,8 +102,7 @@ def test_the_hash_is_of_what_decides():
     assert load(Which="What").hash == here
     # a key that is added later has a default, and so must a plan written before it stay the plan that it was
     assert load(**{"name: linear": "name: linear, diffusion.schedule.linear.beta_end: 0.02"}).hash == here
-    for line in ("spending: pocock", "blind_to: [blur]", "may_differ: [evaluations]"):
-        assert load(line).hash == here
+    assert load("may_differ: [evaluations]").hash == here
     for old, new in (("12]", "16]"), ("name: linear", "name: sigmoid")):
         assert load(**{old: new}).hash != here
     assert load("primary: classifier.kid_mean").hash != here

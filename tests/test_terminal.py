@@ -56,7 +56,7 @@ def test_bash_completes_commands_names_and_options(tmp_path):
         "ddpm report --may-differ pre": ["precision"],
         "ddpm study status para": ["params.yaml"],
         "ddpm use vary --images para": ["params.yaml"],
-        "ddpm compare --met": ["--metrics"],
+        "ddpm compare --may": ["--may-differ"],
     }.items():
         words = typed.split()
         line = f"COMP_WORDS=({typed}); COMP_CWORD={len(words) - 1}; _ddpm; echo ${{COMPREPLY[@]}}"

@@ -22,7 +22,7 @@ RESPONSES = ([0, 0, 0, 0], [0, 0.5, 1, 2], [0, 1, 2, 4], [1, 0, 1, 4], [0, 0.3, 
 def decided(differences: Array, level: float) -> NDArray[np.int64]:
     """-1 for better, 1 for worse, 0 if no look decides: (..., seeds) -> (...)."""
     tests = [statistics.t_test(differences[..., :look], 0.0, 0.95) for look in LOOKS]
-    crossed = Design(LOOKS, "pocock").p(np.stack([test.p for test in tests], -1)) <= level
+    crossed = np.stack([Design(LOOKS).p(place, test.p) for place, test in enumerate(tests)], -1) <= level
     signs = np.sign(np.stack([test.mean for test in tests], -1))
     first = np.take_along_axis(signs, crossed.argmax(-1)[..., None], -1)[..., 0]
     return np.where(crossed.any(-1), first, 0).astype(int)

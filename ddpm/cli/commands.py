@@ -15,7 +15,7 @@ from ddpm.cli import terminal
 from ddpm.cli.app import MAIN, ONE_OF, PROJECT, SCORES, Folders, Json, Names, NoPilot, app, listed
 from ddpm.cli.terminal import answer
 
-Alike = Literal["images_seen", "teacher_flops", "parameters", "evaluations", "precision", "processor", "code"]
+Alike = Literal["code", "images_seen", "teacher_flops", "parameters", "evaluations", "precision", "processor"]
 track = App(name="track", help="Complete the run in MLflow.", group=PROJECT)
 app.command(track)
 
@@ -123,7 +123,6 @@ def runs(*, json: Json = False) -> None:
 def compare(
     *,
     by: Names,
-    metrics: Names = (),
     may_differ: tuple[Alike, ...] = (),
     runs: Folders = (),
     out: Path | None = None,
@@ -137,7 +136,6 @@ def compare(
 
     Args:
         by: params keys, as diffusion.schedule.name
-        metrics: metrics to compare (those that all runs have)
         may_differ: compare runs that differ in it
         runs: more runs: folders of records, such as metrics/studies/NAME/runs
         out: folder for verdict.md, .json and .png
@@ -149,7 +147,7 @@ def compare(
     from ddpm.study import publication
     from ddpm.verdicts import comparison, verdict
 
-    judgement = comparison.compare(library.everywhere(runs), by, config.load(), metrics, may_differ)
+    judgement = comparison.compare(library.everywhere(runs), by, config.load(), may_differ)
     written = publication.write(judgement, out, []) if out else []
     text = render.text(shown.chapters(judgement, []))
     answer(json, shown.to_dict(judgement), text, *([""] if written else []), *written)

@@ -73,7 +73,8 @@ def run(
         line: only this experiment of the plan, for job arrays
     """
     study = loading.load(file)
-    sensitivity.check_decisive([study.plan.primary], study.plan.blind_to, f"{file}: blind_to", study.config)
+    for warning in sensitivity.warnings(study.plan.primary, study.config):
+        print(warning, file=sys.stderr)
     ledger = Ledger(study)
     ledger.check_ready()
     if ledger.commit != ledger.head:

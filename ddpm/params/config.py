@@ -17,7 +17,6 @@ from ddpm.params import file
 from ddpm.sampling.sample_params import Sample, class_number
 from ddpm.scoring import metric
 from ddpm.scoring.evaluate_params import AUTO, Evaluate
-from ddpm.scoring.metric import Damaged
 from ddpm.training.train_params import TrainingConfig
 
 
@@ -50,24 +49,21 @@ class Compare(Section):
     threshold: the smallest gap that matters, as a share of the baseline's mean. floors: the same in the metric's own
     unit, by the metric without its extractor; it alone counts for shares and bits (ddpm/verdicts/metrics.py), for
     others the larger of the two. confidence: one minus it is the chance that a table of verdicts
-    holds any false one. power: the chance of a verdict that "seeds needed" aims at.
+    holds any false one.
     """
 
     threshold: Annotated[float, Field(ge=0, lt=1)] = 0.013
     floors: dict[Floored, Annotated[float, Field(ge=0)]] = Field(default=FLOORS)
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
-    power: Annotated[float, Field(ge=0.5, le=0.99)] = 0.8
 
 
 class Gate(Section):
     """What lets ``ddpm gate`` fail a run; how much worse it has to be, ``compare`` says. No stage reads it.
 
-    metrics: those that decide, without the extractor's name. blind_to: damage to images that they may overlook, by
-    ``ddpm sanity``.
+    metrics: those that decide, without the extractor's name.
     """
 
     metrics: Annotated[tuple[Floored, ...], Field(min_length=1)] = ("fid", "fd", "bits_per_dim")
-    blind_to: tuple[Damaged, ...] = ()
 
 
 class Config(TrainingConfig):

@@ -80,11 +80,6 @@ def memorisation(run: Record) -> list[Block]:
         "other (arXiv:2102.08921), next to that of held-out images."
     )
     blocks: list[Block] = [Table(heads, rows, caption, text_columns=(0, 4))]
-    if len(curve := run.learned) > 1:
-        since = [f"in {space} since {images:,}" for space, images in metrics.copied_since(curve).items()]
-        budgets = f"{len(curve)} numbers of images seen, {min(curve):,} to {max(curve):,}"
-        copied = f"Of {budgets}: train images are copied {', '.join(since)}."
-        blocks.append(Note(copied if since else f"No copies at {budgets}."))
     if not NEAREST.exists():
         return [*blocks, Note(f"{NEAREST}: no such file; `dvc pull` or `dvc repro` makes it", missing=True)]
     shown = "The samples that come nearest to a train image, nearest first, and that train image below each."

@@ -17,13 +17,13 @@ from ddpm.report.blocks import Block, Chapter, Figure, Note, Table
 from ddpm.runs.alike import grouped
 from ddpm.verdicts import citation, metrics, pairing, remarks, tuning
 from ddpm.verdicts.comparison import Judgement
-from ddpm.verdicts.curves import Against, Curves, Learned
+from ddpm.verdicts.curves import Against, Curves
 from ddpm.verdicts.pairing import BUDGETS
 from ddpm.verdicts.tuning import Tried, named
 from ddpm.verdicts.verdict import Verdict
 
 CHOSEN, POSSIBLE = "*", "?"
-HEADS = ("metric", "baseline", "arm", "difference", "interval", "estimate", "p", "verdict", "why")
+HEADS = ("metric", "baseline", "arm", "difference", "interval", "p", "verdict", "why")
 
 
 def chapters(judgement: Judgement, samples: Sequence[Block]) -> list[Chapter]:
@@ -58,10 +58,8 @@ def answers(judgement: Judgement) -> list[str]:
             else "these seeds exclude all other values as an arm's best",
         ]
     if judgement.curves:
-        against = (
-            f"by budget, {arm.arm}: {crossing(arm, judgement.arms[0].label)}" for arm in judgement.curves.against
-        )
-        lines += [*against, *(paying(arm, primary) for arm in judgement.curves.learned)]
+        baseline = judgement.arms[0].label
+        lines += [f"by budget, {arm.arm}: {crossing(arm, baseline)}" for arm in judgement.curves.against]
     if judgement.next_look:
         lines.append(f"next look: {judgement.next_look} seeds of {', '.join(judgement.open)}")
     return lines
@@ -154,13 +152,13 @@ def _pairs(verdicts: Iterable[Verdict]) -> Iterator[Table]:
         rows = []
         for pair in of_pair:
             relative = "" if pair.relative is None else f" ({pair.relative:+.1%})"
-            tested = ["-", "-", "-"]
+            tested = ["-", "-"]
             if pair.low is not None:  # then the others are not None either
-                tested = [f"{pair.low:+.3g} to {pair.high:+.3g}", f"{pair.estimate:+.3g}", f"{pair.p:.2g}"]
+                tested = [f"{pair.low:+.3g} to {pair.high:+.3g}", f"{pair.p:.2g}"]
             means = (f"{pair.baseline_mean:.4g}", f"{pair.arm_mean:.4g}", f"{pair.difference:+.3g}{relative}")
             rows.append([pair.metric, *means, *tested, pair.outcome, pair.reason])
         heads = [HEADS[0], baseline, arm, *HEADS[3:]]
-        yield Table(heads, rows, f"{arm} against {baseline}, {pairing.named(of_pair[0].seeds)}", (0, 7, 8))
+        yield Table(heads, rows, f"{arm} against {baseline}, {pairing.named(of_pair[0].seeds)}", (0, 6, 7))
 
 
 def crossing(arm: Against, baseline: str) -> str:
@@ -179,19 +177,6 @@ def crossing(arm: Against, baseline: str) -> str:
             if one.difference * other.difference < 0 and "open" in (one.outcome, other.outcome):
                 parts.append(f"the means cross between {one.images:,} and {other.images:,}, which the band leaves open")
     return "; ".join(parts)
-
-
-def paying(arm: Learned, metric: str) -> str:
-    """Where more training stops paying, by the means alone."""
-    *_, last = arm.images
-    title, gain = metrics.title(metric), metrics.gain(metric, arm.means[-1] - arm.means[-2])
-    if arm.enough < last:
-        return (
-            f"{arm.arm}: more training stops paying after {arm.enough:,} images: mean {title} there is within the "
-            f"smallest gap that matters of the one after {last:,}, or better"
-        )
-    share = f" by {gain / abs(arm.means[-2]):.0%}" if arm.means[-2] else ""
-    return f"{arm.arm}: more training still pays: the last step, to {last:,} images, improves {title}{share}"
 
 
 def _curves(curves: Curves) -> Iterator[Block]:

@@ -7,7 +7,7 @@ from functools import partial
 
 from ddpm.report.blocks import Block, Figure, Table
 from ddpm.scoring.metric import DAMAGE, HARMLESS
-from ddpm.verdicts.sensitivity import BLIND, PICTURE, Noticed, Sanity
+from ddpm.verdicts.sensitivity import BLIND, PICTURE, Sanity
 
 SEES = 0.9  # of the pairs of a damaged and a whole set, those in which the damaged one scores worse
 
@@ -40,10 +40,10 @@ def verdict(worse: float) -> str:
     return "misled" if worse <= 1 - SEES else "partly" if worse >= BLIND else "blind"
 
 
-def _cell(damage: str, noticed: Noticed | None) -> str:
-    if noticed is None:
+def _cell(damage: str, worse: float | None) -> str:
+    if worse is None:
         return "-"
-    word = verdict(noticed.worse)
+    word = verdict(worse)
     if damage == HARMLESS:  # fewer images: nothing that a score should see
         word = "moves" if word in ("sees", "misled") else "steady"
-    return f"{word} ({noticed.worse:.2f})"
+    return f"{word} ({worse:.2f})"

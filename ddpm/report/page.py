@@ -35,7 +35,7 @@ def write(out: Path, by: Sequence[str] = (), may_differ: Collection[str] = ()) -
         listing = library.everywhere()
         pairing.check_keys(by, listing.records, working)
         try:
-            verdicts = comparison.compare(listing, by, working, (), may_differ)
+            verdicts = comparison.compare(listing, by, working, may_differ)
             compared = judgement.chapters(verdicts, _samples(verdicts))
         except UserError as error:
             compared = [Chapter("Verdicts", [Note(str(error), missing=True)])]

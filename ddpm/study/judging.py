@@ -27,7 +27,7 @@ def judge(ledger: Ledger) -> Judgement:
     looks = {pair.arm: pair.look for pair in primary}
     revisions = sorted({run.revision[:10] for arm in arms for run in arm.runs.values() if run.revision})
     notes = (
-        *sensitivity.of_primary(study.plan.primary, study.config),
+        *sensitivity.warnings(study.plan.primary, study.config),
         *judgement.notes,
         *(f"left out: {reason}" for reason in ledger.refused.values()),
         f"runs of commit {', '.join(revisions) or 'unknown'}, by the plan {study.hash}",
@@ -94,8 +94,7 @@ def _after(study: Study, look: int | None) -> int:
 
 def rules(study: Study, names: Sequence[str]) -> Rules:
     """How the plan's arms are judged, in the metrics ``names``, the primary one first."""
-    design = Design(study.plan.looks, study.plan.spending)
-    return Rules(study.config.compare, names, len(study.plan.arms) - 1, design)
+    return Rules(study.config.compare, names, len(study.plan.arms) - 1, Design(study.plan.looks))
 
 
 def power(study: Study, effect: float) -> dict[int, float]:

@@ -29,7 +29,7 @@ HEADER = """\
 # Run: ddpm study status {path}, and ddpm study run {path}
 # Commit this file before the first run: from then on the plan is fixed. The first arm is the baseline, each on top of
 # the params in common and those of the base. The verdict is about the primary metric, and may be decided at the looks,
-# numbers of seeds. With `spending: evalue` instead of pocock, looks may be changed and added at any time.
+# numbers of seeds.
 """
 MADE_BY = metric.makers()
 
@@ -62,7 +62,7 @@ def parse(value: dict[str, Any], path: Path) -> Study:
         study.plan = plan = plan.model_copy(update={"primary": _headline(study)})
     _check_distinct(study)
     alpha = 1 - study.config.compare.confidence
-    fewest = Design(plan.looks, plan.spending).fewest(alpha) or statistics.fewest_seeds(alpha)
+    fewest = statistics.fewest_seeds(float(Design(plan.looks).spent(alpha)[0]))
     if plan.looks[0] < fewest:
         raise UserError(f"{path}: looks: {plan.looks[0]} seeds cannot decide anything; allowed: {fewest} or more")
     for arm, config_of_arm in study.configs.items():
@@ -158,7 +158,7 @@ def draft(name: str, vary: Sequence[str], common: Sequence[str], base: str | Non
         plan["primary"] = parse(plan, path).plan.primary
     except OpenPrimary as error:
         missing = f"# {error}:\n# primary: classifier.fd\n"
-    plan |= {"looks": list(Plan.model_fields["looks"].default), "spending": "pocock"}
+    plan |= {"looks": list(Plan.model_fields["looks"].default)}
     with atomic_path(path) as temporary:
         text = yaml.safe_dump(plan, sort_keys=False, default_flow_style=None, width=120)
         temporary.write_text(HEADER.format(path=path) + text + missing)

@@ -20,14 +20,12 @@ from ddpm.base.errors import UserError, printable
 from ddpm.base.paths import METRICS
 from ddpm.params.config import Config
 from ddpm.runs import alike, record
-from ddpm.scoring import metric
 from ddpm.verdicts.pairing import Alike
 
 NAME = r"[a-z0-9][a-z0-9_-]{0,40}"
 Name = Annotated[str, Field(pattern=f"^{NAME}$")]
 Look = Annotated[int, Field(ge=2, le=200)]  # in seeds
 PLACES = ("train", "test", "seed", "samples")  # what a program's command may have in braces
-Spending = Literal["pocock", "evalue"]
 SECTIONS = ("diffusion", "model", "train", "sample")  # that can be tuned; the others say what is measured, and on what
 TUNING_SEED = 2 * 10**6  # the first; above the seeds of any verdict
 SCORED_BY = ("data", "evaluate", "sample.count")  # what a program's arm shares with all others
@@ -94,10 +92,8 @@ class Plan(sections.Section):
 
     arms: name -> params key (``diffusion.schedule.name``) -> value, on top of ``common``, the keys of all arms, on top
     of ``base``: a preset or, without one, the checked-out params.yaml; or a ``Program``. primary: the metric that the
-    verdict is about; by default the Fréchet distance in the features of the baseline's first extractor. blind_to:
-    damage to images that it may overlook, by ``ddpm sanity``.
-    looks: numbers of seeds at which it may be decided. spending: how much of the error rate each look may spend
-    (ddpm/verdicts/sequential.py); with ``evalue``, which needs more seeds, looks may be changed and added at any time.
+    verdict is about; by default the Fréchet distance in the features of the baseline's first extractor.
+    looks: numbers of seeds at which it may be decided (ddpm/verdicts/sequential.py).
     first_seed: the first of the consecutive seeds; a study that extends another one starts where that one ended.
     may_differ: what the runs of one seed need not have in common (``pairing.check_alike``); everything else is refused.
     tune: values to try for each arm, on seeds that the verdict does not use (``Study.tuning``).
@@ -108,9 +104,7 @@ class Plan(sections.Section):
     common: dict[str, Any] = Field(default={})
     arms: Annotated[dict[Name, dict[str, Any]], Field(min_length=2)]
     primary: str = "classifier.fd"
-    blind_to: tuple[metric.Damaged, ...] = ()
     looks: Annotated[tuple[Look, ...], Field(min_length=1), AfterValidator(_rising)] = (8, 12, 16, 20)
-    spending: Spending = "pocock"
     first_seed: Annotated[int, Field(ge=0, le=TUNING_SEED // 2)] = 0
     may_differ: tuple[Alike, ...] = ()
     tune: Tune | None = None
@@ -206,8 +200,8 @@ class Study:
     @cached_property
     def hash(self) -> str:
         """Digest of the plan and of all params of its arms that affect what is learned and scored; without
-        ``blind_to`` and ``may_differ``, which affect no number, and without defaults, so that it stays the same when
-        keys are added. A network's hyperparameters count as they are written."""
+        ``may_differ``, which affects no number, and without defaults, so that it stays the same when keys are added. A
+        network's hyperparameters count as they are written."""
         params = {arm: learned(checked, defaults=False) for arm, checked in self.configs.items()}
         for arm, checked in self.configs.items():
             block = f"model.{checked.model.name}"
@@ -217,8 +211,7 @@ class Study:
         for arm, program in self.programs.items():
             scored = {key: value for key, value in params[arm].items() if alike.is_in(key, SCORED_BY)}
             params[arm] = scored | program.model_dump(mode="json") | {"files": program.digests()}
-        free = {"looks"} if self.plan.spending == "evalue" else set()
-        left_out = {"question", "base", "common", "arms", "may_differ", "blind_to", *free}
+        left_out = {"question", "base", "common", "arms", "may_differ"}
         plan = self.plan.model_dump(mode="json", exclude=left_out, exclude_defaults=True)
         return files.digest({"plan": plan, "arms": params, "order": list(params)})
 

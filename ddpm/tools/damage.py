@@ -8,9 +8,9 @@ worse than a whole one. The test split is at most half used by a set, so that se
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,16 +25,14 @@ from ddpm.compute import noise
 from ddpm.data.data_params import Data
 from ddpm.data.processed import open_split, read_manifest
 from ddpm.pictures import grids
-from ddpm.scoring import memorisation
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import Features, extract
 from ddpm.scoring.limits import possible
-from ddpm.scoring.memorisation import Nearest
 from ddpm.scoring.metric import HARMLESS, STATIC
 from ddpm.scoring.reference import RealFeatures, load_features, read_reference
 from ddpm.scoring.scores import score
 from ddpm.verdicts import metrics
-from ddpm.verdicts.sensitivity import PATH, PICTURE, Noticed, Sanity, Sensitivity, data_params
+from ddpm.verdicts.sensitivity import PATH, PICTURE, Sanity, Sensitivity, data_params
 
 SETS = 8
 WHOLE = ""
@@ -92,11 +90,10 @@ def sizes(test: int, count: int) -> int:
 
 
 class Drawn(NamedTuple):
-    """Rows of the test split, and of a pool of train images that stand in for some; the damage that chose them."""
+    """A set, and the damage that chose its images. rows: of the test split, followed by a pool of train images."""
 
     damage: str
-    test: Rows
-    train: Rows
+    rows: Rows
 
 
 def drawn(labels: NDArray[np.int64], count: int, pool: int) -> Iterator[Drawn]:
@@ -106,21 +103,20 @@ def drawn(labels: NDArray[np.int64], count: int, pool: int) -> Iterator[Drawn]:
     labels: of the test split. pool: the number of train images to choose from.
     """
     classes = np.unique(labels)
-    none = np.empty(0, np.int64)
     for number in range(SETS):
         order = np.random.default_rng([SEED, number]).permutation(len(labels))
-        yield Drawn(WHOLE, order[:count], none)
-        yield Drawn(HARMLESS, order[: count // 2], none)
-        copies = np.random.default_rng([SEED, number]).permutation(pool)[: count // 2]
-        yield Drawn("copies", order[: count - len(copies)], copies)
+        yield Drawn(WHOLE, order[:count])
+        yield Drawn(HARMLESS, order[: count // 2])
+        copies = len(labels) + np.random.default_rng([SEED, number]).permutation(pool)[: count // 2]
+        yield Drawn("copies", np.concatenate([order[: count - len(copies)], copies]))
         if len(classes) > 1:
             one = labels[order] == classes[number % len(classes)]
             rest = order[~one]
             if len(rest) >= count:
-                yield Drawn("dropped", rest[:count], none)
+                yield Drawn("dropped", rest[:count])
             # twice its share of the set, made up for by fewer of the others
             twice = np.resize(order[one], min(count, 2 * int(np.count_nonzero(one[:count]))))
-            yield Drawn("doubled", np.concatenate([twice, rest])[:count], none)
+            yield Drawn("doubled", np.concatenate([twice, rest])[:count])
 
 
 def measure(
@@ -150,23 +146,6 @@ def measure(
     return Sanity(images=count, samples=samples, sets=SETS, data=data_params(data), scores=scores)
 
 
-class Sets(NamedTuple):
-    """Features of images to draw sets from, and how near each comes to the train images."""
-
-    features: Features
-    nearest: Nearest
-
-    def at(self, rows: Rows) -> Sets:
-        near = self.nearest
-        nearest = Nearest(near.distance[rows], near.row[rows], near.relative[rows])
-        return Sets(Features(*(part[rows] for part in self.features)), nearest)
-
-    def and_(self, other: Sets) -> Sets:
-        features = map(torch.cat, zip(self.features, other.features, strict=True))
-        nearest: Iterable[Any] = map(np.concatenate, zip(self.nearest, other.nearest, strict=True))
-        return Sets(Features(*features), Nearest(*nearest))
-
-
 def of_extractor(
     real: RealFeatures,
     evaluate: Evaluate,
@@ -176,52 +155,31 @@ def of_extractor(
     count: int,
     device: torch.device,
 ) -> dict[str, Sensitivity]:
-    """The rows of one extractor's scores, and of how near the images come to train images. train: some of those."""
+    """The rows of one extractor's scores. train: the pool of train images that stand in for some."""
 
-    def sets(of: Images) -> Sets:
-        features = extract(real.network, of, evaluate.batch_size, device)
-        return Sets(features, memorisation.nearest(features.features, real.features, device))
+    def features(of: Images) -> Features:
+        return extract(real.network, of, evaluate.batch_size, device)
 
-    whole, copies = sets(images), sets(train)
-    spoiled = {damage: sets(spoil(images)) for damage, spoil in possible_damage(images).items()}
+    tables: dict[str, dict[str, list[float]]] = {}
+    whole = features(np.concatenate([images, train]))
+    spoiled = {damage: features(spoil(images)) for damage, spoil in possible_damage(images).items()}
     fewer = possible(evaluate, real.extractor, count // 2)
-    copied = f"{metrics.MEMORISATION}{real.extractor.name}.share"
-
-    def scores(one: Sets, options: Evaluate) -> dict[str, float]:
-        values = {f"{real.extractor.name}.{key}": value for key, value in score(one.features, real, options).items()}
-        near = memorisation.closeness(one.nearest, whole.nearest, whole.nearest.distance > 0)
-        return {name: value for name, value in values.items() if metrics.is_judged(name)} | (
-            {copied: near["share"]} if near else {}
-        )
-
-    tables: dict[str, list[dict[str, float]]] = {}
     draws = list(drawn(labels, count, len(train)))
     with progress.bar(len(draws) + SETS * len(spoiled), f"sanity, {real.extractor.name}", "set") as bar:
         for draw in draws:
-            one = whole.at(draw.test).and_(copies.at(draw.train))
-            tables.setdefault(draw.damage, []).append(scores(one, fewer if draw.damage == HARMLESS else evaluate))
-            bar.update()
-            for damage, of in spoiled.items() if draw.damage == WHOLE else ():
-                tables.setdefault(damage, []).append(scores(of.at(draw.test), evaluate))
+            sets = {draw.damage: whole} | (spoiled if draw.damage == WHOLE else {})
+            for damage, of in sets.items():
+                part = Features(*(tensor[draw.rows] for tensor in of))
+                for key, value in score(part, real, fewer if damage == HARMLESS else evaluate).items():
+                    tables.setdefault(f"{real.extractor.name}.{key}", {}).setdefault(damage, []).append(value)
                 bar.update()
-    columns = {
-        damage: {name: np.array([one[name] for one in rows]) for name in rows[0]} for damage, rows in tables.items()
-    }
-    base = columns.pop(WHOLE)
-    return {
-        name: Sensitivity(
-            whole=float(values.mean()),
-            noticed={
-                damage: Noticed(
-                    mean=float(column[name].mean()),
-                    worse=worse(column[name], values, name == copied or metrics.direction(name) == "lower"),
-                )
-                for damage, column in columns.items()
-                if name in column and (name != copied or damage in ("copies", HARMLESS))
-            },
-        )
-        for name, values in base.items()
-    }
+    scores = {}
+    for name, of_damage in tables.items():
+        if metrics.is_judged(name):
+            base, lower = np.array(of_damage.pop(WHOLE)), metrics.direction(name) == "lower"
+            noticed = {damage: worse(np.array(values), base, lower) for damage, values in of_damage.items()}
+            scores[name] = Sensitivity(whole=float(base.mean()), noticed=noticed)
+    return scores
 
 
 def possible_damage(images: Images) -> dict[str, Callable[[Images], Images]]:

@@ -25,11 +25,9 @@ from ddpm.model import build
 from ddpm.model.model_file import Loaded
 from ddpm.params.config import Config
 from ddpm.sampling.generator import Generator
-from ddpm.sampling.sample_params import Guidance, Sample
 from ddpm.scoring import extractor
 from ddpm.scoring.features import extract
 from ddpm.scoring.reference import WEIGHTS
-from ddpm.tracking import previews
 from ddpm.training.trainer import Trainer
 
 # seconds that a stage takes that has next to nothing to do: imports, digests of its inputs, films, pictures, MLflow,
@@ -46,28 +44,24 @@ clock = time.perf_counter
 
 
 class Measured(NamedTuple):
-    """Seconds on one rank, and what they were measured on."""
+    """Seconds with all ranks at work, and what they were measured on."""
 
     step: float  # of a training step
     evaluation: float  # of the network and the sampler, for one image at one step
-    bound: float  # the same in full float32, as for the likelihood
     feature: float  # of the extractors whose weights are here, for one image
-    memory: int  # bytes per rank in training
-    ranks: int
+    memory: int  # bytes that a rank held at most
     device: str  # its name, for a person
 
 
 def lines(config: Config, measured: Measured, images: int | None) -> list[str]:
     """What each stage of a run needs, for a person: a line about each that computes, and one about all of them."""
-    took, likelihood = seconds(config, measured, images), config.evaluate.likelihood.images
-    known = images or config.train.steps
-    training = f"{length(config, images)[0]:,} steps take" if known else f"an epoch of {IMAGES:,} images takes"
-    bounded = f" and the likelihood of {likelihood:,} images of each split" * bool(likelihood)
+    took, memory = seconds(config, measured, images), f"{measured.memory / 2**30:.1f} GiB of memory"
+    assumed = f", if there are {IMAGES:,} images to train on" * (not images and not config.train.steps)
     about = {
         "reference": "the features of real images take {}, without fitting extractors",
-        "train": f"{training} {{}} on {measured.device}, and {measured.memory / 2**30:.1f} GiB of memory",
-        "sample": f"{config.sample.count * sets(config, images):,} images take {{}}",
-        "evaluate": f"scores{bounded} take {{}}",
+        "train": f"{length(config, images):,} steps take {{}} on {measured.device}{assumed}, and at least {memory}",
+        "sample": f"{drawn(config, images):,} images take {{}}",
+        "evaluate": "scores take {}",
     }
     texts = [f"{stage}: {text.format(f'about {duration(took[stage])}')}" for stage, text in about.items()]
     return [*texts, f"all stages, from nothing: about {duration(sum(took.values()))}, without a download"]
@@ -76,40 +70,31 @@ def lines(config: Config, measured: Measured, images: int | None) -> list[str]:
 def seconds(config: Config, measured: Measured, images: int | None) -> dict[str, float]:
     """Seconds of each stage, without what it takes to download and prepare images.
 
-    images: in the train split, None if not known yet: training then takes the steps that ``length`` returns.
+    images: in the train split, None if not known yet.
     """
-    sample, likelihood, data = config.sample, config.evaluate.likelihood, config.data
-    steps, grids = length(config, images)
-    preview = math.ceil(previews.IMAGES / measured.ranks) * min(previews.STEPS, config.diffusion.T)
-    drawn = sample.count * sets(config, images)
-    train = images or IMAGES
-    test = train * data.test_fraction / (1 - data.test_fraction)
-    bounded = [min(likelihood.images, split) for split in (train, test)]
-    bounds = sum(bounded) * likelihood.timesteps
+    likelihood, train = config.evaluate.likelihood, images or IMAGES
+    both = train / (1 - config.data.test_fraction)
+    bounds = sum(min(likelihood.images, split) for split in (train, both - train)) * likelihood.timesteps
+    samples = drawn(config, images)
     work = {
-        "reference": (train + test) * measured.feature / measured.ranks,
-        "train": steps * measured.step + grids * preview * measured.evaluation,
-        "sample": drawn * sample.steps * measured.evaluation / measured.ranks,
-        "evaluate": (drawn * measured.feature + bounds * measured.bound) / measured.ranks,
+        "reference": both * measured.feature,
+        "train": length(config, images) * measured.step,
+        "sample": samples * config.sample.steps * measured.evaluation,
+        "evaluate": samples * measured.feature + bounds * measured.evaluation,
     }
     return {stage: start + work.get(stage, 0.0) for stage, start in START.items()}
 
 
-def length(config: Config, images: int | None) -> tuple[int, int]:
-    """How many steps a training on so many images takes, and how many grids it draws.
-
-    If the number of images is not known, it is that of ``train.steps`` or of one epoch of a thousand images.
-    """
+def length(config: Config, images: int | None) -> int:
+    """How many steps a training on so many images takes; if they are not known, on IMAGES."""
     options = config.train
-    epoch = (images or IMAGES) / options.batch_size
-    epochs = options.epochs if options.epochs and images else 1
-    steps = options.steps or math.ceil(epochs * epoch)
-    return steps, len(previews.steps(options, steps, epoch))
+    return options.steps or math.ceil((options.epochs or 1) * (images or IMAGES) / options.batch_size)
 
 
-def sets(config: Config, images: int | None) -> int:
-    """How many sets of samples are drawn: as many from each snapshot as from the model."""
-    return len(config.sample.seeds) * (1 + len(config.train.earlier(length(config, images)[0])))
+def drawn(config: Config, images: int | None) -> int:
+    """How many samples are drawn: as many from each snapshot as from the model."""
+    sample = config.sample
+    return sample.count * len(sample.seeds) * (1 + len(config.train.earlier(length(config, images))))
 
 
 def train_images(config: Config) -> int | None:
@@ -128,21 +113,16 @@ def measure(config: Config) -> Measured:
     labels = np.zeros(64, np.int64) if config.model.classes else None
     pictures = np.random.default_rng(0).integers(0, 256, (64, *config.data.shape), dtype=np.uint8)
 
-    def cost(images: int) -> np.ndarray:
+    def cost(images: int) -> float:
         options = config.train.model_copy(update={"batch_size": images, "compile": False})
         trainer = Trainer(training.model_copy(update={"train": options}), pictures, device, ALONE, labels)
-        seconds = _typical((trainer.step(number) for number in count(1)), device)
-        return np.array([seconds, devices.peak_memory(device)])
+        return _typical((trainer.step(number) for number in count(1)), device)
 
     whole = max(config.train.accumulate, config.train.batch_size // ranks)
-    step, memory = _grown(config.train.accumulate, whole, cost)  # Trainer refuses a smaller batch
-    sample = config.sample
-    evaluation = bound = _evaluation(config, sample, device)
-    if config.evaluate.likelihood.images:
-        options = {"precision": "float32", "batch_size": config.evaluate.batch_size, "guidance": Guidance()}
-        bound = _evaluation(config, sample.model_copy(update=options), device)
-    feature = _features(config, device)
-    return Measured(float(step), evaluation, bound, feature, int(memory), ranks, devices.describe(device))
+    step = _grown(config.train.accumulate, whole, cost)  # Trainer refuses a smaller batch
+    memory = devices.peak_memory(device)
+    evaluation, feature = _evaluation(config, device), _features(config, device)
+    return Measured(step, evaluation / ranks, feature / ranks, memory, devices.describe(device))
 
 
 def _features(config: Config, device: torch.device) -> float:
@@ -153,45 +133,43 @@ def _features(config: Config, device: torch.device) -> float:
     for path in REFERENCE.glob(f"*/{WEIGHTS}"):
         network = extractor.get(path.parent.name).load(path)
 
-        def cost(images: int, network: torch.nn.Module = network) -> np.ndarray:
-            passes = (extract(network, pictures[:images], images, device) for _ in count())
-            return np.array([_typical(passes, device)])
+        def cost(images: int, network: torch.nn.Module = network) -> float:
+            return _typical((extract(network, pictures[:images], images, device) for _ in count()), device)
 
-        total += float(_grown(1, whole, cost)[0]) / whole
+        total += _grown(1, whole, cost) / whole
     return total
 
 
-def _evaluation(config: Config, sample: Sample, device: torch.device) -> float:
-    """Seconds for one image at one step of sampling as ``sample`` says."""
+def _evaluation(config: Config, device: torch.device) -> float:
+    """Seconds for one image at one step of sampling."""
     # classes may be asked for by names, which only a trained model knows
-    training, sample = config.training(), sample.model_copy(update={"classes": None})
+    training, sample = config.training(), config.sample.model_copy(update={"classes": None})
     network = build.network(training).to(device).eval().requires_grad_(False)
     generator = Generator.of(Loaded(network, training, {}), sample, device)
 
-    def cost(images: int) -> np.ndarray:
+    def cost(images: int) -> float:
         states = generator.trajectory(range(images), 0, config.data.shape)
         next(states)  # x_T
-        return np.array([_typical(states, device)])
+        return _typical(states, device)
 
     whole = min(sample.batch_size, sample.count)
-    return float(_grown(1, whole, cost)[0]) / whole
+    return _grown(1, whole, cost) / whole
 
 
-def _grown(least: int, whole: int, cost: Callable[[int], np.ndarray]) -> np.ndarray:
-    """The cost of ``whole`` images, seconds first, from batches that grow as long as they are quick.
+def _grown(least: int, whole: int, cost: Callable[[int], float]) -> float:
+    """The seconds of ``whole`` images, from batches that grow as long as they are quick.
 
-    Larger batches lie on the line through the last two: a step costs something by itself, and each image adds to it.
-    If only one batch was tried, its seconds are taken as the cost of its images, and its memory as that of the step.
+    Larger batches lie on the line through the last two: a step costs something by itself, and each image adds to it. If
+    only one batch was tried, its seconds are taken as the cost of its images.
     """
     images, last = least, cost(least)
-    slope, spent = np.zeros_like(last), last[0]
-    slope[0] = last[0] / images
-    while images < whole and 2 * last[0] <= SECONDS and spent <= SECONDS:
+    slope, spent = last / images, last
+    while images < whole and 2 * last <= SECONDS and spent <= SECONDS:
         fewer, before = images, last
-        images = min(images * (4 if 4 * last[0] <= SECONDS else 2), whole)
+        images = min(images * (4 if 4 * last <= SECONDS else 2), whole)
         last = cost(images)
-        slope = np.maximum((last - before) / (images - fewer), 0)
-        spent += last[0]
+        slope = max((last - before) / (images - fewer), 0.0)
+        spent += last
     return last + slope * (whole - images)
 
 

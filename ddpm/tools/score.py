@@ -14,7 +14,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -155,16 +154,9 @@ def _axes(path: Path, array: NDArray[Any], shape: Shape) -> Images:
 
 def assigned(option: str, given: Sequence[str]) -> dict[str, Any]:
     """Values by key, from ``KEY=VALUE`` with a value in YAML. Raises UserError."""
-    values: dict[str, Any] = {}
-    for text in given:
-        key, equals, value = text.partition("=")
-        if not key or not equals or key in values:
-            raise UserError(f"{option}: {text!r} is not allowed; allowed: KEY=VALUE, each key once")
-        try:
-            values[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise UserError(f"{option}: {key}: {value!r} is not a value in YAML") from error
-    return values
+    if odd := [text for text in given if "=" not in text[1:]]:
+        raise UserError(f"{option}: {odd[0]!r} is not allowed; allowed: KEY=VALUE")
+    return params_file.decode("\n".join(text.replace("=", ": ", 1) for text in given) or "{}", option)
 
 
 def _costs(given: Mapping[str, Any]) -> Costs:

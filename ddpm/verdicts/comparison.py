@@ -9,10 +9,10 @@ from ddpm.base.errors import UserError
 from ddpm.params.config import Compare, Config
 from ddpm.runs import alike
 from ddpm.runs.library import Listing
-from ddpm.verdicts import pairing, remarks, verdict
+from ddpm.verdicts import metrics, pairing, remarks, verdict
 from ddpm.verdicts.curves import Curves
 from ddpm.verdicts.pairing import Arm
-from ddpm.verdicts.sequential import one_look
+from ddpm.verdicts.sequential import Design
 from ddpm.verdicts.tuning import Tried
 from ddpm.verdicts.verdict import Rules, Verdict
 
@@ -41,18 +41,11 @@ class Judgement:
     tuning: tuple[Tried, ...] = ()
 
 
-def compare(
-    listing: Listing,
-    by: Sequence[str],
-    config: Config,
-    wanted: Sequence[str] = (),
-    may_differ: Collection[str] = (),
-) -> Judgement:
-    """Every arm of the params keys ``by`` against the baseline.
+def compare(listing: Listing, by: Sequence[str], config: Config, may_differ: Collection[str] = ()) -> Judgement:
+    """Every arm of the params keys ``by`` against the baseline, in the metrics that all runs have.
 
-    The baseline is the config's arm if it was run, else the first. wanted: metrics; by default those that all runs
-    have. may_differ: of ``pairing.ALIKE``, what partners need not have in common. Raises UserError if runs can't be
-    compared.
+    The baseline is the config's arm if it was run, else the first. may_differ: of ``pairing.ALIKE``, what partners need
+    not have in common. Raises UserError if runs can't be compared.
     """
     by = tuple(dict.fromkeys(by))
     pairing.check_keys(by, listing.records, config)
@@ -67,14 +60,20 @@ def compare(
         pairs, dropped = pairing.paired(arms, by)
     except UserError as error:  # what is missing may have been left out
         raise UserError("; ".join([str(error), *listing.notes])) from error
-    records = [run for arm in arms for run in arm.runs.values()]
-    names = pairing.choose_metrics(records, wanted)
+    names = metrics.judged(set.intersection(*(set(run.scores) for arm in arms for run in arm.runs.values())))
+    if not names:
+        raise UserError("no metric is in all runs: evaluate them in the same way")
     verdicts = []
     for pair in pairs:
         seeds = len(pair.after)
-        verdicts += verdict.judge(pair, Rules(config.compare, names, len(pairs), one_look(seeds)), [seeds])
+        verdicts += verdict.judge(pair, Rules(config.compare, names, len(pairs), Design((seeds,))), [seeds])
     judgement = judge(f"Which is better: {', '.join(by)}?", names[0], arms, verdicts, config.compare, by, may_differ)
-    more = (*remarks.copies(arms), *listing.notes, *matched.notes, *dropped, rule(config.compare))
+    rule = (
+        f"all verdicts and intervals hold together with probability {config.compare.confidence:.4g}, if differences "
+        "are symmetric and these seeds were chosen beforehand; if you add seeds after a look, less often: use a study "
+        "(`ddpm study`) for that"
+    )
+    more = (*remarks.copies(arms), *listing.notes, *matched.notes, *dropped, rule)
     return replace(judgement, notes=(*judgement.notes, *more))
 
 
@@ -98,15 +97,6 @@ def judge(
         arms=tuple(arms),
         verdicts=tuple(verdicts),
         compare=compare,
-        notes=(*differing, *remarks.yardsticks(records, primary), *remarks.details(verdicts, primary)),
+        notes=(*differing, *remarks.yardsticks(records, primary), *remarks.skewed(verdicts)),
         fingerprint=fingerprint,
-    )
-
-
-def rule(compare: Compare) -> str:
-    """What the verdicts of one look hold for."""
-    return (
-        f"all verdicts and intervals hold together with probability {compare.confidence:.4g}, if differences are "
-        "symmetric and these seeds were chosen beforehand; if you add seeds after a look, less often: use a study "
-        "(`ddpm study`) for that"
     )

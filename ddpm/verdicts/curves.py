@@ -3,10 +3,10 @@
 A band holds at all budgets at once: its half-width is a multiple c of each budget's standard error, and c is the upper
 quantile of the largest |t| over the budgets (max-t: Hothorn, Bretz & Westfall 2008). It is simulated for normal
 differences with the observed correlation between budgets, shrunk by 1 / seeds because few seeds estimate it: budgets of
-one training are much alike, so c is well below Bonferroni's. The arms share the error rate equally, and the looks
-as the plan's ``spending`` says, each with what it adds, so that a band holds whichever look it is read at. This error
-rate is the curves' own: the study's verdict is about the end alone, and its rule does not depend on them. So the chance
-that anything on the page is false is up to twice that of the verdict alone.
+one training are much alike, so c is well below Bonferroni's. The arms share the error rate equally, and each look gets
+what it adds (``Design.spent``), so that a band holds whichever look it is read at. This error rate is the curves' own:
+the study's verdict is about the end alone, and its rule does not depend on them. So the chance that anything on the
+page is false is up to twice that of the verdict alone.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 from ddpm.params.config import Compare
 from ddpm.runs.record import Record
 from ddpm.verdicts import metrics
-from ddpm.verdicts.pairing import Arm
+from ddpm.verdicts.pairing import Arm, Pair, partners
 from ddpm.verdicts.statistics import Array
 from ddpm.verdicts.verdict import Rules
 
@@ -31,14 +31,12 @@ AtBudget = Literal["better", "worse", "equivalent", "too early", "useless", "ope
 
 
 class Learned(NamedTuple):
-    """One arm's mean score at each budget it was scored at. enough: the smallest budget at which the mean is less
-    than the smallest gap that matters worse than at the end."""
+    """One arm's mean score at each budget it was scored at."""
 
     arm: str
     seeds: int
     images: tuple[int, ...]
     means: tuple[float, ...]
-    enough: int
 
 
 class BudgetPoint(NamedTuple):
@@ -77,23 +75,20 @@ def curves(arms: Sequence[Arm], looks: Mapping[str, int | None], rules: Rules) -
 
     looks: label -> the number of seeds at the arm's last complete look.
     """
-    primary, compare = rules.names[0], rules.compare
-    learned = [curve for arm in arms if (curve := _learned(arm, primary, compare))]
+    primary, design = rules.names[0], rules.design
+    learned = [curve for arm in arms if (curve := _learned(arm, primary))]
     against = []
-    spent = rules.design.spent(rules.alpha / rules.pairs)
+    spent = np.diff(design.spent(rules.alpha / rules.pairs), prepend=0)
     baseline, *others = arms
     for arm in others:
         look = looks.get(arm.label)
-        both = sorted(baseline.runs.keys() & arm.runs.keys())[:look]
-        pairs = [[side.runs[seed] for seed in both] for side in (baseline, arm)]
-        images = budgets([run for runs in pairs for run in runs], primary)
-        if len(images) < 2:
-            continue
-        level = float(np.diff(spent, prepend=0)[rules.design.looks.index(look)]) if look else None
-        before, after = (_scores(runs, images, primary) for runs in pairs)
-        gaussian = metrics.gaussian([run.scores for runs in pairs for run in runs], primary)
-        points = compared(before, after, images, primary, compare, level, gaussian)
-        against.append(Against(arm.label, tuple(both), points))
+        pair = partners(baseline, arm)
+        pair = pair._replace(before=pair.before[:look], after=pair.after[:look])
+        images = budgets(pair.runs, primary)
+        if len(images) > 1:
+            level = float(spent[design.looks.index(look)]) if look else None
+            points = compared(pair, images, primary, rules.compare, level)
+            against.append(Against(arm.label, tuple(run.seed or 0 for run in pair.after), points))
     return Curves(primary, baseline.label, tuple(learned), tuple(against)) if learned else None
 
 
@@ -104,21 +99,14 @@ def budgets(runs: Sequence[Record], metric: str) -> list[int]:
 
 
 def compared(
-    before: Array,
-    after: Array,
-    images: Sequence[int],
-    metric: str,
-    compare: Compare,
-    level: float | None,
-    gaussian: float | None = None,
+    pair: Pair, images: Sequence[int], metric: str, compare: Compare, level: float | None
 ) -> tuple[BudgetPoint, ...]:
-    """The points of scores (seeds, budgets), paired by row; ``level``: the error rate of the whole band, if any;
-    ``gaussian``: the yardstick's score, if it has one."""
-    gaps = after - before
-    means = gaps.mean(0)
+    """The arm against the baseline after each of ``images``. level: the error rate of the whole band, if any."""
+    before, after = (_scores(runs, images, metric) for runs in (pair.before, pair.after))
+    gaps, gaussian = after - before, metrics.gaussian([run.scores for run in pair.runs], metric)
     halves = None if level is None else critical(gaps, level) * gaps.std(0, ddof=1) / math.sqrt(len(gaps))
     points = []
-    for place, (at, difference) in enumerate(zip(images, means.tolist(), strict=True)):
+    for place, (at, difference) in enumerate(zip(images, gaps.mean(0).tolist(), strict=True)):
         margin = metrics.margin(metric, float(before[:, place].mean()), compare)
         low = high = None
         outcome: AtBudget = "open"
@@ -157,15 +145,12 @@ def _normals(seeds: int, count: int) -> Array:
     return np.random.default_rng(0).standard_normal((DRAWS, seeds, count))
 
 
-def _learned(arm: Arm, metric: str, compare: Compare) -> Learned | None:
+def _learned(arm: Arm, metric: str) -> Learned | None:
     runs = [arm.runs[seed] for seed in sorted(arm.runs)]
     images = budgets(runs, metric)
     if len(images) < 2:
         return None
-    means = _scores(runs, images, metric).mean(0).tolist()
-    margin = metrics.margin(metric, means[-1], compare)
-    fine = (at for at, mean in zip(images, means, strict=True) if metrics.gain(metric, means[-1] - mean) <= margin)
-    return Learned(arm.label, len(runs), tuple(images), tuple(means), next(fine))
+    return Learned(arm.label, len(runs), tuple(images), tuple(_scores(runs, images, metric).mean(0).tolist()))
 
 
 def _scores(runs: Sequence[Record], images: Sequence[int], metric: str) -> Array:

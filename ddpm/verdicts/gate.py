@@ -22,11 +22,11 @@ from ddpm.base.paths import BASELINE, RUN
 from ddpm.params import presets
 from ddpm.params.config import Config, Gate
 from ddpm.runs import alike, library, measured
-from ddpm.runs.record import Costs, Record
+from ddpm.runs.record import Record
 from ddpm.verdicts import metrics, pairing, remarks, sensitivity, verdict
 from ddpm.verdicts.comparison import Judgement
 from ddpm.verdicts.pairing import Arm, Pair
-from ddpm.verdicts.sequential import one_look
+from ddpm.verdicts.sequential import Design
 from ddpm.verdicts.verdict import PRIMARY, Rules
 
 MIN_SEEDS = 5
@@ -37,24 +37,22 @@ def judge(run: Record, stored: Sequence[Record], config: Config) -> Judgement:
     """The run against the baseline, in every metric, those that decide first.
 
     Raises UserError if they can't be compared: another fingerprint, or a metric that some run lacks; or if nothing
-    decides, or all that does is blind to some damage.
+    decides.
     """
     try:
         fingerprint = pairing.check_fingerprints([*stored, run], ())
     except UserError as error:
         preset = _preset(stored[0])
         of = f"it is of the preset {preset!r}, and " if preset else ""
-        remedy = f"`ddpm preset {preset} && dvc repro` makes scores that can be compared" if preset else "set them back"
-        raise UserError(f"{BASELINE}: {of}{error}: {remedy}, or {REMAKE}") from error
+        raise UserError(f"{BASELINE}: {of}{error}: set that back and `dvc repro`, or {REMAKE}") from error
     names = metrics.judged({name for one in (*stored, run) for name in one.scores})
     for one in (*stored, run):
         if missing := [name for name in names if name not in one.scores]:
             raise UserError(f"{BASELINE} and {RUN} need the same metrics: {one.name} has no {missing[0]}: {REMAKE}")
     deciding = decisive(names, config.gate)
-    sensitivity.check_decisive(deciding, config.gate.blind_to, "gate.blind_to", config)
     names = [*deciding, *(name for name in names if name not in deciding)]
     arms = Arm("the stored runs", {}, {one.seed or 0: one for one in stored}), Arm("this run", {}, {run.seed or 0: run})
-    rules = Rules(config.compare, names, 1, one_look(1), primaries=len(deciding))
+    rules = Rules(config.compare, names, 1, Design((1,)), primaries=len(deciding))
     percent = 50 * PRIMARY * (1 - config.compare.confidence)
     return Judgement(
         question=f"Is this run worse than the {len(stored)} of {BASELINE}?",
@@ -66,6 +64,7 @@ def judge(run: Record, stored: Sequence[Record], config: Config) -> Judgement:
             f"{' and '.join(deciding)} decide: a run that differs in its seed alone is worse there at most "
             f"{percent:.3g} times in 100, if scores are normal",
             *remarks.copies(arms[1:]),
+            *(line for name in deciding for line in sensitivity.warnings(name, config)),
         ),
         fingerprint=fingerprint,
     )
@@ -84,9 +83,7 @@ def decisive(names: Iterable[str], gate: Gate) -> list[str]:
     known = metrics.judged(names)
     if deciding := [name for name in known if metrics.kind(name) in gate.metrics]:
         return deciding
-    raise UserError(
-        f"gate.metrics: none of {', '.join(gate.metrics)} is among the scores ({', '.join(known) or 'none'})"
-    )
+    raise UserError(f"gate.metrics: none of {', '.join(gate.metrics)} is among the scores ({', '.join(known)})")
 
 
 def read(path: Path = BASELINE) -> tuple[Record, ...]:
@@ -129,10 +126,8 @@ def update(of: Config, folders: Iterable[Path] = (), path: Path = BASELINE) -> l
 
 def _stored(run: Record, names: Iterable[str]) -> dict[str, object]:
     """What of a run is judged again; not yardsticks: a gate is for models that have learned nothing yet, too."""
-    scores = {name: run.scores[name] for name in names}
-    costs = Costs(**{name: getattr(run.costs, name) for name in pairing.BUDGETS})
-    kept = {"name", "seed", "finished", "params", "fingerprint", "costs", "scores"}
-    return run.model_copy(update={"scores": scores, "costs": costs}).model_dump(mode="json", include=kept)
+    whole = dict.fromkeys(("name", "seed", "finished", "params", "fingerprint"), True)
+    return run.model_dump(mode="json", include={**whole, "costs": {*pairing.BUDGETS}, "scores": {*names}})
 
 
 def _preset(run: Record) -> str | None:

@@ -22,9 +22,8 @@ OTHERS = {GAUSSIAN: "a Gaussian", "yardsticks.class_gaussians": "one per class",
 OF_EXTRACTOR = {score.name: score for score in metric.of_extractors()}
 ALONE = {score.name: score for score in metric.LIKELIHOOD}
 SCORES = OF_EXTRACTOR | ALONE
-SHARES = tuple(name for name, score in SCORES.items() if score.is_share)
 # a relative change of these does not show what a gap is worth
-ABSOLUTE = (*SHARES, metric.CLASS_ACCURACY.name, *ALONE)
+ABSOLUTE = (*(name for name, score in SCORES.items() if score.is_share), metric.CLASS_ACCURACY.name, *ALONE)
 HEADLINE = ("fid", "fd")  # the Fréchet distance, under its name for Inception and for any other extractor
 UNIFORM = 8.0  # bits per dimension of a uniform guess among the 256 values of a uint8
 # another view of a score, not another score
@@ -44,14 +43,12 @@ def kind(name: str) -> str:
 
 def estimated(name: str) -> str:
     """What it is an estimate of, without the extractor: ``fd`` for ``classifier.fd_infinity``; mostly itself."""
-    known = SCORES.get(kind(name))
-    return (known and known.of) or kind(name)
+    return SCORES[kind(name)].of or kind(name)
 
 
 def title(name: str) -> str:
     """The metric's title for people, such as ``FD`` for ``classifier.fd``."""
-    known = SCORES.get(kind(name))
-    return (known and known.title) or kind(name)
+    return SCORES[kind(name)].title or kind(name)
 
 
 def direction(name: str) -> metric.Direction:
@@ -147,16 +144,6 @@ def closeness(scores: Mapping[str, float]) -> list[Closeness]:
 def copied(scores: Mapping[str, float]) -> list[str]:
     """The spaces in which the model copies train images."""
     return [space.space for space in closeness(scores) if space.copies]
-
-
-def copied_since(curve: Mapping[int, Mapping[str, float]]) -> dict[str, int]:
-    """Space -> the number of images seen since which each of a training's snapshots, and its end, copy train images
-    there. curve: the scores by images seen. Spaces without copies at the end are left out."""
-    since: dict[str, int] = {}
-    for images in sorted(curve):
-        spaces = copied(curve[images])
-        since = {space: since.get(space, images) for space in spaces}
-    return since
 
 
 def judged(names: Iterable[str]) -> list[str]:

@@ -14,13 +14,12 @@ from ddpm.base.errors import UserError
 from ddpm.base.variant import closest
 from ddpm.params.config import Config
 from ddpm.runs.alike import grouped, is_in, some, under, unlike
-from ddpm.runs.record import SEED, Costs, Record
-from ddpm.verdicts import metrics
+from ddpm.runs.record import Costs, Record
 
 # what a run cost -> its name; an arm is not better because it had more
 BUDGETS = {"images_seen": "images seen", "parameters": "parameters", "evaluations": "evaluations"}
 # that in which partners are alike, unless a plan or the user lets them differ
-Alike = Literal["images_seen", "teacher_flops", "parameters", "evaluations", "precision", "processor", "code"]
+Alike = Literal["code", "images_seen", "teacher_flops", "parameters", "evaluations", "precision", "processor"]
 ALIKE: tuple[Alike, ...] = get_args(Alike)
 SAME_COST = 0.01  # the share by which trainings that include a teacher's may differ and still cost the same
 OURS = "this trainer"  # the label of its runs where they have none of the params that vary
@@ -68,8 +67,6 @@ def check_keys(by: Sequence[str], records: Iterable[Record], config: Config) -> 
     """Raises UserError unless each is a params key, or a section, in which runs can differ."""
     known = set(config.flat()).union(*(run.params for run in records))
     for key in by:
-        if key == SEED:
-            raise UserError("--by seed: runs are paired by seed; name what differs between the arms")
         if not any(under(name, key) for name in known):
             raise UserError(
                 f"--by: no run has the key {key!r}{closest(key, known)}; allowed: a key of params.yaml, such as "
@@ -171,30 +168,32 @@ def check_alike(arms: Sequence[Arm], may_differ: Collection[str]) -> list[str]:
 
     Partners with other teachers (``costs.teacher_flops``) may have seen other numbers of images if their trainings cost
     the same operations, the teacher's counted."""
-    records = [run for arm in arms for run in arm.runs.values()]
-    by_seed = grouped(records, lambda run: run.seed).values()
-    notes, refused = code_differences(records), {}
-    if notes and "code" not in may_differ:
-        refused["code"] = "; ".join(notes)
-    for name in ALIKE[:-1]:
-        facts = [arm.facts(name) for arm in arms]
-        unknown = any(not values for values, arm in zip(facts, arms, strict=True) if arm.runs)
-        if len({value for values in facts for value in values}) < 2 and not (unknown and any(facts)):
-            continue
-        shown = (" or ".join(n if isinstance(n, str) else f"{n:,.0f}" for n in values) for values in facts)
-        parts = (f"{arm.label} {values or 'unknown'}" for arm, values in zip(arms, shown, strict=True))
-        notes.append(f"{name.replace('_', ' ')} differ: {', '.join(parts)}")
-        if name not in may_differ and any(len({fact(run, name) for run in alike} - {None}) > 1 for alike in by_seed):
-            refused[name] = notes[-1]
-    if "teacher_flops" in refused and all(map(_cost_the_same, by_seed)):
-        refused = {name: line for name, line in refused.items() if name not in ("teacher_flops", "images_seen")}
+    seeds = grouped((run for arm in arms for run in arm.runs.values()), lambda run: run.seed).values()
+    notes = {name: line for name in ALIKE if (line := _unlike(name, arms))}
+    apart = {name for name in ALIKE[1:] for runs in seeds if len({fact(run, name) for run in runs} - {None}) > 1}
+    refused = [name for name in notes if name in {"code", *apart} and name not in may_differ]
+    if "teacher_flops" in refused and all(map(_cost_the_same, seeds)):
+        refused = [name for name in refused if name not in ("teacher_flops", "images_seen")]
     if refused:
-        names = ", ".join(refused)
         raise UserError(
-            f"{'; '.join(refused.values())}: a difference in scores may come from that: run the odd ones again, "
-            f"or allow it by `may_differ: [{names}]` in the plan, or `--may-differ {names.replace(',', '')}`"
+            f"{'; '.join(notes[name] for name in refused)}: a difference in scores may come from that: run the odd "
+            f"ones again, or allow it by `may_differ: [{', '.join(refused)}]` in the plan, or "
+            f"`--may-differ {' '.join(refused)}`"
         )
-    return notes
+    return [*notes.values()]
+
+
+def _unlike(name: str, arms: Sequence[Arm]) -> str:
+    """A line about one of ALIKE in which runs differ, or which is not known of an arm; otherwise empty."""
+    if name == "code":
+        return _code_differences([run for arm in arms for run in arm.runs.values()])
+    facts = {arm.label: arm.facts(name) for arm in arms if arm.runs}
+    known = {value for values in facts.values() for value in values}
+    if not known or (len(known) == 1 and all(facts.values())):
+        return ""
+    words = ([value if isinstance(value, str) else f"{value:,.0f}" for value in values] for values in facts.values())
+    shown = (f"{label} {' or '.join(values) or 'unknown'}" for label, values in zip(facts, words, strict=True))
+    return f"{name.replace('_', ' ')} differ: {', '.join(shown)}"
 
 
 def _cost_the_same(runs: Sequence[Record]) -> bool:
@@ -204,28 +203,13 @@ def _cost_the_same(runs: Sequence[Record]) -> bool:
     return len(totals) == len(runs) and max(totals) <= (1 + SAME_COST) * min(totals)
 
 
-def code_differences(records: Sequence[Record]) -> list[str]:
-    """A line that names the code in which the runs differ, if any."""
+def _code_differences(records: Sequence[Record]) -> str:
+    """A line that names the code in which the runs differ; empty if there is none."""
     versions = Counter(path for path, _ in {version for run in records for version in run.code.items()})
     differing = sorted(path for path, count in versions.items() if count > 1)
-    if not differing:
-        return []
-    alike = grouped(records, lambda run: files.digest([run.code.get(path) for path in differing]))
-    names = "; ".join(some([run.name for run in group]) for group in alike.values())
-    return [f"code differs in {some(differing)}: {names}"]
-
-
-def choose_metrics(records: Sequence[Record], wanted: Sequence[str]) -> list[str]:
-    """The wanted metrics, or those that all runs have. Raises UserError if a run lacks one of them."""
-    shared = set.intersection(*(set(run.scores) for run in records))
-    known = metrics.in_order(filter(metrics.is_judged, shared))
-    for name in wanted:
-        if name not in known:
-            raise UserError(f"--metrics: not every run has {name!r}{closest(name, known)}; allowed: {', '.join(known)}")
-    names = metrics.in_order(set(wanted)) or metrics.judged(known)
-    if not names:
-        raise UserError("no metric is in all runs: evaluate them in the same way")
-    return names
+    groups = grouped(records, lambda run: files.digest([run.code.get(path) for path in differing])).values()
+    names = "; ".join(some([run.name for run in group]) for group in groups)
+    return f"code differs in {some(differing)}: {names}" if differing else ""
 
 
 def partners(before: Arm, after: Arm) -> Pair:
@@ -237,17 +221,17 @@ def partners(before: Arm, after: Arm) -> Pair:
 def paired(arms: Sequence[Arm], by: Sequence[str]) -> tuple[list[Pair], list[str]]:
     """Each arm's runs and the first one's of the same seeds, and notes on those without a partner. Raises UserError if
     no pair has two seeds."""
-    pairs, notes = [], []
     before, *others = arms
-    for after in others:
-        pair = partners(before, after)
-        for arm, other in ((before, after), (after, before)):
-            if alone := arm.runs.keys() - other.runs.keys():
-                notes.append(f"{arm.label}'s {named(alone)} left out, which {other.label} does not have")
-        if len(pair.after) > 1:
-            pairs.append(pair)
-        else:
-            notes.append(f"left out: {after.label} against {before.label}: fewer than two seeds in common")
+    every = [partners(before, after) for after in others]
+    notes = [
+        f"{arm.label}'s {named(alone)} left out, which {other.label} does not have"
+        for after in others
+        for arm, other in ((before, after), (after, before))
+        if (alone := arm.runs.keys() - other.runs.keys())
+    ]
+    pairs = [pair for pair in every if len(pair.after) > 1]
+    few = (pair for pair in every if len(pair.after) < 2)
+    notes += [f"left out: {pair.arm} against {pair.baseline}: fewer than two seeds in common" for pair in few]
     if not pairs:
         raise UserError(
             f"{'; '.join(notes)}: two are needed, and six for a verdict of better or worse: "

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, FiniteFloat
 
-from ddpm.base.errors import UserError, masked
+from ddpm.base.errors import masked
 from ddpm.base.paths import METRICS
 from ddpm.data.data_params import Data
 from ddpm.params.config import Config
@@ -21,22 +20,14 @@ PICTURE = PATH.with_suffix(".png")
 REMEDY = "`ddpm sanity` makes it"
 BLIND = 0.7  # below: of the pairs of a damaged and a whole set, those in which the damaged one scores worse
 
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class Noticed(BaseModel):
-    """mean: of the damaged sets' scores. worse: the share of pairs of a damaged and a whole set in which the damaged
-    one scores worse: 1 if it is always noticed, 0.5 if never, less if it is taken for an improvement."""
-
-    mean: FiniteFloat
-    worse: Share
-
 
 class Sensitivity(BaseModel):
-    """One score: the mean of the whole sets, and what it notices, by damage."""
+    """One score. whole: the mean of the whole sets. noticed: by damage, the share of pairs of a damaged and a whole set
+    in which the damaged one scores worse: 1 if it is always noticed, 0.5 if never, less if it is taken for an
+    improvement."""
 
     whole: FiniteFloat
-    noticed: dict[str, Noticed]
+    noticed: dict[str, Annotated[float, Field(ge=0, le=1)]]
 
 
 class Sanity(BaseModel):
@@ -61,37 +52,19 @@ def read(path: Path = PATH) -> Sanity:
     return measured.read(path, Sanity, REMEDY)
 
 
-def blind_to(scores: Sequence[str], config: Config, path: Path = PATH) -> list[str]:
-    """The damage that one of the scores should see by its file, and none of them does, in real images of this data.
+def warnings(score: str, config: Config, path: Path = PATH) -> list[str]:
+    """A line, if ``score`` does not see damage to real images of this data that it should see, for a verdict of runs
+    with this ``config`` that rests on it.
 
-    Nothing of likelihoods, which are not measured; nor without ``path``, or if that is of other data or of another
-    sample.count than those of ``config``: then it says nothing certain.
+    There is none without ``path``, or if that is of other data or of another sample.count, or not of this score.
     """
-    asked = (data_params(config.data), config.sample.count)
-    if not path.exists() or ((sanity := read(path)).data, sanity.samples) != asked:
+    if not path.exists():
         return []
-    rows = {score: sanity.scores[score].noticed for score in scores if score in sanity.scores}
-    should = {damage for score in rows for damage in (*metrics.SCORES[metrics.kind(score)].sees, STATIC)}
-    best = {
-        damage: max((row[damage].worse for row in rows.values() if damage in row), default=1.0) for damage in should
-    }
-    return [damage for damage in DAMAGE if best.get(damage, 1.0) < BLIND]
-
-
-def of_primary(score: str, config: Config, path: Path = PATH) -> list[str]:
-    """What to be careful about when a verdict of runs with this ``config`` rests on ``score``."""
-    missed = "; ".join(DAMAGE[damage].done for damage in blind_to([score], config, path))
-    return [f"warning: {score} is blind to what it should see in real images of this data: {missed}"] if missed else []
-
-
-def check_decisive(
-    scores: Sequence[str], accepted: Collection[str], key: str, config: Config, path: Path = PATH
-) -> None:
-    """Raises UserError if the ``scores`` that decide are blind to damage that is not accepted, as ``key`` names it."""
-    if blind := [damage for damage in blind_to(scores, config, path) if damage not in accepted]:
-        done = ", ".join(f"{DAMAGE[damage].done} ({damage})" for damage in blind)
-        of_images = " and ".join(score for score in scores if score not in metrics.ALONE)
-        raise UserError(
-            f"{path}: {of_images} cannot decide: blind to {done} in real images of this data: choose a score "
-            f"that sees it, raise data.test_fraction, or accept it: {key}: [{', '.join(blind)}]"
-        )
+    sanity = read(path)
+    if (sanity.data, sanity.samples) != (data_params(config.data), config.sample.count) or score not in sanity.scores:
+        return []
+    should = (*metrics.SCORES[metrics.kind(score)].sees, STATIC)
+    noticed = sanity.scores[score].noticed
+    missed = [DAMAGE[name].done for name in DAMAGE if name in should and name in noticed and noticed[name] < BLIND]
+    blind = f"warning: {score} is blind to what it should see in real images of this data: {'; '.join(missed)}"
+    return [blind] if missed else []

@@ -14,45 +14,34 @@ it. That makes small error rates as precise as large ones, with few draws.
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from scipy.special import stdtr, stdtrit
+from scipy.special import stdtrit
 
 from ddpm.verdicts.statistics import Array, t_test
 
 DRAWS = 2**15  # per design of up to five looks; its bounds are then off by less than 1% of the error rate
 LEVELS = np.geomspace(1e-6, 0.5, 24)  # error rates at which bounds are simulated; others are interpolated
-NEVER = 1e-50  # the p of a look that cannot reject; quantiles of much less are not numbers
+TINY = 1e-49  # below: quantiles are not numbers
 TAILS = np.geomspace(1e-9, 1, 512)  # p of the t quantiles from which draws are interpolated
 EXACT_UP_TO = 20  # seeds of the last look; beyond, the sign-flip test draws RANDOM_FLIPS patterns
 RANDOM_FLIPS = 2**16
-EFFECTS = np.linspace(0, 4, 33)  # in standard deviations; estimates are interpolated between them
 FUTURES = 2000  # simulated continuations of a study
-MOST_SEEDS = 200  # the most that ``seeds_needed`` considers
-
-
-# name -> the share of error rates (..., 1) that may be spent up to each look, by its number of seeds: (..., looks)
-SPENDING: dict[str, Callable[[Array, Array], Array]] = {
-    "pocock": lambda level, seeds: level * np.log1p((math.e - 1) * seeds / seeds[-1]),
-    # for the sign-flip test alone, whatever the last look is; the t test's e-value needs no plan (``_evalues``)
-    "evalue": lambda level, seeds: level * seeds / (seeds + 12),
-}
+POWERS = 2**14  # simulated studies
 
 
 @dataclass(frozen=True)
 class Design:
-    """looks: rising numbers of seeds, the last of which ends the study. spending: one of SPENDING."""
+    """looks: rising numbers of seeds, the last of which ends the study; a comparison has one."""
 
     looks: tuple[int, ...]
-    spending: str
 
     def spent(self, level: float | Array) -> Array:
-        """The part of the error rates that may be spent up to each look: (...) -> (..., looks)."""
-        return SPENDING[self.spending](np.asarray(level, np.float64)[..., None], np.array(self.looks, np.float64))
+        """The part of the error rates that may be spent up to each look, nearly as by Pocock: (...) -> (..., looks)."""
+        shares = np.log1p((math.e - 1) * np.array(self.looks) / self.looks[-1])
+        return np.asarray(level, np.float64)[..., None] * shares
 
     def nominal(self, level: float) -> Array:
         """The two-sided p of the t test at or below which each look rejects, (looks,), at that error rate."""
@@ -63,14 +52,11 @@ class Design:
         """The |t| at or above which each look rejects, (looks,)."""
         return -stdtrit(np.array(self.looks) - 1, self.nominal(level) / 2)
 
-    def p(self, nominal: Array) -> Array:
-        """The p of each look, two-sided. nominal: the t test's two-sided p at the looks so far.
-
-        (..., looks so far) -> the same shape. Below LEVELS it is their first, above them 1.
-        """
-        table, logs = np.log(_nominals(self)), np.log(np.maximum(nominal, 10 * NEVER))
-        columns = [np.interp(logs[..., k], table[:, k], np.log(LEVELS), right=0.0) for k in range(nominal.shape[-1])]
-        return np.exp(np.stack(columns, -1))
+    def p(self, place: int, nominal: Array) -> Array:
+        """The two-sided p of a look, (...) like ``nominal``, the t test's two-sided p there. Below LEVELS it is their
+        first, above them 1. place: the look's."""
+        nominals = np.log(_nominals(self)[:, place])
+        return np.exp(np.interp(np.log(np.maximum(nominal, TINY)), nominals, np.log(LEVELS), right=0.0))
 
     def sign_flips(self, differences: Array, level: float) -> list[int]:
         """The looks, in seeds, at which the sign-flip test rejects, of those up to now.
@@ -108,25 +94,6 @@ class Design:
                 open_ &= sizes <= last_out + rounding
         return rejecting
 
-    def fewest(self, level: float) -> int | None:
-        """The fewest seeds, up to the last look, at which the sign-flip test can reject: its p is 2 / 2^n at best."""
-        seeds = np.arange(2, self.looks[-1] + 1, dtype=np.float64)
-        can = 2 ** (1 - seeds) <= SPENDING[self.spending](np.array([level]), seeds) + 1e-12
-        return int(seeds[can][0]) if can.any() else None
-
-    def median(self, level: float, place: int, t: float) -> float:
-        """The median-unbiased effect, in standard deviations of the differences, of a study that ended at that look.
-
-        place: the look's. t: signed, at that look. As in the ordering by stages (Armitage 1957; Jennison & Turnbull
-        2000, 8.4) the estimate at the first look is the mean itself, and each later estimate corrects for the looks
-        before: it is the effect for which half of all simulated studies give more. The median is met to 1.5 points.
-        Only stops by the t test's bounds are considered.
-        """
-        if place == 0:
-            return t / math.sqrt(self.looks[0])
-        effects, ts = _medians(self, level)
-        return math.copysign(float(np.interp(abs(t), ts[:, place], effects)), t)
-
     def chance(self, level: float, differences: Array, effect: float, sd: float, margin: float) -> float:
         """The chance that the last look rejects "no difference" or a gap as large as ``margin``, given the (n,)
         differences so far.
@@ -146,64 +113,16 @@ class Design:
 
         By the t test alone; the sign-flip test nearly always agrees with it.
         """
-        means, sds = _drawn(self)
-        t = np.sqrt(self.looks) * (means + effect) / sds
+        looks = np.array(self.looks)
+        drawn = effect + np.random.default_rng(1).standard_normal((POWERS, looks[-1]))
+        means, squares = drawn.cumsum(1)[:, looks - 1] / looks, (drawn**2).cumsum(1)[:, looks - 1]
+        t = np.sqrt(looks) * means / np.sqrt((squares - looks * means**2) / (looks - 1))
         return np.logical_or.accumulate(np.abs(t) >= self.bounds(level), axis=1).mean(0)
-
-
-def one_look(seeds: int) -> Design:
-    """The design of a comparison: with one look, every way to spend the error rate spends all of it there."""
-    return Design((seeds,), "pocock")
-
-
-def seeds_needed(level: float, effect: float, sd: float, margin: float, power: float, fewest: int) -> int | None:
-    """The number of seeds, at least ``fewest``, at which one look gives a verdict with the chance ``power``, for normal
-    differences; None if MOST_SEEDS are not enough."""
-    counts, none_yet = range(fewest, MOST_SEEDS + 1), np.empty(0)
-    place = bisect_left(counts, power, key=lambda n: one_look(n).chance(level, none_yet, effect, sd, margin))
-    return counts[place] if place < len(counts) else None
-
-
-@cache
-def _drawn(design: Design) -> tuple[Array, Array]:
-    """Means and standard deviations at each look, of studies of standard normal differences: (studies, looks)."""
-    looks = np.array(design.looks)
-    drawn = np.random.default_rng(1).standard_normal((DRAWS // 2, looks[-1]))
-    means = drawn.cumsum(1)[:, looks - 1] / looks
-    squares = (drawn**2).cumsum(1)[:, looks - 1]
-    return means, np.sqrt((squares - looks * means**2) / (looks - 1))
-
-
-@cache
-def _medians(design: Design, level: float) -> tuple[Array, Array]:
-    """Effects, and for each look the t that gives each as median-unbiased estimate: (effects,), (effects, looks)."""
-    bounds, root = design.bounds(level), np.sqrt(design.looks)
-    means, sds = _drawn(design)
-    ts = np.outer(EFFECTS, root)
-    ended = np.zeros(len(EFFECTS))  # of each effect, the share of studies that ended with an estimate above it
-    going = [np.ones(len(means), bool) for _ in EFFECTS]
-    for place in range(len(root)):
-        for row in range(len(EFFECTS)):
-            # t of the differences minus their true mean, which as many exceed as are missing from one half
-            pivots = np.sort(root[place] * means[going[row], place] / sds[going[row], place])[::-1]
-            rank = round((0.5 - ended[row]) * len(means))
-            if place and row:
-                ts[row, place] += pivots[min(rank, len(pivots)) - 1] if rank > 0 and len(pivots) else np.inf
-        ts[:, place] = np.maximum.accumulate(ts[:, place])
-        for row, effect in enumerate(EFFECTS):
-            t = root[place] * (means[:, place] + effect) / sds[:, place]
-            ends = going[row] & (np.abs(t) >= bounds[place])
-            estimates = np.sign(t) * np.interp(np.abs(t), ts[:, place], EFFECTS) * sds[:, place]
-            ended[row] += (ends & (estimates > effect)).mean()
-            going[row] &= ~ends
-    return EFFECTS, ts
 
 
 @cache
 def _nominals(design: Design) -> Array:
     """``Design.nominal`` at each of LEVELS: (levels, looks)."""
-    if design.spending == "evalue":
-        return _evalues(np.array(design.looks))
     random = np.random.default_rng(0)
     draws = DRAWS // math.ceil(len(design.looks) / 5)
     spent = design.spent(LEVELS)
@@ -232,16 +151,3 @@ def _nominals(design: Design) -> Array:
             last = min(int(np.searchsorted(rejected, spent[row, k] - spent[row, k - 1])), draws - 1)
             nominals[row, k] = spent[row, k] * (last + 1) / draws
     return nominals
-
-
-def _evalues(looks: Array) -> Array:
-    """``_nominals`` by the e-value of the t test, which may be looked at at any time.
-
-    It is the Bayes factor of an effect ~ N(0, 1) in standard deviations against none, whatever the sd is. If nothing
-    differs, the chance that it ever reaches 1 / level is at most ``level`` (Wang & Ramdas 2024, arXiv:2310.03722).
-    """
-    power = (np.sqrt(1 + looks) / LEVELS[:, None]) ** (2 / looks)
-    # the t at which (1 + n)^-1/2 ((1 + t^2 / (n - 1)) / (1 + t^2 / (n - 1) / (1 + n)))^(n / 2) is 1 / level
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share = np.where(power < 1 + looks, (power - 1) / (1 - power / (1 + looks)), np.inf)
-    return np.maximum(2 * stdtr(looks - 1, -np.sqrt((looks - 1) * share)), NEVER)

@@ -12,9 +12,8 @@ runs, have learned nothing yet: whatever they differ in, it is **too early** for
 samples (ddpm/scoring/yardsticks.py).
 
 An arm is **equivalent** if two one-sided t tests, and the same sign-flip tests, reject every gap as large as the
-margin. A likelihood no better than a uniform guess's is **useless**. Everything else is **inconclusive**, with a reason
-and with the number of seeds that would settle it if the true difference is as observed. Nobody knows whether it is: the
-number is not a forecast.
+margin. A likelihood no better than a uniform guess's is **useless**. Everything else is **inconclusive**, with the
+condition that failed.
 
 One minus ``compare.confidence`` is the chance that any verdict of a table is false, whichever kind it is and however
 early, for symmetric differences (docs/verdicts.md has skewed ones). The primary metric gets PRIMARY of that error rate,
@@ -45,7 +44,7 @@ from ddpm.params.config import Compare
 from ddpm.scoring.metric import Direction
 from ddpm.verdicts import metrics, pairing, statistics
 from ddpm.verdicts.pairing import Pair
-from ddpm.verdicts.sequential import MOST_SEEDS, Design, seeds_needed
+from ddpm.verdicts.sequential import Design
 
 Outcome = Literal["better", "worse", "equivalent", "too early", "useless", "inconclusive", "futile", "not yet"]
 DECIDED: tuple[Outcome, ...] = ("better", "worse", "equivalent")
@@ -64,9 +63,8 @@ class Verdict:
     unit. setting: what was trained and how it was scored (``pairing.setting``). look: the number of seeds at which it
     was decided, or else of its last look. low, high: the repeated confidence interval (Jennison & Turnbull 1989):
     exact, valid at every look, and for the whole table together; coverage says how sure it is and what it is adjusted
-    for. estimate: median-unbiased, unlike the mean difference if a look may end the study. p: of that look, and
-    adjusted for the whole table and all looks. These are None if no look is complete: then ``seeds`` are the available
-    ones, and nothing is tested.
+    for. p: of that look, and adjusted for the whole table and all looks. These are None if no look is complete: then
+    ``seeds`` are the available ones, and nothing is tested.
     """
 
     metric: str
@@ -88,7 +86,6 @@ class Verdict:
     low: float | None = None
     high: float | None = None
     coverage: str = ""
-    estimate: float | None = None
     p: float | None = None
 
     @classmethod
@@ -116,7 +113,7 @@ class Verdict:
 
     def to_dict(self) -> dict[str, Any]:
         """The verdict as a mapping for JSON."""
-        return {**asdict(self), "headline": self.headline, "pairing": self.pairing}
+        return {**asdict(self), "headline": self.headline}
 
     @property
     def said(self) -> str:
@@ -139,12 +136,6 @@ class Verdict:
     def differences(self) -> tuple[float, ...]:
         """Seed by seed, or of one run from each of a stored baseline."""
         return tuple(np.subtract(self.arm_scores, self.baseline_scores).tolist())
-
-    @property
-    def pairing(self) -> float | None:
-        """What pairing by seed gained: the variance of the differences, as a share of that without pairs."""
-        unpaired = np.var(self.baseline_scores) + np.var(self.arm_scores)
-        return float(np.var(self.differences) / unpaired) if len(self.seeds) > 1 and unpaired else None
 
 
 class Rules(NamedTuple):
@@ -214,7 +205,6 @@ def judge_run(pair: Pair, rules: Rules) -> list[Verdict]:
                 low=float(test.low),
                 high=float(test.high),
                 coverage=rules.coverage,
-                estimate=verdict.difference,
                 p=min(1.0, float(test.p) * family),
             )
         )
@@ -226,19 +216,16 @@ def _replayed(pair: Pair, metric: str, rules: Rules, complete: Sequence[int]) ->
     compare, alpha, design, family = rules.compare, rules.alpha, rules.design, rules.family(metric)
     is_primary, level, last = metric == rules.names[0], alpha / family, design.looks[-1]
     verdict = Verdict.of(metric, pair, compare)
-    p: list[float] = []
-    equivalence_p: list[float] = []
     for place, look in enumerate(complete):
         so_far = pair._replace(before=pair.before[:look], after=pair.after[:look])
         verdict = replace(Verdict.of(metric, so_far, compare), look=look, coverage=rules.coverage)
         gaps = np.array(verdict.differences)
         test = statistics.t_test(gaps, verdict.margin, compare.confidence)
         error, sd = float(test.sd) / math.sqrt(look), float(test.sd)
-        p.append(float(test.p))
-        equivalence_p.append(min(1.0, 2 * float(test.equivalence_p)))  # one-sided: half of a two-sided design's
         half = float(design.bounds(level)[place]) * error
         beyond, flips = abs(verdict.difference) > half, look in design.sign_flips(gaps, alpha)
-        excluded = float(design.p(np.array(equivalence_p))[-1]) / 2 <= level and all(
+        one_sided = float(design.p(place, 2 * test.equivalence_p)) / 2  # half of a two-sided design's
+        excluded = one_sided <= level and all(
             look in design.sign_flips(gaps + shift, 2 * alpha) for shift in (-verdict.margin, verdict.margin)
         )
         outcome, reason = _rule(so_far, rules.names[0], verdict, beyond and flips, excluded)
@@ -246,20 +233,17 @@ def _replayed(pair: Pair, metric: str, rules: Rules, complete: Sequence[int]) ->
             verdict,
             low=verdict.difference - half,
             high=verdict.difference + half,
-            estimate=design.median(level, place, verdict.difference / error) * sd if error else verdict.difference,
-            p=min(1.0, float(design.p(np.array(p))[-1]) * family),
+            p=min(1.0, float(design.p(place, test.p)) * family),
             outcome=outcome,
             reason=reason,
         )
         if outcome != "inconclusive" or COPIES in reason:
             return verdict
         if look == last:
-            return replace(verdict, reason=reason or _doubt(verdict, beyond, flips, sd, rules))
+            return replace(verdict, reason=reason or _doubt(verdict, beyond, flips, rules))
     if complete and is_primary:
-        hopes = (
-            0.0,
-            *(math.copysign(size, verdict.difference) for size in (verdict.margin, abs(verdict.difference) + error)),
-        )
+        sizes = (0.0, verdict.margin, abs(verdict.difference) + error)
+        hopes = (math.copysign(size, verdict.difference) for size in sizes)
         chance = max(design.chance(level, gaps, hope, sd, verdict.margin) for hope in hopes)
         says = f"a verdict by {last} seeds has a chance of {chance:.0%}"
         return replace(verdict, outcome="futile" if chance < FUTILE else "not yet", reason=says)
@@ -306,25 +290,14 @@ def _kid_agrees(pair: Pair, verdict: Verdict) -> bool:
     return metrics.gain(kid, float((after - before).mean())) * metrics.gain(verdict.metric, verdict.difference) > 0
 
 
-def _doubt(verdict: Verdict, beyond: bool, flips: bool, sd: float, rules: Rules) -> str:
-    """What keeps a difference from being a verdict at the last look, and how many seeds would settle it. sd: of the
-    differences."""
+def _doubt(verdict: Verdict, beyond: bool, flips: bool, rules: Rules) -> str:
+    """What keeps a difference from being a verdict at the last look."""
     fewest = statistics.fewest_seeds(rules.alpha)
-    doubts = {
-        "the interval holds 0": not beyond,
-        f"fewer than {fewest} seeds": len(verdict.seeds) < fewest,
-        "the sign-flip test does not agree": not flips,
-        "the gap is not above the margin": True,
-    }
-    doubt = next(doubt for doubt, holds in doubts.items() if holds)
-    if verdict.metric != rules.names[0]:
-        return doubt
-    level = rules.alpha / rules.family(verdict.metric)
-    seeds = seeds_needed(level, verdict.difference, sd, verdict.margin, rules.compare.power, fewest)
-    if seeds is None:
-        return f"{doubt}; {MOST_SEEDS} seeds would not settle it if the true difference is as seen"
-    where, more = "in a new study, " * (len(rules.design.looks) > 1), max(seeds - len(verdict.seeds), 1)
-    return f"{doubt}; {where}about {more} more seed{'s' * (more > 1)} would settle it if the true difference is as seen"
+    if not beyond:
+        return "the interval holds 0"
+    if len(verdict.seeds) < fewest:
+        return f"fewer than {fewest} seeds"
+    return "the gap is not above the margin" if flips else "the sign-flip test does not agree"
 
 
 def exit_code(verdicts: Iterable[Verdict], primary: str) -> int:

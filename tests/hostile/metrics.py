@@ -6,13 +6,11 @@ from pathlib import Path
 
 from ddpm.base import files
 from ddpm.runs.record import parse
-from ddpm.verdicts import gate, sensitivity
+from ddpm.verdicts import gate
 from tests.hostile.case import Case
 from tests.scored import result
-from tests.small import small
 
 SCORES, BASELINE = Path("evaluate.json"), Path("baseline.json")
-SANITY = Path("sanity.json")
 DEEP = b"[" * 100_000
 DIGITS = b"9" * 5000
 
@@ -41,12 +39,7 @@ BASELINES: list[tuple[str, bytes, str]] = [
 read_baseline = partial(gate.read, BASELINE)
 CASES = [Case("scores", name, partial(BASELINE.write_bytes, content), read_baseline, line)
          for name, content, line in BASELINES]  # fmt: skip
-NOTICED = {"blur": {"mean": 2, "worse": 1}, "noise": {"mean": 1, "worse": 0.5}}
-BLIND = {"images": 9, "samples": 9, "sets": 8, "data": sensitivity.data_params(small().data),
-         "scores": {"classifier.fd": {"whole": 1, "noticed": NOTICED}}}  # fmt: skip
-decide = partial(sensitivity.check_decisive, ["classifier.fd"], (), "gate.blind_to", small(sample={"count": 9}), SANITY)
 CASES += [
-    Case("scores", "a score that decides and is blind", partial(files.write_json, SANITY, BLIND), decide, "accept it"),
     Case("scores", "a baseline that is a folder", BASELINE.mkdir, read_baseline, "directory"),
     Case("scores", "a file that is a folder", SCORES.mkdir, partial(files.read_json, SCORES), "not valid JSON"),
     Case("scores", "a record that is deep", lambda: None, partial(parse, DEEP, "run.json"), "not a run's record"),
