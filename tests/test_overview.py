@@ -120,8 +120,8 @@ def test_what_tells_runs_apart_comes_first_and_is_not_cut_off(folder, capsys, mo
 def test_classes_have_a_column_if_a_run_has_them():
     scores = {"classifier.fd": 1.5, "classifier.class_accuracy": 0.75, "bits_per_dim": 2.5}
     both = [
-        Listed("plain", 0, {}, {"classifier.fd": 2.5}, None, "", "", ""),
-        Listed("both", 0, {}, scores, 1.0, "", "", ""),
+        Listed("plain", 0, {}, {"classifier.fd": 2.5}, None, "", ""),
+        Listed("both", 0, {}, scores, 1.0, "", ""),
     ]
     table, count = overview.shown(both, [])
     assert table.columns[2:-3] == ["fd", "accuracy", "bits/dim"]
@@ -137,7 +137,7 @@ def test_the_working_folder_is_the_last_and_stale_where_its_params_changed(folde
         update={"fingerprint": Fingerprint(hash=files.digest(other), comparable=other)}))  # fmt: skip
     assert list(rows(capsys)) == ["odd", "newest", "workspace"]
     assert "code" in rows(capsys)["workspace"]["stale"]
-    assert table(capsys)[-1] == "3 runs, 1 stale; 2 fingerprints: compare only scores of the same one"
+    assert table(capsys)[-1] == "3 runs; 2 fingerprints: compare only scores of the same one"
     Path("params.yaml").write_text(yaml.safe_dump(params(train__steps=99)))
     assert rows(capsys)["workspace"]["stale"] == "train.steps was 12, and is 99 in params.yaml"
     assert rows(capsys)["workspace"]["differs"] == {"train.steps": "12"}

@@ -136,7 +136,7 @@ def test_each_chapter_says_how_to_get_what_it_lacks():
     html = Path("report.html").read_text()
     assert re.findall(r"<h2>([^<]*)</h2>", html) == CHAPTERS
     for lacking, maker in (
-        ("noise level", "evaluate.likelihood"),
+        ("denoising errors", "evaluate.likelihood"),
         ("metrics/loss.csv", "dvc repro"),
         ("metrics/sanity.json", "ddpm sanity"),
         ("data/samples", "dvc repro"),
@@ -156,7 +156,7 @@ def test_a_complete_folder_leaves_nothing_missing(complete):
         "real images, at N = 359: classifier.fd 0.1875",  # apart, not in a column
         *("1.56%", "5.00%", "14.06%", "no sign of copies", "0.984", "50.00%", "copies train images"),
         *(measured().fingerprint.hash, "a certain GPU", "256000", "cosine", "N = 1,437"),  # provenance
-        *("Limited by capacity or training at t =", "No sign of memorising"),
+        *("limited by capacity or training at t =", "no sign of memorising"),
     ):
         assert value in shown.text, value
     places = [shown.text.index(word) for word in ("trained: unet", "copies: of train images", "real test images")]

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ddpm.base.files import atomic_path
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 Curve = NDArray[np.float64]
 FEW = 20  # points of a curve that are marked
@@ -99,9 +96,8 @@ def gaps(path: Path, panels: Mapping[str, Sequence[Gap]], title: str) -> None:
     from matplotlib.ticker import MaxNLocator
 
     columns, most = min(len(panels), 3), max(map(len, panels.values()))
-    lines, longest = -(-len(panels) // columns), max(len(gap.arm) for rows in panels.values() for gap in rows)
-    width = 3.5 + 0.07 * max(0, longest - 12)
-    figure = Figure(figsize=(1.5 + width * columns, 0.6 + lines * (0.9 + 0.45 * most)), layout="constrained")
+    lines = -(-len(panels) // columns)
+    figure = Figure(figsize=(1.5 + 3.5 * columns, 0.6 + lines * (0.9 + 0.45 * most)), layout="constrained")
     figure.suptitle(title, fontsize=10)
     grid = figure.subplots(lines, columns, squeeze=False)
     for axes in grid.flat[len(panels) :]:
@@ -134,7 +130,7 @@ def gaps(path: Path, panels: Mapping[str, Sequence[Gap]], title: str) -> None:
     _save(figure, path)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def _save(figure: Any, path: Path) -> None:
     with atomic_path(path) as temporary:
         # without the version, so that any matplotlib writes the same bytes
         figure.savefig(temporary, dpi=150, metadata={"Software": None})

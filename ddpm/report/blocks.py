@@ -63,10 +63,9 @@ class Figure:
         with TemporaryDirectory() as folder:
             path = Path(folder) / "figure.png"
             self.drawing(path)
-            with Image.open(path) as picture:
-                # the other methods merge a rare colour with a frequent one
-                few = picture.convert("RGB").quantize(method=Image.Quantize.MAXCOVERAGE)
-                few.save(content, "PNG", optimize=True)
+            # the other methods merge a rare colour with a frequent one
+            few = Image.open(path).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE)
+        few.save(content, "PNG", optimize=True)
         return content.getvalue()
 
 

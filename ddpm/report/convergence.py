@@ -18,7 +18,7 @@ from scipy.special import stdtrit
 from ddpm.base.errors import UserError
 from ddpm.pictures import plots
 from ddpm.pictures.plots import Panel
-from ddpm.report.blocks import Block, Figure, Note
+from ddpm.report.blocks import Block, Figure
 from ddpm.runs.record import Record
 
 BANDS = 12
@@ -27,9 +27,8 @@ ROUNDING = 1e-3  # share of an error: a network gets x_t in float32
 TINY = 1e-12  # against a division by 0
 LOG_SNR = "log-SNR (less noise to the right)"  # of an axis
 ABOVE = (
-    "The model's error minus the optimum's, with two standard errors, as a share of the error. The optimum on train "
-    "images is that of a denoiser that knows them by heart: 0 there is memorisation. The least error that is possible "
-    "on new images lies between both optima."
+    "The model's error minus the optimum's, with two standard errors, as a share of the error. A denoiser that knows "
+    "the train images by heart is the optimum: 0 on them is memorisation. The least error on new images is between."
 )
 
 Array = NDArray[np.float64]
@@ -53,10 +52,8 @@ def errors(run: Record) -> Levels:
     """The errors of the model and of the optimum, with their standard errors. Raises UserError."""
     draws = [f"draws_{split}" for split in SPLITS]
     levels = numbers(run, "t", "steps", "log_snr", *sum(ERRORS, draws))
-    if levels is None:
-        raise UserError(f"{run.name}: no denoising errors by noise level in its record: evaluate.likelihood may be off")
-    if min(levels[name].min() for name in draws) < 2:
-        raise UserError(f"{run.name}: its denoising errors are of one image: raise evaluate.likelihood.images")
+    if levels is None or min(levels[name].min() for name in draws) < 2:
+        raise UserError(f"{run.name}: no denoising errors of several images in its record: see evaluate.likelihood")
     return levels
 
 
@@ -70,6 +67,12 @@ def groups(log_snr: Array) -> list[NDArray[np.int64]]:
 def averages(values: Array, weights: Array, bands: list[NDArray[np.int64]]) -> Array:
     """The weighted mean of each band."""
     return np.array([np.average(values[band], weights=weights[band]) for band in bands])
+
+
+def spans(t: Array, steps: Array, bands: list[NDArray[np.int64]]) -> Array:
+    """The first and the last t of each band, (K, 2); a row of the noise levels is in the middle of its steps."""
+    half = (steps - 1) / 2
+    return np.array([(t[band[0]] - half[band[0]], t[band[-1]] + half[band[-1]]) for band in bands])
 
 
 class Diagnosis(NamedTuple):
@@ -117,7 +120,6 @@ def diagnose(levels: Levels) -> Diagnosis:
     """What the errors of one model, or of one snapshot of it, say about it."""
     bands = groups(levels["log_snr"])
     steps = np.array([levels["steps"][band].sum() for band in bands])
-    first, last = (levels["t"] + sign * (levels["steps"] - 1) / 2 for sign in (-1, 1))
     freedom = min(levels[f"draws_{split}"].min() for split in SPLITS) - 1
     near, far = (float(stdtrit(freedom, 1 - ALPHA / count)) for count in (1, len(bands)))  # standard errors
     error, error_se, optimum, optimum_se, excess, excess_se = (  # each (2, K)
@@ -140,14 +142,14 @@ def diagnose(levels: Levels) -> Diagnosis:
     def most(values: Array, whole: Array, where: Mask) -> float:
         return float((values / np.maximum(whole, TINY))[where].max(initial=0))
 
-    spans = np.array([(first[band].min(), last[band].max()) for band in bands])
     above, lower = most(excess[1], optimum[1], limited), most(gap, error[1], memorising)
-    return Diagnosis(spans, known, within, limited, above, memorising, lower, converged)
+    return Diagnosis(
+        spans(levels["t"], levels["steps"], bands), known, within, limited, above, memorising, lower, converged
+    )
 
 
 def shown(run: Record) -> list[Block]:
-    """How far the model's error is above the smallest possible one, by noise level, and what that says. Raises
-    UserError."""
+    """How far the model's error is above the smallest possible one, by noise level. Raises UserError."""
     levels = errors(run)
     # at less noise the optimum is so far off on held-out images that it would hide all else
     near = levels["excess_test"] > -levels["error_test"] / 2
@@ -157,7 +159,4 @@ def shown(run: Record) -> list[Block]:
         excess, error = share * levels[f"excess_{split}"], share * levels[f"excess_{split}_se"]
         above[name] = np.stack([levels["log_snr"], excess, excess - 2 * error, excess + 2 * error], 1)[near]
     panel = Panel("excess over the optimum", LOG_SNR, "% of the model's error", above, {"optimum": 0.0})
-    return [
-        *(Note(f"{sentence[0].upper()}{sentence[1:]}.") for sentence in diagnose(levels).sentences()),
-        Figure(ABOVE, "excess", partial(plots.lines, panels=[panel])),
-    ]
+    return [Figure(ABOVE, "excess", partial(plots.lines, panels=[panel]))]

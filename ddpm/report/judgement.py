@@ -26,7 +26,6 @@ from ddpm.verdicts.remarks import representations
 from ddpm.verdicts.tuning import Tried, named
 from ddpm.verdicts.verdict import Verdict
 
-CHOSEN, POSSIBLE = "*", "?"
 FIELDS = ("question", "primary", "notes", "fingerprint", "plan", "open", "next_look")  # of a judgement, as they are
 
 
@@ -61,12 +60,10 @@ def answers(judgement: Judgement) -> list[str]:
     lines = [pair.headline for pair in judgement.verdicts if pair.metric == primary]
     lines += representations(judgement.verdicts, primary)
     if tried:
-        values = "; ".join(f"{row.arm} {_values(row.values)}" for row in tried if row.chosen)
-        keys, count = " and ".join(tried[0].values), len(tuning.points(tried))
-        lines.append(
-            f"each arm at the value that {len(tried[0].scores)} seeds chose from {count} for {keys}: "
-            f"{values or 'none yet'}; the verdict uses other seeds"
-        )
+        values = "; ".join(f"{row.arm} {_values(row.values)}" for row in tried if row.chosen) or "none yet"
+        grid = f"{len(tuning.points(tried))} for {' and '.join(tried[0].values)}"
+        chosen = f"each arm at the value that {len(tried[0].scores)} seeds chose from {grid}: {values}"
+        lines.append(f"{chosen}; the verdict uses other seeds")
     if judgement.curves:
         baseline = judgement.curves.baseline
         lines += [f"by budget, {arm.arm}: {crossing(arm, baseline)}" for arm in judgement.curves.against]
@@ -215,7 +212,7 @@ def _tuning(tried: tuple[Tried, ...], metric: str) -> Table:
     """A row for each arm and a column for each point, with the interval of how much worse it is than the one chosen."""
     points = tuning.points(tried)
     rows = [[arm, *map(_mean, of_arm)] for arm, of_arm in grouped(tried, lambda row: row.arm).items()]
-    signs = f"{CHOSEN} chosen; how much worse than that, as an interval; {POSSIBLE} possibly the best"
+    signs = "* chosen; how much worse than that, as an interval; ? possibly the best"
     title = f"{metric} by {' and '.join(points[0])}, means of {len(tried[0].scores)} tuning seeds ({signs})"
     return Table(["arm", *map(_values, points)], rows, title)
 
@@ -239,7 +236,7 @@ def _careful(tried: tuple[Tried, ...], metric: str) -> Iterator[str]:
 def _mean(row: Tried) -> str:
     if not math.isfinite(row.mean):
         return "none"
-    return f"{row.mean:.4g}" + (CHOSEN if row.chosen else f" ({_span(*row.behind)}){POSSIBLE * row.possible}")
+    return f"{row.mean:.4g}" + ("*" if row.chosen else f" ({_span(*row.behind)}){'?' * row.possible}")
 
 
 def _values(values: Mapping[str, Any]) -> str:

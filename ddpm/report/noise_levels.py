@@ -11,12 +11,11 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ddpm.pictures import plots
 from ddpm.pictures.plots import Panel
 from ddpm.report.blocks import Block, Figure, Note
-from ddpm.report.convergence import LOG_SNR, Levels, averages, groups, numbers
+from ddpm.report.convergence import LOG_SNR, Array, Levels, Mask, averages, groups, numbers, spans
 from ddpm.runs.record import Record
 from ddpm.verdicts import statistics
 
@@ -27,8 +26,6 @@ CAPTION = (
     "Where in the noise an arm denoises held-out images better or worse than the baseline: the mean over the "
     "training seeds, and a band that holds at all noise levels together."
 )
-
-Array = NDArray[np.float64]
 
 
 class Difference(NamedTuple):
@@ -46,7 +43,7 @@ class Difference(NamedTuple):
     low: Array
     high: Array
 
-    def places(self, where: NDArray[np.bool_]) -> str:
+    def places(self, where: Mask) -> str:
         """Where some bands are: "1 to 35 and 410 to 1000"."""
         at = np.flatnonzero(where)
         runs = np.split(at, np.flatnonzero(np.diff(at) > 1) + 1)
@@ -85,7 +82,6 @@ def _difference(baseline: str, arm: str, pairs: Sequence[tuple[Levels, Levels]],
     ranges = [one["log_snr"] for one in sum(pairs, ())]
     inside = np.all([(log_snr >= x.min()) & (log_snr <= x.max()) for x in ranges], axis=0)
     t, steps, log_snr = t[inside], steps[inside], log_snr[inside]
-    first, last = t - (steps - 1) / 2, t + (steps - 1) / 2
     bands = groups(log_snr)
 
     def error(run: Levels) -> Array:
@@ -94,9 +90,8 @@ def _difference(baseline: str, arm: str, pairs: Sequence[tuple[Levels, Levels]],
     before, after = (np.array([error(run) for run in side]) for side in zip(*pairs, strict=True))
     gaps, mean = (after - before).T, before.mean(0)
     test = statistics.t_test(gaps, 0.0, 1 - (1 - confidence) / len(bands))
-    spans = np.array([(first[band[0]], last[band[-1]]) for band in bands])
-    place = averages(log_snr, steps, bands)
-    return Difference(baseline, arm, place, spans, test.mean / mean, test.low / mean, test.high / mean)
+    places = averages(log_snr, steps, bands), spans(t, steps, bands)
+    return Difference(baseline, arm, *places, test.mean / mean, test.low / mean, test.high / mean)
 
 
 def shown(arms: Mapping[str, Mapping[int, Record]], confidence: float) -> list[Block]:
@@ -108,7 +103,7 @@ def shown(arms: Mapping[str, Mapping[int, Record]], confidence: float) -> list[B
         one.arm: np.column_stack([one.log_snr, *(np.clip(100 * np.array([one.share, one.low, one.high]), *EDGES))])
         for one in compared
     }
-    title, y = "error on held-out images by noise level", f"% of the error of {baseline}"
+    title, y = "error on held-out images by noise level", f"% of the error of {baseline}, at most {EDGES[1]}"
     panel = Panel(title, LOG_SNR, y, curves, {baseline: 0.0})
     figure = Figure(CAPTION, "noise_levels", partial(plots.lines, panels=[panel]))
     return [figure, *(Note(one.sentence()) for one in compared)]

@@ -29,7 +29,7 @@ HEADS = {"class_accuracy": "accuracy", "bits_per_dim": "bits/dim"}
 
 class Listed(NamedTuple):
     """A row of the table. differs: the params that differ from params.yaml, choices by name first. scores: the judged
-    ones. seconds: of training and sampling. finished: ISO 8601, UTC. stale: why it is; empty if it is not."""
+    ones. seconds: of training and sampling. stale: why it is; empty if it is not."""
 
     name: str
     seed: int | None
@@ -37,7 +37,6 @@ class Listed(NamedTuple):
     scores: Mapping[str, float]
     seconds: float | None
     fingerprint: str
-    finished: str
     stale: str
 
 
@@ -59,7 +58,6 @@ def _of(run: Record, here: Mapping[str, Any]) -> Listed:
         {name: run.scores[name] for name in metrics.judged(run.scores)},
         sum(run.costs.seconds.get(stage, 0.0) for stage in ("train", "sample")) or None,
         run.fingerprint.hash,
-        run.finished.isoformat(),
         masked(library.why_stale(run, here)) if run.name == WORKSPACE else "",
     )
 
@@ -102,11 +100,9 @@ def shown(runs: Sequence[Listed], notes: Sequence[str]) -> list[Block]:
         state = "stale" if run.stale else "scored"
         rows.append([run.name[:LONGEST], cell(run.seed), *scores, seconds, state, differs])
     columns = ["name", "seed", *heads, "seconds", "state", "differs"]
-    stale = sum(bool(run.stale) for run in runs)
     fingerprints = len({run.fingerprint for run in runs if not run.stale})
     mixed = f"; {fingerprints} fingerprints: compare only scores of the same one" if fingerprints > 1 else ""
-    counts = f"{len(runs)} runs{f', {stale} stale' * bool(stale)}{mixed}"
-    return [Table(columns, rows, "", (0, len(columns) - 2, len(columns) - 1)), Note(counts), *lines]
+    return [Table(columns, rows, "", (0, len(columns) - 2, len(columns) - 1)), Note(f"{len(runs)} runs{mixed}"), *lines]
 
 
 def label(key: str) -> str:

@@ -29,9 +29,8 @@ NEAREST = EVALUATION / "nearest.png"
 POINTS = 100  # of the loss curve
 HOW = "± is a standard error. The Gaussian is fitted to the train images. A Fréchet distance falls as images are added."
 CLOSENESS = (
-    "A sample is near a train image when its distance to it, over the distances to the next ones, is below that of all "
-    "but 5% of the held-out images. A share above the limit means that train images are copied. The ratio of median "
-    "distances, samples to held-out images, is 1 for new images and 0 for copies."
+    "A sample is near a train image when its distance to it, over those to the next ones, is below that of 95% of the "
+    "held-out images. Above the limit, train images are copied. The ratio is 1 for new images, and 0 for copies."
 )
 
 

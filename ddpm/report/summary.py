@@ -14,20 +14,18 @@ from ddpm.verdicts import metrics
 from ddpm.verdicts.pairing import images
 
 PICTURES = (SAMPLES / "grid.png", SAMPLES / "reverse.mp4", EVALUATION / "nearest.png")
-SCHEDULE = "diffusion.schedule.name"
 
 
 def shown(run: Record) -> list[Block]:
     """What ``ddpm summary`` prints. What the record or the disk lacks is left out."""
     pictures = [str(path) for path in PICTURES if path.exists()]
-    other = "linear" if run.params.get(SCHEDULE) != "linear" else "cosine"
     return [
         trained(run),
         *scores(run),
         *findings(run),
         Note(f"look: {', '.join(pictures) or 'no pictures are here: `dvc repro` makes them'}"),
         Note("browse: `ddpm report` writes report.html; `make ui` shows all runs on http://127.0.0.1:5000"),
-        Note(f"next: `dvc exp run -S {SCHEDULE}={other}`, then `ddpm runs`"),
+        Note(f"next: `dvc exp run -S seed={(run.seed or 0) + 1}`, then `ddpm runs`: one seed is an impression"),
     ]
 
 
