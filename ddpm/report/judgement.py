@@ -64,10 +64,9 @@ def answers(judgement: Judgement) -> list[str]:
         grid = f"{len(tuning.points(tried))} for {' and '.join(tried[0].values)}"
         chosen = f"each arm at the value that {len(tried[0].scores)} seeds chose from {grid}: {values}"
         lines.append(f"{chosen}; the verdict uses other seeds")
-    if judgement.curves:
-        baseline = judgement.curves.baseline
-        lines += [f"by budget, {arm.arm}: {crossing(arm, baseline)}" for arm in judgement.curves.against]
-        lines += [paying(arm, primary) for arm in judgement.curves.learned]
+    if curves := judgement.curves:
+        lines += [f"by budget, {arm.arm}: {crossing(arm, curves.baseline)}" for arm in curves.against]
+        lines += [paying(arm, primary) for arm in curves.learned]
     if judgement.next_look:
         lines.append(f"next look: {judgement.next_look} seeds of {', '.join(judgement.open)}")
     return lines

@@ -22,7 +22,6 @@ from ddpm.runs.library import WORKSPACE
 from ddpm.runs.record import SEED, Record
 from ddpm.verdicts import metrics
 
-LONGEST = 24  # characters of a name
 # metric in the table besides the headlines -> its column's head
 HEADS = {"class_accuracy": "accuracy", "bits_per_dim": "bits/dim"}
 
@@ -98,7 +97,7 @@ def shown(runs: Sequence[Listed], notes: Sequence[str]) -> list[Block]:
         seconds = "-" if run.seconds is None else f"{run.seconds:.0f}"
         scores = [cell(run.scores.get(name)) for name in names]
         state = "stale" if run.stale else "scored"
-        rows.append([run.name[:LONGEST], cell(run.seed), *scores, seconds, state, differs])
+        rows.append([run.name, cell(run.seed), *scores, seconds, state, differs])
     columns = ["name", "seed", *heads, "seconds", "state", "differs"]
     fingerprints = len({run.fingerprint for run in runs if not run.stale})
     mixed = f"; {fingerprints} fingerprints: compare only scores of the same one" if fingerprints > 1 else ""
