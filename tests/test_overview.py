@@ -107,7 +107,7 @@ def test_the_table_fits_the_terminal(folder, columns, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", str(columns))
     lines = table(capsys)
     assert max(map(len, lines)) <= columns
-    assert ("schedule=linear" in lines[1]) == (columns > 90)
+    assert ("schedule=linear" in lines[1]) == (columns > 70)
 
 
 def test_what_tells_runs_apart_comes_first_and_is_not_cut_off(folder, capsys, monkeypatch):
