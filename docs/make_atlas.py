@@ -216,7 +216,7 @@ def page(studies: dict[str, dict[str, Any]], folder: Path) -> str:
             "Verdicts",
             [
                 Note(Markdown(atlas_text.READING)),
-                Figure(caption, partial(draw, rows=comparisons), "atlas"),
+                Figure(caption, "atlas", partial(draw, rows=comparisons)),
                 Note(Markdown(atlas_text.YARDSTICKS)),
                 *by_data(comparisons),
             ],

@@ -22,7 +22,7 @@ from ddpm.diffusion.chain import Chain, from_images, to_images
 from ddpm.diffusion.coefficients import q_sample
 from ddpm.diffusion.diffusion_params import Diffusion
 from ddpm.model.model_file import Loaded, load_model
-from ddpm.pictures import plots
+from ddpm.pictures import grids, plots
 from ddpm.report import render
 from ddpm.report.blocks import Chapter, Table
 from ddpm.sampling import guidance
@@ -110,9 +110,8 @@ def draw(model: Loaded, images: Images, folder: Path, device: torch.device, seed
         name: np.concatenate([to_images(q_sample(x_0, epsilon, Chain(s).at_step(int(t)))).numpy() for t in steps])
         for name, s in schedules.items()
     }
-    plots.rows(paths[1], rows, [f"t = {t}" for t in steps])
-    titles = [f"{n} evaluations" if i == 0 else "" for n in EVALUATIONS for i in range(IMAGES)]
-    plots.rows(paths[2], sampled(model, seed, device), titles)
+    grids.save_rows(rows, paths[1], [f"t = {t}" for t in steps])
+    grids.save_rows(sampled(model, seed, device), paths[2], [f"{n} evaluations" for n in EVALUATIONS])
     return paths
 
 

@@ -178,14 +178,13 @@ def test_a_file_that_does_not_name_its_classes_draws_all_alike(model):
 
 def test_sets_come_with_their_classes_and_a_grid_with_a_labelled_row_for_each(model, tmp_path, monkeypatch):
     options, saved = config(sample={"count": 12, "seeds": [0, 5]}).sample, Mock()
-    monkeypatch.setattr(grids, "save_grid", saved)
+    monkeypatch.setattr(grids, "save_rows", saved)
     write_samples(Generator.of(model, options, CPU), options, 0, SHAPE, tmp_path)
-    assert saved.call_args.args[2:] == (4, [], ["a", "b", "c"])
+    rows, drawn = saved.call_args.args[0], np.load(tmp_path / "samples.npy")
+    assert list(rows) == ["a", "b", "c"]
+    np.testing.assert_array_equal(rows["b"], drawn[1::3])
     found = samples.read_labels(tmp_path)
     assert found.tolist() == [0, 1, 2] * 4
-    shown, columns = samples.by_class(found)
-    assert columns == 4
-    assert found[shown].tolist() == [0] * 4 + [1] * 4 + [2] * 4
 
 
 def test_the_class_that_is_asked_for_changes_the_image_and_nothing_else_does(model):

@@ -279,7 +279,7 @@ def test_honest_models_are_seldom_blamed():
 @pytest.mark.parametrize("change", [{"log_snr": None}, {"draws_train": 1.0}, {"error_test": ""}, None])
 def test_a_record_without_the_numbers_is_refused_in_a_line(change):
     row: dict[str, float | str] = {"t": 1.0, "steps": 1.0, "log_snr": 2.5, "draws_train": 9.0, "draws_test": 9.0}
-    row |= dict.fromkeys(convergence.ERRORS, 0.5)
+    row |= dict.fromkeys([name for names in convergence.ERRORS for name in names], 0.5)
     assert convergence.errors(run(noise_levels=record.table([row])))["draws_train"] == [9]
     odd = {name: value for name, value in (row | (change or {})).items() if value is not None}
     with pytest.raises(UserError, match=r"^workspace: "):

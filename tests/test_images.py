@@ -16,13 +16,13 @@ from ddpm.sampling.generator import FILM_FRAMES
 from tests.small import pictures
 
 
-def samples(count: int, size: int = 8, channels: int = 1) -> torch.Tensor:
-    return torch.from_numpy(pictures(count, size, channels))
+def samples(count: int, size: int = 8, channels: int = 1) -> np.ndarray:
+    return pictures(count, size, channels)
 
 
 @pytest.mark.parametrize(("count", "size"), [(1, 8), (64, 32), (4, 300)])
 def test_small_pictures_are_enlarged_and_large_ones_stay(count, size):
-    side = min(grids.grid(samples(count, size)).shape[1:])
+    side = min(grids.grid(samples(count, size)).shape[:2])
     assert side >= min(SMALLEST_SIDE * 2 / 3, size)
     assert side <= max(SMALLEST_SIDE * 1.5, 2 * (size + 1) + 1)
 
@@ -37,23 +37,23 @@ def test_small_pictures_are_enlarged_and_large_ones_stay(count, size):
 )
 def test_a_grid_of_any_images_shows_gray_or_the_first_three_channels(count, channels, height, width, columns):
     generator = np.random.default_rng(0)
-    images = torch.from_numpy(generator.integers(0, 256, (count, channels, height, width), dtype=np.uint8))
+    images = generator.integers(0, 256, (count, channels, height, width), dtype=np.uint8)
     picture = grids.grid(images, columns, side=0)
     border = 1 if count > 1 else 0
-    across = (picture.shape[2] - border) // (width + border)
+    across = (picture.shape[1] - border) // (width + border)
     if columns:
         assert across == min(columns, count)
     for i, image in enumerate(images):
         top, left = (
             border + (side + border) * place for side, place in zip((height, width), divmod(i, across), strict=True)
         )
-        tile = picture[:, top : top + height, left : left + width]
-        assert torch.equal(tile, image[:3] if channels >= 3 else image[:1].expand(3, -1, -1))
+        tile = picture[top : top + height, left : left + width].transpose(2, 0, 1)
+        np.testing.assert_array_equal(tile, image[:3] if channels >= 3 else image[:1].repeat(3, 0))
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 12), (12, 8), (4, 64), (64, 4), (1, 2)])
 def test_a_grid_of_many_images_is_about_square(height, width):
-    down, across = grids.grid(torch.zeros(64, 1, height, width, dtype=torch.uint8)).shape[1:]
+    down, across, _ = grids.grid(np.zeros((64, 1, height, width), np.uint8)).shape
     assert 1 / 2 <= down / across <= 2
     assert SMALLEST_SIDE / 2 <= min(down, across) <= SMALLEST_SIDE * 1.5
 
@@ -75,7 +75,7 @@ def test_the_suffix_chooses_the_format(tmp_path, suffix, format):
     grids.save_grid(shown, path, columns=6)
     with Image.open(path) as picture:
         assert (picture.format, picture.mode) == (format, "RGB")
-        same = np.array_equal(np.asarray(picture), grids.grid(shown, columns=6).permute(1, 2, 0).numpy())
+        same = np.array_equal(np.asarray(picture), grids.grid(shown, columns=6))
         assert same == (format == "PNG")
 
 
@@ -84,7 +84,7 @@ def test_the_suffix_chooses_the_format(tmp_path, suffix, format):
 def test_labels_stand_beside_the_grid_and_not_on_it(tmp_path, titles, names):
     shown, path = samples(6), tmp_path / "grid.png"
     grids.save_grid(shown, path, 3, titles, names)
-    plain = grids.grid(shown, 3).permute(1, 2, 0).numpy()
+    plain = grids.grid(shown, 3)
     with Image.open(path) as picture:
         whole = np.asarray(picture)
     top, left = (whole.shape[axis] - plain.shape[axis] for axis in (0, 1))
@@ -93,6 +93,25 @@ def test_labels_stand_beside_the_grid_and_not_on_it(tmp_path, titles, names):
     assert written == [bool(title) for title in titles]
     assert not names or all(part.min() < 128 for part in np.array_split(whole[top:, :left], len(names)))
     assert whole[:top, [left, -1]].min() > 128  # nothing is cut off
+
+
+def test_rows_may_have_fewer_images_than_others(tmp_path):
+    rows = grids.by_class(samples(30), np.array([5] * 2 + [3] * 28))
+    assert {label: len(images) for label, images in rows.items()} == {3: 10, 5: 2}
+    grids.save_rows(dict(zip("ab", rows.values(), strict=True)), tmp_path / "rows.png")
+    with Image.open(tmp_path / "rows.png") as picture:
+        last = np.asarray(picture)[-picture.height // 2 + 9 :, -picture.width // 2 :]
+    assert (last == grids.BORDER).all()
+
+
+@pytest.mark.parametrize(
+    ("channels", "height", "width"), [(1, 8, 6), (3, 8, 6), (2, 8, 12), (1, 1024, 1), (3, 1, 1024)]
+)
+def test_a_strip_is_neither_tiny_nor_a_tower(tmp_path, channels, height, width):
+    grids.save_strip(np.zeros((30, channels, height, width), np.uint8), tmp_path / "strip.png")
+    with Image.open(tmp_path / "strip.png") as picture:
+        assert picture.width > picture.height or height > width
+        assert 50 < max(picture.size) < 13_000
 
 
 def noise(frames: int, count: int, channels: int, size: int) -> list[torch.Tensor]:
@@ -105,7 +124,7 @@ def noise(frames: int, count: int, channels: int, size: int) -> list[torch.Tenso
 def test_films_show_every_frame_and_hold_the_last_for_a_second(tmp_path, count, size):
     frames = noise(5, count, 1, size)
     grids.save_films(frames, tmp_path, "reverse")
-    expected = [grids.grid(frame).permute(1, 2, 0).numpy() for frame in frames]
+    expected = [grids.grid(frame) for frame in frames]
     video = imageio.imread(tmp_path / "reverse.mp4", index=None, plugin="FFMPEG")
     assert len(video) == len(frames) + FRAMES_PER_SECOND
     height, width = expected[0].shape[:2]
@@ -117,9 +136,9 @@ def test_films_show_every_frame_and_hold_the_last_for_a_second(tmp_path, count, 
             durations.append(gif.info["duration"])
             shown = np.asarray(gif.convert("RGB")).astype(int)
             small = grids.grid(frame, side=0)
-            scale = shown.shape[0] // small.shape[1]
+            scale = shown.shape[0] // small.shape[0]
             assert grids.GIF_SIDE * 2 / 3 <= min(shown.shape[:2]) <= grids.GIF_SIDE * 1.5
-            wanted = small.repeat_interleave(scale, 1).repeat_interleave(scale, 2).permute(1, 2, 0).numpy()
+            wanted = small.repeat(scale, 0).repeat(scale, 1)
             assert np.abs(shown - wanted).max() <= 8  # 64 colours
         assert gif.n_frames == len(frames)
         assert durations == [120] * 4 + [1120]  # a GIF counts in hundredths

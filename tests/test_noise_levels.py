@@ -37,41 +37,26 @@ def differences(gap: float, shift: float = 0.0, seeds: int = 6) -> list[Differen
     return noise_levels.differences(arms | {"no likelihood": {0: run()}}, 0.95)
 
 
-def test_a_band_of_one_level_has_one_number():
-    edges = np.array([[2.04, 1.0], [-5.51, -5.49]])
-    found = Difference("cosine", "linear", edges.mean(1), edges, None, np.zeros(2), np.zeros(2))
-    assert found.places(np.array([True, False])) == "log-SNR 2.0 to 1.0"
-    assert found.places(np.array([False, True])) == "log-SNR -5.5"
-
-
 def test_a_lower_error_is_said_where_it_is():
     (found,) = differences(0.1)
     low = found.log_snr < -1
     np.testing.assert_allclose(found.share[low], -0.1, atol=0.01)
     assert np.abs(found.share[found.log_snr > 1]).max() < 0.01
     line = found.sentence()
-    assert line.startswith("where in the noise: linear's error on held-out images, against cosine's, is lower at t = 2")
+    assert line.startswith(
+        "where in the noise: linear's error on held-out images, against cosine's, is lower at cosine's t = 2"
+    )
     assert "to 40 (by up to 10" in line
     assert "higher" not in line
 
 
 def test_levels_are_paired_by_their_noise_and_not_by_t():
     (found,) = differences(0.0, shift=1.5)
-    assert found.t is None
     assert np.abs(found.share).max() < 0.02  # by t it would be up to two thirds
-    line = found.sentence()
-    assert "nowhere lower or higher" in line or "log-SNR" in line
 
 
 def test_a_few_seeds_say_nothing():
     assert differences(0.1, seeds=3) == []
-
-
-def test_differences_far_beyond_the_others_have_a_logarithmic_axis():
-    found = differences(0.1)
-    assert noise_levels.panel(found).linear == 0
-    far = [each._replace(share=60 * each.share / abs(each.share).max()) for each in found]
-    assert noise_levels.panel(far).linear == 10  # the others would be one line
 
 
 def test_of_mere_noise_it_is_seldom_said_that_it_is_a_difference():
@@ -100,6 +85,6 @@ def test_compare_says_and_draws_it(tmp_path, monkeypatch):
     scored.record(tmp_path, runs)
     assert command.run("compare", "--by", "diffusion.schedule.name", "--out", "verdict") == 0
     page = Path("verdict/verdict.md").read_text()
-    assert "linear's error on held-out images, against cosine's, is higher at t = 1 to 40 (by up to 5" in page
+    assert "linear's error on held-out images, against cosine's, is higher at cosine's t = 1 to 40 (by up to 5" in page
     assert "](noise_levels.png)" in page
     assert Path("verdict/noise_levels.png").exists()

@@ -203,7 +203,6 @@ RERUNS = {
     "ddpm/base/files.py": STAGES,
     "ddpm/compute/noise.py": ["reference", "train", "sample", "evaluate"],
     "ddpm/pictures/grids.py": ["preprocess", "sample", "evaluate"],
-    "ddpm/pictures/plots.py": ["preprocess"],
     "ddpm/sources/fetch.py": ["download", "preprocess"],
     "ddpm/data/preprocessing.py": ["preprocess"],
     "ddpm/data/processed.py": ["preprocess", "reference", "train", "sample", "evaluate"],
@@ -224,8 +223,9 @@ RERUNS = {
 # all files of the rooms that no stage depends on; and variants that are not chosen, or new
 RERUN_NOTHING = [
     "ddpm/params", "ddpm/tracking", "ddpm/verdicts", "ddpm/study", "ddpm/ladder", "ddpm/use", "ddpm/sharing",
-    "ddpm/report", "ddpm/runs/library.py", "ddpm/cli", "ddpm/tools", "ddpm/__init__.py", "stages/__main__.py",
-    "ddpm/variants/schedules/linear.py", "ddpm/variants/samplers/ddim.py", "ddpm/variants/losses/mine.py",
+    "ddpm/report", "ddpm/pictures/plots.py", "ddpm/runs/library.py", "ddpm/cli", "ddpm/tools", "ddpm/__init__.py",
+    "stages/__main__.py", "ddpm/variants/schedules/linear.py", "ddpm/variants/samplers/ddim.py",
+    "ddpm/variants/losses/mine.py",
 ]  # fmt: skip
 
 

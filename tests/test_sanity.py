@@ -17,7 +17,7 @@ from ddpm.base.errors import UserError
 from ddpm.data.processed import open_split
 from ddpm.params import config
 from ddpm.params.config import Config
-from ddpm.report import chapters, noticed
+from ddpm.report import noticed
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.metric import DAMAGE, HARMLESS
 from ddpm.tools import damage
@@ -192,7 +192,7 @@ def test_the_command_writes_a_table_and_the_report_shows_it(
     assert "8 sets of 179 real test images" in out
     assert out.rstrip().endswith("metrics/sanity.json, metrics/sanity.png")
     assert sanity.read(PATH).scores.keys() == {"classifier.precision", "classifier.recall"}
-    table, *_, figure = chapters.damages()
+    table, *_, figure = noticed.shown(sanity.read(PATH))
     assert len(table.rows) == 2
     with Image.open(PATH.with_suffix(".png")) as written, Image.open(io.BytesIO(figure.png())) as shown:
         assert shown.size == written.size

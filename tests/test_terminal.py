@@ -53,7 +53,7 @@ def test_bash_completes_commands_names_and_options(tmp_path):
     (tmp_path / "params.yaml").touch()
     for typed, offered in {
         "ddpm pre": ["preset"],
-        "ddpm report --may-differ pre": ["precision"],
+        "ddpm compare --may-differ pre": ["precision"],
         "ddpm study status para": ["params.yaml"],
         "ddpm use vary --images para": ["params.yaml"],
         "ddpm compare --may": ["--may-differ"],

@@ -115,8 +115,8 @@ def runs(*, json: Json = False) -> None:
     from ddpm.report.blocks import Chapter
 
     listed, notes = overview.gather(config.load())
-    blocks = [] if json else overview.shown(listed, notes, terminal.width())
-    answer(json, [run._asdict() for run in listed], render.text([Chapter("", blocks)]))
+    text = render.text([Chapter("", overview.shown(listed, notes))], terminal.width())
+    answer(json, [run._asdict() for run in listed], text)
 
 
 @app.command(group=SCORES)
@@ -133,12 +133,13 @@ def compare(
     examples:
       ddpm compare --by diffusion.schedule.name  # every schedule that was run against that of params.yaml
       ddpm compare --by sample.sampler sample.steps --may-differ evaluations
+      ddpm compare --by diffusion.schedule.name --out verdict.html
 
     Args:
         by: params keys, as diffusion.schedule.name
         may_differ: compare runs that differ in it
         runs: more runs: folders of records, such as metrics/studies/NAME/runs
-        out: folder for verdict.md, .json and .png
+        out: folder for verdict.md, .json and pictures; or a page to write, .html
     """
     from ddpm.params import config
     from ddpm.report import judgement as shown
@@ -148,28 +149,27 @@ def compare(
     from ddpm.verdicts import comparison, verdict
 
     judgement = comparison.compare(library.everywhere(runs), by, config.load(), may_differ)
-    written = publication.write(judgement, out, []) if out else []
+    written = publication.write(judgement, out, shown.samples(judgement)) if out else []
     text = render.text(shown.chapters(judgement, []))
     answer(json, shown.to_dict(judgement), text, *([""] if written else []), *written)
     return verdict.exit_code(judgement.verdicts, judgement.primary)
 
 
 @app.command(group=SCORES)
-def report(*, by: Names = (), may_differ: tuple[Alike, ...] = (), out: Path = Path("report.html")) -> None:
+def report(*, out: Path = Path("report.html")) -> None:
     """Write a page about the current model.
 
     examples:
-      ddpm report --by diffusion.schedule.name  # with the schedules side by side
+      ddpm report                 # scores, samples, convergence, memorisation
+      ddpm report --out report.md
 
     Args:
-        by: params keys, whose arms are added, as in `ddpm compare`
-        may_differ: compare runs that differ in it
         out: page to write: HTML in one file, or .md with its pictures, or .json
     """
     from ddpm.report import page
     from ddpm.tracking import tracker
 
-    page.write(out, by, may_differ)
+    page.write(out)
     print(f"{out}: the page of the current model")
     try:
         if run_id := tracker.sync(attached=out):

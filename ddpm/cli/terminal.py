@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 
+MOST = 1000  # columns without a terminal: what reads a pipe may want all
+
 
 def width() -> int:
-    """Columns for a table: the terminal's, between 80 and 120; 120 without a terminal."""
-    return min(max(shutil.get_terminal_size((120, 24)).columns, 80), 120)
+    """Columns of the terminal; MOST without one."""
+    return shutil.get_terminal_size((MOST, 24)).columns
 
 
 def answer(as_json: bool, value: object, *lines: object) -> None:

@@ -23,7 +23,7 @@ from ddpm.base.progress import bar
 from ddpm.data.data_params import Data
 from ddpm.data.pixels import BROKEN, Pixels, to_pixels
 from ddpm.data.processed import MANIFEST, SPLITS, Manifest, Split, open_split
-from ddpm.pictures import plots
+from ddpm.pictures import grids
 from ddpm.sources.dataset import Records
 
 T = TypeVar("T")
@@ -69,7 +69,8 @@ def preprocess(data: Data, raw: Path, processed: Path, workers: int | None = Non
         )
         files.write_json(folder / MANIFEST, manifest.model_dump())
         images, train_labels = open_split(folder, "train")
-        plots.dataset_grid(folder / "dataset.png", images, train_labels, records.classes)
+        rows = {records.classes[label]: row for label, row in grids.by_class(images, train_labels).items()}
+        grids.save_rows(rows, folder / "dataset.png")
     return manifest
 
 

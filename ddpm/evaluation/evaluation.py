@@ -70,8 +70,8 @@ def write(evaluation: Evaluation, points: Rows) -> None:
     files.write_rows(paths.FD_N, evaluation.fd_n, ["extractor", "n", "fd", "fd_sd"])
     files.write_rows(paths.LIKELIHOOD, evaluation.bound, ["t", "steps"])
     files.write_rows(paths.EXCESS, evaluation.excess, ["t", "steps", "log_snr"])
-    nearest = torch.from_numpy(evaluation.nearest)
-    grids.save_grid(nearest.flatten(0, 1), paths.EVALUATION / "nearest.png", columns=nearest.shape[1])
+    columns, *shape = evaluation.nearest.shape[1:]
+    grids.save_grid(evaluation.nearest.reshape(-1, *shape), paths.EVALUATION / "nearest.png", columns)
     files.write_json(paths.EVALUATE, evaluation.scores)
 
 

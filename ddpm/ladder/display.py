@@ -11,11 +11,12 @@ import numpy as np
 
 from ddpm.ladder import evidence
 from ddpm.ladder.climb import Attempt, Climb
-from ddpm.pictures import staircase
-from ddpm.pictures.staircase import Panel
-from ddpm.report.blocks import Block, Chapter, Figure, Note, Table, plain
+from ddpm.pictures import plots
+from ddpm.pictures.plots import Panel
+from ddpm.report.blocks import Block, Chapter, Figure, Note, Table, cell, plain
 from ddpm.verdicts import metrics
 
+REFUSED = "not accepted"
 # what the table shows of ``to_dict``
 COLUMNS = {
     "attempt": "attempt", "entry": "entry", "outcome": "outcome", "rung": "rung", "e": "e-value", "threshold": "needed",
@@ -64,30 +65,36 @@ def chapters(state: Climb) -> list[Chapter]:
         Note(f"{len(state.attempts)} attempts, {len(state.rungs)} rungs; at most {terms.error:.0%} of rungs are false"),
     ]
     if attempts:
-        rows = [[_cell(one[key]) for key in COLUMNS] for one in attempts]
+        rows = [[cell(one[key]) for key in COLUMNS] for one in attempts]
         blocks += [
             Table(list(COLUMNS.values()), rows, "", (1, 2, 11)),
-            Figure("The climb", partial(staircase.draw, panels=_panels(state, attempts)), "climb", wide=True),
+            Figure("The climb", "climb", partial(plots.lines, panels=_panels(state, attempts))),
         ]
     return [Chapter("", blocks)]
-
-
-def _cell(value: Any) -> str:
-    return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _panels(state: Climb, attempts: Sequence[dict[str, Any]]) -> list[Panel]:
     """The score by attempt, its interval that of the gain, and for kind ``target`` the cost before it."""
     terms, sign = state.contest.terms, state.contest.gain(1.0)
-    costs = [(0, state.contest.cost({}), 0.0, 0.0, True)]  # the base
+    base = state.contest.cost({})
+    costs = [(True, 0, base, base, base)]  # each: whether it is a rung, the number of the attempt, then what is drawn
     scores = []
     for one in attempts:
-        if one["score"] is None or one["challenge"]:
-            continue
-        gaps = [0.0 if one[end] is None else sign * (one[end] - one["estimate"]) for end in ("low", "high")]
-        scores.append((one["attempt"], one["score"], -min(gaps), max(gaps), one["stands"]))
-        costs.append((one["attempt"], one["cost"], 0.0, 0.0, one["stands"]))
-    panels: list[Panel] = [(metrics.title(terms.primary), scores, terms.target)]
-    if terms.kind == "target":
-        panels.insert(0, (f"{terms.cost} of training", costs, None))
-    return panels
+        if one["score"] is not None and not one["challenge"]:
+            gaps = [0.0 if one[end] is None else sign * (one[end] - one["estimate"]) for end in ("low", "high")]
+            scores.append((one["stands"], one["attempt"], *(one["score"] + gap for gap in (0.0, *sorted(gaps)))))
+            costs.append((one["stands"], one["attempt"], *[one["cost"]] * 3))
+
+    def panel(title: str, points: Sequence[tuple[Any, ...]], levels: dict[str, float]) -> Panel:
+        curves = {
+            label: np.array([place for stands, *place in points if stands == is_rung])
+            for is_rung, label in ((True, "rungs"), (False, REFUSED))
+            if any(stands == is_rung for stands, *_ in points)
+        }
+        last = max((attempt for _, attempt, *_ in points), default=0)
+        ticks = range(0, last + 1, 1 + last // 10)
+        return Panel("", "attempt", title, curves, levels, ticks=ticks, steps=True, gray=[REFUSED])
+
+    target = {} if terms.target is None else {"target": terms.target}
+    panels = [panel(f"{terms.cost} of training", costs, {})] if terms.kind == "target" else []
+    return [*panels, panel(metrics.title(terms.primary), scores, target)]

@@ -1,23 +1,26 @@
-"""Grids and films of uint8 (N, C, H, W) images. Of 2 channels, or more than 3, they show what ``visible`` picks."""
+"""Grids and films of uint8 (N, C, H, W) images. They show the first three channels as RGB, or the first as gray if
+there are fewer."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import distribution
 from pathlib import Path
 
 import imageio.v3 as imageio
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
-from torch.nn.functional import pad
 
 from ddpm.base.files import atomic_path
-from ddpm.pictures.channels import visible
+from ddpm.base.images import Images
 
 FRAMES_PER_SECOND = 8
 BORDER = 128  # grey level of the line between two images
 SMALLEST_SIDE = 512  # pixels; smaller grids are enlarged by a whole factor, so that they can be seen
+WIDEST = 1000  # pixels, about, of grids with more columns than rows, which are enlarged less
+STRIP = 12  # images in a row that stands for a set
+MOST_ROWS, MOST_COLUMNS = 20, 10  # of a grid with a row for each class
 TEXT = 20  # pixels; smaller where a title is wider than its share of the picture
 MAX_NAME = 24  # characters
 # most of a film is noise, which no codec compresses well, so images and pixels per side are limited
@@ -28,14 +31,32 @@ X264 = ["-crf", "23", "-maxrate", "2M", "-bufsize", "1M", "-threads", "1"]
 
 
 def save_grid(
-    images: Tensor, path: Path, columns: int | None = None, titles: Sequence[str] = (), names: Sequence[str] = ()
+    images: ArrayLike, path: Path, columns: int | None = None, titles: Sequence[str] = (), names: Sequence[str] = ()
 ) -> None:
     """Save a grid, about square unless ``columns`` is given, in the format of ``path``'s suffix.
 
     titles: text above the grid, which shares its width evenly; names: text on its left, which shares its height.
     """
     with atomic_path(path) as temporary:
-        _labelled(to_pil(grid(images, columns)), titles, names).save(temporary)
+        _labelled(Image.fromarray(grid(images, columns)), titles, names).save(temporary)
+
+
+def save_rows(rows: Mapping[str, Images], path: Path, titles: Sequence[str] = ()) -> None:
+    """Save a grid with a named row for each of ``rows``, which may differ in length. titles: as ``save_grid`` says."""
+    columns = max(map(len, rows.values()))
+    filled = [np.pad(row, [(0, columns - len(row)), *[(0, 0)] * 3], constant_values=BORDER) for row in rows.values()]
+    save_grid(np.concatenate(filled), path, columns, titles, list(rows))
+
+
+def save_strip(images: Images, path: Path) -> None:
+    """Save the first STRIP of the images in a row."""
+    save_grid(images[:STRIP], path, STRIP)
+
+
+def by_class(images: Images, labels: NDArray[np.int64]) -> dict[int, Images]:
+    """The first MOST_COLUMNS images of each class, of the first MOST_ROWS classes."""
+    classes = np.unique(labels)[:MOST_ROWS].tolist()
+    return {label: images[np.flatnonzero(labels == label)[:MOST_COLUMNS]] for label in classes}
 
 
 def _labelled(picture: Image.Image, titles: Sequence[str], names: Sequence[str]) -> Image.Image:
@@ -62,48 +83,39 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(file), size, layout_engine=ImageFont.Layout.BASIC)
 
 
-def save_films(frames: Sequence[Tensor], folder: Path, name: str) -> None:
+def save_films(frames: Sequence[ArrayLike], folder: Path, name: str) -> None:
     """Save ``name``.mp4 and ``name``.gif in ``folder``: a grid for each of ``frames``; the last is shown for a second.
 
     The GIF shows at most 16 images, in 64 colours a frame. With 20 frames neither file exceeds 1.5 MB.
     """
-    shown = [grid(_first(images, MP4_COLUMNS, MP4_SIDE)).permute(1, 2, 0).numpy() for images in frames]
+    images = [np.asarray(frame) for frame in frames]
+    shown = [grid(_first(frame, MP4_COLUMNS, MP4_SIDE)) for frame in images]
     even = [picture[: len(picture) // 2 * 2, : picture.shape[1] // 2 * 2] for picture in shown]
+    film, fps = np.stack(even + even[-1:] * FRAMES_PER_SECOND), FRAMES_PER_SECOND
     with atomic_path(folder / f"{name}.mp4") as temporary:
-        imageio.imwrite(
-            temporary,
-            np.stack(even + even[-1:] * FRAMES_PER_SECOND),
-            fps=FRAMES_PER_SECOND,
-            codec="libx264",
-            macro_block_size=2,
-            quality=None,
-            ffmpeg_params=X264,
-        )
-    first, *rest = [_gif_frame(_first(images, GIF_COLUMNS, GIF_SIDE)) for images in frames]
+        imageio.imwrite(temporary, film, fps=fps, codec="libx264", macro_block_size=2, quality=None, ffmpeg_params=X264)
+    first, *rest = [_gif_frame(_first(frame, GIF_COLUMNS, GIF_SIDE)) for frame in images]
     milliseconds = 1000 // FRAMES_PER_SECOND
     durations = [milliseconds] * len(rest) + [milliseconds + 1000]
     with atomic_path(folder / f"{name}.gif") as temporary:
         first.save(temporary, save_all=True, append_images=rest, duration=durations, loop=0)
 
 
-def _first(images: Tensor, columns: int, side: int) -> Tensor:
+def _first(images: Images, columns: int, side: int) -> Images:
     """As many images as square ones of that area fill a grid of ``columns``, or of those that fit ``side`` pixels; at
     least one."""
     height, width = images.shape[2:]
     return images[: max(1, min(columns, side // math.isqrt(height * width))) ** 2]
 
 
-def _gif_frame(images: Tensor) -> Image.Image:
+def _gif_frame(images: Images) -> Image.Image:
     """A grid of about GIF_SIDE pixels, with its own palette."""
-    _, _, side = _layout(images)
-    smaller = math.ceil(side / (GIF_SIDE + 16))  # a grid has borders
-    picture = to_pil(grid(images, side=0)).reduce(smaller)
-    picture = picture.quantize(GIF_COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-    larger = max(1, round(GIF_SIDE / math.ceil(side / smaller)))
-    return picture.resize((picture.width * larger, picture.height * larger), Image.Resampling.NEAREST)
+    smaller = math.ceil(_layout(images)[2] / (GIF_SIDE + 16))  # a grid has borders
+    picture = Image.fromarray(grid(images, side=GIF_SIDE)).reduce(smaller)
+    return picture.quantize(GIF_COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
 
 
-def _layout(images: Tensor, columns: int | None = None) -> tuple[int, int, int]:
+def _layout(images: Images, columns: int | None = None) -> tuple[int, int, int]:
     """Rows and columns of a grid, about square unless ``columns`` is given, and the pixels of its shorter side.
 
     The side is that of a grid of squares with the images' longer side, so that a strip is not enlarged to a poster.
@@ -114,20 +126,15 @@ def _layout(images: Tensor, columns: int | None = None) -> tuple[int, int, int]:
     return rows, columns, min(rows, columns) * (1 + longer) + 1 if count > 1 else longer
 
 
-def grid(images: Tensor, columns: int | None = None, side: int = SMALLEST_SIDE) -> Tensor:
-    """A grid of the images, (3, H, W) uint8, enlarged to about ``side`` pixels; one image alone has no border."""
+def grid(images: ArrayLike, columns: int | None = None, side: int = SMALLEST_SIDE) -> NDArray[np.uint8]:
+    """A grid of the images, (H, W, 3), enlarged to about ``side`` pixels; one image alone has no border."""
     # not by torchvision, whose import takes longer than all pictures of a run
-    images = images.cpu()[:, visible(images.shape[1])].expand(-1, 3, -1, -1)
-    count, _, height, width = images.shape
-    rows, columns, shorter = _layout(images, columns)
-    cells = images.new_full((rows * columns, 3, 1 + height, 1 + width), BORDER)
-    cells[:count, :, 1:, 1:] = images
-    picture = cells.view(rows, columns, *cells.shape[1:]).permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)
-    picture = pad(picture, (0, 1, 0, 1), value=BORDER) if count > 1 else images[0]
-    scale = max(1, round(side / shorter))
-    return picture.repeat_interleave(scale, 1).repeat_interleave(scale, 2)
-
-
-def to_pil(picture: Tensor) -> Image.Image:
-    """(3, H, W) uint8 as a picture."""
-    return Image.fromarray(picture.permute(1, 2, 0).numpy())
+    shown: Images = np.asarray(images)
+    count, channels, height, width = shown.shape
+    rows, columns, shorter = _layout(shown, columns)
+    cells = np.full((rows * columns, 1 + height, 1 + width, 3), BORDER, np.uint8)
+    cells[:count, 1:, 1:] = shown[:, : 3 if channels >= 3 else 1].transpose(0, 2, 3, 1)  # gray is broadcast to RGB
+    picture = cells.reshape(rows, columns, 1 + height, -1).swapaxes(1, 2).reshape(rows * (1 + height), -1, 3)
+    picture = np.pad(picture, ((0, 1), (0, 1), (0, 0)), constant_values=BORDER) if count > 1 else picture[1:, 1:]
+    scale = max(1, round(min(side, WIDEST * rows / columns) / shorter))
+    return picture.repeat(scale, 0).repeat(scale, 1)

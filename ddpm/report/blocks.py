@@ -1,6 +1,6 @@
 """Blocks, of which all that is shown is made: notes, tables, figures and strips of images, in chapters.
 
-Blocks are data. Figures and strips are drawn by the renderers that show them, so a terminal's text costs no drawing.
+Blocks are data. Pictures are drawn by the renderers that show them, so a terminal's text costs no drawing.
 """
 
 from __future__ import annotations
@@ -8,20 +8,16 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from ddpm.base.errors import UserError
-from ddpm.pictures import plots, strips
-from ddpm.pictures.plots import Panel
-
-COLOURS = 64  # of a figure
-RARE_STAY = Image.Quantize.MAXCOVERAGE  # the other methods merge a rare colour with a frequent one
+from ddpm.base.images import Images
+from ddpm.pictures import grids
 
 
 class Markdown(str):
@@ -55,42 +51,25 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """Panels of curves, or a picture that ``drawing`` writes to a given path. name: of its file next to a Markdown
-    page; wide: takes a page's whole width, while others stand next to each other."""
+    """A picture that ``drawing`` writes to a given path. name: of its file next to a Markdown page."""
 
     caption: str
-    drawing: Sequence[Panel] | Callable[[Path], object]
-    name: str = "figure"
-    wide: bool = False
+    name: str
+    drawing: Callable[[Path], object]
 
     def png(self) -> bytes:
-        """Draw it; return the content of a PNG file, of at most COLOURS, which takes a third of the space."""
+        """Draw it; return the content of a PNG file with a palette, which takes a third of the space."""
         content = io.BytesIO()
         with TemporaryDirectory() as folder:
             path = Path(folder) / "figure.png"
-            if callable(self.drawing):
-                self.drawing(path)
-            else:
-                plots.lines(path, self.drawing)
-            with Image.open(path) as picture:
-                few = picture if picture.mode == "P" else picture.convert("RGB").quantize(COLOURS, RARE_STAY)
-                few.save(content, "PNG", optimize=True)
+            self.drawing(path)
+            # the other methods merge a rare colour with a frequent one
+            few = Image.open(path).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE)
+        few.save(content, "PNG", optimize=True)
         return content.getvalue()
 
 
-@dataclass(frozen=True, eq=False)
-class Strip:
-    """A named row of the first strips.COLUMNS of uint8 (N, C, H, W) images."""
-
-    name: str
-    images: NDArray[np.uint8]
-
-    def png(self) -> bytes:
-        """Draw it; return the content of a PNG file."""
-        return strips.png(self.images)
-
-
-Block: TypeAlias = Note | Table | Figure | Strip
+Block: TypeAlias = Note | Table | Figure
 
 
 @dataclass(frozen=True)
@@ -112,9 +91,14 @@ def chapter(title: str, *builders: Callable[[], Iterable[Block]]) -> Chapter:
     return Chapter(title, blocks)
 
 
-def number(value: float) -> str:
-    """The value with four significant digits."""
-    return f"{value:#.4g}"
+def strip(caption: str, name: str, images: Images) -> Figure:
+    """The first of the (N, C, H, W) images in a row."""
+    return Figure(caption, name, partial(grids.save_strip, images))
+
+
+def cell(value: Any) -> str:
+    """A number or a name in a table; a dash if it is not known."""
+    return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def plain(value: Any) -> str:

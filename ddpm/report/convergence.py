@@ -8,6 +8,7 @@ mean of the rows' standard errors, the largest that it can be: the rows are of t
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -15,8 +16,9 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from ddpm.base.errors import UserError
+from ddpm.pictures import plots
 from ddpm.pictures.plots import Panel
-from ddpm.report.blocks import Block, Figure, Note
+from ddpm.report.blocks import Block, Figure
 from ddpm.runs.record import Record
 
 BANDS = 12
@@ -24,40 +26,34 @@ ALPHA = 0.05  # the chance that a sentence is said by mistake
 ROUNDING = 1e-3  # share of an error: a network gets x_t in float32
 TINY = 1e-12  # against a division by 0
 LOG_SNR = "log-SNR (less noise to the right)"  # of an axis
-GOAL = (
-    "The optimum on train images is that of a denoiser that knows them by heart, so reaching it at low noise is "
-    "memorisation, and no goal. The least error that is possible on new images lies between the optimum's on train "
-    "images and the optimum's on held-out images."
-)
 ABOVE = (
-    "The model's error minus the optimum's, with two standard errors, as a share of the error; 100% is an optimum of "
-    "0. Above 0 on both: too small a network, or too little training. Above 0 on train and below 0 on held-out images: "
-    "the optimum has memorised, and the model has not."
+    "The model's error minus the optimum's, with two standard errors, as a share of the error. A denoiser that knows "
+    "the train images by heart is the optimum: 0 on them is memorisation. The least error on new images is between."
 )
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Levels: TypeAlias = dict[str, Array]  # a record's noise levels: column -> (K,), in order of t
 
-SPLITS = ("train", "test")
-ERRORS = [f"{name}_{split}{se}" for split in SPLITS for name in ("error", "optimum", "excess") for se in ("", "_se")]
+SPLITS = {"train": "train", "test": "held-out"}
+# on train and on held-out images: columns of a record's noise levels
+ERRORS = [[f"{name}_{split}{se}" for split in SPLITS] for name in ("error", "optimum", "excess") for se in ("", "_se")]
 
 
-def numbers(run: Record, *names: str) -> Levels:
-    """Those columns of a record's noise levels. Raises UserError if one is missing or has no numbers."""
+def numbers(run: Record, *names: str) -> Levels | None:
+    """Those columns of a record's noise levels; None if one is missing or has no numbers."""
     table = run.noise_levels
     columns = dict(zip(table.columns, np.array(table.rows, float).T, strict=False)) if table else {}
-    if not all(np.isfinite(columns.get(name, np.nan)).all() for name in names):
-        raise UserError(f"{run.name}: no denoising errors by noise level in its record: evaluate.likelihood may be off")
-    return {name: columns[name] for name in names}
+    levels = {name: columns.get(name, np.array([np.nan])) for name in names}
+    return levels if all(np.isfinite(values).all() for values in levels.values()) else None
 
 
 def errors(run: Record) -> Levels:
     """The errors of the model and of the optimum, with their standard errors. Raises UserError."""
     draws = [f"draws_{split}" for split in SPLITS]
-    levels = numbers(run, "t", "steps", "log_snr", *ERRORS, *draws)
-    if min(levels[name].min() for name in draws) < 2:
-        raise UserError(f"{run.name}: its denoising errors are of one image: raise evaluate.likelihood.images")
+    levels = numbers(run, "t", "steps", "log_snr", *sum(ERRORS, draws))
+    if levels is None or min(levels[name].min() for name in draws) < 2:
+        raise UserError(f"{run.name}: no denoising errors of several images in its record: see evaluate.likelihood")
     return levels
 
 
@@ -71,6 +67,12 @@ def groups(log_snr: Array) -> list[NDArray[np.int64]]:
 def averages(values: Array, weights: Array, bands: list[NDArray[np.int64]]) -> Array:
     """The weighted mean of each band."""
     return np.array([np.average(values[band], weights=weights[band]) for band in bands])
+
+
+def spans(t: Array, steps: Array, bands: list[NDArray[np.int64]]) -> Array:
+    """The first and the last t of each band, (K, 2); a row of the noise levels is in the middle of its steps."""
+    half = (steps - 1) / 2
+    return np.array([(t[band[0]] - half[band[0]], t[band[-1]] + half[band[-1]]) for band in bands])
 
 
 class Diagnosis(NamedTuple):
@@ -117,65 +119,44 @@ class Diagnosis(NamedTuple):
 def diagnose(levels: Levels) -> Diagnosis:
     """What the errors of one model, or of one snapshot of it, say about it."""
     bands = groups(levels["log_snr"])
-    mean = {name: averages(values, levels["steps"], bands) for name, values in levels.items()}
     steps = np.array([levels["steps"][band].sum() for band in bands])
-    first, last = (levels["t"] + sign * (levels["steps"] - 1) / 2 for sign in (-1, 1))
     freedom = min(levels[f"draws_{split}"].min() for split in SPLITS) - 1
     near, far = (float(stdtrit(freedom, 1 - ALPHA / count)) for count in (1, len(bands)))  # standard errors
-
-    apart = mean["optimum_test"] - mean["optimum_train"] > far * _together(mean, "optimum")
+    error, error_se, optimum, optimum_se, excess, excess_se = (  # each (2, K)
+        np.array([averages(levels[name], levels["steps"], bands) for name in names]) for names in ERRORS
+    )
+    apart = optimum[1] - optimum[0] > far * np.hypot(*optimum_se)
     known = ~np.logical_or.accumulate(apart[::-1])[::-1]
-    least = {split: np.maximum(far * mean[f"excess_{split}_se"], ROUNDING * mean[f"error_{split}"]) for split in SPLITS}
-    limited = np.all([mean[f"excess_{split}"] > least[split] for split in SPLITS], axis=0)
-    gap = mean["error_test"] - mean["error_train"]
-    memorising = gap > far * _together(mean, "error")
+    limited = np.all(excess > np.maximum(far * excess_se, ROUNDING * error), axis=0)
+    gap = error[1] - error[0]
+    memorising = gap > far * np.hypot(*error_se)
 
     within, converged = None, False
-    # over the known levels, sums in units of the optimum's; a level counts for each of its steps
-    sums = {split: steps[known] @ mean[f"optimum_{split}"][known] for split in SPLITS}
-    if min(sums.values()) > 0:
-        shares, noise = (
-            np.array([steps[known] @ mean[f"excess_{split}{se}"][known] / sums[split] for split in SPLITS])
-            for se in ("", "_se")
-        )
+    # over the known levels, in units of the optimum's sum; a level counts for each of its steps
+    best, shares, noise = (part[:, known] @ steps[known] for part in (optimum, excess, excess_se))
+    if best.min() > 0:
+        shares, noise = shares / best, noise / best
         within = max(0.0, float((shares + near * noise).max()))
         converged = bool((shares <= np.maximum(near * noise, ROUNDING)).all() and not limited.any())
 
     def most(values: Array, whole: Array, where: Mask) -> float:
         return float((values / np.maximum(whole, TINY))[where].max(initial=0))
 
+    above, lower = most(excess[1], optimum[1], limited), most(gap, error[1], memorising)
     return Diagnosis(
-        np.array([(first[band].min(), last[band].max()) for band in bands]),
-        known,
-        within,
-        limited,
-        most(mean["excess_test"], mean["optimum_test"], limited),
-        memorising,
-        most(gap, mean["error_test"], memorising),
-        converged,
+        spans(levels["t"], levels["steps"], bands), known, within, limited, above, memorising, lower, converged
     )
 
 
-def _together(mean: Levels, name: str) -> Array:
-    """The standard error of a difference between train and held-out images."""
-    error: Array = np.hypot(mean[f"{name}_train_se"], mean[f"{name}_test_se"])
-    return error
-
-
 def shown(run: Record) -> list[Block]:
-    """How far the model's error is above the smallest possible one, by noise level, and what that says. Raises
-    UserError."""
+    """How far the model's error is above the smallest possible one, by noise level. Raises UserError."""
     levels = errors(run)
     # at less noise the optimum is so far off on held-out images that it would hide all else
     near = levels["excess_test"] > -levels["error_test"] / 2
     above = {}
-    for split, name in {"train": "train", "test": "held-out"}.items():
+    for split, name in SPLITS.items():
         share = 100 / np.maximum(levels[f"error_{split}"], TINY)
-        excess, error = levels[f"excess_{split}"], levels[f"excess_{split}_se"]
-        above[name] = np.stack([levels["log_snr"], share * excess, 2 * share * error], 1)[near]
+        excess, error = share * levels[f"excess_{split}"], share * levels[f"excess_{split}_se"]
+        above[name] = np.stack([levels["log_snr"], excess, excess - 2 * error, excess + 2 * error], 1)[near]
     panel = Panel("excess over the optimum", LOG_SNR, "% of the model's error", above, {"optimum": 0.0})
-    return [
-        *(Note(f"{sentence[0].upper()}{sentence[1:]}.") for sentence in diagnose(levels).sentences()),
-        Note(GOAL),
-        Figure(ABOVE, [panel]),
-    ]
+    return [Figure(ABOVE, "excess", partial(plots.lines, panels=[panel]))]

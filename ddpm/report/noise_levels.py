@@ -7,58 +7,53 @@ noise level. The bands over the seeds hold at all noise levels together (Bonferr
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ddpm.base.errors import UserError
+from ddpm.pictures import plots
 from ddpm.pictures.plots import Panel
 from ddpm.report.blocks import Block, Figure, Note
-from ddpm.report.convergence import LOG_SNR, Levels, averages, groups, numbers
+from ddpm.report.convergence import LOG_SNR, Array, Levels, Mask, averages, groups, numbers, spans
 from ddpm.runs.record import Record
 from ddpm.verdicts import statistics
 
 FEWEST = 4  # seeds: with fewer the band is wider than any difference
-FAR, LINEAR = 100.0, 10.0  # %: with larger differences than FAR, those beyond LINEAR are drawn on a logarithmic axis
+EDGES = -100, 100  # %: what is beyond is drawn at the edge, because it would flatten the rest
 
 CAPTION = (
     "Where in the noise an arm denoises held-out images better or worse than the baseline: the mean over the "
     "training seeds, and a band that holds at all noise levels together."
 )
 
-Array = NDArray[np.float64]
-
 
 class Difference(NamedTuple):
     """An arm's held-out error minus the baseline's, as a share of the baseline's, by band of noise levels.
 
-    log_snr: (K,). t: (K, 2), the first and last of each band; None if the two have different schedules. share: (K,)
-    the mean over the seeds; half: (K,) the half-width of its band.
+    log_snr: (K,). t: (K, 2), the baseline's first and last of each band. share: (K,) the mean over the seeds; low,
+    high: (K,) the ends of its band.
     """
 
     baseline: str
     arm: str
     log_snr: Array
-    edges: Array
-    t: Array | None
+    t: Array
     share: Array
-    half: Array
+    low: Array
+    high: Array
 
-    def places(self, where: NDArray[np.bool_]) -> str:
-        """Where some bands are: "t = 1 to 35 and 410 to 1000", or the same in log-SNR."""
+    def places(self, where: Mask) -> str:
+        """Where some bands are: "1 to 35 and 410 to 1000"."""
         at = np.flatnonzero(where)
         runs = np.split(at, np.flatnonzero(np.diff(at) > 1) + 1)
-        spans, unit, form = (self.edges, "log-SNR", ".1f") if self.t is None else (self.t, "t =", ".0f")
-        ends = ((f"{spans[run[0], 0]:{form}}", f"{spans[run[-1], 1]:{form}}") for run in runs)
-        return f"{unit} {' and '.join(low if low == high else f'{low} to {high}' for low, high in ends)}"
+        return " and ".join(f"{self.t[run[0], 0]:.0f} to {self.t[run[-1], 1]:.0f}" for run in runs)
 
     def sentence(self) -> str:
         """Where the arm is better or worse, beyond the noise of the seeds."""
         parts = [
-            f"{word} at {self.places(where)} (by up to {np.abs(self.share[where]).max():.1%})"
-            for word, where in (("lower", self.share + self.half < 0), ("higher", self.share - self.half > 0))
+            f"{word} at {self.baseline}'s t = {self.places(where)} (by up to {np.abs(self.share[where]).max():.1%})"
+            for word, where in (("lower", self.high < 0), ("higher", self.low > 0))
             if where.any()
         ]
         what = ", ".join(parts) or "nowhere lower or higher beyond noise"
@@ -68,18 +63,18 @@ class Difference(NamedTuple):
 def differences(arms: Mapping[str, Mapping[int, Record]], confidence: float) -> list[Difference]:
     """Each arm that shares FEWEST seeds with the first against that. Runs without these errors, such as those without a
     likelihood, are left out."""
-    known: dict[str, dict[int, Levels]] = {label: {} for label in arms}
-    for label, arm in arms.items():
-        for seed, run in arm.items():
-            with suppress(UserError):
-                known[label][seed] = numbers(run, "t", "steps", "log_snr", "error_test")
-    baseline, *others = known
-    pairs = {label: sorted(known[baseline].keys() & known[label].keys()) for label in others}
-    return [
-        _difference(baseline, label, [(known[baseline][seed], known[label][seed]) for seed in seeds], confidence)
-        for label, seeds in pairs.items()
-        if len(seeds) >= FEWEST
-    ]
+    levels = {
+        label: {
+            seed: known for seed, run in arm.items() if (known := numbers(run, "t", "steps", "log_snr", "error_test"))
+        }
+        for label, arm in arms.items()
+    }
+    baseline, *others = levels
+    pairs = {
+        label: [(levels[baseline][seed], run) for seed, run in levels[label].items() if seed in levels[baseline]]
+        for label in others
+    }
+    return [_difference(baseline, label, of, confidence) for label, of in pairs.items() if len(of) >= FEWEST]
 
 
 def _difference(baseline: str, arm: str, pairs: Sequence[tuple[Levels, Levels]], confidence: float) -> Difference:
@@ -87,7 +82,6 @@ def _difference(baseline: str, arm: str, pairs: Sequence[tuple[Levels, Levels]],
     ranges = [one["log_snr"] for one in sum(pairs, ())]
     inside = np.all([(log_snr >= x.min()) & (log_snr <= x.max()) for x in ranges], axis=0)
     t, steps, log_snr = t[inside], steps[inside], log_snr[inside]
-    first, last = t - (steps - 1) / 2, t + (steps - 1) / 2
     bands = groups(log_snr)
 
     def error(run: Levels) -> Array:
@@ -96,34 +90,20 @@ def _difference(baseline: str, arm: str, pairs: Sequence[tuple[Levels, Levels]],
     before, after = (np.array([error(run) for run in side]) for side in zip(*pairs, strict=True))
     gaps, mean = (after - before).T, before.mean(0)
     test = statistics.t_test(gaps, 0.0, 1 - (1 - confidence) / len(bands))
-    same = all(len(x) == len(ranges[0]) and np.allclose(x, ranges[0]) for x in ranges)
-    return Difference(
-        baseline,
-        arm,
-        averages(log_snr, steps, bands),
-        np.array([(log_snr[band].max(), log_snr[band].min()) for band in bands]),
-        np.array([(first[band[0]], last[band[-1]]) for band in bands]) if same else None,
-        test.mean / mean,
-        (test.high - test.mean) / mean,
-    )
+    places = averages(log_snr, steps, bands), spans(t, steps, bands)
+    return Difference(baseline, arm, *places, test.mean / mean, test.low / mean, test.high / mean)
 
 
-def shown(differences: Sequence[Difference]) -> list[Block]:
-    """A figure of all arms, and a sentence for each."""
-    return [Figure(CAPTION, [panel(differences)], "noise_levels"), *(Note(arm.sentence()) for arm in differences)]
-
-
-def panel(differences: Sequence[Difference]) -> Panel:
-    """The curves of all arms, with their bands."""
-    curves = {arm.arm: np.stack([arm.log_snr, 100 * arm.share, 100 * arm.half], axis=1) for arm in differences}
-    baseline = differences[0].baseline
-    largest = max(float(np.abs(curve[:, 1]).max()) for curve in curves.values())
-    return Panel(
-        "error on held-out images by noise level",
-        LOG_SNR,
-        f"% of the error of {baseline}",
-        curves,
-        {baseline: 0.0},
-        points=True,
-        linear=LINEAR if largest > FAR else 0.0,
-    )
+def shown(arms: Mapping[str, Mapping[int, Record]], confidence: float) -> list[Block]:
+    """A figure of all arms, and a sentence for each; nothing if none can be compared."""
+    if not (compared := differences(arms, confidence)):
+        return []
+    baseline = compared[0].baseline
+    curves = {
+        one.arm: np.column_stack([one.log_snr, *(np.clip(100 * np.array([one.share, one.low, one.high]), *EDGES))])
+        for one in compared
+    }
+    title, y = "error on held-out images by noise level", f"% of the error of {baseline}, at most {EDGES[1]}"
+    panel = Panel(title, LOG_SNR, y, curves, {baseline: 0.0})
+    figure = Figure(CAPTION, "noise_levels", partial(plots.lines, panels=[panel]))
+    return [figure, *(Note(one.sentence()) for one in compared)]

@@ -25,11 +25,8 @@ def shown(sanity: Sanity) -> list[Block]:
         f"sees: at least {SEES:g}; blind: below {BLIND:g}; misled: at most {1 - SEES:.1f}: damage passes for progress."
     )
     table = Table(["score", "whole", *(DAMAGE[damage].head for damage in damages)], rows, caption)
-    figure = Figure(
-        "The damages to the images themselves: real test images, and below them each damage to the same images.",
-        partial(shutil.copyfile, PICTURE),
-        wide=True,
-    )
+    shown = "real test images, and below them each damage to the same images"
+    figure = Figure(shown, "sanity", partial(shutil.copyfile, PICTURE))
     return [table, *([figure] if PICTURE.exists() else [])]
 
 

@@ -1,78 +1,114 @@
-"""The page of ``ddpm report``: the current model, and the arms that it is compared with.
-
-If something is missing, the page says how to get it.
+"""The page of ``ddpm report``: the current model's scores, what they mean, what they cost, and how near its samples
+come to train images. If a file is missing, the page says how to get it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from functools import cache, partial
+import shutil
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
+import numpy as np
+
+from ddpm.base import errors, files
 from ddpm.base.errors import UserError
-from ddpm.base.paths import PROCESSED
+from ddpm.base.paths import EVALUATION, LOSS, PROCESSED
 from ddpm.data.processed import called, open_split
 from ddpm.params import config
 from ddpm.params.config import Config
-from ddpm.report import chapters as of_model
-from ddpm.report import convergence, judgement, render
-from ddpm.report.blocks import Block, Chapter, Note, Strip, chapter
+from ddpm.pictures import plots
+from ddpm.pictures.plots import Panel
+from ddpm.report import convergence, noticed, render, summary
+from ddpm.report.blocks import Block, Chapter, Figure, Note, Table, chapter, plain, strip
 from ddpm.runs import library, run_images
 from ddpm.runs.record import Record
-from ddpm.verdicts import comparison, pairing
-from ddpm.verdicts.comparison import Judgement
-from ddpm.verdicts.pairing import Arm
+from ddpm.verdicts import metrics, sensitivity
+
+NEAREST = EVALUATION / "nearest.png"
+POINTS = 100  # of the loss curve
+HOW = "± is a standard error. The Gaussian is fitted to the train images. A Fréchet distance falls as images are added."
+CLOSENESS = (
+    "A sample is near a train image when its distance to it, over those to the next ones, is below that of 95% of the "
+    "held-out images. Above the limit, train images are copied. The ratio is 1 for new images, and 0 for copies."
+)
 
 
-def write(out: Path, by: Sequence[str] = (), may_differ: Collection[str] = ()) -> None:
-    """Write the page, with the arms of the params keys ``by``, in the format that the suffix of ``out`` names.
+def write(out: Path) -> None:
+    """Write the page in the format that the suffix of ``out`` names.
 
-    Raises UserError if params.yaml can't be read, no run has such a key, or ``out`` can't be written.
+    Raises UserError if there is no record of a run or no params.yaml, or if ``out`` can't be written.
     """
-    working = config.load()
-    compared: list[Chapter] = []
-    if by:
-        listing = library.everywhere()
-        pairing.check_keys(by, listing.records, working)
-        try:
-            verdicts = comparison.compare(listing, by, working, may_differ)
-            compared = judgement.chapters(verdicts, _samples(verdicts))
-        except UserError as error:
-            compared = [Chapter("Verdicts", [Note(str(error), missing=True)])]
+    working, run = config.load(), library.workspace()
     title = f"{called(working.data, PROCESSED)} {working.data.shape.sides}: {working.model.name}"
-    render.write(out, title, "ddpm report", chapters(working, compared))
+    render.write(out, title, "ddpm report", chapters(working, run))
 
 
-def chapters(working: Config, compared: Sequence[Chapter]) -> list[Chapter]:
-    """The page's chapters, in order: the answer, the pictures, then all else."""
-    workspace = cache(library.workspace)
-
-    def of(build: Callable[[Record], list[Block]]) -> Callable[[], list[Block]]:
-        return lambda: build(workspace())
-
+def chapters(working: Config, run: Record) -> list[Chapter]:
+    """The answer, the pictures, then all else."""
     return [
-        *compared,
-        chapter("Summary", of(partial(of_model.summarized, working))),
+        chapter("Summary", lambda: [summary.trained(run), *summary.findings(run)], partial(_checked, working)),
         chapter(
-            "Samples of this model", of(_drawn), lambda: [Strip("real test images", open_split(PROCESSED, "test")[0])]
+            "Samples",
+            lambda: [strip(f"drawn with seed {run.seed}, the first of the set", "samples", run_images.samples(run))],
+            lambda: [strip("real test images", "real", open_split(PROCESSED, "test")[0])],
         ),
-        chapter("Scores", of(of_model.scores)),
-        chapter("Convergence", of(convergence.shown), of_model.loss),
-        chapter("What scores notice", of_model.damages),
-        chapter("Memorisation", of(of_model.memorisation)),
-        chapter("Provenance", of(of_model.provenance)),
+        Chapter("Scores", [*summary.scores(run), Note(HOW)]),
+        chapter("Convergence", partial(convergence.shown, run), _loss),
+        chapter("What scores notice", lambda: noticed.shown(sensitivity.read())),
+        chapter("Memorisation", partial(memorisation, run), _nearest),
+        Chapter("Provenance", provenance(run)),
     ]
 
 
-def _samples(verdicts: Judgement) -> Sequence[Block]:
-    """The first images of each arm, drawn from the same noise."""
-    shared = set.intersection(*(set(arm.runs) for arm in verdicts.arms))
-
-    def strip(arm: Arm) -> list[Block]:
-        return [Strip(arm.label, run_images.samples(arm.runs[min(shared)]))]
-
-    return chapter("Samples", *(partial(strip, arm) for arm in verdicts.arms if shared)).blocks
+def _checked(working: Config) -> list[Block]:
+    """Raises UserError if the record is of other params or code."""
+    library.current(working)
+    return []
 
 
-def _drawn(run: Record) -> list[Block]:
-    return [Strip(f"seed {run.seed}, the first of the set", run_images.samples(run))]
+def _loss() -> list[Block]:
+    """The training loss, in at most POINTS averages of successive rows."""
+    rows = np.atleast_1d(np.genfromtxt(_there(LOSS), delimiter=",", names=True))
+    pairs = np.stack([rows["step"], rows["loss"]], axis=1)
+    curve = np.array([part.mean(0) for part in np.array_split(pairs, min(POINTS, len(pairs)))])
+    panel = Panel("training loss", "step", "loss", {"loss": curve}, log="y")
+    return [Figure(f"Training loss, in at most {POINTS} averages.", "loss", partial(plots.lines, panels=[panel]))]
+
+
+def _nearest() -> list[Block]:
+    caption = "The samples that come nearest to a train image, nearest first, and that train image below each."
+    return [Figure(caption, "nearest", partial(shutil.copyfile, _there(NEAREST)))]
+
+
+def _there(path: Path) -> Path:
+    if not path.exists():
+        raise UserError(f"{path}: no such file; `dvc pull` or `dvc repro` makes it")
+    return path
+
+
+def memorisation(run: Record) -> list[Block]:
+    """How near the samples come to train images, compared with held-out real images."""
+    heads = ("space", "samples near a train image", "expected", "limit", "median distance ratio", "verdict")
+    rows = []
+    for space in metrics.closeness(run.scores):
+        shares = (f"{share:.2%}" for share in (space.share, space.expected, space.limit))
+        verdict = "copies train images" if space.copies else "no sign of copies"
+        rows.append((space.space, *shares, f"{space.ratio:.3f}", verdict))
+    if not rows:
+        raise UserError(f"{run.name}: its record has no memorisation scores; `dvc repro -f evaluate` measures it")
+    return [Table(heads, rows, CLOSENESS, text_columns=(0, 5))]
+
+
+def provenance(run: Record) -> list[Block]:
+    """Which other scores these may be compared with, what made them, and every parameter."""
+    made_by = {"finished": f"{run.finished:%Y-%m-%d %H:%M} UTC"} | run.costs.model_dump(mode="json") | run.environment
+    return [
+        Note(f"Scores may be compared where the fingerprint is the same: {run.fingerprint.hash}"),
+        Table(("made by", ""), _rows(made_by), text_columns=(0, 1)),
+        Table(("key", "value"), _rows(run.params), "Every parameter", (0, 1), folded=True),
+    ]
+
+
+def _rows(values: Mapping[str, object]) -> list[tuple[str, str]]:
+    return [(key, errors.masked(plain(value))) for key, value in files.flatten(values).items()]

@@ -7,7 +7,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib import resources
 from itertools import groupby
@@ -20,67 +20,63 @@ from tabulate import tabulate
 
 from ddpm.base.errors import printable
 from ddpm.base.files import atomic_path
-from ddpm.report.blocks import Block, Chapter, Figure, Markdown, Note, Strip, Table
+from ddpm.report.blocks import Block, Chapter, Figure, Markdown, Note, Table
+
+NOT_CONTENT = ("drawing", "text_columns", "folded")  # fields of blocks
 
 
-def text(chapters: Sequence[Chapter]) -> str:
-    """For a terminal: notes and tables. Pictures are left out."""
-    paragraphs: list[str] = []
-    for chapter in chapters:
-        paragraphs += [printable(chapter.title)] * bool(chapter.title)
-        shown = (block for block in chapter.blocks if isinstance(block, Note | Table))
-        for is_note, group in groupby(shown, lambda block: isinstance(block, Note)):
-            lines = [printable(block.text) if isinstance(block, Note) else _aligned(block) for block in group]
-            paragraphs += ["\n".join(lines)] if is_note else lines
-    return "\n\n".join(paragraphs)
+def text(chapters: Sequence[Chapter], width: int | None = None) -> str:
+    """For a terminal: notes and tables, whose lines are cut off at ``width``. Pictures are left out."""
 
+    def shown(block: Block) -> str:
+        if isinstance(block, Table):
+            lines = tabulate(
+                [[printable(cell) for cell in row] for row in (block.columns, *block.rows)],
+                tablefmt="plain",
+                disable_numparse=True,
+                colalign=["left" if at in block.text_columns else "right" for at in range(len(block.columns))],
+            )
+            caption = [printable(block.caption)] * bool(block.caption)
+            return "\n".join(caption + [line[:width] for line in lines.splitlines()])
+        return printable(block.text) if isinstance(block, Note) else ""
 
-def _aligned(table: Table) -> str:
-    rows = [[printable(cell) for cell in row] for row in (table.columns, *table.rows)]
-    sides = ["left" if at in table.text_columns else "right" for at in range(len(table.columns))]
-    lines = tabulate(rows, tablefmt="plain", disable_numparse=True, colalign=sides)
-    return f"{printable(table.caption)}\n{lines}".removeprefix("\n")
-
-
-def _piped(table: Table) -> str:
-    ruler = ["---" if at in table.text_columns else "---:" for at in range(len(table.columns))]
-    head, *body = [[_escaped(cell) for cell in row] for row in (table.columns, *table.rows)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ruler, *body))
+    return _paragraphs(chapters, shown, printable)
 
 
 def markdown(chapters: Sequence[Chapter], folder: Path | None = None) -> str:
     """As Markdown. The pictures are written into the page's ``folder``; without one they are left out."""
+
+    def shown(block: Block) -> str:
+        match block:
+            case Note():
+                return _escaped(block.text) if isinstance(block.text, Markdown) else f"- {_escaped(block.text)}"
+            case Table():
+                ruler = ["---" if at in block.text_columns else "---:" for at in range(len(block.columns))]
+                head, *body = [[_escaped(cell) for cell in row] for row in (block.columns, *block.rows)]
+                lines = [f"| {' | '.join(cells)} |" for cells in (head, ruler, *body)]
+                return "\n".join([f"### {_escaped(block.caption)}\n"] * bool(block.caption) + lines)
+            case Figure() if folder:
+                with atomic_path(folder / f"{block.name}.png") as temporary:
+                    temporary.write_bytes(block.png())
+                return f"![{_escaped(block.caption)}]({block.name}.png)"
+        return ""
+
+    return _paragraphs(chapters, shown, lambda title: f"## {_escaped(title)}") + "\n"
+
+
+def _paragraphs(chapters: Sequence[Chapter], shown: Callable[[Block], str], heading: Callable[[str], str]) -> str:
+    """All blocks, one below the other. Notes that follow each other are lines of one paragraph; text of our own has its
+    paragraphs."""
     paragraphs: list[str] = []
-    names: list[str] = []
-
-    def picture(block: Figure | Strip) -> Iterator[str]:
-        if folder:
-            caption, name = (block.caption, block.name) if isinstance(block, Figure) else (block.name, "strip")
-            file = f"{name}.png" if name not in names else f"{name}_{names.count(name) + 1}.png"
-            names.append(name)
-            with atomic_path(folder / file) as temporary:
-                temporary.write_bytes(block.png())
-            yield f"![{_escaped(caption)}]({file})"
-
     for chapter in chapters:
-        paragraphs += [f"## {_escaped(chapter.title)}"] * bool(chapter.title)
-        for is_list, group in groupby(chapter.blocks, _is_item):
-            lines: list[str] = []
-            for block in group:
-                match block:
-                    case Note():
-                        lines.append(f"{'- ' * is_list}{_escaped(block.text)}")
-                    case Table():
-                        lines += [f"### {_escaped(block.caption)}"] * bool(block.caption)
-                        lines.append(_piped(block))
-                    case _:
-                        lines += picture(block)
-            paragraphs += ["\n".join(lines)] if is_list else lines
-    return "\n\n".join(paragraphs) + "\n"
+        paragraphs += [heading(chapter.title)] * bool(chapter.title)
+        for is_line, group in groupby(chapter.blocks, _is_line):
+            parts = list(filter(None, map(shown, group)))
+            paragraphs += ["\n".join(parts)] if is_line else parts
+    return "\n\n".join(paragraphs)
 
 
-def _is_item(block: Block) -> bool:
-    """Whether it is an item of a list."""
+def _is_line(block: Block) -> bool:
     return isinstance(block, Note) and not isinstance(block.text, Markdown)
 
 
@@ -93,19 +89,26 @@ def _escaped(text: str) -> str:
 def html(title: str, command: str, chapters: Sequence[Chapter]) -> str:
     """One self-contained page: pictures are inlined, there is no script, and its content policy forbids it to fetch
     anything. command: the one that makes the page."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("ddpm.report", ""),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters["kind"] = lambda block: type(block).__name__
-    environment.filters["uri"] = lambda block: f"data:image/png;base64,{base64.b64encode(block.png()).decode()}"
-    css = Markup((resources.files("ddpm.report") / "page.css").read_text())  # noqa: S704 (our own file)
+    folder = resources.files("ddpm.report")
+    css = Markup((folder / "page.css").read_text())  # noqa: S704 (our own file)
+    options: dict[str, Any] = {"autoescape": True, "trim_blocks": True, "lstrip_blocks": True}
+    page = jinja2.Template((folder / "page.html").read_text(), undefined=jinja2.StrictUndefined, **options)
     subtitle = f"Made on {datetime.now(UTC):%Y-%m-%d at %H:%M} UTC by {command}."
-    page = environment.get_template("page.html")
-    return page.render(title=title, subtitle=subtitle, css=css, chapters=chapters)
+    return page.render(title=title, subtitle=subtitle, css=css, chapters=chapters, uri=_uri)
+
+
+def _uri(figure: Figure) -> str:
+    return f"data:image/png;base64,{base64.b64encode(figure.png()).decode()}"
+
+
+def to_dict(chapters: Sequence[Chapter]) -> dict[str, list[dict[str, Any]]]:
+    """As JSON: a chapter's title -> its blocks. All cells are text; of figures there are captions and names."""
+
+    def content(block: Block) -> dict[str, Any]:
+        fields = {key: value for key, value in vars(block).items() if key not in NOT_CONTENT}
+        return {"block": type(block).__name__.lower(), **fields}
+
+    return {chapter.title: list(map(content, chapter.blocks)) for chapter in chapters}
 
 
 def write(path: Path, title: str, command: str, chapters: Sequence[Chapter]) -> None:
@@ -119,20 +122,3 @@ def write(path: Path, title: str, command: str, chapters: Sequence[Chapter]) -> 
             content = html(title, command, chapters)
     with atomic_path(path) as temporary:
         temporary.write_text(content, encoding="utf-8")
-
-
-def to_dict(chapters: Sequence[Chapter]) -> dict[str, list[dict[str, Any]]]:
-    """As JSON: a chapter's title -> its blocks. All cells are text; of pictures there are the captions."""
-    return {chapter.title: list(map(_plain, chapter.blocks)) for chapter in chapters}
-
-
-def _plain(block: Block) -> dict[str, Any]:
-    match block:
-        case Note():
-            return {"note": block.text, "missing": block.missing}
-        case Table():
-            return {"table": block.caption, "columns": list(block.columns), "rows": [list(row) for row in block.rows]}
-        case Figure():
-            return {"figure": block.caption}
-        case Strip():
-            return {"strip": block.name}

@@ -8,30 +8,24 @@ from ddpm.base.errors import UserError
 from ddpm.base.paths import EVALUATION, SAMPLES
 from ddpm.base.progress import duration
 from ddpm.report import convergence
-from ddpm.report.blocks import Block, Note, Table, number
+from ddpm.report.blocks import Block, Note, Table, cell
 from ddpm.runs.record import Record
 from ddpm.verdicts import metrics
 from ddpm.verdicts.pairing import images
 
-PICTURES = {
-    SAMPLES / "grid.png": "",
-    SAMPLES / "reverse.mp4": "",
-    EVALUATION / "nearest.png": " (samples and the training images nearest to them)",
-}
-SCHEDULE = "diffusion.schedule.name"
+PICTURES = (SAMPLES / "grid.png", SAMPLES / "reverse.mp4", EVALUATION / "nearest.png")
 
 
 def shown(run: Record) -> list[Block]:
     """What ``ddpm summary`` prints. What the record or the disk lacks is left out."""
-    pictures = [f"{path}{what}" for path, what in PICTURES.items() if path.exists()]
-    other = "linear" if run.params.get(SCHEDULE) != "linear" else "cosine"
+    pictures = [str(path) for path in PICTURES if path.exists()]
     return [
         trained(run),
         *scores(run),
         *findings(run),
         Note(f"look: {', '.join(pictures) or 'no pictures are here: `dvc repro` makes them'}"),
         Note("browse: `ddpm report` writes report.html; `make ui` shows all runs on http://127.0.0.1:5000"),
-        Note(f"next: `dvc exp run -S {SCHEDULE}={other}`, then `ddpm runs`"),
+        Note(f"next: `dvc exp run -S seed={(run.seed or 0) + 1}`, then `ddpm runs`: one seed is an impression"),
     ]
 
 
@@ -50,15 +44,15 @@ def scores(run: Record) -> list[Block]:
     names = metrics.in_order(filter(metrics.is_judged, run.scores))
     drawn = int(run.fingerprint.comparable.get("samples", 0))
     next_to = {
-        name: {what: number(score) for what, (score, n) in metrics.others(run.scores, name).items() if n == drawn}
+        name: {what: cell(score) for what, (score, n) in metrics.others(run.scores, name).items() if n == drawn}
         for name in names
     }
     others = [what for what in metrics.OTHERS.values() if any(what in row for row in next_to.values())]
     rows = []
     for name in names:
         error = run.scores.get(f"{name}_se")
-        cell = number(run.scores[name]) + (f" ± {number(error)}" if error is not None else "")
-        rows.append((name, metrics.direction(name), cell, *(next_to[name].get(what, "") for what in others)))
+        score = cell(run.scores[name]) + (f" ± {cell(error)}" if error is not None else "")
+        rows.append((name, metrics.direction(name), score, *(next_to[name].get(what, "") for what in others)))
     table = Table(("score", "better", "this model", *others), rows, f"scores at N = {drawn:,}", text_columns=(0, 1))
     return [table, *map(Note, metrics.apart(run.scores, names, drawn))]
 

@@ -157,14 +157,13 @@ def write_samples(
     seconds = time.perf_counter() - started
     if ranks.main:
         first = samples.read_samples(paths[options.seeds[0]])
-        shown, columns = np.arange(min(options.count, FILM_IMAGES)), None
-        titles, names = [title] if title else [], []
         if generator.classes:
             labels = generator.classes(range(options.count))
             samples.write_labels(out, labels)
-            shown, columns = samples.by_class(labels)
-            titles, names = [], [generator.classes.name(label) for label in labels[shown[::columns]]]
-        grids.save_grid(torch.from_numpy(first[shown]), out / "grid.png", columns, titles, names)
+            rows = {generator.classes.name(label): row for label, row in grids.by_class(first, labels).items()}
+            grids.save_rows(rows, out / "grid.png")
+        else:
+            grids.save_grid(first[:FILM_IMAGES], out / "grid.png", titles=[title] if title else [])
         grids.save_films(film, out, "reverse")
     return {
         "count": options.count,
@@ -204,5 +203,5 @@ def forward_picture(chain: Chain, pictures: Images, seed: int, path: Path, rows:
     epsilon = noise.gaussian(seed, "forward", torch.arange(len(x_0), device=x_0.device), 0, x_0.shape[1:])
     steps = sorted({round(step * len(chain) / 1000) for step in FORWARD})
     states = [q_sample(x_0, epsilon, chain.at_step(step)) if step else x_0 for step in steps]
-    images = to_images(torch.stack(states, dim=1).flatten(0, 1))
+    images = to_images(torch.stack(states, dim=1).flatten(0, 1)).cpu()
     grids.save_grid(images, path, len(steps), [f"t = {step:,}" for step in steps])

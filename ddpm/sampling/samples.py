@@ -13,7 +13,6 @@ from ddpm.compute import noise
 from ddpm.data.processed import open_array
 
 LABELS = "labels.npy"
-MOST_ROWS, MOST_COLUMNS = 20, 10  # of a grid with a row for each class
 
 
 def noise_seed(training_seed: int, seed: int) -> int:
@@ -46,13 +45,6 @@ def write_labels(folder: Path, labels: NDArray[np.int64]) -> None:
 def read_labels(folder: Path) -> NDArray[np.int64]:
     """What ``write_labels`` recorded."""
     return np.array(open_array(folder / LABELS))
-
-
-def by_class(labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
-    """The first images of each class, class by class, as many of each, and how many that is: the columns of a grid."""
-    rows = [np.flatnonzero(labels == label) for label in np.unique(labels)[:MOST_ROWS]]
-    columns = min(MOST_COLUMNS, *map(len, rows))
-    return np.concatenate([row[:columns] for row in rows]), columns
 
 
 def read_samples(path: Path) -> NDArray[np.uint8]:

@@ -7,11 +7,9 @@ take seconds: a variant imports them where it computes.
 """
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, cast
 
-from pydantic import AfterValidator
-
-from ddpm.base.variant import Variant, closest, names, variant_class
+from ddpm.base.variant import Variant, names, variant_class
 from ddpm.scoring.evaluate_params import Evaluate
 
 if TYPE_CHECKING:
@@ -45,14 +43,6 @@ DAMAGE = {
     HARMLESS: Damage("half as many", "half as many images, which is no damage"),
 }
 
-
-def _is_damage(name: str) -> str:
-    if name not in DAMAGE:
-        raise ValueError(f"unknown damage{closest(name, DAMAGE)}; allowed: {', '.join(DAMAGE)}")
-    return name
-
-
-Damaged = Annotated[str, AfterValidator(_is_damage)]
 
 ISC_SPLITS = 10
 RNG_SEED = 2020  # torch-fidelity's default, used for published scores

@@ -23,9 +23,14 @@ STUDY = "ddpm.study"  # tag: the study that the run shows
 
 
 def write(judgement: Judgement, folder: Path, samples: Sequence[Block]) -> list[Path]:
-    """Write the files into the folder; return the paths of the two texts. samples: a picture of each arm's."""
+    """Write the files into the folder, or only a page if it ends in .html; return the paths of the texts. samples: a
+    picture of each arm's."""
+    chapters = shown.chapters(judgement, samples)
+    if folder.suffix == ".html":
+        render.write(folder, judgement.question, "ddpm compare", chapters)
+        return [folder]
     for_programs, for_people = folder / "verdict.json", folder / "verdict.md"
-    page = render.markdown(shown.chapters(judgement, samples), folder)
+    page = render.markdown(chapters, folder)
     with atomic_path(for_people) as temporary:
         temporary.write_text(f"# {judgement.question}\n\n{page}{shown.bibtex(judgement)}")
     write_json(for_programs, shown.to_dict(judgement))
@@ -35,7 +40,7 @@ def write(judgement: Judgement, folder: Path, samples: Sequence[Block]) -> list[
 def pictures(study: Study) -> list[Block]:
     """What the first run of each arm drew, where it is kept."""
     paths = {arm: study.results / f"{arm}.png" for arm in study.plan.arms}
-    return [Figure(arm, partial(shutil.copyfile, path), arm) for arm, path in paths.items() if path.exists()]
+    return [Figure(arm, arm, partial(shutil.copyfile, path)) for arm, path in paths.items() if path.exists()]
 
 
 def log(ledger: Ledger) -> None:

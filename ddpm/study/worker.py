@@ -147,9 +147,9 @@ class Worker:
                     raise
                 run, samples = record.read(folder / RUN), run_images.PATH
             if experiment.kind == "verdict" and experiment.seed == study.plan.first_seed:
-                from ddpm.pictures import strips
+                from ddpm.pictures import grids
 
-                strips.write(_read(experiment, folder / samples), study.results / f"{experiment.arm}.png")
+                grids.save_strip(_read(experiment, folder / samples), study.results / f"{experiment.arm}.png")
             return run
 
     def _make_shared(self, experiment: Experiment, folder: Path, locks: tuple[int, ...]) -> None:

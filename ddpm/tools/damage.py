@@ -28,7 +28,7 @@ from ddpm.pictures import grids
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import Features, extract
 from ddpm.scoring.limits import possible
-from ddpm.scoring.metric import HARMLESS, STATIC
+from ddpm.scoring.metric import DAMAGE, HARMLESS, STATIC
 from ddpm.scoring.reference import RealFeatures, load_features, read_reference
 from ddpm.scoring.scores import score
 from ddpm.verdicts import metrics
@@ -197,6 +197,6 @@ def write(sanity: Sanity, processed: Path) -> None:
     """Write ``PATH``, and a picture of some test images: whole, then by each damage to the image itself."""
     images, _ = open_split(processed, "test")
     some = np.array(images[:SHOWN])
-    rows = [some, *(spoil(some) for spoil in possible_damage(some).values())]
-    grids.save_grid(torch.from_numpy(np.concatenate(rows)), PICTURE, columns=SHOWN)
+    rows = {"whole": some} | {DAMAGE[name].head: spoil(some) for name, spoil in possible_damage(some).items()}
+    grids.save_rows(rows, PICTURE)
     write_json(PATH, sanity.model_dump(mode="json"))

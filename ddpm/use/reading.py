@@ -50,7 +50,7 @@ def opened(request: Request, sampler: str, classes: Sequence[str] = (), *, clip:
 def save(rows: Iterable[Tensor], path: Path) -> None:
     """Write a picture of rows of images, each (B, C, H, W) in [-1, 1]."""
     shown = torch.stack(list(rows))
-    grids.save_grid(to_images(shown.flatten(0, 1)), path, columns=shown.shape[1])
+    grids.save_grid(to_images(shown.flatten(0, 1)).cpu(), path, columns=shown.shape[1])
 
 
 def pictures(paths: Iterable[Path], shape: Shape, flag: str) -> Iterable[Tensor]:
