@@ -17,7 +17,7 @@ from ddpm.base.errors import exit_code
 from ddpm.base.machine import die_with_parent
 from ddpm.base.paths import PROCESSED
 from ddpm.compute import devices, distributed
-from ddpm.data.processed import check_content, read_manifest
+from ddpm.data.processed import read_manifest
 from ddpm.params import config, credit, file, inputs
 from ddpm.params.config import Config
 from ddpm.params.inputs import Start
@@ -143,7 +143,6 @@ def begin(name: str) -> tuple[Config, Start]:
     # before the inputs: for a wrong name its message is clearer than that of the missing file
     whole = config.check(params)
     start = inputs.read(name, params)
-    check_content(PROCESSED, start.digests)
     if name in {"sample", "evaluate"}:
         credit.check(whole, drawn=name == "evaluate")
     return whole, start

@@ -8,17 +8,21 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from ddpm.base.errors import FIX, UserError, storage_fault
+from ddpm.base.variant import shown
 
 Rows = list[dict[str, float | int | str]]
 
+ADAPTER: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
 PART = ".part"  # ends the name of what is being written
 # what numpy's reader raises for bytes that are not a .npy file
 NO_ARRAY = (OSError, ValueError, EOFError, OverflowError, MemoryError, RecursionError, SyntaxError, TokenError)
@@ -105,14 +109,16 @@ def write_json(path: Path, value: Any) -> None:
         temporary.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Raises UserError when the file is missing or not JSON."""
+def read_json(path: Path, kind: Any = Any, remedy: str = "`dvc repro` makes it") -> Any:
+    """A JSON file as a value of that type. Raises UserError, which ends in ``remedy``, if it is missing or not one."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; `dvc repro` makes it") from error
-    except (IsADirectoryError, RecursionError, ValueError) as error:
-        raise UserError(f"{path}: not valid JSON ({error}); remove it and run `dvc repro`") from error
+        return ADAPTER(kind).validate_json(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]  # the key, its value, and what is allowed
+        where = ": ".join(filter(None, [str(path), ".".join(map(str, first["loc"]))]))
+        raise UserError(f"{where}: {shown(first['input'])} is not allowed: {first['msg']}; {remedy}") from error
 
 
 def write_rows(path: Path, rows: Rows, columns: Iterable[str] = ()) -> None:

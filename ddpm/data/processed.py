@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
+from pydantic import Field, NonNegativeInt
 
 from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.base.files import NO_ARRAY
 from ddpm.base.images import Images
-from ddpm.base.sections import Channels, ImageSize, Positive, Shape
+from ddpm.base.sections import ImageShape, Positive
 
 if TYPE_CHECKING:
     from ddpm.data.data_params import Data
@@ -24,26 +23,18 @@ SPLITS: tuple[Split, ...] = ("train", "test")
 MANIFEST = "manifest.json"
 
 
-class Manifest(BaseModel):
+class Manifest(ImageShape):
     """What the arrays hold.
 
     counts: images in each split; skipped: broken images that were left out.
     sha256: of each split's folder, that is its images and labels; it identifies the real images in every fingerprint.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     dataset: str
     classes: tuple[str, ...]
-    image_size: ImageSize
-    channels: Channels
     counts: Annotated[dict[Split, Positive], Field(min_length=len(SPLITS))]
     skipped: NonNegativeInt
     sha256: Annotated[dict[Split, str], Field(min_length=len(SPLITS))]
-
-    @property
-    def shape(self) -> Shape:
-        return Shape.of(self.channels, self.image_size)
 
     @property
     def digest(self) -> str:
@@ -67,11 +58,7 @@ class TrainClasses(NamedTuple):
 
 def read_manifest(processed: Path) -> Manifest:
     """Raises UserError when it is missing or not a manifest."""
-    path = processed / MANIFEST
-    try:
-        return Manifest.model_validate(files.read_json(path))
-    except ValidationError as error:
-        raise UserError(f"{path}: not a manifest; remove it and run `dvc repro`") from error
+    return files.read_json(processed / MANIFEST, Manifest)
 
 
 def called(data: Data, processed: Path) -> str:
@@ -95,16 +82,6 @@ def open_split(processed: Path, split: Split) -> tuple[Images, NDArray[np.int64]
     images: Images = open_array(processed / split / "images.npy")
     labels = np.asarray(open_array(processed / split / "labels.npy", "c"))
     return images, labels
-
-
-def check_content(processed: Path, digests: Mapping[str, str]) -> None:
-    """found: what ``files.sha256`` says of paths. Raises UserError if a split among them is not as it was made."""
-    if splits := [split for split in SPLITS if str(processed / split) in digests]:
-        manifest = read_manifest(processed)
-        for split in splits:
-            path = processed / split
-            if digests[str(path)] != manifest.sha256[split]:
-                raise UserError(f"{path}: changed since `dvc repro preprocess` made it; run `dvc repro`")
 
 
 def train_classes(processed: Path, classes: int) -> TrainClasses | None:

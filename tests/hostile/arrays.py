@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ddpm.base import files
-from ddpm.data.processed import check_content, open_split, read_manifest
+from ddpm.data.processed import open_split, read_manifest
 from ddpm.sampling.samples import read_samples
 from ddpm.sources.cifar import _contents
 from tests.hostile.case import Case
@@ -57,10 +56,6 @@ def processed(images: bytes | None = None, **changes: Any) -> None:
         Path("train/images.npy").write_bytes(images)
 
 
-def unlike_the_manifest() -> None:
-    check_content(Path(), {"train": files.sha256(Path("train"))})
-
-
 BATCHES: list[tuple[str, bytes, str]] = [
     ("a CIFAR batch that runs a command", pickle.dumps(Attack()), "asks for posix.system"),
     ("one that imports", b"cimportlib\nimport_module\n(S'antigravity'\ntR.", "asks for importlib.import_module"),
@@ -81,9 +76,9 @@ NPY: list[tuple[str, bytes, str]] = [
     ("an archive of arrays", npz(), "an archive of arrays"),
 ]
 MANIFESTS: list[tuple[str, dict[str, Any], str]] = [
-    ("a manifest without a train split", {"counts": {"test": 1}}, "not a manifest"),
-    ("a manifest of -1 images", {"counts": {"train": -1, "test": 1}}, "not a manifest"),
-    ("a manifest of a size that is out of range", {"image_size": 10**30}, "not a manifest"),
+    ("a manifest without a train split", {"counts": {"test": 1}}, "counts: "),
+    ("a manifest of -1 images", {"counts": {"train": -1, "test": 1}}, "counts.train: -1 is not"),
+    ("a manifest of a size that is out of range", {"image_size": 10**30}, "image_size: 10"),
 ]
 FOLDERS: list[tuple[str, dict[str, Any], str]] = [
     ("images that are an archive", {"images": npz()}, "an archive of arrays"),
@@ -95,6 +90,5 @@ CASES += [Case("array", name, partial(SAMPLES.write_bytes, content), partial(rea
           for name, content, line in NPY]  # fmt: skip
 CASES += [Case("array", name, partial(processed, **changes), partial(open_split, Path(), "train"), line)
           for name, changes, line in FOLDERS]  # fmt: skip
-CASES += [Case("array", "images that have changed since", processed, unlike_the_manifest, "train: changed since")]
 CASES += [Case("array", name, partial(processed, **changes), partial(read_manifest, Path()), line)
           for name, changes, line in MANIFESTS]  # fmt: skip

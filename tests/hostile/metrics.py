@@ -48,7 +48,7 @@ decide = partial(sensitivity.check_decisive, ["classifier.fd"], (), "gate.blind_
 CASES += [
     Case("scores", "a score that decides and is blind", partial(files.write_json, SANITY, BLIND), decide, "accept it"),
     Case("scores", "a baseline that is a folder", BASELINE.mkdir, read_baseline, "directory"),
-    Case("scores", "a file that is a folder", SCORES.mkdir, partial(files.read_json, SCORES), "not valid JSON"),
+    Case("scores", "a file that is a folder", SCORES.mkdir, partial(files.read_json, SCORES), "directory"),
     Case("scores", "a record that is deep", lambda: None, partial(parse, DEEP, "run.json"), "not a run's record"),
     Case("scores", "a record of 30 MB", lambda: None, partial(parse, bytes(30_000_000), "run.json"), "at most 100,000"),
 ]  # fmt: skip
