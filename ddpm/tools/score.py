@@ -22,7 +22,7 @@ from ddpm.base import files, paths
 from ddpm.base.errors import UserError, printable
 from ddpm.base.files import NO_ARRAY
 from ddpm.base.images import Images
-from ddpm.base.sections import Shape, section
+from ddpm.base.sections import Shape, parse
 from ddpm.base.variant import shown
 from ddpm.compute import devices
 from ddpm.data.pixels import BROKEN
@@ -170,7 +170,7 @@ def assigned(option: str, given: Sequence[str]) -> dict[str, Any]:
 def _costs(given: Mapping[str, Any]) -> Costs:
     stages = {key.removeprefix(SECONDS): value for key, value in given.items() if key.startswith(SECONDS)}
     others = {key: value for key, value in given.items() if not key.startswith(SECONDS)}
-    return section(Costs, others | {"seconds": stages})
+    return parse(others | {"seconds": stages}, "--cost", Costs)
 
 
 def write(run: Record, out: Path | None) -> Path:
