@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -86,35 +87,25 @@ def stage(name: str, params: dict[str, Any], dvc_yaml: Path = DVC_YAML) -> tuple
 
 def recorded(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """dvc.lock's entry for the stage, and the params' values in it; both empty if dvc.lock is absent, half-written, or
-    does not have the stage. Every scalar is text, to be compared as ``spelled``: a YAML 1.1 reader would read some
-    numbers and words differently from DVC."""
+    does not have the stage."""
     try:
-        entry = yaml.load(DVC_LOCK.read_text(), yaml.CBaseLoader)["stages"][name]  # noqa: S506 (makes nothing but text)
+        entry = _locked(DVC_LOCK.read_text())["stages"][name]
         return entry, entry.get("params", {}).get(str(file.PATH), {})
-    except (AttributeError, FileNotFoundError, LookupError, TypeError, ValueError, yaml.YAMLError):
+    except (AttributeError, FileNotFoundError, LookupError, TypeError, UserError):
         return {}, {}
+
+
+@lru_cache(maxsize=1)  # it takes 0.2 s
+def _locked(text: str) -> dict[str, Any]:
+    return file.decode(text, str(DVC_LOCK))
 
 
 def on_record(name: str, params: dict[str, Any]) -> str:
     """Digest of dvc.lock's entry for the stage if it last ran with these params (all of params.yaml), else "". It
     changes as soon as DVC records another result of the stage."""
     entry, locked = recorded(name)
-    same = all(spelled(lookup(params, key)) == spelled(value) for key, value in locked.items())
+    same = all(lookup(params, key) == value for key, value in locked.items())
     return files.digest(entry) if entry and same else ""
-
-
-def spelled(value: Any) -> Any:
-    """A value of params.yaml, or its text in dvc.lock, in one common spelling."""
-    if isinstance(value, dict):
-        return {str(key): spelled(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [spelled(item) for item in value]
-    if value is None or isinstance(value, bool):
-        return json.dumps(value)
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return value or "null"
 
 
 def read(name: str, params: dict[str, Any]) -> Start:

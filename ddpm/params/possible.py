@@ -19,7 +19,7 @@ def check(config: Config, params: dict[str, Any], before: dict[str, Any]) -> Non
     """Raises UserError that names the key.
 
     params: all of params.yaml, from which ``config`` was made; before: the params in dvc.lock, which were valid when
-    the check stage last ran, all as text. What takes seconds is checked only if one of its keys has changed since.
+    the check stage last ran. What takes seconds is checked only if one of its keys has changed since.
     """
     _check_listed(params)
     new = {key for key, _ in _values(before) ^ _values(params)}
@@ -46,7 +46,7 @@ def check_scores(config: Config) -> None:
 
 
 def _values(params: dict[str, Any]) -> set[tuple[str, str]]:
-    return {(key, repr(value)) for key, value in files.flatten(inputs.spelled(params)).items()}
+    return {(key, repr(value)) for key, value in files.flatten(params).items()}
 
 
 def _check_listed(params: dict[str, Any]) -> None:
