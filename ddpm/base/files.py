@@ -148,16 +148,6 @@ def md5(path: Path) -> str:
     return f"{hashlib.md5(listing.encode(), usedforsecurity=False).hexdigest()}.dir"
 
 
-def stamp(path: Path) -> str:
-    """A digest that changes whenever a file, or one in a folder, is written: of names, inodes, sizes and times.
-
-    It does not read the content, so it is much cheaper than ``sha256``. DVC relies on the same (dvc-data's ``State``).
-    """
-    below = _below(path) if path.is_dir() else {"": path}
-    stats = {name: file.stat() for name, file in sorted(below.items())}
-    return digest([(name, at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns) for name, at in stats.items()])
-
-
 def _below(folder: Path) -> dict[str, Path]:
     """Relative name -> file, for each file below the folder except those that .dvcignore names: Python may write them
     at any time, under a temporary name first."""

@@ -28,15 +28,13 @@ class Start(NamedTuple):
     """The state in which a stage was started. All its processes use this, and MLflow records it.
 
     params: all of params.yaml, as plain values. The rest is what dvc.yaml lists for the stage: keys, with their values;
-    digests, the sha256 of each dependency; stamps, ``files.stamp`` of each, taken just before. While a stamp stays the
-    same, the file need not be read again.
+    digests, the sha256 of each dependency.
     """
 
     stage: str
     params: dict[str, Any]
     keys: dict[str, Any]
     digests: dict[str, str]
-    stamps: dict[str, str]
 
     def fingerprint(self) -> str:
         return files.digest([self.keys, self.digests])
@@ -63,9 +61,7 @@ class Start(NamedTuple):
 
     def _check_files(self, digests: dict[str, str]) -> None:
         for name, digest in digests.items():
-            path = Path(name)
-            same = path.exists() and (files.stamp(path) == self.stamps[name] or files.sha256(path) == digest)
-            if not same:
+            if not (path := Path(name)).exists() or files.sha256(path) != digest:
                 raise UserError(f"{name}: changed while the {self.stage} stage ran; run `dvc repro` again")
 
     def to_json(self) -> str:
@@ -111,12 +107,10 @@ def on_record(name: str, params: dict[str, Any]) -> str:
 def read(name: str, params: dict[str, Any]) -> Start:
     """Digest the inputs of a stage. params: the content of params.yaml. Raises UserError if a dependency is missing."""
     keys, deps = stage(name, params)
-    paths = list(map(Path, deps))
-    if missing := [dep for dep in paths if not dep.exists()]:
+    if missing := [dep for dep in deps if not Path(dep).exists()]:
         raise UserError(f"{missing[0]}: no such file; {name} needs it: run `dvc repro`")
-    stamps = {str(dep): files.stamp(dep) for dep in paths}  # before the reading, so a later change is read again
-    digests = {str(dep): files.sha256(dep) for dep in paths}
-    return Start(name, params, {key: lookup(params, key) for key in keys}, digests, stamps)
+    digests = {dep: files.sha256(Path(dep)) for dep in deps}
+    return Start(name, params, {key: lookup(params, key) for key in keys}, digests)
 
 
 def is_code(path: str) -> bool:
