@@ -13,8 +13,10 @@ from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from ddpm.base.errors import FIX, UserError, storage_fault
@@ -119,6 +121,16 @@ def read_json(path: Path, kind: Any = Any, remedy: str = "`dvc repro` makes it")
         first = error.errors(include_url=False)[0]  # the key, its value, and what is allowed
         where = ": ".join(filter(None, [str(path), ".".join(map(str, first["loc"]))]))
         raise UserError(f"{where}: {shown(first['input'])} is not allowed: {first['msg']}; {remedy}") from error
+
+
+def open_array(path: Path, mode: Literal["r", "c"] = "r", remedy: str = "`dvc repro` makes it") -> NDArray[Any]:
+    """A .npy file, memory-mapped and read-only, or copied where it is written to. Raises UserError, which ends in
+    ``remedy``, when it is missing, damaged or a pickle."""
+    try:
+        return np.lib.format.open_memmap(path, mode=mode)
+    except NO_ARRAY as error:
+        reason = str(error) or type(error).__name__
+        raise UserError(f"{path}: missing, or not an .npy file ({reason}); {remedy}") from error
 
 
 def write_rows(path: Path, rows: Rows, columns: Iterable[str] = ()) -> None:

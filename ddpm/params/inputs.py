@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -96,12 +95,10 @@ def _locked(text: str) -> dict[str, Any]:
     return file.decode(text, str(DVC_LOCK))
 
 
-def on_record(name: str, params: dict[str, Any]) -> str:
-    """Digest of dvc.lock's entry for the stage if it last ran with these params (all of params.yaml), else "". It
-    changes as soon as DVC records another result of the stage."""
+def on_record(name: str, params: dict[str, Any]) -> bool:
+    """Whether the stage last ran with these params (all of params.yaml), by dvc.lock."""
     entry, locked = recorded(name)
-    same = all(lookup(params, key) == value for key, value in locked.items())
-    return files.digest(entry) if entry and same else ""
+    return bool(entry) and all(lookup(params, key) == value for key, value in locked.items())
 
 
 def read(name: str, params: dict[str, Any]) -> Start:
@@ -116,11 +113,6 @@ def read(name: str, params: dict[str, Any]) -> Start:
 def is_code(path: str) -> bool:
     """Whether a dependency's path is of the project's code."""
     return path.partition("/")[0] in CODE
-
-
-def code(md5s: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """The code among paths with their md5: path -> first twelve digits, as recorded with a run."""
-    return {path: md5[:12] for path, md5 in md5s if is_code(path)}
 
 
 def lookup(params: dict[str, Any], key: str) -> Any:

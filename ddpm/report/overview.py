@@ -13,8 +13,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from ddpm.base import variant
 from ddpm.base.errors import masked, printable
-from ddpm.params.catalogue import FAMILIES
-from ddpm.params.config import Config
+from ddpm.params.config import FAMILIES, Config
 from ddpm.report import render
 from ddpm.report.blocks import Block, Chapter, Note, Table
 from ddpm.runs import library

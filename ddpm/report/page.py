@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ddpm.base.errors import UserError
 from ddpm.base.paths import PROCESSED
-from ddpm.data.processed import called, open_split
+from ddpm.data.processed import open_split
 from ddpm.params import config
 from ddpm.params.config import Config
 from ddpm.report import chapters as of_model
@@ -19,6 +19,7 @@ from ddpm.report import convergence, judgement, render
 from ddpm.report.blocks import Block, Chapter, Note, Strip, chapter
 from ddpm.runs import library, run_images
 from ddpm.runs.record import Record
+from ddpm.sources.dataset import called
 from ddpm.verdicts import comparison, pairing
 from ddpm.verdicts.comparison import Judgement
 from ddpm.verdicts.pairing import Arm
@@ -39,7 +40,8 @@ def write(out: Path, by: Sequence[str] = (), may_differ: Collection[str] = ()) -
             compared = judgement.chapters(verdicts, _samples(verdicts))
         except UserError as error:
             compared = [Chapter("Verdicts", [Note(str(error), missing=True)])]
-    title = f"{called(working.data, PROCESSED)} {working.data.shape.sides}: {working.model.name}"
+    images = called(working.data.dataset.name, working.data.source)
+    title = f"{images} {working.data.shape.sides}: {working.model.name}"
     render.write(out, title, "ddpm report", chapters(working, compared))
 
 

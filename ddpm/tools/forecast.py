@@ -142,7 +142,7 @@ def measure(config: Config) -> Measured:
         options = {"precision": "float32", "batch_size": config.evaluate.batch_size, "guidance": Guidance()}
         bound = _evaluation(config, sample.model_copy(update=options), device)
     feature = _features(config, device)
-    return Measured(float(step), evaluation, bound, feature, int(memory), ranks, devices.describe(device))
+    return Measured(float(step), evaluation, bound, feature, int(memory), ranks, devices.processor(device))
 
 
 def _features(config: Config, device: torch.device) -> float:

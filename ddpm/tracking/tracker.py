@@ -80,7 +80,7 @@ def _complete(store: Store, run: Record, training: str | None = None) -> str:
 
     key = view.key(run)
     written = _find(store, KEY, key)
-    started = next((run for run in _find(store, TRAINING, training) if KEY not in run.data.tags), None)
+    started = _started(store, training)
     if written and written[0].info.status == "FINISHED":
         if started:  # the same result, trained again
             store.client.delete_run(started.info.run_id)
@@ -124,9 +124,13 @@ def _find(store: Store, tag: str, value: str | None) -> list[Run]:
     return list(store.client.search_runs([store.experiment], f"tags.`{tag}` = '{value}'")) if value else []
 
 
+def _started(store: Store, training: str | None) -> Run | None:
+    """The run of a training whose result is not in it yet."""
+    return next((run for run in _find(store, TRAINING, training) if KEY not in run.data.tags), None)
+
+
 def _create(store: Store, name: str, start: int) -> Run:
-    tags = {"mlflow.source.name": "dvc repro"}
-    return store.client.create_run(store.experiment, start_time=start, tags=tags, run_name=name)
+    return store.client.create_run(store.experiment, start, {"mlflow.source.name": "dvc repro"}, name)
 
 
 def _describe(store: Store, run: Run, params: dict[str, str], tags: dict[str, str]) -> None:
@@ -207,11 +211,12 @@ class Live:
         flat = config.check(self.params).flat()
         known = {key: value for key, value in flat.items() if key.partition(".")[0] not in (*LATER, *OUTSIDE)}
         with self.store.lock:
-            runs = [run for run in _find(self.store, TRAINING, self.training) if KEY not in run.data.tags]
-            if runs and any(point.step >= first for point in client.get_metric_history(runs[0].info.run_id, "loss")):
-                client.delete_run(runs.pop(0).info.run_id)
+            run = _started(self.store, self.training)
+            if run and any(point.step >= first for point in client.get_metric_history(run.info.run_id, "loss")):
+                client.delete_run(run.info.run_id)
+                run = None
             start = round(1000 * (time.time() - self.waiting[-1].seconds))
-            run = runs[0] if runs else _create(self.store, view.name(known, self.training[:7]), start)
+            run = run or _create(self.store, view.name(known, self.training[:7]), start)
             _describe(self.store, run, view.params(known), origin.tags() | view.tags(known) | {TRAINING: self.training})
         client.update_run(run.info.run_id, status="RUNNING")
         return run

@@ -67,13 +67,13 @@ BATCHES: list[tuple[str, bytes, str]] = [
     ("one of a type that numpy does not have", b"cnumpy\ndtype\n(S'zz'\ntR.", "refused, not a CIFAR batch"),
 ]
 NPY: list[tuple[str, bytes, str]] = [
-    ("samples that are a pickle", pickle.dumps(Attack()), "missing or damaged"),
-    ("samples of objects", npy("{'descr': '|O', 'fortran_order': False, 'shape': (1,), }"), "missing or damaged"),
-    ("samples of 2^80 bytes", shaped(f"({2**80},)"), "missing or damaged"),
-    ("samples of -1 images", shaped("(-1, 1, 4, 4)"), "missing or damaged"),
-    ("a header that is code", npy("__import__('os').system('touch pwned')"), "missing or damaged"),
-    ("a header of brackets", npy("(" * 900), "missing or damaged"),
-    ("an archive of arrays", npz(), "an archive of arrays"),
+    ("samples that are a pickle", pickle.dumps(Attack()), "not an .npy file"),
+    ("samples of objects", npy("{'descr': '|O', 'fortran_order': False, 'shape': (1,), }"), "not an .npy file"),
+    ("samples of 2^80 bytes", shaped(f"({2**80},)"), "not an .npy file"),
+    ("samples of -1 images", shaped("(-1, 1, 4, 4)"), "not an .npy file"),
+    ("a header that is code", npy("__import__('os').system('touch pwned')"), "not an .npy file"),
+    ("a header of brackets", npy("(" * 900), "not an .npy file"),
+    ("not an .npy file", npz(), "not an .npy file"),
 ]
 MANIFESTS: list[tuple[str, dict[str, Any], str]] = [
     ("a manifest without a train split", {"counts": {"test": 1}}, "counts: "),
@@ -81,8 +81,8 @@ MANIFESTS: list[tuple[str, dict[str, Any], str]] = [
     ("a manifest of a size that is out of range", {"image_size": 10**30}, "image_size: 10"),
 ]
 FOLDERS: list[tuple[str, dict[str, Any], str]] = [
-    ("images that are an archive", {"images": npz()}, "an archive of arrays"),
-    ("images of 2^80 bytes", {"images": shaped(f"({2**80},)")}, "missing or damaged"),
+    ("images that are an archive", {"images": npz()}, "not an .npy file"),
+    ("images of 2^80 bytes", {"images": shaped(f"({2**80},)")}, "not an .npy file"),
 ]
 CASES = [Case("array", name, partial(BATCH.write_bytes, content), partial(_contents, BATCH), line)
          for name, content, line in BATCHES]  # fmt: skip
