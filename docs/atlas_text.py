@@ -1,17 +1,17 @@
 """What docs/atlas.md says around its tables, in Markdown."""
 
 INTRODUCTION = """\
-For anyone who chooses between methods: every comparison that a study of this project has made. [The recipe](recipe.md)
-turns them into advice; the pages below answer one question each, with pictures, what papers claim and limits.
-`python -m docs.make_atlas` writes this page from [metrics/studies/](../metrics/studies) and [studies/](../studies)."""
+*For anyone who chooses between methods: every comparison that a study of this project has made.* [The
+recipe](recipe.md) turns them into advice; the pages below answer one question each, with pictures, what papers claim
+("from memory" where the paper itself was not checked) and limits. `python -m docs.make_atlas` writes this page."""
 READING = """\
-*Effect* is the mean difference from the baseline over paired training seeds, its interval, and in brackets how many
-seeds went that way. It is that of the [Fréchet distance](metrics.md) in the features of a small classifier, unless bits
-per dimension, the likelihood of held-out images, is named; lower is better for both. [Within its study](concepts.md)
-the verdicts have an error rate of 5%. *Open* means that the seeds so far decide nothing, not that the two are equal.
-*Likelihood* is the verdict on bits per dimension, *useless* at 8 bits or more, which a uniform guess reaches. In the
-picture, an arrow is a mean beyond its edge. * marks a verdict that [does not survive all of them
-together](#all-verdicts-together)."""
+*Effect* is the mean difference from the baseline over paired training seeds, its interval, and in brackets how many of
+the seeds agree in sign. It is in the [Fréchet distance](metrics.md) in the features of a small classifier, unless bits
+per dimension, the likelihood of held-out images, is named; lower is better for both. [Within its
+study](concepts.md#how-often-a-verdict-is-false) the verdicts have an error rate of 5%. *Open* means that the seeds so
+far decide nothing, not that the two are equal. *Likelihood* is the verdict on bits per dimension, *useless* from 8 bits
+on, which a uniform guess reaches. In the picture, an arrow is a mean beyond its edge. * marks a verdict that [does not
+survive all of them together](#all-verdicts-together)."""
 YARDSTICKS = """\
 **Six rows of flowers would be too early by today's rule**, because both sides score worse than [a
 Gaussian](metrics.md#yardsticks) fitted to the photos: classes against none, edm against v, linear against cosine, and
@@ -19,10 +19,9 @@ x0, epsilon and flow against v. No row of digits or MNIST changes."""
 ALL_TOGETHER = """\
 Each study limits its own error rate; {rows} rows together need another limit. The procedure of Benjamini and Yekutieli
 (2001, theorem 1.3) keeps the expected share of false verdicts among those that survive at 5% or less, however the rows
-depend on each other. Each row contributes the p value of its own comparison, adjusted for the looks of its plan. Of
-{decided} rows that are better or worse, {standing} survive. The others should be read as open: {fragile}. With p values
-that are adjusted for the other arms of a study, too, {strict} would survive. Equivalence rests on another test and is
-not counted."""
+depend on each other. It takes the p value of each comparison, adjusted for the looks of its plan. Of {decided} rows
+that are better or worse, {standing} survive. Read the others as open: {fragile}. With p values that are also adjusted
+for the other arms of a study, {strict} would survive."""
 SHARED = """\
 The {records} published records come from {trainings} trainings. Studies that share trainings (equal params and
 seed) are not independent evidence: {groups}."""
@@ -30,10 +29,9 @@ TRANSFER = """\
 Settings that were changed alone on more than one data set, with the study's name. Compare percentages, because a
 Fréchet distance has the scale of its data. Studies that disagree also differ in the network, the budget, the sampler or
 the learning rate."""
-BY_BUDGET = "One study also compares its arms after fewer images, with one confidence band over all budgets."
 LIMITS = """\
 The studies use handwritten digits of 16 or 28 pixels a side and 2,641 photos of flowers of 32, networks below a million
-weights, and 48,000 or 64,000 images of training: minutes on a CPU. They say nothing about large networks or long
-trainings. No study uses CIFAR-10 or clothes, and none compares networks or optimizers at equal time. Papers train
-larger networks for longer, mostly with one seed: where a page here agrees with a paper, that proves little, and where
-it disagrees, it says that a claim does not hold everywhere."""
+weights, and 48,000 or 64,000 images of training: minutes on a CPU. They show nothing about large networks or long
+trainings. None uses CIFAR-10 or clothes, and none compares networks or optimizers at equal time. Papers train larger
+networks for longer, mostly with one seed. Where a page here agrees with a paper, that proves little; where it
+disagrees, the claim does not hold everywhere."""

@@ -72,7 +72,7 @@ class Row(NamedTuple):
         same = sum((after - before) * verdict["difference"] > 0 for before, after in pairs(verdict))
         title = "" if verdict["metric"] == FRECHET else f"{metrics.title(verdict['metric'])} "
         low, high = (percent(verdict[end] / verdict["baseline_mean"]) for end in ("low", "high"))
-        return f"{title}{share(verdict)}, {low} to {high} ({same} of {len(verdict['seeds'])})"
+        return f"{title}{share(verdict)}, {low} to {high} ({same}/{len(verdict['seeds'])})"
 
     def cells(self) -> list[str]:
         """The row of the table."""
@@ -205,16 +205,6 @@ def transfer(comparisons: list[Row]) -> Table:
     return Table(["change", *data], lines, text_columns=range(len(data) + 1))
 
 
-def curves(studies: dict[str, dict[str, Any]]) -> Table:
-    """A row for each arm whose scores are known at several budgets."""
-    lines = [
-        [name, arm["arm"], study["arms"][0]["label"],
-         "; ".join(f"{point['outcome']} at {point['images']:,}" for point in arm["points"])]
-        for name, study in studies.items() for arm in (study["curves"] or {}).get("against", ())
-    ]  # fmt: skip
-    return Table(["study", "arm", "against", "verdicts"], lines, text_columns=range(4))
-
-
 def page(studies: dict[str, dict[str, Any]], folder: Path) -> str:
     """The whole page; its picture is written into the folder."""
     comparisons = rows(studies)
@@ -233,7 +223,6 @@ def page(studies: dict[str, dict[str, Any]], folder: Path) -> str:
         ),
         Chapter("All verdicts together", [together(comparisons), shared()]),
         Chapter("Do verdicts carry over to other data?", [Note(Markdown(atlas_text.TRANSFER)), transfer(comparisons)]),
-        Chapter("By budget", [Note(Markdown(atlas_text.BY_BUDGET)), curves(studies)]),
         Chapter("Limits", [Note(Markdown(atlas_text.LIMITS))]),
     ]
     return f"# The atlas\n\n{render.markdown(chapters, folder)}"

@@ -67,22 +67,23 @@ def combinations() -> list[Combination]:
 
 
 def table() -> str:
-    """What goes together, in Markdown: the variances and the end of the schedule that each loss and target allow."""
+    """What goes together, in Markdown: the variances and the end of the schedule that each loss and target allow.
+
+    Losses that allow the same share a row.
+    """
     allowed = [choice for choice in combinations() if not choice.reasons]
     ends = [choice for choice in allowed if choice.zero_terminal_snr]
-    rows = [
-        [
-            loss,
-            ", ".join(sorted({choice.variance for choice in allowed if choice.loss == loss})),
-            "yes" if loss in {choice.loss for choice in ends} else "no",
-        ]
-        for loss in variant.names("losses")
-    ]
+    losses: dict[tuple[str, str], list[str]] = {}
+    for loss in variant.names("losses"):
+        variances = ", ".join(sorted({choice.variance for choice in allowed if choice.loss == loss}))
+        end = "yes" if loss in {choice.loss for choice in ends} else "no"
+        losses.setdefault((variances, end), []).append(loss)
+    rows = [[", ".join(names), *cells] for cells, names in losses.items()]
     table = Table(["loss", "variance", "zero terminal SNR"], rows, text_columns=range(3))
     refused = set(variant.names("parameterizations")) - {choice.parameterization for choice in ends}
     return (
-        f"{render.markdown([Chapter('', [table])])}\nEach goes with every parameterization, "
-        f"but {', '.join(sorted(refused))} does not go with zero terminal SNR."
+        f"{render.markdown([Chapter('', [table])])}\nEvery loss goes with every parameterization, "
+        f"except that {', '.join(sorted(refused))} does not go with zero terminal SNR."
     )
 
 

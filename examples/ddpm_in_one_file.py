@@ -3,8 +3,8 @@
     python examples/ddpm_in_one_file.py                # two minutes on one core; writes digits.png
     python examples/ddpm_in_one_file.py --steps 1200   # four minutes, and cleaner digits
 
-Everything here is a part of the library, used by hand in the order of Ho et al. 2020 (arXiv:2006.11239), without the
-pipeline around it. Equations and algorithms are the paper's. Images x are (B, C, H, W) in [-1, 1]; t is 1, 2, ..., T.
+These are the library's own parts, put together by hand in the order of Ho et al. 2020 (arXiv:2006.11239), without the
+pipeline around them. Equations and algorithms are the paper's. Images x are (B, C, H, W) in [-1, 1]; t is 1, 2, ..., T.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ T = 1000
 BATCH = 64
 LEARNING_RATE = 2e-3
 SHAPE = (1, 16, 16)
-# What the network predicts. Epsilon, x_0 or the mean would do as well: only this line changes.
+# What the network predicts. For epsilon, x_0 or the mean, change only this line.
 PREDICT = V()
 
 
@@ -56,7 +56,10 @@ def forward_process() -> Chain:
 
 
 def train(x: Tensor, chain: Chain, steps: int) -> nn.Module:
-    """Algorithm 1: noise a batch to random t, and let the network say what was mixed in. Gives the averaged one."""
+    """Algorithm 1: noise a batch to random t, and have the network predict what was mixed in.
+
+    Return the network with the average of its weights.
+    """
     architecture = UNet(
         patch_size=2,
         base_channels=32,
@@ -102,7 +105,7 @@ def sample(network: nn.Module, chain: Chain, count: int) -> Tensor:
         for t in range(T, 0, -1):
             at = chain.at_step(t)
             output = network(x, torch.full((count,), t))
-            x_0 = PREDICT.predict(output, x, at).x_0.clamp(-1, 1)  #         what the network believes the image to be
+            x_0 = PREDICT.predict(output, x, at).x_0.clamp(-1, 1)  #         the image that the network predicts
             x = posterior_mean(x_0, x, at)  #                                equation 7
             if t > 1:  #                                                     line 3: no noise in the last step
                 x = x + (0.5 * at.log_beta_tilde).exp() * torch.randn_like(x)

@@ -41,7 +41,7 @@ def propose(number: int) -> dict[str, Any]:
 
 
 def try_on_ladder(ladder: str, entry: Path) -> dict[str, Any]:
-    """What `ddpm ladder try` says. Exit code 2 is an idea that may not run, such as one that changes nothing."""
+    """The result of `ddpm ladder try`. Exit code 2 is an idea that may not run, such as one that changes nothing."""
     command = ["ddpm", "ladder", "try", ladder, str(entry), "--json"]
     done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout) if done.returncode in (0, 1, 3) else {"entry": entry.stem, "outcome": "mistake"}

@@ -1,7 +1,7 @@
 """Search many values of several hyperparameters with Optuna (`pip install optuna`): a trial is a DVC experiment.
 
-`python examples/tune_with_optuna.py 20` in the project's folder adds 20 trials; the same command goes on. A study then
-says, on seeds that no trial used, whether the best values found are better than those that you had.
+`python examples/tune_with_optuna.py 20` in the project's folder adds 20 trials; run it again to add
+more. A study then shows, on seeds that no trial used, whether the best values are better than those that you had.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-SEED = 3_000_000  # of the training and of the samples: of no study
+SEED = 3_000_000  # of the training and of the samples; no study uses it
 
 
 def score(trial: Any) -> float:
-    """classifier.fd with values that the trial suggests."""
+    """classifier.fd with the values that the trial suggests."""
     values = {
         "seed": SEED,
         "sample.seeds": [SEED],

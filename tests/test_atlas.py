@@ -78,7 +78,7 @@ def test_every_verdict_is_that_of_its_study(rows):
             f"{make_atlas.share(row.verdict).lstrip('+-')} {'higher' if row.verdict['relative'] > 0 else 'lower'}"
             in line
         )
-        assert f"{row.effect.partition('(')[2][:-1]} seeds" in line
+        assert f"{row.effect.partition('(')[2][:-1].replace('/', ' of ')} seeds" in line
         assert (f"{arm} is {row.outcome.split('*')[2]}:" in line) if decided else row.outcome == make_atlas.OPEN
 
 

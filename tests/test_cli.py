@@ -135,7 +135,6 @@ def test_the_command_draws_the_images_that_the_sample_stage_would_write(model_fi
         (["--model", "."], "model.safetensors: no such model file"),
         (["--class", "3"], "sample.classes: the model has no classes"),
         (["--guidance", "2"], "sample.guidance.weight: 2 needs a model with classes"),
-        (["--guidance", "2", "--guide", "nowhere"], "--guide: nowhere: no such model file"),
     ],
 )
 def test_a_wrong_option_is_refused(model_file, capsys, options, message):

@@ -120,6 +120,8 @@ def test_only_these_pairs_are_never_allowed():
         for loss, name in product(learns, needs)
         if needs[name] not in learns[loss]
     }
+    # no loss that trains a variance learns what these samplers need
+    apart |= {frozenset([("sampler", name), ("variance", one)]) for name in maps for one in learned if learned[one]}
     apart |= {frozenset([guided, ("sampler", name)]) for name in maps} | {frozenset([guided, ("loss", "consistency")])}
     assert set(rows()[1]) == apart | {frozenset([("classes", 0), guided])}
 

@@ -267,7 +267,7 @@ def test_arms_are_what_differs_in_the_keys_that_vary(others, by, arms):
         ({"params": {"train__learning_rate": 0.5}}, {},
          "the nearest, linear-0, differs in train.learning_rate (0.5 there, 0.001 here)"),
         ({"comparable": {"samples": 13}}, {}, "fingerprints differ, so these scores can't be compared ("),
-        ({"images_seen": 97}, {}, "images seen differ: cosine 96, linear 97: a gap may be theirs"),
+        ({"images_seen": 97}, {}, "images seen differ: cosine 96, linear 97: a difference in scores may come from"),
         ({"costs": TAUGHT}, {"may_differ": ["images_seen"]}, "teacher flops differ: cosine 0, linear 3,000"),
         ({"costs": TAUGHT}, {"may_differ": ["teacher_flops"]}, "images seen differ: cosine 96, linear 64"),
         ({"parameters": 2000}, {"may_differ": ["evaluations"]}, "parameters differ: cosine 1,000, linear 2,000"),

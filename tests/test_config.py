@@ -172,9 +172,9 @@ def test_every_section_must_be_there_and_no_other():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "must be a mapping of sections, it is NoneType"),
-        (b"- a\n- b\n", "must be a mapping of sections, it is list"),
-        (b"hello", "must be a mapping of sections, it is str"),
+        (b"", "must be a mapping of sections, not NoneType"),
+        (b"- a\n- b\n", "must be a mapping of sections, not list"),
+        (b"hello", "must be a mapping of sections, not str"),
         (b"seed: 0\nseed: 1\n", 'not valid YAML: line 2: found duplicate key "seed"'),
         (b"data: {a: 1, a: 2}", 'not valid YAML: line 1: found duplicate key "a"'),
         (b"a: !mine 3", "could not determine a constructor for the tag '!mine'"),

@@ -149,7 +149,7 @@ def test_nothing_listens_on_the_network_and_a_killed_rank_ends_the_others_with_o
     }
     ranks[-1].kill()
     line = the_error(*finish(launched))
-    assert "was killed by SIGKILL: run the same command again, it resumes" in line
+    assert "was killed by SIGKILL: run the same command again to resume" in line
     assert not any(rank.is_running() for rank in ranks)
     assert len(ports) == 3
     assert ports.pop(launched.pid) == []
@@ -159,7 +159,7 @@ def test_nothing_listens_on_the_network_and_a_killed_rank_ends_the_others_with_o
 @pytest.mark.slow
 def test_ranks_that_lose_each_other_end_with_what_happened_and_what_to_check(tmp_path):
     line = the_error(*finish(start(tmp_path, 2, {"train": {"steps": 400}}, TWO_RANKS_CUT="yes")))
-    assert re.match(r"error: rank [01] of 2 lost the others \(\w.+?\): run the same command again, it resumes", line)
+    assert re.match(r"error: rank [01] of 2 lost the others \(\w.+?\): run the same command again to resume", line)
     assert "launch.processes: 1" in line
 
 

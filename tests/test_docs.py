@@ -40,7 +40,7 @@ CODE = sorted([*(ROOT / "ddpm").rglob("*.py"), *(ROOT / "stages").rglob("*.py")]
 PAGES = sorted([ROOT / "README.md", ROOT / "AGENTS.md", *(ROOT / "docs").glob("*.md")])
 LINKING = [*PAGES, *(ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md"))]
 RUN = {"run", "run: model", "run: scores", "run: schedules", "run: gate"}
-WORDS = 32_000  # of all pages, so that they are read
+WORDS = 30_000  # of all pages, so that they are read
 NEEDS = {
     "needs: the pipeline",
     "needs: a GPU",
@@ -104,12 +104,12 @@ def test_every_page_has_blocks_that_say_how_they_are_tested():
         if block.language == "sh":
             assert block.mark in RUN | NEEDS, block
         if block.language == "python" and block.page != "tutorial.md":  # a notebook, which tests/test_tutorial.py runs
-            assert re.fullmatch(r"file: ddpm/(variants/\w+|networks|scoring)/\w+\.py", block.mark), block
+            assert re.fullmatch(r"file: ddpm/(variants/\w+|networks)/\w+\.py", block.mark), block
 
 
 def test_the_pages_are_short_enough_to_be_read():
     pages = [*PAGES, ROOT / "CONTRIBUTING.md"]
-    words = {page.name: len(page.read_text().split()) for page in pages}
+    words = {str(page.relative_to(ROOT)): len(page.read_text().split()) for page in pages}
     assert sum(words.values()) <= WORDS, dict(sorted(words.items(), key=lambda item: -item[1])[:10])
 
 
@@ -354,6 +354,6 @@ def test_every_line_of_the_troubleshooting_is_one_that_the_code_prints(line):
 
 
 def test_a_line_that_no_code_prints_would_be_found():
-    assert len(LINES) > 10
+    assert len(LINES) > 15
     with pytest.raises(AssertionError):
         test_every_line_of_the_troubleshooting_is_one_that_the_code_prints("...: no such flie")

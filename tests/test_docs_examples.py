@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -18,11 +18,6 @@ from ddpm.model.model_file import load_model
 from ddpm.sampling import generator as sampling
 from ddpm.sampling.sample_params import Sample
 from ddpm.sampling.sampler import Sampler
-from ddpm.scoring.evaluate_params import Evaluate
-from ddpm.scoring.extractor import Extractor
-from ddpm.scoring.features import Features
-from ddpm.scoring.metric import Metric
-from ddpm.sources.dataset import Dataset
 from tests.test_docs import blocks
 
 FILES = [block for block in blocks() if block.language == "python" and block.page != "tutorial.md"]
@@ -75,46 +70,14 @@ def architecture_works(variant: Architecture, tmp_path: Path, model_file: Path) 
     assert network(torch.randn(3, 1, 8, 8), torch.tensor([1, 2, 3])).shape == (3, 2, 8, 8)
 
 
-def dataset_works(variant: Dataset, tmp_path: Path, model_file: Path) -> None:
-    images = np.arange(5 * 8 * 8, dtype=np.uint8).reshape(5, 8, 8)
-    np.savez(tmp_path / "mine.npz", images=images, labels=[0, 1, 2, 0, 1])
-    variant.download(str(tmp_path / "mine.npz"), tmp_path / "raw")
-    records = variant.read(tmp_path / "raw")
-    assert records.classes == ("0", "1", "2")
-    assert np.array_equal(np.asarray(records.open(3)), images[3])
-
-
-def extractor_works(variant: Extractor, tmp_path: Path, model_file: Path) -> None:
-    variant.write_weights(tmp_path, tmp_path / "weights.safetensors", torch.device("cpu"))
-    network = variant.load(tmp_path / "weights.safetensors")
-    found = network(torch.randint(0, 256, (3, 1, 16, 16), dtype=torch.uint8))
-    assert found.features.shape == (3, variant.dimensions)
-    assert len(found.features.unique(dim=0)) == 3
-
-
-def metric_works(variant: Metric, tmp_path: Path, model_file: Path) -> None:
-    settings, real = Evaluate(extractors=("classifier",)), torch.randn(400, 5)
-    least, _ = variant.least(settings, 5)
-    of_real: Any = SimpleNamespace(features=real)
-    clean, moved = (
-        variant.measure(Features(drawn, torch.zeros(len(drawn), 1)), of_real, settings)
-        for drawn in (torch.randn(least, 5), torch.randn(least, 5) + 2)
-    )
-    assert clean.keys() == {score.name for score in variant.scores}
-    assert all(moved[name] > clean[name] for name in clean)
-
-
 WORKS: dict[type, Any] = {
     Schedule: schedule_works,
     Sampler: sampler_works,
     Architecture: architecture_works,
-    Dataset: dataset_works,
-    Extractor: extractor_works,
-    Metric: metric_works,
 }
 
 
 def test_there_is_an_example_of_each_kind():
     families = {block.mark.split("/")[2] for block in EXAMPLES}
-    assert families == {"schedules", "samplers", "networks", "datasets", "extractors", "metrics"}
+    assert families == {"schedules", "samplers", "networks"}
     assert Architecture in WORKS

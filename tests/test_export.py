@@ -83,7 +83,7 @@ def test_nothing_is_replaced(taken):
     path = model()
     Path("out").mkdir()
     Path("out/kept.txt").touch()
-    assert "is there already" in refusal(lambda: card.export_model(path, Path(taken)))
+    assert "already exists" in refusal(lambda: card.export_model(path, Path(taken)))
 
 
 def test_the_card_says_how_the_model_was_made_and_that_no_score_is_known():

@@ -1,7 +1,6 @@
 """Guidance against the exact score of a mixture of two Gaussians, and what it costs."""
 
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +9,6 @@ from torch import Tensor, nn
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
-from ddpm.base.files import sha256
 from ddpm.diffusion.chain import Chain
 from ddpm.diffusion.diffusion_params import Diffusion
 from ddpm.model import build
@@ -136,11 +134,6 @@ def model(seed: int = 0, **sections: Any) -> Loaded:
     return Loaded(build.network(settings).eval().requires_grad_(False), settings.training(), facts)
 
 
-def saved(path: Path, one: Loaded) -> dict[str, str]:
-    save_model(path, dict(one.network.state_dict()), one.config, one.facts)
-    return {"model": str(path), "sha256": sha256(path)}
-
-
 def draw(one: Loaded, **sample: Any) -> Tensor:
     options = config(sample=sample).sample
     generator = Generator.of(one, options, CPU)
@@ -168,55 +161,9 @@ def test_the_same_seeds_draw_the_same_images_at_any_batch_size():
     assert (draw(model(), count=7, batch_size=7).int() - whole.int()).abs().max() > 1
 
 
-def test_another_model_guides_and_the_model_itself_changes_nothing(tmp_path):
-    one, other = model(), model(seed=1)
-    plain = draw(one)
-    itself = saved(tmp_path / "itself.safetensors", one)
-    assert (draw(one, guidance={"weight": 3.0, **itself}).int() - plain.int()).abs().max() <= 1
-    worse = saved(tmp_path / "worse.safetensors", other)
-    assert (draw(one, guidance={"weight": 3.0, **worse}).int() - plain.int()).abs().max() > 1
-    assert torch.equal(draw(one, guidance={"weight": 0.0, **worse}), draw(other)), "the worse one alone"
-
-
-def test_a_model_without_classes_is_guided_by_another_of_another_target(tmp_path):
-    none = {"model": {"classes": 0}}
-    worse = saved(tmp_path / "worse.safetensors", model(1, diffusion={"parameterization": {"name": "epsilon"}}, **none))
-    options = small(sample={"guidance": {"weight": 2.0, **worse}}).sample
-    generator = Generator.of(model(**none), options, CPU)
-    assert generator.evaluations == 2 * options.steps
-    assert generator.images([0], 7, SHAPE).shape == (1, *SHAPE)
-
-
-LARGER = {"data": {"image_size": 16}, "model": {"unet": {"groups": 4, "base_channels": 8, "attention_sizes": []}}}
-
-
-@pytest.mark.parametrize(
-    ("sections", "message"),
-    [
-        (LARGER, r"draws images of \(1, 16, 16\), the model of \(1, 8, 8\)"),
-        ({"diffusion": {"T": 40}}, "has the chain cosine of T = 40, the model cosine of T = 50"),
-        ({"diffusion": {"schedule": {"name": "linear"}}}, "has the chain linear of T = 50, the model cosine"),
-        ({"model": {"classes": 4}}, "has 4 classes, the model 3"),
-    ],
-)
-def test_a_model_that_cannot_guide_is_refused(tmp_path, sections, message):
-    other = model(**sections)._replace(facts={})
-    guide = saved(tmp_path / "other.safetensors", other)
-    with pytest.raises(UserError, match=rf"^sample\.guidance\.model: .*other\.safetensors {message}"):
-        draw(model(), guidance={"weight": 2.0, **guide})
-
-
-def test_another_file_than_the_one_in_params_is_refused_and_a_missing_one(tmp_path):
-    guide = saved(tmp_path / "worse.safetensors", model(1))
-    saved(tmp_path / "worse.safetensors", model(2))
-    with pytest.raises(UserError, match=r"^sample\.guidance\.sha256: [0-9a-f]{64} is not that of .*, which is"):
-        draw(model(), guidance={"weight": 2.0, **guide})
-    with pytest.raises(UserError, match="no such model file"):
-        draw(model(), guidance={"weight": 2.0, **guide, "model": str(tmp_path / "none.safetensors")})
-
-
 def test_guidance_of_a_model_that_was_always_shown_the_class_is_refused(tmp_path):
     settings = config().sample.model_copy(update={"guidance": Guidance(weight=2.0)})
-    saved(tmp_path / "model.safetensors", model(train={"label_dropout": 0.0}))
+    one = model(train={"label_dropout": 0.0})
+    save_model(tmp_path / "model.safetensors", dict(one.network.state_dict()), one.config, one.facts)
     with pytest.raises(UserError, match=r"guidance\.weight: 2 leads .* train\.label_dropout: 0"):
         Generator.of(load_model(tmp_path / "model.safetensors", CPU), settings, CPU)

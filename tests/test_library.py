@@ -123,7 +123,7 @@ def test_a_record_of_other_params_or_code_is_stale(folder):
     for change in (lambda: Path("ddpm/loss.py").write_text("two"), lambda: Path("ddpm/loss.py").unlink()):
         change()
         assert "ddpm/loss.py has changed" in library.why_stale(run, flat)
-        with pytest.raises(UserError, match=r"not of the params and code that are checked out.*; run `dvc repro`"):
+        with pytest.raises(UserError, match=r"does not match the params and code .*; run `dvc repro`"):
             library.current(working())
 
 
@@ -199,7 +199,7 @@ def test_of_runs_with_the_same_params_one_of_the_checked_out_code_is_taken_or_th
     old, new = result(fd=1, when=1, name="old"), result(fd=2, when=2, name="new")
     found = matching(*[old, new][::order])
     assert found.records == (new,)
-    assert "old, new; the last is the newest: taken" in found.notes[0]
+    assert "old, new; used the last, which is the newest" in found.notes[0]
     same = matching(*[result(when=1, name="old"), result(when=2, name="new")][::order])
     assert (names(same), same.notes) == (["new"], ())
     Path("ddpm").mkdir()
@@ -207,7 +207,7 @@ def test_of_runs_with_the_same_params_one_of_the_checked_out_code_is_taken_or_th
     ours = old.model_copy(update={"code": {"ddpm/noise.py": files.md5(Path("ddpm/noise.py"))[:12]}})
     found = matching(*[ours, new][::order])
     assert found.records == (ours,)
-    assert "the last is of the code that is checked out: taken" in found.notes[0]
+    assert "the last, which is of the code that is checked out" in found.notes[0]
 
 
 def test_every_mechanical_key_is_one():

@@ -103,12 +103,12 @@ def test_the_weights_are_the_least_squares_ones_of_sampled_profiles_divided_by_t
 def test_a_length_out_of_range_is_refused_with_the_range(snapshots):
     chosen = kept(snapshots=snapshots).train.posthoc
     assert chosen
-    with pytest.raises(UserError, match=r"length 0.01 cannot be had from .* allowed: 0\.\d+ to 0\.\d+$") as refused:
+    with pytest.raises(UserError, match=r"length 0.01 cannot be computed .* allowed: 0\.\d+ to 0\.\d+$") as refused:
         chosen.weights(0.01, 4000)
     low, _, high = str(refused.value).rpartition("allowed: ")[2].split()
     for inside, outside in ((float(low), float(low) - 0.002), (float(high), float(high) + 0.002)):
         assert chosen.weights(inside, 4000).shape == (2, snapshots)
-        with pytest.raises(UserError, match="cannot be had"):
+        with pytest.raises(UserError, match="cannot be computed"):
             chosen.weights(outside, 4000)
 
 
@@ -129,8 +129,8 @@ def test_the_command_writes_a_model_file_that_says_its_length(tmp_path, capsys):
     assert all(torch.equal(value, made[key]) for key, value in written.network.state_dict().items())
     capsys.readouterr()
     for arguments, line in (
-        (["--length", "0.075", "--out", str(out)], f"{out}: is there already"),
-        (["--length", "0.01"], "an average of length 0.01 cannot be had from 16 snapshots"),
+        (["--length", "0.075", "--out", str(out)], f"{out}: already exists"),
+        (["--length", "0.01"], "an average of length 0.01 cannot be computed from 16 snapshots"),
         (["--length", "0.05", "--model", str(out)], "no such snapshot file"),
     ):
         assert line in refused(capsys, "ema", *arguments)

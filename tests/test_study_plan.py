@@ -113,7 +113,6 @@ def test_the_hash_is_of_what_decides():
     ("primary", "keys"),
     [
         ("inception.kid_mean", "evaluate.extractors: [inception]"),
-        ("classifier.clipped_coverage", "evaluate.metrics: [density_coverage]"),
         ("classifier.class_accuracy", "model.classes: 10"),
     ],
 )

@@ -1,11 +1,10 @@
-"""Tuning in a study: what its plan may say, what runs first, what is chosen, and what waits for other values."""
+"""Tuning in a study: what its plan may say, what runs first and what is chosen."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from ddpm.base.paths import RUN
 from ddpm.params import config
 from ddpm.report import judgement as shown
 from ddpm.runs import library, run_images
-from ddpm.study import judging, loading, slots, status
+from ddpm.study import judging, loading, slots
 from ddpm.study.ledger import Ledger
 from ddpm.study.plan import Experiment, Study
 from ddpm.study.runner import Runner
@@ -33,7 +32,6 @@ from tests.scored import git, params, result
 FD, RATE = "classifier.fd", "train.learning_rate"
 PLAN = Path("studies/tiny.yaml")
 STUDY = study_project.STUDY + "tune: {train.learning_rate: [0.001, 0.01], seeds: 2}\n"
-BEST = STUDY.replace("seeds: 2}", "seeds: 2, claim: best}")
 TUNING = [f"{arm}-tune-{place}-{number}" for number in (1, 2) for place in (1, 2) for arm in ("cosine", "linear")]
 VERDICT = [f"{arm}-{seed}" for seed in range(2) for arm in ("cosine", "linear")]
 # mean of classifier.fd by schedule and learning rate; nan: training diverges
@@ -151,7 +149,6 @@ RATES = "train.learning_rate: [0.001, 0.01]"
     [
         (f"{{{RATES}, seeds: 1}}", "tune.seeds: 1 is not allowed"),
         (f"{{{RATES}, seeds: [9, 1]}}", "tune.seeds: (9, 1) is not allowed"),
-        (f"{{{RATES}, seeds: 4, claim: worst}}", "tune.claim: 'worst' is not allowed"),
         ("{seeds: 4}", "tune: no key to tune"),
         ("{train.batch_size: [4], seeds: 4}", "train.batch_size: [4] is not allowed: a list of two or more"),
         ("{train.learning_rate: [1, 5], seeds: 4}", "arms.cosine, with train.learning_rate 5: train.learning_rate"),
@@ -185,7 +182,6 @@ def test_a_study_tunes_then_takes_each_arm_at_the_value_chosen(lab):
         ("cosine", 0.001, True), ("cosine", 0.01, False), ("linear", 0.001, False), ("linear", 0.01, True),
     ]  # fmt: skip
     assert [arm.values[RATE] for arm in judgement.arms] == [0.001, 0.01]
-    assert not any(each.at_best for each in judgement.verdicts)
     notes = shown.notes(judgement)
     assert any("linear: chosen at train.learning_rate 0.01, the largest tried" in note for note in notes)
     lab.run()
@@ -224,58 +220,6 @@ def test_what_training_says_when_it_diverges_is_known():
     for words in ("train: the loss or its gradient is not finite", "train: the gradient overflowed"):
         assert words in said
         assert DIVERGED.search(words)
-
-
-# --- claim: best
-
-
-def test_a_claim_about_the_best_runs_the_other_values_that_could_overturn_it(lab):
-    lab.means |= {("cosine", 0.01): 1.01, ("linear", 0.001): 0.51}  # two seeds cannot tell it from 1
-    others = ["cosine-value-2-0", "cosine-value-2-1"]
-    for number in range(1, len(TUNING + VERDICT) + 1):
-        lab.line(number, BEST)
-    ledger = Ledger(load(BEST))
-    waits = judging.judge(ledger)
-    (one,) = [each for each in waits.verdicts if each.metric == FD]
-    assert (one.outcome, waits.next_look, waits.open) == ("not yet", 2, ("cosine", "linear"))
-    assert "better at the values chosen, but not yet with cosine at train.learning_rate 0.01" in one.reason
-    look, left = judging.missing(ledger, waits)
-    assert (look, [run.name for run in left]) == (2, others)
-    rows = status.of(ledger, 1).experiments
-    assert [row.name for row in rows if row.kind == "best"] == others
-    lines = [each.name for each in ledger.study.lines()]
-    lab.line(lines.index(others[0]) + 1, BEST)  # then a power cut
-    judgement, _, _ = lab.run(BEST)
-    assert lab.ran == [*TUNING, *VERDICT, *others]
-    (one,) = [each for each in judgement.verdicts if each.metric == FD]
-    assert (one.outcome, one.at_best, judgement.open, judgement.alternatives) == ("better", True, (), ())
-
-
-def test_a_claim_about_the_best_stays_open_if_a_run_that_it_needs_fails(lab):
-    lab.means |= {("cosine", 0.01): 1.01, ("linear", 0.001): 0.51}
-    lab.failing = {"cosine-value-2-1"}
-    judgement, _, failed = lab.run(BEST.replace("looks: [2]", "looks: [3, 4]"))
-    seeds = [*VERDICT, "cosine-2", "linear-2"]  # none of the next look, which it cannot reach
-    alternatives = ["cosine-value-2-0", "cosine-value-2-1", "cosine-value-2-2", "cosine-value-2-1"]  # the failed again
-    assert lab.ran == [*TUNING, *seeds, *alternatives]
-    assert failed == {"cosine-value-2-1": "cosine-value-2-1: out of luck"}
-    assert [each.outcome for each in judgement.verdicts] == ["not yet"]
-
-
-def test_an_arm_whose_other_value_fails_does_not_stop_the_others(lab, monkeypatch):
-    """It waits for a value of the baseline, which the other arm, decided before, does not need."""
-    arms = ("cosine", "linear", "sigmoid")
-    lab.means |= {("cosine", 0.01): 9.0, ("sigmoid", 0.001): 1.0, ("sigmoid", 0.01): 9.0}
-    ledger = Ledger(load(BEST.replace("looks: [2]", "  sigmoid: {diffusion.schedule.name: sigmoid}\nlooks: [3, 4]")))
-    Runner(ledger, 1, lambda _: None).run()
-    done = {name: run for name, run in ledger.records.items() if "value" not in name and not name.endswith("-3")}
-    ledger.records = done
-    judgement = judging.of_arms(ledger.study, ledger.arms())
-    waiting = replace(judgement, open=arms, next_look=3, alternatives=(("linear", "cosine", 1),))
-    others = {f"cosine-value-2-{seed}" for seed in range(3)}
-    assert {run.name for run in judging.missing(ledger, waiting)[1]} == others
-    look, left = judging.missing(ledger, waiting, {"cosine-value-2-0"})
-    assert (look, {run.name for run in left}) == (4, {"cosine-3", "sigmoid-3"})
 
 
 # --- what is chosen

@@ -91,7 +91,7 @@ def test_the_command_prints_them_or_the_record(capsys):
         with pytest.raises(SystemExit, match="0"):
             cli.main(["summary", *option])
         out, err = capsys.readouterr()
-        assert "metrics/ are not of" in err  # .ci/run looks for it
+        assert "metrics/ does not match" in err  # .ci/run looks for it
         if option:
             assert json.loads(out) == record.read(RUN).model_dump(mode="json")
         else:

@@ -452,7 +452,7 @@ def test_a_database_that_is_locked_in_mid_run_costs_one_warning(folder, capfd, m
         log.flush()
         assert time.monotonic() - started < 6  # MLflow itself would wait for 20
         other.execute("ROLLBACK")
-    assert "no end after 3 seconds" in one_warning(capfd)
+    assert "no answer after 3 seconds" in one_warning(capfd)
     assert tracker.sync(file.read())
 
 

@@ -74,7 +74,7 @@ def test_stopped_and_resumed_gives_the_same_bytes_as_uninterrupted(step, number,
         run(config, "halves", log)
     assert stopped.value.code == 128 + number
     assert log.sent == step
-    last = f"stopped after step {step} of 12, and saved: the same command goes on from there"
+    last = f"stopped after step {step} of 12, and saved: run the same command again to continue"
     assert capsys.readouterr().err.splitlines()[-1] == last
     again = Memory()
     resumed = run(config, "halves", again)

@@ -118,5 +118,5 @@ def test_a_file_with_no_variant_or_two_is_a_programmers_mistake(monkeypatch, cou
     for i in range(count):
         setattr(module, f"V{i}", type(f"V{i}", (Variant,), {"__module__": module.__name__}))
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    with pytest.raises(TypeError, match=f"exactly one variant, it defines {count}"):
+    with pytest.raises(TypeError, match=f"exactly one variant, but defines {count}"):
         variant.variant_class("schedules", "odd")

@@ -67,7 +67,7 @@ def _reported(main: Callable[[], int | None]) -> int:
             raise
         line = (
             f"the GPU's memory is full ({said.partition('. GPU ')[0]}): use a smaller batch_size of the stage, a "
-            "larger train.accumulate, or a GPU that no other process uses; `ddpm check` says what a training needs"
+            "larger train.accumulate, or a GPU that no other process uses; `ddpm check` shows what a training needs"
         )
     print(f"error: {printable(masked(line))}", file=sys.stderr)
     return EXIT_USER_ERROR

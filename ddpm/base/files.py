@@ -47,7 +47,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         if temporary.is_file() and path.is_dir():
-            raise UserError(f"{path}: cannot write this file, a folder has its name: remove it, or choose another name")
+            raise UserError(f"{path}: a folder has this name: remove it, or choose another name")
         usual = holder.stat().st_mode & 0o666  # of a new file, under this umask
         for written in (*temporary.rglob("*"), temporary):
             if written.is_file():

@@ -77,7 +77,7 @@ class Section(BaseModel):
 
 
 class Shape(NamedTuple):
-    """Of one image."""
+    """Channels, height and width of an image."""
 
     channels: int
     height: int
@@ -96,7 +96,7 @@ class Shape(NamedTuple):
 
     @property
     def sides(self) -> str:
-        """Such as 8x12: height, then width."""
+        """Height and width as text, such as 8x12."""
         return f"{self.height}x{self.width}"
 
     def __str__(self) -> str:
@@ -121,7 +121,7 @@ def parse(value: Any, source: str, kind: type[S]) -> S:
     """
     try:
         if not isinstance(value, dict):
-            raise UserError(f"must be a mapping of sections, it is {type(value).__name__}")
+            raise UserError(f"must be a mapping of sections, not {type(value).__name__}")
         return kind.model_validate(_freeze(value))
     except ValidationError as error:
         raise UserError(f"{source}: {variant.explain(error, kind, '')}") from error

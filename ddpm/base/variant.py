@@ -117,7 +117,7 @@ def variant_class(family: str, name: str) -> type[Variant]:
         if isinstance(value, type) and issubclass(value, Variant) and value.__module__ == module.__name__
     ]
     if len(classes) != 1:
-        raise TypeError(f"{module.__name__} must define exactly one variant, it defines {len(classes)}")
+        raise TypeError(f"{module.__name__} must define exactly one variant, but defines {len(classes)}")
     return classes[0]
 
 

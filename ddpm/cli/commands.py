@@ -53,7 +53,7 @@ def preset(
     with atomic_path(file.PATH) as temporary:
         temporary.write_text(text)
     put = f" on {on!r}" if on else ""
-    print(f"{file.PATH} is now the preset {name!r}{put}; run it by `dvc repro`")
+    print(f"{file.PATH} is now the preset {name!r}{put}; run it with `dvc repro`")
 
 
 @app.command(group=MAIN, sort_key=2)
@@ -230,7 +230,7 @@ def gate(
 
     config = params.load()
     if update:
-        print(*gate.update(config, runs), f"{BASELINE} is written; `ddpm gate` says what it is worth", sep="\n")
+        print(*gate.update(config, runs), f"{BASELINE} is written; `ddpm gate` compares with it", sep="\n")
         return 0
     judgement = gate.judge(library.current(config), gate.read(), config)
     bad = gate.regressions(judgement, config.gate)

@@ -7,8 +7,6 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ddpm.base.errors import UserError
-from ddpm.base.files import sha256
 from ddpm.base.paths import MODEL_FILE
 from ddpm.cli.app import MODELS, SCORES, Classes, Json, Model, Names, Picture, app, listed
 from ddpm.cli.terminal import answer
@@ -26,7 +24,6 @@ def sample(
     spacing: str = "uniform",
     classes: Classes = (),
     guidance: float = 1.0,
-    guide: Path | None = None,
     batch_size: int = 256,
     device: str = "auto",
 ) -> None:
@@ -42,9 +39,8 @@ def sample(
         seed: one of sample.seeds draws that set again
         steps: steps of the chain to visit
         spacing: of the steps, as sample.spacing
-        classes: numbers or names, in turn (all)
+        classes: numbers or names to cycle through (all)
         guidance: weight of the guidance; 1 is none
-        guide: guide away from this worse model (the model without a class)
         batch_size: images at a time
         device: auto, cpu, cuda or cuda:N
     """
@@ -59,13 +55,10 @@ def sample(
     from ddpm.sampling.sample_params import Sample
     from ddpm.sampling.samples import noise_seed
 
-    if guide and not guide.is_file():
-        raise UserError(f"--guide: {guide}: no such model file")
-    guided = {"weight": guidance, "model": str(guide) if guide else None, "sha256": sha256(guide) if guide else None}
     given: dict[str, object] = {"count": count, "batch_size": batch_size, "steps": steps, "spacing": spacing}
     given |= {"classes": classes or None, "seeds": (seed,)}
     given["sampler"] = variant.build("samplers", {"name": sampler}, "--sampler")
-    options = parse(given | {"guidance": guided}, "sample", Sample)
+    options = parse(given | {"guidance": {"weight": guidance}}, "sample", Sample)
     on = devices.resolve(device)
     loaded = load_model(model, on)
     generator = Generator.of(loaded, options, on)

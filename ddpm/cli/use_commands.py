@@ -34,7 +34,7 @@ def inpaint(
     Args:
         part: left, right, top, bottom, centre, or a picture that is white where to draw
         rounds: how often each step is taken
-        classes: numbers or names, for the images in turn (without a class)
+        classes: numbers or names, cycled over the images (without a class)
     """
     from ddpm.base.sections import Shape
     from ddpm.use import edits, reading
@@ -63,7 +63,7 @@ def vary(
 
     Args:
         strengths: how much noise to add, above 0 and up to 1: a row for each
-        classes: numbers or names, for the images in turn (without a class)
+        classes: numbers or names, cycled over the images (without a class)
     """
     from ddpm.use import edits, reading
 

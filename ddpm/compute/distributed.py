@@ -119,7 +119,7 @@ def _failed(failures: dict[int, ProcessFailure], line: Path, count: int) -> int:
         return code
     rank = killed[0] if killed else next(iter(codes))
     name = signal.Signals(-codes[rank]).name
-    raise UserError(f"rank {rank} of {count} was killed by {name}: run the same command again, it resumes")
+    raise UserError(f"rank {rank} of {count} was killed by {name}: run the same command again to resume")
 
 
 @contextmanager
@@ -156,7 +156,7 @@ def joined(device: torch.device) -> Iterator[None]:
         _leave(
             UserError(
                 f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']} lost the others ({_reason(error)}): run the "
-                "same command again, it resumes; if this comes back, look for an error of another rank above, a "
+                "same command again to resume; if it happens again, look for an error of another rank above, a "
                 "firewall or VPN that cuts the ranks' connections, and full memory or /dev/shm, or set "
                 "launch.processes: 1"
             )

@@ -36,7 +36,7 @@ def to_pixels(image: Image.Image | Pixels, shape: Shape, resize: Resize) -> Pixe
             image = Image.fromarray(image)
     if isinstance(image, np.ndarray):
         if image.shape[2] != shape.channels:
-            raise ValueError(f"{image.shape[2]} channels, and data.channels is {shape.channels}")
+            raise ValueError(f"{image.shape[2]} channels, but data.channels is {shape.channels}")
         gray = shape._replace(channels=1)
         return np.concatenate([to_pixels(Image.fromarray(plane), gray, resize) for plane in np.moveaxis(image, 2, 0)])
     if shape.channels not in MODES:

@@ -64,7 +64,7 @@ def open_split(processed: Path, split: Split) -> tuple[Images, NDArray[np.int64]
 
 
 def train_classes(processed: Path, classes: int) -> TrainClasses | None:
-    """The train split's, for a model of so many ``classes``; None for 0. Raises UserError for another number."""
+    """The train split's classes, for a model with ``classes``; None for 0. Raises UserError for another number."""
     if not classes:
         return None
     names = check_classes(processed, classes)

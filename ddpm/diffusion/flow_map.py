@@ -63,11 +63,11 @@ class Taught:
         self.teacher = partial(lesson.teacher, rows)
 
     def predict(self, x: Tensor, t: Tensor, s: Tensor) -> Prediction:
-        """What the network says now of the map from x at t to s."""
+        """The current network's prediction for the map from x at t to s."""
         return self.at(self.chain.at(t), x, t, s)
 
     def at(self, at: Coefficients, x: Tensor, t: Tensor, s: Tensor, precise: bool = False) -> Prediction:
-        """The same for any constants ``at``."""
+        """Like ``predict``, for any constants ``at``."""
         output = self.network(self.rows, self.parameterization.network_input(x, at), t, t - s, precise=precise)
         return self.parameterization.predict(output, x, at)
 
@@ -87,7 +87,7 @@ class Taught:
         return x_0, (after.signal_prev * self.x_t - at.signal * x_s) / sine
 
     def mixed(self, x_0: Tensor, epsilon: Tensor, s: Tensor) -> Tensor:
-        """x_s, for s in 0..T-1."""
+        """x_s, the mixture of x_0 and epsilon at s in 0..T-1."""
         after = self.chain.at(s + 1)
         return after.signal_prev * x_0 + after.sigma_prev * epsilon
 

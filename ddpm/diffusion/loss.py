@@ -104,9 +104,9 @@ class Loss(Variant, ABC):
     learns: ClassVar[tuple[Learns, ...]] = ("denoiser",)
     """What its network may be asked for."""
     needs_teacher: ClassVar[bool] = False
-    """Whether the model that the training started from says what to learn."""
+    """Whether the model that the training started from is the teacher."""
     every: ClassVar[int] = 1
-    """Of so many images in a row, one is ``taught`` by the network itself, if the objective does that at all."""
+    """One of ``every`` images in a row is ``taught`` by the network itself, if the objective does that at all."""
     passes: ClassVar[int] = 0
     """Forward passes that teaching an image takes, besides the one that the gradient flows through."""
 

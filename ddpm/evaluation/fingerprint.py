@@ -35,7 +35,7 @@ def fingerprint(
     if sample.classes is not None:
         asked["classes"] = list(sample.classes)
     if sample.guidance.weight != 1:
-        asked["guidance"] = sample.guidance.model_dump(mode="json", exclude={"model"})
+        asked["guidance"] = sample.guidance.model_dump(mode="json")
     if sample.ema_length is not None:
         asked["ema_length"] = sample.ema_length
     # of metrics that have some of their own, so that the four that always were there change nothing

@@ -134,9 +134,7 @@ class Contest:
                 "ladder does not count; allowed: null"
             )
         if params.train.steps is None:
-            raise UserError(
-                f"{source or self.path}: train.epochs: has no cost that is known beforehand; set train.steps"
-            )
+            raise UserError(f"{source or self.path}: train.epochs: its cost is not known beforehand; set train.steps")
         return float(params.train.steps * (params.train.batch_size if self.terms.cost == "images" else flops(params)))
 
     def check(self, changes: Changes, champion: Changes, source: str, allow_null: bool = False) -> float:
@@ -148,7 +146,7 @@ class Contest:
         whole = {**champion, **changes}
         same = learned(self.params(whole, source), defaults=True) == learned(self.params(champion), defaults=True)
         if same and not allow_null:
-            raise UserError(f"{source}: changes nothing of the champion; --allow-null tries it all the same")
+            raise UserError(f"{source}: changes nothing in the champion; --allow-null tries it anyway")
         cost = self.cost(whole, source)
         limit = self.cost(champion if self.terms.kind == "target" else {})
         if cost > limit or (cost == limit and self.terms.kind == "target" and not same):
@@ -182,7 +180,7 @@ def load(path: Path) -> Contest:
     """The ladder in a file of ladders/. Raises UserError that names the key, its value and what is allowed."""
     if path.parent != LADDERS or path.suffix != ".yaml" or not re.fullmatch(NAME, path.stem):
         raise UserError(
-            f"{path}: a ladder is a file {LADDERS}/NAME.yaml, so that no two have one name; a name has small letters, "
+            f"{path}: a ladder is a file {LADDERS}/NAME.yaml, so that no two share a name; a name has small letters, "
             "digits, - and _"
         )
     if not path.exists():

@@ -34,7 +34,7 @@ def load(path: Path, length: float | None, device: torch.device) -> Loaded:
 def save(path: Path, length: float, out: Path) -> None:
     """Write what ``load`` returns as a model file. Raises UserError as it does, or if ``out`` exists."""
     if out.exists():
-        raise UserError(f"{out}: is there already: remove it, or choose another name by --out")
+        raise UserError(f"{out}: already exists: remove it, or choose another name with --out")
     model = load(path, length, CPU)
     write(out, model.network.state_dict(), {"format": FORMAT, "config": model.written, "facts": model.facts})
 

@@ -68,8 +68,8 @@ class Posthoc(Section):
             ends = [0, *(np.flatnonzero(np.diff(allowed) > 0.0015) + 1), len(allowed)]
             ranges = " or ".join(f"{allowed[start]:g} to {allowed[end - 1]:g}" for start, end in pairwise(ends))
             raise UserError(
-                f"an average of length {length:g} cannot be had from {len(self.steps(total))} snapshots of averages of "
-                f"lengths {self.lengths[0]:g} and {self.lengths[1]:g}; allowed: {ranges}"
+                f"an average of length {length:g} cannot be computed from {len(self.steps(total))} snapshots of "
+                f"averages of lengths {self.lengths[0]:g} and {self.lengths[1]:g}; allowed: {ranges}"
             )
         return (weights / weights.sum()).reshape(2, -1)
 

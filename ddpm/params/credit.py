@@ -30,6 +30,6 @@ def check(config: Config, drawn: bool) -> None:
     for stage, (recorded, expected) in identities.items():
         if recorded not in (None, expected):
             raise UserError(
-                f"{file.PATH}: other values than these made the results of the {stage} stage, so it was edited as the "
+                f"{file.PATH}: the results of the {stage} stage were made with other values, so it was edited as the "
                 f"stage ended, or files were copied; run `dvc repro --force {stage}`"
             )

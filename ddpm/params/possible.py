@@ -75,15 +75,6 @@ def _check_network(config: Config) -> None:
     build.outline(config)
 
 
-def _check_guidance(config: Config) -> None:
-    if config.sample.guidance.model is not None:
-        from torch import device
-
-        from ddpm.sampling import guidance
-
-        guidance.load_worse(config.training(), config.sample.guidance, device("cpu"))
-
-
 def _check_teacher(config: Config) -> None:
     if config.train.start_from is not None:
         from ddpm.training import teacher
@@ -96,6 +87,5 @@ SLOW = {  # they import torch, or look outside the project's folder
     ("device", "launch."): _check_machine,
     ("data.image_size", "data.channels", "diffusion.variance.", "model."): _check_network,
     ("data.channels", "sample.count", "evaluate."): check_scores,
-    ("sample.guidance.", "data.", "diffusion.", "model."): _check_guidance,
     ("train.start_", "data.", "diffusion.", "model."): _check_teacher,
 }

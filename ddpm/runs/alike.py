@@ -39,7 +39,7 @@ def matching(records: Iterable[Record], config: Config, by: Iterable[str] = ()) 
         varying = ", ".join([*by, "the seed"])
         nearest = most_alike(candidates, here, by) if candidates else "there is none; `dvc exp run -S seed=1` makes one"
         raise UserError(
-            "; ".join([f"no scored run has the params of params.yaml but for {varying}: {nearest}", *notes])
+            "; ".join([f"no scored run has the params of params.yaml apart from {varying}: {nearest}", *notes])
         )
     for group in same.values():
         if len(group) == 1:
@@ -48,7 +48,7 @@ def matching(records: Iterable[Record], config: Config, by: Iterable[str] = ()) 
         if any(run.scores != group[-1].scores for run in group):
             names = ", ".join(run.name for run in group)
             why = "of the code that is checked out" if library.is_checked_out(group[-1]) else "the newest"
-            notes.append(f"same params and other scores, by other code or data: {names}; the last is {why}: taken")
+            notes.append(f"same params, other scores, from other code or data: {names}; used the last, which is {why}")
     return Listing(tuple(sorted((group[-1] for group in same.values()), key=lambda run: run.seed or 0)), tuple(notes))
 
 

@@ -64,8 +64,8 @@ def current(config: Config) -> Record:
     if why := why_stale(run, config.flat()):
         # a stage that ran again with other code and gave the same bytes ends the pipeline there: nothing scored again
         raise UserError(
-            f"{METRICS}/ are not of the params and code that are checked out: {why}; run `dvc repro`, and if that has "
-            "nothing to do, `dvc repro -s -f evaluate`"
+            f"{METRICS}/ does not match the params and code that are checked out: {why}; run `dvc repro`, and if that "
+            "has nothing to do, `dvc repro -s -f evaluate`"
         )
     return run
 

@@ -147,7 +147,7 @@ class Record(Section):
     )
     plan: Digest | None = Field(default=None, description="hash of the study's plan that asked for the run")
     revision: Revision | None = Field(default=None, description="git commit whose code a study ran")
-    diverged: Line = Field(default="", description="what training said when it diverged: then there are no scores")
+    diverged: Line = Field(default="", description="the error of a training that diverged; then there are no scores")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -166,7 +166,7 @@ class Record(Section):
 
     @property
     def precision(self) -> object:
-        """Of the training; None if unknown."""
+        """The precision of the training; None if unknown."""
         return self.environment.get("training_precision")
 
     @property

@@ -19,14 +19,10 @@ from ddpm.sampling.sample_params import Guidance
 
 
 class Guide(NamedTuple):
-    """What the estimate is led away from, as ``options`` say.
-
-    worse: another denoiser of the same chain (Karras et al. 2024, arXiv:2406.02507), or the network's own label of "no
-    class" (Ho & Salimans 2022, arXiv:2207.12598).
-    """
+    """Guidance as ``options`` say, away from the network's own label of "no class"."""
 
     options: Guidance
-    worse: Denoiser | int
+    no_class: int
 
 
 @dataclass(eq=False)
@@ -78,24 +74,12 @@ class Denoiser:
         output, variance_output = self.diffusion.variance.split(output.float())
         return target.predict(output, x_t, at)._replace(variance_output=variance_output)
 
-    def _guided(
-        self, x_t: Tensor, t: Tensor, labels: Tensor | None, options: Guidance, worse: Denoiser | int
-    ) -> Prediction:
-        """worse + weight (own - worse). Both x_0 and epsilon are linear in the output, so it is the same for every
-        target, and they still add up to x_t."""
-        weight = options.weight
-        if isinstance(worse, Denoiser):
-            other = worse.estimate(x_t, t, labels)
-            if weight == 0:
-                return other
-            guided = self.estimate(x_t, t, labels)
-        elif weight == 0 or labels is None:
+    def _guided(self, x_t: Tensor, t: Tensor, labels: Tensor | None, options: Guidance, no_class: int) -> Prediction:
+        """without + weight (with - without the class). Both x_0 and epsilon are linear in the output, so it is the same
+        for every target, and they still add up to x_t."""
+        if options.weight == 0 or labels is None:
             return self.estimate(x_t, t, None)
-        else:  # one call for both
-            twice = torch.cat([labels, torch.full_like(labels, worse)])
-            x_0, epsilon, variance_output = self.estimate(torch.cat([x_t, x_t]), torch.cat([t, t]), twice)
-            variance_output = None if variance_output is None else variance_output[: len(x_t)]
-            guided = Prediction(x_0[: len(x_t)], epsilon[: len(x_t)], variance_output)
-            other = Prediction(x_0[len(x_t) :], epsilon[len(x_t) :])
-        x_0, epsilon = (torch.lerp(before, after, weight) for before, after in zip(other[:2], guided[:2], strict=True))
-        return Prediction(x_0, epsilon, guided.variance_output)
+        both = torch.cat([labels, torch.full_like(labels, no_class)])  # one call for both
+        x_0, epsilon, variance_output = self.estimate(torch.cat([x_t, x_t]), torch.cat([t, t]), both)
+        x_0, epsilon = (torch.lerp(part[len(x_t) :], part[: len(x_t)], options.weight) for part in (x_0, epsilon))
+        return Prediction(x_0, epsilon, None if variance_output is None else variance_output[: len(x_t)])

@@ -64,7 +64,7 @@ class Generator:
             raise UserError(reason)
         dtype = devices.precision(options.precision, device)
         classes = Classes.of(model, options.classes)
-        guide = guidance.guide(model, options.guidance, device, dtype)
+        guide = guidance.guide(model, options.guidance)
         denoiser = Denoiser(model.network, diffusion, device, dtype, options.clip_denoised, guide)
         generator = cls(denoiser, options.sampler, options.steps, options.spacing, diffusion.variance, classes)
         generator.evaluations = guidance.evaluations(options, diffusion)

@@ -18,35 +18,31 @@ Spacing = Literal["uniform", "quadratic", "trailing", "log_snr", "karras"]
 
 
 class Guidance(Section):
-    """How far each estimate goes beyond that of a worse one: worse + weight (own - worse), in x_0 and epsilon.
+    """How far each estimate goes beyond that without the class: without + weight (with - without), in x_0 and epsilon
+    (Ho & Salimans 2022, arXiv:2207.12598, where w is one less).
 
-    The worse one is the model without the class, or the ``model`` file, whose ``sha256`` is here because DVC sees
-    params. A weight of 1 is the model alone, 0 the worse one alone. interval: the sigma = sqrt(1 - alpha_bar) at which
-    there is guidance, from and to; outside it the model is alone.
+    A weight of 1 is the model with the class alone, 0 without it. interval: the sigma = sqrt(1 - alpha_bar) at which
+    there is guidance, from and to; outside it the weight is 1.
     """
 
     weight: Annotated[float, Field(ge=0, le=1000)] = 1.0
     interval: tuple[Share, Share] = (0.0, 1.0)
-    model: str | None = None
-    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
 
     def refusals(self) -> Iterator[str]:
         low, high = self.interval
         if low > high:
             yield f"interval: [{low}, {high}] ends before it begins; allowed: [{high}, {low}]"
-        if (self.model is None) != (self.sha256 is None):
-            yield "model and sha256: set both, by `sha256sum FILE`, or neither"
 
     def impossible(self, classes: int, label_dropout: float | None) -> str:
-        """Why it cannot guide a model of so many ``classes``, trained with ``label_dropout``; empty if it can."""
-        if self.weight == 1 or self.model is not None or (classes and label_dropout != 0):
+        """Why it cannot guide a model with ``classes``, trained with ``label_dropout``; empty if it can."""
+        if self.weight == 1 or (classes and label_dropout != 0):
             return ""
         why = (
             "leads away from the model without a class, which train.label_dropout: 0 does not train"
             if classes
             else "needs a model with classes (model.classes)"
         )
-        return f"sample.guidance.weight: {self.weight:g} {why}; allowed: 1, or a sample.guidance.model"
+        return f"sample.guidance.weight: {self.weight:g} {why}; allowed: 1"
 
     def acts(self, schedule: NoiseSchedule, t: int) -> bool:
         """Whether it changes the estimate at step t of the training chain."""
@@ -77,7 +73,7 @@ class Sample(Section):
 
     def refusals(self) -> Iterator[str]:
         if len(set(self.seeds)) < len(self.seeds):
-            yield f"seeds: {list(self.seeds)} names one twice; list each once"
+            yield f"seeds: {list(self.seeds)} contains a duplicate; list each once"
 
 
 def class_number(value: int | str, names: Sequence[str], count: int) -> int:

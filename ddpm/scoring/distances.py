@@ -33,13 +33,13 @@ def squared(queries: Tensor, keys: Tensor) -> Iterator[tuple[slice, Tensor]]:
         yield block, products.add_(centred.square().sum(1, keepdim=True)).clamp_(min=0)
 
 
-def neighbours(features: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The squared distances of (N, D) features to the k nearest others, (N, k), nearest first, and their rows."""
+def neighbours(features: Tensor, k: int) -> Tensor:
+    """The squared distances of (N, D) features to the k nearest others, (N, k), nearest first."""
     nearest = []
     for block, every in squared(features, features):
         every.diagonal(block.start).fill_(torch.inf)
-        nearest.append(every.topk(k, largest=False))
-    return torch.cat([part.values for part in nearest]), torch.cat([part.indices for part in nearest])
+        nearest.append(every.topk(k, largest=False).values)
+    return torch.cat(nearest)
 
 
 def rows(total: int, count: int) -> Tensor:

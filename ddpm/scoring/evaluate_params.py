@@ -35,17 +35,18 @@ class Evaluate(Section):
     def refusals(self) -> Iterator[str]:
         for field, names in {"extractors": self.extractors, "metrics": self.metrics}.items():
             if len(set(names)) < len(names):
-                yield f"{field}: [{', '.join(names)}] names one twice; list each once"
+                yield f"{field}: [{', '.join(names)}] contains a duplicate; list each once"
 
     def resolved(self, classes: int, channels: int) -> Self:
-        """The same for images of so many classes and channels, with what ``auto`` stands for on this machine."""
+        """The same params, with what ``auto`` stands for on this machine for images with these classes and channels."""
         names = (auto(classes, channels) if name == AUTO else name for name in self.extractors)
         return self.model_copy(update={"extractors": tuple(dict.fromkeys(names))})
 
 
 def auto(classes: int, channels: int) -> str:
-    """The extractor for images of so many classes and channels: one that learns the classes, if there are several; else
-    one that was trained on photographs, for RGB and where its package is installed (docs/extractors.md compares them).
+    """The extractor for images with these classes and channels: one that learns the classes, if there are several;
+    otherwise one that was trained on photographs, for RGB and where its package is installed (docs/extractors.md
+    compares them).
     """
     if classes > 1:
         return CLASSES

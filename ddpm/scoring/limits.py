@@ -21,7 +21,7 @@ def possible(evaluate: Evaluate, features: Extractor, count: int) -> Evaluate:
 
 
 def check_channels(evaluate: Evaluate, channels: int) -> None:
-    """Raises UserError when an extractor cannot see images with so many channels. ``evaluate`` is ``resolved``."""
+    """Raises UserError when an extractor cannot see images with these channels. ``evaluate`` is ``resolved``."""
     for name in evaluate.extractors:
         allowed = extractor.get(name).channels
         if allowed and channels not in allowed:

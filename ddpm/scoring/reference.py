@@ -98,7 +98,7 @@ class RealFeatures:
     def reach(self, k: int) -> Tensor:
         """(N,), the squared distance of each of ``features`` to its k-th nearest other."""
         known = self.around.shape[1] >= k
-        return self.around[:, k - 1] if known else distances.neighbours(self.features, k)[0][:, -1]
+        return self.around[:, k - 1] if known else distances.neighbours(self.features, k)[:, -1]
 
 
 def make_reference(
@@ -128,7 +128,7 @@ def make_reference(
             if ranks.main:
                 recognise(variant, test, distances.part(test_labels, distances.MOST))
                 k = min(evaluate.prc_neighborhood, len(features))
-                tensors = {"features": features, "around": distances.neighbours(features, k)[0]}
+                tensors = {"features": features, "around": distances.neighbours(features, k)}
                 tensors |= _by_field("test", test) | {key: torch.from_numpy(value) for key, value in statistics.items()}
                 for yardstick, its in zip(drawn, others, strict=True):
                     tensors |= _by_field(f"{YARDSTICK}.{yardstick}", its)

@@ -46,7 +46,7 @@ def export_model(source: Path, out: Path) -> None:
     """
     out = out.resolve()
     if out.exists():
-        raise UserError(f"{out}: is there already: remove it, or choose another name by --out")
+        raise UserError(f"{out}: already exists: remove it, or choose another name with --out")
     model = load_model(source, torch.device("cpu"))
     with atomic_path(out) as folder:
         folder.mkdir()

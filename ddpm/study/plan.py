@@ -31,7 +31,7 @@ Spending = Literal["pocock", "evalue"]
 SECTIONS = ("diffusion", "model", "train", "sample")  # that can be tuned; the others say what is measured, and on what
 TUNING_SEED = 2 * 10**6  # the first; above the seeds of any verdict
 SCORED_BY = ("data", "evaluate", "sample.count")  # what a program's arm shares with all others
-Kind = Literal["verdict", "tuning", "best", "champion", "challenger"]
+Kind = Literal["verdict", "tuning", "champion", "challenger"]
 
 
 def _rising(looks: tuple[int, ...]) -> tuple[int, ...]:
@@ -60,14 +60,12 @@ class Tune(sections.Section):
     """``KEY: [VALUES]`` for one or more keys of params.yaml, which make a grid; and ``seeds``, how many.
 
     Every arm is trained at every point of the grid with each of these seeds. It enters the verdict with the values
-    that have the best mean of the primary metric. claim: whether the verdict is about the values chosen, or about each
-    arm's best (ddpm/study/judging.py).
+    that have the best mean of the primary metric.
     """
 
     model_config = ConfigDict(extra="allow")
 
     seeds: Annotated[int, Field(ge=2, le=64)] = 4  # one would not show how much the next may differ
-    claim: Literal["chosen", "best"] = "chosen"
 
     @model_validator(mode="after")
     def _grid(self) -> Self:
@@ -83,7 +81,7 @@ class Tune(sections.Section):
     @property
     def values(self) -> dict[str, Any]:
         """Key -> the list of values to try."""
-        return self.model_dump(mode="json", exclude={"seeds", "claim"})
+        return self.model_dump(mode="json", exclude={"seeds"})
 
     @property
     def grid(self) -> list[dict[str, Any]]:
@@ -148,8 +146,8 @@ class Experiment(NamedTuple):
     those that differ from the base, by key, without the seed. config: the params, checked; of a program, which has
     another trainer, what it says about data and scores counts.
 
-    kind: what asks for it: the verdict, the choice of values, only ``claim: best``, or a side of an attempt on a
-    ladder. place: of its values in the grid, unless it runs with the arm's chosen ones.
+    kind: what asks for it: the verdict, the choice of values, or a side of an attempt on a ladder. place: of its values
+    in the grid, unless it runs with the arm's chosen ones.
     """
 
     name: str
@@ -224,11 +222,6 @@ class Study:
         plan = self.plan.model_dump(mode="json", exclude=left_out, exclude_defaults=True)
         return files.digest({"plan": plan, "arms": params, "order": list(params)})
 
-    @property
-    def claims_best(self) -> bool:
-        """Whether the verdict is to hold at each arm's best values, not only at those chosen."""
-        return self.plan.tune is not None and self.plan.tune.claim == "best"
-
     def settled(self, points: Mapping[str, Point]) -> Study:
         """The same study, with these arms at these points."""
         return replace(self, chosen=points)
@@ -241,9 +234,7 @@ class Study:
         """Every experiment, in the order of ``--line``, each kind seed by seed, so that each seed is complete early.
 
         First those that choose each arm's values. They draw their images from seeds of their own, and score the end of
-        their training alone, which is what chooses. Then the verdict's. Last, with ``claim: best``, every arm at every
-        point of the grid on the verdict's seeds: it needs those that tuning leaves possible and that could overturn it
-        (ddpm/study/judging.py).
+        their training alone, which is what chooses. Then the verdict's.
         """
         runs, tune = [], self.plan.tune
         seeds = range(self.plan.first_seed, self.plan.first_seed + self.plan.looks[-1])
@@ -260,9 +251,6 @@ class Study:
             point = self.chosen.get(arm) or Point({}, self.configs[arm])
             name, program = f"{arm}-{seed}", self.programs.get(arm)
             runs.append(Experiment(name, arm, seed, self.params[arm], point.values, point.config, program=program))
-        for seed, place, arm in product(seeds, places, self.points) if self.claims_best else ():
-            name, point = f"{arm}-value-{place + 1}-{seed}", self.points[arm][place]
-            runs.append(Experiment(name, arm, seed, self.params[arm], point.values, point.config, "best", place))
         return runs
 
     def experiments(self, upto: int | None = None, kind: Kind = "verdict") -> list[Experiment]:

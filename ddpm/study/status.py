@@ -17,7 +17,7 @@ from ddpm.study.plan import Kind, Study
 
 State = Literal["done", "running", "failed", "missing"]
 SIGNS: Mapping[State, str] = {"done": "#", "running": ">", "failed": "!", "missing": "."}
-TITLES: Mapping[Kind, str] = {"verdict": "", "tuning": ", tuning", "best": ", at other values"}
+TITLES: Mapping[Kind, str] = {"verdict": "", "tuning": ", tuning"}
 EFFECTS = (1.0, 1.5, 2.0)  # in standard deviations of the paired differences
 
 
@@ -61,7 +61,6 @@ def of(ledger: Ledger, at_once: int, seconds: float | None = None) -> Status:
     ``judging.judge``."""
     judgement = judging.judge(ledger)
     look, left = judging.missing(ledger, judgement)
-    wanted = {one.name for one in left} | ledger.records.keys() | ledger.refused.keys()
     return Status(
         plan=ledger.study.hash,
         commit=ledger.commit,
@@ -74,7 +73,6 @@ def of(ledger: Ledger, at_once: int, seconds: float | None = None) -> Status:
         experiments=[
             Row(line, one.name, one.arm, one.kind, *_state(ledger, one.name))
             for line, one in enumerate(ledger.study.lines(), 1)
-            if one.kind != "best" or one.name in wanted
         ],
     )
 
@@ -120,7 +118,7 @@ def chapters(status: Status, study: Study) -> list[Chapter]:
 
 def _arms(status: Status) -> Table:
     """For each arm a sign per seed, how many are done, and its outcome by the primary metric; other rows for its runs
-    for tuning and at other values."""
+    for tuning."""
     rows = []
     for (arm, kind), group in grouped(status.experiments, lambda row: (row.arm, row.kind)).items():
         signs = "".join(SIGNS[row.state] for row in group)
@@ -130,14 +128,12 @@ def _arms(status: Status) -> Table:
 
 
 def _looks(status: Status, study: Study) -> Table:
-    """For tuning and each look: its numbers for ``--line``, what is missing up to it, its time and power; and what
-    ``claim: best`` may need at most."""
+    """For tuning and each look: its numbers for ``--line``, what is missing up to it, its time and power."""
     lines = {one.name: line for line, one in enumerate(study.lines(), 1)}
     done = {row.name for row in status.experiments if row.state == "done"}
     powers = [{f"{look} seeds": chance for look, chance in judging.power(study, effect).items()} for effect in EFFECTS]
     groups = {"tuning": study.experiments(kind="tuning")}
     groups |= {f"{look} seeds": study.experiments(look) for look in study.plan.looks}
-    groups |= {"best, at most": study.experiments(kind="best")}
     rows = []
     for name, planned in groups.items():
         if planned:

@@ -55,7 +55,7 @@ def check_dvc() -> None:
         reason = f"'{torn}' is not JSON"
     else:
         return
-    fix = f"half-written, as by a kill: `rm {torn}`, then `dvc repro`, whose cache has all that was computed"
+    fix = f"half-written, probably by a kill: `rm {torn}`, then `dvc repro`, whose cache has all that was computed"
     raise UserError(f"{reason}; {fix if torn else 'see `dvc status`'}")
 
 
@@ -64,7 +64,7 @@ def branch() -> str:
     if not library.repository().head_is_detached:
         return ""
     return (
-        "git's HEAD is on no branch: `dvc exp run` runs, or was killed; `git checkout -` goes back to the branch "
+        "git's HEAD is on no branch: `dvc exp run` is running, or was killed; `git checkout -` goes back to the branch "
         "before; if `git stash list` names DVC, `git stash pop` too"
     )
 

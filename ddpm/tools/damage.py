@@ -225,7 +225,7 @@ def of_extractor(
 
 
 def possible_damage(images: Images) -> dict[str, Callable[[Images], Images]]:
-    """JPEG has one channel or three."""
+    """The damages that these images allow: JPEG needs one channel or three."""
     return {name: spoil for name, spoil in SPOILED.items() if name != "jpeg" or images.shape[1] in (1, 3)}
 
 

@@ -98,7 +98,7 @@ def seconds(config: Config, measured: Measured, images: int | None) -> dict[str,
 def length(config: Config, images: int | None) -> tuple[int, int]:
     """How many steps a training on so many images takes, and how many grids it draws.
 
-    If the number of images is not known: as for ``train.steps``, or else for one epoch of a thousand images.
+    If the number of images is not known, it is that of ``train.steps`` or of one epoch of a thousand images.
     """
     options = config.train
     epoch = (images or IMAGES) / options.batch_size
@@ -122,7 +122,7 @@ def train_images(config: Config) -> int | None:
 
 
 def measure(config: Config) -> Measured:
-    """Raises UserError like training and sampling."""
+    """Time a few steps of training, sampling and scoring. Raises UserError like training and sampling."""
     training, device = config.training(), devices.resolve(config.device)
     ranks = distributed.processes(config.launch.processes, config.device)
     labels = np.zeros(64, np.int64) if config.model.classes else None

@@ -60,7 +60,7 @@ def score(samples: Path, seed: int, name: str, params: Mapping[str, Any], costs:
     judged = index.resolved(checked.evaluate)
     known = {key: value for key, value in checked.flat().items() if key.partition(".")[0] in KNOWN}
     if fixed := sorted(known.keys() & params.keys()):
-        raise UserError(f"--param: {fixed[0]} is that of the real images here, {known[fixed[0]]}; leave it out")
+        raise UserError(f"--param: {fixed[0]} is {known[fixed[0]]} for the real images here; leave it out")
     with TemporaryDirectory(prefix="ddpm-score-") as scratch:
         images = read(samples, Shape(*index.shape), Path(scratch))
         try:

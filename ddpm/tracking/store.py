@@ -81,7 +81,7 @@ class Store:
                 raise
             if self.strict:
                 raise UserError(line) from error
-            print(f"warning: {line}; going on without it: `ddpm track sync` logs the run later", file=sys.stderr)
+            print(f"warning: {line}; continuing without it: `ddpm track sync` logs the run later", file=sys.stderr)
             return None
 
     def _within(self, seconds: float, action: Callable[[], T]) -> T:
@@ -97,7 +97,7 @@ class Store:
         threading.Thread(target=work, daemon=True).start()
         if not wait([outcome], seconds).done:
             self.lock.release(force=True)
-            raise TimeoutError(f"no end after {seconds:g} seconds: it is down, or another process holds it")
+            raise TimeoutError(f"no answer after {seconds:g} seconds: it is down, or another process holds it")
         return outcome.result()
 
     @cached_property

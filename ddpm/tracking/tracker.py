@@ -50,7 +50,7 @@ def sync(params: dict[str, Any] | None = None, attached: Path | None = None) -> 
     def complete() -> str:
         run, plain = record.read(RUN), params or file.read()
         if params is None and (why := library.why_stale(run, config.check(plain).flat())):
-            raise UserError(f"{RUN}: its run is not of params.yaml and the code: {why}; run `dvc repro` first")
+            raise UserError(f"{RUN}: its run does not match params.yaml and the code: {why}; run `dvc repro` first")
         training = inputs.read("train", params=plain).fingerprint()
         with store.lock:
             run_id = _complete(store, run, training)

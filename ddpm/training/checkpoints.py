@@ -77,7 +77,7 @@ class Checkpoints:
                 if CHECKSUM not in metadata or "step" not in metadata:
                     raise UserError(f"{path}: no checksum in this checkpoint file")
             except UserError as error:
-                print(f"warning: {error}; going back to the one before, or to the start", file=sys.stderr)
+                print(f"warning: {error}; using the one before, or starting again", file=sys.stderr)
                 continue
             return tensors, metadata["step"]
         return {}, 0

@@ -47,7 +47,7 @@ def state(optimizer: TorchOptimizer) -> dict[str, Tensor]:
 
 
 def restore(optimizer: TorchOptimizer, tensors: dict[str, Tensor]) -> None:
-    """Load what ``state`` gave."""
+    """Load the tensors that ``state`` returned."""
     whole = optimizer.state_dict()
     states: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():

@@ -39,7 +39,7 @@ def read(config: TrainingConfig) -> Loaded | None:
     path = Path(os.environ.get("DVC_ROOT", "."), name)
     try:
         if (digest := sha256(path)) != expected:
-            raise UserError(f"{path}: its sha256 is {digest}; allowed: {expected}, or that one in params.yaml")
+            raise UserError(f"{path}: its sha256 is {digest}; allowed: {expected}, or its own digest in params.yaml")
         model = load_model(path, torch.device("cpu"))
     except (OSError, UserError, ValueError) as error:
         raise UserError(f"train.start_from: {error}") from error

@@ -98,17 +98,17 @@ class Train(Section):
         if list(self.snapshots) != sorted(set(self.snapshots)):
             yield f"snapshots: {list(self.snapshots)} must rise"
         if odd := [images for images in self.snapshots if images % self.batch_size]:
-            yield f"snapshots: {odd[0]} images are no whole number of batches; allowed: multiples of {self.batch_size}"
+            yield f"snapshots: {odd[0]} images are not whole batches; allowed: multiples of {self.batch_size}"
         if self.steps:
             yield from self._beyond_the_end(self.steps)
         if self.lr_decay != "constant":
             yield (
-                f"snapshots need lr_decay: constant, it is {self.lr_decay}: in the middle of a decay a model is worse "
+                f"snapshots need lr_decay: constant, not {self.lr_decay}: in the middle of a decay a model is worse "
                 "than one trained to that point; a constant rate with an average (ema) makes every point a fair end"
             )
 
     def rate(self, step: int, steps: int) -> float:
-        """The learning rate of step ``step`` (1, 2, ...) of so many ``steps``: linear warm-up, then constant, or half a
+        """The learning rate of step ``step`` (1, 2, ...) of ``steps``: linear warm-up, then constant, or half a
         cosine that would be 0 one step after the last: all steps learn.
 
         As PyTorch's CosineAnnealingLR counts: the first step after the warm-up has the whole rate.
@@ -121,7 +121,7 @@ class Train(Section):
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
 
     def earlier(self, steps: int) -> dict[int, int]:
-        """step -> images, of each snapshot before the end of a training of so many steps."""
+        """step -> images, of each snapshot before the end of a training of ``steps``."""
         points = {images // self.batch_size: images for images in self.snapshots}
         return {step: images for step, images in points.items() if step < steps}
 

@@ -101,7 +101,7 @@ def train(
                     bar.close()
                     if ranks.main:
                         shown = f"stopped after step {step} of {trainer.total}, and saved"
-                        print(f"{shown}: the same command goes on from there", file=sys.stderr)
+                        print(f"{shown}: run the same command again to continue", file=sys.stderr)
                     raise SystemExit(128 + stopped)
         if ranks.main:
             save_model(out / "model.safetensors", trainer.ema.averages, config, {"steps": trainer.total, **facts})

@@ -24,8 +24,7 @@ class Judgement:
     verdicts: by pair, the primary metric first; none for an arm without seeds. fingerprint: what all scores rest on.
     Of a study: plan, the hash; open, the arms that need more seeds, including the baseline; next_look, in seeds, None
     if the study is over; curves, the primary metric over training, if the runs have snapshots; tuning, what chose the
-    arms' values; alternatives, with ``claim: best``, the arms that wait for runs at another value, of which arm, and at
-    which place in the grid.
+    arms' values.
     """
 
     question: str
@@ -40,7 +39,6 @@ class Judgement:
     next_look: int | None = None
     curves: Curves | None = None
     tuning: tuple[Tried, ...] = ()
-    alternatives: tuple[tuple[str, str, int], ...] = ()
 
 
 def compare(
@@ -108,7 +106,7 @@ def judge(
 def rule(compare: Compare) -> str:
     """What the verdicts of one look hold for."""
     return (
-        f"all verdicts together, and their intervals, hold with the chance {compare.confidence:.4g} for symmetric "
-        "differences, if these seeds were chosen beforehand; where some were added after a look, less often: a study "
-        "(`ddpm study`) keeps the chance"
+        f"all verdicts and intervals hold together with probability {compare.confidence:.4g}, if differences are "
+        "symmetric and these seeds were chosen beforehand; if you add seeds after a look, less often: use a study "
+        "(`ddpm study`) for that"
     )

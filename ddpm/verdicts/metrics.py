@@ -49,7 +49,7 @@ def estimated(name: str) -> str:
 
 
 def title(name: str) -> str:
-    """In words: ``FD`` for ``classifier.fd``."""
+    """The metric's title for people, such as ``FD`` for ``classifier.fd``."""
     known = SCORES.get(kind(name))
     return (known and known.title) or kind(name)
 

@@ -191,8 +191,8 @@ def check_alike(arms: Sequence[Arm], may_differ: Collection[str]) -> list[str]:
     if refused:
         names = ", ".join(refused)
         raise UserError(
-            f"{'; '.join(refused.values())}: a gap may be theirs: run the odd ones again, or allow it by `may_differ: "
-            f"[{names}]` in the plan, or `--may-differ {names.replace(',', '')}`"
+            f"{'; '.join(refused.values())}: a difference in scores may come from that: run the odd ones again, "
+            f"or allow it by `may_differ: [{names}]` in the plan, or `--may-differ {names.replace(',', '')}`"
         )
     return notes
 
@@ -224,7 +224,7 @@ def choose_metrics(records: Sequence[Record], wanted: Sequence[str]) -> list[str
             raise UserError(f"--metrics: not every run has {name!r}{closest(name, known)}; allowed: {', '.join(known)}")
     names = metrics.in_order(set(wanted)) or metrics.judged(known)
     if not names:
-        raise UserError("no metric is in all runs: evaluate them alike")
+        raise UserError("no metric is in all runs: evaluate them in the same way")
     return names
 
 
@@ -257,7 +257,7 @@ def paired(arms: Sequence[Arm], by: Sequence[str]) -> tuple[list[Pair], list[str
 
 
 def named(seeds: Iterable[int]) -> str:
-    """Training seeds, for a message."""
+    """Training seeds as text, for a message."""
     ordered = sorted(seeds)
     return f"seed{'s' * (len(ordered) > 1)} {' '.join(map(str, ordered))}"
 

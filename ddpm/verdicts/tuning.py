@@ -8,8 +8,7 @@ without tuning. It is no verdict about each arm's best value, because a few seed
 A value is left possible as an arm's best unless training diverged with it, or a one-sided paired t test over the tuning
 seeds shows that the value chosen is better. All those tests together exclude the best value of any arm with a chance of
 at most EXCLUDING times the error rate, for normal differences: each arm has an equal part, which is divided by the
-number of its other values, because any of them might be the one chosen. ``claim: best`` takes that part from the
-verdict's own tests (ddpm/study/judging.py).
+number of its other values, because any of them might be the one chosen.
 """
 
 from __future__ import annotations
@@ -22,7 +21,8 @@ import numpy as np
 
 from ddpm.verdicts import metrics, statistics
 from ddpm.verdicts.statistics import Array
-from ddpm.verdicts.verdict import EXCLUDING
+
+EXCLUDING = 0.2  # of the error rate
 
 
 class Tried(NamedTuple):
@@ -85,10 +85,10 @@ def tries(
 
 
 def points(tried: Sequence[Tried]) -> list[Mapping[str, Any]]:
-    """The grid, in the plan's order."""
+    """The points of the grid, in the plan's order."""
     return [row.values for row in tried if row.arm == tried[0].arm]
 
 
 def named(values: Mapping[str, Any]) -> str:
-    """Values by key, for a message."""
+    """Keys and values as text, for a message."""
     return ", ".join(f"{key} {value}" for key, value in values.items())

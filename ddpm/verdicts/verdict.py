@@ -51,7 +51,6 @@ Outcome = Literal["better", "worse", "equivalent", "too early", "useless", "inco
 DECIDED: tuple[Outcome, ...] = ("better", "worse", "equivalent")
 WORDS = {"not yet": "not decided yet", "futile": "unlikely to be decided", "too early": "too early to be judged"}
 PRIMARY = 0.9  # the primary metric's share of the error rate
-EXCLUDING = 0.2  # the part of it that `claim: best` spends on excluding values (ddpm/verdicts/tuning.py)
 FUTILE = 0.1
 COPIES = "copies train images"
 NO_ANSWER = 3  # exit code
@@ -67,8 +66,7 @@ class Verdict:
     exact, valid at every look, and for the whole table together; coverage says how sure it is and what it is adjusted
     for. estimate: median-unbiased, unlike the mean difference if a look may end the study. p: of that look, and
     adjusted for the whole table and all looks. These are None if no look is complete: then ``seeds`` are the available
-    ones, and nothing is tested. at_best: whether the outcome holds at each arm's best values (ddpm/study/judging.py);
-    then p is the largest of all pairs of values, and the rest is about the values chosen.
+    ones, and nothing is tested.
     """
 
     metric: str
@@ -92,11 +90,10 @@ class Verdict:
     coverage: str = ""
     estimate: float | None = None
     p: float | None = None
-    at_best: bool = False
 
     @classmethod
     def of(cls, metric: str, pair: Pair, compare: Compare) -> Verdict:
-        """One that is not tested."""
+        """A verdict that is not tested yet, from the pair's scores."""
         before, after = pair.scores(metric)
         baseline, difference = float(before.mean()), float((after - before).mean())
         return cls(
@@ -118,13 +115,13 @@ class Verdict:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The verdict as a mapping for JSON."""
         return {**asdict(self), "headline": self.headline, "pairing": self.pairing}
 
     @property
     def said(self) -> str:
         """The outcome in words."""
-        return WORDS.get(self.outcome, self.outcome) + " at its best" * self.at_best
+        return WORDS.get(self.outcome, self.outcome)
 
     @property
     def headline(self) -> str:
@@ -152,14 +149,13 @@ class Verdict:
 
 class Rules(NamedTuple):
     """How the pairs of a table are judged. names: of its metrics, the primary one first. pairs: how many share the
-    error rate. best: whether EXCLUDING of it is spent already. primaries: how many of the names share the primary
+    error rate. primaries: how many of the names share the primary
     metric's part."""
 
     compare: Compare
     names: Sequence[str]
     pairs: int
     design: Design
-    best: bool = False
     primaries: int = 1
 
     @property
@@ -169,7 +165,7 @@ class Rules(NamedTuple):
     def family(self, metric: str) -> float:
         """One over a verdict's part of the error rate."""
         if metric in self.names[: self.primaries]:
-            return self.pairs * self.primaries / (PRIMARY - EXCLUDING * self.best)
+            return self.pairs * self.primaries / PRIMARY
         return self.pairs * (len(self.names) - self.primaries) / (1 - PRIMARY)
 
     @property

@@ -35,7 +35,7 @@ class Trial(NamedTuple):
 
 LATE = ("train", "sample", "evaluate")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-LINE = "was killed by SIGKILL: run the same command again, it resumes"
+LINE = "was killed by SIGKILL: run the same command again to resume"
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ def test_scores_of_images_that_are_all_the_same_are_numbers_or_refused(what):
     real = RealFeatures(
         Classifier(), torch.nn.Identity(), held, held.mean(0).numpy(), np.cov(held.double().numpy().T),
         Features(held, held[:, :10]), memorisation.nearest(held, held, torch.device("cpu")),
-        distances.neighbours(held, 3)[0], {},
+        distances.neighbours(held, 3), {},
     )  # fmt: skip
     settings = small(evaluate={"kid_subset_size": 50, "kid_subsets": 3}).evaluate
     try:

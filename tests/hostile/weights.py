@@ -82,7 +82,7 @@ FILES: list[tuple[str, Callable[[], object], str]] = [
     ("a config 100,000 deep", partial(metadata, "[" * 100_000), UNREADABLE),
     ("a config that is a list", partial(metadata, "[]"), "its metadata is not a mapping"),
     ("a file of another format", partial(configured, {}, format="ddpm-0"), "file format 'ddpm-0', this version reads"),
-    ("no config", partial(configured, None), "must be a mapping of sections, it is NoneType"),
+    ("no config", partial(configured, None), "must be a mapping of sections, not NoneType"),
     ("a config without sections", partial(configured, {}), "seed: missing"),
     ("all of params.yaml for a config", partial(configured, small().to_dict()), "device: unknown key"),
     ("a config of a network wider than memory", partial(model, model=_unet(base_channels=2**20)), "do not fit its own"),

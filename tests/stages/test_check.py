@@ -114,16 +114,6 @@ def test_snapshots_of_epochs_are_compared_with_data_that_is_already_here(project
     assert fine or capsys.readouterr().err.startswith(line)
 
 
-def test_a_model_that_guides_is_looked_at_before_anything_is_deleted(project, model_file, capsys):
-    guide = {"weight": 2.0, "interval": [0.0, 1.0], "model": str(model_file), "sha256": files.sha256(model_file)}
-    set_param("sample.guidance", guide)
-    assert checked() == 2
-    assert "draws images of (1, 8, 8), the model of (1, 16, 16)" in capsys.readouterr().err
-    set_param("sample.guidance.sha256", "0" * 64)
-    assert checked() == 2
-    assert "sample.guidance.sha256: 0000" in capsys.readouterr().err
-
-
 def test_a_model_to_start_from_is_looked_at_before_anything_is_deleted(project, model_file, capsys):
     set_param("train.start_from", f"{model_file}@{files.sha256(model_file)}")
     assert checked() == 2

@@ -25,7 +25,7 @@ class PrecisionRecall(Metric):
         from ddpm.scoring import distances
 
         ours, theirs, k = distances.part(fake.features, distances.MOST), real.features, evaluate.prc_neighborhood
-        reach, theirs_reach = distances.neighbours(ours, k)[0][:, -1:], real.reach(k)
+        reach, theirs_reach = distances.neighbours(ours, k)[:, -1:], real.reach(k)
         precise, recalled = [], torch.zeros(len(theirs), dtype=torch.bool)
         for rows, squared in distances.squared(ours, theirs):
             precise.append((squared <= theirs_reach).any(1))
