@@ -15,9 +15,7 @@ from typing import NoReturn
 
 from ddpm.base.errors import exit_code
 from ddpm.base.machine import die_with_parent
-from ddpm.base.paths import PROCESSED
 from ddpm.compute import devices, distributed
-from ddpm.data.processed import check_content, read_manifest
 from ddpm.params import config, credit, file, inputs
 from ddpm.params.config import Config
 from ddpm.params.inputs import Start
@@ -58,10 +56,7 @@ def train(checked: Config, start: Start) -> None:
 
     device, ranks = devices.resolve(checked.device), distributed.current()
     checkpoints = Checkpoints(start.fingerprint())
-    # nothing is sent before the first checkpoint, so a training without one is in MLflow once it is scored
-    steps = checked.train.total(read_manifest(PROCESSED).counts["train"])
-    live = ranks.main and steps > checked.train.checkpoint_every
-    with tracker.Live(start.params, start.fingerprint(), live) as log:
+    with tracker.Live(start.params, start.fingerprint()) as log:
         train.main(checked.training(), device, ranks, checkpoints, log, (Previews,))
         if ranks.main:
             start.check()
@@ -143,7 +138,6 @@ def begin(name: str) -> tuple[Config, Start]:
     # before the inputs: for a wrong name its message is clearer than that of the missing file
     whole = config.check(params)
     start = inputs.read(name, params)
-    check_content(PROCESSED, start.digests)
     if name in {"sample", "evaluate"}:
         credit.check(whole, drawn=name == "evaluate")
     return whole, start

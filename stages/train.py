@@ -34,6 +34,6 @@ def main(
             "parameters": build.parameters(settings),
             "flops": flops.per_image(settings) * facts["images_seen"],
             "memory_mib": round(memory / 2**20, 1),
-            "device": devices.describe(device),
+            "device": f"{ranks.size} x {devices.processor(device)}",
         }
         write_json(METRICS / "train.json", facts | about)

@@ -8,7 +8,7 @@ from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.base.sections import parse
 from ddpm.diffusion.diffusion_params import Diffusion
-from ddpm.params import catalogue
+from ddpm.params.config import FAMILIES
 from docs import make_variants
 from tests.command import run
 from tests.small import small
@@ -21,7 +21,7 @@ def allowed(*names: str) -> str:
     return f"allowed: {', '.join(f'(?:{WORD}, )*{name}' for name in names)}(?:, {WORD})*$"
 
 
-@pytest.mark.parametrize("family", catalogue.FAMILIES.values())
+@pytest.mark.parametrize("family", FAMILIES.values())
 def test_every_variant_says_in_a_line_or_two_what_it_is(family):
     described = variant.members(family)
     assert list(described) == variant.names(family)
@@ -31,7 +31,7 @@ def test_every_variant_says_in_a_line_or_two_what_it_is(family):
 def test_the_command_lists_every_variant(capsys):
     assert run("variants") == 0
     listed = {line.split()[0] for line in capsys.readouterr().out.splitlines()}
-    for key, family in catalogue.FAMILIES.items():
+    for key, family in FAMILIES.items():
         assert {key, *variant.names(family)} <= listed
 
 

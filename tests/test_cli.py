@@ -125,8 +125,8 @@ def test_the_command_draws_the_images_that_the_sample_stage_would_write(model_fi
     ("options", "message"),
     [
         (["--steps", "51"], "steps: 51 must be at most the model's T = 50"),
-        (["-n", "0"], "sample.count: 0 is not allowed"),
-        (["--batch-size", "-1"], "sample.batch_size: -1 is not allowed"),
+        (["-n", "0"], "sample: count: 0 is not allowed"),
+        (["--batch-size", "-1"], "sample: batch_size: -1 is not allowed"),
         (["--sampler", "ddmi"], "--sampler.name: unknown 'ddmi' (did you mean 'ddim'?); allowed: "),
         (["--device", "gpu"], "device: 'gpu' is not allowed: auto, cpu, cuda or cuda:N"),
         (["--out", "grid.npy"], "--out: grid.npy does not end in a picture's suffix; allowed: .png, .jpg"),

@@ -14,7 +14,7 @@ from ddpm.base.errors import UserError
 from ddpm.base.sections import ImageShape, parse
 from ddpm.model import build
 from ddpm.params import config, file, inputs, presets
-from ddpm.params.catalogue import FAMILIES
+from ddpm.params.config import FAMILIES
 from ddpm.training.train_params import TrainingConfig
 from tests.small import small
 

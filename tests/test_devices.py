@@ -38,22 +38,6 @@ def test_a_cpu_is_named_by_its_model_or_where_the_kernel_has_no_name_by_the_plat
     assert devices.processor(CPU, tmp_path / "cpuinfo") == expected
 
 
-@pytest.mark.parametrize(
-    ("amx", "bf16", "limit", "expected"),
-    [
-        (True, True, "", "AMX"),
-        (False, True, "", "AVX512_BF16"),
-        (True, True, "AVX2", "AMX, at most AVX2"),
-        (False, False, "", torch.backends.cpu.get_cpu_capability()),
-    ],
-)
-def test_the_widest_instructions_that_matrix_products_may_use(monkeypatch, amx, bf16, limit, expected):
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
-    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
-    assert devices.instructions(CPU) == expected
-
-
 @pytest.mark.parametrize(("chosen", "threads"), [(None, 1), ("3", 3)])
 def test_a_process_has_one_thread_unless_the_environment_says_otherwise(monkeypatch, chosen, threads):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)

@@ -185,7 +185,7 @@ def test_the_rank_that_failed_first_is_the_cause(ends, said, monkeypatch):
             failures[rank] = ProcessFailure(rank, 0, code, "")
             failures[rank].timestamp = second
             if code == 2:
-                Path(os.environ[distributed.ERROR_FILE]).write_text("rank 0 lost the others")
+                Path(os.environ[distributed.START]).with_name(distributed.ERROR).write_text("rank 0 lost the others")
         raise ChildFailedError("test", failures)
 
     monkeypatch.setattr(api, "elastic_launch", lambda *_: run)

@@ -26,6 +26,7 @@ from ddpm.runs import record
 from ddpm.sampling.denoiser import Denoiser
 from ddpm.scoring.evaluate_params import Evaluate, Likelihood
 from ddpm.variants.datasets.mixture import Mixture
+from tests.peers import exact
 from tests.small import small
 from tests.test_record import run
 
@@ -150,7 +151,7 @@ def said(tmp_path_factory) -> Say:
     mixture.fetch(None, folder)
     drawn = np.load(folder / "mixture.npz")["images"][:, None]
     train, test = drawn[:200], drawn[200:]
-    truth, chosen = mixture.truth(), diffusion(T=200)
+    truth, chosen = exact.of(mixture), diffusion(T=200)
     mean, covariance = truth.moments()
     variances, axes = torch.linalg.eigh(covariance)
     known = from_images(torch.from_numpy(train)).double()

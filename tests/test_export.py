@@ -14,7 +14,6 @@ import yaml
 from ddpm import cli
 from ddpm.base.errors import UserError
 from ddpm.base.files import sha256
-from ddpm.data.processed import read_manifest
 from ddpm.model import build
 from ddpm.model.model_file import load_model, save_model
 from ddpm.runs import library
@@ -141,11 +140,10 @@ def test_the_card_says_which_of_your_own_images_it_learned(scored):
     counted = {"counts": {"train": 8, "test": 2}, "sha256": {"train": "1" * 64, "test": "2" * 64}}
     Path("data/processed").mkdir(parents=True)
     Path("data/processed/manifest.json").write_text(json.dumps(manifest | counted))
-    digest = read_manifest(Path("data/processed")).digest
-    text = scored(licence="image_folder", source="photos/flowers64/")
-    assert f"gray images of flowers64-{digest}\n" in text
-    assert f"| data | flowers64-{digest}: 8 train, 2 test images |" in text
-    assert f"flowers64-{digest}: not known to the project" in text
+    text, name = scored(licence="image_folder", source="photos/flowers64/"), "image_folder (flowers64)"
+    assert f"gray images of {name}\n" in text
+    assert f"| data | {name}: 8 train, 2 test images |" in text
+    assert f"{name}: not known to the project" in text
 
 
 def test_the_scores_of_another_model_are_never_given(scored):

@@ -129,7 +129,7 @@ plain = st.recursive(
 
 @given(st.dictionaries(st.text(), plain, max_size=4), st.dictionaries(st.text(), st.text(), max_size=3))
 def test_every_rank_gets_the_very_start_of_its_launcher(params, digests):
-    started = Start("train", params, params, digests, digests)
+    started = Start("train", params, params, digests)
     passed = Start.from_json(started.to_json())
     assert repr(passed) == repr(started)  # 1, 1.0 and True are equal
     assert passed.fingerprint() == started.fingerprint()

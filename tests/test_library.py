@@ -139,7 +139,7 @@ def test_a_run_is_credited_to_the_code_of_the_stages_that_made_its_model(folder)
     Path("ddpm/score.py").write_text("it scores")
     Path("dvc.yaml").write_text(yaml.safe_dump({"stages": {"evaluate": evaluate}}))
     Path("dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": {"train": train}}))
-    start = Start("evaluate", params(), {}, {}, {})
+    start = Start("evaluate", params(), {}, {})
     flat, code = provenance.of(start)
     assert flat == library.relevant(working().flat())
     assert code == {"ddpm/train.py": "1" * 12, "ddpm/score.py": files.md5(Path("ddpm/score.py"))[:12]}

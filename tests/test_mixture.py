@@ -1,4 +1,4 @@
-"""The mixture's closed forms against integrals and derivatives; then it is the truth that samplers and losses meet."""
+"""The mixture's closed forms against dense ones; then it is the truth that samplers and losses meet."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,6 @@ from ddpm.compute import noise
 from ddpm.data import preprocessing
 from ddpm.diffusion.chain import Chain
 from ddpm.diffusion.schedule import NoiseSchedule
-from ddpm.sources.gaussian_mixture import GaussianMixture
 from ddpm.variants.datasets.mixture import Mixture
 from tests.peers import exact
 from tests.small import small
@@ -25,7 +24,7 @@ def normals(purpose: str, count: int, *shape: int) -> Tensor:
     return noise.gaussian(0, purpose, torch.arange(count), 0, shape).double()
 
 
-def drawn(truth: GaussianMixture, count: int) -> tuple[Tensor, Tensor]:
+def drawn(truth: exact.Truth, count: int) -> tuple[Tensor, Tensor]:
     """x_0 and its classes."""
     labels = torch.from_numpy(np.random.default_rng(0).choice(len(truth.weights), count, p=truth.weights.numpy()))
     pixels, rank = truth.factors.shape[1:]
@@ -35,35 +34,23 @@ def drawn(truth: GaussianMixture, count: int) -> tuple[Tensor, Tensor]:
 # --- the maths
 
 
-@pytest.mark.parametrize(("signal", "sigma"), LEVELS)
 @pytest.mark.parametrize("mixture", [PLANE, PICTURES], ids=["plane", "pictures"])
-def test_the_score_is_the_derivative_of_the_log_density(mixture, signal, sigma):
-    truth = mixture.truth()
-    x_t = signal * drawn(truth, 20)[0] + sigma * normals("x", 20, *truth.shape)
-    x_t.requires_grad_()
-    (slope,) = torch.autograd.grad(truth.log_density(x_t, signal, sigma).sum(), x_t)
-    torch.testing.assert_close(truth.score(x_t, signal, sigma), slope, rtol=1e-9, atol=1e-9)
-
-
-@pytest.mark.parametrize("mixture", [PLANE, PICTURES], ids=["plane", "pictures"])
-def test_densities_and_posteriors_are_those_of_torchs_dense_normals(mixture):
-    truth, (signal, sigma) = mixture.truth(), (0.8, 0.6)
+def test_posteriors_are_those_of_torchs_dense_normals(mixture):
+    truth, (signal, sigma) = exact.of(mixture), (0.8, 0.6)
     x_t, means = normals("x", 20, *truth.shape), truth.means.flatten(1)
     pixels = means.shape[1]
     noisy = signal**2 * truth.covariances() + sigma**2 * torch.eye(pixels)
     offset = x_t.flatten(1)[:, None] - signal * means
     log_joint = torch.distributions.MultivariateNormal(0 * means, noisy).log_prob(offset) + truth.weights.log()
-    torch.testing.assert_close(truth.log_density(x_t, signal, sigma), log_joint.logsumexp(1))
     torch.testing.assert_close(truth.class_posterior(x_t, signal, sigma), log_joint.softmax(1))
     gains = signal * truth.covariances() @ torch.linalg.inv(noisy)
     of_classes = means + torch.einsum("kde,bke->bkd", gains, offset)
-    torch.testing.assert_close(truth.posterior_means(x_t, signal, sigma).flatten(2), of_classes)
     whole = torch.einsum("bk,bkd->bd", log_joint.softmax(1), of_classes)
     torch.testing.assert_close(truth.posterior_mean(x_t, signal, sigma).flatten(1), whole)
 
 
 def test_each_image_may_have_a_level_of_its_own():
-    truth = PICTURES.truth()
+    truth = exact.of(PICTURES)
     x_t = normals("x", 3, *truth.shape)
     signal, sigma = (torch.tensor(column).double() for column in zip(*LEVELS, strict=True))
     together = truth.posterior_mean(x_t, signal, sigma)
@@ -81,16 +68,16 @@ def test_images_have_the_mean_and_covariance_and_class_shares_of_the_truth(tmp_p
     records = mixture.read(tmp_path / "raw")
     images = np.stack([np.asarray(records.open(i)) for i in range(mixture.count)]).transpose(0, 3, 1, 2)
     x_0 = torch.from_numpy(images / 127.5 - 1).flatten(1)
-    check_moments(x_0, mixture.truth(), 4.5)
+    check_moments(x_0, exact.of(mixture), 4.5)
     shares = np.bincount(records.labels) / mixture.count
-    weights = mixture.truth().weights.numpy()
+    weights = exact.of(mixture).weights.numpy()
     assert (np.abs(shares - weights) < 4.5 * np.sqrt(weights * (1 - weights) / mixture.count)).all()
-    guess = mixture.truth().class_posterior(torch.from_numpy(images / 127.5 - 1), 1, 0)
+    guess = exact.of(mixture).class_posterior(torch.from_numpy(images / 127.5 - 1), 1, 0)
     assert (guess.argmax(1).numpy() == records.labels).mean() > 0.99, "a label is the component that drew the image"
 
 
 def test_pixels_hardly_reach_the_ends_of_the_range():
-    truth = Mixture(components=20, size=(32, 32), channels=3).truth()
+    truth = exact.of(Mixture(components=20, size=(32, 32), channels=3))
     deviation = torch.sqrt(truth.variances + truth.factors.square().sum(2))
     assert ((1 - truth.means.flatten(1).abs()) / deviation).min() > 5
 
@@ -136,7 +123,7 @@ def test_too_many_bytes_and_a_source_are_refused(tmp_path):
 # --- the truth that samplers meet
 
 
-def check_moments(x_0: Tensor, truth: GaussianMixture, bound: float) -> None:
+def check_moments(x_0: Tensor, truth: exact.Truth, bound: float) -> None:
     """Every entry of mean and covariance is within ``bound`` standard errors of the truth. x_0: (N, D)."""
     mean, covariance = truth.moments()
     offset = x_0 - mean
@@ -166,7 +153,7 @@ def test_every_sampler_that_draws_noise_is_measured():
 def test_draws_of_many_steps_have_the_truths_moments_and_class_shares(name, fields):
     """5,000 draws of two pixels within 4 standard errors: chance alone exceeds one of the 8 numbers in 2,000 seeds."""
     count, steps = 5000, 300 if name in FIRST_ORDER else 3 if name == "consistency" else 100
-    truth, schedule = PLANE.truth(), even_in_log_snr(steps)
+    truth, schedule = exact.of(PLANE), even_in_log_snr(steps)
     sampler = variant.build("samplers", {"name": name, name: fields}, "sample.sampler")
     variance = variant.build("variances", {"name": "fixed_small"}, "diffusion.variance")
     index = torch.arange(count)

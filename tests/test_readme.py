@@ -8,14 +8,15 @@ import pytest
 
 from ddpm.base import variant
 from ddpm.cli.app import app
-from ddpm.params import catalogue, presets
+from ddpm.params import presets
+from ddpm.params.config import FAMILIES
 from docs import make_variants
 
 ROOT = Path(__file__).parents[1]
 TEXT, VARIANTS, RESULTS = ((ROOT / name).read_text() for name in ("README.md", "docs/variants.md", "docs/results.md"))
 
 
-@pytest.mark.parametrize(("key", "family"), catalogue.FAMILIES.items())
+@pytest.mark.parametrize(("key", "family"), FAMILIES.items())
 def test_every_variant_is_listed(key, family):
     assert f"| {key} | ddpm/variants/{family}/ | {', '.join(variant.names(family))} |" in VARIANTS
 

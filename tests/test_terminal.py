@@ -21,7 +21,7 @@ from ddpm.base import variant
 from ddpm.base.errors import exit_code
 from ddpm.cli import terminal
 from ddpm.cli.app import app
-from ddpm.params import catalogue
+from ddpm.params.config import FAMILIES
 from tests.scored import grid, params, record
 
 
@@ -72,7 +72,7 @@ def test_variants_as_json_are_those_of_the_listing(capsys):
     with pytest.raises(SystemExit, match="0"):
         cli.main(["variants", "--json"])
     assert {key: sorted(names) for key, names in json.loads(capsys.readouterr().out).items()} == {
-        key: variant.names(family) for key, family in catalogue.FAMILIES.items()
+        key: variant.names(family) for key, family in FAMILIES.items()
     }
 
 

@@ -327,12 +327,18 @@ def test_a_write_that_was_cut_off_is_completed(folder, monkeypatch):
     assert [(step, value) for step, _, value in history(run.info.run_id, "bits_per_dim")] == [(512, 3.5)]
 
 
-def test_a_failed_training_says_so(folder):
+@pytest.mark.parametrize(("saved", "runs"), [(ROWS[:1], [("FAILED", 1)]), ([], [])])
+def test_a_training_that_fails_after_a_checkpoint_says_so(folder, saved, runs):
     with pytest.raises(UserError):
-        train([], UserError("train: the loss is not finite"), ROWS[:1])
+        train(saved, UserError("train: the loss is not finite"), ROWS[1:2])
+    assert [(run.info.status, len(history(run.info.run_id, "loss"))) for run in all_runs()] == runs
+
+
+def test_what_comes_after_the_last_checkpoint_is_sent_at_the_end(folder):
+    train(ROWS[:4], lost=ROWS[4:])
     (run,) = all_runs()
-    assert run.info.status == "FAILED"
-    assert not run.data.metrics
+    assert run.info.status == "FINISHED"
+    assert [step for step, _, _ in history(run.info.run_id, "loss")] == [row.step for row in ROWS]
 
 
 def test_no_credential_is_stored(folder):

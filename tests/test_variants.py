@@ -11,9 +11,9 @@ from pydantic import ValidationError
 from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.base.variant import Variant, build
-from ddpm.params import catalogue
+from ddpm.params import config
 
-FAMILIES = list(catalogue.FAMILIES.values())
+FAMILIES = list(config.FAMILIES.values())
 SCHEDULES = re.escape(", ".join(variant.names("schedules")))
 ALL = [(family, name) for family in FAMILIES for name in variant.names(family)]
 

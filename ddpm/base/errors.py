@@ -14,7 +14,6 @@ STDOUT, STDERR = 1, 2
 FIX = "check the disk's space and the folder's permissions, and run the same command again"
 STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM}
 LONGEST = 2000  # characters of a line; what the middle of a longer one quotes helps nobody
-KERNELS = "device-side assert|illegal|misaligned|invalid (?!device)"  # a bug: its traceback is needed
 
 
 class UserError(Exception):
@@ -31,7 +30,7 @@ class UserError(Exception):
 
 
 def exit_code(main: Callable[[], int | None]) -> int:
-    """Run ``main``; a UserError, a failure of the storage or the GPU becomes one line on stderr and exit code 2.
+    """Run ``main``; a UserError, a failure of the storage or a full GPU becomes one line on stderr and exit code 2.
 
     If nobody reads the output any more (``| head``), it ends quietly, with the exit code of a SIGPIPE.
     """
@@ -64,15 +63,12 @@ def _reported(main: Callable[[], int | None]) -> int:
         line = f"{error.filename or 'the disk'}: cannot be written or read ({reason}): {FIX}"
     except RuntimeError as error:
         said = str(error).partition("\n")[0]
-        if re.match("(CUDA|HIP) out of memory", said):
-            line = (
-                f"the GPU's memory is full ({said.partition('. GPU ')[0]}): use a smaller batch_size of the stage, a "
-                "larger train.accumulate, or a GPU that no other process uses; `ddpm check` shows what a training needs"
-            )
-        elif re.match("(CUDA|HIP) error: ", said) and not re.search(KERNELS, said):
-            line = f"the GPU failed ({said}): see whether `nvidia-smi` lists it, and run the same command again"
-        else:
+        if not re.match("(CUDA|HIP) out of memory", said):
             raise
+        line = (
+            f"the GPU's memory is full ({said.partition('. GPU ')[0]}): use a smaller batch_size of the stage, a "
+            "larger train.accumulate, or a GPU that no other process uses; `ddpm check` shows what a training needs"
+        )
     print(f"error: {printable(masked(line))}", file=sys.stderr)
     return EXIT_USER_ERROR
 
@@ -97,25 +93,15 @@ def masked(text: str) -> str:
     has a ? or #, the @ may belong to a token, and nothing of the address is shown.
     """
     # without the limit a long word would be scanned again from each of its letters
-    return re.sub(r"(\w{1,20}://)(\S*)", lambda url: url[1] + _parted(url[2])[0], text)
+    return re.sub(r"(\w{1,20}://)(\S*)", lambda url: url[1] + _without_secret(url[2]), text)
 
 
-def reason(error: BaseException, url: str) -> str:
-    """The first line of an exception about ``url``, withheld if it repeats any piece of the URL's password or query:
-    libraries quote pieces of an address that they cannot parse."""
-    said = printable(masked(str(error).strip().partition("\n")[0]))
-    pieces = re.split(r"\W+", _parted(url.partition("://")[2])[1])
-    return "the reason contains part of the password" if any(piece and piece in said for piece in pieces) else said
-
-
-def _parted(address: str) -> tuple[str, str]:
-    """``user:password@host/path?query`` split into what may be shown and what is secret."""
+def _without_secret(address: str) -> str:
+    """What may be shown of ``user:password@host/path?query``."""
     user, at, rest = ("", "", address) if address.startswith("/") else address.rpartition("@")
-    place, _, query = re.sub(r"[?#]", "?", rest).partition("?")
-    password = user.partition(":")[2] or user  # a token may stand for the user
     if re.search(r"[?#]", user):
-        return "***", f"{password} {rest}"
-    return ("***@" if at else "") + place, f"{password} {query}"
+        return "***"
+    return ("***@" if at else "") + re.split(r"[?#]", rest)[0]
 
 
 def storage_fault(error: BaseException) -> str | None:

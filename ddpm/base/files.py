@@ -8,17 +8,23 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 
 from ddpm.base.errors import FIX, UserError, storage_fault
+from ddpm.base.variant import shown
 
 Rows = list[dict[str, float | int | str]]
 
+ADAPTER: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
 PART = ".part"  # ends the name of what is being written
 # what numpy's reader raises for bytes that are not a .npy file
 NO_ARRAY = (OSError, ValueError, EOFError, OverflowError, MemoryError, RecursionError, SyntaxError, TokenError)
@@ -105,14 +111,26 @@ def write_json(path: Path, value: Any) -> None:
         temporary.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Raises UserError when the file is missing or not JSON."""
+def read_json(path: Path, kind: Any = Any, remedy: str = "`dvc repro` makes it") -> Any:
+    """A JSON file as a value of that type. Raises UserError, which ends in ``remedy``, if it is missing or not one."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; `dvc repro` makes it") from error
-    except (IsADirectoryError, RecursionError, ValueError) as error:
-        raise UserError(f"{path}: not valid JSON ({error}); remove it and run `dvc repro`") from error
+        return ADAPTER(kind).validate_json(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]  # the key, its value, and what is allowed
+        where = ": ".join(filter(None, [str(path), ".".join(map(str, first["loc"]))]))
+        raise UserError(f"{where}: {shown(first['input'])} is not allowed: {first['msg']}; {remedy}") from error
+
+
+def open_array(path: Path, mode: Literal["r", "c"] = "r", remedy: str = "`dvc repro` makes it") -> NDArray[Any]:
+    """A .npy file, memory-mapped and read-only, or copied where it is written to. Raises UserError, which ends in
+    ``remedy``, when it is missing, damaged or a pickle."""
+    try:
+        return np.lib.format.open_memmap(path, mode=mode)
+    except NO_ARRAY as error:
+        reason = str(error) or type(error).__name__
+        raise UserError(f"{path}: missing, or not an .npy file ({reason}); {remedy}") from error
 
 
 def write_rows(path: Path, rows: Rows, columns: Iterable[str] = ()) -> None:
@@ -140,16 +158,6 @@ def md5(path: Path) -> str:
     below = _below(path)
     listing = json.dumps([{"md5": md5(below[name]), "relpath": name} for name in sorted(below)], sort_keys=True)
     return f"{hashlib.md5(listing.encode(), usedforsecurity=False).hexdigest()}.dir"
-
-
-def stamp(path: Path) -> str:
-    """A digest that changes whenever a file, or one in a folder, is written: of names, inodes, sizes and times.
-
-    It does not read the content, so it is much cheaper than ``sha256``. DVC relies on the same (dvc-data's ``State``).
-    """
-    below = _below(path) if path.is_dir() else {"": path}
-    stats = {name: file.stat() for name, file in sorted(below.items())}
-    return digest([(name, at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns) for name, at in stats.items()])
 
 
 def _below(folder: Path) -> dict[str, Path]:

@@ -115,7 +115,7 @@ class ImageShape(Section):
 
 
 def parse(value: Any, source: str, kind: type[S]) -> S:
-    """A config from plain values, read from YAML or from a model file's metadata.
+    """A section from plain values, read from YAML or a model file's metadata, or given as options of a command.
 
     Raises UserError with a message that starts with ``source``.
     """
@@ -142,14 +142,6 @@ def families(kind: type[Section], prefix: str = "") -> dict[str, str]:
         elif isinstance(field.annotation, type) and issubclass(field.annotation, Section):
             folders |= families(field.annotation, f"{key}.")
     return folders
-
-
-def section(kind: type[S], value: dict[str, Any]) -> S:
-    """One section from plain values, e.g. a command's flags. Raises UserError that names the key."""
-    try:
-        return kind.model_validate(value)
-    except ValidationError as error:
-        raise UserError(variant.explain(error, kind, kind.__name__.lower())) from error
 
 
 def _freeze(value: Any) -> Any:

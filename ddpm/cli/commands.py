@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -248,10 +249,15 @@ def variants(*, json: Json = False) -> None:
       ddpm variants  # every schedule, loss, sampler and so on
     """
     from ddpm.base import variant
-    from ddpm.params import catalogue
+    from ddpm.params.config import FAMILIES
 
-    shelves = {key: variant.members(family) for key, family in catalogue.FAMILIES.items()}
-    answer(json, shelves, catalogue.listing())
+    shelves = {key: variant.members(family) for key, family in FAMILIES.items()}
+    lines = []
+    for key, members in shelves.items():
+        lines.append(f"{key}  (ddpm/variants/{FAMILIES[key]}/)")
+        for name, description in members.items():
+            lines += textwrap.wrap(description, 118, initial_indent=f"  {name:20} ", subsequent_indent=" " * 23)
+    answer(json, shelves, "\n".join(lines))
 
 
 @track.command

@@ -47,18 +47,18 @@ def sample(
     import torch
 
     from ddpm.base import variant
-    from ddpm.base.sections import section
+    from ddpm.base.sections import parse
     from ddpm.compute import devices
     from ddpm.model.model_file import load_model
     from ddpm.pictures import grids
     from ddpm.sampling.generator import Generator
-    from ddpm.sampling.sample_params import Guidance, Sample
+    from ddpm.sampling.sample_params import Sample
     from ddpm.sampling.samples import noise_seed
 
     given: dict[str, object] = {"count": count, "batch_size": batch_size, "steps": steps, "spacing": spacing}
     given |= {"classes": classes or None, "seeds": (seed,)}
     given["sampler"] = variant.build("samplers", {"name": sampler}, "--sampler")
-    options = section(Sample, given | {"guidance": section(Guidance, {"weight": guidance})})
+    options = parse(given | {"guidance": {"weight": guidance}}, "sample", Sample)
     on = devices.resolve(device)
     loaded = load_model(model, on)
     generator = Generator.of(loaded, options, on)

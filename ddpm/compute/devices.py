@@ -129,17 +129,6 @@ def peak_memory(device: Device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def describe(device: Device) -> str:
-    """A readable name of the device, e.g. ``cpu (2 ranks of 1 thread)``."""
-    import torch
-
-    ranks = int(os.environ.get("WORLD_SIZE", "1"))
-    if device.type == "cuda":
-        return f"{ranks} x {torch.cuda.get_device_name(device)}"
-    threads = f"{torch.get_num_threads()} thread{'s' * (torch.get_num_threads() != 1)}"
-    return f"cpu ({ranks} ranks of {threads})" if ranks > 1 else f"cpu ({threads})"
-
-
 def processor(device: Device, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     """The model of the GPU, or of the CPU with its family and model numbers: a hypervisor may hide the exact name."""
     import torch
@@ -152,18 +141,3 @@ def processor(device: Device, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
         return platform.processor() or platform.machine()
     numbers = [f"{key} {facts[key]}" for key in ("cpu family", "model") if key in facts]
     return ", ".join([facts["model name"], *numbers])
-
-
-def instructions(device: Device) -> str:
-    """The instruction set that matrix products may use, e.g. ``AMX``, ``AVX512_BF16``, ``AVX2``, or ``sm_90``."""
-    import torch
-
-    if device.type == "cuda":
-        return "sm_{}{}".format(*torch.cuda.get_device_capability(device))
-    name = torch.backends.cpu.get_cpu_capability()
-    if torch.cpu._is_amx_tile_supported():
-        name = "AMX"
-    elif torch.cpu._is_avx512_bf16_supported():
-        name = "AVX512_BF16"
-    limit = os.environ.get("ONEDNN_MAX_CPU_ISA")
-    return f"{name}, at most {limit}" if limit else name

@@ -6,7 +6,6 @@ ranks, and a run may be resumed on a different number.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -30,9 +29,10 @@ if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 # environment variables that the launcher sets for its ranks
-ERROR_FILE = "DDPM_ERROR_FILE"  # the file to which the first rank that fails writes the line that the launcher prints
-START = "DDPM_START"  # a file with the stage's ``inputs.Start``
+START = "DDPM_START"  # a file with the stage's ``inputs.Start``; what else ranks share is next to it
 LAUNCHER = "DDPM_LAUNCHER"  # the launcher's process id
+ERROR = "error"  # name of the file with the line that the launcher prints, of the first rank that fails
+STORE = "store"  # name of the file by which the ranks meet
 REASON = 400  # characters shown of a message from gloo or NCCL
 PATIENCE = timedelta(days=1)  # how long to wait for what the main rank does alone: gloo's 30 minutes may be too few
 
@@ -82,10 +82,9 @@ def launch(program: Sequence[str], count: int, start: str) -> int:
             monitor_interval=0.1,
             logs_specs=DefaultLogsSpecs(log_dir=folder),  # else it leaves torchelastic_* in /tmp forever
         )
-        line, given = Path(folder) / "error", Path(folder) / "start.json"
+        given = Path(folder) / "start.json"
         given.write_text(start)
         os.environ |= {
-            ERROR_FILE: str(line),
             START: str(given),
             LAUNCHER: str(os.getpid()),
             "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",  # else torchrun serves a store to the ranks, on all interfaces
@@ -97,7 +96,7 @@ def launch(program: Sequence[str], count: int, start: str) -> int:
         except SignalException as stopped:
             return 128 + int(stopped.sigval)
         except ChildFailedError as error:
-            return _failed(error.failures, line, count)
+            return _failed(error.failures, given.with_name(ERROR), count)
     return 0
 
 
@@ -138,7 +137,7 @@ def joined(device: torch.device) -> Iterator[None]:
         torch.cuda.set_device(device)
     store = None  # torchrun's own, at MASTER_ADDR, unless ``launch`` started this rank
     if START in os.environ:
-        path = Path(os.environ[START]).with_name("store")
+        path = Path(os.environ[START]).with_name(STORE)
         store = dist.FileStore(str(path), int(os.environ["WORLD_SIZE"]))  # type: ignore[attr-defined]  # is public
     try:
         backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
@@ -168,10 +167,10 @@ def joined(device: torch.device) -> Iterator[None]:
 
 def _leave(error: UserError) -> None:
     """Write the line for ``launch`` unless another rank has; raise the error if there is no ``launch``."""
-    if ERROR_FILE not in os.environ:
+    if START not in os.environ:
         print(file=sys.stderr)  # another rank may have left a progress bar in the line
         raise error
-    with suppress(FileExistsError), Path(os.environ[ERROR_FILE]).open("x") as file:
+    with suppress(FileExistsError), Path(os.environ[START]).with_name(ERROR).open("x") as file:
         file.write(str(error))
 
 
@@ -234,21 +233,16 @@ class Ranks:
         """The CPU ``tensors`` of the main rank, on every rank; those of the other ranks are ignored."""
         import torch
         import torch.distributed as dist
+        from safetensors.torch import load, save
 
         if self.size == 1:
             return tensors
-        outline = {name: (str(value.dtype).removeprefix("torch."), value.shape) for name, value in tensors.items()}
-        text = torch.frombuffer(bytearray(json.dumps(outline).encode()), dtype=torch.uint8)
-        length = torch.tensor(len(text))
+        content = torch.frombuffer(bytearray(save(tensors)), dtype=torch.uint8)
+        length = torch.tensor(len(content))
         dist.broadcast(length, 0)
-        text = text if self.main else text.new_empty(int(length))
-        dist.broadcast(text, 0)
-        whole = {}
-        for name, (dtype, shape) in json.loads(text.numpy().tobytes()).items():
-            value = tensors[name].contiguous() if self.main else torch.empty(shape, dtype=getattr(torch, dtype))
-            dist.broadcast(value.reshape(-1).view(torch.uint8), 0)  # bytes: gloo does not know every type
-            whole[name] = value
-        return whole
+        content = content if self.main else content.new_empty(int(length))
+        dist.broadcast(content, 0)
+        return load(content.numpy().tobytes())
 
     def parallel(self, network: nn.Module) -> nn.Module:
         """The network, with a backward pass that averages gradients over the ranks as it runs."""

@@ -2,56 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
+from pydantic import Field, NonNegativeInt
 
 from ddpm.base import files
 from ddpm.base.errors import UserError
-from ddpm.base.files import NO_ARRAY
 from ddpm.base.images import Images
-from ddpm.base.sections import Channels, ImageSize, Positive, Shape
+from ddpm.base.sections import ImageShape, Positive
 
 if TYPE_CHECKING:
-    from ddpm.data.data_params import Data
+    pass
 
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
 MANIFEST = "manifest.json"
 
 
-class Manifest(BaseModel):
+class Manifest(ImageShape):
     """What the arrays hold.
 
     counts: images in each split; skipped: broken images that were left out.
     sha256: of each split's folder, that is its images and labels; it identifies the real images in every fingerprint.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     dataset: str
     classes: tuple[str, ...]
-    image_size: ImageSize
-    channels: Channels
     counts: Annotated[dict[Split, Positive], Field(min_length=len(SPLITS))]
     skipped: NonNegativeInt
     sha256: Annotated[dict[Split, str], Field(min_length=len(SPLITS))]
-
-    @property
-    def shape(self) -> Shape:
-        return Shape.of(self.channels, self.image_size)
-
-    @property
-    def digest(self) -> str:
-        """Eight hex digits that identify the images and labels, as long as MLflow's own digests."""
-        return files.digest(self.sha256)[:8]
-
-    def classed(self) -> str:
-        return f"{len(self.classes) if len(self.classes) > 1 else 'no'} classes"
 
     def counted(self) -> str:
         return ", ".join(f"{self.counts[split]:,} {split}" for split in SPLITS)
@@ -67,23 +49,7 @@ class TrainClasses(NamedTuple):
 
 def read_manifest(processed: Path) -> Manifest:
     """Raises UserError when it is missing or not a manifest."""
-    path = processed / MANIFEST
-    try:
-        return Manifest.model_validate(files.read_json(path))
-    except ValidationError as error:
-        raise UserError(f"{path}: not a manifest; remove it and run `dvc repro`") from error
-
-
-def called(data: Data, processed: Path) -> str:
-    """A readable name for the images: a published dataset's own name, or for a user's own images the source's name and
-    the digest of the images, e.g. "flowers64-1a2b3c4d"; without the digest if ``processed`` holds no images.
-
-    The source's name is only in params.yaml: if the manifest held it, renaming a folder would train the model again.
-    """
-    name = data.dataset.own_name(data.source)
-    if name is None:
-        return data.dataset.name
-    return f"{name}-{read_manifest(processed).digest}" if (processed / MANIFEST).exists() else name
+    return files.read_json(processed / MANIFEST, Manifest)
 
 
 def open_split(processed: Path, split: Split) -> tuple[Images, NDArray[np.int64]]:
@@ -92,19 +58,9 @@ def open_split(processed: Path, split: Split) -> tuple[Images, NDArray[np.int64]
 
     Raises UserError when they are missing or damaged.
     """
-    images: Images = open_array(processed / split / "images.npy")
-    labels = np.asarray(open_array(processed / split / "labels.npy", "c"))
+    images: Images = files.open_array(processed / split / "images.npy")
+    labels = np.asarray(files.open_array(processed / split / "labels.npy", "c"))
     return images, labels
-
-
-def check_content(processed: Path, digests: Mapping[str, str]) -> None:
-    """found: what ``files.sha256`` says of paths. Raises UserError if a split among them is not as it was made."""
-    if splits := [split for split in SPLITS if str(processed / split) in digests]:
-        manifest = read_manifest(processed)
-        for split in splits:
-            path = processed / split
-            if digests[str(path)] != manifest.sha256[split]:
-                raise UserError(f"{path}: changed since `dvc repro preprocess` made it; run `dvc repro`")
 
 
 def train_classes(processed: Path, classes: int) -> TrainClasses | None:
@@ -126,16 +82,3 @@ def check_classes(processed: Path, classes: int) -> tuple[str, ...]:
             f"class{'es' * (count != 1)}; allowed: {allowed}"
         )
     return manifest.classes
-
-
-def open_array(path: Path, mode: Literal["r", "c"] = "r") -> NDArray[Any]:
-    """A .npy file, memory-mapped and read-only, or copied where it is written to. Raises UserError when it is missing,
-    damaged or a pickle."""
-    try:
-        array = np.load(path, mmap_mode=mode, allow_pickle=False)
-    except NO_ARRAY as error:
-        reason = str(error) or type(error).__name__
-        raise UserError(f"{path}: missing or damaged ({reason}); remove it and run `dvc repro`") from error
-    if not isinstance(array, np.ndarray):
-        raise UserError(f"{path}: damaged (an archive of arrays); remove it and run `dvc repro`")
-    return array

@@ -75,12 +75,10 @@ def fingerprint(
     }
     environment = {
         "torch": torch.__version__,
-        "device": devices.describe(device),
         "ranks": int(os.environ.get("WORLD_SIZE", "1")),
         "threads": torch.get_num_threads(),
         "kernels": torch.backends.cpu.get_cpu_capability(),
         "processor": devices.processor(device),
-        "instructions": devices.instructions(device),
         "training_precision": trained_in,
     }
     return {"hash": files.digest(comparable), "comparable": comparable, "environment": environment}

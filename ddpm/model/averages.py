@@ -9,7 +9,7 @@ from torch import Tensor
 from ddpm.base.errors import UserError
 from ddpm.base.files import digest
 from ddpm.base.paths import AVERAGES
-from ddpm.base.sections import section
+from ddpm.base.sections import parse
 from ddpm.model.model_file import FORMAT, Loaded, load_model, read, write
 from ddpm.model.posthoc import Posthoc
 
@@ -58,7 +58,7 @@ def _average(path: Path, model: Loaded, length: float) -> dict[str, Tensor]:
             f"{path}: trained without train.posthoc, so there is no average of length {length:g}: set it, for example "
             "to {lengths: [0.05, 0.1], snapshots: 16}, and train again"
         )
-    posthoc = section(Posthoc, {**options, "lengths": tuple(options.get("lengths", ()))})
+    posthoc = parse(options, str(path), Posthoc)
     try:
         weights = posthoc.weights(length, total)
     except UserError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -107,7 +107,7 @@ class Config(TrainingConfig):
                 self.train.posthoc.weights(sample.ema_length, self.train.steps or MANY)
             except UserError as error:
                 raise ValueError(f"sample.ema_length: {error}") from error
-        if AUTO in self.evaluate.extractors and self.data.dataset.own_name(self.data.source) is None:
+        if AUTO in self.evaluate.extractors and (self.data.source is None or self.data.dataset.verified):
             # every published dataset has classes: the same experiment, however it is spelled
             return self.model_copy(update={"evaluate": self.evaluate.resolved(2, self.data.channels)})
         return self
@@ -121,25 +121,23 @@ class Config(TrainingConfig):
         shape = ImageShape(image_size=self.data.image_size, channels=self.data.channels)
         return TrainingConfig(seed=self.seed, data=shape, diffusion=self.diffusion, model=self.model, train=self.train)
 
-    def only(self, keys: Iterable[str]) -> Self:
+    def only(self, keys: Collection[str]) -> Self:
         """A copy with only ``keys`` (``section`` or ``section.field``): reading any other raises AttributeError.
 
         Stages get the keys that dvc.yaml lists for them, so that no stage can read what DVC does not watch.
         """
-        fields: dict[str, set[str]] = {}
-        for key in keys:
-            section, _, field = key.partition(".")
-            fields.setdefault(section, set()).add(field)
         copy = self.model_copy()
-        for section in type(self).model_fields:
-            if section not in fields:
-                del copy.__dict__[section]
-            elif "" not in fields[section]:
-                part = getattr(self, section).model_copy()
-                for field in type(part).model_fields.keys() - fields[section]:
+        for section in type(self).model_fields.keys() - set(keys):
+            if fields := {key.removeprefix(f"{section}.") for key in keys if key.startswith(f"{section}.")}:
+                copy.__dict__[section] = part = getattr(self, section).model_copy()
+                for field in type(part).model_fields.keys() - fields:
                     del part.__dict__[field]
-                copy.__dict__[section] = part
+            else:
+                del copy.__dict__[section]
         return copy
+
+
+FAMILIES = sections.families(Config)  # params key -> the folder of ddpm/variants/ that holds what can be chosen there
 
 
 def load(path: Path = file.PATH) -> Config:

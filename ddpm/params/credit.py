@@ -7,11 +7,11 @@ sample leave the identity of their sections with what they make.
 
 from __future__ import annotations
 
-import json
-from contextlib import suppress
+from typing import Any
 
 from ddpm.base import sections
 from ddpm.base.errors import UserError
+from ddpm.base.files import read_json
 from ddpm.base.paths import MODEL_FILE, SAMPLE_FACTS
 from ddpm.params import file
 from ddpm.params.config import Config
@@ -26,8 +26,7 @@ def check(config: Config, drawn: bool) -> None:
     trained = sections.parse(written(MODEL_FILE), str(MODEL_FILE), TrainingConfig)
     identities = {"train": (trained.identity(), config.training().identity())}
     if drawn:
-        with suppress(OSError, LookupError, TypeError, ValueError, RecursionError):  # who reads its numbers reports it
-            identities["sample"] = json.loads(SAMPLE_FACTS.read_text())["config"], config.sample.identity()
+        identities["sample"] = read_json(SAMPLE_FACTS, dict[str, Any]).get("config"), config.sample.identity()
     for stage, (recorded, expected) in identities.items():
         if recorded not in (None, expected):
             raise UserError(

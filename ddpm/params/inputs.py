@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -27,15 +27,13 @@ class Start(NamedTuple):
     """The state in which a stage was started. All its processes use this, and MLflow records it.
 
     params: all of params.yaml, as plain values. The rest is what dvc.yaml lists for the stage: keys, with their values;
-    digests, the sha256 of each dependency; stamps, ``files.stamp`` of each, taken just before. While a stamp stays the
-    same, the file need not be read again.
+    digests, the sha256 of each dependency.
     """
 
     stage: str
     params: dict[str, Any]
     keys: dict[str, Any]
     digests: dict[str, str]
-    stamps: dict[str, str]
 
     def fingerprint(self) -> str:
         return files.digest([self.keys, self.digests])
@@ -62,9 +60,7 @@ class Start(NamedTuple):
 
     def _check_files(self, digests: dict[str, str]) -> None:
         for name, digest in digests.items():
-            path = Path(name)
-            same = path.exists() and (files.stamp(path) == self.stamps[name] or files.sha256(path) == digest)
-            if not same:
+            if not (path := Path(name)).exists() or files.sha256(path) != digest:
                 raise UserError(f"{name}: changed while the {self.stage} stage ran; run `dvc repro` again")
 
     def to_json(self) -> str:
@@ -86,56 +82,37 @@ def stage(name: str, params: dict[str, Any], dvc_yaml: Path = DVC_YAML) -> tuple
 
 def recorded(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """dvc.lock's entry for the stage, and the params' values in it; both empty if dvc.lock is absent, half-written, or
-    does not have the stage. Every scalar is text, to be compared as ``spelled``: a YAML 1.1 reader would read some
-    numbers and words differently from DVC."""
+    does not have the stage."""
     try:
-        entry = yaml.load(DVC_LOCK.read_text(), yaml.CBaseLoader)["stages"][name]  # noqa: S506 (makes nothing but text)
+        entry = _locked(DVC_LOCK.read_text())["stages"][name]
         return entry, entry.get("params", {}).get(str(file.PATH), {})
-    except (AttributeError, FileNotFoundError, LookupError, TypeError, ValueError, yaml.YAMLError):
+    except (AttributeError, FileNotFoundError, LookupError, TypeError, UserError):
         return {}, {}
 
 
-def on_record(name: str, params: dict[str, Any]) -> str:
-    """Digest of dvc.lock's entry for the stage if it last ran with these params (all of params.yaml), else "". It
-    changes as soon as DVC records another result of the stage."""
+@lru_cache(maxsize=1)  # it takes 0.2 s
+def _locked(text: str) -> dict[str, Any]:
+    return file.decode(text, str(DVC_LOCK))
+
+
+def on_record(name: str, params: dict[str, Any]) -> bool:
+    """Whether the stage last ran with these params (all of params.yaml), by dvc.lock."""
     entry, locked = recorded(name)
-    same = all(spelled(lookup(params, key)) == spelled(value) for key, value in locked.items())
-    return files.digest(entry) if entry and same else ""
-
-
-def spelled(value: Any) -> Any:
-    """A value of params.yaml, or its text in dvc.lock, in one common spelling."""
-    if isinstance(value, dict):
-        return {str(key): spelled(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [spelled(item) for item in value]
-    if value is None or isinstance(value, bool):
-        return json.dumps(value)
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return value or "null"
+    return bool(entry) and all(lookup(params, key) == value for key, value in locked.items())
 
 
 def read(name: str, params: dict[str, Any]) -> Start:
     """Digest the inputs of a stage. params: the content of params.yaml. Raises UserError if a dependency is missing."""
     keys, deps = stage(name, params)
-    paths = list(map(Path, deps))
-    if missing := [dep for dep in paths if not dep.exists()]:
+    if missing := [dep for dep in deps if not Path(dep).exists()]:
         raise UserError(f"{missing[0]}: no such file; {name} needs it: run `dvc repro`")
-    stamps = {str(dep): files.stamp(dep) for dep in paths}  # before the reading, so a later change is read again
-    digests = {str(dep): files.sha256(dep) for dep in paths}
-    return Start(name, params, {key: lookup(params, key) for key in keys}, digests, stamps)
+    digests = {dep: files.sha256(Path(dep)) for dep in deps}
+    return Start(name, params, {key: lookup(params, key) for key in keys}, digests)
 
 
 def is_code(path: str) -> bool:
     """Whether a dependency's path is of the project's code."""
     return path.partition("/")[0] in CODE
-
-
-def code(md5s: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """The code among paths with their md5: path -> first twelve digits, as recorded with a run."""
-    return {path: md5[:12] for path, md5 in md5s if is_code(path)}
 
 
 def lookup(params: dict[str, Any], key: str) -> Any:

@@ -19,10 +19,11 @@ def check(config: Config, params: dict[str, Any], before: dict[str, Any]) -> Non
     """Raises UserError that names the key.
 
     params: all of params.yaml, from which ``config`` was made; before: the params in dvc.lock, which were valid when
-    the check stage last ran, all as text. What takes seconds is checked only if one of its keys has changed since.
+    the check stage last ran. What takes seconds is checked only if one of its keys has changed since.
     """
     _check_listed(params)
-    new = {key for key, _ in _values(before) ^ _values(params)}
+    was, now = files.flatten(before), files.flatten(params)
+    new = {key for key in was.keys() | now.keys() if was.get(key) != now.get(key)}
     prepared = inputs.on_record("preprocess", params) and (PROCESSED / MANIFEST).exists()
     if prepared and config.train.snapshots:
         config.train.total(read_manifest(PROCESSED).counts["train"])  # raises UserError for one beyond the end
@@ -45,10 +46,6 @@ def check_scores(config: Config) -> None:
     limits.check_counts(strictest, {"sample.count": config.sample.count})
 
 
-def _values(params: dict[str, Any]) -> set[tuple[str, str]]:
-    return {(key, repr(value)) for key, value in files.flatten(inputs.spelled(params)).items()}
-
-
 def _check_listed(params: dict[str, Any]) -> None:
     """Raises UserError when a key that dvc.yaml lists in a stage's ``params`` is missing, even if it has a default: DVC
     would delete that stage's outputs and then refuse to run it."""
@@ -62,7 +59,7 @@ def _check_listed(params: dict[str, Any]) -> None:
 def _check_source(config: Config) -> None:
     from ddpm.sources import fetch
 
-    fetch.origin(config.data.dataset, config.data.source)
+    fetch.check(config.data.dataset, config.data.source)
 
 
 def _check_machine(config: Config) -> None:

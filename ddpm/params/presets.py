@@ -3,7 +3,7 @@ the preset that its key ``base`` names, or in another that it is put on. ``digit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from functools import cache
 from importlib import resources
@@ -16,7 +16,7 @@ from ruamel.yaml.representer import RoundTripRepresenter
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
-from ddpm.params import catalogue, config, file
+from ddpm.params import config, file
 
 BASE = "digits_2026"
 SHIPPED = "digits"
@@ -47,9 +47,14 @@ def text(name: str, on: str | None = None) -> str:
         return written
     changes = YAML().load(written)
     base = changes.pop("base", BASE)
-    changed = edited(text(on or base), lambda whole: _change(whole, changes))
+    round_trip = YAML()
+    round_trip.Representer = Spelled
+    round_trip.width = 1000  # no line is broken
+    whole, out = round_trip.load(text(on or base)), StringIO()
+    _change(whole, changes)
+    round_trip.dump(whole, out)
     header = [*takewhile(_comment, written.splitlines(keepends=True)), *([f"# Put on: {on}.\n"] if on else [])]
-    return "".join([*header, *dropwhile(_comment, changed.splitlines(keepends=True))])
+    return "".join([*header, *dropwhile(_comment, out.getvalue().splitlines(keepends=True))])
 
 
 @cache
@@ -70,7 +75,7 @@ def default(key: str) -> Any:
     """What a run has for a key unless it says otherwise: the shipped preset's value, or that of a variant which that
     does not have; None for any other key."""
     *section, name, field = ["", *key.split(".")]
-    family = catalogue.FAMILIES.get(".".join(section[1:]), "")
+    family = config.FAMILIES.get(".".join(section[1:]), "")
     if key in flat()[SHIPPED] or not family or name not in variant.names(family):
         return flat()[SHIPPED].get(key)
     return variant.variant_class(family, name)().model_dump(mode="json")[name].get(field)
@@ -85,17 +90,6 @@ def nearest(params: Mapping[str, Any]) -> tuple[str, list[str]]:
     }
     name = min(differing, key=lambda name: len(differing[name]))
     return name, sorted(differing[name])
-
-
-def edited(base: str, change: Callable[[Any], None]) -> str:
-    """The text of a params file after a change of its values, with its comments."""
-    round_trip = YAML()
-    round_trip.Representer = Spelled
-    round_trip.width = 1000  # no line is broken
-    whole, out = round_trip.load(base), StringIO()
-    change(whole)
-    round_trip.dump(whole, out)
-    return out.getvalue()
 
 
 def _change(whole: dict[str, Any], changes: dict[str, Any]) -> None:

@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 
 from ddpm.base import variant
 from ddpm.base.errors import masked
-from ddpm.params.catalogue import FAMILIES
-from ddpm.params.config import Config
+from ddpm.params.config import FAMILIES, Config
 from ddpm.report.blocks import Block, Note, Table, cell
 from ddpm.runs import library
 from ddpm.runs.alike import IGNORED, is_in

@@ -14,7 +14,7 @@ import numpy as np
 from ddpm.base import errors, files
 from ddpm.base.errors import UserError
 from ddpm.base.paths import EVALUATION, LOSS, PROCESSED
-from ddpm.data.processed import called, open_split
+from ddpm.data.processed import open_split
 from ddpm.params import config
 from ddpm.params.config import Config
 from ddpm.pictures import plots
@@ -23,6 +23,7 @@ from ddpm.report import convergence, noticed, render, summary
 from ddpm.report.blocks import Block, Chapter, Figure, Note, Table, chapter, plain, strip
 from ddpm.runs import library, run_images
 from ddpm.runs.record import Record
+from ddpm.sources.dataset import called
 from ddpm.verdicts import metrics, sensitivity
 
 NEAREST = EVALUATION / "nearest.png"
@@ -40,7 +41,7 @@ def write(out: Path) -> None:
     Raises UserError if there is no record of a run or no params.yaml, or if ``out`` can't be written.
     """
     working, run = config.load(), library.workspace()
-    title = f"{called(working.data, PROCESSED)} {working.data.shape.sides}: {working.model.name}"
+    title = f"{called(working.data.dataset.name, working.data.source)} {working.data.shape.sides}: {working.model.name}"
     render.write(out, title, "ddpm report", chapters(working, run))
 
 

@@ -55,7 +55,7 @@ def folder(path: Path) -> Listing:
 
 def workspace() -> Record:
     """The working folder's record. Raises UserError."""
-    return _named(record.read(RUN), WORKSPACE)
+    return record.read(RUN).model_copy(update={"name": WORKSPACE})
 
 
 def current(config: Config) -> Record:
@@ -126,10 +126,6 @@ def _blob(git: pygit2.Repository, commit: pygit2.Commit) -> bytes | None:
     return blob.data if isinstance(blob, pygit2.Blob) else None
 
 
-def _named(run: Record, name: str) -> Record:
-    return run.model_copy(update={"name": name})
-
-
 def _listing(contents: Iterable[tuple[str, bytes | Path]], rename: bool = False) -> Listing:
     """Every record that can be read; those with equal content count once, under the first name.
 
@@ -139,10 +135,11 @@ def _listing(contents: Iterable[tuple[str, bytes | Path]], rename: bool = False)
     notes = []
     for source, text in contents:
         try:
-            run = record.parse(record.content(text) if isinstance(text, Path) else text, source)
+            run = record.read(text) if isinstance(text, Path) else record.parse(text, source)
+            run = run.model_copy(update={"name": source}) if rename else run
         except UserError as error:
             notes.append(f"left out: {error}")
             continue
         content = files.digest([run.params, run.scores, run.fingerprint.hash, str(run.finished)])
-        records.setdefault(content, _named(run, source) if rename else run)
+        records.setdefault(content, run)
     return Listing(tuple(sorted(records.values(), key=lambda run: run.finished)), tuple(notes))

@@ -29,4 +29,4 @@ def of(start: Start) -> Provenance:
     for stage in BEFORE:
         entry, _ = inputs.recorded(stage)
         md5s |= {dep["path"]: dep["md5"] for dep in entry.get("deps", []) if inputs.is_code(dep["path"])}
-    return Provenance(params, inputs.code(md5s.items()))
+    return Provenance(params, {path: md5[:12] for path, md5 in md5s.items()})

@@ -165,14 +165,14 @@ class Record(Section):
         return self
 
     @property
-    def precision(self) -> str | None:
+    def precision(self) -> object:
         """The precision of the training; None if unknown."""
-        return self._known("training_precision")
+        return self.environment.get("training_precision")
 
     @property
-    def processor(self) -> str | None:
+    def processor(self) -> object:
         """That trained and scored it; None if unknown."""
-        return self._known("processor")
+        return self.environment.get("processor")
 
     @property
     def seconds(self) -> float:
@@ -184,10 +184,6 @@ class Record(Section):
         """The scores by images seen; empty for a training without snapshots."""
         rows = self.curve.dicts() if self.curve else []
         return {int(row.pop("images")): row for row in rows}
-
-    def _known(self, name: str) -> str | None:
-        value = self.environment.get(name)
-        return None if value is None else str(value)
 
     def text(self) -> str:
         """The record as JSON with sorted keys: a line for each section, so that git shows what differs."""
@@ -216,18 +212,13 @@ def parse(text: bytes, source: str) -> Record:
         raise UserError(f"{source}: not a run's record: {why}") from error
 
 
-def content(path: Path) -> bytes:
-    """A record's file, cut off where it is too large for one. Raises UserError if it cannot be read."""
+def read(path: Path) -> Record:
+    """The record in a file. Raises UserError like ``parse``, or if the file cannot be read."""
     try:
         with path.open("rb") as file:
-            return file.read(MOST_BYTES + 1)
+            return parse(file.read(MOST_BYTES + 1), str(path))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); `dvc repro` makes metrics/run.json") from error
-
-
-def read(path: Path) -> Record:
-    """The record in a file. Raises UserError like ``parse`` and ``content``."""
-    return parse(content(path), str(path))
 
 
 def table(rows: Iterable[Mapping[str, float | int | str]], digits: int = 17) -> NumberTable | None:

@@ -9,17 +9,17 @@ from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import Field
 
-from ddpm.base import variant
 from ddpm.base.errors import UserError
+from ddpm.base.sections import Section, parse
 from ddpm.model.model_file import Loaded
 from ddpm.sampling.sample_params import class_number
 
 Count = Annotated[int, Field(ge=0, lt=2**40)]
 
 
-class _Known(BaseModel):
+class _Known(Section):
     """A model file's ``classes`` fact: the names, and how many train images were of each."""
 
     names: tuple[str, ...]
@@ -64,10 +64,7 @@ def known(model: Loaded) -> tuple[tuple[str, ...], tuple[int, ...]]:
     count = model.config.model.classes
     if "classes" not in model.facts:
         return (), (1,) * count
-    try:
-        facts = _Known.model_validate(model.facts["classes"])
-    except ValidationError as error:
-        raise UserError(f"model file: facts.classes: {variant.explain(error, _Known, '')}") from error
+    facts = parse(model.facts["classes"], "model file: facts.classes", _Known)
     if not len(facts.names) == len(facts.counts) == count or not any(facts.counts):
         raise UserError(
             f"model file: facts.classes: {len(facts.names)} names and {len(facts.counts)} counts for {count} classes; "

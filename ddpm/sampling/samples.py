@@ -7,10 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm.base.errors import UserError
-from ddpm.base.files import atomic_path
+from ddpm.base.files import atomic_path, open_array
 from ddpm.base.paths import SNAPSHOTS
 from ddpm.compute import noise
-from ddpm.data.processed import open_array
 
 LABELS = "labels.npy"
 

@@ -217,7 +217,7 @@ def _as_nearest(tensors: dict[str, Tensor]) -> Nearest:
 
 def read_reference(folder: Path) -> Reference:
     """Raises UserError when the reference stage has not run."""
-    return Reference(**read_json(folder / INDEX))
+    return read_json(folder / INDEX, Reference)
 
 
 def load_features(folder: Path, name: str) -> RealFeatures:

@@ -17,7 +17,7 @@ import yaml
 from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path, read_json, sha256
 from ddpm.base.paths import METRICS, MODEL_FILE, PROCESSED
-from ddpm.data.processed import MANIFEST, called, read_manifest
+from ddpm.data.processed import MANIFEST, read_manifest
 from ddpm.model.model_file import Loaded, load_model
 from ddpm.params import config
 from ddpm.params.config import Config
@@ -26,6 +26,7 @@ from ddpm.report.blocks import Chapter
 from ddpm.runs import library
 from ddpm.runs.record import Record
 from ddpm.sampling import classes
+from ddpm.sources.dataset import called
 from ddpm.tracking import origin
 from ddpm.verdicts import metrics
 
@@ -80,7 +81,7 @@ def write(source: Path, model: Loaded, folder: str) -> str:
         known=facts,
         reason=reason,
         cost=read_json(METRICS / "train.json") if facts else {},
-        data=called(facts.config.data, PROCESSED) if facts else "",
+        data=called(facts.config.data.dataset.name, facts.config.data.source) if facts else "",
         images=read_manifest(PROCESSED) if facts and (PROCESSED / MANIFEST).exists() else None,
         scores=render.markdown([Chapter("", summary.scores(facts.run))]) if facts else "",
         closeness=metrics.closeness(facts.run.scores) if facts else [],

@@ -5,7 +5,6 @@ Archives come from outside, so names, links and sizes are checked before any con
 
 import errno
 import gzip
-import lzma
 import math
 import os
 import stat
@@ -13,16 +12,14 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import IO, Any, NamedTuple, cast
+from typing import IO, NamedTuple, cast
 
 from ddpm.base.errors import UserError
 
-SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz")
-# of what a tar is packed in
-OPENERS: dict[str, Callable[..., Any]] = {".tar": open, ".gz": gzip.open, ".tgz": gzip.open, ".xz": lzma.open}
+SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 ZIPPED = (".zip", ".npz")  # NumPy's .npz is a zip of .npy files
 MAX_MEMBERS = 2_000_000
 # Photos hardly compress: an archive that grows a hundredfold is a bomb, or not an archive of photos.
@@ -33,7 +30,7 @@ ALWAYS_ALLOWED_BYTES = 2**30
 # gigabytes long
 MAX_HEADER_BYTES = 2**20
 
-BROKEN = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError,
+BROKEN = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError,
           NotImplementedError)  # fmt: skip
 # what else tarfile and zipfile raise for damaged tables of contents
 MISREAD = (IndexError, MemoryError, OverflowError, RecursionError, ValueError, struct.error)
@@ -121,8 +118,8 @@ def members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
 
 
 def _tar(source: Path) -> Iterator[Member]:
-    with OPENERS[source.suffix.lower()](source, "rb") as file:
-        stream = _Bounded(file)
+    with source.open("rb") if source.suffix.lower() == ".tar" else gzip.open(source) as file:
+        stream = _Bounded(cast(IO[bytes], file))
         with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r:") as archive:
             for member in members(archive):
                 if member.size < 0 or member.issparse():
@@ -136,7 +133,7 @@ def _tar(source: Path) -> Iterator[Member]:
         # A block of zeros ends a complete archive; tarfile also stops at a broken header, or where there is no more.
         if stream.last != bytes(tarfile.BLOCKSIZE):
             raise tarfile.ReadError("no end-of-archive mark")
-        file.read(2**20)  # gzip and xz verify their checksum when they reach the end
+        file.read(2**20)  # gzip verifies its checksum when it reaches the end
 
 
 def _zip(source: Path) -> Iterator[Member]:

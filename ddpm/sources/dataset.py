@@ -4,7 +4,6 @@ Contract: ``fetch`` puts a dataset's verified raw files into a folder, ``read`` 
 datasets share (size, channels, the split) is in ``ddpm.data.preprocessing``.
 """
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,14 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ddpm.base.errors import UserError, masked
+from ddpm.base.errors import masked
 from ddpm.base.files import atomic_path
 from ddpm.base.sections import Shape
 from ddpm.base.variant import Variant
-from ddpm.sources.archives import SUFFIXES
 
 MODES = {1: "L", 3: "RGB"}  # PIL's name for pictures of so many channels
-MAX_NAME = 40  # characters of a source's own name
 CLASSLESS = "images"  # the class of those that have none
 
 
@@ -35,8 +32,6 @@ class Records:
     file.
     labels: (N,) int64, indices into ``classes``.
     is_test: (N,) the source's own split, or None if it has none.
-
-    Raises UserError when there are no records, or labels and records do not match.
     """
 
     names: Sequence[str]
@@ -45,37 +40,17 @@ class Records:
     classes: tuple[str, ...]
     is_test: NDArray[np.bool_] | None = None
 
-    def __post_init__(self) -> None:
-        if not len(self.names) == len(self.labels) > 0:
-            raise UserError(f"dataset: {len(self.names)} images and {len(self.labels)} labels; one label an image")
-        if self.labels.min() < 0 or self.labels.max() >= len(self.classes):
-            raise UserError(
-                f"dataset: labels run over {self.labels.min()}..{self.labels.max()}; "
-                f"allowed: 0..{len(self.classes) - 1}"
-            )
-
     @classmethod
-    def of_arrays(cls, splits: dict[str, tuple[NDArray[np.uint8], NDArray[Any]]], classes: tuple[str, ...]) -> Self:
-        """From each split's images, (N, H, W) or (N, H, W, C) of one shape, and labels, (N,)."""
-        images = {split: part for split, (part, _) in splits.items()}
-        labels = np.concatenate([labels for _, labels in splits.values()])
-        return cls.of_parts(images, labels, classes)
-
-    @classmethod
-    def of_parts(
-        cls,
-        parts: Mapping[str, NDArray[Any]],
-        labels: NDArray[Any],
-        classes: tuple[str, ...],
-    ) -> Self:
-        """From arrays of images, (N, H, W) or (N, H, W, C) each, and all their labels. A part called "test" is the test
+    def of_arrays(cls, parts: Mapping[str, tuple[NDArray[Any], NDArray[Any]]], classes: tuple[str, ...]) -> Self:
+        """From the images of each part, (N, H, W) or (N, H, W, C), and their labels, (N,). The part "test" is the test
         split."""
-        counts = [len(images) for images in parts.values()]
+        counts = [len(images) for images, _ in parts.values()]
         part_of = np.repeat(np.array(list(parts)), counts)
         row_of = np.concatenate([np.arange(count) for count in counts])
+        labels = np.concatenate([labels for _, labels in parts.values()])
 
         def open_image(index: int) -> NDArray[np.uint8]:
-            return np.array(parts[part_of[index]][row_of[index]])
+            return np.array(parts[part_of[index]][0][row_of[index]])
 
         names = [f"{part}/{row}" for part, row in zip(part_of, row_of, strict=True)]
         is_test = part_of == "test" if "test" in parts else None
@@ -83,9 +58,11 @@ class Records:
 
 
 class Dataset(Variant, ABC):
-    """Contract of a dataset. licence: as stated by its authors."""
+    """Contract of a dataset. licence: as stated by its authors. verified: whether ``data.source`` can only be another
+    place of the published files."""
 
     licence: ClassVar[str] = "not known to the project: look it up before you share this"
+    verified: ClassVar[bool] = False
 
     def download(self, source: str | None, raw: Path) -> None:
         """Put the verified files under ``raw``, all or none.
@@ -104,11 +81,6 @@ class Dataset(Variant, ABC):
             allowed = " and ".join(map(str, MODES))
             yield f"channels: {image.channels} is not allowed for the pictures of {self.name}; allowed: {allowed}"
 
-    def own_name(self, source: str | None) -> str | None:
-        """A name for the images of a user's own ``source``: its folder's or archive's. None for the published, verified
-        ones."""
-        return None if source is None else named_after(source) or self.name
-
     @abstractmethod
     def fetch(self, source: str | None, folder: Path) -> None:
         """``download`` into the empty ``folder``, which is removed if this raises. What is next to it is removed."""
@@ -118,9 +90,6 @@ class Dataset(Variant, ABC):
         """The records that ``download`` put under ``raw``."""
 
 
-def named_after(source: str) -> str:
-    """The last part of a ``data.source`` as a name, without an archive's suffix; may be empty."""
-    last = PurePosixPath(masked(source)).name
-    suffixes = "|".join(map(re.escape, (*SUFFIXES, ".npy", ".npz", ".parquet")))
-    stem = re.sub(f"({suffixes})$", "", last, flags=re.IGNORECASE)
-    return re.sub(r"[^\w.-]+", "_", stem).strip("._-")[:MAX_NAME]
+def called(dataset: str, source: object) -> str:
+    """A name for the images: their dataset's, with that of ``data.source`` if one is given."""
+    return f"{dataset} ({PurePosixPath(masked(str(source))).stem})" if source else dataset

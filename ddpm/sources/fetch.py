@@ -2,7 +2,6 @@
 
 import http.client
 import os
-import re
 import time
 import urllib.request
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from ddpm.base import progress
-from ddpm.base.errors import UserError, reason
+from ddpm.base.errors import UserError
 from ddpm.base.variant import shown
 from ddpm.sources.archives import is_archive
 from ddpm.sources.dataset import Dataset
@@ -25,17 +24,16 @@ PATIENCE_S = 120
 MIN_BYTES_PER_S = 1000
 
 
-def origin(dataset: Dataset, source: str | None) -> str:
-    """Where the images will be fetched from: an address, or a path on this disk; "" if they come with a package.
-
-    Raises UserError if there is no such place, or its address holds a secret, which DVC would record.
-    """
+def check(dataset: Dataset, source: str | None) -> None:
+    """Raises UserError if there is no place to fetch the images from, or its address holds a secret, which DVC would
+    record."""
     where = getattr(dataset, "address", "") if source is None else source
     if where is None:
         raise UserError(f"data.source: {dataset.name} has no public address; set it to a folder or archive of images")
     if where.startswith(ADDRESSES):
         _parts(where)
-    return where if not where or where.startswith(ADDRESSES) else str(locate(where, None, (), Path()))
+    elif where:  # otherwise they come with a package
+        locate(where, None, (), Path())
 
 
 def locate(source: str | None, address: str | None, files: tuple[str, ...], folder: Path) -> Path:
@@ -51,7 +49,7 @@ def locate(source: str | None, address: str | None, files: tuple[str, ...], fold
     source = address if source is None else source
     if source is None:
         raise UserError("data.source: null is not allowed here; name a folder or an archive of images")
-    if re.match(r"https?://", source):
+    if source.startswith(ADDRESSES):
         path = folder.with_name(f"{folder.name}_fetched")
         path.mkdir()
         files = _mirror(source, files, path)
@@ -125,7 +123,7 @@ def download(url: str, path: Path) -> None:
             raise OSError(f"connection ended after {received:,} of {expected:,} bytes")
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise UserError(
-            f"{url}: cannot be fetched ({reason(error, url)}); fetch it by hand, put {path.name} into a folder such as "
+            f"{url}: cannot be fetched ({error}); fetch it by hand, put {path.name} into a folder such as "
             "downloads/ and set data.source: downloads"
         ) from error
 

@@ -24,6 +24,7 @@ class Published(Dataset):
     md5: file -> the sum of what it unpacks to: others may give the same data another gzip header.
     """
 
+    verified = True
     address: ClassVar[str]
     packing: ClassVar[str] = ""
     md5: ClassVar[dict[str, str]]
@@ -49,9 +50,6 @@ class Published(Dataset):
         if missing := sorted(file for file in self.md5 if not (folder / file).exists()):
             raise UserError(f"{place}: {self.name} needs {', '.join(missing)}; get them from {self.address}")
         self.verify(folder)
-
-    def own_name(self, source: str | None) -> None:
-        """Do nothing: a mirror has the same files."""
 
     def verify(self, raw: Path) -> None:
         """Raises UserError when a file is missing or is not the published one."""

@@ -132,7 +132,7 @@ class Ledger:
             )
         for arm, config in self.study.configs.items() if not self.first else ():
             try:
-                fetch.origin(config.data.dataset, config.data.source)
+                fetch.check(config.data.dataset, config.data.source)
             except UserError as error:
                 raise UserError(f"{self.study.path}: {arm}: {error}") from error
 

@@ -10,7 +10,7 @@ from ddpm.base.errors import UserError
 from ddpm.base.paths import RAW
 from ddpm.data.data_params import Data
 from ddpm.params import file
-from ddpm.params.inputs import lookup, recorded, spelled
+from ddpm.params.inputs import on_record
 from ddpm.runs import library
 from ddpm.sources import fetch
 
@@ -20,7 +20,7 @@ def check(data: Data) -> str:
     ``data.source`` leads nowhere."""
     check_dvc()
     if not is_fetched():
-        fetch.origin(data.dataset, data.source)
+        fetch.check(data.dataset, data.source)
     return branch()
 
 
@@ -61,6 +61,4 @@ def branch() -> str:
 
 def is_fetched() -> bool:
     """Whether the images here are from the dataset and source that params.yaml names, according to dvc.lock."""
-    params, (_, locked) = file.read(), recorded("download")
-    keys = ("data.dataset", "data.source")
-    return RAW.exists() and all(key in locked and spelled(lookup(params, key)) == spelled(locked[key]) for key in keys)
+    return RAW.exists() and on_record("download", file.read())

@@ -122,7 +122,7 @@ def measure(config: Config) -> Measured:
     step = _grown(config.train.accumulate, whole, cost)  # Trainer refuses a smaller batch
     memory = devices.peak_memory(device)
     evaluation, feature = _evaluation(config, device), _features(config, device)
-    return Measured(step, evaluation / ranks, feature / ranks, memory, devices.describe(device))
+    return Measured(step, evaluation / ranks, feature / ranks, memory, devices.processor(device))
 
 
 def _features(config: Config, device: torch.device) -> float:

@@ -19,9 +19,9 @@ from PIL import Image
 
 from ddpm.base import files, paths
 from ddpm.base.errors import UserError, printable
-from ddpm.base.files import NO_ARRAY
+from ddpm.base.files import open_array
 from ddpm.base.images import Images
-from ddpm.base.sections import Shape, section
+from ddpm.base.sections import Shape, parse
 from ddpm.base.variant import shown
 from ddpm.compute import devices
 from ddpm.data.pixels import BROKEN
@@ -131,10 +131,7 @@ def _array(path: Path, scratch: Path) -> NDArray[Any]:
         if len(arrays) != 1 and FIRST not in arrays:
             raise UserError(f"{path}: {len(arrays)} arrays, and none is called {FIRST}")
         source = arrays.get(FIRST) or next(iter(arrays.values()))
-    try:
-        return np.lib.format.open_memmap(source, mode="r")
-    except NO_ARRAY as error:
-        raise UserError(f"{path}: not an array of numbers ({str(error) or type(error).__name__})") from error
+    return open_array(source, remedy=f"look at {path}")
 
 
 def _axes(path: Path, array: NDArray[Any], shape: Shape) -> Images:
@@ -162,7 +159,7 @@ def assigned(option: str, given: Sequence[str]) -> dict[str, Any]:
 def _costs(given: Mapping[str, Any]) -> Costs:
     stages = {key.removeprefix(SECONDS): value for key, value in given.items() if key.startswith(SECONDS)}
     others = {key: value for key, value in given.items() if not key.startswith(SECONDS)}
-    return section(Costs, others | {"seconds": stages})
+    return parse(others | {"seconds": stages}, "--cost", Costs)
 
 
 def write(run: Record, out: Path | None) -> Path:

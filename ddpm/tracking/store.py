@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from filelock import FileLock
 
-from ddpm.base import errors, files
-from ddpm.base.errors import UserError
+from ddpm.base import files
+from ddpm.base.errors import UserError, masked, printable
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -76,7 +76,7 @@ class Store:
             return action() if self.strict else self._within(PATIENT_SECONDS if self.absent else DEADLINE, action)
         except Exception as error:
             self.off = True
-            line = f"MLflow at {errors.masked(self.uri)} failed ({_reason(error, self.uri)})"
+            line = f"MLflow at {masked(self.uri)} failed ({_reason(error, self.uri)})"
             if self.strict and isinstance(error, UserError):
                 raise
             if self.strict:
@@ -134,8 +134,11 @@ class Store:
 
 
 def _reason(error: BaseException, uri: str) -> str:
-    """The first cause in one line, with the kind of exception unless it is a UserError."""
+    """The first cause in one line; only its kind if the address has a password, because libraries quote pieces of an
+    address that they cannot parse."""
     while not isinstance(error, UserError) and (deeper := error.__cause__ or error.__context__):
         error = deeper
-    line = errors.reason(error, uri)
-    return line if isinstance(error, UserError) else f"{type(error).__name__}: {line}"
+    kind, line = type(error).__name__, printable(masked(str(error).strip().partition("\n")[0]))
+    if isinstance(error, UserError):
+        return line
+    return f"{kind}: {line}" if masked(uri) == uri else kind

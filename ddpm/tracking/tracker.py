@@ -80,7 +80,7 @@ def _complete(store: Store, run: Record, training: str | None = None) -> str:
 
     key = view.key(run)
     written = _find(store, KEY, key)
-    started = next((run for run in _find(store, TRAINING, training) if KEY not in run.data.tags), None)
+    started = _started(store, training)
     if written and written[0].info.status == "FINISHED":
         if started:  # the same result, trained again
             store.client.delete_run(started.info.run_id)
@@ -124,9 +124,13 @@ def _find(store: Store, tag: str, value: str | None) -> list[Run]:
     return list(store.client.search_runs([store.experiment], f"tags.`{tag}` = '{value}'")) if value else []
 
 
+def _started(store: Store, training: str | None) -> Run | None:
+    """The run of a training whose result is not in it yet."""
+    return next((run for run in _find(store, TRAINING, training) if KEY not in run.data.tags), None)
+
+
 def _create(store: Store, name: str, start: int) -> Run:
-    tags = {"mlflow.source.name": "dvc repro"}
-    return store.client.create_run(store.experiment, start_time=start, tags=tags, run_name=name)
+    return store.client.create_run(store.experiment, start, {"mlflow.source.name": "dvc repro"}, name)
 
 
 def _describe(store: Store, run: Run, params: dict[str, str], tags: dict[str, str]) -> None:
@@ -163,7 +167,8 @@ def _pictures(store: Store, run_id: str) -> None:
 
 
 class Live:
-    """The run of a training process: its loss as it grows.
+    """The run of a training process: its loss as it grows. A training that ends before its first ``flush`` has no run
+    yet: ``sync`` writes all of it.
 
     params: what the stage was started with; training: the digest of the stage's inputs.
 
@@ -171,20 +176,21 @@ class Live:
     there, and sends no step twice. Rows of a training that fails stay unsent.
     """
 
-    def __init__(self, params: dict[str, Any], training: str, on: bool = True):
+    def __init__(self, params: dict[str, Any], training: str):
         self.store = Store()
-        self.store.off |= not on
         self.params, self.training = params, training
         self.waiting: list[Row] = []
-        self.flushed = False
+        self.run: Run | None = None
 
     def __enter__(self) -> Self:
-        self.store.attempt(self._open)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        status = "FINISHED" if kind is None else "FAILED" if issubclass(kind, Exception) else "KILLED"
-        self.store.attempt(lambda: self.store.client.set_terminated(self.run.info.run_id, status))
+        if run := self.run:
+            if kind is None:
+                self.flush()
+            status = "FINISHED" if kind is None else "FAILED" if issubclass(kind, Exception) else "KILLED"
+            self.store.attempt(lambda: self.store.client.set_terminated(run.info.run_id, status))
 
     def log(self, row: Row) -> None:
         self.waiting.append(row)
@@ -195,22 +201,22 @@ class Live:
             self.store.attempt(self._flush)
             self.waiting = []
 
-    def _open(self) -> None:
+    def _flush(self) -> None:
+        self.run = self.run or self._opened()
+        _send(self.store, self.run, [LossPoint.of(row._asdict()) for row in self.waiting])
+
+    def _opened(self) -> Run:
+        """The run of the training so far, or a new one, if there is none or the training has started over."""
+        client, first = self.store.client, self.waiting[0].step
         flat = config.check(self.params).flat()
         known = {key: value for key, value in flat.items() if key.partition(".")[0] not in (*LATER, *OUTSIDE)}
         with self.store.lock:
-            runs = [run for run in _find(self.store, TRAINING, self.training) if KEY not in run.data.tags]
-            tags = origin.tags() | view.tags(known) | {TRAINING: self.training}
-            name = view.name(known, self.training[:7])
-            self.run = runs[0] if runs else _create(self.store, name, round(1000 * time.time()))
-            _describe(self.store, self.run, view.params(known), tags)
-        self.store.client.update_run(self.run.info.run_id, status="RUNNING")
-
-    def _flush(self) -> None:
-        client, first = self.store.client, self.waiting[0].step
-        sent = [] if self.flushed else client.get_metric_history(self.run.info.run_id, "loss")
-        if any(point.step >= first for point in sent):  # only now is it known that the training started over
-            client.delete_run(self.run.info.run_id)
-            self._open()
-        self.flushed = True
-        _send(self.store, self.run, [LossPoint.of(row._asdict()) for row in self.waiting])
+            run = _started(self.store, self.training)
+            if run and any(point.step >= first for point in client.get_metric_history(run.info.run_id, "loss")):
+                client.delete_run(run.info.run_id)
+                run = None
+            start = round(1000 * (time.time() - self.waiting[-1].seconds))
+            run = run or _create(self.store, view.name(known, self.training[:7]), start)
+            _describe(self.store, run, view.params(known), origin.tags() | view.tags(known) | {TRAINING: self.training})
+        client.update_run(run.info.run_id, status="RUNNING")
+        return run

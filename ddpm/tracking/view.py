@@ -14,6 +14,7 @@ from ddpm.base.paths import LOSS
 from ddpm.params import presets
 from ddpm.runs import alike
 from ddpm.runs.record import Record
+from ddpm.sources.dataset import called
 from ddpm.tracking.origin import COMMIT, DIRTY, EXPERIMENT
 
 # params whose values are short tags, to group and filter runs by: the last word of the section is the tag's name
@@ -79,8 +80,8 @@ def params(flat: Mapping[str, Any]) -> dict[str, str]:
 def tags(flat: Mapping[str, Any]) -> dict[str, str]:
     """What runs are grouped by: variants, seed and dataset, with the name of its ``data.source`` if one is given."""
     short = {section.rpartition(".")[2]: flat.get(f"{section}.name") for section in VARIANTS}
-    dataset, source = flat.get("data.dataset.name"), flat.get(SOURCE)
-    short |= {"seed": flat.get("seed"), "dataset": f"{dataset} ({Path(masked(source)).stem})" if source else dataset}
+    dataset = flat.get("data.dataset.name")
+    short |= {"seed": flat.get("seed"), "dataset": dataset and called(dataset, flat.get(SOURCE))}
     return {tag: str(value) for tag, value in short.items() if value is not None}
 
 

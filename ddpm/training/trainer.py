@@ -112,7 +112,6 @@ def train(
                     shutil.copytree(folder, temporary)
                     if not any(temporary.iterdir()):  # DVC fails a stage without its out, and warns of an empty one
                         (temporary / "none.txt").write_text(f"Nothing in params.yaml asked for {part}.\n")
-            log.flush()
     return history
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.base.paths import MODEL_FILE, PROCESSED
-from ddpm.base.sections import Shape, section
+from ddpm.base.sections import Shape, parse
 from ddpm.compute import devices
 from ddpm.data.pixels import BROKEN, to_pixels
 from ddpm.data.processed import open_split
@@ -36,7 +36,7 @@ def opened(request: Request, sampler: str, classes: Sequence[str] = (), *, clip:
         raise UserError("--images and --rows: give one of them")
     drawn_by = variant.build("samplers", {"name": sampler}, "sampler")
     drawn = {"count": 1, "steps": request.steps, "sampler": drawn_by, "clip_denoised": clip}
-    options = section(Sample, drawn | ({"classes": tuple(classes)} if classes else {}))
+    options = parse(drawn | ({"classes": classes} if classes else {}), "sample", Sample)
     device = devices.resolve(request.device)
     model = load_model(request.model / MODEL_FILE.name if request.model.is_dir() else request.model, device)
     shape = model.image_shape

@@ -17,11 +17,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ddpm.base.errors import UserError
-from ddpm.base.files import atomic_path
+from ddpm.base.files import atomic_path, read_json
 from ddpm.base.paths import BASELINE, RUN
 from ddpm.params import presets
 from ddpm.params.config import Config, Gate
-from ddpm.runs import alike, library, measured
+from ddpm.runs import alike, library
 from ddpm.runs.record import Record
 from ddpm.verdicts import metrics, pairing, remarks, sensitivity, verdict
 from ddpm.verdicts.comparison import Judgement
@@ -88,7 +88,7 @@ def decisive(names: Iterable[str], gate: Gate) -> list[str]:
 
 def read(path: Path = BASELINE) -> tuple[Record, ...]:
     """The baseline's runs. Raises UserError if the file is missing or damaged, or they are too few."""
-    runs: tuple[Record, ...] = measured.read(path, tuple[Record, ...], REMAKE)
+    runs: tuple[Record, ...] = read_json(path, tuple[Record, ...], REMAKE)
     if len({run.seed for run in runs}) < max(len(runs), MIN_SEEDS):
         raise UserError(f"{path}: {len(runs)} runs; allowed: at least {MIN_SEEDS}, each of another seed; {REMAKE}")
     return runs

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, FiniteFloat
 
 from ddpm.base.errors import masked
+from ddpm.base.files import read_json
 from ddpm.base.paths import METRICS
 from ddpm.data.data_params import Data
 from ddpm.params.config import Config
-from ddpm.runs import measured
 from ddpm.scoring.metric import DAMAGE, STATIC
 from ddpm.verdicts import metrics
 
@@ -49,7 +49,7 @@ def data_params(data: Data) -> dict[str, Any]:
 
 def read(path: Path = PATH) -> Sanity:
     """Raises UserError if the file is missing or damaged."""
-    return measured.read(path, Sanity, REMEDY)
+    return read_json(path, Sanity, REMEDY)
 
 
 def warnings(score: str, config: Config, path: Path = PATH) -> list[str]:

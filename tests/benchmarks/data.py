@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from ddpm.base.sections import section
+from ddpm.base.sections import parse
 from ddpm.data.data_params import Data
 from ddpm.data.preprocessing import preprocess
 from ddpm.training.batches import Batches
@@ -73,7 +73,7 @@ def photos(options: Options) -> Bench:
         Image.fromarray(image).save(folder / f"photos/{i:05d}.jpg", quality=90)
     for i in range(DISTINCT, count):
         os.link(folder / f"photos/{i % DISTINCT:05d}.jpg", folder / f"photos/{i:05d}.jpg")
-    data = section(Data, {"dataset": ImageFolder(), "image_size": 64, "channels": 3, "resize": "squash"})
+    data = parse({"dataset": ImageFolder(), "image_size": 64, "channels": 3, "resize": "squash"}, "data", Data)
     data.dataset.download(str(folder), raw)
 
     def ours() -> None:

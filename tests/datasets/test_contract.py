@@ -12,7 +12,7 @@ import pytest
 
 from ddpm.base import files, variant
 from ddpm.base.errors import UserError
-from ddpm.sources.dataset import Dataset, Records
+from ddpm.sources.dataset import Dataset
 from ddpm.sources.idx import IdxDataset
 from ddpm.sources.published import Published
 
@@ -115,11 +115,3 @@ def test_sums_and_classes_are_those_of_torchvision(name):
         assert dict(theirs.train_list + theirs.test_list) | {theirs.meta["filename"]: theirs.meta["md5"]} == dataset.md5
         assert (theirs.meta["filename"], theirs.meta["key"]) == (dataset.meta, dataset.class_key)
         assert theirs.url == dataset.address
-
-
-def test_records_refuse_labels_that_do_not_match():
-    pictures = np.zeros((2, 4, 4), dtype=np.uint8)
-    with pytest.raises(UserError, match="2 images and 1 labels"):
-        Records.of_arrays({"train": (pictures, np.array([0]))}, ("a",))
-    with pytest.raises(UserError, match=r"labels run over 0\.\.5; allowed: 0\.\.0"):
-        Records.of_arrays({"train": (pictures, np.array([0, 5]))}, ("a",))

@@ -160,18 +160,11 @@ def test_members_that_belong_to_no_sample(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("label", "members", "expected"),
-    [
-        (None, {"cls": "cat"}, "cat"),
-        (None, {"json": '{"label": 4}', "txt": "5"}, "images"),
-        ("txt", {"json": '{"label": 4}', "txt": "5", "cls": "6"}, "5"),
-        ("json.label", {"json": '{"label": 4}', "txt": "5"}, "4"),
-        ("json.name of it", {"json": '{"name of it": "a cat"}', "txt": "5"}, "a cat"),
-    ],
+    ("members", "expected"), [({"cls": "cat", "txt": "5"}, "cat"), ({"json": '{"label": 4}', "txt": "5"}, "images")]
 )
-def test_where_the_label_is(label, members, expected, tmp_path):
+def test_where_the_label_is(members, expected, tmp_path):
     source = shard(tmp_path / "own.tar", {"jpg": encoded(1), **members})
-    assert words(read("webdataset", source, tmp_path / "raw", label=label)) == [expected]
+    assert words(read("webdataset", source, tmp_path / "raw")) == [expected]
 
 
 def test_names_that_are_no_utf8(tmp_path):
@@ -231,8 +224,3 @@ def test_what_is_written_at_a_time_changes_nothing(batch, tmp_path, monkeypatch)
     records = read("parquet", source, tmp_path / "raw")
     assert (numbers(records), words(records)) == (list(range(7)), list("abcdabc"))
     assert [records.names[i] for i in range(7)] == list(records.names)
-
-
-def test_the_name_is_that_of_the_file():
-    assert variant.build("datasets", {"name": "parquet"}, "d").own_name("downloads/cats.parquet") == "cats"
-    assert variant.build("datasets", {"name": "webdataset"}, "d").own_name("shards/cats-000.tar") == "cats-000"

@@ -21,7 +21,7 @@ import torch
 
 from ddpm.base.errors import UserError, exit_code
 from ddpm.base.files import write_json
-from ddpm.base.sections import section
+from ddpm.base.sections import parse
 from ddpm.compute import devices
 from ddpm.model import build
 from ddpm.model.model_params import Model
@@ -104,7 +104,7 @@ def makers(device: torch.device, precision: str, batch: int, quick: bool) -> Ite
     base = preset("article", batch_size=batch, precision=precision, deterministic=False)
     if quick:
         model = {"name": "unet", "unet": {**base.model.model_dump()["unet"], **TINY}}
-        base = base.model_copy(update={"model": section(Model, model)})
+        base = base.model_copy(update={"model": parse(model, "model", Model)})
 
     def case(name: str, network: torch.nn.Module, step: Callable[[int], object]) -> Case:
         numbers = itertools.count(1)

@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ddpm.base import files
-from ddpm.data.processed import check_content, open_split, read_manifest
+from ddpm.data.processed import open_split, read_manifest
 from ddpm.sampling.samples import read_samples
 from ddpm.sources.cifar import _contents
 from tests.hostile.case import Case
@@ -57,10 +56,6 @@ def processed(images: bytes | None = None, **changes: Any) -> None:
         Path("train/images.npy").write_bytes(images)
 
 
-def unlike_the_manifest() -> None:
-    check_content(Path(), {"train": files.sha256(Path("train"))})
-
-
 BATCHES: list[tuple[str, bytes, str]] = [
     ("a CIFAR batch that runs a command", pickle.dumps(Attack()), "asks for posix.system"),
     ("one that imports", b"cimportlib\nimport_module\n(S'antigravity'\ntR.", "asks for importlib.import_module"),
@@ -72,22 +67,22 @@ BATCHES: list[tuple[str, bytes, str]] = [
     ("one of a type that numpy does not have", b"cnumpy\ndtype\n(S'zz'\ntR.", "refused, not a CIFAR batch"),
 ]
 NPY: list[tuple[str, bytes, str]] = [
-    ("samples that are a pickle", pickle.dumps(Attack()), "missing or damaged"),
-    ("samples of objects", npy("{'descr': '|O', 'fortran_order': False, 'shape': (1,), }"), "missing or damaged"),
-    ("samples of 2^80 bytes", shaped(f"({2**80},)"), "missing or damaged"),
-    ("samples of -1 images", shaped("(-1, 1, 4, 4)"), "missing or damaged"),
-    ("a header that is code", npy("__import__('os').system('touch pwned')"), "missing or damaged"),
-    ("a header of brackets", npy("(" * 900), "missing or damaged"),
-    ("an archive of arrays", npz(), "an archive of arrays"),
+    ("samples that are a pickle", pickle.dumps(Attack()), "not an .npy file"),
+    ("samples of objects", npy("{'descr': '|O', 'fortran_order': False, 'shape': (1,), }"), "not an .npy file"),
+    ("samples of 2^80 bytes", shaped(f"({2**80},)"), "not an .npy file"),
+    ("samples of -1 images", shaped("(-1, 1, 4, 4)"), "not an .npy file"),
+    ("a header that is code", npy("__import__('os').system('touch pwned')"), "not an .npy file"),
+    ("a header of brackets", npy("(" * 900), "not an .npy file"),
+    ("not an .npy file", npz(), "not an .npy file"),
 ]
 MANIFESTS: list[tuple[str, dict[str, Any], str]] = [
-    ("a manifest without a train split", {"counts": {"test": 1}}, "not a manifest"),
-    ("a manifest of -1 images", {"counts": {"train": -1, "test": 1}}, "not a manifest"),
-    ("a manifest of a size that is out of range", {"image_size": 10**30}, "not a manifest"),
+    ("a manifest without a train split", {"counts": {"test": 1}}, "counts: "),
+    ("a manifest of -1 images", {"counts": {"train": -1, "test": 1}}, "counts.train: -1 is not"),
+    ("a manifest of a size that is out of range", {"image_size": 10**30}, "image_size: 10"),
 ]
 FOLDERS: list[tuple[str, dict[str, Any], str]] = [
-    ("images that are an archive", {"images": npz()}, "an archive of arrays"),
-    ("images of 2^80 bytes", {"images": shaped(f"({2**80},)")}, "missing or damaged"),
+    ("images that are an archive", {"images": npz()}, "not an .npy file"),
+    ("images of 2^80 bytes", {"images": shaped(f"({2**80},)")}, "not an .npy file"),
 ]
 CASES = [Case("array", name, partial(BATCH.write_bytes, content), partial(_contents, BATCH), line)
          for name, content, line in BATCHES]  # fmt: skip
@@ -95,6 +90,5 @@ CASES += [Case("array", name, partial(SAMPLES.write_bytes, content), partial(rea
           for name, content, line in NPY]  # fmt: skip
 CASES += [Case("array", name, partial(processed, **changes), partial(open_split, Path(), "train"), line)
           for name, changes, line in FOLDERS]  # fmt: skip
-CASES += [Case("array", "images that have changed since", processed, unlike_the_manifest, "train: changed since")]
 CASES += [Case("array", name, partial(processed, **changes), partial(read_manifest, Path()), line)
           for name, changes, line in MANIFESTS]  # fmt: skip

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ddpm.base.sections import section
+from ddpm.base.sections import parse
 from ddpm.data.data_params import Data
 from ddpm.data.preprocessing import preprocess
 from ddpm.variants.datasets.image_folder import ImageFolder
@@ -19,7 +19,7 @@ from tests.hostile.case import Case
 
 def data(**changes: object) -> Data:
     chosen = {"dataset": ImageFolder(), "image_size": 8, "channels": 3, "test_fraction": 0.5}
-    return section(Data, {**chosen, **changes})
+    return parse({**chosen, **changes}, "data", Data)
 
 
 def encoded(format: str, mode: str = "RGB") -> bytes:

@@ -24,7 +24,6 @@ from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.model import flops
 from ddpm.model.model_file import Loaded, load_model, save_model
 from ddpm.sampling.generator import Generator
-from ddpm.sources.gaussian_mixture import GaussianMixture
 from ddpm.training.trainer import Trainer
 from ddpm.variants.datasets.mixture import Mixture
 from tests.peers import exact
@@ -33,7 +32,7 @@ from tests.small import TINY, pictures, small
 CPU = torch.device("cpu")
 T = 1000
 MAPS = ["consistency", "mean_flow", "shortcut"]
-DATA = {"gaussian": exact.gaussian_truth(), "mixture": Mixture(components=3, size=(1, 2), ratio=0.6).truth()}
+DATA = {"gaussian": exact.gaussian_truth(), "mixture": exact.of(Mixture(components=3, size=(1, 2), ratio=0.6))}
 # the angle of a step in radians, from 0 at the image: the chains of the flow's own time, and of even angles
 ANGLES: dict[str, Callable[[Tensor], Tensor]] = {
     "flow": lambda t: torch.atan2(t / (T + 1), 1 - t / (T + 1)),
@@ -48,7 +47,7 @@ def named(family: str, name: str) -> object:
 class Exact:
     """The exact flow map as a network that predicts the parameterization's target; differentiable in x, t and span."""
 
-    def __init__(self, truth: GaussianMixture, target: str):
+    def __init__(self, truth: exact.Truth, target: str):
         self.truth, self.angle = truth, ANGLES[target]
         self.target: Parameterization = variant.build("parameterizations", {"name": target}, "p")
         log_snr = -2 * self.angle(torch.arange(1, T + 1).double()).tan().log()
@@ -219,7 +218,7 @@ def test_a_flow_map_is_a_denoiser_and_a_consistency_function_too(name, sampler):
 def test_a_small_network_approaches_the_exact_map_in_one_step(name):
     """The mixture's images of 4x4, and where the ODE leads from 256 noises; a denoiser's one step is their mean."""
     data, steps, shape = Mixture(components=3, size=(4, 4)), 600, (1, 4, 4)
-    truth, place = data.truth(), torch.arange(2000)
+    truth, place = exact.of(data), torch.arange(2000)
     labels = (noise.uniform(0, "label", place, 0) * 3).long()
     normals = [noise.gaussian(0, purpose, place, 0, (size,)).double() for purpose, size in [("p", 16), ("f", 1)]]
     chosen = small(

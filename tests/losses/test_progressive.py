@@ -40,7 +40,7 @@ def drawn(denoise: object, schedule: NoiseSchedule, steps: int, x_T: Tensor) -> 
 def test_what_is_taught_draws_the_teachers_images_in_half_its_steps(steps, within):
     """On a mixture with its exact denoiser as the teacher; if the chain does not divide evenly, nearly."""
     schedule = variant.build("schedules", {"name": "cosine"}, "s").noise_schedule(T)
-    truth = Mixture(components=3, size=(1, 2), ratio=0.6).truth()
+    truth = exact.of(Mixture(components=3, size=(1, 2), ratio=0.6))
     teacher = exact.MixtureData(schedule, truth)
     chain = Chain(schedule, dtype=torch.float64)
     loss = Progressive(steps=steps)

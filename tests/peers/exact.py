@@ -13,13 +13,78 @@ from ddpm.diffusion.parameterization import Prediction
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.evaluation.likelihood import Denoises
 from ddpm.sampling.sampler import Level, levels
-from ddpm.sources.gaussian_mixture import GaussianMixture
+from ddpm.variants.datasets.mixture import GaussianMixture, Mixture
+
+# of a level: one number, or one for each image, (B,)
+Coefficient = float | Tensor
+
+
+class Truth(GaussianMixture):
+    """A mixture under the forward process, in closed form: x_t = signal x_0 + sigma epsilon is one too.
+
+    At a level component k has the mean signal mu_k and the covariance C_k = signal^2 S_k + sigma^2 I. C_k is solved by
+    the Woodbury identity, in r x r matrices for factors of rank r.
+
+    Each method takes x_t, (B, *shape), with its level: signal = sqrt(alpha_bar) and sigma = sqrt(1 - alpha_bar). Two
+    numbers, because neither follows to full precision from the other. signal = 0 is allowed, and sigma = 0 is the data.
+    """
+
+    def covariances(self) -> Tensor:
+        """S_k, (K, D, D): for small images."""
+        return torch.diag_embed(self.variances) + self.factors @ self.factors.mT
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """The whole mixture's mean, (D,), and covariance, (D, D)."""
+        means = self.means.flatten(1)
+        mean = self.weights @ means
+        offset = means - mean
+        within = torch.einsum("k,kij->ij", self.weights, self.covariances())
+        return mean, within + torch.einsum("k,ki,kj->ij", self.weights, offset, offset)
+
+    def class_posterior(self, x_t: Tensor, signal: Coefficient, sigma: Coefficient) -> Tensor:
+        """p(k | x_t), (B, K)."""
+        return self._solve(x_t, signal, sigma)[1]
+
+    def posterior_mean(self, x_t: Tensor, signal: Coefficient, sigma: Coefficient) -> Tensor:
+        """E[x_0 | x_t], (B, *shape): what a perfect denoiser predicts."""
+        solved, posterior = self._solve(x_t, signal, sigma)
+        along = torch.einsum("ker,bke->bkr", self.factors, solved)
+        spread = self.variances * solved + torch.einsum("kdr,bkr->bkd", self.factors, along)
+        # mu_k + signal S_k C_k^-1 (x_t - signal mu_k), of each component
+        means = self.means.flatten(1) + _column(signal) * spread
+        return torch.einsum("bk,bkd->bd", posterior, means).view_as(x_t)
+
+    def _solve(self, x_t: Tensor, signal: Coefficient, sigma: Coefficient) -> tuple[Tensor, Tensor]:
+        """C_k^-1 (x_t - signal mu_k), (B, K, D), and p(k | x_t), (B, K): of weight_k N(x_t; signal mu_k, C_k)."""
+        signal, sigma = _column(signal), _column(sigma)
+        offset = x_t.flatten(1)[:, None] - signal * self.means.flatten(1)
+        diagonal = signal**2 * self.variances + sigma**2
+        factors = signal[..., None] * self.factors
+        scaled = factors / diagonal[..., None]
+        inner = torch.eye(factors.shape[-1], dtype=torch.float64, device=x_t.device) + factors.mT @ scaled
+        root = torch.linalg.cholesky(inner)
+        along = torch.einsum("bkdr,bkd->bkr", scaled, offset)
+        within = torch.cholesky_solve(along[..., None], root)[..., 0]
+        solved = offset / diagonal - torch.einsum("bkdr,bkr->bkd", scaled, within)
+        log_det = diagonal.log().sum(-1) + 2 * root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        distance = (offset * solved).sum(-1)
+        return solved, (self.weights.log() - 0.5 * (distance + log_det)).softmax(1)
+
+
+def _column(coefficient: Coefficient) -> Tensor:
+    """(B, 1, 1), or (1, 1, 1) for one number."""
+    return torch.as_tensor(coefficient, dtype=torch.float64).reshape(-1, 1, 1)
+
+
+def of(dataset: Mixture) -> Truth:
+    """Of a dataset, before its images are rounded to 256 levels."""
+    return Truth(**vars(dataset.truth()))
 
 
 class MixtureData:
     """A mixture's perfect denoiser on a schedule's levels, in float64; with ``end`` its perfect flow map."""
 
-    def __init__(self, schedule: NoiseSchedule, truth: GaussianMixture):
+    def __init__(self, schedule: NoiseSchedule, truth: Truth):
         self.level = {level.t: level for level in levels(schedule)}
         self.truth = truth
         self.visited: list[int] = []
@@ -38,7 +103,7 @@ class MixtureData:
         return self.truth.posterior_mean(x_t, level.signal, level.sigma)
 
 
-def flow(truth: GaussianMixture, x: Tensor, start: Tensor, end: Tensor, steps: int = 30) -> Tensor:
+def flow(truth: Truth, x: Tensor, start: Tensor, end: Tensor, steps: int = 30) -> Tensor:
     """Where the probability-flow ODE leads from x, (B, ...). The angles of start and end, (B,) or (1,), are those of
     signal = cos and sigma = sin; there dx/dangle = (cos x - x_0) / sin, by Runge and Kutta's steps of order 4."""
 
@@ -67,21 +132,19 @@ def _image(angle: Tensor) -> Tensor:
     return angle[:, None, None, None]
 
 
-def truth(weights: list[float], means: Tensor, covariances: Tensor) -> GaussianMixture:
+def truth(weights: list[float], means: Tensor, covariances: Tensor) -> Truth:
     """Images of D pixels, (D, 1, 1) each. weights (K,), means (K, D), covariances (K, D, D)."""
     values, vectors = torch.linalg.eigh(covariances)
     least = values[:, :1]
     factors = vectors * (values - least).sqrt()[:, None]
-    return GaussianMixture(
-        torch.tensor(weights).double(), means[..., None, None], least.expand(means.shape), factors[..., 1:]
-    )
+    return Truth(torch.tensor(weights).double(), means[..., None, None], least.expand(means.shape), factors[..., 1:])
 
 
 MEAN = torch.tensor([0.4, -0.2]).double()
 COVARIANCE = torch.tensor([[0.25, 0.12], [0.12, 0.16]]).double()
 
 
-def gaussian_truth() -> GaussianMixture:
+def gaussian_truth() -> Truth:
     """Two correlated pixels: N(MEAN, COVARIANCE)."""
     return truth([1.0], MEAN[None], COVARIANCE[None])
 
@@ -102,7 +165,7 @@ def even_in_log_snr(steps: int) -> NoiseSchedule:
     return NoiseSchedule(2 * np.linspace(3.5, -3.5, steps + 1), np.arange(1, steps + 2))
 
 
-def denoises(truth: GaussianMixture, schedule: NoiseSchedule) -> Denoises:
+def denoises(truth: Truth, schedule: NoiseSchedule) -> Denoises:
     """Its perfect denoiser with a t for each image, as the likelihoods call a network's."""
     chain = Chain(schedule, dtype=torch.float64)
 

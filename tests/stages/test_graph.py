@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from ddpm.params import file, inputs
-from ddpm.params.catalogue import FAMILIES
+from ddpm.params.config import FAMILIES
 
 ROOT = Path(__file__).parents[2]
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())

@@ -80,7 +80,7 @@ def test_params_that_change_while_a_stage_runs_are_refused(project, capfd):
             f"error: params.yaml: {was} when the {stage} stage started and {is_now} now; run `dvc repro` again"
         ]
         (found,) = tracked()
-        assert found.info.status == ("FAILED" if stage == "train" else "FINISHED")  # of training
+        assert found.info.status == "FAILED"  # the first training
         assert not any(name.startswith(f"{stage}.") for name in found.data.metrics)
         assert "bits_per_dim" not in found.data.metrics
         assert found.data.params["seed"] == "0"
@@ -94,8 +94,8 @@ def test_params_that_change_while_a_stage_runs_are_refused(project, capfd):
             assert "resuming after step 20 of 20" in capfd.readouterr().err
         assert sha256(Path("data/model/model.safetensors")) == model
         (found,) = tracked()
-        assert found.info.status == "FINISHED"
         assert found.info.run_id in known or stage == "train"
+    assert found.info.status == "FINISHED"
     assert found.data.metrics.keys() >= {"loss", "costs.images_seen", "classifier.fd", "bits_per_dim"}
 
 
@@ -132,8 +132,8 @@ def test_mlflow_gets_the_params_that_the_stage_was_started_with(project):
 
 @pytest.mark.slow
 def test_stages_import_nothing_slow_that_they_do_not_need(project):
-    """Nor does a training without a checkpoint on its way need MLflow: evaluate writes all of its run."""
-    set_params(train={"checkpoint_every": 20})
+    """Nor does a training without a checkpoint need MLflow: evaluate writes all of its run."""
+    set_params(train={"checkpoint_every": 21})
     scoring, compiler, mlflow = {"torchvision", "torch_fidelity"}, "torch._dynamo", "mlflow"
     unneeded = {"reference": {mlflow}, "train": scoring | {mlflow}, "sample": scoring | {compiler, mlflow}}
     for stage, modules in unneeded.items():
@@ -156,15 +156,15 @@ def test_a_rank_that_has_loaded_other_code_than_its_launcher_saw_does_not_begin(
     """The code may be restored before the stage ends."""
     Path("data/reference").mkdir()
     _, start = runner.begin("train")
-    start.digests["ddpm/compute"] = start.stamps["ddpm/compute"] = "as it was before an edit"
+    start.digests["ddpm/compute"] = "as it was before an edit"
     Path("start.json").write_text(start.to_json())
-    environment = {**os.environ, "DDPM_START": "start.json", "DDPM_ERROR_FILE": "line", "MASTER_ADDR": "127.0.0.1"}
+    environment = {**os.environ, "DDPM_START": "start.json", "MASTER_ADDR": "127.0.0.1"}
     environment |= {"MASTER_PORT": "0", "RANK": "0", "WORLD_SIZE": "1", "DDPM_TRACKING": "off"}
     rank = subprocess.run(
         [sys.executable, "-m", "stages", "train"], env=environment, stderr=subprocess.PIPE, text=True, timeout=240
     )
     assert rank.returncode == 2, rank.stderr
-    assert Path("line").read_text() == "ddpm/compute: changed while the train stage ran; run `dvc repro` again"
+    assert Path("error").read_text() == "ddpm/compute: changed while the train stage ran; run `dvc repro` again"
     assert not Path("data/model").exists()
 
 

@@ -31,4 +31,4 @@ def test_cublas_is_set_up_for_equal_bytes_before_a_gpu_is_touched(digits, tmp_pa
     config = small(data={"image_size": 16}, model={"unet": unet}).model_copy(update={"device": "auto"})
     assert config.train.deterministic
     with pytest.raises(TouchedError, match=r"^:4096:8$"):
-        runner.train(config, Start("train", {}, {}, {}, {}))
+        runner.train(config, Start("train", {}, {}, {}))

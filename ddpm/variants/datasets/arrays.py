@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm.base.errors import UserError, printable
-from ddpm.base.files import NO_ARRAY
+from ddpm.base.files import open_array
 from ddpm.base.sections import Shape
 from ddpm.base.variant import shown
 from ddpm.sources.archives import reading
@@ -62,7 +62,8 @@ class Arrays(Dataset):
         opened = {path.stem: self._open(path) for path in paths}
         labels = [_labels(path.with_suffix(".labels.npy"), len(opened[path.stem])) for path in paths]
         # a word for each of many images would take more memory than small images do
-        classes, numbers = np.array([CLASSLESS]), np.zeros(sum(map(len, opened.values())), np.int64)
+        counts = list(map(len, opened.values()))
+        classes, numbers = np.array([CLASSLESS]), np.zeros(sum(counts), np.int64)
         if any(label is not None for label in labels):
             all_labels = [
                 np.full(len(images), CLASSLESS) if label is None else label
@@ -72,11 +73,12 @@ class Arrays(Dataset):
                 raise UserError(f"{raw}: some files have labels of words, others of numbers or none; give all the same")
             classes, numbers = np.unique(np.concatenate(all_labels), return_inverse=True)
         shown_classes = tuple(printable(str(name)) or repr(str(name)) for name in classes)
-        return Records.of_parts(opened, numbers, shown_classes)
+        parts = zip(opened.values(), np.split(numbers, np.cumsum(counts)[:-1]), strict=True)
+        return Records.of_arrays(dict(zip(opened, parts, strict=True)), shown_classes)
 
     def _open(self, path: Path) -> NDArray[Any]:
         """(N, H, W) or (N, H, W, C), memory-mapped. Raises UserError unless its type and axes are the declared ones."""
-        images = _load(path)
+        images = open_array(path, remedy="fetch it again")
         if images.dtype != np.uint8:
             raise UserError(f"{path.name}: images of {shown(images.dtype.name)}; allowed: uint8, scaled to 0..255")
         layout = self.layout or ("NHW" if images.ndim == 3 else None)
@@ -129,19 +131,11 @@ def _write(stream: IO[bytes], folder: Path, stem: str, of: str = "") -> None:
         shutil.copyfileobj(stream, out)
 
 
-def _load(path: Path) -> NDArray[Any]:
-    """A .npy file, memory-mapped. Raises UserError when it is not one, or a pickle."""
-    try:
-        return np.lib.format.open_memmap(path, mode="r")
-    except NO_ARRAY as error:
-        raise UserError(f"{path.name}: not an .npy file ({str(error) or type(error).__name__})") from error
-
-
 def _labels(path: Path, count: int) -> NDArray[Any] | None:
     """(count,) whole numbers or words; None without a file. Raises UserError when they are anything else."""
     if not path.exists():
         return None
-    labels = _load(path)
+    labels = open_array(path, remedy="fetch it again")
     if labels.dtype.kind not in "iuU" or labels.shape != (count,):
         raise UserError(
             f"{path.name}: labels of {shown(labels.dtype.name)} {shown(labels.shape)}; allowed: {count:,} whole "

@@ -1,11 +1,12 @@
-"""Images of a Gaussian mixture, a class per component, of which densities and perfect denoiser are known. Our own."""
+"""Images of a Gaussian mixture, a class per component, of which the perfect denoiser is known. Our own."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import Annotated, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +14,8 @@ from pydantic import Field, model_validator
 
 from ddpm.base.errors import UserError
 from ddpm.base.sections import Positive, Shape
+from ddpm.base.tensor import Tensor
 from ddpm.sources.dataset import Dataset, Records
-
-if TYPE_CHECKING:
-    from ddpm.sources.gaussian_mixture import GaussianMixture
 
 FILE = "mixture.npz"
 COARSE = 4  # values a side from which each mean is interpolated
@@ -25,6 +24,30 @@ MAX_BYTES = 2**31
 CHUNK = 256  # images drawn at a time
 
 Side = Annotated[int, Field(ge=1, le=1024)]
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianMixture:
+    """K components over images of any ``shape``, D pixels in all; everything is float64. Component k has the mean mu_k
+    and the covariance S_k = diag(variances_k) + factors_k factors_k^T.
+
+    weights: (K,), they add up to 1. means: (K, *shape). variances: (K, D), positive. factors: (K, D, r).
+    """
+
+    weights: Tensor
+    means: Tensor
+    variances: Tensor
+    factors: Tensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.means.shape[1:]
+
+    def draw(self, labels: Tensor, pixel_noise: Tensor, factor_noise: Tensor) -> Tensor:
+        """x_0 of the components ``labels``, (B,), from standard normals, (B, D) and (B, r)."""
+        spread = self.variances[labels].sqrt() * pixel_noise
+        spread = spread + (self.factors[labels] @ factor_noise[..., None])[..., 0]
+        return self.means[labels] + spread.unflatten(1, self.shape)
 
 
 class Mixture(Dataset):
@@ -91,8 +114,6 @@ class Mixture(Dataset):
     def truth(self) -> GaussianMixture:
         """The distribution of x_0, (channels, height, width) in [-1, 1], before it is rounded to 256 levels."""
         import torch
-
-        from ddpm.sources.gaussian_mixture import GaussianMixture
 
         # numpy promises that RandomState's numbers never change, as default_rng's may
         random = np.random.RandomState((self.seed, 0))
