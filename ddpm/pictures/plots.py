@@ -133,4 +133,4 @@ def gaps(path: Path, panels: Mapping[str, Sequence[Gap]], title: str) -> None:
 def _save(figure: Any, path: Path) -> None:
     with atomic_path(path) as temporary:
         # without the version, so that any matplotlib writes the same bytes
-        figure.savefig(temporary, dpi=150, metadata={"Software": None})
+        figure.savefig(temporary, dpi=120, metadata={"Software": None})

@@ -4,12 +4,13 @@ files, and can be written again: nothing is sent twice."""
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from ddpm.base.files import atomic_path, write_json
+from ddpm.base.files import atomic_path
 from ddpm.report import judgement as shown
 from ddpm.report import render
 from ddpm.report.blocks import Block, Figure
@@ -31,10 +32,12 @@ def write(judgement: Judgement, folder: Path, samples: Sequence[Block]) -> list[
         return [folder]
     for_programs, for_people = folder / "verdict.json", folder / "verdict.md"
     page = render.markdown(chapters, folder)
-    with atomic_path(for_people) as temporary:
-        temporary.write_text(f"# {judgement.question}\n\n{page}{shown.bibtex(judgement)}")
-    write_json(for_programs, shown.to_dict(judgement))
-    return [for_programs, for_people]
+    compact = json.dumps(shown.to_dict(judgement), separators=(",", ":"), sort_keys=True, allow_nan=False)
+    texts = {for_programs: compact, for_people: f"# {judgement.question}\n\n{page}{shown.bibtex(judgement)}"}
+    for path, text in texts.items():
+        with atomic_path(path) as temporary:
+            temporary.write_text(text)
+    return [*texts]
 
 
 def pictures(study: Study) -> list[Block]:
