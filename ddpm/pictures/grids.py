@@ -18,7 +18,7 @@ from ddpm.base.images import Images
 FRAMES_PER_SECOND = 8
 BORDER = 128  # grey level of the line between two images
 SMALLEST_SIDE = 512  # pixels; smaller grids are enlarged by a whole factor, so that they can be seen
-WIDEST = 1000  # pixels, about, of grids with more columns than rows, which are enlarged less
+WIDEST = 1000  # pixels, about: rows of many images are enlarged less
 STRIP = 12  # images in a row that stands for a set
 MOST_ROWS, MOST_COLUMNS = 20, 10  # of a grid with a row for each class
 TEXT = 20  # pixels; smaller where a title is wider than its share of the picture
@@ -136,5 +136,5 @@ def grid(images: ArrayLike, columns: int | None = None, side: int = SMALLEST_SID
     cells[:count, 1:, 1:] = shown[:, : 3 if channels >= 3 else 1].transpose(0, 2, 3, 1)  # gray is broadcast to RGB
     picture = cells.reshape(rows, columns, 1 + height, -1).swapaxes(1, 2).reshape(rows * (1 + height), -1, 3)
     picture = np.pad(picture, ((0, 1), (0, 1), (0, 0)), constant_values=BORDER) if count > 1 else picture[1:, 1:]
-    scale = max(1, round(min(side, WIDEST * rows / columns) / shorter))
+    scale = max(1, round(min(side / shorter, WIDEST / picture.shape[1])))
     return picture.repeat(scale, 0).repeat(scale, 1)
