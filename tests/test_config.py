@@ -144,7 +144,7 @@ def _adamw(**fields: Any) -> dict[str, Any]:
         ("model", {"unot": {}}, "model.unot: unknown 'unot' (did you mean 'unet'?)"),
         ("evaluate", {"extractors": []}, "evaluate.extractors: () is not allowed: Tuple should have at least 1 item"),
         ("evaluate", {"extractors": ["clasifier"]}, "evaluate.extractors: unknown 'clasifier' (did you mean 'class"),
-        ("evaluate", {"metrics": ["fid", "fid"]}, "evaluate: metrics: [fid, fid] names one"),
+        ("evaluate", {"metrics": ["fid", "fid"]}, "evaluate: metrics: [fid, fid] contains a duplicate"),
     ],
 )
 def test_a_mistake_names_key_value_and_what_is_allowed(section, values, message):
