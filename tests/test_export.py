@@ -117,13 +117,13 @@ def scored(monkeypatch) -> Callable[..., str]:
 
 
 @pytest.mark.parametrize(
-    ("count", "error", "apart"), [(12, " 0.1250 |", ""), (359, "", "N = 359: classifier.fd 0.125")]
+    ("count", "error", "apart"), [(12, " 0.125 |", ""), (359, "", "N = 359: classifier.fd 0.125")]
 )
 def test_the_card_gives_scores_their_standard_error_and_real_images(scored, count, error, apart):
     memorisation = {"share": 0.5, "expected": 0.05, "limit": 0.14}
     scores = {"classifier.fd_se": 0.25, "real.classifier.fd": 0.125, "real.classifier.count": count}
     text = scored(**scores | {f"memorisation.pixels.{name}": value for name, value in memorisation.items()})
-    assert f"| classifier.fd | lower | 1.500 ± 0.2500 |{error}\n" in text
+    assert f"| classifier.fd | lower | 1.5 ± 0.25 |{error}\n" in text
     assert apart in text
     assert f"`{result().fingerprint.hash}`" in text
     assert "**Copies train images** in pixels: 50.00% of its samples come as near to one as 5.00% of held-out" in text

@@ -104,7 +104,7 @@ WRONG: dict[str, tuple[Callable[[Path], Path], str]] = {
     "absent": (lambda at: at, "no such file"),
     "floats": (lambda at: write_npy(at, SIX / 255), "float64"),
     "not numbers": (lambda at: write_npy(at, SIX + np.nan), "float64"),
-    "pickle": (lambda at: write_npy(at, np.array([{}], dtype=object)), "not an array"),
+    "pickle": (lambda at: write_npy(at, np.array([{}], dtype=object)), "not an .npy file"),
     "shape": (lambda at: write_npy(at, SIX[:, :3]), r"shape \(6, 3, 4, 1\)"),
     "one image": (lambda at: write_npy(at, SIX[0]), "shape"),
     "names": (lambda at: Path(np.savez(at.with_suffix(".npz"), a=SIX, b=SIX) or at.with_suffix(".npz")), "2 arrays"),

@@ -8,23 +8,17 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
-
 from ddpm.base.errors import FIX, UserError, storage_fault
-from ddpm.base.variant import shown
 
 Rows = list[dict[str, float | int | str]]
 
-ADAPTER: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
 PART = ".part"  # ends the name of what is being written
 # what numpy's reader raises for bytes that are not a .npy file
 NO_ARRAY = (OSError, ValueError, EOFError, OverflowError, MemoryError, RecursionError, SyntaxError, TokenError)
@@ -113,8 +107,12 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_json(path: Path, kind: Any = Any, remedy: str = "`dvc repro` makes it") -> Any:
     """A JSON file as a value of that type. Raises UserError, which ends in ``remedy``, if it is missing or not one."""
+    from pydantic import ValidationError  # like numpy below, it takes longer than all that `ddpm --help` needs
+
+    from ddpm.base.variant import shown
+
     try:
-        return ADAPTER(kind).validate_json(path.read_bytes())
+        return _adapter(kind).validate_json(path.read_bytes())
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
     except ValidationError as error:
@@ -123,9 +121,18 @@ def read_json(path: Path, kind: Any = Any, remedy: str = "`dvc repro` makes it")
         raise UserError(f"{where}: {shown(first['input'])} is not allowed: {first['msg']}; {remedy}") from error
 
 
-def open_array(path: Path, mode: Literal["r", "c"] = "r", remedy: str = "`dvc repro` makes it") -> NDArray[Any]:
-    """A .npy file, memory-mapped and read-only, or copied where it is written to. Raises UserError, which ends in
-    ``remedy``, when it is missing, damaged or a pickle."""
+@cache
+def _adapter(kind: Any) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
+
+
+def open_array(path: Path, mode: Literal["r", "c"] = "r", remedy: str = "`dvc repro` makes it") -> Any:
+    """A .npy file as an array, memory-mapped and read-only, or copied where it is written to. Raises UserError, which
+    ends in ``remedy``, when it is missing, damaged or a pickle."""
+    import numpy as np
+
     try:
         return np.lib.format.open_memmap(path, mode=mode)
     except NO_ARRAY as error:

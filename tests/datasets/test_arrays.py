@@ -87,7 +87,7 @@ def test_channels_are_resized_each_by_itself(tmp_path):
     for channel in (0, 1):
         alone = read(saved(tmp_path / "s", images=images[..., channel]), tmp_path / str(channel))
         np.testing.assert_array_equal(found[channel], to_pixels(alone.open(1), data.shape, data.resize)[0])
-    with pytest.raises(ValueError, match=r"2 channels, and data\.channels is 1"):
+    with pytest.raises(ValueError, match=r"2 channels, but data\.channels is 1"):
         to_pixels(both.open(1), data.shape, data.resize)
 
 
