@@ -140,8 +140,7 @@ class Verdict:
 
 class Rules(NamedTuple):
     """How the pairs of a table are judged. names: of its metrics, the primary one first. pairs: how many share the
-    error rate. primaries: how many of the names share the primary
-    metric's part."""
+    error rate. primaries: how many of the names share the primary metric's part."""
 
     compare: Compare
     names: Sequence[str]
