@@ -116,9 +116,7 @@ def scored(monkeypatch) -> Callable[..., str]:
     return write
 
 
-@pytest.mark.parametrize(
-    ("count", "error", "apart"), [(12, " 0.125 |", ""), (359, "", "N = 359: classifier.fd 0.125")]
-)
+@pytest.mark.parametrize(("count", "error", "apart"), [(12, " 0.125 |", ""), (359, "", "N = 359: classifier.fd 0.125")])
 def test_the_card_gives_scores_their_standard_error_and_real_images(scored, count, error, apart):
     memorisation = {"share": 0.5, "expected": 0.05, "limit": 0.14}
     scores = {"classifier.fd_se": 0.25, "real.classifier.fd": 0.125, "real.classifier.count": count}

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from ddpm.base.progress import duration
@@ -155,3 +156,11 @@ def test_without_a_pilot_check_measures_nothing(tmp_path, monkeypatch, capsys):
     for options, count in ([], 6), (["--no-pilot"], 1):
         assert run("check", *options) == 0
         assert len(capsys.readouterr().out.splitlines()) == count
+
+
+def test_features_of_images_with_other_channels_are_not_measured(monkeypatch, reference):
+    """The reference of another experiment is still there, as after a preset for photographs."""
+    monkeypatch.setattr(forecast, "REFERENCE", reference)
+    cpu = torch.device("cpu")
+    assert forecast._features(small(), cpu) > 0
+    assert forecast._features(small(data={"channels": 3}), cpu) == 0

@@ -27,7 +27,7 @@ from ddpm.params.config import Config
 from ddpm.sampling.generator import Generator
 from ddpm.scoring import extractor
 from ddpm.scoring.features import extract
-from ddpm.scoring.reference import WEIGHTS
+from ddpm.scoring.reference import WEIGHTS, read_reference
 from ddpm.training.trainer import Trainer
 
 # seconds that a stage takes that has next to nothing to do: imports, digests of its inputs, films, pictures, MLflow,
@@ -126,11 +126,15 @@ def measure(config: Config) -> Measured:
 
 
 def _features(config: Config, device: torch.device) -> float:
-    """Seconds for the features of one image by each extractor whose weights are here."""
+    """Seconds for the features of one image by each extractor whose weights are here, for images of as many channels."""
+    try:
+        here = read_reference(REFERENCE).channels == config.data.channels
+    except UserError:
+        here = False
     whole = config.evaluate.batch_size
     pictures = np.random.default_rng(0).integers(0, 256, (whole, *config.data.shape), dtype=np.uint8)
     total = 0.0
-    for path in REFERENCE.glob(f"*/{WEIGHTS}"):
+    for path in REFERENCE.glob(f"*/{WEIGHTS}") if here else ():
         network = extractor.get(path.parent.name).load(path)
 
         def cost(images: int, network: torch.nn.Module = network) -> float:
