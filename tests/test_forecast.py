@@ -158,9 +158,9 @@ def test_without_a_pilot_check_measures_nothing(tmp_path, monkeypatch, capsys):
         assert len(capsys.readouterr().out.splitlines()) == count
 
 
-def test_features_of_images_with_other_channels_are_not_measured(monkeypatch, reference):
+def test_features_of_images_with_other_channels_are_not_measured(monkeypatch, classifier_reference):
     """The reference of another experiment is still there, as after a preset for photographs."""
-    monkeypatch.setattr(forecast, "REFERENCE", reference)
+    monkeypatch.setattr(forecast, "REFERENCE", classifier_reference)
     cpu = torch.device("cpu")
     assert forecast._features(small(), cpu) > 0
     assert forecast._features(small(data={"channels": 3}), cpu) == 0

@@ -126,7 +126,7 @@ def measure(config: Config) -> Measured:
 
 
 def _features(config: Config, device: torch.device) -> float:
-    """Seconds for the features of one image by each extractor whose weights are here, for images of as many channels."""
+    """Seconds for the features of one image by each extractor whose weights, for so many channels, are here."""
     try:
         here = read_reference(REFERENCE).channels == config.data.channels
     except UserError:
