@@ -60,6 +60,7 @@ def benches(options: Options) -> Iterator[Bench]:
         return float(read_json(project.folder / "metrics/run.json")["scores"][SCORE])
 
     def score() -> float:
+        (project.folder / "run.json").unlink(missing_ok=True)  # of other samples
         project.run(*SCORER, tracked=False)
         return float(read_json(project.folder / "run.json")["scores"][SCORE])
 
