@@ -142,8 +142,10 @@ def test_a_failed_experiment_is_tried_again_and_the_others_go_on(monkeypatch, ca
     assert study("run", TINY) == 1
     assert records().keys() == {"cosine-0", "linear-0"}
     assert ran().count("train linear 1") == 2
-    other, one = sorted(capsys.readouterr().err.splitlines())
-    assert "cosine-1.json: cannot be written (No space left on device)" in one
+    lines = sorted(capsys.readouterr().err.splitlines())
+    assert len(lines) == 2, lines
+    other, one = lines
+    assert "cosine-1.json: cannot be written (No space left on device)" in one, lines
     assert other.startswith("failed: linear-1: train: out of luck; .ddpm/studies/tiny/linear-1.log")
     assert failures() == {"cosine-1", "linear-1"}
     monkeypatch.setattr(files, "_sync", sync)
