@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,6 @@ from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.base.images import Images
 from ddpm.base.sections import ImageShape, Positive
-
-if TYPE_CHECKING:
-    pass
 
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
