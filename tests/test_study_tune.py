@@ -17,6 +17,7 @@ from ddpm.base.paths import RUN
 from ddpm.params import config
 from ddpm.report import judgement as shown
 from ddpm.runs import library, run_images
+from ddpm.runs.record import NumberTable
 from ddpm.study import judging, loading, slots
 from ddpm.study.ledger import Ledger
 from ddpm.study.plan import Experiment, Study
@@ -86,7 +87,8 @@ class Lab:
             raise UserError(f"{experiment.name}: train: the loss or its gradient is not finite at step 3 (loss nan)")
         noise = 0.1 * math.sin(1000 * chosen.train.learning_rate * chosen.seed)
         run = result(seed=chosen.seed, fd=mean + noise, code={})
-        run = run.model_copy(update={"params": library.relevant(chosen.flat())})
+        table = NumberTable(columns=("images", FD), rows=((96.0, mean + noise),))
+        run = run.model_copy(update={"params": library.relevant(chosen.flat()), "curve": table})
         (slot / RUN).parent.mkdir(exist_ok=True)
         (slot / RUN).write_text(run.text())
 
@@ -132,6 +134,12 @@ def test_runs_for_tuning_score_the_end_alone_since_that_is_what_chooses(lab):
     _, ledger, _ = lab.run(text)
     assert ledger.refused == {}
     assert ledger.study.chosen.keys() == {"cosine", "linear"}
+
+
+def test_of_a_run_for_tuning_the_scores_are_kept_and_not_the_curve(lab):
+    _, ledger, _ = lab.run()
+    assert {name for name, run in ledger.records.items() if run.curve} == set(VERDICT)
+    assert all(FD in run.scores for run in ledger.records.values())
 
 
 def test_tuning_is_part_of_what_decides():

@@ -162,12 +162,14 @@ class Ledger:
     def write(self, experiment: Experiment, run: Record) -> None:
         """Write the record of a finished experiment. Raises UserError if its params are not those of the plan."""
         path = self.path(experiment.name)
+        tuning = experiment.kind == "tuning"  # its tables would be read by nobody
         run = run.model_copy(
             update={
                 "name": f"{self.study.name}-{experiment.name}",
                 "plan": self.study.hash,
                 "revision": self.commit,
-                "noise_levels": run.noise_levels and run.noise_levels.only(*ERRORS),
+                "noise_levels": None if tuning or not run.noise_levels else run.noise_levels.only(*ERRORS),
+                "curve": None if tuning else run.curve,
             }
         )
         check(experiment, run, str(path), self.study.plan.primary)
