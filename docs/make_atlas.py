@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache, partial
-from itertools import chain
+from itertools import chain, groupby
 from pathlib import Path
 from textwrap import fill
 from typing import Any, NamedTuple
@@ -74,14 +74,14 @@ class Row(NamedTuple):
         low, high = (percent(verdict[end] / verdict["baseline_mean"]) for end in ("low", "high"))
         return f"{title}{share(verdict)}, {low} to {high} ({same}/{len(verdict['seeds'])})"
 
-    def cells(self) -> list[str]:
-        """The row of the table."""
+    def cells(self, first: bool = True) -> list[str]:
+        """The row of the table. first: of its study, which it names."""
+        study = f"[{self.study}](../metrics/studies/{self.study}/verdict.md) against {self.verdict['baseline']}"
         likelihood = self.likelihood
         return [
-            Markdown(f"[{self.study}](../metrics/studies/{self.study}/verdict.md)"),
-            self.compared,
-            self.outcome,
-            self.effect,
+            Markdown(study if first else ""),
+            self.verdict["arm"],
+            Markdown(f"{self.outcome} {self.effect}"),
             Markdown("-" if likelihood is None else f"{share(likelihood)}: {outcome(likelihood)}"),
         ]
 
@@ -230,10 +230,12 @@ def page(studies: dict[str, dict[str, Any]], folder: Path) -> str:
 
 def by_data(comparisons: list[Row]) -> Iterator[Note | Table]:
     """A table of the comparisons on each data set."""
-    heads = ["study", "arm", "verdict", "effect", "likelihood"]
+    heads = ["study", "arm", "verdict, effect", "likelihood"]
     for data in sorted({row.data for row in comparisons}):
         yield Note(Markdown(f"**{data}**"))
-        yield Table(heads, [row.cells() for row in comparisons if row.data == data], text_columns=range(len(heads)))
+        groups = (list(group) for _, group in groupby(comparisons, lambda row: (row.data, row.study)))
+        lines = [row.cells(row is group[0]) for group in groups for row in group if row.data == data]
+        yield Table(heads, lines, text_columns=range(len(heads)))
 
 
 def draw(path: Path, rows: list[Row]) -> None:

@@ -113,6 +113,14 @@ def test_the_pages_are_short_enough_to_be_read():
     assert sum(words.values()) <= WORDS, dict(sorted(words.items(), key=lambda item: -item[1])[:10])
 
 
+@pytest.mark.parametrize("page", LINKING, ids=lambda page: page.name)
+def test_every_table_begins_with_its_heads(page):
+    """A blank line in the middle of a table ends it, and the rest becomes text."""
+    lines = ["", *page.read_text().splitlines(), ""]
+    begins = [at for at, line in enumerate(lines) if line.startswith("|") and not lines[at - 1].startswith("|")]
+    assert [lines[at] for at in begins if not lines[at + 1].startswith("| ---")] == []
+
+
 def test_the_contents_name_every_page():
     contents = (ROOT / "docs/README.md").read_text()
     assert all(f"({page.name})" in contents for page in (ROOT / "docs").glob("*.md") if page.name != "README.md")
