@@ -30,9 +30,7 @@ def test_the_page_is_current(tmp_path):
     assert make_atlas.PAGE.read_text() == page, "run `python -m docs.make_atlas`"
     with Image.open(tmp_path / "atlas.png") as picture:
         colours = {colour for _, colour in picture.convert("RGB").getcolors()}
-    assert {
-        ImageColor.getrgb(colour) for name, colour in plots.OUTCOMES.items() if f"| **{name}** " in page
-    } <= colours
+    assert {ImageColor.getrgb(colour) for name, colour in plots.OUTCOMES.items() if f"| **{name}** " in page} <= colours
 
 
 def test_what_stands_together_is_what_benjamini_and_yekutieli_let_stand(rows):
@@ -45,7 +43,10 @@ def test_what_stands_together_is_what_benjamini_and_yekutieli_let_stand(rows):
     fragile = [row for row in rows if row.stands is False]
     assert [row.study for row in fragile] == ["flowers_rectified", "optimizers", "schedule"]
     page = make_atlas.PAGE.read_text()
-    assert all(f"| {row.verdict['arm']} | {row.outcome} {row.effect} |" in page and row.outcome.endswith(" *") for row in fragile)
+    assert all(
+        f"| {row.verdict['arm']} | {row.outcome} {row.effect} |" in page and row.outcome.endswith(" *")
+        for row in fragile
+    )
 
 
 def test_a_likelihood_that_a_uniform_guess_has_is_called_useless(rows):

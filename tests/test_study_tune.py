@@ -16,7 +16,7 @@ from ddpm.base.errors import UserError
 from ddpm.base.paths import RUN
 from ddpm.params import config
 from ddpm.report import judgement as shown
-from ddpm.runs import library, run_images
+from ddpm.runs import library, record, run_images
 from ddpm.runs.record import NumberTable
 from ddpm.study import judging, loading, slots
 from ddpm.study.ledger import Ledger
@@ -87,7 +87,7 @@ class Lab:
             raise UserError(f"{experiment.name}: train: the loss or its gradient is not finite at step 3 (loss nan)")
         noise = 0.1 * math.sin(1000 * chosen.train.learning_rate * chosen.seed)
         run = result(seed=chosen.seed, fd=mean + noise, code={})
-        table = NumberTable(columns=("images", FD), rows=((96.0, mean + noise),))
+        table = NumberTable(columns=("images", FD), rows=((48.0, 2 * mean), (96.0, mean + noise)))
         run = run.model_copy(update={"params": library.relevant(chosen.flat()), "curve": table})
         (slot / RUN).parent.mkdir(exist_ok=True)
         (slot / RUN).write_text(run.text())
@@ -140,6 +140,11 @@ def test_of_a_run_for_tuning_the_scores_are_kept_and_not_the_curve(lab):
     _, ledger, _ = lab.run()
     assert {name for name, run in ledger.records.items() if run.curve} == set(VERDICT)
     assert all(FD in run.scores for run in ledger.records.values())
+    only_end = ledger.records["cosine-0"].model_copy(
+        update={"curve": NumberTable(columns=("images",), rows=((96.0,),))}
+    )
+    ledger.write(ledger.study.experiments()[0], only_end)
+    assert record.read(ledger.path("cosine-0")).curve is None
 
 
 def test_tuning_is_part_of_what_decides():

@@ -162,14 +162,14 @@ class Ledger:
     def write(self, experiment: Experiment, run: Record) -> None:
         """Write the record of a finished experiment. Raises UserError if its params are not those of the plan."""
         path = self.path(experiment.name)
-        tuning = experiment.kind == "tuning"  # its tables would be read by nobody
+        tables = experiment.kind != "tuning"  # nobody would read them; a curve of the end alone is among the scores
         run = run.model_copy(
             update={
                 "name": f"{self.study.name}-{experiment.name}",
                 "plan": self.study.hash,
                 "revision": self.commit,
-                "noise_levels": None if tuning or not run.noise_levels else run.noise_levels.only(*ERRORS),
-                "curve": None if tuning else run.curve,
+                "noise_levels": run.noise_levels.only(*ERRORS) if tables and run.noise_levels else None,
+                "curve": run.curve if tables and len(run.learned) > 1 else None,
             }
         )
         check(experiment, run, str(path), self.study.plan.primary)
