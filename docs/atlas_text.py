@@ -6,8 +6,8 @@ recipe](recipe.md) turns them into advice; the pages below answer one question e
 ("from memory" where the paper itself was not checked) and limits. `python -m docs.make_atlas` writes this page."""
 READING = """\
 *Effect* is the mean difference from the baseline over paired training seeds, its interval, and in brackets how many of
-the seeds agree in sign. It is in the [Fréchet distance](metrics.md) in the features of a small classifier, unless bits
-per dimension, the likelihood of held-out images, is named; lower is better for both. [Within its
+the seeds agree in sign. It is in the [Fréchet distance](metrics.md) in the features of a small classifier, unless KID
+or bits per dimension, the likelihood of held-out images, is named; lower is better for all. [Within its
 study](concepts.md#how-often-a-verdict-is-false) the verdicts have an error rate of 5%. *Open* means that the seeds so
 far decide nothing, not that the two are equal. *Likelihood* is the verdict on bits per dimension, *useless* from 8 bits
 on, which a uniform guess reaches. In the picture, an arrow is a mean beyond its edge. * marks a verdict that [does not
@@ -30,8 +30,8 @@ Settings that were changed alone on more than one data set, with the study's nam
 Fréchet distance has the scale of its data. Studies that disagree also differ in the network, the budget, the sampler or
 the learning rate."""
 LIMITS = """\
-The studies use handwritten digits of 16 or 28 pixels a side and 2,641 photos of flowers of 32, networks below a million
-weights, and 48,000 or 64,000 images of training: minutes on a CPU. They show nothing about large networks or long
-trainings. None uses CIFAR-10 or clothes, and none compares networks or optimizers at equal time. Papers train larger
-networks for longer, mostly with one seed. Where a page here agrees with a paper, that proves little; where it
-disagrees, the claim does not hold everywhere."""
+The studies use handwritten digits of 16 or 28 pixels a side and photos of flowers of 32, 2,641 or fewer, networks of
+160,000 to 1.1 million weights, and 12,800 to 188,800 images of training: minutes on a CPU. They show nothing about
+large networks or long trainings. None uses CIFAR-10 or clothes, and none compares networks or optimizers at equal time.
+Papers train larger networks for longer, mostly with one seed. Where a page here agrees with a paper, that proves
+little; where it disagrees, the claim does not hold everywhere."""

@@ -55,7 +55,8 @@ class Row(NamedTuple):
 
     @property
     def data(self) -> str:
-        return f"{self.arm.data.dataset.name} {self.arm.data.shape.sides}"
+        data = self.arm.data
+        return f"{Path(data.source).stem if data.source else data.dataset.name} {data.shape.sides}"
 
     @property
     def compared(self) -> str:
