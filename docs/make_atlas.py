@@ -33,7 +33,7 @@ from docs import atlas_text
 PAGE, STUDIES = Path("docs/atlas.md"), Path("metrics/studies")
 RATE = 0.05  # of false discoveries, over the whole atlas
 OPEN, FRECHET, LIKELIHOOD, FRAGILE = "open", "classifier.fd", "bits_per_dim", "*"
-EDGES = 0.2, 6.0  # of the picture; what is beyond is at the edge
+EDGES = 0.05, 6.0  # of the picture; what is beyond is at the edge
 COLOURS = plots.OUTCOMES | {OPEN: plots.UNDECIDED}
 DRAWN_LATER = ("sample", "evaluate")  # sections of params that a training does not depend on
 
@@ -253,10 +253,12 @@ def draw(path: Path, rows: list[Row]) -> None:
         axes.plot(np.clip(ratios, *EDGES), [y] * len(ratios), ".", color=colour, alpha=0.4)
         axes.plot(np.clip(interval, *EDGES), [y, y], color=colour, linewidth=2)
         middle = 1 + verdict["relative"]
-        axes.plot(np.clip(middle, *EDGES), y, "D" if middle <= EDGES[1] else ">", color=colour)
+        axes.plot(
+            np.clip(middle, *EDGES), y, "<" if middle < EDGES[0] else ">" if middle > EDGES[1] else "D", color=colour
+        )
     axes.set(xscale="log", xlim=(EDGES[0] / 1.1, EDGES[1] * 1.1), ylim=(len(ordered) - 0.5, -0.5))
     axes.set_xlabel("arm / baseline, below 1 is better: each seed, their mean, its interval")
-    ticks = [0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 4, 6]
+    ticks = [0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 4, 6]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_xticks([], minor=True)
     marks = [f" {FRAGILE}" * (row.stands is False) for row in ordered]

@@ -49,6 +49,12 @@ def test_what_stands_together_is_what_benjamini_and_yekutieli_let_stand(rows):
     )
 
 
+def test_the_recipe_knows_how_many_verdicts_stand(rows):
+    decided = [row for row in rows if row.stands is not None]
+    standing = sum(row.stands is True for row in decided)
+    assert f"[{standing} of {len(decided)} stand]" in " ".join(Path("docs/recipe.md").read_text().split())
+
+
 def test_a_likelihood_that_a_uniform_guess_has_is_called_useless(rows):
     useless = {(row.study, row.verdict["arm"]) for row in rows if row.cells()[-1].endswith(": useless")}
     worse = {(row.study, row.verdict["arm"]) for row in rows if row.likelihood and row.likelihood["arm_mean"] >= 8}
