@@ -99,7 +99,13 @@ def test_every_page_says_what_papers_claim_and_what_its_studies_do_not_show():
 
 
 def test_what_the_page_says_of_all_studies_holds(rows):
-    assert {row.data for row in rows} == {"digits 16x16", "mnist 16x16", "mnist 28x28", "flowers 32x32", "sunflowers 32x32"}
+    assert {row.data for row in rows} == {
+        "digits 16x16",
+        "mnist 16x16",
+        "mnist 28x28",
+        "flowers 32x32",
+        "sunflowers 32x32",
+    }
     parameters = {build.parameters(row.arm) for row in rows}
     assert (min(parameters) // 10**4, max(parameters) // 10**5) == (16, 11)
     images = {(side.train.steps or 0) * side.train.batch_size for row in rows for side in (row.arm, row.baseline)}
