@@ -15,27 +15,34 @@ from ddpm.base.images import Images
 from ddpm.pictures import grids, plots
 
 DOCS = Path("docs")
-STUDIES = {count: Path(f"metrics/studies/few_steps_{count}") for count in (1, 2, 4, 8)}  # by evaluations, at most
+DATA = {"digits": "few_steps", "MNIST": "few_steps_mnist"}  # how the names of the studies begin
+EVALUATIONS = (1, 2, 4, 8)  # at most, and how these names end
 SHOWN = 4  # images of each method
 
 
-def frontier() -> dict[str, plots.Curve]:
+def folders(data: str) -> list[Path]:
+    """The results of the studies, by evaluations."""
+    return [Path(f"metrics/studies/{DATA[data]}_{count}") for count in EVALUATIONS]
+
+
+def frontier(data: str) -> plots.Panel:
     """Each method's mean score by its evaluations, with the range of its seeds."""
     curves: dict[str, list[tuple[float, ...]]] = {}
-    for folder in STUDIES.values():
+    for folder in folders(data):
         verdict = files.read_json(folder / "verdict.json")
         evaluations = {arm["label"]: arm["evaluations"] for arm in verdict["arms"]}
         rows = [row for row in verdict["verdicts"] if row["metric"] == verdict["primary"]]
         scores = {rows[0]["baseline"]: rows[0]["baseline_scores"]} | {row["arm"]: row["arm_scores"] for row in rows}
         for arm, of_arm in scores.items():
             curves.setdefault(arm, []).append((evaluations[arm], np.mean(of_arm), min(of_arm), max(of_arm)))
-    return {arm: np.array(points) for arm, points in curves.items()}
+    drawn = {arm: np.array(points) for arm, points in curves.items()}
+    return plots.Panel(data, "evaluations of the network", "classifier.fd", drawn, log="xy", ticks=EVALUATIONS)
 
 
-def samples(arm: str) -> Images:
-    """The first images of what an arm drew, for each of STUDIES, (N, 3, H, W); gray where it is no arm."""
+def samples(data: str, arm: str) -> Images:
+    """The first images of what an arm drew, for each of EVALUATIONS, (N, 3, H, W); gray where it is no arm."""
     drawn = []
-    for folder in STUDIES.values():
+    for folder in folders(data):
         path = folder / f"{arm}.png"
         with Image.open(path if path.exists() else folder / "ddim.png") as strip:
             part = strip.convert("RGB").crop((0, 0, strip.width * SHOWN // grids.STRIP, strip.height))
@@ -44,11 +51,11 @@ def samples(arm: str) -> Images:
 
 
 def main() -> None:
-    curves = frontier()
-    panel = plots.Panel("", "evaluations of the network", "classifier.fd", curves, log="xy", ticks=[*STUDIES])
-    plots.lines(DOCS / "few-steps.png", [panel])
-    titles = [f"{count} evaluation{'s' * (count > 1)}" for count in STUDIES]
-    grids.save_rows({arm: samples(arm) for arm in curves}, DOCS / "few-steps-samples.png", titles)
+    panels = [frontier(data) for data in DATA]
+    plots.lines(DOCS / "few-steps.png", panels)
+    rows = {f"{panel.title}: {arm}": samples(panel.title, arm) for panel in panels for arm in panel.curves}
+    titles = [f"{count} evaluation{'s' * (count > 1)}" for count in EVALUATIONS]
+    grids.save_rows(rows, DOCS / "few-steps-samples.png", titles)
 
 
 if __name__ == "__main__":
