@@ -234,8 +234,8 @@ def by_data(comparisons: list[Row]) -> Iterator[Note | Table]:
     heads = ["study", "arm", "verdict, effect", "likelihood"]
     for data in sorted({row.data for row in comparisons}):
         yield Note(Markdown(f"**{data}**"))
-        groups = (list(group) for _, group in groupby(comparisons, lambda row: (row.data, row.study)))
-        lines = [row.cells(row is group[0]) for group in groups for row in group if row.data == data]
+        groups = groupby((row for row in comparisons if row.data == data), lambda row: row.study)
+        lines = [row.cells(first=place == 0) for _, group in groups for place, row in enumerate(group)]
         yield Table(heads, lines, text_columns=range(len(heads)))
 
 
@@ -253,9 +253,8 @@ def draw(path: Path, rows: list[Row]) -> None:
         axes.plot(np.clip(ratios, *EDGES), [y] * len(ratios), ".", color=colour, alpha=0.4)
         axes.plot(np.clip(interval, *EDGES), [y, y], color=colour, linewidth=2)
         middle = 1 + verdict["relative"]
-        axes.plot(
-            np.clip(middle, *EDGES), y, "<" if middle < EDGES[0] else ">" if middle > EDGES[1] else "D", color=colour
-        )
+        at = float(np.clip(middle, *EDGES))
+        axes.plot(at, y, "D" if at == middle else "<" if at > middle else ">", color=colour)
     axes.set(xscale="log", xlim=(EDGES[0] / 1.1, EDGES[1] * 1.1), ylim=(len(ordered) - 0.5, -0.5))
     axes.set_xlabel("arm / baseline, below 1 is better: each seed, their mean, its interval")
     ticks = [0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 4, 6]

@@ -162,7 +162,8 @@ class Ledger:
     def write(self, experiment: Experiment, run: Record) -> None:
         """Write the record of a finished experiment. Raises UserError if its params are not those of the plan."""
         path = self.path(experiment.name)
-        tables = experiment.kind != "tuning"  # nobody would read them; a curve of the end alone is among the scores
+        # nobody reads the tables of a run for tuning; and a curve without snapshots is the scores again
+        tables = experiment.kind != "tuning"
         run = run.model_copy(
             update={
                 "name": f"{self.study.name}-{experiment.name}",
