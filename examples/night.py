@@ -1,8 +1,7 @@
 """A night of ideas: random changes of a recipe, judged by a ladder, or by the rule "keep it if one run is better".
 
-`python examples/night.py digits 40` proposes 40 ideas to ladders/digits.yaml, and `--greedy` gives the same ideas to
-the other rule, from the same start. Every fourth idea does nothing: it disturbs the input by a millionth, which only
-changes how numbers are rounded. docs/ladder.md shows how a language model takes the place of `propose`.
+`python examples/night.py night 40` proposes 40 ideas to ladders/night.yaml; `--greedy` gives them to the other rule.
+Every fourth idea does nothing: it disturbs the input by a millionth, which only changes how numbers are rounded.
 """
 
 from __future__ import annotations
@@ -15,21 +14,21 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-SPACE: dict[str, list[Any]] = {
-    "train.learning_rate": [0.001, 0.002, 0.004, 0.008, 0.016],
-    "train.optimizer.name": ["adam", "adamw", "muon"],
-    "train.timestep_sampler.name": ["uniform", "logit_normal", "stratified"],
-    "train.ema.constant.value": [0.98, 0.99, 0.998],
-    "train.warmup_steps": [0, 20, 100],
-    "train.gradient_clip": [0.5, 1.0, None],
-    "diffusion.loss.name": ["simple", "min_snr", "p2"],
-    "diffusion.parameterization.name": ["v", "x0", "flow", "epsilon"],
-    "diffusion.schedule.name": ["cosine", "linear", "sigmoid"],
-    "model.unet.scale_shift_norm": [False, True],
-    "model.unet.dropout": [0.0, 0.1],
-    "sample.sampler.name": ["ancestral", "ddim", "dpmpp_2m"],
+SPACE: dict[str, list[Any]] = {  # without the values that the preset digits_short has
+    "train.learning_rate": [0.001, 0.004, 0.008, 0.016],
+    "train.optimizer.name": ["adam", "muon"],
+    "train.timestep_sampler.name": ["logit_normal", "stratified"],
+    "train.ema.constant.value": [0.5, 0.9],
+    "train.warmup_steps": [0, 20],
+    "train.lr_decay": ["constant"],
+    "train.gradient_clip": [0.5, None],
+    "diffusion.loss.name": ["min_snr", "p2"],
+    "diffusion.parameterization.name": ["x0", "flow", "epsilon"],
+    "diffusion.schedule.name": ["linear", "sigmoid"],
+    "model.unet.scale_shift_norm": [True],
+    "model.unet.dropout": [0.1],
+    "sample.sampler.name": ["ddim", "dpmpp_2m"],
 }
-IDEAS = Path("ideas")
 
 
 def propose(number: int) -> dict[str, Any]:
@@ -47,26 +46,27 @@ def try_on_ladder(ladder: str, entry: Path) -> dict[str, Any]:
     return json.loads(done.stdout) if done.returncode in (0, 1, 3) else {"entry": entry.stem, "outcome": "mistake"}
 
 
-def run_once(name: str, changes: dict[str, Any]) -> float:
-    """classifier.fd of params.yaml with changes and seed 0; infinite if the training fails."""
-    values = {"seed": 0, **changes}
-    settings = [f"--set-param={key}={'null' if value is None else value}" for key, value in values.items()]
+def run_once(name: str, seed: int, changes: dict[str, Any]) -> float:
+    """classifier.fd of the committed params.yaml with changes; infinite if the training fails."""
+    values = {"seed": seed, **changes}.items()
+    settings = [f"--set-param={key}={'null' if value is None else value}" for key, value in values]
+    subprocess.run(["git", "restore", "params.yaml"], check=True)  # where dvc leaves the idea before
     done = subprocess.run(["dvc", "exp", "run", "--force", f"--name={name}", *settings], check=False)
     return math.inf if done.returncode else json.loads(Path("metrics/evaluate.json").read_text())["classifier"]["fd"]
 
 
 def main(ladder: str, ideas: int, greedy: bool) -> None:
     """Print a line of JSON for each idea."""
-    IDEAS.mkdir(exist_ok=True)
-    best: dict[str, Any] = {"entry": "base", "changes": {}, "score": run_once("greedy-base", {})} if greedy else {}
+    Path("ideas").mkdir(exist_ok=True)
+    best: dict[str, Any] = {"entry": "base", "changes": {}, "score": run_once("greedy-base", 0, {})} if greedy else {}
     for number in range(ideas):
-        changes, entry = propose(number), IDEAS / f"idea-{number}.yaml"
+        changes, entry = propose(number), Path(f"ideas/idea-{number}.yaml")
         entry.write_text(json.dumps(changes))  # JSON is YAML
         if greedy:
-            score = run_once(f"greedy-{number}", whole := {**best["changes"], **changes})
-            better = score < best["score"]
-            best = {"entry": entry.stem, "changes": whole, "score": score} if better else best
-            line = {"entry": entry.stem, "outcome": "kept" if better else "dropped", "score": score, "best": best}
+            score = run_once(f"greedy-{number}", 1 + number, whole := {**best["changes"], **changes})
+            outcome = "kept" if score < best["score"] else "dropped"
+            best = {"entry": entry.stem, "changes": whole, "score": score} if outcome == "kept" else best
+            line = {"entry": entry.stem, "outcome": outcome, "score": score, "best": best}
         else:
             line = try_on_ladder(ladder, entry)
         print(json.dumps(line), flush=True)

@@ -82,7 +82,7 @@ def test_a_trial_of_the_search_is_an_experiment_that_may_be_run(tmp_path, monkey
 def test_ideas_of_the_night_may_be_tried_and_every_fourth_does_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     night = runpy.run_path(str(ROOT / "examples/night.py"))
-    params = file.decode(presets.text("digits"), "digits")
+    params = file.decode(presets.text("digits_short"), "digits_short")
     tried: list[dict[str, object]] = []
 
     def answer(command: list[str], check: bool, stdout: int, text: bool) -> subprocess.CompletedProcess[str]:
@@ -104,8 +104,17 @@ def test_keep_if_better_adds_what_one_run_improves(tmp_path, monkeypatch, capsys
     monkeypatch.chdir(tmp_path)
     night = runpy.run_path(str(ROOT / "examples/night.py"))
     scores = iter([0.5, 0.6, 0.4, 0.45])  # the base, then three ideas
+    settings: list[str] = []
+    seeds: list[str] = []
 
     def run(command: list[str], check: bool) -> subprocess.CompletedProcess[str]:
+        if command[0] == "git":
+            assert command == ["git", "restore", "params.yaml"]
+            settings.clear()
+            return subprocess.CompletedProcess(command, 0)
+        assert not settings, "an idea that was dropped is still in params.yaml"
+        settings.extend(setting for setting in command if setting.startswith("--set-param="))
+        seeds.append(settings[0])
         Path("metrics").mkdir(exist_ok=True)
         Path("metrics/evaluate.json").write_text(json.dumps({"classifier": {"fd": next(scores)}}))
         return subprocess.CompletedProcess(command, 0)
@@ -115,3 +124,4 @@ def test_keep_if_better_adds_what_one_run_improves(tmp_path, monkeypatch, capsys
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["outcome"] for line in lines] == ["dropped", "kept", "dropped"]
     assert lines[-1]["best"] == {"entry": "idea-1", "changes": night["propose"](1), "score": 0.4}
+    assert seeds == [f"--set-param=seed={seed}" for seed in range(4)]
