@@ -48,18 +48,17 @@ def try_on_ladder(ladder: str, entry: Path) -> dict[str, Any]:
 
 def run_once(name: str, seed: int, changes: dict[str, Any]) -> float:
     """classifier.fd of the committed params.yaml with changes; infinite if the training fails."""
-    values = {"seed": seed, **changes}.items()
-    settings = [f"--set-param={key}={'null' if value is None else value}" for key, value in values]
+    settings = [f"-S{key}={'null' if value is None else value}" for key, value in {"seed": seed, **changes}.items()]
     subprocess.run(["git", "restore", "params.yaml"], check=True)  # where dvc leaves the idea before
     done = subprocess.run(["dvc", "exp", "run", "--force", f"--name={name}", *settings], check=False)
     return math.inf if done.returncode else json.loads(Path("metrics/evaluate.json").read_text())["classifier"]["fd"]
 
 
-def main(ladder: str, ideas: int, greedy: bool) -> None:
+def main(ladder: str, ideas: int, first: int = 0, greedy: bool = False) -> None:
     """Print a line of JSON for each idea."""
     Path("ideas").mkdir(exist_ok=True)
     best: dict[str, Any] = {"entry": "base", "changes": {}, "score": run_once("greedy-base", 0, {})} if greedy else {}
-    for number in range(ideas):
+    for number in range(first, ideas):
         changes, entry = propose(number), Path(f"ideas/idea-{number}.yaml")
         entry.write_text(json.dumps(changes))  # JSON is YAML
         if greedy:
@@ -76,5 +75,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("ladder", help="its name in ladders/; params.yaml has to be its base")
     parser.add_argument("ideas", type=int)
+    parser.add_argument("--first", type=int, default=0, help="go on with this idea after a stop")
     parser.add_argument("--greedy", action="store_true", help="keep an idea if one run is better")
     main(**vars(parser.parse_args()))

@@ -113,7 +113,7 @@ def test_keep_if_better_adds_what_one_run_improves(tmp_path, monkeypatch, capsys
             settings.clear()
             return subprocess.CompletedProcess(command, 0)
         assert not settings, "an idea that was dropped is still in params.yaml"
-        settings.extend(setting for setting in command if setting.startswith("--set-param="))
+        settings.extend(setting for setting in command if setting.startswith("-S"))
         seeds.append(settings[0])
         Path("metrics").mkdir(exist_ok=True)
         Path("metrics/evaluate.json").write_text(json.dumps({"classifier": {"fd": next(scores)}}))
@@ -124,4 +124,4 @@ def test_keep_if_better_adds_what_one_run_improves(tmp_path, monkeypatch, capsys
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["outcome"] for line in lines] == ["dropped", "kept", "dropped"]
     assert lines[-1]["best"] == {"entry": "idea-1", "changes": night["propose"](1), "score": 0.4}
-    assert seeds == [f"--set-param=seed={seed}" for seed in range(4)]
+    assert seeds == [f"-Sseed={seed}" for seed in range(4)]
