@@ -1,6 +1,6 @@
 """A night of ideas: random changes of a recipe, judged by a ladder, or by the rule "keep it if one run is better".
 
-`python examples/night.py digits 40` proposes 40 ideas to ladders/digits.yaml, and `--greedy` gives the same ideas to
+`python examples/night.py night 40` proposes 40 ideas to ladders/night.yaml, and `--greedy` gives the same ideas to
 the other rule, from the same start. Every fourth idea does nothing: it disturbs the input by a millionth, which only
 changes how numbers are rounded. docs/ladder.md shows how a language model takes the place of `propose`.
 """
@@ -15,19 +15,20 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-SPACE: dict[str, list[Any]] = {
-    "train.learning_rate": [0.001, 0.002, 0.004, 0.008, 0.016],
-    "train.optimizer.name": ["adam", "adamw", "muon"],
-    "train.timestep_sampler.name": ["uniform", "logit_normal", "stratified"],
-    "train.ema.constant.value": [0.98, 0.99, 0.998],
-    "train.warmup_steps": [0, 20, 100],
-    "train.gradient_clip": [0.5, 1.0, None],
-    "diffusion.loss.name": ["simple", "min_snr", "p2"],
-    "diffusion.parameterization.name": ["v", "x0", "flow", "epsilon"],
-    "diffusion.schedule.name": ["cosine", "linear", "sigmoid"],
-    "model.unet.scale_shift_norm": [False, True],
-    "model.unet.dropout": [0.0, 0.1],
-    "sample.sampler.name": ["ancestral", "ddim", "dpmpp_2m"],
+SPACE: dict[str, list[Any]] = {  # without the values that the preset digits_short has
+    "train.learning_rate": [0.001, 0.004, 0.008, 0.016],
+    "train.optimizer.name": ["adam", "muon"],
+    "train.timestep_sampler.name": ["logit_normal", "stratified"],
+    "train.ema.constant.value": [0.5, 0.9],
+    "train.warmup_steps": [0, 20],
+    "train.lr_decay": ["constant"],
+    "train.gradient_clip": [0.5, None],
+    "diffusion.loss.name": ["min_snr", "p2"],
+    "diffusion.parameterization.name": ["x0", "flow", "epsilon"],
+    "diffusion.schedule.name": ["linear", "sigmoid"],
+    "model.unet.scale_shift_norm": [True],
+    "model.unet.dropout": [0.1],
+    "sample.sampler.name": ["ddim", "dpmpp_2m"],
 }
 IDEAS = Path("ideas")
 
