@@ -4,11 +4,13 @@ import json
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from ddpm.base.errors import UserError
-from ddpm.ladder import climb, terms
+from ddpm.ladder import climb, display, terms
 from ddpm.ladder.climb import End, Try
 from ddpm.params import presets
 from tests import study_project
@@ -249,6 +251,20 @@ def test_the_champion_is_the_highest_rung_that_stands():
     attempted("again", 0, outcome="refused", challenges=keys[2])
     assert state().champion.key == keys[0]
     assert [rung.stands for rung in state().rungs] == [True, False]
+
+
+@pytest.mark.usefixtures("alone")
+def test_the_picture_has_a_point_for_the_base_and_for_every_attempt(tmp_path):
+    """Also for the many that ended too early for an interval."""
+    attempted("a", 0.5)
+    for count in range(25):
+        attempted("refused" + "d" * count, 0, seeds=3, outcome="refused")
+    figure = display.chapters(state())[0].blocks[-1]
+    assert figure.drawing.keywords["panels"][0].curves["rungs"][:, :2].tolist() == [[0, 1], [1, 0.5]]
+    figure.drawing(tmp_path / "climb.png")
+    with Image.open(tmp_path / "climb.png") as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+    assert (pixels == 0x88).all(axis=-1).sum() > 25 * 16
 
 
 @pytest.mark.parametrize("change", ["edit", "remove", "swap", "no such attempt", "cut", "not JSON", "another key"])

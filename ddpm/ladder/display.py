@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ddpm.ladder import evidence
-from ddpm.ladder.climb import Attempt, Climb
+from ddpm.ladder.climb import BASE, Attempt, Climb
 from ddpm.pictures import plots
 from ddpm.pictures.plots import Panel
 from ddpm.report.blocks import Block, Chapter, Figure, Note, Table, cell, plain
@@ -74,11 +74,13 @@ def chapters(state: Climb) -> list[Chapter]:
 
 
 def _panels(state: Climb, attempts: Sequence[dict[str, Any]]) -> list[Panel]:
-    """The score by attempt, its interval that of the gain, and for kind ``target`` the cost before it."""
+    """The score by attempt, its interval that of the gain; for kind ``score`` the base's is the first, for kind
+    ``target`` the cost comes before it."""
     terms, sign = state.contest.terms, state.contest.gain(1.0)
     base = state.contest.cost({})
     costs = [(True, 0, base, base, base)]  # each: whether it is a rung, the number of the attempt, then what is drawn
-    scores = []
+    firsts = [attempt.end.champion for attempt in state.attempts if attempt.end and attempt.begin.on == BASE]
+    scores = [(True, 0, *[float(np.mean(first))] * 3) for first in firsts[:1] if first]
     for one in attempts:
         if one["score"] is not None and not one["challenge"]:
             gaps = [0.0 if one[end] is None else sign * (one[end] - one["estimate"]) for end in ("low", "high")]

@@ -64,7 +64,7 @@ def lines(path: Path, panels: Sequence[Panel]) -> None:
         for name, curve in panel.curves.items():
             (x, y), interval, place = curve[:, :2].T, curve[:, 2:].T, names.index(name)
             colour = UNDECIDED if name in panel.gray else colours[place % len(colours)]
-            marker = MARKERS[place % len(MARKERS)] if len(curve) <= FEW else ""
+            marker = MARKERS[place % len(MARKERS)] if panel.steps or len(curve) <= FEW else ""
             style = {"color": colour, "label": name, "marker": marker, "markersize": 5, "linewidth": 1.5}
             if panel.steps:
                 style["linestyle"] = "none" if name in panel.gray else "-"
