@@ -2,9 +2,8 @@
 
 `python examples/night.py night 40` proposes 40 ideas to ladders/night.yaml; `--greedy` gives them to the other rule.
 Every fourth idea does nothing: it disturbs the input by a millionth, which only changes how numbers are rounded.
+docs/ladder.md shows how a language model takes the place of `propose`.
 """
-
-from __future__ import annotations
 
 import argparse
 import json
@@ -47,10 +46,11 @@ def try_on_ladder(ladder: str, entry: Path) -> dict[str, Any]:
 
 
 def run_once(name: str, seed: int, changes: dict[str, Any]) -> float:
-    """classifier.fd of the committed params.yaml with changes; infinite if the training fails."""
+    """classifier.fd of params.yaml with changes; infinite if the training fails."""
     settings = [f"-S{key}={'null' if value is None else value}" for key, value in {"seed": seed, **changes}.items()]
-    subprocess.run(["git", "restore", "params.yaml"], check=True)  # where dvc leaves the idea before
+    before = Path("params.yaml").read_bytes()
     done = subprocess.run(["dvc", "exp", "run", "--force", f"--name={name}", *settings], check=False)
+    Path("params.yaml").write_bytes(before)  # dvc leaves the idea in it
     return math.inf if done.returncode else json.loads(Path("metrics/evaluate.json").read_text())["classifier"]["fd"]
 
 
