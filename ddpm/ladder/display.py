@@ -79,8 +79,9 @@ def _panels(state: Climb, attempts: Sequence[dict[str, Any]]) -> list[Panel]:
     terms, sign = state.contest.terms, state.contest.gain(1.0)
     base = state.contest.cost({})
     costs = [(True, 0, base, base, base)]  # each: whether it is a rung, the number of the attempt, then what is drawn
-    firsts = [attempt.end.champion for attempt in state.attempts if attempt.end and attempt.begin.on == BASE]
-    scores = [(True, 0, *[float(np.mean(first))] * 3) for first in firsts[:1] if first]
+    ended = (attempt.end for attempt in state.attempts if attempt.end and attempt.begin.on == BASE)
+    before = next((end.champion for end in ended if end.champion), None)
+    scores = [(True, 0, *[float(np.mean(before))] * 3)] if before else []
     for one in attempts:
         if one["score"] is not None and not one["challenge"]:
             gaps = [0.0 if one[end] is None else sign * (one[end] - one["estimate"]) for end in ("low", "high")]
