@@ -5,6 +5,7 @@ from typing import Any
 import psutil
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from ddpm.base.errors import UserError
 from ddpm.model.layers import SpanEmbedding
@@ -34,11 +35,19 @@ def parameters(config: ModelConfig) -> int:
 def outline(config: ModelConfig) -> nn.Module:
     """The network without memory for its weights. Raises UserError when its shape is impossible."""
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _Uninitialised():
             return _network(config)
     except (OverflowError, RuntimeError, TypeError) as error:
         reason = str(error).partition("\n")[0]  # the rest is torch's own stack
         raise UserError(f"model.{config.model.name}: no tensor has these sizes ({reason}); choose smaller") from error
+
+
+class _Uninitialised(TorchFunctionMode):
+    """Leaves weights as they are made: on the meta device, initialising them imports the compiler, for 2 s."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        return kwargs["tensor"] if getattr(func, "__module__", "") == nn.init.__name__ else func(*args, **kwargs)
 
 
 def _network(config: ModelConfig) -> nn.Module:
