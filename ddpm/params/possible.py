@@ -40,8 +40,8 @@ def check_scores(config: Config) -> None:
     """Raises UserError if a metric cannot judge so many images, of so many channels, by these extractors."""
     from ddpm.scoring import limits
 
-    # enough for images without classes, whose extractor has more features
-    strictest = config.evaluate.resolved(0, config.data.channels)
+    # without model.classes, enough for images without classes, whose extractor has more features
+    strictest = config.evaluate.resolved(config.model.classes, config.data.channels)
     limits.check_channels(strictest, config.data.channels)
     limits.check_counts(strictest, {"sample.count": config.sample.count})
 

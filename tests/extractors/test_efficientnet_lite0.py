@@ -12,6 +12,7 @@ from PIL import Image
 from torch import nn
 
 from ddpm.base.errors import UserError
+from ddpm.params import config, file, possible, presets
 from ddpm.scoring import evaluate_params, extractor
 from ddpm.scoring.efficientnet_lite0_network import Convolution
 from ddpm.scoring.features import extract
@@ -92,3 +93,14 @@ def test_a_missing_package_and_another_file_are_one_line_that_says_what_to_insta
 def test_auto_takes_it_for_rgb_without_classes_if_installed(installed, classes, channels, expected, monkeypatch):
     monkeypatch.setattr(extractor, "installed", lambda name: installed)
     assert evaluate_params.auto(classes, channels) == expected
+
+
+def test_its_features_ask_for_images_only_where_auto_may_take_it(monkeypatch):
+    """Not for a model of classes, on one's own source: auto then takes the classifier, which has 64 features."""
+    monkeypatch.setattr(extractor, "installed", lambda name: True)
+    params = file.decode(presets.text("flowers_small"), "flowers_small")
+    params["data"]["source"] = "photos"
+    possible.check_scores(config.check(params))
+    params["model"]["classes"] = 0
+    with pytest.raises(UserError, match=r"sample\.count: 1,024 images are too few .* with efficientnet_lite0"):
+        possible.check_scores(config.check(params))
