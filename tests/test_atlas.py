@@ -72,7 +72,7 @@ def test_equal_params_and_seeds_are_one_training():
 
 
 def test_every_study_is_discussed_on_a_page(rows):
-    pages = "".join(path.read_text() for path in make_atlas.PAGE.parent.glob("atlas-*.md"))
+    pages = "".join(path.read_text() for path in make_atlas.PAGE.parent.glob("*.md") if path != make_atlas.PAGE)
     assert [row.study for row in rows if f"studies/{row.study}/verdict.md" not in pages] == []
 
 
@@ -81,6 +81,9 @@ def test_every_verdict_is_that_of_its_study(rows):
         lines = Path(f"metrics/studies/{row.study}/verdict.md").read_text().splitlines()
         arm, decided = row.verdict["arm"], row.verdict["outcome"] in plots.OUTCOMES
         line = next(line for line in lines if line.startswith(f"- {arm} is "))
+        if row.verdict["outcome"] == "too early":
+            assert "a Gaussian" in line and row.outcome == "**too early**"
+            continue
         assert (
             f"{make_atlas.share(row.verdict).lstrip('+-')} {'higher' if row.verdict['relative'] > 0 else 'lower'}"
             in line
