@@ -31,7 +31,7 @@ Fréchet distance has the scale of its data. Studies that disagree also differ i
 the learning rate."""
 LIMITS = """\
 The studies use handwritten digits of 16 or 28 pixels a side and photos of flowers of 32, 2,641 or fewer, networks of
-160,000 to 1.1 million weights, and 12,800 to 188,800 images of training: minutes on a CPU. They show nothing about
+160,000 to 1.1 million weights, and 10,240 to 188,800 images of training: minutes on a CPU. They show nothing about
 large networks or long trainings. None uses CIFAR-10 or clothes, and none compares networks or optimizers at equal time.
 Papers train larger networks for longer, mostly with one seed. Where a page here agrees with a paper, that proves
 little; where it disagrees, the claim does not hold everywhere."""
