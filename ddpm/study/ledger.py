@@ -32,7 +32,7 @@ class Ledger:
     """The records of a study. study: with the values chosen of the arms that are done with tuning. records: by
     experiment. refused: why files are left out, by experiment. tried: what the runs for tuning say. first: the
     record that was finished first. head: the commit that is checked out. commit: whose code this machine runs: that of
-    ``first`` if it is in the history of ``head``, otherwise ``head``.
+    ``first`` if it is in the history of ``head`` and the plan does not let the code differ, otherwise ``head``.
 
     Raises UserError if runs for tuning were not scored alike.
     """
@@ -46,7 +46,8 @@ class Ledger:
         revision = self.first and self.first.revision
         # a file from elsewhere must not choose which code runs: only what is part of the history that was checked out
         known = revision and revision in git and git.descendant_of(self.head, revision)
-        self.commit = revision if revision and known else self.head
+        same = "code" not in study.plan.may_differ
+        self.commit = revision if revision and known and same else self.head
 
     def path(self, name: str) -> Path:
         """Of an experiment's record."""
