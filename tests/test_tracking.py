@@ -224,6 +224,7 @@ def test_of_the_shipped_preset_only_what_runs_are_sought_by_is_logged():
             {"data": {"source": "https://me:pw@host/roses.zip"}},
             "photos_small · data.source roses · seed 0",
         ),
+        ("photos_small", {"data": {"source": None}}, "photos_small · data.source None · seed 0"),
     ],
 )
 def test_a_run_s_name_says_its_preset_and_what_differs_from_it(folder, preset, changes, name):

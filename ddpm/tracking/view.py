@@ -100,7 +100,7 @@ def _change(key: str, value: Any) -> str:
     if key.endswith(".name"):
         return str(value)
     short = ".".join(key.split(".")[-2:])
-    return f"{short} {Path(masked(value)).stem if key == SOURCE else value}"
+    return f"{short} {Path(masked(value)).stem if key == SOURCE and value else value}"
 
 
 def result_tags(run: Record) -> dict[str, str]:
