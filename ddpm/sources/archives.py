@@ -121,6 +121,9 @@ def _tar(source: Path) -> Iterator[Member]:
     with source.open("rb") if source.suffix.lower() == ".tar" else gzip.open(source) as file:
         stream = _Bounded(cast(IO[bytes], file))
         with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r:") as archive:
+            # newer Pythons pass over a first header that they cannot use; an empty archive begins with zeros
+            if archive.firstmember is None and stream.last != bytes(tarfile.BLOCKSIZE):  # type: ignore[attr-defined]
+                raise tarfile.ReadError("a damaged header")
             for member in members(archive):
                 if member.size < 0 or member.issparse():
                     raise tarfile.TarError("a damaged header, or a sparse file")
