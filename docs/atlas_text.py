@@ -7,20 +7,20 @@ recipe](recipe.md) turns them into advice; the pages below answer one question e
 READING = """\
 *Effect* is the mean difference from the baseline over paired training seeds, its interval, and in brackets how many of
 the seeds agree in sign. It is in the [Fréchet distance](metrics.md) in the features of a small classifier, unless KID
-or bits per dimension, the likelihood of held-out images, is named; lower is better for all. [Within its
-study](concepts.md#how-often-a-verdict-is-false) the verdicts have an error rate of 5%. *Open* means that the seeds so
-far decide nothing, not that the two are equal. *Likelihood* is the verdict on bits per dimension, *useless* from 8 bits
-on, which a uniform guess reaches. In the picture, an arrow is a mean beyond its edge. * marks a verdict that [does not
-survive all of them together](#all-verdicts-together)."""
+(in EfficientNet's) or bits per dimension, the likelihood of held-out images, is named; lower is better for all. [Within
+its study](concepts.md#how-often-a-verdict-is-false) the verdicts have an error rate of 5%. *Open* means that the seeds
+so far decide nothing, not that the two are equal. *Likelihood* is the verdict on bits per dimension, *useless* from 8
+bits on, which a uniform guess reaches. In the picture, an arrow is a mean beyond its edge. * marks a verdict that [does
+not survive all of them together](#all-verdicts-together)."""
 YARDSTICKS = """\
-**Six rows of flowers would be too early by today's rule**, because both sides score worse than [a
-Gaussian](metrics.md#yardsticks) fitted to the photos: classes against none, edm against v, linear against cosine, and
-x0, epsilon and flow against v. No row of digits or MNIST changes."""
+**Five rows of flowers would be too early by today's rule**, because both sides score worse than [a
+Gaussian](metrics.md#yardsticks) fitted to the photos: edm against v, linear against cosine, and x0, epsilon and flow
+against v. No row of digits or MNIST changes."""
 ALL_TOGETHER = """\
 Each study limits its own error rate; {rows} rows together need another limit. The procedure of Benjamini and Yekutieli
 (2001, theorem 1.3) keeps the expected share of false verdicts among those that survive at 5% or less, however the rows
 depend on each other. It takes the p value of each comparison, adjusted for the looks of its plan. Of {decided} rows
-that are better or worse, {standing} survive. Read the others as open: {fragile}. With p values that are also adjusted
+that are better or worse, {standing} survive. Read as open: {fragile}. With p values that are also adjusted
 for the other arms of a study, {strict} would survive."""
 SHARED = """\
 The {records} published records come from {trainings} trainings. Studies that share trainings (equal params and
@@ -33,5 +33,5 @@ LIMITS = """\
 The studies use handwritten digits of 16 or 28 pixels a side and photos of flowers of 32, 2,641 or fewer, networks of
 160,000 to 1.1 million weights, and 10,240 to 188,800 images of training: minutes on a CPU. They show nothing about
 large networks or long trainings. None uses CIFAR-10 or clothes, and none compares networks or optimizers at equal time.
-Papers train larger networks for longer, mostly with one seed. Where a page here agrees with a paper, that proves
+Where a page here agrees with a paper, that proves
 little; where it disagrees, the claim does not hold everywhere."""
