@@ -68,12 +68,17 @@ class Row(NamedTuple):
         return word if self.stands is not False else Markdown(f"{word} {FRAGILE}")
 
     @property
+    def difference(self) -> str:
+        """As a share of the baseline's score, with the metric unless that is the Fréchet distance."""
+        title = "" if self.verdict["metric"] == FRECHET else f"{metrics.title(self.verdict['metric'])} "
+        return f"{title}{share(self.verdict)}"
+
+    @property
     def effect(self) -> str:
         verdict = self.verdict
         same = sum((after - before) * verdict["difference"] > 0 for before, after in pairs(verdict))
-        title = "" if verdict["metric"] == FRECHET else f"{metrics.title(verdict['metric'])} "
         low, high = (percent(verdict[end] / verdict["baseline_mean"]) for end in ("low", "high"))
-        return f"{title}{share(verdict)}, {low} to {high} ({same}/{len(verdict['seeds'])})"
+        return f"{self.difference}, {low} to {high} ({same}/{len(verdict['seeds'])})"
 
     def cells(self, first: bool = True) -> list[str]:
         """The row of the table. first: of its study, which it names."""
@@ -195,7 +200,7 @@ def transfer(comparisons: list[Row]) -> Table:
             if before[key] != after[key]
         ]
         if len(changes) == 1:
-            line = f"{row.outcome} {share(row.verdict)}: {row.study}"
+            line = f"{row.outcome} {row.difference}: {row.study}"
             cells.setdefault(changes[0], {}).setdefault(row.data, []).append(line)
     data = sorted({name for by_data in cells.values() for name in by_data})
     lines = [
