@@ -82,6 +82,13 @@ def test_a_picture_keeps_the_colour_of_a_line_among_its_shades():
     assert (np.asarray(shown)[:8] == (0, 114, 178)).all()
 
 
+def test_a_picture_of_few_colours_keeps_each():
+    """So drawing a study's pictures again changes none."""
+    few = np.stack([np.arange(64 * 64).reshape(64, 64) % 256] * 3, axis=2).astype(np.uint8)
+    shown = Image.open(io.BytesIO(Figure("", "few", Image.fromarray(few).save).png())).convert("RGB")
+    assert (np.asarray(shown) == few).all()
+
+
 def test_a_terminal_shows_notes_and_aligned_tables():
     lines = ["metric  difference  verdict", "fd            -0.5  better", "kid            -10  too early"]
     expected = ["Answer", "", "cosine is better", "8 seeds", "", "A pair", *lines]

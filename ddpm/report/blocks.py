@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
+import numpy as np
 from PIL import Image
 
 from ddpm.base.errors import UserError
@@ -70,20 +71,18 @@ class Figure:
 
 def _with_few_colours(picture: Image.Image) -> Image.Image:
     """With a palette of 256 colours, which has the commonest of those that are alike, such as a line's: Pillow's has
-    their mean."""
+    their mean. A picture of 256 colours or fewer keeps each."""
     # the other methods merge a rare colour with a frequent one
     few = picture.quantize(256, Image.Quantize.MAXCOVERAGE)
-    counted = sorted(cast(list[tuple[int, Colour]], picture.getcolors(picture.width * picture.height)))
-    colours = Image.new("RGB", (len(counted), 1))
-    colours.putdata([colour for _, colour in counted])
-    palette, places = few.getpalette() or [], colours.quantize(palette=few, dither=Image.Dither.NONE).tobytes()
-    for (_, colour), place in zip(counted, places, strict=True):
-        palette[3 * place : 3 * place + 3] = colour
-    few.putpalette(palette)
+    pixels = np.dstack([np.asarray(few), np.asarray(picture)]).astype(np.int64) @ 256 ** np.arange(4)[::-1]
+    packed, counts = np.unique(pixels, return_counts=True)
+    place, *colour = packed[counts.argsort(kind="stable")] // 256 ** np.arange(4)[::-1, None] % 256
+    palette = np.zeros((256, 3), np.uint8)
+    palette[place] = np.stack(colour, axis=1)  # of those with one place the last, which is the commonest, stays
+    few.putpalette(palette.tobytes())
     return few
 
 
-Colour: TypeAlias = tuple[int, int, int]
 Block: TypeAlias = Note | Table | Figure
 
 
