@@ -20,8 +20,8 @@ ALL_TOGETHER = """\
 Each study limits its own error rate; {rows} rows together need another limit. The procedure of Benjamini and Yekutieli
 (2001, theorem 1.3) keeps the expected share of false verdicts among those that survive at 5% or less, however the rows
 depend on each other. It takes the p value of each comparison, adjusted for the looks of its plan. Of {decided} rows
-that are better or worse, {standing} survive. Read as open: {fragile}. With p values that are also adjusted
-for the other arms of a study, {strict} would survive."""
+that are better or worse, {standing} survive. Read as open: {fragile}. With p values that are also adjusted for the
+other arms of a study, {strict} would survive."""
 SHARED = """\
 The {records} published records come from {trainings} trainings. Studies that share trainings (equal params and
 seed) are not independent evidence: {groups}."""
@@ -33,5 +33,4 @@ LIMITS = """\
 The studies use handwritten digits of 16 or 28 pixels a side and photos of flowers of 32, 2,641 or fewer, networks of
 160,000 to 1.1 million weights, and 10,240 to 188,800 images of training: minutes on a CPU. They show nothing about
 large networks or long trainings. None uses CIFAR-10 or clothes, and none compares networks or optimizers at equal time.
-Where a page here agrees with a paper, that proves
-little; where it disagrees, the claim does not hold everywhere."""
+Where a page here agrees with a paper, that proves little; where it disagrees, the claim does not hold everywhere."""
