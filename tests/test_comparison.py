@@ -118,6 +118,14 @@ def test_a_likelihood_no_better_than_a_uniform_guess_is_useless(before, after, o
     assert judged(pair(gaps, "bits_per_dim", baseline=before), metric="bits_per_dim").outcome == outcome
 
 
+@pytest.mark.parametrize("metric", ["classifier.precision", "classifier.recall"])
+@pytest.mark.parametrize(("baseline", "outcome"), [(0.0, "inconclusive"), (0.01, "equivalent"), (0.5, "equivalent")])
+def test_two_shares_next_to_0_are_not_called_equivalent(metric, baseline, outcome):
+    """A recall of 0 on both sides says that the score sees nothing, not that the arms are equal."""
+    found = judged(pair([0.0] * 6, metric, baseline=baseline), metric=metric)
+    assert (found.outcome, "next to 0" in found.reason) == (outcome, outcome == "inconclusive")
+
+
 @pytest.mark.parametrize(
     ("pairs", "others", "share"),
     [(1, 0, verdict.PRIMARY), (6, 0, verdict.PRIMARY / 6), (1, 4, verdict.PRIMARY), (2, 5, verdict.PRIMARY / 2)],

@@ -71,6 +71,11 @@ def is_useless(name: str, score: float) -> bool:
     return name in ALONE and score >= UNIFORM
 
 
+def is_next_to_0(name: str, score: float, margin: float) -> bool:
+    """Whether a share of the images, such as recall, is as good as 0, which is the worst there is."""
+    return SCORES[kind(name)].is_share and score < margin
+
+
 def gain(name: str, difference: float) -> float:
     """The difference, signed so that positive is better."""
     return difference if direction(name) == "higher" else -difference

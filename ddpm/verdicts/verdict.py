@@ -12,8 +12,8 @@ runs, have learned nothing yet: whatever they differ in, it is **too early** for
 samples (ddpm/scoring/yardsticks.py).
 
 An arm is **equivalent** if two one-sided t tests, and the same sign-flip tests, reject every gap as large as the
-margin. A likelihood no better than a uniform guess's is **useless**. Everything else is **inconclusive**, with the
-condition that failed.
+margin, unless both sides have next to 0 precision or recall, which shows nothing. A likelihood no better than a uniform
+guess's is **useless**. Everything else is **inconclusive**, with the condition that failed.
 
 One minus ``compare.confidence`` is the chance that any verdict of a table is false, whichever kind it is and however
 early, for symmetric differences (docs/verdicts.md has skewed ones). The primary metric gets PRIMARY of that error rate,
@@ -224,8 +224,10 @@ def _replayed(pair: Pair, metric: str, rules: Rules, complete: Sequence[int]) ->
         half = float(design.bounds(level)[place]) * error
         beyond, flips = abs(verdict.difference) > half, look in design.sign_flips(gaps, alpha)
         one_sided = float(design.p(place, 2 * test.equivalence_p)) / 2  # half of a two-sided design's
-        excluded = one_sided <= level and all(
-            look in design.sign_flips(gaps + shift, 2 * alpha) for shift in (-verdict.margin, verdict.margin)
+        excluded = (
+            one_sided <= level
+            and not _shows_nothing(verdict)
+            and all(look in design.sign_flips(gaps + shift, 2 * alpha) for shift in (-verdict.margin, verdict.margin))
         )
         outcome, reason = _rule(so_far, rules.names[0], verdict, beyond and flips, excluded)
         verdict = replace(
@@ -289,9 +291,16 @@ def _kid_agrees(pair: Pair, verdict: Verdict) -> bool:
     return metrics.gain(kid, float((after - before).mean())) * metrics.gain(verdict.metric, verdict.difference) > 0
 
 
+def _shows_nothing(verdict: Verdict) -> bool:
+    """Whether both sides have the worst share there is."""
+    return metrics.is_next_to_0(verdict.metric, max(verdict.baseline_mean, verdict.arm_mean), verdict.margin)
+
+
 def _doubt(verdict: Verdict, beyond: bool, flips: bool, rules: Rules) -> str:
     """What keeps a difference from being a verdict at the last look."""
     fewest = statistics.fewest_seeds(rules.alpha)
+    if _shows_nothing(verdict):
+        return "both are next to 0, the worst there is"
     if not beyond:
         return "the interval holds 0"
     if len(verdict.seeds) < fewest:
