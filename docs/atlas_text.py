@@ -13,9 +13,8 @@ so far decide nothing, not that the two are equal. *Likelihood* is the verdict o
 bits on, which a uniform guess reaches. In the picture, an arrow is a mean beyond its edge. * marks a verdict that [does
 not survive all of them together](#all-verdicts-together)."""
 YARDSTICKS = """\
-**Five rows of flowers would be too early by today's rule**, because both sides score worse than [a
-Gaussian](metrics.md#yardsticks) fitted to the photos: edm against v, linear against cosine, and x0, epsilon and flow
-against v. No row of digits or MNIST changes."""
+**One row would be too early by today's rule**, because both sides score worse than [a
+Gaussian](metrics.md#yardsticks) fitted to the photos: linear against cosine, on flowers."""
 ALL_TOGETHER = """\
 Each study limits its own error rate; {rows} rows together need another limit. The procedure of Benjamini and Yekutieli
 (2001, theorem 1.3) keeps the expected share of false verdicts among those that survive at 5% or less, however the rows
