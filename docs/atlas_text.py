@@ -9,12 +9,10 @@ READING = """\
 the seeds agree in sign. It is in the [Fréchet distance](metrics.md) in the features of a small classifier, unless KID
 (in EfficientNet's) or bits per dimension, the likelihood of held-out images, is named; lower is better for all. [Within
 its study](concepts.md#how-often-a-verdict-is-false) the verdicts have an error rate of 5%. *Open* means that the seeds
-so far decide nothing, not that the two are equal. *Likelihood* is the verdict on bits per dimension, *useless* from 8
-bits on, which a uniform guess reaches. In the picture, an arrow is a mean beyond its edge. * marks a verdict that [does
-not survive all of them together](#all-verdicts-together)."""
-YARDSTICKS = """\
-**One row would be too early by today's rule**, because both sides score worse than [a
-Gaussian](metrics.md#yardsticks) fitted to the photos: linear against cosine, on flowers."""
+so far decide nothing, not that the two are equal; *too early*, that both score worse than [a
+Gaussian](metrics.md#yardsticks) fitted to the train images. *Likelihood* is the verdict on bits per dimension,
+*useless* from 8 bits on, which a uniform guess reaches. In the picture, an arrow is a mean beyond its edge. * marks a
+verdict that [does not survive all of them together](#all-verdicts-together)."""
 ALL_TOGETHER = """\
 Each study limits its own error rate; {rows} rows together need another limit. The procedure of Benjamini and Yekutieli
 (2001, theorem 1.3) keeps the expected share of false verdicts among those that survive at 5% or less, however the rows

@@ -223,7 +223,6 @@ def page(studies: dict[str, dict[str, Any]], folder: Path) -> str:
             [
                 Note(Markdown(atlas_text.READING)),
                 Figure(caption, "atlas", partial(draw, rows=comparisons)),
-                Note(Markdown(atlas_text.YARDSTICKS)),
                 *by_data(comparisons),
             ],
         ),
