@@ -168,6 +168,16 @@ def test_secondary_metrics_end_with_the_primary_one():
     assert bits.reason == "undecided at the primary metric's last look"
 
 
+def test_a_secondary_share_next_to_0_says_so_at_an_early_end():
+    found = runs(CLEAR)
+    for side in found.values():
+        for run in side.values():
+            run.scores["classifier.recall"] = 0.0
+    recall = judged(found).verdicts[1]
+    assert (recall.metric, recall.look) == ("classifier.recall", 8)
+    assert (recall.outcome, recall.reason) == ("inconclusive", "both are next to 0, the worst there is")
+
+
 def test_a_run_without_a_secondary_metric_takes_it_from_all():
     found = runs(CLEAR[:8], recall=0.1)
     del found["linear"][3].scores["classifier.recall"]

@@ -52,6 +52,7 @@ WORDS = {"not yet": "not decided yet", "futile": "unlikely to be decided", "too 
 PRIMARY = 0.9  # the primary metric's share of the error rate
 FUTILE = 0.1
 COPIES = "copies train images"
+NOTHING = "both are next to 0, the worst there is"
 NO_ANSWER = 3  # exit code
 
 
@@ -178,7 +179,8 @@ def judge(pair: Pair, rules: Rules, complete: Sequence[int]) -> list[Verdict]:
     for name in rules.names[1:]:
         verdict = _replayed(pair, name, rules, looked)
         if verdict.outcome == "not yet" and primary.outcome != "not yet":
-            verdict = replace(verdict, outcome="inconclusive", reason="undecided at the primary metric's last look")
+            reason = NOTHING if _shows_nothing(verdict) else "undecided at the primary metric's last look"
+            verdict = replace(verdict, outcome="inconclusive", reason=reason)
         verdicts.append(verdict)
     return verdicts
 
@@ -300,7 +302,7 @@ def _doubt(verdict: Verdict, beyond: bool, flips: bool, rules: Rules) -> str:
     """What keeps a difference from being a verdict at the last look."""
     fewest = statistics.fewest_seeds(rules.alpha)
     if _shows_nothing(verdict):
-        return "both are next to 0, the worst there is"
+        return NOTHING
     if not beyond:
         return "the interval holds 0"
     if len(verdict.seeds) < fewest:
