@@ -28,6 +28,7 @@ Fréchet distance has the scale of its data. Studies that disagree also differ i
 the learning rate."""
 LIMITS = """\
 The studies use handwritten digits of 16 or 28 pixels a side and photos of flowers of 32, 2,641 or fewer, networks of
-160,000 to 1.1 million weights, and 10,240 to 188,800 images of training: minutes on a CPU. They show nothing about
-large networks or long trainings. None uses CIFAR-10 or clothes, and none compares networks or optimizers at equal time.
-Where a page here agrees with a paper, that proves little; where it disagrees, the claim does not hold everywhere."""
+160,000 to 1.1 million weights, and 10,240 to 301,696 images of training: minutes on a CPU. They show nothing about
+large networks or long trainings. None uses CIFAR-10 or clothes, and but for two networks none compares networks or
+optimizers at equal cost. Where a page here agrees with a paper, that proves little; where it disagrees, the claim does
+not hold everywhere."""
