@@ -1,6 +1,7 @@
 """The variants shown in docs/variants.md work, as if their files existed."""
 
 import sys
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -13,6 +14,10 @@ from ddpm.base import variant as variants
 from ddpm.base.sections import Shape
 from ddpm.diffusion.schedule import Schedule
 from ddpm.model.architecture import Architecture
+from ddpm.model.model_file import load_model
+from ddpm.sampling import generator as sampling
+from ddpm.sampling.sample_params import Sample
+from ddpm.sampling.sampler import Sampler
 from tests.test_docs import blocks
 
 FILES = [block for block in blocks() if block.language == "python" and block.page != "tutorial.md"]
@@ -36,13 +41,13 @@ def example(request, monkeypatch) -> type[variants.Variant]:
     return variants.variant_class(family, name)
 
 
-def test_an_example_works(example):
+def test_an_example_works(example, tmp_path, model_file):
     variant = example()
     (contract,) = [contract for contract in WORKS if isinstance(variant, contract)]
-    WORKS[contract](variant)
+    WORKS[contract](variant, tmp_path, model_file)
 
 
-def schedule_works(variant: Schedule) -> None:
+def schedule_works(variant: Schedule, tmp_path: Path, model_file: Path) -> None:
     for T in (10, 1000):
         chain = variant.noise_schedule(T)
         assert len(chain) == T
@@ -51,15 +56,28 @@ def schedule_works(variant: Schedule) -> None:
         type(variant)(first=-1.0, last=1.0)  # type: ignore[call-arg]
 
 
-def architecture_works(variant: Architecture) -> None:
+def sampler_works(variant: Sampler, tmp_path: Path, model_file: Path) -> None:
+    cpu = torch.device("cpu")
+    options = Sample(count=4, sampler=variant, steps=8, precision="float32")
+    generator = sampling.Generator.of(load_model(model_file, cpu), options, cpu)
+    alone, together = (generator.images(indices, 0, (1, 8, 8)) for indices in ([2], range(4)))
+    assert (alone[0].int() - together[2].int()).abs().max() <= 1
+    assert len({image.numpy().tobytes() for image in together}) == 4
+
+
+def architecture_works(variant: Architecture, tmp_path: Path, model_file: Path) -> None:
     network = variant.network(Shape(1, 8, 8), 2)
     assert network(torch.randn(3, 1, 8, 8), torch.tensor([1, 2, 3])).shape == (3, 2, 8, 8)
 
 
-WORKS: dict[type, Any] = {Schedule: schedule_works, Architecture: architecture_works}
+WORKS: dict[type, Any] = {
+    Schedule: schedule_works,
+    Sampler: sampler_works,
+    Architecture: architecture_works,
+}
 
 
 def test_there_is_an_example_of_each_kind():
     families = {block.mark.split("/")[2] for block in EXAMPLES}
-    assert families == {"schedules", "networks"}
+    assert families == {"schedules", "samplers", "networks"}
     assert Architecture in WORKS
