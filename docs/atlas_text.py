@@ -1,4 +1,4 @@
-"""What docs/atlas.md says around its tables, in Markdown."""
+"""What docs/atlas.md says around its tables, in Markdown, and how its cells say an effect."""
 
 INTRODUCTION = """\
 *For anyone who chooses between methods: every comparison that a study of this project has made.* [The
@@ -12,7 +12,9 @@ its study](concepts.md#how-often-a-verdict-is-false) the verdicts have an error 
 so far decide nothing, not that the two are equal; *too early*, that both score worse than [a
 Gaussian](metrics.md#yardsticks) fitted to the train images. *Likelihood* is the verdict on bits per dimension,
 *useless* from 8 bits on, which a uniform guess reaches. In the picture, an arrow is a mean beyond its edge. * marks a
-verdict that [does not survive all of them together](#all-verdicts-together)."""
+verdict that [does not survive all of them together](#all-verdicts-together). [Few steps](atlas-few-steps.md), [a
+night of ideas](ladder.md#ideas-from-a-program) and [sizes](#do-verdicts-carry-over-to-larger-networks) have tables of
+their own."""
 ALL_TOGETHER = """\
 Each study limits its own error rate; {rows} rows together need another limit. The procedure of Benjamini and Yekutieli
 (2001, theorem 1.3) keeps the expected share of false verdicts among those that survive at 5% or less, however the rows
@@ -23,12 +25,21 @@ SHARED = """\
 The {records} published records come from {trainings} trainings. Studies that share trainings (equal params and
 seed) are not independent evidence: {groups}."""
 TRANSFER = """\
-Settings that were changed alone on more than one data set, with the study's name. Compare percentages, because a
-Fréchet distance has the scale of its data. Studies that disagree also differ in the network, the budget, the sampler or
-the learning rate."""
+Settings that were changed alone on more than one data set, with the study's name. Studies that disagree also differ in
+the network, the budget, the sampler or the learning rate."""
+BY_SIZE = """\
+[The same contrasts at several widths](atlas-size.md) and two budgets: the effect on the Fréchet distance at each
+width, bold if that is a verdict, and the factor by which the ratio to the default changes with ten times the
+weights. That is the mean of each seed's line through the logarithms, with Student's interval, adjusted for the whole
+table. An effect *grows*, *fades* or *flips* if the interval excludes 1; otherwise its change is *open*."""
 LIMITS = """\
 The studies use handwritten digits of 16 or 28 pixels a side and photos of flowers of 32, 2,641 or fewer, networks of
-160,000 to 1.1 million weights, and 10,240 to 301,696 images of training: minutes on a CPU. They show nothing about
+160,000 to 2.6 million weights, and 10,240 to 301,696 images of training: minutes on a CPU. They show nothing about
 large networks or long trainings. None uses CIFAR-10 or clothes, and but for two networks none compares networks or
 optimizers at equal cost. Where a page here agrees with a paper, that proves little; where it disagrees, the claim does
 not hold everywhere."""
+
+
+def percent(part: float) -> str:
+    """A difference as a share of the baseline's score."""
+    return f"{part:{'+.0%' if abs(part) >= 0.095 else '+.1%'}}"

@@ -28,9 +28,11 @@ from ddpm.study import loading
 from ddpm.study.plan import Study
 from ddpm.verdicts import metrics
 from ddpm.verdicts.verdict import PRIMARY
-from docs import atlas_text
+from docs import atlas_text, by_size
+from docs.atlas_text import percent
 
 PAGE, STUDIES = Path("docs/atlas.md"), Path("metrics/studies")
+ELSEWHERE = ("few_steps_", "night", by_size.PREFIX)  # studies whose verdicts have a table of their own
 RATE = 0.05  # of false discoveries, over the whole atlas
 OPEN, FRECHET, LIKELIHOOD, FRAGILE = "open", "classifier.fd", "bits_per_dim", "*"
 EDGES = 0.05, 6.0  # of the picture; what is beyond is at the edge
@@ -101,10 +103,6 @@ def outcome(verdict: dict[str, Any]) -> Markdown:
 def share(verdict: dict[str, Any]) -> str:
     """The difference as a share of the baseline's score."""
     return percent(verdict["relative"])
-
-
-def percent(part: float) -> str:
-    return f"{part:{'+.0%' if abs(part) >= 0.095 else '+.1%'}}"
 
 
 def pairs(verdict: dict[str, Any]) -> Iterator[tuple[float, float]]:
@@ -214,6 +212,7 @@ def transfer(comparisons: list[Row]) -> Table:
 def page(studies: dict[str, dict[str, Any]], folder: Path) -> str:
     """The whole page; its picture is written into the folder."""
     comparisons = rows(studies)
+    shown = [row for row in comparisons if not row.study.startswith(ELSEWHERE)]
     caption = "each comparison of the table below: each seed's score over the baseline's, with mean and interval"
     chapters = [
         Chapter("", [Note(Markdown(atlas_text.INTRODUCTION))]),
@@ -222,12 +221,13 @@ def page(studies: dict[str, dict[str, Any]], folder: Path) -> str:
             "Verdicts",
             [
                 Note(Markdown(atlas_text.READING)),
-                Figure(caption, "atlas", partial(draw, rows=comparisons)),
-                *by_data(comparisons),
+                Figure(caption, "atlas", partial(draw, rows=shown)),
+                *by_data(shown),
             ],
         ),
         Chapter("All verdicts together", [together(comparisons), shared()]),
-        Chapter("Do verdicts carry over to other data?", [Note(Markdown(atlas_text.TRANSFER)), transfer(comparisons)]),
+        Chapter("Do verdicts carry over to other data?", [Note(Markdown(atlas_text.TRANSFER)), transfer(shown)]),
+        Chapter("Do verdicts carry over to larger networks?", [Note(Markdown(atlas_text.BY_SIZE)), *by_size.parts()]),
         Chapter("Limits", [Note(Markdown(atlas_text.LIMITS))]),
     ]
     return f"# The atlas\n\n{render.markdown(chapters, folder)}"

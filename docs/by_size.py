@@ -1,0 +1,139 @@
+"""The atlas's tables by size: does what helps a small network help a larger one?
+
+They are made from the studies size_DATA_WIDTH, whose plans differ in the width alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from itertools import chain, groupby
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from ddpm.base import files
+from ddpm.model import build
+from ddpm.pictures import plots
+from ddpm.report.blocks import Figure, Markdown, Note, Table
+from ddpm.study import loading
+from ddpm.study.ledger import Ledger
+from docs.atlas_text import percent
+
+STUDIES, PREFIX = Path("metrics/studies"), "size_"
+ERROR = 0.05  # of a table: the chance that any of its intervals misses
+
+
+class Size(NamedTuple):
+    """A study: one width. weights: of its baseline. cells: (arm, images) -> its effect, bold if that is a verdict.
+    logs: the same -> seed -> ln(arm / baseline)."""
+
+    data: str
+    weights: int
+    cells: dict[tuple[str, int], str]
+    logs: dict[tuple[str, int], dict[int, float]]
+
+
+class Trend(NamedTuple):
+    """How an effect changes with the size: ln(arm / baseline) per tenfold of the weights, with its interval, and its
+    value at the smallest and at the largest network on that line."""
+
+    slope: float
+    low: float
+    high: float
+    ends: tuple[float, float]
+
+    @property
+    def word(self) -> str:
+        first, last = self.ends
+        if self.low <= 0 <= self.high:
+            return "open"
+        if first * last < 0:
+            return "flips"
+        return "grows" if abs(last) > abs(first) else "fades"
+
+    @property
+    def cell(self) -> str:
+        """The word, and what arm / baseline is multiplied by for ten times the weights."""
+        low, middle, high = (f"{math.exp(end):.2f}" for end in (self.low, self.slope, self.high))
+        return f"{self.word}: {middle}, {low} to {high}"
+
+
+def trend(weights: Sequence[int], logs: Sequence[Mapping[int, float]], error: float) -> Trend:
+    """A line through each seed's values at these sizes, and Student's interval over the seeds' slopes.
+
+    logs: for each size, seed -> ln(arm / baseline); seeds that a size lacks are left out. error: the chance that the
+    interval misses.
+    """
+    seeds = set(logs[0]).intersection(*logs)
+    x = np.log10(weights)
+    slopes, starts = np.polyfit(x, [[values[seed] for seed in seeds] for values in logs], 1)
+    mean, count = float(slopes.mean()), len(slopes)
+    half = float(stats.t.isf(error / 2, count - 1) * slopes.std(ddof=1)) / math.sqrt(count)
+    first, last = (float((slopes * at + starts).mean()) for at in (x[0], x[-1]))
+    return Trend(mean, mean - half, mean + half, (first, last))
+
+
+def read() -> list[Size]:
+    """The studies by size, by data and weights."""
+    sizes = [of_study(path.parent.name) for path in STUDIES.glob(f"{PREFIX}*/verdict.json")]
+    return sorted(sizes, key=lambda size: (size.data, size.weights))
+
+
+def of_study(name: str) -> Size:
+    """What a study by size found at each of its budgets."""
+    curves = files.read_json(STUDIES / name / "verdict.json")["curves"]
+    ledger = Ledger(loading.load(Path(f"studies/{name}.yaml")))
+    baseline, *arms = ledger.arms()
+    means = {curve["arm"]: dict(zip(curve["images"], curve["means"], strict=True)) for curve in curves["learned"]}
+    cells, logs = {}, {}
+    for arm, against in zip(arms, curves["against"], strict=True):
+        for point in against["points"]:
+            at, key = point["images"], (arm.label, point["images"])
+            effect = percent(point["difference"] / means[curves["baseline"]][at])
+            cells[key] = f"**{effect}**" if point["outcome"] in ("better", "worse") else effect
+            before, after = (
+                [side.runs[seed].learned[at][curves["metric"]] for seed in against["seeds"]] for side in (baseline, arm)
+            )
+            logs[key] = dict(zip(against["seeds"], np.log(after) - np.log(before), strict=True))
+    return Size(name.split("_")[1], build.parameters(ledger.study.config), cells, logs)
+
+
+def parts() -> Iterator[Note | Figure | Table]:
+    """A picture and a table for each data set: a row for each arm, two columns for each budget."""
+    for data, group in groupby(read(), lambda size: size.data):
+        sizes = list(group)
+        weights = [size.weights for size in sizes]
+        arms, budgets = (list(dict.fromkeys(part)) for part in zip(*sizes[0].logs, strict=True))
+        lines = []
+        for arm in arms:
+            line = [arm]
+            for images in budgets:
+                logs = [size.logs[arm, images] for size in sizes]
+                effects = ", ".join(size.cells[arm, images] for size in sizes)
+                line += [Markdown(effects), trend(weights, logs, ERROR / len(sizes[0].logs)).cell]
+            lines.append(line)
+        heads = chain.from_iterable((f"{images:,} images", "with size") for images in budgets)
+        at = ", ".join(f"{size.weights:,}" for size in sizes)
+        yield Note(Markdown(f"**{data}**, at {at} weights"))
+        caption = f"{data}: the ratio of each arm's score to the default's, by weights and images"
+        yield Figure(caption, f"by-size-{data}", partial(draw, sizes=sizes))
+        yield Table(["arm", *heads], lines, text_columns=range(1 + 2 * len(budgets)))
+
+
+def draw(path: Path, sizes: Sequence[Size]) -> None:
+    """A panel for each budget, a line for each arm: the geometric mean of its ratios to the baseline, by weights."""
+    weights = [size.weights for size in sizes]
+    curves: dict[int, dict[str, plots.Curve]] = {}
+    for arm, images in sizes[0].logs:
+        ratios = [math.exp(np.mean(list(size.logs[arm, images].values()))) for size in sizes]
+        curves.setdefault(images, {})[arm] = np.column_stack([weights, ratios])
+    label, level = "Fréchet distance / the default's", {"default": 1.0}
+    panels = [
+        plots.Panel(f"{sizes[0].data}, {images:,} images", "weights", label, of_budget, level, log="x", ticks=weights)
+        for images, of_budget in curves.items()
+    ]
+    plots.lines(path, panels)
