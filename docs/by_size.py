@@ -84,17 +84,21 @@ def read() -> list[Size]:
 
 
 def of_study(name: str) -> Size:
-    """What a study by size found at each of its budgets."""
-    curves = files.read_json(STUDIES / name / "verdict.json")["curves"]
+    """What a study by size found at each of its budgets: at the last by its verdicts, before by its curves."""
+    judged = files.read_json(STUDIES / name / "verdict.json")
+    curves = judged["curves"]
+    ends = {verdict["arm"]: verdict for verdict in judged["verdicts"] if verdict["metric"] == judged["primary"]}
     ledger = Ledger(loading.load(Path(f"studies/{name}.yaml")))
     baseline, *arms = ledger.arms()
     means = {curve["arm"]: dict(zip(curve["images"], curve["means"], strict=True)) for curve in curves["learned"]}
     cells, logs = {}, {}
     for arm, against in zip(arms, curves["against"], strict=True):
-        for point in against["points"]:
+        points = against["points"]
+        for point in points:
             at, key = point["images"], (arm.label, point["images"])
+            outcome = (ends[arm.label] if point is points[-1] else point)["outcome"]
             effect = percent(point["difference"] / means[curves["baseline"]][at])
-            cells[key] = f"**{effect}**" if point["outcome"] in ("better", "worse") else effect
+            cells[key] = f"**{effect}**" if outcome in ("better", "worse") else effect
             before, after = (
                 [side.runs[seed].learned[at][curves["metric"]] for seed in against["seeds"]] for side in (baseline, arm)
             )
@@ -119,8 +123,7 @@ def parts() -> Iterator[Note | Figure | Table]:
         heads = chain.from_iterable((f"{images:,} images", "with size") for images in budgets)
         at = ", ".join(f"{size.weights:,}" for size in sizes)
         yield Note(Markdown(f"**{data}**, at {at} weights"))
-        caption = f"{data}: the ratio of each arm's score to the default's, by weights and images"
-        yield Figure(caption, f"by-size-{data}", partial(draw, sizes=sizes))
+        yield Figure("each arm's score over the default's", f"by-size-{data}", partial(draw, sizes=sizes))
         yield Table(["arm", *heads], lines, text_columns=range(1 + 2 * len(budgets)))
 
 

@@ -57,7 +57,8 @@ def test_the_last_budget_has_the_verdict_s_effect(monkeypatch):
         found, judged = by_size.of_study(path.parent.name), json.loads(path.read_text())
         for verdict in (each for each in judged["verdicts"] if each["metric"] == judged["primary"]):
             key = max(at for at in found.cells if at[0] == verdict["arm"])
-            assert found.cells[key].strip("*") == percent(verdict["relative"])
+            effect = percent(verdict["relative"])
+            assert found.cells[key] == (f"**{effect}**" if verdict["outcome"] in ("better", "worse") else effect)
             ratios = np.divide(verdict["arm_scores"], verdict["baseline_scores"])
             assert list(found.logs[key]) == verdict["seeds"]
             assert np.exp(list(found.logs[key].values())) == pytest.approx(ratios)
