@@ -107,9 +107,11 @@ def of_study(name: str) -> Size:
 
 
 def parts() -> Iterator[Note | Figure | Table]:
-    """A picture and a table for each data set: a row for each arm, two columns for each budget."""
+    """A picture and a table for each data set of several sizes: a row for each arm, two columns for each budget."""
     for data, group in groupby(read(), lambda size: size.data):
         sizes = list(group)
+        if len(sizes) == 1:  # no line goes through it
+            continue
         weights = [size.weights for size in sizes]
         arms, budgets = (list(dict.fromkeys(part)) for part in zip(*sizes[0].logs, strict=True))
         lines = []
