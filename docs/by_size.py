@@ -10,12 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain, groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
 
-from ddpm.base import files
 from ddpm.model import build
 from ddpm.pictures import plots
 from ddpm.report.blocks import Figure, Markdown, Note, Table
@@ -23,7 +22,7 @@ from ddpm.study import loading
 from ddpm.study.ledger import Ledger
 from docs.atlas_text import percent
 
-STUDIES, PREFIX = Path("metrics/studies"), "size_"
+PREFIX = "size_"  # of the studies' names
 ERROR = 0.05  # of a table: the chance that any of its intervals misses
 
 
@@ -77,38 +76,37 @@ def trend(weights: Sequence[int], logs: Sequence[Mapping[int, float]], error: fl
     return Trend(mean, mean - half, mean + half, (first, last))
 
 
-def read() -> list[Size]:
-    """The studies by size, by data and weights."""
-    sizes = [of_study(path.parent.name) for path in STUDIES.glob(f"{PREFIX}*/verdict.json")]
-    return sorted(sizes, key=lambda size: (size.data, size.weights))
+def of_study(name: str, judged: Mapping[str, Any]) -> Size:
+    """What a study by size found at each of its budgets: at the last by its verdicts, before by its curves.
 
-
-def of_study(name: str) -> Size:
-    """What a study by size found at each of its budgets: at the last by its verdicts, before by its curves."""
-    judged = files.read_json(STUDIES / name / "verdict.json")
+    judged: its verdict.json.
+    """
     curves = judged["curves"]
     ends = {verdict["arm"]: verdict for verdict in judged["verdicts"] if verdict["metric"] == judged["primary"]}
     ledger = Ledger(loading.load(Path(f"studies/{name}.yaml")))
     baseline, *arms = ledger.arms()
-    means = {curve["arm"]: dict(zip(curve["images"], curve["means"], strict=True)) for curve in curves["learned"]}
     cells, logs = {}, {}
     for arm, against in zip(arms, curves["against"], strict=True):
         points = against["points"]
         for point in points:
             at, key = point["images"], (arm.label, point["images"])
             outcome = (ends[arm.label] if point is points[-1] else point)["outcome"]
-            effect = percent(point["difference"] / means[curves["baseline"]][at])
-            cells[key] = f"**{effect}**" if outcome in ("better", "worse") else effect
             before, after = (
                 [side.runs[seed].learned[at][curves["metric"]] for seed in against["seeds"]] for side in (baseline, arm)
             )
+            effect = percent(sum(after) / sum(before) - 1)
+            cells[key] = f"**{effect}**" if outcome in ("better", "worse") else effect
             logs[key] = dict(zip(against["seeds"], np.log(after) - np.log(before), strict=True))
     return Size(name.split("_")[1], build.parameters(ledger.study.config), cells, logs)
 
 
-def parts() -> Iterator[Note | Figure | Table]:
-    """A picture and a table for each data set of several sizes: a row for each arm, two columns for each budget."""
-    for data, group in groupby(read(), lambda size: size.data):
+def parts(studies: Mapping[str, Mapping[str, Any]]) -> Iterator[Note | Figure | Table]:
+    """A picture and a table for each data set of several sizes: a row for each arm, two columns for each budget.
+
+    studies: every study's verdict.json; only those by size are read.
+    """
+    found = [of_study(name, judged) for name, judged in studies.items() if name.startswith(PREFIX)]
+    for data, group in groupby(sorted(found, key=lambda size: (size.data, size.weights)), lambda size: size.data):
         sizes = list(group)
         if len(sizes) == 1:  # no line goes through it
             continue

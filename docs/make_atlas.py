@@ -227,7 +227,9 @@ def page(studies: dict[str, dict[str, Any]], folder: Path) -> str:
         ),
         Chapter("All verdicts together", [together(comparisons), shared()]),
         Chapter("Do verdicts carry over to other data?", [Note(Markdown(atlas_text.TRANSFER)), transfer(shown)]),
-        Chapter("Do verdicts carry over to larger networks?", [Note(Markdown(atlas_text.BY_SIZE)), *by_size.parts()]),
+        Chapter(
+            "Do verdicts carry over to larger networks?", [Note(Markdown(atlas_text.BY_SIZE)), *by_size.parts(studies)]
+        ),
         Chapter("Limits", [Note(Markdown(atlas_text.LIMITS))]),
     ]
     return f"# The atlas\n\n{render.markdown(chapters, folder)}"

@@ -51,10 +51,11 @@ def test_an_effect_that_stays_is_called_open_as_often_as_promised(shared):
 
 def test_the_last_budget_has_the_verdict_s_effect(monkeypatch):
     monkeypatch.chdir(Path(__file__).parents[1])
-    studies = sorted(by_size.STUDIES.glob(f"{by_size.PREFIX}*/verdict.json"))
+    studies = sorted(Path("metrics/studies").glob(f"{by_size.PREFIX}*/verdict.json"))
     assert studies
     for path in studies:
-        found, judged = by_size.of_study(path.parent.name), json.loads(path.read_text())
+        judged = json.loads(path.read_text())
+        found = by_size.of_study(path.parent.name, judged)
         for verdict in (each for each in judged["verdicts"] if each["metric"] == judged["primary"]):
             key = max(at for at in found.cells if at[0] == verdict["arm"])
             effect = percent(verdict["relative"])
