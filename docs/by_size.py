@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from ddpm.model import build
 from ddpm.pictures import plots
 from ddpm.report.blocks import Figure, Markdown, Note, Table
 from ddpm.study import loading
 from ddpm.study.ledger import Ledger
+from ddpm.verdicts import statistics
 from docs.atlas_text import percent
 
 PREFIX = "size_"  # of the studies' names
@@ -70,10 +70,9 @@ def trend(weights: Sequence[int], logs: Sequence[Mapping[int, float]], error: fl
     seeds = set(logs[0]).intersection(*logs)
     x = np.log10(weights)
     slopes, starts = np.polyfit(x, [[values[seed] for seed in seeds] for values in logs], 1)
-    mean, count = float(slopes.mean()), len(slopes)
-    half = float(stats.t.isf(error / 2, count - 1) * slopes.std(ddof=1)) / math.sqrt(count)
+    test = statistics.t_test(slopes, 0.0, 1 - error)
     first, last = (float((slopes * at + starts).mean()) for at in (x[0], x[-1]))
-    return Trend(mean, mean - half, mean + half, (first, last))
+    return Trend(float(test.mean), float(test.low), float(test.high), (first, last))
 
 
 def of_study(name: str, judged: Mapping[str, Any]) -> Size:
