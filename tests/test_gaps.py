@@ -1,4 +1,4 @@
-"""The picture of a comparison."""
+"""The pictures of a comparison."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from ddpm.pictures import plots
-from ddpm.pictures.plots import Gap
+from ddpm.pictures.plots import Gap, Panel
 
 BLUE = (0x00, 0x72, 0xB2)
 
@@ -30,3 +30,19 @@ def test_a_variant_far_from_the_others_leaves_them_readable(sign, tmp_path):
     far = [*near, row("worse", sign * 900.0, sign * 1100.0, low=sign * 800.0, high=sign * 1200.0)]
     plots.gaps(tmp_path / "far.png", {"classifier.fd": far}, "differences")
     assert width(tmp_path / "far.png") > width(tmp_path / "near.png") / 3
+
+
+@pytest.mark.parametrize(("count", "beside"), [(3, False), (8, True)])
+def test_a_legend_of_many_names_stands_once_and_beside_the_curves(count, beside, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plots, "_save", lambda figure, path: drawn.append(figure))
+    names = [f"arm {number}" for number in range(count)]
+    curves = {name: np.array([[0.0, place], [1.0, place]]) for place, name in enumerate(names)}
+    plots.lines(Path("unused.png"), [Panel("one", "x", "y", curves), Panel("two", "x", "y", curves, {"level": 1.0})])
+    (figure,) = drawn
+    figure.draw_without_rendering()
+    legends = figure.legends or [axes.get_legend() for axes in figure.axes]
+    assert [text.get_text() for text in legends[-1].get_texts()] == [*names, "level"]
+    boxes = [axes.get_window_extent() for axes in figure.axes]
+    inside = [any(box.overlaps(legend.get_window_extent()) for box in boxes) for legend in legends]
+    assert inside == ([False] if beside else [True, True])

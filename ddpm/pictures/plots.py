@@ -14,6 +14,7 @@ from ddpm.base.files import atomic_path
 
 Curve = NDArray[np.float64]
 FEW = 20  # points of a curve that are marked
+MANY = 6  # names in a legend, from which on it would hide curves
 FAR = 20  # how much farther than most rows of a panel of gaps the farthest may reach on a linear axis
 MARKERS = "osD^vPX*<>"
 OUTCOMES = {"better": "#0072b2", "worse": "#d55e00", "equivalent": "#009e73", "too early": "#cc79a7"}
@@ -53,13 +54,14 @@ class Gap(NamedTuple):
 
 
 def lines(path: Path, panels: Sequence[Panel]) -> None:
-    """The panels side by side; a curve has the same colour in all of them."""
+    """The panels side by side; a curve has the same colour in all of them. The legend of many is beside them."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5.6 * len(panels), 3.8), layout="constrained")
     names = list(dict.fromkeys(name for panel in panels for name in panel.curves))
     colours = [entry["color"] for entry in mpl.rcParams["axes.prop_cycle"]]
+    legend: dict[str, Any] = {}
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for name, curve in panel.curves.items():
             (x, y), interval, place = curve[:, :2].T, curve[:, 2:].T, names.index(name)
@@ -82,8 +84,11 @@ def lines(path: Path, panels: Sequence[Panel]) -> None:
         if panel.ticks:
             axes.set_xticks(panel.ticks, [f"{tick:,.10g}" for tick in panel.ticks], fontsize=8)
             axes.set_xticks([], minor=True)
-        if len(panel.curves) > 1 or panel.levels:
+        legend |= {label: line for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+        if len(names) < MANY and (len(panel.curves) > 1 or panel.levels):
             axes.legend(fontsize=8, framealpha=0.6)
+    if len(names) >= MANY:
+        figure.legend(legend.values(), legend, loc="outside right center", fontsize=8)
     _save(figure, path)
 
 
