@@ -67,9 +67,10 @@ def lines(path: Path, panels: Sequence[Panel]) -> None:
             (x, y), interval, place = curve[:, :2].T, curve[:, 2:].T, names.index(name)
             colour = UNDECIDED if name in panel.gray else colours[place % len(colours)]
             marker = MARKERS[place % len(MARKERS)] if panel.steps or len(curve) <= FEW else ""
-            style = {"color": colour, "label": name, "marker": marker, "markersize": 5, "linewidth": 1.5}
+            dash = "-" if place < len(colours) else "--"  # from where colours come again
+            style = {"color": colour, "label": name, "marker": marker, "markersize": 5, "ls": dash, "linewidth": 1.5}
             if panel.steps:
-                style["linestyle"] = "none" if name in panel.gray else "-"
+                style["ls"] = "none" if name in panel.gray else "-"
                 axes.errorbar(x, y, abs(interval - y), drawstyle="steps-post", **style)
             else:
                 axes.plot(x, y, **style)
