@@ -163,8 +163,8 @@ class Rules(NamedTuple):
     def coverage(self) -> str:
         """How sure the intervals are, and what they are adjusted for."""
         table = f"{self.pairs} comparison{'s' * (self.pairs > 1)} in {len(self.names)} metrics"
-        looks = self.design.looks if len(self.design.looks) > 1 else ()
-        looked = f" and for looks at {' '.join(map(str, looks))} seeds" if looks else ""
+        *early, last = self.design.looks
+        looked = f" and for looks at {', '.join(map(str, early))} and {last} seeds" if early else ""
         return f"{100 * self.compare.confidence:g}% interval, adjusted for {table}{looked}"
 
 
