@@ -76,6 +76,7 @@ def test_two_records_of_one_arm_and_seed_are_one(capsys):
     assert any(f"{NAME} (1).json: not an experiment of {PLAN}" in note for note in verdict["notes"])
 
 
+@pytest.mark.slow
 def test_a_record_of_another_tuned_value_is_left_out(capsys):
     PLAN.write_text(f"{STUDY}tune: {{train.learning_rate: [0.001, 0.01], seeds: 2}}\n")
     commit("a tuned study")

@@ -151,6 +151,7 @@ def test_a_live_row_and_the_row_in_the_file_are_one_point(tmp_path_factory, row)
     assert view.LossPoint.of(row._asdict()) == view.LossPoint.of(read)
 
 
+@pytest.mark.slow
 def test_two_first_starts_make_one_usable_store_and_one_run(tmp_path):
     """Two processes create the store at the same time."""
     write_folder(tmp_path)
