@@ -19,7 +19,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ddpm.base.errors import EXIT_USER_ERROR, UserError
 
@@ -144,7 +144,7 @@ def joined(device: torch.device) -> Iterator[None]:
         dist.init_process_group(
             backend, store=store, rank=int(os.environ["RANK"]), world_size=int(os.environ["WORLD_SIZE"])
         )
-        last = dist.new_group(timeout=PATIENCE, backend="gloo")
+        last: Any = dist.new_group(timeout=PATIENCE, backend="gloo")  # a group, as every rank is in it
         yield
         dist.barrier(last)  # torchrun waits 5 minutes for the ranks of other machines, and then says that all went well
     except UserError as error:

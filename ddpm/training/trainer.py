@@ -141,7 +141,8 @@ class Trainer:
         self.epoch_steps = len(pictures) / self.batch_size
         self.shape = shape
         self.layout = torch.channels_last if options.channels_last else torch.contiguous_format
-        self.network = build.network(config).train().to(device).to(memory_format=self.layout)  # type: ignore[call-overload]
+        network = build.network(config).train().to(device)
+        self.network = network.to(memory_format=self.layout)  # type: ignore[call-overload, unused-ignore]  # torch < 2.15
         self.teacher = teacher.read(config)
         if self.teacher:
             fresh = teacher.start(self.network, self.teacher, config)
@@ -156,7 +157,8 @@ class Trainer:
         self.forward = ranks.parallel(forward)
         self.dtype = devices.precision(options.precision, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
-        self.condition = options.augmentation.layer(self.network.time_features)
+        features: Any = self.network.time_features
+        self.condition = options.augmentation.layer(features)
         # learned along with the network; in no average and no model file
         self.auxiliary = nn.ModuleList([self.condition] if self.condition else []).to(device)
         self.parameters = [*self.network.parameters(), *self.auxiliary.parameters()]
