@@ -54,6 +54,11 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+def pytest_unconfigure() -> None:
+    """Or nanobind, which Triton uses, reports what was frozen as leaked."""
+    gc.unfreeze()
+
+
 @pytest.fixture(scope="session")
 def once(tmp_path_factory) -> Once:
     """once(name, make): the folder that ``make`` fills, in one of the test workers for all of them. Read only."""
