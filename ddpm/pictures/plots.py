@@ -68,9 +68,10 @@ def lines(path: Path, panels: Sequence[Panel]) -> None:
             colour = UNDECIDED if name in panel.gray else colours[place % len(colours)]
             marker = MARKERS[place % len(MARKERS)] if panel.steps or len(curve) <= FEW else ""
             dash = "-" if place < len(colours) else "--"  # from where colours come again
+            if panel.steps and name in panel.gray:
+                dash = "none"
             style = {"color": colour, "label": name, "marker": marker, "markersize": 5, "ls": dash, "linewidth": 1.5}
             if panel.steps:
-                style["ls"] = "none" if name in panel.gray else "-"
                 axes.errorbar(x, y, abs(interval - y), drawstyle="steps-post", **style)
             else:
                 axes.plot(x, y, **style)
@@ -85,10 +86,11 @@ def lines(path: Path, panels: Sequence[Panel]) -> None:
         if panel.ticks:
             axes.set_xticks(panel.ticks, [f"{tick:,.10g}" for tick in panel.ticks], fontsize=8)
             axes.set_xticks([], minor=True)
-        legend |= {label: line for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-        if len(names) < MANY and (len(panel.curves) > 1 or panel.levels):
+        if len(names) >= MANY:
+            legend |= {label: line for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+        elif len(panel.curves) > 1 or panel.levels:
             axes.legend(fontsize=8, framealpha=0.6)
-    if len(names) >= MANY:
+    if legend:
         figure.legend(legend.values(), legend, loc="outside right center", fontsize=8)
     _save(figure, path)
 
