@@ -91,12 +91,15 @@ class History:
         """Tensors for a checkpoint after ``step``; raises UserError rather than let a broken state be saved."""
         pending = self.check(step) if self.pending else torch.empty(2, 0, dtype=torch.float64)
         rows = torch.tensor(self.rows, dtype=torch.float64).reshape(len(self.rows), len(Row._fields))
-        return {"rows": rows, "pending": pending, "seconds": torch.tensor(self.seconds, dtype=torch.float64)}
+        numbers = {"seconds": self.seconds, "overflows": self.overflows}
+        return {"rows": rows, "pending": pending} | {
+            name: torch.tensor(value, dtype=torch.float64) for name, value in numbers.items()
+        }
 
     def restore(self, state: dict[str, Tensor]) -> None:
         self.rows = [Row(int(row[0]), *row[1:]) for row in state["rows"].tolist()]
         self.pending = list(state["pending"].float().unbind(dim=1))
-        self.before = float(state["seconds"])
+        self.before, self.overflows = float(state["seconds"]), int(state["overflows"])
         self.started = time.perf_counter()
 
     def write(self, path: Path) -> None:

@@ -48,12 +48,19 @@ def state(optimizer: TorchOptimizer) -> dict[str, Tensor]:
 
 def restore(optimizer: TorchOptimizer, tensors: dict[str, Tensor]) -> None:
     """Load the tensors that ``state`` returned."""
+    import torch
+
     whole = optimizer.state_dict()
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     states: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         place, _, name = key.partition(".")
-        if place != "group":
-            states.setdefault(int(place), {})[name] = value
+        if place == "group":
+            continue
+        weight = weights[int(place)]
+        if value.shape == weight.shape:  # fused optimizers pair moments with weights by their place in memory
+            value = torch.empty_like(weight, dtype=value.dtype).copy_(value)
+        states.setdefault(int(place), {})[name] = value
     groups = [
         {**group, **{name: type(was)(tensors[f"group.{place}.{name}"]) for name, was in _numbers(group).items()}}
         for place, group in enumerate(whole["param_groups"])

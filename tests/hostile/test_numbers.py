@@ -97,6 +97,18 @@ def test_overflows_on_end_are_not(steps, fine):
         told(steps, [1.0] * fine + [math.inf] * STORM)
 
 
+@pytest.mark.parametrize("stop", [STORM - 10, STORM - 1])
+def test_a_stop_in_a_storm_does_not_calm_it(stop):
+    before, after = History(4000, 8, True), History(4000, 8, True)
+    one, overflow = torch.tensor(1.0), torch.tensor(math.inf)
+    for step in range(1, stop + 1):
+        before.add(step, one, overflow, 1e-3)
+    after.restore(before.state(stop))
+    with pytest.raises(UserError, match=f"at each of the {STORM} steps up to {STORM}"):
+        for step in range(stop + 1, 2 * STORM):
+            after.add(step, one, overflow, 1e-3)
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_loss_or_gradient_that_is_none_ends_training_at_once(value):
     with pytest.raises(UserError, match="not finite at step 1 "):

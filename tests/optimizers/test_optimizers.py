@@ -42,9 +42,11 @@ def everything(trainer: Trainer) -> dict[str, Tensor]:
 
 
 @OPTIMIZERS
-@pytest.mark.parametrize("precision", ["float32", "float16"])
-def test_a_resumed_training_goes_on_to_the_same_bytes(name, precision, folder):
-    options = {"precision": precision, "warmup_steps": 4, "augmentation": {"name": "non_leaking"}}
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_a_resumed_training_goes_on_to_the_same_bytes(name, channels_last, precision, folder):
+    options = {"precision": precision, "channels_last": channels_last, "warmup_steps": 4}
+    options |= {"augmentation": {"name": "non_leaking"}}
     whole, checkpoints = trainer(name, **options), Checkpoints("run")
     checkpoints.folder.mkdir(parents=True)
     history = History(12, 8, whole.scaler.is_enabled())
@@ -153,6 +155,15 @@ def test_a_torch_without_muon_is_named(monkeypatch):
 
 
 # --- schedule_free
+
+
+def test_what_schedule_free_ships_before_the_first_step_that_does_not_overflow_is_the_weights():
+    made = trainer("schedule_free", precision="float16")
+    made.scaler.load_state_dict({**made.scaler.state_dict(), "scale": 1e30})
+    made.step(1)
+    assert not any(made.optimizer.state.values())
+    weights = dict(made.network.named_parameters())
+    assert all(torch.equal(average, weights[name]) for name, average in made.ema.averages.items())
 
 
 def test_what_schedule_free_ships_is_the_librarys_average():

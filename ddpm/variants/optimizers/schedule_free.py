@@ -32,5 +32,6 @@ class ScheduleFree(Optimizer):
         import torch
 
         (group,) = optimizer.param_groups
-        fast = [optimizer.state[parameter]["z"] for parameter in group["params"][: len(weights)]]
-        torch._foreach_lerp_(weights, fast, 1 - 1 / group["betas"][0])
+        states = [optimizer.state[parameter] for parameter in group["params"][: len(weights)]]
+        if all(states):  # until float16's scaler lets the first step pass, x, y and z are one
+            torch._foreach_lerp_(weights, [state["z"] for state in states], 1 - 1 / group["betas"][0])
