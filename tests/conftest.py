@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import shutil
 import signal
@@ -18,9 +19,9 @@ os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PAT
 import numpy as np
 import psutil
 import pytest
-from filelock import FileLock
 from hypothesis import settings
 
+from ddpm.base.locks import lock
 from ddpm.data.preprocessing import preprocess
 from ddpm.data.processed import open_split
 from ddpm.params import config
@@ -68,7 +69,7 @@ def once(tmp_path_factory) -> Once:
 
     def folder(name: str, make: Callable[[Path], object]) -> Path:
         whole, half = root / name, root / f"{name}.half"
-        with FileLock(root / f"{name}.lock"):
+        with lock(root / f"{name}.lock", math.inf):
             if not whole.exists():
                 shutil.rmtree(half, ignore_errors=True)  # of a worker that failed
                 half.mkdir()

@@ -19,7 +19,6 @@ from unittest.mock import Mock
 
 import pytest
 import yaml
-from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 from mlflow import MlflowClient
@@ -29,6 +28,7 @@ from PIL import Image
 from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.base.files import digest, md5
+from ddpm.base.locks import lock
 from ddpm.params import config, file, inputs, presets
 from ddpm.runs import library, record
 from ddpm.runs.library import OUTSIDE
@@ -437,7 +437,7 @@ def test_a_server_that_is_down_costs_one_warning(answers, folder, monkeypatch, c
 
 @pytest.mark.slow
 def test_a_lock_that_another_process_holds_costs_one_warning(folder, capsys):
-    with FileLock(".ddpm/mlflow.lock"):
+    with lock(Path(".ddpm/mlflow.lock")):
         started = time.monotonic()
         assert tracker.sync(file.read()) is None
         assert time.monotonic() - started < 15

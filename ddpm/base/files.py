@@ -1,7 +1,6 @@
 """Files that are either complete or absent, and their digests."""
 
 import csv
-import fcntl
 import glob
 import hashlib
 import json
@@ -9,17 +8,20 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache, partial
+from io import FileIO
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any, Literal
 
 from ddpm.base.errors import FIX, UserError, storage_fault
+from ddpm.base.locks import try_lock
 
 Rows = list[dict[str, float | int | str]]
 
-PART = ".part"  # ends the name of what is being written
+PART = ".part"  # ends the name of the folder of what is being written, whose writer holds the lock of its file HELD
+HELD = ".held"
 # what numpy's reader raises for bytes that are not a .npy file
 NO_ARRAY = (OSError, ValueError, EOFError, OverflowError, MemoryError, RecursionError, SyntaxError, TokenError)
 
@@ -34,9 +36,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        holder, lock = _holder(path)
+        lock = _lock_holder(path)
     except OSError as error:
         raise UserError(f"{path}: cannot write here ({error.strerror}): {FIX}") from error
+    holder = Path(lock.name).parent
     temporary = holder / path.name
     try:
         yield temporary
@@ -56,39 +59,24 @@ def atomic_path(path: Path) -> Iterator[Path]:
             raise UserError(f"{path}: cannot be written ({reason}): {FIX}") from error
         raise
     finally:
+        lock.close()  # first: NFS keeps what is open
         shutil.rmtree(holder, ignore_errors=True)
-        os.close(lock)
 
 
-def _holder(path: Path) -> tuple[Path, int]:
-    """A new folder next to ``path``, and a descriptor that locks it for as long as this process lives. Unlocked ones
-    were left by killed processes and are removed."""
+def _lock_holder(path: Path) -> FileIO:
+    """The lock of a new folder next to ``path``. Folders of killed processes, whose lock is free, are removed."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.*{PART}"):
-        if (lock := try_lock(left)) is not None:
+        if (lock := try_lock(left / HELD)) is not None:
             shutil.rmtree(left, ignore_errors=True)
-            os.close(lock)
+            lock.close()
+            with suppress(OSError):  # NFS keeps what is open
+                left.rmdir()
     while True:
         holder = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PART}")
         holder.mkdir()
-        # another process may remove it as a leftover before it is locked
-        if (lock := try_lock(holder)) is not None:
-            if holder.exists():
-                return holder, lock
-            os.close(lock)
-
-
-def try_lock(path: Path) -> int | None:
-    """A descriptor that locks a file or folder, or None if another process holds the lock or has removed it."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return descriptor
+        # another process may take it for a leftover before it is locked
+        if (lock := try_lock(holder / HELD)) is not None:
+            return lock
 
 
 def _sync(path: Path) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -19,13 +20,14 @@ from pydantic import Field
 
 from ddpm.base import files, sections
 from ddpm.base.errors import UserError
+from ddpm.base.locks import lock
 from ddpm.base.sections import Section
 from ddpm.ladder import evidence
 from ddpm.ladder.terms import Contest
 from ddpm.runs.record import Amount, Count, Line, Name, Score, Values
-from ddpm.study import slots
 
 LENGTH = 16  # digits of a digest
+LOCKS = Path(".ddpm/ladders")  # next to the log, git would see them
 Key = Annotated[str, Field(pattern=f"^([0-9a-f]{{{LENGTH}}})?$")]
 Outcome = Literal["accepted", "refused", "undecided"]
 BASE = ""  # in place of a digest: of the rung before the first, and of the line before the first
@@ -182,7 +184,7 @@ def append(contest: Contest, line: Try | End) -> Climb:
     """Add a line to the log, with its ``before``, and return what the log then says. An end is left out if the attempt
     has one."""
     contest.folder.mkdir(parents=True, exist_ok=True)
-    with slots.locked(contest.folder, math.inf):
+    with lock(LOCKS / f"{contest.name}.lock", math.inf):
         climb = read(contest)
         if isinstance(line, Try) or climb.find(line.of).end is None:
             whole = line.model_copy(update={"before": climb.tip}).model_dump(mode="json", exclude_defaults=True)

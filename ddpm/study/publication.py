@@ -67,7 +67,7 @@ def log(ledger: Ledger) -> None:
 
 def _parent(store: Store, study: Study) -> str:
     """The id of the study's run, created if there is none."""
-    with store.lock:
+    with store.lock():
         client, experiment = store.client, store.experiment
         runs = client.search_runs([experiment], f"tags.`{STUDY}` = '{study.name}'", max_results=1)
         tags = {STUDY: study.name, "ddpm.plan": study.hash, "ddpm.primary": study.plan.primary}

@@ -12,15 +12,14 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import FileIO
 from itertools import count
 from pathlib import Path
-from threading import Event
 
 from ddpm.base.errors import UserError, printable
-from ddpm.base.files import try_lock
+from ddpm.base.locks import lock
 from ddpm.runs.library import below, repository
 from ddpm.study.plan import Study
 
@@ -58,41 +57,17 @@ def failure(study: Study, name: str) -> str | None:
 
 
 @contextmanager
-def locked(path: Path, patience: float = 0.0, stopped: Event | None = None) -> Iterator[int | None]:
-    """Hold a file's lock, creating the file if needed; None if another process holds it for ``patience`` seconds, or
-    until ``stopped``. It lasts while a process has the descriptor, this one or one that it was handed to."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
-    until = time.monotonic() + patience
-    while (lock := try_lock(path)) is None and time.monotonic() < until and not (stopped and stopped.is_set()):
-        time.sleep(0.05)
-    try:
-        yield lock
-    finally:
-        if lock is not None:
-            os.close(lock)
-
-
-def held(path: Path) -> bool:
-    """Whether a process holds the lock of the file."""
-    if not path.exists():
-        return False
-    with locked(path) as lock:
-        return lock is None
-
-
-@contextmanager
-def slot(commit: str) -> Iterator[tuple[Path, int]]:
+def slot(commit: str) -> Iterator[tuple[Path, FileIO]]:
     """The project in a free clone on this machine, with the commit checked out and no other files that git sees, and
-    the descriptor of its lock.
+    its lock.
 
     Raises UserError if git or the disk fails.
     """
     for number in count():
         clone = (SLOTS / f"{socket.gethostname()}-{number}").absolute()
-        with locked(clone.with_suffix(".lock")) as lock:
-            if lock is not None:
-                yield _prepared(clone, commit), lock
+        with lock(clone.with_suffix(".lock")) as mine:
+            if mine is not None:
+                yield _prepared(clone, commit), mine
                 return
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from ddpm.base.locks import is_locked
 from ddpm.base.progress import duration
 from ddpm.params.config import Config
 from ddpm.report.blocks import Chapter, Note, Table
@@ -83,7 +84,7 @@ def _state(ledger: Ledger, name: str) -> tuple[State, str | None]:
         return "done", None
     if reason := ledger.refused.get(name):
         return "failed", reason
-    if slots.held(ledger.lock(name)):
+    if is_locked(ledger.lock(name)):
         return "running", None
     reason = slots.failure(ledger.study, name)
     return "failed" if reason else "missing", reason

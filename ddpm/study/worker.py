@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 
 from ddpm.base.errors import UserError, printable
 from ddpm.base.files import NO_ARRAY, digest, flatten
+from ddpm.base.locks import lock
 from ddpm.base.machine import die_with_parent
 from ddpm.base.paths import PROCESSED, RUN
 from ddpm.data.processed import SPLITS
@@ -99,9 +101,9 @@ class Worker:
             if not ledger.path(name).exists():
                 # one process trains a model, then the others take it from DVC's cache
                 model = _lock_of("model", _inputs(experiment))
-                with self._alone(model, f"{name}: its model is being trained for another experiment") as lock:
+                with self._alone(model, f"{name}: its model is being trained for another experiment") as mine:
                     try:
-                        ledger.write(experiment, self._record(experiment, lock))
+                        ledger.write(experiment, self._record(experiment, mine))
                     except UserError as error:
                         if not self.stopped.is_set():
                             slots.fail(ledger.study, name, str(error))
@@ -117,18 +119,18 @@ class Worker:
                 os.killpg(process.pid, signal.SIGTERM)
 
     @contextlib.contextmanager
-    def _alone(self, path: Path, busy: str, patience: float = slots.PATIENCE) -> Iterator[int]:
-        """Hold a lock, by its descriptor. Raises Busy if another process holds it for ``patience`` seconds, or until
+    def _alone(self, path: Path, busy: str, patience: float = slots.PATIENCE) -> Iterator[FileIO]:
+        """Hold a lock. Raises Busy if another process holds it for ``patience`` seconds, or until
         this one is stopped."""
-        with slots.locked(path, patience, self.stopped) as lock:
-            if lock is None:
+        with lock(path, patience, self.stopped) as mine:
+            if mine is None:
                 raise Busy(busy)
-            yield lock
+            yield mine
 
-    def _record(self, experiment: Experiment, model: int) -> Record:
+    def _record(self, experiment: Experiment, model: FileIO) -> Record:
         """Run the experiment in a free slot.
 
-        model: a descriptor that holds the model, like the slot's lock, until all that was started has ended.
+        model: the lock of its model, handed on like the slot's until all that was started has ended.
         """
         study, program = self.ledger.study, experiment.program
         with slots.slot(self.ledger.commit) as (folder, slot):
@@ -152,17 +154,17 @@ class Worker:
                 grids.save_strip(_read(experiment, folder / samples), study.results / f"{experiment.arm}.png")
             return run
 
-    def _make_shared(self, experiment: Experiment, folder: Path, locks: tuple[int, ...]) -> None:
+    def _make_shared(self, experiment: Experiment, folder: Path, locks: tuple[FileIO, ...]) -> None:
         """The first experiment makes the data; the others take it from DVC's cache, a program's at once."""
         params = experiment.params
         shared = {key: inputs.lookup(params, key) for key in ("data", "evaluate", "device")}
         done = _lock_of("data", [self.ledger.commit, shared])
-        with self._alone(done, f"{experiment.name}: stopped", math.inf) as lock:
+        with self._alone(done, f"{experiment.name}: stopped", math.inf) as mine:
             if experiment.program or not done.read_text():
-                self._start(experiment, folder, (*locks, lock), *REPRO, SHARED)
+                self._start(experiment, folder, (*locks, mine), *REPRO, SHARED)
                 done.write_text("done\n")
 
-    def _program(self, experiment: Experiment, program: Program, folder: Path, locks: tuple[int, ...]) -> Record:
+    def _program(self, experiment: Experiment, program: Program, folder: Path, locks: tuple[FileIO, ...]) -> Record:
         """Run a program in the slot, score its samples and return the record."""
         samples = folder / SAMPLES
         shutil.rmtree(samples.parent, ignore_errors=True)  # of another run
@@ -184,7 +186,7 @@ class Worker:
         made_by = {"program": program.program, "code": program.digests(folder)}
         return run.model_copy(update={**made_by, "environment": run.environment | versions})
 
-    def _start(self, experiment: Experiment, folder: Path, locks: tuple[int, ...], *command: str) -> None:
+    def _start(self, experiment: Experiment, folder: Path, locks: tuple[FileIO, ...], *command: str) -> None:
         """Run a command in the slot until it ends. Raises UserError with the reason if it fails, or was stopped."""
         log = slots.log(self.ledger.study, experiment.name)
         device = self.devices.pop() if self.devices else None
@@ -206,7 +208,7 @@ class Worker:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 process_group=0,  # its stages too, so that all of them can be ended
-                pass_fds=locks,
+                pass_fds=[file.fileno() for file in locks],
             )
         self.running.add(process)
         try:

@@ -12,17 +12,18 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
+from contextlib import contextmanager
 from functools import cached_property
 from importlib import resources
+from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from filelock import FileLock
-
 from ddpm.base import files
 from ddpm.base.errors import UserError, masked, printable
+from ddpm.base.locks import lock
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -57,8 +58,7 @@ class Store:
         self.database = Path(self.uri.removeprefix(SQLITE)) if self.uri.startswith(SQLITE) else None
         self.experiment_name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "ddpm"
         self.off = os.environ.get("DDPM_TRACKING") == "off"
-        lock = self.root / ".ddpm" / "mlflow.lock"
-        self.lock = FileLock(lock, PATIENT_SECONDS if strict else LOCK_SECONDS, thread_local=False)
+        self.held: FileIO | None = None
 
     @property
     def absent(self) -> bool:
@@ -96,7 +96,8 @@ class Store:
 
         threading.Thread(target=work, daemon=True).start()
         if not wait([outcome], seconds).done:
-            self.lock.release(force=True)
+            if self.held:
+                self.held.close()
             raise TimeoutError(f"no answer after {seconds:g} seconds: it is down, or another process holds it")
         return outcome.result()
 
@@ -105,15 +106,30 @@ class Store:
         """The connection to the store, which a command awaits for PATIENT_SECONDS."""
         return self._within(PATIENT_SECONDS, self._connect) if self.strict else self._connect()
 
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Be the only process of this repository that looks up a run and writes it. Raises TimeoutError."""
+        _ = self.client  # it connects under the same lock
+        with self._alone():
+            yield
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        path = self.root / ".ddpm" / "mlflow.lock"
+        with lock(path, PATIENT_SECONDS if self.strict else LOCK_SECONDS) as self.held:
+            if self.held is None:
+                raise TimeoutError(f"{path}: another process holds this lock")
+            yield
+
     def _connect(self) -> MlflowClient:
-        """Under ``lock``: two processes that set up the database at once leave it unusable."""
+        """Two processes that set up the database at once leave it unusable."""
         from mlflow import MlflowClient
 
         logging.getLogger("alembic").setLevel(logging.WARNING)
         # they report a store that is down or locked, which ``attempt`` has already done
         for name in ("mlflow.system_metrics", "mlflow.store.db.utils", "urllib3.connectionpool"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        with self.lock:
+        with self._alone():
             if self.database and self.absent:
                 # whole or not at all: MLflow cannot open a database with half of its tables, as a kill would leave
                 with files.atomic_path(self.database) as temporary:

@@ -52,7 +52,7 @@ def sync(params: dict[str, Any] | None = None, attached: Path | None = None) -> 
         if params is None and (why := library.why_stale(run, config.check(plain).flat())):
             raise UserError(f"{RUN}: its run does not match params.yaml and the code: {why}; run `dvc repro` first")
         training = inputs.read("train", params=plain).fingerprint()
-        with store.lock:
+        with store.lock():
             run_id = _complete(store, run, training)
         if attached:
             store.client.log_artifact(run_id, str(attached))
@@ -66,7 +66,7 @@ def write(store: Store, run: Record, parent: str | None = None) -> str:
 
     parent: the id of the run that it is listed below. For ``Store.attempt``.
     """
-    with store.lock:
+    with store.lock():
         run_id = _complete(store, run)
         if parent:
             store.client.set_tag(run_id, PARENT, parent)
@@ -210,7 +210,7 @@ class Live:
         client, first = self.store.client, self.waiting[0].step
         flat = config.check(self.params).flat()
         known = {key: value for key, value in flat.items() if key.partition(".")[0] not in (*LATER, *OUTSIDE)}
-        with self.store.lock:
+        with self.store.lock():
             run = _started(self.store, self.training)
             if run and any(point.step >= first for point in client.get_metric_history(run.info.run_id, "loss")):
                 client.delete_run(run.info.run_id)

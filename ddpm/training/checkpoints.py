@@ -9,10 +9,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
 from torch import Tensor
 
 from ddpm.base.errors import UserError
+from ddpm.base.locks import lock
 from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.model.model_file import CHECKSUM, read, write
 
@@ -36,17 +36,13 @@ class Checkpoints:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the run for this process. Raises UserError that names the process that already holds it."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         holder = self.folder / "pid"
-        try:
-            with FileLock(self.folder / LOCK, timeout=0):
-                holder.write_text(str(os.getpid()))
-                yield
-        except Timeout as error:
-            pid = holder.read_text() if holder.exists() else "unknown"
-            raise UserError(
-                f"this experiment is already being trained by process {pid}: wait for it, or stop it"
-            ) from error
+        with lock(self.folder / LOCK) as mine:
+            if mine is None:
+                pid = holder.read_text() if holder.exists() else "unknown"
+                raise UserError(f"this experiment is already being trained by process {pid}: wait for it, or stop it")
+            holder.write_text(str(os.getpid()))
+            yield
 
     def save(self, step: int, tensors: dict[str, Tensor]) -> None:
         """Write the state after ``step``, and keep the KEPT newest up to that step.

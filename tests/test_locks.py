@@ -1,0 +1,180 @@
+"""Locks that hold where NFS 4 maps them to the server's: by files only, and only if they are open for writing."""
+
+import errno
+import fcntl
+import multiprocessing
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from ddpm.base import files, locks
+from ddpm.base.errors import UserError
+from ddpm.base.locks import is_locked, lock, try_lock
+from ddpm.ladder import climb
+from ddpm.ladder.terms import Contest, Terms
+from ddpm.tracking.store import Store
+from ddpm.training.checkpoints import Checkpoints
+
+
+@pytest.fixture(autouse=True)
+def nfs(tmp_path, monkeypatch) -> None:
+    """A disk of many machines: every open file belongs to another one."""
+    flock = fcntl.flock
+
+    def over_the_network(descriptor: int, operation: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            return  # of this machine alone
+        if operation & fcntl.LOCK_EX and fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", over_the_network)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_one_holds_a_lock_until_it_lets_go():
+    path = Path("folder/lock")
+    assert not is_locked(path)
+    with lock(path) as mine, lock(path) as yours, lock(path, patience=0.1) as theirs:
+        assert (mine is None, yours, theirs, is_locked(path)) == (False, None, None, True)
+    assert not is_locked(path)
+
+
+def test_whoever_waits_gets_the_lock_or_is_stopped():
+    path, stopped = Path("lock"), threading.Event()
+
+    def wait(event: threading.Event | None) -> bool:
+        with lock(path, 60, event) as mine:
+            return mine is not None
+
+    with ThreadPoolExecutor() as pool:
+        with lock(path):
+            first, second = pool.submit(wait, None), pool.submit(wait, stopped)
+            stopped.set()
+            assert not second.result()
+        assert first.result()
+
+
+HOLDER = "from ddpm.base.locks import try_lock; from pathlib import Path; import time\n"
+HOLDER += "lock = try_lock(Path('lock')); print(flush=True); time.sleep(600)"
+
+
+def test_a_killed_process_holds_nothing():
+    with subprocess.Popen([sys.executable, "-c", HOLDER], stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"\n"
+        assert is_locked(Path("lock"))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not is_locked(Path("lock"))
+
+
+@pytest.mark.parametrize("handed", [False, True])
+def test_a_child_holds_what_it_is_handed_by_name_and_nothing_else(handed):
+    mine = try_lock(Path("lock"))
+    assert mine is not None
+    passed = [mine.fileno()] if handed else []
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, pass_fds=passed) as child:
+        mine.close()
+        assert is_locked(Path("lock")) == handed
+        assert child.stdin
+        child.stdin.close()
+
+
+def test_a_forked_child_holds_nothing():
+    context = multiprocessing.get_context("fork")
+    runs, end = context.Event(), context.Event()
+    mine = try_lock(Path("lock"))
+    assert mine is not None
+    child = context.Process(target=lambda: (runs.set(), end.wait()))
+    child.start()
+    runs.wait()
+    mine.close()
+    free = not is_locked(Path("lock"))
+    end.set()
+    child.join()
+    assert free
+
+
+def test_a_lock_whose_file_was_removed_locks_no_longer():
+    """Or one holds the old file's lock and another the new one's."""
+    path = Path("lock")
+    with lock(path) as old, ThreadPoolExecutor() as pool:
+        waiting = pool.submit(locks.try_lock, path)
+        assert waiting.result() is None
+        path.unlink()
+        new = try_lock(path)
+        assert (old is None, new is None) == (False, False)
+        assert try_lock(path) is None
+    with lock(Path("gone/lock")):
+        pass
+    Path("gone/lock").unlink()
+    Path("gone").rmdir()
+    assert try_lock(Path("gone/lock")) is None
+
+
+def test_where_nothing_can_be_locked_one_line_names_the_file(monkeypatch):
+    def flock(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(UserError, match=r"some/lock: .*No locks"), lock(Path("some/lock")):
+        pass
+    Path("link").symlink_to("target")
+    with pytest.raises(UserError, match="link"):
+        try_lock(Path("link"))
+    assert not Path("target").exists()
+
+
+def test_what_another_machine_is_writing_is_no_leftover():
+    with files.atomic_path(Path("model")) as first:
+        first.write_text("first")
+        with files.atomic_path(Path("model")) as second:
+            second.write_text("second")
+        assert first.read_text() == "first"
+    assert Path("model").read_text() == "first"
+    assert [path.name for path in Path().iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("parts", [[], ["half"], [".held", "half"]])
+def test_what_a_killed_process_was_writing_is_removed(parts):
+    left = Path(".model.0.part")
+    left.mkdir()
+    for part in parts:
+        (left / part).touch()
+    files.write_json(Path("model"), 1)
+    assert not left.exists()
+
+
+def test_all_lines_of_a_ladder_are_kept(monkeypatch):
+    identity = {"terms": "0" * 16, "base": "0" * 16}
+    monkeypatch.setattr(Contest, "identity", identity)
+    contest = Contest("tiny", Path("ladders/tiny.yaml"), Terms.model_construct(error=0.05), {})
+    barrier = threading.Barrier(4)
+
+    def climb_on(number: int) -> None:
+        barrier.wait()
+        for step in range(5):
+            line = identity | {"entry": f"idea{number}", "changes": {}, "on": ""}
+            climb.append(contest, climb.Try.model_validate(line | {"number": step, "cost": 1.0}))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(climb_on, range(4)))
+    assert len(contest.log.read_text().splitlines()) == 20
+    assert {path.name for path in contest.folder.iterdir()} == {"log.jsonl"}
+
+
+def test_a_training_and_the_store_of_runs_exclude_others():
+    with Checkpoints("run").locked(), pytest.raises(UserError, match=str(os.getpid())), Checkpoints("run").locked():
+        pass
+    one = Store()
+    with one.lock():
+        assert is_locked(Path(".ddpm/mlflow.lock"))
+    assert not is_locked(Path(".ddpm/mlflow.lock"))
