@@ -58,9 +58,9 @@ def restore(optimizer: TorchOptimizer, tensors: dict[str, Tensor]) -> None:
         if place == "group":
             continue
         weight = weights[int(place)]
-        if value.shape == weight.shape:  # fused optimizers pair moments with weights by their place in memory
-            value = torch.empty_like(weight, dtype=value.dtype).copy_(value)
         states.setdefault(int(place), {})[name] = value
+        if value.shape == weight.shape:  # fused optimizers pair moments with weights by their place in memory
+            states[int(place)][name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
     groups = [
         {**group, **{name: type(was)(tensors[f"group.{place}.{name}"]) for name, was in _numbers(group).items()}}
         for place, group in enumerate(whole["param_groups"])
