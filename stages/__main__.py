@@ -2,7 +2,8 @@
 
 It reads params.yaml once, checks the stage's inputs before and after the run, starts the ranks and passes the config
 on to them. It also passes in whatever watches a training, and records what is finished in MLflow. None of this can
-change a value that a stage computes (tests/stages/test_start.py).
+change a value that a stage computes (tests/stages/test_start.py). An experiment runs all stages in one process
+(stages/experiment.py).
 """
 
 import atexit
@@ -107,7 +108,7 @@ def run(name: str) -> NoReturn:
         die_with_parent(int(launcher) if launcher else None)
         sys.exit(exit_code(lambda: _rank(name)))
     die_with_parent()
-    sys.exit(exit_code(lambda: _launch(name)))
+    sys.exit(exit_code(lambda: run_here(name)))
 
 
 def _leave_garbage() -> None:
@@ -117,7 +118,21 @@ def _leave_garbage() -> None:
         gc.freeze()
 
 
-def _launch(name: str) -> int | None:
+def preload() -> None:
+    """Import what the stages import, for the processes that are forked from this one. CUDA stays untouched."""
+    from ddpm.tracking import previews, tracker  # noqa: F401
+    from stages import check, download, evaluate, preprocess, reference, sample, train  # noqa: F401
+
+
+def prepare(device: str) -> str:
+    """Set this process's memory and threads up for stages; return the name of the processor that ``device`` means."""
+    devices.reuse_memory()
+    return devices.processor(devices.resolve(device))
+
+
+def run_here(name: str) -> int | None:
+    """Run the stage in the working folder, in this process or, for several ranks, below it. Returns the exit code of a
+    failed rank. Raises UserError."""
     whole, start = begin(name)
     count = distributed.processes(whole.launch.processes, whole.device) if name in SHARED else 1
     if count == 1:

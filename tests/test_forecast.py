@@ -119,8 +119,6 @@ def test_the_lines_say_what_was_assumed():
     assert "1,000 images" not in lines[0]
     assert "375 steps take about 3 min 15 s" in lines[1]
     assert "if there are 1,000 images" in lines[1]
-    assert "train.compile" not in lines[1]
-    assert "train.compile" in forecast.lines(small(train={"compile": True}), MEASURED, 20)[1]
 
 
 def test_scores_likelihoods_and_fitting_take_their_time():

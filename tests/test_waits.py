@@ -11,7 +11,6 @@ import torch
 from torch._dynamo.backends.debugging import aot_eager
 
 from ddpm.base import variant
-from ddpm.compute.distributed import Ranks
 from ddpm.model.model_file import Loaded
 from ddpm.sampling.generator import Generator
 from ddpm.training.trainer import Trainer
@@ -52,25 +51,6 @@ def test_steps_and_drawings_stay_on_the_device_and_look_at_no_value(row, monkeyp
     with torch.no_grad():
         *_, x_0 = generator.trajectory(range(3), 0, trainer.shape)
     assert x_0.is_meta
-
-
-class Exchange(torch.nn.Module):
-    """In the place of DistributedDataParallel."""
-
-    def __init__(self, network: torch.nn.Module):
-        super().__init__()
-        self.network = network
-
-
-class Two(Ranks):
-    def parallel(self, network: torch.nn.Module) -> torch.nn.Module:
-        return Exchange(network)
-
-
-def test_what_is_compiled_contains_the_exchange_between_ranks():
-    """Torch cuts the graph where gradients are exchanged; compiled below the exchange, they wait for the whole."""
-    compiled: Any = Trainer(small(train={"compile": True}).training(), pictures(16), CPU, Two(0, 2)).forward
-    assert isinstance(compiled._orig_mod, Exchange)
 
 
 @pytest.mark.long

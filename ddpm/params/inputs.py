@@ -71,9 +71,20 @@ class Start(NamedTuple):
         return cls(**json.loads(text))
 
 
+def pipeline(dvc_yaml: Path = DVC_YAML) -> dict[str, Any]:
+    """The stages in dvc.yaml, by name."""
+    return _stages(dvc_yaml.read_text())
+
+
+@lru_cache(maxsize=1)
+def _stages(text: str) -> dict[str, Any]:
+    stages: dict[str, Any] = yaml.safe_load(text)["stages"]
+    return stages
+
+
 def stage(name: str, params: dict[str, Any], dvc_yaml: Path = DVC_YAML) -> tuple[list[str], list[str]]:
     """The params keys and dependency paths that dvc.yaml lists for the stage, with ``${...}`` filled in."""
-    listed = yaml.safe_load(dvc_yaml.read_text())["stages"][name]
+    listed = pipeline(dvc_yaml)[name]
     # a mapping in the list is ``params.yaml:``, the whole file
     keys = [key for entry in listed.get("params", []) for key in ([entry] if isinstance(entry, str) else params)]
     deps = [re.sub(r"\$\{([\w.]+)\}", lambda key: str(lookup(params, key[1])), dep) for dep in listed.get("deps", [])]

@@ -4,6 +4,7 @@ run it, as an array."""
 from __future__ import annotations
 
 import math
+import os
 import shlex
 import signal
 import sys
@@ -16,7 +17,6 @@ from pathlib import Path
 from ddpm.base.errors import UserError
 from ddpm.base.machine import cores
 from ddpm.base.progress import duration
-from ddpm.compute import devices
 from ddpm.study import judging
 from ddpm.study.ledger import Ledger
 from ddpm.study.plan import Experiment, Study
@@ -43,10 +43,10 @@ class Runner:
     """Runs a study on ``slots`` slots. say: receives progress, line by line. failed: name -> reason."""
 
     def __init__(self, ledger: Ledger, slots: int, say: Callable[[str], None]):
-        cards = gpus(ledger.study)
+        devices = gpus(ledger.study)
         self.ledger = ledger
         self.slots = slots
-        self.worker = Worker(ledger, tuple(cards[k % len(cards)] for k in range(slots)) if cards else ())
+        self.worker = Worker(ledger, tuple(devices[k % len(devices)] for k in range(slots)) if devices else ())
         self.say = say
         self.failed: dict[str, str] = {}
 
@@ -113,7 +113,9 @@ def gpus(study: Study) -> tuple[str, ...]:
     """The GPUs that a study's experiments may use, as CUDA_VISIBLE_DEVICES names them."""
     if {config.device for config in study.configs.values()} == {"cpu"}:
         return ()
-    return devices.gpus()
+    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return tuple(filter(None, visible.split(",")))
+    return tuple(map(str, range(len(list(Path("/proc/driver/nvidia/gpus").glob("*"))))))
 
 
 def script(ledger: Ledger, limit: float) -> str:

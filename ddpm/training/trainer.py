@@ -130,7 +130,8 @@ class Trainer:
         options, shape = config.train, config.data.shape
         self.batch_size = options.batch_size
         options.check_ranks(ranks.size)
-        devices.make_deterministic(device, options.deterministic)
+        if options.deterministic:
+            devices.make_deterministic(device)
         self.seed = config.seed
         torch.manual_seed(noise.stream_seed(config.seed, "weights"))
         self.config = config
@@ -152,9 +153,8 @@ class Trainer:
         if options.checkpoint_activations:
             recompute_blocks(self.network)
         compiled = devices.compiles(device) if options.compile == "auto" else options.compile
-        # the exchange of gradients is inside what is compiled, so that it overlaps with the backward pass
-        forward = ranks.parallel(self.network)
-        self.forward: nn.Module = torch.compile(forward) if compiled else forward  # type: ignore[assignment]
+        forward: nn.Module = torch.compile(self.network) if compiled else self.network  # type: ignore[assignment]
+        self.forward = ranks.parallel(forward)
         self.dtype = devices.precision(options.precision, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
         features: Any = self.network.time_features

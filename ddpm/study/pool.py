@@ -1,0 +1,227 @@
+"""Experiments, each in a process of its own, a number of them at a time; with the code of a commit, whatever is edited
+meanwhile. Nothing here imports torch: that is the business of the processes (stages/forks.py)."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import IO, Any, NamedTuple, NoReturn, Self, cast
+
+from ddpm.base import files
+from ddpm.base.errors import printable
+from ddpm.params import inputs
+from ddpm.runs import record
+from ddpm.runs.record import Record
+
+FOLDER = Path(".ddpm/runs")  # of experiments that are not recorded yet, and of what several of them need
+RECORD = "run.json"  # in an experiment's folder, once it has ended well
+MODEL = "model"  # in an experiment's folder: a file with the name of the folder that keeps its model
+BUSY = 75  # exit code: another process runs the experiment, or trains its model
+START = "import sys; sys.path.insert(0, {code!r}); from stages.forks import main; main()"
+REASON = re.compile(r"^(?:error|ERROR): (.+)$", re.MULTILINE)
+LINES = 20  # of a log that may hold the reason of a failure
+
+
+class Task(NamedTuple):
+    """A run to make.
+
+    params: the content of its params.yaml. log: a file that gets what its process prints. record: the file in which the
+    caller will keep the record; if somebody else has put one there, nothing runs. program: of another trainer: its
+    ``program``, ``files``, ``costs``, and the ``arm``; then params say how its samples are scored.
+    """
+
+    name: str
+    params: Mapping[str, Any]
+    log: Path
+    record: Path | None = None
+    program: Mapping[str, Any] | None = None
+
+
+class Done(NamedTuple):
+    """A task that has ended: its ``record``, or the ``reason`` of its failure; with neither, the record is where the
+    task said. folder: with the samples and all else that the stages made, until the next one is asked for."""
+
+    task: Task
+    folder: Path
+    record: Record | None = None
+    reason: str = ""
+
+
+class Server(NamedTuple):
+    """The process from which all others are forked; it stops them at the end of ``tasks``."""
+
+    process: subprocess.Popen[bytes]
+    tasks: IO[bytes]
+    answers: IO[bytes]
+
+
+class Pool:
+    """Runs tasks in at most ``at_once`` processes. A context: when it is left early, what runs saves its state.
+
+    code: a folder with the code to run (``revision.export``). devices: one for each process, as CUDA_VISIBLE_DEVICES
+    names them; empty without GPUs. keep_models: for experiments elsewhere that differ in sampling alone. folder: where
+    to work. isolated: whether to ignore the variables of Python's environment.
+    """
+
+    def __init__(
+        self,
+        code: Path,
+        at_once: int,
+        devices: Sequence[str] = (),
+        keep_models: bool = False,
+        folder: Path = FOLDER,
+        isolated: bool = False,
+    ):
+        self.code = code.absolute()
+        self.at_once = at_once
+        self.devices = [devices[number % len(devices)] for number in range(at_once)] if devices else []
+        self.keep_models = keep_models
+        self.folder = folder.absolute()
+        self.isolated = isolated
+        self.waiting = deque[Task]()
+        self.running: dict[int, tuple[Task, int, str | None]] = {}
+        self.count = 0
+        self.server: Server | None = None
+        self.models = Counter[str]()  # tasks that are not done, by what their model depends on
+
+    def submit(self, task: Task) -> None:
+        """Run the task when those before it leave a process for it; also while ``results`` is being read."""
+        self.models[_model(task)] += 1
+        self.waiting.append(task)
+
+    def results(self) -> Iterator[Done]:
+        """Each task when it has ended, until none is left."""
+        while self.waiting or self.running:
+            while self.waiting and len(self.running) < self.at_once:
+                self._start(self.waiting.popleft())
+            for done in self._ended():
+                yield done
+                self.models[_model(done.task)] -= 1
+                if not done.reason:
+                    self._remove(done)
+
+    def path(self, task: Task) -> Path:
+        """The folder in which the task runs, and, with the suffix .lock, the file that its process locks."""
+        return self.folder / files.digest([self.code.name, task.params, task.program])[:16]
+
+    def _serve(self) -> Server:
+        """The server, started if there is none."""
+        if self.server is None:
+            flags = ["-I"] if self.isolated else []
+            process = subprocess.Popen(
+                [sys.executable, *flags, "-c", START.format(code=str(self.code))],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=_environment(),
+                process_group=0,  # Ctrl-C reaches this process alone, which then stops the others
+            )
+            self.server = Server(process, cast(IO[bytes], process.stdin), cast(IO[bytes], process.stdout))
+        return self.server
+
+    def _start(self, task: Task) -> None:
+        server = self._serve()
+        task.log.parent.mkdir(parents=True, exist_ok=True)
+        task.log.touch()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        device = self.devices.pop() if self.devices else None
+        asked = {
+            "folder": str(self.path(task)),
+            "code": str(self.code),
+            "params": task.params,
+            "record": str(task.record.absolute()) if task.record else None,
+            "program": task.program,
+        }
+        environment = {} if device is None else {"CUDA_VISIBLE_DEVICES": device}
+        line = {"number": self.count, "log": str(task.log.absolute()), "environment": environment, "task": asked}
+        self.running[self.count] = task, task.log.stat().st_size, device
+        self.count += 1
+        with suppress(BrokenPipeError):  # its end is noticed where its answer is awaited
+            server.tasks.write(f"{json.dumps(line)}\n".encode())
+            server.tasks.flush()
+
+    def _ended(self) -> Iterator[Done]:
+        """Wait for the next task that ends. One that another process has goes back to the end of the queue."""
+        server = self._serve()
+        if answer := server.answers.readline():
+            codes = {(ended := json.loads(answer))["number"]: ended["code"]}
+        else:  # the process from which all are forked was killed, so those that ran have saved their state and ended
+            server.process.wait()
+            self.server, codes = None, dict.fromkeys(self.running, 128 + signal.SIGKILL)
+        for number, code in codes.items():
+            task, begin, device = self.running.pop(number)
+            if device is not None:
+                self.devices.append(device)
+            folder = self.path(task)
+            if code == BUSY:
+                self.waiting.append(task)
+            elif code:
+                yield Done(task, folder, reason=f"{_reason(task.log, begin, code)}; {task.log} has the whole output")
+            elif task.record and not (folder / RECORD).exists():
+                yield Done(task, folder)
+            else:
+                yield Done(task, folder, record.read(folder / RECORD))
+
+    def _remove(self, done: Done) -> None:
+        """Delete the experiment's folder, which its record makes superfluous, and its model, unless others need it."""
+        kept = done.folder / MODEL
+        if not self.models[_model(done.task)] and not self.keep_models and kept.exists():
+            remove(self.folder / kept.read_text())
+        remove(done.folder)
+
+    def __enter__(self) -> Self:
+        def end(number: int, _: FrameType | None) -> NoReturn:
+            raise SystemExit(128 + number)
+
+        self.before = signal.signal(signal.SIGTERM, end)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop what runs, with its state saved."""
+        if self.server:
+            self.server.tasks.close()
+            self.server.process.wait()
+        signal.signal(signal.SIGTERM, self.before)
+
+
+def _model(task: Task) -> str:
+    """Equal for tasks that have a model in common."""
+    params = dict(task.params)
+    keys, _ = inputs.stage("train", params)
+    return files.digest([{key: inputs.lookup(params, key) for key in keys}, task.program])
+
+
+def remove(folder: Path) -> None:
+    """Delete a folder at once: nobody finds half of it."""
+    with suppress(FileNotFoundError):
+        gone = folder.with_suffix(".gone")
+        folder.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+
+def _environment() -> dict[str, str]:
+    """The variables of processes that run experiments."""
+    return os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
+        "DVC_ROOT": str(Path.cwd()),  # where checkpoints are, and what data.source is relative to
+        "DDPM_TRACKING": "off",
+    }
+
+
+def _reason(log: Path, begin: int, code: int) -> str:
+    """The first error in the last lines written after byte ``begin``, which is a stage's own; if there is none, the
+    exit code and the last line."""
+    text = log.read_bytes()[begin:].decode(errors="replace").replace("\r", "\n")
+    lines = text.strip().splitlines()[-LINES:] or ["no output"]
+    error = REASON.search("\n".join(lines))
+    return printable(error[1] if error else f"exit code {code}: {lines[-1]}")

@@ -1,0 +1,204 @@
+"""One experiment in this process: the stages of dvc.yaml one after the other, in a folder of its own.
+
+What several experiments need is kept by what it depends on, STAGE-DIGEST in the folder of all experiments, and linked
+into each one's: data, reference and trained models are made once. The record is the last file to be written, so whoever
+finds one need not run the experiment again.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from ddpm.base import files
+from ddpm.base.files import atomic_path
+from ddpm.base.locks import lock
+from ddpm.base.machine import die_with_parent
+from ddpm.base.paths import METRICS, PROCESSED, RUN, SAMPLES
+from ddpm.params import file, inputs
+from ddpm.runs import record
+from ddpm.runs.record import Record
+from ddpm.study.pool import BUSY, MODEL, RECORD
+from stages import __main__ as stages
+
+DATA = ("download", "preprocess", "reference")
+OWN = ("sample", "evaluate")  # whose results no other experiment needs
+PATIENCE = 1.0  # seconds until then
+LIBRARIES = ("torch", "diffusers", "denoising_diffusion_pytorch")  # whose versions say more of a program than its code
+
+
+class Task(NamedTuple):
+    """What a process is asked for, as it comes through a pipe.
+
+    folder: the experiment's, named by what it depends on. code: the folder that holds the code of a commit. params: of
+    its params.yaml. record: where somebody may have put its record already. program: another trainer's command, its
+    files and costs, and the arm's name.
+    """
+
+    folder: str
+    code: str
+    params: dict[str, Any]
+    record: str | None
+    program: dict[str, Any] | None
+
+
+def run(task: Task) -> int:
+    """Run the experiment, if nobody has, and leave its record in its folder; returns an exit code. Raises UserError."""
+    folder = Path(task.folder)
+    alone = folder.with_suffix(".lock")
+    with lock(alone, PATIENCE) as mine:
+        if mine is None:
+            return BUSY
+        if not (folder / RECORD).exists() and not (task.record and Path(task.record).exists()):
+            _lay_out(folder, Path(task.code), task.params)
+            os.chdir(folder)
+            # the first line of its log: a cluster that gave no GPU is noticed there
+            print(f"on {stages.prepare(task.params['device'])}", flush=True)
+            if code := _program(task, task.program) if task.program else _train(task):
+                return code
+        alone.unlink()
+    return 0
+
+
+def _lay_out(folder: Path, code: Path, params: dict[str, Any]) -> None:
+    """A new folder with the code and params.yaml, in place of what a killed process may have left."""
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / METRICS).mkdir(parents=True)
+    for entry in code.iterdir():
+        (folder / entry.name).symlink_to(os.path.relpath(entry, folder))
+    (folder / file.PATH).write_text(yaml.safe_dump(params))
+
+
+def _train(task: Task) -> int:
+    for stage in ("check", *DATA, "train", *OWN):
+        code = stages.run_here(stage) if stage in ("check", *OWN) else _make(stage, task.params)
+        if code:
+            return code
+    parts = (*DATA, "train", *OWN)
+    code_of = {dep: files.md5(Path(dep))[:12] for stage in parts for dep in _listed(stage, task.params)[1]}
+    _finish(record.read(RUN).model_copy(update={"code": code_of}))
+    return 0
+
+
+def _program(task: Task, program: dict[str, Any]) -> int:
+    """Run another trainer and score what it drew."""
+    for stage in ("check", *DATA):
+        if code := stages.run_here(stage) if stage == "check" else _make(stage, task.params):
+            return code
+    samples, seed = (SAMPLES / "samples.npy").absolute(), task.params["seed"]
+    samples.parent.mkdir(parents=True)
+    places = {split: str((PROCESSED / split / "images.npy").absolute()) for split in ("train", "test")}
+    places |= {"seed": str(seed), "samples": str(samples)}
+    begin = time.monotonic()
+    if code := _call([part.format_map(places) for part in shlex.split(program["program"])]):
+        return code
+    costs = {**files.flatten(program["costs"]), "seconds.program": round(time.monotonic() - begin, 1)}
+
+    from ddpm.tools import score
+
+    run = score.score(samples, seed, program["arm"], {}, costs)
+    versions = {name: metadata.version(name) for name in LIBRARIES if importlib.util.find_spec(name)}
+    made_by = {"program": program["program"], "code": {path: files.md5(Path(path)) for path in program["files"]}}
+    _finish(run.model_copy(update={**made_by, "environment": run.environment | versions}))
+    return 0
+
+
+def _call(command: list[str]) -> int:
+    """The exit code of a command, which ends, with all that it has started, when this process gets SIGTERM."""
+    me = os.getpid()
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        process_group=0,
+        preexec_fn=lambda: die_with_parent(me),  # noqa: PLW1509
+    )
+
+    def end(number: int, _: object) -> None:
+        os.killpg(process.pid, number)
+        process.wait()
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGTERM, end)
+    return process.wait()
+
+
+def _finish(run: Record) -> None:
+    record.write(run, Path(RECORD))
+
+
+def _make(stage: str, params: dict[str, Any]) -> int | None:
+    """Link what the stage makes into this folder, or make it here and keep it for others. Returns the exit code of a
+    failed rank."""
+    kept = Path.cwd().parent / f"{stage}-{depends_on(stage, params)[:16]}"
+    if stage == "train":
+        Path(MODEL).write_text(kept.name)
+    # a model that is being trained is worth coming back for; the data are everybody's first step
+    with lock(kept.with_suffix(".lock"), PATIENCE if stage == "train" else math.inf) as mine:
+        if mine is None:
+            return BUSY
+        if not kept.exists():
+            if code := stages.run_here(stage):
+                return code
+            with atomic_path(kept) as temporary:
+                for out in _outs(stage):
+                    _link(Path(out), temporary / out)
+            return None
+        for out in _outs(stage):
+            _link(kept / out, Path(out))
+    return None
+
+
+def _link(source: Path, target: Path) -> None:
+    """The same file or folder under another name, as links where the disk has them."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target, copy_function=_link_file)
+    else:
+        _link_file(source, target)
+
+
+def _link_file(source: str | Path, target: str | Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def depends_on(stage: str, params: dict[str, Any]) -> str:
+    """Digest of what a stage's result follows from: the params, the code and the stages that dvc.yaml lists for it."""
+    keys, deps = _listed(stage, params)
+    code = {dep: _md5(dep) for dep in deps}
+    before = [other for other in DATA if other != stage and set(_outs(other)) & set(inputs.stage(stage, params)[1])]
+    values = {key: inputs.lookup(params, key) for key in keys}
+    return files.digest([values, code, {other: depends_on(other, params) for other in before}])
+
+
+@cache
+def _md5(path: str) -> str:
+    return files.md5(Path(path))
+
+
+def _listed(stage: str, params: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """The keys and the code that dvc.yaml lists for a stage."""
+    keys, deps = inputs.stage(stage, params)
+    return keys, [dep for dep in deps if inputs.is_code(dep)]
+
+
+def _outs(stage: str) -> list[str]:
+    """The files and folders that a stage makes."""
+    listed = inputs.pipeline()[stage]
+    outs = [out for kind in ("outs", "metrics", "plots") for out in listed.get(kind, [])]
+    return [out if isinstance(out, str) else next(iter(out)) for out in outs]
