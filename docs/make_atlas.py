@@ -19,11 +19,12 @@ from matplotlib.patches import Patch
 from scipy.stats import false_discovery_control
 
 from ddpm.base import files
-from ddpm.params.config import Config
+from ddpm.base.sections import Affects
+from ddpm.params.config import Config, keys_affecting
 from ddpm.pictures import plots
 from ddpm.report import overview, render
 from ddpm.report.blocks import Chapter, Figure, Markdown, Note, Table
-from ddpm.runs import alike, library
+from ddpm.runs import library
 from ddpm.study import loading
 from ddpm.study.plan import Study
 from ddpm.verdicts import metrics
@@ -37,7 +38,6 @@ RATE = 0.05  # of false discoveries, over the whole atlas
 OPEN, FRECHET, LIKELIHOOD, FRAGILE = "open", "classifier.fd", "bits_per_dim", "*"
 EDGES = 0.05, 6.0  # of the picture; what is beyond is at the edge
 COLOURS = plots.OUTCOMES | {OPEN: plots.UNDECIDED}
-DRAWN_LATER = ("sample", "evaluate")  # sections of params that a training does not depend on
 
 
 class Row(NamedTuple):
@@ -168,11 +168,7 @@ def shared() -> Note:
     records = 0
     for folder in sorted(STUDIES.glob("*/runs")):
         for run in library.folder(folder).records:
-            inputs = {
-                key: value
-                for key, value in run.params.items()
-                if key.partition(".")[0] not in DRAWN_LATER and not alike.is_in(key, alike.MECHANICAL)
-            }
+            inputs = keys_affecting(Affects.LEARNED, run.params)
             trainings.setdefault(folder.parent.name, set()).add(files.digest([inputs, run.seed, run.program]))
             records += 1
     groups: list[list[str]] = []

@@ -10,11 +10,13 @@ import yaml
 from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.base.paths import RUN, SCORED
+from ddpm.base.sections import Affects
 from ddpm.params import config
 from ddpm.params.inputs import Start
 from ddpm.runs import alike, library, provenance
 from ddpm.runs.library import Listing
 from ddpm.runs.record import Record
+from docs import make_alike
 from tests.scored import git, params, record, reference, result, working, write
 
 BY = ("diffusion.schedule.name",)
@@ -210,13 +212,21 @@ def test_of_runs_with_the_same_params_one_of_the_checked_out_code_is_taken_or_th
     assert "the last, which is of the code that is checked out" in found.notes[0]
 
 
-def test_every_mechanical_key_is_one():
-    sections = config.Config.model_fields
-    for key in alike.MECHANICAL:
-        section, _, field = key.partition(".")
-        assert section in sections
-        assert not field or field in sections[section].annotation.model_fields
-    assert alike.is_in("train.snapshots", alike.MECHANICAL)  # they say what is scored besides the end
+def test_every_section_says_what_it_changes_and_the_page_shows_it():
+    for name, field in config.Config.model_fields.items():
+        assert [mark for mark in field.metadata if isinstance(mark, Affects)], name
+    assert all(key in config.AFFECTS or config.affects(key) for key in working().flat())
+    assert make_alike.table() in (Path(make_alike.__file__).with_name("concepts.md")).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("key", "tells_apart"),
+    [("device", False), ("launch.processes", False), ("data.source", False), ("train.snapshots", False),
+     ("sample.batch_size", False), ("compare.threshold", False), ("seed", False), ("sample.count", True),
+     ("diffusion.schedule.cosine.s", True), ("train.posthoc.lengths", True), ("unheard.of", True)],
+)  # fmt: skip
+def test_what_a_key_changes_follows_from_its_mark_or_its_sections(key, tells_apart):
+    assert alike.tells_apart(key) is tells_apart
 
 
 def test_a_key_that_is_gone_makes_no_difference():

@@ -31,7 +31,6 @@ from ddpm.base.files import digest, md5
 from ddpm.base.locks import lock
 from ddpm.params import config, file, inputs, presets
 from ddpm.runs import library, record
-from ddpm.runs.library import OUTSIDE
 from ddpm.runs.record import Costs, Fingerprint, NumberTable, Record
 from ddpm.tracking import origin, store, tracker, view
 from ddpm.training.history import Row
@@ -80,7 +79,7 @@ def write_record(root: Path, fd: float = 1.5, name: str = "workspace") -> None:
         name=name,
         seed=0,
         finished=record.now(),
-        params={key: value for key, value in flat.items() if key.partition(".")[0] not in OUTSIDE},
+        params=library.relevant(flat),
         code={"dvc.yaml": md5(root / "dvc.yaml")[:12]},
         fingerprint=Fingerprint(hash=digest(comparable), comparable=comparable),
         scores={"classifier.fd": fd, "classifier.kid_mean": 0.25, "bits_per_dim": 3.5},

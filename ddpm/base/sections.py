@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from enum import Flag, auto
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeVar
 
 from pydantic import (
@@ -12,6 +13,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
@@ -52,17 +54,29 @@ def _size(value: object) -> int | tuple[int, int]:
 ImageSize = Annotated[int | Sequence[int], PlainValidator(_size)]
 
 
+class Affects(Flag):
+    """What a key of params.yaml changes in a result. It is a field's mark, ``Annotated[Positive, Affects.ROUNDING]``; a
+    field without one has that of the section that it is in."""
+
+    NOTHING = 0  # where something is found; how often a training is saved and shown
+    ROUNDING = auto()  # the order in which numbers are added
+    LEARNED = auto()  # the weights, and with them all that follows
+    DRAWN = auto()  # the samples
+    SCORED = auto()  # the real images and the measures, which are those of any program's samples, too
+    RESULT = LEARNED | DRAWN | SCORED
+
+
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
     inlined: ClassVar[str] = ""  # a field whose keys stand in the section itself
-    MECHANICAL: ClassVar[tuple[str, ...]] = ()  # fields that change results by rounding at most
 
     def identity(self) -> str:
-        """Twelve digits that are equal for settings that differ only in mechanical fields."""
+        """Twelve digits that are equal for settings that differ only in fields that change no result."""
         value = json.loads(self.model_dump_json(serialize_as_any=True))
-        for field in self.MECHANICAL:
-            section, _, name = field.rpartition(".")
-            (value[section] if section else value).pop(name, None)
+        for key, _, mark in fields(type(self)):
+            if not mark & Affects.RESULT:
+                section, _, name = key.rpartition(".")
+                (value[section] if section else value).pop(name, None)
         return digest(value)[:12]
 
     def refusals(self) -> Iterator[str]:
@@ -131,17 +145,23 @@ def parse(value: Any, source: str, kind: type[S]) -> S:
         raise UserError(f"{source}: {error}") from error
 
 
-def families(kind: type[Section], prefix: str = "") -> dict[str, str]:
-    """Key -> the folder of ddpm/variants/ with its possible values, for every key of a section and of those in it."""
-    folders = {}
+def fields(
+    kind: type[Section], prefix: str = "", affects: Affects = Affects.RESULT
+) -> Iterator[tuple[str, FieldInfo, Affects]]:
+    """Key, field and mark of everything in a section, of the sections in it, and of what is in those. affects: the
+    section's own mark."""
     for name, field in kind.model_fields.items():
         key = prefix.strip(".") if name == kind.inlined else f"{prefix}{name}"
-        marks = [mark for mark in field.metadata if isinstance(mark, Family | Members)]
-        if marks:
-            folders[key] = marks[0].folder
-        elif isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            folders |= families(field.annotation, f"{key}.")
-    return folders
+        mark = next((mark for mark in field.metadata if isinstance(mark, Affects)), affects)
+        yield key, field, mark
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield from fields(field.annotation, f"{key}.", mark)
+
+
+def families(kind: type[Section]) -> dict[str, str]:
+    """Key -> the folder of ddpm/variants/ with its possible values, for every key of a section and of those in it."""
+    marks = ((key, mark) for key, field, _ in fields(kind) for mark in field.metadata)
+    return {key: mark.folder for key, mark in marks if isinstance(mark, Family | Members)}
 
 
 def _freeze(value: Any) -> Any:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import InstanceOf, NonNegativeInt
 
-from ddpm.base.sections import Fraction, ImageShape
+from ddpm.base.sections import Affects, Fraction, ImageShape
 from ddpm.base.variant import Family
 from ddpm.sources.dataset import Dataset
 
@@ -16,7 +16,7 @@ class Data(ImageShape):
     """What the model learns from, and how each image is brought to ``image_size`` and ``channels``."""
 
     dataset: Annotated[InstanceOf[Dataset], Family("datasets")]
-    source: str | None = None
+    source: Annotated[str | None, Affects.NOTHING] = None
     resize: Resize = "crop"
     test_fraction: Fraction = 0.1
     split_seed: NonNegativeInt = 0

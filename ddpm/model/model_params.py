@@ -13,7 +13,7 @@ from pydantic import (
 )
 
 from ddpm.base import variant
-from ddpm.base.sections import ImageShape, Section, Seed
+from ddpm.base.sections import Affects, ImageShape, Section, Seed
 from ddpm.base.variant import Family
 from ddpm.diffusion.diffusion_params import Diffusion
 from ddpm.model.architecture import Architecture
@@ -61,10 +61,10 @@ class Model(Section):
 class ModelConfig(Section):
     """What is needed to sample from weights. seed: of the training; the noise of the samples depends on it."""
 
-    seed: Seed
-    data: ImageShape
-    diffusion: Diffusion
-    model: Model
+    seed: Annotated[Seed, Affects.LEARNED]
+    data: Annotated[ImageShape, Affects.LEARNED]
+    diffusion: Annotated[Diffusion, Affects.LEARNED]
+    model: Annotated[Model, Affects.LEARNED]
 
     def to_dict(self, defaults: bool = True) -> dict[str, Any]:
         """Plain JSON values that ``parse`` turns back into this config, with all hyperparameters of the variants; or

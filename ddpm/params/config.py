@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -10,7 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from ddpm.base import files, sections, variant
 from ddpm.base.errors import UserError
-from ddpm.base.sections import Count, ImageShape, Section
+from ddpm.base.sections import Affects, Count, ImageShape, Section
 from ddpm.compute.devices import DEVICE
 from ddpm.data.data_params import Data
 from ddpm.params import file
@@ -69,13 +70,13 @@ class Gate(Section):
 class Config(TrainingConfig):
     """Everything an experiment chooses."""
 
-    data: Data
-    device: Annotated[str, Field(pattern=f"^{DEVICE}$")] = "auto"
-    launch: Launch = Launch()
-    sample: Sample
-    evaluate: Evaluate
-    compare: Compare = Compare()
-    gate: Gate = Gate()
+    data: Annotated[Data, Affects.LEARNED | Affects.SCORED]
+    device: Annotated[str, Field(pattern=f"^{DEVICE}$"), Affects.ROUNDING] = "auto"
+    launch: Annotated[Launch, Affects.ROUNDING] = Launch()
+    sample: Annotated[Sample, Affects.DRAWN]
+    evaluate: Annotated[Evaluate, Affects.SCORED]
+    compare: Annotated[Compare, Affects.NOTHING] = Compare()
+    gate: Annotated[Gate, Affects.NOTHING] = Gate()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -137,7 +138,27 @@ class Config(TrainingConfig):
         return copy
 
 
+AFFECTS = {key: mark for key, _, mark in sections.fields(Config)}
 FAMILIES = sections.families(Config)  # params key -> the folder of ddpm/variants/ that holds what can be chosen there
+
+
+@cache  # a thousand runs have the same keys
+def affects(key: str) -> Affects:
+    """What a params key changes: it has the mark of its field, or of the family or section that it belongs to. An
+    unknown section may change anything."""
+    while key and key not in AFFECTS:
+        key = key.rpartition(".")[0]
+    return AFFECTS.get(key, Affects.RESULT)
+
+
+def keys_affecting(what: Affects, flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the params that affect any part of ``what``."""
+    return {key: value for key, value in flat.items() if affects(key) & what}
+
+
+def sections_affecting(what: Affects, flat: Mapping[str, Any]) -> dict[str, Any]:
+    """The params in sections that affect any part of ``what``, with the keys in them that do not."""
+    return {key: value for key, value in flat.items() if affects(key.partition(".")[0]) & what}
 
 
 def load(path: Path = file.PATH) -> Config:

@@ -32,8 +32,8 @@ def check(config: Config, params: dict[str, Any], before: dict[str, Any]) -> Non
         for name in config.sample.classes or ():
             class_number(name, names, len(names))
     for keys, part in SLOW.items():
-        if any(key.startswith(keys) for key in new):
-            part(config)
+        if any(f"{changed}.".startswith(tuple(f"{key}." for key in keys)) for changed in new):
+            part(config.only(keys))
 
 
 def check_scores(config: Config) -> None:
@@ -82,10 +82,11 @@ def _check_teacher(config: Config) -> None:
         teacher.read(config.training())
 
 
-SLOW = {  # they import torch, or look outside the project's folder
-    ("data.dataset.", "data.source"): _check_source,
-    ("device", "launch."): _check_machine,
-    ("data.image_size", "data.channels", "diffusion.variance.", "model."): _check_network,
-    ("data.channels", "sample.count", "evaluate."): check_scores,
-    ("train.start_", "data.", "diffusion.", "model."): _check_teacher,
+# what each reads of the config; they import torch, or look outside the project's folder
+SLOW = {
+    ("data.dataset", "data.source"): _check_source,
+    ("device", "launch"): _check_machine,
+    ("data.image_size", "data.channels", "diffusion.variance", "diffusion.loss", "model"): _check_network,
+    ("data.channels", "sample.count", "evaluate", "model.classes"): check_scores,
+    ("seed", "data.image_size", "data.channels", "train", "diffusion", "model"): _check_teacher,
 }

@@ -16,9 +16,9 @@ from ddpm.base.errors import masked
 from ddpm.params.config import FAMILIES, Config
 from ddpm.report.blocks import Block, Note, Table, cell
 from ddpm.runs import library
-from ddpm.runs.alike import IGNORED, is_in
+from ddpm.runs.alike import tells_apart
 from ddpm.runs.library import WORKSPACE
-from ddpm.runs.record import SEED, Record
+from ddpm.runs.record import Record
 from ddpm.verdicts import metrics
 
 # metric in the table besides the headlines -> its column's head
@@ -48,7 +48,7 @@ def gather(working: Config) -> tuple[list[Listed], tuple[str, ...]]:
 
 def _of(run: Record, here: Mapping[str, Any]) -> Listed:
     keys = sorted(run.params.keys() | here.keys(), key=lambda key: (not key.endswith(".name"), key))
-    unlike = [key for key in keys if not is_in(key, (*IGNORED, SEED)) and _differs(key, run.params, here)]
+    unlike = [key for key in keys if tells_apart(key) and _differs(key, run.params, here)]
     return Listed(
         run.name,
         run.seed,

@@ -8,23 +8,20 @@ from typing import Any, TypeVar
 
 from ddpm.base.errors import UserError
 from ddpm.base.files import digest
-from ddpm.params.config import Config
+from ddpm.base.sections import Affects
+from ddpm.params.config import Config, affects
 from ddpm.runs import library
 from ddpm.runs.library import Listing
 from ddpm.runs.record import SEED, Record
-from ddpm.training.train_params import TrainingConfig
 
-# params keys that do not change what is learned and scored, except for rounding: a whole section, or one key
-MECHANICAL = ("device", "launch", "data.source", *TrainingConfig.MECHANICAL, "sample.batch_size",
-              "evaluate.batch_size", "compare", "gate")  # fmt: skip
 GONE = ("evaluate.likelihood.ode_steps",)  # in records of earlier code, in all of which it is off
-IGNORED = (*MECHANICAL, *GONE)
 T = TypeVar("T")
 K = TypeVar("K")
 
 
 def matching(records: Iterable[Record], config: Config, by: Iterable[str] = ()) -> Listing:
-    """The records whose params differ from the config's only in ``by``, the seed and mechanical keys, in order of seed.
+    """The records whose params differ from the config's only in ``by``, the seed and keys that change no result, in
+    order of seed.
 
     Of a program's run only the params that are known count. Among records with the same params, one made by the
     checked-out code is preferred, then the newest; a note says if their scores differ. Raises UserError if there is
@@ -53,10 +50,16 @@ def matching(records: Iterable[Record], config: Config, by: Iterable[str] = ()) 
 
 
 def differences(run: Record, params: Mapping[str, Any], by: tuple[str, ...] = ()) -> list[str]:
-    """The keys in which a run's params differ from others, without those of ``by``, the seed and mechanical keys."""
+    """The keys in which a run's params differ from others, without those of ``by``, the seed and those that change no
+    result."""
     keys = run.params.keys() & params.keys() if run.program else run.params.keys() | params.keys()
     differing = [key for key in sorted(keys) if run.params.get(key) != params.get(key)]
-    return [key for key in differing if not is_in(key, by) and not is_in(key, (*IGNORED, SEED))]
+    return [key for key in differing if not is_in(key, by) and tells_apart(key)]
+
+
+def tells_apart(key: str) -> bool:
+    """Whether runs that differ in a params key are different runs of an arm, whatever their seed."""
+    return bool(affects(key) & Affects.RESULT) and key not in (SEED, *GONE)
 
 
 def most_alike(records: Iterable[Record], params: Mapping[str, Any], by: tuple[str, ...] = ()) -> str:
@@ -96,6 +99,6 @@ def under(key: str, section: str) -> bool:
 
 
 def _identity(run: Record, by: tuple[str, ...]) -> str:
-    """Equal for runs that differ only in mechanical keys and outside ``by``."""
-    params = {key: value for key, value in run.params.items() if is_in(key, by) or not is_in(key, IGNORED)}
+    """Equal for runs that differ only in keys outside ``by`` that change no result."""
+    params = {key: value for key, value in run.params.items() if is_in(key, by) or tells_apart(key)}
     return digest([params, run.seed, run.program])

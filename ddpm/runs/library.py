@@ -16,11 +16,11 @@ import pygit2
 from ddpm.base import files
 from ddpm.base.errors import UserError, masked
 from ddpm.base.paths import METRICS, RUN, SCORED
-from ddpm.params.config import Config
+from ddpm.base.sections import Affects
+from ddpm.params.config import Config, sections_affecting
 from ddpm.runs import record
 from ddpm.runs.record import Record
 
-OUTSIDE = ("compare", "device", "gate", "launch")
 WORKSPACE = "workspace"
 EXPERIMENT = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)")  # next to DVC's stashes and locks
 
@@ -82,9 +82,9 @@ def why_stale(run: Record, flat: Mapping[str, Any]) -> str:
 
 
 def relevant(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """The params that a record has: without sections and keys that say nothing about a run, and without passwords."""
-    params = {key: value for key, value in flat.items() if key.partition(".")[0] not in OUTSIDE}
-    return {key: masked(value) if isinstance(value, str) else value for key, value in params.items()}
+    """The params that a record has: of the sections that a result depends on, without passwords."""
+    params = sections_affecting(Affects.RESULT, flat).items()
+    return {key: masked(value) if isinstance(value, str) else value for key, value in params}
 
 
 def changed(run: Record, root: Path = Path()) -> list[str]:

@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, InstanceOf
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
-from ddpm.base.sections import Positive, Precision, Section, Seed, Share
+from ddpm.base.sections import Affects, Positive, Precision, Section, Seed, Share
 from ddpm.base.variant import Family
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.model.posthoc import Length
@@ -57,11 +57,9 @@ class Sample(Section):
     of the weights, made from the snapshots of ``train.posthoc``; null: the model file's own.
     """
 
-    MECHANICAL: ClassVar = ("batch_size",)
-
-    count: Positive
-    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
-    batch_size: Positive = 256
+    count: Annotated[Positive, Affects.SCORED]
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1), Affects.SCORED] = (0,)
+    batch_size: Annotated[Positive, Affects.ROUNDING] = 256
     sampler: Annotated[InstanceOf[Sampler], Family("samplers")]
     steps: Positive
     spacing: Spacing = "uniform"

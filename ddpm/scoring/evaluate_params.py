@@ -5,7 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, NonNegativeInt
 
-from ddpm.base.sections import Positive, Section
+from ddpm.base.sections import Affects, Positive, Section
 from ddpm.base.variant import Members
 from ddpm.scoring import extractor
 
@@ -26,7 +26,7 @@ class Evaluate(Section):
 
     extractors: Annotated[tuple[str, ...], Field(min_length=1), Members("extractors", (AUTO,))]
     metrics: Annotated[tuple[str, ...], Field(min_length=1), Members("metrics")] = ("fid", "isc", "kid", "prc")
-    batch_size: Positive = 64
+    batch_size: Annotated[Positive, Affects.ROUNDING] = 64
     kid_subsets: Positive = 100
     kid_subset_size: Annotated[int, Field(ge=2)] = 1000
     prc_neighborhood: Positive = 3

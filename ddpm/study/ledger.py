@@ -15,12 +15,14 @@ from statistics import fmean
 import numpy as np
 
 from ddpm.base.errors import UserError
+from ddpm.base.sections import Affects
 from ddpm.params import file
+from ddpm.params.config import keys_affecting
 from ddpm.runs import alike, library, record
 from ddpm.runs.record import Record
 from ddpm.sources import fetch
 from ddpm.study import slots
-from ddpm.study.plan import SCORED_BY, Experiment, Study
+from ddpm.study.plan import Experiment, Study
 from ddpm.verdicts import pairing, tuning
 from ddpm.verdicts.pairing import Arm
 
@@ -187,7 +189,7 @@ def check(experiment: Experiment, run: Record, source: str, primary: str) -> Non
         raise UserError(f"{source}: it has no {primary}, which the study is about: remove it")
     planned = experiment.config.flat() | dict(experiment.changed)
     if experiment.program:
-        planned = {key: value for key, value in planned.items() if alike.is_in(key, SCORED_BY)}
+        planned = keys_affecting(Affects.SCORED, planned)
     program = experiment.program and experiment.program.program
     other = ["seed"] * (run.seed != experiment.seed) or ["program"] * (run.program != program)
     if other := other or alike.differences(run, planned):

@@ -18,7 +18,8 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from ddpm.base import files, sections
 from ddpm.base.errors import UserError, printable
 from ddpm.base.paths import METRICS
-from ddpm.params.config import Config
+from ddpm.base.sections import Affects
+from ddpm.params.config import AFFECTS, Config, affects, keys_affecting
 from ddpm.runs import alike, record
 from ddpm.verdicts.pairing import Alike
 
@@ -26,9 +27,7 @@ NAME = r"[a-z0-9][a-z0-9_-]{0,40}"
 Name = Annotated[str, Field(pattern=f"^{NAME}$")]
 Look = Annotated[int, Field(ge=2, le=200)]  # in seeds
 PLACES = ("train", "test", "seed", "samples")  # what a program's command may have in braces
-SECTIONS = ("diffusion", "model", "train", "sample")  # that can be tuned; the others say what is measured, and on what
 TUNING_SEED = 2 * 10**6  # the first; above the seeds of any verdict
-SCORED_BY = ("data", "evaluate", "sample.count")  # what a program's arm shares with all others
 Kind = Literal["verdict", "tuning", "champion", "challenger"]
 
 
@@ -70,8 +69,8 @@ class Tune(sections.Section):
         if not self.values:
             raise ValueError("no key to tune; allowed: keys of params.yaml, such as train.learning_rate: [1.0e-3, ...]")
         for key, values in self.values.items():
-            if key.partition(".")[0] not in SECTIONS or alike.is_in(key, ("sample.seeds", *alike.MECHANICAL)):
-                raise ValueError(f"{key}: cannot be tuned; allowed: what images depend on in {', '.join(SECTIONS)}")
+            if not is_of_recipe(key):
+                raise ValueError(f"{key}: cannot be tuned; allowed: what a model learns by, or how it draws")
             if not isinstance(values, list) or len(values) < 2 or any(values.count(value) > 1 for value in values):
                 raise ValueError(f"{key}: {values} is not allowed: a list of two or more different values")
         return self
@@ -209,7 +208,7 @@ class Study:
             params[arm] = {key: value for key, value in params[arm].items() if not alike.under(key, block)}
             params[arm] |= written
         for arm, program in self.programs.items():
-            scored = {key: value for key, value in params[arm].items() if alike.is_in(key, SCORED_BY)}
+            scored = keys_affecting(Affects.SCORED, params[arm])
             params[arm] = scored | program.model_dump(mode="json") | {"files": program.digests()}
         left_out = {"question", "base", "common", "arms", "may_differ"}
         plan = self.plan.model_dump(mode="json", exclude=left_out, exclude_defaults=True)
@@ -254,7 +253,14 @@ class Study:
 
 def learned(of_arm: Config, *, defaults: bool) -> dict[str, Any]:
     """The params that a result depends on, by key; those that are the defaults are included if ``defaults``."""
-    return {key: value for key, value in of_arm.flat(defaults).items() if not alike.is_in(key, alike.MECHANICAL)}
+    return keys_affecting(Affects.RESULT, of_arm.flat(defaults))
+
+
+def is_of_recipe(key: str) -> bool:
+    """Whether a params key, or a whole section, says how a model learns or draws, and nothing of how it is judged."""
+    marks = [mark for known, mark in AFFECTS.items() if alike.under(known, key)] or [affects(key)]
+    recipe, judged = (any(mark & what for mark in marks) for what in (Affects.LEARNED | Affects.DRAWN, Affects.SCORED))
+    return recipe and not judged and key != record.SEED
 
 
 def changed(params: Mapping[str, Any], overrides: Mapping[str, Any], source: str) -> dict[str, Any]:

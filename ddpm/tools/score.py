@@ -21,7 +21,7 @@ from ddpm.base import files, paths
 from ddpm.base.errors import UserError, printable
 from ddpm.base.files import open_array
 from ddpm.base.images import Images
-from ddpm.base.sections import Shape, parse
+from ddpm.base.sections import Affects, Shape, parse
 from ddpm.base.variant import shown
 from ddpm.compute import devices
 from ddpm.data.pixels import BROKEN
@@ -41,7 +41,6 @@ from ddpm.variants.datasets.webdataset import Webdataset
 
 FIRST = "arr_0"  # the array of images in an .npz
 SECONDS = "seconds."  # begins the cost of a stage
-KNOWN = ("data", "evaluate")  # sections of params.yaml that the scores rest on, whatever drew the images
 
 
 def score(samples: Path, seed: int, name: str, params: Mapping[str, Any], costs: Mapping[str, Any]) -> Record:
@@ -57,7 +56,7 @@ def score(samples: Path, seed: int, name: str, params: Mapping[str, Any], costs:
         raise UserError(f"{paths.REFERENCE}: not made with these params: run `dvc repro reference`")
     index, device = read_reference(paths.REFERENCE), devices.resolve(checked.device)
     judged = index.resolved(checked.evaluate)
-    known = {key: value for key, value in checked.flat().items() if key.partition(".")[0] in KNOWN}
+    known = config.sections_affecting(Affects.SCORED, checked.flat())
     if fixed := sorted(known.keys() & params.keys()):
         raise UserError(f"--param: {fixed[0]} is {known[fixed[0]]} for the real images here; leave it out")
     with TemporaryDirectory(prefix="ddpm-score-") as scratch:

@@ -18,9 +18,9 @@ from PIL import Image
 
 from ddpm.base.errors import UserError
 from ddpm.base.paths import GRIDS, RUN
+from ddpm.base.sections import Affects
 from ddpm.params import config, file, inputs
 from ddpm.runs import library, record
-from ddpm.runs.library import OUTSIDE
 from ddpm.runs.record import Record
 from ddpm.tracking import origin, view
 from ddpm.tracking.store import Store
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 KEY = "ddpm.result"  # tag: the digest of the result that the run shows
 TRAINING = "ddpm.training"  # tag: the digest of the inputs of the training that the run shows
 PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"  # tags: the run above it; the text on its page
-LATER = ("sample", "evaluate")  # sections that a training does not depend on: the result's own are sent with it
 
 
 def sync(params: dict[str, Any] | None = None, attached: Path | None = None) -> str | None:
@@ -208,8 +207,8 @@ class Live:
     def _opened(self) -> Run:
         """The run of the training so far, or a new one, if there is none or the training has started over."""
         client, first = self.store.client, self.waiting[0].step
-        flat = config.check(self.params).flat()
-        known = {key: value for key, value in flat.items() if key.partition(".")[0] not in (*LATER, *OUTSIDE)}
+        # the others are sent with the result
+        known = config.sections_affecting(Affects.LEARNED, config.check(self.params).flat())
         with self.store.lock():
             run = _started(self.store, self.training)
             if run and any(point.step >= first for point in client.get_metric_history(run.info.run_id, "loss")):

@@ -89,7 +89,7 @@ def name(flat: Mapping[str, Any], last: str, program: str | None = None) -> str:
     """A short name, for legends and above pictures: the nearest preset with what differs from it, or the program; then
     the seed, and ``last``, which tells the run from others with the same params."""
     first, keys = (program, []) if program else presets.nearest(flat)
-    keys = [key for key in keys if key == SOURCE or not alike.is_in(key, alike.MECHANICAL)]
+    keys = [key for key in keys if key == SOURCE or alike.tells_apart(key)]
     changes = [_change(key, flat[key]) for key in sorted(keys, key=lambda key: not key.endswith(".name"))]
     seed = flat.get("seed")
     return " · ".join(filter(None, [first, alike.some(changes, 2), "" if seed is None else f"seed {seed}", last]))

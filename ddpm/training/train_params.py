@@ -4,13 +4,13 @@ import math
 import re
 from collections.abc import Iterator
 from functools import partial
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, InstanceOf, NonNegativeInt, PositiveFloat
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
-from ddpm.base.sections import Positive, Precision, Section, Share
+from ddpm.base.sections import Affects, Positive, Precision, Section, Share
 from ddpm.base.variant import Family
 from ddpm.model.model_params import ModelConfig
 from ddpm.model.posthoc import Posthoc
@@ -65,12 +65,13 @@ class Train(Section):
     start_may_differ: Annotated[tuple[str, ...], Field(exclude_if=lambda keys: not keys)] = ()
     channels_last: bool = False
     compile: bool | Literal["auto"] = False
-    checkpoint_activations: bool = False
+    checkpoint_activations: Annotated[bool, Affects.ROUNDING] = False
     deterministic: bool = True
-    checkpoint_every: Positive = 1000
-    grid_every: NonNegativeInt = 0
-    grid_unit: Literal["steps", "epochs"] = "steps"
-    snapshots: Annotated[tuple[Positive, ...], Field(exclude_if=lambda points: not points)] = ()
+    checkpoint_every: Annotated[Positive, Affects.NOTHING] = 1000
+    grid_every: Annotated[NonNegativeInt, Affects.NOTHING] = 0
+    grid_unit: Annotated[Literal["steps", "epochs"], Affects.NOTHING] = "steps"
+    # they say what is scored besides the end
+    snapshots: Annotated[tuple[Positive, ...], Affects.NOTHING, Field(exclude_if=lambda points: not points)] = ()
 
     def refusals(self) -> Iterator[str]:
         if (self.steps is None) == (self.epochs is None):
@@ -148,9 +149,4 @@ class Train(Section):
 class TrainingConfig(ModelConfig):
     """Everything that shapes a trained model; a model file's metadata holds it."""
 
-    MECHANICAL: ClassVar = tuple(
-        f"train.{field}"
-        for field in ("checkpoint_activations", "checkpoint_every", "grid_every", "grid_unit", "snapshots")
-    )
-
-    train: Train
+    train: Annotated[Train, Affects.LEARNED]

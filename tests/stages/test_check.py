@@ -10,7 +10,7 @@ import yaml
 
 from ddpm.base import files
 from ddpm.base.paths import CHECKED
-from ddpm.params import file
+from ddpm.params import config, file, possible
 from stages import __main__ as runner
 from tests.small_project import lay_out, set_params
 
@@ -200,3 +200,22 @@ def test_without_a_record_all_is_checked(project, lock, capsys):
         Path("dvc.lock").write_text(lock)
     assert checked() == 2
     assert "groups: 3 must divide" in capsys.readouterr().err
+
+
+def test_params_are_possible_or_not_whatever_was_checked_before(project, capsys):
+    """Without classes, ``auto`` means an extractor with more features, for which there are too few images."""
+    Path("photos").mkdir()
+    set_param("data.dataset.name", "image_folder")
+    set_param("data.source", "photos")
+    set_params(evaluate={"extractors": ["auto"], "metrics": ["fid"]}, sample={"count": 120})
+    set_param("model.classes", 10)
+    assert checked() == 0
+    Path("dvc.lock").write_text(yaml.safe_dump({"stages": {"check": {"params": {"params.yaml": file.read()}}}}))
+    set_param("model.classes", 0)
+    assert checked() == 2
+    assert "sample.count: 120 images are too few" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("keys", possible.SLOW)
+def test_a_slow_check_reads_no_key_but_those_that_start_it(keys):
+    possible.SLOW[keys](config.load(DIGITS).only(keys))
