@@ -162,9 +162,11 @@ def classifier_reference(digits, once) -> Path:
 @pytest.fixture(scope="session")
 def real(classifier_reference) -> RealFeatures:
     """The classifier's features of them."""
+    import torch
+
     from ddpm.scoring.reference import load_features
 
-    return load_features(classifier_reference, "classifier")
+    return load_features(classifier_reference, "classifier", torch.device("cpu"))
 
 
 @pytest.fixture(scope="session")

@@ -28,10 +28,10 @@ def test_a_classifier_with_more_than_half_of_a_guess_s_errors_is_warned_of(accur
 
 def test_the_limit_is_named_after_the_distance_and_left_out_where_images_are_few(real):
     many = Features(real.features, torch.zeros(len(real.features), 10))
-    found, curve = scores.with_curve(many, real, SETTINGS, CPU)
+    found, curve = scores.with_curve(many, real, SETTINGS)
     assert isinstance(curve, frechet.Curve)
     assert found.keys() - scores.score(many, real, SETTINGS).keys() == {"fd_infinity", "fd_infinity_se"}
     few = SETTINGS.model_copy(update={"metrics": ("fid",)})
-    assert scores.with_curve(real.held_out, real, few, CPU)[1] is None
+    assert scores.with_curve(real.held_out, real, few)[1] is None
     kid = SETTINGS.model_copy(update={"metrics": ("kid",)})
-    assert scores.with_curve(many, real, kid, CPU)[1] is None
+    assert scores.with_curve(many, real, kid)[1] is None

@@ -79,7 +79,9 @@ def test_the_curve_has_each_snapshot_and_ends_with_the_models_own_scores(digits,
     paths.PROCESSED.symlink_to(digits)
     shutil.copytree(classifier_reference, paths.REFERENCE)
     opened: list[str] = []
-    monkeypatch.setattr(evaluation, "load_features", lambda at, name: opened.append(name) or load_features(at, name))
+    monkeypatch.setattr(
+        evaluation, "load_features", lambda at, name, on: opened.append(name) or load_features(at, name, on)
+    )
     train_stage.main(config.training(), CPU, ALONE, Checkpoints("run"), Memory(), ())
     sample.main(config.sample, CPU, ALONE)
     evaluate.main(config.evaluate, config.sample, CPU, ALONE, Provenance(config.flat(), {}), "run")

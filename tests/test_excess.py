@@ -83,33 +83,33 @@ def test_the_ideal_denoiser_has_no_excess_whatever_its_target_and_schedule(targe
     train, chosen = grey(40), diffusion(target, schedule)
     for queries in (train[:6], grey(6, seed=1), np.full((1, 1, 4, 4), 255, np.uint8)):
         own = model_error(Ideal(train, chosen), chosen, queries)
-        best = optimum(chosen, queries, Gallery(train, np.arange(40)))
+        best = optimum(chosen, queries, Gallery.of(train, CPU))
         np.testing.assert_allclose(own, best, rtol=1e-3, atol=1e-5)
         assert best.max() > 0.01  # not only the lowest noise levels, where one image has all the weight
 
 
 def test_in_blocks_it_is_the_same(monkeypatch):
     train, chosen = grey(40), diffusion()
-    whole = optimum(chosen, train[:7], Gallery(train, np.arange(40)))
+    whole = optimum(chosen, train[:7], Gallery.of(train, CPU))
     monkeypatch.setattr(least_error, "VALUES", 100)
     monkeypatch.setattr(least_error, "BATCH", 3)
-    np.testing.assert_allclose(optimum(chosen, train[:7], Gallery(train, np.arange(40))), whole, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(optimum(chosen, train[:7], Gallery.of(train, CPU)), whole, rtol=1e-3, atol=1e-6)
 
 
 def test_a_model_with_classes_is_measured_against_the_images_of_the_class():
     train, chosen = grey(40), diffusion()
     classes = torch.arange(40) % 4
     network, labels = Ideal(train, chosen, classes), classes[:8]
-    given = optimum(chosen, train[:8], Gallery(train, np.arange(40), classes), labels)
+    given = optimum(chosen, train[:8], Gallery.of(train, CPU, classes), labels)
     np.testing.assert_allclose(model_error(network, chosen, train[:8], labels), given, rtol=1e-3, atol=1e-5)
-    assert given.sum() < optimum(chosen, train[:8], Gallery(train, np.arange(40))).sum()
+    assert given.sum() < optimum(chosen, train[:8], Gallery.of(train, CPU)).sum()
 
 
 def test_without_signal_there_is_nothing_to_learn_and_no_row():
     zero = {"name": "cosine", "cosine": {"zero_terminal_snr": True}}
     chosen = small(diffusion={"T": 12, "schedule": zero}).diffusion
     train = grey(20)
-    best = optimum(chosen, train[:3], Gallery(train, np.arange(20)))
+    best = optimum(chosen, train[:3], Gallery.of(train, CPU))
     assert np.isfinite(best).all()
     assert not best[:, -1].any()
     found = {"train": likelihood.Bound(*likelihood.strata(12, TIMESTEPS), best, best, best[:, 0])}
@@ -137,6 +137,30 @@ def test_of_many_train_images_some_are_drawn_and_those_asked_about_are_among_the
         assert 0 < fewer.mean() < whole.mean()
 
 
+def test_the_train_images_are_read_once_and_not_at_each_noise_level(monkeypatch):
+    """On a GPU each further look would wait for a copy."""
+
+    class Counted:
+        shape, reads = (40, 1, 4, 4), 0
+
+        def __len__(self) -> int:
+            return 40
+
+        def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+            self.reads += 1
+            return grey(40)[rows]
+
+    images, config = Counted(), small(evaluate={"likelihood": {"images": 5, "timesteps": 8}})
+    labels = np.zeros(40, np.int64)
+    monkeypatch.setattr(bounds, "open_split", lambda *_: (grey(40), labels))
+    monkeypatch.setattr(least_error, "open_split", lambda *_: (images, labels))
+    job = bounds.Job(
+        Loaded(Ideal(grey(40), config.diffusion), config.training(), {}), Path(), Path(), config.evaluate, CPU
+    )
+    least_error.optima({"train": None}, job)
+    assert images.reads == 1
+
+
 # --- words, where the truth is known
 
 
@@ -155,7 +179,7 @@ def said(tmp_path_factory) -> Say:
     mean, covariance = truth.moments()
     variances, axes = torch.linalg.eigh(covariance)
     known = from_images(torch.from_numpy(train)).double()
-    gallery = Gallery(train, np.arange(200))
+    gallery = Gallery.of(train, CPU)
     chain = chosen.schedule.noise_schedule(chosen.T)
     table = Chain(chain, dtype=torch.float64)
 

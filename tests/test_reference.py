@@ -23,7 +23,7 @@ def test_it_holds_the_features_of_every_image_and_the_statistics_of_train_images
     images, held_out = (open_split(digits, split)[0] for split in ("train", "test"))
 
     index = reference.read_reference(folder)
-    real = reference.load_features(folder, "classifier")
+    real = reference.load_features(folder, "classifier", CPU)
 
     assert (index.dataset, index.count, index.channels, index.image_size) == ("digits", len(images), 1, 16)
     assert {"train": index.images, "test": index.held_out} == read_manifest(digits).sha256
@@ -39,14 +39,14 @@ def test_it_holds_the_features_of_every_image_and_the_statistics_of_train_images
 def test_of_large_splits_a_part_is_kept_and_the_statistics_are_of_all(
     digits, folder, tmp_path, monkeypatch, batch_size
 ):
-    whole = reference.load_features(folder, "classifier")
+    whole = reference.load_features(folder, "classifier", CPU)
     monkeypatch.setattr(distances, "MOST", 200)
     monkeypatch.setattr(frechet, "ROWS", 128)
     monkeypatch.setattr(reference, "AT_ONCE", 300)
     settings = SETTINGS.model_copy(update={"batch_size": batch_size})
     reference.make_reference(settings, digits, tmp_path / "large", CPU)
 
-    found = reference.load_features(tmp_path / "large", "classifier")
+    found = reference.load_features(tmp_path / "large", "classifier", CPU)
 
     assert len(found.features) == 200
     torch.testing.assert_close(found.features, whole.features[distances.rows(1438, 200)], rtol=1e-5, atol=1e-5)

@@ -25,7 +25,7 @@ def curve(evaluation: Evaluation, snapshots: Mapping[int, Mapping[int, Path]], s
     for images, sets in snapshots.items():
         drawn = [read_set(path, index, job.evaluate) for path in sets.values()]
         labels = read_labels(samples) if count else None
-        reports = [report(part, evaluation.real, job.evaluate, job.device, job.ranks, labels) for part in drawn]
+        reports = [report(part, evaluation.real, job.evaluate, job.ranks, labels) for part in drawn]
         points[images] = files.flatten(mean([one.scores for one in reports]))
     scores = files.flatten(evaluation.scores)
     points[end] = {name: scores[name] for name in evaluation.sets[0] if name in scores}

@@ -93,9 +93,9 @@ def evaluate(sets: dict[int, Path], job: Job) -> Evaluation:
     if count:
         check_classes(job.processed, count)
     images = {seed: read_set(path, index, job.evaluate) for seed, path in sets.items()}
-    real = Real.open(job.processed, job.reference, job.evaluate)
+    real = Real.open(job.processed, job.reference, job.evaluate, job.device)
     asked = read_labels(next(iter(sets.values())).parent) if count else None
-    reports = [report(drawn, real, job.evaluate, job.device, job.ranks, asked) for drawn in images.values()]
+    reports = [report(drawn, real, job.evaluate, job.ranks, asked) for drawn in images.values()]
     terms = bounds.likelihoods(job)
     others = comparison(real.features, len(next(iter(images.values()))), job)
     floor = others.pop(REAL)
@@ -132,7 +132,7 @@ def comparison(real: Mapping[str, RealFeatures], count: int, job: Job) -> dict[s
             some = Features(*(distances.part(part, count) for part in drawn))
             size = len(some.features)
             enough = possible(job.evaluate, features.extractor, size)
-            scores.setdefault(of, {})[name] = {"count": size, **with_curve(some, features, enough, job.device)[0]}
+            scores.setdefault(of, {})[name] = {"count": size, **with_curve(some, features, enough)[0]}
     return scores
 
 
@@ -149,24 +149,25 @@ def read_set(path: Path, index: Reference, evaluate: Evaluate) -> Images:
 
 
 class Real(NamedTuple):
-    """The real images that samples are compared with.
+    """The real images that samples are compared with, on a device.
 
     train: (M, C, H, W), at most ``distances.MOST`` of the train split; features: by extractor; held_out: the nearest of
     those to each test image, by space; new: whether each test image is not a copy of one of those.
     """
 
+    device: torch.device
     train: Images
     features: dict[str, RealFeatures]
     held_out: dict[str, Nearest]
     new: NDArray[np.bool_]
 
     @classmethod
-    def open(cls, processed: Path, reference: Path, evaluate: Evaluate) -> Real:
-        features = {name: load_features(reference, name) for name in evaluate.extractors}
+    def open(cls, processed: Path, reference: Path, evaluate: Evaluate, device: torch.device) -> Real:
+        features = {name: load_features(reference, name, device) for name in evaluate.extractors}
         pixels = load_pixels(reference)
         held_out = {PIXELS: pixels} | {name: part.nearest for name, part in features.items()}
         train = distances.part(open_split(processed, "train")[0], distances.MOST)
-        return cls(train, features, held_out, pixels.distance > 0)
+        return cls(device, train, features, held_out, pixels.distance > 0)
 
 
 def accuracies(features: dict[str, Features], labels: NDArray[np.int64]) -> dict[str, float]:
@@ -179,18 +180,17 @@ def report(
     images: Images,
     real: Real,
     evaluate: Evaluate,
-    device: torch.device,
     ranks: Ranks = ALONE,
     labels: NDArray[np.int64] | None = None,
 ) -> Report:
     """Score one set of uint8 (N, C, H, W) images; labels: (N,), the classes that were asked for, if any were."""
-    near = {PIXELS: nearest(images, real.train, device)}
+    near = {PIXELS: nearest(images, real.train, real.device)}
     scores: dict[str, Any] = {}
     curves, fakes = {}, {}
     for name, features in real.features.items():
-        fake = fakes[name] = extract(features.network, images, evaluate.batch_size, device, ranks)
-        near[name] = nearest(fake.features, features.features, device)
-        scores[name], curve = with_curve(fake, features, evaluate, device)
+        fake = fakes[name] = extract(features.network, images, evaluate.batch_size, features.device, ranks)
+        near[name] = nearest(fake.features, features.features, features.device)
+        scores[name], curve = with_curve(fake, features, evaluate)
         if curve:
             curves[name] = curve
     for name, accuracy in accuracies(fakes, labels).items() if labels is not None else ():

@@ -37,7 +37,7 @@ For a model with classes, an image's optimum is that of the train images of its 
 
 import math
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -45,7 +45,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ddpm.base.files import Rows
-from ddpm.base.images import Images
 from ddpm.data.processed import Split, open_split
 from ddpm.diffusion.chain import Chain
 from ddpm.diffusion.diffusion_params import Diffusion
@@ -63,20 +62,20 @@ BATCH = 64  # images whose optimum is found at once: with more of them, fewer tr
 
 
 class Gallery(NamedTuple):
-    """Train images: ``rows`` of uint8 (N, C, H, W), which stay on disk; labels: (N,) of the rows, if they matter."""
+    """Train images, (N, D) uint8 on the device, of at most MAX_VALUES bytes; labels: (N,), if they matter."""
 
-    images: Images
-    rows: NDArray[np.int64]
+    images: Tensor
     labels: Tensor | None = None
 
-    def block(self, places: Tensor, like: Tensor) -> Tensor:
-        """(rows, D) of the ``places`` of ``rows``."""
-        return pixels(self.images[self.rows[places.cpu().numpy()]], like)
+    @classmethod
+    def of(cls, images: NDArray[np.uint8], device: torch.device, labels: Tensor | None = None) -> Self:
+        """images: (N, C, H, W)."""
+        return cls(torch.from_numpy(images).to(device).flatten(1), labels)
 
 
-def pixels(images: NDArray[np.uint8], like: Tensor) -> Tensor:
-    """(N, D) in [-1, 1], in that one's type and on its device."""
-    return torch.from_numpy(images).to(like.device).flatten(1).to(like.dtype).sub_(127.5).mul_(1 / 127.5)
+def pixels(images: Tensor, dtype: torch.dtype) -> Tensor:
+    """(N, D) uint8 to [-1, 1]."""
+    return images.to(dtype).sub_(127.5).mul_(1 / 127.5)
 
 
 def optima(bounds_by_split: dict[Split, Bound], job: Job) -> dict[Split, Array]:
@@ -89,7 +88,7 @@ def optima(bounds_by_split: dict[Split, Bound], job: Job) -> dict[Split, Array]:
     rows = bounds.drawn_rows(len(images), most)
     known = torch.from_numpy(labels[rows]).to(job.device) if config.model.classes else None
     schedule = config.diffusion.schedule.noise_schedule(config.diffusion.T)
-    find = partial(errors, schedule, Gallery(images, rows, known))
+    find = partial(errors, schedule, Gallery.of(images[rows], job.device, known))
     return {split: bounds.of_split(job, split, find, options.timesteps) for split in bounds_by_split}
 
 
@@ -100,8 +99,9 @@ def errors(schedule: NoiseSchedule, gallery: Gallery, asked: Asked, timesteps: i
     first, steps = likelihood.strata(len(schedule), timesteps)
 
     def least(index: Tensor, images: NDArray[np.uint8]) -> tuple[Tensor]:
-        squares = squared_distances(images, gallery, asked.device, None if labels is None else labels[index])
-        x_0 = pixels(images, squares.new_empty(0, dtype=torch.float32))
+        queries = torch.from_numpy(images).to(asked.device).flatten(1)
+        squares = squared_distances(queries, gallery, None if labels is None else labels[index])
+        x_0 = pixels(queries, torch.float32)
         columns = []
         for low, count in zip(first.tolist(), steps.tolist(), strict=True):
             t, epsilon = likelihood.draw(asked.seed, index, low, count, images.shape[1:])
@@ -110,18 +110,17 @@ def errors(schedule: NoiseSchedule, gallery: Gallery, asked: Asked, timesteps: i
             columns.append(error(x_0, epsilon.flatten(1).float(), ratio, squares, gallery))
         return (torch.stack(columns, dim=1),)
 
-    at_once = max(1, min(BATCH, VALUES // len(gallery.rows)))
+    at_once = max(1, min(BATCH, VALUES // len(gallery.images)))
     return likelihood.of_images("smallest error", least, asked._replace(batch_size=at_once))[0]
 
 
-def squared_distances(
-    queries: NDArray[np.uint8], gallery: Gallery, device: torch.device, labels: Tensor | None
-) -> Tensor:
-    """(B, N) float64 between the queries and the gallery's images; infinite for those of another class."""
-    x_0 = pixels(queries, torch.empty(0, dtype=torch.float64, device=device))
+def squared_distances(queries: Tensor, gallery: Gallery, labels: Tensor | None) -> Tensor:
+    """(B, N) float64 between the queries, (B, D) uint8, and the gallery's images; infinite for those of another
+    class."""
+    x_0 = pixels(queries, torch.float64)
     parts = []
-    for block in _blocks(torch.arange(len(gallery.rows), device=device), x_0):
-        images = gallery.block(block, x_0)
+    for block in gallery.images.split(_at_once(x_0)):
+        images = pixels(block, x_0.dtype)
         parts.append(images.square().sum(1) - 2 * x_0 @ images.T)
     squares = (torch.cat(parts, dim=1) + x_0.square().sum(1, keepdim=True)).clamp(min=0)
     if labels is not None and gallery.labels is not None:
@@ -137,20 +136,20 @@ def error(x_0: Tensor, epsilon: Tensor, ratio: Tensor, squares: Tensor, gallery:
     # -r^2 (d^2 - n^2) / 2 + DEVIATIONS r (d + n) > -CUT, solved for d
     reach = DEVIATIONS + ((ratio * nearest.sqrt() + DEVIATIONS).square() + 2 * CUT).sqrt()
     close = (squares < (reach / ratio).square()).any(0).nonzero().squeeze(1)
-    blocks = _blocks(close, x_0)
+    blocks = close.split(_at_once(x_0))
     near = squares[:, close]
-    along = torch.cat([epsilon @ gallery.block(block, x_0).T for block in blocks], dim=1)
+    along = torch.cat([epsilon @ pixels(gallery.images[block], x_0.dtype).T for block in blocks], dim=1)
     exponents = (ratio * along - ratio.square() / 2 * (near - nearest)).masked_fill(near.isinf(), -torch.inf)
     weights = exponents.softmax(1).split([len(block) for block in blocks], dim=1)
     mean = torch.zeros_like(x_0)
     for weight, block in zip(weights, blocks, strict=True):
-        mean += weight.float() @ gallery.block(block, x_0)
+        mean += weight.float() @ pixels(gallery.images[block], x_0.dtype)
     return (ratio.square() * (x_0 - mean).square()).mean(1)
 
 
-def _blocks(places: Tensor, x_0: Tensor) -> tuple[Tensor, ...]:
-    """So many images at a time."""
-    return places.split(max(1, VALUES // x_0.shape[1]))
+def _at_once(x_0: Tensor) -> int:
+    """The number of images of that size to work on at a time."""
+    return max(1, VALUES // x_0.shape[1])
 
 
 def rows(by_split: dict[Split, Bound], optimum: dict[Split, Array], diffusion: Diffusion) -> Rows:

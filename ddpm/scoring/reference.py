@@ -71,7 +71,7 @@ class Reference:
 
 @dataclass(frozen=True, eq=False)
 class RealFeatures:
-    """One extractor, and its features of the real images.
+    """One extractor, and its features of the real images. device: where they are compared with those of samples.
 
     features: (N, D) float32, of the train images that metrics of pairs look at, all or ``distances.rows`` of them; mu,
     sigma: (D,) and (D, D), the mean and covariance of the whole train split, as ``frechet.statistics`` has them;
@@ -81,6 +81,7 @@ class RealFeatures:
     """
 
     extractor: Extractor
+    device: torch.device
     network: nn.Module
     features: Tensor
     mu: NDArray[np.floating]
@@ -96,9 +97,10 @@ class RealFeatures:
         return self.around[:, 0].double().sqrt().numpy()
 
     def reach(self, k: int) -> Tensor:
-        """(N,), the squared distance of each of ``features`` to its k-th nearest other."""
+        """(N,), the squared distance of each of ``features`` to its k-th nearest other, on the device."""
         known = self.around.shape[1] >= k
-        return self.around[:, k - 1] if known else distances.neighbours(self.features, k)[:, -1]
+        around = self.around if known else distances.neighbours(self.features.to(self.device), k)
+        return around[:, k - 1].to(self.device)
 
 
 def make_reference(
@@ -128,7 +130,7 @@ def make_reference(
             if ranks.main:
                 recognise(variant, test, distances.part(test_labels, distances.MOST))
                 k = min(evaluate.prc_neighborhood, len(features))
-                tensors = {"features": features, "around": distances.neighbours(features, k)}
+                tensors = {"features": features, "around": distances.neighbours(features.to(device), k).cpu()}
                 tensors |= _by_field("test", test) | {key: torch.from_numpy(value) for key, value in statistics.items()}
                 for yardstick, its in zip(drawn, others, strict=True):
                     tensors |= _by_field(f"{YARDSTICK}.{yardstick}", its)
@@ -220,12 +222,13 @@ def read_reference(folder: Path) -> Reference:
     return read_json(folder / INDEX, Reference)
 
 
-def load_features(folder: Path, name: str) -> RealFeatures:
+def load_features(folder: Path, name: str, device: torch.device) -> RealFeatures:
     """The features of extractor ``name`` from the reference in ``folder``, without reading any image."""
     variant = extractor.get(name)
     tensors = load_file(folder / name / FEATURES)
     return RealFeatures(
         extractor=variant,
+        device=device,
         network=variant.load(folder / name / WEIGHTS),
         features=tensors["features"],
         mu=tensors["mu"].numpy(),

@@ -34,14 +34,13 @@ def score(fake: Features, real: RealFeatures, evaluate: Evaluate) -> Scores:
     return scores
 
 
-def with_curve(
-    fake: Features, real: RealFeatures, evaluate: Evaluate, device: torch.device
-) -> tuple[Scores, Curve | None]:
+def with_curve(fake: Features, real: RealFeatures, evaluate: Evaluate) -> tuple[Scores, Curve | None]:
     """``score``, and the Fréchet distance against N, whose limit is among the scores: ``fid_infinity`` for Inception
     and ``fd_infinity`` otherwise, with its standard error. There is no curve without "fid", or of too few images."""
     scores = score(fake, real, evaluate)
     if "fid" not in evaluate.metrics or not frechet.is_enough(len(fake.features), real.extractor.dimensions):
         return scores, None
-    curve = frechet.extrapolate(fake.features.to(device, torch.float64), Distance(real.mu, real.sigma, device))
+    distance = Distance(real.mu, real.sigma, real.device)
+    curve = frechet.extrapolate(fake.features.to(real.device, torch.float64), distance)
     name = f"{real.extractor.frechet}_infinity"
     return scores | {name: curve.infinity, f"{name}_se": curve.infinity_se}, curve

@@ -135,14 +135,14 @@ def measure(
     pool = np.sort(np.random.default_rng(SEED).permutation(len(train))[: min(len(train), len(images))])
     scores: dict[str, Sensitivity] = {}
     for name in index.resolved(evaluate).extractors:
-        real = load_features(reference, name)
+        real = load_features(reference, name, device)
         options = possible(evaluate, real.extractor, count)
         if not options.metrics:
             raise UserError(
                 f"data/processed/test: sets of {count:,} of its {len(images):,} images are too few for all of "
                 f"evaluate.metrics with {name}: raise data.test_fraction, or lower evaluate.kid_subset_size"
             )
-        scores |= of_extractor(real, options, np.array(images), labels, np.array(train[pool]), count, device)
+        scores |= of_extractor(real, options, np.array(images), labels, np.array(train[pool]), count)
     return Sanity(images=count, samples=samples, sets=SETS, data=data_params(data), scores=scores)
 
 
@@ -153,12 +153,11 @@ def of_extractor(
     labels: NDArray[np.int64],
     train: Images,
     count: int,
-    device: torch.device,
 ) -> dict[str, Sensitivity]:
     """The rows of one extractor's scores. train: the pool of train images that stand in for some."""
 
     def features(of: Images) -> Features:
-        return extract(real.network, of, evaluate.batch_size, device)
+        return extract(real.network, of, evaluate.batch_size, real.device)
 
     tables: dict[str, dict[str, list[float]]] = {}
     whole = features(np.concatenate([images, train]))

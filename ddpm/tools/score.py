@@ -65,8 +65,8 @@ def score(samples: Path, seed: int, name: str, params: Mapping[str, Any], costs:
             check_counts(judged, {"sample.count": len(images)})
         except UserError as error:
             raise UserError(f"{samples}: {error}") from error
-        real = evaluation.Real.open(paths.PROCESSED, paths.REFERENCE, judged)
-        scores = files.flatten(evaluation.mean([evaluation.report(images, real, judged, device).scores]))
+        real = evaluation.Real.open(paths.PROCESSED, paths.REFERENCE, judged, device)
+        scores = files.flatten(evaluation.mean([evaluation.report(images, real, judged).scores]))
         count = len(images)
     if odd := [key for key, value in scores.items() if not math.isfinite(value)]:
         raise UserError(f"{samples}: {', '.join(odd)} is not a finite number: look at the images")

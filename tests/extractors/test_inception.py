@@ -74,7 +74,7 @@ def test_inception_scores_as_torch_fidelity_s_own_from_weights_to_metrics(publis
         "own", ["2048", "logits_unbiased"], feature_extractor_weights_path=io.BytesIO(published)
     )
     features, logits = own(torch.from_numpy(np.repeat(gray, 3, axis=1)))
-    real = reference.load_features(tmp_path / "reference", "inception")
+    real = reference.load_features(tmp_path / "reference", "inception", CPU)
     torch.testing.assert_close(real.features, features)
     assert features.std(dim=0).mean() > 0.01 * features.mean()
     fake = extract(real.network, gray[:, :, ::-1] // 2, 4, CPU)

@@ -197,7 +197,7 @@ def test_gray_is_repeated_and_said_once(name, double, tmp_path, capsys):
 
     line = f"evaluate.extractors: {name} sees RGB: gray is repeated to three channels\n"
     assert capsys.readouterr().err == line
-    real = reference.load_features(tmp_path / "reference", name)
+    real = reference.load_features(tmp_path / "reference", name, CPU)
     assert real.features.shape == (6, real.extractor.dimensions)
 
 

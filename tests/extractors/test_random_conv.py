@@ -26,7 +26,7 @@ SETTINGS = Evaluate(extractors=("random_conv",), metrics=("fid", "kid", "prc"), 
 def real(digits, tmp_path_factory) -> RealFeatures:
     folder = tmp_path_factory.mktemp("reference") / "reference"
     reference.make_reference(SETTINGS, digits, folder, CPU)
-    return reference.load_features(folder, "random_conv")
+    return reference.load_features(folder, "random_conv", CPU)
 
 
 @pytest.mark.parametrize(

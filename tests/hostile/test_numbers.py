@@ -66,8 +66,8 @@ def test_scores_of_images_that_are_all_the_same_are_numbers_or_refused(what):
     fake = same if what in {"fake", "both"} else varied
     held = same if what in {"real", "both"} else varied
     real = RealFeatures(
-        Classifier(), torch.nn.Identity(), held, held.mean(0).numpy(), np.cov(held.double().numpy().T),
-        Features(held, held[:, :10]), memorisation.nearest(held, held, torch.device("cpu")),
+        Classifier(), CPU, torch.nn.Identity(), held, held.mean(0).numpy(), np.cov(held.double().numpy().T),
+        Features(held, held[:, :10]), memorisation.nearest(held, held, CPU),
         distances.neighbours(held, 3), {},
     )  # fmt: skip
     settings = small(evaluate={"kid_subset_size": 50, "kid_subsets": 3}).evaluate

@@ -24,9 +24,10 @@ class PrecisionRecall(Metric):
 
         from ddpm.scoring import distances
 
-        ours, theirs, k = distances.part(fake.features, distances.MOST), real.features, evaluate.prc_neighborhood
+        k, ours = evaluate.prc_neighborhood, distances.part(fake.features, distances.MOST).to(real.device)
+        theirs = real.features.to(real.device)
         reach, theirs_reach = distances.neighbours(ours, k)[:, -1:], real.reach(k)
-        precise, recalled = [], torch.zeros(len(theirs), dtype=torch.bool)
+        precise, recalled = [], torch.zeros(len(theirs), dtype=torch.bool, device=real.device)
         for rows, squared in distances.squared(ours, theirs):
             precise.append((squared <= theirs_reach).any(1))
             recalled |= (squared <= reach[rows]).any(0)
