@@ -1,7 +1,9 @@
 """``ddpm ladder``: a stream of entries against a champion, on a project with stages that take no time."""
 
 import json
+import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +11,12 @@ import pytest
 import yaml
 from PIL import Image
 
+from ddpm.base import files
 from ddpm.base.errors import UserError
-from ddpm.ladder import climb, display, terms
+from ddpm.ladder import attempt, climb, display, terms
 from ddpm.ladder.climb import End, Try
 from ddpm.params import presets
+from ddpm.runs import library, record
 from tests import study_project
 from tests.command import run
 from tests.study_project import commit, ran
@@ -95,6 +99,9 @@ def tried(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dic
 def test_a_ladder_of_scores_is_climbed_shown_and_challenged(capsys):
     code, refused = tried(capsys, "try", "tiny", idea("worse", WORSE))
     assert (code, refused["outcome"], refused["seeds"]) == (1, "refused", 3)
+    assert ladder("try", "tiny", idea("better", BETTER)) == 2
+    assert "log.jsonl: has lines that are not committed" in capsys.readouterr().err
+    commit("an attempt")
     code, rung = tried(capsys, "try", "tiny", idea("better", BETTER))
     assert (code, rung["outcome"], rung["rung"], rung["stands"]) == (0, "accepted", 1, True)
     assert rung["e"] >= rung["threshold"] > refused["threshold"]
@@ -104,6 +111,7 @@ def test_a_ladder_of_scores_is_climbed_shown_and_challenged(capsys):
     seeds = {arm: sorted(seed for name, seed in records if name == arm) for arm in ("champion", "challenger")}
     assert seeds["champion"] == seeds["challenger"]
     assert len(set(seeds["champion"])) == len(seeds["champion"]) == 3 + rung["seeds"]
+    commit("a rung")
     # what the champion is already changes nothing
     assert ladder("try", "tiny", idea("again", BETTER)) == 2
     assert ladder("show", "tiny") == 0
@@ -123,14 +131,17 @@ def test_a_target_is_reached_at_less_cost_and_guards_refuse(capsys):
     steps = yaml.safe_load(presets.text("digits_small_2026"))["train"]["steps"]
     code, guarded = tried(capsys, "try", "cheap", idea("small", BETTER | {"train.batch_size": 32}))
     assert (code, guarded["reason"]) == (1, "random_conv.kid_mean is worse by more than its margin")
+    commit("an attempt")
     # the base was scored once for the guard, and the champion does not run again
     code, diverged = tried(capsys, "try", "cheap", idea("fast", {"train.steps": steps - 1, "train.learning_rate": 0.9}))
     assert (code, diverged["seeds"]) == (1, 0)
     assert "not finite" in str(diverged["reason"])
+    commit("an attempt")
     code, rung = tried(capsys, "try", "cheap", idea("short", BETTER | {"train.steps": steps // 2}))
     assert (code, rung["rung"]) == (0, 1)
     assert {line.split()[1] for line in ran() if line.startswith("train")} == {"cosine", "sigmoid"}
     assert sum(line.startswith("evaluate cosine") for line in ran()) == 6
+    commit("a rung")
     # the next has to be cheaper than the new champion
     assert ladder("try", "cheap", idea("long", {"train.steps": steps // 2 + 1})) == 2
     assert ladder("show", "cheap") == 0
@@ -193,6 +204,7 @@ def test_a_ladder_that_cannot_be_climbed_is_refused(capsys, changes, key):
         ("score", {"sample.count": 3}, "sample.count"),
         ("score", {"seed": 1}, "seed"),
         ("score", {"train.batch_size": 10_000}, "costs"),
+        ("score", {"sample.sampler.name": "heun"}, "evaluations"),
         ("score", {"train.steps": None, "train.epochs": 1}, "train.epochs"),
         ("score", {"train.start_from": "model.safetensors@" + "0" * 64}, "train.start_from"),
         ("score", {"diffusion.schedule.name": "cosine"}, "changes nothing"),
@@ -221,18 +233,33 @@ def test_two_ladders_cannot_have_one_name(capsys, name):
 
 
 def attempted(name: str, gain: float, seeds: int = 14, outcome: str = "accepted", **more: object) -> str:
-    """An attempt in the log, with that gain on each seed; return its key."""
+    """An attempt in the log, with that gain on each seed, and its records; return its key."""
     contest = terms.load(FILE)
-    state = climb.read(contest)
-    on = state.champion.key if state.champion else ""
-    begin = Try(
-        **contest.identity, entry=name, changes={"train.steps": 10 + len(name)}, on=on, number=1, cost=1.0, **more
+    with climb.opened(contest) as before:
+        on = before.champion.key if before.champion else ""
+        changes = {"train.steps": 10 + len(name)}
+        begin = Try(**contest.identity, entry=name, changes=changes, on=on, number=1, cost=1.0, seed=40, **more)
+        after = climb.append(before, begin)
+        sides = {"champion": (after.changes(on), 1.0), "challenger": ({**after.changes(on), **changes}, 1.0 - gain)}
+        for arm, (whole, score) in sides.items():
+            for seed in range(40, 40 + seeds):
+                write_record(contest, after.tip, arm, whole, seed, score)
+        scores = {arm: (score,) * seeds for arm, (_, score) in sides.items()}
+        climb.append(after, End(of=after.tip, outcome=outcome, reason="", **scores))
+    return after.tip
+
+
+def write_record(contest: terms.Contest, key: str, arm: str, changes: dict[str, object], seed: int, score: float):
+    comparable = {"samples": 12}
+    run = record.Record(
+        name="run",
+        seed=seed,
+        finished=record.now(),
+        params=library.relevant(contest.params(changes).flat()) | {"seed": seed},
+        fingerprint=record.Fingerprint(hash=files.digest(comparable), comparable=comparable),
+        scores={"classifier.fd": score, "yardsticks.gaussian.classifier.fd": 0.9},
     )
-    state = climb.append(contest, begin)
-    scores = [1.0 - gain] * seeds
-    ended = End(of=state.tip, outcome=outcome, reason="", champion=(1.0,) * seeds, challenger=tuple(scores))
-    climb.append(contest, ended)
-    return state.tip
+    record.write(run, contest.record(key, arm, seed))
 
 
 def state() -> climb.Climb:
@@ -265,6 +292,9 @@ def test_the_picture_has_a_point_for_the_base_and_for_every_attempt(tmp_path):
     with Image.open(tmp_path / "climb.png") as picture:
         pixels = np.asarray(picture.convert("RGB"))
     assert (pixels == 0x88).all(axis=-1).sum() > 25 * 16
+    # the champion's scores on the seeds of each entry that was refused
+    beside = figure.drawing.keywords["panels"][0].curves[display.BESIDE]
+    assert beside[:, :2].tolist() == [[2 + count, 1] for count in range(25)]
 
 
 @pytest.mark.parametrize("change", ["edit", "remove", "swap", "no such attempt", "cut", "not JSON", "another key"])
@@ -287,6 +317,94 @@ def test_a_log_that_was_changed_is_noticed(capsys, change):
     assert "log.jsonl: " in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("alone")
+def test_an_end_without_its_runs_does_not_count(capsys):
+    key = attempted("a", 0.5)
+    runs = sorted(Path(f"ladders/tiny/attempts/{key}/runs").glob("challenger-*.json"))
+    whole = runs[3].read_text()
+    # a record of another score, of another recipe, and none
+    runs[3].write_text(whole.replace('"classifier.fd":0.5', '"classifier.fd":0.4'))
+    assert ladder("show", "tiny") == 2
+    assert runs[3].name in capsys.readouterr().err
+    runs[3].write_text(whole.replace('"train.steps":11', '"train.steps":99'))
+    assert ladder("show", "tiny") == 2
+    runs[3].unlink()
+    assert ladder("show", "tiny") == 2
+    assert "no record" in capsys.readouterr().err
+    runs[3].write_text(whole)
+    assert ladder("show", "tiny") == 0
+
+
+@pytest.mark.usefixtures("alone")
+def test_an_attempt_whose_lines_were_cut_off_is_found_by_its_runs(capsys):
+    attempted("a", 0, outcome="refused")
+    LOG.unlink()
+    assert ladder("show", "tiny") == 2
+    assert "does not have" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("alone")
+def test_what_git_has_of_a_log_stays_in_it(capsys, tmp_path):
+    """Of the last commit, and of the branch from which others pull."""
+    study_project.git("init", "--quiet", "--initial-branch=main")
+    attempted("a", 0, outcome="refused")
+    commit("an attempt")
+    study_project.git("init", "--quiet", "--bare", str(tmp_path / "shared"))
+    study_project.git("remote", "add", "origin", str(tmp_path / "shared"))
+    attempted("bb", 0, outcome="refused")
+    commit("another")
+    study_project.git("push", "--quiet", "--set-upstream", "origin", "main")
+    for path in Path("ladders/tiny/attempts").glob("*/runs/*"):
+        path.unlink()
+    LOG.unlink()
+    assert ladder("show", "tiny") == 2
+    assert "lacks lines that HEAD has" in capsys.readouterr().err
+    study_project.git("reset", "--quiet", "--hard", "HEAD~1")
+    assert ladder("show", "tiny") == 2
+    assert "lacks lines that origin/main has" in capsys.readouterr().err
+    study_project.git("pull", "--quiet")
+    assert ladder("show", "tiny") == 0
+    assert state().is_committed
+
+
+@pytest.mark.usefixtures("project")
+def test_seeds_are_drawn_when_an_attempt_begins():
+    contest, changes = terms.load(FILE), {"train.steps": 11}
+    keys = []
+    for _ in range(2):
+        keys.append(attempt.begin(contest, "a", changes, False, "a.yaml", print).key)
+        seeds = [state().first_seed(one.begin) for one in state().attempts]
+        assert seeds == [line["seed"] for line in log()]
+        assert contest.seed(changes, 1) not in seeds
+        LOG.unlink()
+    assert keys[0] != keys[1]
+
+
+@pytest.mark.usefixtures("project")
+def test_one_entry_tried_by_several_at_once_is_one_attempt():
+    contest = terms.load(FILE)
+    with ThreadPoolExecutor(4) as pool:
+        begun = [pool.submit(attempt.begin, contest, "a", BETTER, False, "a.yaml", print) for _ in range(4)]
+    assert len({each.result().key for each in begun}) == len(log()) == 1
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_rung_that_is_worse_than_a_gaussian_says_so():
+    attempted("a", 0.05)
+    attempted("bb", 0.5)
+    shown = [display.to_dict(state(), one) for one in state().rungs]
+    assert [one["gaussian"] for one in shown] == pytest.approx([0.9, 0.9])
+    assert ["Gaussian" in one["reason"] for one in shown] == [True, False]
+
+
+@pytest.mark.usefixtures("alone")
+def test_an_entry_that_does_not_exist_is_named(capsys):
+    assert ladder("try", "tiny", "ideas/none.yaml") == 2
+    said = capsys.readouterr().err
+    assert "ideas/none.yaml" in said
+    assert "preset" not in said
+
+
 @pytest.mark.parametrize("change", [{"error": 0.1}, {"base": "digits"}])
 @pytest.mark.usefixtures("alone")
 def test_a_ladder_that_has_moved_is_refused(capsys, change):
@@ -299,21 +417,25 @@ def test_a_ladder_that_has_moved_is_refused(capsys, change):
 
 
 @pytest.mark.usefixtures("alone")
-def test_two_machines_that_tried_at_the_same_time_are_put_into_one_order():
+def test_two_machines_that_tried_at_the_same_time_are_put_into_one_order(tmp_path):
     attempted("first", 0, outcome="refused")
-    before = LOG.read_text()
-    branches = []
+    before, branches = LOG.read_text(), []
+    shutil.copytree(LOG.parent, tmp_path / "before")
     for name in ("here", "elsewhere"):
-        LOG.write_text(before)
         attempted(name, 0.5, seeds=9)
         branches.append(LOG.read_text().removeprefix(before))
+        shutil.move(LOG.parent, tmp_path / name)
+        shutil.copytree(tmp_path / "before", LOG.parent)
+    for name in ("here", "elsewhere"):
+        shutil.copytree(tmp_path / name, LOG.parent, dirs_exist_ok=True)
     climbs = []
     for order in (branches, branches[::-1]):
         LOG.write_text(before + "".join(order))
         climbs.append([(one.key, one.number, one.needed, one.outcome, one.rung) for one in state().attempts])
         # it goes on from there
-        attempted("next", 0, outcome="refused")
+        key = attempted("next", 0, outcome="refused")
         assert [one.number for one in state().attempts] == [1, 2, 3, 4]
+        shutil.rmtree(LOG.parent / "attempts" / key)
     assert climbs[0] == climbs[1]
     # only one can have beaten the champion that both ran against
     assert [row[3] for row in climbs[0]] == ["refused", "accepted", "undecided"]

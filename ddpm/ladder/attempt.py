@@ -10,6 +10,8 @@ guard ``memorisation``. So guards can only refuse, and the share of false rungs 
 
 from __future__ import annotations
 
+import math
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
@@ -17,9 +19,9 @@ import numpy as np
 
 from ddpm.base.errors import UserError
 from ddpm.ladder import climb, evidence
-from ddpm.ladder.climb import BASE, Attempt, Climb, End, Outcome, Try
-from ddpm.ladder.pairs import CHALLENGER, CHAMPION, Runs
-from ddpm.ladder.terms import MEMORISATION, Changes, Contest
+from ddpm.ladder.climb import BASE, Attempt, Climb, End, Outcome, Try, means
+from ddpm.ladder.pairs import Runs
+from ddpm.ladder.terms import CHALLENGER, CHAMPION, MEMORISATION, Changes, Contest, Terms
 from ddpm.runs.record import Record
 from ddpm.verdicts import metrics
 
@@ -28,32 +30,44 @@ Say = Callable[[str], None]
 
 def begin(contest: Contest, entry: str, changes: Changes, allow_null: bool, source: str, say: Say) -> Attempt:
     """The entry's open attempt on the champion, or a new one. Raises UserError if it may not try: nothing is spent."""
-    state = climb.read(contest)
-    on = state.champion.key if state.champion else BASE
-    cost = contest.check(changes, state.changes(on), source, allow_null)
-    for old in state.attempts:
-        if old.end is None and old.begin.on == on and old.begin.changes == changes:
-            _announce(contest, old.needed, say)
-            return old
-    _announce(contest, state.next_needed, say)
-    Runs(contest, "check", 0, {CHALLENGER: {**state.changes(on), **changes}})  # refuses what is not committed
-    number = len(state.attempts) + 1
-    line = Try(**contest.identity, entry=entry, changes=dict(changes), on=on, number=number, cost=cost)
-    return climb.append(contest, line).attempts[-1]
+    with climb.opened(contest) as state:
+        on = state.champion.key if state.champion else BASE
+        cost = contest.check(changes, state.changes(on), source, allow_null)
+        for old in state.attempts:
+            if old.end is None and old.begin.on == on and old.begin.changes == changes:
+                _announce(contest, old.needed, say)
+                return old
+        _announce(contest, state.next_needed, say)
+        Runs(contest, "check", 0, {CHALLENGER: {**state.changes(on), **changes}})  # refuses what is not committed
+        number = len(state.attempts) + 1
+        begun = {**contest.identity, "entry": entry, "changes": dict(changes), "on": on, "number": number, "cost": cost}
+        return _append(state, Try.model_validate(begun)).attempts[-1]
 
 
 def challenge(contest: Contest, rung: int, say: Say) -> Attempt:
     """The rung's open challenge, or a new one. Raises UserError if no such rung stands."""
-    state = climb.read(contest)
-    standing = {attempt.rung: attempt for attempt in state.rungs if attempt.stands}
-    if rung not in standing:
-        raise UserError(f"{contest.path}: no rung {rung} stands; allowed: {', '.join(map(str, standing)) or 'none'}")
-    mine = [again for again in state.challenges if again.begin.challenges == standing[rung].key]
-    _announce(contest, 1 / contest.terms.error, say)
-    if mine and mine[-1].end is None:
-        return mine[-1]
-    line = standing[rung].begin.model_copy(update={"number": len(mine) + 1, "challenges": standing[rung].key})
-    return climb.append(contest, line).challenges[-1]
+    with climb.opened(contest) as state:
+        standing = {attempt.rung: attempt for attempt in state.rungs if attempt.stands}
+        if rung not in standing:
+            raise UserError(
+                f"{contest.path}: no rung {rung} stands; allowed: {', '.join(map(str, standing)) or 'none'}"
+            )
+        mine = [again for again in state.challenges if again.begin.challenges == standing[rung].key]
+        _announce(contest, 1 / contest.terms.error, say)
+        if mine and mine[-1].end is None:
+            return mine[-1]
+        line = standing[rung].begin.model_copy(update={"number": len(mine) + 1, "challenges": standing[rung].key})
+        return _append(state, line).challenges[-1]
+
+
+def _append(state: Climb, line: Try) -> Climb:
+    """Begin an attempt, with seeds that nobody can have known. Raises UserError if an earlier one is not committed."""
+    if not state.is_committed:
+        raise UserError(
+            f"{state.contest.log}: has lines that are not committed: `git add {state.contest.folder}` and commit, so "
+            "that no attempt can be forgotten before the next begins"
+        )
+    return climb.append(state, line.model_copy(update={"seed": secrets.randbelow(2**40)}))
 
 
 def _announce(contest: Contest, needed: float, say: Say) -> None:
@@ -66,7 +80,10 @@ def _announce(contest: Contest, needed: float, say: Say) -> None:
         )
     counts = {effect: evidence.seeds_needed(effect, needed, most) for effect in (1, 2, 3)}
     shown = ", ".join(f"{effect} sd {count or f'more than {most}'}" for effect, count in counts.items())
-    say(f"accepted at an e-value of {needed:.0f}; seeds that half of all attempts need at an effect of {shown}")
+    say(
+        f"accepted at an e-value of {needed:.0f}, so after {max(fewest, contest.terms.seeds.fewest)} seeds at the "
+        f"earliest; seeds that half of all attempts need at an effect of {shown}"
+    )
 
 
 def finish(contest: Contest, attempt: Attempt, slots: int | None, say: Say) -> Climb:
@@ -75,13 +92,16 @@ def finish(contest: Contest, attempt: Attempt, slots: int | None, say: Say) -> C
     champion = state.changes(line.on)
     arms: dict[str, Changes] = {CHAMPION: champion} if terms.kind == "score" else {}
     arms[CHALLENGER] = {**champion, **line.changes}
-    runs = Runs(contest, attempt.key, contest.seed(line.changes, line.number, line.challenges), arms, slots)
+    runs = Runs(contest, attempt.key, state.first_seed(line), arms, slots)
     usual = _usual(state, line.on, slots, say) if terms.kind == "target" else {}
     while (end := judged(state, attempt, runs, usual)) is None:
         done = len(runs.scored(CHALLENGER)) + max(1, runs.at_once // len(arms))
         runs.run(min(done, terms.seeds.most), say)
-        say(f"{line.entry}: {len(runs.scored(CHALLENGER))} seeds")
-    return climb.append(contest, end)
+        scored = [record for record in runs.scored(CHALLENGER) if not record.diverged]
+        e = state.log_e(_end(terms, attempt, runs.scored(CHAMPION)[: len(scored)], scored))
+        say(f"{line.entry}: {len(scored)} seeds, e-value {math.exp(e):.3g} of {attempt.needed:.0f}")
+    with climb.opened(contest) as state:
+        return climb.append(state, end)
 
 
 def _usual(state: Climb, on: str, slots: int | None, say: Say) -> Mapping[str, float]:
@@ -92,12 +112,8 @@ def _usual(state: Climb, on: str, slots: int | None, say: Say) -> Mapping[str, f
     if terms.guarded:
         runs = Runs(state.contest, "base", state.contest.seed({}, 0), {CHAMPION: {}}, slots)
         runs.run(terms.seeds.fewest, say)
-        return _means(terms.guarded, runs.scored(CHAMPION))
+        return means(terms.guarded, runs.scored(CHAMPION))
     return {}
-
-
-def _means(names: Sequence[str], records: Sequence[Record]) -> dict[str, float]:
-    return {name: fmean(record.scores[name] for record in records) for name in names if records}
 
 
 def judged(state: Climb, attempt: Attempt, runs: Runs, usual: Mapping[str, float]) -> End | None:
@@ -107,14 +123,7 @@ def judged(state: Climb, attempt: Attempt, runs: Runs, usual: Mapping[str, float
         last = challenger[n - 1]
         scored = challenger[: n - 1] if last.diverged else challenger[:n]
         before = champion[: len(scored)]
-        end = End(
-            of=attempt.key,
-            outcome="refused",
-            reason="",
-            champion=tuple(record.scores[terms.primary] for record in before),
-            challenger=tuple(record.scores[terms.primary] for record in scored),
-            guards=_means(terms.guarded, scored),
-        )
+        end = _end(terms, attempt, before, scored)
         if last.diverged:
             return end.model_copy(update={"reason": f"seed {last.seed}: {last.diverged}"})
         looks = evidence.looks(state.gains(end), attempt.needed, terms.seeds.fewest, terms.seeds.most)
@@ -131,6 +140,17 @@ def judged(state: Climb, attempt: Attempt, runs: Runs, usual: Mapping[str, float
             continue
         return end.model_copy(update={"outcome": outcome, "reason": doubt})
     return None
+
+
+def _end(terms: Terms, attempt: Attempt, champion: Sequence[Record], challenger: Sequence[Record]) -> End:
+    return End(
+        of=attempt.key,
+        outcome="refused",
+        reason="",
+        champion=tuple(record.scores[terms.primary] for record in champion),
+        challenger=tuple(record.scores[terms.primary] for record in challenger),
+        guards=means(terms.guarded, challenger),
+    )
 
 
 def _guarded(

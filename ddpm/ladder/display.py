@@ -17,6 +17,7 @@ from ddpm.report.blocks import Block, Chapter, Figure, Note, Table, cell, plain
 from ddpm.verdicts import metrics
 
 REFUSED = "not accepted"
+BESIDE = "the champion, on the same seeds"
 # what the table shows of ``to_dict``
 COLUMNS = {
     "attempt": "attempt", "entry": "entry", "outcome": "outcome", "rung": "rung", "e": "e-value", "threshold": "needed",
@@ -30,13 +31,16 @@ def to_dict(state: Climb, attempt: Attempt) -> dict[str, Any]:
     begin, end, terms = attempt.begin, attempt.end, state.contest.terms
     gains = state.gains(end) if end else np.array([])
     low, high = evidence.interval(gains, terms.error) if len(gains) else (-math.inf, math.inf)
+    score = float(np.mean(end.challenger)) if end and end.challenger else None
+    early = attempt.rung and score is not None and attempt.gaussian is not None and score > attempt.gaussian
+    early_reason = f"still worse than a Gaussian, {attempt.gaussian:.3g}: train for longer" if early else ""
     return {
         "ladder": state.contest.name,
         "entry": begin.entry,
         "attempt": attempt.number,
         "challenge": begin.challenges is not None,
         "outcome": attempt.outcome,
-        "reason": attempt.reason,
+        "reason": attempt.reason or early_reason,
         "rung": attempt.rung,
         "stands": attempt.stands,
         "changes": dict(begin.changes),
@@ -44,8 +48,10 @@ def to_dict(state: Climb, attempt: Attempt) -> dict[str, Any]:
         "e": math.exp(state.log_e(end)) if end else None,
         "threshold": attempt.needed,
         "seeds": len(gains),
-        "first_seed": state.contest.seed(begin.changes, begin.number, begin.challenges),
-        "score": float(np.mean(end.challenger)) if end and end.challenger else None,
+        "first_seed": state.first_seed(begin),
+        "score": score,
+        "champion": float(np.mean(end.champion)) if end and end.champion else None,
+        "gaussian": attempt.gaussian,
         "estimate": float(gains.mean()) if len(gains) else None,
         "low": low if math.isfinite(low) else None,
         "high": high if math.isfinite(high) else None,
@@ -87,8 +93,9 @@ def _panels(state: Climb, attempts: Sequence[dict[str, Any]]) -> list[Panel]:
             gaps = [0.0 if one[end] is None else sign * (one[end] - one["estimate"]) for end in ("low", "high")]
             scores.append((one["stands"], one["attempt"], *(one["score"] + gap for gap in (0.0, *sorted(gaps)))))
             costs.append((one["stands"], one["attempt"], *[one["cost"]] * 3))
+    beside = [(one["attempt"], *[one["champion"]] * 3) for one in attempts if not one["rung"] and one["champion"]]
 
-    def panel(title: str, points: Sequence[tuple[Any, ...]], levels: dict[str, float]) -> Panel:
+    def panel(title: str, points: Sequence[tuple[Any, ...]], levels: dict[str, float], others: dict[str, Any]) -> Panel:
         curves = {
             label: np.array([place for stands, *place in points if stands == is_rung])
             for is_rung, label in ((True, "rungs"), (False, REFUSED))
@@ -96,8 +103,10 @@ def _panels(state: Climb, attempts: Sequence[dict[str, Any]]) -> list[Panel]:
         }
         last = max((attempt for _, attempt, *_ in points), default=0)
         ticks = range(0, last + 1, 1 + last // 10)
-        return Panel("", "attempt", title, curves, levels, ticks=ticks, steps=True, gray=[REFUSED])
+        gray = [REFUSED, BESIDE]
+        return Panel("", "attempt", title, curves | others, levels, ticks=ticks, steps=True, gray=gray)
 
     target = {} if terms.target is None else {"target": terms.target}
-    panels = [panel(f"{terms.cost} of training", costs, {})] if terms.kind == "target" else []
-    return [*panels, panel(metrics.title(terms.primary), scores, target)]
+    panels = [panel(f"{terms.cost} of training", costs, {}, {})] if terms.kind == "target" else []
+    others = {BESIDE: np.array(beside)} if beside else {}
+    return [*panels, panel(metrics.title(terms.primary), scores, target, others)]

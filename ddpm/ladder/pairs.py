@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
-from typing import Final
 
 from ddpm.base.errors import UserError
-from ddpm.ladder.terms import Changes, Contest
+from ddpm.ladder.terms import CHALLENGER, CHAMPION, Changes, Contest
 from ddpm.runs.record import Record
 from ddpm.study import runner
 from ddpm.study.ledger import Ledger
 from ddpm.study.plan import Experiment, Plan, Study, changed
-
-CHAMPION: Final = "champion"
-CHALLENGER: Final = "challenger"
 
 
 class Pairs(Study):

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -18,11 +18,14 @@ from ddpm.base.variant import closest
 from ddpm.params import config, file, presets
 from ddpm.params.config import Config
 from ddpm.runs import alike
+from ddpm.sampling import guidance
 from ddpm.study import loading, plan
 from ddpm.study.plan import NAME, is_of_recipe, learned
 from ddpm.verdicts import metrics
 
 LADDERS = Path("ladders")
+CHAMPION: Final = "champion"  # the sides of an attempt
+CHALLENGER: Final = "challenger"
 MEMORISATION = "memorisation"  # the guard that no challenger copies train images
 Changes = Mapping[str, Any]  # key of params.yaml -> value
 
@@ -94,6 +97,15 @@ class Contest:
     def log(self) -> Path:
         return self.folder / "log.jsonl"
 
+    @property
+    def attempts(self) -> Path:
+        """The folder of the attempts' records."""
+        return self.folder / "attempts"
+
+    def record(self, key: str, arm: str, seed: int) -> Path:
+        """The record of a run of an attempt."""
+        return self.attempts / key / "runs" / f"{arm}-{seed}.json"
+
     @cached_property
     def identity(self) -> dict[str, str]:
         """Digests that must stay the same while it is climbed: of the file without the question, and of the base's
@@ -119,9 +131,10 @@ class Contest:
         """A difference in the primary metric, signed so that positive is better."""
         return metrics.gain(self.terms.primary, difference)
 
-    def seed(self, changes: Changes, number: int, challenges: str | None = None) -> int:
-        """The first of an attempt's consecutive seeds, which nobody chooses: below 2^40."""
-        return int(files.digest([self.name, dict(changes), number, challenges])[:10], 16)
+    def seed(self, changes: Changes, number: int) -> int:
+        """The first of the seeds that the base is scored on, and of those of attempts that have drawn none: anybody can
+        compute it."""
+        return int(files.digest([self.name, dict(changes), number, None])[:10], 16)
 
     def cost(self, changes: Changes, source: str = "") -> float:
         """Of training the base with changes, in images or operations. Raises UserError if it is not known."""
@@ -142,7 +155,8 @@ class Contest:
                 allowed = ", ".join(self.terms.may_change)
                 raise UserError(f"{source}: {key}: {self.path} does not let entries change it; allowed: {allowed}")
         whole = {**champion, **changes}
-        same = learned(self.params(whole, source), defaults=True) == learned(self.params(champion), defaults=True)
+        params = self.params(whole, source)
+        same = learned(params, defaults=True) == learned(self.params(champion), defaults=True)
         if same and not allow_null:
             raise UserError(f"{source}: changes nothing in the champion; --allow-null tries it anyway")
         cost = self.cost(whole, source)
@@ -151,6 +165,11 @@ class Contest:
             allowed = "less than the champion's" if self.terms.kind == "target" else "at most the base's"
             raise UserError(
                 f"{source}: its training costs {cost:.4g} {self.terms.cost}; allowed: {allowed} {limit:.4g}"
+            )
+        asked, most = (guidance.evaluations(one.sample, one.diffusion) for one in (params, self.config))
+        if asked > most:
+            raise UserError(
+                f"{source}: each sample takes {asked} evaluations of the network; allowed: at most the base's, {most}"
             )
         return cost
 
@@ -199,6 +218,8 @@ def load(path: Path) -> Contest:
 
 def entry(path: Path) -> dict[str, Any]:
     """The changes in an entry's file, ``KEY: VALUE`` of params.yaml. Raises UserError."""
+    if not path.exists():
+        raise UserError(f"{path}: no such file; an entry is a file of lines KEY: VALUE of params.yaml")
     changes = file.read(path)
     if not re.fullmatch(NAME, path.stem) or not all(isinstance(key, str) for key in changes):
         raise UserError(
