@@ -18,7 +18,6 @@ from ddpm.base.variant import closest
 from ddpm.params import config, file, presets
 from ddpm.params.config import Config
 from ddpm.runs import alike
-from ddpm.sampling import guidance
 from ddpm.study import loading, plan
 from ddpm.study.plan import NAME, is_of_recipe, learned
 from ddpm.verdicts import metrics
@@ -150,6 +149,8 @@ class Contest:
 
     def check(self, changes: Changes, champion: Changes, source: str, allow_null: bool = False) -> float:
         """The cost of an entry. Raises UserError unless it may try. champion: the champion's changes of the base."""
+        from ddpm.sampling import guidance  # it imports torch
+
         for key in changes:
             if not any(alike.is_in(key, (allowed,)) for allowed in self.terms.may_change):
                 allowed = ", ".join(self.terms.may_change)
