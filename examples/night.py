@@ -39,10 +39,16 @@ def propose(number: int) -> dict[str, Any]:
 
 
 def try_on_ladder(ladder: str, entry: Path) -> dict[str, Any]:
-    """The result of `ddpm ladder try`. Exit code 2 is an idea that may not run, such as one that changes nothing."""
+    """The result of `ddpm ladder try`, committed: the next attempt needs that. Exit code 2 is an idea that may not run,
+    such as one that changes nothing."""
     command = ["ddpm", "ladder", "try", ladder, str(entry), "--json"]
     done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
-    return json.loads(done.stdout) if done.returncode in (0, 1, 3) else {"entry": entry.stem, "outcome": "mistake"}
+    if done.returncode not in (0, 1, 3):
+        return {"entry": entry.stem, "outcome": "mistake"}
+    subprocess.run(["git", "add", f"ladders/{ladder}"], check=True)
+    subprocess.run(["git", "commit", "--quiet", f"--message=ladder {ladder}: {entry.stem}"], check=True)
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
 
 
 def run_once(name: str, seed: int, changes: dict[str, Any]) -> float:

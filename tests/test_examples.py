@@ -85,7 +85,12 @@ def test_ideas_of_the_night_may_be_tried_and_every_fourth_does_nothing(tmp_path,
     params = file.decode(presets.text("digits_short"), "digits_short")
     tried: list[dict[str, object]] = []
 
-    def answer(command: list[str], check: bool, stdout: int, text: bool) -> subprocess.CompletedProcess[str]:
+    commits = []
+
+    def answer(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        if command[0] == "git":
+            commits.append(command[1])
+            return subprocess.CompletedProcess(command, 0)
         assert [*command[:4], command[5]] == ["ddpm", "ladder", "try", "digits", "--json"]
         tried.append(file.read(Path(command[4])))
         return subprocess.CompletedProcess(command, 2 if len(tried) == 1 else 1, '{"outcome": "refused"}')
@@ -94,6 +99,7 @@ def test_ideas_of_the_night_may_be_tried_and_every_fourth_does_nothing(tmp_path,
     night["main"]("digits", 40, greedy=False)
     printed = [json.loads(line)["outcome"] for line in capsys.readouterr().out.splitlines()]
     assert printed == ["mistake"] + ["refused"] * 39
+    assert commits == ["add", "commit"] * 39
     for changes in tried:
         config.check(changed(params, changes, "idea"))
     assert [list(changes) for changes in tried[3::4]] == [["train.input_perturbation"]] * 10
