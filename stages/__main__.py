@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NoReturn
 
-from ddpm.base.errors import exit_code
+from ddpm.base.errors import UserError, exit_code
 from ddpm.base.machine import die_with_parent
 from ddpm.compute import devices, distributed
 from ddpm.params import config, credit, file, inputs
@@ -133,6 +133,8 @@ def prepare(device: str) -> str:
 def run_here(name: str) -> int | None:
     """Run the stage in the working folder, in this process or, for several ranks, below it. Returns the exit code of a
     failed rank. Raises UserError."""
+    if name not in STAGES:
+        raise UserError(f"stages: {name!r} is not a stage; allowed: {', '.join(STAGES)}")
     whole, start = begin(name)
     count = distributed.processes(whole.launch.processes, whole.device) if name in SHARED else 1
     if count == 1:
@@ -166,4 +168,4 @@ def begin(name: str) -> tuple[Config, Start]:
 
 
 if __name__ == "__main__":
-    run(sys.argv[1])
+    run(" ".join(sys.argv[1:]))

@@ -38,7 +38,8 @@ def program(folder: Path, name: str, text: str) -> None:
 @pytest.mark.parametrize("old", ["", "17"])
 def test_the_gate_becomes_one_comment_and_its_exit_code_the_job_s(tmp_path, code, title, old):
     program(tmp_path, "ddpm", f"echo 'the table of' \"$@\"; exit {code}")
-    program(tmp_path, "gh", f'echo "$@" >> calls; case "$*" in *--jq*) printf \'{old}\';; esac')
+    answers = f"'api user'*) echo denied; exit 1;; *env.ME*) [ \"$ME\" = 'github-actions[bot]' ] && printf '{old}';;"
+    program(tmp_path, "gh", f'echo "$@" >> calls; case "$*" in {answers} esac')
     values = {"runner.temp": str(tmp_path), "github.repository": "owner/name", "github.event.number": "7",
               "inputs.token": "secret"}  # fmt: skip
     assert run("Install, unless an earlier step has", tmp_path, {"github.action_path": "nowhere"}).returncode == 0
@@ -49,7 +50,15 @@ def test_the_gate_becomes_one_comment_and_its_exit_code_the_job_s(tmp_path, code
     assert (tmp_path / "GITHUB_STEP_SUMMARY").read_text() == table
     assert (tmp_path / "GITHUB_OUTPUT").read_text() == f"code={code}\n"
     assert run("Comment", tmp_path, values).returncode == 0
-    _, write = (tmp_path / "calls").read_text().splitlines()
+    _, _, write = (tmp_path / "calls").read_text().splitlines()
     where = "--method PATCH repos/owner/name/issues/comments/17" if old else "repos/owner/name/issues/7/comments"
     assert write == f"api --silent {where} --field body=@{tmp_path}/ddpm-gate.md"
     assert run("Fail if the gate did", tmp_path, {"steps.gate.outputs.code": str(code)}).returncode == code
+
+
+def test_names_in_the_table_cannot_end_its_fence(tmp_path):
+    hostile = "arm\n`````\n[click](https://example.org)"
+    program(tmp_path, "ddpm", f"printf '%s' '{hostile}'; exit 1")
+    assert run("Judge", tmp_path, {"runner.temp": str(tmp_path)}).returncode == 0
+    _, _, _, begin, *table, end = (tmp_path / "ddpm-gate.md").read_text().splitlines()
+    assert (begin, "\n".join(table), end) == ("``````text", hostile, "``````")

@@ -88,7 +88,9 @@ def test_what_may_differ_is_named(folder, capsys):
 def test_a_mistake_is_one_line_and_writes_nothing(folder, capsys):
     record(folder, grid({"cosine": 1}, range(6)))
     assert "only cosine was run" in refused(capsys, *BY, "--out", "out")
-    assert not Path("out").exists()
+    record(folder, grid({"cosine": 1, "linear": 2}, range(6)))
+    assert "--out: out.md" in refused(capsys, *BY, "--out", "out.md")
+    assert not list(Path().glob("out*"))
 
 
 @pytest.mark.slow

@@ -1,5 +1,9 @@
 """`ddpm score`: images from anywhere get the scores of the evaluate stage, or one line that says why not."""
 
+import os
+import signal
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from functools import partial
@@ -98,6 +102,7 @@ def test_images_are_read_as_they_are(form, tmp_path):
     (tmp_path / "scratch").mkdir()
     images = score.read(READ[form](tmp_path / "drawn"), SHAPE, tmp_path / "scratch")
     np.testing.assert_array_equal(images, SIX.transpose(0, 3, 1, 2))
+    assert len([path for path in (tmp_path / "scratch").iterdir() if path.suffix == ".npy"]) <= 1  # only what is used
 
 
 WRONG: dict[str, tuple[Callable[[Path], Path], str]] = {
@@ -112,6 +117,8 @@ WRONG: dict[str, tuple[Callable[[Path], Path], str]] = {
     "colour": (lambda at: write_pngs(at, SIX.repeat(3, 3)), r"00000\.png: not L of 4x4"),
     "damaged": (lambda at: [write_pngs(at, SIX), (at / "00003.png").write_bytes(b"x")] and at, r"00003\.png"),
     "empty": (lambda at: [at.mkdir()] and at, "no images"),
+    "too many": (lambda at: write_npz(at, np.zeros((200_001, 4, 4), np.uint8)), "200,001 images; allowed"),
+    "a link": (lambda at: [write_pngs(at, SIX), (at / "9.png").symlink_to("/proc/self/mem")] and at, r"9\.png: a link"),
 }
 
 
@@ -145,3 +152,27 @@ def test_another_run_s_record_is_not_overwritten(tmp_path, monkeypatch):
         score.write(other, None)
     assert score.write(other, Path("elsewhere.json")).exists()
     assert record.read(path) == one
+
+
+BUSY = """
+import sys, time
+from ddpm.tools import score
+from ddpm import cli
+def wait(samples, seed, name, params, costs):
+    with score.TemporaryDirectory(prefix="ddpm-score-"):
+        print("busy", flush=True)
+        time.sleep(600)
+score.score = wait
+cli.main(["score", "x.npy", "--seed", "0"])
+"""
+
+
+def test_what_was_unpacked_is_removed_when_it_is_stopped(tmp_path):
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen([sys.executable, "-c", BUSY], env=environment, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"busy\n"
+        assert [path.name.startswith("ddpm-score-") for path in tmp_path.iterdir()] == [True]
+        process.terminate()
+        assert process.wait() == 128 + signal.SIGTERM
+    assert list(tmp_path.iterdir()) == []

@@ -69,3 +69,17 @@ def test_the_study_s_page_has_the_answers_and_its_artifacts_the_rest(client):
     assert {"verdict.md", "verdict.json", "cosine.png"} <= {
         file.path for file in client.list_artifacts(parent.info.run_id)
     }
+
+
+@pytest.mark.usefixtures("client")
+def test_what_a_link_leads_to_is_not_published():
+    """A commit may hold links, to whatever is on the disk of those who pull it."""
+    Path("secret").write_text("hunter2")
+    for name in ("cosine.png", "key.txt"):
+        (RESULTS / name).unlink(missing_ok=True)
+        (RESULTS / name).symlink_to(Path("secret").resolve())
+    sync()
+    files = {path for place in ("metrics", "mlartifacts") for path in Path(place).rglob("*.*") if path.is_file()}
+    assert {path.name for path in files} >= {"verdict.md", "verdict.json"}
+    assert {path.name for path in files if b"hunter2" in path.read_bytes()} == {"cosine.png", "key.txt"}
+    assert all(path.is_symlink() for path in files if b"hunter2" in path.read_bytes())

@@ -144,6 +144,7 @@ def test_a_question_cannot_control_the_terminal():
         ("train.learning_rate=1e-3,2e-3", ["learning_rate_1e-3", "learning_rate_2e-3"]),
         ("train.horizontal_flip=true,false", ["horizontal_flip_true", "horizontal_flip_false"]),
         ("train.gradient_clip=1.0,null", ["gradient_clip_1_0", "gradient_clip_null"]),
+        ("model.unet.multipliers=[1,2],[2,4]", ["multipliers_1_2", "multipliers_2_4"]),
         ("diffusion.loss.name=simple,min_snr train.batch_size=64,128",
          ["simple_64", "simple_128", "min_snr_64", "min_snr_128"]),
     ],
@@ -175,6 +176,9 @@ def test_new_leaves_open_what_is_not_known():
     [
         (("--vary", "diffusion.loss.name"), "--vary: diffusion.loss.name: allowed"),
         (("--vary", "diffusion.loss.name=simple"), "arms"),
+        (("--vary", "train.optimizer.adam.betas=[0.9,0.99"), "--vary: train.optimizer.adam.betas=[0.9: not valid YAML"),
+        (("--vary", "train.batch_size=*x,64"), "--vary: train.batch_size=*x: not valid YAML"),
+        (("--vary", "diffusion.loss.name=simple,min_snr", "--set", "train.batch_size=[64"), "--set: train.batch_size"),
         (("--vary", "diffusion.loss.name=simple,none"), "unknown 'none'"),
         (("--vary", "train.batch_size=64,64"), "name the same arm twice"),
         ((*LOSSES, "--set", "data.source"), "--set: data.source"),

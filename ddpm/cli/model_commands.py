@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -129,6 +131,8 @@ def score(
     """
     from ddpm.tools import score
 
+    # as an error, so that what was unpacked is removed
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     params, costs = score.assigned("--param", param), score.assigned("--cost", cost)
     run = score.score(samples, seed, name or samples.resolve().stem, params, costs)
     path = score.write(run, out)

@@ -53,7 +53,8 @@ def reading(source: Path) -> Iterator[Iterator[Member]]:
     """The files in a folder (sorted) or an archive (in its order).
 
     Raises UserError, also from reads in the body: when the archive is truncated or broken, when a member's name is
-    absolute or contains ``..``, when a member is a link, a device or encrypted, or when a limit is exceeded.
+    absolute or contains ``..``, when a member is a link, a device or encrypted, when a limit is exceeded, or when a
+    folder has a link that leads out of it.
     """
     try:
         if source.is_dir():
@@ -67,8 +68,8 @@ def reading(source: Path) -> Iterator[Iterator[Member]]:
     except (*BROKEN, *MISREAD) as error:
         kind = f"{type(error).__name__}: " if isinstance(error, MISREAD) else ""
         raise UserError(f"{source}: truncated or broken archive ({kind}{error}); fetch it again") from error
-    except PermissionError as error:
-        raise UserError(f"{error.filename}: permission denied; make it readable") from error
+    except (PermissionError, FileNotFoundError, ProcessLookupError) as error:  # /proc has files that come and go
+        raise UserError(f"{error.filename or source}: cannot be read ({error.strerror}); make it readable") from error
     except OSError as error:
         if error.errno != errno.EINVAL:  # from seeking before the start of the file, or far beyond its end
             raise
@@ -79,13 +80,16 @@ def _folder(source: Path) -> Iterator[Member]:
     def refuse(error: OSError) -> None:
         raise error
 
-    visited = set()
+    visited, root = set(), source.resolve()
     for folder, folders, files in os.walk(source, onerror=refuse, followlinks=True):
         real = os.path.realpath(folder)
         if real in visited:  # a link to a folder that was already visited
             folders.clear()
             continue
         visited.add(real)
+        for name in (*folders, *files):  # whoever sent the folder would choose what of this disk is read
+            if (path := Path(folder, name)).is_symlink() and path.exists() and not path.resolve().is_relative_to(root):
+                raise UserError(f"{path}: a link that leads out of {source}: put the files there, or remove it")
         folders.sort()
         for path in (Path(folder, file) for file in sorted(files)):
             if path.is_file():

@@ -140,18 +140,22 @@ def draft(name: str, vary: Sequence[str], common: Sequence[str], base: str | Non
     path = STUDIES / f"{name}.yaml"
     if path.exists():
         raise UserError(f"{path}: exists; choose another name, or edit it")
-    varied = {key: values.split(",") for key, values in (_setting("--vary", option) for option in vary)}
+    varied = {
+        key: re.split(r",(?![^\[{]*[\]}])", values)  # of lists, the commas between them
+        for key, values in (_setting("--vary", option) for option in vary)
+    }
     arms: dict[str, dict[str, Any]] = {}
     for values in product(*varied.values()):
-        label = "_".join(re.sub(r"[^a-z0-9_-]", "_", value.strip().lower()) for value in values)
+        label = "_".join(re.sub(r"[^a-z0-9_-]", "_", value.strip().lower()).strip("_") for value in values)
         if not isinstance(file.plain(label), str):  # a number, true or null
             label = f"{next(iter(varied)).rpartition('.')[2]}_{label}"
         if label in arms:
             raise UserError(f"--vary: {', '.join(values)}: {label} would name the same arm twice; leave one out")
-        arms[label] = {key: file.plain(value.strip()) for key, value in zip(varied, values, strict=True)}
+        arms[label] = {key: _value("--vary", key, value) for key, value in zip(varied, values, strict=True)}
     plan: dict[str, Any] = {"question": f"Which of {', '.join(arms)} is better?"}
     plan |= {"base": base} if base else {}
-    plan |= {"common": {key: file.plain(value) for key, value in (_setting("--set", option) for option in common)}}
+    settings = [_setting("--set", option) for option in common]
+    plan |= {"common": {key: _value("--set", key, value) for key, value in settings}}
     plan |= {"arms": arms}
     missing = ""
     try:
@@ -171,3 +175,8 @@ def _setting(option: str, text: str) -> tuple[str, str]:
     if not key or not value.strip():
         raise UserError(f"{option}: {text}: allowed: a params key and its value, such as data.source=photos")
     return key, value.strip()
+
+
+def _value(option: str, key: str, text: str) -> Any:
+    """What the YAML stands for. Raises UserError."""
+    return file.decode(f"value: {text}", f"{option}: {key}={text}")["value"]

@@ -5,11 +5,13 @@ files, and can be written again: nothing is sent twice."""
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path
 from ddpm.report import judgement as shown
 from ddpm.report import render
@@ -25,8 +27,10 @@ STUDY = "ddpm.study"  # tag: the study that the run shows
 
 def write(judgement: Judgement, folder: Path, samples: Sequence[Block]) -> list[Path]:
     """Write the files into the folder, or only a page if it ends in .html; return the paths of the texts. samples: a
-    picture of each arm's."""
+    picture of each arm's. Raises UserError for another file's name."""
     chapters = shown.chapters(judgement, samples)
+    if folder.suffix in {".md", ".json", ".png", ".htm"}:
+        raise UserError(f"--out: {folder} ends in {folder.suffix}; allowed: a folder, or a page that ends in .html")
     if folder.suffix == ".html":
         render.write(folder, judgement.question, "ddpm compare", chapters)
         return [folder]
@@ -43,7 +47,12 @@ def write(judgement: Judgement, folder: Path, samples: Sequence[Block]) -> list[
 def pictures(study: Study) -> list[Block]:
     """What the first run of each arm drew, where it is kept."""
     paths = {arm: study.results / f"{arm}.png" for arm in study.plan.arms}
-    return [Figure(arm, arm, partial(shutil.copyfile, path)) for arm, path in paths.items() if path.exists()]
+    return [Figure(arm, arm, partial(shutil.copyfile, path)) for arm, path in paths.items() if _is_ours(path)]
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether it is a file: a link in somebody's commit would publish what it leads to on this machine."""
+    return path.is_file() and not path.is_symlink()
 
 
 def log(ledger: Ledger) -> None:
@@ -56,10 +65,12 @@ def log(ledger: Ledger) -> None:
         for run in ledger.records.values():
             if not run.diverged:
                 tracker.write(store, run, parent)
-        answer, *_ = (study.results / "verdict.md").read_text().partition("\n## ")
+        page = (study.results / "verdict.md").read_text()
+        answer, *_ = page.partition("\n## ")
         store.client.set_tag(parent, tracker.NOTE, f"{answer}\nMore is in verdict.md, among the artifacts.")
-        for path in sorted(study.results.glob("*.*")):
-            store.client.log_artifact(parent, str(path))
+        for name in ("verdict.json", "verdict.md", *sorted({*re.findall(r"\]\(([\w-]+\.png)\)", page)})):
+            if _is_ours(path := study.results / name):
+                store.client.log_artifact(parent, str(path))
         store.client.set_terminated(parent)
 
     store.attempt(write)

@@ -40,6 +40,7 @@ from ddpm.variants.datasets.parquet import Parquet
 from ddpm.variants.datasets.webdataset import Webdataset
 
 FIRST = "arr_0"  # the array of images in an .npz
+MOST = 200_000  # images
 SECONDS = "seconds."  # begins the cost of a stage
 
 
@@ -92,10 +93,13 @@ def read(samples: Path, shape: Shape, scratch: Path) -> Images:
     if not samples.exists():
         raise UserError(f"{samples}: no such file or folder")
     if samples.suffix.lower() in (".npy", ".npz"):
-        return _axes(samples, _array(samples, scratch), shape)
+        array = _array(samples, scratch)
+        _limit(samples, len(array) if array.ndim else 0)
+        return _axes(samples, array, shape)
     dataset = _dataset(samples)
     dataset.download(str(samples.resolve()), scratch / "raw")
     records = dataset.read(scratch / "raw")
+    _limit(samples, len(records.names))
     images = np.lib.format.open_memmap(scratch / "images.npy", "w+", np.uint8, (len(records.names), *shape))
     mode, size = MODES.get(shape.channels), (shape.width, shape.height)
     for row, name in enumerate(records.names):
@@ -109,6 +113,12 @@ def read(samples: Path, shape: Shape, scratch: Path) -> Images:
     return images
 
 
+def _limit(samples: Path, count: int) -> None:
+    """Raises UserError for more than ``MOST`` images: a file of a megabyte may hold millions that are all black."""
+    if count > MOST:
+        raise UserError(f"{samples}: {count:,} images; allowed: at most {MOST:,}, and 50,000 are usual")
+
+
 def _dataset(samples: Path) -> Dataset:
     names = [path.name.lower() for path in (samples.iterdir() if samples.is_dir() else [samples])]
     if any(name.endswith(Parquet.suffixes) for name in names):
@@ -119,18 +129,17 @@ def _dataset(samples: Path) -> Dataset:
 
 def _array(path: Path, scratch: Path) -> NDArray[Any]:
     """The array of an .npy file; of an .npz, arr_0 or the only one."""
-    source = path
-    if path.suffix.lower() == ".npz":
-        arrays: dict[str, Path] = {}
-        with reading(path) as members:
-            for member in members:
-                arrays[PurePosixPath(member.name).stem] = copy = scratch / f"{len(arrays)}.npy"
-                with copy.open("wb") as file:
-                    shutil.copyfileobj(member.stream, file)
-        if len(arrays) != 1 and FIRST not in arrays:
-            raise UserError(f"{path}: {len(arrays)} arrays, and none is called {FIRST}")
-        source = arrays.get(FIRST) or next(iter(arrays.values()))
-    return open_array(source, remedy=f"look at {path}")
+    if path.suffix.lower() != ".npz":
+        return open_array(path, remedy=f"look at {path}")
+    with reading(path) as members:
+        names = [member.name for member in members]
+    wanted = names if len(names) == 1 else [name for name in names if PurePosixPath(name).stem == FIRST]
+    if len(wanted) != 1:
+        raise UserError(f"{path}: {len(names)} arrays, of which {len(wanted)} are called {FIRST}; allowed: one")
+    copy = scratch / "array.npy"
+    with reading(path) as members, copy.open("wb") as file:
+        shutil.copyfileobj(next(member.stream for member in members if member.name == wanted[0]), file)
+    return open_array(copy, remedy=f"look at {path}")
 
 
 def _axes(path: Path, array: NDArray[Any], shape: Shape) -> Images:

@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, distribution, packages_dist
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -72,15 +73,38 @@ def test_nothing_is_unpickled_by_the_pipeline(tmp_path):
 
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "Makefile", *sorted((ROOT / "docs").rglob("*.md")), *sorted(ROOT.glob(".ci/*"))]
-SERVER = re.compile(r"^.*\bmlflow (?:ui|server)\b.*$", re.MULTILINE)
+SERVER = re.compile(r"^(?:export .*\n)?.*\bmlflow (?:ui|server)\b.*$", re.MULTILINE)
+WORKFLOWS = {path.name: yaml.safe_load(path.read_text()) for path in (ROOT / ".github/workflows").iterdir()}
 
 
 def test_every_documented_server_listens_on_this_machine_alone_or_asks_for_a_password():
-    commands = [line for path in DOCUMENTS for line in SERVER.findall(path.read_text())]
+    commands = [block for path in DOCUMENTS for block in SERVER.findall(path.read_text())]
     assert any("mlflow ui" in command for command in commands)
     for command in commands:
-        guarded = "mlflow server" in command and "--app-name basic-auth" in command
+        asks = ("mlflow server", "--app-name basic-auth", "MLFLOW_AUTH_ADMIN_PASSWORD=$(openssl rand")
+        guarded = all(part in command for part in asks)
         assert guarded or "--host 127.0.0.1" in command, command
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_a_workflow_runs_what_a_commit_names_and_nothing_of_the_project_may_write(name):
+    whole = WORKFLOWS[name]
+    assert whole["permissions"] == {"contents": "read"}
+    for job in whole["jobs"].values():
+        actions = [step["uses"] for step in job["steps"] if "uses" in step]
+        assert all(re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", action) for action in actions)
+        if "permissions" in job:
+            commands = "\n".join(step.get("run", "") for step in job["steps"])
+            assert not re.search(r"make|pip|python|venv|bash|\./", commands)
+
+
+def test_nobody_is_told_to_install_somebody_elses_package():
+    """The package index has another project's `ddpm`; this one's distribution has a name of its own."""
+    name = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["name"]
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    texts = [(ROOT / path).read_text() for path in listed.stdout.split("\0") if path.endswith((".md", ".py", ".yml"))]
+    told = re.findall(r"pip install [^`\n]*?\b(ddpm[\w-]*)(?=[\[=<>' `]|$)", "\n".join(texts))
+    assert set(told) == {name}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))

