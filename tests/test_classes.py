@@ -210,7 +210,7 @@ def test_the_bound_is_given_the_class(digits, tmp_path):
     asked: list[Tensor] = []
 
     class Heard(torch.nn.Module):
-        def forward(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        def forward(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None, _: None = None) -> Tensor:
             asked.append(labels)
             return torch.zeros_like(x_t)
 

@@ -193,7 +193,7 @@ def test_the_likelihood_of_both_splits_is_there_when_it_is_asked_for(digits, fol
 
 def test_a_model_whose_likelihood_is_no_number_is_refused(digits, folder, model, tmp_path):
     class Broken(torch.nn.Module):
-        def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        def forward(self, x: torch.Tensor, *_: object) -> torch.Tensor:
             return x * torch.nan
 
     settings = SETTINGS.model_copy(update={"likelihood": Likelihood(images=2, timesteps=2)})

@@ -53,7 +53,7 @@ class Ideal(torch.nn.Module):
         self.chain = Chain(chosen.schedule.noise_schedule(chosen.T), dtype=torch.float64)
         self.parameterization: Parameterization = chosen.parameterization
 
-    def forward(self, seen: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(self, seen: Tensor, t: Tensor, labels: Tensor | None = None, _: None = None) -> Tensor:
         at = self.chain.at(t)
         x_t = seen.double() / self.parameterization.network_input(torch.ones_like(seen).double(), at)
         squares = (x_t[:, None] - at.signal[:, None] * self.images).square().flatten(2).sum(2)

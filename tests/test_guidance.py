@@ -44,7 +44,7 @@ class Exact(nn.Module):
         self.chain = Chain(diffusion.schedule.noise_schedule(diffusion.T), dtype=torch.float64)
         self.calls: list[int] = []  # the size of each batch
 
-    def forward(self, seen: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(self, seen: Tensor, t: Tensor, labels: Tensor | None = None, _: None = None) -> Tensor:
         self.calls.append(len(seen))
         asked = torch.full_like(t, NONE) if labels is None else labels
         x_t = seen.double() / self.seen(torch.ones_like(seen).double(), self.chain.at(t))
@@ -107,7 +107,7 @@ def test_outside_the_interval_there_is_none():
 
 def test_the_clamp_comes_after_guidance_and_the_learned_variance_is_the_models_own():
     class Learned(nn.Module):
-        def forward(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        def forward(self, x_t: Tensor, t: Tensor, labels: Tensor, _: None) -> Tensor:
             sign = torch.where(labels == NONE, -1.0, 1.0).view(-1, 1, 1, 1)
             return torch.cat([sign.expand_as(x_t) * 0.8, sign.expand_as(x_t)], dim=1)
 

@@ -199,7 +199,7 @@ class Shrunk(torch.nn.Module):
         super().__init__()
         self.gain, self.offset = gain, torch.from_numpy(offset).float()[:, None, None, None]
 
-    def forward(self, x: Tensor, _: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *_: object) -> Tensor:
         return self.gain * x + self.offset
 
 

@@ -148,7 +148,7 @@ def test_the_forward_picture_goes_from_images_to_noise(model, tmp_path, monkeypa
 
 def test_a_clipped_estimate_is_in_range_and_its_noise_still_leads_to_x_t():
     class Network(nn.Module):
-        def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        def forward(self, x: Tensor, *_: object) -> Tensor:
             return 3 * x
 
     diffusion, t = small().diffusion, 30

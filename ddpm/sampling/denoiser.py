@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from ddpm.diffusion.chain import Chain
 from ddpm.diffusion.coefficients import epsilon_from_x_0
 from ddpm.diffusion.diffusion_params import Diffusion
 from ddpm.diffusion.parameterization import Prediction
-from ddpm.model import layers
+from ddpm.model.layers import SpanEmbedding, Upsample, spanned
 from ddpm.sampling.sample_params import Guidance
 
 
@@ -46,6 +47,7 @@ class Denoiser:
     guide: Guide | None = None
 
     def __post_init__(self) -> None:
+        self.network = round_weights(self.network, self.dtype)
         self.chain = Chain(self.diffusion.schedule.noise_schedule(self.diffusion.T), self.device)
 
     @torch.inference_mode()
@@ -67,10 +69,9 @@ class Denoiser:
         at, target = self.chain.at(t), self.diffusion.parameterization
         scaled = target.network_input(x_t, at)
         clock = partial(self.diffusion.loss.clock, T=self.diffusion.T)
-        span = None if end is None else layers.spanned(self.network, clock(t - end))
-        shown = () if labels is None and span is None else (labels,) if span is None else (labels, span)
+        span = None if end is None else spanned(self.network, clock(t - end))
         with devices.autocast(self.dtype, self.device):
-            output = self.network(scaled, clock(t), *shown)
+            output = self.network(scaled, clock(t), labels, span)
         output, variance_output = self.diffusion.variance.split(output.float())
         return target.predict(output, x_t, at)._replace(variance_output=variance_output)
 
@@ -83,3 +84,19 @@ class Denoiser:
         x_0, epsilon, variance_output = self.estimate(torch.cat([x_t, x_t]), torch.cat([t, t]), both)
         x_0, epsilon = (torch.lerp(part[len(x_t) :], part[: len(x_t)], options.weight) for part in (x_0, epsilon))
         return Prediction(x_0, epsilon, None if variance_output is None else variance_output[: len(x_t)])
+
+
+def round_weights(network: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """The network itself for float32; otherwise a copy whose layers' weights are rounded to ``dtype`` once. Autocast,
+    which remembers only weights that learn, would round them at every evaluation, to the same values.
+
+    Two kinds of layers keep theirs: spans are embedded outside autocast, and an ``Upsample`` may add its weights first.
+    """
+    if dtype == torch.float32:
+        return network
+    rounded = copy.deepcopy(network)
+    for module in rounded.modules():
+        for layer in module.children():
+            if isinstance(layer, nn.Conv2d | nn.Linear) and not isinstance(module, SpanEmbedding | Upsample):
+                layer.to(dtype)
+    return rounded

@@ -57,7 +57,7 @@ def draw_from(value: float) -> None:
     """Draw from a network that outputs ``value`` everywhere, without clipping."""
 
     class Constant(nn.Module):
-        def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        def forward(self, x: torch.Tensor, *_: object) -> torch.Tensor:
             return torch.full_like(x, value)
 
     diffusion = small().diffusion
