@@ -56,7 +56,7 @@ def train(checked: Config, start: Start) -> None:
     from stages import train
 
     device, ranks = devices.resolve(checked.device), distributed.current()
-    checkpoints = Checkpoints(start.fingerprint())
+    checkpoints = Checkpoints(start.fingerprint(), start.code())
     with tracker.Live(start.params, start.fingerprint()) as log:
         train.main(checked.training(), device, ranks, checkpoints, log, (Previews,))
         if ranks.main:

@@ -17,7 +17,7 @@ stages:
   make:
     cmd: make
     params: [seed, schedule.name]
-    deps: [code.py, "${schedule.name}.py", folder]
+    deps: [code.py, "${schedule.name}.py", folder, ddpm/base]
   use:
     cmd: use
     params: [seed]
@@ -34,6 +34,8 @@ NESTED = "seed: 1\nother: {deep: {rate: 1.0e-3, sizes: [1, 2]}, word: off}\nsche
 @pytest.fixture(autouse=True)
 def _project(folder) -> None:
     (folder / "folder").mkdir()
+    (folder / "ddpm/base").mkdir(parents=True)
+    (folder / "ddpm/base/files.py").write_text("a = 1")
     content = {"dvc.yaml": DVC_YAML, "params.yaml": PARAMS, "code.py": "1", "cosine.py": "2", "folder/made": "3"}
     for name, text in {**content, "linear.py": "4", "stranger.py": "5"}.items():
         (folder / name).write_text(text)
@@ -46,7 +48,7 @@ def start(stage: str) -> Start:
 def test_what_is_read_is_what_is_listed():
     started = start("make")
     assert started.keys == {"seed": 1, "schedule.name": "cosine"}
-    assert list(started.digests) == ["code.py", "cosine.py", "folder"]
+    assert list(started.digests) == ["code.py", "cosine.py", "folder", "ddpm/base"]
 
 
 @pytest.mark.parametrize(
@@ -61,12 +63,24 @@ def test_what_is_read_is_what_is_listed():
         ("params.yaml", f"# a comment\n{PARAMS}", False),
         ("linear.py", "a variant that is not chosen", False),
         ("stranger.py", "other code", False),
+        ("ddpm/base/files.py", "a = 2", False),
     ],
 )
 def test_the_fingerprint_changes_with_what_is_listed_and_with_nothing_else(file, text, matters):
     before = start("make").fingerprint()
     Path(file).write_text(text)
     assert (start("make").fingerprint() != before) == matters
+
+
+@pytest.mark.parametrize(
+    ("text", "matters"),
+    [("# why\n\na  =  1", False), ("a = 1\n# b = 2", False), ("a = 2", True), ("def a(): 1", True), ("a = (1)", False)],
+)
+def test_code_is_other_code_unless_only_comments_and_blanks_differ(text, matters):
+    before = start("make").code()
+    assert list(before) == ["ddpm/base/files.py"]
+    Path("ddpm/base/files.py").write_text(text)
+    assert (start("make").code() != before) == matters
 
 
 def test_a_missing_dependency_is_named():

@@ -163,7 +163,8 @@ def test_all_lines_of_a_ladder_are_kept(monkeypatch):
         barrier.wait()
         for step in range(5):
             line = identity | {"entry": f"idea{number}", "changes": {}, "on": ""}
-            climb.append(contest, climb.Try.model_validate(line | {"number": step, "cost": 1.0}))
+            with climb.opened(contest) as now:
+                climb.append(now, climb.Try.model_validate(line | {"number": step, "cost": 1.0}))
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(climb_on, range(4)))

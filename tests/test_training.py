@@ -319,6 +319,59 @@ def test_half_of_the_images_are_flipped():
     assert 150 < int(flipped.sum()) < 250
 
 
+NOW, BEFORE = {"ddpm/base/files.py": "1", "stages/train.py": "1"}, {"ddpm/base/files.py": "2", "stages/train.py": "1"}
+
+
+def states() -> dict[str, int]:
+    """The step of each state's newest checkpoint."""
+    folders = Path(".ddpm/checkpoints").iterdir()
+    return {path.name: max((int(file.stem) for file in path.glob("*.safetensors")), default=0) for path in folders}
+
+
+@pytest.mark.parametrize("choice", ["", "continue", "restart"])
+def test_a_state_of_other_code_is_continued_or_left_only_if_somebody_says_so(choice, monkeypatch, capsys):
+    config = small(train={"steps": 12, "checkpoint_every": 4})
+
+    def train_by(code: dict[str, str], log: Memory) -> Checkpoints:
+        checkpoints = Checkpoints("run", code)
+        train(config.training(), pictures(), CPU, Path("out"), checkpoints, log)
+        return checkpoints
+
+    with pytest.raises(SystemExit):
+        train_by(BEFORE, StopAt(6, signal.SIGTERM))
+    before = states()
+    assert list(before.values()) == [6]
+    monkeypatch.setenv("DDPM_RESUME", choice)
+    if not choice:
+        with pytest.raises(UserError, match=r"step 6 .*ddpm/base/files.py changed.*=continue.*=restart"):
+            train_by(NOW, Memory())
+        assert states() == before
+        return
+    log = Memory()
+    checkpoints = train_by(NOW, log)
+    assert log.rows[0].step == (7 if choice == "continue" else 1)
+    assert "other code" in capsys.readouterr().err or choice == "restart"
+    assert before.items() <= states().items() or choice == "continue"  # until there is something in its place
+    checkpoints.finish()
+    assert states() == {}
+
+
+def test_a_state_of_the_same_code_is_continued_and_another_code_s_that_runs_is_left_alone(monkeypatch):
+    mine, other = Checkpoints("run", NOW), Checkpoints("run", BEFORE)
+    for checkpoints in (mine, other):
+        with checkpoints.locked():
+            checkpoints.save(1, {"weight": torch.zeros(1)})
+        monkeypatch.setenv("DDPM_RESUME", "restart")
+    monkeypatch.delenv("DDPM_RESUME")
+    with other.locked():
+        with mine.locked():
+            assert mine.load(CPU) is not None
+        mine.finish()
+        assert list(states()) == [other.folder.name]
+    Checkpoints("other", NOW).finish()
+    assert list(states()) == [other.folder.name]
+
+
 def test_a_second_process_is_refused_by_the_firsts_pid():
     refused = pytest.raises(UserError, match=f"process {os.getpid()}")
     with Checkpoints("run").locked(), refused, Checkpoints("run").locked():

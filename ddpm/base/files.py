@@ -140,7 +140,7 @@ def write_rows(path: Path, rows: Rows, columns: Iterable[str] = ()) -> None:
 def sha256(path: Path) -> str:
     """Digest of a file, or of a folder's sorted (relative name, digest) list without compiled Python."""
     if path.is_dir():
-        return digest([(name, sha256(file)) for name, file in sorted(_below(path).items())])
+        return digest([(name, sha256(file)) for name, file in sorted(below(path).items())])
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
@@ -150,12 +150,12 @@ def md5(path: Path) -> str:
     if not path.is_dir():
         with path.open("rb") as handle:
             return hashlib.file_digest(handle, partial(hashlib.md5, usedforsecurity=False)).hexdigest()
-    below = _below(path)
-    listing = json.dumps([{"md5": md5(below[name]), "relpath": name} for name in sorted(below)], sort_keys=True)
+    inside = below(path)
+    listing = json.dumps([{"md5": md5(inside[name]), "relpath": name} for name in sorted(inside)], sort_keys=True)
     return f"{hashlib.md5(listing.encode(), usedforsecurity=False).hexdigest()}.dir"
 
 
-def _below(folder: Path) -> dict[str, Path]:
+def below(folder: Path) -> dict[str, Path]:
     """Relative name -> file, for each file below the folder except those that .dvcignore names: Python may write them
     at any time, under a temporary name first."""
     files = (file for file in folder.rglob("*") if file.is_file() and file.suffix != ".pyc")

@@ -1,11 +1,13 @@
 """What a stage of dvc.yaml reads, as DVC sees it: its params' values and its dependencies' contents.
 
 DVC records params and dependencies as they are after a command has run (treeverse/dvc#11058). So a stage reads them
-once, at the start, and checks at the end that nothing changed. Their digest names the resume state and the MLflow run.
+once, at the start, and checks at the end that nothing changed. That of params and data
+names the resume state and the MLflow run.
 """
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from functools import lru_cache
@@ -36,7 +38,14 @@ class Start(NamedTuple):
     digests: dict[str, str]
 
     def fingerprint(self) -> str:
-        return files.digest([self.keys, self.digests])
+        """Digest of the params and data: of all that the result is meant to follow from, whatever code computes it."""
+        return files.digest([self.keys, {path: value for path, value in self.digests.items() if not is_code(path)}])
+
+    def code(self) -> dict[str, str]:
+        """A digest of each file of code, which comments and blanks leave as it is."""
+        deps = [Path(dep) for dep in self.digests if is_code(dep)]
+        paths = (path for dep in deps for path in (files.below(dep).values() if dep.is_dir() else [dep]))
+        return {str(path): _syntax(path) for path in paths}
 
     def check(self) -> None:
         """Raises UserError if an input of the stage has changed since: DVC would credit the result to inputs that did
@@ -119,6 +128,10 @@ def read(name: str, params: dict[str, Any]) -> Start:
         raise UserError(f"{missing[0]}: no such file; {name} needs it: run `dvc repro`")
     digests = {dep: files.sha256(Path(dep)) for dep in deps}
     return Start(name, params, {key: lookup(params, key) for key in keys}, digests)
+
+
+def _syntax(path: Path) -> str:
+    return files.digest(ast.dump(ast.parse(path.read_bytes()))) if path.suffix == ".py" else files.sha256(path)
 
 
 def is_code(path: str) -> bool:

@@ -214,6 +214,7 @@ def _environment() -> dict[str, str]:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
         "DVC_ROOT": str(Path.cwd()),  # where checkpoints are, and what data.source is relative to
+        "DDPM_RESUME": "restart",  # nobody is there to be asked
         "DDPM_TRACKING": "off",
     }
 

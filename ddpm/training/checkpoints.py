@@ -4,45 +4,78 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
 from ddpm.base.errors import UserError
+from ddpm.base.files import digest, read_json, write_json
 from ddpm.base.locks import lock
+from ddpm.base.variant import clipped
 from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.model.model_file import CHECKSUM, read, write
 
 KEPT = 2  # generations of a checkpoint: the one before survives a torn write of the last
 CHECKPOINTS = Path(".ddpm/checkpoints")
 PARTS = ("grids", "ema", "snapshots")  # folders of what a training has made so far, copied to its outs when it ends
-LOCK = "lock"
+LOCK, CODE = "lock", "code.json"
+RESUME = "DDPM_RESUME"  # variable: continue or restart a training that other code began
 DONE = ".done"  # ends the name of a state that is being deleted
 
 
 class Checkpoints:
-    """The resume state of one training run: ``.ddpm/checkpoints/<fingerprint>/`` under the repository's root.
+    """The resume state of one training run, a folder in ``.ddpm/checkpoints`` under the repository's root.
 
-    ``fingerprint`` hashes everything that DVC sees as the stage's inputs, so a run never resumes another's state. The
-    state is outside DVC's outs, because DVC removes those before it runs a stage.
+    fingerprint: of the params and data, so a run never resumes another's state. code: a digest by file; the name has
+    it, too, and a run whose state is of other code asks before it continues that. The state is outside DVC's outs,
+    because DVC removes those before it runs a stage.
     """
 
-    def __init__(self, fingerprint: str):
-        self.folder = root() / fingerprint
+    def __init__(self, fingerprint: str, code: Mapping[str, str] = MappingProxyType({})):
+        self.fingerprint, self.code = fingerprint, dict(code)
+        self.folder = root() / (f"{fingerprint}-{digest(self.code)[:12]}" if code else fingerprint)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the run for this process. Raises UserError that names the process that already holds it."""
+        """Hold the run for this process. Raises UserError that names the process that already holds it, or the code
+        that has changed since its state was saved."""
+        if not self.folder.exists() and (before := list(filter(_newest, self._of_other_code()))):
+            self._adopt(max(before, key=_newest))
         holder = self.folder / "pid"
         with lock(self.folder / LOCK) as mine:
             if mine is None:
                 pid = holder.read_text() if holder.exists() else "unknown"
                 raise UserError(f"this experiment is already being trained by process {pid}: wait for it, or stop it")
             holder.write_text(str(os.getpid()))
+            write_json(self.folder / CODE, self.code)
             yield
+
+    def _of_other_code(self) -> list[Path]:
+        """The states of the same params and data that other code left."""
+        return [path for path in root().glob(f"{self.fingerprint}-*") if path not in (self.folder, _done(path))]
+
+    def _adopt(self, other: Path) -> None:
+        """Continue another code's state, start over, or raise UserError, as ``RESUME`` has it."""
+        choice = os.environ.get(RESUME)
+        if choice == "restart":
+            return
+        before = read_json(other / CODE, dict[str, str])
+        files = [path for path in sorted(before | self.code) if before.get(path) != self.code.get(path)]
+        state = (
+            f"{other}: step {_newest(other):,} of this training is of other code ({clipped(', '.join(files))} changed)"
+        )
+        if choice != "continue":
+            what = f"`{RESUME}=continue dvc repro` continues it, `{RESUME}=restart dvc repro` starts over"
+            raise UserError(f"{state}: {what}")
+        with lock(other / LOCK) as mine:
+            if mine is None:
+                raise UserError(f"{other}: is being trained by other code: wait for it, or stop it")
+            other.rename(self.folder)
+        print(f"warning: {state}: no one commit can make the result again", file=sys.stderr)
 
     def save(self, step: int, tensors: dict[str, Tensor]) -> None:
         """Write the state after ``step``, and keep the KEPT newest up to that step.
@@ -81,14 +114,33 @@ class Checkpoints:
     def finish(self) -> None:
         """Delete the state of a complete run, at once: half of one must not be resumed. Not before it is certain that
         its result is kept: a run whose params were edited meanwhile goes on from here once they are put back."""
-        done = self.folder.with_suffix(DONE)
-        shutil.rmtree(done, ignore_errors=True)
-        with suppress(UserError), self.locked():  # another process may have begun to train it again
-            self.folder.rename(done)
-        shutil.rmtree(done, ignore_errors=True)
+        _delete(self.folder)
+        for other in self._of_other_code():
+            step = _newest(other)
+            if _delete(other):
+                print(f"{other}: step {step:,} of this training by other code is deleted", file=sys.stderr)
 
     def _generations(self) -> list[Path]:
         return sorted(self.folder.glob("*.safetensors"), reverse=True)
+
+
+def _newest(folder: Path) -> int:
+    """The step of the newest checkpoint, 0 without any."""
+    return max((int(path.stem) for path in folder.glob("*.safetensors")), default=0)
+
+
+def _done(folder: Path) -> Path:
+    return folder.with_suffix(DONE)
+
+
+def _delete(folder: Path) -> bool:
+    """Delete a state at once, unless a process holds it. Returns whether it did."""
+    shutil.rmtree(_done(folder), ignore_errors=True)
+    with lock(folder / LOCK) as mine:  # another process may have begun to train it again
+        if mine is not None:
+            folder.rename(_done(folder))
+    shutil.rmtree(_done(folder), ignore_errors=True)
+    return mine is not None
 
 
 def prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
