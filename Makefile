@@ -13,7 +13,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export PYTHONDONTWRITEBYTECODE :=  # pytest keeps what it makes of the tests' asserts: 6 s a worker
 
-.PHONY: repro test test-all ui lint setup bench gpu faults coverage docs models slurm
+.PHONY: repro test test-all ui lint setup bench gpu faults coverage docs tutorial models slurm
 
 repro: $(READY)  ## run the pipeline: only what changed runs again
 	@ddpm check
@@ -40,6 +40,10 @@ coverage: $(DOCS)  ## the tests, and which lines they leave out: htmlcov/index.h
 
 docs: $(DOCS)  ## the documentation with its API reference, as a site that can be searched: site/index.html
 	DDPM_TRACKING=off mkdocs build
+
+tutorial: $(DOCS)  ## run docs/tutorial.md as a notebook, docs/tutorial.ipynb: 2 minutes
+	jupytext --quiet --to ipynb --set-kernel python3 docs/tutorial.md
+	jupyter execute --inplace docs/tutorial.ipynb
 
 # Each in a tree of its own, which leaves params.yaml and data/ here as they are; DVC's cache is shared, so it trains once
 MODELS ?= conditional:digits fashion_mnist:fashion_mnist flowers_small:flowers

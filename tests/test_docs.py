@@ -39,7 +39,7 @@ ROOT = Path(__file__).parents[1]
 CODE = sorted([*(ROOT / "ddpm").rglob("*.py"), *(ROOT / "stages").rglob("*.py")])
 PAGES = sorted([ROOT / "README.md", ROOT / "AGENTS.md", *(ROOT / "docs").glob("*.md")])
 LINKING = [*PAGES, *(ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md"))]
-RUN = {"run", "run: model", "run: scores", "run: schedules", "run: gate"}
+RUN = {"run", "run: model", "run: digits", "run: scores", "run: schedules", "run: gate"}
 WORDS = 30_000  # of all pages, so that they are read
 NEEDS = {
     "needs: the pipeline",
@@ -246,9 +246,12 @@ def project(tmp_path, monkeypatch, model_file) -> Path:
     return tmp_path
 
 
-def prepare(mark: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def prepare(mark: str, folder: Path, request: pytest.FixtureRequest) -> None:
     """Prepare what a block runs on."""
     wanted = mark.removeprefix("run").removeprefix(": ")
+    if wanted == "digits":
+        shutil.copy(ROOT / "models/digits/model.safetensors", "data/model/model.safetensors")
+        (folder / "data/processed").symlink_to(request.getfixturevalue("digits"))
     if wanted == "schedules":
         shutil.rmtree(folder / ".git")
         (folder / "params.yaml").write_text(yaml.safe_dump(params()))
@@ -267,9 +270,16 @@ def prepare(mark: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 ONCE = {(block.mark, block.text): block for block in shell() if block.mark in RUN}  # several pages say `ddpm check`
 
 
-@pytest.mark.parametrize("block", ONCE.values(), ids=named)
-def test_what_is_to_be_run_runs(block, project, monkeypatch, capsys):
-    prepare(block.mark, project, monkeypatch)
+LONGER = {"run: digits"}  # than five seconds
+
+
+@pytest.mark.parametrize(
+    "block",
+    [pytest.param(block, marks=pytest.mark.slow if block.mark in LONGER else ()) for block in ONCE.values()],
+    ids=named,
+)
+def test_what_is_to_be_run_runs(block, project, request, capsys):
+    prepare(block.mark, project, request)
     for program, *arguments in block.lines:
         assert program == "ddpm"
         with pytest.raises(SystemExit) as ended:

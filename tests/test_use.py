@@ -10,12 +10,13 @@ from PIL import Image
 from torch import Tensor
 
 from ddpm.base import variant
+from ddpm.base.sections import Shape
 from ddpm.diffusion.chain import Chain
 from ddpm.diffusion.parameterization import Prediction
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.sampling.classes import Classes
 from ddpm.sampling.generator import Generator
-from ddpm.use import edits
+from ddpm.use import edits, reading
 from tests.command import refused, run
 from tests.peers import exact
 
@@ -176,6 +177,14 @@ def test_each_command_writes_a_picture_of_given_images(command, model_file, tmp_
     model = "." if command == ("invert",) else "model.safetensors"  # a model may be named by its folder
     assert run("use", *command, "--model", model, "--images", "a.png", "b.png", "--steps", "3", "--out", "x.png") == 0
     assert min(Image.open("x.png").size) > 100
+
+
+def test_rows_are_images_of_the_test_split(digits, held_out, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("data").mkdir()
+    Path("data/processed").symlink_to(digits)
+    for numbers, expected in {(): range(reading.ROWS), (2,): [2], (0, 358): [0, 358]}.items():
+        assert np.array_equal(reading.rows(numbers, Shape(1, 16, 16)), held_out[[*expected]])
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def rows(numbers: Sequence[int], shape: Shape) -> Iterable[Tensor]:
     test, _ = open_split(PROCESSED, "test")
     if test.shape[1:] != shape:
         raise UserError(f"{PROCESSED}: its images are {test.shape[1:]}, the model's {tuple(shape)}; pass --images")
-    wanted = numbers or list(range(min(ROWS, len(test))))
+    wanted = list(numbers) or list(range(min(ROWS, len(test))))
     if wrong := [row for row in wanted if not 0 <= row < len(test)]:
         raise UserError(f"--rows: {wrong[0]} is not allowed; the test split has rows 0 to {len(test) - 1}")
     return torch.from_numpy(test[wanted])
