@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ddpm.base import files
+from ddpm.base.errors import plural
 from ddpm.base.images import Images
 from ddpm.pictures import grids, plots
 
@@ -54,7 +55,7 @@ def main() -> None:
     panels = [frontier(data) for data in DATA]
     plots.lines(DOCS / "few-steps.png", panels)
     rows = {f"{panel.title}: {arm}": samples(panel.title, arm) for panel in panels for arm in panel.curves}
-    titles = [f"{count} evaluation{'s' * (count > 1)}" for count in EVALUATIONS]
+    titles = [plural(count, "evaluation") for count in EVALUATIONS]
     grids.save_rows(rows, DOCS / "few-steps-samples.png", titles)
 
 

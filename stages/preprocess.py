@@ -1,5 +1,6 @@
 """data/raw -> data/processed: uint8 arrays of images of one size, split into train and test."""
 
+from ddpm.base.errors import plural
 from ddpm.base.paths import PROCESSED, RAW
 from ddpm.data.data_params import Data
 from ddpm.data.preprocessing import preprocess
@@ -8,5 +9,5 @@ from ddpm.data.preprocessing import preprocess
 def main(data: Data) -> None:
     manifest = preprocess(data, RAW, PROCESSED)
     picture = PROCESSED / "dataset.png"
-    classes = f"{len(manifest.classes)} class{'es' * (len(manifest.classes) != 1)}"
+    classes = plural(len(manifest.classes), "class", "classes")
     print(f"{manifest.dataset}: {manifest.counted()} images, {classes}; see {picture}")

@@ -10,8 +10,9 @@ import yaml
 
 import ddpm
 from ddpm import cli
-from ddpm.params import file
+from ddpm.params import config, file
 from ddpm.tools import clone
+from tests.command import run
 from tests.scored import git
 
 PRESETS = Path(ddpm.__file__).parent / "presets"
@@ -79,8 +80,37 @@ def test_images_of_another_source_are_not_those_of_params_yaml(capsys):
     code, told = check(capsys)
     assert (code, told.count("\n")) == (2, 1)
     assert told.startswith("error: data.source: no such file or folder 'nowhere'")
-    Path("nowhere").mkdir()
+    pictures("nowhere", 1500)
     assert check(capsys) == (0, "")
+
+
+def pictures(folder: str, count: int) -> None:
+    """Names of pictures suffice, as long as nobody opens them."""
+    Path(folder).mkdir()
+    for number in range(count):
+        Path(folder, f"{number}.png").touch()
+
+
+def test_images_are_counted_where_they_are_and_other_files_are_named(capsys):
+    write(data={"dataset": FOLDER, "source": "mine", "test_fraction": 0.1})
+    pictures("mine", 1500)
+    for name in ("a.HEIC", "b.heic", "notes.txt", "README", ".DS_Store"):
+        Path("mine", name).touch()
+    capsys.readouterr()
+    assert run("check", "--no-pilot") == 0
+    line, _ = capsys.readouterr().out.splitlines()
+    assert line.startswith(
+        "mine: 1,500 images, 1,350 to train on; 4 files left out: 2 .heic, 1 .txt, 1 without a suffix; "
+    )
+    assert clone.look(config.load().data)[0] == 1350
+
+
+def test_too_few_images_for_the_scores_are_refused_before_anything_runs(capsys):
+    write(data={"dataset": FOLDER, "source": "mine"})
+    pictures("mine", 18)
+    code, told = check(capsys)
+    assert (code, told.count("\n")) == (2, 1)
+    assert told.startswith("error: the train split: 14 images are too few for evaluate.metrics")
 
 
 @pytest.mark.parametrize("lock", [None, "", "stages: []", "stages: {download: {}}", "{"])

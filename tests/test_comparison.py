@@ -437,7 +437,7 @@ def test_a_verdict_is_a_sentence_that_says_all_that_it_rests_on():
     ):  # fmt: skip
         assert part in line
     written = json.loads(json.dumps(shown.to_dict(found), allow_nan=False))
-    assert written["citations"] == {only.arm: {"sentence": line, "bibtex": citation.bibtex(only)}}
+    assert written["citations"] == {only.arm: {"sentence": line, "bibtex": citation.bibtex(only, 2026)}}
     assert line in "\n".join(shown.notes(found))
 
 
@@ -453,10 +453,11 @@ def test_names_from_outside_stay_text_wherever_they_are_shown():
 
 def test_bibtex_escapes_what_latex_would_read():
     found = replace(judged(pair(CLEAR)), arm="a_b", baseline="50% & {c}^~#$\\", setting="x_y")
-    text = citation.bibtex(found)
+    text = citation.bibtex(found, 2026)
     assert text.startswith("@misc{ddpm-a-b-50-c-classifier-fd,\n")
     body = text.replace("\\_", "").replace("\\%", "").replace("\\&", "").replace("\\#", "").replace("\\$", "")
     assert not set("_%&#$^~") & set(body)
     assert text.count("{") - text.count("\\{") == text.count("}") - text.count("\\}")
     assert "a\\_b" in text
+    assert {"  author = {{The ddpm authors}},", "  year = {2026},"} <= set(text.splitlines())
     assert "\\textbackslash{}" in text

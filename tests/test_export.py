@@ -138,7 +138,7 @@ def test_the_card_says_which_of_your_own_images_it_learned(scored):
     counted = {"counts": {"train": 8, "test": 2}, "sha256": {"train": "1" * 64, "test": "2" * 64}}
     Path("data/processed").mkdir(parents=True)
     Path("data/processed/manifest.json").write_text(json.dumps(manifest | counted))
-    text, name = scored(licence="image_folder", source="photos/flowers64/"), "image_folder (flowers64)"
+    text, name = scored(licence="image_folder", source="photos/flowers64/"), "flowers64"
     assert f"gray images of {name}\n" in text
     assert f"| data | {name}: 8 train, 2 test images |" in text
     assert f"{name}: not known to the project" in text

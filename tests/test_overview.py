@@ -153,7 +153,7 @@ def test_a_thousand_runs_without_mlflow_or_torch(folder):
     program = "import sys; from ddpm.cli import main; main(['runs'])"
     imports = [sys.executable, "-X", "importtime", "-c", program]
     result = subprocess.run(imports, capture_output=True, text=True, check=True)
-    assert result.stdout.splitlines()[-1] == "1000 runs"
+    assert result.stdout.splitlines()[-1] == "1,000 runs"
     assert len(result.stdout.splitlines()) == 1003
     imported = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
     assert "pygit2" in imported

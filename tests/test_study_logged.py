@@ -34,7 +34,7 @@ def runs(client: MlflowClient) -> tuple[Run, dict[str, Run]]:
     """The study's run, and those below it by the experiment's name."""
     everything = client.search_runs([client.get_experiment_by_name("ddpm").experiment_id])
     [parent] = (each for each in everything if tracker.PARENT not in each.data.tags)
-    return parent, {each.info.run_name.split()[-1]: each for each in everything if each is not parent}
+    return parent, {each.info.run_name.split()[0]: each for each in everything if each is not parent}
 
 
 def test_a_study_is_a_run_with_its_experiments_below_and_nothing_is_sent_twice(client):

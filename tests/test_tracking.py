@@ -212,22 +212,22 @@ def test_of_the_shipped_preset_only_what_runs_are_sought_by_is_logged():
     [
         ("digits", {}, "digits · seed 0"),
         ("digits_small", {"device": "cpu"}, "digits_small · seed 0"),
-        ("digits", {"diffusion": {"schedule": {"name": "linear"}}, "seed": 3}, "digits · linear · seed 3"),
+        ("digits", {"diffusion": {"schedule": {"name": "linear"}}, "seed": 3}, "linear · seed 3 · digits"),
         (
             "digits_2026",
             {"train": {"optimizer": {"adamw": {"weight_decay": 0.5}}}},
-            "digits_2026 · adamw.weight_decay 0.5 · seed 0",
+            "adamw.weight_decay 0.5 · seed 0 · digits_2026",
         ),
-        ("fashion_mnist", {"train": {"steps": 7}}, "fashion_mnist · train.steps 7 · seed 0"),
+        ("fashion_mnist", {"train": {"steps": 7}}, "train.steps 7 · seed 0 · fashion_mnist"),
         (
             "photos_small",
             {"data": {"source": "https://me:pw@host/roses.zip"}},
-            "photos_small · data.source roses · seed 0",
+            "data.source roses · seed 0 · photos_small",
         ),
-        ("photos_small", {"data": {"source": None}}, "photos_small · data.source None · seed 0"),
+        ("photos_small", {"data": {"source": None}}, "data.source None · seed 0 · photos_small"),
     ],
 )
-def test_a_run_s_name_says_its_preset_and_what_differs_from_it(folder, preset, changes, name):
+def test_a_run_s_name_begins_with_what_differs_and_the_seed(folder, preset, changes, name):
     (folder / "params.yaml").write_text(presets.text(preset))
     set_params(**changes)
     assert view.name(config.check(file.read()).flat(), "") == name

@@ -29,6 +29,11 @@ class UserError(Exception):
         super().__init__(line if len(line) <= LONGEST else cut)
 
 
+def plural(count: int, one: str, many: str = "") -> str:
+    """The count with its noun, ``many`` or ``one`` with an s: "1 run", "1,437 classes"."""
+    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+
+
 def exit_code(main: Callable[[], int | None]) -> int:
     """Run ``main``; a UserError, a failure of the storage or a full GPU becomes one line on stderr and exit code 2.
 

@@ -68,9 +68,12 @@ def check(*, no_pilot: NoPilot = False) -> None:
     from ddpm.tools import clone
 
     checked = config.load()
-    possible.check_scores(checked)
     if note := clone.check(checked.data):
         print(f"note: {note}", file=sys.stderr)
+    images, found = clone.look(checked.data)
+    possible.check_scores(checked, images)
+    if found:
+        print(found)
 
     from ddpm.model import build  # torch takes a second: after what is checked without
     from ddpm.tools import forecast
@@ -79,7 +82,8 @@ def check(*, no_pilot: NoPilot = False) -> None:
     parameters = sum(parameter.numel() for parameter in network.parameters())
     print(f"{file.PATH}: ok; {checked.model.name} with {parameters:,} parameters", flush=True)
     if not no_pilot:
-        print(*forecast.lines(checked, forecast.measure(checked), forecast.train_images(checked)), sep="\n")
+        images = images or forecast.train_images(checked)
+        print(*forecast.lines(checked, forecast.measure(checked), images), sep="\n")
 
 
 @app.command(group=MAIN, sort_key=3)

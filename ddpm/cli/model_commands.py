@@ -120,20 +120,24 @@ def score(
 
     examples:
       ddpm score samples.npz --seed 0 --name edm2 --param lr=0.01 --cost images_seen=64000 seconds.train=120
+      ddpm compare --by name  # once several seeds of each are scored
 
     Args:
         samples: folder or archive of pictures, .npy, .npz, Parquet, WebDataset
         seed: of the training that drew them, by which runs are paired
-        name: of the run (the name of the file)
+        name: what drew them, to compare by (the name of the file)
         param: what made them, as KEY=VALUE
         cost: images_seen, parameters, flops, evaluations or seconds.STAGE, as KEY=VALUE
         out: a .json file (metrics/scored/NAME-SEED.json)
     """
+    from ddpm.report import render, summary
+    from ddpm.report.blocks import Chapter
     from ddpm.tools import score
 
     # as an error, so that what was unpacked is removed
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    name = name or samples.resolve().stem
     params, costs = score.assigned("--param", param), score.assigned("--cost", cost)
-    run = score.score(samples, seed, name or samples.resolve().stem, params, costs)
+    run = score.score(samples, seed, name, {"name": name} | params, costs)
     path = score.write(run, out)
-    answer(json, run.scores, *(f"{key:32} {value:.6g}" for key, value in run.scores.items()), "", path)
+    answer(json, run.scores, render.text([Chapter("", [*summary.scores(run), *summary.findings(run)])]), "", path)

@@ -97,7 +97,7 @@ def evaluate(sets: dict[int, Path], job: Job) -> Evaluation:
     asked = read_labels(next(iter(sets.values())).parent) if count else None
     reports = [report(drawn, real, job.evaluate, job.ranks, asked) for drawn in images.values()]
     terms = bounds.likelihoods(job)
-    others = comparison(real.features, len(next(iter(images.values()))), job)
+    others = comparison(real.features, len(next(iter(images.values()))), job.evaluate)
     floor = others.pop(REAL)
     if asked is not None:
         _, test = open_split(job.processed, "test")
@@ -119,7 +119,9 @@ def evaluate(sets: dict[int, Path], job: Job) -> Evaluation:
     )
 
 
-def comparison(real: Mapping[str, RealFeatures], count: int, job: Job) -> dict[str, dict[str, dict[str, float]]]:
+def comparison(
+    real: Mapping[str, RealFeatures], count: int, evaluate: Evaluate
+) -> dict[str, dict[str, dict[str, float]]]:
     """The scores of ``count`` images of each yardstick and of ``REAL`` test images, or of as many as there are: by name
     and extractor, with the number of images, ``count``. Metrics for which they are too few are left out.
 
@@ -131,7 +133,7 @@ def comparison(real: Mapping[str, RealFeatures], count: int, job: Job) -> dict[s
         for of, drawn in {REAL: features.held_out, **features.yardsticks}.items():
             some = Features(*(distances.part(part, count) for part in drawn))
             size = len(some.features)
-            enough = possible(job.evaluate, features.extractor, size)
+            enough = possible(evaluate, features.extractor, size)
             scores.setdefault(of, {})[name] = {"count": size, **with_curve(some, features, enough)[0]}
     return scores
 

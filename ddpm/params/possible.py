@@ -36,14 +36,16 @@ def check(config: Config, params: dict[str, Any], before: dict[str, Any]) -> Non
             part(config.only(keys))
 
 
-def check_scores(config: Config) -> None:
-    """Raises UserError if a metric cannot judge so many images, of so many channels, by these extractors."""
+def check_scores(config: Config, train: int | None = None) -> None:
+    """Raises UserError if a metric cannot judge so many images, of so many channels, by these extractors. train: the
+    images to train on, if they are counted."""
     from ddpm.scoring import limits
 
     # without model.classes, enough for images without classes, whose extractor has more features
     strictest = config.evaluate.resolved(config.model.classes, config.data.channels)
     limits.check_channels(strictest, config.data.channels)
-    limits.check_counts(strictest, {"sample.count": config.sample.count})
+    real = {} if train is None else {"the train split": train}
+    limits.check_counts(strictest, {"sample.count": config.sample.count} | real)
 
 
 def _check_listed(params: dict[str, Any]) -> None:

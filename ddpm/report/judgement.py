@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ddpm.base.errors import UserError
+from ddpm.base.errors import UserError, plural
 from ddpm.pictures import plots
 from ddpm.pictures.plots import Gap, Panel
 from ddpm.report import noise_levels
@@ -80,8 +80,14 @@ def notes(judgement: Judgement) -> Iterator[str]:
 
 def bibtex(judgement: Judgement) -> str:
     """The end of a Markdown page: each sentence as an entry of BibTeX."""
-    entries = [citation.bibtex(pair) for pair in judgement.verdicts if pair.metric == judgement.primary]
+    year = _year(judgement)
+    entries = [citation.bibtex(pair, year) for pair in judgement.verdicts if pair.metric == judgement.primary]
     return "\n".join(["\n## To cite\n", *(f"```bibtex\n{entry}\n```\n" for entry in entries)]) if entries else ""
+
+
+def _year(judgement: Judgement) -> int:
+    """In which the last of the runs was scored."""
+    return max(run.finished.year for arm in judgement.arms for run in arm.runs.values())
 
 
 def to_dict(judgement: Judgement) -> dict[str, Any]:
@@ -97,7 +103,10 @@ def to_dict(judgement: Judgement) -> dict[str, Any]:
         for arm in judgement.arms
     ]
     primary = [pair for pair in judgement.verdicts if pair.metric == judgement.primary]
-    cited = {pair.arm: {"sentence": citation.sentence(pair), "bibtex": citation.bibtex(pair)} for pair in primary}
+    cited = {
+        pair.arm: {"sentence": citation.sentence(pair), "bibtex": citation.bibtex(pair, _year(judgement))}
+        for pair in primary
+    }
     return {name: getattr(judgement, name) for name in FIELDS} | {
         "compare": judgement.compare.model_dump(mode="json"),
         "arms": arms,
@@ -133,7 +142,8 @@ def _arms(judgement: Judgement) -> Table:
     rows = []
     for arm in judgement.arms:
         costs = ["unknown" if (cost := arm.cost(budget)) is None else f"{cost:,}" for budget in BUDGETS]
-        rows.append([arm.label + " (baseline)" * (arm is judgement.arms[0]), str(len(arm.runs)), *costs])
+        label = f"{arm.label} (baseline)" if arm is judgement.arms[0] else arm.label
+        rows.append([label, str(len(arm.runs)), *costs])
     return Table(["arm", "seeds", *BUDGETS.values()], rows)
 
 
@@ -176,7 +186,7 @@ def _curves(curves: Curves, confidence: float) -> list[Block]:
     for arm in curves.against:
         gaps[arm.arm] = np.array([(p.images, p.difference, p.low, p.high) for p in arm.points], float)
         cells = {p.images: f"{p.difference:+.3g} ({_span(p.low, p.high)}) {p.outcome}" for p in arm.points}
-        rows.append([f"{arm.arm}, {len(arm.seeds)} seeds", *(cells.get(at, "-") for at in budgets)])
+        rows.append([f"{arm.arm}, {plural(len(arm.seeds), 'seed')}", *(cells.get(at, "-") for at in budgets)])
     titles = f"mean over seeds ({metrics.direction(metric)} is better)", f"difference from {baseline}, with its band"
     panels = [
         Panel(titles[0], "images seen", metric, means, log="x", ticks=budgets),

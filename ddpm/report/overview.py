@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ddpm.base import variant
-from ddpm.base.errors import masked
+from ddpm.base.errors import masked, plural
 from ddpm.params.config import FAMILIES, Config
 from ddpm.report.blocks import Block, Note, Table, cell
 from ddpm.runs import library
@@ -47,7 +47,8 @@ def gather(working: Config) -> tuple[list[Listed], tuple[str, ...]]:
 
 
 def _of(run: Record, here: Mapping[str, Any]) -> Listed:
-    keys = sorted(run.params.keys() | here.keys(), key=lambda key: (not key.endswith(".name"), key))
+    known = run.params if run.program else {**run.params, **here}  # what a program does not state is not a difference
+    keys = sorted(known, key=lambda key: (not key.endswith(".name"), key))
     unlike = [key for key in keys if tells_apart(key) and _differs(key, run.params, here)]
     return Listed(
         run.name,
@@ -100,7 +101,8 @@ def shown(runs: Sequence[Listed], notes: Sequence[str]) -> list[Block]:
     columns = ["name", "seed", *heads, "seconds", "state", "differs"]
     fingerprints = len({run.fingerprint for run in runs if not run.stale})
     mixed = f"; {fingerprints} fingerprints: compare only scores of the same one" if fingerprints > 1 else ""
-    return [Table(columns, rows, "", (0, len(columns) - 2, len(columns) - 1)), Note(f"{len(runs)} runs{mixed}"), *lines]
+    table = Table(columns, rows, "", (0, len(columns) - 2, len(columns) - 1))
+    return [table, Note(f"{plural(len(runs), 'run')}{mixed}"), *lines]
 
 
 def label(key: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 
 from ddpm.base.errors import UserError
@@ -11,6 +12,7 @@ from ddpm.report import convergence
 from ddpm.report.blocks import Block, Note, Table, cell
 from ddpm.runs.record import Record
 from ddpm.verdicts import metrics
+from ddpm.verdicts.metrics import COPIES
 from ddpm.verdicts.pairing import images
 
 PICTURES = (SAMPLES / "grid.png", SAMPLES / "reverse.mp4", EVALUATION / "nearest.png")
@@ -53,8 +55,24 @@ def scores(run: Record) -> list[Block]:
         error = run.scores.get(f"{name}_se")
         score = cell(run.scores[name]) + (f" ± {cell(error)}" if error is not None else "")
         rows.append((name, metrics.direction(name), score, *(next_to[name].get(what, "") for what in others)))
-    table = Table(("score", "better", "this model", *others), rows, f"scores at N = {drawn:,}", text_columns=(0, 1))
-    return [table, *map(Note, metrics.apart(run.scores, names, drawn))]
+    heads = ("score", "better", run.program or "this model", *others)
+    table = Table(heads, rows, f"scores at N = {drawn:,}", text_columns=(0, 1))
+    return [table, *map(Note, _apart(run, names, drawn))]
+
+
+def _apart(run: Record, names: Iterable[str], drawn: int) -> list[str]:
+    """A line for each of the ``others`` of another number of images than the ``drawn`` ones. Next to a Fréchet distance
+    there stands what the model's own would be at that number, from its limit (``scoring.frechet``): a distance at fewer
+    images is larger, whatever the images are."""
+    lines: dict[str, list[str]] = {}
+    for name in names:
+        for what, (score, size) in metrics.others(run.scores, name).items():
+            if size == drawn:
+                continue
+            limit = run.scores.get(f"{name}_infinity")
+            about = limit and f" (this model: about {limit + (run.scores[name] - limit) * drawn / size:.3g})"
+            lines.setdefault(f"{what}, at N = {size:,}", []).append(f"{name} {score:.4g}{about or ''}")
+    return [f"{what}: {', '.join(shown)}" for what, shown in lines.items()]
 
 
 def findings(run: Record) -> list[Block]:
@@ -65,7 +83,7 @@ def findings(run: Record) -> list[Block]:
         notes.append(Note(f"denoises: {'; '.join(convergence.diagnose(convergence.errors(run)).sentences())}"))
     if spaces := metrics.closeness(run.scores):
         worst = max(spaces, key=lambda space: space.share - space.limit)
-        sign = "of train images" if worst.copies else "no sign of any"
+        sign = f"{run.program or 'this model'} {COPIES}" if worst.copies else "no sign of any"
         nearness = f"{worst.share:.0%} of the samples are as near to a train image as the nearest {worst.expected:.0%}"
         notes.append(Note(f"copies: {sign}: {nearness} of test images"))
     return notes

@@ -17,7 +17,7 @@ from PIL import Image
 from ddpm.base.errors import masked
 from ddpm.base.files import atomic_path
 from ddpm.base.sections import Shape
-from ddpm.base.variant import Variant
+from ddpm.base.variant import Variant, names, variant_class
 
 MODES = {1: "L", 3: "RGB"}  # PIL's name for pictures of so many channels
 CLASSLESS = "images"  # the class of those that have none
@@ -91,5 +91,6 @@ class Dataset(Variant, ABC):
 
 
 def called(dataset: str, source: object) -> str:
-    """A name for the images: their dataset's, with that of ``data.source`` if one is given."""
-    return f"{dataset} ({PurePosixPath(masked(str(source))).stem})" if source else dataset
+    """A name for the images: that of ``data.source``, if it names other images than the published ones."""
+    published = dataset in names("datasets") and getattr(variant_class("datasets", dataset), "verified", False)
+    return dataset if published or not source else PurePosixPath(masked(str(source))).name.partition(".")[0]

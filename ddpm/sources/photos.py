@@ -5,8 +5,11 @@ them, each image can be read at its offset, and no name from outside ever become
 """
 
 import io
+import sys
 import tarfile
 from abc import abstractmethod
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
@@ -14,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from ddpm.base import files
-from ddpm.base.errors import UserError, printable
+from ddpm.base.errors import UserError, plural, printable
 from ddpm.sources import fetch as _sources
 from ddpm.sources.archives import members, reading
 from ddpm.sources.dataset import Dataset, Records
@@ -36,6 +39,7 @@ class Photos(Dataset):
         place = _sources.locate(source, self.address, (), folder)
         if source is None and self.sha256:
             _sources.verify(place, files.sha256, self.sha256)
+        others = []
         with tarfile.open(folder / FILE, "w") as tar:
             with reading(place) as photos:
                 for file in photos:
@@ -44,8 +48,24 @@ class Photos(Dataset):
                     info.size = file.size
                     if is_image(info.name):
                         tar.addfile(info, file.stream)
+                    elif not is_hidden(info.name):
+                        others.append(info.name)
             if not tar.getmembers():
-                raise UserError(f"data.source: no images in {place}; allowed: {', '.join(sorted(SUFFIXES))}")
+                raise _empty(place)
+        if others:
+            print(left_out(others), file=sys.stderr)
+
+    def look(self, place: Path) -> tuple[int, int | None, str]:
+        """How many images a folder or archive has, how many of them it holds out itself, if it does, and
+        ``left_out``. Raises UserError if it cannot be read."""
+        with reading(place) as members:
+            names = sorted(str(PurePosixPath(member.name)) for member in members)
+        images = [name for name in names if is_image(name)]
+        if not images:
+            raise _empty(place)
+        held_out = self.arrange(images)[1]
+        others = left_out(name for name in names if not is_hidden(name))
+        return len(images), None if held_out is None else len(held_out), others
 
     @abstractmethod
     def arrange(self, names: list[str]) -> tuple[dict[str, str], set[str] | None]:
@@ -73,8 +93,23 @@ class Photos(Dataset):
         return Records(names, open_image, labels.astype(np.int64), shown, is_test)
 
 
+def _empty(place: Path) -> UserError:
+    return UserError(f"data.source: no images in {place}; allowed: {', '.join(sorted(SUFFIXES))}")
+
+
 def is_image(name: str) -> bool:
-    """Whether the suffix is an image's; hidden files and those that macOS adds to archives are not images."""
-    path = PurePosixPath(name)
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
-    return path.suffix.lower() in SUFFIXES and not hidden
+    """Whether the suffix is an image's; hidden files are not images."""
+    return PurePosixPath(name).suffix.lower() in SUFFIXES and not is_hidden(name)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether it is a hidden file, or one that macOS adds to archives."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
+
+
+def left_out(names: Iterable[str]) -> str:
+    """A line that counts the files among them that are not images, by suffix; empty if there are none."""
+    suffixes = Counter(PurePosixPath(name).suffix.lower() or "without a suffix" for name in names if not is_image(name))
+    kinds = ", ".join(f"{count} {printable(suffix)}" for suffix, count in sorted(suffixes.items()))
+    allowed = ", ".join(sorted(SUFFIXES))
+    return f"{plural(suffixes.total(), 'file')} left out: {kinds}; images end in {allowed}" if suffixes else ""

@@ -62,14 +62,14 @@ def log(ledger: Ledger) -> None:
 
     def write() -> None:
         parent = _parent(store, study)
-        for run in ledger.records.values():
+        for name, run in ledger.records.items():
             if not run.diverged:
-                tracker.write(store, run, parent)
+                tracker.write(store, run, parent, title=name)
         page = (study.results / "verdict.md").read_text()
         answer, *_ = page.partition("\n## ")
         store.client.set_tag(parent, tracker.NOTE, f"{answer}\nMore is in verdict.md, among the artifacts.")
-        for name in ("verdict.json", "verdict.md", *sorted({*re.findall(r"\]\(([\w-]+\.png)\)", page)})):
-            if _is_ours(path := study.results / name):
+        for file in ("verdict.json", "verdict.md", *sorted({*re.findall(r"\]\(([\w-]+\.png)\)", page)})):
+            if _is_ours(path := study.results / file):
                 store.client.log_artifact(parent, str(path))
         store.client.set_terminated(parent)
 

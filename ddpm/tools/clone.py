@@ -6,13 +6,14 @@ import json
 import os
 from pathlib import Path
 
-from ddpm.base.errors import UserError
+from ddpm.base.errors import UserError, plural
 from ddpm.base.paths import RAW
 from ddpm.data.data_params import Data
 from ddpm.params import file
 from ddpm.params.inputs import on_record
 from ddpm.runs import library
 from ddpm.sources import fetch
+from ddpm.sources.photos import Photos
 
 
 def check(data: Data) -> str:
@@ -22,6 +23,19 @@ def check(data: Data) -> str:
     if not is_fetched():
         fetch.check(data.dataset, data.source)
     return branch()
+
+
+def look(data: Data) -> tuple[int | None, str]:
+    """How many images of ``data.source`` are for training, and a line about what is there; None, and an empty line, if
+    it was fetched before, or is not a folder or archive of pictures on this machine. Raises UserError if it cannot be
+    read."""
+    source = data.source
+    if is_fetched() or source is None or source.startswith(fetch.ADDRESSES) or not isinstance(data.dataset, Photos):
+        return None, ""
+    images, held_out, left_out = data.dataset.look(fetch.locate(source, None, (), Path()))
+    train = images - (round(images * data.test_fraction) if held_out is None else held_out)
+    found = f"{source}: {plural(images, 'image')}, {train:,} to train on"
+    return train, f"{found}; {left_out}" if left_out else found
 
 
 def check_dvc() -> None:

@@ -56,7 +56,7 @@ class Measured(NamedTuple):
 def lines(config: Config, measured: Measured, images: int | None) -> list[str]:
     """What each stage of a run needs, for a person: a line about each that computes, and one about all of them."""
     took, memory = seconds(config, measured, images), f"{measured.memory / 2**30:.1f} GiB of memory"
-    assumed = f", if there are {IMAGES:,} images to train on" * (not images and not config.train.steps)
+    assumed = "" if images or config.train.steps else f", if there are {IMAGES:,} images to train on"
     about = {
         "reference": "the features of real images take {}, without fitting extractors",
         "train": f"{length(config, images):,} steps take {{}} on {measured.device}{assumed}, and at least {memory}",

@@ -66,9 +66,11 @@ def score(samples: Path, seed: int, name: str, params: Mapping[str, Any], costs:
             check_counts(judged, {"sample.count": len(images)})
         except UserError as error:
             raise UserError(f"{samples}: {error}") from error
-        real = evaluation.Real.open(paths.PROCESSED, paths.REFERENCE, judged, device)
-        scores = files.flatten(evaluation.mean([evaluation.report(images, real, judged).scores]))
-        count = len(images)
+        real, count = evaluation.Real.open(paths.PROCESSED, paths.REFERENCE, judged, device), len(images)
+        others = evaluation.comparison(real.features, count, judged)
+        floor = others.pop(evaluation.REAL)
+        theirs = evaluation.mean([evaluation.report(images, real, judged).scores])
+        scores = files.flatten(theirs | {evaluation.REAL: floor, evaluation.YARDSTICKS: others})
     if odd := [key for key, value in scores.items() if not math.isfinite(value)]:
         raise UserError(f"{samples}: {', '.join(odd)} is not a finite number: look at the images")
     drawn = checked.sample.model_copy(update={"count": count, "seeds": (0,)})

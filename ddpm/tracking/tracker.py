@@ -60,19 +60,20 @@ def sync(params: dict[str, Any] | None = None, attached: Path | None = None) -> 
     return store.attempt(complete)
 
 
-def write(store: Store, run: Record, parent: str | None = None) -> str:
+def write(store: Store, run: Record, parent: str | None = None, title: str = "") -> str:
     """Write the run of a record, without the working folder; return its id. One that is there stays as it is.
 
-    parent: the id of the run that it is listed below. For ``Store.attempt``.
+    parent: the id of the run that it is listed below; title: what its name begins with there, such as its arm and seed.
+    For ``Store.attempt``.
     """
     with store.lock():
-        run_id = _complete(store, run)
+        run_id = _complete(store, run, title=title)
         if parent:
             store.client.set_tag(run_id, PARENT, parent)
     return run_id
 
 
-def _complete(store: Store, run: Record, training: str | None = None) -> str:
+def _complete(store: Store, run: Record, training: str | None = None, title: str = "") -> str:
     """training: the digest of its training, if the working folder holds the result. After a crash it continues: rows
     of a metric that are sent again are the same rows."""
     from mlflow.entities import Metric
@@ -86,8 +87,8 @@ def _complete(store: Store, run: Record, training: str | None = None) -> str:
         return str(written[0].info.run_id)
     tags = origin.tags() | {TRAINING: training} if training else {}
     tags |= view.result_tags(run) | {KEY: key, NOTE: view.note(run, tags)}
-    last = key[:7] if run.name == library.WORKSPACE else run.name
-    name = view.name({"seed": run.seed} | run.params, last, run.program)
+    last = key[:7] if run.name == library.WORKSPACE else "" if title else run.name
+    name = " · ".join(filter(None, [title, view.name({"seed": run.seed} | run.params, last, run.program)]))
     finished = round(1000 * run.finished.timestamp())
     start = finished - round(1000 * sum(run.costs.seconds.values()))
     at = (written[0] if written else started) or _create(store, name, start)

@@ -16,6 +16,7 @@ from ddpm.runs import alike
 from ddpm.runs.record import Record
 from ddpm.sources.dataset import called
 from ddpm.tracking.origin import COMMIT, DIRTY, EXPERIMENT
+from ddpm.verdicts.metrics import COPIES, copied
 
 # params whose values are short tags, to group and filter runs by: the last word of the section is the tag's name
 VARIANTS = ("diffusion.schedule", "diffusion.parameterization", "diffusion.variance", "diffusion.loss", "model",
@@ -86,13 +87,14 @@ def tags(flat: Mapping[str, Any]) -> dict[str, str]:
 
 
 def name(flat: Mapping[str, Any], last: str, program: str | None = None) -> str:
-    """A short name, for legends and above pictures: the nearest preset with what differs from it, or the program; then
-    the seed, and ``last``, which tells the run from others with the same params."""
-    first, keys = (program, []) if program else presets.nearest(flat)
+    """A short name, for legends and tables, which cut off its end: what differs from the nearest preset, the seed, that
+    preset or the program, and ``last``, which tells the run from others with the same params."""
+    preset, keys = (program, []) if program else presets.nearest(flat)
     keys = [key for key in keys if key == SOURCE or alike.tells_apart(key)]
     changes = [_change(key, flat[key]) for key in sorted(keys, key=lambda key: not key.endswith(".name"))]
-    seed = flat.get("seed")
-    return " · ".join(filter(None, [first, alike.some(changes, 2), "" if seed is None else f"seed {seed}", last]))
+    seed = "" if flat.get("seed") is None else f"seed {flat['seed']}"
+    parts = [alike.some(changes, 2), seed, preset] if changes else [preset, seed]
+    return " · ".join(filter(None, [*parts, last]))
 
 
 def _change(key: str, value: Any) -> str:
@@ -124,6 +126,8 @@ def note(run: Record, tags: Mapping[str, str]) -> str:
     known = {name.rpartition(".")[2]: name for name in run.scores if name.count(".") < 2}
     scores = [f"{known[name]} **{run.scores[known[name]]:.4g}**" for name in DECISIVE if name in known]
     lines = [" · ".join(scores)] if scores else []
+    if spaces := copied(run.scores):
+        lines.append(f"**It {COPIES}** ({', '.join(spaces)}): its scores show how well it copies.")
     commands = {"git checkout": tags.get(COMMIT), "dvc exp apply": tags.get(EXPERIMENT)}
     steps = [f"`{command} {of}`" for command, of in commands.items() if of]
     if steps:

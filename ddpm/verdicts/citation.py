@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 
 from ddpm.verdicts import metrics
+from ddpm.verdicts.metrics import COPIES
 from ddpm.verdicts.verdict import DECIDED, Verdict
 
+AUTHOR = "The ddpm authors"  # as in CITATION.cff
 LATEX = str.maketrans(
     {character: f"\\{character}" for character in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
@@ -15,7 +17,9 @@ LATEX = str.maketrans(
 
 def sentence(verdict: Verdict) -> str:
     """Both means, the difference and its interval, what that is adjusted for, the seeds and the setting."""
-    if verdict.outcome in DECIDED:
+    if COPIES in verdict.reason:
+        outcome = f"{verdict.reason}, so no verdict on {verdict.arm} against {verdict.baseline}"
+    elif verdict.outcome in DECIDED:
         link = "to" if verdict.outcome == "equivalent" else "than"
         outcome = f"{verdict.arm} is {verdict.outcome} {link} {verdict.baseline}"
     else:
@@ -31,8 +35,15 @@ def sentence(verdict: Verdict) -> str:
     )
 
 
-def bibtex(verdict: Verdict) -> str:
-    """The sentence as the note of an entry, with LaTeX's own characters escaped."""
+def bibtex(verdict: Verdict, year: int) -> str:
+    """The sentence as the note of an entry, with LaTeX's own characters escaped. year: in which the runs finished."""
     key = re.sub(r"[^A-Za-z0-9]+", "-", f"ddpm-{verdict.arm}-{verdict.baseline}-{verdict.metric}")
     title = f"{verdict.arm} against {verdict.baseline} in {metrics.title(verdict.metric)}".translate(LATEX)
-    return f"@misc{{{key},\n  title = {{{{{title}}}}},\n  note = {{{sentence(verdict).translate(LATEX)}}},\n}}"
+    fields = {
+        "author": f"{{{AUTHOR}}}",
+        "title": f"{{{title}}}",
+        "year": str(year),
+        "note": sentence(verdict).translate(LATEX),
+    }
+    lines = "".join(f"  {name} = {{{text}}},\n" for name, text in fields.items())
+    return f"@misc{{{key},\n{lines}}}"

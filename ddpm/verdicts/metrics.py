@@ -14,6 +14,7 @@ from typing import NamedTuple
 from ddpm.params.config import Compare
 from ddpm.scoring import metric
 
+COPIES = "copies train images"
 MEMORISATION = "memorisation."  # prefix of the scores that show whether the samples are copies
 GAUSSIAN = "yardsticks.gaussian"
 # prefix of the scores of other images than the model's -> what they are
@@ -90,17 +91,6 @@ def others(scores: Mapping[str, float], name: str) -> dict[str, tuple[float, int
         for prefix, what in OTHERS.items()
         if f"{prefix}.{name}" in scores and f"{prefix}.{extractor}.count" in scores
     }
-
-
-def apart(scores: Mapping[str, float], names: Iterable[str], count: int) -> list[str]:
-    """A line for each of the ``others`` of another number of images than ``count``, whose scores must not stand next to
-    those of ``count`` images."""
-    lines: dict[str, list[str]] = {}
-    for name in names:
-        for what, (score, size) in others(scores, name).items():
-            if size != count:
-                lines.setdefault(f"{what}, at N = {size:,}", []).append(f"{name} {score:.4g}")
-    return [f"{what}: {', '.join(shown)}" for what, shown in lines.items()]
 
 
 def gaussian(runs: Iterable[Mapping[str, float]], name: str) -> float | None:

@@ -15,6 +15,7 @@ from ddpm.base.variant import closest
 from ddpm.params.config import Config
 from ddpm.runs.alike import grouped, is_in, some, under, unlike
 from ddpm.runs.record import Costs, Record
+from ddpm.sources.dataset import called
 
 # what a run cost -> its name; an arm is not better because it had more
 BUDGETS = {"images_seen": "images seen", "parameters": "parameters", "evaluations": "evaluations"}
@@ -149,10 +150,12 @@ def setting(metric: str, pair: Pair) -> str:
 
 
 def images(run: Record) -> str:
-    """What a run's images are: "digits 16x16"."""
+    """What a run's images are: "digits 16x16", or "photos 32x32" of a folder called photos."""
     size = run.params.get("data.image_size", "?")
     sides = "x".join(map(str, size)) if isinstance(size, list | tuple) else f"{size}x{size}"
-    return f"{run.params['data.dataset.name']} {sides}" if "data.dataset.name" in run.params else "unknown images"
+    if (dataset := run.params.get("data.dataset.name")) is None:
+        return "unknown images"
+    return f"{called(dataset, run.params.get('data.source'))} {sides}"
 
 
 def _sampler(run: Record) -> str:
@@ -242,8 +245,8 @@ def paired(arms: Sequence[Arm], by: Sequence[str]) -> tuple[list[Pair], list[str
 
 def named(seeds: Iterable[int]) -> str:
     """Training seeds as text, for a message."""
-    ordered = sorted(seeds)
-    return f"seed{'s' * (len(ordered) > 1)} {' '.join(map(str, ordered))}"
+    ordered = sorted(set(seeds))
+    return f"{'seed' if len(ordered) == 1 else 'seeds'} {' '.join(map(str, ordered))}"
 
 
 def _label(values: Mapping[str, Any], every: Sequence[Mapping[str, Any]], by: Sequence[str]) -> str:

@@ -40,9 +40,11 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from ddpm.base.errors import plural
 from ddpm.params.config import Compare
 from ddpm.scoring.metric import Direction
 from ddpm.verdicts import metrics, pairing, statistics
+from ddpm.verdicts.metrics import COPIES
 from ddpm.verdicts.pairing import Pair
 from ddpm.verdicts.sequential import Design
 
@@ -51,7 +53,6 @@ DECIDED: tuple[Outcome, ...] = ("better", "worse", "equivalent")
 WORDS = {"not yet": "not decided yet", "futile": "unlikely to be decided", "too early": "too early to be judged"}
 PRIMARY = 0.9  # the primary metric's share of the error rate
 FUTILE = 0.1
-COPIES = "copies train images"
 NOTHING = "both are next to 0, the worst there is"
 NO_ANSWER = 3  # exit code
 
@@ -123,14 +124,16 @@ class Verdict:
 
     @property
     def headline(self) -> str:
-        """In words: "linear is worse: FD 63% higher, 8 of 8 seeds"."""
+        """In words: "linear is worse: FD 63% higher, 8 of 8 seeds"; of an arm that copies, that it does."""
+        if COPIES in self.reason:
+            return self.reason
         if self.outcome == "too early":
             return f"{self.arm} is {self.said}: {self.reason}"
         way = "higher" if self.difference > 0 else "lower"
         share = self.relative and abs(self.relative)
         size = f"{abs(self.difference):.3g}" if share is None else f"{share:.{0 if share >= 0.095 else 1}%}"
         same = sum(gap * self.difference > 0 for gap in self.differences)
-        of = f"{same} of {len(self.differences)} seed{'s' * (len(self.differences) > 1)}"
+        of = f"{same} of {plural(len(self.differences), 'seed')}"
         return f"{self.arm} is {self.said}: {metrics.title(self.metric)} {size} {way}, {of}"
 
     @property
@@ -162,7 +165,7 @@ class Rules(NamedTuple):
     @property
     def coverage(self) -> str:
         """How sure the intervals are, and what they are adjusted for."""
-        table = f"{self.pairs} comparison{'s' * (self.pairs > 1)} in {len(self.names)} metrics"
+        table = f"{plural(self.pairs, 'comparison')} in {len(self.names)} metrics"
         *early, last = self.design.looks
         looked = f" and for looks at {', '.join(map(str, early))} and {last} seeds" if early else ""
         return f"{100 * self.compare.confidence:g}% interval, adjusted for {table}{looked}"

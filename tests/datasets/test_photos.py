@@ -67,9 +67,9 @@ def test_image_folder_with_a_split_of_its_own():
     ("source", "name"),
     [
         (None, "image_folder"),
-        ("/home/me/flowers64/", "image_folder (flowers64)"),
-        ("Zoo.ZIP", "image_folder (Zoo)"),
-        ("https://me:pa/ss@host/sets/birds.tgz?token=k3y", "image_folder (birds)"),
+        ("/home/me/flowers64/", "flowers64"),
+        ("Zoo.ZIP", "Zoo"),
+        ("https://me:pa/ss@host/sets/birds.tgz?token=k3y", "birds"),
     ],
 )
 def test_ones_own_images_are_called_by_where_they_came_from(source, name):
