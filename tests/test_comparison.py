@@ -15,7 +15,7 @@ from ddpm.report import render
 from ddpm.runs.library import Listing
 from ddpm.runs.record import Costs, Record
 from ddpm.study import judging
-from ddpm.verdicts import citation, comparison, metrics, remarks, statistics, verdict
+from ddpm.verdicts import citation, comparison, metrics, pairing, remarks, statistics, verdict
 from ddpm.verdicts.comparison import Judgement
 from ddpm.verdicts.pairing import Pair
 from ddpm.verdicts.sequential import Design
@@ -105,6 +105,8 @@ def test_what_copies_train_images_is_no_better_whichever_side_it_is(metric, sign
     winner, loser = (arm, baseline) if honest.outcome == "better" else (baseline, arm)
     assert winner.outcome == "inconclusive"
     assert winner.reason == f"{'b' if honest.outcome == 'better' else 'a'} copies train images (pixels)"
+    assert winner.headline == winner.reason  # how much better copies score is not the news
+    assert citation.sentence(winner).startswith(winner.reason)
     assert (loser.outcome, loser.reason) == (honest.outcome, "")
 
 
@@ -384,6 +386,21 @@ def test_a_gaussian_with_a_higher_recall_decides_nothing():
     for run in both:
         run.scores.update(scores | {name: run.scores.pop(FD)})
     assert compare(*both).verdicts[0].outcome == "better"
+
+
+def test_scored_programs_are_compared_by_name():
+    both = [
+        result(seed=seed, fd=fd + seed / 100, program=name) for name, fd in (("a", 1.0), ("b", 2.0)) for seed in SIX
+    ]
+    for run in both:
+        run.params["name"] = run.program
+    (only,) = compare(*both, by=["name"]).verdicts
+    assert (only.baseline, only.arm, only.outcome) == ("a", "b", "worse")
+
+
+def test_seeds_are_named_once_each():
+    assert pairing.named([3, 0, 0]) == "seeds 0 3"
+    assert pairing.named([4, 4]) == "seed 4"
 
 
 def test_whichever_arm_copies_is_said_with_its_seeds():

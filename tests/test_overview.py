@@ -74,6 +74,13 @@ def test_a_run_has_a_line_and_what_is_no_record_has_one_below(folder, capsys):
     assert rows(capsys)["plain"]["scores"] == {"classifier.fd": 0.25}
 
 
+def test_what_a_program_does_not_state_is_no_difference(folder, capsys):
+    theirs = of(fd=0.5).model_copy(update={"program": "edm2", "params": {"name": "edm2", "lr": 0.01}})
+    finished(folder, theirs=theirs)
+    assert rows(capsys)["theirs"]["differs"] == {"lr": "0.01", "name": "edm2"}
+    assert table(capsys)[-1] == "1 run"
+
+
 @pytest.mark.parametrize("preset", presets.names())
 def test_a_run_does_not_differ_from_its_own_params(preset, capsys):
     Path("params.yaml").write_text(presets.text(preset))

@@ -18,10 +18,14 @@ from ddpm.base import paths
 from ddpm.base.errors import UserError
 from ddpm.base.files import digest, flatten, read_json
 from ddpm.base.sections import Shape
+from ddpm.data.processed import open_split
 from ddpm.params import inputs
 from ddpm.runs import record
 from ddpm.runs.record import Costs, Fingerprint, Record
 from ddpm.tools import score
+from ddpm.verdicts import metrics
+from tests import command
+from tests.small_project import QUICK, lay_out
 from tests.stages.test_start import project, run  # noqa: F401 (a fixture)
 
 SHAPE = Shape(1, 4, 4)
@@ -87,6 +91,26 @@ def test_images_from_anywhere_get_the_scores_of_the_evaluate_stage(
         score.score(Path("drawn-npy.npy"), 0, "few", {"evaluate.batch_size": 1}, {})
     with pytest.raises(UserError, match="loss"):
         score.score(Path("drawn-npy.npy"), 0, "few", {}, {"loss": 1})
+
+
+@pytest.mark.slow
+def test_a_person_reads_how_good_the_images_are_and_whether_they_are_copies(
+    digits, classifier_reference, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    lay_out(tmp_path, digits, evaluate=QUICK["evaluate"] | {"extractors": ["classifier"]})
+    Path("data/reference").symlink_to(classifier_reference)
+    monkeypatch.setattr(inputs, "on_record", lambda *_: True)
+    copies = np.array(open_split(digits, "train")[0])
+    np.save("copies.npy", copies + (copies < 255))  # a gray level off
+    assert command.run("score", "copies.npy", "--seed", "0") == 0
+    out = capsys.readouterr().out
+    assert "a Gaussian" in out
+    assert "real images, at N = 359" in out
+    assert "copies: copies copies train images: 100% " in out
+    run = record.read(Path("metrics/scored/copies-0.json"))
+    assert run.params["name"] == "copies"
+    assert metrics.gaussian([run.scores], "classifier.fd") > 10
 
 
 READ: dict[str, Callable[[Path], Path]] = {
