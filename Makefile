@@ -78,6 +78,7 @@ $(READY): pyproject.toml constraints.txt
 	@echo "setup: torch, DVC, MLflow and others, as constraints.txt pins them, into .venv: 2 GB on disk, 1 to 4 minutes by"
 	@echo "       the network, once"
 	@$(PYTHON) -m venv .venv
+	@mkdir -p .dvc-site && chmod 700 .dvc-site  # DVC's pickles, in a folder that it would open to everybody
 	@$(INSTALL) $(LOCK:%=--constraint %) --editable '.[dev]'
 	@touch $(READY)
 	@echo "setup: done"

@@ -6,6 +6,7 @@ DVC deletes a stage's outputs before it runs the stage again, so a mistake has t
 from typing import Any
 
 from ddpm.base.files import atomic_path
+from ddpm.base.machine import close_site_cache
 from ddpm.base.paths import CHECKED
 from ddpm.params import possible
 from ddpm.params.config import Config
@@ -13,6 +14,7 @@ from ddpm.params.config import Config
 
 def main(config: Config, params: dict[str, Any], before: dict[str, Any]) -> None:
     """params, before: as for ``possible.check``."""
+    close_site_cache()
     possible.check(config, params, before)
     with atomic_path(CHECKED) as temporary:
         temporary.write_text("params.yaml is possible\n")

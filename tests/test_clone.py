@@ -1,7 +1,11 @@
 """What ``ddpm check`` looks at besides params.yaml: git, DVC, and where the images come from."""
 
+import os
 import shutil
+import stat
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pygit2
@@ -10,11 +14,13 @@ import yaml
 
 import ddpm
 from ddpm import cli
+from ddpm.base.machine import SITE_CACHE, close_site_cache
 from ddpm.params import config, file
 from ddpm.tools import clone
 from tests.command import run
 from tests.scored import git
 
+ROOT = Path(__file__).parent.parent
 PRESETS = Path(ddpm.__file__).parent / "presets"
 DIGITS = file.read(PRESETS / "digits_2026.yaml")
 FOLDER = {"name": "image_folder"}
@@ -181,3 +187,45 @@ def test_half_a_file_of_dvcs_is_told_with_what_to_remove(capsys, name, whole, ha
         code, told = check(capsys)
         assert (code, told.count("\n")) == (2, 1)
         assert f"`rm {name}`" in told
+
+
+def test_dvc_s_pickles_are_in_a_folder_of_this_user_alone(monkeypatch, capsys):
+    monkeypatch.delenv("DVC_SITE_CACHE_DIR")
+    shutil.copy(ROOT / ".dvc/config", ".dvc/config")
+    assert check(capsys) == (0, "")
+    assert list(SITE_CACHE.glob("repo/*/links"))
+    assert stat.S_IMODE(SITE_CACHE.stat().st_mode) == stat.S_IRWXU
+    SITE_CACHE.chmod(0o777)
+    close_site_cache()  # as the check stage does
+    assert stat.S_IMODE(SITE_CACHE.stat().st_mode) == stat.S_IRWXU
+
+
+@pytest.fixture
+def site(monkeypatch) -> Iterator[Path]:
+    """DVC's place for pickles, where others come; pytest's folders are in one where they do not."""
+    with TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        (Path(folder) / "site/mine/repo").mkdir(parents=True)
+        monkeypatch.setenv("DVC_SITE_CACHE_DIR", f"{folder}/site/mine")
+        yield Path(folder) / "site"
+
+
+@pytest.mark.parametrize(("mode", "code"), [(0o777, 2), (0o1777, 0), (0o755, 0), (0o700, 0)])
+@pytest.mark.parametrize("name", ["", "mine", "mine/repo"])
+def test_pickles_where_others_may_write_are_refused(site, mode, code, name, capsys):
+    (site / name).chmod(mode)
+    ended, told = check(capsys)
+    assert ended == code
+    assert not code or str(site / name) in told
+
+
+def test_pickles_of_somebody_else_are_refused(site, monkeypatch, capsys):
+    assert check(capsys) == (0, "")
+    [cache] = site.glob("mine/repo/*")
+    if os.getuid():
+        monkeypatch.setattr(os, "getuid", lambda: 12345)
+    else:
+        os.chown(cache / "links", 12345, 12345)
+    code, told = check(capsys)
+    assert (code, told.count("\n")) == (2, 1)
+    assert str(site) in told

@@ -3,7 +3,11 @@
 import ctypes
 import os
 import signal
+import stat
 import sys
+from pathlib import Path
+
+SITE_CACHE = Path(".dvc-site")  # as in .dvc/config
 
 
 def cores() -> int:
@@ -24,3 +28,22 @@ def die_with_parent(parent: int | None = None) -> None:
     orphan = now != parent if parent else "DVC_STAGE" in os.environ and os.getpgid(now) != os.getpgrp()
     if orphan:
         sys.exit(128 + signal.SIGTERM)
+
+
+def close_site_cache() -> None:
+    """Keep others from the pickles that DVC keeps in the working folder: it opens new folders of them to everybody."""
+    if SITE_CACHE.is_dir() and SITE_CACHE.stat().st_uid == os.getuid():
+        SITE_CACHE.chmod(stat.S_IRWXU)
+
+
+def open_to_others(folder: Path) -> Path | None:
+    """The folder, or one that it is in, where everybody on this machine may replace what lies there, or somebody else's
+    in the folder; None if there is none."""
+    for part in (*reversed(folder.parents), folder):
+        mode = part.stat().st_mode
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            return part
+        if not mode & (stat.S_IXGRP | stat.S_IXOTH):  # nobody else gets to what is below
+            break
+    inside = (folder.parent, folder, *folder.rglob("*"))
+    return next((path for path in inside if path.stat().st_uid not in (0, os.getuid())), None)

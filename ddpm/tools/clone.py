@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from ddpm.base.errors import UserError, plural
+from ddpm.base.machine import SITE_CACHE, close_site_cache, open_to_others
 from ddpm.base.paths import RAW
 from ddpm.data.data_params import Data
 from ddpm.params import file
@@ -39,7 +40,8 @@ def look(data: Data) -> tuple[int | None, str]:
 
 
 def check_dvc() -> None:
-    """Raises UserError unless the working folder is in a git and DVC repository with files that DVC can read.
+    """Raises UserError unless the working folder is in a git and DVC repository with files that DVC can read, and
+    nobody else can change its pickles.
 
     DVC writes dvc.lock and its rwlock in place: a kill at that moment leaves half a file, and no command starts then.
     """
@@ -51,6 +53,7 @@ def check_dvc() -> None:
         with Repo() as repo:
             _ = repo.index.stages
             locks = Path(repo.tmp_dir or "", "rwlock")
+            cache = Path(repo.site_cache_dir)
         json.loads(locks.read_text() if locks.exists() else "{}")
     except (DvcException, SCMError) as error:
         reason, torn = str(error).rstrip("."), "dvc.lock" if "dvc.lock" in str(error) else ""
@@ -58,6 +61,12 @@ def check_dvc() -> None:
         torn = os.path.relpath(locks)
         reason = f"'{torn}' is not JSON"
     else:
+        close_site_cache()
+        if place := open_to_others(cache):
+            raise UserError(
+                f"{place}: other users of this machine may write here, and DVC runs what they put into {cache}: "
+                f"delete that, unset DVC_SITE_CACHE_DIR, and run `dvc config core.site_cache_dir {SITE_CACHE}`"
+            )
         return
     fix = f"half-written, probably by a kill: `rm {torn}`, then `dvc repro`, whose cache has all that was computed"
     raise UserError(f"{reason}; {fix if torn else 'run in the clone, or see `dvc status`'}")
