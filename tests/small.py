@@ -1,5 +1,6 @@
 """A training run small enough for a test: 8x8 images, 50 steps of noise, a few thousand weights."""
 
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -7,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ddpm.base import variant
-from ddpm.diffusion.coefficients import q_sample
-from ddpm.diffusion.loss import Denoised
+from ddpm.diffusion.batch import Batch
+from ddpm.diffusion.loss import Estimate
 from ddpm.params import config
 from ddpm.params.config import Config
 from ddpm.training.history import Row
@@ -73,18 +74,36 @@ def pictures(count: int = 30, size: int = 8, channels: int = 1) -> np.ndarray:
     return coarse.repeat(size // 2, 2).repeat(size // 2, 3).astype(np.uint8)
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Given(Batch):
+    """A batch with a given epsilon."""
+
+    epsilon: Tensor
+
+    def __getitem__(self, rows: slice) -> Batch:
+        return replace(super().__getitem__(rows), epsilon=self.epsilon[rows])
+
+    def gaussian(self, purpose: str) -> Tensor:
+        return self.epsilon
+
+
+def given(x_0: Tensor, epsilon: Tensor, t: Tensor, labels: Tensor | None = None, layers: int = 0, **more: Any) -> Given:
+    """A batch of those images and noise at t. layers: of the network, that drop anything."""
+    dropout, place = torch.zeros(layers, len(t), 2, dtype=torch.int32), torch.arange(len(t))
+    values = {"seed": 0, "step": 0, "done": 0.5, "rows": range(len(t)), "weight": torch.ones(len(t)), **more}
+    return Given(x_0=x_0, epsilon=epsilon, t=t, labels=labels, condition=None, dropout=dropout, place=place, **values)
+
+
 def loss_at(trainer: Trainer, x_0: Tensor, epsilon: Tensor, t: Tensor, labels: Tensor | None = None) -> float:
-    """The mean loss of those images and noise at t, without dropout."""
-    chosen, at = trainer.config.diffusion, trainer.chain.at(t)
-    x_t = q_sample(x_0, epsilon, at)
+    """The mean loss of those images and noise at t, as a denoiser's without dropout."""
+    student = trainer.student
+    batch = given(x_0, epsilon, t, labels, len(student.dropout))
+    noisy = batch.diffuse(trainer.chain, t)
     trainer.network.eval()
     with torch.no_grad():
-        seen = chosen.parameterization.network_input(x_t, at), chosen.loss.clock(t, chosen.T)
-        output = trainer.network(*seen, labels)
+        output = student(batch, noisy.x_t, t)
     trainer.network.train()
-    output, variance = chosen.variance.split(output)
-    made = Denoised(output, variance, x_0, epsilon, x_t, at, chosen.T, chosen.parameterization, chosen.variance)
-    return float(chosen.loss(made).mean())
+    return float(trainer.config.diffusion.loss.measure(Estimate(student, noisy, *output)).mean())
 
 
 class Memory:

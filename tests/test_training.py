@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.base.files import sha256
 from ddpm.base.sections import parse
-from ddpm.diffusion.loss import Denoised
-from ddpm.model.layers import key_dropout
+from ddpm.diffusion.loss import Estimate
 from ddpm.model.model_file import load_model
 from ddpm.params.config import Config
 from ddpm.tracking.previews import Previews
@@ -180,7 +179,7 @@ def test_what_is_sent_to_a_gpu_without_waiting_lies_in_pinned_memory(resident, m
             return self
         return real(self, *args, **kwargs)
 
-    batches = Batches(pictures(30), 8, seed=3, flip=False, device=CPU, resident=resident)
+    batches = Batches(pictures(30), 8, seed=3, device=CPU, resident=resident)
     batches.device = torch.device("cuda")
     if resident:  # a GPU holds a copy, a CPU none
         batches.on_device = torch.from_numpy(pictures(30))
@@ -208,16 +207,13 @@ def drawn(seed: int, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Tensor]]
     trainer = Trainer(config.training(), pictures(), CPU)
     found = {"weights": [each.detach().clone() for each in trainer.network.parameters()], "steps": []}
 
-    def dropped(network: nn.Module, words: Tensor) -> None:
-        found["steps"].append(words.clone())
-        key_dropout(network, words)
+    def seen(self: Simple, estimate: Estimate) -> Tensor:
+        noisy = estimate.noisy
+        found["steps"] += [noisy.x_0, noisy.epsilon, noisy.at.signal]
+        found["steps"] += [layer.keys for layer in trainer.student.dropout.values()]
+        return estimate.squared_error()
 
-    def seen(self: Simple, denoised: Denoised) -> Tensor:
-        found["steps"] += [denoised.x_0, denoised.epsilon, denoised.at.signal]
-        return denoised.squared_error()
-
-    monkeypatch.setattr("ddpm.training.trainer.key_dropout", dropped)
-    monkeypatch.setattr(Simple, "__call__", seen)
+    monkeypatch.setattr(Simple, "measure", seen)
     for step in range(1, 8):
         trainer.step(step)
     return found
@@ -253,12 +249,12 @@ def test_every_ema_profile_trains_and_off_is_the_raw_weights(name):
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(monkeypatch):
     calls = 0
 
-    def breaks(self: Simple, denoised: Denoised) -> Tensor:
+    def breaks(self: Simple, estimate: Estimate) -> Tensor:
         nonlocal calls
         calls += 1
-        return denoised.squared_error() * (float("nan") if calls == 8 else 1.0)
+        return estimate.squared_error() * (float("nan") if calls == 8 else 1.0)
 
-    monkeypatch.setattr(Simple, "__call__", breaks)
+    monkeypatch.setattr(Simple, "measure", breaks)
     with pytest.raises(UserError, match="not finite at step 8"):
         run(small(), "out")
     assert not Path("out/model.safetensors").exists()
@@ -298,7 +294,7 @@ def test_epochs_become_steps_that_see_each_image_so_often():
 @pytest.mark.parametrize(("count", "batch_size"), [(30, 8), (5, 12), (1, 3), (8, 8)])
 def test_each_epoch_shows_each_image_once_even_when_a_batch_is_larger(count, batch_size):
     images = torch.arange(count, dtype=torch.uint8).view(-1, 1, 1, 1).numpy()
-    batches = Batches(images, batch_size, seed=0, flip=False, device=CPU)
+    batches = Batches(images, batch_size, seed=0, device=CPU)
     epochs = 4
     seen = torch.cat([batches(step) for step in range(1, -(-epochs * count // batch_size) + 1)]).flatten()
     levels = ((seen + 1) * 127.5).round().long()[: epochs * count].view(epochs, count)
@@ -308,15 +304,17 @@ def test_each_epoch_shows_each_image_once_even_when_a_batch_is_larger(count, bat
 def test_a_cpu_holds_no_copy_of_the_images():
     """Otherwise every rank of a machine would hold one, each up to half of the free memory."""
     np.save("images.npy", np.zeros((64, 3, 4, 4), np.uint8))
-    batches = Batches(np.load("images.npy", mmap_mode="r"), 8, 0, True, CPU)
+    batches = Batches(np.load("images.npy", mmap_mode="r"), 8, 0, CPU)
     np.load("images.npy", mmap_mode="r+")[:] = 255
     assert bool((batches(1) == 1).all())
 
 
 def test_half_of_the_images_are_flipped():
-    images = torch.tensor([[0, 255]], dtype=torch.uint8).expand(400, 1, 1, 2).numpy()
-    flipped = Batches(images, 400, seed=0, flip=True, device=CPU)(1)[:, 0, 0, 0] > 0
+    images = torch.tensor([[0, 255]], dtype=torch.uint8).repeat(400, 1, 8, 4).numpy()
+    *_, batch = Trainer(small(train={"horizontal_flip": True, "batch_size": 400}).training(), images, CPU).draw(1)
+    flipped = batch.x_0[:, 0, 0, 0] > 0
     assert 150 < int(flipped.sum()) < 250
+    assert torch.equal(batch.x_0[:, 0, 0, 0], -batch.x_0[:, 0, 0, 7])
 
 
 NOW, BEFORE = {"ddpm/base/files.py": "1", "stages/train.py": "1"}, {"ddpm/base/files.py": "2", "stages/train.py": "1"}

@@ -39,8 +39,7 @@ def gaussian(seed: int, purpose: str, index: Tensor, step: int, shape: tuple[int
 
 def uniform(seed: int, purpose: str, index: Tensor, step: int) -> Tensor:
     """Uniform draws in [0, 1), (B,) float64: entry i depends on (seed, purpose, index[i], step)."""
-    high, low, _, _ = draw(_key(seed, purpose), index, step, 1)[:, :, 0]
-    return (high * 2**21 + (low >> 11)).double() * 2**-53
+    return _fraction(*draw(_key(seed, purpose), index, step, 1)[:2, :, 0])
 
 
 def streams(seed: int, purposes: Sequence[str], device: torch.device) -> Tensor:
@@ -51,10 +50,17 @@ def streams(seed: int, purposes: Sequence[str], device: torch.device) -> Tensor:
 
 def words(streams: Tensor, index: Tensor, step: int) -> Tensor:
     """(P, B, 2) int32, 64 random bits in each row: row (i, j) depends on (seed, purpose i, index[j], step)."""
-    if not len(streams):
-        return index.new_empty((0, len(index), 2), dtype=torch.int32)
     low, high = streams[:, :, None, None].unbind(dim=1)
     return draw((low, high), index, step, 1)[:2, :, :, 0].movedim(0, -1).to(torch.int32)
+
+
+def uniforms(words: Tensor) -> Tensor:
+    """(P, B) float64: from ``words``, (P, B, 2), the same draws in [0, 1) as by ``uniform``."""
+    return _fraction(*(words.long() & MASK).unbind(dim=-1))
+
+
+def _fraction(high: Tensor, low: Tensor) -> Tensor:
+    return (high * 2**21 + (low >> 11)).double() * 2**-53
 
 
 def keep_mask(keys: Tensor, size: int, p: float) -> Tensor:

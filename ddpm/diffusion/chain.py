@@ -16,7 +16,7 @@ class Chain:
 
     def __init__(self, schedule: NoiseSchedule, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32):
         self.schedule = schedule
-        self.table = torch.from_numpy(np.stack(_columns(schedule), axis=1)).to(device, dtype)
+        self.table = torch.stack([*_constants(schedule)], dim=1).to(device, dtype)
 
     def __len__(self) -> int:
         return len(self.schedule)
@@ -24,7 +24,8 @@ class Chain:
     @property
     def noise_levels(self) -> Tensor:
         """sigma / signal of each step, (len(self),), rising."""
-        return self.table[:, 2] / self.table[:, 1]
+        constants = Coefficients._make(self.table.unbind(dim=1))
+        return constants.sigma / constants.signal
 
     def timestep(self, step: int) -> int:
         """The training chain's t at ``step``, 1..len(self)."""
@@ -32,15 +33,20 @@ class Chain:
 
     def at_step(self, step: int) -> Coefficients:
         """Constants at one ``step``, (1, 1, 1, 1) each."""
-        return Coefficients(*self.table[step - 1, :, None, None, None, None].unbind())
+        return coefficients(self.table[step - 1 : step])
 
     def at(self, step: Tensor) -> Coefficients:
         """Constants at ``step``, (B,) int64 in 1..len(schedule)."""
-        return Coefficients(*self.table[step - 1].T[..., None, None, None].unbind())
+        return coefficients(self.table[step - 1])
 
 
-def _columns(schedule: NoiseSchedule) -> list[np.ndarray]:
-    """The fields of Coefficients, in order, (S,) each."""
+def coefficients(rows: Tensor) -> Coefficients:
+    """Rows of a chain's table, (B, constants), as (B, 1, 1, 1) each."""
+    return Coefficients._make(rows.T[..., None, None, None].unbind())
+
+
+def _constants(schedule: NoiseSchedule) -> Coefficients:
+    """(S,) float64 each."""
     stand_in = schedule.beta_tilde[1:2] if len(schedule) > 1 else schedule.beta
     root = np.sqrt(schedule.alpha)
     # 1 - root, and below it 1 - posterior_x_t, without subtracting nearly equal numbers
@@ -49,19 +55,20 @@ def _columns(schedule: NoiseSchedule) -> list[np.ndarray]:
         schedule.beta / schedule.one_minus_alpha_bar * (1 - root / (1 + root) * schedule.one_minus_alpha_bar_prev)
     )
     step_variance = schedule.alpha_bar_prev * shrinkage**2 + schedule.one_minus_alpha_bar * step_x_t**2
-    return [
-        schedule.alpha_bar,
-        np.sqrt(schedule.alpha_bar),
-        np.sqrt(schedule.one_minus_alpha_bar),
-        np.sqrt(schedule.alpha_bar_prev),
-        np.sqrt(schedule.one_minus_alpha_bar_prev),
-        np.log(schedule.beta),
-        np.log(np.concatenate([stand_in, schedule.beta_tilde[1:]])),
-        np.sqrt(schedule.alpha_bar_prev) * schedule.beta / schedule.one_minus_alpha_bar,
-        root * schedule.one_minus_alpha_bar_prev / schedule.one_minus_alpha_bar,
-        step_x_t,
-        np.sqrt(step_variance),
-    ]
+    constants = {
+        "alpha_bar": schedule.alpha_bar,
+        "signal": np.sqrt(schedule.alpha_bar),
+        "sigma": np.sqrt(schedule.one_minus_alpha_bar),
+        "signal_prev": np.sqrt(schedule.alpha_bar_prev),
+        "sigma_prev": np.sqrt(schedule.one_minus_alpha_bar_prev),
+        "log_beta": np.log(schedule.beta),
+        "log_beta_tilde": np.log(np.concatenate([stand_in, schedule.beta_tilde[1:]])),
+        "posterior_x_0": np.sqrt(schedule.alpha_bar_prev) * schedule.beta / schedule.one_minus_alpha_bar,
+        "posterior_x_t": root * schedule.one_minus_alpha_bar_prev / schedule.one_minus_alpha_bar,
+        "step_x_t": step_x_t,
+        "step_scale": np.sqrt(step_variance),
+    }
+    return Coefficients(**{name: torch.from_numpy(values) for name, values in constants.items()})
 
 
 def normal_kl(mean_1: Tensor, log_variance_1: Tensor, mean_2: Tensor, log_variance_2: Tensor) -> Tensor:

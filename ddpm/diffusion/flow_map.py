@@ -11,18 +11,24 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from functools import partial
-from typing import ClassVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar
 
 from ddpm.base.sections import Share
 from ddpm.base.tensor import Tensor
-from ddpm.diffusion.coefficients import Coefficients
-from ddpm.diffusion.loss import Denoised, Lesson, Loss
+from ddpm.diffusion.loss import Estimate, Loss, Network
 from ddpm.diffusion.parameterization import Prediction
+
+if TYPE_CHECKING:  # importing torch takes a second
+    from ddpm.diffusion.batch import Batch, NoisyBatch
+    from ddpm.diffusion.chain import Chain
+
+Pair = tuple[Tensor, Tensor]  # x_0 and epsilon, (B, C, H, W) each
 
 
 class FlowMapLoss(Loss):
-    """Contract of such an objective: ``times`` chooses where maps lead, ``teach`` says what (x_0, epsilon) they mean.
+    """Contract of such an objective: ``times`` chooses where maps lead, ``target`` asks the network itself, or its
+    teacher, which (x_0, epsilon) they mean. Both get the images that learn maps; the others learn to be denoised.
 
     The loss is the output's mean squared error L, weighted by 1 / (L + c)^power without gradient: MeanFlow's adaptive
     weight (arXiv:2505.13447, section 4.3), and pseudo-Huber's for power = 1/2. It is written as the function with that
@@ -31,65 +37,62 @@ class FlowMapLoss(Loss):
     """
 
     c: ClassVar[float] = 0.0
+    every: ClassVar[int] = 1
+    """One of ``every`` images in a row learns a map."""
 
     power: Share = 0.0
 
     @abstractmethod
-    def teach(self, lesson: Taught) -> tuple[Tensor, Tensor]:
-        """The (x_0, epsilon) of the map from x_t to x_s, (B, C, H, W) each."""
+    def times(self, batch: Batch, T: int) -> tuple[Tensor, Tensor]:
+        """t and s, (B,) int64, from and to which maps lead, by the batch's own t."""
 
-    def truth(self, lesson: Lesson, taught: slice, done: float) -> tuple[Tensor, Tensor]:
+    @abstractmethod
+    def target(self, network: Network, batch: Batch, noisy: NoisyBatch, s: Tensor) -> Pair:
+        """The (x_0, epsilon) of the map from x_t to x_s."""
+
+    def __call__(self, network: Network, batch: Batch) -> Tensor:
         import torch
 
-        x_0, epsilon = lesson.x_0.clone(), lesson.epsilon.clone()
-        rows = Taught(lesson, taught, done)
-        if len(rows.t):
+        rows = batch.one_of(self.every)
+        maps = batch[rows]
+        t, s = batch.t.clone(), batch.t.clone()  # s = t is a denoiser's
+        t[rows], s[rows] = self.times(maps, len(network.chain))
+        noisy = batch.diffuse(network.chain, t)
+        x_0, epsilon = noisy.x_0.clone(), noisy.epsilon.clone()
+        if len(maps):
             with torch.no_grad():
-                x_0[taught], epsilon[taught] = self.teach(rows)
-        return x_0, epsilon
+                x_0[rows], epsilon[rows] = self.target(network, maps, noisy[rows], s[rows])
+        output = network(batch, noisy.x_t, t, s, at=noisy.at)
+        return self.measure(Estimate(network, replace(noisy, x_0=x_0, epsilon=epsilon), *output))
 
-    def __call__(self, denoised: Denoised) -> Tensor:
-        error = denoised.squared_error() + self.c
+    def measure(self, estimate: Estimate) -> Tensor:
+        error = estimate.squared_error() + self.c
         return error.log() if self.power == 1 else error ** (1 - self.power) / (1 - self.power)
 
 
-class Taught:
-    """The rows of a lesson for which the network itself says what to learn, and the share of the training done."""
+def predict(network: Network, batch: Batch, x: Tensor, t: Tensor, s: Tensor) -> Prediction:
+    """The network's own prediction for the map from x at t to s."""
+    at = network.chain.at(t)
+    output, _ = network(batch, x, t, s, at=at)
+    return network.parameterization.predict(output, x, at)
 
-    def __init__(self, lesson: Lesson, rows: slice, done: float):
-        self.x_0, self.epsilon, self.x_t, self.t, self.s = (value[rows] for value in lesson[:5])
-        self.chain, self.parameterization, self.done = lesson.chain, lesson.parameterization, done
-        self.network, self.rows = lesson.network, rows
-        self.teacher = partial(lesson.teacher, rows)
 
-    def predict(self, x: Tensor, t: Tensor, s: Tensor) -> Prediction:
-        """The current network's prediction for the map from x at t to s."""
-        return self.at(self.chain.at(t), x, t, s)
+def halve(chain: Chain, noisy: NoisyBatch, s: Tensor, step: Callable[[Tensor, Tensor, Tensor], Prediction]) -> Pair:
+    """The (x_0, epsilon) of the map from x_t to s that takes two steps of half the length by ``step(x, t, s)``."""
+    import torch
 
-    def at(self, at: Coefficients, x: Tensor, t: Tensor, s: Tensor, precise: bool = False) -> Prediction:
-        """Like ``predict``, for any constants ``at``."""
-        output = self.network(self.rows, self.parameterization.network_input(x, at), t, t - s, precise=precise)
-        return self.parameterization.predict(output, x, at)
+    x_t, t, at, half, end = noisy.x_t, noisy.t, noisy.at, (noisy.t + s) // 2, chain.at(s + 1)
+    x_half = mix(chain, step(x_t, t, half), half)
+    x_s = mix(chain, step(x_half, half.clamp(min=1), s), s)
+    x_s = torch.where((half == s)[:, None, None, None], x_half, x_s)  # a step of the chain has no half
+    sine = end.signal_prev * at.sigma - at.signal * end.sigma_prev
+    return (at.sigma * x_s - end.sigma_prev * x_t) / sine, (end.signal_prev * x_t - at.signal * x_s) / sine
 
-    def halved(self, predict: Callable[[Tensor, Tensor, Tensor], Prediction]) -> tuple[Tensor, Tensor]:
-        """The (x_0, epsilon) of the map from t to s that takes two steps of half the length by ``predict(x, t, s)``."""
-        import torch
 
-        half, after = (self.t + self.s) // 2, self.chain.at(self.s + 1)
-        first = predict(self.x_t, self.t, half)
-        x_half = self.mixed(first.x_0, first.epsilon, half)
-        second = predict(x_half, half.clamp(min=1), self.s)
-        one_step = (half == self.s)[:, None, None, None]  # of the chain: it has no half
-        x_s = torch.where(one_step, x_half, self.mixed(second.x_0, second.epsilon, self.s))
-        at = self.chain.at(self.t)
-        sine = after.signal_prev * at.sigma - at.signal * after.sigma_prev
-        x_0 = (at.sigma * x_s - after.sigma_prev * self.x_t) / sine
-        return x_0, (after.signal_prev * self.x_t - at.signal * x_s) / sine
-
-    def mixed(self, x_0: Tensor, epsilon: Tensor, s: Tensor) -> Tensor:
-        """x_s, the mixture of x_0 and epsilon at s in 0..T-1."""
-        after = self.chain.at(s + 1)
-        return after.signal_prev * x_0 + after.sigma_prev * epsilon
+def mix(chain: Chain, pair: Prediction | NoisyBatch, s: Tensor) -> Tensor:
+    """x_s, the mixture of x_0 and epsilon at s in 0..T-1."""
+    after = chain.at(s + 1)
+    return after.signal_prev * pair.x_0 + after.sigma_prev * pair.epsilon
 
 
 def sections(t: Tensor, parts: Tensor | int, T: int) -> tuple[Tensor, Tensor]:

@@ -1,12 +1,15 @@
 """Training objectives.
 
-Contract: a variant maps ``Denoised``, a noised batch and the network's output for it, to each image's loss.
+Contract: a variant is a function of a network and a batch, to each image's loss. It draws the batch's noise, asks the
+network once or more, and compares. Most only ``measure`` a denoiser's estimate; ddpm/diffusion/flow_map.py has others.
 """
+
+from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Protocol
 
 from ddpm.base.tensor import Tensor
 from ddpm.base.variant import Variant
@@ -15,10 +18,9 @@ from ddpm.diffusion.parameterization import Parameterization, Prediction
 from ddpm.diffusion.schedule import Schedule
 from ddpm.diffusion.variance import Variance
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # importing torch takes a second
+    from ddpm.diffusion.batch import Batch, NoisyBatch
     from ddpm.diffusion.chain import Chain
-else:
-    Chain = Any  # for annotations: importing torch takes a second
 
 Space = Literal["x0", "epsilon", "v", "flow"]
 # what sampling may ask a network for: see ddpm/diffusion/flow_map.py
@@ -32,30 +34,52 @@ SPACES: dict[Space, Callable[[Coefficients], Tensor]] = {
 }
 
 
-class Denoised(NamedTuple):
-    """A noised batch and the network's output for it: all that an objective may need.
+class Network(Protocol):
+    """A network as losses ask it, with what gives its input and output their meaning."""
 
-    Images are (B, C, H, W), the output is float32, and ``variance_output`` is None if the variance is fixed. ``at``
-    holds the constants at each image's t, in a chain of ``T`` steps.
-    """
-
-    output: Tensor
-    variance_output: Tensor | None
-    x_0: Tensor
-    epsilon: Tensor
-    x_t: Tensor
-    at: Coefficients
-    T: int
+    chain: Chain
     parameterization: Parameterization
     variance: Variance
 
+    def __call__(
+        self,
+        batch: Batch,
+        x: Tensor,
+        t: Tensor,
+        s: Tensor | None = None,
+        *,
+        at: Coefficients | None = None,
+        precise: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Its output for x at t, (B, C, H, W) float32, and that for a learned variance, if there is one; for the
+        batch's labels, augmentations and dropout.
+
+        s: (B,) where a flow map leads; without it the output is a denoiser's. at: the constants at t, by default the
+        chain's. precise: nothing is computed in less than float32.
+        """
+        ...
+
+    def teacher(self, batch: Batch, x: Tensor, t: Tensor) -> Prediction:
+        """The estimate of the model that the training started from."""
+        ...
+
+
+class Estimate(NamedTuple):
+    """A network's output, float32, for a noisy batch. ``variance_output`` is None if the variance is fixed."""
+
+    network: Network
+    noisy: NoisyBatch
+    output: Tensor
+    variance_output: Tensor | None = None
+
     def squared_error(self, space: Space | None = None) -> Tensor:
         """(B,) mean squared error between the output and the parameterization's target, or in another ``space``."""
-        target = self.parameterization.target(self.x_0, self.epsilon, self.at)
+        parameterization, at = self.network.parameterization, self.noisy.at
+        target = parameterization.target(self.noisy.x_0, self.noisy.epsilon, at)
         error = (self.output - target).square().mean(dim=(1, 2, 3))
         if space is None:
             return error
-        scale = (SPACES[space](self.at) / self.at.sigma).square() * self.parameterization.x_0_scale(self.at)
+        scale = (SPACES[space](at) / at.sigma).square() * parameterization.x_0_scale(at)
         return scale.flatten() * error
 
     def bound(self, detach_mean: bool = False) -> Tensor:
@@ -63,33 +87,13 @@ class Denoised(NamedTuple):
         without the constant L_T. With ``detach_mean`` the gradient reaches only the variance."""
         from ddpm.diffusion.chain import bound_term
 
+        network, noisy = self.network, self.noisy
         output = self.output.detach() if detach_mean else self.output
-        x_0 = self.parameterization.predict(output, self.x_t, self.at).x_0
-        mean = posterior_mean(x_0, self.x_t, self.at)
-        log_variance = self.variance.log_variance(self.variance_output, self.at)
-        nats = bound_term(self.x_0, self.x_t, mean, log_variance, self.at)
-        return nats.mean(dim=(1, 2, 3)) * (self.T / math.log(2))
-
-
-class Lesson(NamedTuple):
-    """A noised batch before the network has seen it, for objectives that ask the network itself what it should learn.
-
-    x_0, epsilon and x_t are (B, C, H, W). t and s, (B,) int64, are the steps of the ``chain`` from and to which the
-    network is to lead; s = t for a denoiser. ``network(rows, x, t, span)`` is its output, float32, for those rows of
-    the batch, with their classes, augmentation and dropout, at x and t and with the span t - s; with ``precise=True``
-    nothing is computed in less than float32. ``teacher(rows, x, t)`` is the estimate of the model that the training
-    started from.
-    """
-
-    x_0: Tensor
-    epsilon: Tensor
-    x_t: Tensor
-    t: Tensor
-    s: Tensor
-    chain: Chain
-    parameterization: Parameterization
-    network: Callable[..., Tensor]
-    teacher: Callable[..., Prediction]
+        x_0 = network.parameterization.predict(output, noisy.x_t, noisy.at).x_0
+        mean = posterior_mean(x_0, noisy.x_t, noisy.at)
+        log_variance = network.variance.log_variance(self.variance_output, noisy.at)
+        nats = bound_term(noisy.x_0, noisy.x_t, mean, log_variance, noisy.at)
+        return nats.mean(dim=(1, 2, 3)) * (len(network.chain) / math.log(2))
 
 
 class Loss(Variant, ABC):
@@ -105,32 +109,21 @@ class Loss(Variant, ABC):
     """What its network may be asked for."""
     needs_teacher: ClassVar[bool] = False
     """Whether the model that the training started from is the teacher."""
-    every: ClassVar[int] = 1
-    """One of ``every`` images in a row is ``taught`` by the network itself, if the objective does that at all."""
-    passes: ClassVar[int] = 0
-    """Forward passes that teaching an image takes, besides the one that the gradient flows through."""
+    passes: ClassVar[float] = 0.0
+    """Forward passes an image, besides the one that the gradient flows through."""
+
+    def __call__(self, network: Network, batch: Batch) -> Tensor:
+        """Each image's loss, (B,) float32: Algorithm 1, lines 4 and 5."""
+        noisy = batch.diffuse(network.chain, batch.t)
+        return self.measure(Estimate(network, noisy, *network(batch, noisy.x_t, noisy.t, at=noisy.at)))
 
     @abstractmethod
-    def __call__(self, denoised: Denoised) -> Tensor:
-        """Each image's loss, (B,) float32."""
+    def measure(self, estimate: Estimate) -> Tensor:
+        """Each image's loss, (B,) float32, for a network's estimate."""
 
     def clock(self, t: Tensor, T: int) -> Tensor:
         """What the network is shown as t, or as a span: (B,), for such a number of steps, int64 or floating."""
         return t
-
-    def times(self, t: Tensor, taught: Tensor, T: int, uniform: Callable[[str], Tensor]) -> tuple[Tensor, Tensor]:
-        """t and s of a batch, (B,) int64, from the t that were drawn; s = t for a denoiser.
-
-        taught: bool (B,). uniform: (B,) independent draws in [0, 1) for a purpose.
-        """
-        return t, t
-
-    def truth(self, lesson: Lesson, taught: slice, done: float) -> tuple[Tensor, Tensor]:
-        """The (x_0, epsilon) that the network's output should mean, (B, C, H, W) each, here those of the batch itself.
-
-        taught: the rows of the batch; done: the share of the training that is done.
-        """
-        return lesson.x_0, lesson.epsilon
 
     def refusals(self, schedule: Schedule) -> Iterator[str]:
         """Why its fields cannot work with the ``schedule``, if they cannot."""
@@ -149,7 +142,7 @@ class SNRWeighted(Loss):
     def weight(self, snr: Tensor) -> Tensor:
         """The weight of x_0's squared error at ``snr``, of any shape."""
 
-    def __call__(self, denoised: Denoised) -> Tensor:
-        at = denoised.at
-        weight = self.weight((at.signal / at.sigma).square()) * denoised.parameterization.x_0_scale(at)
-        return weight.flatten() * denoised.squared_error()
+    def measure(self, estimate: Estimate) -> Tensor:
+        at = estimate.noisy.at
+        weight = self.weight((at.signal / at.sigma).square()) * estimate.network.parameterization.x_0_scale(at)
+        return weight.flatten() * estimate.squared_error()

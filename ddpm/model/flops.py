@@ -17,11 +17,10 @@ def per_image(config: ModelConfig) -> int:
     """
     network = build.outline(config).train()
     image = torch.empty(1, *config.data.shape, device="meta")
-    loss = config.diffusion.loss
     t = torch.ones(1, dtype=torch.int64, device="meta")
     labels = torch.zeros_like(t) if config.model.classes else None
     with FlopCounterMode(display=False) as counter:
         output = network(image, t, labels)
         forward = counter.get_total_flops()
         output.sum().backward()
-    return round(counter.get_total_flops() + forward * loss.passes / loss.every)
+    return round(counter.get_total_flops() + forward * config.diffusion.loss.passes)

@@ -97,9 +97,8 @@ def recompute_blocks(network: nn.Module) -> None:
 class Dropout(nn.Module):
     """In training, zero each value (each channel if ``channels``) with probability ``p``, and scale up the rest.
 
-    ``keys``, (B, 2) int32, are set before each forward pass of training (``key_dropout``). An image's mask depends only
-    on its key, so it is the same in any part of a batch and on any rank. If no keys are set, they are drawn from
-    torch's generator.
+    ``keys``, (B, 2) int32, are set before each forward pass of training. An image's mask depends only on its key, so it
+    is the same in any part of a batch and on any rank. If no keys are set, they are drawn from torch's generator.
     """
 
     def __init__(self, p: float, channels: bool):
@@ -119,20 +118,10 @@ class Dropout(nn.Module):
         return x * mask.to(x.dtype).mul_(1 / (1 - self.p))
 
 
-def dropout_purposes(network: nn.Module) -> list[str]:
-    """The purpose of the random numbers of each layer that drops anything, in the order of ``key_dropout``."""
-    return [f"dropout/{name}" for name, _ in _dropout(network)]
-
-
-def key_dropout(network: nn.Module, words: Tensor) -> None:
-    """Give each of those layers its keys for the next forward pass: ``words``, (layers, B, 2) int32, a row an image."""
-    for (_, layer), keys in zip(_dropout(network), words, strict=True):
-        layer.keys = keys
-
-
-def _dropout(network: nn.Module) -> list[tuple[str, Dropout]]:
+def dropout_layers(network: nn.Module) -> dict[str, Dropout]:
+    """The layers that drop anything, by name."""
     layers = network.named_modules()
-    return [(name, layer) for name, layer in layers if isinstance(layer, Dropout) and layer.p > 0]
+    return {name: layer for name, layer in layers if isinstance(layer, Dropout) and layer.p > 0}
 
 
 def hidden_weights(network: nn.Module) -> list[Tensor]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ddpm.base.images import Images
-from ddpm.compute import devices, noise
+from ddpm.compute import devices
 from ddpm.compute.noise import stream_seed
 from ddpm.diffusion.chain import from_images
 
@@ -30,7 +30,6 @@ class Batches:
     images: Images
     batch_size: int
     seed: int
-    flip: bool
     device: torch.device
     part: slice = field(default_factory=lambda: slice(None))
     resident: bool | None = None
@@ -41,20 +40,18 @@ class Batches:
             self.resident = self.images.nbytes < devices.free_memory(self.device) / 2
         copied = self.resident and self.device.type != "cpu"
         self.on_device = torch.from_numpy(np.array(self.images)).to(self.device) if copied else None
-        self.place = torch.arange(self.batch_size, device=self.device)[self.part]
         self.epoch = lru_cache(maxsize=2)(self._shuffled)
         self.reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
         self.ahead: dict[int, Future[Tensor]] = {}
 
-    def __call__(self, step: int) -> Tensor:
-        """(B, C, H, W) float32 in [-1, 1], ``part`` of the batch of step 1, 2, ..."""
+    def __call__(self, step: int, mirrored: Tensor | None = None) -> Tensor:
+        """(B, C, H, W) float32 in [-1, 1], ``part`` of the batch of step 1, 2, ...; mirrored: (B,) bool."""
         if self.on_device is not None:
             x = self.on_device[self._pinned(self._indices(step)).to(self.device, non_blocking=True)]
         else:
             x = self._from_file(step) if self.resident else self._read(step)
-        if self.flip:
-            flipped = noise.uniform(self.seed, "flip", self.place, step) < 0.5
-            x = torch.where(flipped[:, None, None, None], x.flip(3), x)
+        if mirrored is not None:
+            x = torch.where(mirrored[:, None, None, None], x.flip(3), x)
         return from_images(x)
 
     def labels(self, step: int) -> Tensor | None:

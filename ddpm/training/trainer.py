@@ -4,8 +4,6 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from functools import partial
-from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,12 +18,8 @@ from ddpm.base.images import Images
 from ddpm.compute import devices, noise
 from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.data.processed import TrainClasses
-from ddpm.diffusion.chain import Chain
-from ddpm.diffusion.coefficients import q_sample
-from ddpm.diffusion.loss import Denoised, Lesson
-from ddpm.diffusion.parameterization import Prediction
-from ddpm.model import build
-from ddpm.model.layers import dropout_purposes, hidden_weights, key_dropout, recompute_blocks, spanned
+from ddpm.diffusion.batch import Batch
+from ddpm.model.layers import hidden_weights
 from ddpm.model.model_file import save_model
 from ddpm.training import optimizer, teacher
 from ddpm.training.augmentation import augment
@@ -35,6 +29,7 @@ from ddpm.training.ema import EMA
 from ddpm.training.history import History, Row
 from ddpm.training.power_averages import PowerAverages
 from ddpm.training.snapshots import Snapshots
+from ddpm.training.student import Student
 from ddpm.training.train_params import TrainingConfig
 
 
@@ -74,7 +69,7 @@ def train(
     grids, averages, points = (checkpoints.folder / name for name in PARTS)
     watched = [watch(trainer, grids) for watch in watches]
     snapshots = Snapshots(config, trainer.total, points)
-    facts: dict[str, Any] = {"precision": devices.precision_name(trainer.dtype), **teacher.facts(trainer.teacher)}
+    facts: dict[str, Any] = {"precision": devices.precision_name(trainer.dtype), **teacher.facts(trainer.student.start)}
     if classes:
         facts["classes"] = {"names": classes.names, "counts": classes.counts}
     with checkpoints.locked() if ranks.main else nullcontext(), interruptible() as signals:
@@ -127,100 +122,45 @@ class Trainer:
         labels: np.ndarray | None = None,
     ):
         """labels: (N,) int64, the pictures' classes; a model that has classes needs them."""
-        options, shape = config.train, config.data.shape
-        self.batch_size = options.batch_size
+        options = config.train
+        self.config, self.device, self.ranks = config, device, ranks
+        self.seed, self.shape, self.batch_size = config.seed, config.data.shape, options.batch_size
         options.check_ranks(ranks.size)
         if options.deterministic:
             devices.make_deterministic(device)
-        self.seed = config.seed
         torch.manual_seed(noise.stream_seed(config.seed, "weights"))
-        self.config = config
-        self.device = device
-        self.ranks = ranks
         self.total = options.total(len(pictures))
         self.epoch_steps = len(pictures) / self.batch_size
-        self.shape = shape
-        self.layout = torch.channels_last if options.channels_last else torch.contiguous_format
-        network = build.network(config).train().to(device)
-        self.network = network.to(memory_format=self.layout)  # type: ignore[call-overload, unused-ignore]  # torch < 2.15
-        self.teacher = teacher.read(config)
-        if self.teacher:
-            fresh = teacher.start(self.network, self.teacher, config)
-            if fresh and ranks.main:
-                print(f"train.start_from: left at their init: {', '.join(fresh)}", file=sys.stderr)
-            if config.diffusion.loss.needs_teacher:
-                self.teacher.network.to(device)
-        if options.checkpoint_activations:
-            recompute_blocks(self.network)
-        compiled = devices.compiles(device) if options.compile == "auto" else options.compile
-        forward: nn.Module = torch.compile(self.network) if compiled else self.network  # type: ignore[assignment]
-        self.forward = ranks.parallel(forward)
-        self.dtype = devices.precision(options.precision, device)
+        self.student = Student(config, device, ranks)
+        self.network, self.chain, self.dtype = self.student.network, self.student.chain, self.student.dtype
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
-        features: Any = self.network.time_features
-        self.condition = options.augmentation.layer(features)
-        # learned along with the network; in no average and no model file
-        self.auxiliary = nn.ModuleList([self.condition] if self.condition else []).to(device)
+        self.auxiliary = nn.ModuleList([self.student.augmented] if self.student.augmented else [])
         self.parameters = [*self.network.parameters(), *self.auxiliary.parameters()]
         self.optimizer = options.optimizer.over(self.parameters, hidden_weights(self.network), options.learning_rate)
         self.ema = EMA(self.network, options.ema.decay)
         self.posthoc = PowerAverages(self.network, config, self.total)
-        self.chain = Chain(config.diffusion.schedule.noise_schedule(config.diffusion.T), device)
         self.timesteps = options.timestep_sampler.state(self.chain.schedule, device)
-        self.dropout = noise.streams(self.seed, dropout_purposes(self.network), device)
-        self.whole = torch.arange(self.batch_size, device=device)
-        self.share = ranks.share(self.batch_size)
-        self.parts = torch.arange(self.share.stop - self.share.start, device=device).tensor_split(options.accumulate)
-        self.firsts = list(accumulate(map(len, self.parts[:-1]), initial=self.share.start))
-        flip = options.horizontal_flip
-        self.batches = Batches(pictures, self.batch_size, config.seed, flip, device, self.share, None, labels)
+        dropout = [f"dropout/{name}" for name in self.student.dropout]
+        self.streams = noise.streams(self.seed, ["timestep", "flip", "label", *dropout], device)
+        self.places, share = torch.arange(self.batch_size, device=device), ranks.share(self.batch_size)
+        self.rows = range(self.batch_size)[share]
+        self.batches = Batches(pictures, self.batch_size, config.seed, device, share, None, labels)
 
     def step(self, step: int) -> tuple[Tensor, Tensor]:
         """One step of Algorithm 1, from images to new averages. Each rank learns from its share of the batch.
 
         Returns the loss and the gradient's norm of the whole batch, scalars on the device: nothing waits for them.
         """
-        diffusion, options, seed, place = self.config.diffusion, self.config.train, self.seed, self.batches.place
-        T, parameterization, variance = diffusion.T, diffusion.parameterization, diffusion.variance
-        objective, every = diffusion.loss, diffusion.loss.every
-        x_0, condition = augment(options.augmentation, self.batches(step), seed, place, step)  # line 2
-        labels, words = self.labels(step), noise.words(self.dropout, place, step)
-        uniform = partial(self.uniform, step)
-        t, weight = options.timestep_sampler.draw(uniform("timestep"), T, self.timesteps)  # line 3, of all ranks
-        t, s = objective.times(t, (self.whole + step) % every == 0, T, uniform)
-        share_t, share_s = t[self.share], s[self.share]
-        share_weight = weight[self.share] * (self.ranks.size / self.batch_size)
-        epsilon = noised = noise.gaussian(seed, "train", place, step, self.shape)  # line 4
-        if gamma := options.input_perturbation:
-            noised = epsilon + gamma * noise.gaussian(seed, "perturbation", place, step, self.shape)
-        losses = []
-        for first, part in zip(self.firsts, self.parts, strict=True):  # line 5, from here on
-            at = self.chain.at(share_t[part])
-            x_t = q_sample(x_0[part], noised[part], at).contiguous(memory_format=self.layout)
-            t_part, s_part = share_t[part], share_s[part]
-            answer = partial(self.answer, labels, condition, words, part)
-            taught = partial(self.taught, labels, part)
-            lesson = Lesson(x_0[part], epsilon[part], x_t, t_part, s_part, self.chain, parameterization, answer, taught)
-            truth = objective.truth(lesson, slice(-(first + step) % every, None, every), (step - 1) / self.total)
-            shown = self.shown(labels, condition, part, t_part - s_part)
-            inputs = parameterization.network_input(x_t, at), objective.clock(t_part, T), *shown
-            key_dropout(self.network, words[:, part])
-            with nullcontext() if part is self.parts[-1] else self.ranks.alone(self.forward):
-                with devices.autocast(self.dtype, self.device):
-                    output = self.forward(*inputs)
-                output, spread = variance.split(output.float())
-                loss = objective(Denoised(output, spread, *truth, x_t, at, T, parameterization, variance))
-                self.scaler.scale((share_weight[part] * loss).sum()).backward()
+        options, losses = self.config.train, []
+        t, weight, batch = self.draw(step)
+        for part in batch.split(options.accumulate):
+            with nullcontext() if part.rows.stop == batch.rows.stop else self.ranks.alone(self.student.forward):
+                loss = self.config.diffusion.loss(self.student, part)
+                self.scaler.scale((part.weight * loss).sum()).backward()
             losses.append(loss.detach())
         loss = self.ranks.gather(torch.cat(losses), self.batch_size)
         options.timestep_sampler.update(self.timesteps, t, loss)
-        for parameter in self.auxiliary.parameters():  # the network's gradients are averaged by its own backward pass
-            if (gradient := parameter.grad) is not None:
-                parameter.grad = self.ranks.gather(gradient[None], self.ranks.size).mean(dim=0)
-        self.scaler.unscale_(self.optimizer)
-        norm = get_total_norm([p.grad for p in self.parameters if p.grad is not None])
-        if options.gradient_clip is not None:
-            clip_grads_with_norm_(self.parameters, options.gradient_clip, norm)
+        norm = self.clip()
         for group in self.optimizer.param_groups:
             group["lr"] = options.rate(step, self.total)
         self.scaler.step(self.optimizer)
@@ -231,57 +171,45 @@ class Trainer:
         options.optimizer.average(self.optimizer, list(self.ema.averages.values()))
         return (weight * loss).mean(), norm
 
-    def labels(self, step: int) -> Tensor | None:
-        """(B,) int64, what the network is shown as the images' classes; None if it has none.
+    def draw(self, step: int) -> tuple[Tensor, Tensor, Batch]:
+        """Algorithm 1, lines 2 and 3: the t of all ranks with their weights, and this rank's images with theirs.
 
-        Some are "no class", so that one network learns both what guidance needs. Ho & Salimans 2022
+        Some labels become the null class, so that one network learns both what guidance needs. Ho & Salimans 2022
         (arXiv:2207.12598), Algorithm 1.
         """
-        labels = self.batches.labels(step)
-        if labels is None:
-            return None
-        drawn = noise.uniform(self.seed, "label", self.batches.place, step)
-        return labels.masked_fill(drawn < self.config.train.label_dropout, self.config.model.classes)
+        options, share = self.config.train, self.batches.part
+        words, place = noise.words(self.streams, self.places, step), self.places[share]
+        timestep, flip, label = noise.uniforms(words[:3])
+        t, weight = options.timestep_sampler.draw(timestep, len(self.chain), self.timesteps)
+        images = self.batches(step, flip[share] < 0.5 if options.horizontal_flip else None)
+        x_0, condition = augment(options.augmentation, images, self.seed, place, step)
+        if (labels := self.batches.labels(step)) is not None:
+            labels = labels.masked_fill(label[share] < options.label_dropout, self.config.model.classes)
+        return t, weight, Batch(
+            x_0=x_0,
+            t=t[share],
+            weight=weight[share] * (self.ranks.size / self.batch_size),
+            labels=labels,
+            condition=condition,
+            dropout=words[3:, share],
+            place=place,
+            rows=self.rows,
+            seed=self.seed,
+            step=step,
+            done=(step - 1) / self.total,
+            perturbation=options.input_perturbation,
+        )  # fmt: skip
 
-    def uniform(self, step: int, purpose: str) -> Tensor:
-        """(B,) draws in [0, 1), of all ranks."""
-        return noise.uniform(self.seed, purpose, self.whole, step)
-
-    def shown(
-        self, labels: Tensor | None, condition: Tensor | None, part: Tensor, span: Tensor
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """What the network is shown of those images besides x_t and t: their classes, and a condition: how they were
-        augmented, and the span t - s."""
-        augmented = None if self.condition is None or condition is None else self.condition(condition[part])
-        end = spanned(self.network, self.config.diffusion.loss.clock(span, len(self.chain)))
-        shown = end if augmented is None else augmented if end is None else augmented + end
-        return None if labels is None else labels[part], shown
-
-    def answer(
-        self,
-        labels: Tensor | None,
-        condition: Tensor | None,
-        words: Tensor,
-        part: Tensor,
-        rows: slice,
-        x: Tensor,
-        t: Tensor,
-        span: Tensor,
-        precise: bool = False,
-    ) -> Tensor:
-        """What ``Lesson.network`` says, for rows of a part."""
-        index = part[rows]
-        key_dropout(self.network, words[:, index])
-        with devices.autocast(torch.float32 if precise else self.dtype, self.device):
-            clock = self.config.diffusion.loss.clock(t, len(self.chain))
-            output = self.network(x, clock, *self.shown(labels, condition, index, span))
-        return self.config.diffusion.variance.split(output.float())[0]
-
-    def taught(self, labels: Tensor | None, part: Tensor, rows: slice, x: Tensor, t: Tensor) -> Prediction:
-        """What ``Lesson.teacher`` says, for rows of a part."""
-        shown = None if labels is None else labels[part[rows]]
-        # without a teacher Config refuses a loss that asks it
-        return teacher.estimate(self.teacher, x, t, shown, self.chain.at(t), self.dtype)  # type: ignore[arg-type]
+    def clip(self) -> Tensor:
+        """Limit the gradient's norm to ``train.gradient_clip``; returns what it was, of the whole batch."""
+        for parameter in self.auxiliary.parameters():  # the network's gradients are averaged by its own backward pass
+            if (gradient := parameter.grad) is not None:
+                parameter.grad = self.ranks.gather(gradient[None], self.ranks.size).mean(dim=0)
+        self.scaler.unscale_(self.optimizer)
+        norm = get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+        if (largest := self.config.train.gradient_clip) is not None:
+            clip_grads_with_norm_(self.parameters, largest, norm)
+        return norm
 
     def state(self) -> dict[str, Tensor]:
         """Everything that the next step depends on; random numbers are functions of the step and need no state."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from ddpm.base import variant
 from ddpm.base.sections import Shape
 from ddpm.compute import noise
-from ddpm.diffusion.loss import Denoised
+from ddpm.diffusion.loss import Estimate
 from ddpm.training.augmentation import Augmentation, augment
 from ddpm.training.trainer import Trainer
 from tests.models.test_contract import SMALL, awake
@@ -180,39 +180,39 @@ def test_a_model_with_classes_is_shown_both():
     plain = Trainer(small(model={"classes": 3}).training(), pictures(), CPU, labels=labels)
     for step in (1, 2, 3):
         assert trainer.step(step)[0].isfinite()
-    assert torch.equal(trainer.labels(2), plain.labels(2))  # type: ignore[arg-type]
+    assert torch.equal(trainer.draw(2)[2].labels, plain.draw(2)[2].labels)  # type: ignore[arg-type]
 
 
 # --- what the network is given
 
 
 @pytest.fixture
-def given(monkeypatch) -> list[Denoised]:
-    """What the loss gets, batch by batch."""
-    batches: list[Denoised] = []
+def estimates(monkeypatch) -> list[Estimate]:
+    """What the loss measures, batch by batch."""
+    batches: list[Estimate] = []
     loss = type(small().diffusion.loss)
-    monkeypatch.setattr(loss, "__call__", lambda _, denoised: batches.append(denoised) or denoised.squared_error())
+    monkeypatch.setattr(loss, "measure", lambda _, estimate: batches.append(estimate) or estimate.squared_error())
     return batches
 
 
-def test_each_image_comes_with_what_was_done_to_it(given):
+def test_each_image_comes_with_what_was_done_to_it(estimates):
     train = {"augmentation": {"name": "non_leaking"}, "accumulate": 2}
     trainer = Trainer(small(train=train).training(), pictures(), CPU)
-    made, place = trainer.config.train.augmentation, trainer.batches.place
+    made, place = trainer.config.train.augmentation, torch.arange(trainer.batch_size)
     x_0, condition = augment(made, trainer.batches(1), trainer.seed, place, 1)
-    expected = trainer.condition(condition)  # type: ignore[misc]
+    expected = trainer.student.augmented(condition)  # type: ignore[misc]
     shown: list[Tensor] = []
     trainer.network.register_forward_pre_hook(lambda _, inputs: shown.append(inputs[3]))
     trainer.step(1)
-    assert torch.equal(torch.cat([denoised.x_0 for denoised in given]), x_0)
+    assert torch.equal(torch.cat([estimate.noisy.x_0 for estimate in estimates]), x_0)
     torch.testing.assert_close(torch.cat(shown), expected)
 
 
-def test_perturbed_inputs_keep_their_target_and_their_epsilon(given):
+def test_perturbed_inputs_keep_their_target_and_their_epsilon(estimates):
     """x_t has gamma more noise, of its own; the target is made of epsilon alone. Ning et al. 2023, Algorithm 3."""
     for gamma in (0.0, 0.1):
         Trainer(small(train={"input_perturbation": gamma, "batch_size": 64}).training(), pictures(64), CPU).step(1)
-    plain, perturbed = given
+    plain, perturbed = (estimate.noisy for estimate in estimates)
     assert torch.equal(plain.epsilon, perturbed.epsilon)
     assert torch.equal(plain.x_0, perturbed.x_0)
     extra = (perturbed.x_t - plain.x_t) / plain.at.sigma

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ddpm.base.sections import parse
+from ddpm.compute import noise
 from ddpm.data.data_params import Data
 from ddpm.data.preprocessing import preprocess
 from ddpm.training.batches import Batches
@@ -36,12 +37,14 @@ def batches(options: Options) -> Bench:
     (folder / "class").mkdir(parents=True)
     for i, image in enumerate(images):
         Image.fromarray(image).save(folder / "class" / f"{i:05d}.png")
-    ours = Batches(np.ascontiguousarray(images.transpose(0, 3, 1, 2)), BATCH, 0, True, options.device)
+    ours = Batches(np.ascontiguousarray(images.transpose(0, 3, 1, 2)), BATCH, 0, options.device)
+    place = torch.arange(BATCH, device=options.device)
     steps = itertools.count(1)
 
     def memory() -> None:
         for _ in range(STEPS):
-            ours(next(steps))
+            step = next(steps)
+            ours(step, noise.uniform(0, "flip", place, step) < 0.5)
 
     a = Case("data: ours, from memory", "float32", memory, BATCH * STEPS)
     b = Case("data: torchvision, 2 workers", "float32", torchvision_loader(folder), BATCH * STEPS)

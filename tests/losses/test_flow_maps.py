@@ -6,6 +6,7 @@ learns: there the exact flow map has no loss.
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,9 +17,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.compute import noise
+from ddpm.diffusion.batch import Batch
 from ddpm.diffusion.chain import Chain, to_images
+from ddpm.diffusion.coefficients import Coefficients
 from ddpm.diffusion.flow_map import FlowMapLoss
-from ddpm.diffusion.loss import Denoised, Lesson
 from ddpm.diffusion.parameterization import Parameterization, Prediction
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.model import flops
@@ -27,7 +29,7 @@ from ddpm.sampling.generator import Generator
 from ddpm.training.trainer import Trainer
 from ddpm.variants.datasets.mixture import Mixture
 from tests.peers import exact
-from tests.small import TINY, pictures, small
+from tests.small import TINY, given, pictures, small
 
 CPU = torch.device("cpu")
 T = 1000
@@ -49,12 +51,14 @@ class Exact:
 
     def __init__(self, truth: exact.Truth, target: str):
         self.truth, self.angle = truth, ANGLES[target]
-        self.target: Parameterization = variant.build("parameterizations", {"name": target}, "p")
+        self.parameterization: Parameterization = variant.build("parameterizations", {"name": target}, "p")
         log_snr = -2 * self.angle(torch.arange(1, T + 1).double()).tan().log()
         self.chain = Chain(NoiseSchedule(log_snr.numpy(), np.arange(1, T + 1)), dtype=torch.float64)
 
-    def __call__(self, rows: slice, x: Tensor, t: Tensor, span: Tensor, precise: bool = False) -> Tensor:
-        start, end = self.angle(t.double()), self.angle((t - span).double())
+    def __call__(
+        self, batch: Batch, x: Tensor, t: Tensor, s: Tensor, at: Coefficients | None = None, precise: bool = False
+    ) -> tuple[Tensor, None]:
+        start, end, span = self.angle(t.double()), self.angle(s.double()), t - s
         x_0 = self.truth.posterior_mean(x, start.cos(), start.sin())
         denoiser = Prediction(x_0, (x - start.cos().view(-1, 1, 1, 1) * x_0) / start.sin().view(-1, 1, 1, 1))
         mapped = exact.pair(x, exact.flow(self.truth, x, start, end, steps=80), start, end)
@@ -62,13 +66,14 @@ class Exact:
         image, epsilon = (torch.where(still, *both) for both in zip(denoiser[:2], mapped[:2], strict=True))
         signal, sigma = start.cos().view(-1, 1, 1, 1), start.sin().view(-1, 1, 1, 1)  # not the chain's: t has a slope
         at = self.chain.at(t.detach().long())._replace(signal=signal, sigma=sigma)
-        return self.target.target(image, epsilon, at)
+        return self.parameterization.target(image, epsilon, at), None
 
-    def lesson(self, loss: FlowMapLoss) -> tuple[Lesson, Tensor]:
-        """What ``loss`` asks for at random t, with the exact denoiser's x_0 and epsilon."""
+    def loss(self, loss: FlowMapLoss, done: float) -> Tensor:
+        """The exact flow map's mean squared error, (B,), at random t, with the exact denoiser's x_0 and epsilon."""
         place = torch.arange(32)
-        t = (noise.uniform(0, "t", place, 0) * T).long() + 1
-        t, s = loss.times(t, place % loss.every == 0, T, lambda purpose: noise.uniform(0, purpose, place, 1))
+        batch = given(place, place, (noise.uniform(0, "t", place, 0) * T).long() + 1, done=done)
+        t, rows = batch.t.clone(), batch.one_of(loss.every)
+        t[rows], _ = loss.times(batch[rows], T)
         labels = (noise.uniform(0, "label", place, 0) * len(self.truth.weights)).long()
         pixels, rank = self.truth.factors.shape[1:]
         normals = [noise.gaussian(0, name, place, 0, (size,)).double() for name, size in [("p", pixels), ("f", rank)]]
@@ -76,16 +81,8 @@ class Exact:
         epsilon = noise.gaussian(0, "epsilon", place, 0, tuple(self.truth.shape)).double()
         x_t = at.signal * self.truth.draw(labels, *normals) + at.sigma * epsilon
         x_0 = self.truth.posterior_mean(x_t, at.signal.flatten(), at.sigma.flatten())
-        epsilon = (x_t - at.signal * x_0) / at.sigma
-        return Lesson(x_0, epsilon, x_t, t, s, self.chain, self.target, self, self), self(slice(None), x_t, t, t - s)
-
-    def loss(self, loss: FlowMapLoss, done: float) -> Tensor:
-        """The exact flow map's mean squared error, (B,)."""
-        lesson, output = self.lesson(loss)
-        truth = loss.truth(lesson, slice(0, None, loss.every), done)
-        at, variance = self.chain.at(lesson.t), named("variances", "fixed_small")
-        denoised = Denoised(output, None, *truth, lesson.x_t, at, T, self.target, variance)  # type: ignore[arg-type]
-        return denoised.squared_error()
+        exactly = replace(batch, x_0=x_0, epsilon=(x_t - at.signal * x_0) / at.sigma)
+        return loss.model_copy(update={"power": 0.0})(self, exactly) - loss.c  # type: ignore[arg-type]
 
 
 def test_the_solver_agrees_with_the_gaussians_closed_form():

@@ -1,6 +1,7 @@
 """Progressive distillation: a step of the network is two of the model that it started from."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,8 +12,8 @@ from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.base.files import sha256
 from ddpm.compute import noise
+from ddpm.diffusion.batch import NoisyBatch
 from ddpm.diffusion.chain import Chain
-from ddpm.diffusion.loss import Lesson
 from ddpm.diffusion.parameterization import Prediction
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.params.config import Config
@@ -23,7 +24,7 @@ from ddpm.variants.datasets.mixture import Mixture
 from ddpm.variants.losses.progressive import Progressive
 from ddpm.variants.samplers.ddim import DDIM
 from tests.peers import exact
-from tests.small import pictures, small
+from tests.small import given, pictures, small
 
 CPU = torch.device("cpu")
 T = 1000
@@ -45,14 +46,13 @@ def test_what_is_taught_draws_the_teachers_images_in_half_its_steps(steps, withi
     chain = Chain(schedule, dtype=torch.float64)
     loss = Progressive(steps=steps)
 
-    def asked(rows: slice, x: Tensor, t: Tensor) -> Prediction:
-        return teacher(x, int(t[0]))
+    network = SimpleNamespace(chain=chain, teacher=lambda batch, x, t: teacher(x, int(t[0])))
 
     def student(x: Tensor, t: int) -> Prediction:
-        start, end = loss.times(torch.full((len(x),), t - 1), torch.ones(len(x)).bool(), T, lambda purpose: x.flatten())
+        batch = given(x, x, torch.full((len(x),), t - 1))
+        start, end = loss.times(batch, T)
         assert int(start[0]) == t, "sampling visits where steps begin"
-        known = torch.zeros_like(x), torch.zeros_like(x), x, start, end
-        return Prediction(*loss.truth(Lesson(*known, chain, None, None, asked), slice(None), 0.5))  # type: ignore[arg-type]
+        return Prediction(*loss.target(network, batch, NoisyBatch(x, x, x, start, chain.at(start)), end))  # type: ignore[arg-type]
 
     x_T = noise.gaussian(0, "x_T", torch.arange(50), 0, tuple(truth.shape)).double()
     ours, theirs = drawn(student, schedule, steps, x_T), drawn(teacher, schedule, 2 * steps, x_T)
@@ -72,13 +72,13 @@ def test_a_training_comes_to_draw_as_its_teacher_does_in_twice_the_steps(model_f
 
     def images(steps: int) -> np.ndarray:
         options = small(sample={"steps": steps, "spacing": "trailing", "clip_denoised": False}).sample
-        generator = Generator.of(trainer.teacher, options, CPU)
+        generator = Generator.of(trainer.student.start, options, CPU)
         return np.asarray(generator.images(range(24), 0, (1, 8, 8))).astype(float)
 
     theirs, before = images(4), images(2)
     for step in range(1, 81):
         trainer.step(step)
-    trainer.teacher.network.load_state_dict(trainer.network.state_dict())
+    trainer.student.start.network.load_state_dict(trainer.network.state_dict())
     after = images(2)
     assert np.abs(after - theirs).mean() < 0.7 * np.abs(before - theirs).mean()
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ddpm.base import variant
 from ddpm.base.sections import Shape
 from ddpm.model.architecture import Architecture
-from ddpm.model.layers import dropout_purposes, key_dropout, recompute_blocks
+from ddpm.model.layers import dropout_layers, recompute_blocks
 
 # the smallest shape of each architecture that has all its parts; one not listed is built with its defaults
 SMALL: dict[str, list[dict[str, Any]]] = {
@@ -175,7 +175,8 @@ def test_recomputed_activations_give_the_same_gradients_from_less_memory(name, f
         made = awake(network(name, fields))
         if recompute:
             recompute_blocks(made)
-        key_dropout(made, words[: len(dropout_purposes(made))])
+        for layer, keys in zip(dropout_layers(made).values(), words, strict=False):
+            layer.keys = keys
         parameters = {parameter.untyped_storage().data_ptr() for parameter in made.parameters()}
         kept: dict[int, int] = {}
 

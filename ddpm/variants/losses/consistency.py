@@ -1,22 +1,26 @@
 """The network learns the image that the ODE leads to, by agreeing with itself at a lower noise level of the same image
 and noise: consistency training without a teacher. ECT, Geng et al. 2024 (arXiv:2406.14548)."""
 
-from collections.abc import Callable
-from typing import Annotated, ClassVar
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
 from ddpm.base.sections import Share
 from ddpm.base.tensor import Tensor
 from ddpm.diffusion.coefficients import epsilon_from_x_0
-from ddpm.diffusion.flow_map import FlowMapLoss, Taught
-from ddpm.diffusion.loss import Learns
+from ddpm.diffusion.flow_map import FlowMapLoss, Pair, mix, predict
+from ddpm.diffusion.loss import Learns, Network
+
+if TYPE_CHECKING:  # importing torch takes a second
+    from ddpm.diffusion.batch import Batch, NoisyBatch
 
 K = 8.0  # near the image the gap is up to 1 + K / 2 times as long
 
 
 class Consistency(FlowMapLoss):
-    """From t the network is taught what it says at r < t, which comes closer to t in ``stages`` equal parts of the
+    """At t the network learns what it says itself at r < t, which comes closer to t in ``stages`` equal parts of the
     training: in sigma / signal, r / t = 1 - (1 + K sigmoid(-t)) / q^stage. Where that is below the chain, the image
     itself is the truth, so the first stage is nearly a denoiser's training.
 
@@ -27,25 +31,25 @@ class Consistency(FlowMapLoss):
 
     learns: ClassVar[tuple[Learns, ...]] = ("consistency",)
 
-    passes: ClassVar[int] = 1
+    passes: ClassVar[float] = 1.0
     c: ClassVar[float] = 0.00054**2
 
     power: Share = 0.5
     stages: Annotated[int, Field(ge=1, le=64)] = 8
     q: Annotated[float, Field(gt=1, le=256)] = 2.0
 
-    def times(self, t: Tensor, taught: Tensor, T: int, uniform: Callable[[str], Tensor]) -> tuple[Tensor, Tensor]:
-        return t, t.new_zeros(t.shape)
+    def times(self, batch: Batch, T: int) -> tuple[Tensor, Tensor]:
+        return batch.t, batch.t.new_zeros(batch.t.shape)
 
-    def teach(self, lesson: Taught) -> tuple[Tensor, Tensor]:
+    def target(self, network: Network, batch: Batch, noisy: NoisyBatch, s: Tensor) -> Pair:
         import torch
 
-        x_0, epsilon, t, chain = lesson.x_0, lesson.epsilon, lesson.t, lesson.chain
+        chain, t = network.chain, noisy.t
         levels = chain.noise_levels
         level = levels[t - 1]
-        gap = self.q ** -(1 + int(lesson.done * self.stages)) * (1 + K * torch.sigmoid(-level))
+        gap = self.q ** -(1 + int(batch.done * self.stages)) * (1 + K * torch.sigmoid(-level))
         wanted = level * (1 - gap).clamp(min=0)
         r = torch.searchsorted(levels, wanted, right=True).minimum(t - 1)  # the last step that is at most so noisy
-        known = lesson.predict(lesson.mixed(x_0, epsilon, r), r.clamp(min=1), lesson.s).x_0
-        image = torch.where((r == 0)[:, None, None, None], x_0, known)
-        return image, epsilon_from_x_0(image, lesson.x_t, chain.at(t))
+        known = predict(network, batch, mix(chain, noisy, r), r.clamp(min=1), s).x_0
+        image = torch.where((r == 0)[:, None, None, None], noisy.x_0, known)
+        return image, epsilon_from_x_0(image, noisy.x_t, noisy.at)

@@ -4,7 +4,7 @@ equation 16."""
 from pydantic import PositiveFloat
 
 from ddpm.base.tensor import Tensor
-from ddpm.diffusion.loss import Denoised, Loss
+from ddpm.diffusion.loss import Estimate, Loss
 
 
 class Hybrid(Loss):
@@ -15,5 +15,5 @@ class Hybrid(Loss):
 
     lambda_vlb: PositiveFloat = 0.001
 
-    def __call__(self, denoised: Denoised) -> Tensor:
-        return denoised.squared_error() + self.lambda_vlb * denoised.bound(detach_mean=True)
+    def measure(self, estimate: Estimate) -> Tensor:
+        return estimate.squared_error() + self.lambda_vlb * estimate.bound(detach_mean=True)

@@ -1,14 +1,17 @@
 """The network learns the mean velocity from s to t, by the derivative of what it says along the way. MeanFlow, Geng et
 al. 2025 (arXiv:2505.13447), equations 6 to 11."""
 
-from collections.abc import Callable
-from typing import ClassVar
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
 
 from ddpm.base.sections import Share
 from ddpm.base.tensor import Tensor
-from ddpm.diffusion.coefficients import Coefficients
-from ddpm.diffusion.flow_map import FlowMapLoss, Taught
-from ddpm.diffusion.loss import Learns
+from ddpm.diffusion.flow_map import FlowMapLoss, Pair
+from ddpm.diffusion.loss import Learns, Network
+
+if TYPE_CHECKING:  # importing torch takes a second
+    from ddpm.diffusion.batch import Batch, NoisyBatch
 
 CLOCK = 10.0  # radians of the fastest feature from the image to noise
 
@@ -25,7 +28,7 @@ class MeanFlow(FlowMapLoss):
 
     learns: ClassVar[tuple[Learns, ...]] = ("denoiser", "consistency", "flow map")
     every: ClassVar[int] = 4
-    passes: ClassVar[int] = 3  # the network, and its derivative: torch derives a convolution by its weights too
+    passes: ClassVar[float] = 3 / every  # two for the derivative: torch derives a convolution by its weights too
     c: ClassVar[float] = 1e-3
 
     power: Share = 1.0
@@ -33,25 +36,27 @@ class MeanFlow(FlowMapLoss):
     def clock(self, t: Tensor, T: int) -> Tensor:
         return t * (CLOCK / T)
 
-    def times(self, t: Tensor, taught: Tensor, T: int, uniform: Callable[[str], Tensor]) -> tuple[Tensor, Tensor]:
-        import torch
+    def times(self, batch: Batch, T: int) -> tuple[Tensor, Tensor]:
+        return batch.t, (batch.uniform("mean flow") * batch.t).long()
 
-        return t, torch.where(taught, (uniform("mean flow") * t).long(), t)
-
-    def teach(self, lesson: Taught) -> tuple[Tensor, Tensor]:
+    def target(self, network: Network, batch: Batch, noisy: NoisyBatch, s: Tensor) -> Pair:
         import torch
         from torch.autograd import forward_ad
         from torch.nn.attention import SDPBackend, sdpa_kernel
 
-        x_0, epsilon, x_t, t, s, chain = lesson.x_0, lesson.epsilon, lesson.x_t, lesson.t, lesson.s, lesson.chain
+        from ddpm.diffusion.chain import coefficients
+
+        chain, x_0, epsilon, x_t, t, at = network.chain, noisy.x_0, noisy.epsilon, noisy.x_t, noisy.t, noisy.at
 
         def velocity(x: Tensor, t: Tensor, constants: Tensor) -> Tensor:
-            estimate = lesson.at(_at(constants), x, t, s, precise=True)  # autocast mixes types in forward mode
+            here = coefficients(constants)
+            output, _ = network(batch, x, t, s, at=here, precise=True)  # autocast mixes types in forward mode
+            estimate = network.parameterization.predict(output, x, here)
             return estimate.epsilon - estimate.x_0
 
         later, earlier = t.clamp(max=len(chain) - 1), (t - 2).clamp(min=0)
         slope = (chain.table[later] - chain.table[earlier]) / (later - earlier)[:, None]
-        at, along, after = chain.at(t), _at(slope), chain.at(s + 1)
+        along, after = coefficients(slope), chain.at(s + 1)
         tangents = along.signal * x_0 + along.sigma * epsilon, torch.ones_like(t, dtype=x_t.dtype), slope
         with sdpa_kernel(SDPBackend.MATH), forward_ad.dual_level():  # the other kernels have no forward mode
             primals = x_t, t.to(x_t.dtype), chain.table[t - 1]
@@ -61,7 +66,3 @@ class MeanFlow(FlowMapLoss):
         tau, tau_end = at.sigma / length, after.sigma_prev / (after.signal_prev + after.sigma_prev)
         u = epsilon - x_0 - (tau - tau_end) / rate * change
         return (x_t - at.sigma * u) / length, (x_t + at.signal * u) / length
-
-
-def _at(rows: Tensor) -> Coefficients:
-    return Coefficients(*rows.T[..., None, None, None].unbind())

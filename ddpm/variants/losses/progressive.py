@@ -1,13 +1,18 @@
 """The network learns to take in one step what the model that it starts from takes in two. Progressive distillation,
 Salimans & Ho 2022 (arXiv:2202.00512), Algorithm 2."""
 
-from collections.abc import Callable
-from typing import Annotated, ClassVar
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
 from ddpm.base.tensor import Tensor
-from ddpm.diffusion.flow_map import FlowMapLoss, Taught, sections
+from ddpm.diffusion.flow_map import FlowMapLoss, Pair, halve, sections
+from ddpm.diffusion.loss import Network
+
+if TYPE_CHECKING:  # importing torch takes a second
+    from ddpm.diffusion.batch import Batch, NoisyBatch
 
 
 class Progressive(FlowMapLoss):
@@ -19,12 +24,12 @@ class Progressive(FlowMapLoss):
     """
 
     needs_teacher: ClassVar[bool] = True
-    passes: ClassVar[int] = 2
+    passes: ClassVar[float] = 2.0
 
     steps: Annotated[int, Field(ge=1, le=4096)] = 8
 
-    def times(self, t: Tensor, taught: Tensor, T: int, uniform: Callable[[str], Tensor]) -> tuple[Tensor, Tensor]:
-        return sections(t, self.steps, T)
+    def times(self, batch: Batch, T: int) -> tuple[Tensor, Tensor]:
+        return sections(batch.t, self.steps, T)
 
-    def teach(self, lesson: Taught) -> tuple[Tensor, Tensor]:
-        return lesson.halved(lambda x, t, s: lesson.teacher(x, t))
+    def target(self, network: Network, batch: Batch, noisy: NoisyBatch, s: Tensor) -> Pair:
+        return halve(network.chain, noisy, s, lambda x, t, s: network.teacher(batch, x, t))

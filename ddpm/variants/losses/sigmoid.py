@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from ddpm.base.tensor import Tensor
-from ddpm.diffusion.loss import Denoised, Loss
+from ddpm.diffusion.loss import Estimate, Loss
 
 
 class SigmoidLoss(Loss):
@@ -21,11 +21,11 @@ class SigmoidLoss(Loss):
 
     bias: Annotated[float, Field(ge=-20, le=20)] = 2.0
 
-    def __call__(self, denoised: Denoised) -> Tensor:
-        at = denoised.at
+    def measure(self, estimate: Estimate) -> Tensor:
+        at = estimate.noisy.at
         noise_prev = (at.sigma_prev / at.signal_prev).square()  # 1 / SNR of the previous step
         # the antiderivative is log((SNR + 1) / (SNR exp(-bias) + 1)) / slope; its difference, without subtracting
         slope = -math.expm1(-self.bias)
         change = at.log_beta.exp() / (math.exp(-self.bias) + noise_prev)
         integral = (slope * change).log1p() / slope if slope else change
-        return denoised.T * integral.flatten() * denoised.squared_error("v")
+        return len(estimate.network.chain) * integral.flatten() * estimate.squared_error("v")

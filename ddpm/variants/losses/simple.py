@@ -4,7 +4,7 @@ equation 14; the space apart from the target: JiT, Li & He 2025 (arXiv:2511.1372
 from collections.abc import Iterator
 
 from ddpm.base.tensor import Tensor
-from ddpm.diffusion.loss import Denoised, Loss, Space
+from ddpm.diffusion.loss import Estimate, Loss, Space
 from ddpm.diffusion.schedule import Schedule
 
 
@@ -14,8 +14,8 @@ class Simple(Loss):
 
     space: Space | None = None
 
-    def __call__(self, denoised: Denoised) -> Tensor:
-        return denoised.squared_error(self.space)
+    def measure(self, estimate: Estimate) -> Tensor:
+        return estimate.squared_error(self.space)
 
     def refusals(self, schedule: Schedule) -> Iterator[str]:
         if self.space == "epsilon" and schedule.zero_terminal_snr:

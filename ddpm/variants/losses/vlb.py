@@ -1,11 +1,11 @@
 """L_vlb: the variational bound itself, in bits per dimension. Ho et al. 2020 (arXiv:2006.11239), equation 5."""
 
 from ddpm.base.tensor import Tensor
-from ddpm.diffusion.loss import Denoised, Loss
+from ddpm.diffusion.loss import Estimate, Loss
 
 
 class VLB(Loss):
     trains_variance = True
 
-    def __call__(self, denoised: Denoised) -> Tensor:
-        return denoised.bound()
+    def measure(self, estimate: Estimate) -> Tensor:
+        return estimate.bound()

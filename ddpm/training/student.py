@@ -1,0 +1,79 @@
+"""The network that learns, as losses ask it: ``ddpm.diffusion.loss.Network``."""
+
+import sys
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ddpm.compute import devices
+from ddpm.compute.distributed import Ranks
+from ddpm.diffusion.batch import Batch
+from ddpm.diffusion.chain import Chain
+from ddpm.diffusion.coefficients import Coefficients
+from ddpm.diffusion.parameterization import Prediction
+from ddpm.model import build
+from ddpm.model.layers import dropout_layers, recompute_blocks, spanned
+from ddpm.training import teacher
+from ddpm.training.train_params import TrainingConfig
+
+
+class Student:
+    """network: on the device, in its layout; ``forward`` runs it, compiled and data-parallel where that is asked for.
+    augmented: the layer that shows it how images were augmented, which is in no average and no model file."""
+
+    def __init__(self, config: TrainingConfig, device: torch.device, ranks: Ranks):
+        options, diffusion = config.train, config.diffusion
+        self.parameterization, self.variance, self.loss = diffusion.parameterization, diffusion.variance, diffusion.loss
+        self.device, self.dtype = device, devices.precision(options.precision, device)
+        self.chain = Chain(diffusion.schedule.noise_schedule(diffusion.T), device)
+        self.layout = torch.channels_last if options.channels_last else torch.contiguous_format
+        network = build.network(config).train().to(device)
+        self.network = network.to(memory_format=self.layout)  # type: ignore[call-overload, unused-ignore]  # torch < 2.15
+        self.start = teacher.read(config)
+        if self.start:
+            fresh = teacher.start(self.network, self.start, config)
+            if fresh and ranks.main:
+                print(f"train.start_from: left at their init: {', '.join(fresh)}", file=sys.stderr)
+            if self.loss.needs_teacher:
+                self.start.network.to(device)
+        if options.checkpoint_activations:
+            recompute_blocks(self.network)
+        compiled = devices.compiles(device) if options.compile == "auto" else options.compile
+        forward: nn.Module = torch.compile(self.network) if compiled else self.network  # type: ignore[assignment]
+        self.forward = ranks.parallel(forward)
+        features: Any = self.network.time_features
+        layer = options.augmentation.layer(features)
+        self.augmented = layer.to(device) if layer else None
+        self.dropout = dropout_layers(self.network)
+
+    def __call__(
+        self,
+        batch: Batch,
+        x: Tensor,
+        t: Tensor,
+        s: Tensor | None = None,
+        *,
+        at: Coefficients | None = None,
+        precise: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        at = self.chain.at(t) if at is None else at
+        x = self.parameterization.network_input(x, at).contiguous(memory_format=self.layout)
+        for layer, keys in zip(self.dropout.values(), batch.dropout, strict=True):
+            layer.keys = keys
+        shown = None if self.augmented is None or batch.condition is None else self.augmented(batch.condition)
+        span = None if s is None else spanned(self.network, self._clock(t - s))
+        condition = span if shown is None else shown if span is None else shown + span
+        # without a gradient nothing is averaged over ranks, and these may ask unequally often
+        forward = self.forward if torch.is_grad_enabled() else self.network
+        with devices.autocast(torch.float32 if precise else self.dtype, self.device):
+            output = forward(x, self._clock(t), batch.labels, condition)
+        return self.variance.split(output.float())
+
+    def teacher(self, batch: Batch, x: Tensor, t: Tensor) -> Prediction:
+        if self.start is None:  # TrainingConfig lets no loss ask for it
+            raise ValueError("no teacher without train.start_from")
+        return teacher.estimate(self.start, x, t, batch.labels, self.chain.at(t), self.dtype)
+
+    def _clock(self, t: Tensor) -> Tensor:
+        return self.loss.clock(t, len(self.chain))
