@@ -1,4 +1,4 @@
-"""``make gpu``: its checks on a GPU, and all of it with the CPU standing in."""
+"""``make gpu``: its checks, on a GPU if there is one, and all of it with the CPU standing in."""
 
 import json
 
@@ -9,13 +9,15 @@ from ddpm.compute import devices
 from tests.gpu import __main__ as command
 from tests.gpu import checks
 
+SLOW = {checks.trainings_give_the_same_bytes_twice_and_after_a_stop}
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
-@pytest.mark.parametrize("check", checks.CHECKS)
-def test_on_a_gpu(check, tmp_path, monkeypatch):
+
+@pytest.mark.parametrize(
+    "check", [pytest.param(check, marks=[pytest.mark.slow] if check in SLOW else []) for check in checks.CHECKS]
+)
+def test_check(check, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    check(devices.resolve("cuda"), tmp_path)
+    check(devices.resolve("auto"), tmp_path)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 from torch._dynamo.backends.debugging import aot_eager
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ddpm.base import variant
 from ddpm.model.model_file import Loaded
 from ddpm.sampling.generator import Generator
 from ddpm.training.trainer import Trainer
+from tests.benchmarks.train import preset
 from tests.small import pictures, small
 from tests.test_combinations import NETWORKS, SHELVES, TRIES, Row, config_of, is_allowed
 
@@ -51,6 +53,38 @@ def test_steps_and_drawings_stay_on_the_device_and_look_at_no_value(row, monkeyp
     with torch.no_grad():
         *_, x_0 = generator.trajectory(range(3), 0, trainer.shape)
     assert x_0.is_meta
+
+
+class Launches(TorchDispatchMode):
+    """Counts operations that a GPU has to be asked for: not views, and not memory alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func._overloadpacket.__name__
+        view = any(out.alias_info is not None and not out.alias_info.is_write for out in func._schema.returns)
+        self.count += not (view or "empty" in name or name == "detach")
+        return func(*args, **(kwargs or {}))
+
+
+# the most in a training step; on CUDA, where some of these are several kernels, digits launches 1,815
+BUDGET = {"digits": 1650, "article": 2450, "cifar10": 2450, "edm": 850}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BUDGET)
+def test_a_step_asks_little_of_the_host(name, monkeypatch):
+    """Small networks wait for launches, of 4 microseconds each, and not for the GPU."""
+    monkeypatch.setattr(sys.modules["torch.optim.optimizer"], "_get_fused_kernels_supported_devices", lambda: ["meta"])
+    config = preset(name, precision="float32")
+    labels = np.zeros(512, np.int64) if config.model.classes else None
+    trainer = Trainer(config.training(), np.zeros((512, *config.data.shape), np.uint8), META, labels=labels)
+    trainer.step(1)
+    with Launches() as launches:
+        trainer.step(2)
+    assert 300 < launches.count <= BUDGET[name]
 
 
 @pytest.mark.long

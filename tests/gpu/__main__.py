@@ -1,10 +1,10 @@
-"""Everything that only a GPU can show, in ten minutes at most: checks, then training steps against other libraries.
+"""The first hour on a GPU, in ten minutes: what must hold, then training steps against other libraries.
 
     make gpu
     python -m tests.gpu [--device cuda] [--quick] [--minutes 10] [--out docs/gpu.json]
 
-It installs nothing: a library that is not there is left out, and the table says so. ``--device cpu --quick`` runs the
-same code on tiny networks.
+It installs nothing: a library that is not there is left out, and the table says so. ``make gpu ARGS='--device cpu
+--quick'`` runs the same code on tiny networks. A check that fails stops no other one.
 """
 
 import argparse
@@ -58,23 +58,25 @@ def run(parsed: argparse.Namespace) -> None:
     device, out = devices.resolve(parsed.device), parsed.out.absolute()
     with tempfile.TemporaryDirectory() as scratch, contextlib.chdir(scratch):
         failed = {check.__name__: _reason(check, device, Path(scratch)) for check in CHECKS}
+        write_json(out, {"checks": failed})  # whatever comes of the benchmark
     results, left_out = benchmark(device, parsed.quick, end)
     described = table.describe(device)
     write_json(out, {"machine": described, "checks": failed, "left_out": left_out, **table.record(results, [])})
     print(", ".join(f"{name} {value}" for name, value in described.items()), end="\n\n")
-    print(*(f"{name}: {reason or 'passed'}" for name, reason in failed.items()), sep="\n", end="\n\n")
     print(table.table(results, []), *(f"{name}: {reason}" for name, reason in left_out.items()), "", out, sep="\n")
     if broken := [name for name, reason in failed.items() if reason]:
         raise UserError(f"make gpu: {', '.join(broken)} failed; {out} has the reasons")
 
 
 def _reason(check: Callable[[torch.device, Path], None], device: torch.device, folder: Path) -> str:
-    """Why it failed; nothing if it passed."""
+    """Why it failed; nothing if it passed. Prints either."""
+    begin, reason = time.monotonic(), ""
     try:
         check(device, folder)
     except Exception as error:
-        return f"{type(error).__name__}: {error}".partition("\n")[0]
-    return ""
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+    print(f"{time.monotonic() - begin:6.1f} s  {check.__name__}: {reason or 'passed'}", flush=True)
+    return reason
 
 
 def benchmark(device: torch.device, quick: bool, end: float) -> tuple[harness.Results, dict[str, str]]:
