@@ -1,11 +1,17 @@
 """An attempt: seeds are run until its e-value suffices, it is hopeless, or the most seeds are reached.
 
-**Guards.** An entry is accepted only while the mean of each guarded metric over the attempt's seeds is worse than the
-champion's by at most the margin (``metrics.margin``); until then the attempt continues. It is refused as soon as that
-mean is beyond the margin by more than evidence.HOPE standard errors, or a challenger copies train images under the
-guard ``memorisation``. So guards can only refuse, and the share of false rungs stays below the error. With kind
+**Guards.** The losses beyond the margin (``metrics.margin``) in a guarded metric have an e-value of their own. An entry
+is refused when it reaches 1 / error: so a guard refuses an entry that is worse by the margin or less with a chance of
+at most ``error``. While it is above 1, the entry is not accepted yet; at the most seeds it is. An entry is also refused
+if a challenger copies train images under the guard ``memorisation``, or loses more on one seed than it gains on all
+(``evidence.collapses``). So guards can only refuse, and the share of false rungs stays below the error. With kind
 ``target``, where the champion does not run, its mean is that of the attempt that made it, and the base is scored on
-``seeds.fewest`` seeds of its own.
+``seeds.fewest`` seeds of its own: the noise of that mean can double the guard's error.
+
+**Challenges.** A rung falls if the fresh seeds of all its challenges contradict half of what its attempt gained
+(``evidence.falls``): so one that is at least half as good as it looked ever falls that way with a chance of at most
+``error``. It also falls if a guard refuses it, for which challenge k has error / 2^k, or if a fresh loss exceeds the
+gains of the attempt and the challenge. Otherwise it stands.
 """
 
 from __future__ import annotations
@@ -24,6 +30,7 @@ from ddpm.ladder.pairs import Runs
 from ddpm.ladder.terms import CHALLENGER, CHAMPION, MEMORISATION, Changes, Contest, Terms
 from ddpm.runs.record import Record
 from ddpm.verdicts import metrics
+from ddpm.verdicts.statistics import Array
 
 Say = Callable[[str], None]
 
@@ -126,18 +133,23 @@ def judged(state: Climb, attempt: Attempt, runs: Runs, usual: Mapping[str, float
         end = _end(terms, attempt, before, scored)
         if last.diverged:
             return end.model_copy(update={"reason": f"seed {last.seed}: {last.diverged}"})
-        looks = evidence.looks(state.gains(end), attempt.needed, terms.seeds.fewest, terms.seeds.most)
+        gains = state.gains(end)
+        looks = evidence.looks(gains, attempt.needed, terms.seeds.fewest, terms.seeds.most)
         accepts, hopeless = (bool(seeds[-1]) for seeds in looks)
-        doubt, broken = _guarded(state.contest, scored, before, usual)
+        error = terms.error / 2 ** (attempt.begin.number if attempt.begin.challenges else 0)
+        doubt, refuses = _guarded(state.contest, scored, before, usual, error)
+        against = _against(state, attempt, gains)
+        if hopeless and not (accepts or attempt.begin.challenges or n == terms.seeds.most):
+            against = f"even if it is better than it looks, {terms.seeds.most} seeds would hardly be enough"
+        doubt, refuses = against or doubt, refuses or bool(against)
         outcome: Outcome = "refused"
-        if accepts and not doubt:
-            outcome = "accepted"
-        elif n == terms.seeds.most and not broken:
-            outcome, doubt = "undecided", doubt or f"{n} seeds were not enough"
-        elif hopeless and not accepts:
-            doubt = f"even if it is better than it looks, {terms.seeds.most} seeds would hardly be enough"
-        elif not broken:
-            continue
+        if not refuses:
+            if not accepts and n == terms.seeds.most:
+                outcome, doubt = "undecided", f"{n} seeds were not enough"
+            elif accepts and (not doubt or n == terms.seeds.most):
+                outcome = "accepted"
+            else:
+                continue
         return end.model_copy(update={"outcome": outcome, "reason": doubt})
     return None
 
@@ -153,10 +165,30 @@ def _end(terms: Terms, attempt: Attempt, champion: Sequence[Record], challenger:
     )
 
 
+def _against(state: Climb, attempt: Attempt, gains: Array) -> str:
+    """What the gains, (n,), say against the entry, or against the rung that it challenges; empty if nothing."""
+    terms, challenges = state.contest.terms, attempt.begin.challenges
+    if challenges and (claimed := state.find(challenges).end):
+        own = state.gains(claimed)
+        again = [one.end for one in state.challenges if one.begin.challenges == challenges and one.end]
+        fresh = np.concatenate([*map(state.gains, again), gains])
+        if evidence.falls(own, fresh, terms.error):
+            return f"{len(fresh)} fresh seeds contradict half of its gain of {own.mean():.3g}"
+        gains = np.concatenate([own, gains])
+    if len(gains) >= terms.seeds.fewest and evidence.collapses(gains)[-1]:
+        return "its worst loss exceeds the sum of its gains"
+    return ""
+
+
 def _guarded(
-    contest: Contest, challenger: Sequence[Record], champion: Sequence[Record], usual: Mapping[str, float]
+    contest: Contest,
+    challenger: Sequence[Record],
+    champion: Sequence[Record],
+    usual: Mapping[str, float],
+    error: float,
 ) -> tuple[str, bool]:
-    """What a guard says against accepting, empty if none does; and whether that is beyond doubt."""
+    """What a guard says against accepting, empty if none does; and whether that refuses the entry. error: the chance
+    that a metric refuses an entry that does no harm."""
     doubt, n = "", len(challenger)
     if MEMORISATION in contest.terms.guards and (spaces := metrics.copied(challenger[-1].scores)):
         return f"copies train images ({', '.join(spaces)})", True
@@ -164,8 +196,8 @@ def _guarded(
         before = [record.scores[name] for record in champion] or [usual[name]] * n
         losses = [metrics.gain(name, b - a.scores[name]) for a, b in zip(challenger, before, strict=True)]
         beyond = np.array(losses) - metrics.margin(name, fmean(before), contest.config.compare)
-        if beyond.mean() > 0:
-            doubt = f"{name} is worse by more than its margin"
-            if n >= evidence.FIRST and beyond.mean() > evidence.HOPE * beyond.std(ddof=1) / n**0.5:
+        if (log_e := float(evidence.log_e(beyond)[-1])) > 0:
+            doubt = f"{name} is worse by more than its margin (e-value {math.exp(log_e):.3g})"
+            if log_e >= -math.log(error):
                 return doubt, True
     return doubt, False

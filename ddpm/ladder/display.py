@@ -14,20 +14,21 @@ from ddpm.ladder.climb import BASE, Attempt, Climb
 from ddpm.pictures import plots
 from ddpm.pictures.plots import Panel
 from ddpm.report.blocks import Block, Chapter, Figure, Note, Table, cell, plain
-from ddpm.verdicts import metrics
+from ddpm.verdicts import metrics, statistics
 
 REFUSED = "not accepted"
 BESIDE = "the champion, on the same seeds"
 # what the table shows of ``to_dict``
 COLUMNS = {
     "attempt": "attempt", "entry": "entry", "outcome": "outcome", "rung": "rung", "e": "e-value", "threshold": "needed",
-    "seeds": "seeds", "estimate": "gain", "low": "from", "high": "to", "cost": "cost", "reason": "why",
+    "seeds": "seeds", "estimate": "gain", "low": "from", "high": "to", "worst": "worst seed",
+    "collapse_rate": "may be worse", "cost": "cost", "reason": "why",
 }  # fmt: skip
 
 
 def to_dict(state: Climb, attempt: Attempt) -> dict[str, Any]:
-    """An attempt for programs. estimate, low, high: of the gain, positive if better; null if unknown. Seeds are
-    consecutive."""
+    """An attempt for programs. estimate, low, high, worst: of the gain, positive if better; null if unknown.
+    collapse_rate: the share of seeds that may be worse than the worst. Seeds are consecutive."""
     begin, end, terms = attempt.begin, attempt.end, state.contest.terms
     gains = state.gains(end) if end else np.array([])
     low, high = evidence.interval(gains, terms.error) if len(gains) else (-math.inf, math.inf)
@@ -53,6 +54,8 @@ def to_dict(state: Climb, attempt: Attempt) -> dict[str, Any]:
         "champion": float(np.mean(end.champion)) if end and end.champion else None,
         "gaussian": attempt.gaussian,
         "estimate": float(gains.mean()) if len(gains) else None,
+        "worst": float(gains.min()) if len(gains) else None,
+        "collapse_rate": statistics.collapse_rate(len(gains)) if len(gains) else None,
         "low": low if math.isfinite(low) else None,
         "high": high if math.isfinite(high) else None,
     }
@@ -73,7 +76,7 @@ def chapters(state: Climb) -> list[Chapter]:
     if attempts:
         rows = [[cell(one[key]) for key in COLUMNS] for one in attempts]
         blocks += [
-            Table(list(COLUMNS.values()), rows, "", (1, 2, 11)),
+            Table(list(COLUMNS.values()), rows, "", (1, 2, 13)),
             Figure("The climb", "climb", partial(plots.lines, panels=_panels(state, attempts))),
         ]
     return [Chapter("", blocks)]

@@ -14,8 +14,12 @@ mean of it and its mirror image, the best e-value for symmetry against that effe
 arXiv:2402.18810; Vovk & Wang 2024, Nonparametric e-tests of symmetry), and never below the exp(z - z^2 / 2) of de la
 Pena (1999). At an effect of 1 sd it is as strong as the Bayes factor of the t test, which needs normal gains; at 3 sd
 it takes 13 seeds instead of 9 to reach 1000, as no factor is above 2. The cap on gains costs more seeds and no
-validity. It is for gains that are not symmetric: mostly small ones and a rare large loss look like steady progress
-until the loss comes, and with the cap that loss costs more than such gains have earned.
+validity; it limits what a few large gains can earn.
+
+**Rare collapses** make gains that are not symmetric: a little on most seeds, and a large loss on a few. Until the first
+loss nothing tells them from progress, and no cap does: of 100 ideas that gain 1 (sd 1) on 95% of seeds and lose 19 on
+the others, so nothing on average, 25 become rungs. ``statistics.collapse_rate`` is what the seeds of a rung cannot
+exclude, and a challenge that meets a loss as large as all gains (``collapses``) removes the rung.
 
 **e-LOND** (Xu & Ramdas 2024, arXiv:2311.06412) accepts attempt t if its e-value reaches 1 / (error share(t) (rungs +
 1)), where the shares sum to 1. Then the expected share of false rungs is at most ``error`` at any time, however the
@@ -37,6 +41,7 @@ from ddpm.verdicts.statistics import Array
 Truth = NDArray[np.bool_]
 
 CAP = 0.6
+CHALLENGE = 0.5  # the bet against a rung
 HOPE = 2.0  # standard errors: how much larger than observed the effect may be before a stop is early
 FIRST = 3  # seeds before the first such stop
 POWER, SHIFT = 1.5, 5  # of the shares: a stream of 20 to 300 ideas gets most out of these
@@ -49,13 +54,21 @@ def _log_factor(z: Array) -> Array:
     return np.minimum(math.log(2) - np.logaddexp(0, -2 * z), math.log1p(CAP))  # log(1 + tanh z), without overflow
 
 
-def log_e(gains: Array) -> Array:
-    """The logarithm of the e-value after each seed: (..., n) -> (..., n)."""
+def log_e(gains: Array, bet: float = 1.0) -> Array:
+    """The logarithm of the e-value after each seed: (..., n) -> (..., n). bet: the part of the e-value that each factor
+    puts at stake; with less than 1, small effects are proved by many seeds that a factor of 1 would never prove."""
     seeds = np.arange(1, gains.shape[-1] + 1)
     scale = np.sqrt((gains**2).cumsum(-1) / seeds)
     scale = np.concatenate([np.zeros_like(gains[..., :1]), scale[..., :-1]], -1)
     z = np.divide(gains, scale, out=np.sign(gains), where=scale > 0)
-    return _log_factor(z).cumsum(-1)
+    log = _log_factor(z)
+    return (log if bet == 1 else np.log1p(bet * np.expm1(log))).cumsum(-1)
+
+
+def falls(gains: Array, fresh: Array, error: float) -> bool:
+    """Whether fresh seeds, (m,), contradict half of the mean of a rung's gains, (n,). A rung that is at least half as
+    good as it looked does so at any time with a chance of at most ``error``."""
+    return bool((log_e(gains.mean() / 2 - fresh, CHALLENGE) >= -math.log(error)).any())
 
 
 def share(attempt: int) -> float:
@@ -96,6 +109,12 @@ def looks(gains: Array, needed: Array | float, at_least: int, most: int) -> Look
     log = log_e(gains)
     hopeless = (seeds >= FIRST) & (log + (most - seeds) * growth < log_needed)
     return Look((seeds >= at_least) & (log >= log_needed), hopeless)
+
+
+def collapses(gains: Array) -> Truth:
+    """Whether the worst loss exceeds the sum of the gains, after each seed: (..., n) -> (..., n)."""
+    truth: Truth = np.maximum.accumulate(-gains, -1) > np.maximum(gains, 0).cumsum(-1)
+    return truth
 
 
 @cache

@@ -73,6 +73,12 @@ def skewness_p(differences: Array) -> tuple[float, float]:
     return skewness, float(np.mean(_skewnesses(len(differences)) >= abs(skewness) - 1e-9))
 
 
+def collapse_rate(seeds: int, error: float = 0.05) -> float:
+    """The share of all seeds that may be worse than the worst of these, whatever the distribution. If more were, these
+    would contain one of them with a chance of 1 - error (Wilks 1941)."""
+    return float(1 - error ** (1 / seeds))
+
+
 def fewest_seeds(alpha: float) -> int:
     """The fewest seeds at which the sign-flip test can reach p <= alpha: six for .05, because 2 / 2^5 is .0625."""
     return math.ceil(math.log2(2 / alpha) - 1e-9)
