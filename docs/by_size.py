@@ -23,17 +23,19 @@ from ddpm.verdicts import statistics
 from docs.atlas_text import percent
 
 PREFIX = "size_"  # of the studies' names
+EARLY = "too early"
 ERROR = 0.05  # of a table: the chance that any of its intervals misses
 
 
 class Size(NamedTuple):
     """A study: one width. weights: of its baseline. cells: (arm, images) -> its effect, bold if that is a verdict.
-    logs: the same -> seed -> ln(arm / baseline)."""
+    logs: the same -> seed -> ln(arm / baseline). early: those of which neither side is better than a Gaussian."""
 
     data: str
     weights: int
     cells: dict[tuple[str, int], str]
     logs: dict[tuple[str, int], dict[int, float]]
+    early: set[tuple[str, int]]
 
 
 class Trend(NamedTuple):
@@ -58,7 +60,7 @@ class Trend(NamedTuple):
     def cell(self) -> str:
         """The word, and what arm / baseline is multiplied by for ten times the weights."""
         low, middle, high = (f"{math.exp(end):.2f}" for end in (self.low, self.slope, self.high))
-        return f"{self.word}: {middle}, {low} to {high}"
+        return f"{self.word}: {middle} ({low}-{high})"
 
 
 def trend(weights: Sequence[int], logs: Sequence[Mapping[int, float]], error: float) -> Trend:
@@ -84,7 +86,7 @@ def of_study(name: str, judged: Mapping[str, Any]) -> Size:
     ends = {verdict["arm"]: verdict for verdict in judged["verdicts"] if verdict["metric"] == judged["primary"]}
     ledger = Ledger(loading.load(Path(f"studies/{name}.yaml")))
     baseline, *arms = ledger.arms()
-    cells, logs = {}, {}
+    cells, logs, early = {}, {}, set()
     for arm, against in zip(arms, curves["against"], strict=True):
         points = against["points"]
         for point in points:
@@ -94,9 +96,10 @@ def of_study(name: str, judged: Mapping[str, Any]) -> Size:
                 [side.runs[seed].learned[at][curves["metric"]] for seed in against["seeds"]] for side in (baseline, arm)
             )
             effect = percent(sum(after) / sum(before) - 1)
+            early |= {key} if outcome == EARLY else set()
             cells[key] = f"**{effect}**" if outcome in ("better", "worse") else effect
             logs[key] = dict(zip(against["seeds"], np.log(after) - np.log(before), strict=True))
-    return Size(name.split("_")[1], build.parameters(ledger.study.config), cells, logs)
+    return Size(name.split("_")[1], build.parameters(ledger.study.config), cells, logs, early)
 
 
 def parts(studies: Mapping[str, Mapping[str, Any]]) -> Iterator[Note | Figure | Table]:
@@ -117,7 +120,9 @@ def parts(studies: Mapping[str, Mapping[str, Any]]) -> Iterator[Note | Figure | 
             for images in budgets:
                 logs = [size.logs[arm, images] for size in sizes]
                 effects = ", ".join(size.cells[arm, images] for size in sizes)
-                line += [Markdown(effects), trend(weights, logs, ERROR / len(sizes[0].logs)).cell]
+                early = any((arm, images) in size.early for size in sizes)
+                change = EARLY if early else trend(weights, logs, ERROR / len(sizes[0].logs)).cell
+                line += [Markdown(effects), change]
             lines.append(line)
         heads = chain.from_iterable((f"{images:,} images", "with size") for images in budgets)
         at = ", ".join(f"{size.weights:,}" for size in sizes)

@@ -6,6 +6,7 @@ and the pages atlas-*.md.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import cache, partial
 from itertools import chain, groupby
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Patch
-from scipy.stats import false_discovery_control
+from scipy.stats import false_discovery_control, kurtosis, shapiro
 
 from ddpm.base import files
 from ddpm.base.sections import Affects
@@ -28,6 +29,7 @@ from ddpm.runs import library
 from ddpm.study import loading
 from ddpm.study.plan import Study
 from ddpm.verdicts import metrics
+from ddpm.verdicts.statistics import Array
 from ddpm.verdicts.verdict import PRIMARY
 from docs import atlas_text, by_size
 from docs.atlas_text import percent
@@ -36,6 +38,7 @@ PAGE, STUDIES = Path("docs/atlas.md"), Path("metrics/studies")
 ELSEWHERE = ("few_steps_", "night", by_size.PREFIX)  # studies whose verdicts have a table of their own
 RATE = 0.05  # of false discoveries, over the whole atlas
 OPEN, FRECHET, LIKELIHOOD, FRAGILE = "open", "classifier.fd", "bits_per_dim", "*"
+DIFFERENT = ("better", "worse")
 EDGES = 0.05, 6.0  # of the picture; what is beyond is at the edge
 COLOURS = plots.OUTCOMES | {OPEN: plots.UNDECIDED}
 
@@ -43,7 +46,8 @@ COLOURS = plots.OUTCOMES | {OPEN: plots.UNDECIDED}
 class Row(NamedTuple):
     """An arm against its study's baseline, by the study's primary metric.
 
-    verdict: as in verdict.json; likelihood: the one on bits per dimension, if there is one. stands: whether it holds at
+    verdict: as in verdict.json; likelihood: the one on bits per dimension, if there is one. p, likelihood_p: of this
+    comparison alone, 1 without one. stands: whether it holds at
     RATE over the whole atlas; None where nothing was decided by a difference.
     """
 
@@ -53,6 +57,7 @@ class Row(NamedTuple):
     verdict: dict[str, Any]
     likelihood: dict[str, Any] | None
     p: float
+    likelihood_p: float
     stands: bool | None = None
 
     @property
@@ -120,21 +125,24 @@ def rows(studies: dict[str, dict[str, Any]]) -> list[Row]:
     unjudged = [row for name, study in studies.items() for row in of_study(name, study)]
     stand = false_discovery_control([row.p for row in unjudged], method="by") <= RATE
     return [
-        row._replace(stands=bool(holds)) if row.verdict["outcome"] in ("better", "worse") else row
+        row._replace(stands=bool(holds)) if row.verdict["outcome"] in DIFFERENT else row
         for row, holds in zip(unjudged, stand, strict=True)
     ]
 
 
 def of_study(name: str, study: dict[str, Any]) -> Iterator[Row]:
-    """The study's comparisons, with the p value of each alone: its table's divides the primary metric's part of the
-    error rate, PRIMARY, among all of them, and cuts p values off at 1."""
+    """The study's comparisons. The p values of its table divide the parts of the error rate, PRIMARY for the primary
+    metric, among all comparisons, and are cut off at 1."""
     configs = plan(name).configs
     primary = [verdict for verdict in study["verdicts"] if verdict["metric"] == study["primary"]]
     likelihoods = {verdict["arm"]: verdict for verdict in study["verdicts"] if verdict["metric"] == LIKELIHOOD}
+    secondary = len(study["verdicts"]) - len(primary)
     for verdict in primary:
-        p = verdict["p"] * PRIMARY / len(primary) if verdict["p"] < 1 else 1.0
         likelihood = likelihoods.get(verdict["arm"]) if study["primary"] != LIKELIHOOD else None
-        yield Row(name, configs[verdict["baseline"]], configs[verdict["arm"]], verdict, likelihood, p)
+        parts = (verdict, PRIMARY / len(primary)), (likelihood, (1 - PRIMARY) / max(secondary, 1))
+        p, likelihood_p = (one["p"] * part if one and one["p"] < 1 else 1.0 for one, part in parts)
+        before, after = configs[verdict["baseline"]], configs[verdict["arm"]]
+        yield Row(name, before, after, verdict, likelihood, p, likelihood_p)
 
 
 @cache
@@ -144,22 +152,56 @@ def plan(name: str) -> Study:
 
 
 def questions() -> Iterator[str]:
-    """Each question, linked to its page, with the answer that the page begins with."""
+    """Each question, linked to its page, and what the answer that the page begins with comes to."""
     for path in sorted(PAGE.parent.glob("atlas-*.md")):
         title, answer = path.read_text(encoding="utf-8").split("\n\n")[:2]
-        yield f"* [{title.removeprefix('# ')}]({path.name}) {' '.join(answer.split()).split('**')[1]}"
+        short = re.split("[.:;]", " ".join(answer.split()).removeprefix("**"))[0]
+        yield f"* [{title.removeprefix('# ')}]({path.name}) {short}."
 
 
 def together(comparisons: list[Row]) -> Note:
-    """How many verdicts stand at RATE over the whole atlas, and which do not."""
+    """How many verdicts stand at RATE over the whole atlas, which do not, and what that rests on."""
     decided = [row for row in comparisons if row.stands is not None]
-    printed = false_discovery_control([row.verdict["p"] for row in comparisons], method="by") <= RATE
-    strict = sum(bool(holds) for row, holds in zip(comparisons, printed, strict=True) if row.stands is not None)
-    fragile = "; ".join(f"{row.compared} ({row.study}, p = {row.p:.2g})" for row in decided if not row.stands)
-    standing = sum(row.stands is True for row in decided)
-    counts = {"rows": len(comparisons), "decided": len(decided), "standing": standing, "strict": strict}
-    text = atlas_text.ALL_TOGETHER.format(**counts, fragile=fragile or "none")
+    alone = [row.verdict["outcome"] in DIFFERENT for row in comparisons]
+    likelihoods = [row for row in comparisons if row.likelihood]
+    both = [row.p for row in comparisons] + [row.likelihood_p for row in likelihoods]
+    either = alone + [row.likelihood["outcome"] in DIFFERENT for row in likelihoods if row.likelihood]
+    gaps = [differences(row.verdict) for row in comparisons]
+    many = [gap for gap in gaps if len(gap) >= 8 and gap.std() > 0]
+    tails = [float(kurtosis(gap, bias=False)) for gap in many]
+    names = (f"{row.compared} ({row.study}, p = {row.p:.2g})" for row in decided if not row.stands)
+    text = atlas_text.ALL_TOGETHER.format(
+        rows=len(comparisons),
+        decided=len(decided),
+        standing=surviving([row.p for row in comparisons], alone),
+        decided_all=sum(either),
+        standing_all=surviving(both, either),
+        flips=surviving([sign_flip_p(gap) for gap in gaps], alone),
+        fragile="; ".join(names) or "none",
+        samples=len(many),
+        odd=sum(shapiro(gap).pvalue < RATE for gap in many),
+        kurtosis=np.mean(tails),
+        error=np.std(tails) / len(tails) ** 0.5,
+    )
     return Note(Markdown(fill(text, 120, break_on_hyphens=False)))
+
+
+def surviving(p: list[float], decided: list[bool]) -> int:
+    """How many of the comparisons that are decided stand at RATE among all with these p values."""
+    return int((decided & (false_discovery_control(p, method="by") <= RATE)).sum())
+
+
+def differences(verdict: dict[str, Any]) -> Array:
+    """Arm minus baseline, by seed."""
+    return np.subtract(verdict["arm_scores"], verdict["baseline_scores"])
+
+
+def sign_flip_p(gaps: Array) -> float:
+    """The exact two-sided p value of the sign-flip test, as if there had been one look."""
+    sums = gaps[:1]
+    for gap in gaps[1:]:
+        sums = np.concatenate([sums + gap, sums - gap])
+    return float(np.mean(np.abs(sums) >= abs(gaps.sum()) - 1e-12 * np.abs(gaps).sum()))
 
 
 def shared() -> Note:

@@ -42,7 +42,14 @@ def test_a_verdict_is_a_table_and_files_that_say_the_same(folder, capsys):
         (arm, f"classifier.{metric}", outcome)
         for arm, outcome in (("linear", "worse"), ("sigmoid", "better")) for metric in ("fd", "kid_mean")
     ]  # fmt: skip
-    assert "linear is worse" in Path("verdict/verdict.md").read_text()
+    # the seed that speaks most against it, and how many may be worse
+    for row in written["verdicts"]:
+        gaps = np.subtract(row["arm_scores"], row["baseline_scores"])
+        assert row["worst"] == (gaps.max() if row["outcome"] == "better" else gaps.min())
+        assert row["collapse_rate"] == pytest.approx(0.393, abs=5e-4)
+    page = Path("verdict/verdict.md").read_text()
+    assert "linear is worse" in page
+    assert page.count("39% of seeds") == 2
     with Image.open("verdict/verdict.png") as picture:
         assert picture.size[0] > 300
 

@@ -1,10 +1,12 @@
 """``ddpm gate`` as CI calls it: its exit code, what it prints, and that nothing doubtful ever passes."""
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ddpm.base import files
@@ -111,6 +113,18 @@ def test_what_passes_and_what_fails(scores, bad, outcomes, capsys):
     assert verdicts | outcomes == verdicts
     widths = {verdict["metric"]: verdict["high"] - verdict["low"] for verdict in answer["verdicts"]}
     assert widths[FD] == pytest.approx(widths[BITS])  # those that decide share the error rate equally
+
+
+def test_the_tolerance_and_what_would_be_noticed_are_printed(capsys):
+    assert run() == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if f"{FD} may be worse" in line]
+    tolerance, noticed = (float(part.split()[0]) for part in re.split("mean by |regression of ", line)[1:])
+    mean, sd = np.mean([one[FD] for one in HONEST]), np.std([one[FD] for one in HONEST], ddof=1)
+    for factor, code in ((0.99, 0), (1.01, 1)):
+        rescore({FD: mean + factor * tolerance})
+        assert run() == code
+    runs = mean + noticed + sd * np.random.default_rng(0).standard_normal(10**5)
+    assert np.mean(runs > mean + tolerance) == pytest.approx(0.8, abs=0.02)
 
 
 def test_the_users_own_metrics_confidence_and_floors_decide():

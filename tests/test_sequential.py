@@ -9,6 +9,7 @@ from scipy import stats
 
 from ddpm.verdicts.sequential import Design
 from ddpm.verdicts.statistics import Array, fewest_seeds
+from ddpm.verdicts.verdict import PRIMARY
 
 ALPHA = 0.05
 LOOKS = (8, 12, 16, 20)
@@ -90,7 +91,9 @@ def brute_force(design: Design, differences: Array, level: float) -> int | None:
     sums = {pattern: np.cumsum(np.array(pattern) * differences) for pattern in patterns}
     left = set(patterns)
     for place, look in enumerate(design.looks):
-        may = math.floor(float(design.spent(level)[place]) * len(patterns) + 1e-9) - (len(patterns) - len(left))
+        may = math.floor(float(design.spent_on_signs(level)[place]) * len(patterns) + 1e-9) - (
+            len(patterns) - len(left)
+        )
         size = {pattern: round(abs(float(sums[pattern][look - 1])), 9) for pattern in left}
         for limit in sorted(set(size.values())):
             out = {pattern for pattern in left if size[pattern] >= limit}
@@ -113,6 +116,73 @@ def test_sign_flips_are_those_of_brute_force(ties):
     assert {5, 7, 8, None} <= {*found, 7, 8}
 
 
+def test_a_first_look_of_six_spends_what_six_equal_signs_need_and_the_rest_later():
+    design = Design((6, 10, 15, 20))
+    spent = design.spent_on_signs(ALPHA)
+    assert (spent[0], spent[-1]) == pytest.approx((2 / 64, ALPHA))
+    assert (np.diff(spent) > 0).all()
+    assert design.sign_flips(np.arange(1.0, 7), ALPHA) == [6]
+    assert design.sign_flips(np.array([1, 2, 3, 4, 5, -0.1]), ALPHA) == []
+    # where one pattern fits into the look's part, nothing changes, nor where the error rate has no pattern
+    for other, level in ((Design((6, 8)), ALPHA), (Design(LOOKS), ALPHA), (design, 0.03)):
+        np.testing.assert_array_equal(other.spent_on_signs(level), other.spent(level))
+    short = Design((6, 8, 9))
+    differences = draw(40, short.looks) + np.linspace(0, 2, 40)[:, None]
+    found = [next(iter(short.sign_flips(each, ALPHA)), None) for each in differences]
+    assert found == [brute_force(short, each, ALPHA) for each in differences]
+
+
+SAME = "no difference "
+
+
+def false_studies(kind: str, looks: tuple[int, ...], trials: int, arms: int = 7, metrics: int = 6) -> float:
+    """The share of studies in which a difference of mean 0 is called better or worse, without margins."""
+    random, size = np.random.default_rng(0), (trials * arms, metrics, looks[-1])
+
+    def scores() -> Array:
+        match kind.removeprefix(SAME):
+            case "normal":
+                return random.standard_normal(size)
+            case "uniform":
+                return random.random(size) - 0.5
+            case "two-valued":
+                return random.choice([-1.0, 1.0], size) + 0.1 * random.standard_normal(size)
+            case _:
+                return random.exponential(size=size) - 1
+
+    gaps = scores() - (scores() if kind.startswith(SAME) else 0.0)
+    design, rates = Design(looks), ALPHA * np.array([PRIMARY, (1 - PRIMARY) / (metrics - 1)]) / arms
+    bounds = np.array([design.bounds(rate) for rate in rates])[[0] + [1] * (metrics - 1)]
+    beyond, false = np.abs(t_at(looks, gaps)) >= bounds, np.zeros(trials * arms, bool)
+    for at in np.flatnonzero(beyond.any((1, 2))):
+        until = looks[-1]  # the others are read up to the look at which the primary metric decides
+        for row, passed in zip(gaps[at], beyond[at], strict=True):
+            for look in np.array(looks)[passed]:
+                if look <= until and look in design.sign_flips(row[:look], ALPHA):
+                    false[at], until = True, look if row is gaps[at][0] else until
+                    break
+    return float(false.reshape(trials, arms).any(1).mean())
+
+
+@pytest.mark.parametrize("looks", [(6, 10, 15, 20), (6, 8)], ids=str)
+@pytest.mark.parametrize(
+    ("kind", "low", "high"),
+    [
+        ("normal", 0.0, 0.05),
+        ("no difference uniform", 0.0, 0.06),
+        ("no difference two-valued", 0.0, 0.06),
+        ("no difference exponential", 0.0, 0.05),
+        ("uniform", 0.07, 0.15),
+        ("two-valued", 0.6, 0.9),
+        ("exponential", 0.3, 0.6),
+    ],
+)
+def test_studies_are_false_as_rarely_as_promised_for_normal_differences_and_no_difference_alone(looks, kind, low, high):
+    """docs/verdicts.md has the table of 3,000 studies."""
+    trials = 500
+    assert low <= false_studies(kind, looks, trials) <= high + 3 * math.sqrt(high * (1 - high) / trials)
+
+
 def test_beyond_twenty_seeds_patterns_are_drawn_and_say_the_same():
     exact, drawn = Design((8, 16)), Design((8, 16, 32))
     differences = draw(30) + 0.6
@@ -125,8 +195,9 @@ def test_beyond_twenty_seeds_patterns_are_drawn_and_say_the_same():
 @pytest.mark.parametrize("n", range(4, 12))
 def test_signs_can_decide_a_first_look_from_the_seeds_that_its_part_of_the_error_rate_needs(n):
     design = Design((n, 20))
-    fewest = fewest_seeds(float(design.spent(ALPHA)[0]))
-    assert (design.sign_flips(np.arange(1.0, n + 1), ALPHA) == [n]) == (n >= fewest) == (n >= 7)
+    fewest = fewest_seeds(float(design.spent_on_signs(ALPHA)[0]))
+    assert (n >= fewest) == (n >= 6)
+    assert (design.sign_flips(np.arange(1.0, n + 1), ALPHA) == [n]) == (n >= 6)
 
 
 # --- futility

@@ -22,7 +22,7 @@ arms:
   linear: {diffusion.schedule.name: linear}
 looks: [8, 12]
 """
-A = Path("studies/a.yaml")
+ROOT, A = Path(__file__).parents[1], Path("studies/a.yaml")
 LOSSES = ("--vary", "diffusion.loss.name=simple,min_snr")
 
 
@@ -108,6 +108,21 @@ def test_the_hash_is_of_what_decides():
     assert load("primary: classifier.kid_mean").hash != here
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "studies").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_shipped_study_is_still_the_one_that_was_judged(path, monkeypatch):
+    """Also the two whose looks were the default when they were hashed."""
+    monkeypatch.chdir(ROOT)
+    judged = json.loads(Path(f"metrics/studies/{path.stem}/verdict.json").read_text())
+    assert loading.load(Path("studies", path.name)).hash == judged["plan"]
+
+
+def test_looks_count_whether_or_not_they_are_the_default():
+    A.write_text(STUDY.replace("looks: [8, 12]", ""))
+    default = loading.load(A)
+    assert default.plan.looks == (6, 10, 15, 20)
+    assert default.hash == load(**{"[8, 12]": "[6, 10, 15, 20]"}).hash != load(**{"[8, 12]": "[8, 12, 16, 20]"}).hash
+
+
 @pytest.mark.parametrize(
     ("primary", "keys"),
     [
@@ -153,7 +168,7 @@ def test_new_writes_a_valid_study_and_overwrites_none(vary, names, capsys):
     path, common = Path("studies/new.yaml"), ("--base", "digits_small_2026", "--set", "train.steps=9")
     assert study("new", "new", "--vary", *vary.split(), *common) == 0
     plan = loading.load(path)
-    assert (list(plan.params), plan.plan.primary, plan.plan.looks) == (names, "classifier.fd", (8, 12, 16, 20))
+    assert (list(plan.params), plan.plan.primary, plan.plan.looks) == (names, "classifier.fd", (6, 10, 15, 20))
     assert {params.train.steps for params in plan.configs.values()} == {9}
     before = path.read_text()
     assert study("new", "new", *LOSSES) == 2

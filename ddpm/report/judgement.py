@@ -148,7 +148,8 @@ def _arms(judgement: Judgement) -> Table:
 
 
 def _pairs(verdicts: Iterable[Verdict]) -> Iterator[Table]:
-    """For each pair a row for each metric: both means, the difference, what was tested, and the verdict."""
+    """For each pair a row for each metric: both means, the difference, the seed that speaks most against it, what was
+    tested, and the verdict."""
     for (baseline, arm), of_pair in grouped(verdicts, lambda pair: (pair.baseline, pair.arm)).items():
         rows = []
         for pair in of_pair:
@@ -157,9 +158,14 @@ def _pairs(verdicts: Iterable[Verdict]) -> Iterator[Table]:
             if pair.low is not None:  # then the others are not None either
                 tested = [_span(pair.low, pair.high), f"{pair.p:.2g}"]
             means = (f"{pair.baseline_mean:.4g}", f"{pair.arm_mean:.4g}", f"{pair.difference:+.3g}{relative}")
-            rows.append([pair.metric, *means, *tested, pair.outcome, pair.reason])
-        heads = ["metric", baseline, arm, "difference", "interval", "p", "verdict", "why"]
-        yield Table(heads, rows, f"{arm} against {baseline}, {pairing.named(of_pair[0].seeds)}", (0, 6, 7))
+            worst = "-" if pair.worst is None else f"{pair.worst:+.3g}"
+            rows.append([pair.metric, *means, worst, *tested, pair.outcome, pair.reason])
+        heads = ["metric", baseline, arm, "difference", "worst seed", "interval", "p", "verdict", "why"]
+        rate = of_pair[0].collapse_rate
+        title = f"{arm} against {baseline}, {pairing.named(of_pair[0].seeds)}"
+        if rate is not None:
+            title += f", so up to {rate:.0%} of seeds (at 95%) may be worse than the worst"
+        yield Table(heads, rows, title, (0, 7, 8))
 
 
 def crossing(arm: Against, baseline: str) -> str:

@@ -62,7 +62,7 @@ def parse(value: dict[str, Any], path: Path) -> Study:
         study.plan = plan = plan.model_copy(update={"primary": _headline(study)})
     _check_distinct(study)
     alpha = 1 - study.config.compare.confidence
-    fewest = statistics.fewest_seeds(float(Design(plan.looks).spent(alpha)[0]))
+    fewest = statistics.fewest_seeds(float(Design(plan.looks).spent_on_signs(alpha)[0]))
     if plan.looks[0] < fewest:
         raise UserError(f"{path}: looks: {plan.looks[0]} seeds cannot decide anything; allowed: {fewest} or more")
     for arm, config_of_arm in study.configs.items():

@@ -28,6 +28,7 @@ Name = Annotated[str, Field(pattern=f"^{NAME}$")]
 Look = Annotated[int, Field(ge=2, le=200)]  # in seeds
 PLACES = ("train", "test", "seed", "samples")  # what a program's command may have in braces
 TUNING_SEED = 2 * 10**6  # the first; above the seeds of any verdict
+UNHASHED_LOOKS = (8, 12, 16, 20)  # the default when the first plans were hashed, without defaults
 Kind = Literal["verdict", "tuning", "champion", "challenger"]
 
 
@@ -103,7 +104,7 @@ class Plan(sections.Section):
     common: dict[str, Any] = Field(default={})
     arms: Annotated[dict[Name, dict[str, Any]], Field(min_length=2)]
     primary: str = "classifier.fd"
-    looks: Annotated[tuple[Look, ...], Field(min_length=1), AfterValidator(_rising)] = (8, 12, 16, 20)
+    looks: Annotated[tuple[Look, ...], Field(min_length=1), AfterValidator(_rising)] = (6, 10, 15, 20)
     first_seed: Annotated[int, Field(ge=0, le=TUNING_SEED // 2)] = 0
     may_differ: tuple[Alike, ...] = ()
     tune: Tune | None = None
@@ -210,8 +211,10 @@ class Study:
         for arm, program in self.programs.items():
             scored = keys_affecting(Affects.SCORED, params[arm])
             params[arm] = scored | program.model_dump(mode="json") | {"files": program.digests()}
-        left_out = {"question", "base", "common", "arms", "may_differ"}
+        left_out = {"question", "base", "common", "arms", "may_differ", "looks"}
         plan = self.plan.model_dump(mode="json", exclude=left_out, exclude_defaults=True)
+        if self.plan.looks != UNHASHED_LOOKS:
+            plan["looks"] = [*self.plan.looks]
         return files.digest({"plan": plan, "arms": params, "order": list(params)})
 
     def settled(self, points: Mapping[str, Point]) -> Study:

@@ -70,7 +70,7 @@ def compare(listing: Listing, by: Sequence[str], config: Config, may_differ: Col
     judgement = judge(f"Which is better: {', '.join(by)}?", names[0], arms, verdicts, config.compare, by, may_differ)
     rule = (
         f"all verdicts and intervals hold together with probability {config.compare.confidence:.4g}, if differences "
-        "are symmetric and these seeds were chosen beforehand; if you add seeds after a look, less often: use a study "
+        "are normal and these seeds were chosen beforehand; if you add seeds after a look, less often: use a study "
         "(`ddpm study`) for that"
     )
     more = (*remarks.copies(arms), *listing.notes, *matched.notes, *dropped, rule)

@@ -4,7 +4,8 @@ The baseline is an arm that was stored, metrics/baseline.json, and the run that 
 arm (``verdict.judge_run``). The metrics of ``gate.metrics`` decide, and share the primary metric's part of the error
 rate: by default the Fréchet distance and the bits per dimension. The others are shown next to them. With
 ``compare.confidence`` at 95%, an honest run with another seed is called worse in a metric that decides at most 2.25
-times in 100, however many seeds the baseline has and however the metrics correlate, if scores are normal.
+times in 100, if scores are normal. That is a mean over baselines: of single ones with eight seeds, one in eight fails
+more than 5 of 100 honest runs. The notes give the tolerance, and what the gate would notice.
 
 Copies of train images score like real images. So a run that copies fails, whatever the baseline says, and no
 baseline is made from it (ddpm/scoring/memorisation.py).
@@ -15,6 +16,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+import numpy as np
+from scipy.special import ndtri
 
 from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path, read_json
@@ -27,9 +31,10 @@ from ddpm.verdicts import metrics, pairing, remarks, sensitivity, verdict
 from ddpm.verdicts.comparison import Judgement
 from ddpm.verdicts.pairing import Arm, Pair
 from ddpm.verdicts.sequential import Design
-from ddpm.verdicts.verdict import PRIMARY, Rules
+from ddpm.verdicts.verdict import PRIMARY, Rules, Verdict
 
 MIN_SEEDS = 5
+NOTICED = 0.8
 REMAKE = "`ddpm gate --update` makes a new one"
 
 
@@ -54,19 +59,34 @@ def judge(run: Record, stored: Sequence[Record], config: Config) -> Judgement:
     arms = Arm("the stored runs", {}, {one.seed or 0: one for one in stored}), Arm("this run", {}, {run.seed or 0: run})
     rules = Rules(config.compare, names, 1, Design((1,)), primaries=len(deciding))
     percent = 50 * PRIMARY * (1 - config.compare.confidence)
+    verdicts = verdict.judge_run(Pair(arms[0].label, arms[1].label, tuple(stored), (run,)), rules)
     return Judgement(
         question=f"Is this run worse than the {len(stored)} of {BASELINE}?",
         primary=names[0],
         arms=arms,
-        verdicts=tuple(verdict.judge_run(Pair(arms[0].label, arms[1].label, tuple(stored), (run,)), rules)),
+        verdicts=tuple(verdicts),
         compare=config.compare,
         notes=(
             f"{' and '.join(deciding)} decide: a run that differs in its seed alone is worse there at most "
-            f"{percent:.3g} times in 100, if scores are normal",
+            f"{percent:.3g} times in 100 on average over baselines, if scores are normal",
+            *map(_tolerance, verdicts[: len(deciding)]),
             *remarks.copies(arms[1:]),
             *(line for name in deciding for line in sensitivity.warnings(name, config)),
         ),
         fingerprint=fingerprint,
+    )
+
+
+def _tolerance(judged: Verdict) -> str:
+    """A line: how much worse a score may be, and the regression that the gate notices with a chance of NOTICED."""
+    half = (judged.high or 0.0) - judged.difference
+    allowed, mean = max(half, judged.margin), abs(judged.baseline_mean)
+    noticed = allowed + float(ndtri(NOTICED)) * float(np.std(judged.baseline_scores, ddof=1))
+    shares = f" ({allowed / mean:.0%})", f" ({noticed / mean:.0%})"
+    one, other = shares if mean else ("", "")
+    return (
+        f"{judged.metric} may be worse than the baseline's mean by {allowed:.3g}{one}; a regression of {noticed:.3g}"
+        f"{other} would be noticed in {NOTICED:.0%} of runs"
     )
 
 

@@ -26,7 +26,7 @@ def skewed(verdicts: Sequence[Verdict]) -> Iterator[str]:
     if rows:
         yield (
             f"skewed differences, as fewer than {SKEWED:.0%} of normal samples are: {', '.join(rows)}: the error "
-            "rate is that of symmetric ones"
+            "rate is that of normal ones"
         )
 
 

@@ -43,6 +43,15 @@ class Design:
         shares = np.log1p((math.e - 1) * np.array(self.looks) / self.looks[-1])
         return np.asarray(level, np.float64)[..., None] * shares
 
+    def spent_on_signs(self, level: float) -> Array:
+        """The same for the sign-flip test: (looks,). A first look of few seeds, such as six, gets what their most
+        extreme pattern needs, if the error rate has that; later looks share the rest as they share it for the t
+        test."""
+        spent, pattern = self.spent(level), 2.0 ** (1 - self.looks[0])
+        if spent[0] < pattern <= level:
+            spent = pattern + (level - pattern) * (spent - spent[0]) / (spent[-1] - spent[0])
+        return spent
+
     def nominal(self, level: float) -> Array:
         """The two-sided p of the t test at or below which each look rejects, (looks,), at that error rate."""
         table = np.log(_nominals(self))
@@ -74,7 +83,7 @@ class Design:
         sums = differences[:1] if exact else np.full(RANDOM_FLIPS, differences[0])
         open_, rounding = np.ones(len(sums), bool), 1e-12 * np.abs(differences).sum()
         past = 1
-        for look, spent in zip(self.looks, self.spent(level), strict=True):
+        for look, spent in zip(self.looks, self.spent_on_signs(level), strict=True):
             if look > len(differences):
                 break
             for gap in differences[past:look]:  # the observed pattern stays the first; mirror images are left out

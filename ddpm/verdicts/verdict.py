@@ -16,7 +16,7 @@ margin, unless both sides have next to 0 precision or recall, which shows nothin
 guess's is **useless**. Everything else is **inconclusive**, with the condition that failed.
 
 One minus ``compare.confidence`` is the chance that any verdict of a table is false, whichever kind it is and however
-early, for symmetric differences (docs/verdicts.md has skewed ones). The primary metric gets PRIMARY of that error rate,
+early, for normal differences; docs/verdicts.md has the others. The primary metric gets PRIMARY of that error rate,
 in equal parts for the arms; the secondary metrics get the rest, in equal parts for arms and metrics (Bonferroni). Parts
 are not passed on as in Holm's procedure: an arm that is worse by the margin can still be called equivalent by mistake,
 and the part it passed on would be spent twice (6.1% instead of 5% with two arms). Only the t tests are adjusted, as an
@@ -115,7 +115,8 @@ class Verdict:
 
     def to_dict(self) -> dict[str, Any]:
         """The verdict as a mapping for JSON."""
-        return {**asdict(self), "headline": self.headline}
+        added = {"worst": self.worst, "collapse_rate": self.collapse_rate, "headline": self.headline}
+        return {**asdict(self), **added}
 
     @property
     def said(self) -> str:
@@ -135,6 +136,16 @@ class Verdict:
         same = sum(gap * self.difference > 0 for gap in self.differences)
         of = f"{same} of {plural(len(self.differences), 'seed')}"
         return f"{self.arm} is {self.said}: {metrics.title(self.metric)} {size} {way}, {of}"
+
+    @property
+    def worst(self) -> float | None:
+        """The difference of the seed that speaks most against the mean difference; None for one run."""
+        return min(self.differences, key=lambda gap: gap * self.difference) if len(self.seeds) > 1 else None
+
+    @property
+    def collapse_rate(self) -> float | None:
+        """The share of all seeds that may be worse than the worst; None for one run."""
+        return statistics.collapse_rate(len(self.seeds)) if len(self.seeds) > 1 else None
 
     @property
     def differences(self) -> tuple[float, ...]:
