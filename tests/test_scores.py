@@ -1,3 +1,6 @@
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -6,6 +9,9 @@ import torch
 import torch_fidelity
 from numpy.typing import NDArray
 from torch_fidelity.defaults import DEFAULTS
+from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+from torch_fidelity.metric_isc import isc_features_to_metric
+from torch_fidelity.metric_kid import kid_features_to_metric
 
 from ddpm.base.errors import UserError
 from ddpm.data.processed import open_split
@@ -15,6 +21,16 @@ from ddpm.scoring.features import Features, extract
 from ddpm.scoring.reference import RealFeatures
 
 CPU = torch.device("cpu")
+ROOT = Path(__file__).parents[1]
+NAMES = {
+    "fd": "frechet_inception_distance",
+    "is_mean": "inception_score_mean",
+    "is_std": "inception_score_std",
+    "kid_mean": "kernel_inception_distance_mean",
+    "kid_std": "kernel_inception_distance_std",
+    "precision": "precision",
+    "recall": "recall",
+}
 SETTINGS = Evaluate(extractors=("classifier",), kid_subsets=20, kid_subset_size=150)
 
 
@@ -74,18 +90,41 @@ def test_scores_are_those_of_torch_fidelity_end_to_end(digits, real, held_out):
 
     found = score(held_out, real, *SETTINGS.metrics)
 
-    names = {
-        "fd": "frechet_inception_distance",
-        "is_mean": "inception_score_mean",
-        "is_std": "inception_score_std",
-        "kid_mean": "kernel_inception_distance_mean",
-        "kid_std": "kernel_inception_distance_std",
-        "precision": "precision",
-        "recall": "recall",
-    }
-    assert found.keys() == names.keys()
-    for key, name in names.items():
+    assert found.keys() == NAMES.keys()
+    for key, name in NAMES.items():
         assert found[key] == pytest.approx(expected[name], rel=1e-4, abs=1e-6), key
+
+
+def test_they_are_torch_fidelitys_to_the_last_bit(real):
+    fake = real.held_out
+    theirs = {
+        **fid_statistics_to_metric(
+            fid_features_to_statistics(fake.features), {"mu": real.mu, "sigma": real.sigma}, verbose=False
+        ),
+        **isc_features_to_metric(fake.logits),
+        **kid_features_to_metric(
+            fake.features, real.features, kid_subsets=20, kid_subset_size=150, rng_seed=2020, verbose=False
+        ),
+    }
+    found = scores.score(fake, real, SETTINGS.model_copy(update={"metrics": ("fid", "isc", "kid")}))
+    assert found == {key: theirs[name] for key, name in NAMES.items() if name in theirs}
+
+
+def test_scoring_does_not_import_torch_fidelity_whose_clip_takes_two_seconds(classifier_reference):
+    code = f"""
+import sys
+from pathlib import Path
+import torch
+import stages.evaluate, stages.reference
+from ddpm.scoring import scores
+from ddpm.scoring.evaluate_params import Evaluate
+from ddpm.scoring.reference import load_features
+real = load_features(Path({str(classifier_reference)!r}), "classifier", torch.device("cpu"))
+scores.with_curve(real.held_out, real, Evaluate(extractors=("classifier",), kid_subset_size=50, kid_subsets=2))
+print(*{{"torch_fidelity", "torchvision", "torch._dynamo"}} & sys.modules.keys())
+"""
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == ""
 
 
 def test_the_settings_that_metrics_get_are_ones_that_torch_fidelity_knows():

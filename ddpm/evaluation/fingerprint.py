@@ -1,10 +1,10 @@
 """Which other models' scores an evaluation's may be compared with."""
 
 import os
+from importlib.metadata import version
 from typing import Any
 
 import torch
-import torch_fidelity
 
 from ddpm.base import files
 from ddpm.compute import devices
@@ -71,7 +71,7 @@ def fingerprint(
             **hyperparameters,
             **part,
         },
-        "torch_fidelity": torch_fidelity.__version__,
+        "torch_fidelity": version("torch-fidelity"),
     }
     environment = {
         "torch": torch.__version__,
