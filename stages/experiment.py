@@ -24,19 +24,21 @@ from typing import Any, NamedTuple
 import yaml
 
 from ddpm.base import files
+from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path
 from ddpm.base.locks import lock
 from ddpm.base.machine import die_with_parent
-from ddpm.base.paths import METRICS, PROCESSED, RUN, SAMPLES
-from ddpm.params import file, inputs
-from ddpm.runs import record
+from ddpm.base.paths import METRICS, PROCESSED, RUN
+from ddpm.params import config, file, inputs
+from ddpm.runs import record, run_images
 from ddpm.runs.record import Record
+from ddpm.study.experiments import STAGES
 from ddpm.study.pool import BUSY, MODEL, RECORD
 from stages import __main__ as stages
 
 DATA = ("download", "preprocess", "reference")
 OWN = ("sample", "evaluate")  # whose results no other experiment needs
-PATIENCE = 1.0  # seconds until then
+PATIENCE = 1.0  # seconds: then the process makes room for another experiment
 LIBRARIES = ("torch", "diffusers", "denoising_diffusion_pytorch")  # whose versions say more of a program than its code
 
 
@@ -83,12 +85,11 @@ def _lay_out(folder: Path, code: Path, params: dict[str, Any]) -> None:
 
 
 def _train(task: Task) -> int:
-    for stage in ("check", *DATA, "train", *OWN):
+    for stage in ("check", *STAGES):
         code = stages.run_here(stage) if stage in ("check", *OWN) else _make(stage, task.params)
         if code:
             return code
-    parts = (*DATA, "train", *OWN)
-    code_of = {dep: files.md5(Path(dep))[:12] for stage in parts for dep in _listed(stage, task.params)[1]}
+    code_of = {dep: files.md5(Path(dep))[:12] for stage in STAGES for dep in _listed(stage, task.params)[1]}
     _finish(record.read(RUN).model_copy(update={"code": code_of}))
     return 0
 
@@ -98,13 +99,14 @@ def _program(task: Task, program: dict[str, Any]) -> int:
     for stage in ("check", *DATA):
         if code := stages.run_here(stage) if stage == "check" else _make(stage, task.params):
             return code
-    samples, seed = (SAMPLES / "samples.npy").absolute(), task.params["seed"]
+    samples, seed = run_images.PATH.absolute(), task.params["seed"]
     samples.parent.mkdir(parents=True)
     places = {split: str((PROCESSED / split / "images.npy").absolute()) for split in ("train", "test")}
     places |= {"seed": str(seed), "samples": str(samples)}
     begin = time.monotonic()
     if code := _call([part.format_map(places) for part in shlex.split(program["program"])]):
-        return code
+        return 1 if code == BUSY else code
+    _check_images(samples, task.params)
     costs = {**files.flatten(program["costs"]), "seconds.program": round(time.monotonic() - begin, 1)}
 
     from ddpm.tools import score
@@ -116,8 +118,21 @@ def _program(task: Task, program: dict[str, Any]) -> int:
     return 0
 
 
+def _check_images(samples: Path, params: dict[str, Any]) -> None:
+    """Raises UserError unless a program wrote the images that it was asked for."""
+    whole = config.check(params)
+    try:
+        with samples.open("rb") as opened:
+            shape = run_images.read(opened).shape
+    except files.NO_ARRAY as error:
+        raise UserError(f"{samples.name}: not an .npy file of uint8 N×C×H×W ({error})") from error
+    if shape != (wanted := (whole.sample.count, *whole.data.shape)):
+        raise UserError(f"its program wrote images of {shape}; allowed: {wanted}")
+
+
 def _call(command: list[str]) -> int:
     """The exit code of a command, which ends, with all that it has started, when this process gets SIGTERM."""
+    print(f"running: {shlex.join(command)}", flush=True)
     me = os.getpid()
     process = subprocess.Popen(
         command,
@@ -127,12 +142,15 @@ def _call(command: list[str]) -> int:
     )
 
     def end(number: int, _: object) -> None:
-        os.killpg(process.pid, number)
-        process.wait()
         sys.exit(128 + number)
 
     signal.signal(signal.SIGTERM, end)
-    return process.wait()
+    try:
+        return process.wait()
+    except SystemExit:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait()
+        raise
 
 
 def _finish(run: Record) -> None:

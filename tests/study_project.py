@@ -1,4 +1,5 @@
-"""A project with stages that take no time, to test what ``ddpm study`` does around the runs.
+"""A project with stages that take no time, to test what ``ddpm study`` does around the runs: stages/experiment.py and
+stages/forks.py are the real ones.
 
 The folder ``control`` sets what goes wrong: ``fail-ARM-SEED`` holds how many times, ``sleep`` how long it trains,
 unless that file is removed. Each stage that runs adds a line to ``control/ran``.
@@ -15,37 +16,57 @@ import pytest
 import yaml
 
 from ddpm.params import presets
-from ddpm.study import slots, worker
 from tests import command
 
-STAGE = """
-import datetime, os, pathlib, sys, time, yaml
+STAGES = """
+import datetime, os, pathlib, sys, time, types, yaml
 
-params = yaml.safe_load(pathlib.Path("params.yaml").read_text())
-control = pathlib.Path(os.environ["DVC_ROOT"], "control")
-stage, seed, arm = sys.argv[1], params["seed"], params["diffusion"]["schedule"]["name"]
-with (control / "ran").open("a") as ran:
-    ran.write(f"{stage} {arm} {seed}\\n")
-fault = control / f"fail-{arm}-{seed}"
-if stage == "reference":
-    pathlib.Path("data/reference").write_text("reference")
-elif stage == "train":
+import numpy as np
+
+from ddpm.base import files
+from ddpm.base.errors import UserError
+from ddpm.params import config
+from ddpm.runs import library, record, run_images
+
+
+def preload():
+    sys.modules["ddpm.tools.score"] = types.SimpleNamespace(score=score)
+
+
+def prepare(device):
+    return "a CPU"
+
+
+def run_here(stage):
+    params = yaml.safe_load(pathlib.Path("params.yaml").read_text())
+    control = pathlib.Path(os.environ["DVC_ROOT"], "control")
+    seed, arm = params["seed"], params["diffusion"]["schedule"]["name"]
+    if stage in ("reference", "train", "evaluate"):
+        with (control / "ran").open("a") as ran:
+            ran.write(f"{stage} {arm} {seed}\\n")
+    if stage == "train":
+        train(params, control, control / f"fail-{arm}-{seed}", f"{arm} {seed} {params['train']}")
+    elif stage == "evaluate":
+        evaluate(params, seed, arm)
+    elif stage in ("download", "preprocess", "reference"):
+        pathlib.Path("data").mkdir(exist_ok=True)
+        pathlib.Path("data", stage).write_text(stage)
+
+
+def train(params, control, fault, model):
     sleep = control / "sleep"
     end = time.monotonic() + float(sleep.read_text() if sleep.exists() else 0)
     while sleep.exists() and time.monotonic() < end:
         time.sleep(0.02)
     if fault.exists() and int(fault.read_text()):
         fault.write_text(str(int(fault.read_text()) - 1))
-        sys.exit("error: train: out of luck")
+        raise UserError("train: out of luck")
     if params["train"]["learning_rate"] > 0.5:
-        sys.exit("error: train: the loss or its gradient is not finite at step 3")
-    pathlib.Path("data/model").write_text(f"{arm} {seed} {params['train']}")
-else:
-    import numpy as np
-    from ddpm.base import files
-    from ddpm.params import config
-    from ddpm.runs import library, run_images, record
+        raise UserError("train: the loss or its gradient is not finite at step 3")
+    pathlib.Path("data/model").write_text(model)
 
+
+def evaluate(params, seed, arm):
     run_images.PATH.parent.mkdir(parents=True, exist_ok=True)
     np.save(run_images.PATH, np.full((12, 1, 16, 16), 10 * (seed % 9), np.uint8))
     score = 2 + 0.1 * seed + (arm == "linear") * (-1) ** seed - (arm == "sigmoid")
@@ -55,56 +76,40 @@ else:
         seed=seed,
         finished=datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC),
         params=library.relevant(config.check(params, "params.yaml").flat()),
-        code={"stages/stage.py": files.md5(pathlib.Path("stages/stage.py"))},
         fingerprint=record.Fingerprint(hash=files.digest(comparable), comparable=comparable),
         scores={"classifier.fd": score},
         costs=record.Costs(images_seen=1, parameters=1, evaluations=1, seconds={"train": 1.0}),
         environment={"processor": "a CPU", "training_precision": "float32"},
     )
     record.write(run, pathlib.Path("metrics/run.json"))
+
+
+def score(samples, seed, name, params, costs):
+    known = library.relevant(config.load().flat())
+    comparable = {"samples": len(np.load(samples))}
+    stages = {"seconds": {"program": costs.pop("seconds.program")}}
+    return record.Record(
+        name=name, seed=seed, program=name, finished=record.now(),
+        params={key: value for key, value in known.items() if key.startswith(("data.", "evaluate."))},
+        fingerprint=record.Fingerprint(hash=files.digest(comparable), comparable=comparable),
+        scores={"classifier.fd": 1.0 + 0.1 * seed}, environment={"scipy": "1"}, costs=costs | stages,
+    )
 """
 PIPELINE = """
 stages:
-  reference:
-    cmd: python stages/stage.py reference
-    params: [data]
-    outs: [data/reference]
+  download: {params: [data.dataset], outs: [data/download]}
+  preprocess: {params: [data], deps: [data/download], outs: [data/preprocess]}
+  reference: {params: [data], deps: [data/preprocess], outs: [data/reference]}
   train:
-    cmd: python stages/stage.py train
     params: [seed, diffusion, train]
-    deps: [data/reference, stages/stage.py]
+    deps: [data/preprocess, stages/__main__.py]
     outs: [data/model]
+  sample: {params: [sample], deps: [data/model, stages/__main__.py], outs: []}
   evaluate:
-    cmd: python stages/stage.py evaluate
     params: [sample, evaluate]
-    deps: [data/model, stages/stage.py]
+    deps: [data/model, stages/__main__.py]
     outs: [data/samples/samples.npy]
     metrics: [metrics/run.json: {cache: false}]
-"""
-# what `dvc repro [STAGE]` does with this pipeline, in a tenth of its time: a stage whose command, params and deps are
-# known is not run again, its outs are copied
-REPRO = """
-import hashlib, json, os, pathlib, runpy, shutil, sys, yaml
-
-last = sys.argv[-1]
-params, pipeline = (yaml.load(pathlib.Path(name).read_text(), yaml.CSafeLoader) for name in ("params.yaml", "dvc.yaml"))
-for name, stage in pipeline["stages"].items():
-    deps = {path: hashlib.md5(pathlib.Path(path).read_bytes()).hexdigest() for path in stage.get("deps", [])}
-    made_by = json.dumps([stage["cmd"], deps, {key: params[key] for key in stage["params"]}], sort_keys=True)
-    cache = pathlib.Path(os.environ["DVC_ROOT"], "control/cache", hashlib.md5(made_by.encode()).hexdigest())
-    outs = [*stage["outs"], *(path for each in stage.get("metrics", []) for path in each)]
-    if not cache.exists():
-        sys.argv = ["stage.py", name]
-        runpy.run_path("stages/stage.py")
-        half = cache.with_suffix(f".{os.getpid()}")
-        for path in outs:
-            (half / path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, half / path)
-        half.rename(cache)
-    for path in outs:
-        shutil.copy(cache / path, path)
-    if name == last:
-        break
 """
 STUDY = """\
 question: Which schedule?
@@ -117,20 +122,17 @@ PLAN = Path("studies/tiny.yaml")
 RESULTS = Path("metrics/studies/tiny")
 NAMED = [f"{arm}-{seed}" for seed in range(3) for arm in ("cosine", "linear")]
 NAMES = NAMED[:4]
-ROOT = str(Path(__file__).parent.parent)
+REAL = ("stages/__init__.py", "stages/experiment.py", "stages/forks.py")
+ROOT = Path(__file__).parents[1]
 START = """
 import signal, sys
 
 sys.path.insert(0, {root!r})
 from ddpm.cli import main
-from tests import study_project
 
-if {quick}:
-    study_project.quick()
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
 main(sys.argv[1:])
 """
-ASK_DVC, DVC = slots.cache, worker.REPRO
 
 
 def make(folder: Path) -> None:
@@ -140,11 +142,12 @@ def make(folder: Path) -> None:
     texts = {
         "params.yaml": yaml.safe_dump(params),
         "dvc.yaml": PIPELINE,
-        "stages/stage.py": STAGE,
-        ".dvc/config": "[core]\n    analytics = false\n",
-        ".dvc/.gitignore": "/config.local\n/tmp\n/cache\n",
-        ".gitignore": "/.ddpm/\n/control\n/metrics/studies/*/runs/*.lock\n",
-        "data/.gitignore": "/reference\n/model\n/samples\n/program\n",
+        "stages/__main__.py": STAGES,
+        **{
+            f"stages/{name}.py": (ROOT / f"stages/{name}.py").read_text()
+            for name in ("__init__", "experiment", "forks")
+        },
+        ".gitignore": "/.ddpm/\n/control\n__pycache__/\n",
         "metrics/run.json": "{}",  # of whatever was run last
         str(PLAN): STUDY,
     }
@@ -191,22 +194,9 @@ def study(*arguments: str) -> int:
     return command.run("study", *arguments)
 
 
-def quick(monkeypatch: pytest.MonkeyPatch | None = None) -> None:
-    """Let REPRO stand in for DVC; without ``monkeypatch``, for the rest of the process."""
-    put = monkeypatch.setattr if monkeypatch else setattr
-    put(worker, "REPRO", (sys.executable, "-c", REPRO))
-    put(slots, "cache", lambda: str(Path(".dvc/cache").absolute()))  # of `dvc cache dir`, which takes a second
-
-
-def thorough(monkeypatch: pytest.MonkeyPatch) -> None:
-    """DVC itself."""
-    monkeypatch.setattr(worker, "REPRO", DVC)
-    monkeypatch.setattr(slots, "cache", ASK_DVC)
-
-
 def start(*arguments: str, group: tuple[str, ...] = ("study", "run")) -> subprocess.Popen[str]:
-    """The command as another process, with the same DVC or stand-in as here."""
-    program = [sys.executable, "-c", START.format(root=ROOT, quick=worker.REPRO != DVC), *group, *arguments]
+    """The command as another process."""
+    program = [sys.executable, "-c", START.format(root=str(ROOT)), *group, *arguments]
     return subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -219,8 +209,6 @@ def until(what: str, patience: float = 300) -> None:
 
 
 def enter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work in that project, with the stand-in for DVC, and without tracking."""
+    """Work in that project, without tracking."""
     monkeypatch.chdir(folder)
-    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(folder.parent / "site"))
     monkeypatch.setenv("DDPM_TRACKING", "off")
-    quick(monkeypatch)

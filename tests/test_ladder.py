@@ -59,15 +59,13 @@ def project(tmp_path, monkeypatch) -> None:
     root = tmp_path / "project"
     study_project.make(root)
     study_project.enter(root, monkeypatch)
-    stage = Path("stages/stage.py")
+    stage = Path("stages/__main__.py")
     before, _, after = stage.read_text().partition("    score = ")
     text = f"{before}{NOISE[1:]}{after.partition(chr(10))[2]}"
     stage.write_text(text.replace('{"classifier.fd": score}', '{"classifier.fd": score, **extra}'))
     FILE.parent.mkdir()
     FILE.write_text(yaml.safe_dump(SCORE))
     FILE.with_name("cheap.yaml").write_text(yaml.safe_dump(TARGET))
-    with Path(".gitignore").open("a") as ignored:
-        ignored.write("/ladders/*/attempts/*/runs/*.lock\n")
     commit("two ladders")
 
 

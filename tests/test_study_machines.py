@@ -4,12 +4,10 @@ clones, of which one takes what the other has finished from git, or from a folde
 import subprocess
 from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
 
 import pytest
 
-from ddpm.study import runner
+from ddpm.study.pool import Pool
 from tests import study_project
 from tests.study_project import NAMES, PLAN, RESULTS, STUDY, git, ran, records, start, study
 
@@ -41,16 +39,16 @@ def test_a_job_runs_what_is_missing_up_to_the_next_look(folder, capsys):
     assert Path(".ddpm/studies/tiny").is_dir()
     assert study("run", "tiny", "--line", "2") == 0
     capsys.readouterr()
-    assert script("--time", "9.5").endswith("--array=1,3,4,5,6 --cpus-per-task=1 --time=10")
+    line = script("--time", "9.5", "--gpus", "2")
+    assert line.endswith("--array=1,3,4,5,6 --cpus-per-task=1 --time=10 --gres=gpu:2")
     assert study("run", "tiny") == 0
     capsys.readouterr()
     assert study("slurm", "tiny", "--time", "9") == 2
     assert "no experiment is missing" in capsys.readouterr().err
 
 
-def test_more_slots_than_gpus_share_them(monkeypatch):
-    monkeypatch.setattr(runner, "gpus", lambda study: ("0", "1"))
-    assert runner.Runner(cast(Any, SimpleNamespace(study=None)), 5, print).worker.devices == ["0", "1", "0", "1", "0"]
+def test_more_slots_than_gpus_share_them():
+    assert Pool(Path(), 5, ("0", "1")).devices == ["0", "1", "0", "1", "0"]
 
 
 @pytest.fixture

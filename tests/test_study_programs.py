@@ -1,7 +1,6 @@
 """Another trainer as an arm of a study: what it is given, what it may write, and what is recorded."""
 
 import signal
-import sys
 import time
 from collections import Counter
 from importlib import metadata
@@ -11,7 +10,7 @@ import pytest
 
 from ddpm.base.errors import UserError
 from ddpm.base.files import md5
-from ddpm.study import loading, worker
+from ddpm.study import loading
 from tests import study_project
 from tests.study_project import PLAN, RESULTS, commit, records, start, study
 
@@ -39,35 +38,12 @@ assert not pathlib.Path(samples).exists()
 IMAGES
 """
 IMAGES = "np.save(samples, np.zeros((12, 1, 16, 16), np.uint8))"
-# what `ddpm score` does with the samples in a slot
-SCORE = """
-import pathlib, sys
-from ddpm.base import files
-from ddpm.params import config, file
-from ddpm.runs import library, record
-
-samples, *options = sys.argv[1:]
-costs = dict(option.split("=")[1:] for option in options if option.startswith("--cost="))
-options = dict(option.removeprefix("--").split("=", 1) for option in options)
-assert pathlib.Path(samples).is_file() and not pathlib.Path(options["out"]).exists()
-params = library.relevant(config.check(file.read(), "params.yaml").flat())
-comparable = {"samples": 12}
-run = record.Record(
-    name=options["name"], seed=int(options["seed"]), program=options["name"], finished=record.now(),
-    params={key: value for key, value in params.items() if key.startswith(("data.", "evaluate."))},
-    fingerprint=record.Fingerprint(hash=files.digest(comparable), comparable=comparable),
-    scores={"classifier.fd": 1.0 + 0.1 * int(options["seed"])}, environment={"scipy": "1"},
-    costs={"images_seen": int(costs["images_seen"]), "seconds": {"program": float(costs["seconds.program"])}},
-)
-record.write(run, pathlib.Path(options["out"]))
-"""
 
 
 @pytest.fixture(autouse=True)
 def project(tmp_path, monkeypatch) -> Path:
     study_project.make(tmp_path / "project")
     study_project.enter(tmp_path / "project", monkeypatch)
-    monkeypatch.setattr(worker, "SCORE", (sys.executable, "-c", SCORE))
     Path("tools").mkdir()
     PLAN.write_text(STUDY)
     write(IMAGES)
@@ -105,7 +81,7 @@ def test_a_program_is_judged_next_to_ours(capsys):
     ("images", "reason"),
     [
         ("sys.exit('no GPU')", "exit code 1: no GPU"),
-        ("sys.exit(3)", "exit code 3: no output"),
+        ("sys.exit(3)", "exit code 3: running: python tools/peer.py --seed=0"),
         ("pass", "samples.npy: not an .npy file"),
         ("np.save(samples, np.zeros((11, 1, 16, 16), np.uint8))", "(11, 1, 16, 16); allowed: (12, 1, 16, 16)"),
     ],

@@ -1,7 +1,4 @@
-"""``ddpm study run``: from a plan to a verdict, on a project with stages that take no time.
-
-A stand-in takes DVC's place, except in the tests with the fixture ``dvc``.
-"""
+"""``ddpm study run``: from a plan to a verdict, on a project with stages that take no time."""
 
 import contextlib
 import json
@@ -18,13 +15,14 @@ import psutil
 import pytest
 
 from ddpm.base import files
-from ddpm.study import loading, slots
+from ddpm.study import loading, pool
+from ddpm.study.ledger import Ledger
 from ddpm.verdicts import sensitivity as sanity
 from ddpm.verdicts import statistics
 from tests import study_project
 from tests.study_project import NAMES, PLAN, RESULTS, STUDY, commit, git, ran, records, start, study, until, verdict
 
-TINY, STAGE = str(PLAN), "stages/stage.py"
+TINY, STAGE = str(PLAN), "stages/__main__.py"
 
 
 @pytest.fixture(autouse=True)
@@ -35,18 +33,14 @@ def project(tmp_path, monkeypatch) -> Path:
     return folder
 
 
-@pytest.fixture
-def dvc(project, monkeypatch) -> None:
-    study_project.thorough(monkeypatch)
-
-
 def contents() -> dict[str, bytes]:
-    return {str(path): path.read_bytes() for path in RESULTS.rglob("*") if path.is_file() and path.suffix != ".lock"}
+    return {str(path): path.read_bytes() for path in RESULTS.rglob("*") if path.is_file()}
 
 
 def failures() -> set[str]:
-    plan = loading.load(PLAN)
-    return {path.stem for path in slots.logs(plan).glob("*.log") if slots.failure(plan, path.stem)} - {*records()}
+    experiments = Ledger(loading.load(PLAN)).experiments
+    names = [path.stem for path in experiments.log("").parent.glob("?*.log")]
+    return {name for name in names if experiments.failure(name)} - {*records()}
 
 
 def edit(path: str | Path, old: str, new: str) -> None:
@@ -66,7 +60,6 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("dvc")
 def test_a_study_runs_to_its_verdict_and_then_has_nothing_to_do(capsys):
     assert study("run", TINY, "--slots", "2") == 0
     said, plan = capsys.readouterr().out, loading.load(PLAN)
@@ -144,7 +137,7 @@ def test_a_failed_experiment_is_tried_again_and_the_others_go_on(monkeypatch, ca
     assert ran().count("train linear 1") == 2
     lines = sorted(capsys.readouterr().err.splitlines())
     assert len(lines) == 2, lines
-    other, one = lines
+    one, other = lines
     assert "cosine-1.json: cannot be written (No space left on device)" in one, lines
     assert other.startswith("failed: linear-1: train: out of luck; .ddpm/studies/tiny/linear-1.log")
     assert failures() == {"cosine-1", "linear-1"}
@@ -215,7 +208,6 @@ def test_a_study_that_is_stopped_leaves_nothing_running_and_goes_on(number):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("dvc")
 def test_a_study_that_is_killed_ten_times_has_the_same_bytes(project, monkeypatch):
     whole = project.with_name("whole")
     shutil.copytree(project, whole)
@@ -223,14 +215,12 @@ def test_a_study_that_is_killed_ten_times_has_the_same_bytes(project, monkeypatc
     Path("control/sleep").write_text("0.5")
     for kill in range(10):
         process = start(TINY, "--slots", "2")
-        time.sleep(moments.uniform(1.5, 8))
-        wanted = ("none", "-m dvc repro", "stages/stage.py")[kill % 3]
-        victims = [process.pid]
+        time.sleep(moments.uniform(0.5, 5))
         with contextlib.suppress(psutil.NoSuchProcess):  # one may end at any time
-            below = psutil.Process(process.pid).children(recursive=True)
-            victims += [each.pid for each in below if wanted in " ".join(each.cmdline())]
-            psutil.Process(victims[-1]).kill()  # the deepest
-        if victims[1:]:
+            own = psutil.Process(process.pid)
+            below = own.children(recursive=True)  # the one that forks, and those that run
+            [own, *below][min(kill % 3, len(below))].kill()
+        if kill % 3:
             process.send_signal(signal.SIGTERM)
         process.communicate(timeout=300)
     assert study("run", TINY) == 0
@@ -241,45 +231,62 @@ def test_a_study_that_is_killed_ten_times_has_the_same_bytes(project, monkeypatc
     assert contents() == killed
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("dvc")
-def test_what_a_killed_worker_left_in_a_slot_does_not_matter(project):
+def test_what_a_killed_process_left_does_not_matter():
     assert study("run", TINY, "--line", "1") == 0
-    [slot] = (path for path in slots.SLOTS.iterdir() if path.is_dir())
-    (slot / ".dvc/tmp/rwlock").write_text("")
-    (slot / ".git/index.lock").touch()
+    before = {path.name for path in pool.FOLDER.iterdir()}
+    Path("control/fail-linear-0").write_text("9")
+    assert study("run", TINY, "--line", "2") == 1
+    [folder] = (path for path in pool.FOLDER.iterdir() if path.is_dir() and path.name not in before)
     for path in ("params.yaml", "data/model", "metrics/run.json", "junk"):
-        (slot / path).write_text("half")
+        (folder / path).write_text("half")
+    Path("control/fail-linear-0").unlink()
     assert study("run", TINY, "--line", "2") == 0
-    assert not (slot / "junk").exists()
-    (slot / ".git/HEAD").write_text("damaged")
-    Path("mine").write_text("stays")
-    assert study("run", TINY, "--line", "3") == 0
-    assert Path("mine").exists()  # git would go up from a damaged clone, and clean this one
-    assert git("branch", "--show-current") == "main"
+    assert records()["linear-0"]["scores"] == {"classifier.fd": 3.0}
+    # data stay for the next experiment, a model that another job may need stays, and nothing else
+    assert {path.name.partition("-")[0] for path in pool.FOLDER.iterdir() if path.is_dir()} == {
+        "download", "preprocess", "reference", "train",
+    }  # fmt: skip
 
 
-def test_a_study_goes_on_with_its_first_commit_wherever_that_is_in_the_history(capsys):
+def test_other_code_than_that_of_the_first_result_runs_only_if_its_commit_is_named(capsys):
     Path("control/fail-cosine-0").write_text("9")
-    before = git("rev-parse", "HEAD")
     assert study("run", TINY, "--line", "1") == 1
     edit(STAGE, "if fault.exists()", "if False")  # without a result, the study has not begun
     first = git("rev-parse", "HEAD")
     assert study("run", TINY, "--line", "1") == 0
-    edit(STAGE, "2 + 0.1", "7 + 0.1")
-    shutil.rmtree(".ddpm")  # as on another machine, which takes the results from git
-    capsys.readouterr()
+    Path("README.md").write_text("not code")
+    commit("another commit, of the same code")
     assert study("run", TINY, "--line", "2") == 0
-    assert f"continues with commit {first[:10]}" in capsys.readouterr().err
-    assert records()["linear-0"]["scores"] == {"classifier.fd": 3.0}
-    assert {run["revision"] for run in records().values()} == {first}
-    git("checkout", "--quiet", before)  # a record does not choose code that was never checked out here
+    edit(STAGE, "2 + 0.1", "7 + 0.1")
     for line in ((), ("--line", "3")):
-        assert "was made by other code: stages/stage.py differs" in refused(capsys, "run", TINY, *line)
-    assert not failures()
-    PLAN.write_text(f"{STUDY}may_differ: [code]\n")
-    commit("code may differ")
-    assert study("run", TINY, "--line", "3") == 0
+        message = refused(capsys, "run", TINY, *line)
+        assert f"{STAGE} differs" in message
+        assert f"`--commit {first[:10]}`" in message
+    edit("dvc.yaml", "sample], deps: [data/model, stages/__main__.py]", "sample], deps: [data/model, stages/forks.py]")
+    edit(STAGE, "7 + 0.1", "2 + 0.1")
+    assert "stages/forks.py differs" in refused(capsys, "run", TINY)
+    shutil.rmtree(".ddpm")  # as on another machine, which takes the results from git
+    assert study("run", TINY, "--line", "3", "--commit", first[:10]) == 0
+    assert records()["cosine-1"]["revision"] == first
+    assert records()["cosine-1"]["code"] == records()["cosine-0"]["code"]
+    assert "no such commit" in refused(capsys, "run", TINY, "--commit", "nothing")
+
+
+def test_a_record_from_elsewhere_does_not_choose_the_code(capsys):
+    """A merged branch of two commits, of which the second undoes the first, and adds a record that names the first."""
+    assert study("run", TINY, "--line", "1") == 0
+    commit("mine")
+    edit(
+        STAGE, "def preload():", "def preload():\n    pathlib.Path(os.environ['DVC_ROOT'], 'control/theirs').touch()\n"
+    )
+    theirs = git("rev-parse", "HEAD")
+    git("revert", "--no-edit", "HEAD")
+    record = records()["cosine-0"] | {"revision": theirs, "finished": "2020-01-01T00:00:00Z"}
+    (RESULTS / "runs/cosine-0.json").write_text(json.dumps(record))
+    commit("a result")
+    assert study("run", TINY, "--line", "2") == 0
+    assert not Path("control/theirs").exists()
+    assert records()["linear-0"]["revision"] == git("rev-parse", "HEAD")
 
 
 def test_a_study_goes_on_with_the_code_at_hand_if_code_may_differ():

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pytest
 import yaml
 
 from ddpm.base.errors import UserError
-from ddpm.base.paths import RUN
 from ddpm.params import config
 from ddpm.report import judgement as shown
 from ddpm.runs import library, record, run_images
 from ddpm.runs.record import NumberTable
-from ddpm.study import judging, loading, slots
+from ddpm.study import experiments, judging, loading
+from ddpm.study.experiments import DIVERGED
 from ddpm.study.ledger import Ledger
 from ddpm.study.plan import Experiment, Study
+from ddpm.study.pool import Done, Task
 from ddpm.study.runner import Runner
-from ddpm.study.worker import DIVERGED, Worker
 from ddpm.training import history
 from ddpm.verdicts import tuning
 from ddpm.verdicts.comparison import Judgement
@@ -60,37 +60,48 @@ def tuned(experiment: Experiment) -> config.Config:
 
 
 class Lab:
-    """Trains nothing. ran: names, in order. means: of the score. failing: names of experiments that fail."""
+    """Trains nothing; stands in for the pool of processes. ran: names, in order. means: of the score. failing: names of
+    experiments that fail."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path):
+    def __init__(self, folder: Path):
         self.ran: list[str] = []
         self.means = dict(MEANS)
         self.failing: set[str] = set()
-
-        @contextmanager
-        def slot(_: str) -> Iterator[tuple[Path, int]]:
-            yield folder, 0
-
+        self.folder = folder
+        self.waiting: deque[Task] = deque()
         (folder / run_images.PATH).parent.mkdir(parents=True)
         np.save(folder / run_images.PATH, np.zeros((64, 1, 8, 8), np.uint8))
-        monkeypatch.setattr(slots, "slot", slot)
-        monkeypatch.setattr(Worker, "_make_shared", lambda *_: None)
-        monkeypatch.setattr(Worker, "_start", lambda worker, experiment, slot, *_: self.start(experiment, slot))
 
-    def start(self, experiment: Experiment, slot: Path) -> None:
-        chosen = tuned(experiment)
+    @property
+    def left(self) -> int:
+        return len(self.waiting)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.waiting.clear()
+
+    def submit(self, task: Task) -> None:
+        self.waiting.append(task)
+
+    def results(self) -> Iterator[Done]:
+        while self.waiting:
+            yield self.start(self.waiting.popleft())
+
+    def start(self, task: Task) -> Done:
+        chosen = config.check(dict(task.params))
         mean = self.means[chosen.diffusion.schedule.name, chosen.train.learning_rate]
-        self.ran.append(experiment.name)
-        if experiment.name in self.failing:
-            raise UserError(f"{experiment.name}: out of luck")
+        self.ran.append(task.name)
+        if task.name in self.failing:
+            return Done(task, self.folder, reason="out of luck")
         if math.isnan(mean):
-            raise UserError(f"{experiment.name}: train: the loss or its gradient is not finite at step 3 (loss nan)")
+            return Done(task, self.folder, reason="train: the loss or its gradient is not finite at step 3 (loss nan)")
         noise = 0.1 * math.sin(1000 * chosen.train.learning_rate * chosen.seed)
         run = result(seed=chosen.seed, fd=mean + noise, code={})
         table = NumberTable(columns=("images", FD), rows=((48.0, 2 * mean), (96.0, mean + noise)))
         run = run.model_copy(update={"params": library.relevant(chosen.flat()), "curve": table})
-        (slot / RUN).parent.mkdir(exist_ok=True)
-        (slot / RUN).write_text(run.text())
+        return Done(task, self.folder, run)
 
     def run(self, text: str = STUDY) -> tuple[Judgement, Ledger, dict[str, str]]:
         """Run the whole study."""
@@ -107,8 +118,9 @@ class Lab:
 
 @pytest.fixture
 def lab(monkeypatch, tmp_path) -> Lab:
-    (tmp_path / "slot").mkdir()
-    return Lab(monkeypatch, tmp_path / "slot")
+    lab = Lab(tmp_path / "experiment")
+    monkeypatch.setattr(experiments, "Pool", lambda *_: lab)
+    return lab
 
 
 # --- the plan
@@ -143,8 +155,8 @@ def test_of_a_run_for_tuning_the_scores_are_kept_and_not_the_curve(lab):
     only_end = ledger.records["cosine-0"].model_copy(
         update={"curve": NumberTable(columns=("images",), rows=((96.0,),))}
     )
-    ledger.write(ledger.study.experiments()[0], only_end)
-    assert record.read(ledger.path("cosine-0")).curve is None
+    ledger.experiments.write(ledger.study.experiments()[0], only_end)
+    assert record.read(ledger.experiments.path("cosine-0")).curve is None
 
 
 def test_tuning_is_part_of_what_decides():

@@ -16,9 +16,9 @@ from ddpm.cli.app import Json, Names, Plan
 from ddpm.cli.terminal import answer
 from ddpm.report import judgement as shown
 from ddpm.report import render
-from ddpm.study import judging, loading, publication, runner, status
-from ddpm.study import slots as files
+from ddpm.study import judging, loading, publication, revision, runner, status
 from ddpm.study.ledger import Ledger
+from ddpm.study.plan import Study
 from ddpm.verdicts import sensitivity
 from ddpm.verdicts.comparison import Judgement
 from ddpm.verdicts.verdict import exit_code
@@ -60,6 +60,7 @@ def run(
     slots: Slots = None,
     json: Json = False,
     line: int | None = None,
+    commit: str | None = None,
 ) -> int:
     """Run what is missing, and decide; after any stop, the same command continues.
 
@@ -71,22 +72,21 @@ def run(
 
     Args:
         line: only this experiment of the plan, for job arrays
+        commit: whose code runs (the one that is checked out)
     """
     study = loading.load(file)
     for warning in sensitivity.warnings(study.plan.primary, study.config):
         print(warning, file=sys.stderr)
-    ledger = Ledger(study)
+    ledger = Ledger(study, revision.find(commit) if commit else None)
     ledger.check_ready()
-    if ledger.commit != ledger.head:
-        print(f"{study.name} continues with commit {ledger.commit[:10]}, which made its first results", file=sys.stderr)
     say = partial(print, file=sys.stderr if json else sys.stdout, flush=True)  # with --json, stdout is for programs
-    going = runner.Runner(ledger, runner.slots(slots, study), say)
+    going = runner.Runner(ledger, _slots(slots, study), say)
     code = 0
     if line is not None:
         planned = ledger.study.lines()
         if not 1 <= line <= len(planned):
             raise UserError(f"--line: {line} is not an experiment of {file}; allowed: 1 to {len(planned)}")
-        going.complete([planned[line - 1]])
+        going.complete([planned[line - 1]], keep_models=True)
     else:
         judgement = going.run()
         if ledger.records:
@@ -96,6 +96,10 @@ def run(
     for reason in going.failed.values():
         print(f"failed: {printable(reason)}", file=sys.stderr)
     return 1 if going.failed else code
+
+
+def _slots(given: int | None, study: Study) -> int:
+    return runner.slots(given, (config.device for config in study.configs.values()))
 
 
 def _publish(ledger: Ledger, judgement: Judgement, json: bool, **more: object) -> int:
@@ -138,20 +142,27 @@ def print_status(file: Plan, /, *, slots: Slots = None, pilot: bool = False, jso
     """
     ledger = Ledger(loading.load(file))
     seconds = status.pilot(ledger.study.config) if pilot and not ledger.records else None
-    state = status.of(ledger, runner.slots(slots, ledger.study), seconds)
+    state = status.of(ledger, _slots(slots, ledger.study), seconds)
     answer(json, asdict(state), render.text(status.chapters(state, ledger.study)))
 
 
 @app.command(name="slurm", group=ELSEWHERE)
-def print_job(file: Plan, /, *, time: Annotated[float, Parameter(validator=Number(gt=0, lt=math.inf))]) -> None:
+def print_job(
+    file: Plan,
+    /,
+    *,
+    time: Annotated[float, Parameter(validator=Number(gt=0, lt=math.inf))],
+    gpus: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
+) -> None:
     """Print a job script for Slurm that runs what is missing up to the next look.
 
     examples:
-      ddpm study slurm studies/loss.yaml --time 60 | sbatch  # an experiment a job, as an array
+      ddpm study slurm studies/loss.yaml --time 60 --gpus 1 | sbatch  # an experiment a job, as an array
 
     Args:
         time: limit of one job in minutes
+        gpus: of one job
     """
     ledger = Ledger(loading.load(file))
-    print(runner.script(ledger, time), end="")
-    files.logs(ledger.study).mkdir(parents=True, exist_ok=True)  # where Slurm writes the logs: it makes no folder
+    print(runner.script(ledger, time, gpus), end="")
+    ledger.experiments.log("").parent.mkdir(parents=True, exist_ok=True)  # for Slurm's logs: it makes no folder

@@ -29,6 +29,7 @@ from ddpm.ladder.climb import BASE, Attempt, Climb, End, Outcome, Try, means
 from ddpm.ladder.pairs import Runs
 from ddpm.ladder.terms import CHALLENGER, CHAMPION, MEMORISATION, Changes, Contest, Terms
 from ddpm.runs.record import Record
+from ddpm.study import revision
 from ddpm.verdicts import metrics
 from ddpm.verdicts.statistics import Array
 
@@ -45,7 +46,7 @@ def begin(contest: Contest, entry: str, changes: Changes, allow_null: bool, sour
                 _announce(contest, old.needed, say)
                 return old
         _announce(contest, state.next_needed, say)
-        Runs(contest, "check", 0, {CHALLENGER: {**state.changes(on), **changes}})  # refuses what is not committed
+        revision.check_committed([str(contest.path), *revision.CODE])
         number = len(state.attempts) + 1
         begun = {**contest.identity, "entry": entry, "changes": dict(changes), "on": on, "number": number, "cost": cost}
         return _append(state, Try.model_validate(begun)).attempts[-1]

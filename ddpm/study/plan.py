@@ -141,7 +141,7 @@ class Experiment(NamedTuple):
     another trainer, what it says about data and scores counts.
 
     kind: what asks for it: the verdict, the choice of values, or a side of an attempt on a ladder. place: of its values
-    in the grid, unless it runs with the arm's chosen ones.
+    in the grid, unless it runs with the arm's chosen ones. pictured: whether what it draws is shown with the verdict.
     """
 
     name: str
@@ -153,6 +153,7 @@ class Experiment(NamedTuple):
     kind: Kind = "verdict"
     place: int | None = None
     program: Program | None = None
+    pictured: bool = False
 
     @property
     def may_diverge(self) -> bool:
@@ -244,8 +245,8 @@ class Study:
             runs.append(Experiment(name, arm, seed, self.params[arm], values, config, "tuning", place))
         for seed, arm in product(seeds, self.configs):
             point = self.chosen.get(arm) or Point({}, self.configs[arm])
-            name, program = f"{arm}-{seed}", self.programs.get(arm)
-            runs.append(Experiment(name, arm, seed, self.params[arm], point.values, point.config, program=program))
+            run = Experiment(f"{arm}-{seed}", arm, seed, self.params[arm], point.values, point.config)
+            runs.append(run._replace(program=self.programs.get(arm), pictured=seed == seeds[0]))
         return runs
 
     def experiments(self, upto: int | None = None, kind: Kind = "verdict") -> list[Experiment]:

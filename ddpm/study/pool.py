@@ -107,12 +107,14 @@ class Pool:
             for done in self._ended():
                 yield done
                 self.models[_model(done.task)] -= 1
-                if not done.reason:
+                kept = done.task.record
+                if kept.exists() if kept else done.record:  # otherwise its caller may come back for it
                     self._remove(done)
 
-    def path(self, task: Task) -> Path:
-        """The folder in which the task runs, and, with the suffix .lock, the file that its process locks."""
-        return self.folder / files.digest([self.code.name, task.params, task.program])[:16]
+    @property
+    def left(self) -> int:
+        """How many tasks have not ended."""
+        return len(self.waiting) + len(self.running)
 
     def _serve(self) -> Server:
         """The server, started if there is none."""
@@ -135,7 +137,7 @@ class Pool:
         self.folder.mkdir(parents=True, exist_ok=True)
         device = self.devices.pop() if self.devices else None
         asked = {
-            "folder": str(self.path(task)),
+            "folder": str(place(task, self.code, self.folder)),
             "code": str(self.code),
             "params": task.params,
             "record": str(task.record.absolute()) if task.record else None,
@@ -161,7 +163,7 @@ class Pool:
             task, begin, device = self.running.pop(number)
             if device is not None:
                 self.devices.append(device)
-            folder = self.path(task)
+            folder = place(task, self.code, self.folder)
             if code == BUSY:
                 self.waiting.append(task)
             elif code:
@@ -191,6 +193,11 @@ class Pool:
             self.server.tasks.close()
             self.server.process.wait()
         signal.signal(signal.SIGTERM, self.before)
+
+
+def place(task: Task, code: Path, folder: Path = FOLDER) -> Path:
+    """The folder in which the task runs and, with the suffix .lock, the file that its process locks."""
+    return folder / files.digest([code.name, task.params, task.program])[:16]
 
 
 def _model(task: Task) -> str:

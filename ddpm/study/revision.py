@@ -37,10 +37,10 @@ def find(name: str) -> str:
 
 
 def check_committed(paths: Collection[str]) -> None:
-    """Raises UserError unless these files, folders and the code are what was committed last."""
+    """Raises UserError unless these files and folders are what was committed last."""
     git = library.repository()
     below = library.below(git)
-    wanted = [below / path for path in {*paths, *CODE}]
+    wanted = [below / path for path in paths]
     for name, status in git.status(untracked_files="all").items():
         path = Path(name)
         if status not in UNCHANGED and any(path == each or each in path.parents for each in wanted):

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ddpm.base.locks import is_locked
 from ddpm.base.progress import duration
 from ddpm.params.config import Config
 from ddpm.report.blocks import Chapter, Note, Table
 from ddpm.runs.alike import grouped
-from ddpm.study import judging, slots
+from ddpm.study import judging
+from ddpm.study.experiments import LOGS
 from ddpm.study.ledger import Ledger
-from ddpm.study.plan import Kind, Study
+from ddpm.study.plan import Experiment, Kind, Study
 
 State = Literal["done", "running", "failed", "missing"]
 SIGNS: Mapping[State, str] = {"done": "#", "running": ">", "failed": "!", "missing": "."}
@@ -64,7 +64,7 @@ def of(ledger: Ledger, at_once: int, seconds: float | None = None) -> Status:
     look, left = judging.missing(ledger, judgement)
     return Status(
         plan=ledger.study.hash,
-        commit=ledger.commit,
+        commit=ledger.experiments.commit,
         open=judgement.open,
         outcomes={one.arm: one.outcome for one in judgement.verdicts if one.metric == judgement.primary},
         next_look=look,
@@ -72,21 +72,21 @@ def of(ledger: Ledger, at_once: int, seconds: float | None = None) -> Status:
         seconds_each=ledger.seconds or seconds,
         slots=at_once,
         experiments=[
-            Row(line, one.name, one.arm, one.kind, *_state(ledger, one.name))
+            Row(line, one.name, one.arm, one.kind, *_state(ledger, one))
             for line, one in enumerate(ledger.study.lines(), 1)
         ],
     )
 
 
-def _state(ledger: Ledger, name: str) -> tuple[State, str | None]:
+def _state(ledger: Ledger, experiment: Experiment) -> tuple[State, str | None]:
     """The state of an experiment, and why it failed."""
-    if name in ledger.records:
+    if experiment.name in ledger.records:
         return "done", None
-    if reason := ledger.refused.get(name):
+    if reason := ledger.refused.get(experiment.name):
         return "failed", reason
-    if is_locked(ledger.lock(name)):
+    if ledger.experiments.is_running(experiment):
         return "running", None
-    reason = slots.failure(ledger.study, name)
+    reason = ledger.experiments.failure(experiment.name)
     return "failed" if reason else "missing", reason
 
 
@@ -108,7 +108,7 @@ def chapters(status: Status, study: Study) -> list[Chapter]:
         f"primary metric {study.plan.primary}; code of commit {status.commit[:10]}; plan {status.plan[:12]}",
     ]
     below = [
-        f"{', '.join(f'{sign} {counts[state]} {state}' for state, sign in SIGNS.items())}; logs in {slots.logs(study)}",
+        f"{', '.join(f'{sign} {counts[state]} {state}' for state, sign in SIGNS.items())}; logs in {LOGS / study.name}",
         "power: the chance of a verdict by that look, at a true difference of so many sd, standard deviations of the "
         "paired differences",
         f"{aim}: {status.time(count)}" if count else "complete: `ddpm study verdict` prints the verdict",

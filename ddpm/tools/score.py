@@ -53,8 +53,6 @@ def score(samples: Path, seed: int, name: str, params: Mapping[str, Any], costs:
     """
     plain = params_file.read()
     checked = config.check(plain)
-    if not inputs.on_record("reference", plain):
-        raise UserError(f"{paths.REFERENCE}: not made with these params: run `dvc repro reference`")
     index, device = read_reference(paths.REFERENCE), devices.resolve(checked.device)
     judged = index.resolved(checked.evaluate)
     known = config.sections_affecting(Affects.SCORED, checked.flat())
@@ -87,6 +85,12 @@ def score(samples: Path, seed: int, name: str, params: Mapping[str, Any], costs:
         costs=_costs(costs),
         environment={"processor": None, "training_precision": None},
     )
+
+
+def check_reference() -> None:
+    """Raises UserError unless data/reference was made with the params that are checked out."""
+    if not inputs.on_record("reference", params_file.read()):
+        raise UserError(f"{paths.REFERENCE}: not made with these params: run `dvc repro reference`")
 
 
 def read(samples: Path, shape: Shape, scratch: Path) -> Images:

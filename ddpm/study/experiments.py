@@ -1,0 +1,222 @@
+"""The experiments of a study, or of an attempt on a ladder: their records, a file each, and runs of those without one.
+
+What is missing in the folder of records is the queue. Machines that share the folder share the work; others add, commit
+and pull the files like any other.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpm.base.errors import UserError
+from ddpm.base.files import NO_ARRAY, digest
+from ddpm.base.locks import is_locked
+from ddpm.base.progress import duration
+from ddpm.base.sections import Affects
+from ddpm.params import inputs
+from ddpm.params.config import keys_affecting
+from ddpm.runs import alike, library, record, run_images
+from ddpm.runs.record import Fingerprint, Record
+from ddpm.study import pool, revision
+from ddpm.study.plan import Experiment
+from ddpm.study.pool import Done, Pool, Task
+
+LOGS = Path(".ddpm/studies")  # what experiments print on this machine
+FAILED = "failed: "  # begins the last line of a log
+DIVERGED = re.compile(r"train: the (loss or its gradient is not finite|gradient overflowed)")
+ERRORS = ("t", "steps", "log_snr", "error_test")  # what verdicts read by noise level; all would be half of a record
+STAGES = ("download", "preprocess", "reference", "train", "sample", "evaluate")  # whose code a record names
+
+
+@dataclass(frozen=True)
+class Experiments:
+    """name: begins those of the records. folder: of the records. source: the file that asks for them. primary: the
+    metric that each must have. commit: whose code runs, with these ``files``. plan: the digest in each record."""
+
+    name: str
+    folder: Path
+    source: Path
+    primary: str
+    commit: str
+    files: tuple[str, ...] = ()
+    plan: str | None = None
+
+    @cached_property
+    def code(self) -> Path:
+        """The folder with the code that runs."""
+        return revision.export(self.commit, self.files)
+
+    def path(self, name: str) -> Path:
+        """Of an experiment's record."""
+        return self.folder / f"{name}.json"
+
+    def log(self, name: str) -> Path:
+        return LOGS / self.name / f"{name}.log"
+
+    def failure(self, name: str) -> str | None:
+        """Why an experiment failed here, if nothing has run for it since."""
+        path = self.log(name)
+        last = path.read_text(errors="replace").rstrip().rpartition("\n")[2] if path.exists() else ""
+        return last.removeprefix(FAILED) if last.startswith(FAILED) else None
+
+    def is_running(self, experiment: Experiment) -> bool:
+        """Whether a process runs it, here or on a machine that shares this folder."""
+        return is_locked(pool.place(self.task(experiment), self.code).with_suffix(".lock"))
+
+    def task(self, experiment: Experiment) -> Task:
+        name, program = experiment.name, None
+        if experiment.program:
+            program = experiment.program.model_dump(mode="json", exclude_none=True) | {"arm": experiment.arm}
+        return Task(name, experiment.params, self.log(name), self.path(name), program)
+
+    def read(self, experiment: Experiment, is_open: bool = False) -> Record:
+        """The experiment's record. is_open: whether its values are not chosen yet. Raises UserError if it does not
+        count."""
+        path = self.path(experiment.name)
+        run = record.read(path)
+        if self.plan and run.plan != self.plan:
+            raise UserError(
+                f"{path}: made under another plan than {self.source} is now (`git log -p` shows what changed): "
+                "undo the change, give the study another name, or remove the file"
+            )
+        if not is_open:
+            self._refuse_other(experiment, run)
+        return run
+
+    def write(self, experiment: Experiment, run: Record) -> None:
+        """Write the record of a finished experiment. Raises UserError if its params are not those that were planned."""
+        # nobody reads the tables of a run for tuning; and a curve without snapshots is the scores again
+        tables = experiment.kind != "tuning"
+        run = run.model_copy(
+            update={
+                "name": f"{self.name}-{experiment.name}",
+                "plan": self.plan,
+                "revision": self.commit,
+                "noise_levels": run.noise_levels.only(*ERRORS) if tables and run.noise_levels else None,
+                "curve": run.curve if tables and len(run.learned) > 1 else None,
+            }
+        )
+        self._refuse_other(experiment, run)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        record.write(run, self.path(experiment.name))
+
+    def _refuse_other(self, experiment: Experiment, run: Record) -> None:
+        """Raises UserError, which begins with the file, unless it is a record of that experiment."""
+        path = self.path(experiment.name)
+        if run.diverged and not experiment.may_diverge:
+            raise UserError(f"{path}: its training diverged: remove the file, and look at the params")
+        if not run.diverged and self.primary not in run.scores:
+            raise UserError(f"{path}: it has no {self.primary}, which {self.source} is about: remove it")
+        planned = experiment.config.flat() | dict(experiment.changed)
+        if experiment.program:
+            planned = keys_affecting(Affects.SCORED, planned)
+        program = experiment.program and experiment.program.program
+        other = ["seed"] * (run.seed != experiment.seed) or ["program"] * (run.program != program)
+        if other := other or alike.differences(run, planned):
+            raise UserError(f"{path}: it ran with another {other[0]} than the plan says: remove the file")
+
+    def refuse_other_code(self, experiment: Experiment, run: Record) -> None:
+        """Raises UserError unless the code that runs is what made the record: a record from elsewhere never chooses
+        it."""
+        other = library.changed(run, self.code)
+        if not experiment.program and not run.diverged:
+            stages = (inputs.stage(stage, experiment.params, self.code / inputs.DVC_YAML) for stage in STAGES)
+            listed = {dep for _, deps in stages for dep in deps if inputs.is_code(dep)}
+            other += sorted(listed ^ run.code.keys())
+        if other:
+            made_by = (
+                f"`--commit {run.revision[:10]}` runs the code that made it, if you trust that, or"
+                if run.revision
+                else ""
+            )
+            raise UserError(
+                f"{self.path(experiment.name)}: was made by other code: {other[0]} differs from commit "
+                f"{self.commit[:10]}: {made_by} remove the results"
+            )
+
+    def complete(
+        self,
+        left: Sequence[Experiment],
+        at_once: int,
+        devices: Sequence[str],
+        say: Callable[[str], None],
+        failed: dict[str, str],
+        keep_models: bool = False,
+    ) -> None:
+        """Run the experiments; try each failed one once more, after the others. say: receives progress, line by line.
+        failed: name -> reason, of those that are given up."""
+        begin, done, by_name = time.monotonic(), 0, {experiment.name: experiment for experiment in left}
+        with Pool(self.code, at_once, devices, keep_models) as running:
+            for name, experiment in by_name.items():
+                if not self.path(name).exists():
+                    running.submit(self.task(experiment))
+                    continue
+                try:
+                    self.read(experiment)
+                except UserError as error:
+                    failed[name] = str(error)
+            for ended in running.results():
+                name = ended.task.name
+                try:
+                    run = self._keep(by_name[name], ended)
+                except UserError as error:
+                    again = name not in failed
+                    failed[name] = f"{name}: {error}"
+                    with self.log(name).open("a") as log:
+                        log.write(f"\n{FAILED}{failed[name]}\n")
+                    say(f"failed: {failed[name]}; {'again later' if again else 'given up'}")
+                    if again:
+                        running.submit(ended.task)
+                else:
+                    failed.pop(name, None)
+                    done += 1
+                    score = "diverged" if run.diverged else f"{self.primary} {run.scores[self.primary]:.4g}"
+                    rest = duration((time.monotonic() - begin) * running.left / done)
+                    say(f"{name}: {score}" + f"; {running.left} left, about {rest}" * bool(running.left))
+
+    def _keep(self, experiment: Experiment, ended: Done) -> Record:
+        """Write what a process leaves of an experiment, and return its record. Raises UserError with the reason if it
+        failed."""
+        if ended.reason:
+            if not experiment.may_diverge or not (reason := DIVERGED.search(ended.reason)):
+                raise UserError(ended.reason)
+            # which of the values diverge is a result: everybody who runs the plan chooses from the same
+            self.write(experiment, _diverged(experiment, reason[0]))
+        elif ended.record:
+            self.write(experiment, ended.record)
+            if experiment.pictured:
+                from ddpm.pictures import grids
+
+                grids.save_strip(
+                    _samples(ended.folder / run_images.PATH), self.folder.with_name(f"{experiment.arm}.png")
+                )
+        return self.read(experiment)
+
+
+def _diverged(experiment: Experiment, reason: str) -> Record:
+    """The record of a training that has no model."""
+    return Record(
+        name=experiment.name,
+        seed=experiment.seed,
+        finished=record.now(),
+        params=library.relevant(experiment.config.flat()) | dict(experiment.changed) | {"seed": experiment.seed},
+        fingerprint=Fingerprint(hash=digest({}), comparable={}),
+        scores={},
+        diverged=reason,
+    )
+
+
+def _samples(path: Path) -> NDArray[np.uint8]:
+    try:
+        with path.open("rb") as file:
+            return run_images.read(file)
+    except NO_ARRAY as error:
+        raise UserError(f"{path}: not an .npy file of uint8 N×C×H×W ({error})") from error
