@@ -19,6 +19,7 @@ from ddpm.base.errors import UserError
 from ddpm.base.files import digest, flatten, read_json
 from ddpm.base.sections import Shape
 from ddpm.data.processed import open_split
+from ddpm.params import inputs
 from ddpm.runs import record
 from ddpm.runs.record import Costs, Fingerprint, Record
 from ddpm.tools import score
