@@ -33,12 +33,11 @@ from ddpm.params import config, file, inputs
 from ddpm.runs import record, run_images
 from ddpm.runs.record import Record
 from ddpm.study.experiments import STAGES
-from ddpm.study.pool import BUSY, MODEL, RECORD
+from ddpm.study.pool import BUSY, MODEL, PATIENCE, RECORD
 from stages import __main__ as stages
 
 DATA = ("download", "preprocess", "reference")
 OWN = ("sample", "evaluate")  # whose results no other experiment needs
-PATIENCE = 1.0  # seconds: then the process makes room for another experiment
 LIBRARIES = ("torch", "diffusers", "denoising_diffusion_pytorch")  # whose versions say more of a program than its code
 
 
@@ -46,14 +45,12 @@ class Task(NamedTuple):
     """What a process is asked for, as it comes through a pipe.
 
     folder: the experiment's, named by what it depends on. code: the folder that holds the code of a commit. params: of
-    its params.yaml. record: where somebody may have put its record already. program: another trainer's command, its
-    files and costs, and the arm's name.
+    its params.yaml. program: another trainer's command, its files and costs, and the arm's name.
     """
 
     folder: str
     code: str
     params: dict[str, Any]
-    record: str | None
     program: dict[str, Any] | None
 
 
@@ -64,7 +61,7 @@ def run(task: Task) -> int:
     with lock(alone, PATIENCE) as mine:
         if mine is None:
             return BUSY
-        if not (folder / RECORD).exists() and not (task.record and Path(task.record).exists()):
+        if not (folder / RECORD).exists():
             _lay_out(folder, Path(task.code), task.params)
             os.chdir(folder)
             # the first line of its log: a cluster that gave no GPU is noticed there

@@ -147,7 +147,7 @@ def make(folder: Path) -> None:
             f"stages/{name}.py": (ROOT / f"stages/{name}.py").read_text()
             for name in ("__init__", "experiment", "forks")
         },
-        ".gitignore": "/.ddpm/\n/control\n__pycache__/\n",
+        ".gitignore": "/.ddpm/\n/control\n__pycache__/\n/metrics/studies/*/runs/*.lock\n",
         "metrics/run.json": "{}",  # of whatever was run last
         str(PLAN): STUDY,
     }

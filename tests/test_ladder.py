@@ -66,6 +66,8 @@ def project(tmp_path, monkeypatch) -> None:
     FILE.parent.mkdir()
     FILE.write_text(yaml.safe_dump(SCORE))
     FILE.with_name("cheap.yaml").write_text(yaml.safe_dump(TARGET))
+    with Path(".gitignore").open("a") as ignored:
+        ignored.write("/ladders/*/attempts/*/runs/*.lock\n")
     commit("two ladders")
 
 

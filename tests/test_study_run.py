@@ -34,7 +34,7 @@ def project(tmp_path, monkeypatch) -> Path:
 
 
 def contents() -> dict[str, bytes]:
-    return {str(path): path.read_bytes() for path in RESULTS.rglob("*") if path.is_file()}
+    return {str(path): path.read_bytes() for path in RESULTS.rglob("*") if path.is_file() and path.suffix != ".lock"}
 
 
 def failures() -> set[str]:

@@ -25,7 +25,7 @@ from ddpm.params import inputs
 from ddpm.params.config import keys_affecting
 from ddpm.runs import alike, library, record, run_images
 from ddpm.runs.record import Fingerprint, Record
-from ddpm.study import pool, revision
+from ddpm.study import revision
 from ddpm.study.plan import Experiment
 from ddpm.study.pool import Done, Pool, Task
 
@@ -67,9 +67,9 @@ class Experiments:
         last = path.read_text(errors="replace").rstrip().rpartition("\n")[2] if path.exists() else ""
         return last.removeprefix(FAILED) if last.startswith(FAILED) else None
 
-    def is_running(self, experiment: Experiment) -> bool:
-        """Whether a process runs it, here or on a machine that shares this folder."""
-        return is_locked(pool.place(self.task(experiment), self.code).with_suffix(".lock"))
+    def is_running(self, name: str) -> bool:
+        """Whether a process runs it, here or on a machine that shares the folder."""
+        return is_locked(self.path(name).with_suffix(".lock"))
 
     def task(self, experiment: Experiment) -> Task:
         name, program = experiment.name, None

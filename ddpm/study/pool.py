@@ -10,15 +10,18 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any, NamedTuple, NoReturn, Self, cast
 
 from ddpm.base import files
 from ddpm.base.errors import printable
+from ddpm.base.locks import try_lock
 from ddpm.params import inputs
 from ddpm.runs import record
 from ddpm.runs.record import Record
@@ -27,6 +30,7 @@ FOLDER = Path(".ddpm/runs")  # of experiments that are not recorded yet, and of 
 RECORD = "run.json"  # in an experiment's folder, once it has ended well
 MODEL = "model"  # in an experiment's folder: a file with the name of the folder that keeps its model
 BUSY = 75  # exit code: another process runs the experiment, or trains its model
+PATIENCE = 1.0  # seconds, before asking again
 START = "import sys; sys.path.insert(0, {code!r}); from stages.forks import main; main()"
 REASON = re.compile(r"^(?:error|ERROR): (.+)$", re.MULTILINE)
 LINES = 20  # of a log that may hold the reason of a failure
@@ -36,8 +40,8 @@ class Task(NamedTuple):
     """A run to make.
 
     params: the content of its params.yaml. log: a file that gets what its process prints. record: the file in which the
-    caller will keep the record; if somebody else has put one there, nothing runs. program: of another trainer: its
-    ``program``, ``files``, ``costs``, and the ``arm``; then params say how its samples are scored.
+    caller will keep the record; of all who share its folder, one runs the task, and nobody if it is there. program: of
+    another trainer: its ``program``, ``files``, ``costs``, and the ``arm``; then params say how its samples are scored.
     """
 
     name: str
@@ -55,6 +59,15 @@ class Done(NamedTuple):
     folder: Path
     record: Record | None = None
     reason: str = ""
+
+
+class Running(NamedTuple):
+    """A task that runs. begin: of what its log says now. alone: the lock of its record."""
+
+    task: Task
+    begin: int
+    device: str | None
+    alone: FileIO | None
 
 
 class Server(NamedTuple):
@@ -89,7 +102,7 @@ class Pool:
         self.folder = folder.absolute()
         self.isolated = isolated
         self.waiting = deque[Task]()
-        self.running: dict[int, tuple[Task, int, str | None]] = {}
+        self.running: dict[int, Running] = {}
         self.count = 0
         self.server: Server | None = None
         self.models = Counter[str]()  # tasks that are not done, by what their model depends on
@@ -102,14 +115,13 @@ class Pool:
     def results(self) -> Iterator[Done]:
         """Each task when it has ended, until none is left."""
         while self.waiting or self.running:
-            while self.waiting and len(self.running) < self.at_once:
-                self._start(self.waiting.popleft())
-            for done in self._ended():
-                yield done
-                self.models[_model(done.task)] -= 1
-                kept = done.task.record
-                if kept.exists() if kept else done.record:  # otherwise its caller may come back for it
-                    self._remove(done)
+            for _ in range(len(self.waiting)):
+                if len(self.running) < self.at_once:
+                    yield from self._start(self.waiting.popleft())
+            if self.running:
+                yield from self._ended()
+            elif self.waiting:  # others have them all
+                time.sleep(PATIENCE)
 
     @property
     def left(self) -> int:
@@ -130,29 +142,35 @@ class Pool:
             self.server = Server(process, cast(IO[bytes], process.stdin), cast(IO[bytes], process.stdout))
         return self.server
 
-    def _start(self, task: Task) -> None:
-        server = self._serve()
+    def _start(self, task: Task) -> Iterator[Done]:
+        """Start the task; or let it wait, if somebody else runs it; or end it, if somebody has."""
+        alone = None
+        if task.record:
+            task.record.parent.mkdir(parents=True, exist_ok=True)
+            if (alone := try_lock(task.record.with_suffix(".lock"))) is None:
+                self.waiting.append(task)
+                return
+            if task.record.exists():
+                yield from self._finish(Done(task, self._place(task)), alone)
+                return
         task.log.parent.mkdir(parents=True, exist_ok=True)
         task.log.touch()
         self.folder.mkdir(parents=True, exist_ok=True)
         device = self.devices.pop() if self.devices else None
-        asked = {
-            "folder": str(place(task, self.code, self.folder)),
-            "code": str(self.code),
-            "params": task.params,
-            "record": str(task.record.absolute()) if task.record else None,
-            "program": task.program,
-        }
+        asked = {"folder": str(self._place(task)), "code": str(self.code), "params": task.params}
         environment = {} if device is None else {"CUDA_VISIBLE_DEVICES": device}
-        line = {"number": self.count, "log": str(task.log.absolute()), "environment": environment, "task": asked}
-        self.running[self.count] = task, task.log.stat().st_size, device
+        line = {"number": self.count, "log": str(task.log.absolute()), "environment": environment}
+        line["task"] = {**asked, "program": task.program}
+        server = self._serve()
+        self.running[self.count] = Running(task, task.log.stat().st_size, device, alone)
         self.count += 1
         with suppress(BrokenPipeError):  # its end is noticed where its answer is awaited
             server.tasks.write(f"{json.dumps(line)}\n".encode())
             server.tasks.flush()
 
     def _ended(self) -> Iterator[Done]:
-        """Wait for the next task that ends. One that another process has goes back to the end of the queue."""
+        """Wait for the next task that ends. One whose model another process trains goes back to the end of the
+        queue."""
         server = self._serve()
         if answer := server.answers.readline():
             codes = {(ended := json.loads(answer))["number"]: ended["code"]}
@@ -160,18 +178,30 @@ class Pool:
             server.process.wait()
             self.server, codes = None, dict.fromkeys(self.running, 128 + signal.SIGKILL)
         for number, code in codes.items():
-            task, begin, device = self.running.pop(number)
+            task, begin, device, alone = self.running.pop(number)
+            folder = self._place(task)
             if device is not None:
                 self.devices.append(device)
-            folder = place(task, self.code, self.folder)
             if code == BUSY:
                 self.waiting.append(task)
+                if alone:
+                    alone.close()
             elif code:
-                yield Done(task, folder, reason=f"{_reason(task.log, begin, code)}; {task.log} has the whole output")
-            elif task.record and not (folder / RECORD).exists():
-                yield Done(task, folder)
+                reason = f"{_reason(task.log, begin, code)}; {task.log} has the whole output"
+                yield from self._finish(Done(task, folder, reason=reason), alone)
             else:
-                yield Done(task, folder, record.read(folder / RECORD))
+                yield from self._finish(Done(task, folder, record.read(folder / RECORD)), alone)
+
+    def _finish(self, done: Done, alone: FileIO | None) -> Iterator[Done]:
+        """Hand a task that has ended to the caller; then delete what its record makes superfluous."""
+        yield done
+        self.models[_model(done.task)] -= 1
+        kept = done.task.record
+        if kept.exists() if kept else done.record:  # otherwise the caller may come back for it
+            self._remove(done)
+        if kept and alone:
+            kept.with_suffix(".lock").unlink(missing_ok=True)
+            alone.close()
 
     def _remove(self, done: Done) -> None:
         """Delete the experiment's folder, which its record makes superfluous, and its model, unless others need it."""
@@ -179,6 +209,9 @@ class Pool:
         if not self.models[_model(done.task)] and not self.keep_models and kept.exists():
             remove(self.folder / kept.read_text())
         remove(done.folder)
+
+    def _place(self, task: Task) -> Path:
+        return self.folder / files.digest([self.code.name, task.params, task.program])[:16]
 
     def __enter__(self) -> Self:
         def end(number: int, _: FrameType | None) -> NoReturn:
@@ -193,11 +226,6 @@ class Pool:
             self.server.tasks.close()
             self.server.process.wait()
         signal.signal(signal.SIGTERM, self.before)
-
-
-def place(task: Task, code: Path, folder: Path = FOLDER) -> Path:
-    """The folder in which the task runs and, with the suffix .lock, the file that its process locks."""
-    return folder / files.digest([code.name, task.params, task.program])[:16]
 
 
 def _model(task: Task) -> str:

@@ -84,7 +84,7 @@ def _state(ledger: Ledger, experiment: Experiment) -> tuple[State, str | None]:
         return "done", None
     if reason := ledger.refused.get(experiment.name):
         return "failed", reason
-    if ledger.experiments.is_running(experiment):
+    if ledger.experiments.is_running(experiment.name):
         return "running", None
     reason = ledger.experiments.failure(experiment.name)
     return "failed" if reason else "missing", reason
