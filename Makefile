@@ -13,6 +13,10 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export PYTHONDONTWRITEBYTECODE :=  # pytest keeps what it makes of the tests' asserts: 6 s a worker
 
+ifeq ($(shell test -f $(BIN)/activate && ! grep -qF '$(CURDIR)/.venv' $(BIN)/activate && echo moved),moved)
+$(error .venv was made in another folder: remove it with `rm -r .venv`, and run make again)
+endif
+
 .PHONY: repro test test-all ui lint setup bench gpu faults coverage docs tutorial models slurm
 
 repro: $(READY)  ## run the pipeline: only what changed runs again

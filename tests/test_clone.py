@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -229,3 +230,15 @@ def test_pickles_of_somebody_else_are_refused(site, monkeypatch, capsys):
     code, told = check(capsys)
     assert (code, told.count("\n")) == (2, 1)
     assert str(site) in told
+
+
+def test_make_says_that_the_environment_is_another_folder_s(tmp_path):
+    """Its scripts name the place where it was made: after a move each would be `No such file`."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(Path(__file__).parents[1] / name, tmp_path)
+    activate = tmp_path / ".venv/bin/activate"
+    activate.parent.mkdir(parents=True)
+    for place, code in {tmp_path / ".venv": 0, "/old/place/.venv": 2}.items():
+        activate.write_text(f"VIRTUAL_ENV={place}\n")
+        done = subprocess.run(["make", "--dry-run", "setup"], cwd=tmp_path, capture_output=True, text=True)
+        assert (done.returncode, "rm -r .venv" in done.stderr) == (code, code > 0)

@@ -1,83 +1,87 @@
-"""The variants shown in docs/variants.md work, as if their files existed."""
+"""Whoever adds a variant as docs/variants.md says finds that it passes: the page's own examples, in a copy of the tree.
 
+What "Add one" lists is done here, and nothing else: the files are written, their names go into the tables that the page
+names, and the tests run that it names.
+"""
+
+import os
+import re
+import shutil
+import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
-import numpy as np
 import pytest
-import torch
-from pydantic import ValidationError
 
-from ddpm.base import variant as variants
-from ddpm.base.sections import Shape
-from ddpm.diffusion.schedule import Schedule
-from ddpm.model.architecture import Architecture
-from ddpm.model.model_file import load_model
-from ddpm.sampling import generator as sampling
-from ddpm.sampling.sample_params import Sample
-from ddpm.sampling.sampler import Sampler
 from tests.test_docs import blocks
 
-FILES = [block for block in blocks() if block.language == "python" and block.page != "tutorial.md"]
-EXAMPLES = [block for block in FILES if "/variants/" in block.mark]
-MODULES = [block for block in FILES if block not in EXAMPLES]
-
-
-@pytest.fixture(params=EXAMPLES, ids=lambda block: block.mark)
-def example(request, monkeypatch) -> type[variants.Variant]:
-    """The variant that a block defines, as if its file existed."""
-    family, name = request.param.mark.removeprefix("file: ddpm/variants/").removesuffix(".py").split("/")
-    with_module = [block for block in MODULES if f"/{name}_" in block.mark]
-    for block in (request.param, *with_module):
-        path = block.mark.removeprefix("file: ").removesuffix(".py")
-        module = ModuleType(path.replace("/", "."))
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-        exec(compile(block.text, path, "exec"), module.__dict__)  # noqa: S102
-    module = sys.modules[f"ddpm.variants.{family}.{name}"]
-    assert name not in variants.names(family), f"{name} is no example any more"
-    assert 20 < len((module.__doc__ or "").split("\n\n")[0]) < 250
-    return variants.variant_class(family, name)
-
-
-def test_an_example_works(example, tmp_path, model_file):
-    variant = example()
-    (contract,) = [contract for contract in WORKS if isinstance(variant, contract)]
-    WORKS[contract](variant, tmp_path, model_file)
-
-
-def schedule_works(variant: Schedule, tmp_path: Path, model_file: Path) -> None:
-    for T in (10, 1000):
-        chain = variant.noise_schedule(T)
-        assert len(chain) == T
-        assert np.all(np.diff(chain.log_snr) < 0)
-    with pytest.raises(ValidationError, match="must be more than"):
-        type(variant)(first=-1.0, last=1.0)  # type: ignore[call-arg]
-
-
-def sampler_works(variant: Sampler, tmp_path: Path, model_file: Path) -> None:
-    cpu = torch.device("cpu")
-    options = Sample(count=4, sampler=variant, steps=8, precision="float32")
-    generator = sampling.Generator.of(load_model(model_file, cpu), options, cpu)
-    alone, together = (generator.images(indices, 0, (1, 8, 8)) for indices in ([2], range(4)))
-    assert (alone[0].int() - together[2].int()).abs().max() <= 1
-    assert len({image.numpy().tobytes() for image in together}) == 4
-
-
-def architecture_works(variant: Architecture, tmp_path: Path, model_file: Path) -> None:
-    network = variant.network(Shape(1, 8, 8), 2)
-    assert network(torch.randn(3, 1, 8, 8), torch.tensor([1, 2, 3])).shape == (3, 2, 8, 8)
-
-
-WORKS: dict[type, Any] = {
-    Schedule: schedule_works,
-    Sampler: sampler_works,
-    Architecture: architecture_works,
+ROOT = Path(__file__).parents[1]
+FILES = {
+    block.mark.removeprefix("file: "): block.text
+    for block in blocks()
+    if block.language == "python" and block.page == "variants.md"
 }
+EDITED = ("ddpm", "docs", "tests")  # folders of which the copy has its own
+CONTRACTS = {
+    "schedules": "tests/schedules",
+    "samplers": "tests/samplers",
+    "losses": "tests/losses/test_losses.py",
+    "networks": "tests/models/test_contract.py",
+}  # family -> its contract tests
+
+
+def names(family: str) -> list[str]:
+    return [Path(path).stem for path in FILES if path.startswith(f"ddpm/variants/{family}/")]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """A copy of the project with the examples in it."""
+    copy = tmp_path_factory.mktemp("project")
+    for entry in ROOT.iterdir():
+        if entry.name in EDITED:
+            shutil.copytree(entry, copy / entry.name, ignore=shutil.ignore_patterns("__pycache__"))
+        elif not entry.name.startswith(".") or entry.name == ".github":
+            (copy / entry.name).symlink_to(entry)
+    for path, text in FILES.items():
+        assert not (copy / path).exists(), f"{path} is no example any more"
+        (copy / path).write_text(text)
+    page = copy / "docs/variants.md"
+    text = page.read_text()
+    for family in CONTRACTS:
+        for name in names(family):  # the first table, in alphabetical order
+            text = re.sub(rf"(?m)^(\|.*\| ddpm/variants/{family}/ \| )(.*)( \|)$", _with(name), text)
+    printed = run(copy, "-c", "from docs import make_variants; print(make_variants.table())")
+    text = re.sub(r"\| loss \| variance.*?zero terminal SNR\.", lambda _: printed.strip(), text, flags=re.S)
+    page.write_text(text)
+    orders = copy / "tests/samplers/test_convergence.py"
+    listed = "".join(f'"{name}", ' for name in names("samplers"))
+    orders.write_text(orders.read_text().replace("NO_ODE = {", f"NO_ODE = {{{listed}"))
+    return copy
+
+
+def _with(name: str) -> Callable[[re.Match[str]], str]:
+    return lambda row: f"{row[1]}{', '.join(sorted([*row[2].split(', '), name]))}{row[3]}"
+
+
+def run(project: Path, *arguments: str) -> str:
+    environment = os.environ | {"PYTHONPATH": str(project), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run([sys.executable, *arguments], cwd=project, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+    return done.stdout
 
 
 def test_there_is_an_example_of_each_kind():
-    families = {block.mark.split("/")[2] for block in EXAMPLES}
-    assert families == {"schedules", "samplers", "networks"}
-    assert Architecture in WORKS
+    assert {Path(path).parent.name for path in FILES if "/variants/" in path} == {*CONTRACTS}
+
+
+@pytest.mark.slow
+def test_the_examples_pass_the_contract_tests_and_the_pages_name_them(project):
+    added = [name for family in CONTRACTS for name in names(family)]
+    chosen = " or ".join([*added, "has_an_order", "listed", "table_of_combinations"])
+    tests = [*CONTRACTS.values(), "tests/test_mixture.py", "tests/test_readme.py", "tests/test_catalogue.py"]
+    out = run(project, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rA", *tests, "-k", chosen)
+    passed = re.findall(r"(?m)^PASSED (\S+)", out)
+    for name in added:
+        assert sum(name in test for test in passed) > 2, name
