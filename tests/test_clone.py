@@ -2,8 +2,8 @@
 
 import os
 import shutil
-import subprocess
 import stat
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
