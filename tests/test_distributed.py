@@ -196,6 +196,18 @@ def test_the_rank_that_failed_first_is_the_cause(ends, said, monkeypatch):
             distributed.launch(["test"], 2, "fingerprint")
 
 
+def test_a_rank_whose_gpu_is_full_does_not_blame_the_others(tmp_path, monkeypatch):
+    for name, value in {"RANK": "0", "WORLD_SIZE": "1", distributed.START: str(tmp_path / "start.json")}.items():
+        monkeypatch.setenv(name, value)
+    try:
+        with pytest.raises(SystemExit) as ended, distributed.joined(torch.device("cpu")):
+            raise torch.distributed.DistBackendError("NCCL error in: N.cpp:1\nCuda failure 2 'out of memory'")
+    finally:
+        torch.distributed.destroy_process_group()
+    assert ended.value.code == 2
+    assert (tmp_path / distributed.ERROR).read_text().startswith("the GPU's memory is full")
+
+
 @pytest.mark.long
 def test_a_rank_of_torchrun_by_hand_says_itself_that_it_lost_the_others(tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]

@@ -14,6 +14,7 @@ import yaml
 
 from ddpm.base.progress import duration
 from ddpm.compute.distributed import Ranks
+from ddpm.model.precision import Comparison
 from ddpm.params.config import Config
 from ddpm.tools import forecast
 from ddpm.tools.forecast import Measured
@@ -119,6 +120,24 @@ def test_the_lines_say_what_was_assumed():
     assert "1,000 images" not in lines[0]
     assert "375 steps take about 3 min 15 s" in lines[1]
     assert "if there are 1,000 images" in lines[1]
+    assert "train.compile" not in lines[1]
+    assert "train.compile" in forecast.lines(small(train={"compile": True}), MEASURED, 20)[1]
+
+
+@pytest.mark.parametrize(
+    ("half", "auto", "faster"),
+    [
+        (None, "float32", ""),
+        (Comparison(0.02, 0.6), "bfloat16", ""),
+        (Comparison(0.02, 3.0), "bfloat16", "float32 is faster"),
+        (Comparison(0.9, 0.6), "float32", ""),
+        (Comparison(math.nan, 0.6), "float32", ""),
+    ],
+)
+def test_check_says_which_precision_to_take(half, auto, faster):
+    (line,) = (one for one in forecast.lines(small(), MEASURED._replace(half=half), 20) if one.startswith("precision"))
+    assert line.startswith(f"precision: auto is {auto}")
+    assert line.endswith(faster)
 
 
 def test_scores_likelihoods_and_fitting_take_their_time():
@@ -153,7 +172,7 @@ def test_without_a_pilot_check_measures_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(forecast, "measure", lambda settings: MEASURED)
     monkeypatch.setattr("ddpm.tools.clone.check", lambda data: "")
     Path("params.yaml").write_text((ROOT / "ddpm/presets/digits_2026.yaml").read_text())
-    for options, count in ([], 6), (["--no-pilot"], 1):
+    for options, count in ([], 7), (["--no-pilot"], 1):
         assert run("check", *options) == 0
         assert len(capsys.readouterr().out.splitlines()) == count
 

@@ -12,6 +12,8 @@ from torch._dynamo.backends.debugging import aot_eager
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ddpm.base import variant
+from ddpm.compute import devices
+from ddpm.compute.distributed import Ranks
 from ddpm.model.model_file import Loaded
 from ddpm.sampling.generator import Generator
 from ddpm.training.trainer import Trainer
@@ -55,6 +57,14 @@ def test_steps_and_drawings_stay_on_the_device_and_look_at_no_value(row, monkeyp
     assert x_0.is_meta
 
 
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_a_training_decides_whether_it_is_deterministic_whatever_ran_before_it(monkeypatch, deterministic):
+    asked = []
+    monkeypatch.setattr(devices, "make_deterministic", lambda device, on: asked.append(on))
+    Trainer(small(train={"deterministic": deterministic}).training(), pictures(16), CPU)
+    assert asked == [deterministic]
+
+
 class Launches(TorchDispatchMode):
     """Counts operations that a GPU has to be asked for: not views, and not memory alone."""
 
@@ -87,6 +97,25 @@ def test_a_step_asks_little_of_the_host(name, monkeypatch):
     assert 300 < launches.count <= BUDGET[name]
 
 
+class Exchange(torch.nn.Module):
+    """In the place of DistributedDataParallel."""
+
+    def __init__(self, network: torch.nn.Module):
+        super().__init__()
+        self.network = network
+
+
+class Two(Ranks):
+    def parallel(self, network: torch.nn.Module) -> torch.nn.Module:
+        return Exchange(network)
+
+
+def test_what_is_compiled_contains_the_exchange_between_ranks():
+    """Torch cuts the graph where gradients are exchanged; compiled below the exchange, they wait for the whole."""
+    compiled: Any = Trainer(small(train={"compile": True}).training(), pictures(16), CPU, Two(0, 2)).student.forward
+    assert isinstance(compiled._orig_mod, Exchange)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("network", variant.names("networks"))
 def test_a_network_compiles_whole_and_only_once(network):
@@ -100,7 +129,7 @@ def test_a_network_compiles_whole_and_only_once(network):
     config = small(model={"name": network, network: NETWORKS[network]}).training()
     plain, compiled = (Trainer(config, pictures(16), CPU) for _ in range(2))
     assert plain.step(1) == compiled.step(1)  # dropout layers have their keys from here on, as they do in a training
-    compiled.forward = torch.compile(compiled.network, backend=backend, fullgraph=True)  # type: ignore[assignment]
+    compiled.student.forward = torch.compile(compiled.network, backend=backend, fullgraph=True)  # type: ignore[assignment]
     for step in (2, 3, 4):
         torch.testing.assert_close(compiled.step(step), plain.step(step))
     assert len(graphs) == 1

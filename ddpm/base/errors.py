@@ -67,13 +67,9 @@ def _reported(main: Callable[[], int | None]) -> int:
             raise
         line = f"{error.filename or 'the disk'}: cannot be written or read ({reason}): {FIX}"
     except RuntimeError as error:
-        said = str(error).partition("\n")[0]
-        if not re.match("(CUDA|HIP) out of memory", said):
+        if not (full := memory_fault(error)):
             raise
-        line = (
-            f"the GPU's memory is full ({said.partition('. GPU ')[0]}): use a smaller batch_size of the stage, a "
-            "larger train.accumulate, or a GPU that no other process uses; `ddpm check` shows what a training needs"
-        )
+        line = full
     print(f"error: {printable(masked(line))}", file=sys.stderr)
     return EXIT_USER_ERROR
 
@@ -107,6 +103,17 @@ def _without_secret(address: str) -> str:
     if re.search(r"[?#]", user):
         return "***"
     return ("***@" if at else "") + re.split(r"[?#]", rest)[0]
+
+
+def memory_fault(error: RuntimeError) -> str | None:
+    """The line for a GPU without free memory, or None if ``error`` is about something else. CUDA, cuBLAS, cuDNN,
+    cuSOLVER, NCCL and Triton word it in their own ways; a library that cannot start has usually no memory to do so."""
+    worded = r"out of memory|STATUS_NOT_INITIALIZED|STATUS_\w*ALLOC\w*_FAILED|Failed to CUDA \w*alloc"
+    full = re.search(f".*({worded}).*", str(error))
+    return full and (
+        f"the GPU's memory is full ({full[0].partition('. GPU ')[0]}): use a smaller batch_size of the stage, a larger "
+        "train.accumulate, or a GPU that no other process uses; `ddpm check` shows what a training needs"
+    )
 
 
 def storage_fault(error: BaseException) -> str | None:

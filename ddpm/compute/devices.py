@@ -19,10 +19,11 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of malloc.h
 def resolve(device: str) -> Device:
     """The torch device. ``auto`` is a GPU if there is one, else the CPU; ``auto`` and ``cuda`` mean this rank's GPU.
 
-    Every process calls this before it computes, so it also sets what cuBLAS needs to give the same bytes each time,
-    where torch.compile keeps its code (a folder for each version of torch), and one CPU thread unless OMP_NUM_THREADS
-    is set: threads wait for each other after every operation, so one busy neighbour makes two of them ten times slower.
-    Raises UserError when the device does not exist.
+    Every stage calls this before it computes, so it also sets what the same bytes need: deterministic kernels, and
+    convolutions in float32 that cuDNN does not round to TF32, as it does by default. It sets where torch.compile keeps
+    its code (a folder for each version of torch), and one CPU thread unless OMP_NUM_THREADS is set: threads wait for
+    each other after every operation, so one busy neighbour makes two of them ten times slower. Raises UserError when
+    the device does not exist.
     """
     import torch
 
@@ -33,19 +34,42 @@ def resolve(device: str) -> Device:
         torch.set_num_threads(1)
     if not re.fullmatch(DEVICE, device):
         raise UserError(f"device: {device!r} is not allowed: auto, cpu, cuda or cuda:N")
-    rank = int(os.environ.get("LOCAL_RANK", "0"))
-    if device == "auto":
-        return torch.device("cuda", rank) if torch.cuda.is_available() else torch.device("cpu")
-    if device.startswith("cuda"):
-        index = rank if device == "cuda" else int(device.partition(":")[2])  # torch.device wraps around above 127
-        if index >= torch.cuda.device_count():
-            build = torch.version.cuda or "a CPU build of torch"
-            raise UserError(
-                f"device: {device!r} is not there ({torch.cuda.device_count()} GPUs seen, {build}); "
-                "set device: auto or cpu, or install a CUDA build of torch"
-            )
-        return torch.device("cuda", index)
-    return torch.device(device)
+    torch.backends.cudnn.allow_tf32 = False
+    if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    # torch.device wraps around above 127
+    index = int(device.partition(":")[2] or os.environ.get("LOCAL_RANK", "0"))
+    if index >= (seen := torch.cuda.device_count()):
+        build = torch.version.cuda or "a CPU build of torch"
+        raise UserError(
+            f"device: {device!r} is not there (number {index} of {seen} GPUs seen, {build}); set device: auto or cpu, "
+            "or a smaller launch.processes, or install a CUDA build of torch"
+        )
+    resolved = torch.device("cuda", index)
+    make_deterministic(resolved)
+    return resolved
+
+
+def make_deterministic(device: Device, on: bool = True) -> None:
+    """Make torch give the same bytes each time on the same GPU, or not, which saves some time; CPU kernels always do.
+
+    The device must come from ``resolve``: torch refuses matrix products if cuBLAS is not set up for this.
+    """
+    import torch
+
+    if device.type == "cuda":
+        torch.use_deterministic_algorithms(on)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def gpus() -> tuple[str, ...]:
+    """This machine's GPUs as CUDA_VISIBLE_DEVICES names them. Asks the driver, not /proc, which WSL lacks, and leaves
+    CUDA alone: a process that has started it can no longer fork."""
+    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return tuple(filter(None, visible.split(",")))
+    import torch
+
+    return tuple(map(str, range(torch.cuda.device_count())))
 
 
 def precision(choice: str, device: Device) -> DType:
@@ -80,18 +104,6 @@ def compiles(device: Device) -> bool:
     from torch.utils._triton import has_triton
 
     return device.type == "cuda" and has_triton()
-
-
-def make_deterministic(device: Device) -> None:
-    """Make torch give the same bytes each time on the same GPU, which costs some speed; CPU kernels already do.
-
-    The device must come from ``resolve``: torch refuses matrix products if cuBLAS is not set up for this.
-    """
-    import torch
-
-    if device.type == "cuda":
-        torch.use_deterministic_algorithms(True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def reuse_memory() -> None:

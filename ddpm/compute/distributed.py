@@ -21,7 +21,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ddpm.base.errors import EXIT_USER_ERROR, UserError
+from ddpm.base.errors import EXIT_USER_ERROR, UserError, memory_fault
 
 if TYPE_CHECKING:
     import torch
@@ -151,16 +151,18 @@ def joined(device: torch.device) -> Iterator[None]:
         _leave(error)
         sys.exit(EXIT_USER_ERROR)
     except RuntimeError as error:
-        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
-            raise
-        _leave(
-            UserError(
+        if full := memory_fault(error):
+            line = full
+        elif isinstance(error, dist.DistError) or "gloo" in str(error):
+            line = (
                 f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']} lost the others ({_reason(error)}): run the "
                 "same command again to resume; if it happens again, look for an error of another rank above, a "
                 "firewall or VPN that cuts the ranks' connections, and full memory or /dev/shm, or set "
                 "launch.processes: 1"
             )
-        )
+        else:
+            raise
+        _leave(UserError(line))
         sys.exit(EXIT_USER_ERROR)
     dist.destroy_process_group()
 
@@ -254,9 +256,9 @@ class Ranks:
 
     def alone(self, network: nn.Module) -> AbstractContextManager[None]:
         """A context in which a ``parallel`` network's backward pass does not average, for gradients to accumulate."""
-        from torch.nn.parallel import DistributedDataParallel
-
-        return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
+        no_sync: Any = network.no_sync if self.size > 1 else nullcontext  # compiled or not
+        context: AbstractContextManager[None] = no_sync()
+        return context
 
 
 ALONE = Ranks()

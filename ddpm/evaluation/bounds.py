@@ -59,8 +59,7 @@ def of_split(job: Job, split: Split, find: Callable[[Asked, int], Found], steps:
     known = torch.from_numpy(labels[rows]).to(job.device) if config.model.classes else None
     ranks = job.ranks if len(rows) >= job.ranks.size else ALONE
     asked = Asked(images[rows], job.evaluate.batch_size, job.device, config.seed, ranks, known)
-    with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
-        return find(asked, steps)
+    return find(asked, steps)
 
 
 def drawn_rows(images: int, count: int) -> NDArray[np.int64]:

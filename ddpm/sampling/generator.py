@@ -23,6 +23,7 @@ from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.diffusion.chain import Chain, from_images, to_images
 from ddpm.diffusion.coefficients import q_sample
 from ddpm.diffusion.variance import Variance
+from ddpm.model import precision
 from ddpm.model.model_file import Loaded
 from ddpm.pictures import grids
 from ddpm.sampling import guidance, samples, spacing
@@ -62,7 +63,7 @@ class Generator:
             raise UserError(f"steps: {options.steps} must be at most the model's T = {diffusion.T}")
         if reason := options.sampler.refusal(diffusion.loss, options.guidance.weight):
             raise UserError(reason)
-        dtype = devices.precision(options.precision, device)
+        dtype = precision.choose(options.precision, model.config, device)
         classes = Classes.of(model, options.classes)
         guide = guidance.guide(model, options.guidance)
         denoiser = Denoiser(model.network, diffusion, device, dtype, options.clip_denoised, guide)

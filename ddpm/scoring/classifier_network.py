@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from ddpm.base import progress
 from ddpm.base.images import Images
 from ddpm.base.sections import Shape
-from ddpm.compute import devices
 from ddpm.scoring.features import Features
 
 DIMENSIONS = 64
@@ -34,8 +33,8 @@ def fitted(
 ) -> dict[str, Tensor]:
     """The weights of a ClassifierNetwork fitted to images, (N, C, H, W), and labels, (N,), on the CPU. Batches and
     shifts are drawn on the CPU, so that they are the same on every device."""
-    devices.make_deterministic(device)
-    with torch.random.fork_rng(), _one_thread(), progress.bar(steps, "fit classifier", "step") as bar:
+    gpus = [device] if device.type == "cuda" else []  # by default fork_rng starts CUDA on all of them
+    with torch.random.fork_rng(gpus), _one_thread(), progress.bar(steps, "fit classifier", "step") as bar:
         torch.manual_seed(seed)
         network = ClassifierNetwork(Shape(*images.shape[1:]), classes).to(device).train()
         optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate)

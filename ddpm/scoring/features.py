@@ -37,8 +37,8 @@ def extract(
     """The features of all images, (N, D) and (N, K) on the CPU, in the images' order. Each rank processes a share of
     the batches, and every rank gets the whole.
 
-    Always in full float32 (no TF32) and with cuDNN's deterministic kernels, so that a score is a function of its
-    inputs. Shows a progress bar if it takes longer than a second.
+    Always in full float32 and, with a device of ``devices.resolve``, by deterministic kernels, so that a score is a
+    function of its inputs. Shows a progress bar if it takes longer than a second.
     """
     network = network.to(device)
     batches = [images[start : start + batch_size] for start in range(0, len(images), batch_size)]
@@ -47,7 +47,6 @@ def extract(
     parts = []
     with (
         torch.inference_mode(),
-        torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False),
         progress.bar(len(share), "features", "batch", shown=ranks.main, brief=True) as bar,
     ):
         for batch in share:

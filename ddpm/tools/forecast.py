@@ -21,8 +21,9 @@ from ddpm.base.progress import duration
 from ddpm.compute import devices, distributed
 from ddpm.compute.distributed import ALONE
 from ddpm.data.processed import read_manifest
-from ddpm.model import build
+from ddpm.model import build, precision
 from ddpm.model.model_file import Loaded
+from ddpm.model.precision import ALLOWED, Comparison
 from ddpm.params.config import Config
 from ddpm.sampling.generator import Generator
 from ddpm.scoring import extractor
@@ -51,12 +52,15 @@ class Measured(NamedTuple):
     feature: float  # of the extractors whose weights are here, for one image
     memory: int  # bytes that a rank held at most
     device: str  # its name, for a person
+    half: Comparison | None = None  # of bfloat16, where the hardware computes in it
 
 
 def lines(config: Config, measured: Measured, images: int | None) -> list[str]:
     """What each stage of a run needs, for a person: a line about each that computes, and one about all of them."""
     took, memory = seconds(config, measured, images), f"{measured.memory / 2**30:.1f} GiB of memory"
     assumed = "" if images or config.train.steps else f", if there are {IMAGES:,} images to train on"
+    if config.train.compile:
+        assumed += ", measured without train.compile"
     about = {
         "reference": "the features of real images take {}, without fitting extractors",
         "train": f"{length(config, images):,} steps take {{}} on {measured.device}{assumed}, and at least {memory}",
@@ -64,6 +68,7 @@ def lines(config: Config, measured: Measured, images: int | None) -> list[str]:
         "evaluate": "scores take {}",
     }
     texts = [f"{stage}: {text.format(f'about {duration(took[stage])}')}" for stage, text in about.items()]
+    texts.append(f"precision: {_advice(measured.half)}")
     return [*texts, f"all stages, from nothing: about {duration(sum(took.values()))}, without a download"]
 
 
@@ -122,7 +127,22 @@ def measure(config: Config) -> Measured:
     step = _grown(config.train.accumulate, whole, cost)  # Trainer refuses a smaller batch
     memory = devices.peak_memory(device)
     evaluation, feature = _evaluation(config, device), _features(config, device)
-    return Measured(step, evaluation / ranks, feature / ranks, memory, devices.processor(device))
+    half = devices.precision("auto", device)
+    compared = None if half == torch.float32 else precision.compare(training, half, device)
+    return Measured(step, evaluation / ranks, feature / ranks, memory, devices.processor(device), compared)
+
+
+def _advice(half: Comparison | None) -> str:
+    """Which precision to take."""
+    if half is None:
+        return "auto is float32, because this processor does not compute in bfloat16"
+    if not half.error <= ALLOWED:
+        return f"auto is float32, because bfloat16's gradients are wrong here by {half.error:.0%} of float32's"
+    slower = "; train.precision: float32 is faster" if half.times > 1 else ""
+    return (
+        f"auto is bfloat16, whose gradients differ by up to {half.error:.1%} from float32's, and a pass takes "
+        f"{half.times:.2f} of its time{slower}"
+    )
 
 
 def _features(config: Config, device: torch.device) -> float:

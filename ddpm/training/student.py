@@ -12,7 +12,7 @@ from ddpm.diffusion.batch import Batch
 from ddpm.diffusion.chain import Chain
 from ddpm.diffusion.coefficients import Coefficients
 from ddpm.diffusion.parameterization import Prediction
-from ddpm.model import build
+from ddpm.model import build, precision
 from ddpm.model.layers import dropout_layers, recompute_blocks, spanned
 from ddpm.training import teacher
 from ddpm.training.train_params import TrainingConfig
@@ -25,7 +25,7 @@ class Student:
     def __init__(self, config: TrainingConfig, device: torch.device, ranks: Ranks):
         options, diffusion = config.train, config.diffusion
         self.parameterization, self.variance, self.loss = diffusion.parameterization, diffusion.variance, diffusion.loss
-        self.device, self.dtype = device, devices.precision(options.precision, device)
+        self.device, self.dtype = device, precision.choose(options.precision, config, device)
         self.chain = Chain(diffusion.schedule.noise_schedule(diffusion.T), device)
         self.layout = torch.channels_last if options.channels_last else torch.contiguous_format
         network = build.network(config).train().to(device)
@@ -40,8 +40,9 @@ class Student:
         if options.checkpoint_activations:
             recompute_blocks(self.network)
         compiled = devices.compiles(device) if options.compile == "auto" else options.compile
-        forward: nn.Module = torch.compile(self.network) if compiled else self.network  # type: ignore[assignment]
-        self.forward = ranks.parallel(forward)
+        # the exchange of gradients is inside what is compiled, so that it overlaps with the backward pass
+        forward = ranks.parallel(self.network)
+        self.forward: nn.Module = torch.compile(forward) if compiled else forward  # type: ignore[assignment]
         features: Any = self.network.time_features
         layer = options.augmentation.layer(features)
         self.augmented = layer.to(device) if layer else None

@@ -126,8 +126,7 @@ class Trainer:
         self.config, self.device, self.ranks = config, device, ranks
         self.seed, self.shape, self.batch_size = config.seed, config.data.shape, options.batch_size
         options.check_ranks(ranks.size)
-        if options.deterministic:
-            devices.make_deterministic(device)
+        devices.make_deterministic(device, options.deterministic)
         torch.manual_seed(noise.stream_seed(config.seed, "weights"))
         self.total = options.total(len(pictures))
         self.epoch_steps = len(pictures) / self.batch_size

@@ -55,6 +55,15 @@ def test_another_train_split_never_gets_shipped_weights(digits, tmp_path):
     assert about["train_sha256"] == files.sha256(other / "train")
 
 
+def test_fitting_leaves_alone_the_gpus_that_it_does_not_use(digits, tmp_path, monkeypatch):
+    def start(*_: object) -> None:
+        raise AssertionError("CUDA was started")
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", start)
+    Classifier(min_steps=1, epochs=1).fit(digits, tmp_path / "weights.safetensors", CPU)
+
+
 def test_the_seed_changes_the_weights(digits, tmp_path):
     for seed in (0, 1):
         Classifier(min_steps=1, epochs=1, seed=seed).fit(digits, tmp_path / str(seed), CPU)

@@ -26,6 +26,8 @@ def test_cublas_is_set_up_for_equal_bytes_before_a_gpu_is_touched(digits, tmp_pa
     monkeypatch.setenv("DDPM_TRACKING", "off")
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda on: None)  # the next test is on a CPU
     monkeypatch.setattr(torch.cuda, "_lazy_init", touch)  # torch calls it before anything is done on a GPU
     unet = {"base_channels": 8, "multipliers": [1, 2], "blocks": 1, "attention_sizes": [], "groups": 4}
     config = small(data={"image_size": 16}, model={"unet": unet}).model_copy(update={"device": "auto"})

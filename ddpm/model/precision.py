@@ -1,0 +1,59 @@
+"""Whether half precision computes the same as float32, in one network's own shapes: torch has had CPU kernels that were
+wrong for some."""
+
+import time
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from ddpm.compute import devices
+from ddpm.model import build
+from ddpm.model.model_params import ModelConfig
+
+ALLOWED = 0.1  # of the gradient of a layer's weights: rounding to bfloat16 changes the presets' by at most 0.02
+IMAGES = 4
+
+
+class Comparison(NamedTuple):
+    """error: of the gradient of a layer's weights, relative to float32's, of the layer where it is largest; nan if that
+    is not finite. times: the seconds of a forward and backward pass over float32's."""
+
+    error: float
+    times: float
+
+
+def choose(choice: str, config: ModelConfig, device: torch.device) -> torch.dtype:
+    """The dtype that ``choice`` stands for. ``auto`` is bfloat16 where the hardware computes in it and gradients are
+    right, otherwise float32. Times do not count: they change from run to run, and so would what is chosen."""
+    dtype = devices.precision(choice, device)
+    if choice != "auto" or dtype == torch.float32 or compare(config, dtype, device).error <= ALLOWED:
+        return dtype
+    return torch.float32
+
+
+def compare(config: ModelConfig, dtype: torch.dtype, device: torch.device, images: int = IMAGES) -> Comparison:
+    """``dtype`` against float32 on a network of random weights, because a new one's last layers are zero. Draws nothing
+    from torch's own generators."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        network = build.network(config).eval()
+    generator = torch.Generator().manual_seed(0)
+    for weight in network.parameters():
+        nn.init.normal_(weight, std=weight[0].numel() ** -0.5 if weight.ndim else 1.0, generator=generator)
+    x = torch.randn(images, *config.data.shape, generator=generator).to(device)
+    t = torch.linspace(1, config.diffusion.T, images, device=device).long()
+    weights = [weight for weight in network.to(device).parameters() if weight.ndim > 1]
+    gradients, seconds = {}, {}
+    for each in (torch.float32, dtype):
+        for _ in range(2):  # the first of a kind is slow
+            begin = time.perf_counter()
+            with devices.autocast(each, device):
+                output = network(x, t)
+            loss = output.float().square().mean()
+            gradients[each] = torch.autograd.grad(loss, weights, allow_unused=True)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            seconds[each] = time.perf_counter() - begin
+    pairs = zip(gradients[torch.float32], gradients[dtype], strict=True)
+    errors = [(half - exact).norm() / exact.norm() for exact, half in pairs if exact is not None and exact.any()]
+    return Comparison(float(torch.stack(errors).max()), seconds[dtype] / seconds[torch.float32])
