@@ -4,7 +4,6 @@ run it, as an array."""
 from __future__ import annotations
 
 import math
-import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from ddpm.base.errors import UserError
 from ddpm.base.machine import cores
+from ddpm.compute import devices as machine
 from ddpm.study import judging
 from ddpm.study.ledger import Ledger
 from ddpm.study.plan import Experiment
@@ -72,9 +72,7 @@ def gpus(devices: Iterable[str]) -> tuple[str, ...]:
     """The GPUs that experiments on these devices may use, as CUDA_VISIBLE_DEVICES names them."""
     if set(devices) == {"cpu"}:
         return ()
-    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return tuple(filter(None, visible.split(",")))
-    return tuple(map(str, range(len(list(Path("/proc/driver/nvidia/gpus").glob("*"))))))
+    return machine.gpus()
 
 
 def script(ledger: Ledger, limit: float, gpus: int) -> str:
