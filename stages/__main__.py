@@ -90,6 +90,12 @@ def evaluate(checked: Config, start: Start) -> None:
 STAGES: Mapping[str, Stage] = {
     stage.__name__: stage for stage in (check, download, preprocess, reference, train, sample, evaluate)
 }
+RESTS_ON = {
+    "reference": ("preprocess",),
+    "train": ("preprocess",),
+    "sample": ("preprocess", "train"),
+    "evaluate": ("preprocess", "reference", "train", "sample"),
+}  # stages whose results have to be of params.yaml
 SHARED = {"reference", "train", "sample", "evaluate"}  # stages that run on ``launch.processes`` ranks
 
 
@@ -162,8 +168,7 @@ def begin(name: str) -> tuple[Config, Start]:
     # before the inputs: for a wrong name its message is clearer than that of the missing file
     whole = config.check(params)
     start = inputs.read(name, params)
-    if name in {"sample", "evaluate"}:
-        credit.check(whole, drawn=name == "evaluate")
+    credit.check(whole, *RESTS_ON.get(name, ()))
     return whole, start
 
 

@@ -12,10 +12,10 @@ from ddpm.scoring.reference import make_reference
 
 def main(settings: Evaluate, device: torch.device, ranks: Ranks) -> None:
     manifest = read_manifest(PROCESSED)
-    settings = settings.resolved(len(manifest.classes), manifest.channels)
+    resolved = settings.resolved(len(manifest.classes), manifest.channels)
     if ranks.main:
         count = len(manifest.classes) if len(manifest.classes) > 1 else "no"
-        print(f"evaluate.extractors: {', '.join(settings.extractors)}, for images of {count} classes")
+        print(f"evaluate.extractors: {', '.join(resolved.extractors)}, for images of {count} classes")
     # this is the first stage that can check it: evaluate would find out after hours of training
-    check_counts(settings, {"the train split": manifest.counts["train"]})
+    check_counts(resolved, {"the train split": manifest.counts["train"]})
     make_reference(settings, PROCESSED, REFERENCE, device, ranks)

@@ -22,12 +22,17 @@ def lay_out(folder: Path, processed: Path | None = None, **changes: Any) -> None
     ``processed``, download and preprocess have run."""
     for name in ("ddpm", "stages", "dvc.yaml"):
         (folder / name).symlink_to(ROOT / name)
-    (folder / "params.yaml").write_bytes((ROOT / "ddpm/presets/digits_2026.yaml").read_bytes())
-    set_params(folder, **changes)
+    write_params(folder, **changes)
     (folder / "data").mkdir()
     (folder / "data/checked").touch()
     if processed:
         (folder / "data/processed").symlink_to(processed)
+
+
+def write_params(folder: Path = Path(), **changes: Any) -> None:
+    """The digits preset's params with ``changes`` to them."""
+    (folder / "params.yaml").write_bytes((ROOT / "ddpm/presets/digits_2026.yaml").read_bytes())
+    set_params(folder, **changes)
 
 
 def set_params(folder: Path = Path(), **changes: Any) -> None:

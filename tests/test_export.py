@@ -134,7 +134,7 @@ def test_the_card_gives_the_licence_of_the_data(scored, dataset, said):
 
 
 def test_the_card_says_which_of_your_own_images_it_learned(scored):
-    manifest = {"dataset": "image_folder", "classes": ["a"], "image_size": 8, "channels": 1, "skipped": 0}
+    manifest = {"dataset": "image_folder", "classes": ["a"], "image_size": 8, "channels": 1, "skipped": 0, "config": ""}
     counted = {"counts": {"train": 8, "test": 2}, "sha256": {"train": "1" * 64, "test": "2" * 64}}
     Path("data/processed").mkdir(parents=True)
     Path("data/processed/manifest.json").write_text(json.dumps(manifest | counted))

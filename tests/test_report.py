@@ -85,12 +85,18 @@ def complete(folder, digits) -> Path:
     write_json(Path("metrics/sanity.json"), found)
     for split in ("train", "test"):
         shutil.copytree(digits / split, Path("data/processed") / split)
-    shutil.copy(digits / "manifest.json", "data/processed")
+    made(SETTINGS, digits)
     for name in ("evaluation", "samples"):
         Path("data", name).mkdir()
     Image.new("L", (30, 20), 77).save("data/evaluation/nearest.png")
     np.save("data/samples/samples.npy", pictures(20))
     return folder
+
+
+def made(settings: Config, digits: Path) -> None:
+    """Let the manifest be that of images made with these settings."""
+    manifest = files.read_json(digits / "manifest.json") | {"config": settings.data.identity()}
+    write_json(Path("data/processed/manifest.json"), manifest)
 
 
 def levels() -> files.Rows:
@@ -170,11 +176,15 @@ def test_a_complete_folder_leaves_nothing_missing(complete):
     assert len(html) < 5_000_000
 
 
-def test_the_title_says_which_of_ones_own_images_it_is_of(complete):
-    page()
+def test_the_title_and_the_real_images_are_those_of_the_run(complete, digits):
+    assert not any("data/processed" in line for line in page().missing)
+    photos = small(data={"image_size": 16, "dataset": {"name": "image_folder"}, "source": "photos/flowers64"})
+    write_params(photos)
+    assert any("data/processed: made with other params" in line for line in page().missing)
     assert "<title>digits 16x16: " in Path("report.html").read_text()
-    write_params(small(data={"image_size": 16, "dataset": {"name": "image_folder"}, "source": "photos/flowers64"}))
-    page()
+    scored.write(measured(params=library.relevant(photos.flat())))
+    made(photos, digits)
+    assert not any("data/processed" in line for line in page().missing)
     assert "<title>flowers64 16x16: " in Path("report.html").read_text()
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from ddpm.base import variant
+from ddpm.base.errors import UserError
 from ddpm.base.sections import Shape
 from ddpm.diffusion.chain import Chain
 from ddpm.diffusion.parameterization import Prediction
@@ -17,6 +18,7 @@ from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.sampling.classes import Classes
 from ddpm.sampling.generator import Generator
 from ddpm.use import edits, reading
+from tests import small_project
 from tests.command import refused, run
 from tests.peers import exact
 
@@ -183,8 +185,12 @@ def test_rows_are_images_of_the_test_split(digits, held_out, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     Path("data").mkdir()
     Path("data/processed").symlink_to(digits)
+    small_project.write_params()
     for numbers, expected in {(): range(reading.ROWS), (2,): [2], (0, 358): [0, 358]}.items():
         assert np.array_equal(reading.rows(numbers, Shape(1, 16, 16)), held_out[[*expected]])
+    small_project.set_params(data={"dataset": {"name": "mnist"}})
+    with pytest.raises(UserError, match="data/processed: made with other params"):
+        reading.rows((), Shape(1, 16, 16))
 
 
 @pytest.mark.parametrize(

@@ -191,13 +191,14 @@ def sanity(*, json: Json = False) -> None:
       ddpm sanity  # on your own real images, as soon as `dvc repro reference` has run
     """
     from ddpm.compute import devices
-    from ddpm.params import config
+    from ddpm.params import config, credit
     from ddpm.report import noticed, render
     from ddpm.report.blocks import Chapter, Note
     from ddpm.tools import damage
     from ddpm.verdicts.sensitivity import PATH, PICTURE
 
     checked = config.load()
+    credit.check(checked, "preprocess", "reference")
     device = devices.resolve(checked.device)
     sanity = damage.measure(checked.evaluate, checked.data, checked.sample.count, PROCESSED, REFERENCE, device)
     damage.write(sanity, PROCESSED)

@@ -138,7 +138,6 @@ def score(
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     name = name or samples.resolve().stem
     params, costs = score.assigned("--param", param), score.assigned("--cost", cost)
-    score.check_reference()
     run = score.score(samples, seed, name, {"name": name} | params, costs)
     path = score.write(run, out)
     answer(json, run.scores, render.text([Chapter("", [*summary.scores(run), *summary.findings(run)])]), "", path)

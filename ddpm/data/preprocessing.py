@@ -66,6 +66,7 @@ def preprocess(data: Data, raw: Path, processed: Path, workers: int | None = Non
             counts={split: len(of_split) for split, of_split in labels.items()},
             skipped=len(broken),
             sha256={split: files.sha256(folder / split) for split in SPLITS},
+            config=data.identity(),
         )
         files.write_json(folder / MANIFEST, manifest.model_dump())
         images, train_labels = open_split(folder, "train")

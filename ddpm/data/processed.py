@@ -24,6 +24,7 @@ class Manifest(ImageShape):
 
     counts: images in each split; skipped: broken images that were left out.
     sha256: of each split's folder, that is its images and labels; it identifies the real images in every fingerprint.
+    config: identity of the data section that made them.
     """
 
     dataset: str
@@ -31,6 +32,7 @@ class Manifest(ImageShape):
     counts: Annotated[dict[Split, Positive], Field(min_length=len(SPLITS))]
     skipped: NonNegativeInt
     sha256: Annotated[dict[Split, str], Field(min_length=len(SPLITS))]
+    config: str
 
     def counted(self) -> str:
         return ", ".join(f"{self.counts[split]:,} {split}" for split in SPLITS)

@@ -1,35 +1,78 @@
-"""Whether results were made with the params that they are credited to.
+"""Whether what is in data/ was made with the params that it is credited to.
 
 DVC records params as they are when a stage's process has gone. An edit after the stage's last look at them,
-``Start.check``, credits its results to values that did not make them, in dvc.lock and in the run cache. So train and
-sample leave the identity of their sections with what they make.
+``Start.check``, credits its results to values that did not make them, in dvc.lock and in the run cache; `git checkout`
+brings back a dvc.lock whose data are no longer here. So each stage leaves the identity of its section with what it
+makes.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from ddpm.base import sections
 from ddpm.base.errors import UserError
 from ddpm.base.files import read_json
-from ddpm.base.paths import MODEL_FILE, SAMPLE_FACTS
+from ddpm.base.paths import MODEL_FILE, PROCESSED, REFERENCE, SAMPLE_FACTS
+from ddpm.data.processed import read_manifest
 from ddpm.params import file
 from ddpm.params.config import Config
 from ddpm.training.train_params import TrainingConfig
 
 
-def check(config: Config, drawn: bool) -> None:
-    """Raises UserError if other params than those of ``config`` made the model or, if they are ``drawn``, its samples;
-    or if the model file does not have all of its params."""
+class Made(NamedTuple):
+    """What is in a place, and what params.yaml would put there."""
+
+    place: Path
+    found: object
+    wanted: object
+
+
+def _preprocess(config: Config) -> Made:
+    return Made(PROCESSED, read_manifest(PROCESSED).config, config.data.identity())
+
+
+def _reference(config: Config) -> Made:
+    from ddpm.scoring.reference import read_reference
+
+    index, images = read_reference(REFERENCE), read_manifest(PROCESSED).sha256
+    found = (index.config, index.images, index.held_out)
+    return Made(REFERENCE, found, (config.evaluate.reference_identity(), images["train"], images["test"]))
+
+
+def _train(config: Config) -> Made:
     from ddpm.model.model_file import written
 
     trained = sections.parse(written(MODEL_FILE), str(MODEL_FILE), TrainingConfig)
-    identities = {"train": (trained.identity(), config.training().identity())}
-    if drawn:
-        identities["sample"] = read_json(SAMPLE_FACTS, dict[str, Any]).get("config"), config.sample.identity()
-    for stage, (recorded, expected) in identities.items():
-        if recorded not in (None, expected):
+    return Made(MODEL_FILE, trained.identity(), config.training().identity())
+
+
+def _sample(config: Config) -> Made:
+    return Made(SAMPLE_FACTS, read_json(SAMPLE_FACTS, dict[str, Any]).get("config"), config.sample.identity())
+
+
+STAGES: Mapping[str, Callable[[Config], Made]] = {
+    "preprocess": _preprocess, "reference": _reference, "train": _train, "sample": _sample
+}  # fmt: skip
+
+
+def check(config: Config, *stages: str) -> None:
+    """Raises UserError if other params than those of ``config`` made what the stages make, or if it is not there."""
+    for stage in stages:
+        place, found, wanted = STAGES[stage](config)
+        if found != wanted:
             raise UserError(
-                f"{file.PATH}: the results of the {stage} stage were made with other values, so it was edited as the "
-                f"stage ended, or files were copied; run `dvc repro --force {stage}`"
+                f"{place}: made with other params than those in {file.PATH}: run `dvc repro {stage}`, and if that has "
+                f"nothing to do, because params were edited as it ended, `dvc repro -s -f {stage}`"
             )
+
+
+def is_made(config: Config, stage: str) -> bool:
+    """Whether what the stage makes is there, of these params."""
+    try:
+        check(config, stage)
+    except UserError:
+        return False
+    return True

@@ -9,8 +9,8 @@ import yaml
 from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.base.paths import PROCESSED
-from ddpm.data.processed import MANIFEST, check_classes, read_manifest
-from ddpm.params import file, inputs
+from ddpm.data.processed import check_classes, read_manifest
+from ddpm.params import credit, file, inputs
 from ddpm.params.config import Config
 from ddpm.sampling.sample_params import class_number
 
@@ -24,7 +24,7 @@ def check(config: Config, params: dict[str, Any], before: dict[str, Any]) -> Non
     _check_listed(params)
     was, now = files.flatten(before), files.flatten(params)
     new = {key for key in was.keys() | now.keys() if was.get(key) != now.get(key)}
-    prepared = inputs.on_record("preprocess", params) and (PROCESSED / MANIFEST).exists()
+    prepared = inputs.on_record("download", params) and credit.is_made(config, "preprocess")
     if prepared and config.train.snapshots:
         config.train.total(read_manifest(PROCESSED).counts["train"])  # raises UserError for one beyond the end
     if prepared and config.model.classes:

@@ -14,8 +14,9 @@ import numpy as np
 from ddpm.base import errors, files
 from ddpm.base.errors import UserError
 from ddpm.base.paths import EVALUATION, LOSS, PROCESSED
+from ddpm.base.sections import Shape
 from ddpm.data.processed import open_split
-from ddpm.params import config
+from ddpm.params import config, credit
 from ddpm.params.config import Config
 from ddpm.pictures import plots
 from ddpm.pictures.plots import Panel
@@ -41,7 +42,8 @@ def write(out: Path) -> None:
     Raises UserError if there is no record of a run or no params.yaml, or if ``out`` can't be written.
     """
     working, run = config.load(), library.workspace()
-    title = f"{called(working.data.dataset.name, working.data.source)} {working.data.shape.sides}: {working.model.name}"
+    images = called(str(run.params["data.dataset.name"]), run.params.get("data.source"))
+    title = f"{images} {Shape.of(1, run.params['data.image_size']).sides}: {run.params.get('model.name', run.name)}"
     render.write(out, title, "ddpm report", chapters(working, run))
 
 
@@ -52,7 +54,7 @@ def chapters(working: Config, run: Record) -> list[Chapter]:
         chapter(
             "Samples",
             lambda: [strip(f"drawn with seed {run.seed}, the first of the set", "samples", run_images.samples(run))],
-            lambda: [strip("real test images", "real", open_split(PROCESSED, "test")[0])],
+            partial(_real, working),
         ),
         Chapter("Scores", [*summary.scores(run), Note(HOW)]),
         chapter("Convergence", partial(convergence.shown, run), _loss),
@@ -60,6 +62,11 @@ def chapters(working: Config, run: Record) -> list[Chapter]:
         chapter("Memorisation", partial(memorisation, run), _nearest),
         Chapter("Provenance", provenance(run)),
     ]
+
+
+def _real(working: Config) -> list[Block]:
+    credit.check(working, "preprocess")
+    return [strip("real test images", "real", open_split(PROCESSED, "test")[0])]
 
 
 def _checked(working: Config) -> list[Block]:

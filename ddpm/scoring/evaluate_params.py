@@ -37,6 +37,10 @@ class Evaluate(Section):
             if len(set(names)) < len(names):
                 yield f"{field}: [{', '.join(names)}] contains a duplicate; list each once"
 
+    def reference_identity(self) -> str:
+        """Identity of the settings that the reference stage reads."""
+        return self.model_copy(update={"likelihood": Likelihood()}).identity()
+
     def resolved(self, classes: int, channels: int) -> Self:
         """The same params, with what ``auto`` stands for on this machine for images with these classes and channels."""
         names = (auto(classes, channels) if name == AUTO else name for name in self.extractors)

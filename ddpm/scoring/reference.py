@@ -46,7 +46,8 @@ class Reference:
     """The content of ``reference.json``.
 
     images: sha256 of the train split; held_out: of the test split; count, channels, image_size: the train split's
-    shape; extractors: the sha256 of each extractor's files, by extractor and file name; pixels: of ``NEAREST``.
+    shape; extractors: the sha256 of each extractor's files, by extractor and file name; pixels: of ``NEAREST``;
+    config: identity of the settings that made it.
     """
 
     dataset: str
@@ -57,6 +58,7 @@ class Reference:
     image_size: int | list[int]
     extractors: dict[str, dict[str, str]]
     pixels: str
+    config: str
 
     @property
     def shape(self) -> Shape:
@@ -106,12 +108,13 @@ class RealFeatures:
 def make_reference(
     evaluate: Evaluate, processed: Path, folder: Path, device: torch.device, ranks: Ranks = ALONE
 ) -> None:
-    """Write ``folder`` for the extractors in ``evaluate``, completely or not at all.
+    """Write ``folder`` for the extractors in ``evaluate``, completely or not at all; ``auto`` is resolved.
 
     The ranks share the images, and it has the same bytes for any number of them; the main one makes weights, and
     writes. Raises UserError when weights are not available or the dataset does not suit an extractor.
     """
     manifest = read_manifest(processed)
+    identity, evaluate = evaluate.reference_identity(), evaluate.resolved(len(manifest.classes), manifest.channels)
     images, labels = open_split(processed, "train")
     drawn = yardsticks.draw(images, labels)
     test_images, test_labels = open_split(processed, "test")
@@ -149,6 +152,7 @@ def make_reference(
                 image_size=manifest.shape.image_size,
                 extractors=digests,
                 pixels=sha256(temporary / NEAREST),
+                config=identity,
             )
             write_json(temporary / INDEX, asdict(index))
     ranks.largest(0)  # no rank reads the folder before it is there

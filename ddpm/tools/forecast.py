@@ -24,6 +24,7 @@ from ddpm.data.processed import read_manifest
 from ddpm.model import build, precision
 from ddpm.model.model_file import Loaded
 from ddpm.model.precision import ALLOWED, Comparison
+from ddpm.params import credit
 from ddpm.params.config import Config
 from ddpm.sampling.generator import Generator
 from ddpm.scoring import extractor
@@ -104,11 +105,7 @@ def drawn(config: Config, images: int | None) -> int:
 
 def train_images(config: Config) -> int | None:
     """The number of images to train on; None before they are prepared."""
-    try:
-        manifest = read_manifest(PROCESSED)
-    except UserError:
-        return None
-    return manifest.counts["train"] if manifest.dataset == config.data.dataset.name else None
+    return read_manifest(PROCESSED).counts["train"] if credit.is_made(config, "preprocess") else None
 
 
 def measure(config: Config) -> Measured:

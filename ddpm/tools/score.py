@@ -27,7 +27,7 @@ from ddpm.compute import devices
 from ddpm.data.pixels import BROKEN
 from ddpm.evaluation import evaluation
 from ddpm.evaluation.fingerprint import fingerprint
-from ddpm.params import config, inputs
+from ddpm.params import config, credit
 from ddpm.params import file as params_file
 from ddpm.runs import record
 from ddpm.runs.record import Costs, Fingerprint, Record
@@ -53,6 +53,7 @@ def score(samples: Path, seed: int, name: str, params: Mapping[str, Any], costs:
     """
     plain = params_file.read()
     checked = config.check(plain)
+    credit.check(checked, "preprocess", "reference")
     index, device = read_reference(paths.REFERENCE), devices.resolve(checked.device)
     judged = index.resolved(checked.evaluate)
     known = config.sections_affecting(Affects.SCORED, checked.flat())
@@ -85,12 +86,6 @@ def score(samples: Path, seed: int, name: str, params: Mapping[str, Any], costs:
         costs=_costs(costs),
         environment={"processor": None, "training_precision": None},
     )
-
-
-def check_reference() -> None:
-    """Raises UserError unless data/reference was made with the params that are checked out."""
-    if not inputs.on_record("reference", params_file.read()):
-        raise UserError(f"{paths.REFERENCE}: not made with these params: run `dvc repro reference`")
 
 
 def read(samples: Path, shape: Shape, scratch: Path) -> Images:

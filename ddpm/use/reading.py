@@ -18,6 +18,7 @@ from ddpm.data.pixels import BROKEN, to_pixels
 from ddpm.data.processed import open_split
 from ddpm.diffusion.chain import from_images, to_images
 from ddpm.model.model_file import load_model
+from ddpm.params import config, credit
 from ddpm.pictures import grids
 from ddpm.sampling.generator import Generator
 from ddpm.sampling.sample_params import Sample
@@ -70,8 +71,9 @@ def pictures(paths: Iterable[Path], shape: Shape, flag: str) -> Iterable[Tensor]
 def rows(numbers: Sequence[int], shape: Shape) -> Iterable[Tensor]:
     """Images of the test split, (B, C, H, W) uint8, by number; without numbers the first ``ROWS``.
 
-    Raises UserError if they do not have the model's shape, or there is no such row.
+    Raises UserError if they are not of params.yaml or do not have the model's shape, or there is no such row.
     """
+    credit.check(config.load(), "preprocess")
     test, _ = open_split(PROCESSED, "test")
     if test.shape[1:] != shape:
         raise UserError(f"{PROCESSED}: its images are {test.shape[1:]}, the model's {tuple(shape)}; pass --images")

@@ -100,6 +100,7 @@ def made(folder: Path, channels: int, height: int, width: int, count: int = 40) 
         "channels": channels,
         "counts": {"train": count, "test": count},
         "skipped": 0,
+        "config": "",
         "sha256": {split: files.sha256(folder / split) for split in ("train", "test")},
     }
     files.write_json(folder / "manifest.json", manifest)

@@ -47,7 +47,7 @@ def processed(images: bytes | None = None, **changes: Any) -> None:
     """Write a folder of two 4x4 images as preprocessing leaves it, with these changes."""
     each = {"train": 1, "test": 1}
     manifest = {"dataset": "digits", "classes": ["a"], "image_size": 4, "channels": 1, "counts": each, "skipped": 0,
-                "sha256": {"train": "1", "test": "2"}}  # fmt: skip
+                "config": "", "sha256": {"train": "1", "test": "2"}}  # fmt: skip
     Path("manifest.json").write_text(json.dumps(manifest | changes))
     Path("train").mkdir()
     np.save("train/images.npy", np.zeros((1, 1, 4, 4), np.uint8))

@@ -78,10 +78,11 @@ def preprocessed() -> None:
     """As if the digits had been preprocessed with these params."""
     Path("data/processed").mkdir(parents=True)
     manifest = {"dataset": "digits", "classes": list("0123456789"), "image_size": 16, "channels": 1, "skipped": 0,
-                "counts": {"train": 1, "test": 1}, "sha256": {"train": "", "test": ""}}  # fmt: skip
+                "counts": {"train": 1, "test": 1}, "sha256": {"train": "", "test": ""},
+                "config": config.load().data.identity()}  # fmt: skip
     files.write_json(Path("data/processed/manifest.json"), manifest)
     lock = yaml.safe_load(Path("dvc.lock").read_text())
-    lock["stages"]["preprocess"] = {"params": {"params.yaml": {"data.image_size": 16}}}
+    lock["stages"]["download"] = {"params": {"params.yaml": {"data.source": None}}}
     Path("dvc.lock").write_text(yaml.safe_dump(lock))
 
 
@@ -101,6 +102,16 @@ def test_classes_are_compared_with_data_that_is_already_here(project, classes, a
     assert (line or "") in capsys.readouterr().err
     set_param("data.image_size", 32)  # other data: what is here says nothing about them
     set_param("sample.classes", None)
+    assert checked() == 0
+
+
+def test_data_of_other_params_are_no_reason_to_refuse_these(project):
+    """`git checkout` brings dvc.lock back, and not the data: they are made again."""
+    preprocessed()
+    set_param("model.classes", 9)
+    assert checked() == 2
+    manifest = Path("data/processed/manifest.json")
+    files.write_json(manifest, files.read_json(manifest) | {"config": "of other params"})
     assert checked() == 0
 
 

@@ -103,14 +103,19 @@ def test_params_that_change_while_a_stage_runs_are_refused(project, capfd):
 def test_nothing_is_credited_to_params_that_did_not_make_it(project, monkeypatch):
     """An edit while MLflow is written, which takes seconds, is refused; one after the stage's last look is found by
     the next stage, whether it runs or DVC's cache had its results."""
-    Path("data/reference").mkdir()
     started = Path("params.yaml").read_text()
+    assert run("reference") == 0
     with monkeypatch.context() as patch:
         patch.setattr(tracker.Live, "__exit__", lambda *_: set_params(seed=9))
         assert run("train") == 2
     Path("params.yaml").write_text(started)
     assert run("train") == run("sample") == 0
     for stage, edit, code in (
+        ("reference", {"data": {"split_seed": 1}}, 2),
+        ("train", {"data": {"split_seed": 1}}, 2),
+        ("evaluate", {"data": {"split_seed": 1}}, 2),
+        ("evaluate", {"evaluate": {"kid_subset_size": 7}}, 2),
+        ("evaluate", {"evaluate": {"batch_size": 63}}, 0),
         ("sample", {"train": {"learning_rate": 0.5}}, 2),
         ("evaluate", {"train": {"learning_rate": 0.5}}, 2),
         ("evaluate", {"sample": {"clip_denoised": False}}, 2),
