@@ -134,8 +134,7 @@ def check_moments(x_0: Tensor, truth: exact.Truth, bound: float) -> None:
         assert worst < bound, f"{worst:.1f} standard errors"
 
 
-# fields that make a sampler draw noise, and as much of it as is right: edm_stochastic adds 0.6% too much on purpose
-FIELDS = {"ddim": {"eta": 1.0}, "edm_stochastic": {"s_noise": 1.0}}
+FIELDS = {"ddim": {"eta": 1.0}}  # that make a sampler draw noise
 FEW = {"consistency": 3, "flow_map": 3}  # steps of samplers that ask for a map to the image
 
 

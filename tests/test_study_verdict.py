@@ -29,7 +29,7 @@ ALPHA = 0.05
 LOOKS = (8, 12, 16, 20)
 Runs = dict[str, dict[int, Record]]
 # a run of each schedule, to be given scores and seeds: checking a run's params takes longer than anything else here
-MADE = {schedule: result(schedule) for schedule in ("cosine", "linear", "sigmoid", "jsd")}
+MADE = {schedule: result(schedule) for schedule in ("cosine", "linear", "sigmoid", "karras")}
 
 
 def noise(count: int, seed: int = 0) -> Array:

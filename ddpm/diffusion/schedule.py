@@ -146,16 +146,13 @@ class Schedule(Variant, ABC):
         return chain.without_terminal_signal() if self.zero_terminal_snr else chain
 
 
-def ramp(beta_start: float, beta_end: float, T: int, power: float = 1.0, fraction: float = 1.0) -> Array:
-    """(T,) betas. beta^(1 / power) grows linearly over the first ``fraction`` of the steps and is then constant.
+def ramp(beta_start: float, beta_end: float, T: int) -> Array:
+    """(T,) betas that grow linearly.
 
     ``beta_start`` and ``beta_end`` are given for T = 1000 and scaled by 1000 / T, so that chains of any length end with
     about the same noise; no beta exceeds MAX_BETA.
     """
-    first, last = beta_start ** (1 / power), beta_end ** (1 / power)
-    growing = np.linspace(first, last, int(T * fraction))
-    roots = np.concatenate([growing, np.full(T - len(growing), last)])
-    return np.minimum(1000 / T * roots**power, MAX_BETA)
+    return np.minimum(1000 / T * np.linspace(beta_start, beta_end, T), MAX_BETA)
 
 
 def betas_of(alpha_bar: Array, max_beta: float) -> Array:

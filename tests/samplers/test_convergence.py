@@ -56,9 +56,6 @@ def error(name: str, fields: dict[str, float], steps: int, solution: Tensor) -> 
 ORDERS = [
     ("ddim", {}, 1),
     ("dpmpp_2m", {}, 2),
-    ("dpmpp_2m_sde", {"eta": 0.0}, 2),
-    ("edm_stochastic", {"s_churn": 0.0}, 2),
-    ("euler", {}, 1),
     ("heun", {}, 2),
     ("unipc", {"order": 1}, 2),
     ("unipc", {"order": 2}, 3),

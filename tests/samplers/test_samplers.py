@@ -9,7 +9,6 @@ from torch import Tensor
 from ddpm.base import variant
 from ddpm.compute import noise
 from ddpm.diffusion.chain import Chain
-from ddpm.diffusion.parameterization import Prediction
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.sampling.generator import Spacing
 from ddpm.sampling.sampler import Noise, Sampler, levels
@@ -106,38 +105,6 @@ def test_float32_states_stay_float32_and_close_to_float64(name):
     for state, near in zip(states, rounded, strict=True):
         assert near.dtype == torch.float32
         torch.testing.assert_close(near.double(), state, rtol=0, atol=2e-5)
-
-
-@pytest.mark.parametrize("schedule", WHOLE)
-@pytest.mark.parametrize(
-    ("name", "fields", "same"),
-    [
-        ("euler", {}, "ddim"),
-        ("dpmpp_2m_sde", {"eta": 0.0}, "dpmpp_2m"),
-        ("edm_stochastic", {"s_churn": 0.0}, "heun"),
-        ("edm_stochastic", {"s_tmax": 0.0}, "heun"),
-    ],
-)
-def test_without_noise_it_is_its_deterministic_relative(name, fields, same, schedule):
-    whole = WHOLE[schedule]
-    found, known = (
-        list(chosen.steps(exact.mixture(whole), start(4), chain(whole, 20), noises(4), SMALL))
-        for chosen in (sampler(name, **fields), sampler(same))
-    )
-    torch.testing.assert_close(found, known, rtol=0, atol=1e-11)
-
-
-def test_the_noise_of_a_step_and_its_decay_keep_the_variance_of_pure_noise():
-    """For data that is 0 alone: x_t is N(0, sigma^2) at every level, for any eta."""
-    whole = WHOLE["linear"]
-    visited, count = chain(whole, 12), 20_000
-    sigma = {level.t: level.sigma for level in levels(visited.schedule)}
-    for eta in (0.3, 1.0):
-        states = sampler("dpmpp_2m_sde", eta=eta).steps(
-            lambda x, t: Prediction(torch.zeros_like(x), x / sigma[t]), start(count), visited, noises(count), SMALL
-        )
-        for end, state in zip(levels(visited.schedule)[1:], states, strict=True):
-            assert float(state.std()) == pytest.approx(end.sigma, rel=0.02)
 
 
 def test_levels_lead_from_noise_to_the_image():

@@ -61,27 +61,16 @@ def sigma(x: float) -> float:
     return 1 / (1 + math.exp(-x))
 
 
-def laplace_log_snr(u: float) -> float:
-    """The quantile function of a Laplace distribution of scale 0.5, falling."""
-    return 0.5 * (-math.log(2 * u) if u < 0.5 else math.log(2 * (1 - u))) if 0 < u < 1 else math.copysign(700, 0.5 - u)
-
-
 # name -> alpha_bar as a function of t / T, written independently of the code
 CURVES = {
     "cosine": lambda u: math.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2 / math.cos(0.008 / 1.008 * math.pi / 2) ** 2,
     "sigmoid": lambda u: (sigma(3.0) - sigma(6 * u - 3)) / (sigma(3.0) - sigma(-3.0)),
-    "laplace": lambda u: sigma(laplace_log_snr(u)),
-    "jsd": lambda u: 1 - u,
     "rectified_flow": lambda u: (1 - u) ** 2 / ((1 - u) ** 2 + u**2),
 }
 # name -> beta at step t = 1..1000 of a chain of 1000
 BETAS = {
     "linear": lambda t: 1e-4 + (0.02 - 1e-4) * (t - 1) / 999,
-    "quadratic": lambda t: (0.01 + (math.sqrt(0.02) - 0.01) * (t - 1) / 999) ** 2,
-    "scaled_linear": lambda t: (math.sqrt(0.00085) + (math.sqrt(0.012) - math.sqrt(0.00085)) * (t - 1) / 999) ** 2,
     "constant": lambda t: 0.02,
-    "warmup": lambda t: 1e-4 + (0.02 - 1e-4) * (t - 1) / 99 if t <= 100 else 0.02,
-    "jsd": lambda t: 1 / (1001 - t) if t < 1000 else 0.999,
 }
 
 
@@ -114,13 +103,6 @@ def test_karras_visits_edms_levels(T):
     peer.set_timesteps(T)
     np.testing.assert_allclose(np.exp(-chain.log_snr[::-1] / 2), peer.sigmas[:-1], rtol=2e-5)
     np.testing.assert_allclose(np.exp(-chain.log_snr[[0, -1]] / 2), [0.002, 80], rtol=1e-9)
-
-
-def test_warmup_50_takes_half_the_steps():
-    betas = schedule("warmup", fraction=0.5).betas(1000)
-    assert betas[499] == pytest.approx(0.02, rel=1e-12)
-    assert betas[498] < 0.02
-    assert np.all(betas[500:] == betas[500])
 
 
 @settings(max_examples=30)

@@ -16,7 +16,7 @@ class SigmoidLoss(Loss):
 
     A step stands for the log SNR from the previous step's, which is infinite before the first, down to its own: its
     weight is the integral of sigmoid(bias - log SNR) sigmoid(log SNR) over them. The second factor makes v's squared
-    error epsilon's, and v's hardly changes within even a long step, such as the first and last of ``laplace``.
+    error epsilon's, and v's hardly changes within even a long step.
     """
 
     bias: Annotated[float, Field(ge=-20, le=20)] = 2.0
