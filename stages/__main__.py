@@ -50,8 +50,8 @@ def reference(checked: Config, start: Start) -> None:
 
 
 def train(checked: Config, start: Start) -> None:
+    from ddpm.report.previews import Previews
     from ddpm.tracking import tracker
-    from ddpm.tracking.previews import Previews
     from ddpm.training.checkpoints import Checkpoints
     from stages import train
 

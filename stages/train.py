@@ -9,7 +9,8 @@ from ddpm.base.paths import LOSS, METRICS, MODEL, PROCESSED
 from ddpm.compute import devices
 from ddpm.compute.distributed import Ranks
 from ddpm.data.processed import open_split, train_classes
-from ddpm.model import build, flops
+from ddpm.model import build
+from ddpm.training import flops
 from ddpm.training.checkpoints import Checkpoints
 from ddpm.training.train_params import TrainingConfig
 from ddpm.training.trainer import Log, Watch, train

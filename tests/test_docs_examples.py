@@ -32,7 +32,7 @@ CONTRACTS = {
 
 
 def names(family: str) -> list[str]:
-    return [Path(path).stem for path in FILES if path.startswith(f"ddpm/variants/{family}/")]
+    return [Path(path).stem for path in FILES if re.match(f"ddpm/variants/{family}/[^_]", path)]
 
 
 @pytest.fixture(scope="module")

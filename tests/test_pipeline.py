@@ -208,7 +208,7 @@ RERUNS = {
     "ddpm/data/processed.py": ["preprocess", "reference", "train", "sample", "evaluate"],
     "ddpm/diffusion/chain.py": ["train", "sample", "evaluate"],
     "ddpm/model/architecture.py": ["train", "sample", "evaluate"],
-    "ddpm/networks/unet_module.py": ["train", "sample", "evaluate"],
+    "ddpm/variants/networks/_unet.py": ["train", "sample", "evaluate"],
     "ddpm/training/trainer.py": ["train"],
     "ddpm/sampling/generator.py": ["sample", "evaluate"],
     "ddpm/scoring/scores.py": ["reference", "evaluate"],

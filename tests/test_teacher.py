@@ -14,13 +14,13 @@ from ddpm.base.files import sha256
 from ddpm.compute import noise
 from ddpm.data import preprocessing
 from ddpm.data.processed import open_split
-from ddpm.model import build, flops
+from ddpm.model import build
 from ddpm.model.model_file import Loaded, load_model, read, write
 from ddpm.params.config import Config
 from ddpm.runs import assembly
 from ddpm.runs.record import Provenance
 from ddpm.sampling.denoiser import Denoiser
-from ddpm.training import teacher
+from ddpm.training import flops, teacher
 from ddpm.training.checkpoints import Checkpoints
 from ddpm.training.trainer import Trainer, train
 from ddpm.variants.datasets.mixture import Mixture

@@ -18,7 +18,7 @@ from ddpm.base.sections import parse
 from ddpm.diffusion.loss import Estimate
 from ddpm.model.model_file import load_model
 from ddpm.params.config import Config
-from ddpm.tracking.previews import Previews
+from ddpm.report.previews import Previews
 from ddpm.training.batches import Batches
 from ddpm.training.checkpoints import Checkpoints
 from ddpm.training.history import History, Row

@@ -182,7 +182,7 @@ def flops(params: Config) -> int:
     from torch.utils.flop_counter import FlopCounterMode
 
     from ddpm.model import build, layers
-    from ddpm.model.flops import per_image
+    from ddpm.training.flops import per_image
 
     network = build.network(params)
     weights = list(network.parameters())

@@ -19,9 +19,9 @@ from ddpm.compute import devices
 from ddpm.diffusion.coefficients import Coefficients
 from ddpm.diffusion.loss import Loss
 from ddpm.diffusion.parameterization import Prediction
-from ddpm.model import flops
 from ddpm.model.model_file import Loaded, load_model
 from ddpm.model.model_params import ModelConfig
+from ddpm.training import flops
 from ddpm.training.train_params import TrainingConfig
 
 FREE = ("seed", "train", "diffusion.loss")  # what is no part of a model's meaning, but for a loss's own clock

@@ -13,12 +13,12 @@ from torch import nn
 from ddpm.data.preprocessing import preprocess
 from ddpm.model.model_file import save_model
 from ddpm.params.config import Config
+from ddpm.report.previews import Previews
 from ddpm.sampling.denoiser import Denoiser
 from ddpm.sampling.generator import Generator
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import Features
 from ddpm.scoring.scores import score
-from ddpm.tracking.previews import Previews
 from ddpm.training.checkpoints import Checkpoints
 from ddpm.training.trainer import Trainer, train
 from ddpm.variants.datasets.image_folder import ImageFolder

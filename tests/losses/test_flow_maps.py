@@ -23,9 +23,9 @@ from ddpm.diffusion.coefficients import Coefficients
 from ddpm.diffusion.flow_map import FlowMapLoss
 from ddpm.diffusion.parameterization import Parameterization, Prediction
 from ddpm.diffusion.schedule import NoiseSchedule
-from ddpm.model import flops
 from ddpm.model.model_file import Loaded, load_model, save_model
 from ddpm.sampling.generator import Generator
+from ddpm.training import flops
 from ddpm.training.trainer import Trainer
 from ddpm.variants.datasets.mixture import Mixture
 from tests.peers import exact

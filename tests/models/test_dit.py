@@ -8,7 +8,7 @@ from diffusers import DiTTransformer2DModel
 from torch.utils.flop_counter import FlopCounterMode
 
 from ddpm.base.sections import Shape
-from ddpm.networks.dit_module import positions
+from ddpm.variants.networks._dit import positions
 from ddpm.variants.networks.dit import DiT
 
 CLASSES = 1000  # ImageNet's

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from ddpm.base.sections import Shape
-from ddpm.networks.edm2_module import EDM2Block, Layer, balanced, joined, silu
+from ddpm.variants.networks._edm2 import EDM2Block, Layer, balanced, joined, silu
 from ddpm.variants.networks.edm2 import EDM2
 
 

@@ -1,7 +1,7 @@
 """The FLOPs of a training step against counts by hand."""
 
-from ddpm.model import flops
 from ddpm.params import config
+from ddpm.training import flops
 from tests.small import PARAMS, small
 
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ddpm.base.sections import Shape
 from ddpm.model.layers import ResidualBlock, SelfAttention, upsampled_by_parity
-from ddpm.networks.unet_module import UNetBlock, UNetModule, residual
+from ddpm.variants.networks._unet import UNetBlock, UNetModule, residual
 from ddpm.variants.networks.unet import UNet
 from tests.peers import article
 

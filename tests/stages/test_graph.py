@@ -60,7 +60,6 @@ def needed(stage: str) -> set[str]:
         if _given(stage, key):
             name = inputs.lookup(params, key)["name"]
             files |= {ROOT / "ddpm/variants" / family / f"{name}.py"}
-            files |= {path for path in [ROOT / "ddpm" / family / f"{name}_module.py"] if path.exists()}
     while new := set().union(*(imported(file) for file in files)) - files:
         files |= new
     # ddpm/__init__.py only rejects Windows
@@ -103,7 +102,7 @@ def _model_variants() -> set[str]:
     """Variants that the sample stage runs because the model file's metadata, not its params, chooses them."""
     params = file.read(ROOT / "params.yaml")
     names = {family: inputs.lookup(params, key)["name"] for key, family in CHOICES.items()}
-    module = f"ddpm/networks/{names['networks']}_module.py"
+    module = f"ddpm/variants/networks/_{names['networks']}.py"
     return {module, *(f"ddpm/variants/{family}/{name}.py" for family, name in names.items())}
 
 

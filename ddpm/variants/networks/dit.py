@@ -4,7 +4,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ddpm.base.sections import Positive
+from ddpm.base.sections import Positive, Shape
+from ddpm.base.tensor import Module
 from ddpm.model.architecture import Architecture
 
 
@@ -20,3 +21,12 @@ class DiT(Architecture):
     width: Positive = 384
     heads: Positive = 6
     mlp_ratio: Annotated[float, Field(ge=0.25)] = 4.0
+
+    def network(self, image: Shape, outputs: int, classes: int = 0) -> Module:
+        from ddpm.model.layers import check_heads
+        from ddpm.variants.networks._dit import DiTModule
+
+        if self.width % 4:
+            raise ValueError(f"width: {self.width} must be a multiple of 4, for the positions' sines and cosines")
+        check_heads(self.width, self.heads)
+        return DiTModule(self, image, outputs, classes)

@@ -8,7 +8,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ddpm.base.sections import BelowOne, Positive
+from ddpm.base.sections import BelowOne, Positive, Shape
+from ddpm.base.tensor import Module
 from ddpm.model.architecture import Architecture
 
 
@@ -26,3 +27,16 @@ class EDM2(Architecture):
     attention_sizes: tuple[Positive, ...] = (16,)
     head_width: Positive = 64
     dropout: BelowOne = 0.0
+
+    def network(self, image: Shape, outputs: int, classes: int = 0) -> Module:
+        from ddpm.model.layers import level_heights
+        from ddpm.variants.networks._edm2 import EDM2Module
+
+        heights = level_heights(image, self.multipliers, self.attention_sizes)
+        levels = [m for m, height in zip(self.multipliers, heights, strict=True) if height in self.attention_sizes]
+        if wrong := [m for m in (*levels, self.multipliers[-1]) if self.base_channels * m % self.head_width]:
+            raise ValueError(
+                f"head_width: {self.head_width} must divide the {self.base_channels * wrong[0]} channels that "
+                "attention sees"
+            )
+        return EDM2Module(self, image, outputs, classes)

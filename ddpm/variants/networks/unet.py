@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ddpm.base.sections import BelowOne, Positive
+from ddpm.base.sections import BelowOne, Positive, Shape
+from ddpm.base.tensor import Module
 from ddpm.model.architecture import Architecture
 
 Few = Annotated[int, Field(ge=1, le=100)]
@@ -37,3 +38,18 @@ class UNet(Architecture):
     dropout: BelowOne = 0.1
     dropout_kind: Literal["pixel", "channel"] = "pixel"
     zero_init: bool = True
+
+    def network(self, image: Shape, outputs: int, classes: int = 0) -> Module:
+        from ddpm.model.layers import level_heights
+        from ddpm.variants.networks._unet import UNetModule
+
+        heights = level_heights(image, self.multipliers, self.attention_sizes, self.patch_size)
+        if wrong := [m for m in self.multipliers if self.base_channels * m % self.groups]:
+            raise ValueError(
+                f"groups: {self.groups} must divide base_channels * multiplier = {self.base_channels * wrong[0]}"
+            )
+        factor = image.height // heights[-1]
+        pixels, width = image.height * image.width // factor**2, self.base_channels * self.multipliers[-1]
+        if pixels * width == self.groups:  # group norm makes a zero of a group's only value
+            raise ValueError(f"groups: {self.groups} of the last level's {width} channels and one pixel; use fewer")
+        return UNetModule(self, image, outputs, classes)

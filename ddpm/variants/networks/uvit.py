@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ddpm.base.sections import Positive
+from ddpm.base.sections import Positive, Shape
+from ddpm.base.tensor import Module
 from ddpm.model.architecture import Architecture
 
 
@@ -28,3 +29,10 @@ class UViT(Architecture):
     heads: Positive = 8
     mlp_ratio: Annotated[float, Field(ge=0.25)] = 4.0
     init: Literal["auto", "authors", "scaled"] = "auto"
+
+    def network(self, image: Shape, outputs: int, classes: int = 0) -> Module:
+        from ddpm.model.layers import check_heads
+        from ddpm.variants.networks._uvit import UViTModule
+
+        check_heads(self.width, self.heads)
+        return UViTModule(self, image, outputs, classes)

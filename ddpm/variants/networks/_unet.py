@@ -1,4 +1,8 @@
-"""The module of UNet: see ddpm/variants/networks/unet.py."""
+"""The module of UNet, apart from its fields, which are read without torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -13,24 +17,12 @@ from ddpm.model.layers import (
     ResidualBlock,
     SelfAttention,
     Upsample,
-    level_heights,
     time_features,
     zeroed,
 )
-from ddpm.variants.networks.unet import UNet
 
-
-def network(shape: UNet, image: Shape, outputs: int, classes: int) -> nn.Module:
-    heights = level_heights(image, shape.multipliers, shape.attention_sizes, shape.patch_size)
-    if wrong := [m for m in shape.multipliers if shape.base_channels * m % shape.groups]:
-        raise ValueError(
-            f"groups: {shape.groups} must divide base_channels * multiplier = {shape.base_channels * wrong[0]}"
-        )
-    factor = image.height // heights[-1]
-    pixels, width = image.height * image.width // factor**2, shape.base_channels * shape.multipliers[-1]
-    if pixels * width == shape.groups:  # group norm makes a zero of a group's only value
-        raise ValueError(f"groups: {shape.groups} of the last level's {width} channels and one pixel; use fewer")
-    return UNetModule(shape, image, outputs, classes)
+if TYPE_CHECKING:
+    from ddpm.variants.networks.unet import UNet
 
 
 class UNetModule(nn.Module):

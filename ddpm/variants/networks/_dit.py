@@ -1,4 +1,8 @@
-"""The module of DiT: see ddpm/variants/networks/dit.py."""
+"""The module of DiT, apart from its fields, which are read without torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -9,22 +13,16 @@ from ddpm.model.layers import (
     ClassEmbedding,
     Recomputable,
     attend,
-    check_heads,
     from_patches,
     patch_grid,
     time_features,
     zeroed,
 )
-from ddpm.variants.networks.dit import DiT
+
+if TYPE_CHECKING:
+    from ddpm.variants.networks.dit import DiT
 
 TIME_FEATURES = 256
-
-
-def network(shape: DiT, image: Shape, outputs: int, classes: int) -> nn.Module:
-    if shape.width % 4:
-        raise ValueError(f"width: {shape.width} must be a multiple of 4, for the positions' sines and cosines")
-    check_heads(shape.width, shape.heads)
-    return DiTModule(shape, image, outputs, classes)
 
 
 class DiTModule(nn.Module):

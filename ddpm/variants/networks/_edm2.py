@@ -1,30 +1,24 @@
-"""The module of EDM2: see ddpm/variants/networks/edm2.py."""
+"""The module of EDM2, apart from its fields, which are read without torch."""
+
+from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddpm.base.sections import Shape
-from ddpm.model.layers import ClassEmbedding, Dropout, Recomputable, attend, level_heights, time_features
-from ddpm.variants.networks.edm2 import EDM2
+from ddpm.model.layers import ClassEmbedding, Dropout, Recomputable, attend, time_features
+
+if TYPE_CHECKING:
+    from ddpm.variants.networks.edm2 import EDM2
 
 EPSILON = 1e-4  # keeps a vector of zeros from being divided by 0
 SILU = 0.596  # root mean square of SiLU of a standard normal number
 RESIDUAL, CLASS, SKIP = 0.3, 0.5, 0.5  # the second operand's part of a balanced sum
 LARGEST = 256.0  # of an activation, for half precision
-
-
-def network(shape: EDM2, image: Shape, outputs: int, classes: int) -> nn.Module:
-    heights = level_heights(image, shape.multipliers, shape.attention_sizes)
-    levels = [m for m, height in zip(shape.multipliers, heights, strict=True) if height in shape.attention_sizes]
-    if wrong := [m for m in (*levels, shape.multipliers[-1]) if shape.base_channels * m % shape.head_width]:
-        raise ValueError(
-            f"head_width: {shape.head_width} must divide the {shape.base_channels * wrong[0]} channels that "
-            "attention sees"
-        )
-    return EDM2Module(shape, image, outputs, classes)
 
 
 class EDM2Module(nn.Module):

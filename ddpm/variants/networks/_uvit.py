@@ -1,4 +1,8 @@
-"""The module of UViT: see ddpm/variants/networks/uvit.py."""
+"""The module of UViT, apart from its fields, which are read without torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -8,21 +12,17 @@ from ddpm.model.layers import (
     ClassEmbedding,
     Recomputable,
     attend,
-    check_heads,
     from_patches,
     patch_grid,
     time_features,
     zeroed,
 )
-from ddpm.variants.networks.uvit import UViT
+
+if TYPE_CHECKING:
+    from ddpm.variants.networks.uvit import UViT
 
 DEVIATION = 0.02  # of the authors' fresh weights and positions
 AUTHORS_WIDTH = 512  # of their smallest network
-
-
-def network(shape: UViT, image: Shape, outputs: int, classes: int) -> nn.Module:
-    check_heads(shape.width, shape.heads)
-    return UViTModule(shape, image, outputs, classes)
 
 
 class UViTModule(nn.Module):
