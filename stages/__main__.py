@@ -126,6 +126,7 @@ def _leave_garbage() -> None:
 
 def preload() -> None:
     """Import what the stages import, for the processes that are forked from this one. CUDA stays untouched."""
+    from ddpm.report import previews  # noqa: F401
     from ddpm.tracking import tracker  # noqa: F401
     from stages import check, download, evaluate, preprocess, reference, sample, train  # noqa: F401
 
