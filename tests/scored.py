@@ -92,7 +92,7 @@ def study(*schedules: str, **plan: Any) -> Study:
     names = ("cosine", *schedules)
     arms = {name: {"diffusion.schedule.name": name} for name in names}
     configs = {name: working(diffusion__schedule={"name": name}) for name in names}
-    plan = {"question": "Which?", "arms": arms, **plan}
+    plan = {"question": "Which?", "arms": arms, "looks": (8, 12, 16, 20), **plan}
     return Study("schedules", Plan(**plan), dict.fromkeys(names, params()), configs)
 
 

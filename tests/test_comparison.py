@@ -15,11 +15,10 @@ from ddpm.report import render
 from ddpm.runs.library import Listing
 from ddpm.runs.record import Costs, Record
 from ddpm.study import judging
-from ddpm.verdicts import citation, comparison, metrics, pairing, remarks, statistics, verdict
+from ddpm.verdicts import citation, comparison, guards, metrics, pairing, remarks, statistics, verdict
 from ddpm.verdicts.comparison import Judgement
-from ddpm.verdicts.pairing import Pair
 from ddpm.verdicts.sequential import Design
-from ddpm.verdicts.verdict import Rules, Verdict
+from ddpm.verdicts.verdict import Pair, Verdict
 from tests.scored import COSTS, result, study, working
 
 FD, KID = "classifier.fd", "classifier.kid_mean"
@@ -56,7 +55,7 @@ def pair(
 def judged(runs: Pair, *others: str, metric: str = FD, pairs: int = 1, **options: Any) -> Verdict:
     """The verdict in ``metric``, of a table with so many pairs and these other metrics."""
     seeds = len(runs.after)
-    rules = Rules(Compare(**options), [metric, *others], pairs, Design((seeds,)))
+    rules = guards.rules(Compare(**options), [metric, *others], pairs, Design((seeds,)))
     return verdict.judge(runs, rules, [seeds])[0]
 
 
@@ -139,7 +138,7 @@ def test_pairs_and_metrics_share_the_error_rate(pairs, others, share):
     for run in runs.runs:
         for number, name in enumerate(names):
             run.scores[name] = run.scores[FD] * (-1 if metrics.direction(name) == "higher" else 1) + number
-    first, *rest = verdict.judge(runs, Rules(Compare(), [FD, *names], pairs, Design((6,))), [6])
+    first, *rest = verdict.judge(runs, guards.rules(Compare(), [FD, *names], pairs, Design((6,))), [6])
     p = float(statistics.t_test(np.array(UNSURE), 0, 0.95).p)
     assert first.p == pytest.approx(p / share, rel=0.03)
     assert first.outcome == ("worse" if p / share < 0.05 else "inconclusive")
@@ -169,7 +168,7 @@ def test_the_gap_that_matters_is_the_metrics_own(metric, baseline, margin):
 
 def test_a_verdict_in_words():
     assert judged(pair(CLEAR)).headline == "b is worse: FD 5.0% higher, 6 of 6 seeds"
-    one = Verdict.of(FD, pair([0.5], baseline=0.0), Compare())
+    one = Verdict.of(FD, pair([0.5], baseline=0.0), guards.Guards(Compare(), FD))
     assert (one.headline, one.p) == ("b is not decided yet: FD 0.5 higher, 1 of 1 seed", None)
 
 

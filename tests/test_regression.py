@@ -12,10 +12,9 @@ from scipy import stats
 
 from ddpm.params.config import Compare
 from ddpm.variants.emas.constant import ConstantEMA
-from ddpm.verdicts import statistics, verdict
-from ddpm.verdicts.pairing import Pair
+from ddpm.verdicts import guards, statistics, verdict
 from ddpm.verdicts.sequential import Design
-from ddpm.verdicts.verdict import Rules, Verdict
+from ddpm.verdicts.verdict import Pair, Verdict
 from tests.scored import rescored, result
 
 FD, PRECISION, BITS = "classifier.fd", "classifier.precision", "bits_per_dim"
@@ -30,7 +29,7 @@ def verdicts(
 ) -> list[Verdict]:
     """Of a run with these scores against others, all of which share the error rate, or the first ``primaries``."""
     before = tuple(rescored(RUN, seed, each) for seed, each in enumerate(baseline))
-    rules = Rules(compare, [*scores], 1, Design((1,)), primaries=primaries or len(scores))
+    rules = guards.rules(compare, [*scores], 1, Design((1,)), primaries=primaries or len(scores))
     return verdict.judge_run(Pair("baseline", "run", before, (rescored(RUN, 99, scores),)), rules)
 
 

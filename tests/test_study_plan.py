@@ -59,7 +59,7 @@ def test_experiments_are_interleaved_over_the_arms():
     [
         ("looks", "look", "look: unknown key (did you mean 'looks'?)"),
         ("[8, 12]", "[12, 8]", "looks: (12, 8) is not allowed: must rise"),
-        ("[8, 12]", "[4, 12]", "looks: 4 seeds cannot decide anything; allowed: 7 or more"),
+        ("[8, 12]", "[4, 12]", "looks: 4 seeds cannot decide anything; allowed: 6 or more"),
         ("name: linear", "name: cosine", "arms: cosine and linear are equal"),
         ("  linear: {diffusion.schedule.name: linear}\n", "", "arms"),
         ("linear}", "none}", "arms.linear: diffusion.schedule.name: unknown 'none'"),

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from ddpm.report import judgement as shown
 from ddpm.report.blocks import Table
 from ddpm.runs.record import Costs, Record
 from ddpm.study import judging
-from ddpm.verdicts import statistics, verdict
+from ddpm.verdicts import citation, guards, statistics, verdict
 from ddpm.verdicts.comparison import Judgement
 from ddpm.verdicts.pairing import Arm
 from ddpm.verdicts.sequential import Design
@@ -281,7 +282,7 @@ def test_studies_of_what_does_not_differ_are_rarely_decided(kind, monkeypatch):
     scores = random.exponential(size=(trials, 2, looks[-1]))
     gaps = scores[:, 1] - (scores[:, 0] if kind == "symmetric" else 1.0)
     compare = Compare().model_copy(update={"threshold": 0.0, "floors": {}})
-    rules = verdict.Rules(compare, [FD], 1, Design(looks))
+    rules = guards.rules(compare, [FD], 1, Design(looks))
     false = 0
     for row in gaps:
         found = runs(row, baseline=9.0)
@@ -343,6 +344,28 @@ def test_a_studys_p_are_those_of_these_simulations():
         for each, expected in zip(verdicts, different.reshape(-1, len(LOOKS)), strict=True):
             assert each.look
             assert each.p == pytest.approx(min(1, expected[LOOKS.index(each.look)]))
+
+
+# --- runs of any program
+
+
+def test_scores_by_seed_are_all_that_a_verdict_needs():
+    loss = SimpleNamespace(
+        title=lambda _: "loss",
+        direction=lambda _: "lower",
+        margin=lambda *_: 0.01,
+        setting=lambda *_: "",
+        is_worst=lambda _: False,
+        forbids=lambda *_: None,
+        doubts=lambda *_: "",
+    )
+    before = tuple(SimpleNamespace(seed=seed, scores={"loss": 3.0}) for seed in range(8))
+    after = tuple(SimpleNamespace(seed=n, scores={"loss": 2.9 + 0.01 * gap}) for n, gap in enumerate(noise(8)))
+    rules = verdict.Rules(loss, 0.95, ["loss"], 1, Design((6, 8)))
+    (found,) = verdict.judge(verdict.Pair("old", "new", before, after), rules, [6, 8])
+    assert (found.outcome, found.look) == ("better", 6)
+    assert found.headline == "new is better: loss 3.5% lower, 6 of 6 seeds"
+    assert citation.sentence(found).startswith("new is better than old in loss (lower is better): 2.895 against 3, ")
 
 
 # --- tuning in words

@@ -12,8 +12,8 @@ from ddpm.report import convergence
 from ddpm.report.blocks import Block, Note, Table, cell
 from ddpm.runs.record import Record
 from ddpm.verdicts import metrics
-from ddpm.verdicts.metrics import COPIES
 from ddpm.verdicts.pairing import images
+from ddpm.verdicts.verdict import COPIES
 
 PICTURES = (SAMPLES / "grid.png", SAMPLES / "reverse.mp4", EVALUATION / "nearest.png")
 

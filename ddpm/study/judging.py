@@ -8,7 +8,7 @@ from dataclasses import replace
 from ddpm.runs.record import Record
 from ddpm.study.ledger import Ledger
 from ddpm.study.plan import Experiment, Study
-from ddpm.verdicts import comparison, curves, metrics, pairing, sensitivity, verdict
+from ddpm.verdicts import comparison, curves, guards, metrics, pairing, sensitivity, verdict
 from ddpm.verdicts.comparison import Judgement
 from ddpm.verdicts.pairing import Arm
 from ddpm.verdicts.sequential import Design
@@ -75,7 +75,7 @@ def of_arms(study: Study, arms: Sequence[Arm]) -> Judgement:
         complete = [look for look in plan.looks if seeds[:look] == [*planned[:look]]]
         verdicts += verdict.judge(pair, rule, complete) if seeds else []
     by = sorted({key for arm in arms for key in arm.values})
-    judgement = comparison.judge(plan.question, plan.primary, arms, verdicts, rule.compare, by, plan.may_differ)
+    judgement = comparison.judge(plan.question, plan.primary, arms, verdicts, study.config.compare, by, plan.may_differ)
     primary = {one.arm: one for one in verdicts if one.metric == plan.primary}
     looks = {arm.label: primary[arm.label].look if arm.label in primary else None for arm in others}
     waiting = [arm for arm in looks if arm not in primary or primary[arm].outcome == "not yet"]
@@ -94,7 +94,7 @@ def _after(study: Study, look: int | None) -> int:
 
 def rules(study: Study, names: Sequence[str]) -> Rules:
     """How the plan's arms are judged, in the metrics ``names``, the primary one first."""
-    return Rules(study.config.compare, names, len(study.plan.arms) - 1, Design(study.plan.looks))
+    return guards.rules(study.config.compare, names, len(study.plan.arms) - 1, Design(study.plan.looks))
 
 
 def power(study: Study, effect: float) -> dict[int, float]:

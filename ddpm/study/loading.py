@@ -22,7 +22,6 @@ from ddpm.scoring import extractor, metric
 from ddpm.scoring.evaluate_params import AUTO, CHOICE
 from ddpm.study.plan import NAME, Plan, Point, Program, Study, changed, learned
 from ddpm.verdicts import metrics, statistics
-from ddpm.verdicts.sequential import Design
 from ddpm.verdicts.tuning import named
 
 HEADER = """\
@@ -61,8 +60,7 @@ def parse(value: dict[str, Any], path: Path) -> Study:
     if "primary" not in plan.model_fields_set:
         study.plan = plan = plan.model_copy(update={"primary": _headline(study)})
     _check_distinct(study)
-    alpha = 1 - study.config.compare.confidence
-    fewest = statistics.fewest_seeds(float(Design(plan.looks).spent_on_signs(alpha)[0]))
+    fewest = statistics.fewest_seeds(1 - study.config.compare.confidence)
     if plan.looks[0] < fewest:
         raise UserError(f"{path}: looks: {plan.looks[0]} seeds cannot decide anything; allowed: {fewest} or more")
     for arm, config_of_arm in study.configs.items():

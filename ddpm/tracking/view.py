@@ -16,7 +16,8 @@ from ddpm.runs import alike
 from ddpm.runs.record import Record
 from ddpm.sources.dataset import called
 from ddpm.tracking.origin import COMMIT, DIRTY, EXPERIMENT
-from ddpm.verdicts.metrics import COPIES, copied
+from ddpm.verdicts.metrics import copied
+from ddpm.verdicts.verdict import COPIES
 
 # params whose values are short tags, to group and filter runs by: the last word of the section is the tag's name
 VARIANTS = ("diffusion.schedule", "diffusion.parameterization", "diffusion.variance", "diffusion.loss", "model",

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ddpm.verdicts import metrics
-from ddpm.verdicts.metrics import COPIES
-from ddpm.verdicts.verdict import DECIDED, Verdict
+from ddpm.verdicts.verdict import COPIES, DECIDED, Verdict
 
 AUTHOR = "The ddpm authors"  # as in CITATION.cff
 LATEX = str.maketrans(
@@ -30,7 +28,7 @@ def sentence(verdict: Verdict) -> str:
     seeds, stored = len(verdict.seeds), len(verdict.baseline_scores)
     basis = f"means over {seeds} paired training seeds" if seeds == stored else f"one run against {stored} stored ones"
     return (
-        f"{outcome} in {metrics.title(verdict.metric)} ({verdict.direction} is better): {verdict.arm_mean:.4g} against "
+        f"{outcome} in {verdict.title} ({verdict.direction} is better): {verdict.arm_mean:.4g} against "
         f"{verdict.baseline_mean:.4g}, difference {verdict.difference:+.3g} ({interval}), {basis}; {verdict.setting}."
     )
 
@@ -38,7 +36,7 @@ def sentence(verdict: Verdict) -> str:
 def bibtex(verdict: Verdict, year: int) -> str:
     """The sentence as the note of an entry, with LaTeX's own characters escaped. year: in which the runs finished."""
     key = re.sub(r"[^A-Za-z0-9]+", "-", f"ddpm-{verdict.arm}-{verdict.baseline}-{verdict.metric}")
-    title = f"{verdict.arm} against {verdict.baseline} in {metrics.title(verdict.metric)}".translate(LATEX)
+    title = f"{verdict.arm} against {verdict.baseline} in {verdict.title}".translate(LATEX)
     fields = {
         "author": f"{{{AUTHOR}}}",
         "title": f"{{{title}}}",

@@ -9,12 +9,12 @@ from ddpm.base.errors import UserError
 from ddpm.params.config import Compare, Config
 from ddpm.runs import alike
 from ddpm.runs.library import Listing
-from ddpm.verdicts import metrics, pairing, remarks, verdict
+from ddpm.verdicts import guards, metrics, pairing, remarks, verdict
 from ddpm.verdicts.curves import Curves
 from ddpm.verdicts.pairing import Arm
 from ddpm.verdicts.sequential import Design
 from ddpm.verdicts.tuning import Tried
-from ddpm.verdicts.verdict import Rules, Verdict
+from ddpm.verdicts.verdict import Verdict
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def compare(listing: Listing, by: Sequence[str], config: Config, may_differ: Col
     verdicts = []
     for pair in pairs:
         seeds = len(pair.after)
-        verdicts += verdict.judge(pair, Rules(config.compare, names, len(pairs), Design((seeds,))), [seeds])
+        verdicts += verdict.judge(pair, guards.rules(config.compare, names, len(pairs), Design((seeds,))), [seeds])
     judgement = judge(f"Which is better: {', '.join(by)}?", names[0], arms, verdicts, config.compare, by, may_differ)
     rule = (
         f"all verdicts and intervals hold together with probability {config.compare.confidence:.4g}, if differences "

@@ -18,12 +18,11 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from ddpm.params.config import Compare
 from ddpm.runs.record import Record
 from ddpm.verdicts import metrics
-from ddpm.verdicts.pairing import Arm, Pair, partners
+from ddpm.verdicts.pairing import Arm, partners
 from ddpm.verdicts.statistics import Array
-from ddpm.verdicts.verdict import Rules
+from ddpm.verdicts.verdict import Known, Pair, Rules
 
 DRAWS = 2**14  # of the largest |t|; c is then off by less than 2%
 
@@ -87,7 +86,7 @@ def curves(arms: Sequence[Arm], looks: Mapping[str, int | None], rules: Rules) -
         images = budgets(pair.runs, primary)
         if len(images) > 1:
             level = float(spent[design.looks.index(look)]) if look else None
-            points = compared(pair, images, primary, rules.compare, level)
+            points = compared(pair, images, primary, rules.known, level)
             against.append(Against(arm.label, tuple(run.seed or 0 for run in pair.after), points))
     return Curves(primary, baseline.label, tuple(learned), tuple(against)) if learned else None
 
@@ -99,7 +98,7 @@ def budgets(runs: Sequence[Record], metric: str) -> list[int]:
 
 
 def compared(
-    pair: Pair, images: Sequence[int], metric: str, compare: Compare, level: float | None
+    pair: Pair[Record], images: Sequence[int], metric: str, known: Known, level: float | None
 ) -> tuple[BudgetPoint, ...]:
     """The arm against the baseline after each of ``images``. level: the error rate of the whole band, if any."""
     before, after = (_scores(runs, images, metric) for runs in (pair.before, pair.after))
@@ -107,7 +106,7 @@ def compared(
     halves = None if level is None else critical(gaps, level) * gaps.std(0, ddof=1) / math.sqrt(len(gaps))
     points = []
     for place, (at, difference) in enumerate(zip(images, gaps.mean(0).tolist(), strict=True)):
-        margin = metrics.margin(metric, float(before[:, place].mean()), compare)
+        margin = known.margin(metric, float(before[:, place].mean()))
         low = high = None
         outcome: AtBudget = "open"
         if halves is not None:

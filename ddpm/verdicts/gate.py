@@ -27,11 +27,11 @@ from ddpm.params import presets
 from ddpm.params.config import Config, Gate
 from ddpm.runs import alike, library
 from ddpm.runs.record import Record
-from ddpm.verdicts import metrics, pairing, remarks, sensitivity, verdict
+from ddpm.verdicts import guards, metrics, pairing, remarks, sensitivity, verdict
 from ddpm.verdicts.comparison import Judgement
-from ddpm.verdicts.pairing import Arm, Pair
+from ddpm.verdicts.pairing import Arm
 from ddpm.verdicts.sequential import Design
-from ddpm.verdicts.verdict import PRIMARY, Rules, Verdict
+from ddpm.verdicts.verdict import PRIMARY, Pair, Verdict
 
 MIN_SEEDS = 5
 NOTICED = 0.8
@@ -57,7 +57,7 @@ def judge(run: Record, stored: Sequence[Record], config: Config) -> Judgement:
     deciding = decisive(names, config.gate)
     names = [*deciding, *(name for name in names if name not in deciding)]
     arms = Arm("the stored runs", {}, {one.seed or 0: one for one in stored}), Arm("this run", {}, {run.seed or 0: run})
-    rules = Rules(config.compare, names, 1, Design((1,)), primaries=len(deciding))
+    rules = guards.rules(config.compare, names, 1, Design((1,)), primaries=len(deciding))
     percent = 50 * PRIMARY * (1 - config.compare.confidence)
     verdicts = verdict.judge_run(Pair(arms[0].label, arms[1].label, tuple(stored), (run,)), rules)
     return Judgement(

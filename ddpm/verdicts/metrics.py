@@ -14,7 +14,6 @@ from typing import NamedTuple
 from ddpm.params.config import Compare
 from ddpm.scoring import metric
 
-COPIES = "copies train images"
 MEMORISATION = "memorisation."  # prefix of the scores that show whether the samples are copies
 GAUSSIAN = "yardsticks.gaussian"
 # prefix of the scores of other images than the model's -> what they are

@@ -6,9 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.base.variant import closest
@@ -16,6 +13,7 @@ from ddpm.params.config import Config
 from ddpm.runs.alike import grouped, is_in, some, under, unlike
 from ddpm.runs.record import Costs, Record
 from ddpm.sources.dataset import called
+from ddpm.verdicts.verdict import Pair
 
 # what a run cost -> its name; an arm is not better because it had more
 BUDGETS = {"images_seen": "images seen", "parameters": "parameters", "evaluations": "evaluations"}
@@ -45,23 +43,6 @@ class Arm(NamedTuple):
     def cost(self, budget: str) -> int | None:
         """What each run had; None if runs differ, or it is not known."""
         return facts[0] if len(facts := self.facts(budget)) == 1 else None
-
-
-class Pair(NamedTuple):
-    """Two arms' runs: those at the same place of ``before`` and ``after`` are partners."""
-
-    baseline: str
-    arm: str
-    before: tuple[Record, ...]
-    after: tuple[Record, ...]
-
-    @property
-    def runs(self) -> tuple[Record, ...]:
-        return *self.before, *self.after
-
-    def scores(self, metric: str) -> tuple[NDArray[np.float64], ...]:
-        """The scores of the baseline's runs, and of the arm's."""
-        return tuple(np.array([run.scores[metric] for run in runs]) for runs in (self.before, self.after))
 
 
 def check_keys(by: Sequence[str], records: Iterable[Record], config: Config) -> None:
@@ -122,7 +103,7 @@ def check_fingerprints(records: Sequence[Record], by: Sequence[str]) -> str:
     return records[0].fingerprint.without("sampling") if sampling else records[0].fingerprint.hash
 
 
-def setting(metric: str, pair: Pair) -> str:
+def setting(metric: str, pair: Pair[Record]) -> str:
     """What a pair was trained on, at what cost, and how it was scored, for a sentence, with the score of real images.
 
     Where the two differ it is "the arm's against the baseline's".
@@ -215,13 +196,13 @@ def _code_differences(records: Sequence[Record]) -> str:
     return f"code differs in {some(differing)}: {names}" if differing else ""
 
 
-def partners(before: Arm, after: Arm) -> Pair:
+def partners(before: Arm, after: Arm) -> Pair[Record]:
     """The runs of the seeds that both arms have."""
     seeds = sorted(before.runs.keys() & after.runs.keys())
     return Pair(before.label, after.label, *(tuple(arm.runs[seed] for seed in seeds) for arm in (before, after)))
 
 
-def paired(arms: Sequence[Arm], by: Sequence[str]) -> tuple[list[Pair], list[str]]:
+def paired(arms: Sequence[Arm], by: Sequence[str]) -> tuple[list[Pair[Record]], list[str]]:
     """Each arm's runs and the first one's of the same seeds, and notes on those without a partner. Raises UserError if
     no pair has two seeds."""
     before, *others = arms

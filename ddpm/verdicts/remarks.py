@@ -9,9 +9,8 @@ import numpy as np
 from ddpm.runs.alike import grouped
 from ddpm.runs.record import Record
 from ddpm.verdicts import metrics, pairing, statistics
-from ddpm.verdicts.metrics import COPIES
 from ddpm.verdicts.pairing import Arm
-from ddpm.verdicts.verdict import DECIDED, Verdict
+from ddpm.verdicts.verdict import COPIES, DECIDED, Verdict
 
 SKEWED = 0.01  # the share of normal samples that are as skewed, from which a verdict has a note
 

@@ -2,20 +2,15 @@
 
 The unit of evidence is the training seed: its score is already the mean over its sampling seeds, and two arms' runs of
 one seed share as much noise as they can. An arm is **better** (or worse) if the paired t test and the exact sign-flip
-test reject "no difference"; the gap exceeds the metric's margin; and, for a Fréchet distance, KID in the same features
-(if measured) moved the same way, because KID has no bias and the Fréchet distance has one that depends on the model
-(Chong & Forsyth 2020, arXiv:1911.07023). An arm that copies train images is never the better one
-(ddpm/scoring/memorisation.py): copies score like real images.
+test reject "no difference", and the gap exceeds the metric's margin. An arm is **equivalent** if two one-sided t tests,
+and the same sign-flip tests, reject every gap as large as the margin, unless both sides have the worst score there is,
+which shows nothing. Everything else is **inconclusive**, with the condition that failed.
 
-Two arms that both score worse than a Gaussian fitted to the train images, in the mean of the primary metric over their
-runs, have learned nothing yet: whatever they differ in, it is **too early** for a verdict. The Gaussian is scored like
-samples (ddpm/scoring/yardsticks.py).
+Nothing here knows what was trained: scores by seed are all that is read of a run. What is known of the metrics, and
+what forbids a verdict that the tests would give (**too early**, **useless**, copies), comes from outside as ``Known``;
+for this project's runs that is ddpm/verdicts/guards.py.
 
-An arm is **equivalent** if two one-sided t tests, and the same sign-flip tests, reject every gap as large as the
-margin, unless both sides have next to 0 precision or recall, which shows nothing. A likelihood no better than a uniform
-guess's is **useless**. Everything else is **inconclusive**, with the condition that failed.
-
-One minus ``compare.confidence`` is the chance that any verdict of a table is false, whichever kind it is and however
+One minus ``Rules.confidence`` is the chance that any verdict of a table is false, whichever kind it is and however
 early, for normal differences; docs/verdicts.md has the others. The primary metric gets PRIMARY of that error rate,
 in equal parts for the arms; the secondary metrics get the rest, in equal parts for arms and metrics (Bonferroni). Parts
 are not passed on as in Holm's procedure: an arm that is worse by the margin can still be called equivalent by mistake,
@@ -34,27 +29,56 @@ it is 0. That stop is not binding: no bound relies on it, so if the seeds are ru
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
 from ddpm.base.errors import plural
-from ddpm.params.config import Compare
-from ddpm.scoring.metric import Direction
-from ddpm.verdicts import metrics, pairing, statistics
-from ddpm.verdicts.metrics import COPIES
-from ddpm.verdicts.pairing import Pair
+from ddpm.verdicts import statistics
 from ddpm.verdicts.sequential import Design
+from ddpm.verdicts.statistics import Array
 
+Direction = Literal["higher", "lower"]
 Outcome = Literal["better", "worse", "equivalent", "too early", "useless", "inconclusive", "futile", "not yet"]
 DECIDED: tuple[Outcome, ...] = ("better", "worse", "equivalent")
 WORDS = {"not yet": "not decided yet", "futile": "unlikely to be decided", "too early": "too early to be judged"}
 PRIMARY = 0.9  # the primary metric's share of the error rate
 FUTILE = 0.1
 NOTHING = "both are next to 0, the worst there is"
+COPIES = "copies train images"
 NO_ANSWER = 3  # exit code
+
+
+class Run(Protocol):
+    """What a verdict reads of a trained and scored model: its training seed, and its scores by name."""
+
+    @property
+    def seed(self) -> int | None: ...
+
+    @property
+    def scores(self) -> Mapping[str, float]: ...
+
+
+AnyRun = TypeVar("AnyRun", bound=Run)
+
+
+class Pair(NamedTuple, Generic[AnyRun]):
+    """Two arms' runs: those at the same place of ``before`` and ``after`` are partners."""
+
+    baseline: str
+    arm: str
+    before: tuple[AnyRun, ...]
+    after: tuple[AnyRun, ...]
+
+    @property
+    def runs(self) -> tuple[AnyRun, ...]:
+        return *self.before, *self.after
+
+    def scores(self, metric: str) -> tuple[Array, ...]:
+        """The scores of the baseline's runs, and of the arm's."""
+        return tuple(np.array([run.scores[metric] for run in runs]) for runs in (self.before, self.after))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +94,7 @@ class Verdict:
     """
 
     metric: str
+    title: str
     direction: Direction
     baseline: str
     arm: str
@@ -91,13 +116,14 @@ class Verdict:
     p: float | None = None
 
     @classmethod
-    def of(cls, metric: str, pair: Pair, compare: Compare) -> Verdict:
+    def of(cls, metric: str, pair: Pair[Any], known: Known) -> Verdict:
         """A verdict that is not tested yet, from the pair's scores."""
         before, after = pair.scores(metric)
         baseline, difference = float(before.mean()), float((after - before).mean())
         return cls(
             metric=metric,
-            direction=metrics.direction(metric),
+            title=known.title(metric),
+            direction=known.direction(metric),
             baseline=pair.baseline,
             arm=pair.arm,
             seeds=tuple(run.seed or 0 for run in pair.after),
@@ -107,8 +133,8 @@ class Verdict:
             arm_mean=float(after.mean()),
             difference=difference,
             relative=difference / abs(baseline) if baseline else None,
-            margin=metrics.margin(metric, baseline, compare),
-            setting=pairing.setting(metric, pair),
+            margin=known.margin(metric, baseline),
+            setting=known.setting(metric, pair),
             outcome="not yet",
             reason="no look is complete",
         )
@@ -116,7 +142,12 @@ class Verdict:
     def to_dict(self) -> dict[str, Any]:
         """The verdict as a mapping for JSON."""
         added = {"worst": self.worst, "collapse_rate": self.collapse_rate, "headline": self.headline}
-        return {**asdict(self), **added}
+        return {name: value for name, value in asdict(self).items() if name != "title"} | added
+
+    @property
+    def gain(self) -> float:
+        """The difference, signed so that positive is better."""
+        return self.difference if self.direction == "higher" else -self.difference
 
     @property
     def said(self) -> str:
@@ -135,7 +166,7 @@ class Verdict:
         size = f"{abs(self.difference):.3g}" if share is None else f"{share:.{0 if share >= 0.095 else 1}%}"
         same = sum(gap * self.difference > 0 for gap in self.differences)
         of = f"{same} of {plural(len(self.differences), 'seed')}"
-        return f"{self.arm} is {self.said}: {metrics.title(self.metric)} {size} {way}, {of}"
+        return f"{self.arm} is {self.said}: {self.title} {size} {way}, {of}"
 
     @property
     def worst(self) -> float | None:
@@ -153,11 +184,36 @@ class Verdict:
         return tuple(np.subtract(self.arm_scores, self.baseline_scores).tolist())
 
 
-class Rules(NamedTuple):
-    """How the pairs of a table are judged. names: of its metrics, the primary one first. pairs: how many share the
-    error rate. primaries: how many of the names share the primary metric's part."""
+class Known(Protocol):
+    """What comes from outside: facts about each metric, and guards against verdicts that the tests alone would give."""
 
-    compare: Compare
+    def title(self, metric: str, /) -> str: ...
+
+    def direction(self, metric: str, /) -> Direction: ...
+
+    def margin(self, metric: str, baseline: float, /) -> float:
+        """The smallest gap that matters, in the metric's unit. baseline: the baseline's mean."""
+
+    def setting(self, metric: str, pair: Pair[Any], /) -> str:
+        """What the pair was trained on and how it was scored, in words."""
+
+    def is_worst(self, verdict: Verdict, /) -> bool:
+        """Whether both sides have the worst score there is, which shows nothing."""
+
+    def forbids(self, pair: Pair[Any], verdict: Verdict, /) -> tuple[Outcome, str] | None:
+        """The outcome and its reason where no test counts; None where they do."""
+
+    def doubts(self, pair: Pair[Any], verdict: Verdict, outcome: Outcome, /) -> str:
+        """Why a difference that the tests show is no verdict of better or worse; empty if it is one."""
+
+
+class Rules(NamedTuple):
+    """How the pairs of a table are judged. confidence: that all its verdicts hold together. names: of its metrics, the
+    primary one first. pairs: how many share the error rate. primaries: how many of the names share the primary metric's
+    part."""
+
+    known: Known
+    confidence: float
     names: Sequence[str]
     pairs: int
     design: Design
@@ -165,7 +221,7 @@ class Rules(NamedTuple):
 
     @property
     def alpha(self) -> float:
-        return 1 - self.compare.confidence
+        return 1 - self.confidence
 
     def family(self, metric: str) -> float:
         """One over a verdict's part of the error rate."""
@@ -179,10 +235,10 @@ class Rules(NamedTuple):
         table = f"{plural(self.pairs, 'comparison')} in {len(self.names)} metrics"
         *early, last = self.design.looks
         looked = f" and for looks at {', '.join(map(str, early))} and {last} seeds" if early else ""
-        return f"{100 * self.compare.confidence:g}% interval, adjusted for {table}{looked}"
+        return f"{100 * self.confidence:g}% interval, adjusted for {table}{looked}"
 
 
-def judge(pair: Pair, rules: Rules, complete: Sequence[int]) -> list[Verdict]:
+def judge(pair: Pair[Any], rules: Rules, complete: Sequence[int]) -> list[Verdict]:
     """A verdict for each metric, the primary one's first: it decides when the pair is done.
 
     complete: the looks for which the pair has all seeds, in order.
@@ -193,13 +249,13 @@ def judge(pair: Pair, rules: Rules, complete: Sequence[int]) -> list[Verdict]:
     for name in rules.names[1:]:
         verdict = _replayed(pair, name, rules, looked)
         if verdict.outcome == "not yet" and primary.outcome != "not yet":
-            reason = NOTHING if _shows_nothing(verdict) else "undecided at the primary metric's last look"
+            reason = NOTHING if rules.known.is_worst(verdict) else "undecided at the primary metric's last look"
             verdict = replace(verdict, outcome="inconclusive", reason=reason)
         verdicts.append(verdict)
     return verdicts
 
 
-def judge_run(pair: Pair, rules: Rules) -> list[Verdict]:
+def judge_run(pair: Pair[Any], rules: Rules) -> list[Verdict]:
     """A verdict for each metric on one run, ``pair.after``, against a stored baseline of several.
 
     It has no partners, and its sd is not known. So the test is that of one value against the others, whose sd it is
@@ -207,10 +263,11 @@ def judge_run(pair: Pair, rules: Rules) -> list[Verdict]:
     """
     verdicts = []
     for name in rules.names:
-        verdict, family = Verdict.of(name, pair, rules.compare), rules.family(name)
+        verdict, family = Verdict.of(name, pair, rules.known), rules.family(name)
         (before, (value,)), level = pair.scores(name), rules.alpha / family
         test = statistics.t_test_of_one(float(value), before, verdict.margin, 1 - level)
-        outcome, reason = _rule(pair, rules.names[0], verdict, bool(test.p <= level), bool(test.equivalence_p <= level))
+        differs, excluded = bool(test.p <= level), bool(test.equivalence_p <= level)
+        outcome, reason = _rule(pair, rules.known, verdict, differs, excluded)
         verdicts.append(
             replace(
                 verdict,
@@ -226,26 +283,26 @@ def judge_run(pair: Pair, rules: Rules) -> list[Verdict]:
     return verdicts
 
 
-def _replayed(pair: Pair, metric: str, rules: Rules, complete: Sequence[int]) -> Verdict:
+def _replayed(pair: Pair[Any], metric: str, rules: Rules, complete: Sequence[int]) -> Verdict:
     """The verdict, look by look, up to the first complete look that decides."""
-    compare, alpha, design, family = rules.compare, rules.alpha, rules.design, rules.family(metric)
+    known, alpha, design, family = rules.known, rules.alpha, rules.design, rules.family(metric)
     is_primary, level, last = metric == rules.names[0], alpha / family, design.looks[-1]
-    verdict = Verdict.of(metric, pair, compare)
+    verdict = Verdict.of(metric, pair, known)
     for place, look in enumerate(complete):
         so_far = pair._replace(before=pair.before[:look], after=pair.after[:look])
-        verdict = replace(Verdict.of(metric, so_far, compare), look=look, coverage=rules.coverage)
+        verdict = replace(Verdict.of(metric, so_far, known), look=look, coverage=rules.coverage)
         gaps = np.array(verdict.differences)
-        test = statistics.t_test(gaps, verdict.margin, compare.confidence)
+        test = statistics.t_test(gaps, verdict.margin, rules.confidence)
         error, sd = float(test.sd) / math.sqrt(look), float(test.sd)
         half = float(design.bounds(level)[place]) * error
         beyond, flips = abs(verdict.difference) > half, look in design.sign_flips(gaps, alpha)
         one_sided = float(design.p(place, 2 * test.equivalence_p)) / 2  # half of a two-sided design's
         excluded = (
             one_sided <= level
-            and not _shows_nothing(verdict)
+            and not known.is_worst(verdict)
             and all(look in design.sign_flips(gaps + shift, 2 * alpha) for shift in (-verdict.margin, verdict.margin))
         )
-        outcome, reason = _rule(so_far, rules.names[0], verdict, beyond and flips, excluded)
+        outcome, reason = _rule(so_far, known, verdict, beyond and flips, excluded)
         verdict = replace(
             verdict,
             low=verdict.difference - half,
@@ -267,55 +324,24 @@ def _replayed(pair: Pair, metric: str, rules: Rules, complete: Sequence[int]) ->
     return replace(verdict, outcome="not yet") if complete else verdict
 
 
-def _rule(pair: Pair, primary: str, verdict: Verdict, differs: bool, excluded: bool) -> tuple[Outcome, str]:
+def _rule(pair: Pair[Any], known: Known, verdict: Verdict, differs: bool, excluded: bool) -> tuple[Outcome, str]:
     """The outcome and its reason; inconclusive, without a reason, if neither holds.
 
-    primary: the metric that decides whether it is too early for a verdict on any. differs: the tests reject "no
-    difference". excluded: they reject every gap as large as the margin.
+    differs: the tests reject "no difference". excluded: they reject every gap as large as the margin.
     """
-    if early := _too_early(pair, primary):
-        return "too early", early
-    if metrics.is_useless(verdict.metric, verdict.arm_mean):
-        return "useless", f"a uniform guess needs {metrics.UNIFORM:g} bits"
+    if forbidden := known.forbids(pair, verdict):
+        return forbidden
     if differs and abs(verdict.difference) > verdict.margin:
-        if not _kid_agrees(pair, verdict):
-            return "inconclusive", "KID moved the other way"
-        outcome: Outcome = "better" if metrics.gain(verdict.metric, verdict.difference) > 0 else "worse"
-        winner, runs = (pair.arm, pair.after) if outcome == "better" else (pair.baseline, pair.before)
-        if spaces := sorted({space for run in runs for space in metrics.copied(run.scores)}):
-            return "inconclusive", f"{winner} {COPIES} ({', '.join(spaces)})"
-        return outcome, ""
+        outcome: Outcome = "better" if verdict.gain > 0 else "worse"
+        doubt = known.doubts(pair, verdict, outcome)
+        return ("inconclusive", doubt) if doubt else (outcome, "")
     return ("equivalent", f"any gap is below {verdict.margin:.3g}") if excluded else ("inconclusive", "")
-
-
-def _too_early(pair: Pair, primary: str) -> str:
-    """Why no verdict is possible yet, in words; empty if one is, or if some run has no yardstick."""
-    gaussian = metrics.gaussian([run.scores for run in pair.runs], primary)
-    means = [float(scores.mean()) for scores in pair.scores(primary)]
-    if gaussian is None or not all(mean > gaussian for mean in means):
-        return ""
-    shown = f"{metrics.title(primary)} {means[0]:.3g} and {means[1]:.3g}, a Gaussian {gaussian:.3g}"
-    return f"both score worse than a Gaussian fitted to the train images ({shown}), so they have learned nothing yet"
-
-
-def _kid_agrees(pair: Pair, verdict: Verdict) -> bool:
-    """Whether KID in the same features, if measured, agrees on which is better."""
-    kid = metrics.kid_of(verdict.metric)
-    if kid is None or any(kid not in run.scores for run in pair.runs):
-        return True
-    before, after = pair.scores(kid)
-    return metrics.gain(kid, float((after - before).mean())) * metrics.gain(verdict.metric, verdict.difference) > 0
-
-
-def _shows_nothing(verdict: Verdict) -> bool:
-    """Whether both sides have the worst share there is."""
-    return metrics.is_next_to_0(verdict.metric, max(verdict.baseline_mean, verdict.arm_mean), verdict.margin)
 
 
 def _doubt(verdict: Verdict, beyond: bool, flips: bool, rules: Rules) -> str:
     """What keeps a difference from being a verdict at the last look."""
     fewest = statistics.fewest_seeds(rules.alpha)
-    if _shows_nothing(verdict):
+    if rules.known.is_worst(verdict):
         return NOTHING
     if not beyond:
         return "the interval holds 0"
