@@ -9,10 +9,8 @@ from ddpm.base.errors import UserError
 from ddpm.params import config
 from ddpm.study import loading
 from ddpm.study.plan import Study
-from ddpm.tools import forecast
 from tests import study_project
 from tests.study_project import study
-from tests.test_forecast import MEASURED
 
 STUDY = """\
 question: Which schedule?
@@ -218,7 +216,7 @@ def test_images_that_are_not_there_are_missed_before_anything_runs(capsys):
     assert study_project.ran() == []
 
 
-def test_status_shows_names_lines_and_what_each_look_takes_before_it_runs(capsys, monkeypatch):
+def test_status_shows_names_lines_and_what_each_look_takes_before_it_runs(capsys):
     A.write_text(STUDY)
     assert study("status", "a", "--slots", "3") == 0
     text = capsys.readouterr().out
@@ -229,9 +227,3 @@ def test_status_shows_names_lines_and_what_each_look_takes_before_it_runs(capsys
         "line": 24, "name": "linear-11", "arm": "linear", "kind": "verdict", "state": "missing", "reason": None,
     }  # fmt: skip
     assert (status["seconds_each"], status["next_look"], len(status["left"])) == (None, 8, 16)
-    # an experiment has all stages but those that a study runs once
-    monkeypatch.setattr(forecast, "measure", lambda config: MEASURED)
-    assert study("status", "a", "--slots", "3", "--pilot", "--json") == 0
-    stages = forecast.seconds(loading.load(A).config, MEASURED, None)
-    once = sum(stages[stage] for stage in forecast.SHARED)
-    assert json.loads(capsys.readouterr().out)["seconds_each"] == pytest.approx(sum(stages.values()) - once)

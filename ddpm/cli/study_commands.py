@@ -48,8 +48,8 @@ def new(
         base: a preset (params.yaml)
         common: params keys of all arms, as KEY=VALUE
     """
-    path = loading.draft(name, vary, common, base)
-    print(f"{path}: complete it, commit it, and `ddpm study status {name} --pilot`")
+    path, own = loading.draft(name, vary, common, base)
+    print(own, f"{path}: complete it, commit it, and `ddpm study status {name} --pilot`", sep="\n")
 
 
 @app.command(group=LOOP)
@@ -93,7 +93,7 @@ def run(
             code = _publish(ledger, judgement, json, failed=going.failed)
         else:  # there is nothing to judge
             answer(json, {"failed": going.failed})
-    for reason in going.failed.values():
+    for reason in judging.merged(going.failed.values()):
         print(f"failed: {printable(reason)}", file=sys.stderr)
     return 1 if going.failed else code
 
@@ -138,11 +138,12 @@ def print_status(file: Plan, /, *, slots: Slots = None, pilot: bool = False, jso
       ddpm study status studies/loss.yaml          # from another terminal, while it runs
 
     Args:
-        pilot: measure a few steps for the cost, if no experiment is finished
+        pilot: first train one run of the baseline: how long it takes, and whether it is long enough
     """
     ledger = Ledger(loading.load(file))
-    seconds = status.pilot(ledger.study.config) if pilot and not ledger.records else None
-    state = status.of(ledger, _slots(slots, ledger.study), seconds)
+    devices = runner.gpus(config.device for config in ledger.study.configs.values())[:1]
+    tried = status.pilot(ledger, devices) if pilot and not ledger.records else None
+    state = status.of(ledger, _slots(slots, ledger.study), tried)
     answer(json, asdict(state), render.text(status.chapters(state, ledger.study)))
 
 

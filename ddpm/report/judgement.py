@@ -18,11 +18,10 @@ from ddpm.report import noise_levels
 from ddpm.report.blocks import Block, Chapter, Figure, Note, Table, strip
 from ddpm.runs import run_images
 from ddpm.runs.alike import grouped
-from ddpm.verdicts import citation, metrics, pairing, tuning
+from ddpm.verdicts import citation, metrics, pairing, remarks, tuning
 from ddpm.verdicts.comparison import Judgement
 from ddpm.verdicts.curves import Against, Curves
 from ddpm.verdicts.pairing import BUDGETS
-from ddpm.verdicts.remarks import representations
 from ddpm.verdicts.tuning import Tried, named
 from ddpm.verdicts.verdict import Verdict
 
@@ -58,7 +57,9 @@ def answers(judgement: Judgement) -> list[str]:
     """A line for each arm, and one each about what they were tuned on and what comes next."""
     primary, tried = judgement.primary, judgement.tuning
     lines = [pair.headline for pair in judgement.verdicts if pair.metric == primary]
-    lines += representations(judgement.verdicts, primary)
+    if judgement.open and (early := remarks.early(judgement.arms, primary)):
+        lines.insert(0, early)
+    lines += remarks.representations(judgement.verdicts, primary)
     if tried:
         values = "; ".join(f"{row.arm} {_values(row.values)}" for row in tried if row.chosen) or "none yet"
         grid = f"{len(tuning.points(tried))} for {' and '.join(tried[0].values)}"

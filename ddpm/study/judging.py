@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
+from ddpm.base.errors import plural
+from ddpm.runs.alike import grouped, some
 from ddpm.runs.record import Record
 from ddpm.study.ledger import Ledger
 from ddpm.study.plan import Experiment, Study
@@ -29,7 +31,7 @@ def judge(ledger: Ledger) -> Judgement:
     notes = (
         *sensitivity.warnings(study.plan.primary, study.config),
         *judgement.notes,
-        *(f"left out: {reason}" for reason in ledger.refused.values()),
+        *(f"left out: {reason}" for reason in merged(ledger.refused.values())),
         f"runs of commit {', '.join(revisions) or 'unknown'}, by the plan {study.hash}",
     )
     learned = curves.curves(arms, looks, rules(study, [judgement.primary]))
@@ -54,9 +56,15 @@ def missing(ledger: Ledger, judgement: Judgement, failed: Collection[str] = ()) 
     return None, []
 
 
+def merged(reasons: Iterable[str]) -> list[str]:
+    """A line for each reason, with the files or experiments that begin those which go on alike."""
+    alike = grouped((reason.partition(": ") for reason in dict.fromkeys(reasons)), lambda parts: parts[1:])
+    return ["".join([some([begin for begin, *_ in parts]), *rest]) for rest, parts in alike.items()]
+
+
 def aim(look: int | None, left: int) -> str:
     """How many experiments are left, and for what: a look, in seeds, or tuning."""
-    count = f"{left} experiment{'s' * (left != 1)}"
+    count = plural(left, "experiment")
     return f"{count} for tuning" if look is None else f"{count} up to the look at {look} seeds"
 
 

@@ -132,9 +132,10 @@ def _check_distinct(study: Study) -> None:
             raise UserError(f"{study.path}: arms: {twin} and {arm} are equal: change one of them, or drop it")
 
 
-def draft(name: str, vary: Sequence[str], common: Sequence[str], base: str | None) -> Path:
-    """Write studies/NAME.yaml, with an arm for each combination of the values; return its path. What cannot be known
-    yet is a comment. Raises UserError if the file exists, or the plan is not valid."""
+def draft(name: str, vary: Sequence[str], common: Sequence[str], base: str | None) -> tuple[Path, str]:
+    """Write studies/NAME.yaml, with an arm for each combination of the values; return its path, and a line that names
+    the base's own arm. What cannot be known yet is a comment. Raises UserError if the file exists, or the plan is not
+    valid."""
     path = STUDIES / f"{name}.yaml"
     if path.exists():
         raise UserError(f"{path}: exists; choose another name, or edit it")
@@ -161,10 +162,15 @@ def draft(name: str, vary: Sequence[str], common: Sequence[str], base: str | Non
     except OpenPrimary as error:
         missing = f"# {error}:\n# primary: classifier.fd\n"
     plan |= {"looks": list(Plan.model_fields["looks"].default)}
+    plain = file.decode(presets.text(base), base) if base else file.read()
+    there = config.check(changed(plain, plan["common"], str(path)), base or str(file.PATH)).flat()
+    same = [label for label, values in arms.items() if values == {key: there.get(key) for key in values}]
+    has = ", ".join(f"{key}: {there.get(key)}" for key in varied)
+    own = f"{base or file.PATH} has {has}: {f'the arm {same[0]}' if same else 'none of the arms'}"
     with atomic_path(path) as temporary:
         text = yaml.safe_dump(plan, sort_keys=False, default_flow_style=None, width=120)
-        temporary.write_text(HEADER.format(path=path) + text + missing)
-    return path
+        temporary.write_text(f"{HEADER.format(path=path)}# {own}\n{text}{missing}")
+    return path, own
 
 
 def _setting(option: str, text: str) -> tuple[str, str]:

@@ -15,6 +15,7 @@ from ddpm.compute import devices as machine
 from ddpm.study import judging
 from ddpm.study.ledger import Ledger
 from ddpm.study.plan import Experiment
+from ddpm.verdicts import remarks
 from ddpm.verdicts.comparison import Judgement
 
 # Before the time limit Slurm sends USR1, and the job goes back to the queue. scancel sends TERM, and then it must not.
@@ -40,6 +41,7 @@ class Runner:
         self.at_once = at_once
         self.say = say
         self.failed: dict[str, str] = {}
+        self.compared = False  # whether two arms have had a run
 
     def run(self) -> Judgement:
         """Tune the arms. Continue until all are decided, the plan ends, or everything left has failed."""
@@ -60,7 +62,17 @@ class Runner:
                 why = f"all runs for tuning come first, and one of them needs a {study.plan.primary}"
                 raise UserError(f"{experiment.name}: the values of {experiment.arm} are not known: {why}")
         devices = gpus(config.device for config in study.configs.values())
-        self.ledger.experiments.complete(left, self.at_once, devices, self.say, self.failed, keep_models)
+        self.ledger.experiments.complete(left, self.at_once, devices, self._tell, self.failed, keep_models)
+
+    def _tell(self, line: str) -> None:
+        """Say the line and, after the first pair, whether both score worse than a Gaussian."""
+        self.say(line)
+        if not self.compared:
+            self.ledger.update()
+            arms, study = self.ledger.arms(), self.ledger.study
+            self.compared = sum(bool(arm.runs) for arm in arms) > 1
+            if early := remarks.early(arms, study.plan.primary):
+                self.say(f"warning: {early}; `ddpm study status {study.path} --pilot` estimates for how long")
 
 
 def slots(given: int | None, devices: Iterable[str]) -> int:

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
+from ddpm.base.errors import UserError
 from ddpm.base.progress import duration
-from ddpm.params.config import Config
 from ddpm.report.blocks import Chapter, Note, Table
 from ddpm.runs.alike import grouped
+from ddpm.runs.record import Record
 from ddpm.study import judging
 from ddpm.study.experiments import LOGS
 from ddpm.study.ledger import Ledger
-from ddpm.study.plan import Experiment, Kind, Study
+from ddpm.study.plan import Experiment, Kind, Study, changed
+from ddpm.study.pool import Pool, Task
+from ddpm.verdicts import metrics, remarks
 
 State = Literal["done", "running", "failed", "missing"]
 SIGNS: Mapping[State, str] = {"done": "#", "running": ">", "failed": "!", "missing": "."}
 TITLES: Mapping[Kind, str] = {"verdict": "", "tuning": ", tuning"}
+MOST = 16  # times as many steps: an extrapolation beyond says nothing
 EFFECTS = (1.0, 1.5, 2.0)  # in standard deviations of the paired differences
 
 
@@ -38,7 +43,8 @@ class Row:
 class Status:
     """plan: its hash. next_look: of the experiments that are ``left`` to run next, in seeds; None for tuning. open: the
     arms that need more seeds. outcomes: of the primary metric, by arm. seconds_each: of an experiment, None if not
-    known. slots: how many run at a time."""
+    known. slots: how many run at a time. early: whether all arms are worse than a Gaussian so far. pilot: whether the
+    baseline's training is long enough, if that was tried."""
 
     plan: str
     commit: str
@@ -49,6 +55,8 @@ class Status:
     seconds_each: float | None
     slots: int
     experiments: Sequence[Row]
+    early: str
+    pilot: str
 
     def time(self, count: int) -> str:
         """How long that many experiments take."""
@@ -57,8 +65,15 @@ class Status:
         return f"{duration(self.seconds_each * count / self.slots)} on {self.slots} slots"
 
 
-def of(ledger: Ledger, at_once: int, seconds: float | None = None) -> Status:
-    """The status now, from files and locks. seconds: of one experiment, until one is finished. Raises UserError like
+class Pilot(NamedTuple):
+    """The seconds that one experiment of the baseline takes, and a line on whether its training is long enough."""
+
+    seconds: float
+    line: str
+
+
+def of(ledger: Ledger, at_once: int, tried: Pilot | None = None) -> Status:
+    """The status now, from files and locks. tried: the pilot, until an experiment is finished. Raises UserError like
     ``judging.judge``."""
     judgement = judging.judge(ledger)
     look, left = judging.missing(ledger, judgement)
@@ -69,12 +84,14 @@ def of(ledger: Ledger, at_once: int, seconds: float | None = None) -> Status:
         outcomes={one.arm: one.outcome for one in judgement.verdicts if one.metric == judgement.primary},
         next_look=look,
         left=[one.name for one in left],
-        seconds_each=ledger.seconds or seconds,
+        seconds_each=ledger.seconds or (tried and tried.seconds),
         slots=at_once,
         experiments=[
             Row(line, one.name, one.arm, one.kind, *_state(ledger, one))
             for line, one in enumerate(ledger.study.lines(), 1)
         ],
+        early=remarks.early(judgement.arms, judgement.primary),
+        pilot=tried.line if tried else "",
     )
 
 
@@ -90,13 +107,51 @@ def _state(ledger: Ledger, experiment: Experiment) -> tuple[State, str | None]:
     return "failed" if reason else "missing", reason
 
 
-def pilot(config: Config) -> float:
-    """The seconds of one experiment by a few steps of its training, sampling and scoring, without what it takes to
-    prepare the images, which experiments have in common."""
-    from ddpm.tools import forecast
+def pilot(ledger: Ledger, devices: Sequence[str]) -> Pilot:
+    """Run the baseline's first experiment without recording it, because the first record fixes the plan. If it scores
+    worse than a Gaussian, run half of its training, too: both together show how fast the score falls. Raises UserError
+    with the reason if a run fails."""
+    study = ledger.study
+    first = next(one for one in study.lines() if one.arm == study.baseline)
+    task = ledger.experiments.task(first)._replace(record=None)
+    steps, primary = first.config.train.steps, study.plan.primary
+    shorter = None if task.program or not steps else changed(task.params, {"train.steps": max(1, steps // 2)}, "pilot")
+    with Pool(ledger.experiments.code, 1, devices) as pool:
+        whole = _run(pool, task, "pilot", ledger)
+        gaussian = metrics.gaussian([whole.scores], primary)
+        line = f"pilot: {first.name} has {primary} {whole.scores[primary]:.3g}"
+        if gaussian is None:
+            return Pilot(whole.seconds, line)
+        if whole.scores[primary] <= gaussian:
+            return Pilot(whole.seconds, f"{line}, better than a Gaussian ({gaussian:.3g}): the training is long enough")
+        advice = "train for longer"
+        if steps and shorter:
+            half = _run(pool, task._replace(params=shorter), "pilot-half", ledger)
+            needed = steps_to(gaussian, steps, whole.scores[primary], half.scores[primary])
+            advice = f"about {needed:,} steps would be" if needed else "and more steps alone will hardly help"
+    return Pilot(whole.seconds, f"{line}, worse than a Gaussian ({gaussian:.3g}): too short a training; {advice}")
 
-    stages = forecast.seconds(config, forecast.measure(config), forecast.train_images(config))
-    return sum(seconds for stage, seconds in stages.items() if stage not in forecast.SHARED)
+
+def steps_to(goal: float, steps: int, score: float, half: float) -> int | None:
+    """The steps after which a score that was ``half`` after half of ``steps``, and is ``score`` now, reaches ``goal``,
+    if it goes on to fall by the same factor with each doubling; rounded up to two digits. None beyond MOST times as
+    many."""
+    factor = half / score
+    doublings = math.log(score / goal) / math.log(factor) if factor > 1 else math.inf
+    if doublings > math.log2(MOST):
+        return None
+    needed = steps * 2**doublings
+    unit = 10 ** max(0, math.floor(math.log10(needed)) - 1)
+    return math.ceil(needed / unit) * unit
+
+
+def _run(pool: Pool, task: Task, name: str, ledger: Ledger) -> Record:
+    """The record of the task, which is not kept. Raises UserError."""
+    pool.submit(task._replace(name=name, log=ledger.experiments.log(name)))
+    (done,) = pool.results()
+    if done.record is None:
+        raise UserError(f"{name}: {done.reason}")
+    return done.record
 
 
 def chapters(status: Status, study: Study) -> list[Chapter]:
@@ -112,7 +167,8 @@ def chapters(status: Status, study: Study) -> list[Chapter]:
         "power: the chance of a verdict by that look, at a true difference of so many sd, standard deviations of the "
         "paired differences",
         f"{aim}: {status.time(count)}" if count else "complete: `ddpm study verdict` prints the verdict",
-        *(f"failed: {row.reason}" for row in status.experiments if row.reason),
+        *(f"failed: {reason}" for reason in judging.merged(row.reason for row in status.experiments if row.reason)),
+        *filter(None, [status.early, status.pilot]),
     ]
     return [Chapter("", [*map(Note, above), _arms(status), _looks(status, study), *map(Note, below)])]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from statistics import fmean
 
 import numpy as np
 
@@ -38,6 +39,16 @@ def copies(arms: Iterable[Arm]) -> list[str]:
             shown = ", ".join(sorted(set().union(*copying.values())))
             lines.append(f"{arm.label} {COPIES} ({shown}) with {pairing.named(copying)}")
     return lines
+
+
+def early(arms: Iterable[Arm], primary: str) -> str:
+    """That all arms are worse than a Gaussian so far, as soon as two of them have a run; empty if one is not."""
+    scored = [runs for arm in arms if (runs := [run.scores for run in arm.runs.values() if primary in run.scores])]
+    gaussian = metrics.gaussian([scores for runs in scored for scores in runs], primary)
+    if len(scored) < 2 or gaussian is None or any(fmean(one[primary] for one in runs) <= gaussian for runs in scored):
+        return ""
+    arms_are = "both arms are" if len(scored) == 2 else f"all {len(scored)} arms are"
+    return f"{arms_are} worse than a Gaussian ({gaussian:.3g}) so far: train for longer"
 
 
 def yardsticks(records: Sequence[Record], primary: str) -> list[str]:
