@@ -14,9 +14,9 @@ from ddpm.evaluation.bounds import Job
 from ddpm.model import build
 from ddpm.model.model_file import Loaded
 from ddpm.scoring import distances
-from ddpm.scoring.classifier_network import ClassifierNetwork
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import Features
+from ddpm.scoring.networks.classifier_network import ClassifierNetwork
 from ddpm.scoring.reference import make_reference
 from tests.small import small
 

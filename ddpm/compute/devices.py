@@ -72,18 +72,13 @@ def gpus() -> tuple[str, ...]:
     return tuple(map(str, range(torch.cuda.device_count())))
 
 
-def precision(choice: str, device: Device) -> DType:
-    """The dtype of ``choice``. ``auto`` is bfloat16 if the hardware computes in it (GPUs since Ampere, CPUs with
-    AVX512-BF16 or AMX), else float32."""
+def has_bfloat16(device: Device) -> bool:
+    """Whether the hardware computes in bfloat16: GPUs since Ampere, and CPUs with AVX512-BF16 or AMX."""
     import torch
 
-    if choice != "auto":
-        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[choice]
     if device.type == "cuda":
-        fast = torch.cuda.get_device_capability(device) >= (8, 0)
-    else:
-        fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if fast else torch.float32
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def precision_name(dtype: DType) -> str:

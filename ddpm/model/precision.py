@@ -1,7 +1,8 @@
-"""Whether half precision computes the same as float32, in one network's own shapes: torch has had CPU kernels that were
+"""Whether bfloat16 computes the same as float32, in one network's own shapes: torch has had CPU kernels that were
 wrong for some."""
 
 import time
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -26,25 +27,27 @@ class Comparison(NamedTuple):
 def choose(choice: str, config: ModelConfig, device: torch.device) -> torch.dtype:
     """The dtype that ``choice`` stands for. ``auto`` is bfloat16 where the hardware computes in it and gradients are
     right, otherwise float32. Times do not count: they change from run to run, and so would what is chosen."""
-    dtype = devices.precision(choice, device)
-    if choice != "auto" or dtype == torch.float32 or compare(config, dtype, device).error <= ALLOWED:
-        return dtype
-    return torch.float32
+    if choice != "auto":
+        chosen: torch.dtype = getattr(torch, choice)
+        return chosen
+    right = devices.has_bfloat16(device) and compare(config, device).error <= ALLOWED
+    return torch.bfloat16 if right else torch.float32
 
 
-def compare(config: ModelConfig, dtype: torch.dtype, device: torch.device, images: int = IMAGES) -> Comparison:
-    """``dtype`` against float32 on a network of random weights, because a new one's last layers are zero. Draws nothing
+@cache  # for the snapshots of a training
+def compare(config: ModelConfig, device: torch.device) -> Comparison:
+    """bfloat16 against float32 on a network of random weights, because a new one's last layers are zero. Draws nothing
     from torch's own generators."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         network = build.network(config).eval()
     generator = torch.Generator().manual_seed(0)
     for weight in network.parameters():
         nn.init.normal_(weight, std=weight[0].numel() ** -0.5 if weight.ndim else 1.0, generator=generator)
-    x = torch.randn(images, *config.data.shape, generator=generator).to(device)
-    t = torch.linspace(1, config.diffusion.T, images, device=device).long()
+    x = torch.randn(IMAGES, *config.data.shape, generator=generator).to(device)
+    t = torch.linspace(1, config.diffusion.T, IMAGES, device=device).long()
     weights = [weight for weight in network.to(device).parameters() if weight.ndim > 1]
     gradients, seconds = {}, {}
-    for each in (torch.float32, dtype):
+    for each in (torch.float32, torch.bfloat16):
         for _ in range(2):  # the first of a kind is slow
             begin = time.perf_counter()
             with devices.autocast(each, device):
@@ -54,6 +57,6 @@ def compare(config: ModelConfig, dtype: torch.dtype, device: torch.device, image
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             seconds[each] = time.perf_counter() - begin
-    pairs = zip(gradients[torch.float32], gradients[dtype], strict=True)
+    pairs = zip(gradients[torch.float32], gradients[torch.bfloat16], strict=True)
     errors = [(half - exact).norm() / exact.norm() for exact, half in pairs if exact is not None and exact.any()]
-    return Comparison(float(torch.stack(errors).max()), seconds[dtype] / seconds[torch.float32])
+    return Comparison(float(torch.stack(errors).max()), seconds[torch.bfloat16] / seconds[torch.float32])

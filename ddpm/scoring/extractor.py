@@ -2,7 +2,7 @@
 
 Contract: a variant makes its weights once, in the reference stage, as one safetensors file, and loads such a file as a
 network from uint8 images to features. Metrics are functions of those features. What a variant declares
-is read without torch: its network is in ``ddpm/scoring/<name>_network.py``, and its methods import that.
+is read without torch: its network is in ``ddpm/scoring/networks/<name>_network.py``, and its methods import that.
 """
 
 from abc import ABC, abstractmethod

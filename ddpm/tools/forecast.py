@@ -124,9 +124,8 @@ def measure(config: Config) -> Measured:
     step = _grown(config.train.accumulate, whole, cost)  # Trainer refuses a smaller batch
     memory = devices.peak_memory(device)
     evaluation, feature = _evaluation(config, device), _features(config, device)
-    half = devices.precision("auto", device)
-    compared = None if half == torch.float32 else precision.compare(training, half, device)
-    return Measured(step, evaluation / ranks, feature / ranks, memory, devices.processor(device), compared)
+    half = precision.compare(training, device) if devices.has_bfloat16(device) else None
+    return Measured(step, evaluation / ranks, feature / ranks, memory, devices.processor(device), half)
 
 
 def _advice(half: Comparison | None) -> str:

@@ -204,7 +204,7 @@ def article(options: Options) -> Bench:
 
 def auto(device: torch.device) -> str:
     """The precision that ``auto`` selects here."""
-    return str(devices.precision("auto", device)).removeprefix("torch.")
+    return "bfloat16" if devices.has_bfloat16(device) else "float32"
 
 
 def _article_stage(options: Options, batch: int, precision: str) -> TrainStage:

@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 from ddpm.base import files
 from ddpm.base.sections import Shape
 from ddpm.data.processed import open_split
-from ddpm.scoring.classifier_network import ClassifierNetwork, shift
 from ddpm.scoring.features import extract
+from ddpm.scoring.networks.classifier_network import ClassifierNetwork, shift
 from ddpm.variants.extractors.classifier import SHIPPED, Classifier, read_metadata
 
 CPU = torch.device("cpu")

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddpm.scoring.dinov2_network import TransformerShape, VisionTransformer
+from ddpm.scoring.networks.dinov2_network import TransformerShape, VisionTransformer
 
 WIDTH, DEPTH, HEADS = 24, 2, 3
 

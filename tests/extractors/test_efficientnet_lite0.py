@@ -14,8 +14,8 @@ from torch import nn
 from ddpm.base.errors import UserError
 from ddpm.params import config, file, possible, presets
 from ddpm.scoring import evaluate_params, extractor
-from ddpm.scoring.efficientnet_lite0_network import Convolution
 from ddpm.scoring.features import extract
+from ddpm.scoring.networks.efficientnet_lite0_network import Convolution
 from ddpm.variants.extractors.efficientnet_lite0 import EfficientNetLite0
 
 CPU = torch.device("cpu")

@@ -18,10 +18,11 @@ from torchvision import transforms
 
 from ddpm.base import files, variant
 from ddpm.base.errors import UserError
-from ddpm.scoring import dinov2_network, efficientnet_lite0_network, limits, reference
 from ddpm.scoring import extractor as extractors
+from ddpm.scoring import limits, reference
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import extract
+from ddpm.scoring.networks import dinov2_network, efficientnet_lite0_network
 from ddpm.scoring.pretrained import Pretrained
 from tests.extractors.test_classifier import made
 

@@ -28,7 +28,7 @@ from ddpm.model.model_params import Model
 from ddpm.training.trainer import Trainer
 from tests.benchmarks import harness, table
 from tests.benchmarks.harness import Case
-from tests.benchmarks.train import LIBRARIES, pictures, plain, preset
+from tests.benchmarks.train import LIBRARIES, auto, pictures, plain, preset
 from tests.gpu.checks import CHECKS
 
 OUT = Path("docs/gpu.json")
@@ -81,7 +81,7 @@ def _reason(check: Callable[[torch.device, Path], None], device: torch.device, f
 
 def benchmark(device: torch.device, quick: bool, end: float) -> tuple[harness.Results, dict[str, str]]:
     """Steps of the article's network at equal precision, the peak measured next to them, and what was left out."""
-    precision = devices.precision_name(devices.precision("auto", device))
+    precision = auto(device)
     results = harness.measure([] if quick else harness.peaks(precision, device), 5)
     left_out: dict[str, str] = {}
     for batch in (2,) if quick else BATCHES:

@@ -161,7 +161,7 @@ def scores_agree_with_those_of_a_cpu(device: torch.device, folder: Path) -> None
 
 
 def random_conv(train: np.ndarray) -> torch.nn.Module:
-    from ddpm.scoring.random_conv_network import RandomConvNetwork, fitted
+    from ddpm.scoring.networks.random_conv_network import RandomConvNetwork, fitted
 
     return RandomConvNetwork(fitted(train, CPU)).eval()
 

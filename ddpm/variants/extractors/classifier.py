@@ -62,7 +62,7 @@ class Classifier(Extractor):
     def load(self, weights: Path) -> Module:
         from safetensors.torch import load_file
 
-        from ddpm.scoring.classifier_network import ClassifierNetwork
+        from ddpm.scoring.networks.classifier_network import ClassifierNetwork
 
         about = read_metadata(weights)
         network = ClassifierNetwork(Shape.of(about["channels"], about["image_size"]), about["classes"])
@@ -73,7 +73,7 @@ class Classifier(Extractor):
         """Fit on the train split and write the weights; the metadata says how and from what they were made."""
         from safetensors.torch import save_file
 
-        from ddpm.scoring.classifier_network import fitted
+        from ddpm.scoring.networks.classifier_network import fitted
 
         manifest = read_manifest(processed)
         classes = len(manifest.classes)

@@ -22,6 +22,6 @@ class DinoV2(Pretrained):
     )
 
     def network(self) -> Module:
-        from ddpm.scoring.dinov2_network import VIT_L14, VisionTransformer
+        from ddpm.scoring.networks.dinov2_network import VIT_L14, VisionTransformer
 
         return VisionTransformer(VIT_L14)

@@ -37,6 +37,6 @@ class EfficientNetLite0(Pretrained):
     }
 
     def network(self) -> Module:
-        from ddpm.scoring.efficientnet_lite0_network import EfficientNet
+        from ddpm.scoring.networks.efficientnet_lite0_network import EfficientNet
 
         return EfficientNet()

@@ -35,6 +35,6 @@ class Inception(Extractor):
     def load(self, weights: Path) -> Module:
         from safetensors.torch import load_file
 
-        from ddpm.scoring.inception_network import InceptionNetwork
+        from ddpm.scoring.networks.inception_network import InceptionNetwork
 
         return InceptionNetwork(load_file(weights)).eval()
