@@ -3,8 +3,10 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image, ImageColor
+from scipy import stats
 
 from ddpm.model import build
 from ddpm.pictures import plots
@@ -47,6 +49,24 @@ def test_what_stands_together_is_what_benjamini_and_yekutieli_let_stand(rows):
         f"| {row.verdict['arm']} | {row.outcome} {row.effect} |" in page and row.outcome.endswith(" *")
         for row in fragile
     )
+
+
+def test_the_stored_differences_look_normal(rows):
+    """What the 5% of a study rest on: tails are neither light, as of uniform differences, nor heavy."""
+    gaps = [make_atlas.differences(row.verdict) for row in rows]
+    gaps = [gap for gap in gaps if len(gap) >= 8 and gap.std() > 0]
+    assert len(gaps) > 90
+    odd = sum(stats.shapiro(gap).pvalue < 0.05 for gap in gaps)
+    assert stats.binomtest(odd, len(gaps), 0.05).pvalue > 0.05
+    tails = np.array([stats.kurtosis(gap, bias=False) for gap in gaps])
+    assert abs(tails.mean()) < 2 * tails.std() / len(gaps) ** 0.5
+    assert make_atlas.sign_flip_p(np.arange(1.0, 9)) == 2 / 2**8
+
+
+def test_the_first_example_is_a_verdict_that_stands(rows):
+    example = Path("README.md").read_text().partition("\n> ")[2].partition("\n\n")[0]
+    named = [row for row in rows if row.study == "schedule" and f"the {row.verdict['arm']} schedule" in example]
+    assert [(row.verdict["arm"], row.stands) for row in named] == [("linear", True)]
 
 
 def test_the_recipe_knows_how_many_verdicts_stand(rows):

@@ -109,8 +109,8 @@ def power(study: Study, effect: float) -> dict[int, float]:
     """The chance of a verdict in the primary metric by each look, for a true effect in standard deviations of the
     paired differences.
 
-    For one arm, whatever the others do, by the t test alone: the sign-flip test nearly always agrees. A margin, or a
-    KID that disagrees, lowers it.
+    For one arm, whatever the others do, by the t test alone: the sign-flip test nearly always agrees from 1 sd on.
+    A margin, or a KID that disagrees, lowers it.
     """
     rule = rules(study, [study.plan.primary])
     chances = rule.design.power(rule.alpha / rule.family(study.plan.primary), effect)

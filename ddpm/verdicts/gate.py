@@ -4,7 +4,7 @@ The baseline is an arm that was stored, metrics/baseline.json, and the run that 
 arm (``verdict.judge_run``). The metrics of ``gate.metrics`` decide, and share the primary metric's part of the error
 rate: by default the Fréchet distance and the bits per dimension. The others are shown next to them. With
 ``compare.confidence`` at 95%, an honest run with another seed is called worse in a metric that decides at most 2.25
-times in 100, if scores are normal. That is a mean over baselines: of single ones with eight seeds, one in eight fails
+times in 100, if scores are normal. That is a mean over baselines: of single ones with eight seeds, one in seven fails
 more than 5 of 100 honest runs. The notes give the tolerance, and what the gate would notice.
 
 Copies of train images score like real images. So a run that copies fails, whatever the baseline says, and no
