@@ -47,19 +47,15 @@ def test_one_holds_a_lock_until_it_lets_go():
     assert not is_locked(path)
 
 
-def test_whoever_waits_gets_the_lock_or_is_stopped():
-    path, stopped = Path("lock"), threading.Event()
-
-    def wait(event: threading.Event | None) -> bool:
-        with lock(path, 60, event) as mine:
+def test_whoever_waits_gets_the_lock():
+    def wait() -> bool:
+        with lock(Path("lock"), 60) as mine:
             return mine is not None
 
     with ThreadPoolExecutor() as pool:
-        with lock(path):
-            first, second = pool.submit(wait, None), pool.submit(wait, stopped)
-            stopped.set()
-            assert not second.result()
-        assert first.result()
+        with lock(Path("lock")):
+            waiting = pool.submit(wait)
+        assert waiting.result()
 
 
 HOLDER = "from ddpm.base.locks import try_lock; from pathlib import Path; import time\n"

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
-from threading import Event
 
 from ddpm.base.errors import UserError
 
@@ -57,12 +56,14 @@ def _open(path: str, flags: int) -> int:
 
 
 @contextmanager
-def lock(path: Path, patience: float = 0.0, stopped: Event | None = None) -> Iterator[FileIO | None]:
-    """Hold a file's lock, creating its folders; None if somebody else holds it for ``patience`` seconds, or until
-    ``stopped``. Raises UserError where files cannot be locked."""
+def lock(path: Path, patience: float = 0.0) -> Iterator[FileIO | None]:
+    """Hold a file's lock, creating its folders; None if somebody else holds it for ``patience`` seconds.
+
+    Raises UserError where files cannot be locked.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     until = time.monotonic() + patience
-    while (file := try_lock(path)) is None and time.monotonic() < until and not (stopped and stopped.is_set()):
+    while (file := try_lock(path)) is None and time.monotonic() < until:
         time.sleep(0.05)
     try:
         yield file

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from ddpm.base import sections
 from ddpm.base.errors import UserError
@@ -21,17 +21,12 @@ from ddpm.params import file
 from ddpm.params.config import Config
 from ddpm.training.train_params import TrainingConfig
 
-
-class Made(NamedTuple):
-    """What is in a place, and what params.yaml would put there."""
-
-    place: Path
-    found: object
-    wanted: object
+# a place, the identity of what is there, and the identity of what params.yaml would put there
+Made = tuple[Path, object, object]
 
 
 def _preprocess(config: Config) -> Made:
-    return Made(PROCESSED, read_manifest(PROCESSED).config, config.data.identity())
+    return PROCESSED, read_manifest(PROCESSED).config, config.data.identity()
 
 
 def _reference(config: Config) -> Made:
@@ -39,18 +34,18 @@ def _reference(config: Config) -> Made:
 
     index, images = read_reference(REFERENCE), read_manifest(PROCESSED).sha256
     found = (index.config, index.images, index.held_out)
-    return Made(REFERENCE, found, (config.evaluate.reference_identity(), images["train"], images["test"]))
+    return REFERENCE, found, (config.evaluate.reference_identity(), images["train"], images["test"])
 
 
 def _train(config: Config) -> Made:
     from ddpm.model.model_file import written
 
     trained = sections.parse(written(MODEL_FILE), str(MODEL_FILE), TrainingConfig)
-    return Made(MODEL_FILE, trained.identity(), config.training().identity())
+    return MODEL_FILE, trained.identity(), config.training().identity()
 
 
 def _sample(config: Config) -> Made:
-    return Made(SAMPLE_FACTS, read_json(SAMPLE_FACTS, dict[str, Any]).get("config"), config.sample.identity())
+    return SAMPLE_FACTS, read_json(SAMPLE_FACTS, dict[str, Any]).get("config"), config.sample.identity()
 
 
 STAGES: Mapping[str, Callable[[Config], Made]] = {
