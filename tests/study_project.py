@@ -205,10 +205,10 @@ def start(*arguments: str, group: tuple[str, ...] = ("study", "run")) -> subproc
     return subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def until(what: str, patience: float = 300) -> None:
-    """Wait until a stage has run."""
+def until(what: str, patience: float = 300, at: int = 0) -> None:
+    """Wait until a stage has run, after the first ``at``."""
     end = time.monotonic() + patience
-    while what not in ran():
+    while what not in ran()[at:]:
         assert time.monotonic() < end, ran()
         time.sleep(0.02)
 

@@ -76,7 +76,7 @@ def test_a_kill_loses_the_steps_since_the_last_checkpoint_at_most(code, victim):
         pool.submit(long)
         [done] = pool.results()
     assert "resuming after step" in Path("logs/3.log").read_text()
-    with Pool(code, 1, folder=Path("elsewhere")) as pool:
+    with Pool(code, 1, clean=Path("elsewhere")) as pool:
         pool.submit(long)
         [again] = pool.results()
     assert again.record.scores == done.record.scores

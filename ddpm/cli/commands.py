@@ -10,11 +10,10 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 
 from ddpm.base.errors import UserError, printable
-from ddpm.base.files import atomic_path
 from ddpm.base.paths import BASELINE, PROCESSED, REFERENCE
 from ddpm.cli import terminal
 from ddpm.cli.app import MAIN, ONE_OF, PROJECT, SCORES, Folders, Json, Names, NoPilot, app, listed
-from ddpm.cli.terminal import answer
+from ddpm.cli.terminal import answer, write_params
 
 Alike = Literal["code", "images_seen", "teacher_flops", "parameters", "evaluations", "precision", "processor"]
 track = App(name="track", help="Complete the run in MLflow.", group=PROJECT)
@@ -38,20 +37,9 @@ def preset(
         on: preset that data, network and budget are taken from, in place of its own base
         force: overwrite uncommitted changes of params.yaml
     """
-    import pygit2
-
     from ddpm.params import file, presets
-    from ddpm.runs import library
 
-    text = presets.text(name, on)
-    git = library.repository() if file.PATH.exists() and not force else None
-    as_committed = (pygit2.enums.FileStatus.CURRENT, pygit2.enums.FileStatus.IGNORED)
-    if git and git.status_file(str(library.below(git) / file.PATH)) not in as_committed:
-        raise UserError(
-            f"{file.PATH}: has uncommitted changes, which a preset would overwrite: commit them, or pass --force"
-        )
-    with atomic_path(file.PATH) as temporary:
-        temporary.write_text(text)
+    write_params(presets.text(name, on), force)
     put = f" on {on!r}" if on else ""
     print(f"{file.PATH} is now the preset {name!r}{put}; run it with `dvc repro`")
 

@@ -8,15 +8,17 @@ from dataclasses import asdict
 from functools import partial
 from typing import Annotated, TypeAlias
 
+import yaml
 from cyclopts import App, Group, Parameter
 from cyclopts.validators import Number
 
 from ddpm.base.errors import UserError, printable
 from ddpm.cli.app import Json, Names, Plan
-from ddpm.cli.terminal import answer
+from ddpm.cli.terminal import answer, write_params
 from ddpm.report import judgement as shown
 from ddpm.report import render
-from ddpm.study import judging, loading, publication, revision, runner, status
+from ddpm.study import audit as auditing
+from ddpm.study import cleaning, judging, loading, publication, revision, runner, status
 from ddpm.study.ledger import Ledger
 from ddpm.study.plan import Study
 from ddpm.verdicts import sensitivity
@@ -26,6 +28,7 @@ from ddpm.verdicts.verdict import exit_code
 app = App(name="study")
 LOOP = Group("From a question to a verdict", sort_key=1)
 ELSEWHERE = Group("Other machines, other budgets", sort_key=2)
+AGAIN = Group("Its records again", sort_key=3)
 Slots: TypeAlias = Annotated[int | None, Parameter(validator=Number(gte=1), help="at a time (one per core or GPU)")]
 
 
@@ -167,3 +170,83 @@ def print_job(
     ledger = Ledger(loading.load(file))
     print(runner.script(ledger, time, gpus), end="")
     ledger.experiments.log("").parent.mkdir(parents=True, exist_ok=True)  # for Slurm's logs: it makes no folder
+
+
+@app.command(group=AGAIN)
+def params(file: Plan, arm: str, seed: int, /, *, force: bool = False) -> None:
+    """Write the params.yaml of one of its runs, with which `dvc repro` gives its scores.
+
+    examples:
+      ddpm study params studies/loss.yaml min_snr 3
+
+    Args:
+        force: overwrite uncommitted changes of params.yaml
+    """
+    ledger = Ledger(loading.load(file))
+    study = ledger.study
+    here = [one for one in study.lines() if (one.arm, one.seed) == (arm, seed) and not study.is_open(one)]
+    if not here or here[-1].program:
+        allowed = ", ".join(name for name in study.configs if name not in study.programs)
+        raise UserError(f"{arm} {seed}: not a run of {file} by dvc; allowed: an arm ({allowed}) and one of its seeds")
+    run = ledger.records.get(here[-1].name)
+    commit = f", with the code of commit {run.revision[:10]}" if run and run.revision else ""
+    header = f"# {study.name}, {here[-1].name}: `dvc repro` gives its scores{commit}.\n"
+    write_params(header + yaml.safe_dump(here[-1].params, sort_keys=False), force)
+    print(f"params.yaml is now that of {here[-1].name} in {file}; run it with `dvc repro`")
+
+
+@app.command(group=AGAIN)
+def audit(
+    file: Plan,
+    /,
+    *,
+    number: Annotated[int, Parameter(("--number", "-n"), validator=Number(gte=1))] = 3,
+    slots: Slots = None,
+    commit: str | None = None,
+    json: Json = False,
+) -> int:
+    """Make records again, drawn at random, and compare the scores.
+
+    It uses a clean folder and a clean environment. Exit code 1 if scores differ, 3 if they differ on another processor
+    or torch, where they may by rounding. If six of twelve records were invented, three find that with 91%.
+
+    examples:
+      ddpm study audit studies/loss.yaml -n 3
+
+    Args:
+        number: how many records
+        commit: whose code runs (the one that is checked out)
+    """
+    ledger = Ledger(loading.load(file), revision.find(commit) if commit else None)
+    ledger.check_plan()
+    chosen = auditing.draw(ledger, number)
+    findings, code = [], 0
+    for finding in auditing.repeat(ledger, chosen, _slots(slots, ledger.study)):
+        findings.append(finding)
+        why = f" ({'; '.join(finding.elsewhere)})" * bool(finding.elsewhere)
+        if not json:
+            shown = "the same scores" if not finding.score else "{} was {}, and is {}".format(*finding.score)
+            print(f"{finding.name}: {shown}{why}", flush=True)
+        if finding.score:
+            code = 3 if finding.elsewhere and code != 1 else 1
+    if json:
+        answer(json, [finding._asdict() for finding in findings])
+    return code
+
+
+@app.command(group=AGAIN)
+def clean(*, states: bool = False) -> None:
+    """Delete what experiments of all studies and ladders left, except their records and logs; say what that frees.
+
+    examples:
+      ddpm study clean           # data, models and code: the next experiment makes them again
+      ddpm study clean --states  # trainings that were stopped, too: they start over
+
+    Args:
+        states: delete also what stopped trainings saved
+    """
+    freed = 0
+    for folder, size in cleaning.clean(states):
+        freed += size
+        print(f"{folder}: {size / 2**20:,.1f} MiB")
+    print(f"{freed / 2**20:,.1f} MiB freed")

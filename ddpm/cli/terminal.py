@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 
+from ddpm.base.files import atomic_path
+from ddpm.params import file
+
 MOST = 1000  # columns without a terminal: what reads a pipe may want all
 
 
@@ -16,3 +19,13 @@ def width() -> int:
 def answer(as_json: bool, value: object, *lines: object) -> None:
     """Print ``lines`` or, as JSON, ``value`` as one document; NaN and infinity in it raise ValueError."""
     print(*([json.dumps(value, indent=2, allow_nan=False)] if as_json else lines), sep="\n")
+
+
+def write_params(text: str, force: bool) -> None:
+    """Write params.yaml. Raises UserError if it has uncommitted changes, unless ``force``."""
+    from ddpm.study import revision
+
+    if file.PATH.exists() and not force:
+        revision.check_committed([str(file.PATH)], "which this would overwrite: commit them, or pass --force")
+    with atomic_path(file.PATH) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -82,8 +82,8 @@ class Pool:
     """Runs tasks in at most ``at_once`` processes. A context: when it is left early, what runs saves its state.
 
     code: a folder with the code to run (``revision.export``). devices: one for each process, as CUDA_VISIBLE_DEVICES
-    names them; empty without GPUs. keep_models: for experiments elsewhere that differ in sampling alone. folder: where
-    to work. isolated: whether to ignore the variables of Python's environment.
+    names them; empty without GPUs. keep_models: for experiments elsewhere that differ in sampling alone. clean: a
+    folder to take for the project's, in which nothing was made; Python's variables are ignored, too.
     """
 
     def __init__(
@@ -92,15 +92,15 @@ class Pool:
         at_once: int,
         devices: Sequence[str] = (),
         keep_models: bool = False,
-        folder: Path = FOLDER,
-        isolated: bool = False,
+        clean: Path | None = None,
     ):
         self.code = code.absolute()
         self.at_once = at_once
         self.devices = [devices[number % len(devices)] for number in range(at_once)] if devices else []
         self.keep_models = keep_models
-        self.folder = folder.absolute()
-        self.isolated = isolated
+        self.clean = clean
+        self.root = (clean or Path()).absolute()
+        self.folder = self.root / FOLDER
         self.waiting = deque[Task]()
         self.running: dict[int, Running] = {}
         self.count = 0
@@ -131,12 +131,12 @@ class Pool:
     def _serve(self) -> Server:
         """The server, started if there is none."""
         if self.server is None:
-            flags = ["-I"] if self.isolated else []
+            flags = ["-I"] if self.clean else []
             process = subprocess.Popen(
                 [sys.executable, *flags, "-c", START.format(code=str(self.code))],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                env=_environment(),
+                env=self._environment(),
                 process_group=0,  # Ctrl-C reaches this process alone, which then stops the others
             )
             self.server = Server(process, cast(IO[bytes], process.stdin), cast(IO[bytes], process.stdout))
@@ -210,6 +210,15 @@ class Pool:
             remove(self.folder / kept.read_text())
         remove(done.folder)
 
+    def _environment(self) -> dict[str, str]:
+        return os.environ | {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
+            "DVC_ROOT": str(self.root),  # where checkpoints are, and what data.source is relative to
+            "DDPM_RESUME": "restart",  # what other code has begun is another experiment
+            "DDPM_TRACKING": "off",
+        }
+
     def _place(self, task: Task) -> Path:
         return self.folder / files.digest([self.code.name, task.params, task.program])[:16]
 
@@ -241,17 +250,6 @@ def remove(folder: Path) -> None:
         gone = folder.with_suffix(".gone")
         folder.rename(gone)
         shutil.rmtree(gone, ignore_errors=True)
-
-
-def _environment() -> dict[str, str]:
-    """The variables of processes that run experiments."""
-    return os.environ | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
-        "DVC_ROOT": str(Path.cwd()),  # where checkpoints are, and what data.source is relative to
-        "DDPM_RESUME": "restart",  # nobody is there to be asked
-        "DDPM_TRACKING": "off",
-    }
 
 
 def _reason(log: Path, begin: int, code: int) -> str:

@@ -36,7 +36,7 @@ def find(name: str) -> str:
         raise UserError(f"--commit: {name}: no such commit here; allowed: one that `git log` lists") from error
 
 
-def check_committed(paths: Collection[str]) -> None:
+def check_committed(paths: Collection[str], why: str = "and a study runs a commit: commit or discard them") -> None:
     """Raises UserError unless these files and folders are what was committed last."""
     git = library.repository()
     below = library.below(git)
@@ -44,9 +44,7 @@ def check_committed(paths: Collection[str]) -> None:
     for name, status in git.status(untracked_files="all").items():
         path = Path(name)
         if status not in UNCHANGED and any(path == each or each in path.parents for each in wanted):
-            raise UserError(
-                f"{path.relative_to(below)}: has uncommitted changes, and a study runs a commit: commit or discard them"
-            )
+            raise UserError(f"{path.relative_to(below)}: has uncommitted changes, {why}")
 
 
 def export(commit: str, more: Collection[str] = ()) -> Path:
