@@ -52,8 +52,8 @@ def test_an_audit_makes_records_again_and_finds_what_was_invented(capsys):
     assert study("audit", TINY, "-n", "9") == 3
     assert "processor another CPU, here a CPU" in capsys.readouterr().out
     forge("linear-1", code={"stages/__main__.py": "0" * 32})
-    assert study("audit", TINY, "-n", "9") == 2
-    assert "was made by other code: stages/__main__.py" in capsys.readouterr().err
+    assert study("audit", TINY, "-n", "9") == 3
+    assert "other code: stages/__main__.py" in capsys.readouterr().out
 
 
 def test_what_experiments_leave_is_deleted_but_not_while_one_runs(capsys):

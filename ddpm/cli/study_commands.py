@@ -207,8 +207,8 @@ def audit(
 ) -> int:
     """Make records again, drawn at random, and compare the scores.
 
-    It uses a clean folder and a clean environment. Exit code 1 if scores differ, 3 if they differ on another processor
-    or torch, where they may by rounding. If six of twelve records were invented, three find that with 91%.
+    It uses a clean folder and a clean environment. Exit code 1 if scores differ; 3 if they do with other code or on
+    another processor or torch, where rounding differs. If six of twelve are invented, three find that with 91%.
 
     examples:
       ddpm study audit studies/loss.yaml -n 3

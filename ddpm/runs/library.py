@@ -7,7 +7,7 @@ each, and DVC is not asked.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -109,6 +109,15 @@ def repository() -> pygit2.Repository:
 def below(git: pygit2.Repository) -> Path:
     """The project's folder, relative to its repository."""
     return Path.cwd().relative_to(Path(git.workdir).resolve())
+
+
+def uncommitted(paths: Collection[str]) -> list[str]:
+    """Which of these files, and files in these folders of the project, are not what was committed last."""
+    git = repository()
+    here = below(git)
+    changed = (Path(name) for name, status in git.status().items() if status != pygit2.enums.FileStatus.IGNORED)
+    wanted = {here / path for path in paths}
+    return [str(path.relative_to(here)) for path in changed if not wanted.isdisjoint({path, *path.parents})]
 
 
 def experiments(git: pygit2.Repository) -> Iterator[tuple[str, pygit2.Commit]]:

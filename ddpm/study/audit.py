@@ -20,7 +20,7 @@ from ddpm.study.pool import Pool
 
 class Finding(NamedTuple):
     """A record that was made again. score: the first that differs, in the record and now; None if all are equal.
-    elsewhere: what differs between the machines, by the record's environment: then scores may differ by rounding."""
+    elsewhere: what differs in the code and in the environment: with another one, scores may differ by rounding."""
 
     name: str
     score: tuple[str, float | None, float | None] | None
@@ -28,14 +28,11 @@ class Finding(NamedTuple):
 
 
 def draw(ledger: Ledger, count: int) -> list[Experiment]:
-    """Experiments with a record, at random. Raises UserError if the code at hand made none of them."""
+    """Experiments with a record, at random. Raises UserError if there are none."""
     scored = [one for one in ledger.study.lines() if (run := ledger.records.get(one.name)) and not run.diverged]
     if not scored:
         raise UserError(f"{ledger.study.path}: none of its experiments is finished")
-    chosen = random.SystemRandom().sample(scored, min(count, len(scored)))
-    for experiment in chosen:
-        ledger.experiments.refuse_other_code(experiment, ledger.records[experiment.name])
-    return chosen
+    return random.SystemRandom().sample(scored, min(count, len(scored)))
 
 
 def repeat(ledger: Ledger, chosen: list[Experiment], at_once: int) -> Iterator[Finding]:
@@ -53,17 +50,18 @@ def repeat(ledger: Ledger, chosen: list[Experiment], at_once: int) -> Iterator[F
             for done in pool.results():
                 if not done.record:
                     raise UserError(f"{done.task.name}: {done.reason}")
-                yield compare(done.task.name, ledger.records[done.task.name], done.record)
+                yield _compare(ledger, next(one for one in chosen if one.name == done.task.name), done.record)
 
 
-def compare(name: str, recorded: Record, again: Record) -> Finding:
-    """What differs between a record and its repetition."""
+def _compare(ledger: Ledger, experiment: Experiment, again: Record) -> Finding:
+    recorded = ledger.records[experiment.name]
     keys = sorted(recorded.scores.keys() | again.scores.keys())
     pairs = ((key, recorded.scores.get(key), again.scores.get(key)) for key in keys)
-    environments = sorted(recorded.environment.keys() | again.environment.keys())
     elsewhere = [
         f"{key} {recorded.environment.get(key)}, here {again.environment.get(key)}"
-        for key in environments
+        for key in sorted(recorded.environment.keys() | again.environment.keys())
         if recorded.environment.get(key) != again.environment.get(key)
     ]
-    return Finding(name, next((pair for pair in pairs if pair[1] != pair[2]), None), elsewhere)
+    if other := ledger.experiments.other_code(experiment, recorded):
+        elsewhere.append(f"other code: {other[0]}")
+    return Finding(experiment.name, next((pair for pair in pairs if pair[1] != pair[2]), None), elsewhere)

@@ -123,23 +123,24 @@ class Experiments:
         if other := other or alike.differences(run, planned):
             raise UserError(f"{path}: it ran with another {other[0]} than the plan says: remove the file")
 
-    def refuse_other_code(self, experiment: Experiment, run: Record) -> None:
-        """Raises UserError unless the code that runs is what made the record: a record from elsewhere never chooses
-        it."""
+    def other_code(self, experiment: Experiment, run: Record) -> list[str]:
+        """In what the code that runs is not the code that made the record."""
         other = library.changed(run, self.code)
         if not experiment.program and not run.diverged:
             stages = (inputs.stage(stage, experiment.params, self.code / inputs.DVC_YAML) for stage in STAGES)
             listed = {dep for _, deps in stages for dep in deps if inputs.is_code(dep)}
             other += sorted(listed ^ run.code.keys())
-        if other:
-            made_by = (
-                f"`--commit {run.revision[:10]}` runs the code that made it, if you trust that, or"
-                if run.revision
-                else ""
-            )
+        return other
+
+    def refuse_other_code(self, experiment: Experiment, run: Record) -> None:
+        """Raises UserError unless the code that runs made the record: one from elsewhere never chooses which code
+        does."""
+        if other := self.other_code(experiment, run):
+            commit = run.revision and run.revision[:10]
+            made_by = f"`--commit {commit}` runs the code that made it, if you trust that, or " if commit else ""
             raise UserError(
                 f"{self.path(experiment.name)}: was made by other code: {other[0]} differs from commit "
-                f"{self.commit[:10]}: {made_by} remove the results"
+                f"{self.commit[:10]}: {made_by}remove the results"
             )
 
     def complete(

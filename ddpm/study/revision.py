@@ -8,7 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 import pygit2
-from pygit2.enums import CheckoutStrategy, FileStatus
+from pygit2.enums import CheckoutStrategy
 
 from ddpm.base import files
 from ddpm.base.errors import UserError
@@ -17,7 +17,6 @@ from ddpm.runs import library
 
 FOLDER = Path(".ddpm/code")
 CODE = ("ddpm", "stages", "dvc.yaml", ".dvcignore")  # what a result depends on, next to its params
-UNCHANGED = (FileStatus.CURRENT, FileStatus.IGNORED)
 
 
 def head() -> str:
@@ -38,13 +37,8 @@ def find(name: str) -> str:
 
 def check_committed(paths: Collection[str], why: str = "and a study runs a commit: commit or discard them") -> None:
     """Raises UserError unless these files and folders are what was committed last."""
-    git = library.repository()
-    below = library.below(git)
-    wanted = [below / path for path in paths]
-    for name, status in git.status(untracked_files="all").items():
-        path = Path(name)
-        if status not in UNCHANGED and any(path == each or each in path.parents for each in wanted):
-            raise UserError(f"{path.relative_to(below)}: has uncommitted changes, {why}")
+    for path in library.uncommitted(paths):
+        raise UserError(f"{path}: has uncommitted changes, {why}")
 
 
 def export(commit: str, more: Collection[str] = ()) -> Path:
