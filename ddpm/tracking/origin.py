@@ -21,11 +21,10 @@ def tags() -> dict[str, str]:
     values = {f"version.{name}": version(name) for name in ("torch", "torchvision", "torch-fidelity", "dvc", "mlflow")}
     values["version.python"] = platform.python_version()
     values |= {EXPERIMENT: os.environ.get("DVC_EXP_NAME", ""), BASELINE: os.environ.get("DVC_EXP_BASELINE_REV", "")}
-    with suppress(
-        UserError, pygit2.GitError, KeyError
-    ):  # outside a repository, before the first commit, without origin
+    with suppress(UserError, pygit2.GitError):  # no repository, or no commit
         git = library.repository()
+        urls = {remote.name: remote.url or "" for remote in git.remotes}
+        values["mlflow.source.git.repoURL"] = masked(urls.get("origin", ""))
         values[COMMIT] = str(git.head.target)
         values[DIRTY] = "true" if library.uncommitted(("params.yaml", "dvc.yaml", "ddpm", "stages")) else "false"
-        values["mlflow.source.git.repoURL"] = masked(git.remotes["origin"].url or "")
     return {tag: text for tag, text in values.items() if text}
