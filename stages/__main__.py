@@ -106,7 +106,7 @@ def run(name: str) -> NoReturn:
     """
     atexit.register(_leave_garbage)
     if name in SHARED:
-        # before torch is imported: of a lost rank it says what the stage's own line says, in 50 lines of C++
+        # before torch is imported: otherwise it prints 50 lines of C++ for a lost rank, which we report in one
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
         devices.reuse_memory()
     if "RANK" in os.environ:
@@ -118,8 +118,8 @@ def run(name: str) -> NoReturn:
 
 
 def _leave_garbage() -> None:
-    """Or the interpreter looks for it among all of torch's objects as it ends, for 0.5 s. But Triton's is collected:
-    nanobind reports what is left of that as leaks, in 25 lines."""
+    """Skip the garbage collection at exit, which takes 0.5 s. But Triton's garbage is collected: otherwise nanobind
+    reports it as leaks, in 25 lines."""
     if "triton" not in sys.modules:
         gc.freeze()
 

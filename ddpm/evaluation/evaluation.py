@@ -1,6 +1,6 @@
 """A model's evaluation: its sets' scores, how close they come to train images, and its likelihood.
 
-Each set of samples is scored by itself. evaluate.json holds the mean over the sets and, for comparison, the scores of
+Each set of samples is scored separately. evaluate.json holds the mean over the sets and, for comparison, the scores of
 real images and of the yardsticks, at the same number of images where there are as many.
 """
 

@@ -1,4 +1,4 @@
-"""Blocks, of which all that is shown is made: notes, tables, figures and strips of images, in chapters.
+"""Blocks, from which everything that is shown is made: notes, tables, figures and strips of images, in chapters.
 
 Blocks are data. Pictures are drawn by the renderers that show them, so a terminal's text costs no drawing.
 """
@@ -74,11 +74,11 @@ def _with_few_colours(picture: Image.Image) -> Image.Image:
     their mean. A picture of 256 colours or fewer keeps each."""
     # the other methods merge a rare colour with a frequent one
     few = picture.quantize(256, Image.Quantize.MAXCOVERAGE)
-    pixels = np.dstack([np.asarray(few), np.asarray(picture)]).astype(np.int64) @ 256 ** np.arange(4)[::-1]
-    packed, counts = np.unique(pixels, return_counts=True)
-    place, *colour = packed[counts.argsort(kind="stable")] // 256 ** np.arange(4)[::-1, None] % 256
+    # four bytes a pixel, as one number: its place in the palette, and its own colour
+    pixels, counts = np.unique(np.dstack([np.asarray(few), np.asarray(picture)]).view(">u4"), return_counts=True)
+    rarest_first = pixels[counts.argsort(kind="stable")].view(np.uint8).reshape(-1, 4)
     palette = np.zeros((256, 3), np.uint8)
-    palette[place] = np.stack(colour, axis=1)  # of those with one place the last, which is the commonest, stays
+    palette[rarest_first[:, 0]] = rarest_first[:, 1:]  # the last of those with one place stays
     few.putpalette(palette.tobytes())
     return few
 

@@ -100,8 +100,9 @@ class Diagnosis(NamedTuple):
         said = ["these train images do not tell whether it has converged"]
         if self.within is not None:
             reached = f"within {self.within:.1%} of" if self.within <= 1 else f"up to {1 + self.within:.2g} times"
-            converged = "converged " * (self.converged and self.within <= 1)
-            said = [f"{converged}{reached} the smallest possible error at {self._span(self.known)}"]
+            if self.converged and self.within <= 1:
+                reached = f"converged {reached}"
+            said = [f"{reached} the smallest possible error at {self._span(self.known)}"]
         if self.limited.any():
             where = self._span(self.limited)
             said.append(f"limited by capacity or training at {where}: up to {self.above:.1%} above the optimum")

@@ -92,7 +92,7 @@ def _year(judgement: Judgement) -> int:
 
 
 def to_dict(judgement: Judgement) -> dict[str, Any]:
-    """For programs."""
+    """Render the judgement as a mapping for JSON."""
     arms = [
         {
             "label": arm.label,

@@ -26,7 +26,7 @@ NOT_CONTENT = ("drawing", "text_columns", "folded")  # fields of blocks
 
 
 def text(chapters: Sequence[Chapter], width: int | None = None) -> str:
-    """For a terminal: notes and tables, whose lines are cut off at ``width``. Pictures are left out."""
+    """Render notes and tables for a terminal, with lines cut off at ``width``. Pictures are left out."""
 
     def shown(block: Block) -> str:
         if isinstance(block, Table):
@@ -36,15 +36,14 @@ def text(chapters: Sequence[Chapter], width: int | None = None) -> str:
                 disable_numparse=True,
                 colalign=["left" if at in block.text_columns else "right" for at in range(len(block.columns))],
             )
-            caption = [printable(block.caption)] * bool(block.caption)
-            return "\n".join(caption + [line[:width] for line in lines.splitlines()])
+            return "\n".join(filter(None, [printable(block.caption), *(line[:width] for line in lines.splitlines())]))
         return printable(block.text) if isinstance(block, Note) else ""
 
     return _paragraphs(chapters, shown, printable)
 
 
 def markdown(chapters: Sequence[Chapter], folder: Path | None = None) -> str:
-    """As Markdown. The pictures are written into the page's ``folder``; without one they are left out."""
+    """Render the chapters as Markdown. Pictures are written into the page's ``folder``; without one, left out."""
 
     def shown(block: Block) -> str:
         match block:
@@ -54,7 +53,8 @@ def markdown(chapters: Sequence[Chapter], folder: Path | None = None) -> str:
                 ruler = ["---" if at in block.text_columns else "---:" for at in range(len(block.columns))]
                 head, *body = [[_escaped(cell) for cell in row] for row in (block.columns, *block.rows)]
                 lines = [f"| {' | '.join(cells)} |" for cells in (head, ruler, *body)]
-                return "\n".join([f"### {_escaped(block.caption)}\n"] * bool(block.caption) + lines)
+                title = [f"### {_escaped(block.caption)}\n"] if block.caption else []
+                return "\n".join([*title, *lines])
             case Figure() if folder:
                 with atomic_path(folder / f"{block.name}.png") as temporary:
                     temporary.write_bytes(block.png())
@@ -69,7 +69,8 @@ def _paragraphs(chapters: Sequence[Chapter], shown: Callable[[Block], str], head
     paragraphs."""
     paragraphs: list[str] = []
     for chapter in chapters:
-        paragraphs += [heading(chapter.title)] * bool(chapter.title)
+        if chapter.title:
+            paragraphs.append(heading(chapter.title))
         for is_line, group in groupby(chapter.blocks, _is_line):
             parts = list(filter(None, map(shown, group)))
             paragraphs += ["\n".join(parts)] if is_line else parts
@@ -102,7 +103,7 @@ def _uri(figure: Figure) -> str:
 
 
 def to_dict(chapters: Sequence[Chapter]) -> dict[str, list[dict[str, Any]]]:
-    """As JSON: a chapter's title -> its blocks. All cells are text; of figures there are captions and names."""
+    """Render the chapters as a mapping for JSON: title -> blocks. All cells are text; figures are their captions."""
 
     def content(block: Block) -> dict[str, Any]:
         fields = {key: value for key, value in vars(block).items() if key not in NOT_CONTENT}

@@ -19,7 +19,7 @@ ADDRESSES = ("http://", "https://")  # anything else is a path
 TIMEOUT_S = 30
 MAX_DOWNLOAD_BYTES = 200 * 2**30
 CHUNK = 2**20
-# a server that sends a byte now and then never times out
+# a server that trickles bytes never hits the socket timeout
 PATIENCE_S = 120
 MIN_BYTES_PER_S = 1000
 

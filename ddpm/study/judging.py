@@ -42,7 +42,7 @@ def missing(ledger: Ledger, judgement: Judgement, failed: Collection[str] = ()) 
     """The experiments to run next: those of tuning, then those up to the first look, in seeds, at which an open arm has
     no run yet. None is the look of tuning, and of nothing.
 
-    failed: names of experiments that are not tried again. Who needs one of them waits for nothing any more.
+    failed: names of experiments that are not tried again. An arm that needs one of them is dropped.
     """
     study = ledger.study
     if tuning := [run for run in ledger.missing(study.experiments(kind="tuning")) if run.name not in failed]:
@@ -57,7 +57,7 @@ def missing(ledger: Ledger, judgement: Judgement, failed: Collection[str] = ()) 
 
 
 def merged(reasons: Iterable[str]) -> list[str]:
-    """A line for each reason, with the files or experiments that begin those which go on alike."""
+    """A line for each reason, which begins with the files or experiments that it holds for."""
     alike = grouped((reason.partition(": ") for reason in dict.fromkeys(reasons)), lambda parts: parts[1:])
     return ["".join([some([begin for begin, *_ in parts]), *rest]) for rest, parts in alike.items()]
 

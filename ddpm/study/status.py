@@ -134,7 +134,7 @@ def pilot(ledger: Ledger, devices: Sequence[str]) -> Pilot:
 
 def steps_to(goal: float, steps: int, score: float, half: float) -> int | None:
     """The steps after which a score that was ``half`` after half of ``steps``, and is ``score`` now, reaches ``goal``,
-    if it goes on to fall by the same factor with each doubling; rounded up to two digits. None beyond MOST times as
+    if it continues to fall by the same factor with each doubling; rounded up to two digits. None beyond MOST times as
     many."""
     factor = half / score
     doublings = math.log(score / goal) / math.log(factor) if factor > 1 else math.inf

@@ -179,7 +179,7 @@ def _evaluation(config: Config, device: torch.device) -> float:
 def _grown(least: int, whole: int, cost: Callable[[int], float]) -> float:
     """The seconds of ``whole`` images, from batches that grow as long as they are quick.
 
-    Larger batches lie on the line through the last two: a step costs something by itself, and each image adds to it. If
+    Larger batches lie on the line through the last two: a step has a fixed cost, and each image adds to it. If
     only one batch was tried, its seconds are taken as the cost of its images.
     """
     images, last = least, cost(least)

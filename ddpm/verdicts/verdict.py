@@ -23,7 +23,7 @@ the error rate holds. A pair is done at the first look at which its primary metr
 which it is too early for a verdict; more seeds change nothing. It is **futile** if the last look would give a verdict
 with a chance below FUTILE under every hope: that the true difference is one standard error larger than observed (taken
 as observed, one in seven studies of an effect of one sd would stop in vain), that it is as large as the margin, or that
-it is 0. That stop is not binding: no bound relies on it, so if the seeds are run anyway, the looks continue.
+it is 0. You may ignore this stop: the error rate does not depend on it, and the looks continue.
 """
 
 from __future__ import annotations
