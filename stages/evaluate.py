@@ -4,7 +4,7 @@ import time
 
 import torch
 
-from ddpm.base import paths
+from ddpm.base import images, paths
 from ddpm.base.files import read_json
 from ddpm.compute.distributed import Ranks
 from ddpm.evaluation import curve, evaluation
@@ -15,7 +15,7 @@ from ddpm.runs import record
 from ddpm.runs.assembly import assemble
 from ddpm.runs.record import Provenance
 from ddpm.sampling.sample_params import Sample
-from ddpm.sampling.samples import set_paths, snapshot_paths
+from ddpm.sampling.samples import read_samples, set_paths, snapshot_paths
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.reference import read_reference
 
@@ -29,7 +29,8 @@ def main(
     evaluate = index.resolved(evaluate)
     model = averages.load(paths.MODEL_FILE, sample.ema_length, device)
     job = Job(model, paths.PROCESSED, paths.REFERENCE, evaluate, device, ranks)
-    result = evaluation.evaluate(set_paths(paths.SAMPLES, sample.seeds), job)
+    sets = set_paths(paths.SAMPLES, sample.seeds)
+    result = evaluation.evaluate(sets, job)
     points = curve.curve(result, snapshot_paths(paths.SAMPLES, sample.seeds), paths.SAMPLES, job)
     if not ranks.main:
         return
@@ -37,5 +38,5 @@ def main(
     drawn, trained_in = read_json(paths.SAMPLE_FACTS), model.facts.get("precision", "unknown")
     evaluations = drawn["evaluations_per_image"]
     judged_by = fingerprint(index, evaluate, sample, drawn["precision"], trained_in, device, evaluations)
-    seconds = time.perf_counter() - started
-    record.write(assemble(name, provenance, model, result, points, judged_by, seconds), paths.RUN)
+    seconds, samples = time.perf_counter() - started, images.digest(map(read_samples, sets.values()))
+    record.write(assemble(name, provenance, model, result, points, judged_by, seconds, samples), paths.RUN)

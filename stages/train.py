@@ -10,8 +10,8 @@ from ddpm.compute import devices
 from ddpm.compute.distributed import Ranks
 from ddpm.data.processed import open_split, train_classes
 from ddpm.model import build
-from ddpm.training import flops
 from ddpm.training.checkpoints import Checkpoints
+from ddpm.training.flops import step_flops
 from ddpm.training.train_params import TrainingConfig
 from ddpm.training.trainer import Log, Watch, train
 
@@ -33,7 +33,7 @@ def main(
         facts = history.facts()
         about = {
             "parameters": build.parameters(settings),
-            "flops": flops.per_image(settings) * facts["images_seen"],
+            "flops": step_flops(settings) * facts["images_seen"] // settings.train.batch_size,
             "memory_mib": round(memory / 2**20, 1),
             "device": f"{ranks.size} x {devices.processor(device)}",
         }

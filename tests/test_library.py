@@ -226,10 +226,3 @@ def test_every_section_says_what_it_changes_and_the_page_shows_it():
 )  # fmt: skip
 def test_what_a_key_changes_follows_from_its_mark_or_its_sections(key, tells_apart):
     assert alike.tells_apart(key) is tells_apart
-
-
-def test_a_key_that_is_gone_makes_no_difference():
-    run = result()
-    old = run.model_copy(update={"params": run.params | dict.fromkeys(alike.GONE, 0)})
-    assert alike.differences(old, run.params) == []
-    assert alike.differences(run.model_copy(update={"params": run.params | {"gone": 0}}), run.params) == ["gone"]

@@ -3,6 +3,8 @@
 import json
 import math
 from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -20,7 +22,7 @@ COMPARABLE = {"samples": 8, "sampling": {"steps": 4}}
 
 def run(seed: int = 0, name: str = "workspace", **changes: Any) -> Record:
     fields: dict[str, Any] = {
-        "format": 1,
+        "format": 2,
         "name": name,
         "seed": seed,
         "finished": record.now(),
@@ -45,7 +47,7 @@ def test_curve_and_noise_levels_keep_their_numbers():
     read = record.parse(run(curve=record.table(rows)).text().encode(), "run.json")
     assert read.learned == {64: {"classifier.fd": 0.1 + 0.2}, 128: {"classifier.fd": 1.0}}
     assert record.table([{"t": 1, "error": 1 / 3}], digits=6) == record.NumberTable(
-        columns=("t", "error"), rows=((1.0, 0.333333),)
+        columns={"t": (1.0,), "error": (0.333333,)}
     )
     assert record.table([]) is None
 
@@ -71,10 +73,10 @@ def compared(**content: Any) -> Callable[[dict[str, Any]], None]:
 
 
 NAN, HUGE = float("nan"), "a number of many digits"
-TABLE = {"columns": ["images", "fd"], "rows": [[16, 1.0]]}
+TABLE = {"images": [16], "fd": [1.0]}
 # the key that the refusal names -> what is wrong there
 REFUSED = {
-    "format": [changed("format", to=2), changed("format", to="1")],
+    "format": [changed("format", to="2"), changed("format", to=None)],
     "seed": [changed("seed", to=value) for value in ("0", -1, True, 0.0, 2**63)],
     "params": [
         changed("params", "seed", to=7),
@@ -92,15 +94,15 @@ REFUSED = {
     "code": [changed("code", to={path: "0" * 12}) for path in ("/dev/zero", "../secret", "a/../../b", ".")]
     + [changed("code", to={"ddpm/base": "not a digest"})],
     "curve": [
-        changed("curve", to=TABLE | change)
-        for change in (
-            {"rows": [[1.0]]}, {"rows": [[None, 1.0]]}, {"rows": [[1.5, 1.0]]}, {"columns": ["images", "images"]},
-            {"columns": ["steps", "fd"]}, {"rows": [[16, NAN]]},
-        )
+        changed("curve", to={"columns": TABLE | change})
+        for change in ({"fd": [1.0, 2.0]}, {"images": [None]}, {"images": [1.5]}, {"steps": [1, 2]}, {"fd": [NAN]})
     ],
     "costs": [
         changed("costs", name, to=value)
-        for name, value in (("parameters", -1), ("images_seen", HUGE), ("flops", math.inf), ("seconds", {"a": NAN}))
+        for name, value in (
+            ("parameters", -1), ("images_seen", HUGE), ("flops", math.inf), ("seconds", {"a": NAN}),
+            ("seconds", {"a": 1e308}),
+        )
     ],
     "extra": [changed("extra", to=1)],
     "finished": [changed("finished", to=value) for value in ("yesterday", "2026-01-01T00:00:00", 5)],
@@ -129,6 +131,76 @@ def test_a_file_of_a_million_keys_is_refused_unread(tmp_path):
     (tmp_path / "run.json").write_text("{" + '"a": 0, ' * 10**6)
     with pytest.raises(UserError, match="at most 100,000 bytes"):
         record.read(tmp_path / "run.json")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from("abcd"), inner, max_size=4),
+    max_leaves=12,
+)
+OBJECTS = st.dictionaries(st.sampled_from("abcd"), JSON, max_size=4)
+
+
+@given(OBJECTS, OBJECTS)
+def test_what_is_put_on_top_of_what_is_shared_gives_the_record_with_its_types(base, values):
+    assert json.dumps(record._overlaid(base, record._above(base, values)), sort_keys=True) == json.dumps(
+        values, sort_keys=True
+    )
+
+
+@pytest.fixture
+def shelf(tmp_path) -> list[Path]:
+    """Records of three seeds in a study's folder; the last is of another arm."""
+    arms = [{"train.steps": 10, "diffusion.loss.p2.k": 1.0}, {"train.steps": 10, "diffusion.loss.p2.k": 1}, {}]
+    code = {f"ddpm/{room}": "0" * 12 for room in ("base", "data", "model", "training", "sampling", "scoring")}
+    paths = [tmp_path / "runs" / f"{seed}.json" for seed in range(3)]
+    for seed, (path, params) in enumerate(zip(paths, arms, strict=True)):
+        scores = {"real.classifier.fd": 0.2, "classifier.fd": float(seed)}
+        record.write(
+            run(seed, params=params | {"seed": seed}, code=code, scores=scores, plan="0" * 64), path, share=True
+        )
+    return paths
+
+
+def test_records_of_a_folder_share_what_they_have_in_common(shelf):
+    (shared,) = (shelf[0].parent.parent / record.SHARED).iterdir()
+    runs = [record.read(path) for path in shelf]
+    assert [one.seed for one in runs] == [0, 1, 2]
+    assert [one.params.get("train.steps") for one in runs] == [10, 10, None]
+    assert [type(one.params.get("diffusion.loss.p2.k")) for one in runs] == [float, int, type(None)]
+    assert [one.scores["real.classifier.fd"] for one in runs] == [0.2] * 3
+    for path, one in zip(shelf, runs, strict=True):
+        assert "ddpm/base" not in path.read_text()
+        assert '"classifier.fd"' in path.read_text()  # its own are where people look
+        record.write(one, path.parent.parent / "whole.json")
+        assert record.read(path.parent.parent / "whole.json") == one
+    for text in (shared.read_text().replace("0" * 12, "1" * 12, 1), "[" * 50_000, None):
+        record._shared.cache_clear()
+        shared.unlink() if text is None else shared.write_text(text)
+        with pytest.raises(UserError, match=rf"^{shared}: .*restore it from git"):
+            record.read(shelf[1])
+
+
+def test_a_name_of_what_is_shared_leads_nowhere_else(shelf, tmp_path):
+    (tmp_path / "secret.json").write_text("{}")
+    values = json.loads(shelf[0].read_text()) | {record.SHARED: "../secret"}
+    shelf[0].write_text(json.dumps(values))
+    with pytest.raises(UserError, match=r"shared/secret\.json"):
+        record.read(shelf[0])
+
+
+@pytest.mark.parametrize("format", [1, 3])
+def test_a_record_of_another_format_is_one_line(format):
+    text = json.dumps(json.loads(run().text()) | {"format": format, "more": 1})
+    with pytest.raises(UserError, match=f"^run.json: a record of format {format}; this version reads format 2"):
+        record.parse(text.encode(), "run.json")
+
+
+def test_a_run_that_two_people_made_is_told_from_a_damaged_file():
+    ours, theirs = run().text(), run(finished=record.now() - timedelta(days=1)).text()
+    merged = ours.replace('"finished"', f'<<<<<<< HEAD\n"finished": "x",\n=======\n{theirs}>>>>>>> theirs\n"finished"')
+    with pytest.raises(UserError, match=r"^run\.json: two people made this run, .*`git checkout --ours run\.json`"):
+        record.parse(merged.encode(), "run.json")
 
 
 def test_the_schema_in_the_repository_is_that_of_the_record():

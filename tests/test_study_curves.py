@@ -28,8 +28,7 @@ Runs = dict[str, dict[int, Record]]
 
 
 def curve(scores: Sequence[float], images: Sequence[int] = IMAGES) -> dict[str, NumberTable]:
-    rows = tuple((float(at), float(score)) for at, score in zip(images, scores, strict=True))
-    return {"curve": NumberTable(columns=("images", FD), rows=rows)}
+    return {"curve": NumberTable(columns={"images": tuple(map(float, images)), FD: tuple(map(float, scores))})}
 
 
 def runs(*means: Sequence[float], noise: float = 0.01, seeds: int = SEEDS) -> Runs:

@@ -99,7 +99,7 @@ class Lab:
             return Done(task, self.folder, reason="train: the loss or its gradient is not finite at step 3 (loss nan)")
         noise = 0.1 * math.sin(1000 * chosen.train.learning_rate * chosen.seed)
         run = result(seed=chosen.seed, fd=mean + noise, code={})
-        table = NumberTable(columns=("images", FD), rows=((48.0, 2 * mean), (96.0, mean + noise)))
+        table = NumberTable(columns={"images": (48.0, 96.0), FD: (2 * mean, mean + noise)})
         run = run.model_copy(update={"params": library.relevant(chosen.flat()), "curve": table})
         return Done(task, self.folder, run)
 
@@ -153,7 +153,7 @@ def test_of_a_run_for_tuning_the_scores_are_kept_and_not_the_curve(lab):
     assert {name for name, run in ledger.records.items() if run.curve} == set(VERDICT)
     assert all(FD in run.scores for run in ledger.records.values())
     only_end = ledger.records["cosine-0"].model_copy(
-        update={"curve": NumberTable(columns=("images",), rows=((96.0,),))}
+        update={"curve": NumberTable(columns={"images": (96.0,)})}
     )
     ledger.experiments.write(ledger.study.experiments()[0], only_end)
     assert record.read(ledger.experiments.path("cosine-0")).curve is None

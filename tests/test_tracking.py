@@ -84,7 +84,7 @@ def write_record(root: Path, fd: float = 1.5, name: str = "workspace") -> None:
         fingerprint=Fingerprint(hash=digest(comparable), comparable=comparable),
         scores={"classifier.fd": fd, "classifier.kid_mean": 0.25, "bits_per_dim": 3.5},
         curve=NumberTable(
-            columns=("images", "classifier.fd", "classifier.kid_mean"), rows=((256, 2.5, None), (512, fd, 0.25))
+            columns={"images": (256, 512), "classifier.fd": (2.5, fd), "classifier.kid_mean": (None, 0.25)}
         ),
         costs=Costs(images_seen=512, seconds={"train": 10.0}),
         environment={"processor": "a CPU"},

@@ -31,14 +31,6 @@ def fingerprint(
     model's samples score differently in bfloat16 and in float32, so the precision they were drawn in is part of the
     sampling. evaluations: of the network per image; None: the sampler's.
     """
-    asked: dict[str, Any] = {}  # empty without them, so that such samples compare with those of older versions
-    if sample.classes is not None:
-        asked["classes"] = list(sample.classes)
-    if sample.guidance.weight != 1:
-        asked["guidance"] = sample.guidance.model_dump(mode="json")
-    if sample.ema_length is not None:
-        asked["ema_length"] = sample.ema_length
-    # of metrics that have some of their own, so that the four that always were there change nothing
     specs = (metric.get(name).model_dump(mode="json") for name in evaluate.metrics)
     hyperparameters = {spec["name"]: spec[spec["name"]] for spec in specs if spec["name"] in spec}
     # of sets that are compared in part
@@ -55,10 +47,13 @@ def fingerprint(
         "sets": len(sample.seeds),
         "samples": sample.count,
         "sampling": {
-            **sample.model_dump(include={"sampler", "steps", "spacing", "clip_denoised"}, serialize_as_any=True),
+            **sample.model_dump(
+                mode="json",
+                include={"sampler", "steps", "spacing", "clip_denoised", "classes", "guidance", "ema_length"},
+                serialize_as_any=True,
+            ),
             "evaluations": evaluations or sample.sampler.evaluations(sample.steps),
             "precision": drawn_in,
-            **asked,
         },
         "metrics": {
             **evaluate.model_dump(

@@ -145,7 +145,11 @@ class Contest:
             )
         if params.train.steps is None:
             raise UserError(f"{source or self.path}: train.epochs: its cost is not known beforehand; set train.steps")
-        return float(params.train.steps * (params.train.batch_size if self.terms.cost == "images" else flops(params)))
+        if self.terms.cost == "images":
+            return float(params.train.steps * params.train.batch_size)
+        from ddpm.training.flops import step_flops
+
+        return float(params.train.steps * step_flops(params))
 
     def check(self, changes: Changes, champion: Changes, source: str, allow_null: bool = False) -> float:
         """The cost of an entry. Raises UserError unless it may try. champion: the champion's changes of the base."""
@@ -173,25 +177,6 @@ class Contest:
                 f"{source}: each sample takes {asked} evaluations of the network; allowed: at most the base's, {most}"
             )
         return cost
-
-
-def flops(params: Config) -> int:
-    """The operations of a training step: of the network, forward and backward, and of the optimizer's matrix products,
-    which Muon has."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    from ddpm.model import build, layers
-    from ddpm.training.flops import per_image
-
-    network = build.network(params)
-    weights = list(network.parameters())
-    for weight in weights:
-        weight.grad = torch.zeros_like(weight)
-    optimizer = params.train.optimizer.over(weights, layers.hidden_weights(network), params.train.learning_rate)
-    with FlopCounterMode(display=False) as counter:
-        optimizer.step()
-    return per_image(params) * params.train.batch_size + int(counter.get_total_flops())
 
 
 def load(path: Path) -> Contest:

@@ -43,8 +43,8 @@ ERRORS = [[f"{name}_{split}{se}" for split in SPLITS] for name in ("error", "opt
 def numbers(run: Record, *names: str) -> Levels | None:
     """Those columns of a record's noise levels; None if one is missing or has no numbers."""
     table = run.noise_levels
-    columns = dict(zip(table.columns, np.array(table.rows, float).T, strict=False)) if table else {}
-    levels = {name: columns.get(name, np.array([np.nan])) for name in names}
+    columns = table.columns if table else {}
+    levels = {name: np.array(columns.get(name, [np.nan]), float) for name in names}
     return levels if all(np.isfinite(values).all() for values in levels.values()) else None
 
 

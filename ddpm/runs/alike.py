@@ -14,7 +14,6 @@ from ddpm.runs import library
 from ddpm.runs.library import Listing
 from ddpm.runs.record import SEED, Record
 
-GONE = ("evaluate.likelihood.ode_steps",)  # in records of earlier code, in all of which it is off
 T = TypeVar("T")
 K = TypeVar("K")
 
@@ -59,7 +58,7 @@ def differences(run: Record, params: Mapping[str, Any], by: tuple[str, ...] = ()
 
 def tells_apart(key: str) -> bool:
     """Whether runs that differ in a params key are different runs of an arm, whatever their seed."""
-    return bool(affects(key) & Affects.RESULT) and key not in (SEED, *GONE)
+    return bool(affects(key) & Affects.RESULT) and key != SEED
 
 
 def most_alike(records: Iterable[Record], params: Mapping[str, Any], by: tuple[str, ...] = ()) -> str:

@@ -20,8 +20,10 @@ def assemble(
     points: Rows,
     fingerprint: dict[str, Any],
     seconds: float,
+    samples: str,
 ) -> Record:
-    """The record of the run that was just scored. points: ``curve.curve``; seconds: what scoring took."""
+    """The record of the run that was just scored. points: ``curve.curve``; seconds: what scoring took; samples: the
+    digest of what was scored."""
     trained, drawn = read_json(TRAIN_FACTS), read_json(SAMPLE_FACTS)
     taken = {"train": trained["seconds"], "sample": drawn["seconds"], "evaluate": round(seconds, 2)}
     return Record(
@@ -31,6 +33,7 @@ def assemble(
         params=provenance.params,
         code=provenance.code,
         fingerprint=Fingerprint(hash=fingerprint["hash"], comparable=fingerprint["comparable"]),
+        samples=samples,
         scores=flatten(evaluation.scores),
         curve=record.table(points, digits=9),
         noise_levels=record.table(evaluation.excess, digits=4),

@@ -2,26 +2,42 @@
 
 The evaluate stage writes metrics/run.json. Whatever compares, lists or shows runs reads records and nothing else, so
 that a verdict outlives the code that made it, and a result is shared like any other file.
+
+Most of a study's records is the same in all of them. Next to their folder is another, ``shared``, with files named by
+the digest of their content; a record on top of one names it and holds what it has otherwise.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, ValidationError, model_validator
 
 from ddpm.base import files, variant
-from ddpm.base.errors import UserError
+from ddpm.base.errors import UserError, printable
 from ddpm.base.sections import Section, Seed
 
-FORMAT = 1
+FORMAT = 2
 MOST_BYTES = 100_000  # of a record; those of shipped presets take a tenth of it
 LONGEST = 200  # characters of a name, and of a key
 SEED = "seed"
+SHARED = "shared"  # the folder of what records share; in a record, the name of a file there
+WITHOUT = "!"  # no key: in a record on top of another part, it lists the keys that only the other has
+COMMON = (
+    "code",
+    "fingerprint",
+    "environment",
+    "program",
+    "plan",
+    "revision",
+)  # what records share, with parts of others
+OF_REAL = re.compile(r"^real\.|expected$|limit$")  # scores that depend on the real images alone
 SCHEMA = Path(__file__).with_name("run.schema.json")
 
 
@@ -36,6 +52,7 @@ def _finite(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
+@lru_cache(maxsize=2**12)  # a thousand records have the same
 def _inside(path: str) -> str:
     if not (parts := Path(path).parts) or parts[0] == "/" or ".." in parts:
         raise ValueError("a path in the repository")
@@ -49,34 +66,29 @@ Revision = Annotated[str, Field(pattern="^[0-9a-f]{40}$")]
 Line = Annotated[str, Field(max_length=LONGEST), AfterValidator(_plain)]
 Values = Annotated[dict[Key, Any], AfterValidator(_finite)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
-Amount = Annotated[float, Field(ge=0)]
+Amount = Annotated[float, Field(ge=0, le=1e100)]
 Score = Annotated[float, Field(ge=-1e100, le=1e100)]  # the squares of larger ones overflow
-Row = tuple[float | None, ...]
 
 
 class NumberTable(Section):
-    """A small table of numbers; None is an empty cell."""
+    """A small table of numbers by column; None is an empty cell."""
 
-    columns: tuple[Key, ...]
-    rows: tuple[Row, ...]
+    columns: dict[Key, tuple[float | None, ...]]
 
     @model_validator(mode="after")
     def _rectangular(self) -> Self:
-        if len(set(self.columns)) < len(self.columns):
-            raise ValueError("columns: two have the same name")
-        if odd := next((row for row in self.rows if len(row) != len(self.columns)), None):
-            raise ValueError(f"rows: {len(odd)} cells under {len(self.columns)} columns")
+        if len(lengths := sorted({len(column) for column in self.columns.values()})) > 1:
+            raise ValueError(f"columns: one has {lengths[0]} cells, another {lengths[-1]}")
         return self
 
     def only(self, *columns: str) -> NumberTable:
         """The table with those of the columns that it has."""
-        places = [place for place, column in enumerate(self.columns) if column in columns]
-        rows = tuple(tuple(row[place] for place in places) for row in self.rows)
-        return NumberTable(columns=tuple(self.columns[place] for place in places), rows=rows)
+        return NumberTable(columns={name: column for name, column in self.columns.items() if name in columns})
 
     def dicts(self) -> list[dict[str, float]]:
         """A mapping for each row, without its empty cells."""
-        pairs = (zip(self.columns, row, strict=True) for row in self.rows)
+        rows = zip(*self.columns.values(), strict=True)
+        pairs = (zip(self.columns, row, strict=True) for row in rows)
         return [{column: cell for column, cell in cells if cell is not None} for cells in pairs]
 
 
@@ -106,10 +118,12 @@ class Costs(Section):
         default=None, description="images that training went through, repetitions included"
     )
     parameters: Count | None = Field(default=None, description="weights of the network")
-    flops: Amount | None = Field(default=None, description="of all training steps' forward and backward passes")
+    flops: Amount | None = Field(
+        default=None,
+        description="of all training steps: forward, backward, and the optimizer's matrix products",
+    )
     teacher_flops: Amount | None = Field(
         default=0.0,
-        exclude_if=lambda value: value == 0,
         description="of training the model that the run started from, and those before it; 0: it started from none",
     )
     evaluations: Count | None = Field(default=None, description="of the network for each sample")
@@ -128,7 +142,7 @@ class Record(Section):
 
     model_config = ConfigDict(title="A run's record")
 
-    format: Literal[1] = Field(default=1, description="of this file; another number is another layout")
+    format: Literal[2] = Field(default=2, description="of this file; another number is another layout")
     name: Name = Field(description="for tables and messages")
     seed: Seed | None = Field(description="of the training; runs of two arms are paired by it; null: unknown")
     program: Name | None = Field(default=None, description="what drew the samples, if it was not this project")
@@ -138,6 +152,7 @@ class Record(Section):
         default={}, description="path -> md5 of the code that made the run; empty: unknown"
     )
     fingerprint: Fingerprint
+    samples: Digest | None = Field(default=None, description="sha256 of the scored images' bytes; null: unknown")
     scores: dict[Key, Score] = Field(description="as in metrics/evaluate.json, nested keys joined by dots")
     curve: NumberTable | None = Field(default=None, description="the same scores by `images` seen, the end last")
     noise_levels: NumberTable | None = Field(default=None, description="denoising errors by t: metrics/excess.csv")
@@ -187,28 +202,44 @@ class Record(Section):
 
     def text(self) -> str:
         """The record as JSON with sorted keys: a line for each section, so that git shows what differs."""
-        values = self.model_dump(mode="json")
-        lines = (f"{json.dumps(key)}: {_compact(values[key])}" for key in sorted(values))
-        return "{\n" + ",\n".join(lines) + "\n}\n"
+        return _lines(self.model_dump(mode="json"))
 
 
-def write(record: Record, path: Path) -> None:
-    """Write the record. Raises UserError if it would be too large to be read again."""
-    text = record.text()
+def write(record: Record, path: Path, share: bool = False) -> None:
+    """Write the record; with ``share``, on top of what those next to it share. Raises UserError if it would be too
+    large to be read again."""
+    values = record.model_dump(mode="json", exclude_defaults=share) | {"format": FORMAT}
+    text = _lines(_on_shared(values, path.parent.with_name(SHARED)) if share else values)
     if len(text) > MOST_BYTES:
         raise UserError(f"{path}: {len(text):,} bytes; a record has at most {MOST_BYTES:,}")
     with files.atomic_path(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
 
 
-def parse(text: bytes, source: str) -> Record:
-    """The record in a file's content. Raises UserError, which begins with ``source``, with the key and the reason."""
+def parse(text: bytes, source: str, shared: Path | None = None) -> Record:
+    """The record in a file's content. shared: the folder of what it may rest on. Raises UserError, which begins with
+    ``source``, with the key and the reason."""
     if len(text) > MOST_BYTES:
         raise UserError(f"{source}: a record has at most {MOST_BYTES:,} bytes, and this has more")
+    if text.startswith(b"<<<<<<< ") or b"\n<<<<<<< " in text:
+        raise UserError(
+            f"{source}: two people made this run, and git left both in the file: keep one, by `git checkout --ours "
+            f"{source}`, and `git add` it"
+        )
     try:
+        values = json.loads(text)
+        if isinstance(values, dict):
+            if (other := values.get("format")) != FORMAT and type(other) is int:
+                raise UserError(
+                    f"{source}: a record of format {other}; this version reads format {FORMAT}: use the version of "
+                    "ddpm that is as old or as new as the record"
+                )
+            if shared and isinstance(base := values.pop(SHARED, None), str):
+                values = _overlaid(_shared(shared / f"{Path(base).name}.json"), values)
+            text = json.dumps(values).encode()
         return Record.model_validate_json(text)
-    except (ValidationError, RecursionError) as error:
-        why = variant.explain(error, Record, "") if isinstance(error, ValidationError) else "nested too deeply"
+    except (ValidationError, RecursionError, TypeError, ValueError) as error:
+        why = variant.explain(error, Record, "") if isinstance(error, ValidationError) else printable(str(error))
         raise UserError(f"{source}: not a run's record: {why}") from error
 
 
@@ -216,18 +247,76 @@ def read(path: Path) -> Record:
     """The record in a file. Raises UserError like ``parse``, or if the file cannot be read."""
     try:
         with path.open("rb") as file:
-            return parse(file.read(MOST_BYTES + 1), str(path))
+            return parse(file.read(MOST_BYTES + 1), str(path), path.parent.with_name(SHARED))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); `dvc repro` makes metrics/run.json") from error
+
+
+def _on_shared(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The values on top of that file of the folder which makes them shortest. One is added if none halves them."""
+    tops = [_above(_shared(path), values) | {SHARED: path.stem} for path in folder.glob("*.json")]
+    best = min(tops, key=lambda top: len(_lines(top)), default=values)
+    if 2 * len(_lines(best)) > len(_lines(values)):
+        common = {key: value for key, value in values.items() if key in COMMON}
+        levels = values.get("noise_levels", {}).get("columns", {})
+        common |= {
+            "params": {key: value for key, value in values["params"].items() if key != SEED},
+            "costs": {key: value for key, value in values.get("costs", {}).items() if key != "seconds"},
+            "scores": {key: value for key, value in values["scores"].items() if OF_REAL.search(key)},
+            "noise_levels": {"columns": {key: column for key, column in levels.items() if not key.startswith("error")}},
+        }
+        path = folder / f"{files.digest(common)[:12]}.json"
+        with files.atomic_path(path) as temporary:
+            temporary.write_text(_lines(common), encoding="utf-8")
+        best = min(best, _above(common, values) | {SHARED: path.stem}, key=lambda top: len(_lines(top)))
+    return best
+
+
+@lru_cache(maxsize=1024)  # its name says what it holds
+def _shared(path: Path) -> dict[str, Any]:
+    """What a file of SHARED holds. Raises UserError."""
+    try:
+        with path.open("rb") as file:
+            values = json.loads(file.read(MOST_BYTES))
+        if files.digest(values)[:12] == path.stem and isinstance(values, dict):
+            return values
+        why = "its name is not the digest of its content"
+    except (OSError, RecursionError, ValueError) as error:
+        why = str(error)
+    raise UserError(f"{path}: records next to it rest on this file, and {why}: restore it from git")
+
+
+def _above(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """What ``_overlaid`` puts on ``base`` to get ``values``."""
+    top = {}
+    for key, value in values.items():
+        if key not in base or _compact(base[key]) != _compact(value):
+            both = isinstance(value, dict) and isinstance(base.get(key), dict)
+            top[key] = _above(base[key], value) if both else value
+    gone = [key for key in base if key not in values]
+    return top | {WITHOUT: gone} if gone else top
+
+
+def _overlaid(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+    """Everything in ``top``, and in ``base`` where ``top`` has nothing else."""
+    gone = top.get(WITHOUT, ())
+    values = {key: value for key, value in base.items() if key not in gone}
+    for key, value in top.items():
+        if key != WITHOUT:
+            both = isinstance(value, dict) and isinstance(values.get(key), dict)
+            values[key] = _overlaid(values[key], value) if both else value
+    return values
 
 
 def table(rows: Iterable[Mapping[str, float | int | str]], digits: int = 17) -> NumberTable | None:
     """Rows of a CSV file, as its writer gets them, rounded to significant ``digits``; None without rows."""
     listed = list(rows)
-    columns = tuple(dict.fromkeys(key for row in listed for key in row))
-    cells = ((row.get(column, "") for column in columns) for row in listed)
-    numbers = (tuple(None if cell == "" else float(f"{float(cell):.{digits}g}") for cell in row) for row in cells)
-    return NumberTable(columns=columns, rows=tuple(numbers)) if listed else None
+    cells = {key: [row.get(key, "") for row in listed] for row in listed for key in row}
+    columns = {
+        key: tuple(None if cell == "" else float(f"{float(cell):.{digits}g}") for cell in column)
+        for key, column in cells.items()
+    }
+    return NumberTable(columns=columns) if listed else None
 
 
 def schema() -> dict[str, Any]:
@@ -237,6 +326,10 @@ def schema() -> dict[str, Any]:
 
 def now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
+
+
+def _lines(values: Mapping[str, Any]) -> str:
+    return "{\n" + ",\n".join(f"{json.dumps(key)}: {_compact(values[key])}" for key in sorted(values)) + "\n}\n"
 
 
 def _compact(value: Any) -> str:

@@ -106,7 +106,7 @@ class Experiments:
         )
         self._refuse_other(experiment, run)
         self.folder.mkdir(parents=True, exist_ok=True)
-        record.write(run, self.path(experiment.name))
+        record.write(run, self.path(experiment.name), share=True)
 
     def _refuse_other(self, experiment: Experiment, run: Record) -> None:
         """Raises UserError, which begins with the file, unless it is a record of that experiment."""

@@ -211,7 +211,7 @@ class Study:
             params[arm] |= written
         for arm, program in self.programs.items():
             scored = keys_affecting(Affects.SCORED, params[arm])
-            params[arm] = scored | program.model_dump(mode="json") | {"files": program.digests()}
+            params[arm] = scored | program.model_dump(mode="json", exclude_defaults=True) | {"files": program.digests()}
         left_out = {"question", "base", "common", "arms", "may_differ", "looks"}
         plan = self.plan.model_dump(mode="json", exclude=left_out, exclude_defaults=True)
         if self.plan.looks != UNHASHED_LOOKS:

@@ -3,8 +3,9 @@
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ddpm.model import build
+from ddpm.model import build, layers
 from ddpm.model.model_params import ModelConfig
+from ddpm.training.train_params import TrainingConfig
 
 
 def per_image(config: ModelConfig) -> int:
@@ -24,3 +25,16 @@ def per_image(config: ModelConfig) -> int:
         forward = counter.get_total_flops()
         output.sum().backward()
     return round(counter.get_total_flops() + forward * config.diffusion.loss.passes)
+
+
+def step_flops(config: TrainingConfig) -> int:
+    """The operations of a training step: of the network, forward and backward, and of the optimizer's matrix products,
+    which Muon has. Raises UserError when the network's shape is impossible."""
+    network = build.network(config)
+    weights = list(network.parameters())
+    for weight in weights:
+        weight.grad = torch.zeros_like(weight)
+    optimizer = config.train.optimizer.over(weights, layers.hidden_weights(network), config.train.learning_rate)
+    with FlopCounterMode(display=False) as counter:
+        optimizer.step()
+    return per_image(config) * config.train.batch_size + int(counter.get_total_flops())

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ddpm.base import sections
 from ddpm.base.errors import UserError
 from ddpm.base.files import flatten, sha256
 from ddpm.compute import devices
@@ -21,7 +22,7 @@ from ddpm.diffusion.loss import Loss
 from ddpm.diffusion.parameterization import Prediction
 from ddpm.model.model_file import Loaded, load_model
 from ddpm.model.model_params import ModelConfig
-from ddpm.training import flops
+from ddpm.training.flops import step_flops
 from ddpm.training.train_params import TrainingConfig
 
 FREE = ("seed", "train", "diffusion.loss")  # what is no part of a model's meaning, but for a loss's own clock
@@ -93,13 +94,14 @@ def estimate(
 def training_flops(model: Loaded) -> float | None:
     """Operations of all training steps of a model, and of the models that it started from in turn; None if its file
     does not tell."""
-    train: Any = model.written.get("train")
-    train = train if isinstance(train, dict) else {}
-    steps, batch = model.facts.get("steps"), train.get("batch_size")
-    before = model.facts.get("teacher_flops", None if train.get("start_from") else 0.0)
-    if not isinstance(steps, int) or not isinstance(batch, int) or not isinstance(before, int | float):
+    try:
+        config = sections.parse(dict(model.written), "its config", TrainingConfig)
+    except UserError:
         return None
-    return before + float(flops.per_image(model.config) * steps * batch)
+    steps, before = model.facts.get("steps"), model.facts.get("teacher_flops", None if config.train.start_from else 0.0)
+    if not isinstance(steps, int) or not isinstance(before, int | float):
+        return None
+    return before + float(step_flops(config) * steps)
 
 
 def _meaning(config: ModelConfig) -> Mapping[str, Any]:

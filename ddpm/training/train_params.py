@@ -57,12 +57,9 @@ class Train(Section):
     precision: Precision = "auto"
     timestep_sampler: Annotated[InstanceOf[TimestepSampler], Family("timestep_samplers")]
     ema: Annotated[InstanceOf[EMAProfile], Family("emas")]
-    # left out of files of models without it, as are `snapshots` and `start_from`
-    posthoc: Annotated[Posthoc | None, Field(exclude_if=lambda value: value is None)] = None
-    start_from: Annotated[
-        Annotated[str, AfterValidator(_with_digest)] | None, Field(exclude_if=lambda value: value is None)
-    ] = None
-    start_may_differ: Annotated[tuple[str, ...], Field(exclude_if=lambda keys: not keys)] = ()
+    posthoc: Posthoc | None = None
+    start_from: Annotated[str, AfterValidator(_with_digest)] | None = None
+    start_may_differ: tuple[str, ...] = ()
     channels_last: bool = False
     compile: bool | Literal["auto"] = False
     checkpoint_activations: Annotated[bool, Affects.ROUNDING] = False
@@ -71,7 +68,7 @@ class Train(Section):
     grid_every: Annotated[NonNegativeInt, Affects.NOTHING] = 0
     grid_unit: Annotated[Literal["steps", "epochs"], Affects.NOTHING] = "steps"
     # they say what is scored besides the end
-    snapshots: Annotated[tuple[Positive, ...], Affects.NOTHING, Field(exclude_if=lambda points: not points)] = ()
+    snapshots: Annotated[tuple[Positive, ...], Affects.NOTHING] = ()
 
     def refusals(self) -> Iterator[str]:
         if (self.steps is None) == (self.epochs is None):

@@ -89,6 +89,7 @@ def judge(
     """What the verdicts on arms that differ in ``by`` come to. Raises UserError if the runs were not scored alike, or
     differ in what is not in ``may_differ``."""
     records = [run for arm in arms for run in arm.runs.values()]
+    pairing.check_distinct(arms)
     fingerprint = pairing.check_fingerprints(records, by) if records else ""
     differing = pairing.check_alike(arms, may_differ)
     return Judgement(

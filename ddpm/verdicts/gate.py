@@ -146,7 +146,7 @@ def update(of: Config, folders: Iterable[Path] = (), path: Path = BASELINE) -> l
 
 def _stored(run: Record, names: Iterable[str]) -> dict[str, object]:
     """What of a run is judged again; not yardsticks: a gate is for models that have learned nothing yet, too."""
-    whole = dict.fromkeys(("name", "seed", "finished", "params", "fingerprint"), True)
+    whole = dict.fromkeys(("format", "name", "seed", "finished", "params", "fingerprint"), True)
     return run.model_dump(mode="json", include={**whole, "costs": {*pairing.BUDGETS}, "scores": {*names}})
 
 

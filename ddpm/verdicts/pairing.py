@@ -10,6 +10,7 @@ from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.base.variant import closest
 from ddpm.params.config import Config
+from ddpm.runs import record
 from ddpm.runs.alike import grouped, is_in, some, under, unlike
 from ddpm.runs.record import Costs, Record
 from ddpm.sources.dataset import called
@@ -143,6 +144,25 @@ def _sampler(run: Record) -> str:
     if run.program:
         return f"drawn by {run.program}"
     return f"{run.params.get('sample.sampler.name', '?')} in {run.params.get('sample.steps', '?')} steps"
+
+
+def check_distinct(arms: Iterable[Arm]) -> None:
+    """Raises UserError if two seeds of an arm have the same samples or the same scores: they are one run, counted
+    twice."""
+    for arm in arms:
+        for what, of in {"samples": lambda run: run.samples, "scores": _own_scores}.items():
+            known = (run for run in arm.runs.values() if of(run))
+            for twins in grouped(known, of).values():
+                if len(twins) > 1:
+                    names, seeds = some([run.name for run in twins]), named(run.seed or 0 for run in twins)
+                    raise UserError(
+                        f"{names}: the same {what} under {seeds}: a seed is a training of its own, and a program has "
+                        "to use the one that it is given; leave out all but one of them"
+                    )
+
+
+def _own_scores(run: Record) -> tuple[tuple[str, float], ...]:
+    return tuple((name, score) for name, score in run.scores.items() if not record.OF_REAL.search(name))
 
 
 def check_alike(arms: Sequence[Arm], may_differ: Collection[str]) -> list[str]:
