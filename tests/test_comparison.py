@@ -477,3 +477,21 @@ def test_bibtex_escapes_what_latex_would_read():
     assert "a\\_b" in text
     assert {"  author = {{The ddpm authors}},", "  year = {2026},"} <= set(text.splitlines())
     assert "\\textbackslash{}" in text
+
+
+MODEL = {"classifier.fd": 1.0, "classifier.kid_mean": 0.1, "classifier.precision": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("twin", "what"),
+    [({"samples": "1" * 64}, "samples"), ({"scores": MODEL | {"real.classifier.fd": 0.2}}, "scores")],
+)
+def test_one_model_under_two_seeds_is_refused(twin, what):
+    theirs = [
+        result("linear", seed, scores={name: score - seed / 9 for name, score in MODEL.items()}) for seed in range(6)
+    ]
+    assert compare(*ours, *theirs)
+    copied = [run.model_copy(update=twin) if run.seed in (2, 5) else run for run in theirs]
+    assert f"linear-2, linear-5: the same {what} under seeds 2 5" in refusal(*ours, *copied)
+    shares = [run.model_copy(update={"scores": run.scores | {"classifier.precision": 0.5}}) for run in theirs]
+    assert compare(*ours, *shares)  # one score may well be the same twice

@@ -119,10 +119,6 @@ def test_a_teacher_is_asked_as_it_is_for_images(loss):
     torch.testing.assert_close(ours.x_0, denoiser(x_t, t).x_0)
 
 
-def test_the_file_and_record_of_a_run_that_starts_from_nothing_do_not_mention_it():
-    assert not [key for key in files.flatten(small().to_dict()) if "start" in key]
-
-
 def test_a_killed_training_ends_with_the_same_bytes(model_file):
     config = starting(model_file)
     whole = trained(config, "whole")

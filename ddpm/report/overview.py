@@ -64,8 +64,8 @@ def _of(run: Record, here: Mapping[str, Any]) -> Listed:
 def _differs(key: str, params: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
     """Whether the values differ. A hyperparameter of a variant that one side does not use counts if it has another
     value than its default there; any other key that one side lacks is a section that is off."""
-    if key in params and key in here:
-        return bool(params[key] != here[key])
+    if (key in params and key in here) or params.get(key) == here.get(key):
+        return bool(params.get(key) != here.get(key))
     section, name, field = ["", "", *key.rsplit(".", 2)][-3:]
     if (family := FAMILIES.get(section)) is None:
         return True

@@ -37,7 +37,7 @@ COMMON = (
     "plan",
     "revision",
 )  # what records share, with parts of others
-OF_REAL = re.compile(r"^real\.|expected$|limit$")  # scores that depend on the real images alone
+OF_REAL = re.compile(r"^(real|yardsticks)\.|expected$|limit$")  # scores that depend on the real images alone
 SCHEMA = Path(__file__).with_name("run.schema.json")
 
 
