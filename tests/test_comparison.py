@@ -487,9 +487,10 @@ MODEL = {"classifier.fd": 1.0, "classifier.kid_mean": 0.1, "classifier.precision
     [({"samples": "1" * 64}, "samples"), ({"scores": MODEL | {"real.classifier.fd": 0.2}}, "scores")],
 )
 def test_one_model_under_two_seeds_is_refused(twin, what):
-    theirs = [
-        result("linear", seed, scores={name: score - seed / 9 for name, score in MODEL.items()}) for seed in range(6)
-    ]
+    ours, theirs = (
+        [result(name, seed, scores={key: score + seed / by for key, score in MODEL.items()}) for seed in range(6)]
+        for name, by in (("cosine", 1), ("linear", -9))
+    )
     assert compare(*ours, *theirs)
     copied = [run.model_copy(update=twin) if run.seed in (2, 5) else run for run in theirs]
     assert f"linear-2, linear-5: the same {what} under seeds 2 5" in refusal(*ours, *copied)

@@ -152,9 +152,7 @@ def test_of_a_run_for_tuning_the_scores_are_kept_and_not_the_curve(lab):
     _, ledger, _ = lab.run()
     assert {name for name, run in ledger.records.items() if run.curve} == set(VERDICT)
     assert all(FD in run.scores for run in ledger.records.values())
-    only_end = ledger.records["cosine-0"].model_copy(
-        update={"curve": NumberTable(columns={"images": (96.0,)})}
-    )
+    only_end = ledger.records["cosine-0"].model_copy(update={"curve": NumberTable(columns={"images": (96.0,)})})
     ledger.experiments.write(ledger.study.experiments()[0], only_end)
     assert record.read(ledger.experiments.path("cosine-0")).curve is None
 
