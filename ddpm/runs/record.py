@@ -209,7 +209,7 @@ def write(record: Record, path: Path, share: bool = False) -> None:
     """Write the record; with ``share``, on top of what those next to it share. Raises UserError if it would be too
     large to be read again."""
     values = record.model_dump(mode="json", exclude_defaults=share) | {"format": FORMAT}
-    text = _lines(_on_shared(values, path.parent.with_name(SHARED)) if share else values)
+    text = _lines(_on_shared(values, _beside(path)) if share else values)
     if len(text) > MOST_BYTES:
         raise UserError(f"{path}: {len(text):,} bytes; a record has at most {MOST_BYTES:,}")
     with files.atomic_path(path) as temporary:
@@ -247,9 +247,14 @@ def read(path: Path) -> Record:
     """The record in a file. Raises UserError like ``parse``, or if the file cannot be read."""
     try:
         with path.open("rb") as file:
-            return parse(file.read(MOST_BYTES + 1), str(path), path.parent.with_name(SHARED))
+            return parse(file.read(MOST_BYTES + 1), str(path), _beside(path))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); `dvc repro` makes metrics/run.json") from error
+
+
+def _beside(path: Path) -> Path:
+    """The folder of what the record in ``path`` may share."""
+    return (path.parent.parent if path.parent.name else Path("..")) / SHARED
 
 
 def _on_shared(values: dict[str, Any], folder: Path) -> dict[str, Any]:
