@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import Tensor
 
@@ -37,7 +38,7 @@ class Batch:
     weight: Tensor  # (B,) float32, of each image's loss in the mean over the batch
     labels: Tensor | None  # (B,) int64, of which some are the null class; None without classes
     condition: Tensor | None  # (B, conditions) float32, how each image was augmented
-    dropout: Tensor  # (layers, B, 2) int32, the keys of the layers' masks
+    dropout: Tensor  # (B, layers, 2) int32, the keys of the layers' masks
     place: Tensor  # (B,) int64, the images' places in the batch of all ranks
     rows: range  # the same, for the host
     seed: int
@@ -49,17 +50,10 @@ class Batch:
         return len(self.rows)
 
     def __getitem__(self, rows: slice) -> Batch:
-        return replace(
-            self,
-            x_0=self.x_0[rows],
-            t=self.t[rows],
-            weight=self.weight[rows],
-            labels=None if self.labels is None else self.labels[rows],
-            condition=None if self.condition is None else self.condition[rows],
-            dropout=self.dropout[:, rows],
-            place=self.place[rows],
-            rows=self.rows[rows],
-        )
+        images: dict[str, Any] = {
+            name: value for name, value in vars(self).items() if isinstance(value, Tensor | range)
+        }
+        return replace(self, **{name: value[rows] for name, value in images.items()})
 
     def split(self, parts: int) -> Iterator[Batch]:
         """That many micro-batches, as even as possible, the larger ones first."""

@@ -1,13 +1,15 @@
 """The ``diffusion`` section of params.yaml."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated
 
 from pydantic import Field, InstanceOf
 
 from ddpm.base import variant
 from ddpm.base.sections import Section
+from ddpm.base.tensor import Tensor
 from ddpm.base.variant import Family
+from ddpm.diffusion.coefficients import Coefficients
 from ddpm.diffusion.loss import Loss
 from ddpm.diffusion.parameterization import Parameterization
 from ddpm.diffusion.schedule import Schedule
@@ -24,6 +26,14 @@ class Diffusion(Section):
     parameterization: Annotated[InstanceOf[Parameterization], Family("parameterizations")]
     variance: Annotated[InstanceOf[Variance], Family("variances")]
     loss: Annotated[InstanceOf[Loss], Family("losses")]
+
+    def run(
+        self, network: Callable[..., Tensor], x_t: Tensor, t: Tensor, at: Coefficients, *shown: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """The network's float32 output at x_t, (B, C, H, W), and that for a learned variance, if there is one. shown:
+        labels and a condition."""
+        output = network(self.parameterization.network_input(x_t, at), self.loss.clock(t, self.T), *shown)
+        return self.variance.split(output.float())
 
     def refusals(self) -> Iterator[str]:
         """Why these choices cannot work together, judged by the flags of each."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -66,14 +65,11 @@ class Denoiser:
 
     def estimate(self, x_t: Tensor, t: Tensor, labels: Tensor | None, end: int | None = None) -> Prediction:
         """From one evaluation of the network, without guidance or clamp."""
-        at, target = self.chain.at(t), self.diffusion.parameterization
-        scaled = target.network_input(x_t, at)
-        clock = partial(self.diffusion.loss.clock, T=self.diffusion.T)
-        span = None if end is None else spanned(self.network, clock(t - end))
+        at, diffusion = self.chain.at(t), self.diffusion
+        span = None if end is None else spanned(self.network, diffusion.loss.clock(t - end, diffusion.T))
         with devices.autocast(self.dtype, self.device):
-            output = self.network(scaled, clock(t), labels, span)
-        output, variance_output = self.diffusion.variance.split(output.float())
-        return target.predict(output, x_t, at)._replace(variance_output=variance_output)
+            output, variance_output = diffusion.run(self.network, x_t, t, at, labels, span)
+        return diffusion.parameterization.predict(output, x_t, at)._replace(variance_output=variance_output)
 
     def _guided(self, x_t: Tensor, t: Tensor, labels: Tensor | None, options: Guidance, no_class: int) -> Prediction:
         """without + weight (with - without the class). Both x_0 and epsilon are linear in the output, so it is the same

@@ -24,7 +24,7 @@ class Student:
 
     def __init__(self, config: TrainingConfig, device: torch.device, ranks: Ranks):
         options, diffusion = config.train, config.diffusion
-        self.parameterization, self.variance, self.loss = diffusion.parameterization, diffusion.variance, diffusion.loss
+        self.diffusion, self.parameterization, self.variance = diffusion, diffusion.parameterization, diffusion.variance
         self.device, self.dtype = device, precision.choose(options.precision, config, device)
         self.chain = Chain(diffusion.schedule.noise_schedule(diffusion.T), device)
         self.layout = torch.channels_last if options.channels_last else torch.contiguous_format
@@ -35,7 +35,7 @@ class Student:
             fresh = teacher.start(self.network, self.start, config)
             if fresh and ranks.main:
                 print(f"train.start_from: left at their init: {', '.join(fresh)}", file=sys.stderr)
-            if self.loss.needs_teacher:
+            if diffusion.loss.needs_teacher:
                 self.start.network.to(device)
         if options.checkpoint_activations:
             recompute_blocks(self.network)
@@ -58,23 +58,18 @@ class Student:
         at: Coefficients | None = None,
         precise: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        at = self.chain.at(t) if at is None else at
-        x = self.parameterization.network_input(x, at).contiguous(memory_format=self.layout)
-        for layer, keys in zip(self.dropout.values(), batch.dropout, strict=True):
+        for layer, keys in zip(self.dropout.values(), batch.dropout.unbind(1), strict=True):
             layer.keys = keys
-        shown = None if self.augmented is None or batch.condition is None else self.augmented(batch.condition)
-        span = None if s is None else spanned(self.network, self._clock(t - s))
-        condition = span if shown is None else shown if span is None else shown + span
+        augmented = None if self.augmented is None or batch.condition is None else self.augmented(batch.condition)
+        span = None if s is None else spanned(self.network, self.diffusion.loss.clock(t - s, self.diffusion.T))
+        condition = span if augmented is None else augmented if span is None else augmented + span
         # without a gradient nothing is averaged over ranks, and these may ask unequally often
-        forward = self.forward if torch.is_grad_enabled() else self.network
+        forward, x = self.forward if torch.is_grad_enabled() else self.network, x.contiguous(memory_format=self.layout)
         with devices.autocast(torch.float32 if precise else self.dtype, self.device):
-            output = forward(x, self._clock(t), batch.labels, condition)
-        return self.variance.split(output.float())
+            at = self.chain.at(t) if at is None else at
+            return self.diffusion.run(forward, x, t, at, batch.labels, condition)
 
     def teacher(self, batch: Batch, x: Tensor, t: Tensor) -> Prediction:
         if self.start is None:  # TrainingConfig lets no loss ask for it
             raise ValueError("no teacher without train.start_from")
         return teacher.estimate(self.start, x, t, batch.labels, self.chain.at(t), self.dtype)
-
-    def _clock(self, t: Tensor) -> Tensor:
-        return self.loss.clock(t, len(self.chain))

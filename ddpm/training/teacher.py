@@ -83,11 +83,8 @@ def estimate(
 ) -> Prediction:
     """The model's x_0 and epsilon, by one evaluation in ``dtype``. labels: (B,), None without classes."""
     diffusion = model.config.diffusion
-    shown = () if labels is None or not model.config.model.classes else (labels,)
-    clock = diffusion.loss.clock(t, diffusion.T)
     with devices.autocast(dtype, x_t.device):
-        output = model.network(diffusion.parameterization.network_input(x_t, at), clock, *shown)
-    output, _ = diffusion.variance.split(output.float())
+        output, _ = diffusion.run(model.network, x_t, t, at, labels if model.config.model.classes else None)
     return diffusion.parameterization.predict(output, x_t, at)
 
 

@@ -185,18 +185,9 @@ class Trainer:
         if (labels := self.batches.labels(step)) is not None:
             labels = labels.masked_fill(label[share] < options.label_dropout, self.config.model.classes)
         return t, weight, Batch(
-            x_0=x_0,
-            t=t[share],
-            weight=weight[share] * (self.ranks.size / self.batch_size),
-            labels=labels,
-            condition=condition,
-            dropout=words[3:, share],
-            place=place,
-            rows=self.rows,
-            seed=self.seed,
-            step=step,
-            done=(step - 1) / self.total,
-            perturbation=options.input_perturbation,
+            x_0=x_0, t=t[share], weight=weight[share] * (self.ranks.size / self.batch_size), labels=labels,
+            condition=condition, dropout=words[3:, share].transpose(0, 1), place=place, rows=self.rows, seed=self.seed,
+            step=step, done=(step - 1) / self.total, perturbation=options.input_perturbation,
         )  # fmt: skip
 
     def clip(self) -> Tensor:
