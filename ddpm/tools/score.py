@@ -34,10 +34,8 @@ from ddpm.runs.record import Costs, Fingerprint, Record
 from ddpm.scoring.limits import check_counts
 from ddpm.scoring.reference import read_reference
 from ddpm.sources.archives import reading
-from ddpm.sources.dataset import MODES, Dataset
+from ddpm.sources.dataset import MODES
 from ddpm.variants.datasets.image_folder import ImageFolder
-from ddpm.variants.datasets.parquet import Parquet
-from ddpm.variants.datasets.webdataset import Webdataset
 
 FIRST = "arr_0"  # the array of images in an .npz
 MOST = 200_000  # images
@@ -97,7 +95,7 @@ def read(samples: Path, shape: Shape, scratch: Path) -> Images:
         array = _array(samples, scratch)
         _limit(samples, len(array) if array.ndim else 0)
         return _axes(samples, array, shape)
-    dataset = _dataset(samples)
+    dataset = ImageFolder()
     dataset.download(str(samples.resolve()), scratch / "raw")
     records = dataset.read(scratch / "raw")
     _limit(samples, len(records.names))
@@ -118,14 +116,6 @@ def _limit(samples: Path, count: int) -> None:
     """Raises UserError for more than ``MOST`` images: a file of a megabyte may hold millions that are all black."""
     if count > MOST:
         raise UserError(f"{samples}: {count:,} images; allowed: at most {MOST:,}, and 50,000 are usual")
-
-
-def _dataset(samples: Path) -> Dataset:
-    names = [path.name.lower() for path in (samples.iterdir() if samples.is_dir() else [samples])]
-    if any(name.endswith(Parquet.suffixes) for name in names):
-        return Parquet()
-    shards = samples.is_dir() and any(name.endswith(Webdataset.suffixes) for name in names)
-    return Webdataset() if shards else ImageFolder()
 
 
 def _array(path: Path, scratch: Path) -> NDArray[Any]:

@@ -10,10 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from PIL import Image
-from pyarrow import parquet
 
 from ddpm.base import variant
 from ddpm.sources.cifar import CifarDataset
@@ -74,36 +72,12 @@ def _arrays(dataset: Dataset, folder: Path) -> Path:
     return folder
 
 
-def encoded(number: int, size: tuple[int, int] = (12, 20)) -> bytes:
-    """A PNG of random pixels."""
-    buffer = io.BytesIO()
-    Image.fromarray(np.random.default_rng(number).integers(0, 256, (*size, 3), dtype=np.uint8)).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def _parquet(dataset: Dataset, folder: Path) -> Path:
-    for split, count in {"train": 6, "test": 2}.items():
-        rows = [{"bytes": encoded(i), "path": None} for i in range(count)]
-        table = pa.table({"image": rows, "label": [i % 2 for i in range(count)]})
-        parquet.write_table(table, folder / f"{split}-00000-of-00001.parquet")
-    return folder
-
-
 def write_tar(path: Path, members: dict[str, bytes]) -> None:
     with tarfile.open(path, "w:gz" if path.suffix in {".gz", ".tgz"} else "w") as tar:
         for name, content in members.items():
             info = tarfile.TarInfo(name)
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
-
-
-def _webdataset(dataset: Dataset, folder: Path) -> Path:
-    for shard in range(2):
-        members: dict[str, bytes] = {}
-        for i in range(3):
-            members |= {f"{shard}{i}.png": encoded(i), f"{shard}{i}.cls": b"%d" % i}
-        write_tar(folder / f"shard-{shard:06d}.tar", members)
-    return folder
 
 
 BUILDERS: dict[str, Callable[[Dataset, Path], Path | None]] = {
@@ -116,8 +90,6 @@ BUILDERS: dict[str, Callable[[Dataset, Path], Path | None]] = {
     "cifar100": _cifar,
     "flowers": lambda dataset, folder: _photos(("daisy", "dandelion", "rose", "sunflowers", "tulip"), folder),
     "image_folder": lambda dataset, folder: _photos(("cats", "dogs"), folder),
-    "parquet": _parquet,
-    "webdataset": _webdataset,
 }
 
 

@@ -18,7 +18,7 @@ from ddpm.sources.published import Published
 
 NAMES = variant.names("datasets")
 SOURCELESS = ["digits", "mixture"]
-OWN = ["arrays", "image_folder", "parquet", "webdataset"]
+OWN = ["arrays", "image_folder"]
 PUBLIC = [name for name in NAMES if name not in (*SOURCELESS, *OWN)]
 TORCHVISION = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
 Small = Callable[[str], tuple[Dataset, str | None]]

@@ -19,7 +19,8 @@ from ddpm.sampling.generator import Generator
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import Features
 from ddpm.scoring.scores import score
-from ddpm.training.checkpoints import Checkpoints
+from ddpm.training.checkpoints import Checkpoints, prefixed
+from ddpm.training.history import History
 from ddpm.training.trainer import Trainer, train
 from ddpm.variants.datasets.image_folder import ImageFolder
 from ddpm.variants.extractors.classifier import Classifier
@@ -48,8 +49,8 @@ def poisoned(part: str) -> None:
     state = trainer.state()
     name = next(key for key in state if key.startswith(part))
     state[name] = state[name] * torch.nan
-    told = {"rows": torch.empty(0, 6), "pending": torch.empty(2, 0), "seconds": torch.tensor(1.0)}
-    Checkpoints("run").save(1, state | {f"history.{key}": value.double() for key, value in told.items()})
+    history = History(trainer.total, trainer.batch_size, gradients_may_overflow=False)
+    Checkpoints("run").save(1, state | prefixed("history.", history.state(1)))
     train(config, pictures(), CPU, Path("out"), Checkpoints("run"), Memory(), [Previews])
 
 

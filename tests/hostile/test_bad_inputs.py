@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from ddpm.base.errors import exit_code
-from tests.hostile import archives, arrays, metrics, numbers, packed, params, pictures, sources, weights
+from tests.hostile import archives, arrays, metrics, numbers, params, pictures, sources, weights
 from tests.hostile.case import Case, bounded, listing
 
-MODULES = (params, archives, packed, pictures, arrays, weights, metrics, sources, numbers)
+MODULES = (params, archives, pictures, arrays, weights, metrics, sources, numbers)
 CASES: list[Case] = [case for module in MODULES for case in module.CASES]
 LONGEST = 2000
 
