@@ -74,7 +74,7 @@ def write_folder(root: Path) -> None:
 def write_record(root: Path, fd: float = 1.5, name: str = "workspace") -> None:
     """The record of a run with params.yaml and dvc.yaml, which is its only code."""
     flat = config.check(yaml.safe_load((root / "params.yaml").read_text())).flat()
-    comparable = {"images": {"sha256": "1" * 64}, "samples": 8}
+    comparable = {"images": {"sha256": "1" * 64, "count": 1438}, "samples": 8}
     run = Record(
         name=name,
         seed=0,
@@ -180,6 +180,11 @@ def test_a_result_is_one_complete_run(folder):
     assert {f"version.{name}" for name in ("torch", "mlflow", "dvc", "python")} <= run.data.tags.keys()
     assert run.data.tags["ddpm.fingerprint"] == library.workspace().fingerprint.hash
     assert run.data.tags["mlflow.note.content"].split("\n\n")[0] == "classifier.fd **1.5** · bits_per_dim **3.5**"
+    (used,) = run.inputs.dataset_inputs
+    assert (used.dataset.name, used.dataset.digest, json.loads(used.dataset.profile)) == (
+        "digits", "1" * 36, {"count": 1438}
+    )  # fmt: skip
+    assert [(tag.key, tag.value) for tag in used.tags] == [("mlflow.data.context", "training")]
     curve = history(run_id, "loss")
     assert [step for step, _, _ in curve] == [row.step for row in ROWS]
     assert [stamp - run.info.start_time for _, stamp, _ in curve] == [1250 * row.step for row in ROWS]
@@ -205,6 +210,13 @@ def test_of_the_shipped_preset_only_what_runs_are_sought_by_is_logged():
     shipped = presets.flat()[presets.SHIPPED]
     assert view.params(shipped).keys() == set(view.SOUGHT)
     assert view.params(shipped | {"train.gradient_clip": 0.5}).keys() == {*view.SOUGHT, "train.gradient_clip"}
+
+
+def test_the_page_of_a_copier_says_so():
+    flat = {"memorisation.pixels.share": 0.4, "memorisation.pixels.limit": 0.14, "classifier.fd": 0.1}
+    run = record.read(RUN).model_copy(update={"scores": flat})
+    assert "copies train images** (pixels)" in view.note(run, {})
+    assert "copies" not in view.note(record.read(RUN), {})
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def write(store: Store, run: Record, parent: str | None = None, title: str = "")
 def _complete(store: Store, run: Record, training: str | None = None, title: str = "") -> str:
     """training: the digest of its training, if the working folder holds the result. After a crash it continues: rows
     of a metric that are sent again are the same rows."""
-    from mlflow.entities import Metric
+    from mlflow.entities import Dataset, DatasetInput, InputTag, Metric
 
     key = view.key(run)
     written = _find(store, KEY, key)
@@ -98,6 +98,9 @@ def _complete(store: Store, run: Record, training: str | None = None, title: str
     models = _models(store, run, run_id)
     metrics = [Metric(key, value, finished, seen, models.get(seen)) for key, value, seen in view.metrics(run)]
     client.log_batch(run_id, metrics)
+    if fields := view.data(run):
+        context = InputTag("mlflow.data.context", "training")
+        client.log_inputs(run_id, [DatasetInput(Dataset(**fields), [context])])
     client.log_text(run_id, run.text(), "metrics/run.json")
     if training:
         sent = {metric.step for metric in client.get_metric_history(run_id, "loss")}

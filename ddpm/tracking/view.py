@@ -25,7 +25,8 @@ VARIANTS = ("diffusion.schedule", "diffusion.parameterization", "diffusion.varia
 # params that are logged whatever their values, to filter runs by
 SOUGHT = ("seed", "data.dataset.name", "train.steps", "train.batch_size", "train.learning_rate", "train.optimizer.name",
           "sample.count", "sample.steps", *(f"{name}.name" for name in VARIANTS))  # fmt: skip
-SOURCE = "data.source"
+DATASET, SOURCE = "data.dataset.name", "data.source"
+LONGEST_DIGEST = 36  # of a dataset, in MLflow
 DECISIVE = ("fid", "fd", "bits_per_dim")  # scores at the top of a run's page
 ARTIFACTS = (
     "data/processed/dataset.png",
@@ -82,7 +83,7 @@ def params(flat: Mapping[str, Any]) -> dict[str, str]:
 def tags(flat: Mapping[str, Any]) -> dict[str, str]:
     """What runs are grouped by: variants, seed and dataset, with the name of its ``data.source`` if one is given."""
     short = {section.rpartition(".")[2]: flat.get(f"{section}.name") for section in VARIANTS}
-    dataset = flat.get("data.dataset.name")
+    dataset = flat.get(DATASET)
     short |= {"seed": flat.get("seed"), "dataset": dataset and called(dataset, flat.get(SOURCE))}
     return {tag: str(value) for tag, value in short.items() if value is not None}
 
@@ -120,6 +121,20 @@ def metrics(run: Record) -> Iterator[tuple[str, float, int]]:
     for images, row in (run.learned | {end: run.scores | costs}).items():
         decisive = sorted(row, key=lambda name: name.rpartition(".")[2] not in DECISIVE)
         yield from ((name, row[name], images) for name in decisive)
+
+
+def data(run: Record) -> dict[str, str] | None:
+    """The fields of MLflow's dataset: what the run was trained on. None if the record does not name it."""
+    images, dataset, source = run.fingerprint.comparable.get("images"), run.params.get(DATASET), run.params.get(SOURCE)
+    if not images or not dataset:
+        return None
+    return {
+        "name": called(dataset, source),
+        "digest": str(images["sha256"])[:LONGEST_DIGEST],
+        "source_type": dataset,
+        "source": json.dumps({"source": masked(str(source))}),
+        "profile": json.dumps({key: images[key] for key in ("count", "channels", "size") if key in images}),
+    }
 
 
 def note(run: Record, tags: Mapping[str, str]) -> str:
