@@ -2,7 +2,6 @@
 
 import base64
 import io
-import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -115,12 +114,6 @@ def test_text_of_our_own_may_be_markdown():
         "", "* one |", "| \\[a\\](b) |",
     ]  # fmt: skip
     assert "**[a](b)**" in Page(render.html("", "", [chapter])).text
-
-
-def test_json_has_every_block():
-    (shown,) = json.loads(json.dumps(render.to_dict([ANSWER]), allow_nan=False)).values()
-    assert [block["block"] for block in shown] == ["note", "note", "table", "figure"]
-    assert shown[2]["rows"] == [["fd", "-0.5", "better"], ["kid", "-10", "too early"]]
 
 
 def test_a_page_needs_nothing_but_itself():

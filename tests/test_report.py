@@ -1,6 +1,5 @@
 """The page says what the files say, never turns text into markup, needs no other files, and names what is missing."""
 
-import json
 import re
 import shutil
 import subprocess
@@ -209,14 +208,12 @@ def test_a_damaged_file_costs_its_part_alone(complete, path, text):
     assert shown.text.count("Provenance") == 2
 
 
-@pytest.mark.parametrize("suffix", [".html", ".md", ".json"])
+@pytest.mark.parametrize("suffix", [".html", ".md"])
 def test_the_suffix_names_the_form_and_a_folder_in_the_way_is_said(complete, capsys, suffix):
     assert run("--out", f"page{suffix}") == 0
     text = Path(f"page{suffix}").read_text()
     assert all(title in text for title in CHAPTERS)
     assert Path("samples.png").exists() == (suffix == ".md")
-    if suffix == ".json":
-        assert json.loads(text)["Scores"][0]["columns"][0] == "score"
     Path("there", f"page{suffix}").mkdir(parents=True)
     assert run("--out", f"there/page{suffix}") == 2
     assert f"page{suffix}: a folder has this name" in capsys.readouterr().err

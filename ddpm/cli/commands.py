@@ -157,7 +157,7 @@ def report(*, out: Path = Path("report.html")) -> None:
       ddpm report --out report.md
 
     Args:
-        out: page to write: HTML in one file, or .md with its pictures, or .json
+        out: page to write: HTML in one file, or .md with its pictures
     """
     from ddpm.report import page
     from ddpm.tracking import tracker

@@ -1,11 +1,10 @@
-"""Blocks as a terminal's text, as Markdown, as HTML and as JSON. Text stays text in each of them: names of arms, params
-and files come from outside, and none becomes markup or moves a terminal's cursor.
+"""Blocks as a terminal's text, as Markdown and as HTML. Text stays text in each of them: names of arms, params and
+files come from outside, and none becomes markup or moves a terminal's cursor.
 """
 
 from __future__ import annotations
 
 import base64
-import json
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -21,8 +20,6 @@ from tabulate import tabulate
 from ddpm.base.errors import printable
 from ddpm.base.files import atomic_path
 from ddpm.report.blocks import Block, Chapter, Figure, Markdown, Note, Table
-
-NOT_CONTENT = ("drawing", "text_columns", "folded")  # fields of blocks
 
 
 def text(chapters: Sequence[Chapter], width: int | None = None) -> str:
@@ -102,24 +99,11 @@ def _uri(figure: Figure) -> str:
     return f"data:image/png;base64,{base64.b64encode(figure.png()).decode()}"
 
 
-def to_dict(chapters: Sequence[Chapter]) -> dict[str, list[dict[str, Any]]]:
-    """Render the chapters as a mapping for JSON: title -> blocks. All cells are text; figures are their captions."""
-
-    def content(block: Block) -> dict[str, Any]:
-        fields = {key: value for key, value in vars(block).items() if key not in NOT_CONTENT}
-        return {"block": type(block).__name__.lower(), **fields}
-
-    return {chapter.title: list(map(content, chapter.blocks)) for chapter in chapters}
-
-
 def write(path: Path, title: str, command: str, chapters: Sequence[Chapter]) -> None:
-    """Write a page: JSON or Markdown if the path ends in .json or .md, otherwise HTML. Raises UserError."""
-    match path.suffix:
-        case ".json":
-            content = json.dumps({"title": title, **to_dict(chapters)}, indent=2)
-        case ".md":
-            content = f"# {_escaped(title)}\n\n{markdown(chapters, path.parent)}"
-        case _:
-            content = html(title, command, chapters)
+    """Write a page: Markdown if the path ends in .md, otherwise HTML. Raises UserError."""
+    if path.suffix == ".md":
+        content = f"# {_escaped(title)}\n\n{markdown(chapters, path.parent)}"
+    else:
+        content = html(title, command, chapters)
     with atomic_path(path) as temporary:
         temporary.write_text(content, encoding="utf-8")

@@ -37,7 +37,6 @@ from ddpm.training.trainer import Trainer
 START = {
     "check": 2.5, "download": 2.2, "preprocess": 2.5, "reference": 4.2, "train": 7.8, "sample": 5.6, "evaluate": 7.3,
 }  # fmt: skip
-SHARED = ("download", "preprocess", "reference")  # stages that all models of a dataset have in common
 IMAGES = 1000  # to train on, as long as they are not here
 SECONDS = 1.0  # a batch that takes half of this is large enough
 LONG = 2.0  # seconds: if the first step takes longer, there is no second
