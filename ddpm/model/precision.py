@@ -1,8 +1,10 @@
 """Whether bfloat16 computes the same as float32, in one network's own shapes: torch has had CPU kernels that were
 wrong for some."""
 
+import math
 import time
 from functools import cache
+from itertools import product
 from typing import NamedTuple
 
 import torch
@@ -35,28 +37,27 @@ def choose(choice: str, config: ModelConfig, device: torch.device) -> torch.dtyp
 
 
 @cache  # for the snapshots of a training
-def compare(config: ModelConfig, device: torch.device) -> Comparison:
+def compare(config: ModelConfig, device: torch.device, images: int = IMAGES, rounds: int = 1) -> Comparison:
     """bfloat16 against float32 on a network of random weights, because a new one's last layers are zero. Draws nothing
-    from torch's own generators."""
+    from torch's own generators. rounds: of which the fastest pass counts; the first of all is slow."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         network = build.network(config).eval()
     generator = torch.Generator().manual_seed(0)
     for weight in network.parameters():
         nn.init.normal_(weight, std=weight[0].numel() ** -0.5 if weight.ndim else 1.0, generator=generator)
-    x = torch.randn(IMAGES, *config.data.shape, generator=generator).to(device)
-    t = torch.linspace(1, config.diffusion.T, IMAGES, device=device).long()
+    x = torch.randn(images, *config.data.shape, generator=generator).to(device)
+    t = torch.linspace(1, config.diffusion.T, images, device=device).long()
     weights = [weight for weight in network.to(device).parameters() if weight.ndim > 1]
-    gradients, seconds = {}, {}
-    for each in (torch.float32, torch.bfloat16):
-        for _ in range(2):  # the first of a kind is slow
-            begin = time.perf_counter()
-            with devices.autocast(each, device):
-                output = network(x, t)
-            loss = output.float().square().mean()
-            gradients[each] = torch.autograd.grad(loss, weights, allow_unused=True)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            seconds[each] = time.perf_counter() - begin
+    gradients, seconds = {}, dict.fromkeys((torch.float32, torch.bfloat16), math.inf)
+    for _, each in product(range(rounds), seconds):
+        begin = time.perf_counter()
+        with devices.autocast(each, device):
+            output = network(x, t)
+        loss = output.float().square().mean()
+        gradients[each] = torch.autograd.grad(loss, weights, allow_unused=True)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds[each] = min(seconds[each], time.perf_counter() - begin)
     pairs = zip(gradients[torch.float32], gradients[torch.bfloat16], strict=True)
     errors = [(half - exact).norm() / exact.norm() for exact, half in pairs if exact is not None and exact.any()]
     return Comparison(float(torch.stack(errors).max()), seconds[torch.bfloat16] / seconds[torch.float32])

@@ -41,6 +41,7 @@ IMAGES = 1000  # to train on, as long as they are not here
 SECONDS = 1.0  # a batch that takes half of this is large enough
 LONG = 2.0  # seconds: if the first step takes longer, there is no second
 REPEATS = 10  # of a step, at most
+ROUNDS = 4  # passes in each precision
 clock = time.perf_counter
 
 
@@ -123,7 +124,8 @@ def measure(config: Config) -> Measured:
     step = _grown(config.train.accumulate, whole, cost)  # Trainer refuses a smaller batch
     memory = devices.peak_memory(device)
     evaluation, feature = _evaluation(config, device), _features(config, device)
-    half = precision.compare(training, device) if devices.has_bfloat16(device) else None
+    images = max(precision.IMAGES, min(whole, int(whole * SECONDS / 2 / step)))  # a pass of about half a second
+    half = precision.compare(training, device, images, ROUNDS) if devices.has_bfloat16(device) else None
     return Measured(step, evaluation / ranks, feature / ranks, memory, devices.processor(device), half)
 
 
