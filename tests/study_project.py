@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from ddpm.params import presets
+from ddpm.runs import record
 from tests import command
 
 STAGES = """
@@ -187,7 +188,7 @@ def ran() -> list[str]:
 
 def records() -> dict[str, dict[str, Any]]:
     """Experiment -> its record."""
-    return {path.stem: json.loads(path.read_text()) for path in (RESULTS / "runs").glob("*.json")}
+    return {path.stem: json.loads(record.read(path).text()) for path in (RESULTS / "runs").glob("*.json")}
 
 
 def verdict() -> dict[str, Any]:

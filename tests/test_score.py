@@ -83,8 +83,12 @@ def test_images_from_anywhere_get_the_scores_of_the_evaluate_stage(
         ours = record.read(paths.RUN)
         assert scored.fingerprint.without("sampling") == ours.fingerprint.without("sampling")
         assert scored.fingerprint.hash != ours.fingerprint.hash
+        assert scored.samples == ours.samples
     with pytest.raises(UserError, match="too few"):
         score.score(write_npy(Path("few"), drawn[:5]), 0, "few", {}, {})
+    four_times = np.concatenate([drawn[: len(drawn) // 4]] * 4)
+    with pytest.raises(UserError, match=f"of {len(four_times)} images only {len(four_times) // 4} differ"):
+        score.score(write_npy(Path("again"), four_times), 0, "again", {}, {})
     with pytest.raises(UserError, match=r"--param: evaluate\.batch_size"):
         score.score(Path("drawn-npy.npy"), 0, "few", {"evaluate.batch_size": 1}, {})
     with pytest.raises(UserError, match="loss"):

@@ -39,6 +39,8 @@ def changed(**values: Any) -> str:
 
 DAMAGE: dict[str, tuple[Callable[[], str], str]] = {
     "half": (lambda: changed()[:500], "not a run's record"),
+    "made by two people": (lambda: changed().replace("{", "{\n<<<<<<< HEAD\n", 1), "two people made this run"),
+    "of another format": (lambda: changed(format=1), "a record of format 1"),
     "another plan": (lambda: changed(plan="0" * 64), "another plan"),
     "another seed": ((RUNS / "linear-0.json").read_text, "another seed"),
     "another arm": ((RUNS / "cosine-1.json").read_text, "another diffusion.schedule"),
@@ -66,6 +68,22 @@ def test_one_that_is_damaged_is_left_out(text, reason, finished, capsys):
     path.unlink()  # then it runs again
     assert study("run", TINY, "--line", "4") == 0
     assert path.read_text() == (finished / path).read_text()
+
+
+def test_the_status_of_runs_that_cannot_be_compared_names_the_odd_one(capsys):
+    environment = {"processor": "another", "torch": "2.99.0+cpu"}
+    for name, run in records().items():
+        here = {"processor": "one", "torch": "2.13.0+cu126"} | (environment if name == NAME else {})
+        (RUNS / f"{name}.json").write_text(json.dumps(run | {"environment": here}))
+    assert study("verdict", TINY) == 2
+    assert f"run the odd ones (tiny-{NAME}) again" in capsys.readouterr().err
+    assert study("status", TINY, "--json") == 0
+    status = json.loads(capsys.readouterr().out)
+    assert {each["state"] for each in status["experiments"]} == {"done"}
+    for what in ("processor", "torch"):
+        assert f"{what} differ: cosine " in status["trouble"]
+    PLAN.write_text(f"{STUDY}may_differ: [processor, torch]\n")
+    assert study("verdict", TINY) == 0
 
 
 def test_two_records_of_one_arm_and_seed_are_one(capsys):

@@ -134,6 +134,9 @@ def test_the_record_has_the_cost_of_all_teachers_and_never_a_guess(model_file):
     tensors, metadata = read(model_file, "model", CPU)
     del metadata["config"]["train"]["batch_size"]
     write(Path("mute.safetensors"), tensors, {key: metadata[key] for key in ("format", "config", "facts")})
+    write(Path("odd.safetensors"), tensors, metadata | {"facts": [1]})
+    with pytest.raises(UserError, match=r"odd\.safetensors: its facts are not a mapping"):
+        load_model(Path("odd.safetensors"), CPU)
     unknown = trained(starting(trained(starting(Path("mute.safetensors")), "after")), "unknown")
     image = float(flops.per_image(small().training()))
     costs = [image * 8 * steps for steps in (0, 60, 60 + 12)]

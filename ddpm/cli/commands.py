@@ -15,7 +15,7 @@ from ddpm.cli import terminal
 from ddpm.cli.app import MAIN, ONE_OF, PROJECT, SCORES, Folders, Json, Names, NoPilot, app, listed
 from ddpm.cli.terminal import answer, write_params
 
-Alike = Literal["code", "images_seen", "teacher_flops", "parameters", "evaluations", "precision", "processor"]
+Alike = Literal["code", "images_seen", "teacher_flops", "parameters", "evaluations", "precision", "processor", "torch"]
 track = App(name="track", help="Complete the run in MLflow.", group=PROJECT)
 app.command(track)
 

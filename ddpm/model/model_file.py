@@ -80,7 +80,9 @@ def load_model(path: Path, device: torch.device) -> Loaded:
     _check_finite(path, tensors)
     network = build.network(config).to(device)
     network.load_state_dict(tensors)
-    return Loaded(network.eval().requires_grad_(False), config, metadata.get("facts", {}), written)
+    if not isinstance(facts := metadata.get("facts", {}), dict):
+        raise UserError(f"{path}: its facts are not a mapping; not a model file of this project")
+    return Loaded(network.eval().requires_grad_(False), config, facts, written)
 
 
 def write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:

@@ -190,6 +190,12 @@ class Record(Section):
         return self.environment.get("processor")
 
     @property
+    def torch(self) -> str | None:
+        """The version of torch that trained and scored it, whatever it was built for; None if unknown."""
+        version = self.environment.get("torch")
+        return None if version is None else str(version).partition("+")[0]
+
+    @property
     def seconds(self) -> float:
         """Of training, sampling and scoring, as far as they are known."""
         return sum(self.costs.seconds.values())

@@ -57,6 +57,7 @@ class Status:
     experiments: Sequence[Row]
     early: str
     pilot: str
+    trouble: str
 
     def time(self, count: int) -> str:
         """How long that many experiments take."""
@@ -73,15 +74,22 @@ class Pilot(NamedTuple):
 
 
 def of(ledger: Ledger, at_once: int, tried: Pilot | None = None) -> Status:
-    """The status now, from files and locks. tried: the pilot, until an experiment is finished. Raises UserError like
-    ``judging.judge``."""
-    judgement = judging.judge(ledger)
-    look, left = judging.missing(ledger, judgement)
+    """The status now, from files and locks. tried: the pilot, until an experiment is finished. Records that cannot be
+    judged together, which ``judging.judge`` refuses, are its ``trouble``."""
+    trouble, early, look, outcomes, still = "", "", None, dict[str, str](), tuple[str, ...]()
+    left = list[Experiment]()
+    try:
+        judgement = judging.judge(ledger)
+        look, left = judging.missing(ledger, judgement)
+        still, early = judgement.open, remarks.early(judgement.arms, judgement.primary)
+        outcomes = {one.arm: one.outcome for one in judgement.verdicts if one.metric == judgement.primary}
+    except UserError as error:
+        trouble = str(error)
     return Status(
         plan=ledger.study.hash,
         commit=ledger.experiments.commit,
-        open=judgement.open,
-        outcomes={one.arm: one.outcome for one in judgement.verdicts if one.metric == judgement.primary},
+        open=still,
+        outcomes=outcomes,
         next_look=look,
         left=[one.name for one in left],
         seconds_each=ledger.seconds or (tried and tried.seconds),
@@ -90,7 +98,8 @@ def of(ledger: Ledger, at_once: int, tried: Pilot | None = None) -> Status:
             Row(line, one.name, one.arm, one.kind, *_state(ledger, one))
             for line, one in enumerate(ledger.study.lines(), 1)
         ],
-        early=remarks.early(judgement.arms, judgement.primary),
+        early=early,
+        trouble=trouble,
         pilot=tried.line if tried else "",
     )
 
@@ -166,7 +175,11 @@ def chapters(status: Status, study: Study) -> list[Chapter]:
         f"{', '.join(f'{sign} {counts[state]} {state}' for state, sign in SIGNS.items())}; logs in {LOGS / study.name}",
         "power: the chance of a verdict by that look, at a true difference of so many sd, standard deviations of the "
         "paired differences",
-        f"{aim}: {status.time(count)}" if count else "complete: `ddpm study verdict` prints the verdict",
+        f"cannot be judged: {status.trouble}"
+        if status.trouble
+        else f"{aim}: {status.time(count)}"
+        if count
+        else "complete: `ddpm study verdict` prints the verdict",
         *(f"failed: {reason}" for reason in judging.merged(row.reason for row in status.experiments if row.reason)),
         *filter(None, [status.early, status.pilot]),
     ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
@@ -20,7 +21,7 @@ from PIL import Image
 from ddpm.base import files, paths
 from ddpm.base.errors import UserError, printable
 from ddpm.base.files import open_array
-from ddpm.base.images import Images
+from ddpm.base.images import Images, digest, distinct
 from ddpm.base.sections import Affects, Shape, parse
 from ddpm.base.variant import shown
 from ddpm.compute import devices
@@ -39,6 +40,7 @@ from ddpm.variants.datasets.image_folder import ImageFolder
 
 FIRST = "arr_0"  # the array of images in an .npz
 MOST = 200_000  # images
+FEWEST = 0.9  # the share of images that differ from all before
 SECONDS = "seconds."  # begins the cost of a stage
 
 
@@ -64,6 +66,8 @@ def score(samples: Path, seed: int, name: str, params: Mapping[str, Any], costs:
         except UserError as error:
             raise UserError(f"{samples}: {error}") from error
         real, count = evaluation.Real.open(paths.PROCESSED, paths.REFERENCE, judged, device), len(images)
+        _check_distinct(samples, images)
+        content = digest([images])
         others = evaluation.comparison(real.features, count, judged)
         floor = others.pop(evaluation.REAL)
         theirs = evaluation.mean([evaluation.report(images, real, judged).scores])
@@ -80,10 +84,23 @@ def score(samples: Path, seed: int, name: str, params: Mapping[str, Any], costs:
         finished=record.now(),
         params={**known, **params},
         fingerprint=Fingerprint(hash=files.digest(comparable), comparable=comparable),
+        samples=content,
         scores=scores,
         costs=_costs(costs),
         environment={"processor": None, "training_precision": None},
     )
+
+
+def _check_distinct(samples: Path, images: Images) -> None:
+    """Raises UserError if many images are repetitions, which no distance notices; warns of few."""
+    count, different = len(images), distinct(images)
+    if different < FEWEST * count:
+        raise UserError(
+            f"{samples}: of {count:,} images only {different:,} differ; allowed: {FEWEST:.0%}, because copies make a "
+            "set look larger than it is: leave them out"
+        )
+    if different < count:
+        print(f"warning: {samples}: {count - different:,} images are repetitions", file=sys.stderr)
 
 
 def read(samples: Path, shape: Shape, scratch: Path) -> Images:

@@ -19,7 +19,7 @@ from ddpm.verdicts.verdict import Pair
 # what a run cost -> its name; an arm is not better because it had more
 BUDGETS = {"images_seen": "images seen", "parameters": "parameters", "evaluations": "evaluations"}
 # that in which partners are alike, unless a plan or the user lets them differ
-Alike = Literal["code", "images_seen", "teacher_flops", "parameters", "evaluations", "precision", "processor"]
+Alike = Literal["code", "images_seen", "teacher_flops", "parameters", "evaluations", "precision", "processor", "torch"]
 ALIKE: tuple[Alike, ...] = get_args(Alike)
 SAME_COST = 0.01  # the share by which trainings that include a teacher's may differ and still cost the same
 OURS = "this trainer"  # the label of its runs where they have none of the params that vary
@@ -128,7 +128,7 @@ def setting(metric: str, pair: Pair[Record]) -> str:
     if (real := run.scores.get(f"real.{metric}")) is not None:
         others = round(run.scores.get(f"real.{extractor}.count", samples))
         parts.append(f"where {'' if others == samples else f'{others:,} '}real images have {real:.4g}")
-    return ", ".join(parts)
+    return ", ".join(parts + ["training seeds as stated"] * any(one.program for one in last))
 
 
 def images(run: Record) -> str:
@@ -181,10 +181,15 @@ def check_alike(arms: Sequence[Arm], may_differ: Collection[str]) -> list[str]:
     if "teacher_flops" in refused and all(map(_cost_the_same, seeds)):
         refused = [name for name in refused if name not in ("teacher_flops", "images_seen")]
     if refused:
+        runs = [run for arm in arms for run in arm.runs.values()]
+        usual = {
+            name: Counter(fact(run, name) for run in runs).most_common(1)[0][0] for name in refused if name != "code"
+        }
+        odd = [run.name for run in runs if any(fact(run, name) not in (None, value) for name, value in usual.items())]
         raise UserError(
             f"{'; '.join(notes[name] for name in refused)}: a difference in scores may come from that: run the odd "
-            f"ones again, or allow it by `may_differ: [{', '.join(refused)}]` in the plan, or "
-            f"`--may-differ {' '.join(refused)}`"
+            f"ones{f' ({some(odd)})' * bool(odd)} again, or allow it by `may_differ: [{', '.join(refused)}]` in the "
+            f"plan, or `--may-differ {' '.join(refused)}`"
         )
     return [*notes.values()]
 
