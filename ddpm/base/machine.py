@@ -34,16 +34,3 @@ def close_site_cache() -> None:
     """Keep others from the pickles that DVC keeps in the working folder: it opens new folders of them to everybody."""
     if SITE_CACHE.is_dir() and SITE_CACHE.stat().st_uid == os.getuid():
         SITE_CACHE.chmod(stat.S_IRWXU)
-
-
-def open_to_others(folder: Path) -> Path | None:
-    """The folder, or one that it is in, where everybody on this machine may replace what lies there, or somebody else's
-    in the folder; None if there is none."""
-    for part in (*reversed(folder.parents), folder):
-        mode = part.stat().st_mode
-        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-            return part
-        if not mode & (stat.S_IXGRP | stat.S_IXOTH):  # nobody else gets to what is below
-            break
-    inside = (folder.parent, folder, *folder.rglob("*"))
-    return next((path for path in inside if path.stat().st_uid not in (0, os.getuid())), None)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from pathlib import Path
 
 from ddpm.base.errors import UserError, plural
-from ddpm.base.machine import SITE_CACHE, close_site_cache, open_to_others
+from ddpm.base.machine import SITE_CACHE, close_site_cache
 from ddpm.base.paths import RAW
 from ddpm.data.data_params import Data
 from ddpm.params import file
@@ -62,7 +63,7 @@ def check_dvc() -> None:
         reason = f"'{torn}' is not JSON"
     else:
         close_site_cache()
-        if place := open_to_others(cache):
+        if place := _open_to_others(cache):
             raise UserError(
                 f"{place}: other users of this machine may write here, and DVC runs what they put into {cache}: "
                 f"delete that, unset DVC_SITE_CACHE_DIR, and run `dvc config core.site_cache_dir {SITE_CACHE}`"
@@ -70,6 +71,19 @@ def check_dvc() -> None:
         return
     fix = f"half-written, probably by a kill: `rm {torn}`, then `dvc repro`, whose cache has all that was computed"
     raise UserError(f"{reason}; {fix if torn else 'run in the clone, or see `dvc status`'}")
+
+
+def _open_to_others(folder: Path) -> Path | None:
+    """The folder, or one that it is in, where everybody on this machine may replace what lies there, or somebody else's
+    in the folder; None if there is none."""
+    for part in (*reversed(folder.parents), folder):
+        mode = part.stat().st_mode
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            return part
+        if not mode & (stat.S_IXGRP | stat.S_IXOTH):  # nobody else gets to what is below
+            break
+    inside = (folder.parent, folder, *folder.rglob("*"))
+    return next((path for path in inside if path.stat().st_uid not in (0, os.getuid())), None)
 
 
 def branch() -> str:
