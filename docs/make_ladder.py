@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.special import stdtrit
-from tabulate import tabulate
 
 from ddpm.ladder import evidence
 from ddpm.ladder.evidence import Truth
+from ddpm.report import render
+from ddpm.report.blocks import Chapter, Table
 from ddpm.verdicts.statistics import Array
 
 ERROR, AT_LEAST, MOST, IDEAS, EIGHT = 0.05, 6, 32, 100, 8
@@ -148,7 +149,7 @@ def table(streams: int = 10_000) -> str:
         pairs = [[f"{rule.false:.3f}", f"{rule.real:.2f}" if case.real else "-"] for rule in done[:3]]
         rows.append([case.name, *pairs[0], f"{done.seeds:.1f}", *pairs[1], *pairs[2]])
         print(case.name, done, file=sys.stderr, flush=True)
-    return tabulate(rows, heads, tablefmt="github", disable_numparse=True)
+    return render.markdown([Chapter("", [Table(heads, rows, text_columns=range(1))])])
 
 
 def attempts(gains: Array, needed: Array | float, refuses: Truth, waits: Truth) -> tuple[Truth, Truth, Array]:

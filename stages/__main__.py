@@ -154,7 +154,7 @@ def run_here(name: str) -> int | None:
 
 def _rank(name: str) -> None:
     if distributed.START in os.environ:
-        start = Start.from_json(Path(os.environ[distributed.START]).read_text())
+        start = Start.from_json(Path(os.environ[distributed.START]).read_text(encoding="utf-8"))
         whole = config.check(start.params)
     else:  # torchrun was called by hand
         whole, start = begin(name)

@@ -78,7 +78,7 @@ def _lay_out(folder: Path, code: Path, params: dict[str, Any]) -> None:
     (folder / METRICS).mkdir(parents=True)
     for entry in code.iterdir():
         (folder / entry.name).symlink_to(os.path.relpath(entry, folder))
-    (folder / file.PATH).write_text(yaml.safe_dump(params))
+    (folder / file.PATH).write_text(yaml.safe_dump(params), encoding="utf-8")
 
 
 def _train(task: Task) -> int:
@@ -159,7 +159,7 @@ def _make(stage: str, params: dict[str, Any]) -> int | None:
     failed rank."""
     kept = Path.cwd().parent / f"{stage}-{depends_on(stage, params)[:16]}"
     if stage == "train":
-        Path(MODEL).write_text(kept.name)
+        Path(MODEL).write_text(kept.name, encoding="utf-8")
     # a model that is being trained is worth coming back for; the data are everybody's first step
     with lock(kept.with_suffix(".lock"), PATIENCE if stage == "train" else math.inf) as mine:
         if mine is None:

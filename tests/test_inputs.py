@@ -1,6 +1,8 @@
 """The inputs of a stage, as DVC sees them."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -154,3 +156,12 @@ def test_every_rank_gets_the_very_start_of_its_launcher(params, digests):
 )
 def test_lookup(key, value):
     assert inputs.lookup({"a": {"b": {"c": 1}}}, key) == value
+
+
+def test_files_are_utf_8_in_any_locale():
+    """dvc.yaml has titles with é."""
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PATH": ""}
+    program = "from ddpm.params import inputs; print(ascii(inputs.pipeline()))"
+    root = Path(inputs.__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", program], env=ascii_only, cwd=root, capture_output=True, text=True)
+    assert "Fr\\xe9chet" in done.stdout, done.stderr

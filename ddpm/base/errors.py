@@ -45,7 +45,7 @@ def exit_code(main: Callable[[], int | None]) -> int:
         unread = [descriptor for descriptor in (STDOUT, STDERR) if _is_unread(descriptor)]
         if not unread:
             raise
-        with Path(os.devnull).open("w") as nowhere:
+        with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
             for descriptor in unread:
                 os.dup2(nowhere.fileno(), descriptor)  # the interpreter flushes again when it exits
         return 128 + signal.SIGPIPE

@@ -130,7 +130,7 @@ def open_array(path: Path, mode: Literal["r", "c"] = "r", remedy: str = "`dvc re
 
 def write_rows(path: Path, rows: Rows, columns: Iterable[str] = ()) -> None:
     """Write a CSV file. The header starts with ``columns`` and is written even if there are no rows."""
-    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(dict.fromkeys([*columns, *(key for row in rows for key in row)])))
         writer.writeheader()
         for row in rows:

@@ -104,7 +104,10 @@ def names(family: str) -> list[str]:
 def members(family: str) -> dict[str, str]:
     """Name -> the first paragraph of the docstring of each file in the family, as one line; imports nothing."""
     folder = PACKAGE / family
-    docs = {name: ast.get_docstring(ast.parse((folder / f"{name}.py").read_text())) for name in names(family)}
+    docs = {
+        name: ast.get_docstring(ast.parse((folder / f"{name}.py").read_text(encoding="utf-8")))
+        for name in names(family)
+    }
     return {name: " ".join((doc or "").split("\n\n")[0].split()) for name, doc in docs.items()}
 
 

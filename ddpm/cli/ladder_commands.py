@@ -85,7 +85,9 @@ def show(ladder: LadderFile, /, *, json: Json = False) -> None:
     state = climb.read(contest)
     page, chapters = contest.folder / "climb.md", display.chapters(state)
     with atomic_path(page) as temporary:
-        temporary.write_text(f"# {contest.terms.question}\n\n{render.markdown(chapters, contest.folder)}")
+        temporary.write_text(
+            f"# {contest.terms.question}\n\n{render.markdown(chapters, contest.folder)}", encoding="utf-8"
+        )
     answer(json, [display.to_dict(state, one) for one in (*state.attempts, *state.challenges)], render.text(chapters))
 
 

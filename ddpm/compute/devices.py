@@ -142,7 +142,7 @@ def processor(device: Device, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
 
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
     facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in reversed(lines))}
     if "model name" not in facts:  # macOS, and Linux on ARM
         return platform.processor() or platform.machine()

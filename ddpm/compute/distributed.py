@@ -83,7 +83,7 @@ def launch(program: Sequence[str], count: int, start: str) -> int:
             logs_specs=DefaultLogsSpecs(log_dir=folder),  # else it leaves torchelastic_* in /tmp forever
         )
         given = Path(folder) / "start.json"
-        given.write_text(start)
+        given.write_text(start, encoding="utf-8")
         os.environ |= {
             START: str(given),
             LAUNCHER: str(os.getpid()),
@@ -114,7 +114,7 @@ def _failed(failures: dict[int, ProcessFailure], line: Path, count: int) -> int:
     codes = {rank: failure.exitcode for rank, failure in failures.items() if failure.timestamp < first + 20}
     killed = [rank for rank, code in codes.items() if code < 0 and code != -signal.SIGTERM]
     if not killed and line.exists():
-        raise UserError(line.read_text())
+        raise UserError(line.read_text(encoding="utf-8"))
     if not killed and (code := max(codes.values())) > 0:
         return code
     rank = killed[0] if killed else next(iter(codes))
@@ -172,7 +172,7 @@ def _leave(error: UserError) -> None:
     if START not in os.environ:
         print(file=sys.stderr)  # another rank may have left a progress bar in the line
         raise error
-    with suppress(FileExistsError), Path(os.environ[START]).with_name(ERROR).open("x") as file:
+    with suppress(FileExistsError), Path(os.environ[START]).with_name(ERROR).open("x", encoding="utf-8") as file:
         file.write(str(error))
 
 

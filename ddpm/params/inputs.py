@@ -82,7 +82,7 @@ class Start(NamedTuple):
 
 def pipeline(dvc_yaml: Path = DVC_YAML) -> dict[str, Any]:
     """The stages in dvc.yaml, by name."""
-    return _stages(dvc_yaml.read_text())
+    return _stages(dvc_yaml.read_text(encoding="utf-8"))
 
 
 @lru_cache(maxsize=1)
@@ -104,7 +104,7 @@ def recorded(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """dvc.lock's entry for the stage, and the params' values in it; both empty if dvc.lock is absent, half-written, or
     does not have the stage."""
     try:
-        entry = _locked(DVC_LOCK.read_text())["stages"][name]
+        entry = _locked(DVC_LOCK.read_text(encoding="utf-8"))["stages"][name]
         return entry, entry.get("params", {}).get(str(file.PATH), {})
     except (AttributeError, FileNotFoundError, LookupError, TypeError, UserError):
         return {}, {}

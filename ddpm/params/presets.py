@@ -42,7 +42,7 @@ def text(name: str, on: str | None = None) -> str:
     if name not in names():
         hint = variant.closest(name, names())
         raise UserError(f"preset: unknown {name!r}{hint}; allowed: {', '.join(names())}")
-    written = (FOLDER / f"{name}.yaml").read_text()
+    written = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
     if name == BASE and on in {None, BASE}:
         return written
     changes = YAML().load(written)
@@ -60,7 +60,9 @@ def text(name: str, on: str | None = None) -> str:
 @cache
 def flat() -> dict[str, dict[str, Any]]:
     """Each preset's params by dotted key, the shipped one first."""
-    written = {name: file.decode((FOLDER / f"{name}.yaml").read_text(), name) for name in [SHIPPED, *names()]}
+    written = {
+        name: file.decode((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"), name) for name in [SHIPPED, *names()]
+    }
 
     def whole(name: str) -> dict[str, Any]:
         changes = dict(written[name])

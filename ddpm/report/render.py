@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from importlib import resources
 from itertools import groupby
@@ -15,7 +15,7 @@ from typing import Any
 
 import jinja2
 from markupsafe import Markup
-from tabulate import tabulate
+from rich.cells import cell_len
 
 from ddpm.base.errors import printable
 from ddpm.base.files import atomic_path
@@ -27,16 +27,25 @@ def text(chapters: Sequence[Chapter], width: int | None = None) -> str:
 
     def shown(block: Block) -> str:
         if isinstance(block, Table):
-            lines = tabulate(
-                [[printable(cell) for cell in row] for row in (block.columns, *block.rows)],
-                tablefmt="plain",
-                disable_numparse=True,
-                colalign=["left" if at in block.text_columns else "right" for at in range(len(block.columns))],
+            rows = [[printable(cell) for cell in row] for row in (block.columns, *block.rows)]
+            return "\n".join(
+                filter(None, [printable(block.caption), *(line[:width] for line in _aligned(rows, block))])
             )
-            return "\n".join(filter(None, [printable(block.caption), *(line[:width] for line in lines.splitlines())]))
         return printable(block.text) if isinstance(block, Note) else ""
 
     return _paragraphs(chapters, shown, printable)
+
+
+def _aligned(rows: Sequence[Sequence[str]], table: Table) -> Iterator[str]:
+    """The rows as lines, columns two blanks apart: those of text begin at one place, those of numbers end at one."""
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        blanks = [" " * (width - cell_len(cell)) for width, cell in zip(widths, row, strict=True)]
+        cells = (
+            cell + blank if at in table.text_columns else blank + cell
+            for at, (cell, blank) in enumerate(zip(row, blanks, strict=True))
+        )
+        yield "  ".join(cells).rstrip()
 
 
 def markdown(chapters: Sequence[Chapter], folder: Path | None = None) -> str:
@@ -88,9 +97,11 @@ def html(title: str, command: str, chapters: Sequence[Chapter]) -> str:
     """One self-contained page: pictures are inlined, there is no script, and its content policy forbids it to fetch
     anything. command: the one that makes the page."""
     folder = resources.files("ddpm.report")
-    css = Markup((folder / "page.css").read_text())  # noqa: S704 (our own file)
+    css = Markup((folder / "page.css").read_text(encoding="utf-8"))  # noqa: S704 (our own file)
     options: dict[str, Any] = {"autoescape": True, "trim_blocks": True, "lstrip_blocks": True}
-    page = jinja2.Template((folder / "page.html").read_text(), undefined=jinja2.StrictUndefined, **options)
+    page = jinja2.Template(
+        (folder / "page.html").read_text(encoding="utf-8"), undefined=jinja2.StrictUndefined, **options
+    )
     subtitle = f"Made on {datetime.now(UTC):%Y-%m-%d at %H:%M} UTC by {command}."
     return page.render(title=title, subtitle=subtitle, css=css, chapters=chapters, uri=_uri)
 

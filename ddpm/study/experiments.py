@@ -64,7 +64,7 @@ class Experiments:
     def failure(self, name: str) -> str | None:
         """Why an experiment failed here, if nothing has run for it since."""
         path = self.log(name)
-        last = path.read_text(errors="replace").rstrip().rpartition("\n")[2] if path.exists() else ""
+        last = path.read_text(encoding="utf-8", errors="replace").rstrip().rpartition("\n")[2] if path.exists() else ""
         return last.removeprefix(FAILED) if last.startswith(FAILED) else None
 
     def is_running(self, name: str) -> bool:
@@ -171,7 +171,7 @@ class Experiments:
                 except UserError as error:
                     again = name not in failed
                     failed[name] = f"{name}: {error}"
-                    with self.log(name).open("a") as log:
+                    with self.log(name).open("a", encoding="utf-8") as log:
                         log.write(f"\n{FAILED}{failed[name]}\n")
                     say(f"failed: {failed[name]}; {'again later' if again else 'given up'}")
                     if again:

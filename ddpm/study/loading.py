@@ -169,7 +169,7 @@ def draft(name: str, vary: Sequence[str], common: Sequence[str], base: str | Non
     own = f"{base or file.PATH} has {has}: {f'the arm {same[0]}' if same else 'none of the arms'}"
     with atomic_path(path) as temporary:
         text = yaml.safe_dump(plan, sort_keys=False, default_flow_style=None, width=120)
-        temporary.write_text(f"{HEADER.format(path=path)}# {own}\n{text}{missing}")
+        temporary.write_text(f"{HEADER.format(path=path)}# {own}\n{text}{missing}", encoding="utf-8")
     return path, own
 
 

@@ -207,7 +207,7 @@ class Pool:
         """Delete the experiment's folder, which its record makes superfluous, and its model, unless others need it."""
         kept = done.folder / MODEL
         if not self.models[_model(done.task)] and not self.keep_models and kept.exists():
-            remove(self.folder / kept.read_text())
+            remove(self.folder / kept.read_text(encoding="utf-8"))
         remove(done.folder)
 
     def _environment(self) -> dict[str, str]:

@@ -40,7 +40,7 @@ def write(judgement: Judgement, folder: Path, samples: Sequence[Block]) -> list[
     texts = {for_programs: compact, for_people: f"# {judgement.question}\n\n{page}{shown.bibtex(judgement)}"}
     for path, text in texts.items():
         with atomic_path(path) as temporary:
-            temporary.write_text(text)
+            temporary.write_text(text, encoding="utf-8")
     return [*texts]
 
 
@@ -65,7 +65,7 @@ def log(ledger: Ledger) -> None:
         for name, run in ledger.records.items():
             if not run.diverged:
                 tracker.write(store, run, parent, title=name)
-        page = (study.results / "verdict.md").read_text()
+        page = (study.results / "verdict.md").read_text(encoding="utf-8")
         answer, *_ = page.partition("\n## ")
         store.client.set_tag(parent, tracker.NOTE, f"{answer}\nMore is in verdict.md, among the artifacts.")
         for file in ("verdict.json", "verdict.md", *sorted({*re.findall(r"\]\(([\w-]+\.png)\)", page)})):

@@ -55,7 +55,7 @@ def check_dvc() -> None:
             _ = repo.index.stages
             locks = Path(repo.tmp_dir or "", "rwlock")
             cache = Path(repo.site_cache_dir)
-        json.loads(locks.read_text() if locks.exists() else "{}")
+        json.loads(locks.read_text(encoding="utf-8") if locks.exists() else "{}")
     except (DvcException, SCMError) as error:
         reason, torn = str(error).rstrip("."), "dvc.lock" if "dvc.lock" in str(error) else ""
     except ValueError:

@@ -143,7 +143,7 @@ class Store:
         """The experiment's id; the experiment is created with a view of what runs log."""
         if experiment := self.client.get_experiment_by_name(self.experiment_name):
             return str(experiment.experiment_id)
-        view = json.loads(resources.files("ddpm.tracking").joinpath("mlflow_view.json").read_text())
+        view = json.loads(resources.files("ddpm.tracking").joinpath("mlflow_view.json").read_text(encoding="utf-8"))
         artifacts = (self.root / "mlartifacts").as_uri() if self.database else None
         tags = {VIEW: json.dumps(view | {"state": json.dumps(view["state"])})}
         return self.client.create_experiment(self.experiment_name, artifacts, tags)

@@ -59,7 +59,7 @@ class LossPoint(NamedTuple):
 
 def loss_curve() -> list[LossPoint]:
     """The rows of metrics/loss.csv."""
-    with LOSS.open(newline="") as file:
+    with LOSS.open(newline="", encoding="utf-8") as file:
         return [LossPoint.of(row) for row in csv.DictReader(file)]
 
 

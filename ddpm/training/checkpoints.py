@@ -48,7 +48,7 @@ class Checkpoints:
         holder = self.folder / "pid"
         with lock(self.folder / LOCK) as mine:
             if mine is None:
-                pid = holder.read_text() if holder.exists() else "unknown"
+                pid = holder.read_text(encoding="utf-8") if holder.exists() else "unknown"
                 raise UserError(f"this experiment is already being trained by process {pid}: wait for it, or stop it")
             holder.write_text(str(os.getpid()))
             write_json(self.folder / CODE, self.code)
