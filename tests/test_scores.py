@@ -1,6 +1,3 @@
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +18,6 @@ from ddpm.scoring.features import Features, extract
 from ddpm.scoring.reference import RealFeatures
 
 CPU = torch.device("cpu")
-ROOT = Path(__file__).parents[1]
 NAMES = {
     "fd": "frechet_inception_distance",
     "is_mean": "inception_score_mean",
@@ -108,23 +104,6 @@ def test_they_are_torch_fidelitys_to_the_last_bit(real):
     }
     found = scores.score(fake, real, SETTINGS.model_copy(update={"metrics": ("fid", "isc", "kid")}))
     assert found == {key: theirs[name] for key, name in NAMES.items() if name in theirs}
-
-
-def test_scoring_does_not_import_torch_fidelity_whose_clip_takes_two_seconds(classifier_reference):
-    code = f"""
-import sys
-from pathlib import Path
-import torch
-import stages.evaluate, stages.reference
-from ddpm.scoring import scores
-from ddpm.scoring.evaluate_params import Evaluate
-from ddpm.scoring.reference import load_features
-real = load_features(Path({str(classifier_reference)!r}), "classifier", torch.device("cpu"))
-scores.with_curve(real.held_out, real, Evaluate(extractors=("classifier",), kid_subset_size=50, kid_subsets=2))
-print(*{{"torch_fidelity", "torchvision", "torch._dynamo"}} & sys.modules.keys())
-"""
-    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert ran.stdout.strip() == ""
 
 
 def test_the_settings_that_metrics_get_are_ones_that_torch_fidelity_knows():
