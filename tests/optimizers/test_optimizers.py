@@ -8,13 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from ddpm.base import variant
-from ddpm.base.errors import UserError
 from ddpm.base.sections import Shape
 from ddpm.model.layers import hidden_weights
 from ddpm.training.checkpoints import Checkpoints
 from ddpm.training.history import History
-from ddpm.training.joined import Joined
 from ddpm.training.optimizer import Optimizer, restore, state
+from ddpm.training.orthogonal import orthogonal
 from ddpm.training.train_params import Train
 from ddpm.training.trainer import Trainer
 from tests.models.test_contract import SMALL
@@ -132,7 +131,6 @@ def test_both_parts_of_muon_follow_the_learning_rate_and_keep_their_own_state():
     layers = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     hidden = [layers[0].weight]
     made = optimizer("muon").over(list(layers.parameters()), hidden, 0.01)
-    assert isinstance(made, Joined)
     before = [parameter.detach().clone() for parameter in layers.parameters()]
     for group in made.param_groups:
         group["lr"] = 0.0
@@ -141,17 +139,42 @@ def test_both_parts_of_muon_follow_the_learning_rate_and_keep_their_own_state():
     made.step()
     assert all(torch.equal(*pair) for pair in zip(before, layers.parameters(), strict=True))
     kept = state(made)
-    assert {key for key in kept if key.startswith("0.")} == {"0.momentum_buffer"}
+    assert {key for key in kept if key.startswith("0.")} == {"0.momentum_buffer", "0.step"}
     assert {key for key in kept if key.startswith("3.")} == {"3.step", "3.exp_avg", "3.exp_avg_sq"}
     other = optimizer("muon").over(list(layers.parameters()), hidden, 0.01)
     restore(other, kept)
     assert all(torch.equal(value, state(other)[key]) for key, value in kept.items())
 
 
-def test_a_torch_without_muon_is_named(monkeypatch):
-    monkeypatch.delattr(torch.optim, "Muon")
-    with pytest.raises(UserError, match=r"train.optimizer: muon needs torch 2.9 or newer, and this is 2"):
-        trainer("muon")
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_muons_steps_are_torchs(layout):
+    """Weights of one shape and of others, tall and wide, over three steps."""
+    torch.manual_seed(0)
+    kernels = [nn.Conv2d(8, 16, 3).to(memory_format=layout).weight for _ in range(2)]
+    weights = [*kernels, nn.Linear(4, 32).weight, nn.Linear(32, 4).weight]
+    matrices = [nn.Parameter(weight.detach().clone().reshape(len(weight), -1)) for weight in weights]
+    made = optimizer("muon", weight_decay=0.1).over(weights, weights, 0.02)
+    peer = torch.optim.Muon(matrices, 0.02, weight_decay=0.1, momentum=0.95, adjust_lr_fn="match_rms_adamw")
+    for _ in range(3):
+        for weight, matrix in zip(weights, matrices, strict=True):
+            weight.grad = (
+                torch.randn(weight.shape).contiguous(memory_format=layout)
+                if weight.ndim == 4
+                else torch.randn_like(weight)
+            )
+            matrix.grad = weight.grad.reshape(len(weight), -1).clone()
+        made.step()
+        peer.step()
+    for weight, matrix in zip(weights, matrices, strict=True):
+        assert torch.equal(weight.reshape(len(weight), -1), matrix)
+
+
+@pytest.mark.parametrize("shape", [(16, 72), (72, 16), (16, 16)])
+def test_matrices_become_orthogonal_together_as_each_does(shape):
+    """As on a GPU; bfloat16 has 8 bits."""
+    matrices = torch.randn(5, *shape, generator=torch.Generator().manual_seed(0))
+    each = torch.cat([orthogonal(matrix[None]) for matrix in matrices])
+    torch.testing.assert_close(orthogonal(matrices), each, rtol=0, atol=0.02)
 
 
 # --- schedule_free

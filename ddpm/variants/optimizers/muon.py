@@ -1,7 +1,6 @@
 """Muon for the weights of inner layers: momentum made orthogonal; AdamW for all else. Jordan et al. 2024,
 https://kellerjordan.github.io/posts/muon."""
 
-from ddpm.base.errors import UserError
 from ddpm.base.sections import BelowOne
 from ddpm.base.tensor import TorchOptimizer
 from ddpm.training.optimizer import Betas, Decay, Optimizer, Weights
@@ -20,27 +19,6 @@ class Muon(Optimizer):
     betas: Betas = (0.9, 0.999)
 
     def over(self, parameters: Weights, hidden: Weights, learning_rate: float) -> TorchOptimizer:
-        """Raises UserError if torch is too old to have Muon."""
-        import torch
+        from ddpm.training.orthogonal import OrthogonalAdamW
 
-        from ddpm.training.joined import Joined
-
-        if not hasattr(torch.optim, "Muon"):
-            raise UserError(
-                f"train.optimizer: muon needs torch 2.9 or newer, and this is {torch.__version__}: update it"
-            )
-        return Joined(
-            parameters,
-            hidden,
-            learning_rate,
-            lambda matrices: torch.optim.Muon(
-                matrices,
-                learning_rate,
-                weight_decay=self.weight_decay,
-                momentum=self.momentum,
-                adjust_lr_fn="match_rms_adamw",
-            ),
-            lambda others: torch.optim.AdamW(
-                others, learning_rate, betas=self.betas, weight_decay=self.weight_decay, fused=True
-            ),
-        )
+        return OrthogonalAdamW(parameters, hidden, learning_rate, self.momentum, self.betas, self.weight_decay)
