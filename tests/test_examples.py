@@ -48,37 +48,6 @@ def test_the_one_file_example_learns():
     assert error < spread / 2
 
 
-class Trial:
-    """Suggests the lower end of every range, as one of Optuna's does some value of it."""
-
-    number = 7
-
-    def suggest_float(self, name: str, low: float, high: float, log: bool) -> float:
-        assert 0 < low < high
-        return low
-
-
-def test_a_trial_of_the_search_is_an_experiment_that_may_be_run(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    ran: list[list[str]] = []
-
-    def run(command: list[str], check: bool) -> None:
-        ran.append(command)
-        Path("metrics").mkdir()
-        Path("metrics/evaluate.json").write_text(json.dumps({"classifier": {"fd": 0.25}}))
-
-    monkeypatch.setattr(subprocess, "run", run)
-    assert runpy.run_path(str(ROOT / "examples/tune_with_optuna.py"))["score"](Trial()) == 0.25
-    [[*command, name, first, second, rate, decay]] = ran
-    assert (command, name) == (["dvc", "exp", "run"], "--name=optuna-7")
-    params = file.decode(presets.text("digits"), "digits")
-    for setting in (first, second, rate, decay):
-        key, _, value = setting.removeprefix("--set-param=").partition("=")
-        params = changed(params, {key: json.loads(value)}, setting)
-    chosen = config.check(params)
-    assert (chosen.seed, chosen.sample.seeds, chosen.train.learning_rate) == (3_000_000, (3_000_000,), 2e-3)
-
-
 def test_ideas_of_the_night_may_be_tried_and_every_fourth_does_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     night = runpy.run_path(str(ROOT / "examples/night.py"))

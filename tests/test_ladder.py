@@ -112,7 +112,7 @@ def test_a_ladder_of_scores_is_climbed_shown_and_challenged(capsys):
     records = [path.stem.rpartition("-")[::2] for path in Path("ladders/tiny/attempts").glob("*/runs/*.json")]
     seeds = {arm: sorted(seed for name, seed in records if name == arm) for arm in ("champion", "challenger")}
     assert seeds["champion"] == seeds["challenger"]
-    assert len(set(seeds["champion"])) == len(seeds["champion"]) == 3 + rung["seeds"]
+    assert 3 + rung["seeds"] <= len(set(seeds["champion"])) == len(seeds["champion"]) < 6 + rung["seeds"]
     commit("a rung")
     # what the champion is already changes nothing
     assert ladder("try", "tiny", idea("again", BETTER)) == 2

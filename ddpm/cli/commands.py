@@ -22,9 +22,14 @@ app.command(track)
 
 @app.command(group=MAIN, sort_key=1)
 def preset(
-    name: Annotated[str, Parameter(help=listed("presets"))], /, *, on: str | None = None, force: bool = False
+    name: Annotated[str | None, Parameter(help=listed("presets"))] = None,
+    /,
+    *,
+    on: str | None = None,
+    ladder: str | None = None,
+    force: bool = False,
 ) -> None:
-    """Write a preset over params.yaml.
+    """Write a preset, or the champion of a ladder, over params.yaml.
 
     Each states its cost and expected scores in its first lines.
 
@@ -32,16 +37,25 @@ def preset(
       ddpm preset fashion_mnist      # refused if params.yaml has uncommitted changes
       ddpm preset digits --force     # overwrites them
       ddpm preset edm --on cifar10   # the method of one preset on the data, network and budget of another
+      ddpm preset --ladder digits    # the best recipe that was proved
 
     Args:
         on: preset that data, network and budget are taken from, in place of its own base
+        ladder: its name in ladders/, in place of a preset
         force: overwrite uncommitted changes of params.yaml
     """
     from ddpm.params import file, presets
 
-    write_params(presets.text(name, on), force)
-    put = f" on {on!r}" if on else ""
-    print(f"{file.PATH} is now the preset {name!r}{put}; run it with `dvc repro`")
+    if (name is None) == (ladder is None) or (ladder and on):
+        raise UserError("preset: allowed: the name of a preset, with --on or without, or --ladder NAME")
+    if ladder:
+        from ddpm.ladder import climb, draft, terms
+
+        text, what = draft.params(climb.read(terms.load(terms.LADDERS / f"{ladder}.yaml"))), f"champion of {ladder!r}"
+    else:
+        text, what = presets.text(str(name), on), f"preset {name!r}" + (f" on {on!r}" if on else "")
+    write_params(text, force)
+    print(f"{file.PATH} is now the {what}; run it with `dvc repro`")
 
 
 @app.command(group=MAIN, sort_key=2)

@@ -9,15 +9,20 @@ from pathlib import Path
 from typing import Annotated, TypeAlias
 
 from cyclopts import App, Parameter, Token
+from cyclopts.validators import Number
 
+from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path
-from ddpm.cli.app import Json
+from ddpm.cli.app import Json, Names
 from ddpm.cli.study_commands import Slots
 from ddpm.cli.terminal import answer
-from ddpm.ladder import attempt, climb, display, terms
+from ddpm.ladder import attempt, climb, display, draft, found, search, terms
 from ddpm.ladder.climb import Attempt
 from ddpm.ladder.terms import LADDERS, Contest
+from ddpm.params import file
 from ddpm.report import render
+from ddpm.report.blocks import Chapter
+from ddpm.study import loading
 
 app = App(name="ladder")
 EXIT_CODES = {"accepted": 0, "refused": 1, "undecided": 3}
@@ -30,6 +35,56 @@ def _ladder(_: type, tokens: Sequence[Token]) -> Path:
 
 
 LadderFile: TypeAlias = Annotated[Path, Parameter(converter=_ladder, help="the ladder's file, or its name in ladders/")]
+
+
+@app.command
+def new(name: str, /, *, base: str, common: Annotated[Names, Parameter("--set")] = ()) -> None:
+    """Write a ladder's file, with comments and a space to search.
+
+    examples:
+      ddpm ladder new flowers --base photos_small --set data.source=photos
+
+    Args:
+        base: a preset, the first champion
+        common: params keys of the base, as KEY=VALUE
+    """
+    settings = (loading.setting("--set", option) for option in common)
+    path = draft.write(name, base, {key: file.plain(value) for key, value in settings})
+    print(f"{path}: complete it, commit it, and `ddpm ladder search {name} --hours 1`")
+
+
+@app.command(name="search")
+def search_space(
+    ladder: LadderFile,
+    /,
+    *,
+    hours: Annotated[float | None, Parameter(validator=Number(gt=0))] = None,
+    trials: Annotated[int | None, Parameter(validator=Number(gte=4))] = None,
+    slots: Slots = None,
+    json: Json = False,
+) -> int:
+    """Search the ladder's space, then prove what was found on fresh seeds; after any stop, the same command continues.
+
+    Trials are not evidence; the find enters the ladder as any other entry does. Exit code 0 if it is accepted, 1 if it
+    is refused or nothing was found, 3 if it is undecided.
+
+    examples:
+      ddpm ladder search flowers --hours 1
+      ddpm ladder search flowers --trials 80
+
+    Args:
+        hours: for the search and the proof
+        trials: of this search, one run each
+    """
+    if hours is None and trials is None:
+        raise UserError("--hours or --trials: one of them says when the search ends")
+    contest = terms.load(ladder)
+    done, state = search.run(contest, hours, trials, slots, _say(json))
+    chapters = found.chapters(done, state)
+    _write(contest.folder / "search.md", f"A search of {contest.name}", chapters)
+    result = found.to_dict(done, state)
+    answer(json, result, render.text(chapters))
+    return EXIT_CODES[result["proof"]["outcome"]] if result["proof"] else 1
 
 
 @app.command(name="try")
@@ -83,12 +138,15 @@ def show(ladder: LadderFile, /, *, json: Json = False) -> None:
     """
     contest = terms.load(ladder)
     state = climb.read(contest)
-    page, chapters = contest.folder / "climb.md", display.chapters(state)
-    with atomic_path(page) as temporary:
-        temporary.write_text(
-            f"# {contest.terms.question}\n\n{render.markdown(chapters, contest.folder)}", encoding="utf-8"
-        )
+    chapters = display.chapters(state)
+    _write(contest.folder / "climb.md", contest.terms.question, chapters)
     answer(json, [display.to_dict(state, one) for one in (*state.attempts, *state.challenges)], render.text(chapters))
+
+
+def _write(page: Path, title: str, chapters: Sequence[Chapter]) -> None:
+    """Write a page, with its pictures next to it."""
+    with atomic_path(page) as temporary:
+        temporary.write_text(f"# {title}\n\n{render.markdown(chapters, page.parent)}", encoding="utf-8")
 
 
 def _say(json: bool) -> attempt.Say:

@@ -70,12 +70,17 @@ def challenge(contest: Contest, rung: int, say: Say) -> Attempt:
 
 def _append(state: Climb, line: Try) -> Climb:
     """Begin an attempt, with seeds that nobody can have known. Raises UserError if an earlier one is not committed."""
+    check_committed(state)
+    return climb.append(state, line.model_copy(update={"seed": secrets.randbelow(2**40)}))
+
+
+def check_committed(state: Climb) -> None:
+    """Raises UserError unless the last commit has every line of the log."""
     if not state.is_committed:
         raise UserError(
             f"{state.contest.log}: has lines that are not committed: `git add {state.contest.folder}` and commit, so "
             "that no attempt can be forgotten before the next begins"
         )
-    return climb.append(state, line.model_copy(update={"seed": secrets.randbelow(2**40)}))
 
 
 def _announce(contest: Contest, needed: float, say: Say) -> None:
@@ -103,7 +108,8 @@ def finish(contest: Contest, attempt: Attempt, slots: int | None, say: Say) -> C
     runs = Runs(contest, attempt.key, state.first_seed(line), arms, slots)
     usual = _usual(state, line.on, slots, say) if terms.kind == "target" else {}
     while (end := judged(state, attempt, runs, usual)) is None:
-        done = len(runs.scored(CHALLENGER)) + max(1, runs.at_once // len(arms))
+        # several seeds at a time, because starting the processes takes as long as a short run
+        done = len(runs.scored(CHALLENGER)) + max(evidence.FIRST, runs.at_once // len(arms))
         runs.run(min(done, terms.seeds.most), say)
         scored = [record for record in runs.scored(CHALLENGER) if not record.diverged]
         e = state.log_e(_end(terms, attempt, runs.scored(CHAMPION)[: len(scored)], scored))

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, PlainValidator
 
 from ddpm.base import files, sections
 from ddpm.base.errors import UserError, printable
@@ -26,6 +26,7 @@ LADDERS = Path("ladders")
 CHAMPION: Final = "champion"  # the sides of an attempt
 CHALLENGER: Final = "challenger"
 MEMORISATION = "memorisation"  # the guard that no challenger copies train images
+BUDGET: Final = "budget"  # in a space: the steps are those that the rest leaves
 Changes = Mapping[str, Any]  # key of params.yaml -> value
 
 
@@ -36,18 +37,48 @@ class SeedRange(Section):
     most: Annotated[int, Field(ge=2, le=200)] = 32
 
 
+class Range(Section):
+    """low, high: the ends of what is tried; whole numbers if both are. log: whether by its logarithm."""
+
+    low: int | float
+    high: int | float
+    log: bool = False
+
+    def refusals(self) -> Iterator[str]:
+        if self.low > self.high or (self.log and self.low <= 0):
+            yield f"low {self.low}, high {self.high}: low must be the smaller one, and above 0 with log"
+
+
+def _axis(value: Any) -> Any:
+    if value == BUDGET:
+        return value
+    if isinstance(value, dict):
+        return Range.model_validate(value)
+    if not isinstance(value, tuple) or not value or any(isinstance(each, tuple | dict) for each in value):
+        raise ValueError(f"a list of values, {{low, high, log}} or {BUDGET}")
+    return value
+
+
+Axis: TypeAlias = Annotated[Any, PlainValidator(_axis)]  # a list of values, a Range, or BUDGET
+
+
 class Terms(Section):
     """The content of a file in ladders/.
 
-    base: the preset that is the first champion. kind: ``target``: reach the score ``target`` at less cost than the
-    champion; ``score``: a better score than the champion's, at the base's cost at most. primary: the metric that
-    decides. cost: of training; operations include the optimizer's. may_change: keys and sections of params.yaml that
-    entries may set. guards: metrics that must not get worse by more than their margin (``compare.threshold`` and
-    ``floors``), and ``memorisation``. error: the share of false rungs, over the whole life of the ladder.
+    base: the preset that is the first champion, with the values of ``common``. kind: ``target``: reach the score
+    ``target`` at less cost than the champion; ``score``: a better score than the champion's, at the base's cost at
+    most. primary: the metric that decides. cost: of training; operations include the optimizer's. Samples take at most
+    the base's evaluations. may_change: keys and sections of params.yaml that entries may set. guards: metrics that must
+    not get worse by more than their margin (``compare.threshold`` and ``floors``), and ``memorisation``. error: the
+    share of false rungs, over the whole life of the ladder.
+
+    space: what a search may vary: a key of params.yaml -> values, a Range, or BUDGET for train.steps. ideas: changes of
+    the base with which it begins.
     """
 
     question: Annotated[str, Field(min_length=1), AfterValidator(printable)]
     base: str
+    common: dict[str, Any] = Field(default={})
     kind: Literal["target", "score"]
     primary: str
     target: float | None = None
@@ -56,6 +87,8 @@ class Terms(Section):
     guards: tuple[str, ...] = ()
     error: Fraction = 0.05
     seeds: SeedRange = SeedRange()
+    space: dict[str, Axis] = Field(default={})
+    ideas: tuple[dict[str, Any], ...] = ()
 
     def refusals(self) -> Iterator[str]:
         if (self.target is None) == (self.kind == "target"):
@@ -107,9 +140,9 @@ class Contest:
 
     @cached_property
     def identity(self) -> dict[str, str]:
-        """Digests that must stay the same while it is climbed: of the file without the question, and of the base's
-        params that affect what is learned and scored."""
-        terms = self.terms.model_dump(mode="json", exclude={"question"})
+        """Digests that must stay the same while it is climbed: of the file without the question and what a search
+        tries, and of the base's params that affect what is learned and scored."""
+        terms = self.terms.model_dump(mode="json", exclude={"question", "common", "space", "ideas"})
         parts = {"terms": terms, "base": learned(self.config, defaults=False)}
         return {part: files.digest(value)[:16] for part, value in parts.items()}
 
@@ -151,21 +184,30 @@ class Contest:
 
         return float(params.train.steps * step_flops(params))
 
+    @cached_property
+    def limit(self) -> float:
+        """The cost of the base."""
+        return self.cost({})
+
+    def check_allowed(self, key: str, source: str) -> None:
+        """Raises UserError unless entries may change the key."""
+        if not any(alike.is_in(key, (allowed,)) for allowed in self.terms.may_change):
+            allowed = ", ".join(self.terms.may_change)
+            raise UserError(f"{source}: {key}: {self.path} does not let entries change it; allowed: {allowed}")
+
     def check(self, changes: Changes, champion: Changes, source: str, allow_null: bool = False) -> float:
         """The cost of an entry. Raises UserError unless it may try. champion: the champion's changes of the base."""
         from ddpm.sampling import guidance  # it imports torch
 
         for key in changes:
-            if not any(alike.is_in(key, (allowed,)) for allowed in self.terms.may_change):
-                allowed = ", ".join(self.terms.may_change)
-                raise UserError(f"{source}: {key}: {self.path} does not let entries change it; allowed: {allowed}")
+            self.check_allowed(key, source)
         whole = {**champion, **changes}
         params = self.params(whole, source)
         same = learned(params, defaults=True) == learned(self.params(champion), defaults=True)
         if same and not allow_null:
             raise UserError(f"{source}: changes nothing in the champion; --allow-null tries it anyway")
         cost = self.cost(whole, source)
-        limit = self.cost(champion if self.terms.kind == "target" else {})
+        limit = self.cost(champion) if self.terms.kind == "target" else self.limit
         if cost > limit or (cost == limit and self.terms.kind == "target" and not same):
             allowed = "less than the champion's" if self.terms.kind == "target" else "at most the base's"
             raise UserError(
@@ -194,7 +236,8 @@ def load(path: Path) -> Contest:
     extractors = dict.fromkeys(score.rpartition(".")[0] for score in scores if "." in score)
     evaluated = {"evaluate.extractors": list(extractors)} if extractors else {}
     base = file.decode(presets.text(terms.base), terms.base)
-    contest = Contest(path.stem, path, terms, plan.changed(base, evaluated, str(path)))
+    common = terms.model_dump(mode="json")["common"]
+    contest = Contest(path.stem, path, terms, plan.changed(base, {**evaluated, **common}, str(path)))
     if missing := [score for score in scores if score not in loading.future_scores(contest.config)]:
         raise UserError(
             f"{path}: no run of {terms.base} will have {missing[0]}, by its evaluate.extractors and metrics"

@@ -47,14 +47,19 @@ def text(name: str, on: str | None = None) -> str:
         return written
     changes = YAML().load(written)
     base = changes.pop("base", BASE)
+    header = [*takewhile(_comment, written.splitlines(keepends=True)), *([f"# Put on: {on}.\n"] if on else [])]
+    return edited(text(on or base), changes, "".join(header))
+
+
+def edited(params: str, changes: dict[str, Any], header: str) -> str:
+    """A params file with other values, nested as in it, and another header; its comments stay."""
     round_trip = YAML()
     round_trip.Representer = Spelled
     round_trip.width = 1000  # no line is broken
-    whole, out = round_trip.load(text(on or base)), StringIO()
+    whole, out = round_trip.load(params), StringIO()
     _change(whole, changes)
     round_trip.dump(whole, out)
-    header = [*takewhile(_comment, written.splitlines(keepends=True)), *([f"# Put on: {on}.\n"] if on else [])]
-    return "".join([*header, *dropwhile(_comment, out.getvalue().splitlines(keepends=True))])
+    return "".join([header, *dropwhile(_comment, out.getvalue().splitlines(keepends=True))])
 
 
 @cache

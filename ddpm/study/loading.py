@@ -58,7 +58,7 @@ def parse(value: dict[str, Any], path: Path) -> Study:
     for arm, values in plan.model_dump(mode="json")["arms"].items():
         _add(study, arm, values, base, f"{path}: arms.{arm}")
     if "primary" not in plan.model_fields_set:
-        study.plan = plan = plan.model_copy(update={"primary": _headline(study)})
+        study.plan = plan = plan.model_copy(update={"primary": headline(study.config, path)})
     _check_distinct(study)
     fewest = statistics.fewest_seeds(1 - study.config.compare.confidence)
     if plan.looks[0] < fewest:
@@ -96,13 +96,13 @@ def _add(study: Study, arm: str, values: dict[str, Any], base: dict[str, Any], s
     ]
 
 
-def _headline(study: Study) -> str:
-    """The primary metric of a plan that names none. Raises OpenPrimary if it depends on the images."""
-    evaluate, channels = study.config.evaluate, study.config.data.channels
+def headline(params: Config, path: Path) -> str:
+    """The primary metric of a file that names none. Raises OpenPrimary if it depends on the images."""
+    evaluate, channels = params.evaluate, params.data.channels
     first, with_classes = (evaluate.resolved(classes, channels).extractors[0] for classes in (0, 2))
     if first != with_classes:
         raise OpenPrimary(
-            f"{study.path}: primary: missing, and what evaluate.extractors: [{AUTO}] means depends on the images: "
+            f"{path}: primary: missing, and what evaluate.extractors: [{AUTO}] means depends on the images: "
             f"{with_classes}.fd if they have classes, a folder for each, otherwise {first}.fd"
         )
     return f"{first}.{extractor.get(first).frechet}"
@@ -141,7 +141,7 @@ def draft(name: str, vary: Sequence[str], common: Sequence[str], base: str | Non
         raise UserError(f"{path}: exists; choose another name, or edit it")
     varied = {
         key: re.split(r",(?![^\[{]*[\]}])", values)  # of lists, the commas between them
-        for key, values in (_setting("--vary", option) for option in vary)
+        for key, values in (setting("--vary", option) for option in vary)
     }
     arms: dict[str, dict[str, Any]] = {}
     for values in product(*varied.values()):
@@ -153,7 +153,7 @@ def draft(name: str, vary: Sequence[str], common: Sequence[str], base: str | Non
         arms[label] = {key: _value("--vary", key, value) for key, value in zip(varied, values, strict=True)}
     plan: dict[str, Any] = {"question": f"Which of {', '.join(arms)} is better?"}
     plan |= {"base": base} if base else {}
-    settings = [_setting("--set", option) for option in common]
+    settings = [setting("--set", option) for option in common]
     plan |= {"common": {key: _value("--set", key, value) for key, value in settings}}
     plan |= {"arms": arms}
     missing = ""
@@ -173,7 +173,7 @@ def draft(name: str, vary: Sequence[str], common: Sequence[str], base: str | Non
     return path, own
 
 
-def _setting(option: str, text: str) -> tuple[str, str]:
+def setting(option: str, text: str) -> tuple[str, str]:
     """A params key and the text of its value. Raises UserError."""
     key, _, value = text.partition("=")
     if not key or not value.strip():

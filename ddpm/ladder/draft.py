@@ -1,0 +1,59 @@
+"""Files to start from: that of a new ladder, with a space to search, and the params file of a champion."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from ddpm.base.errors import UserError
+from ddpm.base.files import atomic_path
+from ddpm.ladder import terms
+from ddpm.ladder.climb import Climb
+from ddpm.ladder.space import Space
+from ddpm.ladder.terms import LADDERS
+from ddpm.params import config, file, presets
+from ddpm.study import loading, plan
+
+WARMUPS = (0.0, 0.03, 0.1)  # shares of the training
+AVERAGES = (0.01, 0.05, 0.2)  # lengths of the weights' average, as shares of the training
+
+
+def write(name: str, base: str, common: Mapping[str, Any]) -> Path:
+    """Write ladders/NAME.yaml for a preset with the values of ``common``; return its path. Raises UserError if the file
+    exists, or the preset cannot be the base of a ladder."""
+    path = LADDERS / f"{name}.yaml"
+    if path.exists():
+        raise UserError(f"{path}: exists; choose another name, or edit it")
+    whole = config.check(plan.changed(file.decode(presets.text(base), base), common, "--set"), "--set")
+    steps = whole.train.steps or 1
+    values = {
+        "path": path,
+        "name": name,
+        "base": base,
+        "common": json.dumps(common),
+        "primary": loading.headline(whole, path),
+        "warmups": [round(share * steps) for share in WARMUPS],
+        "averages": [round(1 - 1 / max(2.0, share * steps), 5) for share in AVERAGES],
+    }
+    with atomic_path(path) as temporary:
+        text = resources.files("ddpm.ladder").joinpath("new.yaml").read_text(encoding="utf-8")
+        temporary.write_text(Template(text).substitute(values), encoding="utf-8")
+    try:
+        Space(terms.load(path), {})
+    except UserError:
+        path.unlink()
+        raise
+    return path
+
+
+def params(state: Climb) -> str:
+    """The content of params.yaml for the champion."""
+    contest, champion = state.contest, state.champion
+    changes = contest.terms.model_dump(mode="json")["common"] | (state.changes(champion.key) if champion else {})
+    which = f"rung {champion.rung}, {champion.begin.entry}" if champion else "the base"
+    header = f"# The champion of {contest.path}: {which}, on the preset {contest.terms.base}.\n# Run: dvc repro\n"
+    return presets.edited(presets.text(contest.terms.base), plan.changed({}, changes, str(contest.path)), header)

@@ -1,0 +1,102 @@
+"""What is shown of a search: its trials, what it claims about its find, and what the proof says, side by side."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ddpm.ladder import display, proposals
+from ddpm.ladder.climb import Climb
+from ddpm.ladder.search import Search
+from ddpm.pictures import plots
+from ddpm.pictures.plots import Panel
+from ddpm.report.blocks import Block, Chapter, Figure, Note, Table, cell, plain
+from ddpm.verdicts import metrics
+
+TRIALS, BEST, CLAIM = "trials, one run each", "the best so far", "the find, as the search has it"
+PROVED, CHAMPION = "the find, on fresh seeds", "the champion, on the same seeds"
+SHOWN = 8  # keys
+MEANING = (
+    "How much of the differences between trials each key explains, alone and with others, in this space. A key that "
+    "the find needs may explain little, because few trials went elsewhere; none of it is a verdict."
+)
+
+
+def to_dict(done: Search, state: Climb) -> dict[str, Any]:
+    """A search for programs. claim: the mean score of the find's trials, which is too good. proof: the attempt, as
+    ``ddpm ladder try`` has it; null if nothing was found."""
+    proof = next((one for one in state.attempts if one.begin.entry == done.name), None)
+    changes = {**state.changes(proof.begin.on), **proof.begin.changes} if proof else {}
+    own = [trial.score for trial in done.past if proof and done.space.entry(trial.changes) == proof.begin.changes]
+    scores = [score for score in own if score is not None]
+    return {
+        "ladder": done.contest.name,
+        "search": done.number,
+        "trials": len(done.made),
+        "evidence": False,
+        "claim": float(np.mean(scores)) if scores else None,
+        "runs": len(scores),
+        "find": changes,
+        "importances": proposals.importances(done.space, done.past),
+        "proof": display.to_dict(state, proof) if proof else None,
+    }
+
+
+def chapters(done: Search, state: Climb) -> list[Chapter]:
+    """The find and its proof, key by key, and the picture."""
+    result, title = to_dict(done, state), metrics.title(done.contest.terms.primary)
+    proof = result["proof"]
+    blocks: list[Block] = [Note(f"{result['trials']} trials; they are not evidence, the proof is")]
+    if proof is None:
+        blocks.append(Note("nothing that seems better than the champion: no attempt was made, and nothing is spent"))
+    else:
+        blocks.append(Note(_sentence(result, title)))
+        usual = done.space.usual
+        rows = [[key, plain(usual.get(key)), plain(value)] for key, value in proof["changes"].items()]
+        blocks.append(Table(["key", "champion", "find"], rows, "", (0, 1, 2)))
+    if weights := list(result["importances"].items())[:SHOWN]:
+        rows = [[key, cell(weight)] for key, weight in weights]
+        blocks += [Table(["key", "explains"], rows, "", (0,)), Note(MEANING)]
+    if any(trial.score is not None for trial in done.past):
+        blocks.append(Figure("The search", "search", partial(plots.lines, panels=[_panel(done, result, title)])))
+    return [Chapter("", blocks)]
+
+
+def _sentence(result: dict[str, Any], title: str) -> str:
+    proof = result["proof"]
+    holds = {"accepted": "it holds", "refused": "nothing that holds", "undecided": "undecided"}
+    words = f"{holds.get(proof['outcome'], 'not decided yet')}: {title} {cell(proof['score'])}"
+    if proof["champion"] is not None:
+        words += f" instead of {cell(proof['champion'])}"
+    words += f" in {proof['seeds']} fresh seeds"
+    if proof["low"] is not None and proof["high"] is not None:
+        words += f", better by {cell(proof['low'])} to {cell(proof['high'])}"
+    if result["claim"] is not None:
+        words += f"; the search had claimed {cell(result['claim'])}"
+    return words + (f" ({proof['reason']})" if proof["reason"] else "")
+
+
+def _panel(done: Search, result: dict[str, Any], title: str) -> Panel:
+    """Each trial's score in the order in which they came, the best so far, and then the claim, the proof with its
+    interval, and the champion."""
+    sign = done.contest.gain(1.0)
+    scores = [(place, trial.score) for place, trial in enumerate(done.past, 1) if trial.score is not None]
+    points = np.array(scores)
+    best = np.column_stack([points[:, 0], sign * np.maximum.accumulate(sign * points[:, 1])])
+    curves, end, proof = {TRIALS: _bars(points), BEST: _bars(best)}, 1.06 * len(done.past) + 1, result["proof"]
+    if result["claim"] is not None:
+        curves[CLAIM] = _bars(np.array([[end, result["claim"]]]))
+    if proof and proof["score"] is not None:
+        gaps = [0.0 if proof[side] is None else sign * (proof[side] - proof["estimate"]) for side in ("low", "high")]
+        curves[PROVED] = np.array([[1.03 * end, proof["score"], *(proof["score"] + gap for gap in sorted(gaps))]])
+    if proof and proof["champion"] is not None:
+        curves[CHAMPION] = _bars(np.array([[1.06 * end, proof["champion"]]]))
+    log = "y" if points[:, 1].min() > 0 else ""
+    return Panel("", "trial", title, curves, log=log, steps=True, gray=[TRIALS])  # type: ignore[arg-type]
+
+
+def _bars(points: Any) -> Any:
+    """Points with an interval of no length."""
+    return np.column_stack([points, points[:, 1], points[:, 1]])

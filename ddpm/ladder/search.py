@@ -1,0 +1,190 @@
+"""Find, then prove: trials anywhere in a ladder's space, one run each, then one attempt with the best recipe.
+
+Trials are free and prove nothing: the best score of many is too good, however it came about. Only the attempt counts,
+which has seeds that no trial used and spends its share of the ladder's error, as any other entry does.
+
+It begins with the champion, the ideas of the ladder's file and the rungs of other ladders; then proposals.py proposes.
+At the end the best FINALISTS are run again, until each has RUNS: the best of many single runs is often a lucky one.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import fmean
+
+from ddpm.base import files
+from ddpm.base.errors import UserError
+from ddpm.base.progress import duration
+from ddpm.ladder import attempt, climb, evidence, proposals, terms, trials
+from ddpm.ladder.attempt import Say
+from ddpm.ladder.climb import Climb
+from ddpm.ladder.space import Space
+from ddpm.ladder.terms import LADDERS, Changes, Contest
+from ddpm.ladder.trials import Candidate, Trial
+from ddpm.study import plan, revision, runner
+from ddpm.study.experiments import DIVERGED
+from ddpm.study.pool import Done, Pool, Task
+
+SEARCHING = 0.7  # share of the hours for trials; the rest is for the proof
+FINALISTS, RUNS = 4, 3
+FAILURES = 3  # in a row that are not a trial's own, such as a full memory
+EFFECT = 2.0  # in standard deviations of the gains: for how long a proof is expected to take
+
+
+@dataclass
+class Search:
+    """One search of a ladder, the ``number``th, with ``at_once`` runs at a time. It ends after ``trials``, or when
+    SEARCHING of the ``hours`` are over; one of them is given."""
+
+    contest: Contest
+    state: Climb
+    number: int
+    trials: int | None
+    hours: float | None
+    at_once: int
+
+    def __post_init__(self) -> None:
+        champion = self.state.champion
+        self.space = Space(self.contest, self.state.changes(champion.key) if champion else {})
+        self.past = trials.read(self.contest)  # those of earlier searches, too
+        self.running = dict[str, tuple[Changes, int, float]]()  # by task: the recipe, its seed, when it began
+        known = {trial.key for trial in self.past}
+        starts = {files.digest(start): start for start in self.space.starts(_ideas(self.contest))}
+        self.queue = deque(start for key, start in starts.items() if key not in known)
+
+    @property
+    def name(self) -> str:
+        """What its attempt is called."""
+        return f"search-{self.number}"
+
+    @property
+    def made(self) -> list[Trial]:
+        """The trials of this search."""
+        return [trial for trial in self.past if trial.search == self.number]
+
+    def total(self) -> float:
+        """How many trials the search has, judging by those that are made."""
+        total = math.inf if self.trials is None else self.trials
+        if self.hours is not None and self.made:
+            seconds = fmean(trial.seconds for trial in self.made)
+            total = min(total, self.hours * 3600 * SEARCHING * self.at_once / seconds)
+        return total
+
+    def ranked(self) -> list[Candidate]:
+        """The recipes that keep the guards and that no attempt had, the best first; the champion among them."""
+        state, champion = self.state, self.space.least(self.space.champion)
+        had = ({**state.changes(one.begin.on), **one.begin.changes} for one in state.attempts)
+        keys = {files.digest(self.space.least(changes)) for changes in had} - {files.digest(champion)}
+        ranked = trials.candidates(self.contest, self.past, champion)
+        return [one for one in ranked if one.is_allowed and one.key not in keys]
+
+    def next(self) -> Changes | None:
+        """The recipe to run next: a new one, or a finalist again; None at the end."""
+        running = [changes for changes, *_ in self.running.values()]
+        total, begun = self.total(), len(self.made) + len(running)
+        if begun < total - min(FINALISTS * (RUNS - 1), total // 4):
+            return self.queue.popleft() if self.queue else proposals.propose(self.space, self.past, running)
+        for finalist in self.ranked()[:FINALISTS] if begun < total else ():
+            if len(finalist.trials) + running.count(finalist.changes) < RUNS:
+                return finalist.changes
+        return None
+
+    def find(self) -> Changes | None:
+        """The recipe to prove: the best of the finalists that ran most often. None if that is the champion."""
+        ranked = self.ranked()[:FINALISTS]
+        most = min(RUNS, max((len(one.trials) for one in ranked), default=0))
+        best = next((one.changes for one in ranked if len(one.trials) >= most), {})
+        return None if best == self.space.least(self.space.champion) else best
+
+    def take(self, done: Done) -> Trial | None:
+        """Write down what a run scored; None if it failed for a reason that is not its own."""
+        changes, seed, begin = self.running.pop(done.task.name)
+        if done.record is None and not DIVERGED.search(done.reason):
+            return None
+        trial = Trial(
+            search=self.number,
+            seed=seed,
+            changes=dict(changes),
+            cost=self.contest.cost(changes),
+            score=done.record.scores[self.contest.terms.primary] if done.record else None,
+            guards=trials.guards(self.contest, done.record) if done.record else {},
+            seconds=round(time.monotonic() - begin, 1),
+        )
+        trials.add(self.contest, trial)
+        self.past = trials.read(self.contest)  # with those of other processes
+        return trial
+
+    def explore(self, say: Say) -> None:
+        """Run trials until the search ends. Raises UserError if several in a row fail for a reason that is not their
+        own, such as a full disk."""
+        revision.check_committed([str(self.contest.path)])
+        devices, failed = runner.gpus([self.contest.config.device]), 0
+        with Pool(revision.export(revision.head()), self.at_once, devices) as pool:
+            for _ in range(self.at_once):
+                self._submit(pool)
+            for done in pool.results():
+                trial = self.take(done)
+                failed = 0 if trial else failed + 1
+                say(self._progress(trial) if trial else f"failed: {done.reason}")
+                if failed == FAILURES:
+                    raise UserError(f"{failed} runs in a row failed: {done.reason}")
+                self._submit(pool)
+
+    def _submit(self, pool: Pool) -> None:
+        if (changes := self.next()) is not None:
+            seed = trials.draw_seed()
+            params = plan.changed(self.contest.values, {**changes, "seed": seed}, "a trial")
+            task = Task(f"trial-{seed}", params, climb.LOCKS / self.contest.name / f"trial-{seed}.log")
+            self.running[task.name] = changes, seed, time.monotonic()
+            pool.submit(task)
+
+    def _progress(self, trial: Trial) -> str:
+        """A line about a trial that has ended: the best so far, and the time left."""
+        made, most = self.made, self.contest.terms.seeds.most
+        seconds = fmean(one.seconds for one in made) / self.at_once
+        left = duration(max(self.total() - len(made), 0) * seconds)
+        arms = 2 if self.contest.terms.kind == "score" else 1
+        proof = duration(arms * (evidence.seeds_needed(EFFECT, self.state.next_needed, most) or most) * seconds)
+        best = f"best {self.ranked()[0].score:.4g}, " if self.ranked() else ""
+        score = "diverged" if trial.score is None else f"{trial.score:.4g}"
+        return f"trial {len(made)}: {score}; {best}about {left} left to search, then {proof} to prove"
+
+
+def run(contest: Contest, hours: float | None, most: int | None, slots: int | None, say: Say) -> tuple[Search, Climb]:
+    """Search, and prove what was found; after any stop it continues. Returns the search, and the climb after it, in
+    which there is an attempt with its name if anything was found.
+
+    Raises UserError unless the ladder, its log and the code are committed.
+    """
+    state = climb.read(contest)
+    mine = [one for one in state.attempts if re.fullmatch(r"search-\d+", one.begin.entry)]
+    going = mine[-1] if mine and mine[-1].end is None else None
+    number = len(mine) if going else len(mine) + 1
+    search = Search(contest, state, number, most, hours, runner.slots(slots, [contest.config.device]))
+    if going is None:
+        attempt.check_committed(state)
+        search.explore(say)
+        if (found := search.find()) is None:
+            return search, state
+        entry, path = search.space.entry(found), contest.folder / "found.yaml"
+        lines = [f"# What search {number} of {contest.path} found: a claim, until its attempt has ended."]
+        lines += [f"{key}: {json.dumps(value)}" for key, value in entry.items()]
+        with files.atomic_path(path) as temporary:
+            temporary.write_text("\n".join([*lines, ""]), encoding="utf-8")
+        going = attempt.begin(contest, search.name, entry, False, str(path), say)
+    return search, attempt.finish(contest, going, slots, say)
+
+
+def _ideas(contest: Contest) -> Iterator[tuple[str, Changes]]:
+    """Where a search begins: the ideas of the ladder's file, and the rungs of all ladders that stand."""
+    for number, idea in enumerate(contest.terms.model_dump(mode="json")["ideas"], 1):
+        yield f"{contest.path}: ideas: {number}", idea
+    for path in sorted(LADDERS.glob("*.yaml")):
+        other = climb.read(terms.load(path))
+        yield from ((str(path), other.changes(rung.key)) for rung in reversed(other.rungs) if rung.stands)

@@ -1,0 +1,135 @@
+"""The space of a ladder's file: what a search may vary, and the changes that follow from a choice of values."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeAlias
+
+from ddpm.base import variant
+from ddpm.base.errors import UserError
+from ddpm.ladder.terms import BUDGET, Axis, Changes, Contest, Range
+from ddpm.params.config import FAMILIES
+
+STEPS = "train.steps"
+SHARE = "share of the base's cost"  # a name for the only thing that is searched and is no key of params.yaml
+SMALLEST = 0.02  # such share
+Choose: TypeAlias = Callable[[str, Axis], Any]
+
+
+@dataclass(frozen=True)
+class Space:
+    """The space of a ladder, around a champion, of which ``champion`` are the changes of the base.
+
+    Raises UserError for a key that is not allowed or not known, and for a value that it cannot have.
+    """
+
+    contest: Contest
+    champion: Changes
+
+    def __post_init__(self) -> None:
+        contest = self.contest
+        if not contest.terms.space:
+            raise UserError(f"{contest.path}: space: missing; `ddpm ladder new NAME` writes a file that has one")
+        for key, axis in contest.terms.space.items():
+            source, condition = f"{contest.path}: space: {key}", _condition(key)
+            contest.check_allowed(key, source)
+            if axis == BUDGET and key != STEPS:
+                raise UserError(
+                    f"{source}: {BUDGET} is not allowed; allowed: {STEPS}: {BUDGET}, a list, or low and high"
+                )
+            values = (axis.low, axis.high) if isinstance(axis, Range) else () if axis == BUDGET else axis
+            for value in values:
+                contest.params({**dict([condition] if condition else []), key: value}, source)
+
+    @cached_property
+    def usual(self) -> dict[str, Any]:
+        """The champion's params by key."""
+        return self.contest.params(self.champion).flat()
+
+    @cached_property
+    def axes(self) -> dict[str, Axis]:
+        """What is drawn, hyperparameters after the choice of their variants."""
+        axes = {key: axis for key, axis in self.contest.terms.space.items() if axis != BUDGET}
+        drawn = dict(sorted(axes.items(), key=lambda item: _condition(item[0]) is not None))
+        return drawn | ({SHARE: Range(low=SMALLEST, high=1.0, log=True)} if self.has_share else {})
+
+    @property
+    def has_share(self) -> bool:
+        """Whether a search also looks for the cost: for kind ``target``, where less is the aim."""
+        return self.contest.terms.kind == "target" and self.contest.terms.space.get(STEPS) == BUDGET
+
+    def draw(self, choose: Choose, source: str = "a trial") -> Changes:
+        """The changes of the base that a choice of values makes, with the steps that they can afford. Raises UserError
+        if they cannot be trained or may not be tried."""
+        drawn: dict[str, Any] = {}
+        for key in self.axes:
+            if self._applies(key, drawn):
+                drawn[key] = choose(key, self.axes[key])
+        share = drawn.pop(SHARE, 1.0)
+        changes = {**self.champion, **drawn}
+        if self.contest.terms.space.get(STEPS) == BUDGET:
+            step = self.contest.cost({**changes, STEPS: 1}, source)
+            if (steps := math.floor(share * self.contest.limit / step)) < 1:
+                raise UserError(
+                    f"{source}: a single step costs {step:.4g} {self.contest.terms.cost}, more than all may"
+                )
+            changes[STEPS] = steps
+        self.contest.check(changes, self.champion, source, allow_null=True)
+        return self.least(changes)
+
+    def least(self, changes: Changes) -> Changes:
+        """The changes of the base without those that change nothing, so that a recipe has one spelling."""
+        base = self.contest.config.flat()
+        return {key: value for key, value in changes.items() if key not in base or base[key] != value}
+
+    def place(self, changes: Changes, cost: float) -> dict[str, Any]:
+        """The values of a trial that has these changes of the base, by what is drawn; without those that the space does
+        not have."""
+        values = self.contest.params(changes).flat()
+        values[SHARE] = cost / self.contest.limit
+        return {
+            key: values[key]
+            for key, axis in self.axes.items()
+            if key in values and self._applies(key, values) and _has(axis, values[key])
+        }
+
+    def starts(self, ideas: Iterator[tuple[str, Changes]]) -> Iterator[Changes]:
+        """The changes of the base that each idea makes within the space, after the champion itself; ideas that may not
+        be tried are left out."""
+        yield self.least(self.champion)
+        for source, idea in ideas:
+            try:
+                whole = self.contest.params({**self.champion, **{k: v for k, v in idea.items() if k in self.axes}})
+                values = {SHARE: 1.0, **whole.flat()}
+                yield self.draw(lambda key, _, values=values: values[key], source)  # type: ignore[misc]
+            except UserError:
+                continue
+
+    def entry(self, changes: Changes) -> Changes:
+        """The changes of the champion that make a trial of it, whose changes are of the base."""
+        base = self.contest.config.flat()
+        back = {key: base[key] for key in self.champion if key not in changes and key in base}
+        return {key: value for key, value in {**back, **changes}.items() if self.usual.get(key, back) != value}
+
+    def _applies(self, key: str, chosen: Mapping[str, Any]) -> bool:
+        condition = _condition(key)
+        return condition is None or chosen.get(condition[0], self.usual.get(condition[0])) == condition[1]
+
+
+def _condition(key: str) -> tuple[str, str] | None:
+    """The choice under which a hyperparameter exists: the key of its family's name, and the variant."""
+    for family, folder in FAMILIES.items():
+        name = key.removeprefix(f"{family}.").partition(".")[0]
+        if key.startswith(f"{family}.") and name in variant.names(folder):
+            return f"{family}.name", name
+    return None
+
+
+def _has(axis: Axis, value: Any) -> bool:
+    if isinstance(axis, Range):
+        return isinstance(value, int | float) and axis.low <= value <= axis.high
+    return any(json.dumps(value) == json.dumps(each) for each in axis)

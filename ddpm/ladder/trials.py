@@ -1,0 +1,133 @@
+"""A search's trials, ladders/NAME/trials.jsonl: what was tried, and what one run of it scored. They are not evidence.
+
+The file is in git, as the log is (``merge=union``), and its order means nothing. Each process that searches adds lines
+and reads those of others.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import secrets
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Literal, NamedTuple
+
+from ddpm.base import files, sections
+from ddpm.base.errors import UserError
+from ddpm.base.locks import lock
+from ddpm.base.sections import Section, Seed
+from ddpm.ladder.climb import LOCKS
+from ddpm.ladder.terms import MEMORISATION, Changes, Contest
+from ddpm.runs.record import Amount, Count, Record, Score, Values
+from ddpm.verdicts import metrics
+
+NAME = "trials.jsonl"
+
+
+class Trial(Section):
+    """One run. search: the number of the search that made it. changes: of the base. score: None if it diverged. guards:
+    the guarded metrics; ``memorisation`` is 1 if it copies train images. seconds: that it took."""
+
+    evidence: Literal[False] = False
+    search: Count
+    seed: Seed
+    changes: Values
+    cost: Amount
+    score: Score | None
+    guards: dict[str, Score]
+    seconds: Amount
+
+    @property
+    def key(self) -> str:
+        """Equal for trials of the same recipe."""
+        return files.digest(dict(self.changes))
+
+
+class Candidate(NamedTuple):
+    """A recipe with its trials. score: their mean. excess: by how much it breaks each guard and misses the target;
+    allowed below 0."""
+
+    changes: Changes
+    trials: Sequence[Trial]
+    score: float
+    cost: float
+    excess: tuple[float, ...]
+
+    @property
+    def key(self) -> str:
+        return self.trials[0].key
+
+    @property
+    def is_allowed(self) -> bool:
+        """Whether it keeps the guards, reaches the target, and never diverged."""
+        return math.isfinite(self.score) and max(self.excess, default=0) <= 0
+
+
+def draw_seed() -> int:
+    """A seed for a trial: those of attempts are below 2^40."""
+    return 2**40 + secrets.randbelow(2**40)
+
+
+def read(contest: Contest) -> list[Trial]:
+    """The trials so far. Raises UserError for a line that is none."""
+    path, trials = contest.folder / NAME, []
+    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines() if path.exists() else (), 1):
+        source = f"{path}: line {number}"
+        try:
+            trials.append(sections.parse(json.loads(text), source, Trial))
+        except (RecursionError, ValueError) as error:
+            raise UserError(f"{source}: not a trial: remove the line; trials are not evidence") from error
+    return trials
+
+
+def add(contest: Contest, trial: Trial) -> None:
+    """Append a trial. Raises UserError if the disk is full; then the file is as it was."""
+    path = contest.folder / NAME
+    with lock(LOCKS / f"{contest.name}-trials.lock", math.inf):
+        before = path.read_text(encoding="utf-8") if path.exists() else ""
+        with files.atomic_path(path) as temporary:
+            temporary.write_text(f"{before}{json.dumps(trial.model_dump(mode='json'))}\n", encoding="utf-8")
+
+
+def guards(contest: Contest, run: Record) -> dict[str, float]:
+    """What a ladder's guards look at, of a run."""
+    seen = {name: run.scores[name] for name in contest.terms.guarded}
+    return seen | (
+        {MEMORISATION: float(bool(metrics.copied(run.scores)))} if MEMORISATION in contest.terms.guards else {}
+    )
+
+
+def candidates(contest: Contest, trials: Sequence[Trial], champion: Changes) -> list[Candidate]:
+    """Each recipe, the best first: those that break no guard, by their mean score or, for kind ``target``, by cost."""
+    recipes: dict[str, list[Trial]] = {}
+    for trial in trials:
+        recipes.setdefault(trial.key, []).append(trial)
+    usual = means(recipes.get(files.digest(dict(champion)), []))
+    found = [judge(contest, runs, usual) for runs in recipes.values()]
+    return sorted(found, key=lambda one: (not one.is_allowed, loss(contest, one)))
+
+
+def loss(contest: Contest, candidate: Candidate) -> float:
+    """What a search makes small."""
+    return candidate.cost if contest.terms.kind == "target" else -contest.gain(candidate.score)
+
+
+def judge(contest: Contest, runs: Sequence[Trial], usual: dict[str, float]) -> Candidate:
+    """A recipe's trials together. usual: the champion's guarded metrics; empty if they are not known."""
+    terms, excess, of_guards = contest.terms, list[float](), means(runs)
+    worst = -contest.gain(math.inf)
+    score = fmean(worst if trial.score is None else trial.score for trial in runs)
+    if terms.target is not None:
+        excess.append(-contest.gain(score - terms.target))
+    for name in of_guards.keys() & usual.keys() - {MEMORISATION}:
+        margin = metrics.margin(name, usual[name], contest.config.compare)
+        excess.append(metrics.gain(name, usual[name] - of_guards[name]) - margin)
+    excess += [of_guards[MEMORISATION]] if MEMORISATION in of_guards else []
+    return Candidate(dict(runs[0].changes), runs, score, runs[0].cost, tuple(excess))
+
+
+def means(runs: Sequence[Trial]) -> dict[str, float]:
+    """The mean of each guarded metric."""
+    scored = [trial for trial in runs if trial.score is not None]
+    return {name: fmean(trial.guards[name] for trial in scored) for name in (scored[0].guards if scored else ())}
