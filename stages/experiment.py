@@ -31,7 +31,6 @@ from ddpm.base.machine import die_with_parent
 from ddpm.base.paths import METRICS, PROCESSED, RUN
 from ddpm.params import config, file, inputs
 from ddpm.runs import record, run_images
-from ddpm.runs.record import Record
 from ddpm.study.experiments import STAGES
 from ddpm.study.pool import BUSY, MODEL, PATIENCE, RECORD
 from stages import __main__ as stages
@@ -87,7 +86,7 @@ def _train(task: Task) -> int:
         if code:
             return code
     code_of = {dep: files.md5(Path(dep))[:12] for stage in STAGES for dep in _listed(stage, task.params)[1]}
-    _finish(record.read(RUN).model_copy(update={"code": code_of}))
+    record.write(record.read(RUN).model_copy(update={"code": code_of}), Path(RECORD))
     return 0
 
 
@@ -103,7 +102,9 @@ def _program(task: Task, program: dict[str, Any]) -> int:
     begin = time.monotonic()
     if code := _call([part.format_map(places) for part in shlex.split(program["program"])]):
         return 1 if code == BUSY else code
-    _check_images(samples, task.params)
+    drawn, whole = files.open_array(samples, remedy="the program has to write it"), config.check(task.params)
+    if drawn.shape != (wanted := (whole.sample.count, *whole.data.shape)):
+        raise UserError(f"its program wrote images of {drawn.shape}; allowed: {wanted}")
     costs = {**files.flatten(program["costs"]), "seconds.program": round(time.monotonic() - begin, 1)}
 
     from ddpm.tools import score
@@ -111,20 +112,9 @@ def _program(task: Task, program: dict[str, Any]) -> int:
     run = score.score(samples, seed, program["arm"], {}, costs)
     versions = {name: metadata.version(name) for name in LIBRARIES if importlib.util.find_spec(name)}
     made_by = {"program": program["program"], "code": {path: files.md5(Path(path)) for path in program["files"]}}
-    _finish(run.model_copy(update={**made_by, "environment": run.environment | versions}))
+    run = run.model_copy(update={**made_by, "environment": run.environment | versions})
+    record.write(run, Path(RECORD))
     return 0
-
-
-def _check_images(samples: Path, params: dict[str, Any]) -> None:
-    """Raises UserError unless a program wrote the images that it was asked for."""
-    whole = config.check(params)
-    try:
-        with samples.open("rb") as opened:
-            shape = run_images.read(opened).shape
-    except files.NO_ARRAY as error:
-        raise UserError(f"{samples.name}: not an .npy file of uint8 N×C×H×W ({error})") from error
-    if shape != (wanted := (whole.sample.count, *whole.data.shape)):
-        raise UserError(f"its program wrote images of {shape}; allowed: {wanted}")
 
 
 def _call(command: list[str]) -> int:
@@ -138,20 +128,13 @@ def _call(command: list[str]) -> int:
         preexec_fn=lambda: die_with_parent(me),  # noqa: PLW1509
     )
 
-    def end(number: int, _: object) -> None:
-        sys.exit(128 + number)
-
-    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         return process.wait()
     except SystemExit:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait()
         raise
-
-
-def _finish(run: Record) -> None:
-    record.write(run, Path(RECORD))
 
 
 def _make(stage: str, params: dict[str, Any]) -> int | None:

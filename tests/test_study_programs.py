@@ -82,7 +82,7 @@ def test_a_program_is_judged_next_to_ours(capsys):
     [
         ("sys.exit('no GPU')", "exit code 1: no GPU"),
         ("sys.exit(3)", "exit code 3: running: python tools/peer.py --seed=0"),
-        ("pass", "samples.npy: not an .npy file"),
+        ("pass", "samples.npy: missing, or not an .npy file"),
         ("np.save(samples, np.zeros((11, 1, 16, 16), np.uint8))", "(11, 1, 16, 16); allowed: (12, 1, 16, 16)"),
     ],
 )

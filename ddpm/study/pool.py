@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from io import FileIO
@@ -27,8 +27,8 @@ from ddpm.runs import record
 from ddpm.runs.record import Record
 
 FOLDER = Path(".ddpm/runs")  # of experiments that are not recorded yet, and of what several of them need
-RECORD = "run.json"  # in an experiment's folder, once it has ended well
 MODEL = "model"  # in an experiment's folder: a file with the name of the folder that keeps its model
+RECORD = "run.json"  # in an experiment's folder, once it has ended well
 BUSY = 75  # exit code: another process runs the experiment, or trains its model
 PATIENCE = 1.0  # seconds, before asking again
 START = "import sys; sys.path.insert(0, {code!r}); from stages.forks import main; main()"
@@ -105,11 +105,9 @@ class Pool:
         self.running: dict[int, Running] = {}
         self.count = 0
         self.server: Server | None = None
-        self.models = Counter[str]()  # tasks that are not done, by what their model depends on
 
     def submit(self, task: Task) -> None:
         """Run the task when those before it leave a process for it; also while ``results`` is being read."""
-        self.models[_model(task)] += 1
         self.waiting.append(task)
 
     def results(self) -> Iterator[Done]:
@@ -195,20 +193,19 @@ class Pool:
     def _finish(self, done: Done, alone: FileIO | None) -> Iterator[Done]:
         """Hand a task that has ended to the caller; then delete what its record makes superfluous."""
         yield done
-        self.models[_model(done.task)] -= 1
         kept = done.task.record
         if kept.exists() if kept else done.record:  # otherwise the caller may come back for it
-            self._remove(done)
+            others = (_model(task) for task in (*self.waiting, *(each.task for each in self.running.values())))
+            model = done.folder / MODEL
+            if model.exists() and not self.keep_models and _model(done.task) not in others:
+                gone = (self.folder / model.read_text(encoding="utf-8")).with_suffix(".gone")
+                shutil.rmtree(gone, ignore_errors=True)
+                gone.with_suffix("").rename(gone)  # at once: half of a model must not be taken for one
+                shutil.rmtree(gone)
+            shutil.rmtree(done.folder, ignore_errors=True)
         if kept and alone:
             kept.with_suffix(".lock").unlink(missing_ok=True)
             alone.close()
-
-    def _remove(self, done: Done) -> None:
-        """Delete the experiment's folder, which its record makes superfluous, and its model, unless others need it."""
-        kept = done.folder / MODEL
-        if not self.models[_model(done.task)] and not self.keep_models and kept.exists():
-            remove(self.folder / kept.read_text(encoding="utf-8"))
-        remove(done.folder)
 
     def _environment(self) -> dict[str, str]:
         return os.environ | {
@@ -242,14 +239,6 @@ def _model(task: Task) -> str:
     params = dict(task.params)
     keys, _ = inputs.stage("train", params)
     return files.digest([{key: inputs.lookup(params, key) for key in keys}, task.program])
-
-
-def remove(folder: Path) -> None:
-    """Delete a folder at once: nobody finds half of it."""
-    with suppress(FileNotFoundError):
-        gone = folder.with_suffix(".gone")
-        folder.rename(gone)
-        shutil.rmtree(gone, ignore_errors=True)
 
 
 def _reason(log: Path, begin: int, code: int) -> str:
