@@ -207,8 +207,8 @@ def audit(
 ) -> int:
     """Make records again, drawn at random, and compare the scores.
 
-    It uses a clean folder and a clean environment. Exit code 1 if scores differ; 3 if they do with other code or on
-    another processor or torch, where rounding differs. If six of twelve are invented, three find that with 91%.
+    It uses a clean folder and a clean environment. Exit code 1 if scores differ; 3 if they do on another
+    processor or torch, where rounding differs. If six of twelve are invented, three find that with 91%.
 
     examples:
       ddpm study audit studies/loss.yaml -n 3
@@ -223,7 +223,8 @@ def audit(
     findings, code = [], 0
     for finding in auditing.repeat(ledger, chosen, _slots(slots, ledger.study)):
         findings.append(finding)
-        why = f" ({'; '.join(finding.elsewhere)})" * bool(finding.elsewhere)
+        reasons = [*finding.elsewhere, *(f"other code: {part}" for part in finding.other_code)]
+        why = f" ({'; '.join(reasons)})" if reasons else ""
         if not json:
             shown = "the same scores" if not finding.score else "{} was {}, and is {}".format(*finding.score)
             print(f"{finding.name}: {shown}{why}", flush=True)

@@ -20,11 +20,13 @@ from ddpm.study.pool import Pool
 
 class Finding(NamedTuple):
     """A record that was made again. score: the first that differs, in the record and now; None if all are equal.
-    elsewhere: what differs in the code and in the environment: with another one, scores may differ by rounding."""
+    elsewhere: what differs in the environment: in another one, scores may differ by rounding. other_code: the first
+    part of the code that differs."""
 
     name: str
     score: tuple[str, float | None, float | None] | None
     elsewhere: list[str]
+    other_code: list[str]
 
 
 def draw(ledger: Ledger, count: int) -> list[Experiment]:
@@ -62,6 +64,5 @@ def _compare(ledger: Ledger, experiment: Experiment, again: Record) -> Finding:
         for key in sorted(recorded.environment.keys() | again.environment.keys())
         if recorded.environment.get(key) != again.environment.get(key)
     ]
-    if other := ledger.experiments.other_code(experiment, recorded):
-        elsewhere.append(f"other code: {other[0]}")
-    return Finding(experiment.name, next((pair for pair in pairs if pair[1] != pair[2]), None), elsewhere)
+    other = ledger.experiments.other_code(experiment, recorded)
+    return Finding(experiment.name, next((pair for pair in pairs if pair[1] != pair[2]), None), elsewhere, other[:1])
