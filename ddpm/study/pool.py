@@ -200,8 +200,9 @@ class Pool:
             if model.exists() and not self.keep_models and _model(done.task) not in others:
                 gone = (self.folder / model.read_text(encoding="utf-8")).with_suffix(".gone")
                 shutil.rmtree(gone, ignore_errors=True)
-                gone.with_suffix("").rename(gone)  # at once: half of a model must not be taken for one
-                shutil.rmtree(gone)
+                with suppress(FileNotFoundError):  # another study may have had it, too
+                    gone.with_suffix("").rename(gone)  # at once: half of a model must not be taken for one
+                shutil.rmtree(gone, ignore_errors=True)
             shutil.rmtree(done.folder, ignore_errors=True)
         if kept and alone:
             kept.with_suffix(".lock").unlink(missing_ok=True)
