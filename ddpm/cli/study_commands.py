@@ -144,8 +144,9 @@ def print_status(file: Plan, /, *, slots: Slots = None, pilot: bool = False, jso
         pilot: first train one run of the baseline: how long it takes, and whether it is long enough
     """
     ledger = Ledger(loading.load(file))
-    devices = runner.gpus(config.device for config in ledger.study.configs.values())[:1]
-    tried = status.pilot(ledger, devices) if pilot and not ledger.records else None
+    tried = None
+    if pilot and not ledger.records:
+        tried = status.pilot(ledger, runner.gpus([ledger.study.config.device])[:1])
     state = status.of(ledger, _slots(slots, ledger.study), tried)
     answer(json, asdict(state), render.text(status.chapters(state, ledger.study)))
 
