@@ -28,6 +28,7 @@ from ddpm.sampling.generator import Generator
 from ddpm.training import flops
 from ddpm.training.trainer import Trainer
 from ddpm.variants.datasets.mixture import Mixture
+from ddpm.variants.timestep_samplers.uniform import Uniform
 from tests.peers import exact
 from tests.small import TINY, given, pictures, small
 
@@ -151,6 +152,25 @@ def test_a_batch_in_parts_is_taught_the_same(name):
     whole, parts = (Trainer(config(name, accumulate=n).training(), pictures(16), CPU) for n in (1, 4))
     for step in (1, 2, 3):
         torch.testing.assert_close(whole.step(step), parts.step(step), rtol=1e-4, atol=1e-5)
+
+
+def test_parts_of_a_batch_are_views_whose_rows_take_turns():
+    *_, batch = Trainer(config("shortcut", batch_size=14).training(), pictures(16), CPU).draw(3)
+    parts = list(batch.split(4))
+    assert [list(part.rows) for part in parts] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10], [11, 12, 13]]
+    assert {part.x_0.untyped_storage().data_ptr() for part in parts} == {batch.x_0.untyped_storage().data_ptr()}
+    for part in (batch, *parts):
+        assert list(part[part.one_of(4)].rows) == [row for row in part.rows if (row + 3) % 4 == 0]
+        assert torch.equal(part.gaussian("train"), batch.gaussian("train")[part.rows.start : part.rows.stop])
+
+
+def test_a_sampler_of_t_learns_the_losses_at_the_t_that_it_drew(monkeypatch):
+    """A shortcut's loss moves t to the start of a step."""
+    trainer = Trainer(config("shortcut").training(), pictures(16), CPU)
+    told: list[Tensor] = []
+    monkeypatch.setattr(Uniform, "update", lambda self, state, t, losses: told.append(t))
+    trainer.step(1)
+    assert torch.equal(told[0], trainer.draw(1)[0])
 
 
 @pytest.mark.parametrize("name", MAPS)
