@@ -252,7 +252,7 @@ def tried(table: dict[str, list[float]]) -> tuple[Tried, ...]:
     """From scores by arm and point."""
     rows = []
     for arm, scores in table.items():
-        place = int(tuning.best(np.array(scores)[:, None], True))
+        place = int(np.nan_to_num(scores, nan=np.inf).argmin())
         for at, score in enumerate(scores):
             rows.append(Tried(arm, {RATE: (0.001, 0.01, 0.1)[at]}, (score,), score, at == place))
     return tuple(rows)
@@ -260,8 +260,10 @@ def tried(table: dict[str, list[float]]) -> tuple[Tried, ...]:
 
 def test_the_best_mean_is_chosen_and_of_equal_ones_the_first():
     scores = np.array([[[3.0, 1.0], [1.0, 1.5], [2.0, 2.0]], [[2.0, 2.0], [1.0, 3.0], [math.nan, 0.0]]])
-    assert tuning.best(scores, lower=True).tolist() == [1, 0]
-    assert tuning.best(scores, lower=False).tolist() == [0, 0]
+    place, low, high = tuning.best(scores, 0.05, arms=2)
+    assert place.tolist() == [1, 0]
+    assert np.isnan([low[1, 2], high[1, 2]]).all()
+    assert tuning.best(-scores, 0.05, arms=2)[0].tolist() == [0, 0]
 
 
 def test_several_keys_make_a_grid_in_the_plans_order():

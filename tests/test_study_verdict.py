@@ -120,7 +120,7 @@ def test_the_last_look_ends_the_study():
     found = judged(runs(0.05 + 0.1 * noise(20)))
     one = primary(found)
     assert (one.outcome, one.look, found.open, found.next_look) == ("inconclusive", 20, (), None)
-    assert one.reason == "the interval holds 0"
+    assert one.reason == "the interval contains 0"
 
 
 # --- what is called what
@@ -333,9 +333,10 @@ def test_so_is_one_in_which_some_differ_by_the_margin(at_margin):
 def test_a_studys_p_are_those_of_these_simulations():
     differences = tables(2, arms=2, seed=4) * 0.01 + np.array([0.0, 0.02])[:, None, None]
     for table, different in zip(differences, adjusted(differences)[0], strict=True):
-        found = {"cosine": {seed: rescored(MADE["cosine"], seed, dict.fromkeys(METRICS, 1.0)) for seed in range(20)}}
+        base = {seed: 1 + 1e-6 * seed for seed in range(20)}  # equal scores would be one run
+        found = {"cosine": {seed: rescored(MADE["cosine"], seed, dict.fromkeys(METRICS, base[seed])) for seed in base}}
         for name, gaps in zip(("linear", "sigmoid"), table, strict=True):
-            scores = [dict(zip(METRICS, (1 + gaps[:, seed]).tolist(), strict=True)) for seed in range(20)]
+            scores = [dict(zip(METRICS, (base[seed] + gaps[:, seed]).tolist(), strict=True)) for seed in base]
             found[name] = {seed: rescored(MADE[name], seed, each) for seed, each in enumerate(scores)}
         verdicts = judged(found).verdicts
         assert [(each.arm, each.metric) for each in verdicts] == [

@@ -51,10 +51,9 @@ def simulated(means: Sequence[Sequence[float]], seeds: int, trials: int) -> Simu
     # pairs of the verdict share half of their variance, so that their differences have a variance of 1; runs for tuning
     # share none, which makes the choice as noisy as it can be
     tuned, fresh = scores(seeds, 0.0), scores(LOOKS[-1], 0.5)
-    place = tuning.best(tuned, lower=True).astype(int)
-    possible = tuning.behind(tuned, True, tuning.level(ALPHA, 2, points))[0] <= 0
+    place, low, _ = tuning.best(tuned, ALPHA, arms=2)
     baseline, arm = np.moveaxis(np.take_along_axis(fresh, place[..., None, None], 2), 1, 0)
-    return Simulated(place, possible, decided((arm - baseline)[:, 0], ALPHA * verdict.PRIMARY))
+    return Simulated(place, low <= 0, decided((arm - baseline)[:, 0], ALPHA * verdict.PRIMARY))
 
 
 def would_be_false(response: Sequence[float], seeds: int, trials: int) -> float:

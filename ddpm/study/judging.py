@@ -10,7 +10,7 @@ from ddpm.runs.alike import grouped, some
 from ddpm.runs.record import Record
 from ddpm.study.ledger import Ledger
 from ddpm.study.plan import Experiment, Study
-from ddpm.verdicts import comparison, curves, guards, metrics, pairing, sensitivity, verdict
+from ddpm.verdicts import curves, guards, metrics, pairing, remarks, sensitivity, verdict
 from ddpm.verdicts.comparison import Judgement
 from ddpm.verdicts.pairing import Arm
 from ddpm.verdicts.sequential import Design
@@ -83,12 +83,18 @@ def of_arms(study: Study, arms: Sequence[Arm]) -> Judgement:
         complete = [look for look in plan.looks if seeds[:look] == [*planned[:look]]]
         verdicts += verdict.judge(pair, rule, complete) if seeds else []
     by = sorted({key for arm in arms for key in arm.values})
-    judgement = comparison.judge(plan.question, plan.primary, arms, verdicts, study.config.compare, by, plan.may_differ)
+    fingerprint, differing = pairing.check(arms, by, plan.may_differ)
     primary = {one.arm: one for one in verdicts if one.metric == plan.primary}
     looks = {arm.label: primary[arm.label].look if arm.label in primary else None for arm in others}
     waiting = [arm for arm in looks if arm not in primary or primary[arm].outcome == "not yet"]
-    return replace(
-        judgement,
+    return Judgement(
+        question=plan.question,
+        primary=plan.primary,
+        arms=tuple(arms),
+        verdicts=tuple(verdicts),
+        compare=study.config.compare,
+        notes=(*differing, *remarks.yardsticks(arms, plan.primary), *remarks.skewed(verdicts)),
+        fingerprint=fingerprint,
         plan=study.hash,
         open=(baseline.label, *waiting) if waiting else (),
         next_look=min((_after(study, looks[arm]) for arm in waiting), default=None),

@@ -14,7 +14,7 @@ LATEX = str.maketrans(
 
 
 def sentence(verdict: Verdict) -> str:
-    """Both means, the difference and its interval, what that is adjusted for, the seeds and the setting."""
+    """The verdict with both means, the difference and its adjusted interval, the seeds and the setting."""
     if COPIES in verdict.reason:
         outcome = f"{verdict.reason}, so no verdict on {verdict.arm} against {verdict.baseline}"
     elif verdict.outcome in DECIDED:
@@ -34,7 +34,7 @@ def sentence(verdict: Verdict) -> str:
 
 
 def bibtex(verdict: Verdict, year: int) -> str:
-    """The sentence as the note of an entry, with LaTeX's own characters escaped. year: in which the runs finished."""
+    """The sentence as the note of an entry, with LaTeX's special characters escaped. year: when the runs finished."""
     key = re.sub(r"[^A-Za-z0-9]+", "-", f"ddpm-{verdict.arm}-{verdict.baseline}-{verdict.metric}")
     title = f"{verdict.arm} against {verdict.baseline} in {verdict.title}".translate(LATEX)
     fields = {

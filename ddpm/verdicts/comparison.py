@@ -1,9 +1,9 @@
-"""A comparison: arms of the runs that exist, judged at one look; and what any judgement of arms comes to."""
+"""A comparison: arms of the runs that exist, judged at one look; and the result of any judgement of arms."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ddpm.base.errors import UserError
 from ddpm.params.config import Compare, Config
@@ -19,33 +19,27 @@ from ddpm.verdicts.verdict import Verdict
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a comparison or a study of ``arms``, the baseline first, comes to.
-
-    verdicts: by pair, the primary metric first; none for an arm without seeds. fingerprint: what all scores rest on.
-    Of a study: plan, the hash; open, the arms that need more seeds, including the baseline; next_look, in seeds, None
-    if the study is over; curves, the primary metric over training, if the runs have snapshots; tuning, what chose the
-    arms' values.
-    """
+    """The result of a comparison or a study; ``plan`` and what follows it are those of a study."""
 
     question: str
     primary: str
-    arms: tuple[Arm, ...]
-    verdicts: tuple[Verdict, ...]
+    arms: tuple[Arm, ...]  # the baseline first
+    verdicts: tuple[Verdict, ...]  # by pair, the primary metric first; none for an arm without seeds
     compare: Compare
     notes: tuple[str, ...]
-    fingerprint: str = ""
-    plan: str = ""
-    open: tuple[str, ...] = ()
-    next_look: int | None = None
-    curves: Curves | None = None
-    tuning: tuple[Tried, ...] = ()
+    fingerprint: str = ""  # of all scores
+    plan: str = ""  # its hash
+    open: tuple[str, ...] = ()  # the arms that need more seeds, including the baseline
+    next_look: int | None = None  # in seeds; None if the study is over
+    curves: Curves | None = None  # the primary metric over training, if the runs have snapshots
+    tuning: tuple[Tried, ...] = ()  # the tries that chose the arms' values
 
 
 def compare(listing: Listing, by: Sequence[str], config: Config, may_differ: Collection[str] = ()) -> Judgement:
     """Every arm of the params keys ``by`` against the baseline, in the metrics that all runs have.
 
-    The baseline is the config's arm if it was run, else the first. may_differ: of ``pairing.ALIKE``, what partners need
-    not have in common. Raises UserError if runs can't be compared.
+    The baseline is the config's arm if it was run, otherwise the first. may_differ: those of ``pairing.ALIKE`` that
+    partners need not have in common. Raises UserError if runs can't be compared.
     """
     by = tuple(dict.fromkeys(by))
     pairing.check_keys(by, listing.records, config)
@@ -67,37 +61,19 @@ def compare(listing: Listing, by: Sequence[str], config: Config, may_differ: Col
     for pair in pairs:
         seeds = len(pair.after)
         verdicts += verdict.judge(pair, guards.rules(config.compare, names, len(pairs), Design((seeds,))), [seeds])
-    judgement = judge(f"Which is better: {', '.join(by)}?", names[0], arms, verdicts, config.compare, by, may_differ)
+    fingerprint, differing = pairing.check(arms, by, may_differ)
     rule = (
         f"all verdicts and intervals hold together with probability {config.compare.confidence:.4g}, if differences "
-        "are normal and these seeds were chosen beforehand; if you add seeds after a look, less often: use a study "
+        "are normal and these seeds were chosen beforehand; less often if you add seeds after a look: use a study "
         "(`ddpm study`) for that"
     )
-    more = (*remarks.copies(arms), *listing.notes, *matched.notes, *dropped, rule)
-    return replace(judgement, notes=(*judgement.notes, *more))
-
-
-def judge(
-    question: str,
-    primary: str,
-    arms: Sequence[Arm],
-    verdicts: Sequence[Verdict],
-    compare: Compare,
-    by: Sequence[str],
-    may_differ: Collection[str],
-) -> Judgement:
-    """What the verdicts on arms that differ in ``by`` come to. Raises UserError if the runs were not scored alike, or
-    differ in what is not in ``may_differ``."""
-    records = [run for arm in arms for run in arm.runs.values()]
-    pairing.check_distinct(arms)
-    fingerprint = pairing.check_fingerprints(records, by) if records else ""
-    differing = pairing.check_alike(arms, may_differ)
+    standard = *remarks.yardsticks(arms, names[0]), *remarks.skewed(verdicts), *remarks.copies(arms)
     return Judgement(
-        question=question,
-        primary=primary,
+        question=f"Which is better: {', '.join(by)}?",
+        primary=names[0],
         arms=tuple(arms),
         verdicts=tuple(verdicts),
-        compare=compare,
-        notes=(*differing, *remarks.yardsticks(records, primary), *remarks.skewed(verdicts)),
+        compare=config.compare,
+        notes=(*differing, *standard, *listing.notes, *matched.notes, *dropped, rule),
         fingerprint=fingerprint,
     )

@@ -30,7 +30,7 @@ AtBudget = Literal["better", "worse", "equivalent", "too early", "useless", "ope
 
 
 class Learned(NamedTuple):
-    """One arm's mean score at each budget it was scored at."""
+    """One arm's mean score at each of its budgets."""
 
     arm: str
     seeds: int
@@ -39,16 +39,16 @@ class Learned(NamedTuple):
 
 
 class BudgetPoint(NamedTuple):
-    """An arm minus the baseline after so many images. low, high: the band, None before the first look. outcome:
-    better and worse if the band excludes 0 and the difference is above the margin, equivalent if the band is within
-    the margin, too early if both means are worse than a Gaussian's score, useless for a likelihood that a uniform guess
-    would have."""
+    """An arm minus the baseline at one budget."""
 
-    images: int
+    images: int  # seen in training
     difference: float
     margin: float
-    low: float | None
+    low: float | None  # the band; None before the first look
     high: float | None
+    # better or worse if the band excludes 0 and the difference is above the margin, equivalent if the band is within
+    # the margin, too early if both means are worse than a Gaussian's score, useless if a likelihood is no better than a
+    # uniform guess's
     outcome: AtBudget
 
 
@@ -61,12 +61,12 @@ class Against(NamedTuple):
 
 
 class Curves(NamedTuple):
-    """learned: of the baseline first. against: of the other arms that share two or more budgets with it."""
+    """One metric over training."""
 
     metric: str
     baseline: str
-    learned: tuple[Learned, ...]
-    against: tuple[Against, ...]
+    learned: tuple[Learned, ...]  # the baseline's first
+    against: tuple[Against, ...]  # of the other arms that share two or more budgets with it
 
 
 def curves(arms: Sequence[Arm], looks: Mapping[str, int | None], rules: Rules) -> Curves | None:
@@ -75,8 +75,12 @@ def curves(arms: Sequence[Arm], looks: Mapping[str, int | None], rules: Rules) -
     looks: label -> the number of seeds at the arm's last complete look.
     """
     primary, design = rules.names[0], rules.design
-    learned = [curve for arm in arms if (curve := _learned(arm, primary))]
-    against = []
+    learned, against = [], []
+    for arm in arms:
+        runs = [arm.runs[seed] for seed in sorted(arm.runs)]
+        if len(images := budgets(runs, primary)) > 1:
+            means = _scores(runs, images, primary).mean(0).tolist()
+            learned.append(Learned(arm.label, len(runs), tuple(images), tuple(means)))
     spent = np.diff(design.spent(rules.alpha / rules.pairs), prepend=0)
     baseline, *others = arms
     for arm in others:
@@ -92,7 +96,7 @@ def curves(arms: Sequence[Arm], looks: Mapping[str, int | None], rules: Rules) -
 
 
 def budgets(runs: Sequence[Record], metric: str) -> list[int]:
-    """The numbers of images after which all runs have the score, in order."""
+    """The numbers of images seen at which all runs have the score, in order."""
     known = [{images for images, scores in run.learned.items() if metric in scores} for run in runs]
     return sorted(set.intersection(*known)) if known else []
 
@@ -100,7 +104,7 @@ def budgets(runs: Sequence[Record], metric: str) -> list[int]:
 def compared(
     pair: Pair[Record], images: Sequence[int], metric: str, known: Known, level: float | None
 ) -> tuple[BudgetPoint, ...]:
-    """The arm against the baseline after each of ``images``. level: the error rate of the whole band, if any."""
+    """The arm against the baseline at each number of ``images``. level: the error rate of the band; None: no band."""
     before, after = (_scores(runs, images, metric) for runs in (pair.before, pair.after))
     gaps, gaussian = after - before, metrics.gaussian([run.scores for run in pair.runs], metric)
     halves = None if level is None else critical(gaps, level) * gaps.std(0, ddof=1) / math.sqrt(len(gaps))
@@ -142,14 +146,6 @@ def critical(gaps: Array, level: float) -> float:
 @cache
 def _normals(seeds: int, count: int) -> Array:
     return np.random.default_rng(0).standard_normal((DRAWS, seeds, count))
-
-
-def _learned(arm: Arm, metric: str) -> Learned | None:
-    runs = [arm.runs[seed] for seed in sorted(arm.runs)]
-    images = budgets(runs, metric)
-    if len(images) < 2:
-        return None
-    return Learned(arm.label, len(runs), tuple(images), tuple(_scores(runs, images, metric).mean(0).tolist()))
 
 
 def _scores(runs: Sequence[Record], images: Sequence[int], metric: str) -> Array:

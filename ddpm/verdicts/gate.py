@@ -1,11 +1,11 @@
-"""Scores against a baseline of several training seeds: did a change make the model worse than seeds alone do?
+"""Scores against a baseline of several training seeds: did a change make the model worse than another seed would?
 
-The baseline is an arm that was stored, metrics/baseline.json, and the run that is here is judged against it like any
-arm (``verdict.judge_run``). The metrics of ``gate.metrics`` decide, and share the primary metric's part of the error
-rate: by default the Fréchet distance and the bits per dimension. The others are shown next to them. With
-``compare.confidence`` at 95%, an honest run with another seed is called worse in a metric that decides at most 2.25
-times in 100, if scores are normal. That is a mean over baselines: of single ones with eight seeds, one in seven fails
-more than 5 of 100 honest runs. The notes give the tolerance, and what the gate would notice.
+The baseline is a stored arm, metrics/baseline.json, and the run in the working folder is judged against it
+(``verdict.judge_run``). The metrics of ``gate.metrics`` decide, by default the Fréchet distance and the bits per
+dimension, and share the primary metric's part of the error rate; the others are shown next to them. With
+``compare.confidence`` at 95% and normal scores, an honest run with another seed is called worse in a deciding metric
+at most 2.25 times in 100. That is a mean over baselines: one in seven baselines of eight seeds fails more than 5 of 100
+honest runs. The notes give the tolerance, and the regression that the gate would notice.
 
 Copies of train images score like real images. So a run that copies fails, whatever the baseline says, and no
 baseline is made from it (ddpm/scoring/memorisation.py).
@@ -23,7 +23,6 @@ from scipy.special import ndtri
 from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path, read_json
 from ddpm.base.paths import BASELINE, RUN
-from ddpm.params import presets
 from ddpm.params.config import Config, Gate
 from ddpm.runs import alike, library
 from ddpm.runs.record import Record
@@ -39,17 +38,15 @@ REMAKE = "`ddpm gate --update` makes a new one"
 
 
 def judge(run: Record, stored: Sequence[Record], config: Config) -> Judgement:
-    """The run against the baseline, in every metric, those that decide first.
+    """The run against the baseline in every metric, those that decide first.
 
-    Raises UserError if they can't be compared: another fingerprint, or a metric that some run lacks; or if nothing
+    Raises UserError if they can't be compared, because of another fingerprint or a missing metric, or if no metric
     decides.
     """
     try:
         fingerprint = pairing.check_fingerprints([*stored, run], ())
     except UserError as error:
-        preset = _preset(stored[0])
-        of = f"it is of the preset {preset!r}, and " if preset else ""
-        raise UserError(f"{BASELINE}: {of}{error}: set that back and `dvc repro`, or {REMAKE}") from error
+        raise UserError(f"{BASELINE}: {error}: set that back and `dvc repro`, or {REMAKE}") from error
     names = metrics.judged({name for one in (*stored, run) for name in one.scores})
     for one in (*stored, run):
         if missing := [name for name in names if name not in one.scores]:
@@ -78,20 +75,17 @@ def judge(run: Record, stored: Sequence[Record], config: Config) -> Judgement:
 
 
 def _tolerance(judged: Verdict) -> str:
-    """A line: how much worse a score may be, and the regression that the gate notices with a chance of NOTICED."""
-    half = (judged.high or 0.0) - judged.difference
-    allowed, mean = max(half, judged.margin), abs(judged.baseline_mean)
+    """How much worse a score may be, and the regression that the gate notices with a chance of NOTICED, in words."""
+    allowed = max((judged.high or 0.0) - judged.difference, judged.margin)
     noticed = allowed + float(ndtri(NOTICED)) * float(np.std(judged.baseline_scores, ddof=1))
-    shares = f" ({allowed / mean:.0%})", f" ({noticed / mean:.0%})"
-    one, other = shares if mean else ("", "")
-    return (
-        f"{judged.metric} may be worse than the baseline's mean by {allowed:.3g}{one}; a regression of {noticed:.3g}"
-        f"{other} would be noticed in {NOTICED:.0%} of runs"
-    )
+    mean = abs(judged.baseline_mean)
+    small, large = (f"{gap:.3g}" + (f" ({gap / mean:.0%})" if mean else "") for gap in (allowed, noticed))
+    chance = f"a regression of {large} would be noticed in {NOTICED:.0%} of runs"
+    return f"{judged.metric} may be worse than the baseline's mean by {small}; {chance}"
 
 
 def regressions(judgement: Judgement, gate: Gate) -> list[str]:
-    """The metrics that decide and are worse, or useless, and the spaces in which the run copies train images."""
+    """The deciding metrics that are worse or useless, and the spaces in which the run copies train images."""
     bad = [pair.metric for pair in judgement.verdicts if pair.outcome in ("worse", "useless")]
     spaces = [space for run in judgement.arms[1].runs.values() for space in metrics.copied(run.scores)]
     copies = [f"{metrics.MEMORISATION}{space}" for space in spaces]
@@ -99,7 +93,7 @@ def regressions(judgement: Judgement, gate: Gate) -> list[str]:
 
 
 def decisive(names: Iterable[str], gate: Gate) -> list[str]:
-    """The scores that decide, by ``gate.metrics``. Raises UserError if there is none."""
+    """The scores among ``names`` that decide, by ``gate.metrics``. Raises UserError if there is none."""
     known = metrics.judged(names)
     if deciding := [name for name in known if metrics.kind(name) in gate.metrics]:
         return deciding
@@ -107,18 +101,20 @@ def decisive(names: Iterable[str], gate: Gate) -> list[str]:
 
 
 def read(path: Path = BASELINE) -> tuple[Record, ...]:
-    """The baseline's runs. Raises UserError if the file is missing or damaged, or they are too few."""
+    """The baseline's runs. Raises UserError if the file is missing or damaged, or has too few."""
     runs: tuple[Record, ...] = read_json(path, tuple[Record, ...], REMAKE)
     if len({run.seed for run in runs}) < max(len(runs), MIN_SEEDS):
-        raise UserError(f"{path}: {len(runs)} runs; allowed: at least {MIN_SEEDS}, each of another seed; {REMAKE}")
+        raise UserError(
+            f"{path}: {len(runs)} runs; allowed: at least {MIN_SEEDS}, each with a seed of its own; {REMAKE}"
+        )
     return runs
 
 
 def update(of: Config, folders: Iterable[Path] = (), path: Path = BASELINE) -> list[str]:
-    """Write the baseline from the recorded runs of these params with any seed, also in ``folders``; return notes.
+    """Write the baseline from the recorded runs with these params and any seed, also from ``folders``; return notes.
 
-    Raises UserError, and keeps the old one, if there are fewer than MIN_SEEDS seeds, one copies train images, they are
-    of several fingerprints or versions of the code, or nothing is left to decide.
+    Raises UserError, and keeps the old one, if there are fewer than MIN_SEEDS seeds, a run copies train images, they
+    have several fingerprints or versions of the code, or no metric is left to decide.
     """
     listing = library.everywhere(folders)
     runs, notes = alike.matching(listing.records, of)
@@ -128,13 +124,10 @@ def update(of: Config, folders: Iterable[Path] = (), path: Path = BASELINE) -> l
             f"gate --update: only {seeds} ran with these params; allowed: at least {MIN_SEEDS} training seeds: add "
             "some by `dvc exp run -S seed=N`"
         )
-    if copying := remarks.copies([Arm(run.name, {}, {run.seed or 0: run}) for run in runs]):
-        raise UserError(
-            f"gate --update: {copying[0]}: no baseline can be made of it; train on more images, for fewer steps, or a "
-            "smaller network"
-        )
-    pairing.check_fingerprints(runs, ())
-    pairing.check_alike([Arm("the baseline", {}, {run.seed or 0: run for run in runs})], ())
+    arms = [Arm("this model", {}, {run.seed or 0: run for run in runs})]
+    if copying := remarks.copies(arms):
+        raise UserError(f"gate --update: {copying[0]}: train on more images, for fewer steps, or a smaller network")
+    pairing.check(arms, (), ())
     shared = metrics.judged(set.intersection(*(set(run.scores) for run in runs)))
     decisive(shared, of.gate)
     with atomic_path(path) as temporary:
@@ -145,12 +138,7 @@ def update(of: Config, folders: Iterable[Path] = (), path: Path = BASELINE) -> l
 
 
 def _stored(run: Record, names: Iterable[str]) -> dict[str, object]:
-    """What of a run is judged again; not yardsticks: a gate is for models that have learned nothing yet, too."""
+    """The parts of a run that are judged again. Yardsticks are not: a gate also serves models that have learned nothing
+    yet."""
     whole = dict.fromkeys(("format", "name", "seed", "finished", "params", "fingerprint"), True)
     return run.model_dump(mode="json", include={**whole, "costs": {*pairing.BUDGETS}, "scores": {*names}})
-
-
-def _preset(run: Record) -> str | None:
-    """The preset that has the run's params."""
-    every = presets.flat().items()
-    return next((name for name, params in every if not alike.differences(run, library.relevant(params))), None)

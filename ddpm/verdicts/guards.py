@@ -1,4 +1,4 @@
-"""What a verdict on this project's runs takes from outside: the facts of each score, and what forbids a verdict.
+"""What a verdict on this project's runs takes from outside: facts about each score, and what forbids a verdict.
 
 Two arms that both score worse than a Gaussian fitted to the train images, in the mean of the primary metric over their
 runs, have learned nothing yet. The Gaussian is scored like samples (ddpm/scoring/yardsticks.py). A Fréchet distance has
@@ -39,14 +39,16 @@ class Guards:
         return metrics.margin(metric, baseline, self.compare)
 
     def is_worst(self, verdict: Verdict) -> bool:
-        return metrics.is_next_to_0(verdict.metric, max(verdict.baseline_mean, verdict.arm_mean), verdict.margin)
+        """Whether both sides have a share of the images, such as recall, that is as good as 0."""
+        is_share = metrics.SCORES[metrics.kind(verdict.metric)].is_share
+        return is_share and max(verdict.baseline_mean, verdict.arm_mean) < verdict.margin
 
     def forbids(self, pair: Pair[Any], verdict: Verdict) -> tuple[Outcome, str] | None:
         """Too early, or useless."""
         gaussian = metrics.gaussian([run.scores for run in pair.runs], self.primary)
-        means = [float(scores.mean()) for scores in pair.scores(self.primary)]
-        if gaussian is not None and min(means) > gaussian:
-            shown = f"{metrics.title(self.primary)} {means[0]:.3g} and {means[1]:.3g}, a Gaussian {gaussian:.3g}"
+        before, after = (float(scores.mean()) for scores in pair.scores(self.primary))
+        if gaussian is not None and min(before, after) > gaussian:
+            shown = f"{metrics.title(self.primary)} {before:.3g} and {after:.3g}, a Gaussian {gaussian:.3g}"
             worse = f"both score worse than a Gaussian fitted to the train images ({shown})"
             return "too early", f"{worse}, so they have learned nothing yet"
         if metrics.is_useless(verdict.metric, verdict.arm_mean):
@@ -54,7 +56,7 @@ class Guards:
         return None
 
     def doubts(self, pair: Pair[Any], verdict: Verdict, outcome: Outcome) -> str:
-        """A KID that disagrees, or copies."""
+        """A KID that disagrees, or a winner that copies."""
         kid = metrics.kid_of(verdict.metric)
         if kid is not None and all(kid in run.scores for run in pair.runs):
             before, after = pair.scores(kid)

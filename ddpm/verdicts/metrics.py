@@ -22,12 +22,10 @@ OTHERS = {GAUSSIAN: "a Gaussian", "yardsticks.class_gaussians": "one per class",
 OF_EXTRACTOR = {score.name: score for score in metric.of_extractors()}
 ALONE = {score.name: score for score in metric.LIKELIHOOD}
 SCORES = OF_EXTRACTOR | ALONE
-# a relative change of these does not show what a gap is worth
+# scores whose floor is the whole margin: a relative change does not show what a gap is worth
 ABSOLUTE = (*(name for name, score in SCORES.items() if score.is_share), metric.CLASS_ACCURACY.name, *ALONE)
 HEADLINE = ("fid", "fd")  # the Fréchet distance, under its name for Inception and for any other extractor
 UNIFORM = 8.0  # bits per dimension of a uniform guess among the 256 values of a uint8
-# another view of a score, not another score
-EXTRAPOLATED = tuple(name for name, score in OF_EXTRACTOR.items() if score.of)
 
 
 def is_judged(name: str) -> bool:
@@ -42,7 +40,7 @@ def kind(name: str) -> str:
 
 
 def estimated(name: str) -> str:
-    """What it is an estimate of, without the extractor: ``fd`` for ``classifier.fd_infinity``; mostly itself."""
+    """The metric that a score estimates, without the extractor: ``fd`` for ``classifier.fd_infinity`` and ``fd``."""
     return SCORES[kind(name)].of or kind(name)
 
 
@@ -52,14 +50,14 @@ def title(name: str) -> str:
 
 
 def direction(name: str) -> metric.Direction:
-    """Which direction is better, of a score that is judged."""
+    """Which direction is better, for a score that is judged."""
     return SCORES[kind(name)].direction
 
 
 def margin(name: str, baseline: float, compare: Compare) -> float:
     """The smallest gap that matters in this metric, in its own unit. baseline: the baseline's mean.
 
-    Another estimate of the same has the same floor: ``fd_infinity`` that of ``fd``."""
+    Another estimate of the same metric has the same floor: ``fd_infinity`` has that of ``fd``."""
     floor = compare.floors.get(estimated(name))
     if floor is not None and kind(name) in ABSOLUTE:
         return floor
@@ -71,19 +69,14 @@ def is_useless(name: str, score: float) -> bool:
     return name in ALONE and score >= UNIFORM
 
 
-def is_next_to_0(name: str, score: float, margin: float) -> bool:
-    """Whether a share of the images, such as recall, is as good as 0, which is the worst there is."""
-    return SCORES[kind(name)].is_share and score < margin
-
-
 def gain(name: str, difference: float) -> float:
     """The difference, signed so that positive is better."""
     return difference if direction(name) == "higher" else -difference
 
 
 def others(scores: Mapping[str, float], name: str) -> dict[str, tuple[float, int]]:
-    """That score of the yardsticks and of real images, and the number of images, by what they are; without those
-    that have no such score, as of a likelihood."""
+    """That score of the yardsticks and of real images, with the number of images, by what they are. Those without
+    such a score, for example a likelihood, are left out."""
     extractor = name.rpartition(".")[0]
     return {
         what: (scores[f"{prefix}.{name}"], int(scores[f"{prefix}.{extractor}.count"]))
@@ -93,8 +86,9 @@ def others(scores: Mapping[str, float], name: str) -> dict[str, tuple[float, int
 
 
 def gaussian(runs: Iterable[Mapping[str, float]], name: str) -> float | None:
-    """The Gaussian's mean score over the runs, whose scores are given, if the score is a distance and all runs have
-    it. Others decide nothing: a Gaussian of the train images may well have a higher recall than a good model."""
+    """The Gaussian's mean score over the runs, whose scores are given; None unless the score is a distance that all
+    runs have. Other scores decide nothing: a Gaussian of the train images may well have a higher recall than a good
+    model."""
     given = [scores.get(f"{GAUSSIAN}.{name}") for scores in runs]
     known = [score for score in given if score is not None]
     return sum(known) / len(known) if known and len(known) == len(given) and direction(name) == "lower" else None
@@ -106,12 +100,12 @@ def is_headline(name: str) -> bool:
 
 
 def kid_of(name: str) -> str | None:
-    """The kernel distance in the same extractor's features, which must agree with a Fréchet distance; else None."""
+    """The kernel distance in the same features, which must agree with a Fréchet distance; None for other scores."""
     return f"{name.rpartition('.')[0]}.kid_mean" if estimated(name) in HEADLINE else None
 
 
 class Closeness(NamedTuple):
-    """How near the samples come to train images in one space: ``memorisation.<space>.*``, as
+    """How close the samples come to train images in one space: ``memorisation.<space>.*``, as
     ddpm/scoring/memorisation.py measures it."""
 
     space: str
@@ -141,11 +135,12 @@ def copied(scores: Mapping[str, float]) -> list[str]:
 
 
 def judged(names: Iterable[str]) -> list[str]:
-    """Those that are judged, in ``in_order``; without the extrapolated ones, which users must ask for."""
-    return in_order(name for name in names if is_judged(name) and kind(name) not in EXTRAPOLATED)
+    """The scores that are judged, as ``in_order`` sorts them, except for other estimates of the same, such as
+    ``fd_infinity``, which users must ask for."""
+    return in_order(name for name in names if is_judged(name) and not SCORES[kind(name)].of)
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Judged scores, headlines first, then in the table's order."""
+    """The judged scores: headlines first, then in the table's order."""
     table = [*OF_EXTRACTOR, *ALONE]
     return sorted(names, key=lambda name: (not is_headline(name), table.index(kind(name)), name))

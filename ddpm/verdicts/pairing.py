@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from statistics import mode
 from typing import Any, Literal, NamedTuple, get_args
 
 from ddpm.base import files
@@ -16,38 +17,37 @@ from ddpm.runs.record import Costs, Record
 from ddpm.sources.dataset import called
 from ddpm.verdicts.verdict import Pair
 
-# what a run cost -> its name; an arm is not better because it had more
+# what a run cost -> in words; an arm is not better because it had more
 BUDGETS = {"images_seen": "images seen", "parameters": "parameters", "evaluations": "evaluations"}
-# that in which partners are alike, unless a plan or the user lets them differ
+# facts in which partners are alike, unless a plan or the user lets them differ
 Alike = Literal["code", "images_seen", "teacher_flops", "parameters", "evaluations", "precision", "processor", "torch"]
 ALIKE: tuple[Alike, ...] = get_args(Alike)
-SAME_COST = 0.01  # the share by which trainings that include a teacher's may differ and still cost the same
-OURS = "this trainer"  # the label of its runs where they have none of the params that vary
+OURS = "this trainer"  # the label of its runs if they have none of the params that vary
 
 
 def fact(run: Record, name: str) -> Any:
-    """What a run has of one of ALIKE, except for code; None if it is not known."""
+    """The run's value of one of ALIKE, except for code; None if it is unknown."""
     return getattr(run.costs if name in Costs.model_fields else run, name)
 
 
 class Arm(NamedTuple):
-    """One side of a comparison: its runs by training seed. values: its params under the keys that vary."""
+    """One side of a comparison."""
 
     label: str
-    values: dict[str, Any]
-    runs: dict[int, Record]
+    values: dict[str, Any]  # its params under the keys that vary
+    runs: dict[int, Record]  # by training seed
 
     def facts(self, name: str) -> list[Any]:
-        """Every known value of one of ALIKE, in ascending order; not of code."""
+        """The known values of one of ALIKE, except for code, in ascending order."""
         return sorted({fact(run, name) for run in self.runs.values()} - {None})
 
     def cost(self, budget: str) -> int | None:
-        """What each run had; None if runs differ, or it is not known."""
+        """What each run had; None if the runs differ, or it is unknown."""
         return facts[0] if len(facts := self.facts(budget)) == 1 else None
 
 
 def check_keys(by: Sequence[str], records: Iterable[Record], config: Config) -> None:
-    """Raises UserError unless each is a params key, or a section, in which runs can differ."""
+    """Raises UserError unless each is a params key, or a section of them, in which runs can differ."""
     known = set(config.flat()).union(*(run.params for run in records))
     for key in by:
         if not any(under(name, key) for name in known):
@@ -59,13 +59,13 @@ def check_keys(by: Sequence[str], records: Iterable[Record], config: Config) -> 
 
 def arms(records: Iterable[Record], by: Sequence[str], config: Config) -> list[Arm]:
     """The runs by arm: that of the config's params first, the others by label."""
-    groups = grouped(records, lambda run: files.digest([values_of(run.params, by), run.program]))
-    values = [values_of(group[0].params, by) for group in groups.values()]
-    programs = [group[0].program for group in groups.values()]
-    labels = [_label(part, values, by) or made_by or OURS for part, made_by in zip(values, programs, strict=True)]
+    groups = grouped(records, lambda run: files.digest([values_of(run.params, by), run.program])).values()
+    values = [values_of(group[0].params, by) for group in groups]
+    labels = [_label(part, values, by) or group[0].program or OURS for part, group in zip(values, groups, strict=True)]
     sides = []
-    for label, part, made_by, group in zip(labels, values, programs, groups.values(), strict=True):
-        unique = f"{label} ({made_by})" if made_by and label != made_by and labels.count(label) > 1 else label
+    for label, part, group in zip(labels, values, groups, strict=True):
+        program = group[0].program
+        unique = f"{label} ({program})" if program and label != program and labels.count(label) > 1 else label
         sides.append(Arm(unique, part, {run.seed: run for run in group if run.seed is not None}))
     here = values_of(config.flat(), by)
     # "at least": the runs' networks may have been completed with their defaults
@@ -78,11 +78,22 @@ def values_of(params: Mapping[str, Any], by: Sequence[str]) -> dict[str, Any]:
     return {key: value for key, value in params.items() if is_in(key, by)}
 
 
-def check_fingerprints(records: Sequence[Record], by: Sequence[str]) -> str:
-    """The fingerprint that all runs share, without its sampling if ``by`` varies that, or a program's is not known.
+def check(arms: Sequence[Arm], by: Sequence[str], may_differ: Collection[str]) -> tuple[str, list[str]]:
+    """The fingerprint that the runs of arms which differ in ``by`` share, and notes on other differences.
 
-    Raises UserError, which names what differs, unless they share one. The sampling's precision may then differ only if
-    ``by`` varies it.
+    Raises UserError if a run is counted twice, runs were not scored alike, or partners differ in one of ALIKE that
+    ``may_differ`` does not name.
+    """
+    _check_distinct(arms)
+    records = [run for arm in arms for run in arm.runs.values()]
+    return check_fingerprints(records, by) if records else "", _check_alike(arms, may_differ)
+
+
+def check_fingerprints(records: Sequence[Record], by: Sequence[str]) -> str:
+    """The fingerprint that all runs share. It is without the sampling if ``by`` varies that, or if a program drew some
+    of the samples; the precision of sampling must still be the same, unless ``by`` varies it.
+
+    Raises UserError, which names what differs, unless they share one.
     """
     sampling = any(under(key, "sample") for key in by) or any(run.program for run in records)
     precision = not any(under("sample.precision", key) for key in by)
@@ -107,7 +118,7 @@ def check_fingerprints(records: Sequence[Record], by: Sequence[str]) -> str:
 def setting(metric: str, pair: Pair[Record]) -> str:
     """What a pair was trained on, at what cost, and how it was scored, for a sentence, with the score of real images.
 
-    Where the two differ it is "the arm's against the baseline's".
+    Where the two differ, it is "the arm's against the baseline's".
     """
     last = pair.after[-1], pair.before[-1]
 
@@ -117,7 +128,7 @@ def setting(metric: str, pair: Pair[Record]) -> str:
     def count(name: str, what: str) -> str:
         return f"{of(lambda run: '?' if (cost := fact(run, name)) is None else f'{cost:,}')} {what}"
 
-    # of the one that is this trainer's, if one is: a program's sampler, and what else it has, is not known
+    # preferably a run of this trainer: of a program's, little is known
     run, extractor = min(last, key=lambda run: run.program is not None), metric.rpartition(".")[0]
     parts = [images(run), count("images_seen", "images seen in training"), count("parameters", "parameters")]
     if not extractor:
@@ -132,7 +143,7 @@ def setting(metric: str, pair: Pair[Record]) -> str:
 
 
 def images(run: Record) -> str:
-    """What a run's images are: "digits 16x16", or "photos 32x32" of a folder called photos."""
+    """What a run was trained on: "digits 16x16", or "photos 32x32" for a folder called photos."""
     size = run.params.get("data.image_size", "?")
     sides = "x".join(map(str, size)) if isinstance(size, list | tuple) else f"{size}x{size}"
     if (dataset := run.params.get("data.dataset.name")) is None:
@@ -146,7 +157,7 @@ def _sampler(run: Record) -> str:
     return f"{run.params.get('sample.sampler.name', '?')} in {run.params.get('sample.steps', '?')} steps"
 
 
-def check_distinct(arms: Iterable[Arm]) -> None:
+def _check_distinct(arms: Iterable[Arm]) -> None:
     """Raises UserError if two seeds of an arm have the same samples or the same scores: they are one run, counted
     twice."""
     for arm in arms:
@@ -162,30 +173,24 @@ def check_distinct(arms: Iterable[Arm]) -> None:
 
 
 def _own_scores(run: Record) -> Sequence[tuple[str, float]]:
-    """The scores of a run's samples; none if they are few: a share of a hundred images may well be the same twice."""
+    """The scores of a run's samples; none if there are two or fewer, which may well be the same twice."""
     own = tuple(item for item in run.scores.items() if not record.OF_REAL.search(item[0]))
     return own if len(own) > 2 else ()
 
 
-def check_alike(arms: Sequence[Arm], may_differ: Collection[str]) -> list[str]:
-    """A note for each of ALIKE in which runs differ, or which is not known of an arm. Raises UserError if partners,
-    which have one seed, differ in one that ``may_differ`` does not name. Seeds that differ in all arms alike favour
-    none; code is the same everywhere, except for programs.
+def _check_alike(arms: Sequence[Arm], may_differ: Collection[str]) -> list[str]:
+    """A note for each of ALIKE in which runs differ, or which is unknown for an arm.
 
-    Partners with other teachers (``costs.teacher_flops``) may have seen other numbers of images if their trainings cost
-    the same operations, the teacher's counted."""
-    seeds = grouped((run for arm in arms for run in arm.runs.values()), lambda run: run.seed).values()
+    Raises UserError if partners, which have the same seed, differ in one that ``may_differ`` does not name. If seeds
+    differ, but in all arms alike, no arm has an advantage. Code must be the same for all runs, except for programs.
+    """
+    runs = [run for arm in arms for run in arm.runs.values()]
+    seeds = grouped(runs, lambda run: run.seed).values()
     notes = {name: line for name in ALIKE if (line := _unlike(name, arms))}
-    apart = {name for name in ALIKE[1:] for runs in seeds if len({fact(run, name) for run in runs} - {None}) > 1}
-    refused = [name for name in notes if name in {"code", *apart} and name not in may_differ]
-    if "teacher_flops" in refused and all(map(_cost_the_same, seeds)):
-        refused = [name for name in refused if name not in ("teacher_flops", "images_seen")]
-    if refused:
-        runs = [run for arm in arms for run in arm.runs.values()]
-        usual = {
-            name: Counter(fact(run, name) for run in runs).most_common(1)[0][0] for name in refused if name != "code"
-        }
-        odd = [run.name for run in runs if any(fact(run, name) not in (None, value) for name, value in usual.items())]
+    apart = {name for name in ALIKE[1:] for alike in seeds if len({fact(run, name) for run in alike} - {None}) > 1}
+    if refused := [name for name in notes if name in {"code", *apart} and name not in may_differ]:
+        usual = {name: mode(fact(run, name) for run in runs) for name in refused if name != "code"}
+        odd = [run.name for run in runs if any(fact(run, name) not in (None, usual[name]) for name in usual)]
         raise UserError(
             f"{'; '.join(notes[name] for name in refused)}: a difference in scores may come from that: run the odd "
             f"ones{f' ({some(odd)})' * bool(odd)} again, or allow it by `may_differ: [{', '.join(refused)}]` in the "
@@ -195,7 +200,7 @@ def check_alike(arms: Sequence[Arm], may_differ: Collection[str]) -> list[str]:
 
 
 def _unlike(name: str, arms: Sequence[Arm]) -> str:
-    """A line about one of ALIKE in which runs differ, or which is not known of an arm; otherwise empty."""
+    """A line about one of ALIKE in which runs differ, or which is unknown for an arm; otherwise empty."""
     if name == "code":
         return _code_differences([run for arm in arms for run in arm.runs.values()])
     facts = {arm.label: arm.facts(name) for arm in arms if arm.runs}
@@ -205,13 +210,6 @@ def _unlike(name: str, arms: Sequence[Arm]) -> str:
     words = ([value if isinstance(value, str) else f"{value:,.0f}" for value in values] for values in facts.values())
     shown = (f"{label} {' or '.join(values) or 'unknown'}" for label, values in zip(facts, words, strict=True))
     return f"{name.replace('_', ' ')} differ: {', '.join(shown)}"
-
-
-def _cost_the_same(runs: Sequence[Record]) -> bool:
-    """Whether the trainings are known to take the same operations, with those of the models they started from."""
-    known = [(run.costs.flops, run.costs.teacher_flops) for run in runs]
-    totals = [own + teacher for own, teacher in known if own is not None and teacher is not None]
-    return len(totals) == len(runs) and max(totals) <= (1 + SAME_COST) * min(totals)
 
 
 def _code_differences(records: Sequence[Record]) -> str:
@@ -230,19 +228,19 @@ def partners(before: Arm, after: Arm) -> Pair[Record]:
 
 
 def paired(arms: Sequence[Arm], by: Sequence[str]) -> tuple[list[Pair[Record]], list[str]]:
-    """Each arm's runs and the first one's of the same seeds, and notes on those without a partner. Raises UserError if
-    no pair has two seeds."""
+    """Each arm paired with the first one, and notes on runs without a partner. Raises UserError if no pair has two
+    seeds."""
+    pairs, notes = [], []
     before, *others = arms
-    every = [partners(before, after) for after in others]
-    notes = [
-        f"{arm.label}'s {named(alone)} left out, which {other.label} does not have"
-        for after in others
-        for arm, other in ((before, after), (after, before))
-        if (alone := arm.runs.keys() - other.runs.keys())
-    ]
-    pairs = [pair for pair in every if len(pair.after) > 1]
-    few = (pair for pair in every if len(pair.after) < 2)
-    notes += [f"left out: {pair.arm} against {pair.baseline}: fewer than two seeds in common" for pair in few]
+    for after in others:
+        for arm, other in ((before, after), (after, before)):
+            if alone := arm.runs.keys() - other.runs.keys():
+                notes.append(f"{arm.label}'s {named(alone)} left out, which {other.label} does not have")
+        pair = partners(before, after)
+        if len(pair.after) > 1:
+            pairs.append(pair)
+        else:
+            notes.append(f"left out: {pair.arm} against {pair.baseline}: fewer than two seeds in common")
     if not pairs:
         raise UserError(
             f"{'; '.join(notes)}: two are needed, and six for a verdict of better or worse: "
@@ -258,8 +256,8 @@ def named(seeds: Iterable[int]) -> str:
 
 
 def _label(values: Mapping[str, Any], every: Sequence[Mapping[str, Any]], by: Sequence[str]) -> str:
-    """The values of the keys in ``by``; if another arm has the same, also what else distinguishes it. Empty without
-    such params."""
+    """The values of the keys in ``by`` and, if another arm has the same, of the keys in which that differs. Empty
+    without such params."""
 
     def head(part: Mapping[str, Any]) -> str:
         return ", ".join(str(part[key]) for key in by if key in part)

@@ -8,7 +8,6 @@ from statistics import fmean
 import numpy as np
 
 from ddpm.runs.alike import grouped
-from ddpm.runs.record import Record
 from ddpm.verdicts import metrics, pairing, statistics
 from ddpm.verdicts.pairing import Arm
 from ddpm.verdicts.verdict import COPIES, DECIDED, Verdict
@@ -17,21 +16,19 @@ SKEWED = 0.01  # the share of normal samples that are as skewed, from which a ve
 
 
 def skewed(verdicts: Sequence[Verdict]) -> Iterator[str]:
-    """Which verdicts rest on skewed differences."""
+    """A note that names the verdicts which rest on skewed differences."""
     rows = []
     for verdict in verdicts:
         skewness, share = statistics.skewness_p(np.array(verdict.differences))
         if verdict.outcome in DECIDED and share < SKEWED:
             rows.append(f"{verdict.arm} in {verdict.metric} ({skewness:+.1f} over {len(verdict.seeds)} seeds)")
     if rows:
-        yield (
-            f"skewed differences, as fewer than {SKEWED:.0%} of normal samples are: {', '.join(rows)}: the error "
-            "rate is that of normal ones"
-        )
+        rare = f"as in fewer than {SKEWED:.0%} of normal samples"
+        yield f"skewed differences, {rare}: {', '.join(rows)}: the error rate holds for normal ones"
 
 
 def copies(arms: Iterable[Arm]) -> list[str]:
-    """Which arms copy train images, in which spaces and with which seeds."""
+    """A note for each arm that copies train images, with the spaces and the seeds."""
     lines = []
     for arm in arms:
         copying = {seed: spaces for seed, run in arm.runs.items() if (spaces := metrics.copied(run.scores))}
@@ -42,7 +39,7 @@ def copies(arms: Iterable[Arm]) -> list[str]:
 
 
 def early(arms: Iterable[Arm], primary: str) -> str:
-    """That all arms are worse than a Gaussian so far, as soon as two of them have a run; empty if one is not."""
+    """A note if all arms are worse than a Gaussian so far, as soon as two of them have a run; otherwise empty."""
     scored = [runs for arm in arms if (runs := [run.scores for run in arm.runs.values() if primary in run.scores])]
     gaussian = metrics.gaussian([scores for runs in scored for scores in runs], primary)
     if len(scored) < 2 or gaussian is None or any(fmean(one[primary] for one in runs) <= gaussian for runs in scored):
@@ -51,8 +48,9 @@ def early(arms: Iterable[Arm], primary: str) -> str:
     return f"{arms_are} worse than a Gaussian ({gaussian:.3g}) so far: train for longer"
 
 
-def yardsticks(records: Sequence[Record], primary: str) -> list[str]:
-    """What the yardsticks and real images score in the primary metric, or that some run has no yardstick."""
+def yardsticks(arms: Iterable[Arm], primary: str) -> list[str]:
+    """The scores of the yardsticks and of real images in the primary metric, or a note that a run has no yardstick."""
+    records = [run for arm in arms for run in arm.runs.values()]
     if missing := [run.name for run in records if f"{metrics.GAUSSIAN}.{primary}" not in run.scores]:
         which = f"{len(missing)} of {len(records)} runs have no yardstick in {primary}"
         return [f"{which}: not checked whether the arms draw better than a Gaussian"]
@@ -64,8 +62,8 @@ def yardsticks(records: Sequence[Record], primary: str) -> list[str]:
 
 
 def representations(verdicts: Iterable[Verdict], primary: str) -> Iterator[str]:
-    """For each arm, what the features of each extractor say in that metric, and whether they agree; nothing if only
-    one extractor has it."""
+    """A note for each arm on the verdicts by the features of each extractor, and whether they agree, if more than one
+    extractor has the metric."""
     # the Fréchet distance has two names
     names = metrics.HEADLINE if metrics.is_headline(primary) else (metrics.kind(primary),)
     alike = (verdict for verdict in verdicts if metrics.kind(verdict.metric) in names)

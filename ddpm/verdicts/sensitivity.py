@@ -17,46 +17,42 @@ from ddpm.verdicts import metrics
 
 PATH = METRICS / "sanity.json"
 PICTURE = PATH.with_suffix(".png")
-REMEDY = "`ddpm sanity` makes it"
 BLIND = 0.7  # below: of the pairs of a damaged and a whole set, those in which the damaged one scores worse
 
 
 class Sensitivity(BaseModel):
-    """One score. whole: the mean of the whole sets. noticed: by damage, the share of pairs of a damaged and a whole set
-    in which the damaged one scores worse: 1 if it is always noticed, 0.5 if never, less if it is taken for an
-    improvement."""
+    """What one score notices."""
 
-    whole: FiniteFloat
+    whole: FiniteFloat  # mean score of the whole sets
+    # by damage, the share of pairs of a damaged and a whole set in which the damaged one scores worse: 1 if the score
+    # always notices it, 0.5 if never, less if damage passes for an improvement
     noticed: dict[str, Annotated[float, Field(ge=0, le=1)]]
 
 
 class Sanity(BaseModel):
-    """The content of ``PATH``. images: in each set, of as many ``sets``. samples: the sample.count that asked for them;
-    sets are smaller if the test split is. data: params.yaml's, as ``data_params``. scores: by name, such as
-    ``classifier.fd``."""
+    """The content of ``PATH``."""
 
-    images: int
-    samples: int
+    images: int  # in each set
+    samples: int  # sample.count, which asked for so many images; sets are smaller if the test split is
     sets: int
-    data: dict[str, Any]
-    scores: dict[str, Sensitivity]
+    data: dict[str, Any]  # the params, as ``data_params`` has them
+    scores: dict[str, Sensitivity]  # by name, such as ``classifier.fd``
 
 
 def data_params(data: Data) -> dict[str, Any]:
-    """What decides which images are real, without passwords."""
+    """The params that decide which images are real, without passwords."""
     return data.model_dump(mode="json", exclude={"on_error"}) | {"source": masked(str(data.source or ""))}
 
 
 def read(path: Path = PATH) -> Sanity:
-    """Raises UserError if the file is missing or damaged."""
-    return read_json(path, Sanity, REMEDY)
+    """The table in a file. Raises UserError if the file is missing or damaged."""
+    return read_json(path, Sanity, "`ddpm sanity` makes it")
 
 
 def warnings(score: str, config: Config, path: Path = PATH) -> list[str]:
-    """A line, if ``score`` does not see damage to real images of this data that it should see, for a verdict of runs
-    with this ``config`` that rests on it.
+    """A line for a verdict that rests on ``score``, if that does not see damage to real images that it should see.
 
-    There is none without ``path``, or if that is of other data or of another sample.count, or not of this score.
+    There is none without ``path``, or if that has another ``data`` or sample.count than ``config``, or not this score.
     """
     if not path.exists():
         return []

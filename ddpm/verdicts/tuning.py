@@ -1,9 +1,9 @@
 """Which of the tried values each arm enters the verdict with, and what the tries say.
 
 An arm's values are those with the best mean of the primary metric over the tuning seeds; of equal means, those that
-come first in the plan. So everybody who has the same results chooses the same values. The verdict's seeds are others:
+come first in the plan. So everybody who has the same results chooses the same values. The verdict has other seeds:
 what was lucky on the tuning seeds has no advantage there, and a verdict about the values chosen is as rarely false as
-without tuning. It is no verdict about each arm's best value, because a few seeds often choose another one.
+without tuning. It is not a verdict about each arm's best value, because a few seeds often choose another one.
 
 A value is left possible as an arm's best unless training diverged with it, or a one-sided paired t test over the tuning
 seeds shows that the value chosen is better. All those tests together exclude the best value of any arm with a chance of
@@ -26,43 +26,31 @@ EXCLUDING = 0.2  # of the error rate
 
 
 class Tried(NamedTuple):
-    """An arm at one point of the grid. scores: of the primary metric, by tuning seed; nan where training diverged.
-    mean: nan with such a score. behind: the interval of how much worse it is than the point chosen, in the metric's
-    unit; nan where training diverged. possible: whether it may be the arm's best."""
+    """An arm at one point of the grid."""
 
     arm: str
     values: Mapping[str, Any]
-    scores: tuple[float, ...]
-    mean: float
+    scores: tuple[float, ...]  # of the primary metric, by tuning seed; nan where training diverged
+    mean: float  # nan if one of the scores is
     chosen: bool
+    # the interval of how much worse it is than the point chosen, in the metric's unit; nan if the mean is
     behind: tuple[float, float] = (math.nan, math.nan)
-    possible: bool = True
+    possible: bool = True  # whether it may be the arm's best
 
 
-def best(scores: Array, lower: bool) -> Array:
-    """The place of the best mean over seeds, the first of equal ones: (..., points, seeds) -> (...).
+def best(costs: Array, alpha: float, arms: int) -> tuple[Array, Array, Array]:
+    """The place of the lowest mean over seeds, and both ends of the interval of how much worse each point is, paired by
+    seed: (..., points, seeds) -> (...), (..., points), (..., points).
 
-    A point with a score that is no number is worse than any other. lower: whether low scores are good.
+    Of equal means the first is the best. A point with a nan is worse than any other, and its interval is nan. For
+    normal differences, the lower end is above the true gap at any point of any of the ``arms`` with a chance of at most
+    EXCLUDING of ``alpha``, the error rate.
     """
-    costs = np.where(np.isfinite(scores), scores if lower else -scores, np.inf)
-    return costs.mean(-1).argmin(-1)
-
-
-def behind(scores: Array, lower: bool, level: float) -> tuple[Array, Array]:
-    """Both ends of the interval of how much worse each point is than the one with the best mean, paired by seed:
-    (..., points, seeds) -> two of (..., points). It is nan where a score is no number.
-
-    level: the chance that the lower end is above the true gap, for normal differences; the same for the upper end.
-    """
-    costs = np.where(np.isfinite(scores), scores if lower else -scores, np.nan)
-    gaps = costs - np.take_along_axis(costs, best(scores, lower).astype(int)[..., None, None], -2)
+    place = np.where(np.isnan(costs), np.inf, costs).mean(-1).argmin(-1)
+    gaps = costs - np.take_along_axis(costs, np.asarray(place)[..., None, None], -2)
+    level = alpha * EXCLUDING / (arms * (costs.shape[-2] - 1))
     test = statistics.t_test(gaps, 0.0, 1 - 2 * level)
-    return test.low, test.high
-
-
-def level(alpha: float, arms: int, points: int) -> float:
-    """What each test of a value may spend of the error rate alpha, so that all of them exclude no arm's best."""
-    return alpha * EXCLUDING / (arms * (points - 1))
+    return place, test.low, test.high
 
 
 def tries(
@@ -72,15 +60,14 @@ def tries(
 
     scores: arm -> the metric (points, seeds), nan where training diverged. arms: how many are tuned in all.
     """
-    lower, rows = metrics.direction(metric) == "lower", []
+    rows, sign = [], -metrics.gain(metric, 1.0)
     for arm, table in scores.items():
-        place = int(best(table, lower))
-        low, high = behind(table, lower, level(alpha, arms, len(grid)))
-        for at, (values, row) in enumerate(zip(grid, table, strict=True)):
-            mean = float(row.mean()) if np.isfinite(row).all() else math.nan
-            is_best = at == place and math.isfinite(mean)
-            gap, possible = (float(low[at]), float(high[at])), bool(low[at] <= 0)
-            rows.append(Tried(arm, values, tuple(row.tolist()), mean, is_best, gap, possible))
+        place, lows, highs = best(sign * table, alpha, arms)
+        for at, (values, row, low, high) in enumerate(zip(grid, table, lows, highs, strict=True)):
+            mean = float(row.mean())
+            chosen = bool(at == place) and math.isfinite(mean)
+            behind = float(low), float(high)
+            rows.append(Tried(arm, values, tuple(row.tolist()), mean, chosen, behind, bool(low <= 0)))
     return tuple(rows)
 
 

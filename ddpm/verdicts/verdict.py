@@ -6,24 +6,24 @@ test reject "no difference", and the gap exceeds the metric's margin. An arm is 
 and the same sign-flip tests, reject every gap as large as the margin, unless both sides have the worst score there is,
 which shows nothing. Everything else is **inconclusive**, with the condition that failed.
 
-Nothing here knows what was trained: scores by seed are all that is read of a run. What is known of the metrics, and
-what forbids a verdict that the tests would give (**too early**, **useless**, copies), comes from outside as ``Known``;
-for this project's runs that is ddpm/verdicts/guards.py.
+Nothing here knows what was trained: of a run, only its scores and its seed are read. Facts about the metrics, and
+reasons to forbid a verdict that the tests would give (**too early**, **useless**, copies), come from outside as
+``Known``; for this project's runs that is ddpm/verdicts/guards.py.
 
-One minus ``Rules.confidence`` is the chance that any verdict of a table is false, whichever kind it is and however
-early, for normal differences; docs/verdicts.md has the others. The primary metric gets PRIMARY of that error rate,
-in equal parts for the arms; the secondary metrics get the rest, in equal parts for arms and metrics (Bonferroni). Parts
-are not passed on as in Holm's procedure: an arm that is worse by the margin can still be called equivalent by mistake,
-and the part it passed on would be spent twice (6.1% instead of 5% with two arms). Only the t tests are adjusted, as an
-adjusted sign-flip test could reject nothing with so few seeds.
+For normal differences, one minus ``Rules.confidence`` is the chance that any verdict of a table is false, whichever
+kind it is and however early; docs/verdicts.md has the chance for other differences. The primary metric gets PRIMARY of
+that error rate, in equal parts for the arms; the secondary metrics get the rest, in equal parts for arms and metrics
+(Bonferroni). Parts are not passed on as in Holm's procedure: an arm that is worse by the margin can still be called
+equivalent by mistake, and the part it passed on would be spent twice (6.1% instead of 5% with two arms). Only the t
+tests are adjusted, because with so few seeds an adjusted sign-flip test could not reject anything.
 
 There may be several looks (ddpm/verdicts/sequential.py); a comparison has one. The look that decides passes all tests
-itself: a verdict has the direction, size, interval and p of one look. So fewer looks decide than the bounds allow, and
+alone: a verdict has the direction, size, interval and p of one look. So fewer looks decide than the bounds allow, and
 the error rate holds. A pair is done at the first look at which its primary metric is better, worse or equivalent, or at
 which it is too early for a verdict; more seeds change nothing. It is **futile** if the last look would give a verdict
-with a chance below FUTILE under every hope: that the true difference is one standard error larger than observed (taken
-as observed, one in seven studies of an effect of one sd would stop in vain), that it is as large as the margin, or that
-it is 0. You may ignore this stop: the error rate does not depend on it, and the looks continue.
+with a chance below FUTILE under every hope: that the true difference is one standard error larger than observed (with
+the observed one, one in seven studies of an effect of one sd would stop in vain), that it is as large as the margin, or
+that it is 0. You may ignore this stop: the error rate does not depend on it, and the looks continue.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ NO_ANSWER = 3  # exit code
 
 
 class Run(Protocol):
-    """What a verdict reads of a trained and scored model: its training seed, and its scores by name."""
+    """What a verdict needs of a trained and scored model: its training seed, and its scores by name."""
 
     @property
     def seed(self) -> int | None: ...
@@ -85,16 +85,11 @@ class Pair(NamedTuple, Generic[AnyRun]):
 class Verdict:
     """An arm's scores next to a baseline's in one metric; differences are arm minus baseline, seed by seed.
 
-    relative: the mean difference as a share of the baseline's |mean|. margin: the gap that matters, in the metric's
-    unit. setting: what was trained and how it was scored (``pairing.setting``). look: the number of seeds at which it
-    was decided, or else of its last look. low, high: the repeated confidence interval (Jennison & Turnbull 1989):
-    exact, valid at every look, and for the whole table together; coverage says how sure it is and what it is adjusted
-    for. p: of that look, and adjusted for the whole table and all looks. These are None if no look is complete: then
-    ``seeds`` are the available ones, and nothing is tested.
+    Without a complete look nothing is tested: ``seeds`` are the available ones, and look, low, high and p are None.
     """
 
     metric: str
-    title: str
+    title: str  # of the metric, for people
     direction: Direction
     baseline: str
     arm: str
@@ -103,21 +98,21 @@ class Verdict:
     arm_scores: tuple[float, ...]
     baseline_mean: float
     arm_mean: float
-    difference: float
-    relative: float | None
-    margin: float
-    setting: str = ""
-    outcome: Outcome = "inconclusive"
-    reason: str = ""
-    look: int | None = None
-    low: float | None = None
-    high: float | None = None
-    coverage: str = ""
-    p: float | None = None
+    difference: float  # of the means
+    relative: float | None  # the difference as a share of the baseline's |mean|
+    margin: float  # the smallest gap that matters, in the metric's unit
+    setting: str = ""  # what was trained and how it was scored
+    outcome: Outcome = "not yet"
+    reason: str = "no look is complete"
+    look: int | None = None  # the number of seeds at which it was decided, or of its last look
+    low: float | None = None  # the repeated confidence interval (Jennison & Turnbull 1989): exact, valid at every
+    high: float | None = None  # look, and for the whole table together
+    coverage: str = ""  # how sure the interval is, and what it is adjusted for
+    p: float | None = None  # of the look, adjusted for the whole table and all looks
 
     @classmethod
     def of(cls, metric: str, pair: Pair[Any], known: Known) -> Verdict:
-        """A verdict that is not tested yet, from the pair's scores."""
+        """The verdict before any test, from the pair's scores."""
         before, after = pair.scores(metric)
         baseline, difference = float(before.mean()), float((after - before).mean())
         return cls(
@@ -135,8 +130,6 @@ class Verdict:
             relative=difference / abs(baseline) if baseline else None,
             margin=known.margin(metric, baseline),
             setting=known.setting(metric, pair),
-            outcome="not yet",
-            reason="no look is complete",
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -156,7 +149,7 @@ class Verdict:
 
     @property
     def headline(self) -> str:
-        """In words: "linear is worse: FD 63% higher, 8 of 8 seeds"; of an arm that copies, that it does."""
+        """The verdict in words: "linear is worse: FD 63% higher, 8 of 8 seeds". If an arm copies, only that."""
         if COPIES in self.reason:
             return self.reason
         if self.outcome == "too early":
@@ -170,17 +163,17 @@ class Verdict:
 
     @property
     def worst(self) -> float | None:
-        """The difference of the seed that speaks most against the mean difference; None for one run."""
+        """The difference of the seed that contradicts the mean difference most; None for one run."""
         return min(self.differences, key=lambda gap: gap * self.difference) if len(self.seeds) > 1 else None
 
     @property
     def collapse_rate(self) -> float | None:
-        """The share of all seeds that may be worse than the worst; None for one run."""
+        """The share of all seeds that may be worse than the worst of these; None for one run."""
         return statistics.collapse_rate(len(self.seeds)) if len(self.seeds) > 1 else None
 
     @property
     def differences(self) -> tuple[float, ...]:
-        """Seed by seed, or of one run from each of a stored baseline."""
+        """The differences seed by seed; those of one run from each run of a stored baseline."""
         return tuple(np.subtract(self.arm_scores, self.baseline_scores).tolist())
 
 
@@ -201,26 +194,25 @@ class Known(Protocol):
         """Whether both sides have the worst score there is, which shows nothing."""
 
     def forbids(self, pair: Pair[Any], verdict: Verdict, /) -> tuple[Outcome, str] | None:
-        """The outcome and its reason where no test counts; None where they do."""
+        """The outcome, and its reason, where the tests do not count; None where they do."""
 
     def doubts(self, pair: Pair[Any], verdict: Verdict, outcome: Outcome, /) -> str:
-        """Why a difference that the tests show is no verdict of better or worse; empty if it is one."""
+        """Why a difference that the tests show is not a verdict of better or worse; empty if it is."""
 
 
 class Rules(NamedTuple):
-    """How the pairs of a table are judged. confidence: that all its verdicts hold together. names: of its metrics, the
-    primary one first. pairs: how many share the error rate. primaries: how many of the names share the primary metric's
-    part."""
+    """How the pairs of a table are judged."""
 
     known: Known
-    confidence: float
-    names: Sequence[str]
-    pairs: int
+    confidence: float  # that all verdicts of the table hold together
+    names: Sequence[str]  # of the metrics, the primary one first
+    pairs: int  # that share the error rate
     design: Design
-    primaries: int = 1
+    primaries: int = 1  # how many of the names share the primary metric's part
 
     @property
     def alpha(self) -> float:
+        """The error rate of the table."""
         return 1 - self.confidence
 
     def family(self, metric: str) -> float:
@@ -232,7 +224,7 @@ class Rules(NamedTuple):
     @property
     def coverage(self) -> str:
         """How sure the intervals are, and what they are adjusted for."""
-        table = f"{plural(self.pairs, 'comparison')} in {len(self.names)} metrics"
+        table = f"{plural(self.pairs, 'comparison')} in {plural(len(self.names), 'metric')}"
         *early, last = self.design.looks
         looked = f" and for looks at {', '.join(map(str, early))} and {last} seeds" if early else ""
         return f"{100 * self.confidence:g}% interval, adjusted for {table}{looked}"
@@ -258,8 +250,8 @@ def judge(pair: Pair[Any], rules: Rules, complete: Sequence[int]) -> list[Verdic
 def judge_run(pair: Pair[Any], rules: Rules) -> list[Verdict]:
     """A verdict for each metric on one run, ``pair.after``, against a stored baseline of several.
 
-    It has no partners, and its sd is not known. So the test is that of one value against the others, whose sd it is
-    taken to have, too: exact for normal scores. No sign-flip test can confirm it: it has one sign.
+    The run has no partners, and the sd of its kind is unknown. So it is tested as one value against the others, with
+    their sd, which is exact for normal scores. There is no sign-flip test, because there is only one sign.
     """
     verdicts = []
     for name in rules.names:
@@ -267,90 +259,75 @@ def judge_run(pair: Pair[Any], rules: Rules) -> list[Verdict]:
         (before, (value,)), level = pair.scores(name), rules.alpha / family
         test = statistics.t_test_of_one(float(value), before, verdict.margin, 1 - level)
         differs, excluded = bool(test.p <= level), bool(test.equivalence_p <= level)
-        outcome, reason = _rule(pair, rules.known, verdict, differs, excluded)
-        verdicts.append(
-            replace(
-                verdict,
-                outcome=outcome,
-                reason=reason or "another seed may do that" * (outcome == "inconclusive"),
-                look=1,
-                low=float(test.low),
-                high=float(test.high),
-                coverage=rules.coverage,
-                p=min(1.0, float(test.p) * family),
-            )
-        )
+        low, high, p = float(test.low), float(test.high), min(1.0, float(test.p) * family)
+        verdict = replace(verdict, look=1, low=low, high=high, coverage=rules.coverage, p=p)
+        verdict = _decided(verdict, pair, rules.known, differs, excluded)
+        if verdict.outcome == "inconclusive" and not verdict.reason:
+            verdict = replace(verdict, reason="another seed could do that")
+        verdicts.append(verdict)
     return verdicts
 
 
 def _replayed(pair: Pair[Any], metric: str, rules: Rules, complete: Sequence[int]) -> Verdict:
     """The verdict, look by look, up to the first complete look that decides."""
     known, alpha, design, family = rules.known, rules.alpha, rules.design, rules.family(metric)
-    is_primary, level, last = metric == rules.names[0], alpha / family, design.looks[-1]
-    verdict = Verdict.of(metric, pair, known)
+    level = alpha / family
+    if not complete:
+        return Verdict.of(metric, pair, known)
     for place, look in enumerate(complete):
         so_far = pair._replace(before=pair.before[:look], after=pair.after[:look])
-        verdict = replace(Verdict.of(metric, so_far, known), look=look, coverage=rules.coverage)
-        gaps = np.array(verdict.differences)
-        test = statistics.t_test(gaps, verdict.margin, rules.confidence)
-        error, sd = float(test.sd) / math.sqrt(look), float(test.sd)
+        verdict = Verdict.of(metric, so_far, known)
+        gaps, margin = np.array(verdict.differences), verdict.margin
+        test = statistics.t_test(gaps, margin, rules.confidence)
+        error = float(test.sd) / math.sqrt(look)
         half = float(design.bounds(level)[place]) * error
         beyond, flips = abs(verdict.difference) > half, look in design.sign_flips(gaps, alpha)
         one_sided = float(design.p(place, 2 * test.equivalence_p)) / 2  # half of a two-sided design's
-        excluded = (
-            one_sided <= level
-            and not known.is_worst(verdict)
-            and all(look in design.sign_flips(gaps + shift, 2 * alpha) for shift in (-verdict.margin, verdict.margin))
-        )
-        outcome, reason = _rule(so_far, known, verdict, beyond and flips, excluded)
-        verdict = replace(
-            verdict,
-            low=verdict.difference - half,
-            high=verdict.difference + half,
-            p=min(1.0, float(design.p(place, test.p)) * family),
-            outcome=outcome,
-            reason=reason,
-        )
-        if outcome != "inconclusive" or COPIES in reason:
+        flipped = (look in design.sign_flips(gaps + shift, 2 * alpha) for shift in (-margin, margin))
+        excluded = one_sided <= level and not known.is_worst(verdict) and all(flipped)
+        low, high = verdict.difference - half, verdict.difference + half
+        p = min(1.0, float(design.p(place, test.p)) * family)
+        verdict = replace(verdict, look=look, low=low, high=high, coverage=rules.coverage, p=p)
+        verdict = _decided(verdict, so_far, known, beyond and flips, excluded)
+        if verdict.outcome != "inconclusive" or COPIES in verdict.reason:
             return verdict
-        if look == last:
-            return replace(verdict, reason=reason or _doubt(verdict, beyond, flips, rules))
-    if complete and is_primary:
-        sizes = (0.0, verdict.margin, abs(verdict.difference) + error)
-        hopes = (math.copysign(size, verdict.difference) for size in sizes)
-        chance = max(design.chance(level, gaps, hope, sd, verdict.margin) for hope in hopes)
-        says = f"a verdict by {last} seeds has a chance of {chance:.0%}"
-        return replace(verdict, outcome="futile" if chance < FUTILE else "not yet", reason=says)
-    return replace(verdict, outcome="not yet") if complete else verdict
+    if look == design.looks[-1]:
+        doubt = NOTHING if known.is_worst(verdict) else _doubt(verdict, beyond, flips, alpha)
+        return replace(verdict, reason=verdict.reason or doubt)
+    if metric != rules.names[0]:
+        return replace(verdict, outcome="not yet")
+    hopes = (math.copysign(size, verdict.difference) for size in (0.0, margin, abs(verdict.difference) + error))
+    chance = max(design.chance(level, gaps, hope, float(test.sd), margin) for hope in hopes)
+    reason = f"a verdict by {design.looks[-1]} seeds has a chance of {chance:.0%}"
+    return replace(verdict, outcome="futile" if chance < FUTILE else "not yet", reason=reason)
 
 
-def _rule(pair: Pair[Any], known: Known, verdict: Verdict, differs: bool, excluded: bool) -> tuple[Outcome, str]:
-    """The outcome and its reason; inconclusive, without a reason, if neither holds.
+def _decided(verdict: Verdict, pair: Pair[Any], known: Known, differs: bool, excluded: bool) -> Verdict:
+    """The verdict with its outcome and the reason; inconclusive, without a reason, if the tests reject nothing.
 
     differs: the tests reject "no difference". excluded: they reject every gap as large as the margin.
     """
     if forbidden := known.forbids(pair, verdict):
-        return forbidden
+        return replace(verdict, outcome=forbidden[0], reason=forbidden[1])
     if differs and abs(verdict.difference) > verdict.margin:
         outcome: Outcome = "better" if verdict.gain > 0 else "worse"
         doubt = known.doubts(pair, verdict, outcome)
-        return ("inconclusive", doubt) if doubt else (outcome, "")
-    return ("equivalent", f"any gap is below {verdict.margin:.3g}") if excluded else ("inconclusive", "")
+        return replace(verdict, outcome="inconclusive" if doubt else outcome, reason=doubt)
+    if excluded:
+        return replace(verdict, outcome="equivalent", reason=f"any gap is below {verdict.margin:.3g}")
+    return replace(verdict, outcome="inconclusive", reason="")
 
 
-def _doubt(verdict: Verdict, beyond: bool, flips: bool, rules: Rules) -> str:
+def _doubt(verdict: Verdict, beyond: bool, flips: bool, alpha: float) -> str:
     """What keeps a difference from being a verdict at the last look."""
-    fewest = statistics.fewest_seeds(rules.alpha)
-    if rules.known.is_worst(verdict):
-        return NOTHING
     if not beyond:
-        return "the interval holds 0"
-    if len(verdict.seeds) < fewest:
+        return "the interval contains 0"
+    if len(verdict.seeds) < (fewest := statistics.fewest_seeds(alpha)):
         return f"fewer than {fewest} seeds"
     return "the gap is not above the margin" if flips else "the sign-flip test does not agree"
 
 
 def exit_code(verdicts: Iterable[Verdict], primary: str) -> int:
-    """NO_ANSWER if it is too early for every verdict on the primary metric, otherwise 0."""
+    """NO_ANSWER if every verdict on the primary metric is "too early", otherwise 0."""
     outcomes = {verdict.outcome for verdict in verdicts if verdict.metric == primary}
     return NO_ANSWER if outcomes == {"too early"} else 0
