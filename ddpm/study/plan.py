@@ -95,7 +95,7 @@ class Plan(sections.Section):
     verdict is about; by default the Fréchet distance in the features of the baseline's first extractor.
     looks: numbers of seeds at which it may be decided (ddpm/verdicts/sequential.py).
     first_seed: the first of the consecutive seeds; a study that extends another one starts where that one ended.
-    may_differ: what the runs of one seed need not have in common (``pairing.check_alike``); everything else is refused.
+    may_differ: what the runs of one seed need not have in common (``pairing.check``); everything else is refused.
     tune: values to try for each arm, on seeds that the verdict does not use (``Study.tuning``).
     """
 
