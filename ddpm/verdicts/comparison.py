@@ -56,7 +56,7 @@ def compare(listing: Listing, by: Sequence[str], config: Config, may_differ: Col
         raise UserError("; ".join([str(error), *listing.notes])) from error
     names = metrics.judged(set.intersection(*(set(run.scores) for arm in arms for run in arm.runs.values())))
     if not names:
-        raise UserError("no metric is in all runs: evaluate them in the same way")
+        raise UserError("the runs have no metric in common: evaluate them in the same way")
     verdicts = []
     for pair in pairs:
         seeds = len(pair.after)

@@ -46,7 +46,7 @@ def judge(run: Record, stored: Sequence[Record], config: Config) -> Judgement:
     try:
         fingerprint = pairing.check_fingerprints([*stored, run], ())
     except UserError as error:
-        raise UserError(f"{BASELINE}: {error}: set that back and `dvc repro`, or {REMAKE}") from error
+        raise UserError(f"{BASELINE}: {error}: change that back and run `dvc repro`, or {REMAKE}") from error
     names = metrics.judged({name for one in (*stored, run) for name in one.scores})
     for one in (*stored, run):
         if missing := [name for name in names if name not in one.scores]:
@@ -64,8 +64,8 @@ def judge(run: Record, stored: Sequence[Record], config: Config) -> Judgement:
         verdicts=tuple(verdicts),
         compare=config.compare,
         notes=(
-            f"{' and '.join(deciding)} decide: a run that differs in its seed alone is worse there at most "
-            f"{percent:.3g} times in 100 on average over baselines, if scores are normal",
+            f"{' and '.join(deciding)} decide: if scores are normal, a run that differs only in its seed is worse "
+            f"there at most {percent:.3g} times in 100, on average over baselines",
             *map(_tolerance, verdicts[: len(deciding)]),
             *remarks.copies(arms[1:]),
             *(line for name in deciding for line in sensitivity.warnings(name, config)),

@@ -60,7 +60,7 @@ class Guards:
         kid = metrics.kid_of(verdict.metric)
         if kid is not None and all(kid in run.scores for run in pair.runs):
             before, after = pair.scores(kid)
-            if metrics.gain(kid, float((after - before).mean())) * verdict.gain <= 0:
+            if float((after - before).mean()) * verdict.difference <= 0:
                 return "KID moved the other way"
         winner, runs = (pair.arm, pair.after) if outcome == "better" else (pair.baseline, pair.before)
         spaces = sorted({space for run in runs for space in metrics.copied(run.scores)})

@@ -167,8 +167,8 @@ def _check_distinct(arms: Iterable[Arm]) -> None:
                 if len(twins) > 1:
                     names, seeds = some([run.name for run in twins]), named(run.seed or 0 for run in twins)
                     raise UserError(
-                        f"{names}: the same {what} under {seeds}: a seed is a training of its own, and a program has "
-                        "to use the one that it is given; leave out all but one of them"
+                        f"{names}: the same {what} under {seeds}: each seed must be another training, and a program "
+                        "must use the seed that it is given; leave out all but one of these runs"
                     )
 
 
@@ -209,7 +209,7 @@ def _unlike(name: str, arms: Sequence[Arm]) -> str:
         return ""
     words = ([value if isinstance(value, str) else f"{value:,.0f}" for value in values] for values in facts.values())
     shown = (f"{label} {' or '.join(values) or 'unknown'}" for label, values in zip(facts, words, strict=True))
-    return f"{name.replace('_', ' ')} differ: {', '.join(shown)}"
+    return f"different {name.replace('_', ' ')}: {', '.join(shown)}"
 
 
 def _code_differences(records: Sequence[Record]) -> str:
@@ -243,7 +243,7 @@ def paired(arms: Sequence[Arm], by: Sequence[str]) -> tuple[list[Pair[Record]], 
             notes.append(f"left out: {pair.arm} against {pair.baseline}: fewer than two seeds in common")
     if not pairs:
         raise UserError(
-            f"{'; '.join(notes)}: two are needed, and six for a verdict of better or worse: "
+            f"{'; '.join(notes)}: a comparison needs two, and a verdict of better or worse six: "
             f"`dvc exp run -S {by[0]}=VALUE -S seed=N` runs one"
         )
     return pairs, notes

@@ -53,7 +53,7 @@ def yardsticks(arms: Iterable[Arm], primary: str) -> list[str]:
     records = [run for arm in arms for run in arm.runs.values()]
     if missing := [run.name for run in records if f"{metrics.GAUSSIAN}.{primary}" not in run.scores]:
         which = f"{len(missing)} of {len(records)} runs have no yardstick in {primary}"
-        return [f"{which}: not checked whether the arms draw better than a Gaussian"]
+        return [f"{which}: it is unknown whether the arms are better than a Gaussian"]
     lines = []
     for what, (score, count) in metrics.others(records[0].scores, primary).items() if records else ():
         samples = records[0].fingerprint.comparable["samples"]

@@ -138,11 +138,6 @@ class Verdict:
         return {name: value for name, value in asdict(self).items() if name != "title"} | added
 
     @property
-    def gain(self) -> float:
-        """The difference, signed so that positive is better."""
-        return self.difference if self.direction == "higher" else -self.difference
-
-    @property
     def said(self) -> str:
         """The outcome in words."""
         return WORDS.get(self.outcome, self.outcome)
@@ -310,7 +305,7 @@ def _decided(verdict: Verdict, pair: Pair[Any], known: Known, differs: bool, exc
     if forbidden := known.forbids(pair, verdict):
         return replace(verdict, outcome=forbidden[0], reason=forbidden[1])
     if differs and abs(verdict.difference) > verdict.margin:
-        outcome: Outcome = "better" if verdict.gain > 0 else "worse"
+        outcome: Outcome = "better" if (verdict.difference > 0) == (verdict.direction == "higher") else "worse"
         doubt = known.doubts(pair, verdict, outcome)
         return replace(verdict, outcome="inconclusive" if doubt else outcome, reason=doubt)
     if excluded:
