@@ -341,12 +341,12 @@ def test_a_programs_runs_are_judged_beside_ours_and_what_is_unknown_is_said():
     (only,) = found.verdicts
     assert only.outcome == "worse"
     for name in ("images seen", "parameters", "evaluations", "precision"):
-        assert any(note.startswith(f"{name} differ: ") and "unknown" in note for note in found.notes)
+        assert any(note.startswith(f"different {name}: ") and "unknown" in note for note in found.notes)
     assert "? against 96 images seen in training" in citation.sentence(only)
     assert "drawn by python theirs.py" in citation.sentence(only)
     assert found.fingerprint == runs("cosine", 1)[0].fingerprint.without("sampling")
     for key, value in (("images_seen", 97), ("comparable", {"samples": 13}), ("processor", "a GPU")):
-        assert " differ" in refusal(*runs("cosine", 1), *programs(2, **{key: value}))
+        assert "differ" in refusal(*runs("cosine", 1), *programs(2, **{key: value}))
 
 
 def test_programs_are_told_apart_by_their_params_or_else_by_their_names():

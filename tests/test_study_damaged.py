@@ -81,7 +81,7 @@ def test_the_status_of_runs_that_cannot_be_compared_names_the_odd_one(capsys):
     status = json.loads(capsys.readouterr().out)
     assert {each["state"] for each in status["experiments"]} == {"done"}
     for what in ("processor", "torch"):
-        assert f"{what} differ: cosine " in status["trouble"]
+        assert f"different {what}: cosine " in status["trouble"]
     PLAN.write_text(f"{STUDY}may_differ: [processor, torch]\n")
     assert study("verdict", TINY) == 0
 

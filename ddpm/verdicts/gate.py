@@ -110,14 +110,14 @@ def read(path: Path = BASELINE) -> tuple[Record, ...]:
     return runs
 
 
-def update(of: Config, folders: Iterable[Path] = (), path: Path = BASELINE) -> list[str]:
+def update(config: Config, folders: Iterable[Path] = (), path: Path = BASELINE) -> list[str]:
     """Write the baseline from the recorded runs with these params and any seed, also from ``folders``; return notes.
 
     Raises UserError, and keeps the old one, if there are fewer than MIN_SEEDS seeds, a run copies train images, they
     have several fingerprints or versions of the code, or no metric is left to decide.
     """
     listing = library.everywhere(folders)
-    runs, notes = alike.matching(listing.records, of)
+    runs, notes = alike.matching(listing.records, config)
     if len(runs) < MIN_SEEDS:
         seeds = pairing.named(run.seed or 0 for run in runs)
         raise UserError(
@@ -129,7 +129,7 @@ def update(of: Config, folders: Iterable[Path] = (), path: Path = BASELINE) -> l
         raise UserError(f"gate --update: {copying[0]}: train on more images, for fewer steps, or a smaller network")
     pairing.check(arms, (), ())
     shared = metrics.judged(set.intersection(*(set(run.scores) for run in runs)))
-    decisive(shared, of.gate)
+    decisive(shared, config.gate)
     with atomic_path(path) as temporary:
         temporary.write_text(
             "[\n" + ",\n".join(json.dumps(_stored(run, shared), sort_keys=True) for run in runs) + "\n]\n"

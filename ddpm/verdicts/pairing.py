@@ -84,7 +84,7 @@ def check(arms: Sequence[Arm], by: Sequence[str], may_differ: Collection[str]) -
     Raises UserError if a run is counted twice, runs were not scored alike, or partners differ in one of ALIKE that
     ``may_differ`` does not name.
     """
-    _check_distinct(arms)
+    check_distinct(arms)
     records = [run for arm in arms for run in arm.runs.values()]
     return check_fingerprints(records, by) if records else "", _check_alike(arms, may_differ)
 
@@ -157,7 +157,7 @@ def _sampler(run: Record) -> str:
     return f"{run.params.get('sample.sampler.name', '?')} in {run.params.get('sample.steps', '?')} steps"
 
 
-def _check_distinct(arms: Iterable[Arm]) -> None:
+def check_distinct(arms: Iterable[Arm]) -> None:
     """Raises UserError if two seeds of an arm have the same samples or the same scores: they are one run, counted
     twice."""
     for arm in arms:
