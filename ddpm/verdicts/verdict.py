@@ -276,14 +276,15 @@ def _replayed(pair: Pair[Any], metric: str, rules: Rules, complete: Sequence[int
         test = statistics.t_test(gaps, margin, rules.confidence)
         error = float(test.sd) / math.sqrt(look)
         half = float(design.bounds(level)[place]) * error
-        beyond, flips = abs(verdict.difference) > half, look in design.sign_flips(gaps, alpha)
+        beyond = abs(verdict.difference) > half
+        flips = beyond and look in design.sign_flips(gaps, alpha)  # which takes longer than everything else
         one_sided = float(design.p(place, 2 * test.equivalence_p)) / 2  # half of a two-sided design's
         flipped = (look in design.sign_flips(gaps + shift, 2 * alpha) for shift in (-margin, margin))
         excluded = one_sided <= level and not known.is_worst(verdict) and all(flipped)
         low, high = verdict.difference - half, verdict.difference + half
         p = min(1.0, float(design.p(place, test.p)) * family)
         verdict = replace(verdict, look=look, low=low, high=high, coverage=rules.coverage, p=p)
-        verdict = _decided(verdict, so_far, known, beyond and flips, excluded)
+        verdict = _decided(verdict, so_far, known, flips, excluded)
         if verdict.outcome != "inconclusive" or COPIES in verdict.reason:
             return verdict
     if look == design.looks[-1]:
