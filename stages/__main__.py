@@ -127,6 +127,7 @@ def _leave_garbage() -> None:
 def preload() -> None:
     """Import what the stages import, for the processes that are forked from this one. CUDA stays untouched."""
     import torch._dynamo  # noqa: F401  # the first step of any optimizer imports it, with 800 modules
+    import torch_fidelity  # noqa: F401  # two seconds, most of it for a network that nobody asks for
 
     from ddpm.report import previews  # noqa: F401
     from ddpm.tracking import tracker  # noqa: F401

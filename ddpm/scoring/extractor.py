@@ -1,7 +1,7 @@
 """Feature extractors: scores compare their features instead of pixels.
 
 Contract: a variant makes its weights once, in the reference stage, as one safetensors file, and loads such a file as a
-network from uint8 images to features. Metrics are functions of those features. What a variant declares
+network from uint8 images to features. torch-fidelity's metrics are functions of those features. What a variant declares
 is read without torch: its network is in ``ddpm/scoring/networks/<name>_network.py``, and its methods import that.
 """
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch_fidelity.metric_fid import fid_features_to_statistics
 
 from ddpm.scoring import distances
 
@@ -25,11 +26,12 @@ SEED = 2020
 def statistics(features: Tensor) -> dict[str, NDArray[np.floating]]:
     """``mu``, (D,), and ``sigma``, (D, D), the mean and covariance of (N, D) features.
 
-    As torch-fidelity: all are copied to float64 for the covariance, but averaged in their own float32. Of more than
+    By torch-fidelity, which copies them all to float64 for the covariance, but means in their own float32. Of more than
     ``distances.MOST`` by ``merged``, in float64.
     """
     if len(features) <= distances.MOST:
-        return {"mu": features.numpy().mean(0), "sigma": np.cov(features.numpy(), rowvar=False)}
+        whole: dict[str, NDArray[np.floating]] = fid_features_to_statistics(features)
+        return whole
     return merged(features.split(ROWS))
 
 

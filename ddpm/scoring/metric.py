@@ -2,8 +2,8 @@
 
 Contract: a variant declares its scores, which of them is better when, the fewest images that it makes sense for, and
 computes them from the features of samples and of real images. All else that lists scores reads these declarations:
-params.yaml, `ddpm sanity`, verdicts, the gate. They are read without torch, whose import
-takes seconds: a variant imports it where it computes.
+params.yaml, `ddpm sanity`, verdicts, the gate. They are read without torch and torch-fidelity, whose imports
+take seconds: a variant imports them where it computes.
 """
 
 from abc import ABC, abstractmethod

@@ -10,7 +10,7 @@ SEES = ("dropped", "doubled", "blur", "noise")
 
 class Frechet(Metric):
     """Called FID in Inception's features alone, and FD elsewhere. ddpm/scoring/frechet.py estimates its limit for many
-    images. Bit for bit torch-fidelity's."""
+    images. By torch-fidelity."""
 
     scores = (
         Score("fid", "lower", 0.05, "FID", sees=SEES),
@@ -23,10 +23,16 @@ class Frechet(Metric):
         return dimensions + 1, f"more than the {dimensions} features, or their covariance is singular"
 
     def measure(self, fake: Features, real: RealFeatures, evaluate: Evaluate) -> dict[str, float]:
+        from torch_fidelity import KEY_METRIC_FID
+        from torch_fidelity.metric_fid import fid_statistics_to_metric
+
         from ddpm.scoring import frechet
 
         of_fake = frechet.statistics(fake.features)
         precision = np.result_type(of_fake["mu"], real.mu)  # float64 if either set is large; they must agree
-        gap, sigma = of_fake["mu"].astype(precision) - real.mu.astype(precision), of_fake["sigma"]
-        root = np.sqrt(np.linalg.eigvals(sigma.dot(real.sigma)).astype(np.complex128)).real.sum()
-        return {real.extractor.frechet: float(gap.dot(gap) + np.trace(sigma) + np.trace(real.sigma) - 2 * root)}
+        scores = fid_statistics_to_metric(
+            {"mu": of_fake["mu"].astype(precision), "sigma": of_fake["sigma"]},
+            {"mu": real.mu.astype(precision), "sigma": real.sigma},
+            verbose=False,
+        )
+        return {real.extractor.frechet: scores[KEY_METRIC_FID]}
