@@ -273,6 +273,14 @@ def test_a_guard_is_kept_by_the_search(monkeypatch):
     assert (one.find() or {}).get("diffusion.loss.name") != "p2"
 
 
+def test_nothing_is_submitted_if_every_recipe_breaks_a_guard(monkeypatch):
+    of = contest()
+    one = search.Search(of, climb.read(of), 1, 30, None, 1)
+    one.space = Space(of, {"train.warmup_steps": 7})
+    monkeypatch.setattr(search.Search, "ranked", lambda self: [])
+    assert one.find() is None
+
+
 def test_a_hyperparameter_is_drawn_only_under_its_variant():
     keys = {"train.optimizer.name": ["adamw", "muon"], "train.optimizer.muon.weight_decay": {"low": 0.0, "high": 0.1}}
     of = space(space=keys)

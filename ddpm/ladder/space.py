@@ -55,12 +55,9 @@ class Space:
         """What is drawn, hyperparameters after the choice of their variants."""
         axes = {key: axis for key, axis in self.contest.terms.space.items() if axis != BUDGET}
         drawn = dict(sorted(axes.items(), key=lambda item: _condition(item[0]) is not None))
-        return drawn | ({SHARE: Range(low=SMALLEST, high=1.0, log=True)} if self.has_share else {})
-
-    @property
-    def has_share(self) -> bool:
-        """Whether a search also looks for the cost: for kind ``target``, where less is the aim."""
-        return self.contest.terms.kind == "target" and self.contest.terms.space.get(STEPS) == BUDGET
+        if self.contest.terms.kind == "target" and self.contest.terms.space.get(STEPS) == BUDGET:
+            drawn[SHARE] = Range(low=SMALLEST, high=1.0, log=True)  # less is the aim
+        return drawn
 
     def draw(self, choose: Choose, source: str = "a trial") -> Changes:
         """The changes of the base that a choice of values makes, with the steps that they can afford. Raises UserError

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import secrets
 from collections.abc import Sequence
 from statistics import fmean
 from typing import Literal, NamedTuple
@@ -62,11 +61,6 @@ class Candidate(NamedTuple):
     def is_allowed(self) -> bool:
         """Whether it keeps the guards, reaches the target, and never diverged."""
         return math.isfinite(self.score) and max(self.excess, default=0) <= 0
-
-
-def draw_seed() -> int:
-    """A seed for a trial: those of attempts are below 2^40."""
-    return 2**40 + secrets.randbelow(2**40)
 
 
 def read(contest: Contest) -> list[Trial]:
