@@ -41,6 +41,7 @@ def to_dict(done: Search, state: Climb) -> dict[str, Any]:
         "find": changes,
         "importances": proposals.importances(done.space, done.past),
         "proof": display.to_dict(state, proof) if proof else None,
+        "fresh": {"find": proof.end.challenger, "champion": proof.end.champion} if proof and proof.end else {},
     }
 
 
@@ -79,20 +80,18 @@ def _sentence(result: dict[str, Any], title: str) -> str:
 
 
 def _panel(done: Search, result: dict[str, Any], title: str) -> Panel:
-    """Each trial's score in the order in which they came, the best so far, and then the claim, the proof with its
-    interval, and the champion."""
+    """Each trial's score in the order in which they came, the best so far, and then the claim, the proof and the
+    champion, with bars from the best to the worst seed."""
     sign = done.contest.gain(1.0)
     scores = [(place, trial.score) for place, trial in enumerate(done.past, 1) if trial.score is not None]
     points = np.array(scores)
     best = np.column_stack([points[:, 0], sign * np.maximum.accumulate(sign * points[:, 1])])
-    curves, end, proof = {TRIALS: _bars(points), BEST: _bars(best)}, 1.06 * len(done.past) + 1, result["proof"]
+    curves, end = {TRIALS: _bars(points), BEST: _bars(best)}, 1.06 * len(done.past) + 1
     if result["claim"] is not None:
         curves[CLAIM] = _bars(np.array([[end, result["claim"]]]))
-    if proof and proof["score"] is not None:
-        gaps = [0.0 if proof[side] is None else sign * (proof[side] - proof["estimate"]) for side in ("low", "high")]
-        curves[PROVED] = np.array([[1.03 * end, proof["score"], *(proof["score"] + gap for gap in sorted(gaps))]])
-    if proof and proof["champion"] is not None:
-        curves[CHAMPION] = _bars(np.array([[1.06 * end, proof["champion"]]]))
+    for place, (label, side) in enumerate(((PROVED, "find"), (CHAMPION, "champion")), 1):
+        if seeds := result["fresh"].get(side):
+            curves[label] = np.array([[(1 + 0.03 * place) * end, np.mean(seeds), min(seeds), max(seeds)]])
     log = "y" if points[:, 1].min() > 0 else ""
     return Panel("", "trial", title, curves, log=log, steps=True, gray=[TRIALS])  # type: ignore[arg-type]
 
