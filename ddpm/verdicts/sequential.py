@@ -24,7 +24,7 @@ from ddpm.verdicts.statistics import Array, t_test
 
 DRAWS = 2**15  # per design of up to five looks; its bounds are then off by less than 1% of the error rate
 LEVELS = np.geomspace(1e-6, 0.5, 24)  # error rates at which bounds are simulated; others are interpolated
-TINY = 1e-49  # below: quantiles are not numbers
+TINY = 1e-49  # for smaller p, quantiles are nan
 TAILS = np.geomspace(1e-9, 1, 512)  # p of the t quantiles from which draws are interpolated
 EXACT_UP_TO = 20  # seeds of the last look; beyond, the sign-flip test draws RANDOM_FLIPS patterns
 RANDOM_FLIPS = 2**16
@@ -34,9 +34,9 @@ POWERS = 2**14  # simulated studies
 
 @dataclass(frozen=True)
 class Design:
-    """looks: rising numbers of seeds, the last of which ends the study; a comparison has one."""
+    """The looks of a study, or the only one of a comparison."""
 
-    looks: tuple[int, ...]
+    looks: tuple[int, ...]  # rising numbers of seeds; the last one ends the study
 
     def spent(self, level: float | Array) -> Array:
         """The part of the error rates that may be spent up to each look, nearly as by Pocock: (...) -> (..., looks)."""
@@ -44,9 +44,11 @@ class Design:
         return np.asarray(level, np.float64)[..., None] * shares
 
     def spent_on_signs(self, level: float) -> Array:
-        """The same for the sign-flip test: (looks,). A first look of few seeds, such as six, gets what their most
-        extreme pattern needs, if the error rate has that; later looks share the rest as they share it for the t
-        test."""
+        """The part of the error rate that the sign-flip test may spend up to each look: (looks,).
+
+        A first look at few seeds, such as six, gets what their most extreme pattern needs, if the error rate allows
+        that; later looks share the rest as they do for the t test.
+        """
         spent, pattern = self.spent(level), 2.0 ** (1 - self.looks[0])
         if spent[0] < pattern <= level:
             spent = pattern + (level - pattern) * (spent - spent[0]) / (spent[-1] - spent[0])
@@ -62,8 +64,8 @@ class Design:
         return -stdtrit(np.array(self.looks) - 1, self.nominal(level) / 2)
 
     def p(self, place: int, nominal: Array) -> Array:
-        """The two-sided p of a look, (...) like ``nominal``, the t test's two-sided p there. Below LEVELS it is their
-        first, above them 1. place: the look's."""
+        """The two-sided p of a look, (...) like ``nominal``, which is the t test's two-sided p there. It is at least
+        the smallest of LEVELS, and 1 beyond the largest. place: index of the look."""
         nominals = np.log(_nominals(self)[:, place])
         return np.exp(np.interp(np.log(np.maximum(nominal, TINY)), nominals, np.log(LEVELS), right=0.0))
 
@@ -118,7 +120,7 @@ class Design:
         return float((differs | excluded).mean())
 
     def power(self, level: float, effect: float) -> Array:
-        """The chance to have rejected by each look, (looks,), for an effect in standard deviations of the differences.
+        """The chance of rejecting by each look, (looks,), for an effect in standard deviations of the differences.
 
         By the t test alone. The sign-flip test agrees nearly always from 1 sd on; at half an sd it lowers the chance
         by up to .06.

@@ -21,18 +21,14 @@ SKEWED = 2**14  # simulated samples; a share of 1% is then known to .1%
 
 
 class TTest(NamedTuple):
-    """Student's t test of n paired differences; each field is (...).
-
-    low, high: the interval. p: two-sided, of "the mean is 0". equivalence_p: the larger p of the two one-sided tests
-    of "the mean is outside -margin..margin".
-    """
+    """Student's t test of n paired differences; each field is (...)."""
 
     mean: Array
     sd: Array
-    low: Array
+    low: Array  # the interval
     high: Array
-    p: Array
-    equivalence_p: Array
+    p: Array  # two-sided, of "the mean is 0"
+    equivalence_p: Array  # the larger p of the two one-sided tests of "the mean is outside -margin..margin"
 
 
 def t_test(differences: Array, margin: Array | float, confidence: float) -> TTest:
@@ -65,9 +61,9 @@ def _test(mean: Array, sd: Array, error: Array, freedom: int, margin: Array | fl
 
 
 def skewness_p(differences: Array) -> tuple[float, float]:
-    """The skewness of (n,) differences, and the share of normal samples of n that are as skewed.
+    """The skewness of (n,) differences, and the share of normal samples of n that are at least as skewed.
 
-    The share is exact but for simulation: the skewness of normal samples does not depend on their mean and sd.
+    The share is exact except for simulation: the skewness of normal samples does not depend on their mean and sd.
     """
     skewness = float(_skewness(differences))
     return skewness, float(np.mean(_skewnesses(len(differences)) >= abs(skewness) - 1e-9))
