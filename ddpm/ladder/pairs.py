@@ -10,7 +10,7 @@ from ddpm.ladder.terms import CHALLENGER, CHAMPION, Changes, Contest
 from ddpm.runs.record import Record
 from ddpm.study import revision, runner
 from ddpm.study.experiments import Experiments
-from ddpm.study.plan import Experiment, changed
+from ddpm.study.plan import Experiment, Point, changed
 
 
 class Runs:
@@ -26,15 +26,16 @@ class Runs:
         path, primary, folder = contest.path, contest.terms.primary, contest.folder / "attempts" / key / "runs"
         self.experiments = Experiments(f"{contest.name}-{key}", folder, path, primary, revision.head())
         sides = {
-            arm: (changed(contest.values, changes, str(path)), contest.params(changes)) for arm, changes in arms.items()
+            arm: (changed(contest.values, changes, str(path)), Point({}, contest.params(changes)))
+            for arm, changes in arms.items()
         }
         self.planned = [  # seed by seed
-            Experiment(f"{arm}-{seed}", arm, seed, params, {}, config, CHALLENGER if arm == CHALLENGER else CHAMPION)
+            Experiment(f"{arm}-{seed}", arm, seed, params, {}, point, CHALLENGER if arm == CHALLENGER else CHAMPION)
             for seed in range(first_seed, first_seed + contest.terms.seeds.most)
-            for arm, (params, config) in sides.items()
+            for arm, (params, point) in sides.items()
         ]
         self.sides = len(sides)
-        self.devices = [config.device for _, config in sides.values()]
+        self.devices = [point.config.device for _, point in sides.values()]
         self.at_once = runner.slots(slots, self.devices)
         revision.check_committed([str(path), *revision.CODE])
         self.update()

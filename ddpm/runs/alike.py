@@ -52,7 +52,7 @@ def differences(run: Record, params: Mapping[str, Any], by: tuple[str, ...] = ()
     """The keys in which a run's params differ from others, without those of ``by``, the seed and those that change no
     result."""
     keys = run.params.keys() & params.keys() if run.program else run.params.keys() | params.keys()
-    differing = [key for key in sorted(keys) if run.params.get(key) != params.get(key)]
+    differing = sorted(key for key in keys if run.params.get(key) != params.get(key))
     return [key for key in differing if not is_in(key, by) and tells_apart(key)]
 
 

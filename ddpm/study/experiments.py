@@ -115,7 +115,7 @@ class Experiments:
             raise UserError(f"{path}: its training diverged: remove the file, and look at the params")
         if not run.diverged and self.primary not in run.scores:
             raise UserError(f"{path}: it has no {self.primary}, which {self.source} is about: remove it")
-        planned = experiment.config.flat() | dict(experiment.changed)
+        planned = experiment.point.flat | dict(experiment.changed)
         if experiment.program:
             planned = keys_affecting(Affects.SCORED, planned)
         program = experiment.program and experiment.program.program
@@ -208,7 +208,7 @@ def _diverged(experiment: Experiment, reason: str) -> Record:
         name=experiment.name,
         seed=experiment.seed,
         finished=record.now(),
-        params=library.relevant(experiment.config.flat()) | dict(experiment.changed) | {"seed": experiment.seed},
+        params=library.relevant(experiment.point.flat) | dict(experiment.changed) | {"seed": experiment.seed},
         fingerprint=Fingerprint(hash=digest({}), comparable={}),
         scores={},
         diverged=reason,

@@ -22,7 +22,6 @@ def judge(ledger: Ledger) -> Judgement:
 
     Raises UserError if runs were not scored in the same way, or differ in what ``plan.may_differ`` does not name.
     """
-    ledger.update()
     study, arms = ledger.study, ledger.arms()
     judgement = of_arms(study, arms)
     primary = [pair for pair in judgement.verdicts if pair.metric == judgement.primary]

@@ -128,17 +128,23 @@ class Program(sections.Section):
         return {path: files.md5(root / path) for path in self.files}
 
 
-class Point(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Point:
     """Values of the tuned keys, and an arm's config with them."""
 
     values: Mapping[str, Any]
     config: Config
 
+    @cached_property  # a hundred runs have the same
+    def flat(self) -> dict[str, Any]:
+        """``Config.flat``."""
+        return self.config.flat()
+
 
 class Experiment(NamedTuple):
     """One run of one arm with one seed. name: of its record's file. base: the arm's params, as plain values. changed:
-    those that differ from the base, by key, without the seed. config: the params, checked; of a program, which has
-    another trainer, what it says about data and scores counts.
+    those that differ from the base, by key, without the seed. point: the params, checked; of a program, which has
+    another trainer, what they say about data and scores counts.
 
     kind: what asks for it: the verdict, the choice of values, or a side of an attempt on a ladder. place: of its values
     in the grid, unless it runs with the arm's chosen ones. pictured: whether what it draws is shown with the verdict.
@@ -149,11 +155,15 @@ class Experiment(NamedTuple):
     seed: int
     base: Mapping[str, Any]
     changed: Mapping[str, Any]
-    config: Config
+    point: Point
     kind: Kind = "verdict"
     place: int | None = None
     program: Program | None = None
     pictured: bool = False
+
+    @property
+    def config(self) -> Config:
+        return self.point.config
 
     @property
     def may_diverge(self) -> bool:
@@ -192,6 +202,11 @@ class Study:
     def config(self) -> Config:
         """The baseline's, by which all arms are judged."""
         return self.configs[self.baseline]
+
+    @cached_property
+    def untuned(self) -> dict[str, Point]:
+        """Every arm's params as the plan has them."""
+        return {arm: Point({}, config) for arm, config in self.configs.items()}
 
     @property
     def results(self) -> Path:
@@ -236,16 +251,16 @@ class Study:
         seeds = range(self.plan.first_seed, self.plan.first_seed + self.plan.looks[-1])
         places = range(len(tune.grid) if tune else 0)
         for number, place, arm in product(range(tune.seeds if tune else 0), places, self.points):
-            values, config = self.points[arm][place]
-            sets = len(config.sample.seeds)
-            values = {**values, "sample.seeds": [TUNING_SEED + number * sets + k for k in range(sets)]}
-            if config.train.snapshots:
+            point = self.points[arm][place]
+            sets = len(point.config.sample.seeds)
+            values = {**point.values, "sample.seeds": [TUNING_SEED + number * sets + k for k in range(sets)]}
+            if point.config.train.snapshots:
                 values["train.snapshots"] = []
             name, seed = f"{arm}-tune-{place + 1}-{number + 1}", TUNING_SEED + number
-            runs.append(Experiment(name, arm, seed, self.params[arm], values, config, "tuning", place))
+            runs.append(Experiment(name, arm, seed, self.params[arm], values, point, "tuning", place))
         for seed, arm in product(seeds, self.configs):
-            point = self.chosen.get(arm) or Point({}, self.configs[arm])
-            run = Experiment(f"{arm}-{seed}", arm, seed, self.params[arm], point.values, point.config)
+            point = self.chosen.get(arm) or self.untuned[arm]
+            run = Experiment(f"{arm}-{seed}", arm, seed, self.params[arm], point.values, point)
             runs.append(run._replace(program=self.programs.get(arm), pictured=seed == seeds[0]))
         return runs
 

@@ -53,6 +53,7 @@ class Runner:
             arms = ", ".join(dict.fromkeys(experiment.arm for experiment in left))
             self.say(f"{judging.aim(look, len(left))}: {arms}")
             self.complete(left)
+            self.ledger.update()
 
     def complete(self, left: Sequence[Experiment], keep_models: bool = False) -> None:
         """Run the experiments. keep_models: for jobs elsewhere, which may differ in sampling alone."""
