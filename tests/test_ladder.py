@@ -283,14 +283,18 @@ def test_the_champion_is_the_highest_rung_that_stands():
     assert [rung.stands for rung in state().rungs] == [True, False]
 
 
+def made(seed: int, scores: dict[str, float], samples: str | None = None) -> SimpleNamespace:
+    return SimpleNamespace(name=f"run-{seed}", seed=seed, diverged="", scores=scores, samples=samples)
+
+
 def outcome(state: climb.Climb, before: Attempt, gains: Array, harm: Array | None = None, **begin: object) -> End:
     """How an attempt ends whose seeds have these gains, and these losses in the guarded metric, where 0.1 is usual."""
     harm = np.zeros(len(gains)) if harm is None else harm
     guard, zeros = "random_conv.kid_mean", np.zeros(len(gains))
 
     def records(scores: Array, losses: Array) -> list[SimpleNamespace]:
-        pairs = zip(scores.tolist(), (0.1 + losses).tolist(), strict=True)
-        return [SimpleNamespace(seed=0, diverged="", scores={"classifier.fd": fd, guard: kid}) for fd, kid in pairs]
+        pairs = enumerate(zip(scores.tolist(), (0.1 + losses).tolist(), strict=True))
+        return [made(seed, {"classifier.fd": fd, guard: kid}) for seed, (fd, kid) in pairs]
 
     sides = {"champion": records(zeros, zeros), "challenger": records(-gains, harm)}
     line = before.begin.model_copy(update=begin)
@@ -338,6 +342,20 @@ def test_a_rung_falls_only_on_evidence_against_it(effect, fallen):
                 falls += 1
                 break
     assert fallen[0] <= falls / 20 <= fallen[1]
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("side", ["champion", "challenger"])
+@pytest.mark.parametrize("same", ["samples", "scores"])
+def test_runs_that_ignore_the_seed_are_refused(side, same):
+    climbed, first = rung(np.ones(12))
+    scores = [{"classifier.fd": 1.0, "classifier.kid_mean": 0.1, "classifier.is_mean": 5.0 + seed} for seed in range(6)]
+    sides = {arm: [made(seed, of) for seed, of in enumerate(scores)] for arm in ("champion", "challenger")}
+    again = {"samples": "a" * 64} if same == "samples" else {"scores": scores[0]}
+    sides[side][5] = SimpleNamespace(**vars(sides[side][5]) | again)
+    sides[side][0] = SimpleNamespace(**vars(sides[side][0]) | again)
+    with pytest.raises(UserError, match="under seeds 0 5"):
+        attempt.judged(climbed, first, SimpleNamespace(scored=sides.get), {})
 
 
 @pytest.mark.usefixtures("alone")

@@ -30,7 +30,8 @@ from ddpm.ladder.pairs import Runs
 from ddpm.ladder.terms import CHALLENGER, CHAMPION, MEMORISATION, Changes, Contest, Terms
 from ddpm.runs.record import Record
 from ddpm.study import revision
-from ddpm.verdicts import metrics
+from ddpm.verdicts import metrics, pairing
+from ddpm.verdicts.pairing import Arm
 from ddpm.verdicts.statistics import Array
 
 Say = Callable[[str], None]
@@ -131,8 +132,11 @@ def _usual(state: Climb, on: str, slots: int | None, say: Say) -> Mapping[str, f
 
 
 def judged(state: Climb, attempt: Attempt, runs: Runs, usual: Mapping[str, float]) -> End | None:
-    """How the attempt ends, at the first seed that decides; None if more are needed. usual: the champion's means."""
+    """How the attempt ends, at the first seed that decides; None if more are needed. usual: the champion's means.
+    Raises UserError if a side ignores the seed: the same run again is no evidence."""
     terms, challenger, champion = state.contest.terms, runs.scored(CHALLENGER), runs.scored(CHAMPION)
+    sides = {CHAMPION: champion, CHALLENGER: challenger}
+    pairing.check_distinct(Arm(side, {}, {run.seed or 0: run for run in of}) for side, of in sides.items())
     for n in range(1, (min(len(challenger), len(champion)) if terms.kind == "score" else len(challenger)) + 1):
         last = challenger[n - 1]
         scored = challenger[: n - 1] if last.diverged else challenger[:n]
