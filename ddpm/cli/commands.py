@@ -156,7 +156,7 @@ def compare(
     from ddpm.verdicts import comparison, verdict
 
     judgement = comparison.compare(library.everywhere(runs), by, config.load(), may_differ)
-    written = publication.write(judgement, out, shown.samples(judgement)) if out else []
+    written = publication.write(judgement, out, shown.chapters(judgement, shown.samples(judgement))) if out else []
     text = render.text(shown.chapters(judgement, []))
     answer(json, shown.to_dict(judgement), text, *([""] if written else []), *written)
     return verdict.exit_code(judgement.verdicts, judgement.primary)

@@ -107,14 +107,14 @@ def _slots(given: int | None, study: Study) -> int:
 
 def _publish(ledger: Ledger, judgement: Judgement, json: bool, **more: object) -> int:
     """Write the verdict, log it, print it, and return the exit code."""
-    samples = publication.pictures(ledger.study)
-    written = publication.write(judgement, ledger.study.results, samples)
+    chapters = shown.chapters(judgement, publication.pictures(ledger.study))
+    written = publication.write(judgement, ledger.study.results, chapters)
     try:
         publication.log(ledger)
     except UserError as error:  # a failure there fails nothing here
         again = f"`ddpm study verdict {ledger.study.path}` logs the study later"
         print(f"warning: {printable(str(error))}; {again}", file=sys.stderr)
-    answer(json, shown.to_dict(judgement) | more, render.text(shown.chapters(judgement, samples)), "", *written)
+    answer(json, shown.to_dict(judgement) | more, render.text(chapters), "", *written)
     return exit_code(judgement.verdicts, judgement.primary)
 
 

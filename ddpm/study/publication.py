@@ -15,7 +15,7 @@ from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path
 from ddpm.report import judgement as shown
 from ddpm.report import render
-from ddpm.report.blocks import Block, Figure
+from ddpm.report.blocks import Block, Chapter, Figure
 from ddpm.study.ledger import Ledger
 from ddpm.study.plan import Study
 from ddpm.tracking import tracker
@@ -25,10 +25,9 @@ from ddpm.verdicts.comparison import Judgement
 STUDY = "ddpm.study"  # tag: the study that the run shows
 
 
-def write(judgement: Judgement, folder: Path, samples: Sequence[Block]) -> list[Path]:
-    """Write the files into the folder, or only a page if it ends in .html; return the paths of the texts. samples: a
-    picture of each arm's. Raises UserError for another file's name."""
-    chapters = shown.chapters(judgement, samples)
+def write(judgement: Judgement, folder: Path, chapters: Sequence[Chapter]) -> list[Path]:
+    """Write the files into the folder, or only a page if it ends in .html; return the paths of the texts. chapters: of
+    the judgement. Raises UserError for another file's name."""
     if folder.suffix in {".md", ".json", ".png", ".htm"}:
         raise UserError(f"--out: {folder} ends in {folder.suffix}; allowed: a folder, or a page that ends in .html")
     if folder.suffix == ".html":
