@@ -63,6 +63,7 @@ def test_compiled_code_is_kept_apart_for_each_version_of_torch(monkeypatch, tmp_
 @pytest.fixture
 def one_gpu(monkeypatch):
     """Torch believes that there is a GPU; nothing may compute on it."""
+    monkeypatch.setattr(devices, "DRIVER", None)  # a library that is always there: the program itself
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     yield
@@ -97,3 +98,10 @@ def test_gpus_are_those_that_are_visible_or_that_the_driver_has(one_gpu, monkeyp
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert devices.gpus() == names
+
+
+def test_a_machine_without_a_driver_has_no_gpus_and_is_not_asked_by_torch(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(devices, "DRIVER", "libno-such-driver.so")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: pytest.fail("torch was asked"))
+    assert devices.gpus() == ()

@@ -120,7 +120,6 @@ def score(
 
     examples:
       ddpm score samples.npz --seed 0 --name edm2 --param lr=0.01 --cost images_seen=64000 seconds.train=120
-      ddpm compare --by name  # once several seeds of each are scored
 
     Args:
         samples: folder or archive of pictures, .npy, .npz, Parquet, WebDataset

@@ -12,6 +12,7 @@ from ddpm.base.errors import UserError
 from ddpm.base.tensor import Device, DType
 
 DEVICE = r"(auto|cpu|cuda(:\d+)?)"  # allowed values of ``device`` in params.yaml
+DRIVER = "libcuda.so.1"  # the library that comes with NVIDIA's driver, in WSL too
 COMPILED = Path(".ddpm/compiled")  # under the repository's root
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of malloc.h
 
@@ -67,6 +68,10 @@ def gpus() -> tuple[str, ...]:
     CUDA alone: a process that has started it can no longer fork."""
     if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         return tuple(filter(None, visible.split(",")))
+    try:
+        ctypes.CDLL(DRIVER)
+    except OSError:
+        return ()  # importing torch, to be told the same, takes two seconds
     import torch
 
     return tuple(map(str, range(torch.cuda.device_count())))
