@@ -7,7 +7,6 @@ import math
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from importlib.metadata import version
 from pathlib import Path
 
 from ddpm.base.errors import UserError
@@ -84,8 +83,7 @@ def slots(given: int | None, devices: Iterable[str]) -> int:
 
 def gpus(devices: Iterable[str]) -> tuple[str, ...]:
     """The GPUs that experiments on these devices may use, as CUDA_VISIBLE_DEVICES names them."""
-    # a torch for CPUs alone takes a second and a half to say that there are none
-    if set(devices) == {"cpu"} or version("torch").endswith("+cpu"):
+    if set(devices) == {"cpu"}:
         return ()
     return machine.gpus()
 
