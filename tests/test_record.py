@@ -163,8 +163,11 @@ def shelf(tmp_path) -> list[Path]:
 
 
 def test_records_of_a_folder_share_what_they_have_in_common(shelf):
-    (shared,) = (shelf[0].parent.parent / record.SHARED).iterdir()
     runs = [record.read(path) for path in shelf]
+    names = [json.loads(path.read_text())[record.SHARED] for path in shelf]
+    folder = shelf[0].parent.parent / record.SHARED
+    assert {path.stem for path in folder.iterdir()} == set(names)
+    shared = folder / f"{names[1]}.json"
     assert [one.seed for one in runs] == [0, 1, 2]
     assert [one.params.get("train.steps") for one in runs] == [10, 10, None]
     assert [type(one.params.get("diffusion.loss.p2.k")) for one in runs] == [float, int, type(None)]
@@ -179,6 +182,13 @@ def test_records_of_a_folder_share_what_they_have_in_common(shelf):
         shared.unlink() if text is None else shared.write_text(text)
         with pytest.raises(UserError, match=rf"^{shared}: .*restore it from git"):
             record.read(shelf[1])
+
+
+def test_the_order_in_which_records_are_made_changes_no_byte(shelf, tmp_path):
+    for path in reversed(shelf):
+        record.write(record.read(path), tmp_path / "again/runs" / path.name, share=True)
+    for path in (*shelf, *(tmp_path / record.SHARED).iterdir()):
+        assert (tmp_path / "again" / path.relative_to(tmp_path)).read_bytes() == path.read_bytes(), path
 
 
 def test_a_name_of_what_is_shared_leads_nowhere_else(shelf, tmp_path):

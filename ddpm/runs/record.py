@@ -264,23 +264,20 @@ def _beside(path: Path) -> Path:
 
 
 def _on_shared(values: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The values on top of that file of the folder which makes them shortest. One is added if none halves them."""
-    tops = [_above(_shared(path), values) | {SHARED: path.stem} for path in folder.glob("*.json")]
-    best = min(tops, key=lambda top: len(_lines(top)), default=values)
-    if 2 * len(_lines(best)) > len(_lines(values)):
-        common = {key: value for key, value in values.items() if key in COMMON}
-        levels = values.get("noise_levels", {}).get("columns", {})
-        common |= {
-            "params": {key: value for key, value in values["params"].items() if key != SEED},
-            "costs": {key: value for key, value in values.get("costs", {}).items() if key != "seconds"},
-            "scores": {key: value for key, value in values["scores"].items() if OF_REAL.search(key)},
-            "noise_levels": {"columns": {key: column for key, column in levels.items() if not key.startswith("error")}},
-        }
-        path = folder / f"{files.digest(common)[:12]}.json"
+    """The values on top of the file of what the records of their arm share. It is a function of the record alone, so
+    that the order in which records are made changes no byte."""
+    levels = values.get("noise_levels", {}).get("columns", {})
+    common = {key: value for key, value in values.items() if key in COMMON} | {
+        "params": {key: value for key, value in values["params"].items() if key != SEED},
+        "costs": {key: value for key, value in values.get("costs", {}).items() if key != "seconds"},
+        "scores": {key: value for key, value in values["scores"].items() if OF_REAL.search(key)},
+        "noise_levels": {"columns": {key: column for key, column in levels.items() if not key.startswith("error")}},
+    }
+    path = folder / f"{files.digest(common)[:12]}.json"
+    if not path.exists():
         with files.atomic_path(path) as temporary:
             temporary.write_text(_lines(common), encoding="utf-8")
-        best = min(best, _above(common, values) | {SHARED: path.stem}, key=lambda top: len(_lines(top)))
-    return best
+    return _above(common, values) | {SHARED: path.stem}
 
 
 @lru_cache(maxsize=1024)  # its name says what it holds
