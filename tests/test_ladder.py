@@ -16,8 +16,9 @@ from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.ladder import attempt, climb, display, terms
 from ddpm.ladder.climb import Attempt, End, Try
-from ddpm.params import presets
+from ddpm.params import config, presets
 from ddpm.runs import library, record
+from ddpm.study import pool
 from ddpm.verdicts.statistics import Array
 from tests import study_project
 from tests.command import run
@@ -125,6 +126,21 @@ def test_a_ladder_of_scores_is_climbed_shown_and_challenged(capsys):
     assert ["of" in line for line in log()] == [False, True] * 3
     assert "log.jsonl" in study_project.git("status", "--porcelain", "--untracked-files=all")
     assert ".lock" not in study_project.git("status", "--porcelain", "--untracked-files=all")
+    assert not list(Path("ladders/tiny/attempts").glob("*/runs/*.lock"))
+    # the params of a run are those of its record, which can be made again
+    commit("a challenge")
+    path = next(Path("ladders/tiny/attempts").glob("*/runs/challenger-*.json"))
+    assert ladder("params", "tiny", f"{path.parts[-3]}/{path.stem}") == 0
+    params, of = config.load().flat(), record.read(path)
+    assert (params["seed"], {key: params[key] for key in of.params if key in params}) == (of.seed, of.params)
+    study_project.git("checkout", "params.yaml")
+    for name in ("trial-0", path.stem, f"{path.parts[-3]}/champion-0"):
+        assert ladder("params", "tiny", name) == 2
+    assert ladder("audit", "tiny", "-n", "2") == 0
+    for path in Path("ladders/tiny/attempts").glob("*/runs/*.json"):
+        score = files.read_json(path)["scores"]
+        path.write_text(json.dumps(files.read_json(path) | {"scores": score | {"random_conv.kid_mean": 0.5}}))
+    assert ladder("audit", "tiny", "-n", "1") == 1
 
 
 @pytest.mark.slow
@@ -152,7 +168,7 @@ def test_a_target_is_reached_at_less_cost_and_guards_refuse(capsys):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("project")
-def test_an_attempt_that_is_killed_continues_and_runs_nothing_twice():
+def test_an_attempt_that_is_killed_continues_in_one_pool_and_runs_nothing_twice(monkeypatch):
     entry = idea("better", BETTER)
     Path("control/sleep").write_text("0.3")
     process = study_project.start("try", "tiny", entry, "--slots", "2", group=("ladder",))
@@ -165,7 +181,10 @@ def test_an_attempt_that_is_killed_continues_and_runs_nothing_twice():
     process.wait()
     Path("control/sleep").unlink()
     assert len(log()) == 1
+    starts, real = [], pool.Pool._serve
+    monkeypatch.setattr(pool.Pool, "_serve", lambda one: starts.append(one.server is None) or real(one))
     assert ladder("try", "tiny", entry, "--slots", "2") == 0
+    assert sum(starts) == 1  # all seeds are forked from one process
     assert ["of" in line for line in log()] == [False, True]
     arms = {"champion": "cosine", "challenger": "sigmoid"}
     for arm, _, seed in (name.partition("-") for name in done):

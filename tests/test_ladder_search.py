@@ -112,7 +112,7 @@ class Runs:
 
     at_once = 2
 
-    def __init__(self, contest: Contest, key: str, first_seed: int, arms: dict, slots: int | None = None):
+    def __init__(self, contest: Contest, key: str, first_seed: int, arms: dict, *_: object):
         self.contest, self.key, self.first, self.arms, self.count = contest, key, first_seed, arms, 0
 
     def run(self, seeds: int, say: attempt.Say):
@@ -121,6 +121,7 @@ class Runs:
             for seed in range(self.first, self.first + seeds):
                 params = plan.changed(self.contest.values, {**changes, "seed": seed}, "a run")
                 record.write(made(params, Instant.score(params, seed)), self.contest.record(self.key, arm, seed))
+        yield seeds
 
     def scored(self, arm: str) -> list[record.Record]:
         seeds = range(self.first, self.first + self.count) if arm in self.arms else ()
@@ -423,7 +424,10 @@ def test_a_new_ladder_can_be_searched(base, settings):
 def test_the_champion_becomes_params_yaml(capsys):
     assert run("preset", "digits", "--ladder", "tiny") == 2
     assert find("--trials", "40") == 0
-    assert run("preset", "--ladder", "tiny") == 0
+    trial = trials.read(terms.load(FILE))[-1]
+    assert run("ladder", "params", "tiny", f"trial-{trial.seed}", "--force") == 0
+    assert config.load().flat().items() >= {**trial.changes, "seed": trial.seed}.items()
+    assert run("preset", "--ladder", "tiny", "--force") == 0
     state = climb.read(terms.load(FILE))
     champion = state.contest.params(state.changes(state.champion.key))
     assert plan.learned(config.load(), defaults=True) == plan.learned(champion, defaults=True)

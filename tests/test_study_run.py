@@ -271,6 +271,11 @@ def test_other_code_than_that_of_the_first_result_runs_only_if_its_commit_is_nam
     assert records()["cosine-1"]["revision"] == first
     assert records()["cosine-1"]["code"] == records()["cosine-0"]["code"]
     assert "no such commit" in refused(capsys, "run", TINY, "--commit", "nothing")
+    git("rm", "--quiet", "stages/forks.py")
+    commit("code that cannot be forked")
+    shutil.rmtree(RESULTS)
+    commit("no results")
+    assert "has no stages/forks.py" in refused(capsys, "run", TINY)
 
 
 def test_a_record_from_elsewhere_does_not_choose_the_code(capsys):

@@ -14,15 +14,16 @@ from cyclopts.validators import Number
 from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path
 from ddpm.cli.app import Json, Names
-from ddpm.cli.study_commands import Slots
-from ddpm.cli.terminal import answer
-from ddpm.ladder import attempt, climb, display, draft, found, search, terms
+from ddpm.cli.study_commands import Commit, Many, Slots, repeat
+from ddpm.cli.terminal import answer, write_run
+from ddpm.ladder import attempt, climb, display, draft, found, search, terms, trials
 from ddpm.ladder.climb import Attempt
 from ddpm.ladder.terms import LADDERS, Contest
 from ddpm.params import file
 from ddpm.report import render
 from ddpm.report.blocks import Chapter
-from ddpm.study import loading
+from ddpm.study import loading, revision
+from ddpm.study.audit import Line
 
 app = App(name="ladder")
 EXIT_CODES = {"accepted": 0, "refused": 1, "undecided": 3}
@@ -61,6 +62,7 @@ def search_space(
     hours: Annotated[float | None, Parameter(validator=Number(gt=0))] = None,
     trials: Annotated[int | None, Parameter(validator=Number(gte=4))] = None,
     slots: Slots = None,
+    commit: Commit = None,
     json: Json = False,
 ) -> int:
     """Search the ladder's space, then prove what was found on fresh seeds; after any stop, the same command continues.
@@ -79,7 +81,7 @@ def search_space(
     if hours is None and trials is None:
         raise UserError("--hours or --trials: one of them says when the search ends")
     contest = terms.load(ladder)
-    done, state = search.run(contest, hours, trials, slots, _say(json))
+    done, state = search.run(contest, hours, trials, slots, _say(json), commit and revision.find(commit))
     chapters = found.chapters(done, state)
     _write(contest.folder / "search.md", f"A search of {contest.name}", chapters)
     result = found.to_dict(done, state)
@@ -94,6 +96,7 @@ def try_entry(
     /,
     *,
     slots: Slots = None,
+    commit: Commit = None,
     allow_null: bool = False,
     json: Json = False,
 ) -> int:
@@ -110,11 +113,13 @@ def try_entry(
     """
     contest, say = terms.load(ladder), _say(json)
     one = attempt.begin(contest, entry.stem, terms.entry(entry), allow_null, str(entry), say)
-    return _finish(contest, one, slots, json)
+    return _finish(contest, one, slots, commit, json)
 
 
 @app.command
-def challenge(ladder: LadderFile, rung: int, /, *, slots: Slots = None, json: Json = False) -> int:
+def challenge(
+    ladder: LadderFile, rung: int, /, *, slots: Slots = None, commit: Commit = None, json: Json = False
+) -> int:
     """Run a rung again on fresh seeds; it falls if it is refused.
 
     Exit code 0 if it holds, 1 if it falls, 3 if that is undecided: then it stands.
@@ -126,7 +131,7 @@ def challenge(ladder: LadderFile, rung: int, /, *, slots: Slots = None, json: Js
         rung: its number
     """
     contest = terms.load(ladder)
-    return _finish(contest, attempt.challenge(contest, rung, _say(json)), slots, json)
+    return _finish(contest, attempt.challenge(contest, rung, _say(json)), slots, commit, json)
 
 
 @app.command
@@ -143,6 +148,55 @@ def show(ladder: LadderFile, /, *, json: Json = False) -> None:
     answer(json, [display.to_dict(state, one) for one in (*state.attempts, *state.challenges)], render.text(chapters))
 
 
+@app.command
+def params(ladder: LadderFile, run: str, /, *, force: bool = False) -> None:
+    """Write the params.yaml of one of its runs, with which `dvc repro` gives its scores.
+
+    examples:
+      ddpm ladder params digits 0a1b2c3d4e5f6071/challenger-42  # attempts/0a1b2c3d4e5f6071/runs/challenger-42.json
+      ddpm ladder params digits trial-42                        # seed 42 of trials.jsonl
+
+    Args:
+        run: ATTEMPT/SIDE-SEED or trial-SEED
+        force: overwrite uncommitted changes of params.yaml
+    """
+    contest = terms.load(ladder)
+    for trial in trials.read(contest):
+        if run == f"trial-{trial.seed}":
+            return write_run(contest.name, run, trials.params(contest, trial.changes, trial.seed), None, force)
+    for line in _lines(contest):
+        if run == f"{line.experiments.folder.parent.name}/{line.experiment.name}":
+            return write_run(contest.name, run, line.experiment.params, line.record.revision, force)
+    raise UserError(
+        f"{run}: not a run of {ladder}; allowed: ATTEMPT/SIDE-SEED of a file attempts/ATTEMPT/runs/SIDE-SEED.json, "
+        f"or trial-SEED of a line of {trials.NAME}"
+    )
+
+
+@app.command
+def audit(
+    ladder: LadderFile, /, *, number: Many = 3, slots: Slots = None, commit: Commit = None, json: Json = False
+) -> int:
+    """Make records of its attempts again, drawn at random, and compare the scores, as `ddpm study audit` does.
+
+    examples:
+      ddpm ladder audit digits -n 3
+    """
+    return repeat(_lines(terms.load(ladder), commit and revision.find(commit)), number, slots, json)
+
+
+def _lines(contest: Contest, commit: str | None = None) -> list[Line]:
+    """The runs of all attempts and challenges that have a record."""
+    state = climb.read(contest)
+    all_runs = (attempt.runs_of(state, one, commit=commit) for one in (*state.attempts, *state.challenges))
+    return [
+        Line(runs.experiments, one, runs.records[one.name])
+        for runs in all_runs
+        for one in runs.planned
+        if one.name in runs.records
+    ]
+
+
 def _write(page: Path, title: str, chapters: Sequence[Chapter]) -> None:
     """Write a page, with its pictures next to it."""
     with atomic_path(page) as temporary:
@@ -153,9 +207,9 @@ def _say(json: bool) -> attempt.Say:
     return partial(print, file=sys.stderr if json else sys.stdout, flush=True)  # with --json, stdout is for programs
 
 
-def _finish(contest: Contest, one: Attempt, slots: int | None, json: bool) -> int:
+def _finish(contest: Contest, one: Attempt, slots: int | None, commit: str | None, json: bool) -> int:
     """Run an attempt to its end, print it, and return the exit code."""
-    state = attempt.finish(contest, one, slots, _say(json))
+    state = attempt.finish(contest, one, slots, _say(json), commit and revision.find(commit))
     done = state.find(one.key)
     shown = display.to_dict(state, done)
     words = f"{shown['entry']} is {done.outcome}" + f": {done.reason}" * bool(done.reason)

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Collection
 from dataclasses import asdict
 from functools import partial
 from typing import Annotated, TypeAlias
 
-import yaml
 from cyclopts import App, Group, Parameter
 from cyclopts.validators import Number
 
 from ddpm.base.errors import UserError, printable
 from ddpm.cli.app import Json, Names, Plan
-from ddpm.cli.terminal import answer, write_params
+from ddpm.cli.terminal import answer, write_run
 from ddpm.report import judgement as shown
 from ddpm.report import render
 from ddpm.study import audit as auditing
 from ddpm.study import cleaning, judging, loading, publication, revision, runner, status
+from ddpm.study.audit import Line
 from ddpm.study.ledger import Ledger
 from ddpm.study.plan import Study
 from ddpm.verdicts import sensitivity
@@ -29,6 +30,8 @@ app = App(name="study")
 LOOP = Group("From a question to a verdict", sort_key=1)
 ELSEWHERE = Group("Other machines, other budgets", sort_key=2)
 AGAIN = Group("Its records again", sort_key=3)
+Commit: TypeAlias = Annotated[str | None, Parameter(help="whose code runs (the one that is checked out)")]
+Many: TypeAlias = Annotated[int, Parameter(("--number", "-n"), validator=Number(gte=1), help="how many records")]
 Slots: TypeAlias = Annotated[int | None, Parameter(validator=Number(gte=1), help="at a time (one per core or GPU)")]
 
 
@@ -63,7 +66,7 @@ def run(
     slots: Slots = None,
     json: Json = False,
     line: int | None = None,
-    commit: str | None = None,
+    commit: Commit = None,
 ) -> int:
     """Run what is missing, and decide; after any stop, the same command continues.
 
@@ -75,7 +78,6 @@ def run(
 
     Args:
         line: only this experiment of the plan, for job arrays
-        commit: whose code runs (the one that is checked out)
     """
     study = loading.load(file)
     for warning in sensitivity.warnings(study.plan.primary, study.config):
@@ -190,10 +192,7 @@ def params(file: Plan, arm: str, seed: int, /, *, force: bool = False) -> None:
         allowed = ", ".join(name for name in study.configs if name not in study.programs)
         raise UserError(f"{arm} {seed}: not a run of {file} by dvc; allowed: an arm ({allowed}) and one of its seeds")
     run = ledger.records.get(here[-1].name)
-    commit = f", with the code of commit {run.revision[:10]}" if run and run.revision else ""
-    header = f"# {study.name}, {here[-1].name}: `dvc repro` gives its scores{commit}.\n"
-    write_params(header + yaml.safe_dump(here[-1].params, sort_keys=False), force)
-    print(f"params.yaml is now that of {here[-1].name} in {file}; run it with `dvc repro`")
+    write_run(study.name, here[-1].name, here[-1].params, run.revision if run else None, force)
 
 
 @app.command(group=AGAIN)
@@ -201,9 +200,9 @@ def audit(
     file: Plan,
     /,
     *,
-    number: Annotated[int, Parameter(("--number", "-n"), validator=Number(gte=1))] = 3,
+    number: Many = 3,
     slots: Slots = None,
-    commit: str | None = None,
+    commit: Commit = None,
     json: Json = False,
 ) -> int:
     """Make records again, drawn at random, and compare the scores.
@@ -213,16 +212,17 @@ def audit(
 
     examples:
       ddpm study audit studies/loss.yaml -n 3
-
-    Args:
-        number: how many records
-        commit: whose code runs (the one that is checked out)
     """
     ledger = Ledger(loading.load(file), revision.find(commit) if commit else None)
     ledger.check_plan()
-    chosen = auditing.draw(ledger, number)
+    experiments = ((one, ledger.records.get(one.name)) for one in ledger.study.lines())
+    return repeat([Line(ledger.experiments, one, run) for one, run in experiments if run], number, slots, json)
+
+
+def repeat(lines: Collection[Line], number: int, slots: int | None, json: bool) -> int:
+    """Make some of the records again, print whether their scores are the same, and return the exit code."""
     findings, code = [], 0
-    for finding in auditing.repeat(ledger, chosen, _slots(slots, ledger.study)):
+    for finding in auditing.repeat(lines, number, slots):
         findings.append(finding)
         reasons = [*finding.elsewhere, *(f"other code: {part}" for part in finding.other_code)]
         why = f" ({'; '.join(reasons)})" if reasons else ""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from typing import Any
+
+import yaml
 
 from ddpm.base.files import atomic_path
 from ddpm.params import file
@@ -29,3 +32,12 @@ def write_params(text: str, force: bool) -> None:
         revision.check_committed([str(file.PATH)], "which this would overwrite: commit them, or pass --force")
     with atomic_path(file.PATH) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_run(of: str, name: str, params: dict[str, Any], revision: str | None, force: bool) -> None:
+    """Write the params.yaml of a run of a study or ladder. revision: the commit whose code made it, if that is known.
+    Raises UserError as ``write_params`` does."""
+    commit = f", with the code of commit {revision[:10]}" if revision else ""
+    header = f"# {of}, {name}: `dvc repro` gives its scores{commit}.\n"
+    write_params(header + yaml.safe_dump(params, sort_keys=False), force)
+    print(f"params.yaml is now that of {name} in {of}; run it with `dvc repro`")

@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from statistics import fmean
 
 import numpy as np
@@ -100,33 +101,41 @@ def _announce(contest: Contest, needed: float, say: Say) -> None:
     )
 
 
-def finish(contest: Contest, attempt: Attempt, slots: int | None, say: Say) -> Climb:
-    """Run the attempt to its end on ``slots``, and return the climb with it. After any stop it continues."""
-    state, terms, line = climb.read(contest), contest.terms, attempt.begin
-    champion = state.changes(line.on)
-    arms: dict[str, Changes] = {CHAMPION: champion} if terms.kind == "score" else {}
+def runs_of(state: Climb, attempt: Attempt, slots: int | None = None, commit: str | None = None) -> Runs:
+    """The attempt's runs."""
+    line, champion = attempt.begin, state.changes(attempt.begin.on)
+    arms: dict[str, Changes] = {CHAMPION: champion} if state.contest.terms.kind == "score" else {}
     arms[CHALLENGER] = {**champion, **line.changes}
-    runs = Runs(contest, attempt.key, state.first_seed(line), arms, slots)
-    usual = _usual(state, line.on, slots, say) if terms.kind == "target" else {}
-    while (end := judged(state, attempt, runs, usual)) is None:
-        # several seeds at a time, because starting the processes takes as long as a short run
-        done = len(runs.scored(CHALLENGER)) + max(evidence.FIRST, runs.at_once // len(arms))
-        runs.run(min(done, terms.seeds.most), say)
-        scored = [record for record in runs.scored(CHALLENGER) if not record.diverged]
-        e = state.log_e(_end(terms, attempt, runs.scored(CHAMPION)[: len(scored)], scored))
-        say(f"{line.entry}: {len(scored)} seeds, e-value {math.exp(e):.3g} of {attempt.needed:.0f}")
+    return Runs(state.contest, attempt.key, state.first_seed(line), arms, slots, commit)
+
+
+def finish(contest: Contest, attempt: Attempt, slots: int | None, say: Say, commit: str | None = None) -> Climb:
+    """Run the attempt to its end on ``slots``, and return the climb with it. After any stop it continues. commit: whose
+    code runs, if not the one that is checked out."""
+    state, terms, line = climb.read(contest), contest.terms, attempt.begin
+    runs, before = runs_of(state, attempt, slots, commit), 0
+    usual = _usual(state, line.on, slots, say, commit) if terms.kind == "target" else {}
+    end = judged(state, attempt, runs, usual)
+    with closing(runs.run(terms.seeds.most, say)) as ended:
+        while end is None:
+            if (seeds := next(ended)) > before:
+                before, end = seeds, judged(state, attempt, runs, usual)
+                scored = [record for record in runs.scored(CHALLENGER)[:seeds] if not record.diverged]
+                e = state.log_e(_end(terms, attempt, runs.scored(CHAMPION)[: len(scored)], scored))
+                say(f"{line.entry}: {len(scored)} seeds, e-value {math.exp(e):.3g} of {attempt.needed:.0f}")
     with climb.opened(contest) as state:
         return climb.append(state, end)
 
 
-def _usual(state: Climb, on: str, slots: int | None, say: Say) -> Mapping[str, float]:
+def _usual(state: Climb, on: str, slots: int | None, say: Say, commit: str | None) -> Mapping[str, float]:
     """The champion's mean of each guarded metric, where it does not run with the challenger."""
     terms = state.contest.terms
     if on != BASE and (end := state.find(on).end):
         return end.guards
     if terms.guarded:
-        runs = Runs(state.contest, "base", state.contest.seed({}, 0), {CHAMPION: {}}, slots)
-        runs.run(terms.seeds.fewest, say)
+        runs = Runs(state.contest, "base", state.contest.seed({}, 0), {CHAMPION: {}}, slots, commit)
+        for _ in runs.run(terms.seeds.fewest, say):
+            pass
         return means(terms.guarded, runs.scored(CHAMPION))
     return {}
 

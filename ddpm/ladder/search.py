@@ -28,7 +28,7 @@ from ddpm.ladder.climb import Climb
 from ddpm.ladder.space import Space
 from ddpm.ladder.terms import LADDERS, Changes, Contest
 from ddpm.ladder.trials import Candidate, Trial
-from ddpm.study import plan, revision, runner
+from ddpm.study import revision, runner
 from ddpm.study.experiments import DIVERGED
 from ddpm.study.pool import Done, Pool, Task
 
@@ -41,7 +41,7 @@ EFFECT = 2.0  # in standard deviations of the gains: for how long a proof is exp
 @dataclass
 class Search:
     """One search of a ladder, the ``number``th, with ``at_once`` runs at a time. It ends after ``trials``, or when
-    SEARCHING of the ``hours`` are over; one of them is given."""
+    SEARCHING of the ``hours`` are over; one of them is given. commit: whose code runs, if not the one checked out."""
 
     contest: Contest
     state: Climb
@@ -49,6 +49,7 @@ class Search:
     trials: int | None
     hours: float | None
     at_once: int
+    commit: str | None = None
 
     def __post_init__(self) -> None:
         champion = self.state.champion
@@ -128,7 +129,7 @@ class Search:
         own, such as a full disk."""
         revision.check_committed([str(self.contest.path)])
         devices, failed = runner.gpus([self.contest.config.device]), 0
-        with Pool(revision.export(revision.head()), self.at_once, devices) as pool:
+        with Pool(revision.export(self.commit or revision.head()), self.at_once, devices) as pool:
             for _ in range(self.at_once):
                 self._submit(pool)
             for done in pool.results():
@@ -142,7 +143,7 @@ class Search:
     def _submit(self, pool: Pool) -> None:
         if (changes := self.next()) is not None:
             seed = 2**40 + secrets.randbelow(2**40)  # those of attempts are below
-            params = plan.changed(self.contest.values, {**changes, "seed": seed}, "a trial")
+            params = trials.params(self.contest, changes, seed)
             task = Task(f"trial-{seed}", params, climb.LOCKS / self.contest.name / f"trial-{seed}.log")
             self.running[task.name] = changes, seed, time.monotonic()
             pool.submit(task)
@@ -159,7 +160,9 @@ class Search:
         return f"trial {len(made)}: {score}; {best}about {left} left to search, then {proof} to prove"
 
 
-def run(contest: Contest, hours: float | None, most: int | None, slots: int | None, say: Say) -> tuple[Search, Climb]:
+def run(
+    contest: Contest, hours: float | None, most: int | None, slots: int | None, say: Say, commit: str | None = None
+) -> tuple[Search, Climb]:
     """Search, and prove what was found; after any stop it continues. Returns the search, and the climb after it, in
     which there is an attempt with its name if anything was found.
 
@@ -169,7 +172,7 @@ def run(contest: Contest, hours: float | None, most: int | None, slots: int | No
     mine = [one for one in state.attempts if re.fullmatch(r"search-\d+", one.begin.entry)]
     going = mine[-1] if mine and mine[-1].end is None else None
     number = len(mine) if going else len(mine) + 1
-    search = Search(contest, state, number, most, hours, runner.slots(slots, [contest.config.device]))
+    search = Search(contest, state, number, most, hours, runner.slots(slots, [contest.config.device]), commit)
     if going is None:
         attempt.check_committed(state)
         search.explore(say)
@@ -181,7 +184,7 @@ def run(contest: Contest, hours: float | None, most: int | None, slots: int | No
         with files.atomic_path(path) as temporary:
             temporary.write_text("\n".join([*lines, ""]), encoding="utf-8")
         going = attempt.begin(contest, search.name, entry, False, str(path), say)
-    return search, attempt.finish(contest, going, slots, say)
+    return search, attempt.finish(contest, going, slots, say, commit)
 
 
 def _ideas(contest: Contest) -> Iterator[tuple[str, Changes]]:

@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Sequence
 from statistics import fmean
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from ddpm.base import files, sections
 from ddpm.base.errors import UserError
@@ -19,6 +19,7 @@ from ddpm.base.sections import Section, Seed
 from ddpm.ladder.climb import LOCKS
 from ddpm.ladder.terms import MEMORISATION, Changes, Contest
 from ddpm.runs.record import Amount, Count, Record, Score, Values
+from ddpm.study import plan
 from ddpm.verdicts import metrics
 
 NAME = "trials.jsonl"
@@ -73,6 +74,11 @@ def read(contest: Contest) -> list[Trial]:
         except (RecursionError, ValueError) as error:
             raise UserError(f"{source}: not a trial: remove the line; trials are not evidence") from error
     return trials
+
+
+def params(contest: Contest, changes: Changes, seed: int) -> dict[str, Any]:
+    """The content of a trial's params.yaml."""
+    return plan.changed(contest.values, {**changes, "seed": seed}, "a trial")
 
 
 def add(contest: Contest, trial: Trial) -> None:

@@ -5,17 +5,24 @@ from __future__ import annotations
 
 import random
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from ddpm.base.errors import UserError
 from ddpm.runs.record import Record
 from ddpm.study import runner
-from ddpm.study.experiments import LOGS
-from ddpm.study.ledger import Ledger
+from ddpm.study.experiments import LOGS, Experiments
 from ddpm.study.plan import Experiment
 from ddpm.study.pool import Pool
+
+
+class Line(NamedTuple):
+    """An experiment of a study or an attempt, and its record."""
+
+    experiments: Experiments
+    experiment: Experiment
+    record: Record
 
 
 class Finding(NamedTuple):
@@ -29,34 +36,33 @@ class Finding(NamedTuple):
     other_code: list[str]
 
 
-def draw(ledger: Ledger, count: int) -> list[Experiment]:
-    """Experiments with a record, at random. Raises UserError if there are none."""
-    scored = [one for one in ledger.study.lines() if (run := ledger.records.get(one.name)) and not run.diverged]
+def repeat(lines: Collection[Line], count: int, slots: int | None) -> Iterator[Finding]:
+    """Run ``count`` of the experiments again, drawn at random, and compare. Raises UserError if there are none, or with
+    the reason if one fails."""
+    scored = [line for line in lines if not line.record.diverged]
     if not scored:
-        raise UserError(f"{ledger.study.path}: none of its experiments is finished")
-    return random.SystemRandom().sample(scored, min(count, len(scored)))
-
-
-def repeat(ledger: Ledger, chosen: list[Experiment], at_once: int) -> Iterator[Finding]:
-    """Run the experiments again, and compare. Raises UserError with the reason if one fails."""
-    devices = runner.gpus(config.device for config in ledger.study.configs.values())
+        raise UserError("none of its experiments is finished")
+    chosen = random.SystemRandom().sample(scored, min(count, len(scored)))
+    devices = [line.experiment.config.device for line in chosen]
     LOGS.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="audit-", dir=LOGS) as folder:
         for entry in Path().iterdir():  # what params name by relative paths; but nothing that was made here
             if entry.name != ".ddpm":
                 (Path(folder) / entry.name).symlink_to(entry.absolute())
-        with Pool(ledger.experiments.code, at_once, devices, clean=Path(folder)) as pool:
-            for experiment in chosen:
-                task = ledger.experiments.task(experiment)
-                pool.submit(task._replace(record=None, log=Path(folder) / f"{experiment.name}.log"))
+        code = chosen[0].experiments.code
+        with Pool(code, runner.slots(slots, devices), runner.gpus(devices), clean=Path(folder)) as pool:
+            for number, line in enumerate(chosen):
+                task = line.experiments.task(line.experiment)
+                pool.submit(task._replace(name=str(number), record=None, log=Path(folder) / f"{number}.log"))
             for done in pool.results():
+                line = chosen[int(done.task.name)]
                 if not done.record:
-                    raise UserError(f"{done.task.name}: {done.reason}")
-                yield _compare(ledger, next(one for one in chosen if one.name == done.task.name), done.record)
+                    raise UserError(f"{line.experiment.name}: {done.reason}")
+                yield _compare(line, done.record)
 
 
-def _compare(ledger: Ledger, experiment: Experiment, again: Record) -> Finding:
-    recorded = ledger.records[experiment.name]
+def _compare(line: Line, again: Record) -> Finding:
+    experiments, experiment, recorded = line
     keys = sorted(recorded.scores.keys() | again.scores.keys())
     pairs = ((key, recorded.scores.get(key), again.scores.get(key)) for key in keys)
     elsewhere = [
@@ -64,5 +70,5 @@ def _compare(ledger: Ledger, experiment: Experiment, again: Record) -> Finding:
         for key in sorted(recorded.environment.keys() | again.environment.keys())
         if recorded.environment.get(key) != again.environment.get(key)
     ]
-    other = ledger.experiments.other_code(experiment, recorded)
+    other = experiments.other_code(experiment, recorded)
     return Finding(experiment.name, next((pair for pair in pairs if pair[1] != pair[2]), None), elsewhere, other[:1])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -143,18 +143,18 @@ class Experiments:
                 f"{self.commit[:10]}: {made_by}remove the results"
             )
 
-    def complete(
+    def run(
         self,
         left: Sequence[Experiment],
         at_once: int,
         devices: Sequence[str],
-        say: Callable[[str], None],
         failed: dict[str, str],
         keep_models: bool = False,
-    ) -> None:
-        """Run the experiments; try each failed one once more, after the others. say: receives progress, line by line.
-        failed: name -> reason, of those that are given up."""
+    ) -> Iterator[tuple[str, str]]:
+        """Run the experiments; try each failed one once more, after those that run by then. Yields a line when one has
+        ended, and what is left; whoever stops reading stops what runs. failed: name -> reason, of those given up."""
         begin, done, by_name = time.monotonic(), 0, {experiment.name: experiment for experiment in left}
+        tried = set[str]()
         with Pool(self.code, at_once, devices, keep_models) as running:
             for name, experiment in by_name.items():
                 if not self.path(name).exists():
@@ -169,19 +169,20 @@ class Experiments:
                 try:
                     run = self._keep(by_name[name], ended)
                 except UserError as error:
-                    again = name not in failed
-                    failed[name] = f"{name}: {error}"
+                    reason = f"{name}: {error}"
                     with self.log(name).open("a", encoding="utf-8") as log:
-                        log.write(f"\n{FAILED}{failed[name]}\n")
-                    say(f"failed: {failed[name]}; {'again later' if again else 'given up'}")
-                    if again:
-                        running.submit(ended.task)
+                        log.write(f"\n{FAILED}{reason}\n")
+                    if name in tried:
+                        failed[name] = reason
+                    else:
+                        tried.add(name)
+                        running.waiting.insert(at_once, ended.task)
+                    yield f"failed: {reason}; {'given up' if name in failed else 'again later'}", ""
                 else:
-                    failed.pop(name, None)
                     done += 1
                     score = "diverged" if run.diverged else f"{self.primary} {run.scores[self.primary]:.4g}"
                     rest = duration((time.monotonic() - begin) * running.left / done)
-                    say(f"{name}: {score}" + f"; {running.left} left, about {rest}" * bool(running.left))
+                    yield f"{name}: {score}", f"; {running.left} left, about {rest}" * bool(running.left)
 
     def _keep(self, experiment: Experiment, ended: Done) -> Record:
         """Write what a process leaves of an experiment, and return its record. Raises UserError with the reason if it

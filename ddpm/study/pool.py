@@ -20,7 +20,7 @@ from types import FrameType
 from typing import IO, Any, NamedTuple, NoReturn, Self, cast
 
 from ddpm.base import files
-from ddpm.base.errors import printable
+from ddpm.base.errors import UserError, printable
 from ddpm.base.locks import try_lock
 from ddpm.params import inputs
 from ddpm.runs import record
@@ -31,6 +31,7 @@ MODEL = "model"  # in an experiment's folder: a file with the name of the folder
 RECORD = "run.json"  # in an experiment's folder, once it has ended well
 BUSY = 75  # exit code: another process runs the experiment, or trains its model
 PATIENCE = 1.0  # seconds, before asking again
+FORKS = "stages/forks.py"
 START = "import sys; sys.path.insert(0, {code!r}); from stages.forks import main; main()"
 REASON = re.compile(r"^(?:error|ERROR): (.+)$", re.MULTILINE)
 LINES = 20  # of a log that may hold the reason of a failure
@@ -127,8 +128,13 @@ class Pool:
         return len(self.waiting) + len(self.running)
 
     def _serve(self) -> Server:
-        """The server, started if there is none."""
+        """The server, started if there is none. Raises UserError for code that has none."""
         if self.server is None:
+            if not (self.code / FORKS).exists():
+                raise UserError(
+                    f"--commit: its code has no {FORKS}, which runs experiments; allowed: a later commit; or check "
+                    "that one out, and use its own ddpm"
+                )
             flags = ["-I"] if self.clean else []
             process = subprocess.Popen(
                 [sys.executable, *flags, "-c", START.format(code=str(self.code))],
@@ -192,21 +198,25 @@ class Pool:
 
     def _finish(self, done: Done, alone: FileIO | None) -> Iterator[Done]:
         """Hand a task that has ended to the caller; then delete what its record makes superfluous."""
-        yield done
         kept = done.task.record
-        if kept.exists() if kept else done.record:  # otherwise the caller may come back for it
-            others = (_model(task) for task in (*self.waiting, *(each.task for each in self.running.values())))
-            model = done.folder / MODEL
-            if model.exists() and not self.keep_models and _model(done.task) not in others:
-                gone = (self.folder / model.read_text(encoding="utf-8")).with_suffix(".gone")
-                shutil.rmtree(gone, ignore_errors=True)
-                with suppress(FileNotFoundError):  # another study may have had it, too
-                    gone.with_suffix("").rename(gone)  # at once: half of a model must not be taken for one
-                shutil.rmtree(gone, ignore_errors=True)
-            shutil.rmtree(done.folder, ignore_errors=True)
-        if kept and alone:
-            kept.with_suffix(".lock").unlink(missing_ok=True)
-            alone.close()
+        try:
+            yield done
+        finally:  # also if the caller stops here
+            if kept.exists() if kept else done.record:  # otherwise the caller may come back for it
+                self._delete(done)
+            _release(done.task, alone)
+
+    def _delete(self, done: Done) -> None:
+        """Delete the experiment's folder, and its model if no other task needs it."""
+        others = (_model(task) for task in (*self.waiting, *(each.task for each in self.running.values())))
+        model = done.folder / MODEL
+        if model.exists() and not self.keep_models and _model(done.task) not in others:
+            gone = (self.folder / model.read_text(encoding="utf-8")).with_suffix(".gone")
+            shutil.rmtree(gone, ignore_errors=True)
+            with suppress(FileNotFoundError):  # another study may have had it, too
+                gone.with_suffix("").rename(gone)  # at once: half of a model must not be taken for one
+            shutil.rmtree(gone, ignore_errors=True)
+        shutil.rmtree(done.folder, ignore_errors=True)
 
     def _environment(self) -> dict[str, str]:
         return os.environ | {
@@ -232,7 +242,16 @@ class Pool:
         if self.server:
             self.server.tasks.close()
             self.server.process.wait()
+        for running in self.running.values():
+            _release(running.task, running.alone)
         signal.signal(signal.SIGTERM, self.before)
+
+
+def _release(task: Task, alone: FileIO | None) -> None:
+    """Remove the lock of the task's record."""
+    if task.record and alone:
+        task.record.with_suffix(".lock").unlink(missing_ok=True)
+        alone.close()
 
 
 def _model(task: Task) -> str:

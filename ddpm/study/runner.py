@@ -63,7 +63,8 @@ class Runner:
                 why = f"all runs for tuning come first, and one of them needs a {study.plan.primary}"
                 raise UserError(f"{experiment.name}: the values of {experiment.arm} are not known: {why}")
         devices = gpus(config.device for config in study.configs.values())
-        self.ledger.experiments.complete(left, self.at_once, devices, self._tell, self.failed, keep_models)
+        for line, rest in self.ledger.experiments.run(left, self.at_once, devices, self.failed, keep_models):
+            self._tell(line + rest)
 
     def _tell(self, line: str) -> None:
         """Say the line and, after the first pair, whether both score worse than a Gaussian."""
