@@ -92,8 +92,8 @@ def _panel(done: Search, result: dict[str, Any], title: str) -> Panel:
     for place, (label, side) in enumerate(((PROVED, "find"), (CHAMPION, "champion")), 1):
         if seeds := result["fresh"].get(side):
             curves[label] = np.array([[(1 + 0.03 * place) * end, np.mean(seeds), min(seeds), max(seeds)]])
-    log = "y" if points[:, 1].min() > 0 else ""
-    return Panel("", "trial", title, curves, log=log, steps=True, gray=[TRIALS])  # type: ignore[arg-type]
+    log, ticks = "y" if points[:, 1].min() > 0 else "", range(1, len(done.past) + 1, 1 + len(done.past) // 10)
+    return Panel("", "trial", title, curves, log=log, ticks=ticks, steps=True, gray=[TRIALS])  # type: ignore[arg-type]
 
 
 def _bars(points: Any) -> Any:
