@@ -26,7 +26,7 @@ def stored(**changes: str) -> bytes:
 BASELINES: list[tuple[str, bytes, str]] = [
     ("a baseline 100,000 brackets deep", DEEP, "Invalid JSON"),
     ("a baseline of no runs", b"[]", "0 runs; allowed: at least 5"),
-    ("a baseline of one run five times", stored(seed="7", params="{}"), "5 runs; allowed: at least 5, each of another"),
+    ("a baseline of one run five times", stored(seed="7", params="{}"), "5 runs; allowed: at least 5, each with"),
     ("a score out of any range", stored(scores='{"classifier.fd": 1e999}'), "is not allowed"),
     ("seeds of 5,000 digits", stored(seed=DIGITS.decode()), "baseline"),
     ("a metric with escape codes", stored(scores='{"x\\n\\u001b[2J": 1}'), "is not allowed"),
