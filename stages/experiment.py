@@ -21,8 +21,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path
@@ -77,7 +75,7 @@ def _lay_out(folder: Path, code: Path, params: dict[str, Any]) -> None:
     (folder / METRICS).mkdir(parents=True)
     for entry in code.iterdir():
         (folder / entry.name).symlink_to(os.path.relpath(entry, folder))
-    (folder / file.PATH).write_text(yaml.safe_dump(params), encoding="utf-8")
+    (folder / file.PATH).write_text(file.encode(params), encoding="utf-8")
 
 
 def _train(task: Task) -> int:
@@ -85,7 +83,7 @@ def _train(task: Task) -> int:
         code = stages.run_here(stage) if stage in ("check", *OWN) else _make(stage, task.params)
         if code:
             return code
-    code_of = {dep: files.md5(Path(dep))[:12] for stage in STAGES for dep in _listed(stage, task.params)[1]}
+    code_of = {dep: _md5(dep)[:12] for stage in STAGES for dep in _listed(stage, task.params)[1]}
     record.write(record.read(RUN).model_copy(update={"code": code_of}), Path(RECORD))
     return 0
 

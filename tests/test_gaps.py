@@ -32,8 +32,8 @@ def test_a_variant_far_from_the_others_leaves_them_readable(sign, tmp_path):
     assert width(tmp_path / "far.png") > width(tmp_path / "near.png") / 3
 
 
-@pytest.mark.parametrize(("count", "beside"), [(3, False), (8, True), (12, True)])
-def test_a_legend_tells_all_curves_apart_and_that_of_many_stands_once_and_beside_them(count, beside, monkeypatch):
+@pytest.mark.parametrize(("count", "outside"), [(3, False), (8, True), (12, True)])
+def test_a_legend_tells_all_curves_apart_and_that_of_many_stands_once_and_next_to_them(count, outside, monkeypatch):
     drawn = []
     monkeypatch.setattr(plots, "_save", lambda figure, path: drawn.append(figure))
     names = [f"arm {number}" for number in range(count)]
@@ -45,5 +45,5 @@ def test_a_legend_tells_all_curves_apart_and_that_of_many_stands_once_and_beside
     assert [text.get_text() for text in legends[-1].get_texts()] == [*names, "level"]
     boxes = [axes.get_window_extent() for axes in figure.axes]
     inside = [any(box.overlaps(legend.get_window_extent()) for box in boxes) for legend in legends]
-    assert inside == ([False] if beside else [True, True])
+    assert inside == ([False] if outside else [True, True])
     assert len({(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines}) == count

@@ -403,8 +403,8 @@ def test_the_picture_has_a_point_for_the_base_and_for_every_attempt(tmp_path):
         pixels = np.asarray(picture.convert("RGB"))
     assert (pixels == 0x88).all(axis=-1).sum() > 25 * 16
     # the champion's scores on the seeds of each entry that was refused
-    beside = figure.drawing.keywords["panels"][0].curves[display.BESIDE]
-    assert beside[:, :2].tolist() == [[2 + count, 1] for count in range(25)]
+    again = figure.drawing.keywords["panels"][0].curves[display.CHAMPION]
+    assert again[:, :2].tolist() == [[2 + count, 1] for count in range(25)]
 
 
 @pytest.mark.parametrize("change", ["edit", "remove", "swap", "no such attempt", "cut", "not JSON", "another key"])

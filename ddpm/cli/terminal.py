@@ -6,8 +6,6 @@ import json
 import shutil
 from typing import Any
 
-import yaml
-
 from ddpm.base.files import atomic_path
 from ddpm.params import file
 
@@ -39,5 +37,5 @@ def write_run(of: str, name: str, params: dict[str, Any], revision: str | None, 
     Raises UserError as ``write_params`` does."""
     commit = f", with the code of commit {revision[:10]}" if revision else ""
     header = f"# {of}, {name}: `dvc repro` gives its scores{commit}.\n"
-    write_params(header + yaml.safe_dump(params, sort_keys=False), force)
+    write_params(header + file.encode(params), force)
     print(f"params.yaml is now that of {name} in {of}; run it with `dvc repro`")

@@ -17,7 +17,7 @@ from ddpm.report.blocks import Block, Chapter, Figure, Note, Table, cell, plain
 from ddpm.verdicts import metrics, statistics
 
 REFUSED = "not accepted"
-BESIDE = "the champion, on the same seeds"
+CHAMPION = "the champion, on the same seeds"
 # what the table shows of ``to_dict``
 COLUMNS = {
     "attempt": "attempt", "entry": "entry", "outcome": "outcome", "rung": "rung", "e": "e-value", "threshold": "needed",
@@ -96,7 +96,7 @@ def _panels(state: Climb, attempts: Sequence[dict[str, Any]]) -> list[Panel]:
             gaps = [0.0 if one[end] is None else sign * (one[end] - one["estimate"]) for end in ("low", "high")]
             scores.append((one["stands"], one["attempt"], *(one["score"] + gap for gap in (0.0, *sorted(gaps)))))
             costs.append((one["stands"], one["attempt"], *[one["cost"]] * 3))
-    beside = [(one["attempt"], *[one["champion"]] * 3) for one in attempts if not one["rung"] and one["champion"]]
+    again = [(one["attempt"], *[one["champion"]] * 3) for one in attempts if not one["rung"] and one["champion"]]
 
     def panel(title: str, points: Sequence[tuple[Any, ...]], levels: dict[str, float], others: dict[str, Any]) -> Panel:
         curves = {
@@ -106,10 +106,10 @@ def _panels(state: Climb, attempts: Sequence[dict[str, Any]]) -> list[Panel]:
         }
         last = max((attempt for _, attempt, *_ in points), default=0)
         ticks = range(0, last + 1, 1 + last // 10)
-        gray = [REFUSED, BESIDE]
+        gray = [REFUSED, CHAMPION]
         return Panel("", "attempt", title, curves | others, levels, ticks=ticks, steps=True, gray=gray)
 
     target = {} if terms.target is None else {"target": terms.target}
     panels = [panel(f"{terms.cost} of training", costs, {}, {})] if terms.kind == "target" else []
-    others = {BESIDE: np.array(beside)} if beside else {}
+    others = {CHAMPION: np.array(again)} if again else {}
     return [*panels, panel(metrics.title(terms.primary), scores, target, others)]

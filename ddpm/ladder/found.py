@@ -16,7 +16,7 @@ from ddpm.report.blocks import Block, Chapter, Figure, Note, Table, cell, plain
 from ddpm.verdicts import metrics
 
 TRIALS, BEST, CLAIM = "trials, one run each", "the best so far", "the find, as the search has it"
-PROVED, CHAMPION = "the find, on fresh seeds", "the champion, on the same seeds"
+PROVED = "the find, on fresh seeds"
 SHOWN = 8  # keys
 MEANING = (
     "How much of the differences between trials each key explains, alone and with others, in this space. A key that "
@@ -89,7 +89,7 @@ def _panel(done: Search, result: dict[str, Any], title: str) -> Panel:
     curves, end = {TRIALS: _bars(points), BEST: _bars(best)}, 1.06 * len(done.past) + 1
     if result["claim"] is not None:
         curves[CLAIM] = _bars(np.array([[end, result["claim"]]]))
-    for place, (label, side) in enumerate(((PROVED, "find"), (CHAMPION, "champion")), 1):
+    for place, (label, side) in enumerate(((PROVED, "find"), (display.CHAMPION, "champion")), 1):
         if seeds := result["fresh"].get(side):
             curves[label] = np.array([[(1 + 0.03 * place) * end, np.mean(seeds), min(seeds), max(seeds)]])
     log, ticks = "y" if points[:, 1].min() > 0 else "", range(1, len(done.past) + 1, 1 + len(done.past) // 10)

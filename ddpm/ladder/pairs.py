@@ -27,7 +27,7 @@ class Runs:
         slots: int | None = None,
         commit: str | None = None,
     ):
-        self.key, self.commit = key, commit
+        self.commit = commit
         path, primary, folder = contest.path, contest.terms.primary, contest.folder / "attempts" / key / "runs"
         self.experiments = Experiments(f"{contest.name}-{key}", folder, path, primary, commit or revision.head())
         sides = {
@@ -58,15 +58,14 @@ class Runs:
         reason, if one fails.
         """
         revision.check_committed([str(self.experiments.source), *(() if self.commit else revision.CODE)])
-        for one in self.planned[:1]:
-            if one.name in self.records:
-                self.experiments.refuse_other_code(one, self.records[one.name])
+        if (first := self.planned[0]).name in self.records:
+            self.experiments.refuse_other_code(first, self.records[first.name])
         missing = [one for one in self.planned[: seeds * len(self.sides)] if one.name not in self.records]
         failed: dict[str, str] = {}
         for line, _ in self.experiments.run(missing, self.at_once, runner.gpus(self.devices), failed):
             say(line)
-            for reason in failed.values():
-                raise UserError(reason)
+            if failed:
+                raise UserError(next(iter(failed.values())))
             self.update()
             yield min(len(self.scored(side)) for side in self.sides)
 

@@ -18,6 +18,7 @@ from ddpm.base.locks import lock
 from ddpm.base.sections import Section, Seed
 from ddpm.ladder.climb import LOCKS
 from ddpm.ladder.terms import MEMORISATION, Changes, Contest
+from ddpm.runs.alike import grouped
 from ddpm.runs.record import Amount, Count, Record, Score, Values
 from ddpm.study import plan
 from ddpm.verdicts import metrics
@@ -100,9 +101,7 @@ def guards(contest: Contest, run: Record) -> dict[str, float]:
 
 def candidates(contest: Contest, trials: Sequence[Trial], champion: Changes) -> list[Candidate]:
     """Each recipe, the best first: those that break no guard, by their mean score or, for kind ``target``, by cost."""
-    recipes: dict[str, list[Trial]] = {}
-    for trial in trials:
-        recipes.setdefault(trial.key, []).append(trial)
+    recipes = grouped(trials, lambda trial: trial.key)
     usual = means(recipes.get(files.digest(dict(champion)), []))
     found = [judge(contest, runs, usual) for runs in recipes.values()]
     return sorted(found, key=lambda one: (not one.is_allowed, loss(contest, one)))

@@ -6,11 +6,14 @@ this package never disagree about a value.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.representer import RoundTripRepresenter
 
 from ddpm.base.errors import UserError
 
@@ -58,6 +61,28 @@ def plain(text: str) -> Any:
     if values(node := yaml.compose(text), {}) > MAX_VALUES:
         raise UserError(f"stands for more than {MAX_VALUES:,} values: too many, or aliases (*) of aliases")
     return yaml.constructor.construct_document(node) if node else None
+
+
+class Spelled(RoundTripRepresenter):
+    """Writes ``null``, which ruamel.yaml leaves empty. A class of its own, because DVC uses the other."""
+
+
+Spelled.add_representer(type(None), lambda self, _: self.represent_scalar("tag:yaml.org,2002:null", "null"))
+
+
+def writer() -> YAML:
+    """What writes params files, as DVC and ``decode`` read them."""
+    yaml = YAML()
+    yaml.Representer = Spelled
+    yaml.width = 1000  # no line is broken
+    return yaml
+
+
+def encode(values: Mapping[str, Any]) -> str:
+    """The text of a params file with these values: ``decode`` reads the same ones, of the same types."""
+    out = StringIO()
+    writer().dump(dict(values), out)
+    return out.getvalue()
 
 
 def values(node: Any, known: dict[int, int]) -> int:

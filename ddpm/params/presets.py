@@ -12,7 +12,6 @@ from itertools import dropwhile, takewhile
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.representer import RoundTripRepresenter
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
@@ -21,13 +20,6 @@ from ddpm.params import config, file
 BASE = "digits_2026"
 SHIPPED = "digits"
 FOLDER = resources.files("ddpm.presets")
-
-
-class Spelled(RoundTripRepresenter):
-    """Writes ``null``, which ruamel.yaml leaves empty. A class of its own, because DVC uses the other."""
-
-
-Spelled.add_representer(type(None), lambda self, _: self.represent_scalar("tag:yaml.org,2002:null", "null"))
 
 
 def names() -> list[str]:
@@ -53,9 +45,7 @@ def text(name: str, on: str | None = None) -> str:
 
 def edited(params: str, changes: dict[str, Any], header: str) -> str:
     """A params file with other values, nested as in it, and another header; its comments stay."""
-    round_trip = YAML()
-    round_trip.Representer = Spelled
-    round_trip.width = 1000  # no line is broken
+    round_trip = file.writer()
     whole, out = round_trip.load(params), StringIO()
     _change(whole, changes)
     round_trip.dump(whole, out)

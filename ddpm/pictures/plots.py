@@ -54,7 +54,7 @@ class Gap(NamedTuple):
 
 
 def lines(path: Path, panels: Sequence[Panel]) -> None:
-    """The panels side by side; a curve has the same colour in all of them. The legend of many is beside them."""
+    """The panels side by side; a curve has the same colour in all of them. The legend of many is next to them."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 

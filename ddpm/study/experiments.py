@@ -13,11 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ddpm.base.errors import UserError
-from ddpm.base.files import NO_ARRAY, digest
+from ddpm.base.files import digest, open_array
 from ddpm.base.locks import is_locked
 from ddpm.base.progress import duration
 from ddpm.base.sections import Affects
@@ -197,9 +194,8 @@ class Experiments:
             if experiment.pictured:
                 from ddpm.pictures import grids
 
-                grids.save_strip(
-                    _samples(ended.folder / run_images.PATH), self.folder.with_name(f"{experiment.arm}.png")
-                )
+                images = open_array(ended.folder / run_images.PATH)
+                grids.save_strip(images, self.folder.with_name(f"{experiment.arm}.png"))
         return self.read(experiment)
 
 
@@ -214,11 +210,3 @@ def _diverged(experiment: Experiment, reason: str) -> Record:
         scores={},
         diverged=reason,
     )
-
-
-def _samples(path: Path) -> NDArray[np.uint8]:
-    try:
-        with path.open("rb") as file:
-            return run_images.read(file)
-    except NO_ARRAY as error:
-        raise UserError(f"{path}: not an .npy file of uint8 N×C×H×W ({error})") from error

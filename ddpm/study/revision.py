@@ -37,8 +37,8 @@ def find(name: str) -> str:
 
 def check_committed(paths: Collection[str], why: str = "and a study runs a commit: commit or discard them") -> None:
     """Raises UserError unless these files and folders are what was committed last."""
-    for path in library.uncommitted(paths):
-        raise UserError(f"{path}: has uncommitted changes, {why}")
+    if changed := library.uncommitted(paths):
+        raise UserError(f"{changed[0]}: has uncommitted changes, {why}")
 
 
 def export(commit: str, more: Collection[str] = ()) -> Path:
