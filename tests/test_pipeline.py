@@ -296,4 +296,5 @@ def test_ten_digits_are_learned_by_heart(clone):
     assert near["share"] == 1
     assert near["ratio"] < 0.08
     assert read_json(clone.folder / "metrics/train.json")["loss"] < 0.08
-    assert "copies: of train images: 100% of the samples are as near" in clone.run("ddpm", "summary")
+    (copies,) = (line for line in clone.run("ddpm", "summary").splitlines() if line.startswith("copies:"))
+    assert "100% of the samples" in copies
