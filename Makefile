@@ -24,7 +24,7 @@ repro: $(READY)  ## run the pipeline: only what changed runs again
 	dvc repro
 	@ddpm summary
 
-test: $(READY)  ## run the tests, except the slow ones; make test ARGS='tests/schedules'; CI: make test TESTS='not long'
+test: $(READY)  ## run the tests, except the slow ones; make test ARGS='tests/variants/schedules'; CI: make test TESTS='not long'
 	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist worksteal -m "$(TESTS)" $(ARGS)
 
 test-all: $(DOCS)  ## run all tests: whole pipelines, real kills and long simulations too
@@ -76,7 +76,7 @@ setup: $(READY)  ## the environment, .venv; each target above makes it too
 	@echo "setup: .venv is ready; \`source .venv/bin/activate\` puts ddpm and dvc into PATH"
 
 slurm: $(READY)  ## a study on a Slurm cluster of two nodes on this machine, one of which dies: 10 minutes; it needs slurmctld, slurmd and munge
-	OMP_NUM_THREADS=1 DDPM_TEST_SLURM=1 python -m pytest -m slurm tests/test_study_slurm.py
+	OMP_NUM_THREADS=1 DDPM_TEST_SLURM=1 python -m pytest -m slurm tests/study/test_slurm.py
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.x")'

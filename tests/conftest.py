@@ -82,8 +82,8 @@ def once(tmp_path_factory) -> Once:
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_waiting_and_no_sharing(tmp_path_factory) -> Iterator[None]:
-    """No test cuts the power: tests/test_files.py tests what is synced, and when. DVC's own place for its locks and
-    indices is one for the whole machine."""
+    """No test cuts the power: tests/base/test_files.py tests what is synced, and when. DVC's own place for its locks
+    and indices is one for the whole machine."""
     os.environ["DVC_SITE_CACHE_DIR"] = str(tmp_path_factory.getbasetemp() / "dvc-site")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)

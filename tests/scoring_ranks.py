@@ -1,4 +1,4 @@
-"""One rank of tests/test_evaluation.py: make the reference, score two sets, count its work. Run by torchrun."""
+"""One rank of tests/evaluation/test_evaluation.py: make the reference, score two sets, count its work. For torchrun."""
 
 import json
 import os

@@ -51,7 +51,7 @@ PARAMS: dict[str, Any] = {
     "evaluate": {"extractors": ["classifier"]},
 }
 
-# those that draw from a denoiser; tests/losses/test_flow_maps.py has the others
+# those that draw from a denoiser; tests/variants/losses/test_flow_maps.py has the others
 DENOISING = [
     name
     for name in variant.names("samplers")

@@ -22,7 +22,7 @@ import yaml
 
 from ddpm.runs import record
 from tests import command, study_project
-from tests.test_ladder import BETTER, FILE, LOG, NOISE, SCORE
+from tests.ladder.test_ladder import BETTER, FILE, LOG, NOISE, SCORE
 
 IDEA = Path("ideas/better.yaml")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM)

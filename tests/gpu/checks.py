@@ -25,9 +25,9 @@ from ddpm.tools import forecast
 from ddpm.training.checkpoints import Checkpoints
 from ddpm.training.trainer import Trainer, train
 from ddpm.variants.extractors.random_conv import RandomConv
+from tests.compute.test_waits import rows
 from tests.small import DENOISING, Memory, pictures, small
-from tests.test_combinations import config_of
-from tests.test_waits import rows
+from tests.whole.test_combinations import config_of
 
 CPU = torch.device("cpu")
 MARGIN = 1.1  # the estimate of memory is a line through two batches

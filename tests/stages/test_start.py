@@ -28,7 +28,7 @@ from stages import __main__ as runner
 from stages import sample, train
 from tests.small import Memory
 from tests.small_project import QUICK, lay_out, set_params
-from tests.test_tracking import all_runs as tracked
+from tests.tracking.test_tracking import all_runs as tracked
 
 
 @pytest.fixture

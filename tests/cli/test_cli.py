@@ -1,0 +1,223 @@
+"""The ``ddpm`` command: what it writes, and the one line and exit code 2 for each mistake."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ddpm.cli import commands
+from ddpm.cli.app import app
+from ddpm.model import build
+from ddpm.model.model_file import load_model, save_model
+from ddpm.params import presets
+from ddpm.pictures import grids
+from ddpm.sampling import generator as sampling
+from ddpm.verdicts import pairing
+from tests.command import refused, run
+from tests.scored import git
+from tests.small import DENOISING, PARAMS, small
+
+CPU = torch.device("cpu")
+pytestmark = pytest.mark.usefixtures("folder")
+
+
+@pytest.fixture
+def repository(folder) -> Path:
+    """The committed params.yaml of a git repository, which is the fashion_mnist preset, with .dvc next to it."""
+    git("init", "--quiet")
+    Path("params.yaml").write_text(presets.text("fashion_mnist"))
+    git("add", "params.yaml")
+    git("commit", "-m", "begin")
+    (folder / ".dvc").mkdir()
+    return folder / "params.yaml"
+
+
+# --- ddpm preset
+
+
+@pytest.mark.parametrize("name", presets.names())
+def test_a_preset_is_written_over_committed_params_and_where_they_were_lost(repository, name):
+    for lose in (lambda: None, repository.unlink):
+        lose()
+        assert run("preset", name) == 0
+        assert repository.read_text() == presets.text(name)
+
+
+@pytest.mark.parametrize("command", ["status", "add params.yaml", "rm --cached params.yaml"])
+def test_a_preset_never_overwrites_what_is_not_committed_unless_forced(repository, capsys, command):
+    changed = repository.read_text() + "# mine\n"
+    repository.write_text(changed)
+    git(*command.split())
+    git("commit", "--allow-empty", "-m", "forget it") if command.startswith("rm") else None
+    assert "params.yaml: has uncommitted changes" in refused(capsys, "preset", "digits")
+    assert repository.read_text() == changed
+    assert run("preset", "digits", "--force") == 0
+    assert repository.read_text() == presets.text("digits")
+
+
+def test_outside_a_git_repository_a_preset_needs_force_to_overwrite(capsys):
+    assert run("preset", "digits") == 0
+    assert capsys.readouterr().out
+    assert "not a git repository" in refused(capsys, "preset", "debug")
+    assert Path("params.yaml").read_text() == presets.text("digits")
+    assert run("preset", "debug", "--force") == 0
+
+
+# --- ddpm check
+
+
+def test_params_are_checked_before_anything_runs(repository, capsys):
+    sections: dict[str, Any] = {
+        "evaluate": {"extractors": ["classifier"], "metrics": ["isc"]},
+        "sample": {"count": 100},
+    }
+    repository.write_text(json.dumps(small(**sections).to_dict()))
+    assert run("check") == 0
+    assert "params.yaml: ok; unet with " in capsys.readouterr().out
+    for change, message in (
+        ({"data": {"image_size": 9}}, "data.image_size: 9 must be a multiple of 2"),
+        ({"sample": {"count": 99}}, "sample.count: 99 images are too few for evaluate.metrics 'isc'"),
+    ):
+        repository.write_text(json.dumps(small(**sections | change).to_dict()))
+        assert message in refused(capsys, "check")
+
+
+@pytest.mark.parametrize("command", [["check"], ["summary"], ["track", "sync"]])
+def test_elsewhere_every_command_says_what_is_missing(capsys, command):
+    assert refused(capsys, *command)
+
+
+# --- ddpm sample
+
+
+def sample(model_file: Path, *options: str | Path) -> np.ndarray:
+    """The picture of ten images."""
+    assert run("sample", "--model", model_file, "-n", "10", "--out", "grid.png", *options) == 0
+    with Image.open("grid.png") as picture:
+        return np.asarray(picture).astype(int)
+
+
+@pytest.mark.parametrize("name", DENOISING)
+def test_a_model_file_alone_gives_a_picture(model_file, name):
+    assert sample(model_file, "--sampler", name, "--steps", "10").std() > 20
+
+
+@pytest.mark.slow
+def test_the_command_draws_the_images_that_the_sample_stage_would_write(model_file):
+    model = load_model(model_file, CPU)
+    fields = {"count": 12, "seeds": [7], "batch_size": 5, "steps": 20, "precision": "auto"}
+    options = small(sample=fields).sample
+    generator = sampling.Generator.of(model, options, CPU)
+    sampling.write_samples(generator, options, model.config.seed, (1, 8, 8), Path("samples"))
+    stage = grids.grid(np.load("samples/samples.npy")[:10])
+    for seed, batch_size in (("7", "10"), ("7", "3"), ("8", "10")):
+        command = sample(model_file, "--seed", seed, "--steps", "20", "--batch-size", batch_size)
+        assert (np.abs(command - stage).max() <= 1) == (seed == "7")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--steps", "51"], "steps: 51 must be at most the model's T = 50"),
+        (["-n", "0"], "sample: count: 0 is not allowed"),
+        (["--batch-size", "-1"], "sample: batch_size: -1 is not allowed"),
+        (["--sampler", "ddmi"], "--sampler.name: unknown 'ddmi' (did you mean 'ddim'?); allowed: "),
+        (["--device", "gpu"], "device: 'gpu' is not allowed: auto, cpu, cuda or cuda:N"),
+        (["--out", "grid.npy"], "--out: grid.npy does not end in a picture's suffix; allowed: .png, .jpg"),
+        (["--model", "nowhere.safetensors"], "nowhere.safetensors: no such model file"),
+        (["--model", "."], "model.safetensors: no such model file"),
+        (["--class", "3"], "sample.classes: the model has no classes"),
+        (["--guidance", "2"], "sample.guidance.weight: 2 needs a model with classes"),
+    ],
+)
+def test_a_wrong_option_is_refused(model_file, capsys, options, message):
+    given = {"--model": str(model_file), "--steps": "5"} | dict(zip(options[::2], options[1::2], strict=True))
+    line = refused(capsys, "sample", *(word for option in given.items() for word in option))
+    assert line.startswith(message)
+    assert not list(Path().iterdir())
+
+
+def test_a_class_is_asked_for_by_name_and_guided(capsys):
+    settings = small(model={"classes": 2, "unet": {**PARAMS["model"]["unet"], "zero_init": False}}).training()
+    torch.manual_seed(0)
+    facts = {"classes": {"names": ["cat", "dog"], "counts": [3, 1]}}
+    save_model(Path("two.safetensors"), dict(build.network(settings).state_dict()), settings, facts)
+    dogs, second = (sample(Path("two.safetensors"), "--steps", "5", "--class", name) for name in ("dog", "1"))
+    assert np.array_equal(dogs, second)
+    capsys.readouterr()
+    guided = sample(Path("two.safetensors"), "--steps", "5", "--class", "dog", "--guidance", "3")
+    assert not np.array_equal(dogs, guided)
+    assert "10 images, 10 evaluations each" in capsys.readouterr().out
+
+
+# --- the command itself
+
+
+def test_the_installed_command_ends_a_mistake_without_a_traceback():
+    command = [Path(sys.executable).parent / "ddpm", "preset", "nowhere"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: preset: unknown 'nowhere'")
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("group", [[], ["study"], ["use"], ["track"]])
+def test_without_a_command_the_commands_are_listed(group, capsys):
+    assert run(*group) == 0
+    said = capsys.readouterr().out
+    listed = (app[group[0]] if group else app).resolved_commands()
+    assert all(f"│ {command} " in said for command in listed if not command.startswith("-"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["summry"], "ddpm: unknown command 'summry' (did you mean 'summary'?); allowed: "),
+        (["study", "statu"], "ddpm study: unknown command 'statu' (did you mean 'status'?)"),
+        (["runs", "--jso"], "ddpm runs: unknown option: --jso. Did you mean --json?"),
+        (["runs", "now"], "ddpm runs: unexpected argument 'now'"),
+        (["sample", "-n", "many"], "ddpm sample: invalid value for -n: "),
+        (["compare"], "ddpm compare: "),
+        (["compare", "--by", "seed", "--may-differ", "cod"], 'ddpm compare: invalid value "cod" for --may-differ'),
+        (["sample", "--seed", "1", "--seed", "2"], "ddpm sample: "),
+        (["gate", "--update", "--json"], "ddpm gate: "),
+        (["use", "invert", "--rows", "1", "--images", "cat.jpg"], "--images and --rows: "),
+        (["study", "slurm", "plan.yaml", "--time", "0"], "ddpm study slurm: invalid value "),
+        (["study", "slurm", "plan.yaml", "--time", "inf"], "ddpm study slurm: invalid value "),
+        (["study", "status", "plan.yaml", "--slots", "0"], "ddpm study status: invalid value "),
+        (["study", "new", "x", "--vary", "seed=0,1", "--looks", "8"], "ddpm study new: "),
+    ],
+)
+def test_a_mistake_in_the_arguments_is_one_line(capsys, arguments, message):
+    assert refused(capsys, *arguments).startswith(message)
+
+
+def test_what_may_differ_is_what_the_verdict_compares():
+    assert get_args(commands.Alike) == get_args(pairing.Alike)
+
+
+def test_git_ignores_what_commands_write_by_default():
+    root = Path(__file__).parents[2]
+    named = [*app.resolved_commands().items(), *app["use"].resolved_commands().items()]
+    functions = [one for name, one in named if not name.startswith("-")]
+    options = [option for one in functions if one.default_command for option in one.assemble_argument_collection()]
+    defaults = [option.field_info.default for option in options if option.name == "--out"]
+    paths = [str(default) for default in defaults if isinstance(default, Path)]
+    assert {"grid.png", "inpaint.png", "ema.safetensors", "export", "report.html"} <= set(paths)
+    ask = subprocess.run(["git", "check-ignore", *paths, "export/"], cwd=root, capture_output=True, text=True)
+    assert [path for path in paths if path not in ask.stdout.split() and f"{path}/" not in ask.stdout.split()] == []
+
+
+def test_the_help_imports_no_torch():
+    code = (
+        "import sys; from ddpm.cli.app import run; from ddpm import cli; run(['--help']); "
+        "sys.exit(bool({'mlflow', 'numpy', 'pandas', 'torch'} & sys.modules.keys()))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr

@@ -1,0 +1,90 @@
+"""Random numbers are functions of (seed, purpose, index, step)."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from ddpm.compute import noise
+
+CPU = torch.device("cpu")
+ROOT = Path(__file__).parents[2]
+
+# Known answers of Philox4x32-10, published with Random123: counter, key, output
+KNOWN = [
+    ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
+    ((0xFFFFFFFF,) * 4, (0xFFFFFFFF,) * 2, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
+    (
+        (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
+        (0xA4093822, 0x299F31D0),
+        (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
+    ),
+]
+
+
+@pytest.mark.parametrize(("counter", "key", "output"), KNOWN)
+def test_philox_gives_the_published_known_answers(counter, key, output):
+    words = noise.philox(tuple(torch.tensor([word]) for word in counter), key)
+    assert tuple(int(word) for word in words) == output
+
+
+@settings(max_examples=25)
+@given(st.lists(st.integers(0, 2**40), min_size=1, max_size=9), st.integers(0, 4000), st.integers(1, 33))
+def test_an_images_noise_does_not_depend_on_its_batch(indices, step, size):
+    together = noise.gaussian(3, "reverse", torch.tensor(indices), step, (size,))
+    alone = torch.cat([noise.gaussian(3, "reverse", torch.tensor([index]), step, (size,)) for index in indices])
+    assert torch.equal(together, alone)
+
+
+def test_noise_is_standard_normal():
+    draws = noise.gaussian(0, "train", torch.arange(500), 1, (1, 20, 20)).flatten()
+    assert stats.kstest(draws.numpy(), "norm").pvalue > 1e-3
+    assert draws.abs().max() > 4
+
+
+def test_uniform_draws_are_uniform_and_below_one():
+    draws = noise.uniform(0, "timestep", torch.arange(50_000), 7)
+    assert draws.min() >= 0
+    assert draws.max() < 1
+    assert stats.kstest(draws.numpy(), "uniform").pvalue > 1e-3
+
+
+@pytest.mark.parametrize(
+    "other", [(1, "a", 0, 0), (0, "b", 0, 0), (0, "a", 1, 0), (0, "a", 0, 1), (0, "a", 2**32, 0)], ids=str
+)
+def test_each_argument_gives_other_noise(other):
+    seed, purpose, index, step = other
+    first = noise.gaussian(0, "a", torch.tensor([0]), 0, (4000,))
+    second = noise.gaussian(seed, purpose, torch.tensor([index]), step, (4000,))
+    assert stats.pearsonr(first[0].numpy(), second[0].numpy()).pvalue > 1e-3
+    assert not torch.equal(first, second)
+
+
+def mask(rows: int, size: int, p: float, offset: int = 0) -> np.ndarray:
+    keys = noise.words(noise.streams(3, ["dropout"], CPU), torch.arange(rows) + offset, 5)
+    return noise.keep_mask(keys[0], size, p).numpy()
+
+
+@pytest.mark.parametrize("p", [0.05, 0.1, 0.5, 0.9])
+def test_a_mask_drops_the_share_that_is_asked_for(p):
+    dropped = 1 - mask(64, 4096, p).mean()
+    assert abs(dropped - p) < 5 * math.sqrt(p * (1 - p) / (64 * 4096))
+
+
+def test_a_mask_is_a_function_of_the_images_key_alone():
+    whole = mask(8, 101, 0.3)
+    np.testing.assert_array_equal(mask(3, 101, 0.3, offset=5), whole[5:])
+    np.testing.assert_array_equal(mask(8, 60, 0.3), whole[:, :60])
+
+
+def test_a_masks_rows_and_columns_have_no_bias():
+    """Chi-squared of each column's and each row's count of kept entries."""
+    kept = mask(2048, 2048, 0.5)
+    for counts in (kept.sum(axis=0), kept.sum(axis=1)):
+        chi_squared = ((counts - 1024) ** 2 / 512).sum()
+        assert abs(chi_squared - 2048) < 5 * math.sqrt(2 * 2048)

@@ -1,0 +1,135 @@
+"""What a GPU needs of a step, shown without one: all tensors are on its device, the host looks at no value, and
+it compiles whole."""
+
+import random
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch._dynamo.backends.debugging import aot_eager
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ddpm.base import variant
+from ddpm.compute import devices
+from ddpm.compute.distributed import Ranks
+from ddpm.model.model_file import Loaded
+from ddpm.sampling.generator import Generator
+from ddpm.training.trainer import Trainer
+from tests.benchmarks.train import preset
+from tests.small import pictures, small
+from tests.whole.test_combinations import NETWORKS, SHELVES, TRIES, Row, config_of, is_allowed
+
+CPU, META = torch.device("cpu"), torch.device("meta")  # tensors on META have shapes and no values
+
+
+def rows() -> list[Row]:
+    """Few rows in which every variant occurs."""
+    few: list[Row] = []
+    chance = random.Random(1)  # noqa: S311 (it only chooses what is tested)
+    left = {(family, name) for family, shelf in SHELVES.items() for name in shelf}
+    while left:
+        first = min(left, key=str)
+        tries = (
+            {family: chance.choice(shelf) for family, shelf in SHELVES.items()} | dict([first]) for _ in range(TRIES)
+        )
+        few.append(max(filter(is_allowed, tries), key=lambda row: len(left & set(row.items()))))
+        left -= set(few[-1].items())
+    return few
+
+
+@pytest.mark.parametrize("row", rows(), ids=lambda row: row["schedule"])
+def test_steps_and_drawings_stay_on_the_device_and_look_at_no_value(row, monkeypatch):
+    """META refuses both: an operation on tensors of two devices, and one that needs values, such as ``item``."""
+    monkeypatch.setattr(sys.modules["torch.optim.optimizer"], "_get_fused_kernels_supported_devices", lambda: ["meta"])
+    labels = np.arange(16) % 3 if row["classes"] else None
+    config = config_of(row)
+    train = config.train.model_copy(update={"accumulate": 2, "horizontal_flip": True})
+    trainer = Trainer(config.model_copy(update={"train": train}).training(), pictures(16), META, labels=labels)
+    for step in (1, 2):
+        loss, norm = trainer.step(step)
+        assert loss.is_meta
+        assert norm.is_meta
+    generator = Generator.of(Loaded(trainer.network.eval(), trainer.config, {}), config.sample, META)
+    with torch.no_grad():
+        *_, x_0 = generator.trajectory(range(3), 0, trainer.shape)
+    assert x_0.is_meta
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_a_training_decides_whether_it_is_deterministic_whatever_ran_before_it(monkeypatch, deterministic):
+    asked = []
+    monkeypatch.setattr(devices, "make_deterministic", lambda device, on: asked.append(on))
+    Trainer(small(train={"deterministic": deterministic}).training(), pictures(16), CPU)
+    assert asked == [deterministic]
+
+
+class Launches(TorchDispatchMode):
+    """Counts operations that a GPU has to be asked for: not views, and not memory alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func._overloadpacket.__name__
+        view = any(out.alias_info is not None and not out.alias_info.is_write for out in func._schema.returns)
+        self.count += not (view or "empty" in name or name == "detach")
+        return func(*args, **(kwargs or {}))
+
+
+# the most in a training step; on CUDA, where some of these are several kernels, digits launches 1,733
+BUDGET = {"digits": 1560, "article": 2200, "cifar10": 2180, "edm": 850}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BUDGET)
+def test_a_step_asks_little_of_the_host(name, monkeypatch):
+    """Small networks wait for launches, of 4 microseconds each, and not for the GPU."""
+    monkeypatch.setattr(sys.modules["torch.optim.optimizer"], "_get_fused_kernels_supported_devices", lambda: ["meta"])
+    config = preset(name, precision="float32")
+    labels = np.zeros(512, np.int64) if config.model.classes else None
+    trainer = Trainer(config.training(), np.zeros((512, *config.data.shape), np.uint8), META, labels=labels)
+    trainer.step(1)
+    with Launches() as launches:
+        trainer.step(2)
+    assert 300 < launches.count <= BUDGET[name]
+
+
+class Exchange(torch.nn.Module):
+    """In the place of DistributedDataParallel."""
+
+    def __init__(self, network: torch.nn.Module):
+        super().__init__()
+        self.network = network
+
+
+class Two(Ranks):
+    def parallel(self, network: torch.nn.Module) -> torch.nn.Module:
+        return Exchange(network)
+
+
+def test_what_is_compiled_contains_the_exchange_between_ranks():
+    """Torch cuts the graph where gradients are exchanged; compiled below the exchange, they wait for the whole."""
+    compiled: Any = Trainer(small(train={"compile": True}).training(), pictures(16), CPU, Two(0, 2)).student.forward
+    assert isinstance(compiled._orig_mod, Exchange)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("network", variant.names("networks"))
+def test_a_network_compiles_whole_and_only_once(network):
+    graphs = []
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        graphs.append(graph)
+        return aot_eager(graph, inputs)
+
+    torch.compiler.reset()  # what other tests compiled counts too
+    config = small(model={"name": network, network: NETWORKS[network]}).training()
+    plain, compiled = (Trainer(config, pictures(16), CPU) for _ in range(2))
+    assert plain.step(1) == compiled.step(1)  # dropout layers have their keys from here on, as they do in a training
+    compiled.student.forward = torch.compile(compiled.network, backend=backend, fullgraph=True)  # type: ignore[assignment]
+    for step in (2, 3, 4):
+        torch.testing.assert_close(compiled.step(step), plain.step(step))
+    assert len(graphs) == 1

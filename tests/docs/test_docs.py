@@ -1,0 +1,385 @@
+"""README.md and docs/ describe what the code does: commands parse or run, examples work, links hold, lines are real.
+
+A block of shell has a comment above it. ``run`` blocks are run here, with what follows the colon prepared; ``needs: X``
+blocks are parsed by the commands' own parsers, and their -S keys and values are checked as params.yaml is.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+import importlib.util
+import itertools
+import json
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pygit2
+import pytest
+import yaml
+
+from ddpm import cli
+from ddpm.base import files, sections
+from ddpm.cli.app import app
+from ddpm.ladder import terms
+from ddpm.params import config, file, presets
+from ddpm.runs import alike, library
+from ddpm.study import loading
+from ddpm.verdicts import gate
+from tests.scored import grid, params, record, result, write
+from tests.small_project import merged
+
+ROOT = Path(__file__).parents[2]
+CODE = sorted([*(ROOT / "ddpm").rglob("*.py"), *(ROOT / "stages").rglob("*.py")])
+PAGES = sorted([ROOT / "README.md", ROOT / "AGENTS.md", *(ROOT / "docs").glob("*.md")])
+LINKING = [*PAGES, *(ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md"))]
+RUN = {"run", "run: model", "run: digits", "run: study", "run: scores", "run: schedules", "run: gate"}
+WORDS = 30_000  # of all pages, so that they are read
+ELSEWHERE = {"run: study"}  # run by tests/study/test_early.py
+NEEDS = {
+    "needs: the pipeline",
+    "needs: a GPU",
+    "needs: other machines",
+    "needs: a server",
+    "needs: Slurm",
+}
+TRUSTED = {
+    "git",
+    "mlflow",
+    "export",
+    "pip",
+    "parallel",
+    "sbatch",
+}  # programs whose lines are not checked
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+MAKE_TARGETS = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M)
+
+
+class Block(NamedTuple):
+    """preset: the last one that the page wrote before this block, or in it."""
+
+    page: str
+    mark: str
+    language: str
+    text: str
+    preset: str
+
+    @property
+    def lines(self) -> list[list[str]]:
+        joined = self.text.replace("\\\n", " ").splitlines()
+        commands = (part for line in joined for part in line.split(" | "))
+        return [words for command in commands if (words := shlex.split(command, comments=True))]
+
+
+@cache
+def blocks() -> list[Block]:
+    found = []
+    for page in PAGES:
+        preset = "digits"
+        for mark, language, text in re.findall(
+            r"(?:<!-- ([^\n]*) -->\n)?^```(\w*)\n(.*?)^```$", page.read_text(), re.S | re.M
+        ):
+            preset = (re.findall(r"^ddpm preset (\w+)", text, re.M) or [preset])[-1]
+            found.append(Block(page.name, mark, language, text, preset))
+    return found
+
+
+def shell() -> list[Block]:
+    return [block for block in blocks() if block.language == "sh"]
+
+
+def named(block: Block) -> str:
+    return f"{block.page}-{block.lines[0][0]}-{block.lines[0][-1]}"
+
+
+def test_every_page_has_blocks_that_say_how_they_are_tested():
+    assert len(shell()) > 20
+    for block in blocks():
+        assert block.language in {"sh", "python", "mermaid", "yaml"}, block
+        if block.language == "sh":
+            assert block.mark in RUN | NEEDS, block
+        if (
+            block.language == "python" and block.page != "tutorial.md"
+        ):  # a notebook, which tests/docs/test_tutorial.py runs
+            assert re.fullmatch(r"file: ddpm/(variants/\w+|networks)/\w+\.py", block.mark), block
+
+
+def test_the_pages_are_short_enough_to_be_read():
+    pages = [*PAGES, ROOT / "CONTRIBUTING.md"]
+    words = {str(page.relative_to(ROOT)): len(page.read_text().split()) for page in pages}
+    assert sum(words.values()) <= WORDS, dict(sorted(words.items(), key=lambda item: -item[1])[:10])
+
+
+@pytest.mark.parametrize("page", LINKING, ids=lambda page: page.name)
+def test_every_table_begins_with_its_heads(page):
+    """A blank line in the middle of a table ends it, and the rest becomes text."""
+    lines = ["", *page.read_text().splitlines(), ""]
+    begins = [at for at, line in enumerate(lines) if line.startswith("|") and not lines[at - 1].startswith("|")]
+    assert [lines[at] for at in begins if not lines[at + 1].startswith("| ---")] == []
+
+
+def test_the_contents_name_every_page():
+    contents = (ROOT / "docs/README.md").read_text()
+    assert all(f"({page.name})" in contents for page in (ROOT / "docs").glob("*.md") if page.name != "README.md")
+
+
+# --- commands
+
+
+@pytest.mark.parametrize("block", shell(), ids=named)
+def test_every_command_is_one_that_its_program_takes(block):
+    for program, *arguments in block.lines:
+        if program not in TRUSTED:
+            CHECKS[program](arguments)
+
+
+@pytest.mark.parametrize("block", [block for block in shell() if " -S " in block.text], ids=named)
+def test_every_key_and_value_that_is_set_may_stand_in_params(block):
+    for words in block.lines:
+        settings = [word for flag, word in itertools.pairwise(words) if flag == "-S"]
+        for combination in itertools.product(*map(assignments, settings)):
+            config.check(with_values(params_of(block.preset), dict(combination)), " ".join(words))
+
+
+@pytest.mark.parametrize(
+    "block", [block for block in blocks() if block.language == "yaml"], ids=lambda block: block.page
+)
+def test_what_is_shown_of_params_or_a_study_may_stand_there(block, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    if block.mark == "study":
+        loading.parse(yaml.safe_load(block.text), Path("studies/shown.yaml"))
+        return
+    if block.mark == "workflow":
+        assert yaml.safe_load(block.text)["steps"]
+        return
+    if block.mark == "ladder":
+        sections.parse(yaml.safe_load(block.text), block.page, terms.Terms)
+        return
+    config.check(merged(params_of(block.preset), yaml.safe_load(block.text)), block.page)
+
+
+@cache
+def params_of(preset: str) -> dict[str, Any]:
+    """Read only."""
+    return file.decode(presets.text(preset), preset)
+
+
+def assignments(setting: str) -> list[tuple[str, Any]]:
+    """Two assignments for ``key=a,b``."""
+    key, _, values = setting.partition("=")
+    each = [values] if values.startswith(("[", "{")) else values.split(",")
+    return [(key, yaml.safe_load(value)) for value in each]
+
+
+def with_values(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    changed = copy.deepcopy(base)
+    for key, value in values.items():
+        *sections, name = key.split(".")
+        block = changed
+        for section in sections:
+            block = block[section]
+        block[name] = value
+    return changed
+
+
+def parses_ddpm(arguments: list[str]) -> None:
+    given = app.parse_args(arguments)[1].arguments
+    for key in given.get("by", ()):
+        assert key == "name" or any(alike.under(name, key) for name in config.load(ROOT / "params.yaml").flat()), key
+
+
+def parses_dvc(arguments: list[str]) -> None:
+    from dvc.cli.parser import get_main_parser
+
+    parsed = get_main_parser().parse_args(arguments)
+    assert set(getattr(parsed, "targets", None) or ()) <= STAGES.keys()
+
+
+def parses_torchrun(arguments: list[str]) -> None:
+    from torch.distributed.run import get_args_parser
+
+    parsed = get_args_parser().parse_args(arguments)
+    assert parsed.module
+    assert importlib.util.find_spec(parsed.training_script)
+
+
+def finds_module(arguments: list[str]) -> None:
+    assert arguments[0] == "-m"
+    assert importlib.util.find_spec(arguments[1])
+
+
+def finds_target(arguments: list[str]) -> None:
+    assert set(arguments) <= set(MAKE_TARGETS), arguments
+
+
+CHECKS = {
+    "ddpm": parses_ddpm,
+    "dvc": parses_dvc,
+    "make": finds_target,
+    "torchrun": parses_torchrun,
+    "python": finds_module,
+}
+
+
+@pytest.mark.parametrize("page", LINKING, ids=lambda page: page.name)
+def test_every_target_of_make_that_is_named_exists(page):
+    assert set(re.findall(r"`make (\w+)", page.read_text())) <= set(MAKE_TARGETS)
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch, model_file) -> Path:
+    """A clone in which nothing ran, and everything that a ``run:`` block may need."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "DVC_ROOT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DDPM_TRACKING", "off")
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
+    (tmp_path / ".dvc").mkdir()
+    pygit2.init_repository(".")
+    shutil.copy(ROOT / "ddpm/presets/digits_2026.yaml", "params.yaml")
+    (tmp_path / "data/model").mkdir(parents=True)
+    shutil.copy(model_file, "data/model/model.safetensors")
+    shutil.copytree(ROOT / "models", "models")
+    return tmp_path
+
+
+def prepare(mark: str, folder: Path, request: pytest.FixtureRequest) -> None:
+    """Prepare what a block runs on."""
+    wanted = mark.removeprefix("run").removeprefix(": ")
+    if wanted == "digits":
+        shutil.copy(ROOT / "models/digits/model.safetensors", "data/model/model.safetensors")
+        (folder / "data/processed").symlink_to(request.getfixturevalue("digits"))
+    if wanted == "schedules":
+        shutil.rmtree(folder / ".git")
+        (folder / "params.yaml").write_text(yaml.safe_dump(params()))
+        record(folder, grid({"cosine": 1, "linear": 2}, range(6)))
+    if wanted in {"scores", "gate"}:
+        flat = json.loads(json.dumps(library.relevant(config.load(folder / "params.yaml").flat())))
+        (folder / "stages").mkdir()
+        (folder / "stages/train.py").touch()
+        code = {"stages/train.py": files.md5(folder / "stages/train.py")[:12]}
+        write(result(fd=0.25, code=code).model_copy(update={"params": flat}))
+        stored = ",".join(result(seed=seed, fd=0.25 + seed / 100).text() for seed in range(5))
+        (folder / "metrics/baseline.json").write_text(f"[{stored}]")
+        assert gate.read()
+
+
+ONCE = {
+    (block.mark, block.text): block for block in shell() if block.mark in RUN - ELSEWHERE
+}  # several pages say `ddpm check`
+
+
+LONGER = {"run: digits"}  # than five seconds
+
+
+@pytest.mark.parametrize(
+    "block",
+    [pytest.param(block, marks=pytest.mark.slow if block.mark in LONGER else ()) for block in ONCE.values()],
+    ids=named,
+)
+def test_what_is_to_be_run_runs(block, project, request, capsys):
+    prepare(block.mark, project, request)
+    for program, *arguments in block.lines:
+        assert program == "ddpm"
+        with pytest.raises(SystemExit) as ended:
+            cli.main(arguments)
+        output = capsys.readouterr()
+        assert ended.value.code == 0, (arguments, output.err)
+        assert output.out
+        if "--json" in arguments:
+            json.loads(output.out)
+
+
+# --- links
+
+
+@pytest.mark.parametrize("page", LINKING, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page):
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.S | re.M)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith(("https://", "../../actions/")):  # the second: a page of the repository on GitHub
+            continue
+        path, _, anchor = target.partition("#")
+        found = (page.parent / path).resolve() if path else page
+        assert found.exists(), target
+        assert not anchor or anchor in anchors(found), target
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of its headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(), re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+THEORY = (ROOT / "docs/theory.md").read_text()
+NAMED = re.findall(r"\[`([\w.]+)`\]\(\.\./([\w/]+\.py)\)", THEORY)
+
+
+@pytest.mark.parametrize(("name", "path"), NAMED, ids=lambda part: part)
+def test_what_the_theory_names_stands_in_the_file(name, path):
+    body: list[ast.stmt] = ast.parse((ROOT / path).read_text()).body
+    for part in name.split("."):
+        found = [node for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == part]
+        assert found, f"{part} is not in {path}"
+        body = found[0].body
+
+
+def test_the_theory_names_every_paper_of_the_code():
+    papers = {paper for file in CODE for paper in re.findall(r"arXiv:\d{4}\.\d{5}", file.read_text())}
+    assert len(papers) > 20
+    assert papers <= set(re.findall(r"arXiv:\d{4}\.\d{5}", THEORY)), papers - set(re.findall(r"arXiv:\S{10}", THEORY))
+
+
+@pytest.mark.parametrize("page", LINKING, ids=lambda page: page.name)
+def test_every_file_of_the_project_that_is_named_in_code_type_exists(page):
+    for name in re.findall(r"`((?:ddpm|stages|tests)/[\w/.]+)`", page.read_text()):
+        assert (ROOT / name).exists(), name
+
+
+# --- diagrams and lines
+
+
+def test_the_diagram_of_the_pipeline_is_that_of_dvc():
+    drawn = next(block.text for block in blocks() if block.page == "concepts.md" and block.language == "mermaid")
+    edges = {tuple(line.split(" --> ")) for line in map(str.strip, drawn.splitlines()) if "-->" in line}
+    assert edges == {
+        (maker, user)
+        for maker, user in itertools.permutations(STAGES, 2)
+        for out in STAGES[maker]["outs"]
+        if any(Path(dep).is_relative_to(out) for dep in STAGES[user]["deps"])
+    }
+
+
+@cache
+def messages() -> list[str]:
+    """Every string in the code, with a null character for each value filled in."""
+    return [text for file in CODE for text in strings(ast.parse(file.read_text()))]
+
+
+def strings(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+        elif isinstance(node, ast.JoinedStr):
+            yield "".join(str(part.value) if isinstance(part, ast.Constant) else "\0" for part in node.values)
+
+
+LINES = re.findall(r"^\| `(.+?)` \|", (ROOT / "docs/troubleshooting.md").read_text(), re.M)
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_every_line_of_the_troubleshooting_is_one_that_the_code_prints(line):
+    pattern = re.compile(".*".join(map(re.escape, line.split("..."))), re.S)
+    assert any(pattern.search(message) for message in messages())
+
+
+def test_a_line_that_no_code_prints_would_be_found():
+    assert len(LINES) > 10
+    with pytest.raises(AssertionError):
+        test_every_line_of_the_troubleshooting_is_one_that_the_code_prints("...: no such flie")

@@ -1,0 +1,92 @@
+"""Whoever adds a variant as docs/variants.md says finds that it passes: the page's own examples, in a copy of the tree.
+
+What "Add one" lists is done here, and nothing else: the files are written, their names go into the tables that the page
+names, and the tests run that it names.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.docs.test_docs import blocks
+
+ROOT = Path(__file__).parents[2]
+FILES = {
+    block.mark.removeprefix("file: "): block.text
+    for block in blocks()
+    if block.language == "python" and block.page == "variants.md"
+}
+EDITED = ("ddpm", "docs", "tests")  # folders of which the copy has its own
+CONTRACTS = {
+    "schedules": "tests/variants/schedules",
+    "samplers": "tests/variants/samplers",
+    "losses": "tests/variants/losses/test_losses.py",
+    "networks": "tests/variants/networks/test_contract.py",
+}  # family -> its contract tests
+
+
+def names(family: str) -> list[str]:
+    return [Path(path).stem for path in FILES if re.match(f"ddpm/variants/{family}/[^_]", path)]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """A copy of the project with the examples in it."""
+    copy = tmp_path_factory.mktemp("project")
+    for entry in ROOT.iterdir():
+        if entry.name in EDITED:
+            shutil.copytree(entry, copy / entry.name, ignore=shutil.ignore_patterns("__pycache__"))
+        elif not entry.name.startswith(".") or entry.name == ".github":
+            (copy / entry.name).symlink_to(entry)
+    for path, text in FILES.items():
+        assert not (copy / path).exists(), f"{path} is no example any more"
+        (copy / path).write_text(text)
+    page = copy / "docs/variants.md"
+    text = page.read_text()
+    for family in CONTRACTS:
+        for name in names(family):  # the first table, in alphabetical order
+            text = re.sub(rf"(?m)^(\|.*\| ddpm/variants/{family}/ \| )(.*)( \|)$", _with(name), text)
+    printed = run(copy, "-c", "from docs import make_variants; print(make_variants.table())")
+    text = re.sub(r"\| loss \| variance.*?zero terminal SNR\.", lambda _: printed.strip(), text, flags=re.S)
+    page.write_text(text)
+    orders = copy / "tests/variants/samplers/test_convergence.py"
+    listed = "".join(f'"{name}", ' for name in names("samplers"))
+    orders.write_text(orders.read_text().replace("NO_ODE = {", f"NO_ODE = {{{listed}"))
+    return copy
+
+
+def _with(name: str) -> Callable[[re.Match[str]], str]:
+    return lambda row: f"{row[1]}{', '.join(sorted([*row[2].split(', '), name]))}{row[3]}"
+
+
+def run(project: Path, *arguments: str) -> str:
+    environment = os.environ | {"PYTHONPATH": str(project), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run([sys.executable, *arguments], cwd=project, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+    return done.stdout
+
+
+def test_there_is_an_example_of_each_kind():
+    assert {Path(path).parent.name for path in FILES if "/variants/" in path} == {*CONTRACTS}
+
+
+@pytest.mark.slow
+def test_the_examples_pass_the_contract_tests_and_the_pages_name_them(project):
+    added = [name for family in CONTRACTS for name in names(family)]
+    chosen = " or ".join([*added, "has_an_order", "listed", "table_of_combinations"])
+    tests = [
+        *CONTRACTS.values(),
+        "tests/variants/datasets/test_mixture.py",
+        "tests/docs/test_readme.py",
+        "tests/base/test_catalogue.py",
+    ]
+    out = run(project, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rA", *tests, "-k", chosen)
+    passed = re.findall(r"(?m)^PASSED (\S+)", out)
+    for name in added:
+        assert sum(name in test for test in passed) > 2, name

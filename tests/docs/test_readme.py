@@ -1,0 +1,42 @@
+"""The README, and the tables that it links to, describe what the code does."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from ddpm.base import variant
+from ddpm.cli.app import app
+from ddpm.params import presets
+from ddpm.params.config import FAMILIES
+from docs import make_variants
+
+ROOT = Path(__file__).parents[2]
+TEXT, VARIANTS, RESULTS = ((ROOT / name).read_text() for name in ("README.md", "docs/variants.md", "docs/results.md"))
+
+
+@pytest.mark.parametrize(("key", "family"), FAMILIES.items())
+def test_every_variant_is_listed(key, family):
+    assert f"| {key} | ddpm/variants/{family}/ | {', '.join(variant.names(family))} |" in VARIANTS
+
+
+def test_the_table_of_combinations_is_the_generated_one():
+    assert make_variants.table() in VARIANTS
+
+
+def test_every_preset_has_its_row():
+    assert all(f"\n| {name} |" in RESULTS for name in presets.names())
+    assert all(re.search(rf"^\| presets \|.*\b{name}\b", TEXT, re.M) for name in presets.names())
+
+
+def test_every_command_is_named():
+    commands = [name for name in app if not name.startswith("-")]
+    assert len(commands) > 10
+    assert [name for name in commands if f"`ddpm {name}" not in TEXT] == []
+
+
+def test_a_release_has_one_version():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    assert re.search(rf"^## {version}$", (ROOT / "CHANGELOG.md").read_text(), re.M)

@@ -1,0 +1,272 @@
+"""What evaluate.json and the files next to it report about a model and its sets of samples."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ddpm.base.errors import UserError
+from ddpm.base.files import flatten, sha256, write_rows
+from ddpm.data.processed import open_split
+from ddpm.evaluation import evaluation
+from ddpm.evaluation.bounds import Job
+from ddpm.evaluation.evaluation import Evaluation
+from ddpm.evaluation.fingerprint import fingerprint as fingerprint_of
+from ddpm.model.model_file import Loaded
+from ddpm.scoring import distances, reference
+from ddpm.scoring.evaluate_params import Evaluate, Likelihood
+from ddpm.scoring.reference import make_reference
+from ddpm.verdicts import metrics
+from tests import scoring_ranks
+from tests.small import small
+
+ROOT = Path(__file__).parents[2]
+CPU = torch.device("cpu")
+SETTINGS = scoring_ranks.SETTINGS
+
+
+@pytest.fixture(scope="module")
+def folder(classifier_reference) -> Path:
+    return Path(classifier_reference)
+
+
+@pytest.fixture(scope="module")
+def model() -> Loaded:
+    return scoring_ranks.model()
+
+
+def evaluate(
+    digits: Path, folder: Path, model: Loaded, tmp_path: Path, *sets: np.ndarray, settings: Evaluate = SETTINGS
+) -> Evaluation:
+    paths = {seed: tmp_path / f"{seed}.npy" for seed in range(len(sets))}
+    for path, images in zip(paths.values(), sets, strict=True):
+        np.save(path, images)
+    return evaluation.evaluate(paths, Job(model, digits, folder, settings, CPU))
+
+
+def spoiled(digits: Path, sd: float, seed: int = 0, count: int = 600) -> np.ndarray:
+    """Train images with noise: samples of a model that is better the smaller ``sd`` is."""
+    draw = np.random.default_rng(seed)
+    train, _ = open_split(digits, "train")
+    chosen = train[np.sort(draw.choice(len(train), count, replace=False))]
+    return np.clip(chosen + draw.normal(0, sd, chosen.shape), 0, 255).round().astype(np.uint8)
+
+
+def test_scores_are_the_mean_over_the_sets_and_each_set_has_its_row(digits, folder, model, tmp_path):
+    sets = [spoiled(digits, 30, 0), spoiled(digits, 30, 1)]
+    both = evaluate(digits, folder, model, tmp_path, *sets)
+    alone = [evaluate(digits, folder, model, tmp_path, images) for images in sets]
+
+    means = flatten({key: value for key, value in both.scores.items() if key not in ("real", "yardsticks")})
+    assert [row["seed"] for row in both.sets] == [0, 1]
+    for row, single in zip(both.sets, alone, strict=True):
+        assert {key: value for key, value in row.items() if key != "seed"}.items() <= flatten(single.scores).items()
+    assert means.keys() == both.sets[0].keys() - {"seed"}
+    for key, value in means.items():
+        column = [row[key] for row in both.sets]
+        expected = np.hypot(*column) / 2 if key.endswith("_se") else np.mean(column)
+        assert value == pytest.approx(float(expected)), key
+    assert both.sets[0]["classifier.fd"] != both.sets[1]["classifier.fd"]
+
+
+def on_ranks(digits: Path, tmp_path: Path, most: int = distances.MOST) -> list[Path]:
+    """What ``scoring_ranks`` writes on one rank and on two, given ``distances.MOST``."""
+    for seed in (0, 1):
+        np.save(tmp_path / f"{seed}.npy", spoiled(digits, 30, seed))
+    outs = {ranks: tmp_path / str(ranks) for ranks in (1, 2)}
+    for ranks, out in outs.items():
+        out.mkdir()
+        torchrun = ["torchrun", "--standalone", f"--nproc-per-node={ranks}", "-m", "tests.scoring_ranks"]
+        given = json.dumps([*map(str, (tmp_path, digits, out)), most])
+        subprocess.run(torchrun, env={**os.environ, "SCORING_RANKS": given}, cwd=ROOT, check=True)
+    return list(outs.values())
+
+
+@pytest.mark.slow
+def test_two_ranks_share_the_work_and_say_what_one_says(digits, tmp_path):
+    """That of the reference too, which has the same bytes."""
+    outs = on_ranks(digits, tmp_path)
+    one, *both = (json.loads(path.read_text()) for out in outs for path in out.glob("calls-*"))
+    images = 1438 + 359 + 2 * 1500 + 2 * 600  # train, test, the yardsticks, and the sets
+    assert one == sum(both) == images
+    assert max(both) < 0.6 * images
+    assert len({sha256(out / "reference") for out in outs}) == 1
+    assert len({path.read_text() for out in outs for path in out.glob("scores-*")}) == 1
+
+
+@pytest.mark.long
+def test_so_they_do_where_a_part_of_a_large_split_is_compared(digits, tmp_path):
+    outs = on_ranks(digits, tmp_path, 700)
+    assert len({sha256(out / "reference") for out in outs}) == 1
+    assert len({path.read_text() for out in outs for path in out.glob("scores-*")}) == 1
+
+
+def test_yardsticks_are_scored_as_so_many_samples_and_real_images_too_where_there_are_more(
+    digits, folder, model, tmp_path
+):
+    few = SETTINGS.model_copy(update={"metrics": ("fid", "kid"), "kid_subset_size": 200})
+    scores = {
+        count: evaluate(digits, folder, model, tmp_path, spoiled(digits, 30, count=count), settings=few).scores
+        for count in (200, 600)
+    }
+    for count, found in scores.items():
+        kinds = {**found["yardsticks"], "real": found["real"]}
+        assert kinds.keys() == {"gaussian", "class_gaussians", "real"}
+        assert {kind: of["classifier"]["count"] for kind, of in kinds.items()} == {
+            "gaussian": count, "class_gaussians": count, "real": min(count, 359)
+        }  # fmt: skip
+        for score in ("fd", "kid_mean"):
+            values = [kinds[kind]["classifier"][score] for kind in ("real", "class_gaussians", "gaussian")]
+            assert values == sorted(values), score
+    assert scores[200]["real"]["classifier"]["fd"] > 0.2, "fewer images are further away: 359 have 0.178"
+
+
+def test_the_distance_against_n_begins_with_the_score_and_the_floor_stands_beside_it(digits, folder, model, tmp_path):
+    found = evaluate(digits, folder, model, tmp_path, spoiled(digits, 60))
+    scores = found.scores["classifier"]
+    assert [(row["extractor"], row["n"]) for row in found.fd_n] == [("classifier", n) for n in (600, 300, 200, 150)]
+    assert found.fd_n[0]["fd"] == pytest.approx(scores["fd"], rel=1e-4)
+    assert found.fd_n[0]["fd_sd"] == ""
+    assert 0 < found.scores["real"]["classifier"]["fd"] < scores["fd_infinity"] < scores["fd"]
+
+
+def test_copies_of_train_images_are_found_and_shown_and_held_out_images_are_not(digits, folder, model, tmp_path):
+    train, test = (np.array(open_split(digits, split)[0]) for split in ("train", "test"))
+
+    copied = evaluate(digits, folder, model, tmp_path, train[100:500])
+    new = evaluate(digits, folder, model, tmp_path, test)
+
+    spaces = ["classifier", "pixels"]
+    assert metrics.copied(flatten(copied.scores)) == spaces
+    assert metrics.copied(flatten(new.scores)) == []
+    for space in spaces:
+        assert copied.scores["memorisation"][space]["share"] > 0.99
+        assert copied.scores["memorisation"][space]["ratio"] < 1e-3
+        assert new.scores["memorisation"][space]["share"] == pytest.approx(17 / 359)  # the k-th itself is not below it
+        assert new.scores["memorisation"][space]["ratio"] == 1
+    assert copied.nearest.shape == (4, evaluation.PAIRS, 1, 16, 16)
+    np.testing.assert_array_equal(copied.nearest[0], copied.nearest[1])
+    assert (new.nearest[0] != new.nearest[1]).any()
+
+
+def test_copies_of_an_image_in_the_part_of_a_large_split_are_shown_next_to_it(digits, model, tmp_path, monkeypatch):
+    monkeypatch.setattr(distances, "MOST", 700)
+    make_reference(SETTINGS, digits, tmp_path / "reference", CPU)
+    train = open_split(digits, "train")[0]
+    part = distances.rows(1438, 700).numpy()
+
+    found = evaluate(digits, tmp_path / "reference", model, tmp_path, train[part[:400]])
+
+    for drawn, nearest in (found.nearest[:2], found.nearest[2:]):
+        np.testing.assert_array_equal(drawn, nearest)
+    assert metrics.copied(flatten(found.scores)) == ["classifier", "pixels"]
+
+
+def test_the_likelihood_of_both_splits_is_there_when_it_is_asked_for(digits, folder, model, tmp_path):
+    settings = SETTINGS.model_copy(update={"likelihood": Likelihood(images=6, timesteps=5)})
+    found = evaluate(digits, folder, model, tmp_path, spoiled(digits, 30), settings=settings)
+    off = evaluate(digits, folder, model, tmp_path, spoiled(digits, 30))
+
+    for split, name in (("test", "bits_per_dim"), ("train", "bits_per_dim_train")):
+        total = sum(row["steps"] * row[f"vlb_{split}"] for row in found.bound)
+        assert found.scores[name] == pytest.approx(total)
+        assert 0 < found.scores[f"{name}_se"] < found.scores[name]
+    assert [row["t"] for row in found.bound[:2]] == [1, pytest.approx(3, abs=1.5)]
+    assert found.bound[-1]["t"] == model.config.diffusion.T + 1
+    assert found.bound[-1]["mse_test"] == ""
+    assert not {key for key in off.scores if key.startswith("bits_per_dim")}
+    assert off.bound == []
+    assert [row["t"] for row in found.excess] == [row["t"] for row in found.bound[:-1]]
+    for row, terms in zip(found.excess, found.bound, strict=False):
+        for split in ("test", "train"):
+            assert row[f"error_{split}"] == pytest.approx(terms[f"mse_{split}"])  # of the very same passes
+            assert row[f"excess_{split}"] == pytest.approx(row[f"error_{split}"] - row[f"optimum_{split}"])
+            assert row[f"draws_{split}"] == 6
+    assert found.excess[0]["optimum_train"] < 1e-6 < found.excess[0]["optimum_test"]
+    assert off.excess == []
+
+
+def test_a_model_whose_likelihood_is_no_number_is_refused(digits, folder, model, tmp_path):
+    class Broken(torch.nn.Module):
+        def forward(self, x: torch.Tensor, *_: object) -> torch.Tensor:
+            return x * torch.nan
+
+    settings = SETTINGS.model_copy(update={"likelihood": Likelihood(images=2, timesteps=2)})
+    with pytest.raises(UserError, match=r"evaluate: bits_per_dim, .* is not a finite number"):
+        evaluate(digits, folder, model._replace(network=Broken()), tmp_path, spoiled(digits, 30), settings=settings)
+
+
+def test_too_few_images_in_any_set_are_refused(digits, folder, model, tmp_path):
+    images = spoiled(digits, 30, count=150)
+
+    with pytest.raises(UserError, match=r"sample\.count: 149 images .* 'kid' .* at least 150 "):
+        evaluate(digits, folder, model, tmp_path, images, images[1:])
+    assert evaluate(digits, folder, model, tmp_path, images).fd_n == []
+
+
+@pytest.mark.parametrize("shape", [(200, 3, 16, 16), (200, 1, 32, 32), (200, 1, 16, 8)])
+def test_images_of_another_shape_are_refused(shape, digits, folder, model, tmp_path):
+    with pytest.raises(UserError, match=r"can't be scored against digits's \(1, 16, 16\)"):
+        evaluate(digits, folder, model, tmp_path, np.zeros(shape, dtype=np.uint8))
+
+
+def test_rows_are_written_with_their_columns_even_when_there_are_none(tmp_path):
+    write_rows(tmp_path / "a.csv", [{"n": 3, "fd": 1 / 3}, {"n": 2, "fd": ""}], ["extractor", "n"])
+    write_rows(tmp_path / "b.csv", [], ["t", "steps"])
+    assert (tmp_path / "a.csv").read_text().split() == ["extractor,n,fd", ",3,0.333333", ",2,"]
+    assert (tmp_path / "b.csv").read_text().split() == ["t,steps"]
+
+
+def fingerprint(
+    folder: Path, settings: Evaluate = SETTINGS, drawn_in: str = "float32", trained_in: str = "float32", **sample: Any
+) -> str:
+    """sample: changes to the params of sampling."""
+    index = reference.read_reference(folder)
+    options = small(sample={"count": 200, "steps": 49}).sample.model_copy(update=sample)
+    found: dict[str, Any] = fingerprint_of(index, settings, options, drawn_in, trained_in, CPU)
+    assert found["environment"]["training_precision"] == trained_in
+    assert found["environment"]["processor"]
+    assert found["comparable"]["sets"] == len(options.seeds)
+    return str(found["hash"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"count": 201}, {"steps": 48}, {"ema_length": 0.05}, {"seeds": (0, 1)}, {"drawn_in": "bfloat16"},
+        *({"settings": SETTINGS.model_copy(update=update)} for update in (
+            {"kid_subset_size": 151}, {"prc_neighborhood": 4}, {"metrics": ("fid",)},
+            {"likelihood": Likelihood(images=8)},
+        )),
+    ],
+)  # fmt: skip
+def test_what_changes_a_score_changes_the_fingerprint(folder, change):
+    assert fingerprint(folder, **change) != fingerprint(folder)
+
+
+@pytest.mark.parametrize("key", ["images", "held_out", "extractors"])
+def test_another_reference_has_another_fingerprint(folder, tmp_path, key):
+    value = {"classifier": {reference.WEIGHTS: "0" * 64}} if key == "extractors" else "0" * 64
+    index = json.loads((folder / "reference.json").read_text())
+    (tmp_path / "reference.json").write_text(json.dumps({**index, key: value}))
+    assert fingerprint(tmp_path) != fingerprint(folder)
+
+
+def test_the_fingerprint_says_when_sets_are_compared_in_part(folder, monkeypatch):
+    own = fingerprint(folder)
+    monkeypatch.setattr(distances, "MOST", 1438)  # all train images
+    assert fingerprint(folder) == own
+    monkeypatch.setattr(distances, "MOST", 1437)
+    assert fingerprint(folder) != own
+
+
+def test_the_fingerprint_is_the_same_on_every_machine_and_of_models_of_any_precision(folder):
+    own = fingerprint(folder)
+    torch.set_num_threads(torch.get_num_threads() + 1)
+    assert fingerprint(folder, trained_in="bfloat16") == own
+    assert fingerprint(folder, SETTINGS.model_copy(update={"batch_size": 7})) == own

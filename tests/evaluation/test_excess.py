@@ -1,0 +1,311 @@
+"""The smallest possible error, against brute force, and what is said of models of which the truth is known."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from ddpm.base import variant
+from ddpm.base.errors import UserError
+from ddpm.diffusion.chain import Chain, from_images
+from ddpm.diffusion.coefficients import Coefficients
+from ddpm.diffusion.diffusion_params import Diffusion
+from ddpm.diffusion.parameterization import Parameterization, Prediction
+from ddpm.evaluation import bounds, least_error, likelihood
+from ddpm.evaluation.least_error import Gallery
+from ddpm.evaluation.likelihood import Array, Asked, Denoises
+from ddpm.model.model_file import Loaded
+from ddpm.report import convergence
+from ddpm.report.convergence import Diagnosis, Levels
+from ddpm.runs import record
+from ddpm.sampling.denoiser import Denoiser
+from ddpm.scoring.evaluate_params import Evaluate, Likelihood
+from ddpm.variants.datasets.mixture import Mixture
+from tests.peers import exact
+from tests.runs.test_record import run
+from tests.small import small
+
+CPU = torch.device("cpu")
+SEED = 3
+TIMESTEPS = 12
+
+
+def diffusion(target: str = "v", schedule: str = "cosine", T: int = 40) -> Diffusion:
+    return small(diffusion={"T": T, "schedule": {"name": schedule}, "parameterization": {"name": target}}).diffusion
+
+
+def grey(count: int, seed: int = 0) -> np.ndarray:
+    """Images so alike that at every noise level but the lowest several of them are likely."""
+    return np.random.default_rng(seed).integers(118, 138, (count, 1, 4, 4)).astype(np.uint8)
+
+
+class Ideal(torch.nn.Module):
+    """Predicts the target of E[x_0 | x_t] over the images (of the label's class), computed without any shortcut."""
+
+    def __init__(self, images: np.ndarray, chosen: Diffusion, labels: Tensor | None = None):
+        super().__init__()
+        self.images, self.labels = from_images(torch.from_numpy(images)).double(), labels
+        self.chain = Chain(chosen.schedule.noise_schedule(chosen.T), dtype=torch.float64)
+        self.parameterization: Parameterization = chosen.parameterization
+
+    def forward(self, seen: Tensor, t: Tensor, labels: Tensor | None = None, _: None = None) -> Tensor:
+        at = self.chain.at(t)
+        x_t = seen.double() / self.parameterization.network_input(torch.ones_like(seen).double(), at)
+        squares = (x_t[:, None] - at.signal[:, None] * self.images).square().flatten(2).sum(2)
+        exponents = -squares / (2 * at.sigma.flatten(1).square())
+        if labels is not None and self.labels is not None:
+            exponents = exponents.masked_fill(labels[:, None] != self.labels, -torch.inf)
+        x_0 = torch.einsum("bn,nchw->bchw", exponents.softmax(1), self.images)
+        return self.parameterization.target(x_0, (x_t - at.signal * x_0) / at.sigma, at).float()
+
+
+def model_error(network: torch.nn.Module, chosen: Diffusion, images: np.ndarray, labels: Tensor | None = None) -> Array:
+    denoiser = Denoiser(network, chosen, CPU, torch.float32, clip=True)
+    asked = Asked(images, 16, CPU, SEED, labels=labels)
+    return likelihood.bound(denoiser, denoiser.chain.schedule, chosen.variance, asked, TIMESTEPS).mse
+
+
+def optimum(chosen: Diffusion, queries: np.ndarray, gallery: Gallery, labels: Tensor | None = None) -> Array:
+    chain = chosen.schedule.noise_schedule(chosen.T)
+    return least_error.errors(chain, gallery, Asked(queries, 16, CPU, SEED, labels=labels), TIMESTEPS)
+
+
+@pytest.mark.parametrize(
+    ("target", "schedule"),
+    [*((name, "cosine") for name in variant.names("parameterizations")), ("v", "linear"), ("v", "karras")],
+)
+def test_the_ideal_denoiser_has_no_excess_whatever_its_target_and_schedule(target, schedule):
+    train, chosen = grey(40), diffusion(target, schedule)
+    for queries in (train[:6], grey(6, seed=1), np.full((1, 1, 4, 4), 255, np.uint8)):
+        own = model_error(Ideal(train, chosen), chosen, queries)
+        best = optimum(chosen, queries, Gallery.of(train, CPU))
+        np.testing.assert_allclose(own, best, rtol=1e-3, atol=1e-5)
+        assert best.max() > 0.01  # not only the lowest noise levels, where one image has all the weight
+
+
+def test_in_blocks_it_is_the_same(monkeypatch):
+    train, chosen = grey(40), diffusion()
+    whole = optimum(chosen, train[:7], Gallery.of(train, CPU))
+    monkeypatch.setattr(least_error, "VALUES", 100)
+    monkeypatch.setattr(least_error, "BATCH", 3)
+    np.testing.assert_allclose(optimum(chosen, train[:7], Gallery.of(train, CPU)), whole, rtol=1e-3, atol=1e-6)
+
+
+def test_a_model_with_classes_is_measured_against_the_images_of_the_class():
+    train, chosen = grey(40), diffusion()
+    classes = torch.arange(40) % 4
+    network, labels = Ideal(train, chosen, classes), classes[:8]
+    given = optimum(chosen, train[:8], Gallery.of(train, CPU, classes), labels)
+    np.testing.assert_allclose(model_error(network, chosen, train[:8], labels), given, rtol=1e-3, atol=1e-5)
+    assert given.sum() < optimum(chosen, train[:8], Gallery.of(train, CPU)).sum()
+
+
+def test_without_signal_there_is_nothing_to_learn_and_no_row():
+    zero = {"name": "cosine", "cosine": {"zero_terminal_snr": True}}
+    chosen = small(diffusion={"T": 12, "schedule": zero}).diffusion
+    train = grey(20)
+    best = optimum(chosen, train[:3], Gallery.of(train, CPU))
+    assert np.isfinite(best).all()
+    assert not best[:, -1].any()
+    found = {"train": likelihood.Bound(*likelihood.strata(12, TIMESTEPS), best, best, best[:, 0])}
+    rows = least_error.rows(found, {"train": best}, chosen)
+    assert [row["t"] for row in rows] == list(range(1, 12))
+    assert all(row["excess_train"] == 0 and math.isfinite(float(row["log_snr"])) for row in rows)
+
+
+def test_of_many_train_images_some_are_drawn_and_those_asked_about_are_among_them(monkeypatch):
+    train = np.random.default_rng(0).integers(0, 256, (300, 1, 4, 4), dtype=np.uint8)
+    config = small(evaluate={"likelihood": {"images": 5, "timesteps": 8}})
+    monkeypatch.setattr(bounds, "open_split", lambda *_: (train, np.zeros(300, np.int64)))
+    monkeypatch.setattr(least_error, "open_split", lambda *_: (train, np.zeros(300, np.int64)))
+    model = Loaded(Ideal(train, config.diffusion), config.training(), {})
+    settings = Evaluate(extractors=("classifier",), likelihood=Likelihood(images=40, timesteps=8))
+    job = bounds.Job(model, Path(), Path(), settings, CPU)
+    found = bounds.likelihoods(job)
+    whole = least_error.optima(found, job)["train"]
+    np.testing.assert_allclose(found["train"].mse, whole, rtol=1e-3, atol=1e-5)
+    for most, images in (("MAX_IMAGES", 60), ("MAX_VALUES", 60 * 16)):
+        with monkeypatch.context() as patch:
+            patch.setattr(least_error, most, images)
+            fewer = least_error.optima(found, job)["train"]
+        assert fewer[:, :2].max() < 1e-6  # an image that is not among them could not be found
+        assert 0 < fewer.mean() < whole.mean()
+
+
+def test_the_train_images_are_read_once_and_not_at_each_noise_level(monkeypatch):
+    """On a GPU each further look would wait for a copy."""
+
+    class Counted:
+        shape, reads = (40, 1, 4, 4), 0
+
+        def __len__(self) -> int:
+            return 40
+
+        def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+            self.reads += 1
+            return grey(40)[rows]
+
+    images, config = Counted(), small(evaluate={"likelihood": {"images": 5, "timesteps": 8}})
+    labels = np.zeros(40, np.int64)
+    monkeypatch.setattr(bounds, "open_split", lambda *_: (grey(40), labels))
+    monkeypatch.setattr(least_error, "open_split", lambda *_: (images, labels))
+    job = bounds.Job(
+        Loaded(Ideal(grey(40), config.diffusion), config.training(), {}), Path(), Path(), config.evaluate, CPU
+    )
+    least_error.optima({"train": None}, job)
+    assert images.reads == 1
+
+
+# --- words, where the truth is known
+
+
+Say: TypeAlias = Callable[[str], tuple[Diagnosis, Levels]]
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory) -> Say:
+    """What is said of a denoiser of 200 images of a known mixture."""
+    folder = tmp_path_factory.mktemp("mixture")
+    mixture = Mixture(components=3, size=(4, 4), count=360)
+    mixture.fetch(None, folder)
+    drawn = np.load(folder / "mixture.npz")["images"][:, None]
+    train, test = drawn[:200], drawn[200:]
+    truth, chosen = exact.of(mixture), diffusion(T=200)
+    mean, covariance = truth.moments()
+    variances, axes = torch.linalg.eigh(covariance)
+    known = from_images(torch.from_numpy(train)).double()
+    gallery = Gallery.of(train, CPU)
+    chain = chosen.schedule.noise_schedule(chosen.T)
+    table = Chain(chain, dtype=torch.float64)
+
+    def perfect(x_t: Tensor, at: Coefficients) -> Tensor:
+        return truth.posterior_mean(x_t, at.signal.flatten(), at.sigma.flatten())
+
+    def linear(x_t: Tensor, at: Coefficients) -> Tensor:
+        """The best of those without any nonlinearity."""
+        signal, sigma = at.signal.flatten(1), at.sigma.flatten(1)
+        gain = signal * variances / (signal.square() * variances + sigma.square())
+        return (mean + ((x_t.flatten(1) - signal * mean) @ axes * gain) @ axes.T).view_as(x_t)
+
+    def memory(x_t: Tensor, at: Coefficients) -> Tensor:
+        squares = (x_t[:, None] - at.signal[:, None] * known).square().flatten(2).sum(2)
+        weights = (-squares / (2 * at.sigma.flatten(1).square())).softmax(1)
+        return torch.einsum("bn,nchw->bchw", weights, known)
+
+    def overfitted(x_t: Tensor, at: Coefficients) -> Tensor:
+        return 0.8 * perfect(x_t, at) + 0.2 * memory(x_t, at)
+
+    models = {each.__name__: each for each in (perfect, linear, memory, overfitted)}
+
+    def denoises(name: str) -> Denoises:
+        def predict(x_t: Tensor, t: Tensor) -> Prediction:
+            at = table.at(t)
+            x_0 = models[name](x_t.double(), at).clamp(-1, 1)
+            return Prediction(x_0, (x_t.double() - at.signal * x_0) / at.sigma)
+
+        return predict
+
+    def say(name: str) -> tuple[Diagnosis, Levels]:
+        found, best = {}, {}
+        for split, images in (("train", train[:150]), ("test", test[:150])):
+            asked = Asked(images, 50, CPU, SEED)
+            found[split] = likelihood.bound(denoises(name), chain, chosen.variance, asked, 30)
+            best[split] = least_error.errors(chain, gallery, asked, 30)
+        measured = convergence.errors(run(noise_levels=record.table(least_error.rows(found, best, chosen), digits=6)))
+        return convergence.diagnose(measured), measured
+
+    return say
+
+
+def test_the_truth_lies_between_the_two_optima_and_gets_no_blame(said):
+    found, levels = said("perfect")
+    assert (levels["excess_train"] > -4 * levels["excess_train_se"]).all()
+    assert (levels["excess_test"] < 4 * levels["excess_test_se"]).all()
+    assert levels["excess_train"].max() > 0.5  # so 0 on train images is no goal
+    assert not found.limited.any()
+    assert not found.memorising.any()
+    assert found.within < 0.05
+
+
+def test_a_denoiser_that_is_too_simple_is_limited_where_it_matters(said):
+    found, levels = said("linear")
+    assert not found.memorising.any()
+    assert found.above > 0.3
+    low, high = found.spans[found.limited].min(), found.spans[found.limited].max()
+    inside = levels["log_snr"][(levels["t"] >= low) & (levels["t"] <= high)]
+    assert inside.min() < 5  # where the components part
+    assert inside.max() > 0
+    assert "limited by capacity or training at t =" in found.sentences()[1]
+    assert not found.converged
+
+
+@pytest.mark.parametrize(("name", "least"), [("memory", 0.999), ("overfitted", 0.2)])
+def test_one_that_knows_train_images_memorises_at_low_noise(name, least, said):
+    found, _ = said(name)
+    assert not found.limited.any()
+    assert found.lower > least
+    assert found.memorising[0]
+    assert not found.memorising[-1]
+    assert "memorising at t = 1 to" in found.sentences()[-1]
+
+
+def levels(sides: dict[str, dict[str, Array]], draws: int, count: int) -> Levels:
+    """Levels of one step each. sides: split -> the errors and their standard errors."""
+    placed = {"t": np.arange(1.0, count + 1), "steps": np.ones(count), "log_snr": np.linspace(8, -4, count)}
+    named = {f"{name}_{split}": values for split, side in sides.items() for name, values in side.items()}
+    named = {name.replace("_se_train", "_train_se").replace("_se_test", "_test_se"): v for name, v in named.items()}
+    return placed | named | {f"draws_{split}": np.full(count, float(draws)) for split in sides}
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "converged", "limited", "start"),
+    [
+        (0.001, 0.001, True, False, "converged within"),
+        (0.3, 0.3, False, True, "within"),
+        (80.0, 80.0, False, True, "up to 81 times"),
+        (0.3, 0.0, False, False, "within"),  # above it on train images alone: the images are too few to say more
+    ],
+)
+def test_only_a_model_that_is_at_the_optimum_is_called_converged(train, test, converged, limited, start):
+    best, se = np.full(9, 0.5), np.full(9, 0.01)
+    sides = {
+        split: {"error": best * (1 + above), "error_se": se, "optimum": best, "optimum_se": se, "excess": best * above,
+                "excess_se": se}
+        for split, above in (("train", train), ("test", test))
+    }  # fmt: skip
+    found = convergence.diagnose(levels(sides, 100, 9))
+    assert (found.converged, bool(found.limited.any())) == (converged, limited)
+    assert found.sentences()[0].startswith(start)
+
+
+def test_honest_models_are_seldom_blamed():
+    """Train and held-out images from one distribution: neither verdict more often than ALPHA."""
+    random = np.random.default_rng(0)
+    level, blamed = np.linspace(0.9, 0.01, 20), 0
+    for _ in range(200):
+        sides = {}
+        for split in convergence.SPLITS:
+            difficulty = random.lognormal(0, 0.4, (60, 1))
+            error = level * (difficulty + 0.3 * random.standard_normal((60, 20)))
+            own = level * 0.05 * random.standard_normal((60, 20))
+            columns = {"error": error, "optimum": error - own, "excess": own}
+            sides[split] = {name: values.mean(0) for name, values in columns.items()}
+            sides[split] |= {f"{name}_se": values.std(0, ddof=1) / math.sqrt(60) for name, values in columns.items()}
+        found = convergence.diagnose(levels(sides, 60, 20))
+        blamed += bool(found.limited.any() or found.memorising.any())
+    assert blamed <= 200 * 2 * convergence.ALPHA
+
+
+@pytest.mark.parametrize("change", [{"log_snr": None}, {"draws_train": 1.0}, {"error_test": ""}, None])
+def test_a_record_without_the_numbers_is_refused_in_a_line(change):
+    row: dict[str, float | str] = {"t": 1.0, "steps": 1.0, "log_snr": 2.5, "draws_train": 9.0, "draws_test": 9.0}
+    row |= dict.fromkeys([name for names in convergence.ERRORS for name in names], 0.5)
+    assert convergence.errors(run(noise_levels=record.table([row])))["draws_train"] == [9]
+    odd = {name: value for name, value in (row | (change or {})).items() if value is not None}
+    with pytest.raises(UserError, match=r"^workspace: "):
+        convergence.errors(run(noise_levels=record.table([odd]) if change else None))

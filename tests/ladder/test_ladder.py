@@ -1,0 +1,575 @@
+"""``ddpm ladder``: a stream of entries against a champion, on a project with stages that take no time."""
+
+import json
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from ddpm.base import files
+from ddpm.base.errors import UserError
+from ddpm.ladder import attempt, climb, display, terms
+from ddpm.ladder.climb import Attempt, End, Try
+from ddpm.params import config, presets
+from ddpm.runs import library, record
+from ddpm.study import pool
+from ddpm.verdicts.statistics import Array
+from tests import study_project
+from tests.command import run
+from tests.study_project import commit, ran
+
+ROOT = Path(__file__).parents[2]
+FILE = Path("ladders/tiny.yaml")
+LOG = Path("ladders/tiny/log.jsonl")
+SCORE = {
+    "question": "Which model is best?",
+    "base": "digits_small_2026",
+    "kind": "score",
+    "primary": "classifier.fd",
+    "cost": "images",
+    "may_change": ["diffusion", "train", "sample.sampler"],
+    "error": 0.5,
+    "seeds": {"fewest": 6, "most": 16},
+}
+TARGET = SCORE | {"kind": "target", "target": 1.9, "guards": ["random_conv.kid_mean", "memorisation"]}
+BETTER, WORSE = {"diffusion.schedule.name": "sigmoid"}, {"diffusion.schedule.name": "linear"}
+# scores that look random, of seeds of any size
+NOISE = """
+    noise = (seed * 2654435761 % 2**32) / 2**32 - 0.5
+    score = 2 + 0.3 * noise + (arm == "linear") * 0.8 - (arm == "sigmoid") * (0.5 + 0.1 * noise)
+    extra = {"random_conv.kid_mean": 0.1 + (params["train"]["batch_size"] == 32) * 0.1 + 0.001 * noise}
+"""
+
+
+@pytest.fixture
+def alone(folder) -> None:
+    """A working folder with a ladder, in which nothing can run."""
+    FILE.parent.mkdir()
+    FILE.write_text(yaml.safe_dump(SCORE))
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch) -> None:
+    """A project with ladders of both kinds."""
+    root = tmp_path / "project"
+    study_project.make(root)
+    study_project.enter(root, monkeypatch)
+    stage = Path("stages/__main__.py")
+    before, _, after = stage.read_text().partition("    score = ")
+    text = f"{before}{NOISE[1:]}{after.partition(chr(10))[2]}"
+    stage.write_text(text.replace('{"classifier.fd": score}', '{"classifier.fd": score, **extra}'))
+    FILE.parent.mkdir()
+    FILE.write_text(yaml.safe_dump(SCORE))
+    FILE.with_name("cheap.yaml").write_text(yaml.safe_dump(TARGET))
+    with Path(".gitignore").open("a") as ignored:
+        ignored.write("/ladders/*/attempts/*/runs/*.lock\n")
+    commit("two ladders")
+
+
+def idea(name: str, changes: object) -> str:
+    path = Path(f"ideas/{name}.yaml")
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(yaml.safe_dump(changes))
+    return str(path)
+
+
+def ladder(*arguments: str) -> int:
+    """The exit code of ``ddpm ladder``."""
+    return run("ladder", *arguments)
+
+
+def log(path: Path = LOG) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def tried(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, object]]:
+    """The exit code, and what is printed for programs."""
+    capsys.readouterr()
+    code = ladder(*arguments, "--json")
+    said = capsys.readouterr()
+    assert code != 2, said.err
+    return code, json.loads(said.out)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("project")
+def test_a_ladder_of_scores_is_climbed_shown_and_challenged(capsys):
+    code, refused = tried(capsys, "try", "tiny", idea("worse", WORSE))
+    assert (code, refused["outcome"], refused["seeds"]) == (1, "refused", 3)
+    assert ladder("try", "tiny", idea("better", BETTER)) == 2
+    assert "log.jsonl: has lines that are not committed" in capsys.readouterr().err
+    commit("an attempt")
+    code, rung = tried(capsys, "try", "tiny", idea("better", BETTER))
+    assert (code, rung["outcome"], rung["rung"], rung["stands"]) == (0, "accepted", 1, True)
+    assert rung["e"] >= rung["threshold"] > refused["threshold"]
+    assert 0 < rung["low"] < 0.5 < rung["high"]
+    # both sides ran on the same fresh seeds, which no other attempt has
+    records = [path.stem.rpartition("-")[::2] for path in Path("ladders/tiny/attempts").glob("*/runs/*.json")]
+    seeds = {arm: sorted(seed for name, seed in records if name == arm) for arm in ("champion", "challenger")}
+    assert seeds["champion"] == seeds["challenger"]
+    assert 3 + rung["seeds"] <= len(set(seeds["champion"])) == len(seeds["champion"]) < 6 + rung["seeds"]
+    commit("a rung")
+    # what the champion is already changes nothing
+    assert ladder("try", "tiny", idea("again", BETTER)) == 2
+    assert ladder("show", "tiny") == 0
+    assert "champion: rung 1, better: diffusion.schedule.name sigmoid" in capsys.readouterr().out
+    assert Path("ladders/tiny/climb.png").stat().st_size > 1000
+    assert ladder("challenge", "tiny", "2") == 2
+    code, again = tried(capsys, "challenge", "tiny", "1")
+    assert (code, again["outcome"], again["challenge"]) == (0, "accepted", True)
+    assert ["of" in line for line in log()] == [False, True] * 3
+    assert "log.jsonl" in study_project.git("status", "--porcelain", "--untracked-files=all")
+    assert ".lock" not in study_project.git("status", "--porcelain", "--untracked-files=all")
+    assert not list(Path("ladders/tiny/attempts").glob("*/runs/*.lock"))
+    # the params of a run are those of its record, which can be made again
+    commit("a challenge")
+    path = next(Path("ladders/tiny/attempts").glob("*/runs/challenger-*.json"))
+    assert ladder("params", "tiny", f"{path.parts[-3]}/{path.stem}") == 0
+    params, of = config.load().flat(), record.read(path)
+    assert (params["seed"], {key: params[key] for key in of.params if key in params}) == (of.seed, of.params)
+    study_project.git("checkout", "params.yaml")
+    for name in ("trial-0", path.stem, f"{path.parts[-3]}/champion-0"):
+        assert ladder("params", "tiny", name) == 2
+    assert ladder("audit", "tiny", "-n", "2") == 0
+    for path in Path("ladders/tiny/attempts").glob("*/runs/*.json"):
+        score = files.read_json(path)["scores"]
+        path.write_text(json.dumps(files.read_json(path) | {"scores": score | {"random_conv.kid_mean": 0.5}}))
+    assert ladder("audit", "tiny", "-n", "1") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("project")
+def test_a_target_is_reached_at_less_cost_and_guards_refuse(capsys):
+    steps = yaml.safe_load(presets.text("digits_small_2026"))["train"]["steps"]
+    code, guarded = tried(capsys, "try", "cheap", idea("small", BETTER | {"train.batch_size": 32}))
+    assert (code, guarded["seeds"]) == (1, 2)
+    assert "random_conv.kid_mean" in guarded["reason"]
+    commit("an attempt")
+    # the base was scored once for the guard, and the champion does not run again
+    code, diverged = tried(capsys, "try", "cheap", idea("fast", {"train.steps": steps - 1, "train.learning_rate": 0.9}))
+    assert (code, diverged["seeds"]) == (1, 0)
+    assert "not finite" in str(diverged["reason"])
+    commit("an attempt")
+    code, rung = tried(capsys, "try", "cheap", idea("short", BETTER | {"train.steps": steps // 2}))
+    assert (code, rung["rung"]) == (0, 1)
+    assert {line.split()[1] for line in ran() if line.startswith("train")} == {"cosine", "sigmoid"}
+    assert sum(line.startswith("evaluate cosine") for line in ran()) == 6
+    commit("a rung")
+    # the next has to be cheaper than the new champion
+    assert ladder("try", "cheap", idea("long", {"train.steps": steps // 2 + 1})) == 2
+    assert ladder("show", "cheap") == 0
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("project")
+def test_an_attempt_that_is_killed_continues_in_one_pool_and_runs_nothing_twice(monkeypatch):
+    entry = idea("better", BETTER)
+    Path("control/sleep").write_text("0.3")
+    process = study_project.start("try", "tiny", entry, "--slots", "2", group=("ladder",))
+    end = time.monotonic() + 300
+    while not (done := {path.stem for path in Path("ladders/tiny/attempts").glob("*/runs/*.json")}):
+        assert process.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    Path("control/sleep").unlink()
+    assert len(log()) == 1
+    starts, real = [], pool.Pool._serve
+    monkeypatch.setattr(pool.Pool, "_serve", lambda one: starts.append(one.server is None) or real(one))
+    assert ladder("try", "tiny", entry, "--slots", "2") == 0
+    assert sum(starts) == 1  # all seeds are forked from one process
+    assert ["of" in line for line in log()] == [False, True]
+    arms = {"champion": "cosine", "challenger": "sigmoid"}
+    for arm, _, seed in (name.partition("-") for name in done):
+        assert ran().count(f"evaluate {arms[arm]} {seed}") == 1
+    assert done < {path.stem for path in Path("ladders/tiny/attempts").glob("*/runs/*.json")}
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"kind": "best"}, "kind"),
+        ({"kind": "target"}, "target"),
+        ({"target": 0.2}, "target"),
+        ({"primary": "classifier.ff"}, "classifier.ff"),
+        ({"guards": ["nothing"]}, "nothing"),
+        ({"guards": ["nothing.kid_mean"]}, "extractors"),
+        ({"guards": ["classifier.clipped_density"]}, "classifier.clipped_density"),
+        ({"may_change": ["evaluate"]}, "may_change"),
+        ({"may_change": ["sample"]}, "may_change"),
+        ({"error": 1}, "error"),
+        ({"seeds": {"fewest": 9, "most": 8}}, "seeds"),
+        ({"seeds": {"fewest": 2, "most": 4}}, "seeds.most"),
+        ({"base": "nothing"}, "preset"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+@pytest.mark.usefixtures("alone")
+def test_a_ladder_that_cannot_be_climbed_is_refused(capsys, changes, key):
+    FILE.write_text(yaml.safe_dump(SCORE | changes))
+    assert ladder("try", "tiny", idea("better", BETTER)) == 2
+    assert key in capsys.readouterr().err
+    assert not LOG.exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "key"),
+    [
+        ("score", {"model.base_channels": 8}, "model.base_channels"),
+        ("score", {"sample.count": 3}, "sample.count"),
+        ("score", {"seed": 1}, "seed"),
+        ("score", {"train.batch_size": 10_000}, "costs"),
+        ("score", {"sample.sampler.name": "heun"}, "evaluations"),
+        ("score", {"train.steps": None, "train.epochs": 1}, "train.epochs"),
+        ("score", {"train.start_from": "model.safetensors@" + "0" * 64}, "train.start_from"),
+        ("score", {"diffusion.schedule.name": "cosine"}, "changes nothing"),
+        ("score", {"diffusion.schedule.name": "cosinus"}, "diffusion.schedule"),
+        ("score", {}, "changes nothing"),
+        ("score", {3: 4}, "KEY: VALUE"),
+        ("score", [1], "mapping"),
+        ("target", BETTER, "costs"),
+    ],
+)
+@pytest.mark.usefixtures("alone")
+def test_an_entry_that_may_not_try_spends_nothing(capsys, kind, changes, key):
+    FILE.write_text(yaml.safe_dump(TARGET if kind == "target" else SCORE))
+    assert ladder("try", "tiny", idea("entry", changes)) == 2
+    assert key in capsys.readouterr().err
+    assert not LOG.exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["other/tiny.yaml", "ladders/tiny.yml", "ladders/deep/tiny.yaml", "ladders/Tiny.yaml", "none"]
+)
+@pytest.mark.usefixtures("alone")
+def test_two_ladders_cannot_have_one_name(capsys, name):
+    assert ladder("show", name) == 2
+    assert "ladder" in capsys.readouterr().err
+
+
+def attempted(name: str, gain: float, seeds: int = 14, outcome: str = "accepted", **more: object) -> str:
+    """An attempt in the log, with that gain on each seed, and its records; return its key."""
+    contest = terms.load(FILE)
+    with climb.opened(contest) as before:
+        on = before.champion.key if before.champion else ""
+        changes = {"train.steps": 10 + len(name)}
+        begin = Try(**contest.identity, entry=name, changes=changes, on=on, number=1, cost=1.0, seed=40, **more)
+        after = climb.append(before, begin)
+        sides = {"champion": (after.changes(on), 1.0), "challenger": ({**after.changes(on), **changes}, 1.0 - gain)}
+        for arm, (whole, score) in sides.items():
+            for seed in range(40, 40 + seeds):
+                write_record(contest, after.tip, arm, whole, seed, score)
+        scores = {arm: (score,) * seeds for arm, (_, score) in sides.items()}
+        climb.append(after, End(of=after.tip, outcome=outcome, reason="", **scores))
+    return after.tip
+
+
+def write_record(contest: terms.Contest, key: str, arm: str, changes: dict[str, object], seed: int, score: float):
+    comparable = {"samples": 12}
+    run = record.Record(
+        name="run",
+        seed=seed,
+        finished=record.now(),
+        params=library.relevant(contest.params(changes).flat()) | {"seed": seed},
+        fingerprint=record.Fingerprint(hash=files.digest(comparable), comparable=comparable),
+        scores={"classifier.fd": score, "yardsticks.gaussian.classifier.fd": 0.9},
+    )
+    record.write(run, contest.record(key, arm, seed))
+
+
+def state() -> climb.Climb:
+    return climb.read(terms.load(FILE))
+
+
+@pytest.mark.usefixtures("alone")
+def test_the_champion_is_the_highest_rung_that_stands():
+    keys = [attempted("a", 0.5), attempted("bb", 0, outcome="refused"), attempted("ccc", 0.5)]
+    assert [rung.key for rung in state().rungs] == [keys[0], keys[2]]
+    assert state().changes(keys[2]) == {"train.steps": 13}
+    # the third attempt needs less than twice as much evidence as without the first rung
+    assert state().attempts[2].needed < 1.2 * state().attempts[0].needed
+    attempted("again", 0, outcome="undecided", challenges=keys[2])
+    assert state().champion.key == keys[2]
+    attempted("again", 0, outcome="refused", challenges=keys[2])
+    assert state().champion.key == keys[0]
+    assert [rung.stands for rung in state().rungs] == [True, False]
+
+
+def made(seed: int, scores: dict[str, float], samples: str | None = None) -> SimpleNamespace:
+    return SimpleNamespace(name=f"run-{seed}", seed=seed, diverged="", scores=scores, samples=samples)
+
+
+def outcome(state: climb.Climb, before: Attempt, gains: Array, harm: Array | None = None, **begin: object) -> End:
+    """How an attempt ends whose seeds have these gains, and these losses in the guarded metric, where 0.1 is usual."""
+    harm = np.zeros(len(gains)) if harm is None else harm
+    guard, zeros = "random_conv.kid_mean", np.zeros(len(gains))
+
+    def records(scores: Array, losses: Array) -> list[SimpleNamespace]:
+        pairs = enumerate(zip(scores.tolist(), (0.1 + losses).tolist(), strict=True))
+        return [made(seed, {"classifier.fd": fd, guard: kid}) for seed, (fd, kid) in pairs]
+
+    sides = {"champion": records(zeros, zeros), "challenger": records(-gains, harm)}
+    line = before.begin.model_copy(update=begin)
+    needed = 1 / state.contest.terms.error if line.challenges else before.needed
+    return attempt.judged(state, Attempt("f" * 16, line, 1, needed), SimpleNamespace(scored=sides.get), {})
+
+
+def rung(gains: Array, **terms_of: object) -> tuple[climb.Climb, Attempt]:
+    """A ladder with one rung, whose attempt had these gains."""
+    FILE.write_text(yaml.safe_dump(SCORE | {"error": 0.05, "seeds": {"fewest": 6, "most": 32}} | terms_of))
+    attempted("a", 0.5)
+    climbed = state()
+    (first,) = climbed.rungs
+    first.end = first.end.model_copy(update={"champion": (0.0,) * len(gains), "challenger": tuple((-gains).tolist())})
+    return climbed, first
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize(("noise", "harm", "accepted"), [(0.3, 0.0, 0.97), (0.1, 0.0, 0.97), (0.02, 0.05, 0.05)])
+def test_a_guard_refuses_what_does_no_harm_as_rarely_as_it_says(noise, harm, accepted):
+    """noise, harm: of the guarded metric, as shares of its mean."""
+    climbed, first = rung(np.ones(12), guards=["random_conv.kid_mean"])
+    random = np.random.default_rng(0)
+    gains = random.standard_normal((100, 32)) + 3
+    losses = 0.1 * (harm + noise * 2**0.5 * random.standard_normal((100, 32)))
+    ends = [outcome(climbed, first, *one).outcome for one in zip(gains, losses, strict=True)]
+    share = ends.count("accepted") / len(ends)
+    assert share >= accepted if harm == 0 else share <= accepted
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize(("effect", "fallen"), [(1.0, (0, 0.05)), (0.0, (0.95, 1))])
+def test_a_rung_falls_only_on_evidence_against_it(effect, fallen):
+    """Ten challenges of a rung that an effect of 1 sd made, if that is real and if it is not."""
+    climbed, first = rung(np.ones(20))
+    random, falls = np.random.default_rng(0), 0
+    for _ in range(20):
+        scores = tuple((-1 - random.standard_normal(20)).tolist())
+        first.end, climbed.challenges = first.end.model_copy(update={"challenger": scores}), []
+        for number in range(1, 11):
+            again = {"challenges": first.key, "number": number}
+            end = outcome(climbed, first, random.standard_normal(32) + effect, **again)
+            climbed.challenges.append(Attempt("f" * 16, first.begin.model_copy(update=again), 1, 20.0, end))
+            if end.outcome == "refused":
+                falls += 1
+                break
+    assert fallen[0] <= falls / 20 <= fallen[1]
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("side", ["champion", "challenger"])
+@pytest.mark.parametrize("same", ["samples", "scores"])
+def test_runs_that_ignore_the_seed_are_refused(side, same):
+    climbed, first = rung(np.ones(12))
+    scores = [{"classifier.fd": 1.0, "classifier.kid_mean": 0.1, "classifier.is_mean": 5.0 + seed} for seed in range(6)]
+    sides = {arm: [made(seed, of) for seed, of in enumerate(scores)] for arm in ("champion", "challenger")}
+    again = {"samples": "a" * 64} if same == "samples" else {"scores": scores[0]}
+    sides[side][5] = SimpleNamespace(**vars(sides[side][5]) | again)
+    sides[side][0] = SimpleNamespace(**vars(sides[side][0]) | again)
+    with pytest.raises(UserError, match="under seeds 0 5"):
+        attempt.judged(climbed, first, SimpleNamespace(scored=sides.get), {})
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_loss_as_large_as_all_gains_refuses_an_entry_and_removes_a_rung():
+    climbed, first = rung(np.full(12, 0.5))
+    steady = 0.5 + 0.01 * np.arange(32)
+    lost = np.where(np.arange(32) == 4, -19.0, steady)
+    again = {"challenges": first.key, "number": 1}
+    assert outcome(climbed, first, steady, **again).outcome == "accepted"
+    assert outcome(climbed, first, lost, **again).outcome == "refused"
+    # a loss that the gains outweigh does not
+    assert outcome(climbed, first, np.where(np.arange(32) == 4, -1.0, steady), **again).outcome == "accepted"
+    assert outcome(climbed, first, lost).outcome == "refused"
+
+
+@pytest.mark.usefixtures("alone")
+def test_the_picture_has_a_point_for_the_base_and_for_every_attempt(tmp_path):
+    """Also for the many that ended too early for an interval."""
+    attempted("a", 0.5)
+    for count in range(25):
+        attempted("refused" + "d" * count, 0, seeds=3, outcome="refused")
+    figure = display.chapters(state())[0].blocks[-1]
+    assert figure.drawing.keywords["panels"][0].curves["rungs"][:, :2].tolist() == [[0, 1], [1, 0.5]]
+    figure.drawing(tmp_path / "climb.png")
+    with Image.open(tmp_path / "climb.png") as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+    assert (pixels == 0x88).all(axis=-1).sum() > 25 * 16
+    # the champion's scores on the seeds of each entry that was refused
+    again = figure.drawing.keywords["panels"][0].curves[display.CHAMPION]
+    assert again[:, :2].tolist() == [[2 + count, 1] for count in range(25)]
+
+
+@pytest.mark.parametrize("change", ["edit", "remove", "swap", "no such attempt", "cut", "not JSON", "another key"])
+@pytest.mark.usefixtures("alone")
+def test_a_log_that_was_changed_is_noticed(capsys, change):
+    attempted("a", 0.5)
+    attempted("bb", 0, outcome="refused")
+    lines = LOG.read_text().splitlines()
+    changed = {
+        "edit": [lines[0].replace('"a"', '"c"'), *lines[1:]],
+        "remove": [lines[0], *lines[2:]],
+        "swap": [*lines[2:], *lines[:2]],
+        "no such attempt": [*lines, lines[2].replace('"entry"', '"challenges": "0000000000000000", "entry"')],
+        "cut": [*lines[:-1], lines[-1][:-5]],
+        "not JSON": [*lines, "<<<<<<< HEAD"],
+        "another key": [*lines, lines[-1].replace('"reason"', '"raison"')],
+    }[change]
+    LOG.write_text("".join(f"{line}\n" for line in changed))
+    assert ladder("show", "tiny") == 2
+    assert "log.jsonl: " in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("alone")
+def test_an_end_without_its_runs_does_not_count(capsys):
+    key = attempted("a", 0.5)
+    runs = sorted(Path(f"ladders/tiny/attempts/{key}/runs").glob("challenger-*.json"))
+    whole = runs[3].read_text()
+    # a record of another score, of another recipe, and none
+    runs[3].write_text(whole.replace('"classifier.fd":0.5', '"classifier.fd":0.4'))
+    assert ladder("show", "tiny") == 2
+    assert runs[3].name in capsys.readouterr().err
+    runs[3].write_text(whole.replace('"train.steps":11', '"train.steps":99'))
+    assert ladder("show", "tiny") == 2
+    runs[3].unlink()
+    assert ladder("show", "tiny") == 2
+    assert "no record" in capsys.readouterr().err
+    runs[3].write_text(whole)
+    assert ladder("show", "tiny") == 0
+
+
+@pytest.mark.usefixtures("alone")
+def test_an_attempt_whose_lines_were_cut_off_is_found_by_its_runs(capsys):
+    attempted("a", 0, outcome="refused")
+    LOG.unlink()
+    assert ladder("show", "tiny") == 2
+    assert "does not have" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("alone")
+def test_what_git_has_of_a_log_stays_in_it(capsys, tmp_path):
+    """Of the last commit, and of the branch from which others pull."""
+    study_project.git("init", "--quiet", "--initial-branch=main")
+    attempted("a", 0, outcome="refused")
+    commit("an attempt")
+    study_project.git("init", "--quiet", "--bare", str(tmp_path / "shared"))
+    study_project.git("remote", "add", "origin", str(tmp_path / "shared"))
+    attempted("bb", 0, outcome="refused")
+    commit("another")
+    study_project.git("push", "--quiet", "--set-upstream", "origin", "main")
+    for path in Path("ladders/tiny/attempts").glob("*/runs/*"):
+        path.unlink()
+    LOG.unlink()
+    assert ladder("show", "tiny") == 2
+    assert "lacks lines that HEAD has" in capsys.readouterr().err
+    study_project.git("reset", "--quiet", "--hard", "HEAD~1")
+    assert ladder("show", "tiny") == 2
+    assert "lacks lines that origin/main has" in capsys.readouterr().err
+    study_project.git("pull", "--quiet")
+    assert ladder("show", "tiny") == 0
+    assert state().is_committed
+
+
+@pytest.mark.usefixtures("project")
+def test_seeds_are_drawn_when_an_attempt_begins():
+    contest, changes = terms.load(FILE), {"train.steps": 11}
+    keys = []
+    for _ in range(2):
+        keys.append(attempt.begin(contest, "a", changes, False, "a.yaml", print).key)
+        seeds = [state().first_seed(one.begin) for one in state().attempts]
+        assert seeds == [line["seed"] for line in log()]
+        assert contest.seed(changes, 1) not in seeds
+        LOG.unlink()
+    assert keys[0] != keys[1]
+
+
+@pytest.mark.usefixtures("project")
+def test_one_entry_tried_by_several_at_once_is_one_attempt():
+    contest = terms.load(FILE)
+    with ThreadPoolExecutor(4) as pool:
+        begun = [pool.submit(attempt.begin, contest, "a", BETTER, False, "a.yaml", print) for _ in range(4)]
+    assert len({each.result().key for each in begun}) == len(log()) == 1
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_rung_that_is_worse_than_a_gaussian_says_so():
+    attempted("a", 0.05)
+    attempted("bb", 0.5)
+    shown = [display.to_dict(state(), one) for one in state().rungs]
+    assert [one["gaussian"] for one in shown] == pytest.approx([0.9, 0.9])
+    assert ["Gaussian" in one["reason"] for one in shown] == [True, False]
+
+
+@pytest.mark.usefixtures("alone")
+def test_an_entry_that_does_not_exist_is_named(capsys):
+    assert ladder("try", "tiny", "ideas/none.yaml") == 2
+    said = capsys.readouterr().err
+    assert "ideas/none.yaml" in said
+    assert "preset" not in said
+
+
+@pytest.mark.parametrize("change", [{"error": 0.1}, {"base": "digits"}])
+@pytest.mark.usefixtures("alone")
+def test_a_ladder_that_has_moved_is_refused(capsys, change):
+    attempted("a", 0.5)
+    FILE.write_text(yaml.safe_dump(SCORE | {"question": "Reworded?"}))
+    state()
+    FILE.write_text(yaml.safe_dump(SCORE | change))
+    assert ladder("try", "tiny", idea("better", BETTER)) == 2
+    assert "since an attempt" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("alone")
+def test_two_machines_that_tried_at_the_same_time_are_put_into_one_order(tmp_path):
+    attempted("first", 0, outcome="refused")
+    before, branches = LOG.read_text(), []
+    shutil.copytree(LOG.parent, tmp_path / "before")
+    for name in ("here", "elsewhere"):
+        attempted(name, 0.5, seeds=9)
+        branches.append(LOG.read_text().removeprefix(before))
+        shutil.move(LOG.parent, tmp_path / name)
+        shutil.copytree(tmp_path / "before", LOG.parent)
+    for name in ("here", "elsewhere"):
+        shutil.copytree(tmp_path / name, LOG.parent, dirs_exist_ok=True)
+    climbs = []
+    for order in (branches, branches[::-1]):
+        LOG.write_text(before + "".join(order))
+        climbs.append([(one.key, one.number, one.needed, one.outcome, one.rung) for one in state().attempts])
+        # it goes on from there
+        key = attempted("next", 0, outcome="refused")
+        assert [one.number for one in state().attempts] == [1, 2, 3, 4]
+        shutil.rmtree(LOG.parent / "attempts" / key)
+    assert climbs[0] == climbs[1]
+    # only one can have beaten the champion that both ran against
+    assert [row[3] for row in climbs[0]] == ["refused", "accepted", "undecided"]
+
+
+@pytest.mark.usefixtures("alone")
+def test_an_e_value_that_is_too_small_at_its_place_makes_no_rung():
+    attempted("a", 0.5, seeds=3)
+    assert (state().attempts[0].outcome, state().rungs) == ("undecided", [])
+
+
+@pytest.mark.usefixtures("alone")
+def test_muons_products_count_as_cost():
+    FILE.write_text(yaml.safe_dump(SCORE | {"cost": "flops"}))
+    contest = terms.load(FILE)
+    ordinary, muon = contest.cost({}), contest.cost({"train.optimizer.name": "muon"})
+    assert 1.01 < muon / ordinary < 2
+    assert contest.cost({"train.batch_size": 1}) < ordinary / 10
+    with pytest.raises(UserError, match="costs"):
+        contest.check({"train.optimizer.name": "muon"}, {}, "entry")
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("ladders/*.yaml")), ids=lambda path: path.stem)
+def test_each_shipped_ladder_has_a_log_that_can_be_read(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    contest = terms.load(path.relative_to(ROOT))
+    assert climb.read(contest).contest.cost({}) > 0

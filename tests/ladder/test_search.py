@@ -1,0 +1,442 @@
+"""``ddpm ladder search``: trials anywhere in a space, then one attempt; with runs that take no time."""
+
+import json
+import math
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from ddpm.base import files
+from ddpm.base.errors import UserError
+from ddpm.ladder import attempt, climb, draft, proposals, search, terms, trials
+from ddpm.ladder.space import Space
+from ddpm.ladder.terms import Contest
+from ddpm.ladder.trials import Trial
+from ddpm.params import config, file
+from ddpm.runs import library, record
+from ddpm.study import plan, revision
+from ddpm.study.pool import Done
+from tests.command import run
+
+ROOT = Path(__file__).parents[2]
+FILE = Path("ladders/tiny.yaml")
+TRIALS = Path("ladders/tiny/trials.jsonl")
+LADDER = {
+    "question": "What is the best recipe?",
+    "base": "digits_short",
+    "kind": "score",
+    "primary": "classifier.fd",
+    "cost": "images",
+    "may_change": ["diffusion", "train", "model.unet", "sample.sampler"],
+    "error": 0.5,
+    "seeds": {"fewest": 2, "most": 16},
+    "space": {
+        "train.learning_rate": {"low": 5e-4, "high": 5e-2, "log": True},
+        "train.optimizer.name": ["adamw", "muon"],
+        "diffusion.loss.name": ["simple", "min_snr", "p2"],
+        "train.gradient_clip": [0.5, 1.0, None],
+        "train.warmup_steps": {"low": 0, "high": 40},
+    },
+}
+BEST = {"train.optimizer.name": "muon", "diffusion.loss.name": "p2"}
+
+
+def landscape(params: dict, seed: int) -> float:
+    """A score that two keys improve only together, and that has noise."""
+    noise = np.random.default_rng(seed).normal(0, 0.05)
+    train, loss = params["train"], params["diffusion"]["loss"]["name"]
+    both = train["optimizer"]["name"] == "muon" and loss == "p2"
+    distance = abs(math.log10(train["learning_rate"] / 0.01))
+    alone = train["optimizer"]["name"] == "muon" and not both
+    return float(np.exp(noise)) * (2 + distance - 1.5 * both + 0.3 * alone)
+
+
+def nothing(params: dict, seed: int) -> float:
+    """A score that is noise."""
+    return 2 + float(np.random.default_rng(seed).normal(0, 0.2))
+
+
+def made(params: dict, score: float, **more: float) -> record.Record:
+    comparable = {"samples": 12}
+    return record.Record(
+        name="run",
+        seed=params["seed"],
+        finished=record.now(),
+        params=library.relevant(config.check(params).flat()),
+        fingerprint=record.Fingerprint(hash=files.digest(comparable), comparable=comparable),
+        scores={"classifier.fd": score, "yardsticks.gaussian.classifier.fd": 9.0, **more},
+    )
+
+
+class Instant:
+    """Stands in for ddpm.study.pool.Pool. score: of params and a seed; a text is the reason of a failure."""
+
+    score = staticmethod(landscape)
+    patience = math.inf  # runs until it is stopped
+    count = 0
+
+    def __init__(self, code: Path, at_once: int, devices: tuple[str, ...]):
+        self.waiting, self.at_once = [], at_once
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def submit(self, task):
+        self.waiting.append(task)
+        assert len(self.waiting) <= self.at_once
+
+    def results(self):
+        while self.waiting:
+            task = self.waiting.pop(0)
+            type(self).count += 1
+            if self.count > self.patience:
+                raise SystemExit(143)
+            score = type(self).score(task.params, task.params["seed"])
+            if isinstance(score, str):
+                yield Done(task, Path(), reason=score)
+            else:
+                yield Done(task, Path(), made(task.params, score))
+
+
+class Runs:
+    """Stands in for the runs of an attempt."""
+
+    at_once = 2
+
+    def __init__(self, contest: Contest, key: str, first_seed: int, arms: dict, *_: object):
+        self.contest, self.key, self.first, self.arms, self.count = contest, key, first_seed, arms, 0
+
+    def run(self, seeds: int, say: attempt.Say):
+        self.count = seeds
+        for arm, changes in self.arms.items():
+            for seed in range(self.first, self.first + seeds):
+                params = plan.changed(self.contest.values, {**changes, "seed": seed}, "a run")
+                record.write(made(params, Instant.score(params, seed)), self.contest.record(self.key, arm, seed))
+        yield seeds
+
+    def scored(self, arm: str) -> list[record.Record]:
+        seeds = range(self.first, self.first + self.count) if arm in self.arms else ()
+        return [record.read(self.contest.record(self.key, arm, seed)) for seed in seeds]
+
+
+@pytest.fixture(autouse=True)
+def _instant(folder, monkeypatch) -> None:
+    """A working folder with a ladder, and runs that take no time."""
+    FILE.parent.mkdir()
+    FILE.write_text(yaml.safe_dump(LADDER))
+    for name, value in (("score", staticmethod(landscape)), ("patience", math.inf), ("count", 0)):
+        monkeypatch.setattr(Instant, name, value)
+    monkeypatch.setattr(search, "Pool", Instant)
+    monkeypatch.setattr(attempt, "Runs", Runs)
+    monkeypatch.setattr(revision, "check_committed", lambda paths: None)
+    monkeypatch.setattr(revision, "head", lambda: "")
+    monkeypatch.setattr(revision, "export", lambda commit: Path())
+
+
+def find(*options: str) -> int:
+    return run("ladder", "search", "tiny", *options)
+
+
+def lines(path: Path = TRIALS) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def contest(**changes: object) -> Contest:
+    FILE.write_text(yaml.safe_dump(LADDER | changes))
+    return terms.load(FILE)
+
+
+def space(**changes: object) -> Space:
+    return Space(contest(**changes), {})
+
+
+def test_what_helps_only_together_is_found_and_proved(capsys):
+    assert find("--trials", "60", "--slots", "3", "--json") == 0
+    said = capsys.readouterr()
+    result = json.loads(said.out)
+    assert result["find"].items() >= BEST.items()
+    assert (result["trials"], result["runs"], result["evidence"]) == (60, search.RUNS, False)
+    proof = result["proof"]
+    assert (proof["entry"], proof["outcome"], proof["rung"]) == ("search-1", "accepted", 1)
+    assert result["claim"] == pytest.approx(proof["score"], rel=0.2)
+    assert proof["champion"] > 2 * proof["score"]
+    assert "trial 60:" in said.err
+    # each trial says that it proves nothing, and has a seed that no attempt can have
+    assert all(next(iter(line.items())) == ("evidence", False) for line in lines())
+    seeds = {line["seed"] for line in lines()}
+    assert len(seeds) == 60
+    assert min(seeds) >= 2**40 > proof["first_seed"] + proof["seeds"]
+    # the find as an entry, for people
+    written = file.read(Path("ladders/tiny/found.yaml"))
+    assert written == proof["changes"]
+    with Image.open("ladders/tiny/search.png") as picture:
+        assert np.asarray(picture.convert("L")).std() > 10
+    page = Path("ladders/tiny/search.md").read_text()
+    assert "it holds" in page
+    assert "had claimed" in page
+
+
+def test_the_first_trials_are_the_champion_the_ideas_and_the_rungs_of_other_ladders(monkeypatch):
+    idea = {"diffusion.loss.name": "min_snr", "train.learning_rate": 0.02, "sample.steps": 3}
+    other = search._ideas
+
+    def ideas(contest):
+        yield from other(contest)
+        yield "ladders/other.yaml", BEST | {"train.ema.constant.value": 0.5}
+        yield "ladders/third.yaml", {"train.learning_rate": -1}
+
+    monkeypatch.setattr(search, "_ideas", ideas)
+    contest(ideas=[idea])
+    assert find("--trials", "4", "--slots", "1") in (0, 1, 3)
+    first, second, third = (line["changes"] for line in lines()[:3])
+    assert first == {}
+    assert (second["diffusion.loss.name"], second["train.learning_rate"]) == ("min_snr", 0.02)
+    assert "sample.steps" not in second
+    assert third.items() >= BEST.items()
+    assert set(third) == set(BEST)  # the rest is the base's
+
+
+def test_where_nothing_matters_nothing_holds_and_the_next_search_has_all_trials(capsys):
+    Instant.score = staticmethod(nothing)
+    contest(error=0.05)
+    assert find("--trials", "30", "--json") == 1
+    result = json.loads(capsys.readouterr().out)
+    assert result["proof"]["outcome"] in ("refused", "undecided")
+    assert not climb.read(terms.load(FILE)).rungs
+    assert find("--trials", "30", "--json") in (1, 3)
+    again = json.loads(capsys.readouterr().out)
+    assert (again["search"], len(lines())) == (2, 60)
+    # a recipe that was refused is not submitted again
+    assert again["find"] != result["find"]
+
+
+def test_a_search_that_is_stopped_continues(capsys):
+    Instant.patience = 17
+    assert find("--trials", "30") == 143
+    assert len(lines()) == 17
+    Instant.patience = math.inf
+    assert find("--trials", "30") == 0
+    assert len(lines()) == 30
+    assert [line["search"] for line in lines()] == [1] * 30
+
+
+def test_hours_end_a_search_before_the_proof(monkeypatch):
+    clock = iter(np.arange(0, 10**6, 50.0))
+    monkeypatch.setattr(search.time, "monotonic", lambda: next(clock))
+    find("--hours", "0.5", "--slots", "1")
+    # 50 seconds each, in 70% of half an hour
+    assert len(lines()) == math.ceil(0.5 * 3600 * search.SEARCHING / 50)
+
+
+def test_the_steps_follow_from_the_budget():
+    wide = {"model.unet.base_channels": [8, 16, 32], "train.steps": "budget"}
+    of = space(cost="flops", space=wide)
+    changes = {width: of.draw(lambda key, axis, width=width: width) for width in (8, 16, 32)}
+    usual = of.contest.config.train.steps
+    assert changes[16] == {}  # the base's
+    steps = {width: one.get("train.steps", usual) for width, one in changes.items()}
+    assert steps[8] > 2 * steps[16] > 4 * steps[32] > 0
+    for one in changes.values():
+        assert 0.97 * of.contest.limit < of.contest.cost(one) <= of.contest.limit
+    # a trial comes back to the values that made it
+    assert [of.place(one, of.contest.cost(one)) for one in changes.values()] == [
+        {"model.unet.base_channels": width} for width in changes
+    ]
+
+
+@pytest.mark.long  # its search is not seeded: about one in five does not find the best recipe
+def test_a_target_is_reached_at_less_cost(capsys):
+    Instant.score = staticmethod(lambda params, seed: landscape(params, seed) * (160 / params["train"]["steps"]) ** 0.2)
+    contest(kind="target", target=1.2, space=LADDER["space"] | {"train.steps": "budget"})
+    assert find("--trials", "60", "--slots", "2", "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["find"].items() >= BEST.items()
+    assert result["proof"]["cost"] < 0.7 * terms.load(FILE).limit
+
+
+def test_a_guard_is_kept_by_the_search(monkeypatch):
+    """The best score breaks a guard, so another recipe is found."""
+    harm, kid = {"p2": 1.1, "simple": 0.1, "min_snr": 0.1}, "random_conv.fd"
+    monkeypatch.setattr(trials, "guards", lambda contest, run: {kid: harm[run.params["diffusion.loss.name"]]})
+    contest(guards=["random_conv.fd"])
+    state = climb.read(terms.load(FILE))
+    one = search.Search(terms.load(FILE), state, 1, 30, None, 1)
+    one.explore(print)
+    assert any(trial.changes.get("diffusion.loss.name") == "p2" for trial in one.past)
+    assert (one.find() or {}).get("diffusion.loss.name") != "p2"
+
+
+def test_nothing_is_submitted_if_every_recipe_breaks_a_guard(monkeypatch):
+    of = contest()
+    one = search.Search(of, climb.read(of), 1, 30, None, 1)
+    one.space = Space(of, {"train.warmup_steps": 7})
+    monkeypatch.setattr(search.Search, "ranked", lambda self: [])
+    assert one.find() is None
+
+
+def test_a_hyperparameter_is_drawn_only_under_its_variant():
+    keys = {"train.optimizer.name": ["adamw", "muon"], "train.optimizer.muon.weight_decay": {"low": 0.0, "high": 0.1}}
+    of = space(space=keys)
+    values = {"train.optimizer.muon.weight_decay": 0.05}
+    assert of.draw(lambda key, _: {**values, "train.optimizer.name": "adamw"}[key]) == {}  # the base's
+    muon = {**values, "train.optimizer.name": "muon"}
+    assert of.draw(lambda key, _: muon[key]) == muon
+    assert of.place({"train.optimizer.name": "adamw"}, 1.0) == {"train.optimizer.name": "adamw"}
+
+
+def test_an_entry_takes_back_what_the_champion_changed():
+    of = Space(contest(), {"train.warmup_steps": 7, "train.lr_decay": "constant"})
+    assert of.entry({"train.warmup_steps": 3}) == {"train.warmup_steps": 3, "train.lr_decay": "cosine"}
+    assert of.entry(dict(of.champion)) == {}
+
+
+@pytest.mark.parametrize(
+    ("keys", "named"),
+    [
+        ({"train.learning_rat": [0.1, 0.2]}, "train.learning_rat"),
+        ({"train.optimizer.name": ["adamw", "lion"]}, "train.optimizer"),
+        ({"train.optimizer.muon.speed": [1, 2]}, "speed"),
+        ({"train.learning_rate": {"low": 1, "high": 0.1}}, "low"),
+        ({"train.learning_rate": {"low": 0, "high": 0.1, "log": True}}, "low"),
+        ({"train.learning_rate": []}, "train.learning_rate"),
+        ({"train.learning_rate": 0.1}, "train.learning_rate"),
+        ({"train.learning_rate": {"low": 1.0e-3, "up": 0.1}}, "up"),
+        ({"train.warmup_steps": "budget"}, "train.warmup_steps"),
+        ({"model.classes": [0, 10]}, "model.classes"),
+        ({"sample.count": [1, 2]}, "sample.count"),
+        ({}, "space"),
+        ({"train.batch_size": [10_000, 20_000]}, "costs"),  # what no trial can afford
+    ],
+)
+def test_a_space_that_cannot_be_searched_is_refused(capsys, keys, named):
+    FILE.write_text(yaml.safe_dump(LADDER | {"space": keys}))
+    assert find("--trials", "8") == 2
+    assert named in capsys.readouterr().err
+    assert not Path("ladders/tiny/log.jsonl").exists()
+
+
+def test_an_end_of_the_search_has_to_be_given(capsys):
+    assert find() == 2
+    assert "--hours" in capsys.readouterr().err
+
+
+def test_without_optuna_it_says_what_to_install(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    assert find("--trials", "8") == 2
+    assert "pip install optuna" in capsys.readouterr().err
+
+
+def test_a_training_that_diverges_is_a_trial_and_a_worker_that_dies_is_not(capsys):
+    reasons = iter(["train: the loss or its gradient is not finite at step 3; LOG", "exit code 137: killed"])
+    Instant.score = staticmethod(lambda params, seed: next(reasons, None) or landscape(params, seed))
+    assert find("--trials", "20", "--slots", "1") == 0
+    assert [line["score"] is None for line in lines()] == [True] + [False] * 19
+    assert "exit code 137" in capsys.readouterr().out
+
+
+def test_a_fault_of_every_run_ends_the_search(capsys):
+    Instant.score = staticmethod(lambda params, seed: "no space left on device")
+    assert find("--trials", "20") == 2
+    assert "no space left" in capsys.readouterr().err
+    assert (Instant.count, lines()) == (search.FAILURES, [])
+
+
+def test_a_full_disk_leaves_the_trials_as_they_were(capsys, monkeypatch):
+    Instant.patience = 3
+    assert find("--trials", "20") == 143
+    before = TRIALS.read_text()
+
+    def full(self: Path, *_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Instant, "patience", math.inf)
+    monkeypatch.setattr(Path, "write_text", full)
+    assert find("--trials", "20") == 2
+    assert "No space left" in capsys.readouterr().err
+    assert TRIALS.read_text() == before
+
+
+def some(seed: int, **changes: object) -> Trial:
+    values = {"search": 1, "seed": seed, "changes": changes, "cost": 10240.0, "score": 2.0, "seconds": 1.0}
+    return Trial.model_validate(values | {"guards": {}})
+
+
+def test_several_processes_add_to_one_file_and_see_what_others_tried():
+    of = contest()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda seed: trials.add(of, some(seed)), range(40)))
+    assert sorted(trial.seed for trial in trials.read(of)) == list(range(40))
+    assert len(proposals.study(Space(of, {}), trials.read(of)).trials) == 40
+
+
+def test_what_is_running_is_not_proposed_again():
+    of = space(space={"diffusion.loss.name": ["simple", "min_snr"]})
+    past = [some(k, **{"diffusion.loss.name": "simple"}) for k in range(15)]
+    running = [{"diffusion.loss.name": "min_snr"}] * 15
+    proposed = [len(proposals.propose(of, past, running)) for _ in range(20)]
+    alone = [len(proposals.propose(of, past, [])) for _ in range(20)]
+    assert sum(proposed) < sum(alone)
+
+
+@pytest.mark.parametrize("line", ["<<<<<<< HEAD", '{"evidence": true}', "[1]"])
+def test_a_line_that_is_no_trial_is_named(capsys, line):
+    TRIALS.parent.mkdir()
+    TRIALS.write_text(f"{line}\n")
+    assert find("--trials", "8") == 2
+    assert "trials.jsonl: line 1" in capsys.readouterr().err
+
+
+def test_trials_change_nothing_that_a_ladder_decides():
+    of = contest(error=0.05)
+    before = of.identity, climb.read(of)
+    trials.add(of, some(1))
+    again = contest(error=0.05, ideas=[{"train.learning_rate": 0.1}], space={"train.learning_rate": [0.1]})
+    assert (again.identity, climb.read(of)) == before
+
+
+def test_a_new_ladder_needs_a_preset():
+    with pytest.raises(UserError, match="preset"):
+        draft.write("mine", "nothing", {})
+    assert not Path("ladders/mine.yaml").exists()
+
+
+@pytest.mark.parametrize(("base", "settings"), [("digits", {}), ("photos_small", {"data.source": "photos"})])
+def test_a_new_ladder_can_be_searched(base, settings):
+    path = draft.write("mine", base, settings)
+    of = Space(terms.load(path), {})
+    assert of.contest.terms.model_dump(mode="json")["common"] == settings
+    changes = proposals.propose(of, [], [])
+    assert of.contest.cost(changes) <= of.contest.limit
+    starts = list(of.starts(search._ideas(of.contest)))
+    assert len(starts) == 1 + len(of.contest.terms.ideas)
+    with pytest.raises(UserError, match="exists"):
+        draft.write("mine", base, settings)
+
+
+def test_the_champion_becomes_params_yaml(capsys):
+    assert run("preset", "digits", "--ladder", "tiny") == 2
+    assert find("--trials", "40") == 0
+    trial = trials.read(terms.load(FILE))[-1]
+    assert run("ladder", "params", "tiny", f"trial-{trial.seed}", "--force") == 0
+    assert config.load().flat().items() >= {**trial.changes, "seed": trial.seed}.items()
+    assert run("preset", "--ladder", "tiny", "--force") == 0
+    state = climb.read(terms.load(FILE))
+    champion = state.contest.params(state.changes(state.champion.key))
+    assert plan.learned(config.load(), defaults=True) == plan.learned(champion, defaults=True)
+    assert "# The champion of ladders/tiny.yaml: rung 1" in Path("params.yaml").read_text()
+
+
+def test_a_wheel_has_the_file_that_a_new_ladder_starts_from():
+    project = (ROOT / "pyproject.toml").read_text()
+    assert "ladder/new.yaml" in project
+    ignored = subprocess.run(["git", "check-attr", "merge", "ladders/x/trials.jsonl"], cwd=ROOT, capture_output=True)
+    assert b"union" in ignored.stdout

@@ -1,0 +1,60 @@
+"""In half precision, sampling rounds the weights of layers once, and draws what autocast draws, which rounds them at
+each evaluation."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ddpm.model import build
+from ddpm.model.layers import FOLDED_CHANNELS, Upsample
+from ddpm.sampling.denoiser import Denoiser
+from tests.small import small
+from tests.whole.test_combinations import NETWORKS
+
+CPU = torch.device("cpu")
+WIDE = {"base_channels": FOLDED_CHANNELS // 2, "multipliers": [1, 2], "blocks": 1, "attention_sizes": [], "groups": 4}
+CASES = [*NETWORKS.items(), ("unet", WIDE)]  # whose upsampling layer adds its weights on a CPU
+
+
+class Copies(TorchDispatchMode):
+    """Counts the weights that are converted."""
+
+    def __init__(self, weights: list[Tensor]):
+        super().__init__()
+        self.weights, self.count = {weight.data_ptr() for weight in weights}, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func is torch.ops.aten._to_copy.default and args[0].data_ptr() in self.weights
+        return func(*args, **(kwargs or {}))
+
+
+def awake(network: nn.Module) -> nn.Module:
+    """With weights as after some training: nothing is zero."""
+    generator = torch.Generator().manual_seed(0)
+    for weight in network.parameters():
+        nn.init.normal_(weight, std=weight[0].numel() ** -0.5 if weight.ndim else 1.0, generator=generator)
+    return network
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(("name", "fields"), CASES, ids=[*NETWORKS, "wide unet"])
+def test_sampling_rounds_no_weight_at_an_evaluation_and_draws_the_same(name, fields, dtype):
+    config = small(model={"name": name, name: fields, "classes": 3})
+    network = awake(build.network(config.training())).eval()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    denoiser = Denoiser(network, config.diffusion, CPU, dtype, clip=False)
+    x_t, labels = torch.randn(2, *config.data.shape), torch.tensor([0, 3])
+    summed = [layer.conv.weight for layer in denoiser.network.modules() if isinstance(layer, Upsample)]
+    rounded = [weight for weight in denoiser.network.parameters() if all(weight is not one for one in summed)]
+    with Copies(rounded) as copies:
+        ours = denoiser(x_t, 20, labels)
+    if name != "edm2":  # which normalises its weights in float32
+        assert copies.count == 0
+    denoiser.network = network
+    theirs = denoiser(x_t, 20, labels)
+    assert torch.equal(ours.x_0, theirs.x_0)
+    assert torch.equal(ours.epsilon, theirs.epsilon)
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())  # it belongs to others

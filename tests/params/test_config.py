@@ -1,0 +1,238 @@
+"""params.yaml: read as DVC reads it; every mistake gives one line."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dvc.utils.serialize import YAMLFileCorruptedError, parse_yaml
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from ddpm.base import variant
+from ddpm.base.errors import UserError
+from ddpm.base.sections import ImageShape, parse
+from ddpm.model import build
+from ddpm.params import config, file, inputs, presets
+from ddpm.params.config import FAMILIES
+from ddpm.training.train_params import TrainingConfig
+from tests.small import small
+
+ROOT = Path(__file__).parents[2]
+CHOICES = [(key, name) for key, family in FAMILIES.items() if "evaluate" not in key for name in variant.names(family)]
+CORRUPT = object()
+
+
+def test_params_yaml_is_the_digits_preset():
+    assert (ROOT / "params.yaml").read_text() == presets.text("digits")
+
+
+def test_what_the_gated_preset_computes_in_does_not_depend_on_the_cpu():
+    """Otherwise its fingerprint would, and a baseline from another machine could gate nothing."""
+    gated = config.check(file.decode(presets.text("digits_small"), "digits_small"))
+    assert (gated.train.precision, gated.sample.precision) == ("float32", "float32")
+
+
+@pytest.mark.parametrize("name", presets.names())
+def test_every_preset_loads_and_its_network_can_be_built(name):
+    loaded = config.check(file.decode(presets.text(name), name))
+    assert sum(parameter.numel() for parameter in build.network(loaded).parameters()) > 0
+    assert config.check(loaded.to_dict(), "again") == loaded
+
+
+MAP = {"diffusion": {"loss": {"name": "consistency"}}, "sample": {"sampler": {"name": "consistency"}}}
+# the sections that these cannot do without
+PARTNERS: dict[str, dict[str, Any]] = {
+    "learned_range": {"diffusion": {"loss": {"name": "vlb"}}},
+    "hybrid": {"diffusion": {"variance": {"name": "learned_range"}}},
+    "mixture": {"data": {"image_size": 16}},
+    "schedule_free": {"train": {"ema": {"name": "off"}}},
+    "consistency": MAP,
+    "flow_map": {"diffusion": {"loss": {"name": "shortcut"}}},
+    "progressive": {"train": {"start_from": "model.safetensors@" + "0" * 64}},
+}
+
+
+@pytest.mark.parametrize(("key", "name"), CHOICES)
+def test_a_config_with_any_variant_survives_json(key, name):
+    section, _, field = key.partition(".")
+    spec = {"name": name}
+    partners = PARTNERS.get(name, {})
+    chosen = small(**{**partners, section: {**partners.get(section, {}), **({field: spec} if field else spec)}})
+    assert inputs.lookup(chosen.to_dict(), key)["name"] == name
+    again = config.check(json.loads(json.dumps(chosen.to_dict())), "again")
+    assert again == chosen
+    assert hash(again.train) == hash(chosen.train)  # immutable all the way down
+    assert parse(chosen.training().to_dict(), "metadata", TrainingConfig) == chosen.training()
+
+
+def test_auto_is_the_classifier_unless_the_images_may_have_no_classes():
+    auto = {"extractors": ["auto", "inception"]}
+    assert small(evaluate=auto) == small(evaluate={"extractors": ["classifier", "inception"]})
+    mine = small(evaluate=auto, data={"dataset": {"name": "image_folder"}, "source": "mine"}).evaluate
+    assert mine.extractors == ("auto", "inception")
+    first = [mine.resolved(classes, 1).extractors[0] for classes in (0, 1, 2, 9)]
+    assert first == ["random_conv"] * 2 + ["classifier"] * 2
+    both = mine.model_copy(update={"extractors": ("classifier", "auto")})
+    assert both.resolved(5, 1).extractors == ("classifier",)
+
+
+def test_what_shapes_a_model_is_all_of_the_config_that_does():
+    training = small().training()
+    assert training == small(sample={"count": 99}, evaluate={"extractors": ["inception"]}).training()
+    assert training != small(train={"batch_size": 4}).training()
+    assert training != small(data={"image_size": 16}).training()
+
+
+def test_only_hides_what_is_not_listed():
+    part = small().only(["seed", "data.image_size", "train"])
+    assert (part.seed, part.data.image_size, part.train) == (0, 8, small().train)
+    for hidden in ("device", "diffusion", "sample"):
+        with pytest.raises(AttributeError):
+            getattr(part, hidden)
+    with pytest.raises(AttributeError):
+        _ = part.data.dataset
+
+
+@given(
+    channels=st.integers(1, 64),
+    height=st.integers(1, 1024),
+    width=st.integers(1, 1024),
+    as_list=st.booleans(),
+)
+def test_any_image_size_is_a_shape_and_comes_back_from_plain_values(channels, height, width, as_list):
+    size = [height, width] if as_list or height != width else height
+    data = small(data={"dataset": {"name": "arrays"}, "image_size": size, "channels": channels}).training().data
+    assert data.shape == (channels, height, width)
+    plain = json.loads(data.model_dump_json())
+    assert plain["image_size"] == data.shape.image_size == (height if height == width else [height, width])
+    assert parse(plain, "metadata", ImageShape) == data
+
+
+# --- mistakes in values
+
+
+def _adamw(**fields: Any) -> dict[str, Any]:
+    return {"name": "adamw", "adamw": fields}
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "message"),
+    [
+        ("train", {"stepz": 3}, "train.stepz: unknown key (did you mean 'steps'?); allowed: steps, epochs, batch_size"),
+        ("train", {"batch_size": "64"}, "train.batch_size: '64' is not allowed: Input should be a valid integer"),
+        ("train", {"batch_size": True}, "train.batch_size: True is not allowed: Input should be a valid integer"),
+        ("train", {"batch_size": 0}, "train.batch_size: 0 is not allowed: Input should be greater than or equal to 1"),
+        ("train", {"learning_rate": 0}, "train.learning_rate: 0 is not allowed: Input should be greater than 0"),
+        ("train", {"learning_rate": float("nan")}, "train.learning_rate: nan is not allowed"),
+        ("train", {"optimizer": _adamw(weight_decay=float("inf"))}, "train.optimizer.adamw.weight_decay: inf is not"),
+        ("train", {"channels_last": "off"}, "train.channels_last: 'off' is not allowed: Input should be a valid boo"),
+        ("train", {"precision": "half"}, "train.precision: 'half' is not allowed: Input should be 'auto', 'float32'"),
+        ("train", {"optimizer": _adamw(betas=[0.9])}, "train.optimizer.adamw.betas.1: missing"),
+        ("train", {"epochs": 3}, "train: set exactly one of steps and epochs, and the other to null"),
+        ("train", {"accumulate": 3}, "train: accumulate: 3 must divide batch_size: 8"),
+        ("data", {"dataset": {"name": "mnits"}}, "data.dataset.name: unknown 'mnits' (did you mean 'mnist'?); allo"),
+        ("data", {"image_size": True}, "data.image_size: True is not allowed: a whole number of pixels from 1 to"),
+        ("data", {"image_size": [8, True]}, "data.image_size: (8, True) is not allowed: a whole number of pixels"),
+        ("data", {"image_size": [8, 1025]}, "data.image_size: (8, 1025) is not allowed: a whole number of pixels"),
+        ("data", {"channels": 65}, "data.channels: 65 is not allowed: Input should be less than or equal to 64"),
+        ("data", {"test_fraction": 1.0}, "data.test_fraction: 1.0 is not allowed: Input should be less than 1"),
+        ("diffusion", {"T": 0}, "diffusion.T: 0 is not allowed"),
+        ("diffusion", {"schedule": "cosine"}, "diffusion.schedule: 'cosine' must be a mapping with `name: ` one of co"),
+        ("diffusion", {"T": 4}, "sample.steps: 5 must be at most diffusion.T = 4"),
+        ("model", {"name": "unett"}, "model.name: unknown 'unett' (did you mean 'unet'?); allowed:"),
+        ("model", {"unot": {}}, "model.unot: unknown 'unot' (did you mean 'unet'?)"),
+        ("evaluate", {"extractors": []}, "evaluate.extractors: () is not allowed: Tuple should have at least 1 item"),
+        ("evaluate", {"extractors": ["clasifier"]}, "evaluate.extractors: unknown 'clasifier' (did you mean 'class"),
+        ("evaluate", {"metrics": ["fid", "fid"]}, "evaluate: metrics: [fid, fid] contains a duplicate"),
+    ],
+)
+def test_a_mistake_names_key_value_and_what_is_allowed(section, values, message):
+    with pytest.raises(UserError) as raised:
+        small(**{section: values})
+    assert str(raised.value).startswith(f"small: {message}")
+    assert len(str(raised.value)) < 500
+
+
+def test_a_device_is_its_name_alone():
+    with pytest.raises(UserError, match=r"small: device: 'cpu\\n' is not allowed"):
+        config.check({**small().to_dict(), "device": "cpu\n"}, "small")
+
+
+def test_every_section_must_be_there_and_no_other():
+    value = small().to_dict()
+    value["trian"] = value.pop("train")
+    with pytest.raises(UserError, match=r"train: missing; .*; trian: unknown key \(did you mean 'train'\?\);"):
+        config.check(value, "small")
+
+
+# --- mistakes in files
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "must be a mapping of sections, not NoneType"),
+        (b"- a\n- b\n", "must be a mapping of sections, not list"),
+        (b"hello", "must be a mapping of sections, not str"),
+        (b"seed: 0\nseed: 1\n", 'not valid YAML: line 2: found duplicate key "seed"'),
+        (b"data: {a: 1, a: 2}", 'not valid YAML: line 1: found duplicate key "a"'),
+        (b"a: !mine 3", "could not determine a constructor for the tag '!mine'"),
+        ("seed: 0".encode("utf-16"), "cannot be read as UTF-8 text"),
+        (b"seed: 0\n---\nseed: 1\n", "line 2: but found another document"),
+        (b"seed:\n\t- 1", "line 2: found character '\\t' that cannot start any token"),
+        (b"seed: !!int x", "not valid YAML: invalid literal"),
+        (b"seed: &a [*a]", "a section contains itself"),
+        (b"1: 2", "1 is not allowed as a key: keys are words"),
+        (b"diffusion: {schedule: {name: cosine, 1: {}}}", "1 is not allowed as a key: keys are words"),
+        (b"{a: 1}: 2", "line 1: found unhashable key"),
+    ],
+)
+def test_a_file_that_is_no_params_file_is_refused_in_one_line(tmp_path, content, message):
+    path = tmp_path / "params.yaml"
+    path.write_bytes(content)
+    with pytest.raises(UserError) as raised:
+        config.load(path)
+    assert str(raised.value).startswith(f"{path}: ")
+    assert message in str(raised.value)
+
+
+def test_a_file_that_is_missing_or_a_folder_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"no such file; run this in the project's folder"):
+        config.load(tmp_path / "params.yaml")
+    with pytest.raises(UserError, match="cannot be read"):
+        config.load(tmp_path)
+
+
+# --- DVC and this package agree on every scalar
+
+WORDS = "yes no on off true True TRUE false null Null ~ y n 2e-3 1e3 .5e3 0o17 017 0x1F 1_000 1:30 .inf -.INF .nan 1."
+numberlike = st.from_regex(r"[-+]?[0-9_.:xobeE+-]{1,8}", fullmatch=True)
+plain = st.text(st.characters(codec="ascii"), max_size=6)
+
+
+@example("off")
+@example("2e-3")
+@example("017")
+@example("1:30")
+@example("2001-01-01")
+@given(numberlike | st.sampled_from(WORDS.split()) | plain)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_scalar_is_read_as_dvc_reads_it(tmp_path, scalar):
+    path = tmp_path / "params.yaml"
+    path.write_text(f"key: {scalar}\n", encoding="utf-8")
+    assert repr(ours(path)) == repr(dvcs(path))
+
+
+def ours(path: Path) -> object:
+    try:
+        return file.read(path)
+    except UserError:
+        return CORRUPT
+
+
+def dvcs(path: Path) -> object:
+    try:
+        return parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    except (YAMLFileCorruptedError, ValueError):
+        return CORRUPT

@@ -1,0 +1,271 @@
+"""The page says what the files say, never turns text into markup, needs no other files, and names what is missing."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from ruamel.yaml import YAML
+
+from ddpm.base import files
+from ddpm.base.errors import UserError
+from ddpm.base.files import write_json
+from ddpm.params.config import Config
+from ddpm.pictures import plots
+from ddpm.report import page as report
+from ddpm.runs import library, record, run_images
+from ddpm.runs.record import Costs, Fingerprint, Record
+from ddpm.tracking import store
+from tests import command, scored
+from tests.report.test_render import Page
+from tests.runs.test_record import run as run_record
+from tests.small import small
+from tests.tracking import test_tracking
+
+SETTINGS = small(data={"image_size": 16}, model={"unet": {"base_channels": 8, "multipliers": [1, 2]}})
+SCORES = {
+    "classifier": {"fd": 1.25, "fd_infinity": 0.75, "fd_infinity_se": 0.125, "kid_mean": 0.0625, "precision": 0.875},
+    "memorisation": {
+        "pixels": {"share": 0.015625, "expected": 0.05, "limit": 0.140625, "ratio": 0.984},
+        "classifier": {"share": 0.5, "expected": 0.05, "limit": 0.140625, "ratio": 0.25},
+    },
+    "real": {"classifier": {"count": 359.0, "fd": 0.1875, "fd_infinity": -0.25, "kid_mean": -0.015625}},
+    "yardsticks": {"class_gaussians": {"classifier": {"count": 1437.0, "fd": 11.5}}},
+    "bits_per_dim": 3.5,
+    "bits_per_dim_se": 0.25,
+}
+
+
+def page() -> Page:
+    report.write(Path("report.html"))
+    return Page(Path("report.html").read_text())
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch) -> Path:
+    """A working folder with only params.yaml, outside any repository."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(plots, "lines", lambda path, *_, **__: Image.new("L", (1, 1)).save(path))  # takes seconds
+    monkeypatch.setenv("DDPM_TRACKING", "off")
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    write_params(SETTINGS)
+    return tmp_path
+
+
+def write_params(settings: Config) -> None:
+    with Path("params.yaml").open("w") as file:
+        YAML().dump(settings.to_dict(), file)
+
+
+def measured(**changes: Any) -> Record:
+    """The record of the working folder."""
+    comparable = {"samples": 1437, "sampling": {"sampler": {"name": "ddim"}}}
+    fields: dict[str, Any] = {
+        "params": library.relevant(SETTINGS.flat()),
+        "scores": files.flatten(SCORES),
+        "fingerprint": Fingerprint(hash=files.digest(comparable), comparable=comparable),
+        "noise_levels": record.table(levels()),
+        "costs": Costs(images_seen=256000, evaluations=5, seconds={"train": 83.4}),
+        "environment": {"device": "a certain GPU"},
+    }
+    return run_record(**fields | changes)
+
+
+@pytest.fixture
+def complete(folder, digits) -> Path:
+    """The folder with every file that a page uses."""
+    scored.write(measured())
+    write_rows("loss", [{"step": step, "loss": 1 / step} for step in range(1, 301)])
+    row = {"whole": 0.5, "noticed": {"blur": 0.55, "noise": 1.0}}
+    found = {"images": 179, "samples": 200, "sets": 8, "data": {}, "scores": {"classifier.fd": row}}
+    write_json(Path("metrics/sanity.json"), found)
+    for split in ("train", "test"):
+        shutil.copytree(digits / split, Path("data/processed") / split)
+    made(SETTINGS, digits)
+    for name in ("evaluation", "samples"):
+        Path("data", name).mkdir()
+    Image.new("L", (30, 20), 77).save("data/evaluation/nearest.png")
+    np.save("data/samples/samples.npy", pictures(20))
+    return folder
+
+
+def made(settings: Config, digits: Path) -> None:
+    """Let the manifest be that of images made with these settings."""
+    manifest = files.read_json(digits / "manifest.json") | {"config": settings.data.identity()}
+    write_json(Path("data/processed/manifest.json"), manifest)
+
+
+def levels() -> files.Rows:
+    """Errors by noise level, above the optimum's at all of them."""
+    rows: files.Rows = []
+    for t in range(1, 51):
+        placed = {"t": t, "steps": 1, "log_snr": 8 - t / 4, "draws_train": 99, "draws_test": 99}
+        error, optimum = 1.01 - t / 50, 0.5 - t / 100
+        values = {"error": error, "optimum": optimum, "excess": error - optimum}
+        named = {f"{name}_{split}": value for name, value in values.items() for split in ("train", "test")}
+        rows.append(placed | named | {f"{name}_se": 0.01 for name in named})
+    return rows
+
+
+def write_rows(name: str, rows: files.Rows) -> None:
+    files.write_rows(Path(f"metrics/{name}.csv"), rows)
+
+
+def pictures(count: int, size: int = 16) -> np.ndarray:
+    """Image i has shade i."""
+    return np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None, None, None], (count, 1, size, size))
+
+
+def run(*arguments: str) -> int:
+    return command.run("report", *arguments)
+
+
+# --- a page
+
+CHAPTERS = ["Summary", "Samples", "Scores", "Convergence", "What scores notice", "Memorisation", "Provenance"]
+
+
+def test_where_nothing_has_run_there_is_no_page(capsys):
+    assert run() == 2
+    assert "metrics/run.json" in capsys.readouterr().err
+    assert not Path("report.html").exists()
+
+
+def test_each_chapter_says_how_to_get_what_it_lacks():
+    scored.write(measured(noise_levels=None))
+    assert run() == 0
+    html = Path("report.html").read_text()
+    assert re.findall(r"<h2>([^<]*)</h2>", html) == CHAPTERS
+    for lacking, maker in (
+        ("denoising errors", "evaluate.likelihood"),
+        ("metrics/loss.csv", "dvc repro"),
+        ("metrics/sanity.json", "ddpm sanity"),
+        ("data/samples", "dvc repro"),
+        ("data/evaluation/nearest.png", "dvc pull"),
+    ):
+        assert any(lacking in line and maker in line for line in Page(html).missing), lacking
+
+
+def test_a_complete_folder_leaves_nothing_missing(complete):
+    shown = page()
+    html = Path("report.html").read_text()
+    assert len(shown.missing) == 1
+    assert "metrics/ does not match" in shown.missing[0]  # the code is not known
+    for value in (
+        *("blind (0.55)", "sees (1.00)"),  # sanity
+        *("1.25", "0.75 ± 0.125", "3.5 ± 0.25", "lower", "higher", "one per class", "11.5"),  # scores
+        "real images, at N = 359: classifier.fd 0.1875",  # apart, not in a column
+        *("1.56%", "5.00%", "14.06%", "no sign of copies", "0.984", "50.00%", "copies train images"),
+        *(measured().fingerprint.hash, "a certain GPU", "256000", "cosine", "N = 1,437"),  # provenance
+        *("limited by capacity or training at t =", "no sign of memorising"),
+    ):
+        assert value in shown.text, value
+    places = [
+        shown.text.index(word) for word in ("trained: unet", "this model copies train images: ", "real test images")
+    ]
+    assert places == sorted(places)
+    figures = re.findall(r"<figure[^>]*>(.*?)</figure>", html, re.DOTALL)
+    assert len(figures) == 5
+    assert all(re.search(r"<figcaption>.{15,}</figcaption>", one) for one in figures)
+    links = {value for tag, name, value in shown.attributes if (tag, name) == ("a", "href")}
+    assert links == {f"#{value}" for tag, name, value in shown.attributes if (tag, name) == ("section", "id")}
+    assert len(html) < 5_000_000
+
+
+def test_the_title_and_the_real_images_are_those_of_the_run(complete, digits):
+    assert not any("data/processed" in line for line in page().missing)
+    photos = small(data={"image_size": 16, "dataset": {"name": "image_folder"}, "source": "photos/flowers64"})
+    write_params(photos)
+    assert any("data/processed: made with other params" in line for line in page().missing)
+    assert "<title>digits 16x16: " in Path("report.html").read_text()
+    scored.write(measured(params=library.relevant(photos.flat())))
+    made(photos, digits)
+    assert not any("data/processed" in line for line in page().missing)
+    assert "<title>flowers64 16x16: " in Path("report.html").read_text()
+
+
+def test_a_password_in_the_params_is_masked():
+    _, _, params = report.provenance(measured(params={"data.source": "https://user:secret@host/<b>x</b>"}))
+    assert params.rows == [("data.source", "https://***@host/<b>x</b>")]
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("metrics/sanity.json", "{}"),
+        ("data/samples/samples.npy", "\x93NUMPY\x01\x00"),
+    ],
+)
+def test_a_damaged_file_costs_its_part_alone(complete, path, text):
+    whole = len(page().missing)
+    Path(path).write_text(text, encoding="latin-1")
+    shown = page()
+    assert len(shown.missing) > whole
+    assert any(path in line for line in shown.missing)
+    assert shown.text.count("Provenance") == 2
+
+
+@pytest.mark.parametrize("suffix", [".html", ".md"])
+def test_the_suffix_names_the_form_and_a_folder_in_the_way_is_said(complete, capsys, suffix):
+    assert run("--out", f"page{suffix}") == 0
+    text = Path(f"page{suffix}").read_text()
+    assert all(title in text for title in CHAPTERS)
+    assert Path("samples.png").exists() == (suffix == ".md")
+    Path("there", f"page{suffix}").mkdir(parents=True)
+    assert run("--out", f"there/page{suffix}") == 2
+    assert f"page{suffix}: a folder has this name" in capsys.readouterr().err
+
+
+def test_images_of_an_experiment_come_from_dvcs_cache(folder):
+    scored.git("init", "--quiet")
+    subprocess.run(["dvc", "init", "--quiet"], check=True)
+    Path("data/samples").mkdir(parents=True)
+    np.save(run_images.PATH, pictures(30))
+    subprocess.run(["dvc", "add", "--quiet", "data/samples"], check=True)
+    scored.git("add", "--all")
+    scored.git("commit", "--quiet", "--message", "before")
+    scored.git("tag", "before")
+    shutil.rmtree("data/samples")
+    np.testing.assert_array_equal(run_images.samples(run_record(name="before")), pictures(30))
+    shutil.rmtree(".dvc/cache")
+    for name, fix in (("workspace", "dvc repro"), ("before", "dvc pull"), ("nowhere", "dvc pull")):
+        with pytest.raises(UserError, match=rf"{name}: data/samples/samples\.npy is not kept here; `{fix}`"):
+            run_images.samples(run_record(name=name))
+
+
+@pytest.mark.parametrize("array", [np.zeros((3, 1, 4, 4)), np.zeros((3, 4), np.uint8), np.array([{}], dtype=object)])
+def test_an_array_that_holds_no_images_is_refused_and_no_pickle_is_opened(array):
+    np.save("odd.npy", array)
+    with Path("odd.npy").open("rb") as file, pytest.raises(ValueError):  # noqa: PT011
+        run_images.read(file)
+
+
+# --- MLflow
+
+
+@pytest.mark.slow
+def test_the_page_is_an_artifact_of_the_configurations_run(tmp_path, empty_store, monkeypatch, capsys):
+    test_tracking.write_folder(tmp_path)
+    (tmp_path / "mlflow.db").write_bytes(empty_store)
+    for name in (*test_tracking.STORE_VARIABLES, *store.SETTINGS, "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setattr("ddpm.runs.library.why_stale", lambda *_: "")
+    for _ in range(2):
+        assert run() == 0
+        (logged,) = test_tracking.all_runs()
+        assert f"an artifact of MLflow run {logged.info.run_id}" in capsys.readouterr().out
+        assert "report.html" in test_tracking.artifacts(logged.info.run_id)
+
+
+def test_where_the_record_is_stale_the_page_is_written_and_only_the_logging_left_out(monkeypatch, capsys):
+    scored.write(measured())
+    monkeypatch.delenv("DDPM_TRACKING")
+    assert run("--out", "here/page.html") == 0
+    assert Path("here/page.html").exists()
+    assert "not logged with a run of MLflow: " in capsys.readouterr().err
+    assert not Path("mlflow.db").exists()

@@ -1,0 +1,99 @@
+"""The lines that ``make repro`` ends with."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ddpm
+from ddpm import cli
+from ddpm.base import files
+from ddpm.base.paths import RUN
+from ddpm.params import config
+from ddpm.report import render, summary
+from ddpm.report.blocks import Chapter
+from ddpm.runs import library, record
+from ddpm.runs.record import Costs, Fingerprint, Record
+from tests.runs.test_record import run
+
+PRESETS = Path(ddpm.__file__).parent / "presets"
+SCORES: dict[str, Any] = {
+    "classifier": {"fd": 0.20605, "fd_infinity": 0.05, "precision": 0.77, "recall": 0.8915, "is_mean": 9.0},
+    "bits_per_dim": 2.863,
+    "yardsticks": {"gaussian": {"classifier": {"count": 1437, "fd": 11.9, "recall": 0.73}}},
+    "real": {"classifier": {"count": 359, "fd": 0.178, "precision": 0.877, "recall": 0.908, "is_mean": 8.8}},
+}
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def of(scores: dict[str, Any], **changes: Any) -> Record:
+    """A record of the digits preset with these scores, nested as in metrics/evaluate.json."""
+    params = library.relevant(config.load(PRESETS / "digits_2026.yaml").flat())
+    comparable = {"samples": 1437}
+    fields: dict[str, Any] = {
+        "params": params,
+        "scores": files.flatten(scores),
+        "fingerprint": Fingerprint(hash=files.digest(comparable), comparable=comparable),
+        "costs": Costs(parameters=652772, images_seen=256000, seconds={"train": 142.8}),
+    }
+    return run(**fields | changes)
+
+
+def text(run: Record) -> str:
+    return render.text([Chapter("", summary.shown(run))])
+
+
+def test_a_person_learns_what_there_is():
+    for name in ("samples/grid.png", "evaluation/nearest.png"):
+        (Path("data") / name).parent.mkdir(parents=True)
+        (Path("data") / name).touch()
+    trained, table, real, look, *_, after = summary.shown(of(SCORES))
+    assert "unet, 652,772 parameters, 4,000 steps, 256,000 images seen on digits 16x16 in 2 min 23 s" in trained.text
+    assert table.columns == ("score", "better", "this model", "a Gaussian")
+    assert ("classifier.fd", "lower", "0.2061", "11.9") in table.rows
+    assert [row[0] for row in table.rows][-1] == "bits_per_dim"
+    # apart: a Fréchet distance falls as N grows, the model's, too: 0.05 + (0.20605 - 0.05) * 1437 / 359
+    assert "N = 359: classifier.fd 0.178 (this model: about 0.675), " in real.text
+    assert "data/samples/grid.png, data/evaluation/nearest.png" in look.text
+    assert "seed=1`" in after.text
+
+
+NEAR = {"share": 0.06, "expected": 0.05, "limit": 0.14, "ratio": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("classifier", "sign"),
+    [(NEAR, "no sign of any: 6%"), (NEAR | {"share": 0.15}, "this model copies train images: 15%")],
+)
+def test_of_several_spaces_the_one_which_shows_copies_counts(classifier, sign):
+    assert sign in text(of({"memorisation": {"classifier": classifier, "pixels": NEAR}}))
+
+
+def test_what_is_not_known_is_left_out():
+    """As in a record of samples that another program made."""
+    trained, table, look, *_ = summary.shown(run(name="theirs", params={"diffusion.schedule.name": "linear"}))
+    assert trained.text == "trained: theirs on unknown images"
+    assert table.rows == [("classifier.fd", "lower", "1.5")]
+    assert "no pictures" in look.text
+    oblong = run(params={"data.dataset.name": "photos", "data.image_size": [8, 12]})
+    assert summary.trained(oblong).text == "trained: workspace on photos 8x12"
+
+
+def test_the_command_prints_them_or_the_record(capsys):
+    RUN.parent.mkdir()
+    RUN.write_text(of(SCORES).text())
+    Path("params.yaml").write_text((PRESETS / "digits_2026.yaml").read_text())
+    for option in ((), ("--json",)):
+        with pytest.raises(SystemExit, match="0"):
+            cli.main(["summary", *option])
+        out, err = capsys.readouterr()
+        assert "metrics/ does not match" in err  # .ci/run looks for it
+        if option:
+            assert json.loads(out) == record.read(RUN).model_dump(mode="json")
+        else:
+            assert out == f"{text(of(SCORES))}\n"

@@ -1,0 +1,187 @@
+"""Shared models: the folder, its card, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from ddpm import cli
+from ddpm.base.errors import UserError
+from ddpm.base.files import sha256
+from ddpm.model import build
+from ddpm.model.model_file import load_model, save_model
+from ddpm.runs import library
+from ddpm.sharing import card
+from tests.scored import result
+from tests.small import small
+
+CPU = torch.device("cpu")
+POSTHOC = {"lengths": [0.05, 0.1], "snapshots": 16}
+SHAPE = {"base_channels": 8, "multipliers": [1, 2], "blocks": 1, "attention_sizes": [4], "attention_heads": 2,
+         "groups": 4, "dropout": 0.1, "zero_init": False}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _apart(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DDPM_TRACKING", "off")
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+
+
+def unet(**fields: Any) -> dict[str, Any]:
+    return {"name": "unet", "unet": {**SHAPE, **fields}}
+
+
+def model(path: str = "model.safetensors", **sections: Any) -> Path:
+    """A model file with random weights, none of them zero."""
+    settings = small(**{"model": unet(), **sections}).training()
+    torch.manual_seed(0)
+    network = build.network(settings)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.15)
+    save_model(Path(path), network.state_dict(), settings, {"steps": 12})
+    return Path(path)
+
+
+def refusal(call: Callable[[], object]) -> str:
+    """The one line of a call that must fail and leave nothing behind."""
+    before = sorted(Path().rglob("*"))
+    with pytest.raises(UserError) as refused:
+        call()
+    assert "\n" not in str(refused.value)
+    assert sorted(Path().rglob("*")) == before
+    return str(refused.value)
+
+
+def run(*arguments: str | Path) -> int:
+    with pytest.raises(SystemExit) as ended:
+        cli.main([str(argument) for argument in arguments])
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+def test_the_same_model_is_exported_as_the_same_bytes_and_its_card_says_its_classes():
+    path = model(model={**unet(), "classes": 3})
+    for name in ("one", "two"):
+        card.export_model(path, Path(name) / "out")
+    assert sha256(Path("one/out")) == sha256(Path("two/out"))
+    text = Path("one/out/README.md").read_text()
+    assert "| classes | 3 |" in text
+    assert "unconditional" not in text
+    assert "it takes no class" not in text
+
+
+@pytest.mark.parametrize("taken", ["out", "out/kept.txt"])
+def test_nothing_is_replaced(taken):
+    path = model()
+    Path("out").mkdir()
+    Path("out/kept.txt").touch()
+    assert "already exists" in refusal(lambda: card.export_model(path, Path(taken)))
+
+
+def test_the_card_says_how_the_model_was_made_and_that_no_score_is_known():
+    card.export_model(model(), Path("out"))
+    text = Path("out/README.md").read_text()
+    assert "12 steps of 8 images, seed 0" in text
+    assert "None are known" in text
+    assert sha256(Path("model.safetensors")) in text
+    assert "ddpm sample --model out " in text
+    params = text.partition("```yaml\n")[2].partition("```")[0]
+    assert yaml.safe_load(params) == load_model(Path("model.safetensors"), CPU).written
+
+
+@pytest.fixture
+def scored(monkeypatch) -> Callable[..., str]:
+    """The card of the working folder's model, with these scores."""
+
+    def write(licence: str = "digits", source: str | None = None, **scores: float) -> str:
+        sections = {"model": unet(), "data": {"dataset": {"name": licence}}}
+        settings = small(**sections | {"data": {"dataset": {"name": licence}, "source": source}})
+        Path("params.yaml").write_text(json.dumps(settings.to_dict()))
+        run = result(fd=1.5)
+        run.scores.update(scores)
+        monkeypatch.setattr(library, "current", lambda config: run)
+        Path("metrics").mkdir()
+        Path("metrics/train.json").write_text('{"seconds": 12.5, "device": "a certain GPU"}')
+        card.export_model(model("data/model/model.safetensors", **sections), Path("out"))
+        return Path("out/README.md").read_text()
+
+    return write
+
+
+@pytest.mark.parametrize(("count", "error", "apart"), [(12, " 0.125 |", ""), (359, "", "N = 359: classifier.fd 0.125")])
+def test_the_card_gives_scores_their_standard_error_and_real_images(scored, count, error, apart):
+    memorisation = {"share": 0.5, "expected": 0.05, "limit": 0.14}
+    scores = {"classifier.fd_se": 0.25, "real.classifier.fd": 0.125, "real.classifier.count": count}
+    text = scored(**scores | {f"memorisation.pixels.{name}": value for name, value in memorisation.items()})
+    assert f"| classifier.fd | lower | 1.5 ± 0.25 |{error}\n" in text
+    assert apart in text
+    assert f"`{result().fingerprint.hash}`" in text
+    assert "**Copies train images** in pixels: 50.00% of its samples come as near to one as 5.00% of held-out" in text
+    assert "12.5 s on a certain GPU" in text
+
+
+@pytest.mark.parametrize(("dataset", "said"), [("digits", "CC BY 4.0"), ("image_folder", "not known to the project")])
+def test_the_card_gives_the_licence_of_the_data(scored, dataset, said):
+    assert f"{dataset}: {said}" in scored(licence=dataset)
+
+
+def test_the_card_says_which_of_your_own_images_it_learned(scored):
+    manifest = {"dataset": "image_folder", "classes": ["a"], "image_size": 8, "channels": 1, "skipped": 0, "config": ""}
+    counted = {"counts": {"train": 8, "test": 2}, "sha256": {"train": "1" * 64, "test": "2" * 64}}
+    Path("data/processed").mkdir(parents=True)
+    Path("data/processed/manifest.json").write_text(json.dumps(manifest | counted))
+    text, name = scored(licence="image_folder", source="photos/flowers64/"), "flowers64"
+    assert f"gray images of {name}\n" in text
+    assert f"| data | {name}: 8 train, 2 test images |" in text
+    assert f"{name}: not known to the project" in text
+
+
+def test_the_scores_of_another_model_are_never_given(scored):
+    scored()
+    other = Path("other.safetensors")
+    loaded = load_model(Path("data/model/model.safetensors"), CPU)
+    changed = {key: tensor + 1 for key, tensor in loaded.network.state_dict().items()}
+    save_model(other, changed, loaded.config, {"steps": 12})
+    third = model("third", train={"steps": 9})
+    averaged = small(model=unet(), sample={"ema_length": 0.1}, train={"posthoc": POSTHOC})
+    for path, reason in ((other, "is another model"), (third, "params.yaml is another model's")):
+        with pytest.raises(UserError, match=reason):
+            card.known(path, load_model(path, CPU))
+    Path("params.yaml").write_text(json.dumps(averaged.to_dict()))
+    path = model("data/model/model.safetensors", train={"posthoc": POSTHOC})
+    with pytest.raises(UserError, match="another average"):
+        card.known(path, load_model(path, CPU))
+
+
+# --- the command
+
+
+def test_what_the_command_exports_is_a_model(capsys):
+    path = model()
+    assert run("export", "--model", path, "--out", "ddpm") == 0
+    assert Path("ddpm/model.safetensors").read_bytes() == path.read_bytes()
+    assert run("sample", "--model", "ddpm", "-n", "2", "--steps", "2", "--device", "cpu") == 0
+    assert Path("grid.png").exists()
+    assert run("export", "--model", "nothing.safetensors") == 2
+    assert "error: nothing.safetensors: no such model file" in capsys.readouterr().err
+
+
+def test_the_models_that_come_with_the_repository_are_those_of_their_cards():
+    models = Path(__file__).parents[2] / "models"
+    classes = {"digits": 10, "fashion_mnist": 10, "flowers": 5}
+    assert {path.parent.name for path in models.glob("*/model.safetensors")} == classes.keys()
+    for name, count in classes.items():
+        file, text = models / name / "model.safetensors", (models / name / "README.md").read_text()
+        assert f"| `{sha256(file)}` |" in text
+        assert file.stat().st_size < 5e6
+        assert load_model(file, torch.device("cpu")).config.model.classes == count
+        assert f"| classes | {count}: " in text
+        assert f"ddpm sample --model models/{name} " in text

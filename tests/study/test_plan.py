@@ -1,0 +1,229 @@
+"""A study's file: what is refused in it, what it contains in full, and the one that ``ddpm study new`` writes."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ddpm.base.errors import UserError
+from ddpm.params import config
+from ddpm.study import loading
+from ddpm.study.plan import Study
+from tests import study_project
+from tests.study_project import study
+
+STUDY = """\
+question: Which schedule?
+base: digits_small_2026
+arms:
+  cosine: {diffusion.schedule.name: cosine}
+  linear: {diffusion.schedule.name: linear}
+looks: [8, 12]
+"""
+ROOT, A = Path(__file__).parents[2], Path("studies/a.yaml")
+LOSSES = ("--vary", "diffusion.loss.name=simple,min_snr")
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path, monkeypatch) -> None:
+    study_project.make(tmp_path)
+    study_project.enter(tmp_path, monkeypatch)
+
+
+def load(*lines: str, both: str = "", **replaced: str) -> Study:
+    """STUDY with other lines before the last one, with other keys in both arms, and other words in place of some."""
+    text = STUDY.replace("{", f"{{{both}, ") if both else STUDY
+    for old, new in replaced.items():
+        assert old in text
+        text = text.replace(old, new)
+    A.write_text(text.replace("looks", "\n".join([*lines, "looks"])))
+    return loading.load(A)
+
+
+def test_experiments_are_interleaved_over_the_arms():
+    assert [run.name for run in load().experiments(2)] == ["cosine-0", "linear-0", "cosine-1", "linear-1"]
+    # the base is params.yaml unless the plan names a preset, and seeds may begin later
+    path = Path("params.yaml")
+    path.write_text(path.read_text().replace("steps: 1000", "steps: 7"))
+    A.write_text(STUDY.replace("base: digits_small_2026", "first_seed: 20"))
+    experiments = loading.load(A).experiments(2)
+    assert [run.seed for run in experiments] == [20, 20, 21, 21]
+    params = config.check(experiments[3].params)
+    assert (params.seed, params.train.steps, params.diffusion.schedule.name) == (21, 7, "linear")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("looks", "look", "look: unknown key (did you mean 'looks'?)"),
+        ("[8, 12]", "[12, 8]", "looks: (12, 8) is not allowed: must rise"),
+        ("[8, 12]", "[4, 12]", "looks: 4 seeds cannot decide anything; allowed: 6 or more"),
+        ("name: linear", "name: cosine", "arms: cosine and linear are equal"),
+        ("  linear: {diffusion.schedule.name: linear}\n", "", "arms"),
+        ("linear}", "none}", "arms.linear: diffusion.schedule.name: unknown 'none'"),
+        ("schedule.name: linear", "schedule.name.x: linear", "diffusion.schedule.name.x: name is a value, no section"),
+        ("schedule.name: linear", "schedul.name: linear", "schedul"),
+        ("diffusion.schedule.name: linear", "seed: 3", "arms.linear: seed: every arm gets the same seeds"),
+        ("looks", "common: {seed: 3}\nlooks", "seed: every arm gets the same seeds"),
+        ("looks", "primary: classifier.fdd\nlooks", "will have classifier.fdd; allowed: classifier.fd, "),
+        ("looks", "primary: inception.fid\nlooks", "no run of cosine will have inception.fid"),
+        ("looks", "primary: classifier.fid\nlooks", "no run of cosine will have classifier.fid"),
+        (
+            "looks",
+            "primary: classifier.clipped_density\nlooks",
+            "will have classifier.clipped_density; allowed: classi",
+        ),
+        ("looks", "primary: classifier.class_accuracy\nlooks", "no run of cosine will have classifier.class_accuracy"),
+        ("base: digits_small_2026", "base: digits_smal", "preset: unknown 'digits_smal'"),
+        ("cosine:", "Cosine:", "Cosine"),
+        ("looks", "may_differ: [cost]\nlooks", "may_differ.0: 'cost' is not allowed"),
+    ],
+)
+def test_what_is_refused(old, new, line):
+    assert old in STUDY
+    A.write_text(STUDY.replace(old, new, 1))
+    with pytest.raises(UserError) as refused:
+        loading.load(A)
+    assert line in str(refused.value)
+    assert str(refused.value).startswith((f"{A}", "preset"))
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["studies/a.yml", "studies/A.yaml", "studies/none.yaml", "studies"])
+def test_a_file_that_is_not_a_study(name):
+    with pytest.raises(UserError, match=name):
+        loading.load(Path(name))
+
+
+def test_the_hash_is_of_what_decides():
+    here = load().hash
+    assert load(Which="What").hash == here
+    # a key that is added later has a default, and so must a plan written before it stay the plan that it was
+    assert load(**{"name: linear": "name: linear, diffusion.schedule.linear.beta_end: 0.02"}).hash == here
+    assert load("may_differ: [evaluations]").hash == here
+    for old, new in (("12]", "16]"), ("name: linear", "name: sigmoid")):
+        assert load(**{old: new}).hash != here
+    assert load("primary: classifier.kid_mean").hash != here
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "studies").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_shipped_study_is_still_the_one_that_was_judged(path, monkeypatch):
+    """Also the two whose looks were the default when they were hashed."""
+    monkeypatch.chdir(ROOT)
+    judged = json.loads(Path(f"metrics/studies/{path.stem}/verdict.json").read_text())
+    assert loading.load(Path("studies", path.name)).hash == judged["plan"]
+
+
+def test_looks_count_whether_or_not_they_are_the_default():
+    A.write_text(STUDY.replace("looks: [8, 12]", ""))
+    default = loading.load(A)
+    assert default.plan.looks == (6, 10, 15, 20)
+    assert default.hash == load(**{"[8, 12]": "[6, 10, 15, 20]"}).hash != load(**{"[8, 12]": "[8, 12, 16, 20]"}).hash
+
+
+@pytest.mark.parametrize(
+    ("primary", "keys"),
+    [
+        ("inception.kid_mean", "evaluate.extractors: [inception]"),
+        ("classifier.class_accuracy", "model.classes: 10"),
+    ],
+)
+def test_any_score_that_the_runs_will_have_can_be_primary(primary, keys):
+    assert load(f"primary: {primary}", both=keys).plan.primary == primary
+
+
+def test_the_primary_metric_follows_the_first_extractor():
+    assert load().plan.primary == "classifier.fd"
+    assert load(both="evaluate.extractors: [random_conv]").plan.primary == "random_conv.fd"
+    with pytest.raises(UserError, match=r"primary: missing, and what evaluate.extractors: \[auto\] means depends"):
+        load(both="data.dataset.name: image_folder, data.source: mine")
+
+
+def test_common_keys_are_those_of_every_arm():
+    common = load("common: {train.steps: 7, train.batch_size: 32}")
+    assert {params.train.steps for params in common.configs.values()} == {7}
+    assert common.hash == load(both="train.steps: 7, train.batch_size: 32").hash != load().hash
+    own = load("common: {train.steps: 7}", **{"linear}": "linear, train.steps: 9}"})
+    assert [params.train.steps for params in own.configs.values()] == [7, 9]
+
+
+def test_a_question_cannot_control_the_terminal():
+    assert load(**{"Which schedule?": '"a\\e[31m\\nb"'}).plan.question == r"a\x1b[31m b"
+
+
+@pytest.mark.parametrize(
+    ("vary", "names"),
+    [
+        ("train.learning_rate=1e-3,2e-3", ["learning_rate_1e-3", "learning_rate_2e-3"]),
+        ("train.horizontal_flip=true,false", ["horizontal_flip_true", "horizontal_flip_false"]),
+        ("train.gradient_clip=1.0,null", ["gradient_clip_1_0", "gradient_clip_null"]),
+        ("model.unet.multipliers=[1,2],[2,4]", ["multipliers_1_2", "multipliers_2_4"]),
+        ("diffusion.loss.name=simple,min_snr train.batch_size=64,128",
+         ["simple_64", "simple_128", "min_snr_64", "min_snr_128"]),
+    ],
+)  # fmt: skip
+def test_new_writes_a_valid_study_and_overwrites_none(vary, names, capsys):
+    path, common = Path("studies/new.yaml"), ("--base", "digits_small_2026", "--set", "train.steps=9")
+    assert study("new", "new", "--vary", *vary.split(), *common) == 0
+    plan = loading.load(path)
+    assert (list(plan.params), plan.plan.primary, plan.plan.looks) == (names, "classifier.fd", (6, 10, 15, 20))
+    assert {params.train.steps for params in plan.configs.values()} == {9}
+    before = path.read_text()
+    assert study("new", "new", *LOSSES) == 2
+    assert "studies/new.yaml: exists" in capsys.readouterr().err
+    assert path.read_text() == before
+
+
+def test_new_leaves_open_what_is_not_known():
+    mine = ("data.dataset.name=image_folder", "data.source=studies")
+    assert study("new", "mine", *LOSSES, "--base", "digits", "--set", *mine) == 0
+    path = Path("studies/mine.yaml")
+    with pytest.raises(loading.OpenPrimary):
+        loading.load(path)
+    path.write_text(path.read_text().replace("# primary:", "primary:"))
+    assert loading.load(path).plan.primary == "classifier.fd"
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (("--vary", "diffusion.loss.name"), "--vary: diffusion.loss.name: allowed"),
+        (("--vary", "diffusion.loss.name=simple"), "arms"),
+        (("--vary", "train.optimizer.adam.betas=[0.9,0.99"), "--vary: train.optimizer.adam.betas=[0.9: not valid YAML"),
+        (("--vary", "train.batch_size=*x,64"), "--vary: train.batch_size=*x: not valid YAML"),
+        (("--vary", "diffusion.loss.name=simple,min_snr", "--set", "train.batch_size=[64"), "--set: train.batch_size"),
+        (("--vary", "diffusion.loss.name=simple,none"), "unknown 'none'"),
+        (("--vary", "train.batch_size=64,64"), "name the same arm twice"),
+        ((*LOSSES, "--set", "data.source"), "--set: data.source"),
+        ((*LOSSES, "--set", "=3"), "--set: =3"),
+        ((*LOSSES, "--set", "data.sourc=x"), "did you mean 'source'"),
+    ],
+)
+def test_new_refuses_what_is_not_a_study(options, line, capsys):
+    assert study("new", "loss", *options) == 2
+    [said] = capsys.readouterr().err.splitlines()
+    assert line in said
+    assert not Path("studies/loss.yaml").exists()
+
+
+def test_images_that_are_not_there_are_missed_before_anything_runs(capsys):
+    A.write_text(f"common: {{data.dataset.name: image_folder, data.source: nowhere}}\nprimary: classifier.fd\n{STUDY}")
+    study_project.commit("a study")
+    assert study("run", "a") == 2
+    assert "studies/a.yaml: cosine: data.source: no such file or folder 'nowhere'" in capsys.readouterr().err
+    assert study("run", "tin") == 2
+    assert "did you mean 'tiny'?" in capsys.readouterr().err
+    assert study_project.ran() == []
+
+
+def test_status_shows_names_lines_and_what_each_look_takes_before_it_runs(capsys):
+    A.write_text(STUDY)
+    assert study("status", "a", "--slots", "3") == 0
+    text = capsys.readouterr().out
+    assert ["8", "seeds", "1-16", "16", "16", "not"] in [line.split()[:6] for line in text.splitlines()]
+    assert study("status", "a", "--json") == 0
+    status = json.loads(capsys.readouterr().out)
+    assert status["experiments"][23] == {
+        "line": 24, "name": "linear-11", "arm": "linear", "kind": "verdict", "state": "missing", "reason": None,
+    }  # fmt: skip
+    assert (status["seconds_each"], status["next_look"], len(status["left"])) == (None, 8, 16)

@@ -1,0 +1,89 @@
+"""Experiments in processes that are forked from one."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from ddpm.base.paths import RUN
+from ddpm.runs import record
+from ddpm.study.pool import Pool, Task
+from tests.small_project import QUICK, ROOT, lay_out
+
+CODE = ("ddpm", "stages", "dvc.yaml")
+
+
+@pytest.fixture
+def code(tmp_path, monkeypatch) -> Path:
+    """The project's code, in a folder; the working folder is another one."""
+    for name in CODE:
+        (tmp_path / "code").mkdir(exist_ok=True)
+        (tmp_path / "code" / name).symlink_to(ROOT / name)
+    (tmp_path / "here").mkdir()
+    lay_out(tmp_path / "here", **QUICK)
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("DDPM_TRACKING", "off")
+    return tmp_path / "code"
+
+
+def task(seed: int, **changes: object) -> Task:
+    params = yaml.safe_load(Path("params.yaml").read_text()) | {"seed": seed, **changes}
+    return Task(f"seed {seed}", params, Path(f"logs/{seed}.log"))
+
+
+@pytest.mark.slow
+def test_a_run_in_one_process_has_the_record_of_the_stages_one_by_one(code):
+    with Pool(code, 2) as pool:
+        for seed in (0, 1):
+            pool.submit(task(seed))
+        done = {each.task.name: each for each in pool.results()}
+    assert [each.reason for each in done.values()] == ["", ""]
+    for stage in ("check", "download", "preprocess", "reference", "train", "sample", "evaluate"):
+        subprocess.run([sys.executable, "-m", "stages", stage], check=True)
+    ours, by_stages = done["seed 0"].record, record.read(RUN)
+    assert ours
+    assert (ours.scores, ours.params, ours.fingerprint) == (by_stages.scores, by_stages.params, by_stages.fingerprint)
+    assert ours.scores != done["seed 1"].record.scores
+    assert {"ddpm/training", "stages/train.py", "stages/evaluate.py"} <= ours.code.keys()
+    # data and reference stay for the next one; runs and models go with their records
+    left = {path.name.partition("-")[0] for path in Path(".ddpm/runs").iterdir() if path.is_dir()}
+    assert left == {"download", "preprocess", "reference"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["child", "server", "parent"])
+def test_a_kill_loses_the_steps_since_the_last_checkpoint_at_most(code, victim):
+    long = task(3, train=yaml.safe_load(Path("params.yaml").read_text())["train"] | {"steps": 400})
+    script = "import sys; from tests.study import test_pool as t; t.run_one(sys.argv[1])"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen([sys.executable, "-c", script, str(code)], env=environment)
+    states = Path(".ddpm/checkpoints")
+    while not (saved := [*states.glob("*/*.safetensors")]) and process.poll() is None:
+        time.sleep(0.02)
+    assert saved
+    [server] = psutil.Process(process.pid).children()
+    [child] = server.children()
+    {"child": child, "server": server, "parent": psutil.Process(process.pid)}[victim].send_signal(signal.SIGKILL)
+    process.wait(timeout=120)
+    psutil.wait_procs([server, child], timeout=120)
+    with Pool(code, 1) as pool:
+        pool.submit(long)
+        [done] = pool.results()
+    assert "resuming after step" in Path("logs/3.log").read_text()
+    with Pool(code, 1, clean=Path("elsewhere")) as pool:
+        pool.submit(long)
+        [again] = pool.results()
+    assert again.record.scores == done.record.scores
+
+
+def run_one(code: str) -> None:
+    with Pool(Path(code), 1) as pool:
+        pool.submit(task(3, train=yaml.safe_load(Path("params.yaml").read_text())["train"] | {"steps": 400}))
+        for _ in pool.results():
+            pass

@@ -1,0 +1,567 @@
+"""Runs in a real SQLite store, from the files of a small working folder."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from mlflow import MlflowClient
+from mlflow.entities import ViewType
+from PIL import Image
+
+from ddpm.base import files
+from ddpm.base.errors import UserError
+from ddpm.base.files import digest, md5
+from ddpm.base.locks import lock
+from ddpm.params import config, file, inputs, presets
+from ddpm.runs import library, record
+from ddpm.runs.record import Costs, Fingerprint, NumberTable, Record
+from ddpm.tracking import origin, store, tracker, view
+from ddpm.training.history import Row
+from tests import command
+from tests.scored import git, result
+from tests.small_project import set_params
+
+ROOT = Path(__file__).parents[2]
+PRESET = ROOT / "ddpm/presets/digits_2026.yaml"
+STORE_VARIABLES = ("DVC_ROOT", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV", "DDPM_TRACKING")
+ROWS = [Row(step, 1.25 * step, 1 / step, 2e-3 / step, 3.0, 1e3 / 7) for step in range(1, 9)]
+
+TRAIN = {"cmd": "true", "params": ["seed", "diffusion", "model", "train"], "deps": ["data/processed"]}
+
+
+@pytest.fixture
+def folder(tmp_path, empty_store, monkeypatch) -> Path:
+    """A working folder in which all stages have run, and a store without a run for it."""
+    write_folder(tmp_path)
+    (tmp_path / "mlflow.db").write_bytes(empty_store)
+    monkeypatch.chdir(tmp_path)
+    for name in (*STORE_VARIABLES, *store.SETTINGS, "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
+        monkeypatch.setenv(name, "")  # so that changes made by the code are undone too
+        monkeypatch.delenv(name)
+    return tmp_path
+
+
+def write_folder(root: Path) -> None:
+    shutil.copy(PRESET, root / "params.yaml")
+    (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"train": TRAIN}}))
+    write_record(root)
+    write_curve(root, ROWS)
+    pictures = ("processed/dataset", "samples/grid", "samples/forward", "model/grids/step-4", "model/grids/step-8")
+    for shade, name in enumerate(pictures):
+        picture = root / "data" / f"{name}.png"
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (16, 16), shade).save(picture)
+    (root / "data/samples/reverse.mp4").write_bytes(b"a film")
+
+
+def write_record(root: Path, fd: float = 1.5, name: str = "workspace") -> None:
+    """The record of a run with params.yaml and dvc.yaml, which is its only code."""
+    flat = config.check(yaml.safe_load((root / "params.yaml").read_text())).flat()
+    comparable = {"images": {"sha256": "1" * 64, "count": 1438}, "samples": 8}
+    run = Record(
+        name=name,
+        seed=0,
+        finished=record.now(),
+        params=library.relevant(flat),
+        code={"dvc.yaml": md5(root / "dvc.yaml")[:12]},
+        fingerprint=Fingerprint(hash=digest(comparable), comparable=comparable),
+        scores={"classifier.fd": fd, "classifier.kid_mean": 0.25, "bits_per_dim": 3.5},
+        curve=NumberTable(
+            columns={"images": (256, 512), "classifier.fd": (2.5, fd), "classifier.kid_mean": (None, 0.25)}
+        ),
+        costs=Costs(images_seen=512, seconds={"train": 10.0}),
+        environment={"processor": "a CPU"},
+    )
+    record.write(run, root / "metrics/run.json")
+
+
+def write_curve(root: Path, rows: list[Row]) -> None:
+    files.write_rows(root / "metrics/loss.csv", [row._asdict() for row in rows])
+
+
+def live() -> tracker.Live:
+    return tracker.Live(file.read(), inputs.read("train", params=file.read()).fingerprint())
+
+
+def train(saved: list[Row], error: BaseException | None = None, lost: Sequence[Row] = ()) -> None:
+    with live() as log:
+        for row in saved:
+            log.log(row)
+        log.flush()
+        for row in lost:
+            log.log(row)
+        if error:
+            raise error
+
+
+def client() -> MlflowClient:
+    return MlflowClient(tracking_uri=f"sqlite:///{Path('mlflow.db').resolve()}")
+
+
+def all_runs(view: int = ViewType.ACTIVE_ONLY) -> list[Any]:
+    experiment = client().get_experiment_by_name("ddpm")
+    return list(client().search_runs([experiment.experiment_id], run_view_type=view)) if experiment else []
+
+
+def history(run_id: str, key: str) -> list[tuple[int, int, float]]:
+    return [(metric.step, metric.timestamp, metric.value) for metric in client().get_metric_history(run_id, key)]
+
+
+def artifacts(run_id: str, folder: str = "") -> list[str]:
+    found: list[str] = []
+    for listed in client().list_artifacts(run_id, folder):
+        found += artifacts(run_id, listed.path) if listed.is_dir else [listed.path]
+    return sorted(found)
+
+
+def everything(run_id: str) -> dict[str, Any]:
+    run = client().get_run(run_id)
+    return {
+        "run": run.to_dictionary(),
+        "metrics": {key: history(run_id, key) for key in run.data.metrics},
+        "artifacts": artifacts(run_id),
+    }
+
+
+reals = st.floats(min_value=1e-9, max_value=1e9)
+
+
+@given(st.builds(Row, st.integers(1, 10**7), reals, reals, reals, reals, reals))
+def test_a_live_row_and_the_row_in_the_file_are_one_point(tmp_path_factory, row):
+    files.write_rows(tmp_path_factory.getbasetemp() / "loss.csv", [row._asdict()])
+    (read,) = csv.DictReader((tmp_path_factory.getbasetemp() / "loss.csv").read_text().splitlines())
+    assert view.LossPoint.of(row._asdict()) == view.LossPoint.of(read)
+
+
+@pytest.mark.slow
+def test_two_first_starts_make_one_usable_store_and_one_run(tmp_path):
+    """Two processes create the store at the same time."""
+    write_folder(tmp_path)
+    program = (
+        "from ddpm.params import file; from ddpm.tracking import store, tracker; store.LOCK_SECONDS = 60\n"
+        "print(tracker.sync(file.read()))"
+    )
+    command = [sys.executable, "-c", program]
+    options: dict[str, Any] = {"cwd": tmp_path, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    environment = {"MLFLOW_EXPERIMENT_NAME": "first", "PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
+    processes = [subprocess.Popen(command, env=environment, **options) for _ in range(2)]
+    (first, warned), (second, warned_too) = (process.communicate(timeout=120) for process in processes)
+    assert warned == warned_too == ""
+    assert len(first.strip()) == 32
+    assert first == second
+
+
+def test_a_result_is_one_complete_run(folder):
+    run_id = str(tracker.sync())
+    (run,) = all_runs()
+    assert (run.info.run_id, run.info.status) == (run_id, "FINISHED")
+    assert {"diffusion.schedule.name": "cosine", "train.steps": "4000"}.items() <= run.data.params.items()
+    numbers = {"classifier.fd": 1.5, "bits_per_dim": 3.5, "costs.images_seen": 512.0, "costs.seconds.train": 10.0}
+    assert numbers.items() <= run.data.metrics.items()
+    tags = {"schedule": "cosine", "model": "unet", "dataset": "digits", "seed": "0", "environment.processor": "a CPU"}
+    assert tags.items() <= run.data.tags.items()
+    assert {f"version.{name}" for name in ("torch", "mlflow", "dvc", "python")} <= run.data.tags.keys()
+    assert run.data.tags["ddpm.fingerprint"] == library.workspace().fingerprint.hash
+    assert run.data.tags["mlflow.note.content"].split("\n\n")[0] == "classifier.fd **1.5** · bits_per_dim **3.5**"
+    (used,) = run.inputs.dataset_inputs
+    assert (used.dataset.name, used.dataset.digest, json.loads(used.dataset.profile)) == (
+        "digits", "1" * 36, {"count": 1438}
+    )  # fmt: skip
+    assert [(tag.key, tag.value) for tag in used.tags] == [("mlflow.data.context", "training")]
+    curve = history(run_id, "loss")
+    assert [step for step, _, _ in curve] == [row.step for row in ROWS]
+    assert [stamp - run.info.start_time for _, stamp, _ in curve] == [1250 * row.step for row in ROWS]
+    assert [value for _, _, value in curve] == pytest.approx([row.loss for row in ROWS], rel=1e-5)
+    learned = {"classifier.fd": [(256, 2.5), (512, 1.5)], "classifier.kid_mean": [(512, 0.25)]}
+    for key, points in learned.items():
+        assert [(step, value) for step, _, value in history(run_id, key)] == points
+    models = client().search_logged_models([run.info.experiment_id])
+    scores = {
+        model.name: [metric.value for metric in model.metrics if metric.key == "classifier.fd"] for model in models
+    }
+    assert scores == {"256 images": [2.5], "512 images": [1.5]}
+    names = artifacts(run_id)
+    assert {"processed/dataset.png", "samples/grid.png", "samples/reverse.mp4", "metrics/run.json"} <= set(names)
+    # MLflow shows one picture per step, from a full-size PNG and a small WebP
+    assert sum(name.startswith("images/samples+step+4+") for name in names) == 2
+    before = everything(run_id)
+    assert tracker.sync() == tracker.sync(file.read()) == run_id
+    assert everything(run_id) == before
+
+
+def test_of_the_shipped_preset_only_what_runs_are_sought_by_is_logged():
+    shipped = presets.flat()[presets.SHIPPED]
+    assert view.params(shipped).keys() == set(view.SOUGHT)
+    assert view.params(shipped | {"train.gradient_clip": 0.5}).keys() == {*view.SOUGHT, "train.gradient_clip"}
+
+
+def test_the_page_of_a_copier_says_so():
+    honest = result()
+    copier = result(scores=honest.scores | {"memorisation.pixels.share": 0.4, "memorisation.pixels.limit": 0.14})
+    assert "copies train images** (pixels)" in view.note(copier, {})
+    assert "copies" not in view.note(honest, {})
+
+
+@pytest.mark.parametrize(
+    ("preset", "changes", "name"),
+    [
+        ("digits", {}, "digits · seed 0"),
+        ("digits_small", {"device": "cpu"}, "digits_small · seed 0"),
+        ("digits", {"diffusion": {"schedule": {"name": "linear"}}, "seed": 3}, "linear · seed 3 · digits"),
+        (
+            "digits_2026",
+            {"train": {"optimizer": {"adamw": {"weight_decay": 0.5}}}},
+            "adamw.weight_decay 0.5 · seed 0 · digits_2026",
+        ),
+        ("fashion_mnist", {"train": {"steps": 7}}, "train.steps 7 · seed 0 · fashion_mnist"),
+        (
+            "photos_small",
+            {"data": {"source": "https://me:pw@host/roses.zip"}},
+            "data.source roses · seed 0 · photos_small",
+        ),
+        ("photos_small", {"data": {"source": None}}, "data.source None · seed 0 · photos_small"),
+    ],
+)
+def test_a_run_s_name_begins_with_what_differs_and_the_seed(folder, preset, changes, name):
+    (folder / "params.yaml").write_text(presets.text(preset))
+    set_params(**changes)
+    assert view.name(config.check(file.read()).flat(), "") == name
+
+
+def test_params_show_what_differs_between_two_runs_and_few_constants(folder):
+    def logged(**changes: Any) -> dict[str, str]:
+        set_params(**changes)
+        return view.params(config.check(file.read()).flat())
+
+    (folder / "params.yaml").write_text(presets.text(presets.SHIPPED))
+    before, after = logged(), logged(model={"unet": {"dropout": 0.1}}, train={"steps": 100})
+    assert after.items() - before.items() == {("model.unet.dropout", "0.1"), ("train.steps", "100")}
+    assert len(before) <= 16
+
+
+def test_the_experiment_has_a_view_of_what_runs_log(folder):
+    run = client().get_run(str(tracker.sync()))
+    shared = json.loads(client().get_experiment_by_name("ddpm").tags[store.VIEW])
+    state = json.loads(shared["state"])
+    logged = {f"tags.`{tag}`" for tag in run.data.tags} | {f"metrics.`{key}`" for key in run.data.metrics}
+    assert set(state["selectedColumns"]) - logged == {"metrics.`inception.fid`"}
+    sections = {section["uuid"] for section in state["compareRunSections"]}
+    charts = state["compareRunCharts"]
+    assert {chart["metricSectionId"] for chart in charts} == sections
+    shown = {chart.get("metricKey") for chart in charts} - {None}
+    assert shown - run.data.metrics.keys() == {"inception.fid"}
+
+
+def test_another_sampling_and_other_scores_are_other_runs_with_the_whole_curve(folder):
+    train(ROWS)
+    first = str(tracker.sync())
+    set_params(sample={"steps": 10})
+    write_record(folder)
+    second = str(tracker.sync())
+    write_record(folder, fd=1.25)
+    third = str(tracker.sync())
+    assert {run.info.run_id for run in all_runs()} == {first, second, third}
+    assert len({first, second, third}) == 3
+    for run_id in (first, second, third):
+        assert len(history(run_id, "loss")) == len(ROWS)
+
+
+def test_a_training_that_is_killed_and_resumed_has_one_history(folder):
+    after_the_checkpoint = [row._replace(seconds=99.0) for row in ROWS[4:6]]
+    with pytest.raises(SystemExit):
+        train(ROWS[:4], SystemExit(143), after_the_checkpoint)
+    (run,) = all_runs()
+    assert run.info.status == "KILLED"
+    assert run.data.params["diffusion.schedule.name"] == "cosine"
+    assert run.data.tags["schedule"] == "cosine"
+    with live() as log:
+        for row in ROWS[4:]:
+            log.log(row)
+        log.flush()
+        assert [run.info.status for run in all_runs()] == ["RUNNING"]
+    sent_live = {key: history(run.info.run_id, key) for key in ("loss", "gradient_norm", "images_per_second")}
+    assert [step for step, _, _ in sent_live["loss"]] == list(range(1, 9))
+    assert tracker.sync() == run.info.run_id
+    (finished,) = all_runs()
+    assert finished.info.status == "FINISHED"
+    assert finished.data.metrics["classifier.fd"] == 1.5
+    assert finished.data.params["sample.steps"] == "50"
+    assert {key: history(run.info.run_id, key) for key in sent_live} == sent_live
+
+
+def test_a_training_that_starts_over_replaces_what_was_sent(folder):
+    with pytest.raises(SystemExit):
+        train(ROWS[:4], SystemExit(143))
+    (first,) = all_runs()
+    train([row._replace(seconds=row.seconds * 1.5) for row in ROWS])
+    (run,) = all_runs()
+    assert [stamp - run.info.start_time for _, stamp, _ in history(run.info.run_id, "loss")] == [
+        1875 * row.step for row in ROWS
+    ]
+    assert [run.info.run_id for run in all_runs(ViewType.DELETED_ONLY)] == [first.info.run_id]
+
+
+def test_training_again_with_the_same_result_leaves_one_run(folder):
+    first = tracker.sync()
+    train(ROWS)
+    assert len(all_runs()) == 2
+    assert tracker.sync() == first
+    assert [run.info.run_id for run in all_runs()] == [first]
+
+
+def test_a_write_that_was_cut_off_is_completed(folder, monkeypatch):
+    train(ROWS)
+
+    with monkeypatch.context() as patched, suppress(UserError):
+        patched.setattr(tracker, "_send", Mock(side_effect=OSError("cut off")))
+        tracker.sync()
+    (half,) = all_runs()
+    assert half.info.status == "RUNNING"
+    assert tracker.sync() == half.info.run_id
+    (run,) = all_runs()
+    assert run.info.status == "FINISHED"
+    assert [(step, value) for step, _, value in history(run.info.run_id, "bits_per_dim")] == [(512, 3.5)]
+
+
+@pytest.mark.parametrize(("saved", "runs"), [(ROWS[:1], [("FAILED", 1)]), ([], [])])
+def test_a_training_that_fails_after_a_checkpoint_says_so(folder, saved, runs):
+    with pytest.raises(UserError):
+        train(saved, UserError("train: the loss is not finite"), ROWS[1:2])
+    assert [(run.info.status, len(history(run.info.run_id, "loss"))) for run in all_runs()] == runs
+
+
+def test_what_comes_after_the_last_checkpoint_is_sent_at_the_end(folder):
+    train(ROWS[:4], lost=ROWS[4:])
+    (run,) = all_runs()
+    assert run.info.status == "FINISHED"
+    assert [step for step, _, _ in history(run.info.run_id, "loss")] == [row.step for row in ROWS]
+
+
+def test_no_credential_is_stored(folder):
+    set_params(data={"source": "https://me:hunter2@host/x.gz?token=k3y"})
+    write_record(folder)
+    git("init", "-q")
+    git("remote", "add", "origin", "https://me:hunter2@host/repo.git")
+    run = client().get_run(str(tracker.sync(file.read())))
+    assert run.data.params["data.source"] == "https://***@host/x.gz"
+    assert run.data.tags["mlflow.source.git.repoURL"] == "https://***@host/repo.git"
+    for secret in (b"hunter2", b"k3y"):
+        assert secret not in Path("mlflow.db").read_bytes()
+
+
+def test_commit_and_experiment_are_tagged(folder, monkeypatch):
+    git("init", "-q")
+    git("add", "params.yaml", "dvc.yaml")
+    git("commit", "-qm", "start")
+    head = git("rev-parse", "HEAD")
+    assert origin.tags()["ddpm.git.dirty"] == "false"
+    set_params(sample={"steps": 10})
+    write_record(Path(), name="short-tern")
+    monkeypatch.setenv("DVC_EXP_NAME", "short-tern")
+    monkeypatch.setenv("DVC_EXP_BASELINE_REV", head)
+    tags = client().get_run(str(tracker.sync(file.read()))).data.tags
+    assert tags["mlflow.source.git.commit"] == tags["dvc.exp.baseline"] == head
+    assert tags["ddpm.git.dirty"] == "true"
+    assert "short-tern" in tags["mlflow.runName"]
+    assert "`dvc exp apply short-tern`" in tags["mlflow.note.content"]
+
+
+def test_a_queued_experiment_is_in_the_repository_s_store(folder, monkeypatch):
+    temporary = folder / ".dvc/tmp/exps/one"
+    temporary.mkdir(parents=True)
+    write_folder(temporary)
+    monkeypatch.setenv("DVC_ROOT", str(folder))
+    monkeypatch.chdir(temporary)
+    run_id = tracker.sync(file.read())
+    monkeypatch.chdir(folder)
+    assert [run.info.run_id for run in all_runs()] == [run_id]
+    assert (folder / "mlartifacts" / str(run_id) / "artifacts/samples/grid.png").exists()
+    assert not (temporary / "mlflow.db").exists()
+
+
+def test_only_a_record_of_these_params_and_this_code_is_written(folder):
+    set_params(sample={"steps": 10})
+    with pytest.raises(UserError, match=r"sample\.steps was 50, and is 10"):
+        tracker.sync()
+    set_params(sample={"steps": 50}, compare={"threshold": 0.1})  # no result depends on it
+    assert tracker.sync()
+    Path("dvc.yaml").write_text(Path("dvc.yaml").read_text() + "\n")
+    with pytest.raises(UserError, match=r"dvc\.yaml has changed"):
+        tracker.sync()
+    Path("metrics/run.json").unlink()
+    with pytest.raises(UserError, match="dvc repro"):
+        tracker.sync()
+
+
+def drip(server: socket.socket, over: threading.Event) -> None:
+    """Answer a byte now and then, which no timeout of a socket notices."""
+    with suppress(OSError):
+        connection, _ = server.accept()
+        with connection:  # or a thread that waits for it would hold what MLflow's calls of later tests need
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n")
+            while not over.wait(0.2):
+                connection.sendall(b" ")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("answers", ["refuses", "hangs", "drips"])
+def test_a_server_that_is_down_costs_one_warning(answers, folder, monkeypatch, capfd):
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        if answers == "refuses":
+            server.close()
+        if answers == "drips":
+            threading.Thread(target=drip, args=[server, over], daemon=True).start()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:hunter2@127.0.0.1:{port}")
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        started = time.monotonic()
+        with live() as log:
+            for row in ROWS:
+                log.log(row)
+                log.flush()
+        assert log.store.off
+        assert time.monotonic() - started < 15
+    over.set()
+    warning = one_warning(capfd)
+    assert f"http://***@127.0.0.1:{port}" in warning
+    assert "hunter2" not in warning
+
+
+@pytest.mark.slow
+def test_a_lock_that_another_process_holds_costs_one_warning(folder, capsys):
+    with lock(Path(".ddpm/mlflow.lock")):
+        started = time.monotonic()
+        assert tracker.sync(file.read()) is None
+        assert time.monotonic() - started < 15
+    assert "mlflow.lock" in one_warning(capsys)
+    assert tracker.sync(file.read())
+
+
+def test_a_database_that_is_locked_in_mid_run_costs_one_warning(folder, capfd, monkeypatch):
+    monkeypatch.setattr(store, "DEADLINE", 3.0)
+    with live() as log, closing(sqlite3.connect("mlflow.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        log.log(ROWS[0])
+        started = time.monotonic()
+        log.flush()
+        assert time.monotonic() - started < 6  # MLflow itself would wait for 20
+        other.execute("ROLLBACK")
+    assert "no answer after 3 seconds" in one_warning(capfd)
+    assert tracker.sync(file.read())
+
+
+def test_off_makes_no_store(folder, monkeypatch):
+    (folder / "mlflow.db").unlink()
+    monkeypatch.setenv("DDPM_TRACKING", "off")
+    train(ROWS[:1])
+    assert tracker.sync(file.read()) is None
+    assert not (folder / "mlflow.db").exists()
+
+
+@pytest.mark.parametrize("path", ["metrics/loss.csv", "metrics/run.json"])
+def test_a_broken_file_is_named_and_fails_no_stage(folder, capsys, path):
+    (folder / path).write_text("step,seconds,loss\n1,fast,2\n")
+    assert tracker.sync(file.read()) is None
+    assert "fast" in one_warning(capsys) or path == "metrics/run.json"
+    assert refused(capsys)
+
+
+# --- what others wrote to the store
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "UPDATE runs SET start_time = 'soon'",
+        "UPDATE metrics SET step = 'first'",
+        "UPDATE experiments SET lifecycle_stage = 'deleted'",
+        "UPDATE tags SET value = NULL",
+        "DROP TABLE metrics",
+        "UPDATE alembic_version SET version_num = 'future'",
+    ],
+)
+def test_a_store_that_others_changed_fails_no_stage_and_the_command_says_so(folder, capsys, harm):
+    tracker.sync(file.read())
+    with closing(sqlite3.connect("mlflow.db", isolation_level=None)) as database:
+        database.execute(harm)
+    train(ROWS[:1])
+    capsys.readouterr()
+    logged = tracker.sync(file.read())
+    warning = capsys.readouterr().err
+    assert (warning.count("\n"), warning.startswith("warning: MLflow at sqlite:///")) == (
+        (0, False) if logged else (1, True)
+    )
+    if logged:
+        assert tracker.sync() == logged
+    else:
+        assert refused(capsys).startswith("MLflow at sqlite:///")
+
+
+@pytest.mark.parametrize("error", [IndexError("list index"), KeyError("x"), RecursionError("deep"), MemoryError()])
+def test_what_nobody_expected_fails_no_stage_and_is_named(folder, capsys, monkeypatch, error):
+    monkeypatch.setattr(tracker, "_send", Mock(side_effect=error))
+    with live() as log:
+        for row in ROWS[:2]:
+            log.log(row)
+            log.flush()
+    assert type(error).__name__ in one_warning(capsys)
+    assert type(error).__name__ in refused(capsys)
+
+
+def one_warning(capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line on stderr."""
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: ")
+    assert "ddpm track sync" in line
+    return line
+
+
+def refused(capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line on stderr of `ddpm track sync`, which must fail."""
+    return command.refused(capsys, "track", "sync")
+
+
+@pytest.mark.slow
+def test_a_database_that_was_half_made_is_made_again(tmp_path, monkeypatch):
+    cut_short = """
+import os, signal, sqlalchemy
+from mlflow.store.db import utils
+from ddpm.tracking.store import Store
+def half(engine):
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text("CREATE TABLE evaluation_datasets (id INT)"))
+    os.kill(os.getpid(), signal.SIGKILL)
+utils._initialize_tables = half
+Store().client
+"""
+    monkeypatch.chdir(tmp_path)
+    environment = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}", "PYTHONPATH": str(ROOT)}
+    environment.pop("DDPM_TRACKING", None)
+
+    def start(program: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+
+    first = start(cut_short)
+    assert first.returncode == -signal.SIGKILL, first.stderr
+    again = start("from ddpm.tracking.store import Store; print(Store().client.search_experiments())")
+    assert again.returncode == 0, again.stderr
+    assert sorted(path.name for path in tmp_path.glob("*mlflow.db*")) == ["mlflow.db"]

@@ -1,0 +1,246 @@
+"""Training on gloo ranks: the same as on one, and a one-line end when a rank fails."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+from torch.distributed.launcher import api
+
+from ddpm.base.errors import UserError
+from ddpm.compute import distributed
+from ddpm.compute.distributed import Ranks
+from tests.small import Memory
+from tests.two_ranks import trained
+
+ROOT = Path(__file__).parents[2]
+LAUNCH = """
+import sys
+from ddpm.base.errors import exit_code
+from ddpm.compute import distributed
+sys.exit(exit_code(lambda: distributed.launch(["-m", "tests.two_ranks"], int(sys.argv[1]), "fingerprint")))
+"""
+HARD = {"train": {"steps": 12, "batch_size": 9, "accumulate": 3, "timestep_sampler": {"name": "loss_second_moment"}}}
+
+# activations are made twice
+TWICE = {"train": {**HARD["train"], "checkpoint_activations": True}}
+
+# each rank's own labels, some of them dropped, and its own augmentations and perturbations; averages of three lengths
+SHOWN = {
+    "train": {
+        **HARD["train"],
+        "augmentation": {"name": "non_leaking", "non_leaking": {"p": 0.5}},
+        "input_perturbation": 0.1,
+        "posthoc": {"lengths": [0.05, 0.1], "snapshots": 4},
+        "label_dropout": 0.4,
+    },
+    "model": {"classes": 3},
+}
+
+# the network is asked outside its data-parallel wrapper, and shown where steps end
+MAPPED = {"train": HARD["train"], "diffusion": {"loss": {"name": "mean_flow"}}}
+
+
+def start(folder: Path, ranks: int, options: dict[str, Any], **more: str) -> subprocess.Popen[str]:
+    folder.mkdir(exist_ok=True)
+    environment = {**os.environ, "TWO_RANKS_FOLDER": str(folder), "TWO_RANKS_TRAIN": json.dumps(options), **more}
+    return subprocess.Popen(
+        [sys.executable, "-c", LAUNCH, str(ranks)], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    _, said = process.communicate(timeout=300)
+    return process.returncode, said
+
+
+def curve(folder: Path, rank: int = 0) -> np.ndarray:
+    return np.array(json.loads((folder / f"rank-{rank}.json").read_text()))
+
+
+def wait_for(condition: Any, process: subprocess.Popen[str]) -> None:
+    while not condition():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [TWICE, SHOWN, MAPPED], ids=["twice", "shown", "mapped"])
+def test_two_ranks_learn_what_one_learns(tmp_path, options):
+    """Dropout, importance-sampled timesteps, accumulation and shares of unequal size included."""
+    (tmp_path / "1").mkdir()
+    trained(tmp_path / "1", options)
+    assert finish(start(tmp_path / "2", 2, options))[0] == 0
+    np.testing.assert_allclose(curve(tmp_path / "2"), curve(tmp_path / "1"), rtol=1e-4)
+    np.testing.assert_array_equal(curve(tmp_path / "2", 0), curve(tmp_path / "2", 1))
+    one, two = (load_file(tmp_path / ranks / "model.safetensors") for ranks in ("1", "2"))
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_signalled_run_goes_on_with_another_number_of_ranks(tmp_path, capsys):
+    options = {"train": {"steps": 80, "checkpoint_every": 5}}
+    first = start(tmp_path / "stopped", 2, options)
+    wait_for(lambda: list((tmp_path / "stopped" / "checkpoints").glob("*.safetensors")), first)
+    first.send_signal(signal.SIGTERM)
+    assert finish(first)[0] == 128 + signal.SIGTERM
+    assert not (tmp_path / "stopped" / "model.safetensors").exists()
+    trained(tmp_path / "stopped", options)
+    assert "resuming after step" in capsys.readouterr().err
+    (tmp_path / "whole").mkdir()
+    trained(tmp_path / "whole", options)
+    np.testing.assert_allclose(curve(tmp_path / "stopped"), curve(tmp_path / "whole"), rtol=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float32", "float16"])  # this has a scaler's state
+def test_all_ranks_resume_from_the_checkpoint_of_the_first(tmp_path, precision):
+    """Each has its own folder here, as on machines that do not see the same bytes; the second's files are damaged."""
+    options = {"train": {**HARD["train"], "steps": 16, "checkpoint_every": 5, "precision": precision}}
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path, options, log=Memory(14), state="checkpoints-0")
+    shutil.copytree(tmp_path / "checkpoints-0", tmp_path / "checkpoints-1")
+    _, newest = sorted((tmp_path / "checkpoints-1").glob("*.safetensors"))
+    newest.write_bytes(newest.read_bytes()[:-1])
+    code, said = finish(start(tmp_path, 2, options, TWO_RANKS_APART="yes"))
+    assert code == 0, said
+    assert "resuming after step 10 of 16" in said
+    (tmp_path / "whole").mkdir()
+    trained(tmp_path / "whole", options)
+    np.testing.assert_array_equal(curve(tmp_path, 0), curve(tmp_path, 1))
+    np.testing.assert_allclose(
+        curve(tmp_path), curve(tmp_path / "whole"), rtol=1e-4 if precision == "float32" else 0.05
+    )
+
+
+def the_error(code: int, said: str) -> str:
+    """The one line of a launcher that failed."""
+    assert code == 2
+    assert "Traceback" not in said
+    (line,) = (line for line in said.splitlines() if line.startswith("error:"))
+    return line
+
+
+@pytest.mark.slow
+def test_nothing_listens_on_the_network_and_a_killed_rank_ends_the_others_with_one_clear_line(tmp_path):
+    """torchrun unpickles what its store holds, so whoever reached a port of the launcher could run code in it."""
+    launched = start(tmp_path, 2, {"train": {"steps": 100_000, "checkpoint_every": 5}})
+    wait_for(lambda: list((tmp_path / "checkpoints").glob("*.safetensors")), launched)
+    launcher = psutil.Process(launched.pid)
+    ranks = launcher.children()
+    ports = {
+        process.pid: [at.laddr.ip for at in process.net_connections() if at.status == psutil.CONN_LISTEN]
+        for process in (launcher, *launcher.children(recursive=True))
+    }
+    ranks[-1].kill()
+    line = the_error(*finish(launched))
+    assert "was killed by SIGKILL: run the same command again to resume" in line
+    assert not any(rank.is_running() for rank in ranks)
+    assert len(ports) == 3
+    assert ports.pop(launched.pid) == []
+    assert {ip for ips in ports.values() for ip in ips} == {"127.0.0.1"}  # gloo's, for tensors
+
+
+@pytest.mark.slow
+def test_ranks_that_lose_each_other_end_with_what_happened_and_what_to_check(tmp_path):
+    line = the_error(*finish(start(tmp_path, 2, {"train": {"steps": 400}}, TWO_RANKS_CUT="yes")))
+    assert re.match(r"error: rank [01] of 2 lost the others \(\w.+?\): run the same command again to resume", line)
+    assert "launch.processes: 1" in line
+
+
+@pytest.mark.parametrize(
+    ("ends", "said"),
+    [
+        ({0: (2, 0), 1: (2, 0)}, "rank 0 lost"),
+        ({1: (2, 0), 0: (-signal.SIGTERM, 0)}, "rank 0 lost"),  # torchrun ended rank 0
+        ({1: (2, 0), 0: (-signal.SIGKILL, 31)}, "rank 0 lost"),  # the same here, but rank 0 hung
+        ({0: (2, 0), 1: (-signal.SIGKILL, 0)}, "rank 1 of 2 was killed by SIGKILL"),
+        ({0: (1, 0), 1: (-signal.SIGTERM, 0)}, 1),  # rank 0 printed a traceback
+        ({0: (2, 1), 1: (1, 0)}, "rank 0 lost"),  # below the traceback of rank 1
+        ({0: (128 + signal.SIGTERM, 0), 1: (128 + signal.SIGTERM, 0)}, 128 + signal.SIGTERM),
+    ],
+)
+def test_the_rank_that_failed_first_is_the_cause(ends, said, monkeypatch):
+    """ends: exit code and second of each rank's end."""
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+
+    def run(*_: object) -> NoReturn:
+        failures = {}
+        for rank, (code, second) in ends.items():
+            failures[rank] = ProcessFailure(rank, 0, code, "")
+            failures[rank].timestamp = second
+            if code == 2:
+                Path(os.environ[distributed.START]).with_name(distributed.ERROR).write_text("rank 0 lost the others")
+        raise ChildFailedError("test", failures)
+
+    monkeypatch.setattr(api, "elastic_launch", lambda *_: run)
+    if isinstance(said, int):
+        assert distributed.launch(["test"], 2, "fingerprint") == said
+    else:
+        with pytest.raises(UserError, match=said):
+            distributed.launch(["test"], 2, "fingerprint")
+
+
+def test_a_rank_whose_gpu_is_full_does_not_blame_the_others(tmp_path, monkeypatch):
+    for name, value in {"RANK": "0", "WORLD_SIZE": "1", distributed.START: str(tmp_path / "start.json")}.items():
+        monkeypatch.setenv(name, value)
+    try:
+        with pytest.raises(SystemExit) as ended, distributed.joined(torch.device("cpu")):
+            raise torch.distributed.DistBackendError("NCCL error in: N.cpp:1\nCuda failure 2 'out of memory'")
+    finally:
+        torch.distributed.destroy_process_group()
+    assert ended.value.code == 2
+    assert (tmp_path / distributed.ERROR).read_text().startswith("the GPU's memory is full")
+
+
+@pytest.mark.long
+def test_a_rank_of_torchrun_by_hand_says_itself_that_it_lost_the_others(tmp_path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
+    environment = {**os.environ, "TWO_RANKS_FOLDER": str(tmp_path), "TWO_RANKS_CUT": "yes", "TWO_RANKS_TRAIN": "{}"}
+    ended = subprocess.run(
+        [*command, "tests.two_ranks"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode != 0
+    assert re.search(r"^error: rank [01] of 2 lost the others \(", ended.stderr, re.M), ended.stderr
+
+
+@pytest.mark.long
+def test_a_mistake_that_every_rank_sees_is_said_once(tmp_path):
+    line = the_error(*finish(start(tmp_path, 2, {"train": {"batch_size": 1}})))
+    assert "train.batch_size: 1 in 1 parts leaves nothing to some of 2 ranks" in line
+
+
+@given(st.integers(0, 50), st.integers(1, 9))
+def test_the_shares_are_the_whole_in_order_and_even(count, size):
+    shares = [range(count)[Ranks(rank, size).share(count)] for rank in range(size)]
+    assert [item for share in shares for item in share] == list(range(count))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_processes_follow_the_machine(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert distributed.processes("auto", "auto") == 1
+    assert distributed.processes(5, "cpu") == 5
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert distributed.processes("auto", "auto") == 4
+    assert distributed.processes("auto", "cpu") == 1
+    assert distributed.processes("auto", "cuda:1") == 1
+    assert distributed.processes(2, "cuda") == 2
+    for count, device in ((8, "auto"), (2, "cuda:1")):
+        with pytest.raises(UserError, match=r"launch.processes: \d"):
+            distributed.processes(count, device)

@@ -1,0 +1,223 @@
+"""Given images changed by a model: against closed forms for Gaussian data, and the commands of ``ddpm use``."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ddpm.base import variant
+from ddpm.base.errors import UserError
+from ddpm.base.sections import Shape
+from ddpm.diffusion.chain import Chain
+from ddpm.diffusion.parameterization import Prediction
+from ddpm.diffusion.schedule import NoiseSchedule
+from ddpm.sampling.classes import Classes
+from ddpm.sampling.generator import Generator
+from ddpm.use import edits, reading
+from tests import small_project
+from tests.command import refused, run
+from tests.peers import exact
+
+SCHEDULE = exact.even_in_log_snr(200)
+VARIANCE = variant.build("variances", {"name": "fixed_small"}, "diffusion.variance")
+
+
+class Perfect:
+    """The perfect denoiser of two correlated pixels, as a ``Denoiser``."""
+
+    def __init__(self) -> None:
+        self.chain = Chain(SCHEDULE)
+        self.device = torch.device("cpu")
+        self.data = exact.gaussian(SCHEDULE)
+
+    def __call__(self, x_t: Tensor, t: int) -> Prediction:
+        found = self.data(x_t.double(), t)
+        return Prediction(found.x_0.float(), found.epsilon.float())
+
+
+def generator(sampler: str, steps: int = 40) -> Generator:
+    chosen = variant.build("samplers", {"name": sampler}, "sampler")
+    return Generator(Perfect(), chosen, steps, "log_snr", VARIANCE)  # type: ignore[arg-type]
+
+
+def images(count: int) -> Tensor:
+    """Draws of the data, (count, 2, 1, 1): the pixels are channels, so a mask of pixels has to be of that shape."""
+    drawn = np.random.default_rng(0).multivariate_normal(exact.MEAN.numpy(), exact.COVARIANCE.numpy(), count)
+    return torch.from_numpy(drawn).float().view(count, 2, 1, 1)
+
+
+def flat(x: Tensor) -> Tensor:
+    return x.flatten(1)
+
+
+@pytest.mark.slow
+def test_inpainting_keeps_what_is_known_and_draws_the_rest_given_it():
+    unknown = torch.tensor([False, True]).view(2, 1, 1)
+    known = images(4000)
+    drawn = edits.inpaint(generator("ancestral", 150), known, unknown, seed=0)
+    assert torch.equal(drawn[:, 0], known[:, 0])
+    slope = exact.COVARIANCE[0, 1] / exact.COVARIANCE[0, 0]
+    left = exact.COVARIANCE[1, 1] - slope * exact.COVARIANCE[0, 1]
+    rest = flat(drawn)[:, 1] - (exact.MEAN[1] + slope * (flat(known)[:, 0] - exact.MEAN[0]))
+    assert float(rest.mean()) == pytest.approx(0, abs=0.03)
+    assert float(rest.var()) == pytest.approx(float(left), rel=0.1)
+    assert abs(float(torch.corrcoef(torch.stack([rest, flat(known)[:, 0]]))[0, 1])) < 0.1
+
+
+def test_one_round_of_inpainting_draws_the_rest_as_if_it_knew_less():
+    """Without resampling the two parts agree less: why RePaint has its rounds."""
+    unknown = torch.tensor([False, True]).view(2, 1, 1)
+    known = images(4000)
+
+    def correlation(rounds: int) -> float:
+        drawn = flat(edits.inpaint(generator("ancestral"), known, unknown, 0, rounds))
+        return float(torch.corrcoef(drawn.T)[0, 1])
+
+    truth = float(exact.COVARIANCE[0, 1] / exact.COVARIANCE.diagonal().prod().sqrt())
+    resampled = correlation(10)
+    assert correlation(1) < resampled - 0.02
+    assert resampled == pytest.approx(truth, abs=0.05)
+
+
+def test_variations_are_of_the_datas_distribution_and_less_alike_the_stronger_they_are():
+    given = images(4000)
+    alike = []
+    for strength in (0.2, 0.5, 1.0):
+        varied = flat(edits.vary(generator("ancestral", 200), given, strength, seed=0))
+        torch.testing.assert_close(varied.mean(0).double(), exact.MEAN, rtol=0, atol=0.03)
+        torch.testing.assert_close(varied.T.cov().double(), exact.COVARIANCE, rtol=0, atol=0.02)
+        alike.append(float(torch.corrcoef(torch.stack([varied[:, 0], flat(given)[:, 0]]))[0, 1]))
+    assert alike[0] > 0.9
+    assert alike[0] > alike[1] > alike[2]
+    assert abs(alike[2]) < 0.1
+
+
+@pytest.mark.parametrize("steps", [5, 40])
+def test_inversion_and_back_returns_the_images(steps):
+    """However coarse the steps are; one iteration, which is plain DDIM inversion, is far worse at few."""
+    given, ddim = images(50), generator("ddim", steps)
+    back = edits.decode(ddim, edits.invert(ddim, given, iterations=50))
+    torch.testing.assert_close(back, given, rtol=0, atol=2e-4)
+    plain = edits.decode(ddim, edits.invert(ddim, given, iterations=1))
+    assert float((plain - given).abs().max()) > 10 * float((back - given).abs().max())
+
+
+def test_inversion_and_back_returns_the_images_at_zero_terminal_snr(monkeypatch):
+    """There x_T is all noise, so that its epsilon is x_T itself, whatever the image."""
+    log_snr = np.append(SCHEDULE.log_snr[:-1], -np.inf)
+    monkeypatch.setattr("tests.use.test_use.SCHEDULE", NoiseSchedule(log_snr, np.arange(1, len(log_snr) + 1)))
+    given, ddim = images(6), generator("ddim", 20)
+    back = edits.decode(ddim, edits.invert(ddim, given))
+    torch.testing.assert_close(back, given, rtol=0, atol=2e-4)
+
+
+def test_the_noise_of_the_data_is_standard_normal():
+    noise = flat(edits.invert(generator("ddim", 100), images(4000)))
+    torch.testing.assert_close(noise.mean(0), torch.zeros(2), rtol=0, atol=0.06)
+    torch.testing.assert_close(noise.T.cov(), torch.eye(2), rtol=0, atol=0.1)
+
+
+def test_interpolation_starts_and_ends_at_the_images():
+    given = images(4)
+    between = edits.interpolate(generator("ddim"), given, count=5)
+    assert between.shape == (3, 5, 2, 1, 1)
+    torch.testing.assert_close(between[:, 0], given[:-1], rtol=0, atol=0.02)
+    torch.testing.assert_close(between[:, -1], given[1:], rtol=0, atol=0.02)
+
+
+def test_spherical_interpolation():
+    first, second = torch.randn(2, 6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(edits.slerp(first, second, 0.0), first)
+    torch.testing.assert_close(edits.slerp(first, second, 1.0), second)
+    lengths = edits.slerp(first, second, 0.5).flatten(1).norm(dim=1)
+    straight = torch.lerp(first, second, 0.5).flatten(1).norm(dim=1)
+    assert (lengths / first.flatten(1).norm(dim=1) - 1).abs().max() < 0.1
+    assert (straight / first.flatten(1).norm(dim=1) - 1).abs().min() > 0.2
+    torch.testing.assert_close(edits.slerp(first, first, 0.3), first)
+
+
+@pytest.mark.parametrize("edit", ["vary", "inpaint"])
+def test_what_is_drawn_is_of_the_classes_that_are_asked_for(edit):
+    class WithClasses(Perfect):
+        """Data of another mean for each class: the pixels of class k are moved by 4 k."""
+
+        def __call__(self, x_t: Tensor, t: int, labels: Tensor | None = None) -> Prediction:
+            assert labels is not None
+            at = self.chain.at_step(t)
+            moved = 4.0 * labels.view(-1, 1, 1, 1)
+            found = super().__call__(x_t - at.signal * moved, t)
+            return Prediction(found.x_0 + moved, found.epsilon)
+
+    chosen = variant.build("samplers", {"name": "ancestral"}, "sampler")
+    asked = Classes((), (1, 1, 1), cycle=[2, 0])
+    made = Generator(WithClasses(), chosen, 40, "log_snr", VARIANCE, asked)  # type: ignore[arg-type]
+    everywhere = torch.ones(1, 1, dtype=torch.bool)
+    given = images(400)
+    drawn = edits.vary(made, given, 1.0, 0) if edit == "vary" else edits.inpaint(made, given, everywhere, 0, rounds=1)
+    means = torch.stack([flat(drawn)[start::2].mean(0) for start in (0, 1)])
+    torch.testing.assert_close(means, exact.MEAN.float() + torch.tensor([[8.0], [0.0]]), rtol=0, atol=0.3)
+
+
+COMMANDS = [
+    ("inpaint", "--part", "left", "--rounds", "2"),
+    ("vary", "--strengths", "0.3", "1"),
+    ("interpolate", "--count", "3"),
+    ("invert",),
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+def test_each_command_writes_a_picture_of_given_images(command, model_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        Image.linear_gradient("L").rotate(90 * (name == "b")).save(f"{name}.png")
+    shutil.copy(model_file, "model.safetensors")
+    model = "." if command == ("invert",) else "model.safetensors"  # a model may be named by its folder
+    assert run("use", *command, "--model", model, "--images", "a.png", "b.png", "--steps", "3", "--out", "x.png") == 0
+    assert min(Image.open("x.png").size) > 100
+
+
+def test_rows_are_images_of_the_test_split(digits, held_out, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("data").mkdir()
+    Path("data/processed").symlink_to(digits)
+    small_project.write_params()
+    for numbers, expected in {(): range(reading.ROWS), (2,): [2], (0, 358): [0, 358]}.items():
+        assert np.array_equal(reading.rows(numbers, Shape(1, 16, 16)), held_out[[*expected]])
+    small_project.set_params(data={"dataset": {"name": "mnist"}})
+    with pytest.raises(UserError, match="data/processed: made with other params"):
+        reading.rows((), Shape(1, 16, 16))
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["inpaint", "--rounds", "0"], "--rounds: 0 is not allowed; at least 1"),
+        (["inpaint", "--part", "middle"], "--part: middle is neither a file nor one of left, right, top, bottom"),
+        (["vary", "--strengths", "nan"], "--strengths: nan is not allowed; above 0 and up to 1"),
+        (["interpolate", "--count", "1"], "interpolate: 2 images, --count: 1; at least 2 of each are needed"),
+        (["vary", "--out", "x.txt"], "--out: x.txt does not end in a picture's suffix"),
+        (["vary", "--steps", "1000"], "steps: 1000 must be at most the model's T = "),
+        (["vary", "--class", "3"], "sample.classes: the model has no classes; leave it at null"),
+        (["vary", "--images", "none.png"], "--images: none.png: cannot be read as a picture"),
+        (["inpaint", "--part", "text.png"], "--part: text.png: cannot be read as a picture"),
+        (["vary", "--images", "other.pcx"], "--images: other.pcx: cannot be read as a picture"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_done_is_refused(command, message, model_file, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        Image.linear_gradient("L").save(f"{name}.png")
+    Path("text.png").write_text("no picture")
+    Image.linear_gradient("L").save("other.pcx")  # of a format that no dataset reads
+    given = [] if "--images" in command else ["--images", "a.png", "b.png"]
+    steps = [] if "--steps" in command else ["--steps", "2"]
+    found = refused(capsys, "use", *command, "--model", model_file, *given, *steps)
+    assert found.startswith(message)
+    assert not list(Path().glob("*.png.*"))
+    assert {path.name for path in Path().iterdir()} <= {"a.png", "b.png", "text.png", "other.pcx"}

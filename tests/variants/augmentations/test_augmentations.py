@@ -1,0 +1,220 @@
+"""Every augmentation in the folder keeps the contract, and none leaks into samples."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from ddpm.base import variant
+from ddpm.base.sections import Shape
+from ddpm.compute import noise
+from ddpm.diffusion.loss import Estimate
+from ddpm.training.augmentation import Augmentation, augment
+from ddpm.training.trainer import Trainer
+from tests.small import pictures, small
+from tests.variants.networks.test_contract import SMALL, awake
+from tests.variants.optimizers.test_optimizers import TINY
+
+CPU = torch.device("cpu")
+AUGMENTATIONS = pytest.mark.parametrize("name", variant.names("augmentations"))
+OFF = {"flip_x": False, "flip_y": False, "translation": 0.0, "scale": 0.0, "rotation": 0.0, "anisotropy": 0.0}
+
+
+def augmentation(name: str, **fields: Any) -> Augmentation:
+    return variant.build("augmentations", {"name": name, name: fields}, "train.augmentation")
+
+
+def only(**fields: Any) -> Augmentation:
+    """One transformation, to nearly every image."""
+    return augmentation("non_leaking", p=0.999, **{**OFF, **fields})
+
+
+def images(count: int = 40, shape: tuple[int, int, int] = (2, 6, 10)) -> Tensor:
+    return noise.gaussian(0, "images", torch.arange(count), 0, shape).clamp(-1, 1)
+
+
+def augmented(made: Augmentation, x: Tensor, step: int = 1) -> tuple[Tensor, Tensor]:
+    found, condition = augment(made, x, 3, torch.arange(len(x)), step)
+    assert condition is not None
+    return found, condition
+
+
+@AUGMENTATIONS
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 1, 4), (2, 2, 1), (2, 6, 10), (1, 9, 7)])
+def test_images_keep_their_shape_and_range_and_one_without_a_condition_is_untouched(name, shape):
+    made, x = augmentation(name), images(40, shape)
+    found, condition = augment(made, x, 3, torch.arange(40), 1)
+    assert found.shape == x.shape
+    assert found.dtype == x.dtype
+    assert found.abs().max() <= 1
+    if condition is None:
+        assert torch.equal(found, x)
+        return
+    assert condition.shape == (40, made.conditions)
+    assert condition.dtype == torch.float32
+    still = ~condition.any(dim=1)
+    assert 0 < still.sum() < 40
+    assert torch.equal(found[still], x[still])
+
+
+@AUGMENTATIONS
+def test_an_images_augmentation_depends_on_the_seed_its_place_and_the_step_alone(name):
+    made, x, place = augmentation(name), images(), torch.arange(40)
+    whole, condition = augment(made, x, 3, place, 5)
+    part, shown = augment(made, x[7:20], 3, place[7:20], 5)
+    torch.testing.assert_close(part, whole[7:20], rtol=0, atol=1e-6)
+    if condition is not None and shown is not None:
+        torch.testing.assert_close(shown, condition[7:20], rtol=0, atol=1e-6)
+        for seed, step in ((4, 5), (3, 6)):
+            assert not torch.equal(augment(made, x, seed, place, step)[0], whole)
+
+
+@AUGMENTATIONS
+def test_the_loss_falls(name):
+    options = {"augmentation": {"name": name}, "learning_rate": 0.02, "accumulate": 2, "batch_size": 32}
+    trainer = Trainer(small(model={"name": "unet", "unet": TINY}, train=options).training(), pictures(), CPU)
+    losses = torch.stack([trainer.step(step)[0] for step in range(1, 61)])
+    assert losses[-10:].mean() < 0.85 * losses[:5].mean()
+    assert not [name for name in trainer.ema.averages if "condition" in name], "the layer is in no model file"
+
+
+# --- what non_leaking does
+
+
+def test_flips_are_said_and_happen_to_half_of_p():
+    x = images(400)
+    for fields, axis, column in (({"flip_x": True}, 3, 0), ({"flip_y": True}, 2, 1)):
+        found, condition = augmented(only(**fields), x)
+        flipped = condition[:, column] == 1
+        assert 150 < flipped.sum() < 250
+        assert torch.equal(found[flipped], x[flipped].flip(axis))
+        assert torch.equal(found[~flipped], x[~flipped])
+        assert not condition[:, [c for c in range(9) if c != column]].any()
+
+
+def test_shifts_are_whole_pixels_that_the_condition_says_and_mirror_what_comes_in():
+    x = images(60)
+    found, condition = augmented(only(translation=0.5), x)
+    assert condition.abs().max() <= 1
+    for each, before, said in zip(found, x, condition, strict=True):
+        right, down = round(float(said[2]) * 5), round(float(said[3]) * 3)
+        padded = torch.nn.functional.pad(before[None], (5, 5, 5, 5), mode="reflect")[0]
+        assert torch.equal(each, padded[:, 5 - down : 11 - down, 5 - right : 15 - right])
+    assert len(condition[:, 2].unique()) == 11
+
+
+def test_half_a_turn_flips_both_axes_and_a_quarter_turn_moves_the_corner():
+    from ddpm.variants.augmentations.non_leaking import _sampled, _turn
+
+    x = images(1, (1, 6, 6))
+    half, quarter = (torch.tensor([angle], dtype=torch.float64) for angle in (torch.pi, torch.pi / 2))
+    torch.testing.assert_close(_sampled(x, _turn(half)), x.flip(2, 3), rtol=0, atol=1e-5)
+    torch.testing.assert_close(_sampled(x, _turn(quarter)), x.rot90(1, (2, 3)), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("fields", "columns"), [({"scale": 0.2}, [4]), ({"rotation": 1.0}, [5, 6]), ({"anisotropy": 0.2}, [7, 8])]
+)
+def test_each_transformation_is_undone_by_what_the_condition_says(fields, columns):
+    """A smooth image is changed, and then compared with its own formula at the places that the condition implies."""
+    count, side = 30, 24
+    axis = (torch.arange(side) + 0.5 - side / 2).double()
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+
+    def picture(x: Tensor, y: Tensor) -> Tensor:
+        return (0.25 * x + 0.1 * y).sin() * 0.8
+
+    found, condition = augmented(only(**fields), picture(x, y).float().expand(count, 1, side, side))
+    assert not condition[:, [c for c in range(9) if c not in columns]].any()
+    assert (condition[:, columns].abs().sum(1) > 0).sum() >= count - 2
+    for image, said in zip(found[:, 0], condition.double(), strict=True):
+        angle = torch.atan2(said[6], said[5] + 1)
+        size, stretch = said[7:9].norm(), torch.atan2(said[8], said[7]) / 2
+        scaled = torch.exp2(-0.2 * said[4])
+        u = scaled * (angle.cos() * x + angle.sin() * y)
+        v = scaled * (-angle.sin() * x + angle.cos() * y)
+        along, across = stretch.cos() * u + stretch.sin() * v, -stretch.sin() * u + stretch.cos() * v
+        along, across = along * torch.exp2(-0.2 * size), across * torch.exp2(0.2 * size)
+        u, v = stretch.cos() * along - stretch.sin() * across, stretch.sin() * along + stretch.cos() * across
+        inside = (u.abs() < side / 2 - 1) & (v.abs() < side / 2 - 1)
+        torch.testing.assert_close(image.double()[inside], picture(u, v)[inside], rtol=0, atol=0.03)
+
+
+# --- the condition
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"), [(name, fields) for name in variant.names("networks") for fields in SMALL.get(name, [{}])]
+)
+def test_every_network_sees_the_condition_and_zero_is_none(name, fields):
+    torch.manual_seed(0)
+    network = variant.build("networks", {"name": name, name: fields}, "model").network(Shape(1, 16, 16), 1)
+    awake(network).eval()
+    x, t = torch.randn(2, 1, 16, 16), torch.tensor([3, 900])
+    layer = augmentation("non_leaking").layer(network.time_features)
+    assert layer is not None
+    condition = torch.eye(2, 9)
+    assert not torch.allclose(network(x, t, None, layer(condition)), network(x, t), rtol=0, atol=1e-4)
+    assert torch.equal(network(x, t, None, layer(torch.zeros(2, 9))), network(x, t))
+
+
+def test_the_layer_starts_as_in_edms_ddpmpp():
+    """``map_augment`` of its SongUNet has the weights of all its layers, Xavier's: uniform, of variance 2 / (inputs +
+    outputs)."""
+    torch.manual_seed(0)
+    layer = augmentation("non_leaking").layer(1000)
+    assert layer is not None
+    (weight,) = layer.parameters()
+    bound = math.sqrt(6 / (9 + 1000))
+    quantiles = weight.detach().flatten().quantile(torch.tensor([0, 0.25, 0.5, 0.75, 1]))
+    torch.testing.assert_close(quantiles, bound * torch.tensor([-1, -0.5, 0, 0.5, 1]), rtol=0, atol=0.03 * bound)
+
+
+def test_a_model_with_classes_is_shown_both():
+    labels = np.arange(30) % 3
+    options = {"augmentation": {"name": "non_leaking", "non_leaking": {"p": 0.5}}}
+    trainer = Trainer(small(model={"classes": 3}, train=options).training(), pictures(), CPU, labels=labels)
+    plain = Trainer(small(model={"classes": 3}).training(), pictures(), CPU, labels=labels)
+    for step in (1, 2, 3):
+        assert trainer.step(step)[0].isfinite()
+    assert torch.equal(trainer.draw(2)[2].labels, plain.draw(2)[2].labels)  # type: ignore[arg-type]
+
+
+# --- what the network is given
+
+
+@pytest.fixture
+def estimates(monkeypatch) -> list[Estimate]:
+    """What the loss measures, batch by batch."""
+    batches: list[Estimate] = []
+    loss = type(small().diffusion.loss)
+    monkeypatch.setattr(loss, "measure", lambda _, estimate: batches.append(estimate) or estimate.squared_error())
+    return batches
+
+
+def test_each_image_comes_with_what_was_done_to_it(estimates):
+    train = {"augmentation": {"name": "non_leaking"}, "accumulate": 2}
+    trainer = Trainer(small(train=train).training(), pictures(), CPU)
+    made, place = trainer.config.train.augmentation, torch.arange(trainer.batch_size)
+    x_0, condition = augment(made, trainer.batches(1), trainer.seed, place, 1)
+    expected = trainer.student.augmented(condition)  # type: ignore[misc]
+    shown: list[Tensor] = []
+    trainer.network.register_forward_pre_hook(lambda _, inputs: shown.append(inputs[3]))
+    trainer.step(1)
+    assert torch.equal(torch.cat([estimate.noisy.x_0 for estimate in estimates]), x_0)
+    torch.testing.assert_close(torch.cat(shown), expected)
+
+
+def test_perturbed_inputs_keep_their_target_and_their_epsilon(estimates):
+    """x_t has gamma more noise, of its own; the target is made of epsilon alone. Ning et al. 2023, Algorithm 3."""
+    for gamma in (0.0, 0.1):
+        Trainer(small(train={"input_perturbation": gamma, "batch_size": 64}).training(), pictures(64), CPU).step(1)
+    plain, perturbed = (estimate.noisy for estimate in estimates)
+    assert torch.equal(plain.epsilon, perturbed.epsilon)
+    assert torch.equal(plain.x_0, perturbed.x_0)
+    extra = (perturbed.x_t - plain.x_t) / plain.at.sigma
+    assert float(extra.std()) == pytest.approx(0.1, rel=0.05)
+    assert abs(float((extra * plain.epsilon).mean())) < 0.01

@@ -1,0 +1,126 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ddpm.base import files
+from ddpm.base.errors import UserError
+from ddpm.compute.distributed import ALONE
+from ddpm.data.processed import open_split
+from ddpm.scoring import limits, reference, scores
+from ddpm.scoring.evaluate_params import Evaluate
+from ddpm.scoring.features import extract
+from ddpm.scoring.frechet import Distance
+from ddpm.scoring.reference import RealFeatures
+from ddpm.variants.extractors.random_conv import RandomConv
+from stages import reference as stage
+from tests.variants.extractors.test_classifier import made
+
+CPU = torch.device("cpu")
+SETTINGS = Evaluate(extractors=("random_conv",), metrics=("fid", "kid", "prc"), kid_subset_size=200, kid_subsets=10)
+
+
+@pytest.fixture(scope="module")
+def real(digits, tmp_path_factory) -> RealFeatures:
+    folder = tmp_path_factory.mktemp("reference") / "reference"
+    reference.make_reference(SETTINGS, digits, folder, CPU)
+    return reference.load_features(folder, "random_conv", CPU)
+
+
+@pytest.mark.parametrize(
+    ("channels", "height", "width"), [(1, 1, 1), (1, 1, 2), (3, 8, 12), (5, 3, 40), (64, 9, 2), (3, 64, 64)]
+)
+def test_it_sees_images_of_any_shape_that_have_no_classes(tmp_path, channels, height, width):
+    processed = made(tmp_path / "processed", channels, height, width)
+    RandomConv().write_weights(processed, tmp_path / "weights", CPU)
+    images, _ = open_split(processed, "train")
+    found = extract(RandomConv().load(tmp_path / "weights"), images, 7, CPU)
+    assert found.features.shape == (40, RandomConv.dimensions)
+    assert found.logits.shape == (40, 0)
+    assert found.features.isfinite().all()
+    assert found.features.std() > 0.1
+
+
+def test_it_is_the_default_for_images_without_classes(tmp_path, monkeypatch, capsys):
+    processed = made(tmp_path / "data/processed", 1, 8, 8, count=400)
+    about = files.read_json(processed / "manifest.json") | {"classes": ["images"]}
+    files.write_json(processed / "manifest.json", about)
+    for split in ("train", "test"):
+        np.save(processed / split / "labels.npy", np.zeros(400, np.int64))
+    monkeypatch.chdir(tmp_path)
+    auto = SETTINGS.model_copy(update={"extractors": ("auto",), "metrics": ("fid", "isc", "prc")})
+    with pytest.raises(UserError, match=r"sample.count: 160 images are too few .* with random_conv: at least 161"):
+        limits.check_counts(auto.resolved(0, 1), {"sample.count": 160})
+
+    stage.main(auto, CPU, ALONE)
+
+    assert capsys.readouterr().out.startswith("evaluate.extractors: random_conv, for images of no classes\n")
+    index = reference.read_reference(Path("data/reference"))
+    assert index.resolved(auto).extractors == ("random_conv",)
+    assert index.resolved(SETTINGS) == SETTINGS
+
+
+def test_images_that_are_all_the_same_have_finite_features(tmp_path):
+    processed = made(tmp_path / "processed", 1, 8, 8)
+    for split in ("train", "test"):
+        np.save(processed / split / "images.npy", np.full((40, 1, 8, 8), 7, dtype=np.uint8))
+    RandomConv().write_weights(processed, tmp_path / "weights", CPU)
+    images, _ = open_split(processed, "test")
+    assert extract(RandomConv().load(tmp_path / "weights"), images, 7, CPU).features.isfinite().all()
+
+
+def test_its_features_of_the_train_split_are_on_one_scale(real):
+    mean, scale = real.features.mean(0).abs(), real.features.std(0)
+    assert mean.max() <= 2**-4 + 1e-3
+    assert scale.max() <= 2**0.5 + 1e-2
+    assert (scale > 0.7).float().mean() > 0.9
+    factors = real.network.state_dict()["scale"]
+    assert torch.equal(factors.log2(), factors.log2().round())
+
+
+def test_a_feature_is_the_mean_or_the_deviation_of_two_layers_of_random_filters(real, digits):
+    """In float64, from the filters in the file alone: the last quarter's mean at full size, and the deviation after
+    means over 4 x 4 pixels."""
+    tensors = {name: tensor.double() for name, tensor in real.network.state_dict().items()}
+    pixels = torch.from_numpy(np.array(open_split(digits, "train")[0][:3])).double() / 127.5 - 1
+
+    def responses(scale: int, x: torch.Tensor) -> torch.Tensor:
+        for layer in range(2):
+            x = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), tensors[f"filters_{scale}_{layer}"]).clamp(min=0)
+        return x
+
+    full, coarse = responses(1, pixels), responses(4, pixels.view(3, 1, 4, 4, 4, 4).mean(dim=(3, 5)))
+    means, deviations = full[:, 0, 8:, 8:].mean(dim=(1, 2)), coarse[:, -1].std(dim=(1, 2), correction=0)
+    for column, expected in ((3, means), (-1, deviations)):
+        normalised = (expected - tensors["mean"][column]) / tensors["scale"][column]
+        torch.testing.assert_close(real.features[:3, column].double(), normalised, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [16, 64])
+def test_the_images_that_are_passed_together_change_no_bit(tmp_path, size):
+    processed = made(tmp_path / "processed", 3, size, size)
+    RandomConv().write_weights(processed, tmp_path / "weights", CPU)
+    network, (images, _) = RandomConv().load(tmp_path / "weights"), open_split(processed, "train")
+    whole = extract(network, images, 40, CPU).features
+    for together in (1, 3, 7, 21):
+        assert torch.equal(extract(network, images, together, CPU).features, whole), together
+
+
+def test_a_class_of_digits_that_is_missing_is_noticed(real, digits):
+    """Each of them: further away than any of 20 sets of as many digits of all classes."""
+    labels = open_split(digits, "test")[1]
+    distance = Distance(real.mu, real.sigma, CPU)
+    count = int(min((labels != label).sum() for label in range(10)))
+    draws = np.random.default_rng(0)
+    whole = [distance(real.held_out.features[draws.permutation(len(labels))[:count]]) for _ in range(20)]
+    for label in range(10):
+        without = draws.permutation(np.flatnonzero(labels != label))[:count]
+        assert distance(real.held_out.features[without]) > max(whole), label
+
+
+def test_it_has_every_score_but_the_inception_score(real):
+    found = scores.score(real.held_out, real, SETTINGS.model_copy(update={"metrics": (*SETTINGS.metrics, "isc")}))
+    assert set(found) == {"fd", "kid_mean", "kid_std", "precision", "recall"}
+    assert found["precision"] > 0.5

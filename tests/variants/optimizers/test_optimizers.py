@@ -1,0 +1,201 @@
+"""Every optimizer in the folder keeps the contract: it learns, resumes to the same bytes, and waits for no device."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ddpm.base import variant
+from ddpm.base.sections import Shape
+from ddpm.model.layers import hidden_weights
+from ddpm.training.checkpoints import Checkpoints
+from ddpm.training.history import History
+from ddpm.training.optimizer import Optimizer, restore, state
+from ddpm.training.orthogonal import orthogonal
+from ddpm.training.train_params import Train
+from ddpm.training.trainer import Trainer
+from tests.small import pictures, small
+from tests.variants.networks.test_contract import SMALL
+
+CPU = torch.device("cpu")
+TINY = {"base_channels": 16, "multipliers": [1], "blocks": 1, "attention_sizes": [], "groups": 4, "patch_size": 2,
+        "middle_attention": False, "dropout": 0.0}  # fmt: skip
+OPTIMIZERS = pytest.mark.parametrize("name", variant.names("optimizers"))
+
+
+def optimizer(name: str, **fields: Any) -> Optimizer:
+    return variant.build("optimizers", {"name": name, name: fields}, "train.optimizer")
+
+
+def trainer(name: str, fields: dict[str, Any] | None = None, **options: Any) -> Trainer:
+    ema = {"name": "off"} if optimizer(name).averages else {"name": "constant"}
+    chosen = {"name": name, name: fields or {}}
+    train = {"optimizer": chosen, "ema": ema, "gradient_clip": 1.0, "learning_rate": 5e-3, **options}
+    return Trainer(small(model={"name": "unet", "unet": TINY}, train=train).training(), pictures(), CPU)
+
+
+def everything(trainer: Trainer) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in trainer.state().items()}
+
+
+@OPTIMIZERS
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_a_resumed_training_goes_on_to_the_same_bytes(name, channels_last, precision, folder):
+    options = {"precision": precision, "channels_last": channels_last, "warmup_steps": 4}
+    options |= {"augmentation": {"name": "non_leaking"}}
+    whole, checkpoints = trainer(name, **options), Checkpoints("run")
+    checkpoints.folder.mkdir(parents=True)
+    history = History(12, 8, whole.scaler.is_enabled())
+    for step in range(1, 7):
+        whole.step(step)
+        if step == 3:
+            rows = {f"history.{key}": value for key, value in history.state(step).items()}
+            checkpoints.save(step, whole.state() | rows)
+    again = trainer(name, **options)
+    assert again.resume(checkpoints, history) == 3
+    for step in range(4, 7):
+        again.step(step)
+    expected, found = everything(whole), everything(again)
+    assert expected.keys() == found.keys()
+    assert [key for key in expected if not torch.equal(expected[key], found[key])] == []
+
+
+@OPTIMIZERS
+def test_the_loss_falls_and_what_is_shipped_has_learned_too(name, monkeypatch):
+    made = trainer(name, learning_rate=0.02, ema={"name": "off"}, batch_size=32)
+    losses = torch.stack([made.step(step)[0] for step in range(1, 61)])
+    assert losses[-10:].mean() < 0.75 * losses[:5].mean()
+    made.network.load_state_dict(made.ema.averages)
+    monkeypatch.setattr(Train, "rate", lambda *_: 0.0)
+    shipped = torch.stack([made.step(step)[0] for step in range(61, 66)])
+    assert shipped.mean() < 0.75 * losses[:5].mean()
+
+
+def test_adam_is_adamw_without_decay():
+    first, second = trainer("adam"), trainer("adamw", {"weight_decay": 0.0})
+    for step in (1, 2, 3):
+        first.step(step)
+        second.step(step)
+    one, other = everything(first), everything(second)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[key], other[key]) for key in one if "group" not in key)
+
+
+# --- muon
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"), [(name, fields) for name in variant.names("networks") for fields in SMALL.get(name, [{}])]
+)
+def test_hidden_weights_are_those_of_inner_layers_of_every_network(name, fields):
+    network = variant.build("networks", {"name": name, name: fields}, "model").network(Shape(3, 16, 16), 3, 5)
+    known = {id(weight) for weight in hidden_weights(network)}
+    names = {key for key, weight in network.named_parameters() if id(weight) in known}
+    assert len(names) > 5
+    assert all(weight.ndim in {2, 4} for weight in hidden_weights(network))
+    assert not [key for key in names if key.startswith(("classes", "positions")) or not key.endswith("weight")]
+    seen: list[nn.Module] = []
+    for module in network.modules():
+        weight = module._parameters.get("weight")
+        if weight is not None and weight.ndim > 1 and not isinstance(module, nn.Embedding):
+            module.register_forward_hook(lambda module, inputs, out: seen.append(module))
+    network(torch.randn(1, 3, 16, 16), torch.tensor([3]))
+    touching = next(module for module in seen if module.weight.ndim == 4), seen[-1]
+    assert not known & {id(module.weight) for module in touching}, "the first and the last layer touch the image"
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_muon_makes_the_step_of_each_hidden_matrix_nearly_orthogonal_and_as_large_as_adamws(layout):
+    torch.manual_seed(0)
+    network = nn.ModuleDict({"kernel": nn.Conv2d(8, 16, 3), "linear": nn.Linear(32, 16)}).to(memory_format=layout)
+    weights = [network["kernel"].weight, network["linear"].weight]
+    before = {name: value.detach().clone() for name, value in network.named_parameters()}
+    made = optimizer("muon", weight_decay=0.0).over(list(network.parameters()), weights, 0.01)
+    for parameter in network.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    made.step()
+    for name, value in network.named_parameters():
+        step = (value.detach() - before[name]).reshape(len(value), -1)
+        if value.ndim == 1:
+            torch.testing.assert_close(step.abs(), torch.full_like(step, 0.01), rtol=1e-4, atol=0)
+        else:
+            values = torch.linalg.svdvals(step) / (0.01 * 0.2 * max(step.shape) ** 0.5)
+            assert 0.5 < values.min() < values.max() < 1.5, name
+            assert 0.1 < step.square().mean().sqrt() / 0.01 < 0.4, "AdamW's is 0.2 to 0.4 of the learning rate"
+
+
+def test_both_parts_of_muon_follow_the_learning_rate_and_keep_their_own_state():
+    layers = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    hidden = [layers[0].weight]
+    made = optimizer("muon").over(list(layers.parameters()), hidden, 0.01)
+    before = [parameter.detach().clone() for parameter in layers.parameters()]
+    for group in made.param_groups:
+        group["lr"] = 0.0
+    for parameter in layers.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    made.step()
+    assert all(torch.equal(*pair) for pair in zip(before, layers.parameters(), strict=True))
+    kept = state(made)
+    assert {key for key in kept if key.startswith("0.")} == {"0.momentum_buffer", "0.step"}
+    assert {key for key in kept if key.startswith("3.")} == {"3.step", "3.exp_avg", "3.exp_avg_sq"}
+    other = optimizer("muon").over(list(layers.parameters()), hidden, 0.01)
+    restore(other, kept)
+    assert all(torch.equal(value, state(other)[key]) for key, value in kept.items())
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_muons_steps_are_torchs(layout):
+    """Weights of one shape and of others, tall and wide, over three steps."""
+    torch.manual_seed(0)
+    kernels = [nn.Conv2d(8, 16, 3).to(memory_format=layout).weight for _ in range(2)]
+    weights = [*kernels, nn.Linear(4, 32).weight, nn.Linear(32, 4).weight]
+    matrices = [nn.Parameter(weight.detach().clone().reshape(len(weight), -1)) for weight in weights]
+    made = optimizer("muon", weight_decay=0.1).over(weights, weights, 0.02)
+    peer = torch.optim.Muon(matrices, 0.02, weight_decay=0.1, momentum=0.95, adjust_lr_fn="match_rms_adamw")
+    for _ in range(3):
+        for weight, matrix in zip(weights, matrices, strict=True):
+            weight.grad = (
+                torch.randn(weight.shape).contiguous(memory_format=layout)
+                if weight.ndim == 4
+                else torch.randn_like(weight)
+            )
+            matrix.grad = weight.grad.reshape(len(weight), -1).clone()
+        made.step()
+        peer.step()
+    for weight, matrix in zip(weights, matrices, strict=True):
+        assert torch.equal(weight.reshape(len(weight), -1), matrix)
+
+
+@pytest.mark.parametrize("shape", [(16, 72), (72, 16), (16, 16)])
+def test_matrices_become_orthogonal_together_as_each_does(shape):
+    """As on a GPU; bfloat16 has 8 bits."""
+    matrices = torch.randn(5, *shape, generator=torch.Generator().manual_seed(0))
+    each = torch.cat([orthogonal(matrix[None]) for matrix in matrices])
+    torch.testing.assert_close(orthogonal(matrices), each, rtol=0, atol=0.02)
+
+
+# --- schedule_free
+
+
+def test_what_schedule_free_ships_before_the_first_step_that_does_not_overflow_is_the_weights():
+    made = trainer("schedule_free", precision="float16")
+    made.scaler.load_state_dict({**made.scaler.state_dict(), "scale": 1e30})
+    made.step(1)
+    assert not any(made.optimizer.state.values())
+    weights = dict(made.network.named_parameters())
+    assert all(torch.equal(average, weights[name]) for name, average in made.ema.averages.items())
+
+
+def test_what_schedule_free_ships_is_the_librarys_average():
+    made = trainer("schedule_free", {"betas": [0.8, 0.99], "weight_decay": 0.1}, warmup_steps=3)
+    for step in range(1, 6):
+        made.step(step)
+    theirs = copy.deepcopy((made.network, made.optimizer))
+    theirs[1].eval()  # type: ignore[attr-defined]
+    for name, value in theirs[0].named_parameters():
+        torch.testing.assert_close(made.ema.averages[name], value.detach(), rtol=1e-6, atol=1e-7)
+    moved = [not torch.equal(made.ema.averages[name], value) for name, value in made.network.named_parameters()]
+    assert sum(moved) > len(moved) / 2, "it is not what the network learns at"

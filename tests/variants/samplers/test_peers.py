@@ -1,0 +1,234 @@
+"""Samplers step by step against diffusers' schedulers, with the same network, noise and timesteps.
+
+If a scheduler makes its tables in float32, the test puts float64 ones in their place.
+"""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    HeunDiscreteScheduler,
+    UniPCMultistepScheduler,
+)
+from torch import Tensor
+
+from ddpm.base import variant
+from ddpm.compute import noise
+from ddpm.diffusion.chain import Chain
+from ddpm.diffusion.parameterization import Prediction
+from ddpm.diffusion.schedule import NoiseSchedule
+from ddpm.sampling.generator import Spacing
+from ddpm.sampling.sampler import Denoise, Sampler, levels
+from ddpm.sampling.spacing import timesteps
+from tests.peers import exact
+from tests.variants.samplers.test_samplers import sampler
+from tests.variants.samplers.test_samplers import start as pixels
+
+# diffusers' own warning, under NumPy 2
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:__array_wrap__ must accept:DeprecationWarning"),
+]
+
+T = 1000
+SHAPE = (2, 3, 3)
+INDEX = torch.arange(3)
+WHOLE = NoiseSchedule.from_betas(np.linspace(1e-4, 0.02, T))
+SMALL = variant.build("variances", {"name": "fixed_small"}, "v")
+PRECISIONS = pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+
+
+def network(x: Tensor, t: int) -> Tensor:
+    """Some epsilon that depends on both."""
+    return torch.tanh(x + t / T)
+
+
+def denoiser(whole: NoiseSchedule, dtype: torch.dtype) -> Denoise:
+    chain = Chain(whole, dtype=dtype)
+
+    def denoise(x: Tensor, t: int) -> Prediction:
+        at, epsilon = chain.at_step(t), network(x, t)
+        return Prediction((x - at.sigma * epsilon) / at.signal, epsilon)
+
+    return denoise
+
+
+def start(dtype: torch.dtype) -> Tensor:
+    return noise.gaussian(0, "x_T", INDEX, 0, SHAPE).to(dtype)
+
+
+def noises(t: int) -> Tensor:
+    return noise.gaussian(0, "reverse", INDEX, t, SHAPE).double()
+
+
+def ours(chosen: Sampler, schedule: NoiseSchedule, dtype: torch.dtype) -> list[Tensor]:
+    chain = Chain(schedule, dtype=dtype)
+    return list(chosen.steps(denoiser(WHOLE, dtype), start(dtype), chain, lambda t: noises(t).to(dtype), SMALL))
+
+
+def visit(peer: Any, schedule: NoiseSchedule, dtype: torch.dtype, repeats: int = 1) -> None:
+    """Make the scheduler visit our levels: its t is one less, its sigma is sigma / signal, 0 at the image."""
+    path = levels(schedule)
+    peer.set_timesteps(len(schedule))
+    t = torch.tensor([level.t - 1 for level in path[:-1]])
+    sigmas = torch.tensor([level.sigma / level.signal for level in path], dtype=torch.float64).to(dtype)
+    peer.timesteps = torch.cat([t[:1], t[1:].repeat_interleave(repeats)])
+    peer.sigmas = torch.cat([sigmas[:1], sigmas[1:-1].repeat_interleave(repeats), sigmas[-1:]])
+
+
+def assert_near(state: Tensor, theirs: Tensor, tolerance: float) -> None:
+    """Relative to the largest pixel: rounding errors have that size wherever the coefficients cancel."""
+    torch.testing.assert_close(state, theirs, rtol=0, atol=tolerance * float(theirs.abs().max()))
+
+
+@PRECISIONS
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+def test_ddim_equals_diffusers(eta, dtype, tolerance):
+    peer = DDIMScheduler(T, beta_schedule="linear", clip_sample=False, timestep_spacing="leading", steps_offset=0)
+    peer.alphas_cumprod = torch.from_numpy(WHOLE.alpha_bar).to(dtype)
+    peer.final_alpha_cumprod = torch.tensor(1.0, dtype=dtype)
+    peer.set_timesteps(20)
+    schedule = WHOLE.respace(peer.timesteps.numpy()[::-1] + 1)
+    theirs = start(dtype)
+    for t, state in zip(peer.timesteps.tolist(), ours(sampler("ddim", eta=eta), schedule, dtype), strict=True):
+        z = noises(t + 1).to(dtype) if t > 0 else torch.zeros_like(theirs)
+        theirs = peer.step(network(theirs, t + 1), t, theirs, eta=eta, variance_noise=z).prev_sample
+        assert_near(state, theirs, tolerance)
+
+
+@pytest.mark.parametrize("variance", ["fixed_small", "fixed_large"])
+def test_ancestral_equals_diffusers(variance):
+    peer = DDPMScheduler(100, beta_schedule="linear", beta_end=0.2, variance_type=variance, clip_sample=False)
+    peer.alphas_cumprod = torch.cumprod(1 - peer.betas.double(), 0)
+    schedule = NoiseSchedule.from_betas(peer.betas.double().numpy())
+
+    def drawn(t: int) -> Tensor:
+        return torch.randn((3, *SHAPE), generator=torch.Generator().manual_seed(t), dtype=torch.float64)
+
+    theirs = start(torch.float64)
+    chosen = variant.build("variances", {"name": variance}, "v")
+    chain, denoise = Chain(schedule, dtype=torch.float64), denoiser(schedule, torch.float64)
+    states = sampler("ancestral").steps(denoise, theirs, chain, drawn, chosen)
+    for step, state in zip(range(100, 0, -1), states, strict=True):
+        generator = torch.Generator().manual_seed(step)
+        theirs = peer.step(network(theirs, step), step - 1, theirs, generator=generator).prev_sample
+        assert_near(state, theirs, 1e-10)
+
+
+@PRECISIONS
+@pytest.mark.parametrize("spacing", ["uniform", "trailing", "log_snr"])
+@pytest.mark.parametrize("steps", [5, 20])
+def test_dpmpp_2m_equals_diffusers(steps, spacing, dtype, tolerance):
+    """Update by update: their ``step`` casts x to float32, and lowers the second-to-last order below 15 steps."""
+    peer = DPMSolverMultistepScheduler(T, beta_schedule="linear", algorithm_type="dpmsolver++")
+    schedule = WHOLE.respace(timesteps(WHOLE, steps, spacing))
+    visit(peer, schedule, dtype)
+    theirs, x_0 = start(dtype), []
+    for step, (t, state) in enumerate(
+        zip(peer.timesteps.tolist(), ours(sampler("dpmpp_2m"), schedule, dtype), strict=True)
+    ):
+        peer._step_index = step
+        x_0.append(peer.convert_model_output(network(theirs, t + 1), sample=theirs))
+        z = noises(t + 1).to(dtype)
+        if step in (0, steps - 1):
+            theirs = peer.dpm_solver_first_order_update(x_0[-1], sample=theirs, noise=z)
+        else:
+            theirs = peer.multistep_dpm_solver_second_order_update(x_0, sample=theirs, noise=z)
+        assert_near(state, theirs, tolerance)
+
+
+def of_steps(
+    name: str, steps: int, spacing: Spacing = "trailing", **fields: float
+) -> tuple[NoiseSchedule, list[Tensor]]:
+    """The visited chain and our states, in float64."""
+    schedule = WHOLE.respace(timesteps(WHOLE, steps, spacing))
+    return schedule, ours(sampler(name, **fields), schedule, torch.float64)
+
+
+def test_ddim_takes_the_steps_of_diffusers_flow_matching():
+    """Their x is our x over signal + sigma, their sigma the share of sigma in that sum, and they cast x to float32."""
+    peer = FlowMatchEulerDiscreteScheduler(T)
+    schedule, states = of_steps("ddim", 20)
+    path, denoise = levels(schedule), denoiser(WHOLE, torch.float64)
+    peer.set_timesteps(20)
+    length = [level.signal + level.sigma for level in path]
+    peer.sigmas = torch.tensor([level.sigma for level in path], dtype=torch.float64) / torch.tensor(length).double()
+    theirs = start(torch.float64) / length[0]
+    for level, t, begin, end, state in zip(path, peer.timesteps, length, length[1:], states, strict=False):
+        found = denoise(theirs * begin, level.t)
+        theirs = peer.step(found.epsilon - found.x_0, t, theirs).prev_sample
+        assert_near(state, theirs * end, 2e-6)
+
+
+@PRECISIONS
+@pytest.mark.parametrize("spacing", ["uniform", "trailing", "log_snr"])
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_unipc_equals_diffusers(order, spacing, dtype, tolerance):
+    peer = UniPCMultistepScheduler(T, beta_schedule="linear", solver_order=order, solver_type="bh2")
+    schedule = WHOLE.respace(timesteps(WHOLE, 12, spacing))
+    visit(peer, schedule, dtype)
+    theirs = start(dtype)
+    for t, state in zip(peer.timesteps.tolist(), ours(sampler("unipc", order=order), schedule, dtype), strict=True):
+        theirs = peer.step(network(theirs, t + 1), t, theirs).prev_sample
+        assert_near(state, theirs, tolerance)
+
+
+def diffusers_heun(denoise: Denoise, schedule: NoiseSchedule, x_T: Tensor) -> list[Tensor]:
+    """x after each step by EDM's Algorithm 1; theirs works on x / signal."""
+    path = levels(schedule)
+    peer = HeunDiscreteScheduler(T, beta_schedule="linear")
+    visit(peer, schedule, torch.float64, repeats=2)
+    x, states = x_T / path[0].signal, []
+    calls = iter(peer.timesteps.tolist())
+    for end in path[1:]:
+        for t in [next(calls)] if end.t == 0 else [next(calls), next(calls)]:
+            x = peer.step(denoise(peer.scale_model_input(x, t), int(t) + 1).epsilon, t, x).prev_sample
+        states.append(x * end.signal)
+    return states
+
+
+def of_mixture(name: str, whole: NoiseSchedule, schedule: NoiseSchedule, x_T: Tensor) -> list[Tensor]:
+    denoise, chain = exact.mixture(whole), Chain(schedule, dtype=torch.float64)
+    return list(sampler(name).steps(denoise, x_T, chain, noises, SMALL))
+
+
+def distance(one: Tensor, other: Tensor) -> float:
+    return float((one - other).square().mean().sqrt())
+
+
+@pytest.mark.parametrize("ratio", [1.1, 2.0, 5.0])
+def test_heun_near_the_image_weighs_as_diffusers(ratio):
+    """A first step between levels of little noise: what each adds to DDIM's step."""
+    schedule = NoiseSchedule(np.array([14.0, 14.0 - 2 * np.log(ratio)]), np.arange(1, 3))
+    whole = exact.mixture(schedule)
+    x_T = whole.truth.means + 0.1
+    ours, theirs, ddim = (
+        of_mixture("heun", schedule, schedule, x_T)[0],
+        diffusers_heun(exact.mixture(schedule), schedule, x_T)[0],
+        of_mixture("ddim", schedule, schedule, x_T)[0],
+    )
+    torch.testing.assert_close(ours - ddim, theirs - ddim, rtol=1e-3, atol=1e-12)
+
+
+@cache
+def solved(schedule: str) -> tuple[NoiseSchedule, Tensor]:
+    """The chain, and where ``pixels(200)`` end after 250 steps: Heun's error is at most a 20th of that after 50."""
+    whole = variant.build("schedules", {"name": schedule}, "s").noise_schedule(T)
+    visited = whole.respace(timesteps(whole, 250, "uniform"))
+    return whole, of_mixture("heun", whole, visited, pixels(200))[-1]
+
+
+@pytest.mark.parametrize("steps", [2, 3, 5])
+@pytest.mark.parametrize("schedule", variant.names("schedules"))
+def test_heuns_second_evaluation_does_no_harm_in_few_steps(schedule, steps):
+    whole, solution = solved(schedule)
+    visited = whole.respace(timesteps(whole, steps, "uniform"))
+    heun, ddim = (distance(of_mixture(name, whole, visited, pixels(200))[-1], solution) for name in ("heun", "ddim"))
+    assert heun < ddim

@@ -1,0 +1,153 @@
+"""What is on the shelves works together: every pair of variants of different families, trained and drawn from."""
+
+import math
+import random
+from functools import cache
+from itertools import combinations, islice, product
+from typing import Any, get_args
+
+import pytest
+import torch
+
+from ddpm.base import variant
+from ddpm.base.errors import UserError
+from ddpm.compute import noise
+from ddpm.model.model_file import Loaded
+from ddpm.params.config import Config
+from ddpm.sampling.generator import Generator
+from ddpm.sampling.sample_params import Spacing
+from ddpm.training.trainer import Trainer
+from tests.small import PARAMS, loss_at, pictures, small
+
+SHELVES: dict[str, list[Any]] = {
+    "schedule": variant.names("schedules"),
+    "parameterization": variant.names("parameterizations"),
+    # without those that need a file: tests/variants/losses/test_progressive.py
+    "loss": variant.having("losses", "needs_teacher", False).split(", "),
+    "variance": variant.names("variances"),
+    "network": variant.names("networks"),
+    "timestep_sampler": variant.names("timestep_samplers"),
+    "ema": variant.names("emas"),
+    "optimizer": variant.names("optimizers"),
+    "augmentation": variant.names("augmentations"),
+    "sampler": variant.names("samplers"),
+    "spacing": list(get_args(Spacing)),
+    "classes": [0, 3],
+    "weight": [1.0, 2.0],
+}
+NETWORKS = {
+    "unet": PARAMS["model"]["unet"],
+    "dit": {"depth": 2, "width": 16, "heads": 2},
+    "uvit": {"depth": 2, "width": 16, "heads": 2},
+    "edm2": {"base_channels": 8, "multipliers": [1, 2], "blocks": 1, "attention_sizes": [4], "head_width": 8},
+}
+TRIES = 300  # to complete a pair with variants that are allowed next to it
+STEPS = 40  # within which the loss has to fall; most rows take eight
+CHOICE = 6  # allowed rows to choose the best of: more make fewer rows in more time
+
+Row = dict[str, Any]
+
+
+def config_of(row: Row) -> Config:
+    """Raises UserError if params.yaml may not say so."""
+    training = {"steps": STEPS, "batch_size": 8, "learning_rate": 3e-3, "gradient_clip": 1.0}
+    sampler, guidance = {"name": row["sampler"]}, {"weight": row["weight"]}
+    drawn = {"sampler": sampler, "steps": 6, "spacing": row["spacing"], "count": 3, "guidance": guidance}
+    return small(
+        diffusion={family: {"name": row[family]} for family in ("schedule", "parameterization", "loss", "variance")},
+        model={"name": row["network"], row["network"]: NETWORKS[row["network"]], "classes": row["classes"]},
+        train={
+            **training,
+            **{family: {"name": row[family]} for family in ("timestep_sampler", "ema", "optimizer", "augmentation")},
+        },
+        sample=drawn,
+    )
+
+
+@cache
+def rows() -> tuple[list[Row], list[frozenset[tuple[str, Any]]]]:
+    """Few allowed rows with every pair that any allowed row has, and the pairs that none has."""
+    found: list[Row] = []
+    never = []
+    chance = random.Random(0)  # noqa: S311 (it only chooses what is tested)
+    left = {
+        frozenset([(one, a), (other, b)]): None
+        for one, other in combinations(SHELVES, 2)
+        for a, b in product(SHELVES[one], SHELVES[other])
+    }
+    while left:
+        pair = next(iter(left))
+        tries = ({family: chance.choice(shelf) for family, shelf in SHELVES.items()} | dict(pair) for _ in range(TRIES))
+        allowed = list(islice(filter(is_allowed, tries), CHOICE))
+        if allowed:
+            row = max(allowed, key=lambda row: sum(both in left for both in pairs(row)))
+            found.append(row)
+            for both in pairs(row):
+                left.pop(both, None)
+        else:
+            never.append(pair)
+            del left[pair]
+    return found, never
+
+
+def pairs(row: Row) -> list[frozenset[tuple[str, Any]]]:
+    return [frozenset(both) for both in combinations(row.items(), 2)]
+
+
+def is_allowed(row: Row) -> bool:
+    try:
+        config_of(row)
+    except UserError:
+        return False
+    return True
+
+
+@pytest.mark.long
+def test_only_these_pairs_are_never_allowed():
+    trains = {name: variant.build("losses", {"name": name}, "l").trains_variance for name in SHELVES["loss"]}
+    learned = {name: variant.build("variances", {"name": name}, "v").outputs == 2 for name in SHELVES["variance"]}
+    apart = {
+        frozenset([("loss", loss), ("variance", variance)])
+        for loss, variance in product(trains, learned)
+        if (learned[variance] and not trains[loss]) or (loss == "hybrid" and not learned[variance])
+    }
+    apart |= {frozenset([("optimizer", "schedule_free"), ("ema", ema)]) for ema in SHELVES["ema"] if ema != "off"}
+    learns = {name: variant.build("losses", {"name": name}, "l").learns for name in SHELVES["loss"]}
+    needs = {name: variant.build("samplers", {"name": name}, "s").needs for name in SHELVES["sampler"]}
+    guided, maps = ("weight", 2.0), [name for name in needs if needs[name] != "denoiser"]
+    apart |= {
+        frozenset([("loss", loss), ("sampler", name)])
+        for loss, name in product(learns, needs)
+        if needs[name] not in learns[loss]
+    }
+    # no loss that trains a variance learns what these samplers need
+    apart |= {frozenset([("sampler", name), ("variance", one)]) for name in maps for one in learned if learned[one]}
+    apart |= {frozenset([guided, ("sampler", name)]) for name in maps} | {frozenset([guided, ("loss", "consistency")])}
+    assert set(rows()[1]) == apart | {frozenset([("classes", 0), guided])}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("schedule", SHELVES["schedule"])
+def test_every_pair_trains_and_draws(schedule):
+    for row in (row for row in rows()[0] if row["schedule"] == schedule):
+        config = config_of(row)
+        images = pictures(16)
+        labels = torch.arange(16).numpy() % 3 if row["classes"] else None
+        trainer = Trainer(config.training(), images, torch.device("cpu"), labels=labels)
+        before = mean_loss(trainer)
+        for step in range(1, STEPS + 1):
+            trainer.step(step)
+            if step % 8 == 0 and mean_loss(trainer) < before:
+                break
+        assert mean_loss(trainer) < before < math.inf, row
+        model = Loaded(trainer.network.eval(), config.training(), {})
+        drawn = Generator.of(model, config.sample, trainer.device).images(range(3), 0, trainer.shape)
+        assert drawn.shape == (3, 1, 8, 8), row
+
+
+def mean_loss(trainer: Trainer) -> float:
+    """Of the same images and noise at each t of the chain."""
+    t, place = torch.arange(1, 51), torch.arange(50)
+    x_0, epsilon = trainer.batches(1)[place % 8], noise.gaussian(0, "test", place, 0, trainer.shape)
+    labels = trainer.batches.labels(1)
+    return loss_at(trainer, x_0, epsilon, t, None if labels is None else labels[place % 8])
