@@ -11,12 +11,12 @@ from ddpm.verdicts.pairing import ALIKE
 ROWS = {
     Affects.NOTHING: ("nothing", "may differ"),
     Affects.ROUNDING: ("rounding", "may differ"),
-    Affects.LEARNED: ("what is learned", "equal, but for what is compared and `seed`, which pairs them"),
-    Affects.DRAWN: ("what is drawn", "equal, but for what is compared"),
-    Affects.SCORED: ("what is scored", "equal, also for another program's samples"),
+    Affects.LEARNED: ("the weights", "equal, except the keys under comparison and `seed`, which pairs the runs"),
+    Affects.DRAWN: ("the samples", "equal, except the keys under comparison"),
+    Affects.SCORED: ("the scores", "equal, also for another program's samples"),
 }
 FACTS = [
-    "what else a run had",
+    "(facts, not keys)",
     ", ".join(name.replace("_", " ") for name in ALIKE),
     "equal, unless `may_differ` names it",
 ]
@@ -29,7 +29,7 @@ def table() -> str:
     for what, (name, rule) in ROWS.items():
         keys = sorted(key for key, mark in own.items() if (what in mark if what else not mark))
         rows.append([name, ", ".join(f"`{key}`" for key in keys), rule])
-    heads = ["what they change", "keys of params.yaml", "in runs that are compared"]
+    heads = ["affects", "keys of params.yaml", "in compared runs"]
     return render.markdown([Chapter("", [Table(heads, [*rows, FACTS], text_columns=range(3))])])
 
 

@@ -27,7 +27,6 @@ CONTRACTS = {
     "schedules": "tests/variants/schedules",
     "samplers": "tests/variants/samplers",
     "losses": "tests/variants/losses/test_losses.py",
-    "networks": "tests/variants/networks/test_contract.py",
 }  # family -> its contract tests
 
 
