@@ -182,13 +182,14 @@ def audit(
     examples:
       ddpm ladder audit digits -n 3
     """
-    return repeat(_lines(terms.load(ladder), commit and revision.find(commit)), number, slots, json)
+    return repeat(_lines(terms.load(ladder), commit or "HEAD"), number, slots, json)
 
 
-def _lines(contest: Contest, commit: str | None = None) -> list[Line]:
-    """The runs of all attempts and challenges that have a record."""
+def _lines(contest: Contest, commit: str = "") -> list[Line]:
+    """The runs of all attempts and challenges that have a record. commit: whose code would make them again."""
     state = climb.read(contest)
-    all_runs = (attempt.runs_of(state, one, commit=commit) for one in (*state.attempts, *state.challenges))
+    whole = revision.find(commit) if commit else ""
+    all_runs = (state.runs(one, whole) for one in (*state.attempts, *state.challenges))
     return [
         Line(runs.experiments, one, runs.records[one.name])
         for runs in all_runs

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from ddpm.ladder import evidence
-from ddpm.ladder.climb import BASE, Attempt, Climb
+from ddpm.ladder.climb import Attempt, Climb
+from ddpm.ladder.log import BASE
 from ddpm.pictures import plots
 from ddpm.pictures.plots import Panel
 from ddpm.report.blocks import Block, Chapter, Figure, Note, Table, cell, plain

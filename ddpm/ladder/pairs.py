@@ -14,34 +14,24 @@ from ddpm.study.plan import Experiment, Point, changed
 
 
 class Runs:
-    """The runs of an attempt, on consecutive seeds. arms: CHAMPION, CHALLENGER or both -> changes of the base. slots:
-    experiments at a time, by default one per GPU or core. commit: whose code runs, if not the one checked out.
+    """The runs of an attempt, on consecutive seeds. arms: CHAMPION, CHALLENGER or both -> changes of the base. commit:
+    whose code runs; empty: none will.
+
+    Raises UserError if a record is not what its name says.
     """
 
-    def __init__(
-        self,
-        contest: Contest,
-        key: str,
-        first_seed: int,
-        arms: Mapping[str, Changes],
-        slots: int | None = None,
-        commit: str | None = None,
-    ):
-        self.commit = commit
-        path, primary, folder = contest.path, contest.terms.primary, contest.folder / "attempts" / key / "runs"
-        self.experiments = Experiments(f"{contest.name}-{key}", folder, path, primary, commit or revision.head())
-        sides = {
+    def __init__(self, contest: Contest, key: str, first_seed: int, arms: Mapping[str, Changes], commit: str):
+        folder, path = contest.attempts / key / "runs", contest.path
+        self.experiments = Experiments(f"{contest.name}-{key}", folder, path, contest.terms.primary, commit)
+        self.sides = {
             arm: (changed(contest.values, changes, str(path)), Point({}, contest.params(changes)))
             for arm, changes in arms.items()
         }
         self.planned = [  # seed by seed
             Experiment(f"{arm}-{seed}", arm, seed, params, {}, point, CHALLENGER if arm == CHALLENGER else CHAMPION)
             for seed in range(first_seed, first_seed + contest.terms.seeds.most)
-            for arm, (params, point) in sides.items()
+            for arm, (params, point) in self.sides.items()
         ]
-        self.sides = tuple(sides)
-        self.devices = [point.config.device for _, point in sides.values()]
-        self.at_once = runner.slots(slots, self.devices)
         self.records: dict[str, Record] = {}
         self.update()
 
@@ -51,18 +41,21 @@ class Runs:
             if one.name not in self.records and self.experiments.path(one.name).exists():
                 self.records[one.name] = self.experiments.read(one)
 
-    def run(self, seeds: int, say: Callable[[str], None]) -> Generator[int]:
-        """Run what is missing of the first seeds, seed by seed. Yields how many are scored, after each run.
+    def run(self, seeds: int, slots: int | None, say: Callable[[str], None]) -> Generator[int]:
+        """Run what is missing of the first seeds, seed by seed, ``slots`` at a time, by default one per GPU or core.
+        Yields how many are scored, after each run.
 
         Raises UserError unless the ladder and the code are committed, and made the runs that are there; or with the
         reason, if one fails.
         """
-        revision.check_committed([str(self.experiments.source), *(() if self.commit else revision.CODE)])
+        experiments, devices = self.experiments, [point.config.device for _, point in self.sides.values()]
+        code = revision.CODE if experiments.commit == revision.head() else ()
+        revision.check_committed([str(experiments.source), *code])
         if (first := self.planned[0]).name in self.records:
-            self.experiments.refuse_other_code(first, self.records[first.name])
+            experiments.refuse_other_code(first, self.records[first.name])
         missing = [one for one in self.planned[: seeds * len(self.sides)] if one.name not in self.records]
         failed: dict[str, str] = {}
-        for line, _ in self.experiments.run(missing, self.at_once, runner.gpus(self.devices), failed):
+        for line, _ in experiments.run(missing, runner.slots(slots, devices), runner.gpus(devices), failed):
             say(line)
             if failed:
                 raise UserError(next(iter(failed.values())))

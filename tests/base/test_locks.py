@@ -18,6 +18,7 @@ from ddpm.base import files, locks
 from ddpm.base.errors import UserError
 from ddpm.base.locks import is_locked, lock, try_lock
 from ddpm.ladder import climb
+from ddpm.ladder.log import Try
 from ddpm.ladder.terms import Contest, Terms
 from ddpm.tracking.store import Store
 from ddpm.training.checkpoints import Checkpoints
@@ -160,7 +161,7 @@ def test_all_lines_of_a_ladder_are_kept(monkeypatch):
         for step in range(5):
             line = identity | {"entry": f"idea{number}", "changes": {}, "on": ""}
             with climb.opened(contest) as now:
-                climb.append(now, climb.Try.model_validate(line | {"number": step, "cost": 1.0}))
+                climb.append(now, Try.model_validate(line | {"number": step, "cost": 1.0}))
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(climb_on, range(4)))

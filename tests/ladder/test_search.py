@@ -14,7 +14,7 @@ from PIL import Image
 
 from ddpm.base import files
 from ddpm.base.errors import UserError
-from ddpm.ladder import attempt, climb, draft, proposals, search, terms, trials
+from ddpm.ladder import attempt, climb, draft, pairs, proposals, search, terms, trials
 from ddpm.ladder.space import Space
 from ddpm.ladder.terms import Contest
 from ddpm.ladder.trials import Trial
@@ -107,25 +107,12 @@ class Instant:
                 yield Done(task, Path(), made(task.params, score))
 
 
-class Runs:
-    """Stands in for the runs of an attempt."""
-
-    at_once = 2
-
-    def __init__(self, contest: Contest, key: str, first_seed: int, arms: dict, *_: object):
-        self.contest, self.key, self.first, self.arms, self.count = contest, key, first_seed, arms, 0
-
-    def run(self, seeds: int, say: attempt.Say):
-        self.count = seeds
-        for arm, changes in self.arms.items():
-            for seed in range(self.first, self.first + seeds):
-                params = plan.changed(self.contest.values, {**changes, "seed": seed}, "a run")
-                record.write(made(params, Instant.score(params, seed)), self.contest.record(self.key, arm, seed))
-        yield seeds
-
-    def scored(self, arm: str) -> list[record.Record]:
-        seeds = range(self.first, self.first + self.count) if arm in self.arms else ()
-        return [record.read(self.contest.record(self.key, arm, seed)) for seed in seeds]
+def run_at_once(runs: pairs.Runs, seeds: int, slots: int | None, say: attempt.Say):
+    """Stands in for ``pairs.Runs.run``."""
+    for one in runs.planned[: seeds * len(runs.sides)]:
+        record.write(made(one.params, Instant.score(one.params, one.seed)), runs.experiments.path(one.name))
+    runs.update()
+    yield seeds
 
 
 @pytest.fixture(autouse=True)
@@ -136,7 +123,7 @@ def _instant(folder, monkeypatch) -> None:
     for name, value in (("score", staticmethod(landscape)), ("patience", math.inf), ("count", 0)):
         monkeypatch.setattr(Instant, name, value)
     monkeypatch.setattr(search, "Pool", Instant)
-    monkeypatch.setattr(attempt, "Runs", Runs)
+    monkeypatch.setattr(pairs.Runs, "run", run_at_once)
     monkeypatch.setattr(revision, "check_committed", lambda paths: None)
     monkeypatch.setattr(revision, "head", lambda: "")
     monkeypatch.setattr(revision, "export", lambda commit: Path())

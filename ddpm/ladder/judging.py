@@ -1,0 +1,136 @@
+"""How an attempt ends: at the first seed at which the records of both sides decide. A function of the records, so that
+whoever reads the log can judge again.
+
+**Guards.** The losses beyond the margin (``metrics.margin``) in a guarded metric have an e-value of their own. An entry
+is refused when it reaches 1 / error: so a guard refuses an entry that is worse by the margin or less with a chance of
+at most ``error``. While it is above 1, the entry is not accepted yet; at the most seeds it is. An entry is also refused
+if a challenger copies train images under the guard ``memorisation``, or loses more on one seed than it gains on all
+(``evidence.collapses``). So guards can only refuse, and the share of false rungs stays below the error. With kind
+``target``, where the champion does not run, its mean is that of the attempt that made it, and the base is scored on
+``seeds.fewest`` seeds of its own: the noise of that mean can double the guard's error.
+
+**Challenges.** A rung falls if the fresh seeds of all its challenges contradict half of what its attempt gained
+(``evidence.falls``): so one that is at least half as good as it looked ever falls that way with a chance of at most
+``error``. It also falls if a guard refuses it, for which challenge k has error / 2^k, or if a fresh loss exceeds the
+gains of the attempt and the challenge. Otherwise it stands.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+import numpy as np
+
+from ddpm.ladder import evidence
+from ddpm.ladder.log import End, Outcome
+from ddpm.ladder.terms import CHALLENGER, CHAMPION, MEMORISATION, Contest
+from ddpm.runs.record import Record
+from ddpm.verdicts import metrics, pairing
+from ddpm.verdicts.pairing import Arm
+from ddpm.verdicts.statistics import Array
+
+
+@dataclass(frozen=True)
+class Hurdle:
+    """What an attempt has to pass."""
+
+    needed: float  # the e-value at which it is accepted
+    error: float  # of each guard: the chance that it refuses what does no harm
+    usual: Mapping[str, float]  # the champion's mean of each guarded metric, where it does not run
+    rung: Array  # (n,) the gains of the attempt that is challenged; (0,) of an entry
+    challenges: Array  # (m,) those of the rung's earlier challenges
+
+
+def judge(
+    contest: Contest, of: str, hurdle: Hurdle, champion: Sequence[Record], challenger: Sequence[Record]
+) -> tuple[End, bool]:
+    """How the attempt ``of`` ends, at the first seed that decides; or how it stands, and that more seeds are needed.
+
+    champion, challenger: the records by seed. Raises UserError if a side ignores the seed: the same run again is no
+    evidence.
+    """
+    terms, sides = contest.terms, {CHAMPION: champion, CHALLENGER: challenger}
+    pairing.check_distinct(Arm(side, {}, {run.seed or 0: run for run in runs}) for side, runs in sides.items())
+    end = End(of=of, outcome="undecided", reason="", champion=(), challenger=())
+    for n, last in enumerate(challenger if terms.kind == "target" else challenger[: len(champion)], 1):
+        scored = challenger[: n - 1] if last.diverged else challenger[:n]
+        before = champion[: len(scored)]
+        end = End(
+            of=of,
+            outcome="undecided",
+            reason="",
+            champion=tuple(run.scores[terms.primary] for run in before),
+            challenger=tuple(run.scores[terms.primary] for run in scored),
+            guards=means(terms.guarded, scored),
+        )
+        if last.diverged:
+            return end.model_copy(update={"outcome": "refused", "reason": f"seed {last.seed}: {last.diverged}"}), True
+        outcome, reason = _decide(contest, hurdle, end, before, scored)
+        if outcome:
+            return end.model_copy(update={"outcome": outcome, "reason": reason}), True
+    return end, False
+
+
+def _decide(
+    contest: Contest, hurdle: Hurdle, end: End, champion: Sequence[Record], challenger: Sequence[Record]
+) -> tuple[Outcome | None, str]:
+    """What all seeds of an attempt show together, and why; None if more are needed."""
+    gains, seeds = measure_gains(contest, end), contest.terms.seeds
+    looks = evidence.looks(gains, hurdle.needed, seeds.fewest, seeds.most)
+    accepts, hopeless = (bool(look[-1]) for look in looks)
+    is_last = len(gains) == seeds.most
+    if contradiction := _contradict(contest, hurdle, gains):
+        return "refused", contradiction
+    if hopeless and not (accepts or len(hurdle.rung) or is_last):
+        return "refused", f"even if it is better than it looks, {seeds.most} seeds would hardly be enough"
+    doubt, refuses = _heed_guards(contest, hurdle, champion, challenger)
+    if refuses:
+        return "refused", doubt
+    if is_last and not accepts:
+        return "undecided", f"{len(gains)} seeds were not enough"
+    return ("accepted" if accepts and (is_last or not doubt) else None), doubt
+
+
+def measure_gains(contest: Contest, end: End) -> Array:
+    """What the challenger is better by, on each seed: (n,)."""
+    target = np.full(len(end.challenger), contest.terms.target or 0.0)
+    before = np.array(end.champion) if contest.terms.kind == "score" else target
+    return np.array([contest.gain(gap) for gap in np.array(end.challenger) - before])
+
+
+def means(names: Sequence[str], records: Sequence[Record]) -> dict[str, float]:
+    """The mean of each score."""
+    return {name: fmean(record.scores[name] for record in records) for name in names if records}
+
+
+def _contradict(contest: Contest, hurdle: Hurdle, gains: Array) -> str:
+    """What the gains, (n,), say against the entry, or against the rung that it challenges; empty if nothing."""
+    terms, rung = contest.terms, hurdle.rung
+    fresh = np.concatenate([hurdle.challenges, gains])
+    if len(rung) and evidence.falls(rung, fresh, terms.error):
+        return f"{len(fresh)} fresh seeds contradict half of its gain of {rung.mean():.3g}"
+    gains = np.concatenate([rung, gains])
+    if len(gains) >= terms.seeds.fewest and evidence.collapses(gains)[-1]:
+        return "its worst loss exceeds the sum of its gains"
+    return ""
+
+
+def _heed_guards(
+    contest: Contest, hurdle: Hurdle, champion: Sequence[Record], challenger: Sequence[Record]
+) -> tuple[str, bool]:
+    """What a guard says against accepting, empty if none does; and whether that refuses the entry."""
+    doubt, n = "", len(challenger)
+    if MEMORISATION in contest.terms.guards and (spaces := metrics.copied(challenger[-1].scores)):
+        return f"copies train images ({', '.join(spaces)})", True
+    for name in contest.terms.guarded:
+        before = [record.scores[name] for record in champion] or [hurdle.usual[name]] * n
+        losses = [metrics.gain(name, b - a.scores[name]) for a, b in zip(challenger, before, strict=True)]
+        beyond = np.array(losses) - metrics.margin(name, fmean(before), contest.config.compare)
+        if (log_e := float(evidence.log_e(beyond)[-1])) > 0:
+            doubt = f"{name} is worse by more than its margin (e-value {math.exp(log_e):.3g})"
+            if log_e >= -math.log(hurdle.error):
+                return doubt, True
+    return doubt, False
