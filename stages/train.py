@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from ddpm.base.files import write_json
+from ddpm.base.files import write_json, write_rows
 from ddpm.base.paths import LOSS, METRICS, MODEL, PROCESSED
 from ddpm.compute import devices
 from ddpm.compute.distributed import Ranks
@@ -12,6 +12,7 @@ from ddpm.data.processed import open_split, train_classes
 from ddpm.model import build
 from ddpm.training.checkpoints import Checkpoints
 from ddpm.training.flops import step_flops
+from ddpm.training.history import Row
 from ddpm.training.train_params import TrainingConfig
 from ddpm.training.trainer import Log, Watch, train
 
@@ -29,7 +30,7 @@ def main(
     history = train(settings, images, device, MODEL, checkpoints, log, watches, ranks, classes)
     memory = ranks.largest(devices.peak_memory(device))
     if ranks.main:
-        history.write(LOSS)
+        write_rows(LOSS, [row._asdict() for row in history.rows], Row._fields)
         facts = history.facts()
         about = {
             "parameters": build.parameters(settings),

@@ -101,7 +101,7 @@ def loss_at(trainer: Trainer, x_0: Tensor, epsilon: Tensor, t: Tensor, labels: T
     noisy = batch.diffuse(trainer.chain, t)
     trainer.network.eval()
     with torch.no_grad():
-        output = student(batch, noisy.x_t, t)
+        output = student(batch, noisy.x_t, t, noisy.at)
     trainer.network.train()
     return float(trainer.config.diffusion.loss.measure(Estimate(student, noisy, *output)).mean())
 

@@ -6,6 +6,7 @@ ranks, and a run may be resumed on a different number.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -181,6 +182,18 @@ def current() -> Ranks:
     import torch.distributed as dist
 
     return Ranks(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else Ranks()
+
+
+def to_tensor(value: Any) -> Tensor:
+    """Plain values as a tensor, their JSON in uint8, to be saved or broadcast like any other."""
+    import torch
+
+    return torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+
+
+def from_tensor(tensor: Tensor) -> Any:
+    """What ``to_tensor`` was given; tuples come back as lists."""
+    return json.loads(bytes(tensor.tolist()))
 
 
 @dataclass(frozen=True)

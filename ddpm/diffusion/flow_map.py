@@ -10,7 +10,6 @@ with x / (signal + sigma) as their x and sigma / (signal + sigma) as their time,
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
@@ -27,8 +26,8 @@ Pair = tuple[Tensor, Tensor]  # x_0 and epsilon, (B, C, H, W) each
 
 
 class FlowMapLoss(Loss):
-    """Contract of such an objective: ``times`` chooses where maps lead, ``target`` asks the network itself, or its
-    teacher, which (x_0, epsilon) they mean. Both get the images that learn maps; the others learn to be denoised.
+    """Contract of such an objective: ``times`` chooses where maps lead, ``target`` asks the network itself which
+    (x_0, epsilon) they mean. Both get the images that learn maps; the others learn to be denoised.
 
     The loss is the output's mean squared error L, weighted by 1 / (L + c)^power without gradient: MeanFlow's adaptive
     weight (arXiv:2505.13447, section 4.3), and pseudo-Huber's for power = 1/2. It is written as the function with that
@@ -62,7 +61,7 @@ class FlowMapLoss(Loss):
         if len(maps):
             with torch.no_grad():
                 x_0[rows], epsilon[rows] = self.target(network, maps, noisy[rows], s[rows])
-        output = network(batch, noisy.x_t, t, s, at=noisy.at)
+        output = network(batch, noisy.x_t, t, noisy.at, s)
         return self.measure(Estimate(network, replace(noisy, x_0=x_0, epsilon=epsilon), *output))
 
     def measure(self, estimate: Estimate) -> Tensor:
@@ -73,30 +72,11 @@ class FlowMapLoss(Loss):
 def predict(network: Network, batch: Batch, x: Tensor, t: Tensor, s: Tensor) -> Prediction:
     """The network's own prediction for the map from x at t to s."""
     at = network.chain.at(t)
-    output, _ = network(batch, x, t, s, at=at)
+    output, _ = network(batch, x, t, at, s)
     return network.parameterization.predict(output, x, at)
-
-
-def halve(chain: Chain, noisy: NoisyBatch, s: Tensor, step: Callable[[Tensor, Tensor, Tensor], Prediction]) -> Pair:
-    """The (x_0, epsilon) of the map from x_t to s that takes two steps of half the length by ``step(x, t, s)``."""
-    import torch
-
-    x_t, t, at, half, end = noisy.x_t, noisy.t, noisy.at, (noisy.t + s) // 2, chain.at(s + 1)
-    x_half = mix(chain, step(x_t, t, half), half)
-    x_s = mix(chain, step(x_half, half.clamp(min=1), s), s)
-    x_s = torch.where((half == s)[:, None, None, None], x_half, x_s)  # a step of the chain has no half
-    sine = end.signal_prev * at.sigma - at.signal * end.sigma_prev
-    return (at.sigma * x_s - end.sigma_prev * x_t) / sine, (end.signal_prev * x_t - at.signal * x_s) / sine
 
 
 def mix(chain: Chain, pair: Prediction | NoisyBatch, s: Tensor) -> Tensor:
     """x_s, the mixture of x_0 and epsilon at s in 0..T-1."""
     after = chain.at(s + 1)
     return after.signal_prev * pair.x_0 + after.sigma_prev * pair.epsilon
-
-
-def sections(t: Tensor, parts: Tensor | int, T: int) -> tuple[Tensor, Tensor]:
-    """Start and end, (B,) int64, of the step that t lies in, if the chain is sampled in ``parts`` steps with ``spacing:
-    trailing``."""
-    section = (t * parts / T).ceil()
-    return (section * T / parts).round().long(), ((section - 1) * T / parts).round().long()

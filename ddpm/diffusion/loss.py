@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Protocol
 from ddpm.base.tensor import Tensor
 from ddpm.base.variant import Variant
 from ddpm.diffusion.coefficients import Coefficients, posterior_mean
-from ddpm.diffusion.parameterization import Parameterization, Prediction
+from ddpm.diffusion.parameterization import Parameterization
 from ddpm.diffusion.schedule import Schedule
 from ddpm.diffusion.variance import Variance
 
@@ -42,25 +42,14 @@ class Network(Protocol):
     variance: Variance
 
     def __call__(
-        self,
-        batch: Batch,
-        x: Tensor,
-        t: Tensor,
-        s: Tensor | None = None,
-        *,
-        at: Coefficients | None = None,
-        precise: bool = False,
+        self, batch: Batch, x: Tensor, t: Tensor, at: Coefficients, s: Tensor | None = None, precise: bool = False
     ) -> tuple[Tensor, Tensor | None]:
         """Its output for x at t, (B, C, H, W) float32, and that for a learned variance, if there is one; for the
         batch's labels, augmentations and dropout.
 
-        s: (B,) where a flow map leads; without it the output is a denoiser's. at: the constants at t, by default the
-        chain's. precise: nothing is computed in less than float32.
+        at: the chain's constants at t. s: (B,) where a flow map leads; without it the output is a denoiser's. precise:
+        nothing is computed in less than float32.
         """
-        ...
-
-    def teacher(self, batch: Batch, x: Tensor, t: Tensor) -> Prediction:
-        """The estimate of the model that the training started from."""
         ...
 
 
@@ -107,15 +96,13 @@ class Loss(Variant, ABC):
     """Whether steps without signal have any weight."""
     learns: ClassVar[tuple[Learns, ...]] = ("denoiser",)
     """What its network may be asked for."""
-    needs_teacher: ClassVar[bool] = False
-    """Whether the model that the training started from is the teacher."""
     passes: ClassVar[float] = 0.0
     """Forward passes an image, besides the one that the gradient flows through."""
 
     def __call__(self, network: Network, batch: Batch) -> Tensor:
         """Each image's loss, (B,) float32: Algorithm 1, lines 4 and 5."""
         noisy = batch.diffuse(network.chain, batch.t)
-        return self.measure(Estimate(network, noisy, *network(batch, noisy.x_t, noisy.t, at=noisy.at)))
+        return self.measure(Estimate(network, noisy, *network(batch, noisy.x_t, noisy.t, noisy.at)))
 
     @abstractmethod
     def measure(self, estimate: Estimate) -> Tensor:

@@ -6,22 +6,28 @@ ignores them. condition is (B, time_features) float32, added to the features of 
 that it augments, and a flow map for where its step ends. Networks do not depend on the diffusion.
 
 Contract: a variant's fields are its shape, and ``network`` builds the module, which is in _NAME.py next to it: fields
-are read without torch. The module's ``time_features`` says how many features of t it sees, its ``ends`` which of its
-parts touch the image: the first layer and the last ones.
+are read without torch.
 """
 
 from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
 
 from ddpm.base.sections import Shape
-from ddpm.base.tensor import Module
 from ddpm.base.variant import Variant
+
+if TYPE_CHECKING:
+    from ddpm.model.layers import Backbone
+else:
+    Backbone = Any  # for annotations: importing torch takes a second
+
+__all__ = ["Architecture", "Backbone"]
 
 
 class Architecture(Variant, ABC):
     """Contract of an architecture."""
 
     @abstractmethod
-    def network(self, image: Shape, outputs: int, classes: int = 0) -> Module:
+    def network(self, image: Shape, outputs: int, classes: int = 0) -> Backbone:
         """Build the module; with 0 ``classes`` it has no weights for them.
 
         Raises ValueError naming the field when the shape does not fit the ``image``'s.

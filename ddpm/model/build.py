@@ -8,11 +8,11 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from ddpm.base.errors import UserError
-from ddpm.model.layers import SpanEmbedding
+from ddpm.model.layers import Backbone, SpanEmbedding
 from ddpm.model.model_params import ModelConfig
 
 
-def network(config: ModelConfig) -> nn.Module:
+def network(config: ModelConfig) -> Backbone:
     """The network that ``config.model`` chooses, freshly initialised.
 
     Raises UserError when its shape is impossible, or its weights alone exceed the free memory.
@@ -32,7 +32,7 @@ def parameters(config: ModelConfig) -> int:
     return sum(parameter.numel() for parameter in outline(config).parameters())
 
 
-def outline(config: ModelConfig) -> nn.Module:
+def outline(config: ModelConfig) -> Backbone:
     """The network without memory for its weights. Raises UserError when its shape is impossible."""
     try:
         with torch.device("meta"), _Uninitialised():
@@ -50,13 +50,12 @@ class _Uninitialised(TorchFunctionMode):
         return kwargs["tensor"] if getattr(func, "__module__", "") == nn.init.__name__ else func(*args, **kwargs)
 
 
-def _network(config: ModelConfig) -> nn.Module:
+def _network(config: ModelConfig) -> Backbone:
     image, architecture = config.data.shape, config.model.architecture
     try:
         network = architecture.network(image, image.channels * config.diffusion.variance.outputs, config.model.classes)
     except ValueError as error:
         raise UserError(f"model.{architecture.name}: {error}") from error
     if "flow map" in config.diffusion.loss.learns:
-        features: Any = network.time_features
-        network.span = SpanEmbedding(features)
+        network.span = SpanEmbedding(network.time_features)
     return network

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -49,10 +48,18 @@ class SpanEmbedding(nn.Module):
         return self.linear(sinusoidal_embedding(span, size) - zero)
 
 
-def spanned(network: nn.Module, span: Tensor) -> Tensor | None:
-    """The condition that shows the network its span, (B, time_features); None if it knows none."""
-    layer: nn.Module | None = getattr(network, "span", None)
-    return None if layer is None else layer(span)
+class Backbone(nn.Module):
+    """Base class of networks. time_features: how many features of t it sees. ends: its parts that touch the image, the
+    first layer and the last ones. span: of a network that is a flow map."""
+
+    def __init__(self, time_features: int, *ends: str):
+        super().__init__()
+        self.time_features, self.ends = time_features, ends
+        self.span: SpanEmbedding | None = None
+
+    def embed_span(self, span: Tensor) -> Tensor | None:
+        """The condition that shows the network its span, (B, time_features); None if it knows none."""
+        return None if self.span is None else self.span(span)
 
 
 class ClassEmbedding(nn.Embedding):
@@ -124,12 +131,10 @@ def dropout_layers(network: nn.Module) -> dict[str, Dropout]:
     return {name: layer for name, layer in layers if isinstance(layer, Dropout) and layer.p > 0}
 
 
-def hidden_weights(network: nn.Module) -> list[Tensor]:
+def hidden_weights(network: Backbone) -> list[Tensor]:
     """The matrices and kernels of its layers, without embeddings and those at its ends."""
-    ends: Any = network.ends
-    inner = (module for name, module in network.named_modules() if name.partition(".")[0] not in ends)
-    layers = (module for module in inner if not isinstance(module, nn.Embedding))
-    weights = (getattr(module, "weight", None) for module in layers)
+    inner = (module for name, module in network.named_modules() if name.partition(".")[0] not in network.ends)
+    weights = (getattr(module, "weight", None) for module in inner if not isinstance(module, nn.Embedding))
     return [weight for weight in weights if weight is not None and weight.ndim > 1]
 
 

@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path, digest
 from ddpm.base.sections import Shape, parse
 from ddpm.model import build
+from ddpm.model.layers import Backbone
 from ddpm.model.model_params import ModelConfig
 
 FORMAT = "ddpm-1"
@@ -31,7 +32,7 @@ class Loaded(NamedTuple):
     written: that config as plain values, including the ``train`` section, which sampling does not need.
     """
 
-    network: nn.Module
+    network: Backbone
     config: ModelConfig
     facts: dict[str, Any]
     written: Mapping[str, Any] = MappingProxyType({})

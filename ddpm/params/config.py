@@ -89,8 +89,6 @@ class Config(TrainingConfig):
             class_number(number, (), classes)
         if reason := sample.guidance.impossible(classes, self.train.label_dropout):
             raise ValueError(reason)
-        if self.diffusion.loss.needs_teacher and self.train.start_from is None:
-            raise ValueError(f"train.start_from: null is not allowed with diffusion.loss: {self.diffusion.loss.name}")
         if reason := sample.sampler.refusal(self.diffusion.loss, sample.guidance.weight):
             raise ValueError(reason)
         if sample.ema_length is not None:

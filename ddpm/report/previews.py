@@ -39,7 +39,7 @@ class Previews:
         if step not in self.steps or self.network is None:
             return
         trainer, diffusion = self.trainer, self.trainer.config.diffusion
-        self.network.load_state_dict(trainer.ema.averages)
+        self.network.load_state_dict(trainer.averages.shipped)
         denoiser = Denoiser(self.network, diffusion, trainer.device, trainer.dtype, clip=True)
         name = "ddim" if "denoiser" in diffusion.loss.learns else "consistency"
         sampler = variant.build("samplers", {"name": name}, "sampler")

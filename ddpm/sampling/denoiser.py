@@ -14,7 +14,7 @@ from ddpm.diffusion.chain import Chain
 from ddpm.diffusion.coefficients import epsilon_from_x_0
 from ddpm.diffusion.diffusion_params import Diffusion
 from ddpm.diffusion.parameterization import Prediction
-from ddpm.model.layers import SpanEmbedding, Upsample, spanned
+from ddpm.model.layers import Backbone, SpanEmbedding, Upsample
 from ddpm.sampling.sample_params import Guidance
 
 
@@ -38,7 +38,7 @@ class Denoiser:
     noise level is not clamped, because its x_0 is not an image.
     """
 
-    network: nn.Module
+    network: Backbone
     diffusion: Diffusion
     device: torch.device
     dtype: torch.dtype
@@ -66,7 +66,7 @@ class Denoiser:
     def estimate(self, x_t: Tensor, t: Tensor, labels: Tensor | None, end: int | None = None) -> Prediction:
         """From one evaluation of the network, without guidance or clamp."""
         at, diffusion = self.chain.at(t), self.diffusion
-        span = None if end is None else spanned(self.network, diffusion.loss.clock(t - end, diffusion.T))
+        span = None if end is None else self.network.embed_span(diffusion.loss.clock(t - end, diffusion.T))
         with devices.autocast(self.dtype, self.device):
             output, variance_output = diffusion.run(self.network, x_t, t, at, labels, span)
         return diffusion.parameterization.predict(output, x_t, at)._replace(variance_output=variance_output)
@@ -82,7 +82,7 @@ class Denoiser:
         return Prediction(x_0, epsilon, None if variance_output is None else variance_output[: len(x_t)])
 
 
-def round_weights(network: nn.Module, dtype: torch.dtype) -> nn.Module:
+def round_weights(network: Backbone, dtype: torch.dtype) -> Backbone:
     """The network itself for float32; otherwise a copy whose layers' weights are rounded to ``dtype`` once. Autocast,
     which remembers only weights that learn, would round them at every evaluation, to the same values.
 

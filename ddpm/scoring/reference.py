@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from ddpm.base.files import atomic_path, read_json, sha256, write_json
 from ddpm.base.images import Images
 from ddpm.base.sections import Shape
-from ddpm.compute.distributed import ALONE, Ranks
+from ddpm.compute.distributed import ALONE, Ranks, from_tensor, to_tensor
 from ddpm.data.processed import open_split, read_manifest
 from ddpm.scoring import distances, extractor, frechet, memorisation, yardsticks
 from ddpm.scoring.evaluate_params import AUTO, Evaluate
@@ -189,8 +189,7 @@ def _weights(variant: Extractor, processed: Path, path: Path, device: torch.devi
     if ranks.main:
         path.parent.mkdir(parents=True)
         variant.write_weights(processed, path, device)
-    name = torch.frombuffer(bytearray(str(path).encode()), dtype=torch.uint8)
-    return Path(bytes(ranks.broadcast({"path": name})["path"]).decode())
+    return Path(from_tensor(ranks.broadcast({"path": to_tensor(str(path))})["path"]))
 
 
 def _of_train(

@@ -2,14 +2,13 @@
 
 import math
 import time
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ddpm.base.errors import UserError
-from ddpm.base.files import write_rows
+from ddpm.compute.distributed import from_tensor, to_tensor
 
 ROWS = 400
 # The scaler halves its scale, 65,536 at first, at each overflow: after so many in a row, float16 holds no gradient.
@@ -90,21 +89,13 @@ class History:
     def state(self, step: int) -> dict[str, Tensor]:
         """Tensors for a checkpoint after ``step``; raises UserError rather than let a broken state be saved."""
         pending = self.check(step) if self.pending else torch.empty(2, 0, dtype=torch.float64)
-        rows = torch.tensor(self.rows, dtype=torch.float64).reshape(len(self.rows), len(Row._fields))
-        numbers = {"seconds": self.seconds, "overflows": self.overflows}
-        return {"rows": rows, "pending": pending} | {
-            name: torch.tensor(value, dtype=torch.float64) for name, value in numbers.items()
-        }
+        return {"pending": pending, "numbers": to_tensor([self.rows, self.seconds, self.overflows])}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        self.rows = [Row(int(row[0]), *row[1:]) for row in state["rows"].tolist()]
+        rows, self.before, self.overflows = from_tensor(state["numbers"])
+        self.rows = [Row(*row) for row in rows]
         self.pending = list(state["pending"].float().unbind(dim=1))
-        self.before, self.overflows = float(state["seconds"]), int(state["overflows"])
         self.started = time.perf_counter()
-
-    def write(self, path: Path) -> None:
-        """The rows as CSV."""
-        write_rows(path, [row._asdict() for row in self.rows], Row._fields)
 
     def facts(self) -> dict[str, float]:
         """Loss over the last tenth of the run, seconds, and images/s over the whole."""

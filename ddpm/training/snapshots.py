@@ -1,30 +1,51 @@
-"""What a training had learned at some points on its way: a model file for each of ``train.snapshots``."""
+"""The averages of a training's weights, and the files of them that it leaves on its way."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from ddpm.base.files import digest
+from ddpm.base.paths import AVERAGES, SNAPSHOTS
+from ddpm.model import posthoc
+from ddpm.model.averages import write_snapshot
 from ddpm.model.model_file import save_model
+from ddpm.training.ema import EMA
 from ddpm.training.train_params import TrainingConfig
 
 
-class Snapshots:
-    """Model files named by the images seen so far, such as 0016000.safetensors. None is written of the end: that is the
-    model itself.
+class Averages:
+    """Averages of a network's weights, float32 by name. shipped: by ``train.ema``. posthoc: those of ``train.posthoc``,
+    of the first length under ``0.NAME``, of the second under ``1.NAME``; none without it.
 
-    They are kept in ``folder``, next to the checkpoints, until the training ends: DVC removes a stage's outs before it
-    runs the stage again. A training that resumes before a snapshot makes it again, with the same bytes.
+    Their files are kept next to the checkpoints until the training ends: DVC removes a stage's outs before it runs the
+    stage again. A training that resumes before a file's step makes it again, with the same bytes.
     """
 
-    def __init__(self, config: TrainingConfig, steps: int, folder: Path):
-        """steps: of the whole training."""
-        self.config = config
-        self.folder = folder
-        earlier = config.train.earlier(steps)
-        self.files = {step: folder / f"{images:07d}.safetensors" for step, images in earlier.items()}
+    def __init__(self, network: nn.Module, config: TrainingConfig, total: int):
+        """total: steps of the whole training."""
+        self.config, options = config, config.train.posthoc
+        self.images = config.train.earlier(total)
+        self.steps = options.steps(total) if options else []
+        gammas = [posthoc.exponent(length) for length in options.lengths] if options else []
+        self.emas = [EMA(network, config.train.ema.decay)]
+        self.emas += [EMA(network, partial(posthoc.decay, gamma)) for gamma in gammas]
+        self.shipped, *others = (ema.averages for ema in self.emas)
+        self.posthoc: dict[str, Tensor] = {}
+        for number, averages in enumerate(others):
+            self.posthoc |= {f"{number}.{name}": average for name, average in averages.items()}
 
-    def keep(self, step: int, averages: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Write the file of the model after ``step``, if there is one of that step."""
-        if step in self.files:
-            save_model(self.files[step], averages, self.config, {"steps": step, **facts})
+    def update(self, step: int) -> None:
+        """Add the weights after optimizer step ``step`` (1, 2, ...)."""
+        for ema in self.emas:
+            ema.update(step)
+
+    def keep(self, step: int, folder: Path, facts: dict[str, Any]) -> None:
+        """Write to ``folder`` what is due after ``step``: the model for ``train.snapshots``, in a file that is named by
+        the images seen so far, such as 0016000.safetensors, and the averages for ``train.posthoc``."""
+        if step in self.images:
+            path = folder / SNAPSHOTS.name / f"{self.images[step]:07d}.safetensors"
+            save_model(path, self.shipped, self.config, {"steps": step, **facts})
+        if step in self.steps:
+            write_snapshot(folder / AVERAGES.name, step, self.posthoc, digest(self.config.to_dict()))

@@ -1,8 +1,5 @@
 """The network that learns, as losses ask it: ``ddpm.diffusion.loss.Network``."""
 
-import sys
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -11,16 +8,16 @@ from ddpm.compute.distributed import Ranks
 from ddpm.diffusion.batch import Batch
 from ddpm.diffusion.chain import Chain
 from ddpm.diffusion.coefficients import Coefficients
-from ddpm.diffusion.parameterization import Prediction
 from ddpm.model import build, precision
-from ddpm.model.layers import dropout_layers, recompute_blocks, spanned
+from ddpm.model.layers import dropout_layers, recompute_blocks
 from ddpm.training import teacher
 from ddpm.training.train_params import TrainingConfig
 
 
 class Student:
     """network: on the device, in its layout; ``forward`` runs it, compiled and data-parallel where that is asked for.
-    augmented: the layer that shows it how images were augmented, which is in no average and no model file."""
+    augmented: the layer that shows it how images were augmented, which is in no average and no model file. facts: of
+    ``train.start_from``, for the model file."""
 
     def __init__(self, config: TrainingConfig, device: torch.device, ranks: Ranks):
         options, diffusion = config.train, config.diffusion
@@ -30,46 +27,26 @@ class Student:
         self.layout = torch.channels_last if options.channels_last else torch.contiguous_format
         network = build.network(config).train().to(device)
         self.network = network.to(memory_format=self.layout)  # type: ignore[call-overload, unused-ignore]  # torch < 2.15
-        self.start = teacher.read(config)
-        if self.start:
-            fresh = teacher.start(self.network, self.start, config)
-            if fresh and ranks.main:
-                print(f"train.start_from: left at their init: {', '.join(fresh)}", file=sys.stderr)
-            if diffusion.loss.needs_teacher:
-                self.start.network.to(device)
+        self.facts = teacher.start(self.network, config, ranks.main)
         if options.checkpoint_activations:
             recompute_blocks(self.network)
         compiled = devices.compiles(device) if options.compile == "auto" else options.compile
         # the exchange of gradients is inside what is compiled, so that it overlaps with the backward pass
         forward = ranks.parallel(self.network)
         self.forward: nn.Module = torch.compile(forward) if compiled else forward  # type: ignore[assignment]
-        features: Any = self.network.time_features
-        layer = options.augmentation.layer(features)
+        layer = options.augmentation.layer(self.network.time_features)
         self.augmented = layer.to(device) if layer else None
         self.dropout = dropout_layers(self.network)
 
     def __call__(
-        self,
-        batch: Batch,
-        x: Tensor,
-        t: Tensor,
-        s: Tensor | None = None,
-        *,
-        at: Coefficients | None = None,
-        precise: bool = False,
+        self, batch: Batch, x: Tensor, t: Tensor, at: Coefficients, s: Tensor | None = None, precise: bool = False
     ) -> tuple[Tensor, Tensor | None]:
         for layer, keys in zip(self.dropout.values(), batch.dropout.unbind(1), strict=True):
             layer.keys = keys
         augmented = None if self.augmented is None or batch.condition is None else self.augmented(batch.condition)
-        span = None if s is None else spanned(self.network, self.diffusion.loss.clock(t - s, self.diffusion.T))
+        span = None if s is None else self.network.embed_span(self.diffusion.loss.clock(t - s, self.diffusion.T))
         condition = span if augmented is None else augmented if span is None else augmented + span
         # without a gradient nothing is averaged over ranks, and these may ask unequally often
         forward, x = self.forward if torch.is_grad_enabled() else self.network, x.contiguous(memory_format=self.layout)
         with devices.autocast(torch.float32 if precise else self.dtype, self.device):
-            at = self.chain.at(t) if at is None else at
             return self.diffusion.run(forward, x, t, at, batch.labels, condition)
-
-    def teacher(self, batch: Batch, x: Tensor, t: Tensor) -> Prediction:
-        if self.start is None:  # TrainingConfig lets no loss ask for it
-            raise ValueError("no teacher without train.start_from")
-        return teacher.estimate(self.start, x, t, batch.labels, self.chain.at(t), self.dtype)

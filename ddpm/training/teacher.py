@@ -6,20 +6,18 @@ data, the loss or the optimizer. Whatever gives the network's input and output t
 """
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ddpm.base import sections
 from ddpm.base.errors import UserError
 from ddpm.base.files import flatten, sha256
-from ddpm.compute import devices
-from ddpm.diffusion.coefficients import Coefficients
 from ddpm.diffusion.loss import Loss
-from ddpm.diffusion.parameterization import Prediction
 from ddpm.model.model_file import Loaded, load_model
 from ddpm.model.model_params import ModelConfig
 from ddpm.training.flops import step_flops
@@ -31,8 +29,9 @@ FREE = ("seed", "train", "diffusion.loss")  # what is no part of a model's meani
 def read(config: TrainingConfig) -> Loaded | None:
     """The model that ``config.train.start_from`` names, on the CPU; None if it names none.
 
-    A relative path is relative to the repository root, also in a study's clones of it. Raises UserError if the file is
-    missing or another one, or if that model differs in a key that ``train.start_may_differ`` does not name.
+    A relative path is relative to the repository root, also for an experiment in a folder of its own. Raises UserError
+    if the file is missing or another one, or if that model differs in a key that ``train.start_may_differ`` does not
+    name.
     """
     if config.train.start_from is None:
         return None
@@ -56,11 +55,14 @@ def read(config: TrainingConfig) -> Loaded | None:
     return model
 
 
-def start(network: nn.Module, model: Loaded, config: TrainingConfig) -> list[str]:
-    """Give the network the model's weights. Returns the names of those that are left at their init.
+def start(network: nn.Module, config: TrainingConfig, main: bool) -> dict[str, float | None]:
+    """Give the network the weights of ``train.start_from``, if it names a model. Returns what the file of the model
+    that this training makes says about that; main: the rank that prints which weights are left at their init.
 
-    Raises UserError if there are some although ``train.start_may_differ`` names nothing.
+    Raises UserError like ``read``, or if there are some although ``train.start_may_differ`` names nothing.
     """
+    if (model := read(config)) is None:
+        return {}
     ours, theirs = network.state_dict(), model.network.state_dict()
     fresh = [name for name in ours if name not in theirs or theirs[name].shape != ours[name].shape]
     if fresh and not config.train.start_may_differ:
@@ -69,27 +71,13 @@ def start(network: nn.Module, model: Loaded, config: TrainingConfig) -> list[str
             "allowed: a model that has it, or train.start_may_differ: [diffusion.loss], which leaves it at its init"
         )
     network.load_state_dict({name: theirs[name] for name in ours if name not in fresh}, strict=False)
-    return fresh
-
-
-def facts(model: Loaded | None) -> dict[str, float | None]:
-    """What the file of a model that started from this one says about that; nothing without one."""
-    return {} if model is None else {"teacher_flops": training_flops(model)}
-
-
-@torch.no_grad()
-def estimate(
-    model: Loaded, x_t: Tensor, t: Tensor, labels: Tensor | None, at: Coefficients, dtype: torch.dtype
-) -> Prediction:
-    """The model's x_0 and epsilon, by one evaluation in ``dtype``. labels: (B,), None without classes."""
-    diffusion = model.config.diffusion
-    with devices.autocast(dtype, x_t.device):
-        output, _ = diffusion.run(model.network, x_t, t, at, labels if model.config.model.classes else None)
-    return diffusion.parameterization.predict(output, x_t, at)
+    if fresh and main:
+        print(f"train.start_from: left at their init: {', '.join(fresh)}", file=sys.stderr)
+    return {"teacher_flops": training_flops(model)}
 
 
 def training_flops(model: Loaded) -> float | None:
-    """Operations of all training steps of a model, and of the models that it started from in turn; None if its file
+    """Operations of all training steps of a model, and of the models that it started from itself; None if its file
     does not tell."""
     try:
         config = sections.parse(dict(model.written), "its config", TrainingConfig)

@@ -16,19 +16,17 @@ from ddpm.base import progress
 from ddpm.base.files import atomic_path
 from ddpm.base.images import Images
 from ddpm.compute import devices, noise
-from ddpm.compute.distributed import ALONE, Ranks
+from ddpm.compute.distributed import ALONE, Ranks, from_tensor, to_tensor
 from ddpm.data.processed import TrainClasses
 from ddpm.diffusion.batch import Batch
 from ddpm.model.layers import hidden_weights
 from ddpm.model.model_file import save_model
-from ddpm.training import optimizer, teacher
+from ddpm.training import optimizer
 from ddpm.training.augmentation import augment
 from ddpm.training.batches import Batches
 from ddpm.training.checkpoints import PARTS, Checkpoints, interruptible, prefixed, under
-from ddpm.training.ema import EMA
 from ddpm.training.history import History, Row
-from ddpm.training.power_averages import PowerAverages
-from ddpm.training.snapshots import Snapshots
+from ddpm.training.snapshots import Averages
 from ddpm.training.student import Student
 from ddpm.training.train_params import TrainingConfig
 
@@ -66,10 +64,8 @@ def train(
     options = config.train
     trainer = Trainer(config, pictures, device, ranks, classes and classes.labels)
     history = History(trainer.total, trainer.batch_size, trainer.scaler.is_enabled())
-    grids, averages, points = (checkpoints.folder / name for name in PARTS)
-    watched = [watch(trainer, grids) for watch in watches]
-    snapshots = Snapshots(config, trainer.total, points)
-    facts: dict[str, Any] = {"precision": devices.precision_name(trainer.dtype), **teacher.facts(trainer.student.start)}
+    watched = [watch(trainer, checkpoints.folder / "grids") for watch in watches]
+    facts: dict[str, Any] = {"precision": devices.precision_name(trainer.dtype), **trainer.student.facts}
     if classes:
         facts["classes"] = {"names": classes.names, "counts": classes.counts}
     with checkpoints.locked() if ranks.main else nullcontext(), interruptible() as signals:
@@ -84,8 +80,7 @@ def train(
                 for after in watched:
                     after(step)
                 if ranks.main:
-                    snapshots.keep(step, trainer.ema.averages, facts)
-                    trainer.posthoc.keep(step, averages)
+                    trainer.averages.keep(step, checkpoints.folder, facts)
                 stopped = ranks.largest(signals[0] if signals else 0)  # all ranks stop after the same step
                 if stopped or step % options.checkpoint_every == 0:
                     state = trainer.state() | prefixed("history.", history.state(step))
@@ -99,7 +94,7 @@ def train(
                         print(f"{shown}: run the same command again to continue", file=sys.stderr)
                     raise SystemExit(128 + stopped)
         if ranks.main:
-            save_model(out / "model.safetensors", trainer.ema.averages, config, {"steps": trainer.total, **facts})
+            save_model(out / "model.safetensors", trainer.averages.shipped, config, {"steps": trainer.total, **facts})
             for part in PARTS:
                 folder = checkpoints.folder / part
                 folder.mkdir(exist_ok=True)
@@ -136,8 +131,7 @@ class Trainer:
         self.auxiliary = nn.ModuleList([self.student.augmented] if self.student.augmented else [])
         self.parameters = [*self.network.parameters(), *self.auxiliary.parameters()]
         self.optimizer = options.optimizer.over(self.parameters, hidden_weights(self.network), options.learning_rate)
-        self.ema = EMA(self.network, options.ema.decay)
-        self.posthoc = PowerAverages(self.network, config, self.total)
+        self.averages = Averages(self.network, config, self.total)
         self.timesteps = options.timestep_sampler.state(self.chain.schedule, device)
         dropout = [f"dropout/{name}" for name in self.student.dropout]
         self.streams = noise.streams(self.seed, ["timestep", "flip", "label", *dropout], device)
@@ -165,9 +159,8 @@ class Trainer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        for ema in (self.ema, *self.posthoc.emas):
-            ema.update(step)
-        options.optimizer.average(self.optimizer, list(self.ema.averages.values()))
+        self.averages.update(step)
+        options.optimizer.average(self.optimizer, list(self.averages.shipped.values()))
         return (weight * loss).mean(), norm
 
     def draw(self, step: int) -> tuple[Tensor, Tensor, Batch]:
@@ -203,14 +196,11 @@ class Trainer:
 
     def state(self) -> dict[str, Tensor]:
         """Everything that the next step depends on; random numbers are functions of the step and need no state."""
-        tensors = prefixed("network.", self.network.state_dict()) | prefixed("ema.", self.ema.averages)
-        tensors |= prefixed("posthoc.", self.posthoc.averages) | prefixed("timesteps.", self.timesteps)
+        tensors = prefixed("network.", self.network.state_dict()) | prefixed("ema.", self.averages.shipped)
+        tensors |= prefixed("posthoc.", self.averages.posthoc) | prefixed("timesteps.", self.timesteps)
         tensors |= prefixed("auxiliary.", self.auxiliary.state_dict())
         tensors |= prefixed("optimizer.", optimizer.state(self.optimizer))
-        if self.scaler.is_enabled():
-            scaler = self.scaler.state_dict()
-            tensors["scaler"] = torch.tensor([scaler["scale"], scaler["_growth_tracker"]], dtype=torch.float64)
-        return tensors
+        return {**tensors, "scaler": to_tensor(self.scaler.state_dict())}
 
     def resume(self, checkpoints: Checkpoints, history: History) -> int:
         """Load the newest checkpoint; returns its number of steps, 0 without one."""
@@ -219,15 +209,13 @@ class Trainer:
             return 0
         tensors, step = loaded
         self.network.load_state_dict(under("network.", tensors))
-        for prefix, averages in (("ema.", self.ema.averages), ("posthoc.", self.posthoc.averages)):
+        for prefix, averages in (("ema.", self.averages.shipped), ("posthoc.", self.averages.posthoc)):
             for name, value in under(prefix, tensors).items():
                 averages[name].copy_(value)
         self.timesteps = under("timesteps.", tensors)
         self.auxiliary.load_state_dict(under("auxiliary.", tensors))
         optimizer.restore(self.optimizer, under("optimizer.", tensors))
-        if self.scaler.is_enabled():
-            scale, growth = tensors["scaler"].tolist()
-            self.scaler.load_state_dict({**self.scaler.state_dict(), "scale": scale, "_growth_tracker": int(growth)})
+        self.scaler.load_state_dict(from_tensor(tensors["scaler"]))
         history.restore(under("history.", tensors))
         if self.ranks.main:
             print(f"resuming after step {step} of {self.total}", file=sys.stderr)

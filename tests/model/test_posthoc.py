@@ -19,7 +19,7 @@ from ddpm.params.config import Config
 from ddpm.runs.record import Provenance
 from ddpm.sharing import card
 from ddpm.training.ema import EMA
-from ddpm.training.power_averages import PowerAverages
+from ddpm.training.snapshots import Averages
 from stages import evaluate, sample
 from tests.command import refused, run
 from tests.small import small
@@ -36,13 +36,13 @@ def kept(**options: object) -> Config:
 
 def wander(network: nn.Module, folder: Path, config: Config, profiles: list[EMA]) -> None:
     """A model file and its snapshots in ``folder``, of weights that do a random walk."""
-    tracked = PowerAverages(network, config.training(), STEPS)
+    tracked = Averages(network, config.training(), STEPS)
     for step in range(1, STEPS + 1):
         for parameter in network.parameters():
             parameter.data += 0.02 * torch.randn_like(parameter)
-        for each in (*tracked.emas, *profiles):
+        for each in (tracked, *profiles):
             each.update(step)
-        tracked.keep(step, folder / "ema")
+        tracked.keep(step, folder, {})
     save_model(folder / MODEL.name, network.state_dict(), config.training(), {"steps": STEPS})
 
 

@@ -49,7 +49,6 @@ PARTNERS: dict[str, dict[str, Any]] = {
     "schedule_free": {"train": {"ema": {"name": "off"}}},
     "consistency": MAP,
     "flow_map": {"diffusion": {"loss": {"name": "shortcut"}}},
-    "progressive": {"train": {"start_from": "model.safetensors@" + "0" * 64}},
 }
 
 

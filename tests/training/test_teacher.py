@@ -11,15 +11,12 @@ import torch
 from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.base.files import sha256
-from ddpm.compute import noise
 from ddpm.data import preprocessing
 from ddpm.data.processed import open_split
-from ddpm.model import build
-from ddpm.model.model_file import Loaded, load_model, read, write
+from ddpm.model.model_file import load_model, read, write
 from ddpm.params.config import Config
 from ddpm.runs import assembly
 from ddpm.runs.record import Provenance
-from ddpm.sampling.denoiser import Denoiser
 from ddpm.training import flops, teacher
 from ddpm.training.checkpoints import Checkpoints
 from ddpm.training.trainer import Trainer, train
@@ -54,8 +51,8 @@ def test_weights_and_averages_are_those_of_the_file(model_file, other):
     trainer = Trainer(starting(model_file, **other).training(), pictures(), CPU)
     weights = load_model(model_file, CPU).network.state_dict()
     torch.testing.assert_close(dict(trainer.network.state_dict()), dict(weights), rtol=0, atol=0)
-    for average in [trainer.ema, *trainer.posthoc.emas]:
-        torch.testing.assert_close(average.averages, dict(weights), rtol=0, atol=0)
+    for ema in trainer.averages.emas:
+        torch.testing.assert_close(ema.averages, dict(weights), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(
@@ -106,17 +103,12 @@ def test_another_file_is_refused(model_file, value, key):
         teacher.read(small(train=start).training())
 
 
-@pytest.mark.parametrize("loss", ["simple", "mean_flow"])
-def test_a_teacher_is_asked_as_it_is_for_images(loss):
-    config = small(diffusion={"loss": {"name": loss}}).training()
-    model = Loaded(build.network(config).eval(), config, {})
-    for weights in model.network.parameters():
-        torch.nn.init.normal_(weights, std=0.1)
-    denoiser = Denoiser(model.network, config.diffusion, CPU, torch.float32, clip=False)
-    t = torch.tensor([1, 20, 50])
-    x_t = noise.gaussian(0, "x_t", t, 0, (1, 8, 8))
-    ours = teacher.estimate(model, x_t, t, None, denoiser.chain.at(t), torch.float32)
-    torch.testing.assert_close(ours.x_0, denoiser(x_t, t).x_0)
+def test_weights_for_an_objective_that_the_file_does_not_have_are_left_at_their_init_if_named(model_file):
+    sections = {"diffusion": {**DIFFUSION, "loss": {"name": "shortcut"}}, "sample": {"sampler": {"name": "flow_map"}}}
+    with pytest.raises(UserError, match=r"no span\.linear\.weight.* \[diffusion\.loss\]"):
+        Trainer(starting(model_file, **sections).training(), pictures(), CPU)
+    config = starting(model_file, ("diffusion.loss",), **sections)
+    assert Trainer(config.training(), pictures(), CPU).network.span
 
 
 def test_a_killed_training_ends_with_the_same_bytes(model_file):

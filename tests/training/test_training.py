@@ -149,7 +149,7 @@ def test_what_is_learned_beside_the_network_is_in_no_average():
         trainer.step(step)
     assert before
     assert not any(torch.equal(*pair) for pair in zip(before, trainer.auxiliary.parameters(), strict=True))
-    assert set(trainer.ema.averages) == {name for name, _ in trainer.network.named_parameters()}
+    assert set(trainer.averages.shipped) == {name for name, _ in trainer.network.named_parameters()}
 
 
 def test_recomputed_activations_train_the_same_bytes():
@@ -242,7 +242,7 @@ def test_every_ema_profile_trains_and_off_is_the_raw_weights(name):
     trainer = Trainer(small(train={"ema": {"name": name}}).training(), pictures(), CPU)
     for step in (1, 2, 3):
         trainer.step(step)
-    same = [torch.equal(trainer.ema.averages[key], value) for key, value in trainer.network.named_parameters()]
+    same = [torch.equal(trainer.averages.shipped[key], value) for key, value in trainer.network.named_parameters()]
     assert all(same) == (name == "off")
 
 

@@ -22,8 +22,7 @@ from tests.small import PARAMS, loss_at, pictures, small
 SHELVES: dict[str, list[Any]] = {
     "schedule": variant.names("schedules"),
     "parameterization": variant.names("parameterizations"),
-    # without those that need a file: tests/variants/losses/test_progressive.py
-    "loss": variant.having("losses", "needs_teacher", False).split(", "),
+    "loss": variant.names("losses"),
     "variance": variant.names("variances"),
     "network": variant.names("networks"),
     "timestep_sampler": variant.names("timestep_samplers"),

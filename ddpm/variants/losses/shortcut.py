@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from pydantic import Field
 
 from ddpm.base.tensor import Tensor
-from ddpm.diffusion.flow_map import FlowMapLoss, Pair, halve, predict, sections
+from ddpm.diffusion.flow_map import FlowMapLoss, Pair, mix, predict
 from ddpm.diffusion.loss import Learns, Network
-from ddpm.diffusion.parameterization import Prediction
 
 if TYPE_CHECKING:  # importing torch takes a second
     from ddpm.diffusion.batch import Batch, NoisyBatch
@@ -31,18 +30,26 @@ class Shortcut(FlowMapLoss):
     halvings: Annotated[int, Field(ge=1, le=13)] = 7
 
     def times(self, batch: Batch, T: int) -> tuple[Tensor, Tensor]:
-        return sections(batch.t, 2.0 ** (batch.uniform("shortcut") * self._lengths(T)).floor(), T)
+        """Start and end of the step that t lies in, of a length drawn for each image."""
+        parts = 2.0 ** (batch.uniform("shortcut") * self._lengths(T)).floor()
+        section = (batch.t * parts / T).ceil()
+        return (section * T / parts).round().long(), ((section - 1) * T / parts).round().long()
 
     def target(self, network: Network, batch: Batch, noisy: NoisyBatch, s: Tensor) -> Pair:
         import torch
 
-        T = len(network.chain)
-        shortest = noisy.t - s <= -(-T // 2 ** (self._lengths(T) - 1))
+        chain, x_t, t, at = network.chain, noisy.x_t, noisy.t, noisy.at
+        shortest = t - s <= -(-len(chain) // 2 ** (self._lengths(len(chain)) - 1))
 
-        def step(x: Tensor, t: Tensor, s: Tensor) -> Prediction:
-            return predict(network, batch, x, t, torch.where(shortest, t, s))
+        def step(x: Tensor, t: Tensor, s: Tensor) -> Tensor:
+            return mix(chain, predict(network, batch, x, t, torch.where(shortest, t, s)), s)
 
-        return halve(network.chain, noisy, s, step)
+        half, end = (t + s) // 2, chain.at(s + 1)
+        x_half = step(x_t, t, half)
+        x_s = step(x_half, half.clamp(min=1), s)
+        x_s = torch.where((half == s)[:, None, None, None], x_half, x_s)  # a step of the chain has no half
+        sine = end.signal_prev * at.sigma - at.signal * end.sigma_prev
+        return (at.sigma * x_s - end.sigma_prev * x_t) / sine, (end.signal_prev * x_t - at.signal * x_s) / sine
 
     def _lengths(self, T: int) -> int:
         """How many lengths of steps there are: none is shorter than a step of the chain."""

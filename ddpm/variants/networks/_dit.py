@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ddpm.base.sections import Shape
 from ddpm.model.layers import (
+    Backbone,
     ClassEmbedding,
     Recomputable,
     attend,
@@ -25,15 +26,14 @@ if TYPE_CHECKING:
 TIME_FEATURES = 256
 
 
-class DiTModule(nn.Module):
+class DiTModule(Backbone):
     """``forward(x_t, t, labels)``: (B, channels, H, W), (B,) in 1..T, labels to (B, outputs, H, W); zero when new."""
 
     def __init__(self, shape: DiT, image: Shape, outputs: int, classes: int):
-        super().__init__()
+        super().__init__(TIME_FEATURES, "patches", "head")
         width = shape.width
         rows, columns = patch_grid(image, shape.patch_size)
         self.patch_size = shape.patch_size
-        self.time_features, self.ends = TIME_FEATURES, ("patches", "head")
         self.patches = nn.Conv2d(image.channels, width, shape.patch_size, stride=shape.patch_size)
         nn.init.xavier_uniform_(self.patches.weight.flatten(1))  # like a linear layer, which it is in effect
         # computed from the shape, so not saved in model files

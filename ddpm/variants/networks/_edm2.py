@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddpm.base.sections import Shape
-from ddpm.model.layers import ClassEmbedding, Dropout, Recomputable, attend, time_features
+from ddpm.model.layers import Backbone, ClassEmbedding, Dropout, Recomputable, attend, time_features
 
 if TYPE_CHECKING:
     from ddpm.variants.networks.edm2 import EDM2
@@ -21,13 +21,12 @@ RESIDUAL, CLASS, SKIP = 0.3, 0.5, 0.5  # the second operand's part of a balanced
 LARGEST = 256.0  # of an activation, for half precision
 
 
-class EDM2Module(nn.Module):
+class EDM2Module(Backbone):
     """``forward(x_t, t, labels)``: (B, channels, H, W), (B,) in 1..T, labels to (B, outputs, H, W); zero when new."""
 
     def __init__(self, shape: EDM2, image: Shape, outputs: int, classes: int):
-        super().__init__()
         base = shape.base_channels
-        self.time_features, self.ends = base, ("stem", "head")
+        super().__init__(base, "stem", "head")
         widths = [base * multiplier for multiplier in shape.multipliers]
         embedding = max(widths)
         self.time = Layer(base, embedding)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ddpm.base.sections import Shape
 from ddpm.model.layers import (
+    Backbone,
     ClassEmbedding,
     Downsample,
     Dropout,
@@ -25,13 +26,12 @@ if TYPE_CHECKING:
     from ddpm.variants.networks.unet import UNet
 
 
-class UNetModule(nn.Module):
+class UNetModule(Backbone):
     """``forward(x_t, t, labels)``: (B, channels, H, W), (B,) in 1..T and labels to (B, outputs, H, W)."""
 
     def __init__(self, shape: UNet, image: Shape, outputs: int, classes: int):
-        super().__init__()
         base, embedding = shape.base_channels, shape.base_channels * shape.time_multiple
-        self.time_features, self.ends = base, ("stem", "head")
+        super().__init__(base, "stem", "head")
         self.time = nn.Sequential(nn.Linear(base, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
         self.classes = ClassEmbedding(classes, embedding) if classes else None
         self.patch_size, pixels = shape.patch_size, shape.patch_size**2

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ddpm.base.sections import Shape
 from ddpm.model.layers import (
+    Backbone,
     ClassEmbedding,
     Recomputable,
     attend,
@@ -25,14 +26,13 @@ DEVIATION = 0.02  # of the authors' fresh weights and positions
 AUTHORS_WIDTH = 512  # of their smallest network
 
 
-class UViTModule(nn.Module):
+class UViTModule(Backbone):
     """``forward(x_t, t, labels)``: (B, channels, H, W), (B,) in 1..T and labels to (B, outputs, H, W)."""
 
     def __init__(self, shape: UViT, image: Shape, outputs: int, classes: int):
-        super().__init__()
+        super().__init__(shape.width, "patches", "head", "smooth")
         width, self.patch_size = shape.width, shape.patch_size
         rows, columns = patch_grid(image, shape.patch_size)
-        self.time_features, self.ends = width, ("patches", "head", "smooth")
         self.patches = nn.Conv2d(image.channels, width, shape.patch_size, stride=shape.patch_size)
         self.classes = ClassEmbedding(classes, width) if classes else None
         self.tokens = 2 if classes else 1  # before the patches: time, and the class

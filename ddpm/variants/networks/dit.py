@@ -5,8 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from ddpm.base.sections import Positive, Shape
-from ddpm.base.tensor import Module
-from ddpm.model.architecture import Architecture
+from ddpm.model.architecture import Architecture, Backbone
 
 
 class DiT(Architecture):
@@ -22,7 +21,7 @@ class DiT(Architecture):
     heads: Positive = 6
     mlp_ratio: Annotated[float, Field(ge=0.25)] = 4.0
 
-    def network(self, image: Shape, outputs: int, classes: int = 0) -> Module:
+    def network(self, image: Shape, outputs: int, classes: int = 0) -> Backbone:
         from ddpm.model.layers import check_heads
         from ddpm.variants.networks._dit import DiTModule
 

@@ -9,8 +9,7 @@ from typing import Annotated
 from pydantic import Field
 
 from ddpm.base.sections import BelowOne, Positive, Shape
-from ddpm.base.tensor import Module
-from ddpm.model.architecture import Architecture
+from ddpm.model.architecture import Architecture, Backbone
 
 
 class EDM2(Architecture):
@@ -28,7 +27,7 @@ class EDM2(Architecture):
     head_width: Positive = 64
     dropout: BelowOne = 0.0
 
-    def network(self, image: Shape, outputs: int, classes: int = 0) -> Module:
+    def network(self, image: Shape, outputs: int, classes: int = 0) -> Backbone:
         from ddpm.model.layers import level_heights
         from ddpm.variants.networks._edm2 import EDM2Module
 

@@ -6,8 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ddpm.base.sections import BelowOne, Positive, Shape
-from ddpm.base.tensor import Module
-from ddpm.model.architecture import Architecture
+from ddpm.model.architecture import Architecture, Backbone
 
 Few = Annotated[int, Field(ge=1, le=100)]
 
@@ -39,7 +38,7 @@ class UNet(Architecture):
     dropout_kind: Literal["pixel", "channel"] = "pixel"
     zero_init: bool = True
 
-    def network(self, image: Shape, outputs: int, classes: int = 0) -> Module:
+    def network(self, image: Shape, outputs: int, classes: int = 0) -> Backbone:
         from ddpm.model.layers import level_heights
         from ddpm.variants.networks._unet import UNetModule
 

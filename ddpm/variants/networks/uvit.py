@@ -6,8 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ddpm.base.sections import Positive, Shape
-from ddpm.base.tensor import Module
-from ddpm.model.architecture import Architecture
+from ddpm.model.architecture import Architecture, Backbone
 
 
 class UViT(Architecture):
@@ -30,7 +29,7 @@ class UViT(Architecture):
     mlp_ratio: Annotated[float, Field(ge=0.25)] = 4.0
     init: Literal["auto", "authors", "scaled"] = "auto"
 
-    def network(self, image: Shape, outputs: int, classes: int = 0) -> Module:
+    def network(self, image: Shape, outputs: int, classes: int = 0) -> Backbone:
         from ddpm.model.layers import check_heads
         from ddpm.variants.networks._uvit import UViTModule
 

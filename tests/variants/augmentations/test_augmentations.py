@@ -78,7 +78,7 @@ def test_the_loss_falls(name):
     trainer = Trainer(small(model={"name": "unet", "unet": TINY}, train=options).training(), pictures(), CPU)
     losses = torch.stack([trainer.step(step)[0] for step in range(1, 61)])
     assert losses[-10:].mean() < 0.85 * losses[:5].mean()
-    assert not [name for name in trainer.ema.averages if "condition" in name], "the layer is in no model file"
+    assert not [name for name in trainer.averages.shipped if "condition" in name], "the layer is in no model file"
 
 
 # --- what non_leaking does

@@ -57,7 +57,7 @@ class Exact:
         self.chain = Chain(NoiseSchedule(log_snr.numpy(), np.arange(1, T + 1)), dtype=torch.float64)
 
     def __call__(
-        self, batch: Batch, x: Tensor, t: Tensor, s: Tensor, at: Coefficients | None = None, precise: bool = False
+        self, batch: Batch, x: Tensor, t: Tensor, at: Coefficients, s: Tensor, precise: bool = False
     ) -> tuple[Tensor, None]:
         start, end, span = self.angle(t.double()), self.angle(s.double()), t - s
         x_0 = self.truth.posterior_mean(x, start.cos(), start.sin())
@@ -179,9 +179,9 @@ def test_a_model_file_keeps_where_steps_end_and_draws(name, tmp_path):
     trainer = Trainer(chosen.training(), pictures(16), CPU)
     for step in range(1, 7):
         trainer.step(step)
-    save_model(tmp_path / "model.safetensors", trainer.ema.averages, chosen.training(), {})
+    save_model(tmp_path / "model.safetensors", trainer.averages.shipped, chosen.training(), {})
     model = load_model(tmp_path / "model.safetensors", CPU)
-    assert hasattr(model.network, "span") == (name != "consistency")
+    assert (model.network.span is not None) == (name != "consistency")
     generator = Generator.of(model, chosen.sample, CPU)
     drawn = generator.images(range(4), 0, trainer.shape)
     assert generator.evaluations == 2
@@ -253,7 +253,7 @@ def test_a_small_network_approaches_the_exact_map_in_one_step(name):
     trainer = Trainer(chosen.training(), to_images(truth.draw(labels, *normals)).numpy(), CPU)
     for step in range(1, steps + 1):
         trainer.step(step)
-    trainer.network.load_state_dict(trainer.ema.averages)
+    trainer.network.load_state_dict(trainer.averages.shipped)
     generator = Generator.of(Loaded(trainer.network.eval(), chosen.training(), {}), chosen.sample, CPU)
     x_T, x_0 = generator.trajectory(range(256), 0, shape)
     level = torch.from_numpy(trainer.chain.schedule.one_minus_alpha_bar[-1:]).sqrt().arcsin()

@@ -24,8 +24,7 @@ T = 100
 STEPS = torch.tensor([1, 2, 10, 50, 80, 100])
 STEPS_TO_FALL = 3  # every loss falls by 3% or more within them
 PARAMETERIZATIONS = variant.names("parameterizations")
-# progressive needs a file: tests/variants/losses/test_progressive.py
-ALLOWED = [found for found in combinations() if not found.reasons and found.loss != "progressive"]
+ALLOWED = [found for found in combinations() if not found.reasons]
 
 
 def loss(name: str, **fields: float | str) -> Loss:

@@ -68,7 +68,7 @@ def test_the_loss_falls_and_what_is_shipped_has_learned_too(name, monkeypatch):
     made = trainer(name, learning_rate=0.02, ema={"name": "off"}, batch_size=32)
     losses = torch.stack([made.step(step)[0] for step in range(1, 61)])
     assert losses[-10:].mean() < 0.75 * losses[:5].mean()
-    made.network.load_state_dict(made.ema.averages)
+    made.network.load_state_dict(made.averages.shipped)
     monkeypatch.setattr(Train, "rate", lambda *_: 0.0)
     shipped = torch.stack([made.step(step)[0] for step in range(61, 66)])
     assert shipped.mean() < 0.75 * losses[:5].mean()
@@ -186,7 +186,7 @@ def test_what_schedule_free_ships_before_the_first_step_that_does_not_overflow_i
     made.step(1)
     assert not any(made.optimizer.state.values())
     weights = dict(made.network.named_parameters())
-    assert all(torch.equal(average, weights[name]) for name, average in made.ema.averages.items())
+    assert all(torch.equal(average, weights[name]) for name, average in made.averages.shipped.items())
 
 
 def test_what_schedule_free_ships_is_the_librarys_average():
@@ -196,6 +196,6 @@ def test_what_schedule_free_ships_is_the_librarys_average():
     theirs = copy.deepcopy((made.network, made.optimizer))
     theirs[1].eval()  # type: ignore[attr-defined]
     for name, value in theirs[0].named_parameters():
-        torch.testing.assert_close(made.ema.averages[name], value.detach(), rtol=1e-6, atol=1e-7)
-    moved = [not torch.equal(made.ema.averages[name], value) for name, value in made.network.named_parameters()]
+        torch.testing.assert_close(made.averages.shipped[name], value.detach(), rtol=1e-6, atol=1e-7)
+    moved = [not torch.equal(made.averages.shipped[name], value) for name, value in made.network.named_parameters()]
     assert sum(moved) > len(moved) / 2, "it is not what the network learns at"
