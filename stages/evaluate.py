@@ -36,7 +36,6 @@ def main(
         return
     evaluation.write(result, points)
     drawn, trained_in = read_json(paths.SAMPLE_FACTS), model.facts.get("precision", "unknown")
-    evaluations = drawn["evaluations_per_image"]
-    judged_by = fingerprint(index, evaluate, sample, drawn["precision"], trained_in, device, evaluations)
+    judged_by = fingerprint(index, evaluate, sample, device, drawn, trained_in)
     seconds, samples = time.perf_counter() - started, images.digest(map(read_samples, sets.values()))
     record.write(assemble(name, provenance, model, result, points, judged_by, seconds, samples), paths.RUN)

@@ -54,6 +54,7 @@ def sample(
     from ddpm.model.model_file import load_model
     from ddpm.pictures import grids
     from ddpm.sampling.generator import Generator
+    from ddpm.sampling.guidance import evaluations
     from ddpm.sampling.sample_params import Sample
     from ddpm.sampling.samples import noise_seed
 
@@ -67,7 +68,7 @@ def sample(
     noise = noise_seed(loaded.config.seed, seed)
     batches = generator.batches(count, batch_size, noise, loaded.image_shape)
     grids.save_grid(torch.cat([batch for _, batch in batches]), out)
-    print(f"{out}: {count} images, {generator.evaluations} evaluations each")
+    print(f"{out}: {count} images, {evaluations(options, loaded.config.diffusion)} evaluations each")
 
 
 @app.command(group=MODELS)

@@ -1,6 +1,7 @@
 """Which other models' scores an evaluation's may be compared with."""
 
 import os
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from ddpm.base import files
 from ddpm.compute import devices
 from ddpm.sampling.sample_params import Sample
-from ddpm.scoring import distances, frechet, metric
+from ddpm.scoring import distances, frechet
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.metric import ISC_SPLITS, RNG_SEED
 from ddpm.scoring.reference import WEIGHTS, Reference
@@ -19,22 +20,25 @@ def fingerprint(
     index: Reference,
     evaluate: Evaluate,
     sample: Sample,
-    drawn_in: str,
-    trained_in: str,
     device: torch.device,
-    evaluations: int | None = None,
+    drawn: Mapping[str, Any] | None = None,
+    trained_in: str = "unknown",
 ) -> dict[str, Any]:
     """Of the scores, for metrics/run.json.
 
     ``comparable``: what two models must share for their scores to be compared; ``hash``: its digest, the same on every
-    machine; ``environment``: recorded but not hashed. drawn_in, trained_in: the precisions that ``auto`` stood for. A
-    model's samples score differently in bfloat16 and in float32, so the precision they were drawn in is part of the
-    sampling. evaluations: of the network per image; None: the sampler's.
+    machine; ``environment``: recorded but not hashed. drawn: metrics/sample.json; None for another program's images. A
+    model's samples score differently in bfloat16 and in float32, so the precision that ``auto`` stood for is part of
+    the sampling. trained_in: the precision of the training.
     """
-    specs = (metric.get(name).model_dump(mode="json") for name in evaluate.metrics)
-    hyperparameters = {spec["name"]: spec[spec["name"]] for spec in specs if spec["name"] in spec}
     # of sets that are compared in part
     part = {"part": distances.MOST} if max(index.count, sample.count) > distances.MOST else {}
+    sampling = None
+    if drawn:
+        keys = {"sampler", "steps", "spacing", "clip_denoised", "classes", "guidance", "ema_length"}
+        sampling = sample.model_dump(mode="json", include=keys, serialize_as_any=True)
+        sampling |= {"evaluations": drawn["evaluations_per_image"], "precision": drawn["precision"]}
+    measures = {"metrics", "kid_subsets", "kid_subset_size", "prc_neighborhood", "likelihood"}
     comparable = {
         "images": {
             "sha256": index.images,
@@ -46,24 +50,12 @@ def fingerprint(
         "extractors": {name: index.extractors[name][WEIGHTS] for name in evaluate.extractors},
         "sets": len(sample.seeds),
         "samples": sample.count,
-        "sampling": {
-            **sample.model_dump(
-                mode="json",
-                include={"sampler", "steps", "spacing", "clip_denoised", "classes", "guidance", "ema_length"},
-                serialize_as_any=True,
-            ),
-            "evaluations": evaluations or sample.sampler.evaluations(sample.steps),
-            "precision": drawn_in,
-        },
+        "sampling": sampling,
         "metrics": {
-            **evaluate.model_dump(
-                mode="json",
-                include={"metrics", "kid_subsets", "kid_subset_size", "prc_neighborhood", "likelihood"},
-            ),
+            **evaluate.model_dump(mode="json", include=measures),
             "isc_splits": ISC_SPLITS,
             "rng_seed": RNG_SEED,
             "fd_parts": frechet.PARTS,
-            **hyperparameters,
             **part,
         },
         "torch_fidelity": version("torch-fidelity"),

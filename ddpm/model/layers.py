@@ -76,12 +76,10 @@ class ClassEmbedding(nn.Embedding):
         return super().forward(labels)
 
 
-def zeroed(layer: nn.Conv2d | nn.Linear, zero: bool = True) -> nn.Module:
-    """The layer, with weights and bias set to zero if ``zero``, so that its block starts as the identity."""
-    if zero:
-        nn.init.zeros_(layer.weight)
-        if layer.bias is not None:
-            nn.init.zeros_(layer.bias)
+def zero(layer: nn.Conv2d | nn.Linear) -> nn.Module:
+    """Set the layer's weights and bias to zero, so that its block starts as the identity; returns the layer."""
+    for weight in layer.parameters():
+        nn.init.zeros_(weight)
     return layer
 
 
@@ -189,65 +187,6 @@ def from_patches(tokens: Tensor, grid: torch.Size, patch_size: int) -> Tensor:
     return x.permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)
 
 
-class SelfAttention(nn.Module):
-    """Residual multi-head self-attention over pixels. Ho et al. 2020, appendix B."""
-
-    def __init__(self, channels: int, heads: int, groups: int, zero_init: bool):
-        super().__init__()
-        self.heads = heads
-        self.norm = nn.GroupNorm(groups, channels)
-        self.qkv = nn.Linear(channels, 3 * channels)
-        self.out = zeroed(nn.Linear(channels, channels), zero_init)
-
-    def forward(self, x: Tensor) -> Tensor:
-        pixels = self.norm(x).flatten(2).transpose(1, 2)
-        mixed = self.out(attend(self.qkv(pixels), self.heads))
-        return x + mixed.transpose(1, 2).reshape(x.shape)
-
-
-class ResidualBlock(Recomputable):
-    """GroupNorm, SiLU, 3x3 convolution, twice, with the time embedding added in between. Ho et al. 2020, appendix B.
-
-    ``resample`` changes height and width before the first convolution and on the skip connection. With ``scale_shift``
-    the embedding scales and shifts the output of the second GroupNorm instead of being added before it (adaptive group
-    normalization). Both are from Dhariwal & Nichol 2021 (arXiv:2105.05233), section 3.
-    """
-
-    def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        embedding: int,
-        groups: int,
-        dropout: nn.Module,
-        zero_init: bool,
-        scale_shift: bool,
-        resample: nn.Module,
-    ):
-        super().__init__()
-        self.scale_shift = scale_shift
-        self.norm_1 = nn.GroupNorm(groups, inputs)
-        self.resample = resample
-        self.conv_1 = nn.Conv2d(inputs, outputs, 3, padding=1)
-        self.time = nn.Linear(embedding, 2 * outputs if scale_shift else outputs)
-        self.norm_2 = nn.GroupNorm(groups, outputs)
-        self.dropout = dropout
-        self.conv_2 = zeroed(nn.Conv2d(outputs, outputs, 3, padding=1), zero_init)
-        self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
-
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """``embedding`` already includes the SiLU, which all blocks share."""
-        h = self.conv_1(self.resample(F.silu(self.norm_1(x))))
-        time = self.time(embedding)[:, :, None, None]
-        if self.scale_shift:
-            scale, shift = time.chunk(2, dim=1)
-            h = self.norm_2(h) * (1 + scale) + shift
-        else:
-            h = self.norm_2(h + time)
-        h = self.conv_2(self.dropout(F.silu(h)))
-        return h + self.skip(self.resample(x))
-
-
 class Downsample(nn.Module):
     """Halve height and width with a strided convolution; the time embedding is not used."""
 
@@ -268,11 +207,11 @@ class Upsample(nn.Module):
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         if x.device.type == "cpu" and x.shape[1] >= FOLDED_CHANNELS:
-            return upsampled_by_parity(x, self.conv.weight, self.conv.bias)
+            return upsample_by_parity(x, self.conv.weight, self.conv.bias)
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
-def upsampled_by_parity(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def upsample_by_parity(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """A 3x3 convolution of x enlarged twofold, (B, C, H, W) to (B, O, 2H, 2W), with 4/9 of the multiplications.
 
     Rows of one parity of the enlarged image see only two rows of x, and likewise for columns. So each of the four
@@ -283,9 +222,7 @@ def upsampled_by_parity(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tenso
     rows = [
         torch.stack(
             [
-                F.conv2d(
-                    padded[:, :, i : i + height + 1, j : j + width + 1], _merged(_merged(weight, 2, i), 3, j), bias
-                )
+                F.conv2d(padded[:, :, i : i + height + 1, j : j + width + 1], _merge(_merge(weight, 2, i), 3, j), bias)
                 for j in (0, 1)
             ],
             dim=-1,
@@ -295,7 +232,7 @@ def upsampled_by_parity(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tenso
     return torch.stack(rows, dim=3).reshape(batch, -1, 2 * height, 2 * width)
 
 
-def _merged(weight: Tensor, axis: int, parity: int) -> Tensor:
+def _merge(weight: Tensor, axis: int, parity: int) -> Tensor:
     """Three taps to two: at even positions the last two are on the same pixel, at odd positions the first two."""
     first, middle, last = weight.split(1, dim=axis)
     return torch.cat([first + middle, last] if parity else [first, middle + last], dim=axis)

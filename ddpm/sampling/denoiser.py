@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -18,21 +17,14 @@ from ddpm.model.layers import Backbone, SpanEmbedding, Upsample
 from ddpm.sampling.sample_params import Guidance
 
 
-class Guide(NamedTuple):
-    """Guidance as ``options`` say, away from the network's own label of "no class"."""
-
-    options: Guidance
-    no_class: int
-
-
 @dataclass(eq=False)
 class Denoiser:
     """``denoiser(x_t, t, labels)``: x_t is (B, C, H, W), float32 or float64; t is the training chain's, an int or (B,)
     int64; labels are (B,) int64, or None for "no class".
 
     With ``clip``, x_0 is clamped to [-1, 1] and epsilon recomputed from it, so that
-    x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) epsilon still holds. With ``guide``, t is an int. Guidance comes
-    before the clamp, and leaves the learned variance as it is.
+    x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) epsilon still holds. With ``guidance``, away from the label
+    ``no_class``, t is an int. It comes before the clamp, and leaves the learned variance as it is.
 
     end: the s to which a flow map leads from x_t, an int; without it the estimate is a denoiser's. What leads to a
     noise level is not clamped, because its x_0 is not an image.
@@ -43,7 +35,8 @@ class Denoiser:
     device: torch.device
     dtype: torch.dtype
     clip: bool
-    guide: Guide | None = None
+    guidance: Guidance = field(default_factory=Guidance)
+    no_class: int = 0
 
     def __post_init__(self) -> None:
         self.network = round_weights(self.network, self.dtype)
@@ -54,8 +47,8 @@ class Denoiser:
         self, x_t: Tensor, t: int | Tensor, labels: Tensor | None = None, end: int | None = None
     ) -> Prediction:
         timesteps = t if isinstance(t, Tensor) else torch.full((len(x_t),), t, device=self.device)
-        if self.guide and self.guide.options.acts(self.chain.schedule, int(t)):
-            prediction = self._guided(x_t, timesteps, labels, *self.guide)
+        if self.guidance.acts(self.chain.schedule, t):
+            prediction = self._guide(x_t, timesteps, labels)
         else:
             prediction = self.estimate(x_t, timesteps, labels, end)
         if self.clip and not end:
@@ -71,15 +64,20 @@ class Denoiser:
             output, variance_output = diffusion.run(self.network, x_t, t, at, labels, span)
         return diffusion.parameterization.predict(output, x_t, at)._replace(variance_output=variance_output)
 
-    def _guided(self, x_t: Tensor, t: Tensor, labels: Tensor | None, options: Guidance, no_class: int) -> Prediction:
+    def _guide(self, x_t: Tensor, t: Tensor, labels: Tensor | None) -> Prediction:
         """without + weight (with - without the class). Both x_0 and epsilon are linear in the output, so it is the same
         for every target, and they still add up to x_t."""
-        if options.weight == 0 or labels is None:
+        if self.guidance.weight == 0 or labels is None:
             return self.estimate(x_t, t, None)
-        both = torch.cat([labels, torch.full_like(labels, no_class)])  # one call for both
+
+        def extrapolate(both: Tensor) -> Tensor:
+            given, free = both.chunk(2)
+            return torch.lerp(free, given, self.guidance.weight)
+
+        both = torch.cat([labels, torch.full_like(labels, self.no_class)])  # one call for both
         x_0, epsilon, variance_output = self.estimate(torch.cat([x_t, x_t]), torch.cat([t, t]), both)
-        x_0, epsilon = (torch.lerp(part[len(x_t) :], part[: len(x_t)], options.weight) for part in (x_0, epsilon))
-        return Prediction(x_0, epsilon, None if variance_output is None else variance_output[: len(x_t)])
+        own = None if variance_output is None else variance_output[: len(x_t)]
+        return Prediction(extrapolate(x_0), extrapolate(epsilon), own)
 
 
 def round_weights(network: Backbone, dtype: torch.dtype) -> Backbone:

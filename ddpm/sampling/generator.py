@@ -52,7 +52,6 @@ class Generator:
         schedule = self.denoiser.chain.schedule
         visited = spacing.timesteps(schedule, self.steps, self.spaced)
         self.chain = Chain(schedule.respace(visited), self.denoiser.device)
-        self.evaluations = self.sampler.evaluations(self.steps)
 
     @classmethod
     def of(cls, model: Loaded, options: Sample, device: torch.device) -> Generator:
@@ -63,13 +62,13 @@ class Generator:
             raise UserError(f"steps: {options.steps} must be at most the model's T = {diffusion.T}")
         if reason := options.sampler.refusal(diffusion.loss, options.guidance.weight):
             raise UserError(reason)
+        known, label_dropout = model.config.model.classes, model.written.get("train", {}).get("label_dropout")
+        if reason := options.guidance.impossible(known, label_dropout):
+            raise UserError(reason)
         dtype = precision.choose(options.precision, model.config, device)
+        denoiser = Denoiser(model.network, diffusion, device, dtype, options.clip_denoised, options.guidance, known)
         classes = Classes.of(model, options.classes)
-        guide = guidance.guide(model, options.guidance)
-        denoiser = Denoiser(model.network, diffusion, device, dtype, options.clip_denoised, guide)
-        generator = cls(denoiser, options.sampler, options.steps, options.spacing, diffusion.variance, classes)
-        generator.evaluations = guidance.evaluations(options, diffusion)
-        return generator
+        return cls(denoiser, options.sampler, options.steps, options.spacing, diffusion.variance, classes)
 
     def trajectory(self, indices: Sequence[int], seed: int, shape: Shape) -> Iterator[Tensor]:
         """Yield x_T, then x after each step, (B, C, H, W) float32, for the images ``indices``."""
@@ -169,7 +168,7 @@ def write_samples(
     return {
         "count": options.count,
         "sets": len(paths),
-        "evaluations_per_image": generator.evaluations,
+        "evaluations_per_image": guidance.evaluations(options, generator.denoiser.diffusion),
         "precision": devices.precision_name(generator.denoiser.dtype),  # what ``auto`` came to
         "seconds": round(seconds, 2),
         "images_per_second": round(options.count * len(paths) / seconds, 2),

@@ -9,6 +9,7 @@ from pydantic import Field, InstanceOf
 from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.base.sections import Affects, Positive, Precision, Section, Seed, Share
+from ddpm.base.tensor import Tensor
 from ddpm.base.variant import Family
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.model.posthoc import Length
@@ -44,10 +45,10 @@ class Guidance(Section):
         )
         return f"sample.guidance.weight: {self.weight:g} {why}; allowed: 1"
 
-    def acts(self, schedule: NoiseSchedule, t: int) -> bool:
-        """Whether it changes the estimate at step t of the training chain."""
+    def acts(self, schedule: NoiseSchedule, t: int | Tensor) -> bool:
+        """Whether it changes the estimate at step t of the training chain; if it can, that is one number."""
         low, high = self.interval
-        return self.weight != 1 and low <= float(schedule.one_minus_alpha_bar[t - 1]) ** 0.5 <= high
+        return self.weight != 1 and low <= float(schedule.one_minus_alpha_bar[int(t) - 1]) ** 0.5 <= high
 
 
 class Sample(Section):

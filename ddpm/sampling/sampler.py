@@ -79,10 +79,6 @@ class Sampler(Variant, ABC):
         ``variance`` is that of the reverse step, for samplers that draw from p(x_{t-1} | x_t).
         """
 
-    def evaluations(self, steps: int) -> int:
-        """Network evaluations per image (NFE)."""
-        return steps
-
     def refusal(self, loss: Loss, weight: float) -> str:
         """Why it cannot draw from a network that the loss trained, with guidance of that weight; empty if it can."""
         if self.needs not in loss.learns:

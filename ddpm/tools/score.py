@@ -75,15 +75,14 @@ def score(samples: Path, seed: int, name: str, params: Mapping[str, Any], costs:
     if odd := [key for key, value in scores.items() if not math.isfinite(value)]:
         raise UserError(f"{samples}: {', '.join(odd)} is not a finite number: look at the images")
     drawn = checked.sample.model_copy(update={"count": count, "seeds": (0,)})
-    ours = fingerprint(index, judged, drawn, "unknown", "unknown", device)
-    comparable = ours["comparable"] | {"sampling": None}
+    ours = fingerprint(index, judged, drawn, device)
     return Record(
         name=name,
         program=name,
         seed=seed,
         finished=record.now(),
         params={**known, **params},
-        fingerprint=Fingerprint(hash=files.digest(comparable), comparable=comparable),
+        fingerprint=Fingerprint(hash=ours["hash"], comparable=ours["comparable"]),
         samples=content,
         scores=scores,
         costs=_costs(costs),

@@ -53,7 +53,7 @@ def test_images_of_8x12_from_raw_files_to_scores(tmp_path, monkeypatch):
     assert scored.nearest.shape[2:] == (3, 8, 12)
     assert {"fd", "precision", "recall"} <= scored.scores["classifier"].keys()
     assert scored.scores["bits_per_dim"] > 0
-    said = fingerprint(read_reference(reference), settings.evaluate, settings.sample, "float32", "float32", CPU)
+    said = fingerprint(read_reference(reference), settings.evaluate, settings.sample, CPU)
     assert said["comparable"]["images"]["size"] == [8, 12]
     for path in (tmp_path / "forward.png", samples / "grid.png", processed / "dataset.png"):
         with Image.open(path) as picture:

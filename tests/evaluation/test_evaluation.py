@@ -228,7 +228,9 @@ def fingerprint(
     """sample: changes to the params of sampling."""
     index = reference.read_reference(folder)
     options = small(sample={"count": 200, "steps": 49}).sample.model_copy(update=sample)
-    found: dict[str, Any] = fingerprint_of(index, settings, options, drawn_in, trained_in, CPU)
+    found: dict[str, Any] = fingerprint_of(
+        index, settings, options, CPU, {"precision": drawn_in, "evaluations_per_image": 49}, trained_in
+    )
     assert found["environment"]["training_precision"] == trained_in
     assert found["environment"]["processor"]
     assert found["comparable"]["sets"] == len(options.seeds)

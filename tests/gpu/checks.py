@@ -161,9 +161,9 @@ def scores_agree_with_those_of_a_cpu(device: torch.device, folder: Path) -> None
 
 
 def random_conv(train: np.ndarray) -> torch.nn.Module:
-    from ddpm.scoring.networks.random_conv_network import RandomConvNetwork, fitted
+    from ddpm.scoring.networks.random_conv_network import RandomConvNetwork, fit
 
-    return RandomConvNetwork(fitted(train, CPU)).eval()
+    return RandomConvNetwork(fit(train, CPU)).eval()
 
 
 def memory_that_is_full_is_one_line(device: torch.device, folder: Path) -> None:

@@ -1,7 +1,9 @@
 """The network of Classifier, and how it is fitted: see ddpm/variants/extractors/classifier.py."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -20,37 +22,40 @@ SMOOTHING = 0.1  # of the labels of photographs
 SMALL = 4  # pixels of a side: with more, it is halved; with fewer, it is not shifted
 
 
-def fitted(
-    images: Images,
-    labels: NDArray[np.int64],
-    classes: int,
-    device: torch.device,
-    *,
-    steps: int,
-    batch_size: int,
-    learning_rate: float,
-    seed: int,
+class Recipe(Protocol):
+    """How to fit: ``ddpm.variants.extractors.classifier.Classifier``."""
+
+    epochs: int
+    min_steps: int
+    batch_size: int
+    learning_rate: float
+    seed: int
+
+
+def fit(
+    images: Images, labels: NDArray[np.int64], classes: int, device: torch.device, recipe: Recipe
 ) -> dict[str, Tensor]:
     """The weights of a ClassifierNetwork fitted to images, (N, C, H, W), and labels, (N,), on the CPU. Batches and
     shifts are drawn on the CPU, so that they are the same on every device."""
+    steps = max(recipe.min_steps, math.ceil(recipe.epochs * len(images) / recipe.batch_size))
     gpus = [device] if device.type == "cuda" else []  # by default fork_rng starts CUDA on all of them
     with torch.random.fork_rng(gpus), _one_thread(), progress.bar(steps, "fit classifier", "step") as bar:
-        torch.manual_seed(seed)
+        torch.manual_seed(recipe.seed)
         network = ClassifierNetwork(Shape(*images.shape[1:]), classes).to(device).train()
-        optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps)
-        generator = torch.Generator().manual_seed(seed)
+        optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=steps)
+        generator = torch.Generator().manual_seed(recipe.seed)
         photographs = images.shape[1] == RGB
-        reach = max(1, min(images.shape[2:]) // 10) if photographs else 1
+        reach, smoothing = (max(1, min(images.shape[2:]) // 10), SMOOTHING) if photographs else (1, 0.0)
         for _ in range(steps):
-            rows = torch.randint(len(images), (batch_size,), generator=generator).numpy()
-            shifts = torch.randint(-reach, reach + 1, (2, batch_size, 1), generator=generator)
+            rows = torch.randint(len(images), (recipe.batch_size,), generator=generator).numpy()
+            shifts = torch.randint(-reach, reach + 1, (2, recipe.batch_size, 1), generator=generator)
             batch = shift(torch.from_numpy(images[rows]), *shifts)
             if photographs:
-                mirrored = torch.rand(batch_size, generator=generator) < 0.5
+                mirrored = torch.rand(recipe.batch_size, generator=generator) < 0.5
                 batch[mirrored] = batch[mirrored].flip(3)
             target = torch.from_numpy(labels[rows]).to(device)
-            loss = F.cross_entropy(network(batch.to(device)).logits, target, label_smoothing=SMOOTHING * photographs)
+            loss = F.cross_entropy(network(batch.to(device)).logits, target, label_smoothing=smoothing)
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             optimizer.step()

@@ -23,7 +23,7 @@ CACHED = 2**14  # pixels of as many images as a CPU passes at once: their WIDTH 
 LANES = 4  # a CPU's kernels round the last few images of a batch differently, unless there are a multiple of so many
 
 
-def fitted(images: Images, device: torch.device) -> dict[str, Tensor]:
+def fit(images: Images, device: torch.device) -> dict[str, Tensor]:
     """A RandomConvNetwork's tensors: the filters for (N, C, H, W) images, and each feature's rounded mean and
     scale over them."""
     filters = draw(images.shape[1])

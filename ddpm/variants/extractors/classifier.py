@@ -9,7 +9,6 @@ which gives the same bytes for any number of threads, but only on the same type 
 """
 
 import json
-import math
 import shutil
 import sys
 from pathlib import Path
@@ -73,7 +72,7 @@ class Classifier(Extractor):
         """Fit on the train split and write the weights; the metadata says how and from what they were made."""
         from safetensors.torch import save_file
 
-        from ddpm.scoring.networks.classifier_network import fitted
+        from ddpm.scoring.networks.classifier_network import fit
 
         manifest = read_manifest(processed)
         classes = len(manifest.classes)
@@ -83,16 +82,7 @@ class Classifier(Extractor):
                 "use auto or random_conv, or sort the images into a folder per class"
             )
         images, labels = open_split(processed, "train")
-        state = fitted(
-            images,
-            labels,
-            classes,
-            device,
-            steps=max(self.min_steps, math.ceil(self.epochs * len(images) / self.batch_size)),
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            seed=self.seed,
-        )
+        state = fit(images, labels, classes, device, self)
         about = {
             "command": COMMAND,
             "recipe": {field: getattr(self, field) for field in type(self).model_fields},

@@ -22,9 +22,9 @@ class RandomConv(Extractor):
     def write_weights(self, processed: Path, path: Path, device: Device) -> None:
         from safetensors.torch import save_file
 
-        from ddpm.scoring.networks.random_conv_network import fitted
+        from ddpm.scoring.networks.random_conv_network import fit
 
-        save_file(fitted(open_split(processed, "train")[0], device), path)
+        save_file(fit(open_split(processed, "train")[0], device), path)
 
     def load(self, weights: Path) -> Module:
         from safetensors.torch import load_file

@@ -17,7 +17,7 @@ from ddpm.model.layers import (
     from_patches,
     patch_grid,
     time_features,
-    zeroed,
+    zero,
 )
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ class DiTModule(Backbone):
             DiTBlock(width, shape.heads, int(width * shape.mlp_ratio)) for _ in range(shape.depth)
         )
         self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
-        self.modulation = zeroed(nn.Linear(width, 2 * width))
-        self.head = zeroed(nn.Linear(width, outputs * shape.patch_size**2))
+        self.modulation = zero(nn.Linear(width, 2 * width))
+        self.head = zero(nn.Linear(width, outputs * shape.patch_size**2))
 
     def forward(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
         x = self.patches(x_t)
@@ -72,7 +72,7 @@ class DiTBlock(Recomputable):
         self.out = linear(width, width)
         self.norm_2 = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
         self.mlp = nn.Sequential(linear(width, hidden), nn.GELU(approximate="tanh"), linear(hidden, width))
-        self.modulation = zeroed(nn.Linear(width, 6 * width))
+        self.modulation = zero(nn.Linear(width, 6 * width))
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """``embedding`` already includes the SiLU, which all blocks share."""

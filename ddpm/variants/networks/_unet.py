@@ -15,11 +15,10 @@ from ddpm.model.layers import (
     Downsample,
     Dropout,
     Recomputable,
-    ResidualBlock,
-    SelfAttention,
     Upsample,
+    attend,
     time_features,
-    zeroed,
+    zero,
 )
 
 if TYPE_CHECKING:
@@ -40,28 +39,30 @@ class UNetModule(Backbone):
         self.up = nn.ModuleList()
         skips = [base]
         width = base
-        last = len(shape.multipliers) - 1
+        end, convolves = len(shape.multipliers) - 1, shape.resample == "conv"
         for level, multiplier in enumerate(shape.multipliers):
             attends = image.height // shape.patch_size >> level in shape.attention_sizes
             for _ in range(shape.blocks):
                 self.down.append(UNetBlock(shape, width, base * multiplier, attends))
                 width = base * multiplier
                 skips.append(width)
-            if level < last:
-                self.down.append(downsample(shape, width))
+            if level < end:
+                halve = Downsample(width) if convolves else ResidualBlock(shape, width, width, nn.AvgPool2d(2))
+                self.down.append(halve)
                 skips.append(width)
         self.middle = nn.ModuleList(
             [UNetBlock(shape, width, width, shape.middle_attention), UNetBlock(shape, width, width, False)]
         )
-        for level in range(last, -1, -1):
+        for level in range(end, -1, -1):
             attends = image.height // shape.patch_size >> level in shape.attention_sizes
             for _ in range(shape.blocks + 1):
                 self.up.append(UNetBlock(shape, width + skips.pop(), base * shape.multipliers[level], attends))
                 width = base * shape.multipliers[level]
             if level > 0:
-                self.up.append(upsample(shape, width))
+                double = nn.Upsample(scale_factor=2.0, mode="nearest")
+                self.up.append(Upsample(width) if convolves else ResidualBlock(shape, width, width, double))
         self.norm = nn.GroupNorm(shape.groups, width)
-        self.head = zeroed(nn.Conv2d(width, outputs * pixels, 3, padding=1), shape.zero_init)
+        self.head = last(shape, nn.Conv2d(width, outputs * pixels, 3, padding=1))
 
     def forward(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
         embedding = self.time(time_features(t, self.time_features, condition))
@@ -87,43 +88,70 @@ class UNetBlock(Recomputable):
 
     def __init__(self, shape: UNet, inputs: int, outputs: int, attends: bool):
         super().__init__()
-        self.residual = residual(shape, inputs, outputs)
-        self.attention = (
-            SelfAttention(outputs, heads(shape, outputs), shape.groups, shape.zero_init) if attends else nn.Identity()
-        )
+        self.residual = ResidualBlock(shape, inputs, outputs, nn.Identity())
+        self.attention = SelfAttention(shape, outputs) if attends else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         return self.attention(self.residual(x, embedding))
 
 
-def heads(shape: UNet, channels: int) -> int:
-    """The heads of an attention layer over ``channels``. Raises ValueError when they do not divide them evenly."""
-    name = "attention_head_width" if shape.attention_head_width else "attention_heads"
-    divisor = shape.attention_head_width or shape.attention_heads
-    if channels % divisor:
-        raise ValueError(f"{name}: {divisor} must divide the {channels} channels that attention sees")
-    return channels // divisor if shape.attention_head_width else divisor
+class ResidualBlock(Recomputable):
+    """GroupNorm, SiLU, 3x3 convolution, twice, with the time embedding added in between. Ho et al. 2020, appendix B.
+
+    ``resample``, which has no weights, changes height and width before the first convolution and on the skip
+    connection. With ``scale_shift_norm`` the embedding scales and shifts the output of the second GroupNorm instead of
+    being added before it (adaptive group normalization). Both are from Dhariwal & Nichol 2021 (arXiv:2105.05233),
+    section 3.
+    """
+
+    def __init__(self, shape: UNet, inputs: int, outputs: int, resample: nn.Module):
+        super().__init__()
+        self.scale_shift = shape.scale_shift_norm
+        self.norm_1 = nn.GroupNorm(shape.groups, inputs)
+        self.resample = resample
+        self.conv_1 = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.time = nn.Linear(shape.base_channels * shape.time_multiple, 2 * outputs if self.scale_shift else outputs)
+        self.norm_2 = nn.GroupNorm(shape.groups, outputs)
+        self.dropout = Dropout(shape.dropout, shape.dropout_kind == "channel")
+        self.conv_2 = last(shape, nn.Conv2d(outputs, outputs, 3, padding=1))
+        self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """``embedding`` already includes the SiLU, which all blocks share."""
+        h = self.conv_1(self.resample(F.silu(self.norm_1(x))))
+        time = self.time(embedding)[:, :, None, None]
+        if self.scale_shift:
+            scale, shift = time.chunk(2, dim=1)
+            h = self.norm_2(h) * (1 + scale) + shift
+        else:
+            h = self.norm_2(h + time)
+        h = self.conv_2(self.dropout(F.silu(h)))
+        return h + self.skip(self.resample(x))
 
 
-def residual(shape: UNet, inputs: int, outputs: int, resample: nn.Module | None = None) -> ResidualBlock:
-    """A residual block with these options; ``resample`` has no weights."""
-    return ResidualBlock(
-        inputs,
-        outputs,
-        shape.base_channels * shape.time_multiple,
-        shape.groups,
-        Dropout(shape.dropout, shape.dropout_kind == "channel"),
-        shape.zero_init,
-        shape.scale_shift_norm,
-        resample or nn.Identity(),
-    )
+class SelfAttention(nn.Module):
+    """Residual multi-head self-attention over pixels. Ho et al. 2020, appendix B.
+
+    Raises ValueError when the heads do not divide the channels evenly.
+    """
+
+    def __init__(self, shape: UNet, channels: int):
+        super().__init__()
+        width = shape.attention_head_width
+        divisor, name = (width, "attention_head_width") if width else (shape.attention_heads, "attention_heads")
+        if channels % divisor:
+            raise ValueError(f"{name}: {divisor} must divide the {channels} channels that attention sees")
+        self.heads = channels // divisor if width else divisor
+        self.norm = nn.GroupNorm(shape.groups, channels)
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.out = last(shape, nn.Linear(channels, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        pixels = self.norm(x).flatten(2).transpose(1, 2)
+        attention = self.out(attend(self.qkv(pixels), self.heads))
+        return x + attention.transpose(1, 2).reshape(x.shape)
 
 
-def downsample(shape: UNet, channels: int) -> nn.Module:
-    return Downsample(channels) if shape.resample == "conv" else residual(shape, channels, channels, nn.AvgPool2d(2))
-
-
-def upsample(shape: UNet, channels: int) -> nn.Module:
-    if shape.resample == "conv":
-        return Upsample(channels)
-    return residual(shape, channels, channels, nn.Upsample(scale_factor=2.0, mode="nearest"))
+def last(shape: UNet, layer: nn.Conv2d | nn.Linear) -> nn.Module:
+    """The last layer of a block or of the network, which starts at zero with ``zero_init``."""
+    return zero(layer) if shape.zero_init else layer

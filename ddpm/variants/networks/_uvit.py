@@ -16,7 +16,7 @@ from ddpm.model.layers import (
     from_patches,
     patch_grid,
     time_features,
-    zeroed,
+    zero,
 )
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class UViTModule(Backbone):
             if isinstance(layer, nn.Linear | nn.Conv2d):
                 nn.init.normal_(layer.weight, std=layer.weight[0].numel() ** -0.5)
         nn.init.normal_(self.positions)
-        zeroed(self.smooth)
+        zero(self.smooth)
         nn.init.dirac_(self.smooth.weight)
 
     def forward(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None, condition: Tensor | None = None) -> Tensor:

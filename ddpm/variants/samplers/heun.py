@@ -30,6 +30,3 @@ class Heun(Sampler):
                 weight = half / (math.sin((high + low) / 2) - end.signal * start.signal**2 * half)
                 x = x + weight * (denoise(x, end.t).x_0 - x_0)
             yield x
-
-    def evaluations(self, steps: int) -> int:
-        return 2 * steps - 1

@@ -24,6 +24,7 @@ from ddpm.diffusion.flow_map import FlowMapLoss
 from ddpm.diffusion.parameterization import Parameterization, Prediction
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.model.model_file import Loaded, load_model, save_model
+from ddpm.sampling import guidance
 from ddpm.sampling.generator import Generator
 from ddpm.training import flops
 from ddpm.training.trainer import Trainer
@@ -184,7 +185,7 @@ def test_a_model_file_keeps_where_steps_end_and_draws(name, tmp_path):
     assert (model.network.span is not None) == (name != "consistency")
     generator = Generator.of(model, chosen.sample, CPU)
     drawn = generator.images(range(4), 0, trainer.shape)
-    assert generator.evaluations == 2
+    assert guidance.evaluations(chosen.sample, chosen.diffusion) == 2
     assert len({image.numpy().tobytes() for image in drawn}) == 4
     if name != "consistency":
         t = torch.full((2,), 30)

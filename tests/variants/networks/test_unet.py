@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ddpm.base.sections import Shape
-from ddpm.model.layers import ResidualBlock, SelfAttention, upsampled_by_parity
-from ddpm.variants.networks._unet import UNetBlock, UNetModule, residual
+from ddpm.model.layers import upsample_by_parity
+from ddpm.variants.networks._unet import ResidualBlock, SelfAttention, UNetBlock, UNetModule
 from ddpm.variants.networks.unet import UNet
 from tests.peers import article
 
@@ -181,7 +181,8 @@ def test_dropout_kinds_drop_pixels_or_whole_channels():
     torch.manual_seed(0)
     x = torch.ones(4, 8, 6, 6)
     for kind, whole in (("pixel", False), ("channel", True)):
-        block = residual(UNet(base_channels=8, groups=4, dropout=0.5, dropout_kind=kind), 8, 8)
+        shape = UNet(base_channels=8, groups=4, dropout=0.5, dropout_kind=kind)
+        block = ResidualBlock(shape, 8, 8, torch.nn.Identity())
         dropped = (block.dropout(x) == 0).flatten(2)
         assert dropped.any()
         assert torch.equal(dropped.any(2), dropped.all(2)) == whole
@@ -228,7 +229,7 @@ def test_upsampling_by_parity_is_upsampling_then_convolution(size):
     weight = torch.randn(5, 3, 3, 3, dtype=torch.float64, generator=generator, requires_grad=True)
     bias = torch.randn(5, dtype=torch.float64, generator=generator, requires_grad=True)
     plain = F.conv2d(F.interpolate(x, scale_factor=2.0, mode="nearest"), weight, bias, padding=1)
-    folded = upsampled_by_parity(x, weight, bias)
+    folded = upsample_by_parity(x, weight, bias)
     torch.testing.assert_close(folded, plain)
     wanted = torch.autograd.grad(plain.square().sum(), (x, weight, bias))
     torch.testing.assert_close(torch.autograd.grad(folded.square().sum(), (x, weight, bias)), wanted)
