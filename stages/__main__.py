@@ -68,7 +68,7 @@ def sample(checked: Config, start: Start) -> None:
     from stages import sample
 
     ranks = distributed.current()
-    sample.main(checked.sample, devices.resolve(checked.device), ranks)
+    sample.main(checked.sample, devices.resolve(checked.device), ranks, start.films)
     if ranks.main:
         start.check()
 
@@ -140,12 +140,12 @@ def prepare(device: str) -> str:
     return devices.processor(devices.resolve(device))
 
 
-def run_here(name: str) -> int | None:
+def run_here(name: str, films: bool = True) -> int | None:
     """Run the stage in the working folder, in this process or, for several ranks, below it. Returns the exit code of a
-    failed rank. Raises UserError."""
+    failed rank. films: as in ``Start``. Raises UserError."""
     if name not in STAGES:
         raise UserError(f"stages: {name!r} is not a stage; allowed: {', '.join(STAGES)}")
-    whole, start = begin(name)
+    whole, start = begin(name, films)
     count = distributed.processes(whole.launch.processes, whole.device) if name in SHARED else 1
     if count == 1:
         STAGES[name](whole.only(start.keys), start)
@@ -166,14 +166,14 @@ def _rank(name: str) -> None:
         STAGES[name](whole.only(start.keys), start)
 
 
-def begin(name: str) -> tuple[Config, Start]:
+def begin(name: str, films: bool = True) -> tuple[Config, Start]:
     """The whole config, and what the stage starts with. This is the only place where a stage reads params.yaml."""
     params = file.read()
     # before the inputs: for a wrong name its message is clearer than that of the missing file
     whole = config.check(params)
     start = inputs.read(name, params)
     credit.check(whole, *RESTS_ON.get(name, ()))
-    return whole, start
+    return whole, start._replace(films=films)
 
 
 if __name__ == "__main__":

@@ -69,6 +69,14 @@ def run(task: Task) -> int:
     return 0
 
 
+def digest_code(params: dict[str, Any]) -> None:
+    """Read the code of an experiment, which the working folder holds, for all that are forked from this process."""
+    inputs.digest_code(_listed("train", params)[1])
+    for stage in STAGES:
+        for dep in _listed(stage, params)[1]:
+            _md5(dep)
+
+
 def _lay_out(folder: Path, code: Path, params: dict[str, Any]) -> None:
     """A new folder with the code and params.yaml, in place of what a killed process may have left."""
     shutil.rmtree(folder, ignore_errors=True)
@@ -80,7 +88,7 @@ def _lay_out(folder: Path, code: Path, params: dict[str, Any]) -> None:
 
 def _train(task: Task) -> int:
     for stage in ("check", *STAGES):
-        code = stages.run_here(stage) if stage in ("check", *OWN) else _make(stage, task.params)
+        code = stages.run_here(stage, films=False) if stage in ("check", *OWN) else _make(stage, task.params)
         if code:
             return code
     code_of = {dep: _md5(dep)[:12] for stage in STAGES for dep in _listed(stage, task.params)[1]}

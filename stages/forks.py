@@ -13,6 +13,7 @@ import selectors
 import signal
 import sys
 import traceback
+from contextlib import suppress
 from typing import Any
 
 from ddpm.base.errors import exit_code
@@ -41,6 +42,8 @@ def main() -> None:
                     print(json.dumps({"number": number, "code": code}), file=answers)
                 elif line := tasks.readline():
                     asked = json.loads(line)
+                    with suppress(OSError):  # code of another commit may lack a file: the process itself reports that
+                        experiment.digest_code(asked["task"]["params"])
                     end, pid = _fork(asked)
                     running[end] = asked["number"], pid
                     selector.register(end, selectors.EVENT_READ)

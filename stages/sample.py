@@ -13,11 +13,11 @@ from ddpm.sampling.sample_params import Sample
 from ddpm.sampling.samples import noise_seed, set_paths
 
 
-def main(settings: Sample, device: torch.device, ranks: Ranks) -> None:
+def main(settings: Sample, device: torch.device, ranks: Ranks, films: bool = True) -> None:
     model = averages.load(MODEL_FILE, settings.ema_length, device)
     generator = Generator.of(model, settings, device)
     title = f"step {model.facts['steps']:,}"
-    facts = write_samples(generator, settings, model.config.seed, model.image_shape, SAMPLES, ranks, title)
+    facts = write_samples(generator, settings, model.config.seed, model.image_shape, SAMPLES, ranks, title, films)
     for snapshot in sorted(SNAPSHOTS.glob("*.safetensors")):  # from the same noise
         generator_then = Generator.of(load_model(snapshot, device), settings, device)
         for seed, path in set_paths(SAMPLES / SNAPSHOTS.name / snapshot.stem, settings.seeds).items():

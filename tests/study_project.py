@@ -38,7 +38,7 @@ def prepare(device):
     return "a CPU"
 
 
-def run_here(stage):
+def run_here(stage, films=True):
     params = yaml.safe_load(pathlib.Path("params.yaml").read_text())
     control = pathlib.Path(os.environ["DVC_ROOT"], "control")
     seed, arm = params["seed"], params["diffusion"]["schedule"]["name"]

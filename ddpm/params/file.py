@@ -7,6 +7,8 @@ this package never disagree about a value.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
+from functools import lru_cache
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -57,6 +59,11 @@ def decode(text: str, source: str) -> dict[str, Any]:
 def plain(text: str) -> Any:
     """The values of any YAML text. Raises UserError if it stands for too many values, and whatever ruamel.yaml
     raises."""
+    return deepcopy(_constructed(text))
+
+
+@lru_cache(maxsize=8)  # a stage reads params.yaml three times, and each takes 0.1 s
+def _constructed(text: str) -> Any:
     yaml = YAML(typ="safe")
     if values(node := yaml.compose(text), {}) > MAX_VALUES:
         raise UserError(f"stands for more than {MAX_VALUES:,} values: too many, or aliases (*) of aliases")

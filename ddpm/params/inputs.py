@@ -10,7 +10,8 @@ from __future__ import annotations
 import ast
 import json
 import re
-from functools import lru_cache
+from collections.abc import Iterable
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -28,14 +29,15 @@ CODE = ("ddpm", "stages")
 class Start(NamedTuple):
     """The state in which a stage was started. All its processes use this, and MLflow records it.
 
-    params: all of params.yaml, as plain values. The rest is what dvc.yaml lists for the stage: keys, with their values;
-    digests, the sha256 of each dependency.
+    params: all of params.yaml, as plain values. keys, with their values, and digests, the sha256 of each dependency, are
+    what dvc.yaml lists for the stage. films: whether the samples' films are drawn, which no experiment keeps.
     """
 
     stage: str
     params: dict[str, Any]
     keys: dict[str, Any]
     digests: dict[str, str]
+    films: bool = True
 
     def fingerprint(self) -> str:
         """Digest of the params and data: of all that the result is meant to follow from, whatever code computes it."""
@@ -43,9 +45,7 @@ class Start(NamedTuple):
 
     def code(self) -> dict[str, str]:
         """A digest of each file of code, which comments and blanks leave as it is."""
-        deps = [Path(dep) for dep in self.digests if is_code(dep)]
-        paths = (path for dep in deps for path in (files.below(dep).values() if dep.is_dir() else [dep]))
-        return {str(path): _syntax(path) for path in paths}
+        return digest_code(dep for dep in self.digests if is_code(dep))
 
     def check(self) -> None:
         """Raises UserError if an input of the stage has changed since: DVC would credit the result to inputs that did
@@ -104,15 +104,10 @@ def recorded(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """dvc.lock's entry for the stage, and the params' values in it; both empty if dvc.lock is absent, half-written, or
     does not have the stage."""
     try:
-        entry = _locked(DVC_LOCK.read_text(encoding="utf-8"))["stages"][name]
+        entry = file.decode(DVC_LOCK.read_text(encoding="utf-8"), str(DVC_LOCK))["stages"][name]
         return entry, entry.get("params", {}).get(str(file.PATH), {})
     except (AttributeError, FileNotFoundError, LookupError, TypeError, UserError):
         return {}, {}
-
-
-@lru_cache(maxsize=1)  # it takes 0.2 s
-def _locked(text: str) -> dict[str, Any]:
-    return file.decode(text, str(DVC_LOCK))
 
 
 def on_record(name: str, params: dict[str, Any]) -> bool:
@@ -130,8 +125,15 @@ def read(name: str, params: dict[str, Any]) -> Start:
     return Start(name, params, {key: lookup(params, key) for key in keys}, digests)
 
 
-def _syntax(path: Path) -> str:
-    return files.digest(ast.dump(ast.parse(path.read_bytes()))) if path.suffix == ".py" else files.sha256(path)
+def digest_code(deps: Iterable[str]) -> dict[str, str]:
+    """``Start.code`` of these files and folders of Python."""
+    folders = (files.below(Path(dep)).values() if Path(dep).is_dir() else [Path(dep)] for dep in deps)
+    return {str(path): _syntax(path.read_bytes()) for paths in folders for path in paths}
+
+
+@cache  # for the processes of experiments, which are forked from one that has seen the code
+def _syntax(code: bytes) -> str:
+    return files.digest(ast.dump(ast.parse(code)))
 
 
 def is_code(path: str) -> bool:

@@ -140,9 +140,10 @@ def write_samples(
     out: Path,
     ranks: Ranks = ALONE,
     title: str = "",
+    films: bool = True,
 ) -> dict[str, float | str]:
-    """Write to ``out`` a set of images for each of ``options.seeds``, and grid.png, reverse.mp4 and reverse.gif of
-    the first set, of as many images as its first batch has, and at most FILM_IMAGES. With classes also
+    """Write to ``out`` a set of images for each of ``options.seeds``, and grid.png, with ``films`` also reverse.mp4 and
+    reverse.gif, of the first set, of as many images as its first batch has, and at most FILM_IMAGES. With classes also
     labels.npy, the class of each image; then the grid has a labelled row for each class. title: of the grid otherwise.
 
     training_seed: the model's; the noise of the sets depends on it. Every rank draws, the main one writes. Returns the
@@ -164,7 +165,8 @@ def write_samples(
             grids.save_rows(rows, out / "grid.png")
         else:
             grids.save_grid(first[:FILM_IMAGES], out / "grid.png", titles=[title] if title else [])
-        grids.save_films(film, out, "reverse")
+        if films:
+            grids.save_films(film, out, "reverse")
     return {
         "count": options.count,
         "sets": len(paths),

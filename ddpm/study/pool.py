@@ -32,7 +32,7 @@ RECORD = "run.json"  # in an experiment's folder, once it has ended well
 BUSY = 75  # exit code: another process runs the experiment, or trains its model
 PATIENCE = 1.0  # seconds, before asking again
 FORKS = "stages/forks.py"
-START = "import sys; sys.path.insert(0, {code!r}); from stages.forks import main; main()"
+START = "import os, sys; sys.path.insert(0, os.getcwd()); from stages.forks import main; main()"
 REASON = re.compile(r"^(?:error|ERROR): (.+)$", re.MULTILINE)
 LINES = 20  # of a log that may hold the reason of a failure
 
@@ -137,7 +137,8 @@ class Pool:
                 )
             flags = ["-I"] if self.clean else []
             process = subprocess.Popen(
-                [sys.executable, *flags, "-c", START.format(code=str(self.code))],
+                [sys.executable, *flags, "-c", START],
+                cwd=self.code,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env=self._environment(),
