@@ -19,7 +19,7 @@ import time
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from ddpm.base import files
 from ddpm.base.errors import UserError
@@ -29,42 +29,31 @@ from ddpm.base.machine import die_with_parent
 from ddpm.base.paths import METRICS, PROCESSED, RUN
 from ddpm.params import config, file, inputs
 from ddpm.runs import record, run_images
-from ddpm.study.experiments import STAGES
 from ddpm.study.pool import BUSY, MODEL, PATIENCE, RECORD
 from stages import __main__ as stages
 
 DATA = ("download", "preprocess", "reference")
-OWN = ("sample", "evaluate")  # whose results no other experiment needs
+OWN = ("check", "sample", "evaluate")  # whose results no other experiment needs
 LIBRARIES = ("torch", "diffusers", "denoising_diffusion_pytorch")  # whose versions say more of a program than its code
 
 
-class Task(NamedTuple):
-    """What a process is asked for, as it comes through a pipe.
+def run(folder: Path, code: Path, params: dict[str, Any], program: dict[str, Any] | None) -> int:
+    """Run the experiment, if nobody has, and leave its record in its folder; returns an exit code. Raises UserError.
 
     folder: the experiment's, named by what it depends on. code: the folder that holds the code of a commit. params: of
     its params.yaml. program: another trainer's command, its files and costs, and the arm's name.
     """
-
-    folder: str
-    code: str
-    params: dict[str, Any]
-    program: dict[str, Any] | None
-
-
-def run(task: Task) -> int:
-    """Run the experiment, if nobody has, and leave its record in its folder; returns an exit code. Raises UserError."""
-    folder = Path(task.folder)
     alone = folder.with_suffix(".lock")
     with lock(alone, PATIENCE) as mine:
         if mine is None:
             return BUSY
         if not (folder / RECORD).exists():
-            _lay_out(folder, Path(task.code), task.params)
+            _lay_out(folder, code, params)
             os.chdir(folder)
             # the first line of its log: a cluster that gave no GPU is noticed there
-            print(f"on {stages.prepare(task.params['device'])}", flush=True)
-            if code := _program(task, task.program) if task.program else _train(task):
-                return code
+            print(f"on {stages.prepare(params['device'])}", flush=True)
+            if failure := _program(params, program) if program else _train(params):
+                return failure
         alone.unlink()
     return 0
 
@@ -72,9 +61,7 @@ def run(task: Task) -> int:
 def digest_code(params: dict[str, Any]) -> None:
     """Read the code of an experiment, which the working folder holds, for all that are forked from this process."""
     inputs.digest_code(_listed("train", params)[1])
-    for stage in STAGES:
-        for dep in _listed(stage, params)[1]:
-            _md5(dep)
+    _md5s(params)
 
 
 def _lay_out(folder: Path, code: Path, params: dict[str, Any]) -> None:
@@ -86,29 +73,32 @@ def _lay_out(folder: Path, code: Path, params: dict[str, Any]) -> None:
     (folder / file.PATH).write_text(file.encode(params), encoding="utf-8")
 
 
-def _train(task: Task) -> int:
-    for stage in ("check", *STAGES):
-        code = stages.run_here(stage, films=False) if stage in ("check", *OWN) else _make(stage, task.params)
-        if code:
+def _train(params: dict[str, Any]) -> int:
+    for stage in ("check", *inputs.makers()):
+        if code := stages.run_here(stage, films=False) if stage in OWN else _make(stage, params):
             return code
-    code_of = {dep: _md5(dep)[:12] for stage in STAGES for dep in _listed(stage, task.params)[1]}
-    record.write(record.read(RUN).model_copy(update={"code": code_of}), Path(RECORD))
+    record.write(record.read(RUN).model_copy(update={"code": _md5s(params)}), Path(RECORD))
     return 0
 
 
-def _program(task: Task, program: dict[str, Any]) -> int:
+def _md5s(params: dict[str, Any]) -> dict[str, str]:
+    """The code of all stages, as a record names it."""
+    return {dep: _md5(dep)[:12] for stage in inputs.makers() for dep in _listed(stage, params)[1]}
+
+
+def _program(params: dict[str, Any], program: dict[str, Any]) -> int:
     """Run another trainer and score what it drew."""
     for stage in ("check", *DATA):
-        if code := stages.run_here(stage) if stage == "check" else _make(stage, task.params):
+        if code := stages.run_here(stage) if stage in OWN else _make(stage, params):
             return code
-    samples, seed = run_images.PATH.absolute(), task.params["seed"]
+    samples, seed = run_images.PATH.absolute(), params["seed"]
     samples.parent.mkdir(parents=True)
     places = {split: str((PROCESSED / split / "images.npy").absolute()) for split in ("train", "test")}
     places |= {"seed": str(seed), "samples": str(samples)}
     begin = time.monotonic()
     if code := _call([part.format_map(places) for part in shlex.split(program["program"])]):
         return 1 if code == BUSY else code
-    drawn, whole = files.open_array(samples, remedy="the program has to write it"), config.check(task.params)
+    drawn, whole = files.open_array(samples, remedy="the program has to write it"), config.check(params)
     if drawn.shape != (wanted := (whole.sample.count, *whole.data.shape)):
         raise UserError(f"its program wrote images of {drawn.shape}; allowed: {wanted}")
     costs = {**files.flatten(program["costs"]), "seconds.program": round(time.monotonic() - begin, 1)}

@@ -14,13 +14,13 @@ import signal
 import sys
 import traceback
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from ddpm.base.errors import exit_code
 from ddpm.base.machine import die_with_parent
 from stages import __main__ as stages
 from stages import experiment
-from stages.experiment import Task
 
 
 def main() -> None:
@@ -43,7 +43,7 @@ def main() -> None:
                 elif line := tasks.readline():
                     asked = json.loads(line)
                     with suppress(OSError):  # code of another commit may lack a file: the process itself reports that
-                        experiment.digest_code(asked["task"]["params"])
+                        experiment.digest_code(asked["params"])
                     end, pid = _fork(asked)
                     running[end] = asked["number"], pid
                     selector.register(end, selectors.EVENT_READ)
@@ -70,8 +70,8 @@ def _fork(asked: dict[str, Any]) -> tuple[int, int]:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         die_with_parent(parent)
         os.environ |= asked["environment"]
-        task = Task(**asked["task"])
-        code = exit_code(lambda: experiment.run(task))
+        folder, source = Path(asked["folder"]), Path(asked["code"])
+        code = exit_code(lambda: experiment.run(folder, source, asked["params"], asked["program"]))
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 1
     except BaseException:  # its last line is the reason of the failure

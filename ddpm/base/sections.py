@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from enum import Flag, auto
+from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeVar
 
 from pydantic import (
@@ -162,6 +163,17 @@ def families(kind: type[Section]) -> dict[str, str]:
     """Key -> the folder of ddpm/variants/ with its possible values, for every key of a section and of those in it."""
     marks = ((key, mark) for key, field, _ in fields(kind) for mark in field.metadata)
     return {key: mark.folder for key, mark in marks if isinstance(mark, Family | Members)}
+
+
+@lru_cache(maxsize=2**12)  # a thousand runs have the same keys
+def is_in(key: str, by: tuple[str, ...]) -> bool:
+    """Whether ``by`` names a key, a section that it is in, or the variant (``schedule.name``) that it belongs to."""
+    return any(under(key, name.removesuffix(".name")) for name in by)
+
+
+def under(key: str, section: str) -> bool:
+    """Whether a params key is the section, or is in it."""
+    return key == section or key.startswith(f"{section}.")
 
 
 def _freeze(value: Any) -> Any:

@@ -213,6 +213,7 @@ def _finish(contest: Contest, one: Attempt, slots: int | None, commit: str | Non
     state = attempt.finish(contest, one, slots, _say(json), commit and revision.find(commit))
     done = state.find(one.key)
     shown = display.to_dict(state, done)
-    words = f"{shown['entry']} is {done.outcome}" + f": {done.reason}" * bool(done.reason)
-    answer(json, shown, f"{words} (e-value {shown['e']:.3g} of {done.needed:.0f}, {shown['seeds']} seeds)")
+    reason = f": {done.reason}" if done.reason else ""
+    verdict = f"{shown['entry']} is {done.outcome}{reason}"
+    answer(json, shown, f"{verdict} (e-value {shown['e']:.3g} of {done.needed:.0f}, {shown['seeds']} seeds)")
     return EXIT_CODES[done.outcome or "undecided"]

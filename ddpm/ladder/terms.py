@@ -17,7 +17,6 @@ from ddpm.base.sections import Fraction, Section
 from ddpm.base.variant import closest
 from ddpm.params import config, file, presets
 from ddpm.params.config import Config
-from ddpm.runs import alike
 from ddpm.study import loading, plan
 from ddpm.study.plan import NAME, is_of_recipe, learned
 from ddpm.verdicts import metrics
@@ -191,7 +190,7 @@ class Contest:
 
     def check_allowed(self, key: str, source: str) -> None:
         """Raises UserError unless entries may change the key."""
-        if not any(alike.is_in(key, (allowed,)) for allowed in self.terms.may_change):
+        if not any(sections.is_in(key, (allowed,)) for allowed in self.terms.may_change):
             allowed = ", ".join(self.terms.may_change)
             raise UserError(f"{source}: {key}: {self.path} does not let entries change it; allowed: {allowed}")
 

@@ -29,8 +29,8 @@ CODE = ("ddpm", "stages")
 class Start(NamedTuple):
     """The state in which a stage was started. All its processes use this, and MLflow records it.
 
-    params: all of params.yaml, as plain values. keys, with their values, and digests, the sha256 of each dependency, are
-    what dvc.yaml lists for the stage. films: whether the samples' films are drawn, which no experiment keeps.
+    params: all of params.yaml, as plain values. keys: those that dvc.yaml lists for the stage, with their values.
+    digests: the sha256 of each dependency. films: whether those of the samples are drawn, which no experiment keeps.
     """
 
     stage: str
@@ -83,6 +83,11 @@ class Start(NamedTuple):
 def pipeline(dvc_yaml: Path = DVC_YAML) -> dict[str, Any]:
     """The stages in dvc.yaml, by name."""
     return _stages(dvc_yaml.read_text(encoding="utf-8"))
+
+
+def makers(dvc_yaml: Path = DVC_YAML) -> list[str]:
+    """The stages that a result is made by, in their order: all but the check."""
+    return [name for name in pipeline(dvc_yaml) if name != "check"]
 
 
 @lru_cache(maxsize=1)

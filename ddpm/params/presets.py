@@ -71,9 +71,10 @@ def flat() -> dict[str, dict[str, Any]]:
 def default(key: str) -> Any:
     """What a run has for a key unless it says otherwise: the shipped preset's value, or that of a variant which that
     does not have; None for any other key."""
-    *section, name, field = ["", *key.split(".")]
-    family = config.FAMILIES.get(".".join(section[1:]), "")
-    if key in flat()[SHIPPED] or not family or name not in variant.names(family):
+    block, _, field = key.rpartition(".")
+    section, _, name = block.rpartition(".")
+    family = config.FAMILIES.get(section)
+    if key in flat()[SHIPPED] or family is None or name not in variant.names(family):
         return flat()[SHIPPED].get(key)
     return variant.variant_class(family, name)().model_dump(mode="json")[name].get(field)
 

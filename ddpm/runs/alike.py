@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any, TypeVar
 
 from ddpm.base.errors import UserError
 from ddpm.base.files import digest
-from ddpm.base.sections import Affects
+from ddpm.base.sections import Affects, is_in
 from ddpm.params.config import Config, affects
 from ddpm.runs import library
 from ddpm.runs.library import Listing
@@ -84,17 +83,6 @@ def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
     for item in items:
         groups.setdefault(key(item), []).append(item)
     return groups
-
-
-@lru_cache(maxsize=2**12)  # a thousand runs have the same keys
-def is_in(key: str, by: tuple[str, ...]) -> bool:
-    """Whether ``by`` names a key, a section that it is in, or the variant (``schedule.name``) that it belongs to."""
-    return any(under(key, name.removesuffix(".name")) for name in by)
-
-
-def under(key: str, section: str) -> bool:
-    """Whether a params key is the section, or is in it."""
-    return key == section or key.startswith(f"{section}.")
 
 
 def _identity(run: Record, by: tuple[str, ...]) -> str:

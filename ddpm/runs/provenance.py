@@ -11,8 +11,6 @@ from ddpm.params.inputs import Start
 from ddpm.runs import library
 from ddpm.runs.record import Provenance
 
-BEFORE = ("download", "preprocess", "reference", "train", "sample")
-
 
 def of(start: Start) -> Provenance:
     """The params of the run and its code: of the stages before this one as dvc.lock recorded them when they ran.
@@ -26,7 +24,7 @@ def of(start: Start) -> Provenance:
     if outs.get(str(MODEL_FILE)) != files.md5(MODEL_FILE):
         return Provenance(params, {})
     md5s = {dep: files.md5(Path(dep)) for dep in inputs.stage(start.stage, start.params)[1] if inputs.is_code(dep)}
-    for stage in BEFORE:
+    for stage in [name for name in inputs.makers() if name != start.stage]:
         entry, _ = inputs.recorded(stage)
         md5s |= {dep["path"]: dep["md5"] for dep in entry.get("deps", []) if inputs.is_code(dep["path"])}
     return Provenance(params, {path: md5[:12] for path, md5 in md5s.items()})

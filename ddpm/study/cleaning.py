@@ -11,7 +11,6 @@ from ddpm.base.locks import is_locked
 from ddpm.study import pool, revision
 
 STATES = Path(".ddpm/checkpoints")  # of trainings that were stopped
-OLD = Path(".ddpm/studies/slots")  # clones that earlier versions worked in
 
 
 def clean(states: bool) -> Iterator[tuple[Path, int]]:
@@ -20,7 +19,7 @@ def clean(states: bool) -> Iterator[tuple[Path, int]]:
     running = [path for path in pool.FOLDER.glob("*.lock") if is_locked(path)]
     if running:
         raise UserError(f"{running[0]}: an experiment is running: wait for it, or stop it")
-    for folder in (pool.FOLDER, revision.FOLDER, OLD, *([STATES] if states else [])):
+    for folder in (pool.FOLDER, revision.FOLDER, *([STATES] if states else [])):
         if folder.exists():
             sizes = {(at := path.lstat()).st_ino: at.st_size for path in folder.rglob("*")}  # links count once
             shutil.rmtree(folder)

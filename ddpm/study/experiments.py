@@ -30,7 +30,6 @@ LOGS = Path(".ddpm/studies")  # what experiments print on this machine
 FAILED = "failed: "  # begins the last line of a log
 DIVERGED = re.compile(r"train: the (loss or its gradient is not finite|gradient overflowed)")
 ERRORS = ("t", "steps", "log_snr", "error_test")  # what verdicts read by noise level; all would be half of a record
-STAGES = ("download", "preprocess", "reference", "train", "sample", "evaluate")  # whose code a record names
 
 
 @dataclass(frozen=True)
@@ -116,15 +115,16 @@ class Experiments:
         if experiment.program:
             planned = keys_affecting(Affects.SCORED, planned)
         program = experiment.program and experiment.program.program
-        other = ["seed"] * (run.seed != experiment.seed) or ["program"] * (run.program != program)
-        if other := other or alike.differences(run, planned):
+        same = {"seed": run.seed == experiment.seed, "program": run.program == program}
+        if other := [key for key in same if not same[key]] or alike.differences(run, planned):
             raise UserError(f"{path}: it ran with another {other[0]} than the plan says: remove the file")
 
     def other_code(self, experiment: Experiment, run: Record) -> list[str]:
         """In what the code that runs is not the code that made the record."""
         other = library.changed(run, self.code)
         if not experiment.program and not run.diverged:
-            stages = (inputs.stage(stage, experiment.params, self.code / inputs.DVC_YAML) for stage in STAGES)
+            dvc_yaml = self.code / inputs.DVC_YAML
+            stages = (inputs.stage(stage, experiment.params, dvc_yaml) for stage in inputs.makers(dvc_yaml))
             listed = {dep for _, deps in stages for dep in deps if inputs.is_code(dep)}
             other += sorted(listed ^ run.code.keys())
         return other
@@ -179,7 +179,7 @@ class Experiments:
                     done += 1
                     score = "diverged" if run.diverged else f"{self.primary} {run.scores[self.primary]:.4g}"
                     rest = duration((time.monotonic() - begin) * running.left / done)
-                    yield f"{name}: {score}", f"; {running.left} left, about {rest}" * bool(running.left)
+                    yield f"{name}: {score}", f"; {running.left} left, about {rest}" if running.left else ""
 
     def _keep(self, experiment: Experiment, ended: Done) -> Record:
         """Write what a process leaves of an experiment, and return its record. Raises UserError with the reason if it

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from statistics import fmean
 
 import numpy as np
@@ -82,7 +83,7 @@ class Ledger:
         self.tried = tuning.tries(tune.grid, scores, primary, alpha, len(study.points))
         chosen = {row.arm: row.values for row in self.tried if row.chosen}
         points = ((arm, point) for arm in chosen for point in study.points[arm])
-        self.study = study.settled({arm: point for arm, point in points if point.values == chosen[arm]})
+        self.study = replace(study, chosen={arm: point for arm, point in points if point.values == chosen[arm]})
 
     @property
     def seconds(self) -> float | None:

@@ -116,7 +116,8 @@ def future_scores(of_arm: Config, of_program: bool = False) -> set[str]:
         scores.update(metrics.ALONE)
     for features in {*options.extractors, *(CHOICE if AUTO in options.extractors else ())} - {AUTO}:
         names = [name for name, maker in MADE_BY.items() if maker in options.metrics]
-        names += [metric.CLASS_ACCURACY.name] * bool(of_arm.model.classes)
+        if of_arm.model.classes:
+            names.append(metric.CLASS_ACCURACY.name)
         other_frechet = {*metrics.HEADLINE} - {extractor.get(features).frechet}
         scores.update(f"{features}.{name}" for name in names if metrics.estimated(name) not in other_frechet)
     return scores

@@ -7,7 +7,7 @@ import math
 import shlex
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
 from pathlib import Path
@@ -20,7 +20,7 @@ from ddpm.base.errors import UserError, printable
 from ddpm.base.paths import METRICS
 from ddpm.base.sections import Affects
 from ddpm.params.config import AFFECTS, Config, affects, keys_affecting
-from ddpm.runs import alike, record
+from ddpm.runs import record
 from ddpm.verdicts.pairing import Alike
 
 NAME = r"[a-z0-9][a-z0-9_-]{0,40}"
@@ -123,10 +123,6 @@ class Program(sections.Section):
     files: tuple[Annotated[record.Key, AfterValidator(_inside)], ...] = ()
     costs: record.Costs = record.Costs()
 
-    def digests(self, root: Path = Path()) -> dict[str, str]:
-        """Path -> md5 of its files, in the folder ``root``."""
-        return {path: files.md5(root / path) for path in self.files}
-
 
 @dataclass(frozen=True, eq=False)
 class Point:
@@ -222,20 +218,17 @@ class Study:
         for arm, checked in self.configs.items():
             block = f"model.{checked.model.name}"
             written = files.flatten({block: self.params[arm]["model"].get(checked.model.name) or {}})
-            params[arm] = {key: value for key, value in params[arm].items() if not alike.under(key, block)}
+            params[arm] = {key: value for key, value in params[arm].items() if not sections.under(key, block)}
             params[arm] |= written
         for arm, program in self.programs.items():
             scored = keys_affecting(Affects.SCORED, params[arm])
-            params[arm] = scored | program.model_dump(mode="json", exclude_defaults=True) | {"files": program.digests()}
+            md5s = {path: files.md5(Path(path)) for path in program.files}
+            params[arm] = scored | program.model_dump(mode="json", exclude_defaults=True) | {"files": md5s}
         left_out = {"question", "base", "common", "arms", "may_differ", "looks"}
         plan = self.plan.model_dump(mode="json", exclude=left_out, exclude_defaults=True)
         if self.plan.looks != UNHASHED_LOOKS:
             plan["looks"] = [*self.plan.looks]
         return files.digest({"plan": plan, "arms": params, "order": list(params)})
-
-    def settled(self, points: Mapping[str, Point]) -> Study:
-        """The same study, with these arms at these points."""
-        return replace(self, chosen=points)
 
     def is_open(self, experiment: Experiment) -> bool:
         """Whether the values that it runs with are not chosen yet."""
@@ -277,7 +270,7 @@ def learned(of_arm: Config, *, defaults: bool) -> dict[str, Any]:
 
 def is_of_recipe(key: str) -> bool:
     """Whether a params key, or a whole section, says how a model learns or draws, and nothing of how it is judged."""
-    marks = [mark for known, mark in AFFECTS.items() if alike.under(known, key)] or [affects(key)]
+    marks = [mark for known, mark in AFFECTS.items() if sections.under(known, key)] or [affects(key)]
     recipe, judged = (any(mark & what for mark in marks) for what in (Affects.LEARNED | Affects.DRAWN, Affects.SCORED))
     return recipe and not judged and key != record.SEED
 

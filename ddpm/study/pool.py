@@ -162,10 +162,15 @@ class Pool:
         task.log.touch()
         self.folder.mkdir(parents=True, exist_ok=True)
         device = self.devices.pop() if self.devices else None
-        asked = {"folder": str(self._place(task)), "code": str(self.code), "params": task.params}
-        environment = {} if device is None else {"CUDA_VISIBLE_DEVICES": device}
-        line = {"number": self.count, "log": str(task.log.absolute()), "environment": environment}
-        line["task"] = {**asked, "program": task.program}
+        line = {
+            "number": self.count,
+            "log": str(task.log.absolute()),
+            "environment": {} if device is None else {"CUDA_VISIBLE_DEVICES": device},
+            "folder": str(self._place(task)),
+            "code": str(self.code),
+            "params": task.params,
+            "program": task.program,
+        }
         server = self._serve()
         self.running[self.count] = Running(task, task.log.stat().st_size, device, alone)
         self.count += 1

@@ -74,7 +74,7 @@ class Runner:
             arms, study = self.ledger.arms(), self.ledger.study
             self.compared = sum(bool(arm.runs) for arm in arms) > 1
             if early := remarks.early(arms, study.plan.primary):
-                self.say(f"warning: {early}; `ddpm study status {study.path} --pilot` estimates for how long")
+                self.say(f"warning: {early}")
 
 
 def slots(given: int | None, devices: Iterable[str]) -> int:
@@ -94,7 +94,7 @@ def script(ledger: Ledger, limit: float, gpus: int) -> str:
 
     limit: minutes that a job may take. gpus: of each job. Raises UserError if nothing is left.
     """
-    study, experiments = ledger.study, ledger.experiments
+    study = ledger.study
     _, left = judging.missing(ledger, judging.judge(ledger))
     names = {experiment.name for experiment in left}
     if not names:
@@ -103,9 +103,9 @@ def script(ledger: Ledger, limit: float, gpus: int) -> str:
         name=study.name,
         lines=",".join(str(line) for line, one in enumerate(study.lines(), 1) if one.name in names),
         minutes=math.ceil(limit),
-        gres=f" --gres=gpu:{gpus}" * bool(gpus),
+        gres=f" --gres=gpu:{gpus}" if gpus else "",
         folder=shlex.quote(str(Path.cwd())),
-        log=experiments.log("slurm-%a").with_suffix(".txt"),
+        log=ledger.experiments.log("slurm-%a").with_suffix(".txt"),
         ddpm=shlex.quote(str(Path(sys.executable).with_name("ddpm"))),
         plan=shlex.quote(str(study.path)),
     )

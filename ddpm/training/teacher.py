@@ -45,7 +45,7 @@ def read(config: TrainingConfig) -> Loaded | None:
         raise UserError(f"train.start_from: {error}") from error
     ours, theirs = _meaning(config), _meaning(model.config)
     differing = [key for key in sorted(ours.keys() | theirs.keys()) if ours.get(key) != theirs.get(key)]
-    refused = [key for key in differing if not _is_in(key, config.train.start_may_differ)]
+    refused = [key for key in differing if not sections.is_in(key, config.train.start_may_differ)]
     if refused:
         shown = ", ".join(f"{key} ({theirs.get(key)} there, {ours.get(key)} here)" for key in refused)
         raise UserError(
@@ -92,8 +92,4 @@ def training_flops(model: Loaded) -> float | None:
 def _meaning(config: ModelConfig) -> Mapping[str, Any]:
     loss = config.diffusion.loss
     clock = {} if type(loss).clock is Loss.clock else {"diffusion.loss": loss.name}
-    return {key: value for key, value in flatten(config.to_dict()).items() if not _is_in(key, FREE)} | clock
-
-
-def _is_in(key: str, names: tuple[str, ...]) -> bool:
-    return any(f"{key}.".startswith(f"{name.removesuffix('.name')}.") for name in names)
+    return {key: value for key, value in flatten(config.to_dict()).items() if not sections.is_in(key, FREE)} | clock

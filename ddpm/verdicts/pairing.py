@@ -9,10 +9,11 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from ddpm.base import files
 from ddpm.base.errors import UserError
+from ddpm.base.sections import is_in, under
 from ddpm.base.variant import closest
 from ddpm.params.config import Config
 from ddpm.runs import record
-from ddpm.runs.alike import grouped, is_in, some, under, unlike
+from ddpm.runs.alike import grouped, some, unlike
 from ddpm.runs.record import Costs, Record
 from ddpm.sources.dataset import called
 from ddpm.verdicts.verdict import Pair

@@ -29,7 +29,7 @@ from ddpm.base import files, sections
 from ddpm.cli.app import app
 from ddpm.ladder import terms
 from ddpm.params import config, file, presets
-from ddpm.runs import alike, library
+from ddpm.runs import library
 from ddpm.study import loading
 from ddpm.verdicts import gate
 from tests.scored import grid, params, record, result, write
@@ -191,7 +191,7 @@ def with_values(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
 def parses_ddpm(arguments: list[str]) -> None:
     given = app.parse_args(arguments)[1].arguments
     for key in given.get("by", ()):
-        assert key == "name" or any(alike.under(name, key) for name in config.load(ROOT / "params.yaml").flat()), key
+        assert key == "name" or any(sections.under(name, key) for name in config.load(ROOT / "params.yaml").flat()), key
 
 
 def parses_dvc(arguments: list[str]) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ddpm.study import judging, loading, status
+from ddpm.study import judging, loading
 from tests import command, study_project
 from tests.docs.test_docs import blocks
 from tests.study_project import PLAN, RESULTS, study
@@ -33,29 +33,21 @@ def test_after_the_first_pair_run_status_and_verdict_say_that_both_are_worse_tha
         assert study(reader, str(PLAN)) == 0
         assert (line in capsys.readouterr().out) is worse
     assert study("run", str(PLAN)) == (3 if worse else 0)
-    assert (f"warning: {line}; " in capsys.readouterr().out) is worse
+    assert (f"warning: {line}" in capsys.readouterr().out) is worse
     assert line not in json.loads((RESULTS / "verdict.json").read_text())["notes"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("gaussian", "trained"), [(9.0, 1), (0.5, 2)])
-def test_a_pilot_trains_the_baseline_and_says_whether_that_is_long_enough(gaussian, trained, capsys):
+@pytest.mark.parametrize(("gaussian", "enough"), [(9.0, True), (0.5, False)])
+def test_a_pilot_trains_the_baseline_and_says_whether_that_is_long_enough(gaussian, enough, capsys):
     set_gaussian(gaussian)
     assert study("status", str(PLAN), "--pilot") == 0
     out = capsys.readouterr().out
-    assert ("too short a training; and more steps alone will hardly help" in out) is (trained > 1)
-    assert ("the training is long enough" in out) is (trained == 1)
+    assert ("worse than a Gaussian" in out) is not enough
+    assert ("better than a Gaussian" in out) is enough
     assert "not known yet" not in out  # what all experiments will take
-    assert study_project.ran().count("train cosine 0") == trained
+    assert study_project.ran().count("train cosine 0") == 1
     assert not (RESULTS / "runs").exists()  # or the plan would be fixed
-
-
-@pytest.mark.parametrize(
-    ("score", "half", "steps"),
-    [(3.0, 6.0, 1500), (3.03, 3.6, 3000), (4.0, 4.4, None), (3.0, 3.0, None), (3.0, 2.0, None)],
-)
-def test_steps_that_would_be_enough_are_extrapolated_but_not_far(score, half, steps):
-    assert status.steps_to(2.43, 1200, score, half) == steps
 
 
 def test_reasons_that_are_alike_are_one_line():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -161,7 +162,7 @@ def test_tuning_is_part_of_what_decides():
     plain = load(STUDY[: STUDY.index("tune")])
     assert load().hash != plain.hash
     assert load(STUDY.replace("0.01]", "0.02]")).hash != load().hash
-    assert load().settled({"cosine": load().points["cosine"][1]}).hash == load().hash
+    assert replace(load(), chosen={"cosine": load().points["cosine"][1]}).hash == load().hash
 
 
 RATES = "train.learning_rate: [0.001, 0.01]"

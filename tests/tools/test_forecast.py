@@ -14,7 +14,6 @@ import yaml
 
 from ddpm.base.progress import duration
 from ddpm.compute.distributed import Ranks
-from ddpm.model.precision import Comparison
 from ddpm.params.config import Config
 from ddpm.tools import forecast
 from ddpm.tools.forecast import Measured
@@ -122,22 +121,6 @@ def test_the_lines_say_what_was_assumed():
     assert "if there are 1,000 images" in lines[1]
     assert "train.compile" not in lines[1]
     assert "train.compile" in forecast.lines(small(train={"compile": True}), MEASURED, 20)[1]
-
-
-@pytest.mark.parametrize(
-    ("half", "auto", "faster"),
-    [
-        (None, "float32", ""),
-        (Comparison(0.02, 0.6), "bfloat16", ""),
-        (Comparison(0.02, 3.0), "bfloat16", "float32 is faster"),
-        (Comparison(0.9, 0.6), "float32", ""),
-        (Comparison(math.nan, 0.6), "float32", ""),
-    ],
-)
-def test_check_says_which_precision_to_take(half, auto, faster):
-    (line,) = (one for one in forecast.lines(small(), MEASURED._replace(half=half), 20) if one.startswith("precision"))
-    assert line.startswith(f"precision: auto is {auto}")
-    assert line.endswith(faster)
 
 
 def test_scores_likelihoods_and_fitting_take_their_time():
