@@ -155,7 +155,7 @@ def test_without_a_pilot_check_measures_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(forecast, "measure", lambda settings: MEASURED)
     monkeypatch.setattr("ddpm.tools.clone.check", lambda data: "")
     Path("params.yaml").write_text((ROOT / "ddpm/presets/digits_2026.yaml").read_text())
-    for options, count in ([], 7), (["--no-pilot"], 1):
+    for options, count in ([], 6), (["--no-pilot"], 1):
         assert run("check", *options) == 0
         assert len(capsys.readouterr().out.splitlines()) == count
 
