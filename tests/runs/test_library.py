@@ -139,7 +139,7 @@ def test_a_run_is_credited_to_the_code_of_the_stages_that_made_its_model(folder)
     train = {"cmd": "true", "deps": deps, "outs": [{"path": str(model), "md5": files.md5(model)}]}
     evaluate = {"cmd": "true", "deps": ["ddpm/score.py", str(model)]}
     Path("ddpm/score.py").write_text("it scores")
-    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": {"evaluate": evaluate}}))
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": {"train": {"cmd": "true"}, "evaluate": evaluate}}))
     Path("dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": {"train": train}}))
     start = Start("evaluate", params(), {}, {})
     flat, code = provenance.of(start)
