@@ -35,7 +35,8 @@ def plural(count: int, one: str, many: str = "") -> str:
 
 
 def exit_code(main: Callable[[], int | None]) -> int:
-    """Run ``main``; a UserError, a failure of the storage or a full GPU becomes one line on stderr and exit code 2.
+    """Run ``main``; a UserError, a library that is not installed, a failure of the storage or a full GPU becomes one
+    line on stderr and exit code 2.
 
     If nobody reads the output any more (``| head``), it ends quietly, with the exit code of a SIGPIPE.
     """
@@ -59,6 +60,10 @@ def _reported(main: Callable[[], int | None]) -> int:
             print(end="", flush=True)  # so that a failure to write is handled here
     except UserError as error:
         line = str(error)
+    except ModuleNotFoundError as error:
+        if (error.name or "ddpm").startswith(("ddpm", "stages")):
+            raise
+        line = f"{error.name} is not installed: run `pip install 'ddpm-referee[train]'`"
     except KeyboardInterrupt:
         print("interrupted: run the same command again", file=sys.stderr)
         return 128 + signal.SIGINT

@@ -69,9 +69,10 @@ def chapters(state: Climb) -> list[Chapter]:
     changes = state.changes(champion.key) if champion else {}
     name = f"rung {champion.rung}, {champion.begin.entry}" if champion else f"the base, {terms.base}"
     shown = ", ".join(f"{key} {plain(value)}" for key, value in changes.items())
+    cost = champion.begin.cost if champion else state.contest.limit
     blocks: list[Block] = [
         Note(f"{state.contest.name}: {terms.question}"),
-        Note(f"champion: {name}{f': {shown}' * bool(shown)}; {state.contest.cost(changes):.4g} {terms.cost}"),
+        Note(f"champion: {name}{f': {shown}' * bool(shown)}; {cost:.4g} {terms.cost}"),
         Note(f"{len(state.attempts)} attempts, {len(state.rungs)} rungs; at most {terms.error:.0%} of rungs are false"),
     ]
     if attempts:
@@ -87,8 +88,8 @@ def _panels(state: Climb, attempts: Sequence[dict[str, Any]]) -> list[Panel]:
     """The score by attempt, its interval that of the gain; for kind ``score`` the base's is the first, for kind
     ``target`` the cost comes before it."""
     terms, sign = state.contest.terms, state.contest.gain(1.0)
-    base = state.contest.cost({})
-    costs = [(True, 0, base, base, base)]  # each: whether it is a rung, the number of the attempt, then what is drawn
+    # each: whether it is a rung, the number of the attempt, then the values of the curve
+    costs = [(True, 0, *[state.contest.limit] * 3)] if terms.kind == "target" else []
     ended = (attempt.end for attempt in state.attempts if attempt.end and attempt.begin.on == BASE)
     before = next((end.champion for end in ended if end.champion), None)
     scores = [(True, 0, *[float(np.mean(before))] * 3)] if before else []

@@ -1,6 +1,7 @@
 """No pickle is loaded, no port is open to others, no secret is logged, and what is installed is pinned."""
 
 import ast
+import itertools
 import re
 import subprocess
 import sys
@@ -123,19 +124,25 @@ def pins(name: str = "constraints.txt") -> dict[str, str]:
     return {canonicalize_name(name): version for name, version in re.findall(r"^([\w.-]+)==(\S+)$", text, re.MULTILINE)}
 
 
+def requirements(*extras: str) -> list[Requirement]:
+    """The dependencies that pyproject.toml declares, with those of these extras."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    chosen = (project["optional-dependencies"][extra] for extra in extras)
+    return [Requirement(text) for text in itertools.chain(project["dependencies"], *chosen)]
+
+
 def needed() -> dict[str, str]:
     """Every installed distribution that pyproject.toml's dependencies and its extra ``dev`` lead to, with its version.
 
     Without torch, torchvision and what only they bring: each platform has its own build. Without setuptools, which
     `pip freeze` leaves out as a part of the environment.
     """
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    waiting = [Requirement(text) for text in (*project["dependencies"], *project["optional-dependencies"]["dev"])]
+    waiting = requirements("train", "photos", "dev")
     found: dict[str, str] = {}
     while waiting:
         requirement = waiting.pop()
         name = canonicalize_name(requirement.name)
-        if name in {"torch", "torchvision", "setuptools", *found}:
+        if name in {"ddpm-referee", "torch", "torchvision", "setuptools", *found}:
             continue
         try:
             installed = distribution(name)
@@ -151,8 +158,7 @@ def needed() -> dict[str, str]:
 
 
 def test_every_import_is_of_a_package_that_is_declared():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    declared = {canonicalize_name(Requirement(text).name) for text in project["dependencies"]}
+    declared = {canonicalize_name(each.name) for each in requirements("train")}
     providers = packages_distributions()
     undeclared = {
         name: str(path.relative_to(ROOT))
@@ -181,8 +187,7 @@ def test_every_installed_distribution_is_pinned_to_its_version():
 
 
 def test_a_lock_has_what_the_constraints_leave_open_in_versions_that_are_allowed():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    allowed = {each.name: each.specifier for each in map(Requirement, project["dependencies"])}
+    allowed = {each.name: each.specifier for each in requirements("train")}
     for path in (ROOT / "locks").iterdir():
         locked = pins(f"locks/{path.name}")
         assert locked.keys() == {"torch", "torchvision"}
