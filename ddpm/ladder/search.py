@@ -9,22 +9,25 @@ At the end the best FINALISTS are run again, until each has RUNS: the best of ma
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
-import secrets
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import fmean
 
 from ddpm.base import files
 from ddpm.base.errors import UserError
+from ddpm.base.locks import lock
 from ddpm.base.progress import duration
-from ddpm.ladder import attempt, climb, evidence, proposals, terms, trials
+from ddpm.ladder import attempt, climb, evidence, terms, trials
 from ddpm.ladder.attempt import Say
-from ddpm.ladder.climb import Climb
+from ddpm.ladder.climb import LOCKS, Climb
+from ddpm.ladder.proposals import Proposer
 from ddpm.ladder.space import Space
 from ddpm.ladder.terms import LADDERS, Changes, Contest
 from ddpm.ladder.trials import Candidate, Trial
@@ -54,11 +57,11 @@ class Search:
     def __post_init__(self) -> None:
         champion = self.state.champion
         self.space = Space(self.contest, self.state.changes(champion.key) if champion else {})
+        self.proposer = Proposer(self.space)
         self.past = trials.read(self.contest)  # those of earlier searches, too
         self.running = dict[str, tuple[Changes, int, float]]()  # by task: the recipe, its seed, when it began
-        known = {trial.key for trial in self.past}
-        starts = {files.digest(start): start for start in self.space.starts(_ideas(self.contest))}
-        self.queue = deque(start for key, start in starts.items() if key not in known)
+        self.starts = deque(self.space.starts(_ideas(self.contest)))
+        self.begun = len(self.past)
 
     @property
     def name(self) -> str:
@@ -84,18 +87,23 @@ class Search:
         had = ({**state.changes(one.begin.on), **one.begin.changes} for one in state.attempts)
         keys = {files.digest(self.space.least(changes)) for changes in had} - {files.digest(champion)}
         ranked = trials.candidates(self.contest, self.past, champion)
-        return [one for one in ranked if one.is_allowed and one.key not in keys]
+        return [one for one in ranked if one.is_allowed and one.trials[0].key not in keys]
 
-    def next(self) -> Changes | None:
-        """The recipe to run next: a new one, or a finalist again; None at the end."""
+    def next(self, seed: int) -> Changes | None:
+        """The recipe to run next: a new one, or a finalist again; None at the end. seed: of a proposal."""
         running = [changes for changes, *_ in self.running.values()]
         total, begun = self.total(), len(self.made) + len(running)
-        if begun < total - min(FINALISTS * (RUNS - 1), total // 4):
-            return self.queue.popleft() if self.queue else proposals.propose(self.space, self.past, running)
-        for finalist in self.ranked()[:FINALISTS] if begun < total else ():
-            if len(finalist.trials) + running.count(finalist.changes) < RUNS:
-                return finalist.changes
-        return None
+        if begun >= total:
+            return None
+        finalists = self.ranked()[:FINALISTS]
+        if finalists and begun >= total - min(FINALISTS * (RUNS - 1), total // 4):
+            again = [one.changes for one in finalists if len(one.trials) + running.count(one.changes) < RUNS]
+            return again[0] if again else None
+        known = {trial.key for trial in self.past}
+        while self.starts:
+            if files.digest(start := self.starts.popleft()) not in known:
+                return start
+        return self.proposer.propose(self.past, running, seed)
 
     def find(self) -> Changes | None:
         """The recipe to prove: the best of the finalists that ran most often. None if that is the champion, or if all
@@ -129,23 +137,28 @@ class Search:
         own, such as a full disk."""
         revision.check_committed([str(self.contest.path)])
         devices, failed = runner.gpus([self.contest.config.device]), 0
-        with Pool(revision.export(self.commit or revision.head()), self.at_once, devices) as pool:
+        code = revision.export(self.commit or revision.head())
+        with _place(self.contest) as place, Pool(code, self.at_once, devices) as pool:
+            self.starts.rotate(-place)
             for _ in range(self.at_once):
-                self._submit(pool)
+                self._submit(pool, place)
             for done in pool.results():
                 trial = self.take(done)
                 failed = 0 if trial else failed + 1
                 say(self._progress(trial) if trial else f"failed: {done.reason}")
                 if failed == FAILURES:
                     raise UserError(f"{failed} runs in a row failed: {done.reason}")
-                self._submit(pool)
+                self._submit(pool, place)
 
-    def _submit(self, pool: Pool) -> None:
-        if (changes := self.next()) is not None:
-            seed = 2**40 + secrets.randbelow(2**40)  # those of attempts are below
+    def _submit(self, pool: Pool, place: int) -> None:
+        """Run the next trial. Its seed, above those of attempts, is that of the proposal, too: so a process that
+        searches alone tries the same again."""
+        seed = 2**40 + int(files.digest([self.contest.name, place, self.begun])[:10], 16)
+        if (changes := self.next(seed)) is not None:
             params = trials.params(self.contest, changes, seed)
-            task = Task(f"trial-{seed}", params, climb.LOCKS / self.contest.name / f"trial-{seed}.log")
+            task = Task(f"trial-{seed}", params, LOCKS / self.contest.name / f"trial-{seed}.log")
             self.running[task.name] = changes, seed, time.monotonic()
+            self.begun += 1
             pool.submit(task)
 
     def _progress(self, trial: Trial) -> str:
@@ -187,10 +200,19 @@ def run(
     return search, attempt.finish(contest, going, slots, say, commit)
 
 
-def _ideas(contest: Contest) -> Iterator[tuple[str, Changes]]:
+@contextmanager
+def _place(contest: Contest) -> Iterator[int]:
+    """A number that no other process has that searches the ladder: 0 for the only one."""
+    for place in itertools.count():
+        with lock(LOCKS / contest.name / f"search-{place}.lock") as mine:
+            if mine:
+                yield place
+                return
+
+
+def _ideas(contest: Contest) -> Iterator[Changes]:
     """Where a search begins: the ideas of the ladder's file, and the rungs of all ladders that stand."""
-    for number, idea in enumerate(contest.terms.model_dump(mode="json")["ideas"], 1):
-        yield f"{contest.path}: ideas: {number}", idea
+    yield from contest.terms.model_dump(mode="json")["ideas"]
     for path in sorted(LADDERS.glob("*.yaml")):
         other = climb.read(terms.load(path))
-        yield from ((str(path), other.changes(rung.key)) for rung in reversed(other.rungs) if rung.stands)
+        yield from (other.changes(rung.key) for rung in reversed(other.rungs) if rung.stands)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -15,8 +15,9 @@ from ddpm.ladder.terms import BUDGET, Axis, Changes, Contest, Range
 from ddpm.params.config import FAMILIES
 
 STEPS = "train.steps"
-SHARE = "share of the base's cost"  # a name for the only thing that is searched and is no key of params.yaml
-SMALLEST = 0.02  # such share
+SHARE = "share of the champion's cost"  # a name for the only thing that is searched and is no key of params.yaml
+SHARES = Range(low=0.02, high=0.99, log=True)  # of kind target, for which less is the aim
+TRIAL = "a trial"  # where a mistake is, in its message
 Choose: TypeAlias = Callable[[str, Axis], Any]
 
 
@@ -38,11 +39,8 @@ class Space:
             source, condition = f"{contest.path}: space: {key}", _condition(key)
             contest.check_allowed(key, source)
             if axis == BUDGET and key != STEPS:
-                raise UserError(
-                    f"{source}: {BUDGET} is not allowed; allowed: {STEPS}: {BUDGET}, a list, or low and high"
-                )
-            values = (axis.low, axis.high) if isinstance(axis, Range) else () if axis == BUDGET else axis
-            for value in values:
+                raise UserError(f"{source}: {BUDGET}: allowed for {STEPS} alone; here, a list, or low and high")
+            for value in (axis.low, axis.high) if isinstance(axis, Range) else () if axis == BUDGET else axis:
                 contest.params({**dict([condition] if condition else []), key: value}, source)
 
     @cached_property
@@ -51,15 +49,20 @@ class Space:
         return self.contest.params(self.champion).flat()
 
     @cached_property
+    def limit(self) -> float:
+        """What a trial costs at most, or less than, for kind target."""
+        return self.contest.cost(self.champion) if self.contest.terms.kind == "target" else self.contest.limit
+
+    @cached_property
     def axes(self) -> dict[str, Axis]:
         """What is drawn, hyperparameters after the choice of their variants."""
         axes = {key: axis for key, axis in self.contest.terms.space.items() if axis != BUDGET}
         drawn = dict(sorted(axes.items(), key=lambda item: _condition(item[0]) is not None))
         if self.contest.terms.kind == "target" and self.contest.terms.space.get(STEPS) == BUDGET:
-            drawn[SHARE] = Range(low=SMALLEST, high=1.0, log=True)  # less is the aim
+            drawn[SHARE] = SHARES
         return drawn
 
-    def draw(self, choose: Choose, source: str = "a trial") -> Changes:
+    def draw(self, choose: Choose) -> Changes:
         """The changes of the base that a choice of values makes, with the steps that they can afford. Raises UserError
         if they cannot be trained or may not be tried."""
         drawn: dict[str, Any] = {}
@@ -69,13 +72,11 @@ class Space:
         share = drawn.pop(SHARE, 1.0)
         changes = {**self.champion, **drawn}
         if self.contest.terms.space.get(STEPS) == BUDGET:
-            step = self.contest.cost({**changes, STEPS: 1}, source)
-            if (steps := math.floor(share * self.contest.limit / step)) < 1:
-                raise UserError(
-                    f"{source}: a single step costs {step:.4g} {self.contest.terms.cost}, more than all may"
-                )
+            step = self.contest.cost({**changes, STEPS: 1}, TRIAL)
+            if (steps := math.floor(share * self.limit / step)) < 1:
+                raise UserError(f"{TRIAL}: a single step costs {step:.4g} {self.contest.terms.cost}, more than all may")
             changes[STEPS] = steps
-        self.contest.check(changes, self.champion, source, allow_null=True)
+        self.contest.check(changes, self.champion, TRIAL, allow_null=True)
         return self.least(changes)
 
     def least(self, changes: Changes) -> Changes:
@@ -87,24 +88,22 @@ class Space:
         """The values of a trial that has these changes of the base, by what is drawn; without those that the space does
         not have."""
         values = self.contest.params(changes).flat()
-        values[SHARE] = cost / self.contest.limit
+        values[SHARE] = min(cost / self.limit, float(SHARES.high))
         return {
             key: values[key]
             for key, axis in self.axes.items()
             if key in values and self._applies(key, values) and _has(axis, values[key])
         }
 
-    def starts(self, ideas: Iterator[tuple[str, Changes]]) -> Iterator[Changes]:
+    def starts(self, ideas: Iterator[Changes]) -> Iterator[Changes]:
         """The changes of the base that each idea makes within the space, after the champion itself; ideas that may not
         be tried are left out."""
         yield self.least(self.champion)
-        for source, idea in ideas:
-            try:
+        for idea in ideas:
+            with suppress(UserError):
                 whole = self.contest.params({**self.champion, **{k: v for k, v in idea.items() if k in self.axes}})
-                values = {SHARE: 1.0, **whole.flat()}
-                yield self.draw(lambda key, _, values=values: values[key], source)  # type: ignore[misc]
-            except UserError:
-                continue
+                values = {SHARE: SHARES.high, **whole.flat()}
+                yield self.draw(lambda key, _, values=values: values[key])  # type: ignore[misc]
 
     def entry(self, changes: Changes) -> Changes:
         """The changes of the champion that make a trial of it, whose changes are of the base."""
@@ -127,6 +126,6 @@ def _condition(key: str) -> tuple[str, str] | None:
 
 
 def _has(axis: Axis, value: Any) -> bool:
-    if isinstance(axis, Range):
-        return isinstance(value, int | float) and axis.low <= value <= axis.high
-    return any(json.dumps(value) == json.dumps(each) for each in axis)
+    return (
+        isinstance(value, int | float) and axis.low <= value <= axis.high if isinstance(axis, Range) else value in axis
+    )

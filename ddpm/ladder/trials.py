@@ -46,23 +46,19 @@ class Trial(Section):
 
 
 class Candidate(NamedTuple):
-    """A recipe with its trials. score: their mean. excess: by how much it breaks each guard and misses the target;
-    allowed below 0."""
+    """A recipe with its trials. score: their mean. loss: what a search makes small. excess: by how much it breaks
+    guards and misses the target, all together."""
 
     changes: Changes
     trials: Sequence[Trial]
     score: float
-    cost: float
-    excess: tuple[float, ...]
-
-    @property
-    def key(self) -> str:
-        return self.trials[0].key
+    loss: float
+    excess: float
 
     @property
     def is_allowed(self) -> bool:
         """Whether it keeps the guards, reaches the target, and never diverged."""
-        return math.isfinite(self.score) and max(self.excess, default=0) <= 0
+        return math.isfinite(self.score) and self.excess <= 0
 
 
 def read(contest: Contest) -> list[Trial]:
@@ -103,27 +99,20 @@ def candidates(contest: Contest, trials: Sequence[Trial], champion: Changes) -> 
     """Each recipe, the best first: those that break no guard, by their mean score or, for kind ``target``, by cost."""
     recipes = grouped(trials, lambda trial: trial.key)
     usual = means(recipes.get(files.digest(dict(champion)), []))
-    found = [judge(contest, runs, usual) for runs in recipes.values()]
-    return sorted(found, key=lambda one: (not one.is_allowed, loss(contest, one)))
-
-
-def loss(contest: Contest, candidate: Candidate) -> float:
-    """What a search makes small."""
-    return candidate.cost if contest.terms.kind == "target" else -contest.gain(candidate.score)
+    judged = [judge(contest, runs, usual) for runs in recipes.values()]
+    return sorted(judged, key=lambda one: (not one.is_allowed, one.loss))
 
 
 def judge(contest: Contest, runs: Sequence[Trial], usual: dict[str, float]) -> Candidate:
     """A recipe's trials together. usual: the champion's guarded metrics; empty if they are not known."""
-    terms, excess, of_guards = contest.terms, list[float](), means(runs)
-    worst = -contest.gain(math.inf)
+    terms, of_guards, worst = contest.terms, means(runs), -contest.gain(math.inf)
     score = fmean(worst if trial.score is None else trial.score for trial in runs)
-    if terms.target is not None:
-        excess.append(-contest.gain(score - terms.target))
-    for name in of_guards.keys() & usual.keys() - {MEMORISATION}:
+    excess = [of_guards.pop(MEMORISATION, 0.0), 0.0 if terms.target is None else -contest.gain(score - terms.target)]
+    for name in of_guards.keys() & usual.keys():
         margin = metrics.margin(name, usual[name], contest.config.compare)
         excess.append(metrics.gain(name, usual[name] - of_guards[name]) - margin)
-    excess += [of_guards[MEMORISATION]] if MEMORISATION in of_guards else []
-    return Candidate(dict(runs[0].changes), runs, score, runs[0].cost, tuple(excess))
+    loss = runs[0].cost if terms.kind == "target" else -contest.gain(score)
+    return Candidate(dict(runs[0].changes), runs, score, loss, math.fsum(max(by, 0.0) for by in excess))
 
 
 def means(runs: Sequence[Trial]) -> dict[str, float]:
