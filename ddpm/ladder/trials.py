@@ -105,14 +105,16 @@ def candidates(contest: Contest, trials: Sequence[Trial], champion: Changes) -> 
 
 def judge(contest: Contest, runs: Sequence[Trial], usual: dict[str, float]) -> Candidate:
     """A recipe's trials together. usual: the champion's guarded metrics; empty if they are not known."""
-    terms, of_guards, worst = contest.terms, means(runs), -contest.gain(math.inf)
-    score = fmean(worst if trial.score is None else trial.score for trial in runs)
-    excess = [of_guards.pop(MEMORISATION, 0.0), 0.0 if terms.target is None else -contest.gain(score - terms.target)]
+    terms, of_guards, diverged = contest.terms, means(runs), -contest.gain(math.inf)
+    scores = [diverged if trial.score is None else trial.score for trial in runs]
+    excess = [of_guards.pop(MEMORISATION, 0.0)]
+    if terms.target is not None:  # by each run: the cheapest whose mean does would miss it on half of all fresh seeds
+        excess += [-contest.gain(score - terms.target) for score in scores]
     for name in of_guards.keys() & usual.keys():
         margin = metrics.margin(name, usual[name], contest.config.compare)
         excess.append(metrics.gain(name, usual[name] - of_guards[name]) - margin)
-    loss = runs[0].cost if terms.kind == "target" else -contest.gain(score)
-    return Candidate(dict(runs[0].changes), runs, score, loss, math.fsum(max(by, 0.0) for by in excess))
+    loss = runs[0].cost if terms.kind == "target" else -contest.gain(fmean(scores))
+    return Candidate(dict(runs[0].changes), runs, fmean(scores), loss, math.fsum(max(by, 0.0) for by in excess))
 
 
 def means(runs: Sequence[Trial]) -> dict[str, float]:
