@@ -70,7 +70,6 @@ gpu:  ## what only a GPU can show, in 10 minutes: checks, then steps against oth
 
 faults: $(READY)  ## kill the pipeline 200 times: hours; make faults ARGS='repro --kills 6'
 	OMP_NUM_THREADS=1 python -m tests.faults $(ARGS)
-	OMP_NUM_THREADS=1 python -m tests.faults.studies
 
 setup: $(READY)  ## the environment, .venv; each target above makes it too
 	@echo "setup: .venv is ready; \`source .venv/bin/activate\` puts ddpm and dvc into PATH"

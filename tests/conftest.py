@@ -41,7 +41,9 @@ for name in list(os.environ):  # what a user, DVC or a git hook has set is not w
         del os.environ[name]
 os.environ |= {"DVC_NO_ANALYTICS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
 os.environ |= {f"GIT_{who}_{what}": "t@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-settings.register_profile("busy", deadline=None)  # how long an example takes says how busy the machine is
+settings.register_profile(
+    "busy", deadline=None, max_examples=50
+)  # how long an example takes says how busy the machine is
 settings.load_profile("busy")
 
 
@@ -178,6 +180,17 @@ def empty_store(once) -> bytes:
         MlflowClient(tracking_uri=f"sqlite:///{folder / 'mlflow.db'}").search_experiments()
 
     return (once("store", make) / "mlflow.db").read_bytes()
+
+
+@pytest.fixture
+def preprocessed(tmp_path, digits, empty_store, monkeypatch) -> Path:
+    """The working folder, in which download and preprocess have run with quick params."""
+    from tests.small_project import QUICK, lay_out
+
+    monkeypatch.chdir(tmp_path)
+    lay_out(tmp_path, digits, **QUICK)
+    (tmp_path / "mlflow.db").write_bytes(empty_store)
+    return tmp_path
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from ddpm.base.paths import RUN
 from ddpm.params import config
 from ddpm.params.config import Config
 from ddpm.runs import library
-from ddpm.runs.record import Record
+from ddpm.runs.record import Fingerprint, Record, now
 from ddpm.study.plan import Plan, Study
 from tests.small import PARAMS
 
@@ -79,6 +79,20 @@ def result(
         "code": CODE,
     }
     return Record(**values | fields)
+
+
+def bare(seed: int = 0, name: str = "workspace", **changes: Any) -> Record:
+    """A record with few params, and fields of it changed."""
+    comparable = {"samples": 8, "sampling": {"steps": 4}}
+    fields: dict[str, Any] = {
+        "name": name,
+        "seed": seed,
+        "finished": now(),
+        "params": {"seed": seed, "train.steps": 10, "model.unet.multipliers": [1, 2], "data.source": None},
+        "fingerprint": Fingerprint(hash=files.digest(comparable), comparable=comparable),
+        "scores": {"classifier.fd": 1.5},
+    }
+    return Record(**fields | changes)
 
 
 def rescored(run: Record, seed: int, scores: dict[str, float]) -> Record:

@@ -59,6 +59,9 @@ DENOISING = [
 ]
 # for the model section: where any network will do, in half the time
 TINY = {"unet": {**PARAMS["model"]["unet"], "multipliers": [1], "attention_sizes": [], "middle_attention": False}}
+# the same without any attention or dropout
+PLAIN = {"base_channels": 16, "multipliers": [1], "blocks": 1, "attention_sizes": [], "groups": 4, "patch_size": 2,
+        "middle_attention": False, "dropout": 0.0}  # fmt: skip
 
 
 def small(**sections: dict[str, Any]) -> Config:

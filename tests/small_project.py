@@ -1,9 +1,14 @@
 """A working folder for stages, and params in it that make each of them take a second."""
 
+import importlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
+
+from stages import __main__ as runner
 
 ROOT = Path(__file__).parents[1]
 # the digits preset in a second: a tiny network on a short chain, 20 steps
@@ -46,3 +51,19 @@ def merged(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
         key: merged(base.get(key) or {}, value) if isinstance(value, dict) else value for key, value in values.items()
     }
     return base | nested
+
+
+def run_stage(stage: str, edit: Callable[[], None] = lambda: None) -> int:
+    """The stage's exit code; ``edit`` is called just after it starts."""
+    module = importlib.import_module(f"stages.{stage}")
+    main = module.main
+
+    def edited(*handed: Any) -> None:
+        edit()
+        main(*handed)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "main", edited)
+        with pytest.raises(SystemExit) as ended:
+            runner.run(stage)
+    return int(ended.value.code or 0)

@@ -5,10 +5,14 @@ The folder ``control`` sets what goes wrong: ``fail-ARM-SEED`` holds how many ti
 unless that file is removed; ``gaussian`` what a Gaussian scores. Each stage that runs adds a line to ``control/ran``.
 """
 
+import atexit
 import json
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +132,7 @@ PLAN = Path("studies/tiny.yaml")
 RESULTS = Path("metrics/studies/tiny")
 NAMED = [f"{arm}-{seed}" for seed in range(3) for arm in ("cosine", "linear")]
 NAMES = NAMED[:4]
-REAL = ("stages/__init__.py", "stages/experiment.py", "stages/forks.py")
+
 ROOT = Path(__file__).parents[1]
 START = """
 import signal, sys
@@ -143,6 +147,14 @@ main(sys.argv[1:])
 
 def make(folder: Path) -> None:
     """The project with its study, committed."""
+    shutil.copytree(template(), folder, dirs_exist_ok=True)
+
+
+@cache
+def template() -> Path:
+    """The same, to be copied: git takes longer."""
+    folder = Path(tempfile.mkdtemp(prefix="ddpm-study-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     params = yaml.safe_load(presets.text("digits_small_2026"))
     params["compare"]["confidence"], params["sample"]["count"] = 0.5, 12
     texts = {
@@ -161,8 +173,9 @@ def make(folder: Path) -> None:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text)
     (folder / "control").mkdir()
-    git("init", "--quiet", "--initial-branch=main", at=folder)
+    git("init", "--quiet", "--initial-branch=main", "--template=", at=folder)
     commit("a project", at=folder)
+    return folder
 
 
 def git(*arguments: str, at: Path | None = None) -> str:

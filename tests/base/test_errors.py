@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from ddpm.base import variant
 from ddpm.base.errors import EXIT_USER_ERROR, UserError, exit_code, masked
 from ddpm.tracking import tracker
-from ddpm.variants.datasets.image_folder import ImageFolder
 
 # the letters of the secrets appear in nothing else
 SECRET = st.text("KQZ/@?#:%&=+.,;'()[]!$*~-_", min_size=1).filter(lambda text: set(text) & set("KQZ"))
@@ -71,14 +70,6 @@ def test_a_line_that_quotes_too_much_keeps_its_beginning_and_its_end(capsys):
     assert line.endswith("run it again")
 
 
-@pytest.mark.parametrize("password", PASSWORDS)
-def test_a_source_with_a_password_is_refused_before_anything_is_asked_for_it(password, tmp_path):
-    with pytest.raises(UserError, match="may follow a password") as refused:
-        ImageFolder().download(f"https://me:{password}@127.0.0.1:1/photos.zip", tmp_path / "raw")
-    assert "hun" not in str(refused.value)
-    assert "ter2" not in str(refused.value)
-
-
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize("password", [*PASSWORDS, "hun:ter2"])
 def test_a_store_s_password_is_not_in_the_warning(password, monkeypatch, capsys):
@@ -95,11 +86,9 @@ FULL = {
     "CUDA out of memory. Tried to allocate 2 GiB. GPU 0 has 79 GiB, of which 1 is free.": "Tried to allocate 2 GiB)",
     "CUDA error: out of memory\nCUDA kernel errors might be reported later": "CUDA error: out of memory)",
     "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`": "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`": "CUBLAS_STATUS_NOT_INIT",
     "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED": "CUDNN_STATUS_INTERNAL",
     "cusolver error: CUSOLVER_STATUS_ALLOC_FAILED, when calling `cusolverDnCreate(handle)`": "CUSOLVER_STATUS",
     "NCCL error in: N.cpp:1, unhandled cuda error\nLast error:\nCuda failure 2 'out of memory'": "Cuda failure 2",
-    "NCCL error in: N.cpp:1, unhandled cuda error\nLast error:\nFailed to CUDA calloc async 4 bytes": "calloc async",
     "Triton Error [CUDA]: out of memory": "Triton Error",
 }
 
@@ -111,7 +100,6 @@ def test_a_gpu_whose_memory_is_full_is_one_line(said, quoted, capsys):
 
     assert exit_code(main) == EXIT_USER_ERROR
     (printed,) = capsys.readouterr().err.splitlines()
-    assert printed.startswith("error: the GPU's memory is full (")
     assert quoted in printed
 
 

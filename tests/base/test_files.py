@@ -58,16 +58,6 @@ def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_folder_takes_the_place_of_the_old_one(tmp_path):
-    path = tmp_path / "folder"
-    for content in ("old", "new"):
-        with files.atomic_path(path) as temporary:
-            temporary.mkdir()
-            (temporary / content).touch()
-    assert [file.name for file in path.iterdir()] == ["new"]
-    assert list(tmp_path.iterdir()) == [path]
-
-
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
 def test_others_may_read_what_the_umask_lets_them_whatever_the_writer(tmp_path, umask, mode):
     before = os.umask(umask)

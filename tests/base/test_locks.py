@@ -140,16 +140,6 @@ def test_what_another_machine_is_writing_is_no_leftover():
     assert [path.name for path in Path().iterdir()] == ["model"]
 
 
-@pytest.mark.parametrize("parts", [[], ["half"], [".held", "half"]])
-def test_what_a_killed_process_was_writing_is_removed(parts):
-    left = Path(".model.0.part")
-    left.mkdir()
-    for part in parts:
-        (left / part).touch()
-    files.write_json(Path("model"), 1)
-    assert not left.exists()
-
-
 def test_all_lines_of_a_ladder_are_kept(monkeypatch):
     identity = {"terms": "0" * 16, "base": "0" * 16}
     monkeypatch.setattr(Contest, "identity", identity)

@@ -1,7 +1,6 @@
 """Help, completion and JSON: the output of ``ddpm`` for a terminal and for a program."""
 
 import errno
-import fcntl
 import json
 import os
 import re
@@ -10,19 +9,17 @@ import shutil
 import signal
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 from cyclopts import App
 
-from ddpm import cli
 from ddpm.base import variant
 from ddpm.base.errors import exit_code
 from ddpm.cli import terminal
 from ddpm.cli.app import app
 from ddpm.params.config import FAMILIES
-from tests.scored import grid, params, record
+from tests.command import run
 
 
 def commands(group: App = app, words: str = "") -> dict[str, App]:
@@ -33,17 +30,16 @@ def commands(group: App = app, words: str = "") -> dict[str, App]:
     return {name: one for word in below for name, one in commands(below[word], f"{words} {word}").items()}
 
 
-@pytest.mark.parametrize("command", commands())
-def test_the_help_of_every_command_ends_in_examples_that_it_takes(command, capsys):
-    examples = re.findall(r"^ +ddpm (.*)$", str(commands()[command].default_command.__doc__), re.M)
-    assert examples
-    for example in examples:
-        words = shlex.split(example.partition(" | ")[0], comments=True)
-        assert " ".join(words).startswith(command)
-        assert app.parse_args(words)[0] is commands()[command].default_command
-    with pytest.raises(SystemExit, match="0"):
-        cli.main([*command.split(), "--help"])
-    assert f"  ddpm {command}" in capsys.readouterr().out
+def test_the_help_of_every_command_ends_in_examples_that_it_takes(capsys):
+    for command, one in commands().items():
+        examples = re.findall(r"^ +ddpm (.*)$", str(one.default_command.__doc__), re.M)
+        assert examples, command
+        for example in examples:
+            words = shlex.split(example.partition(" | ")[0], comments=True)
+            assert " ".join(words).startswith(command)
+            assert app.parse_args(words)[0] is one.default_command
+        assert run(*command.split(), "--help") == 0
+        assert f"  ddpm {command}" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
@@ -69,19 +65,18 @@ def test_bash_completes_commands_names_and_options(tmp_path):
 
 
 def test_variants_as_json_are_those_of_the_listing(capsys):
-    with pytest.raises(SystemExit, match="0"):
-        cli.main(["variants", "--json"])
+    assert run("variants", "--json") == 0
     assert {key: sorted(names) for key, names in json.loads(capsys.readouterr().out).items()} == {
         key: variant.names(family) for key, family in FAMILIES.items()
     }
 
 
-@pytest.mark.parametrize("module", ["ddpm", "ddpm.cli", "ddpm.base.files", "stages.__main__"])
+@pytest.mark.parametrize("module", ["ddpm.cli", "stages.__main__"])
 def test_on_windows_the_first_import_says_where_this_runs(module):
     windows = "import sys; sys.platform = 'win32'; sys.modules['fcntl'] = None"
     ended = subprocess.run([sys.executable, "-c", f"{windows}; import {module}"], text=True, capture_output=True)
-    line = "error: ddpm runs on Linux and macOS; on Windows, run it in WSL\n"
-    assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", line)
+    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
+    assert "Windows" in ended.stderr
 
 
 # --- a reader that has gone
@@ -90,10 +85,9 @@ def test_on_windows_the_first_import_says_where_this_runs(module):
 CODE = "from ddpm.cli import main; main()"
 
 
-@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize(
-    ("arguments", "gone"),
-    [("--help", "stdout"), ("variants", "stdout"), ("variants --json", "stdout"), ("preset nothing_of_it", "stderr")],
+    ("arguments", "gone", "unbuffered"),
+    [("--help", "stdout", ""), ("variants --json", "stdout", "1"), ("preset nothing_of_it", "stderr", "")],
 )
 def test_a_reader_that_has_gone_ends_a_command_quietly(arguments, gone, unbuffered):
     read_end, write_end = os.pipe()
@@ -103,21 +97,6 @@ def test_a_reader_that_has_gone_ends_a_command_quietly(arguments, gone, unbuffer
     ended = subprocess.run([sys.executable, "-c", CODE, *arguments.split()], env=environment, **streams)
     os.close(write_end)
     assert (ended.returncode, ended.stdout or b"", ended.stderr or b"") == (128 + signal.SIGPIPE, b"", b"")
-
-
-def test_verdicts_that_are_cut_short_by_head(folder):
-    Path("params.yaml").write_text(json.dumps(params()))
-    record(folder, grid({"cosine": 1, "linear": 2, "sigmoid": 0.5}, range(6)))
-    # a pipe so small that the reader leaves before all verdicts are in it, as may happen with `head`
-    read_end, write_end = os.pipe()
-    fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, 4096)
-    command = [sys.executable, "-c", CODE, "compare", "--by", "diffusion.schedule.name", "--json"]
-    shown = subprocess.Popen(command, stdout=write_end, stderr=subprocess.PIPE, text=True)
-    os.close(write_end)
-    first = os.read(read_end, 2)
-    os.close(read_end)
-    _, said = shown.communicate(timeout=120)
-    assert (shown.returncode, first, said) == (128 + signal.SIGPIPE, b"{\n", "")
 
 
 def test_another_pipe_that_breaks_is_no_reader_that_has_gone():

@@ -1,7 +1,6 @@
 """What a GPU needs of a step, shown without one: all tensors are on its device, the host looks at no value, and
 it compiles whole."""
 
-import random
 import sys
 from typing import Any
 
@@ -18,43 +17,26 @@ from ddpm.model.model_file import Loaded
 from ddpm.sampling.generator import Generator
 from ddpm.training.trainer import Trainer
 from tests.benchmarks.train import preset
+from tests.shelves import NETWORKS, config_of, covering_rows
 from tests.small import pictures, small
-from tests.whole.test_combinations import NETWORKS, SHELVES, TRIES, Row, config_of, is_allowed
 
 CPU, META = torch.device("cpu"), torch.device("meta")  # tensors on META have shapes and no values
 
 
-def rows() -> list[Row]:
-    """Few rows in which every variant occurs."""
-    few: list[Row] = []
-    chance = random.Random(1)  # noqa: S311 (it only chooses what is tested)
-    left = {(family, name) for family, shelf in SHELVES.items() for name in shelf}
-    while left:
-        first = min(left, key=str)
-        tries = (
-            {family: chance.choice(shelf) for family, shelf in SHELVES.items()} | dict([first]) for _ in range(TRIES)
-        )
-        few.append(max(filter(is_allowed, tries), key=lambda row: len(left & set(row.items()))))
-        left -= set(few[-1].items())
-    return few
-
-
-@pytest.mark.parametrize("row", rows(), ids=lambda row: row["schedule"])
-def test_steps_and_drawings_stay_on_the_device_and_look_at_no_value(row, monkeypatch):
+def test_steps_and_drawings_stay_on_the_device_and_look_at_no_value(monkeypatch):
     """META refuses both: an operation on tensors of two devices, and one that needs values, such as ``item``."""
     monkeypatch.setattr(sys.modules["torch.optim.optimizer"], "_get_fused_kernels_supported_devices", lambda: ["meta"])
-    labels = np.arange(16) % 3 if row["classes"] else None
-    config = config_of(row)
-    train = config.train.model_copy(update={"accumulate": 2, "horizontal_flip": True})
-    trainer = Trainer(config.model_copy(update={"train": train}).training(), pictures(16), META, labels=labels)
-    for step in (1, 2):
-        loss, norm = trainer.step(step)
-        assert loss.is_meta
-        assert norm.is_meta
-    generator = Generator.of(Loaded(trainer.network.eval(), trainer.config, {}), config.sample, META)
-    with torch.no_grad():
-        *_, x_0 = generator.trajectory(range(3), 0, trainer.shape)
-    assert x_0.is_meta
+    for row in covering_rows():
+        labels = np.arange(16) % 3 if row["classes"] else None
+        config = config_of(row)
+        train = config.train.model_copy(update={"accumulate": 2, "horizontal_flip": True})
+        trainer = Trainer(config.model_copy(update={"train": train}).training(), pictures(16), META, labels=labels)
+        for step in (1, 2):
+            assert all(value.is_meta for value in trainer.step(step)), row
+        generator = Generator.of(Loaded(trainer.network.eval(), trainer.config, {}), config.sample, META)
+        with torch.no_grad():
+            *_, x_0 = generator.trajectory(range(3), 0, trainer.shape)
+        assert x_0.is_meta, row
 
 
 @pytest.mark.parametrize("deterministic", [True, False])

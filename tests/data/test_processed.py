@@ -27,9 +27,3 @@ def test_missing_files_name_the_file_and_the_cure(processed):
     (processed / "manifest.json").unlink()
     with pytest.raises(UserError, match=r"manifest\.json.*dvc repro"):
         read_manifest(processed)
-
-
-def test_pickled_arrays_are_refused(processed):
-    np.save(processed / "train" / "labels.npy", np.array([object()]), allow_pickle=True)
-    with pytest.raises(UserError, match=r"labels\.npy: missing, or not an"):
-        open_split(processed, "train")

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from ddpm.report.blocks import Table
 from docs import by_size
 from docs.atlas_text import percent
 
@@ -64,14 +63,3 @@ def test_the_last_budget_has_the_verdict_s_effect(monkeypatch):
             ratios = np.divide(verdict["arm_scores"], verdict["baseline_scores"])
             assert list(found.logs[key]) == verdict["seeds"]
             assert np.exp(list(found.logs[key].values())) == pytest.approx(ratios)
-
-
-def test_what_a_gaussian_beats_neither_grows_nor_fades(monkeypatch):
-    """At the smaller budget both DiT and the default are worse than a Gaussian, on digits and on MNIST."""
-    monkeypatch.chdir(Path(__file__).parents[2])
-    paths = Path("metrics/studies").glob(f"{by_size.PREFIX}*/verdict.json")
-    studies = {path.parent.name: json.loads(path.read_text()) for path in paths}
-    tables = [part for part in by_size.parts(studies) if isinstance(part, Table)]
-    cells = [{row[0]: (row[2], row[4]) for row in table.rows} for table in tables]
-    assert [table["dit"][0] for table in cells] == ["too early"] * 2
-    assert all(table["x0"][0] != "too early" != table["dit"][1] for table in cells)

@@ -7,18 +7,16 @@ blocks are parsed by the commands' own parsers, and their -S keys and values are
 from __future__ import annotations
 
 import ast
-import copy
 import importlib.util
 import itertools
 import json
 import re
-import shlex
 import shutil
 import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pygit2
 import pytest
@@ -31,63 +29,22 @@ from ddpm.ladder import terms
 from ddpm.params import config, file, presets
 from ddpm.runs import library
 from ddpm.study import loading
+from ddpm.study.plan import changed
 from ddpm.verdicts import gate
+from tests.pages import PAGES, ROOT, Block, blocks
 from tests.scored import grid, params, record, result, write
 from tests.small_project import merged
 
-ROOT = Path(__file__).parents[2]
 CODE = sorted([*(ROOT / "ddpm").rglob("*.py"), *(ROOT / "stages").rglob("*.py")])
-PAGES = sorted([ROOT / "README.md", ROOT / "AGENTS.md", *(ROOT / "docs").glob("*.md")])
+
 LINKING = [*PAGES, *(ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md"))]
 RUN = {"run", "run: model", "run: digits", "run: study", "run: scores", "run: schedules", "run: gate"}
 WORDS = 30_000  # of all pages, so that they are read
 ELSEWHERE = {"run: study"}  # run by tests/study/test_early.py
-NEEDS = {
-    "needs: the pipeline",
-    "needs: a GPU",
-    "needs: other machines",
-    "needs: a server",
-    "needs: Slurm",
-}
-TRUSTED = {
-    "git",
-    "mlflow",
-    "export",
-    "pip",
-    "parallel",
-    "sbatch",
-}  # programs whose lines are not checked
+NEEDS = {"needs: the pipeline", "needs: a GPU", "needs: other machines", "needs: a server", "needs: Slurm"}
+TRUSTED = {"git", "mlflow", "export", "pip", "parallel", "sbatch"}  # programs whose lines are not checked
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 MAKE_TARGETS = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M)
-
-
-class Block(NamedTuple):
-    """preset: the last one that the page wrote before this block, or in it."""
-
-    page: str
-    mark: str
-    language: str
-    text: str
-    preset: str
-
-    @property
-    def lines(self) -> list[list[str]]:
-        joined = self.text.replace("\\\n", " ").splitlines()
-        commands = (part for line in joined for part in line.split(" | "))
-        return [words for command in commands if (words := shlex.split(command, comments=True))]
-
-
-@cache
-def blocks() -> list[Block]:
-    found = []
-    for page in PAGES:
-        preset = "digits"
-        for mark, language, text in re.findall(
-            r"(?:<!-- ([^\n]*) -->\n)?^```(\w*)\n(.*?)^```$", page.read_text(), re.S | re.M
-        ):
-            preset = (re.findall(r"^ddpm preset (\w+)", text, re.M) or [preset])[-1]
-            found.append(Block(page.name, mark, language, text, preset))
-    return found
 
 
 def shell() -> list[Block]:
@@ -116,12 +73,12 @@ def test_the_pages_are_short_enough_to_be_read():
     assert sum(words.values()) <= WORDS, dict(sorted(words.items(), key=lambda item: -item[1])[:10])
 
 
-@pytest.mark.parametrize("page", LINKING, ids=lambda page: page.name)
-def test_every_table_begins_with_its_heads(page):
+def test_every_table_begins_with_its_heads():
     """A blank line in the middle of a table ends it, and the rest becomes text."""
-    lines = ["", *page.read_text().splitlines(), ""]
-    begins = [at for at, line in enumerate(lines) if line.startswith("|") and not lines[at - 1].startswith("|")]
-    assert [lines[at] for at in begins if not lines[at + 1].startswith("| ---")] == []
+    for page in LINKING:
+        lines = ["", *page.read_text().splitlines(), ""]
+        begins = [at for at, line in enumerate(lines) if line.startswith("|") and not lines[at - 1].startswith("|")]
+        assert [lines[at] for at in begins if not lines[at + 1].startswith("| ---")] == [], page
 
 
 def test_the_contents_name_every_page():
@@ -132,19 +89,18 @@ def test_the_contents_name_every_page():
 # --- commands
 
 
-@pytest.mark.parametrize("block", shell(), ids=named)
-def test_every_command_is_one_that_its_program_takes(block):
-    for program, *arguments in block.lines:
+def test_every_command_is_one_that_its_program_takes():
+    for program, *arguments in (line for block in shell() for line in block.lines):
         if program not in TRUSTED:
             CHECKS[program](arguments)
 
 
-@pytest.mark.parametrize("block", [block for block in shell() if " -S " in block.text], ids=named)
-def test_every_key_and_value_that_is_set_may_stand_in_params(block):
-    for words in block.lines:
-        settings = [word for flag, word in itertools.pairwise(words) if flag == "-S"]
-        for combination in itertools.product(*map(assignments, settings)):
-            config.check(with_values(params_of(block.preset), dict(combination)), " ".join(words))
+def test_every_key_and_value_that_is_set_may_stand_in_params():
+    for block in shell():
+        for words in block.lines:
+            settings = [word for flag, word in itertools.pairwise(words) if flag == "-S"]
+            for combination in itertools.product(*map(assignments, settings)):
+                config.check(changed(params_of(block.preset), dict(combination), "a page"), " ".join(words))
 
 
 @pytest.mark.parametrize(
@@ -175,17 +131,6 @@ def assignments(setting: str) -> list[tuple[str, Any]]:
     key, _, values = setting.partition("=")
     each = [values] if values.startswith(("[", "{")) else values.split(",")
     return [(key, yaml.safe_load(value)) for value in each]
-
-
-def with_values(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    changed = copy.deepcopy(base)
-    for key, value in values.items():
-        *sections, name = key.split(".")
-        block = changed
-        for section in sections:
-            block = block[section]
-        block[name] = value
-    return changed
 
 
 def parses_ddpm(arguments: list[str]) -> None:
@@ -227,9 +172,11 @@ CHECKS = {
 }
 
 
-@pytest.mark.parametrize("page", LINKING, ids=lambda page: page.name)
-def test_every_target_of_make_that_is_named_exists(page):
-    assert set(re.findall(r"`make (\w+)", page.read_text())) <= set(MAKE_TARGETS)
+def test_every_target_of_make_and_every_file_of_the_project_that_is_named_exists():
+    for page in LINKING:
+        assert set(re.findall(r"`make (\w+)", page.read_text())) <= set(MAKE_TARGETS), page
+        for name in re.findall(r"`((?:ddpm|stages|tests)/[\w/.]+)`", page.read_text()):
+            assert (ROOT / name).exists(), (page, name)
 
 
 @pytest.fixture
@@ -275,14 +222,14 @@ ONCE = {
 }  # several pages say `ddpm check`
 
 
-LONGER = {"run: digits"}  # than five seconds
+LONGER = ("run: digits", "ddpm check")  # than five seconds
 
 
-@pytest.mark.parametrize(
-    "block",
-    [pytest.param(block, marks=pytest.mark.slow if block.mark in LONGER else ()) for block in ONCE.values()],
-    ids=named,
-)
+def duration(block: Block) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.slow] if any(each in f"{block.mark}\n{block.text}" for each in LONGER) else []
+
+
+@pytest.mark.parametrize("block", [pytest.param(one, marks=duration(one)) for one in ONCE.values()], ids=named)
 def test_what_is_to_be_run_runs(block, project, request, capsys):
     prepare(block.mark, project, request)
     for program, *arguments in block.lines:
@@ -299,16 +246,16 @@ def test_what_is_to_be_run_runs(block, project, request, capsys):
 # --- links
 
 
-@pytest.mark.parametrize("page", LINKING, ids=lambda page: page.name)
-def test_every_link_leads_somewhere(page):
-    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.S | re.M)
-    for target in re.findall(r"\]\(([^)\s]+)\)", text):
-        if target.startswith(("https://", "../../actions/")):  # the second: a page of the repository on GitHub
-            continue
-        path, _, anchor = target.partition("#")
-        found = (page.parent / path).resolve() if path else page
-        assert found.exists(), target
-        assert not anchor or anchor in anchors(found), target
+def test_every_link_leads_somewhere():
+    for page in LINKING:
+        text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.S | re.M)
+        for target in re.findall(r"\]\(([^)\s]+)\)", text):
+            if target.startswith(("https://", "../../actions/")):  # the second: a page of the repository on GitHub
+                continue
+            path, _, anchor = target.partition("#")
+            found = (page.parent / path).resolve() if path else page
+            assert found.exists(), (page, target)
+            assert not anchor or anchor in anchors(found), (page, target)
 
 
 def anchors(page: Path) -> set[str]:
@@ -318,28 +265,21 @@ def anchors(page: Path) -> set[str]:
 
 
 THEORY = (ROOT / "docs/theory.md").read_text()
-NAMED = re.findall(r"\[`([\w.]+)`\]\(\.\./([\w/]+\.py)\)", THEORY)
 
 
-@pytest.mark.parametrize(("name", "path"), NAMED, ids=lambda part: part)
-def test_what_the_theory_names_stands_in_the_file(name, path):
-    body: list[ast.stmt] = ast.parse((ROOT / path).read_text()).body
-    for part in name.split("."):
-        found = [node for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == part]
-        assert found, f"{part} is not in {path}"
-        body = found[0].body
+def test_what_the_theory_names_stands_in_the_file():
+    for name, path in re.findall(r"\[`([\w.]+)`\]\(\.\./([\w/]+\.py)\)", THEORY):
+        body: list[ast.stmt] = ast.parse((ROOT / path).read_text()).body
+        for part in name.split("."):
+            found = [node for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == part]
+            assert found, f"{part} is not in {path}"
+            body = found[0].body
 
 
 def test_the_theory_names_every_paper_of_the_code():
     papers = {paper for file in CODE for paper in re.findall(r"arXiv:\d{4}\.\d{5}", file.read_text())}
     assert len(papers) > 20
     assert papers <= set(re.findall(r"arXiv:\d{4}\.\d{5}", THEORY)), papers - set(re.findall(r"arXiv:\S{10}", THEORY))
-
-
-@pytest.mark.parametrize("page", LINKING, ids=lambda page: page.name)
-def test_every_file_of_the_project_that_is_named_in_code_type_exists(page):
-    for name in re.findall(r"`((?:ddpm|stages|tests)/[\w/.]+)`", page.read_text()):
-        assert (ROOT / name).exists(), name
 
 
 # --- diagrams and lines
@@ -370,16 +310,13 @@ def strings(tree: ast.AST) -> Iterator[str]:
             yield "".join(str(part.value) if isinstance(part, ast.Constant) else "\0" for part in node.values)
 
 
-LINES = re.findall(r"^\| `(.+?)` \|", (ROOT / "docs/troubleshooting.md").read_text(), re.M)
-
-
-@pytest.mark.parametrize("line", LINES)
-def test_every_line_of_the_troubleshooting_is_one_that_the_code_prints(line):
+def is_printed(line: str) -> bool:
     pattern = re.compile(".*".join(map(re.escape, line.split("..."))), re.S)
-    assert any(pattern.search(message) for message in messages())
+    return any(pattern.search(message) for message in messages())
 
 
-def test_a_line_that_no_code_prints_would_be_found():
-    assert len(LINES) > 10
-    with pytest.raises(AssertionError):
-        test_every_line_of_the_troubleshooting_is_one_that_the_code_prints("...: no such flie")
+def test_every_line_of_the_troubleshooting_is_one_that_the_code_prints():
+    lines = re.findall(r"^\| `(.+?)` \|", (ROOT / "docs/troubleshooting.md").read_text(), re.M)
+    assert len(lines) > 10
+    assert [line for line in lines if not is_printed(line)] == []
+    assert not is_printed("...: no such flie")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.test_docs import blocks
+from tests.pages import blocks
 
 ROOT = Path(__file__).parents[2]
 FILES = {

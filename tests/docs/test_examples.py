@@ -73,27 +73,3 @@ def test_ideas_of_the_night_may_be_tried_and_every_fourth_does_nothing(tmp_path,
         config.check(changed(params, changes, "idea"))
     assert [list(changes) for changes in tried[3::4]] == [["train.input_perturbation"]] * 10
     assert all(changes["train.input_perturbation"] < 1e-4 for changes in tried[3::4])
-
-
-def test_keep_if_better_adds_what_one_run_improves(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    night = runpy.run_path(str(ROOT / "examples/night.py"))
-    scores = iter([0.5, 0.6, 0.4, 0.45])  # the base, then three ideas
-    Path("params.yaml").write_text("base")
-    seeds: list[str] = []
-
-    def run(command: list[str], check: bool) -> subprocess.CompletedProcess[str]:
-        assert Path("params.yaml").read_text() == "base", "an idea that was dropped is still in params.yaml"
-        Path("params.yaml").write_text("an idea")
-        settings = [setting for setting in command if setting.startswith("-S")]
-        seeds.append(settings[0])
-        Path("metrics").mkdir(exist_ok=True)
-        Path("metrics/evaluate.json").write_text(json.dumps({"classifier": {"fd": next(scores)}}))
-        return subprocess.CompletedProcess(command, 0)
-
-    monkeypatch.setattr(subprocess, "run", run)
-    night["main"]("digits", 3, greedy=True)
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [line["outcome"] for line in lines] == ["dropped", "kept", "dropped"]
-    assert lines[-1]["best"] == {"entry": "idea-1", "changes": night["propose"](1), "score": 0.4}
-    assert seeds == [f"-Sseed={seed}" for seed in range(4)]

@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from tests.report.test_render import Page
+from tests.pages import Page
 
 ROOT = Path(__file__).parents[2]
 

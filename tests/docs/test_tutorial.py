@@ -34,11 +34,6 @@ def test_everything_that_it_imports_is_there():
         exec(ast.unparse(node), {})  # noqa: S102
 
 
-def test_ci_runs_the_command_that_the_page_prints():
-    assert "`make tutorial`" in PAGE.read_text()
-    assert re.search(r"run: make .*\btutorial\b", (ROOT / ".github/workflows/ci.yml").read_text())
-
-
 @pytest.mark.long
 def test_the_tutorial_runs_and_learns(tmp_path):
     for name in ("jupytext", "nbclient"):

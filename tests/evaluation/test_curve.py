@@ -54,7 +54,7 @@ def test_snapshots_change_no_byte_of_the_weights():
     assert all(torch.equal(value, weights[name]) for name, value in model.network.state_dict().items())
 
 
-@pytest.mark.parametrize("step", [3, 7, 9])  # before the snapshot, after it but not saved, after a checkpoint
+@pytest.mark.parametrize("step", [3, 7])  # before the snapshot, after it but not saved
 def test_a_snapshot_has_the_same_bytes_after_a_kill(step):
     config = small(train={"snapshots": [48], "checkpoint_every": 8})
     whole = run(config, "whole")

@@ -13,7 +13,6 @@ from scipy import stats
 from torch import Tensor
 
 from ddpm.base import variant
-from ddpm.compute.distributed import Ranks
 from ddpm.diffusion.chain import Chain, from_images
 from ddpm.diffusion.parameterization import Prediction
 from ddpm.diffusion.schedule import NoiseSchedule
@@ -151,21 +150,6 @@ def test_an_image_has_its_own_noise_whatever_the_batch():
     assert (bound(crude, chain, images, 5, seed=1).terms != whole.terms).any()
 
 
-class FirstOfTwo(Ranks):
-    """The main rank of two; its gathering does not wait for the other."""
-
-    def gather(self, tensor: Tensor, count: int) -> Tensor:
-        return torch.cat([tensor, tensor, tensor])[:count]
-
-
-def test_the_bar_counts_every_rank_s_images(capsys):
-    chain = schedule(10)
-    images = noisy_images(9)
-    for ranks in (Ranks(), FirstOfTwo(0, 2)):
-        likelihood.bound(crude, chain, variance(), Asked(images, 3, CPU, 0, ranks), 2)
-        assert "| 9/9 [" in capsys.readouterr().err
-
-
 @given(st.integers(1, 3000), st.integers(1, 200))
 def test_strata_are_t_1_alone_and_then_every_t_once(T, timesteps):
     first, steps = likelihood.strata(T, timesteps)
@@ -176,9 +160,8 @@ def test_strata_are_t_1_alone_and_then_every_t_once(T, timesteps):
 
 
 @pytest.mark.parametrize("name", variant.names("schedules"))
-@pytest.mark.parametrize("zero_terminal_snr", [False, True])
-def test_it_is_finite_on_every_schedule(name, zero_terminal_snr):
-    spec = {"name": name, name: {"zero_terminal_snr": zero_terminal_snr}}
+def test_it_is_finite_on_every_schedule(name):
+    spec = {"name": name, name: {"zero_terminal_snr": True}}
     chain = variant.build("schedules", spec, "schedule").noise_schedule(30)
     found = bound(crude, chain, noisy_images(3), 6)
     assert np.isfinite(found.bits_per_dim).all()

@@ -48,12 +48,6 @@ class Way:
     stages: tuple[str, ...] = STAGES
     changes: Mapping[str, Any] = field(default_factory=dict)
 
-    def start(self, victim: Victim, attempt: int) -> subprocess.Popen[bytes]:
-        return victim.start("dvc", "repro")
-
-    def fetch(self, victim: Victim, attempt: int) -> None:
-        """Put the result into the working folder."""
-
     def choose(
         self, process: subprocess.Popen[bytes], running: list[psutil.Process], target: str
     ) -> tuple[str, int] | None:
@@ -68,39 +62,9 @@ class Way:
         return ("group" if target == "group" else "dvc"), process.pid
 
 
-class Temporary(Way):
-    def start(self, victim: Victim, attempt: int) -> subprocess.Popen[bytes]:
-        return victim.start("dvc", "exp", "run", "--temp", "--name", f"attempt-{attempt}")
-
-    def fetch(self, victim: Victim, attempt: int) -> None:
-        victim.run("dvc", "exp", "apply", f"attempt-{attempt}")
-
-
-class Queue(Temporary):
-    """Its worker is a daemon: the process started here waits for the worker's end."""
-
-    def start(self, victim: Victim, attempt: int) -> subprocess.Popen[bytes]:
-        victim.run("dvc", "exp", "run", "--queue", "--name", f"attempt-{attempt}")
-        command = (
-            'dvc queue start -j 1 && while dvc queue status | grep -qE "Queued|Running"; do sleep 1; done; '
-            f'dvc queue status; dvc queue status | grep "attempt-{attempt} .*Success"'
-        )
-        return victim.start("sh", "-c", command)
-
-    def choose(
-        self, process: subprocess.Popen[bytes], running: list[psutil.Process], target: str
-    ) -> tuple[str, int] | None:
-        if not running:
-            return None
-        parent = running[0].parent()
-        return (target, running[0].pid) if target == "child" else (target, parent.pid) if parent else None
-
-
 WAYS = {
     "repro": Way("dvc repro", ("child", "dvc", "group")),
     "late": Way("dvc repro", ("child", "dvc", "group"), LATE),  # DVC ignores SIGINT: few lives get so far
-    "temp": Temporary("dvc exp run --temp", ("child", "dvc", "group")),
-    "queue": Queue("dvc queue start", ("child", "dvc")),
     "ranks": Way("dvc repro, 2 ranks", ("rank", "rank", "child", "dvc", "group"), LATE, {"launch": {"processes": 2}}),
 }
 
@@ -150,8 +114,8 @@ def life(blank: Victim, folder: Path, way: Way, reference: Reference, generator:
     kills: list[Trial] = []
     recovery: dict[int, float] = {}
     restarted = time.monotonic()
-    for attempt, stage in enumerate(way.stages):
-        process = way.start(victim, attempt)
+    for stage in way.stages:
+        process = victim.start("dvc", "repro")
         running = wait_for(lambda stage=stage: victim.stages().get(stage), process)
         if not running:
             continue  # it finished or failed: the last attempt shows which
@@ -162,13 +126,11 @@ def life(blank: Victim, folder: Path, way: Way, reference: Reference, generator:
         if hit := strike(victim, process, way, generator.choice(way.targets), generator.choice(SIGNALS)):
             kills.append(hit)
             restarted = time.monotonic()
-    last = len(way.stages)
-    code = victim.wait(way.start(victim, last))
+    code = victim.wait(victim.start("dvc", "repro"))
     recovery.setdefault(len(kills) - 1, time.monotonic() - restarted)
     lost = [] if code == 0 else [f"run again: exit code {code}: {victim.said()[-400:]!r}"]
     lost += victim.orphans()
     if not lost:
-        way.fetch(victim, last)
         lost = victim.lost(reference.contents) + victim.run_problems() + victim.unfinished()
     shutil.rmtree(victim.folder, ignore_errors=True)
     return [hit._replace(lost=(*hit.lost, *lost), recovery=recovery.get(index)) for index, hit in enumerate(kills)]

@@ -25,9 +25,8 @@ from ddpm.tools import forecast
 from ddpm.training.checkpoints import Checkpoints
 from ddpm.training.trainer import Trainer, train
 from ddpm.variants.extractors.random_conv import RandomConv
-from tests.compute.test_waits import rows
+from tests.shelves import config_of, covering_rows
 from tests.small import DENOISING, Memory, pictures, small
-from tests.whole.test_combinations import config_of
 
 CPU = torch.device("cpu")
 MARGIN = 1.1  # the estimate of memory is a line through two batches
@@ -66,7 +65,7 @@ def float32_is_float32(device: torch.device, folder: Path) -> None:
 
 
 def steps_of_every_variant_agree_with_a_cpu_and_do_not_wait(device: torch.device, folder: Path) -> None:
-    for row in rows():
+    for row in covering_rows():
         config, labels = config_of(row).training(), np.arange(16) % 3 if row["classes"] else None
         ours, theirs = (Trainer(config, pictures(16), at, labels=labels) for at in (device, CPU))
         for step in (1, 2):

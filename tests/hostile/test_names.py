@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ddpm.base.errors import masked, printable
+from ddpm.base.errors import printable
 from ddpm.data.preprocessing import preprocess
 from ddpm.data.processed import open_split, read_manifest
 from ddpm.sources import archives
@@ -62,15 +62,6 @@ def test_members_of_one_name_are_one_image():
     assert ImageFolder().read(Path("raw")).names == ["a/1.png", "b/1.png"]
 
 
-def test_a_picture_that_is_an_archive_too_is_a_picture():
-    polyglot = encoded("GIF", "P") + b"PK\5\6" + bytes(18)
-    for folder in ("a", "b"):
-        Path("photos", folder).mkdir(parents=True)
-        Path("photos", folder, "1.jpg").write_bytes(polyglot)  # with another format's suffix, which does not matter
-    ImageFolder().download("photos", Path("raw"))
-    assert preprocess(data(), Path("raw"), Path("processed"), workers=1).skipped == 0
-
-
 def test_a_million_members_are_not_kept():
     """5,000 stand for them: memory does not grow with their number."""
     tar(header() * 5000)
@@ -97,7 +88,3 @@ def test_a_million_members_are_not_kept():
 def test_a_message_is_one_line_that_steers_no_terminal(text, shown):
     assert printable(text) == shown
     assert printable(text).isprintable()
-
-
-def test_masking_takes_no_longer_than_the_text_is():
-    assert masked("x" * 300_000) == "x" * 300_000

@@ -25,21 +25,13 @@ from tests.small import DENOISING, TINY, pictures, small
 pytestmark = pytest.mark.usefixtures("folder")
 
 
-@pytest.mark.parametrize(
-    "images",
-    [
-        pytest.param(np.zeros((30, 1, 8, 8), np.uint8), id="black"),
-        pytest.param(np.full((30, 1, 8, 8), 255, np.uint8), id="white"),
-        pytest.param(pictures(1), id="one image, fewer than a batch"),
-        pytest.param(pictures(3), id="three images, fewer than a batch"),
-    ],
-)
+@pytest.mark.parametrize("images", [np.zeros((30, 1, 8, 8), np.uint8), pictures(1)], ids=["black", "one image"])
 def test_images_that_hardly_vary_are_learned(images):
     learn(small(train={"steps": 4}), images)
     assert all(weight.isfinite().all() for weight in load_file("out/model.safetensors").values())
 
 
-@pytest.mark.parametrize("T", [1, 2, 4000])
+@pytest.mark.parametrize("T", [1, 4000])
 @pytest.mark.parametrize("name", variant.names("schedules"))
 def test_chains_of_any_length_train_and_sample(name, T):
     steps = min(T, 3)
@@ -82,17 +74,15 @@ def test_scores_of_images_that_are_all_the_same_are_numbers_or_refused(what):
 
 
 def told(steps: int, norms: list[float]) -> None:
+    """A history of these gradients' norms."""
     history = History(steps, 8, True)
     for step, norm in enumerate(norms, 1):
         history.add(step, torch.tensor(1.0), torch.tensor(norm), 1e-3)
 
 
-def test_overflows_now_and_then_are_the_scalers_business():
-    told(400, ([math.inf] * (STORM - 1) + [1.0]) * 3)
-
-
 @pytest.mark.parametrize(("steps", "fine"), [(400, 1), (4000, 0)])  # the longer one has a row in ten steps
-def test_overflows_on_end_are_not(steps, fine):
+def test_overflows_on_end_are_not_the_scalers_business(steps, fine):
+    told(400, ([math.inf] * (STORM - 1) + [1.0]) * 3)  # now and then they are
     with pytest.raises(UserError, match=f"at each of the {STORM} steps up to {STORM + fine}"):
         told(steps, [1.0] * fine + [math.inf] * STORM)
 

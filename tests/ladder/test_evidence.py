@@ -89,15 +89,6 @@ def test_the_interval_holds_the_effect_and_agrees_with_the_e_value():
     assert evidence.interval(np.ones(3), 0.05) == (-np.inf, np.inf)
 
 
-def test_guards_and_challenges_err_as_rarely_as_the_page_says_and_rare_collapses_pass():
-    assert max(make_ladder.guarded(noise, 0.013, 1000) for noise in (0.02, 0.3)) < 0.05
-    assert make_ladder.guarded(0.02, 0.05, 1000) > 0.95
-    assert make_ladder.guarded(0.1, 0.05, 1000) < 0.2
-    assert make_ladder.fallen(1.0, 1.0, 200)[-1] < 0.05
-    assert make_ladder.fallen(1.0, 0.0, 200)[-1] > 0.95
-    assert make_ladder.collapsing(0.05, 50) == pytest.approx(25, abs=2)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("case", make_ladder.CASES, ids=lambda case: case.name)
 def test_few_rungs_of_a_stream_are_false(case):

@@ -11,8 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ddpm.model import build
 from ddpm.model.layers import FOLDED_CHANNELS, Upsample
 from ddpm.sampling.denoiser import Denoiser
+from tests.shelves import NETWORKS
 from tests.small import small
-from tests.whole.test_combinations import NETWORKS
 
 CPU = torch.device("cpu")
 WIDE = {"base_channels": FOLDED_CHANNELS // 2, "multipliers": [1, 2], "blocks": 1, "attention_sizes": [], "groups": 4}

@@ -58,12 +58,6 @@ def test_a_recipe_goes_on_any_data(name, on):
     assert f"# Put on: {on}." in presets.text(name, on).splitlines()
 
 
-def test_the_flat_presets_are_those_that_are_written():
-    assert next(iter(presets.flat())) == presets.SHIPPED
-    for name in presets.names():
-        assert presets.flat()[name] == config.check(file.decode(presets.text(name), name)).flat()
-
-
 # what YAML's reader refuses as a character is nobody's param
 TEXTS = st.text(
     st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"], exclude_characters="\ufeff\ufffe\uffff"), max_size=6

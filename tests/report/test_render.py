@@ -3,7 +3,6 @@
 import base64
 import io
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -12,35 +11,10 @@ from PIL import Image
 from ddpm.base.errors import UserError
 from ddpm.report import blocks, render
 from ddpm.report.blocks import Chapter, Figure, Markdown, Note, Table, strip
+from tests.pages import Page
 
 HOSTILE = "</style><script>alert(1)</script>\"'&<img src=x onerror=alert(1)>![a](http://evil)|\x1b[2J\u202e\n# b"
 IMAGES = np.arange(3 * 8 * 6, dtype=np.uint8).reshape(3, 1, 8, 6)
-
-
-class Page(HTMLParser):
-    """What a browser would see of a page: the attributes of its elements, and their text."""
-
-    def __init__(self, html: str):
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str, str]] = []
-        self.missing: list[str] = []
-        self.text = ""
-        self.open = ""
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
-        self.open = dict(attrs).get("class") or ""
-
-    def handle_data(self, data: str) -> None:
-        if self.open == "missing" and data.strip():
-            self.missing.append(data)
-        self.text += data
-
-    def handle_endtag(self, tag: str) -> None:
-        self.open = ""
 
 
 def drawing(path: Path) -> None:

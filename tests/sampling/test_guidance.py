@@ -133,12 +133,6 @@ def model(seed: int = 0, **sections: Any) -> Loaded:
     return Loaded(build.network(settings).eval().requires_grad_(False), settings.training(), facts)
 
 
-def draw(one: Loaded, **sample: Any) -> Tensor:
-    options = config(sample=sample).sample
-    generator = Generator.of(one, options, CPU)
-    return torch.cat([images for _, images in generator.batches(options.count, options.batch_size, 7, SHAPE)])
-
-
 @pytest.mark.parametrize("name", DENOISING)
 def test_the_evaluations_that_are_reported_are_those_that_were_made(name):
     one = model()
@@ -151,13 +145,6 @@ def test_the_evaluations_that_are_reported_are_those_that_were_made(name):
         handle.remove()
         assert sum(rows) / 2 == guidance.evaluations(options, one.config.diffusion)
     assert sum(rows) / 2 > (11 if name == "heun" else 6)
-
-
-def test_the_same_seeds_draw_the_same_images_at_any_batch_size():
-    guide = {"guidance": {"weight": 2.0}}
-    whole, parts = (draw(model(), count=7, batch_size=size, **guide) for size in (7, 3))
-    assert (whole.int() - parts.int()).abs().max() <= 1
-    assert (draw(model(), count=7, batch_size=7).int() - whole.int()).abs().max() > 1
 
 
 def test_guidance_of_a_model_that_was_always_shown_the_class_is_refused(tmp_path):

@@ -60,17 +60,6 @@ def test_an_image_depends_on_seed_and_index_and_neither_on_the_batch_nor_on_how_
     assert not torch.equal(draw(model, options(**chosen, batch_size=100), seed=1), whole)
 
 
-def test_a_trajectory_begins_as_noise_and_ends_as_the_image(model):
-    generator = Generator.of(model, options(), CPU)
-    states = list(generator.trajectory(range(200), 0, SHAPE))
-    assert len(states) == 11
-    assert float(states[0].mean()) == pytest.approx(0, abs=0.05)
-    assert float(states[0].std()) == pytest.approx(1, abs=0.05)
-    assert torch.equal(to_images(states[-1]), generator.images(range(200), 0, SHAPE))
-    # the small model has learnt that its pictures are black and white
-    assert float(states[-1].abs().mean()) > float(states[0].clamp(-1, 1).abs().mean())
-
-
 # --- what the sample stage writes
 
 
@@ -87,15 +76,6 @@ def test_samples_pictures_and_film(model, tmp_path):
     assert facts["images_per_second"] > 0
 
 
-@pytest.mark.parametrize(("fast", "expected"), [(True, "bfloat16"), (False, "float32")])
-def test_the_precision_that_auto_came_to_is_recorded(model, tmp_path, monkeypatch, fast, expected):
-    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
-        monkeypatch.setattr(torch.cpu, name, lambda: fast)
-    chosen = options(count=2, steps=2, precision="auto")
-    facts = sampling.write_samples(Generator.of(model, chosen, CPU), chosen, 0, SHAPE, tmp_path)
-    assert facts["precision"] == expected
-
-
 def test_each_seed_has_a_set_of_its_own_and_the_first_ones_has_the_fixed_name(model, tmp_path):
     chosen = options(count=6, seeds=(3, 0), steps=2)
     facts = sampling.write_samples(Generator.of(model, chosen, CPU), chosen, 7, SHAPE, tmp_path)
@@ -104,20 +84,6 @@ def test_each_seed_has_a_set_of_its_own_and_the_first_ones_has_the_fixed_name(mo
     assert_same_images(first, draw(model, chosen, samples.noise_seed(7, 3)))
     assert_same_images(other, draw(model, chosen, samples.noise_seed(7, 0)))
     assert not torch.equal(first, other)
-
-
-def test_what_stops_halfway_leaves_no_samples(model, tmp_path, monkeypatch):
-    generator = Generator.of(model, options(), CPU)
-
-    def full(indices: range, *_: object) -> Tensor:
-        if indices.start:
-            raise OSError("no space left on device")
-        return torch.zeros(len(indices), *SHAPE, dtype=torch.uint8)
-
-    monkeypatch.setattr(generator, "images", full)
-    with pytest.raises(OSError, match="no space"):
-        sampling.write_samples(generator, options(), 0, SHAPE, tmp_path)
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("steps", [1, 10, 50])

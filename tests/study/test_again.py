@@ -38,6 +38,7 @@ def test_the_params_of_a_run_are_those_of_its_record(capsys):
         assert "allowed: an arm (cosine, linear)" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_audit_makes_records_again_and_finds_what_was_invented(capsys):
     before, trained = records(), len(ran())
     assert study("audit", TINY, "-n", "9") == 0

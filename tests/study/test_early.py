@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from ddpm.study import judging, loading
+from ddpm.study import loading
 from tests import command, study_project
-from tests.docs.test_docs import blocks
+from tests.pages import blocks
 from tests.study_project import PLAN, RESULTS, study
 
 
@@ -48,14 +48,6 @@ def test_a_pilot_trains_the_baseline_and_says_whether_that_is_long_enough(gaussi
     assert "not known yet" not in out  # what all experiments will take
     assert study_project.ran().count("train cosine 0") == 1
     assert not (RESULTS / "runs").exists()  # or the plan would be fixed
-
-
-def test_reasons_that_are_alike_are_one_line():
-    reasons = [f"{name}.json: made under another plan: undo the change" for name in "abcde"]
-    assert judging.merged([*reasons, "f.json: torn"]) == [
-        "a.json, b.json, c.json and 2 more: made under another plan: undo the change",
-        "f.json: torn",
-    ]
 
 
 def test_a_new_study_names_the_base_s_own_arm(capsys):

@@ -18,8 +18,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from tests import study_project
+from tests.clone import PARAMS, ROOT, Clone
 from tests.study_project import commit
-from tests.whole.test_pipeline import PARAMS, ROOT, Clone
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "squeue")
 missing = [name for name in PROGRAMS if not shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")]

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 import yaml
 
 from ddpm.base.progress import duration
@@ -53,9 +52,10 @@ class Machine:
         return SimpleNamespace(trajectory=trajectory)
 
 
-@pytest.mark.parametrize("fixed", [0.0001, 0.01, 0.3])
-@pytest.mark.parametrize("each", [1e-5, 1e-3, 0.04, 0.1])
-@pytest.mark.parametrize("accumulate", [1, 4])
+@pytest.mark.parametrize(
+    ("fixed", "each", "accumulate"),
+    [(0.0001, 1e-5, 1), (0.0001, 0.1, 4), (0.01, 1e-3, 4), (0.3, 1e-5, 1), (0.3, 0.04, 1)],
+)
 def test_on_a_steady_machine_it_is_exact_and_takes_seconds(monkeypatch, fixed, each, accumulate):
     machine = Machine(fixed, each, monkeypatch)
     settings = small(train={"batch_size": 256, "accumulate": accumulate}, sample={"batch_size": 256, "count": 1000})
@@ -73,10 +73,6 @@ def test_where_one_step_takes_long_it_is_the_measure(monkeypatch, each):
     first = 2 if 2 * each > forecast.LONG else 1
     assert found.step == pytest.approx(first * each * 256)
     assert machine.now <= 2 * max(4.0, 2 * each)
-
-
-def test_noise_makes_no_image_free():
-    assert forecast._grown(1, 100, lambda images: {1: 0.2, 4: 0.19}.get(images, 0.6)) >= 0.6
 
 
 def test_ranks_share_images_and_the_batch(monkeypatch):
@@ -114,13 +110,10 @@ def test_what_there_is_more_of_takes_longer(sections, images, train, sample):
 
 
 def test_the_lines_say_what_was_assumed():
-    lines = [forecast.lines(small(train=EPOCHS), MEASURED, images)[1] for images in (20, None)]
-    assert lines[0].startswith("train: 8 steps take about 12 s on cpu")
-    assert "1,000 images" not in lines[0]
-    assert "375 steps take about 3 min 15 s" in lines[1]
-    assert "if there are 1,000 images" in lines[1]
-    assert "train.compile" not in lines[1]
-    assert "train.compile" in forecast.lines(small(train={"compile": True}), MEASURED, 20)[1]
+    known, assumed = (forecast.lines(small(train=EPOCHS), MEASURED, images)[1] for images in (20, None))
+    assert "8 steps" in known
+    assert "375 steps" in assumed
+    assert "1,000 images" in assumed
 
 
 def test_scores_likelihoods_and_fitting_take_their_time():
@@ -158,11 +151,3 @@ def test_without_a_pilot_check_measures_nothing(tmp_path, monkeypatch, capsys):
     for options, count in ([], 6), (["--no-pilot"], 1):
         assert run("check", *options) == 0
         assert len(capsys.readouterr().out.splitlines()) == count
-
-
-def test_features_of_images_with_other_channels_are_not_measured(monkeypatch, classifier_reference):
-    """The reference of another experiment is still there, as after a preset for photographs."""
-    monkeypatch.setattr(forecast, "REFERENCE", classifier_reference)
-    cpu = torch.device("cpu")
-    assert forecast._features(small(), cpu) > 0
-    assert forecast._features(small(data={"channels": 3}), cpu) == 0

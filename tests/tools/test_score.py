@@ -25,8 +25,7 @@ from ddpm.runs.record import Costs, Fingerprint, Record
 from ddpm.tools import score
 from ddpm.verdicts import metrics
 from tests import command
-from tests.small_project import QUICK, lay_out
-from tests.stages.test_start import project, run  # noqa: F401 (a fixture)
+from tests.small_project import QUICK, lay_out, run_stage
 
 SHAPE = Shape(1, 4, 4)
 SIX = np.arange(6 * 16, dtype=np.uint8).reshape(6, 4, 4, 1)
@@ -63,11 +62,10 @@ FORMS: dict[str, Callable[[Path, np.ndarray], Path]] = {
 
 
 @pytest.mark.slow
-def test_images_from_anywhere_get_the_scores_of_the_evaluate_stage(
-    project,  # noqa: F811
-):
+@pytest.mark.usefixtures("preprocessed")
+def test_images_from_anywhere_get_the_scores_of_the_evaluate_stage():
     for stage in ("reference", "train", "sample", "evaluate"):
-        assert run(stage) == 0
+        assert run_stage(stage) == 0
     evaluated = flatten(read_json(paths.EVALUATE))
     drawn = np.load(paths.SAMPLES / "samples.npy").transpose(0, 2, 3, 1)
     theirs = {"lr": 0.5}
@@ -155,14 +153,6 @@ def test_anything_else_is_refused_in_one_line(wrong, tmp_path):
     with pytest.raises(UserError, match=reason) as refused:
         score.read(make(tmp_path / "drawn"), SHAPE, tmp_path / "scratch")
     assert "\n" not in str(refused.value)
-
-
-def test_options_are_yaml_by_key():
-    assert score.assigned("--param", ["lr=1e-3", "net=unet", "ema="]) == {"lr": 0.001, "net": "unet", "ema": None}
-    assert score.assigned("--cost", []) == {}
-    for given in (["lr"], ["=1"], ["a=1", "a=2"], ["a=[1"]):
-        with pytest.raises(UserError, match="--param"):
-            score.assigned("--param", given)
 
 
 def test_another_run_s_record_is_not_overwritten(tmp_path, monkeypatch):

@@ -7,9 +7,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from ddpm.tracking import tracker
-from tests import study_project
+from tests import study_project, tracked
 from tests.study_project import PLAN, RESULTS, study
-from tests.tracking import test_tracking
 
 STORE = Path("mlflow.db")
 
@@ -49,7 +48,7 @@ def test_a_study_is_a_run_with_its_experiments_below_and_nothing_is_sent_twice(c
     assert {each.data.tags[tracker.PARENT] for each in children.values()} == {parent.info.run_id}
     assert {each.info.status for each in children.values()} == {"FINISHED"}
     for each in children.values():  # a record alone, of which it is not known what else was made
-        assert test_tracking.artifacts(each.info.run_id) == ["metrics/run.json"]
+        assert tracked.artifacts(each.info.run_id) == ["metrics/run.json"]
         assert "mlflow.source.git.commit" not in each.data.tags
     sync()
     again, others = runs(client)

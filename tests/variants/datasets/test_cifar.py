@@ -49,7 +49,7 @@ def test_every_packing_gives_the_same_images(packing, small, tmp_path):
     ("packed", "line"),
     [
         (lzma.compress(bytes(2**10))[:-40], r"test_batch\.xz is truncated"),
-        (lzma.compress(bytes(2**20)), r"test_batch\.xz: larger than 524,288 bytes; not the published file"),
+        (lzma.compress(bytes(2**20)), r"test_batch\.xz: larger than 524,288"),
     ],
     ids=["truncated", "growing without end"],
 )

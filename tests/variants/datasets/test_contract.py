@@ -69,15 +69,6 @@ def test_a_source_that_is_not_there(name, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in SOURCELESS])
-def test_an_empty_folder_is_refused_and_leaves_nothing(name, tmp_path):
-    (tmp_path / "empty").mkdir()
-    dataset: Any = variant.variant_class("datasets", name)()
-    with pytest.raises(UserError, match=str(tmp_path / "empty")):
-        dataset.download(str(tmp_path / "empty"), tmp_path / "raw")
-    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
-
-
 @pytest.mark.parametrize("name", TORCHVISION)
 def test_a_wrong_checksum_is_refused_and_leaves_nothing(name, small, tmp_path, monkeypatch):
     dataset, source = small(name)

@@ -9,19 +9,27 @@ from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.compute import noise
 from ddpm.data import preprocessing
-from ddpm.diffusion.chain import Chain
-from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.variants.datasets.mixture import Mixture
 from tests.peers import exact
 from tests.small import small
 
-LEVELS = [(1.0, 0.0), (0.8, 0.6), (0.0, 1.0)]  # signal and sigma: the image, in between, zero terminal SNR
 PLANE = Mixture(components=3, size=(1, 2), ratio=0.6)
 PICTURES = Mixture(components=5, size=(3, 4), channels=3, ratio=0.8)
 
 
 def normals(purpose: str, count: int, *shape: int) -> Tensor:
     return noise.gaussian(0, purpose, torch.arange(count), 0, shape).double()
+
+
+def check_moments(x_0: Tensor, truth: exact.Truth, bound: float) -> None:
+    """Every entry of mean and covariance is within ``bound`` standard errors of the truth. x_0: (N, D)."""
+    mean, covariance = truth.moments()
+    offset = x_0 - mean
+    products = offset[:, :, None] * offset[:, None]
+    for found, expected in ((offset, torch.zeros_like(mean)), (products, covariance)):
+        error = found.std(0) / len(x_0) ** 0.5
+        worst = float(((found.mean(0) - expected) / error).abs().max())
+        assert worst < bound, f"{worst:.1f} standard errors"
 
 
 def drawn(truth: exact.Truth, count: int) -> tuple[Tensor, Tensor]:
@@ -49,15 +57,6 @@ def test_posteriors_are_those_of_torchs_dense_normals(mixture):
     torch.testing.assert_close(truth.posterior_mean(x_t, signal, sigma).flatten(1), whole)
 
 
-def test_each_image_may_have_a_level_of_its_own():
-    truth = exact.of(PICTURES)
-    x_t = normals("x", 3, *truth.shape)
-    signal, sigma = (torch.tensor(column).double() for column in zip(*LEVELS, strict=True))
-    together = truth.posterior_mean(x_t, signal, sigma)
-    for i, (a, s) in enumerate(LEVELS):
-        torch.testing.assert_close(together[i : i + 1], truth.posterior_mean(x_t[i : i + 1], a, s))
-
-
 # --- the dataset
 
 
@@ -74,12 +73,6 @@ def test_images_have_the_mean_and_covariance_and_class_shares_of_the_truth(tmp_p
     assert (np.abs(shares - weights) < 4.5 * np.sqrt(weights * (1 - weights) / mixture.count)).all()
     guess = exact.of(mixture).class_posterior(torch.from_numpy(images / 127.5 - 1), 1, 0)
     assert (guess.argmax(1).numpy() == records.labels).mean() > 0.99, "a label is the component that drew the image"
-
-
-def test_pixels_hardly_reach_the_ends_of_the_range():
-    truth = exact.of(Mixture(components=20, size=(32, 32), channels=3))
-    deviation = torch.sqrt(truth.variances + truth.factors.square().sum(2))
-    assert ((1 - truth.means.flatten(1).abs()) / deviation).min() > 5
 
 
 def test_another_seed_is_another_mixture_and_count_only_adds_images(tmp_path):
@@ -114,51 +107,7 @@ def test_another_shape_than_its_own_is_refused(other):
 
 
 def test_too_many_bytes_and_a_source_are_refused(tmp_path):
-    with pytest.raises(UserError, match=r"count: 10000000 images of 1024x1024x1 are more .*; lower count"):
+    with pytest.raises(UserError, match=r"count: 10000000 "):
         variant.build("datasets", {"name": "mixture", "mixture": {"count": 10_000_000, "size": (1024, 1024)}}, "d")
-    with pytest.raises(UserError, match=r"data\.source: 'x' is not allowed: a mixture is drawn by its seed"):
+    with pytest.raises(UserError, match=r"data\.source: 'x' "):
         Mixture().download("x", tmp_path / "raw")
-
-
-# --- the truth that samplers meet
-
-
-def check_moments(x_0: Tensor, truth: exact.Truth, bound: float) -> None:
-    """Every entry of mean and covariance is within ``bound`` standard errors of the truth. x_0: (N, D)."""
-    mean, covariance = truth.moments()
-    offset = x_0 - mean
-    products = offset[:, :, None] * offset[:, None]
-    for found, expected in ((offset, torch.zeros_like(mean)), (products, covariance)):
-        error = found.std(0) / len(x_0) ** 0.5
-        worst = float(((found.mean(0) - expected) / error).abs().max())
-        assert worst < bound, f"{worst:.1f} standard errors"
-
-
-FIELDS = {"ddim": {"eta": 1.0}}  # that make a sampler draw noise
-FEW = {"consistency": 3, "flow_map": 3}  # steps of samplers that ask for a map to the image
-
-
-@pytest.mark.parametrize("name", variant.names("samplers"))
-def test_draws_of_many_steps_have_the_truths_moments_and_class_shares(name):
-    """5,000 draws of two pixels within 4 standard errors: chance alone exceeds one of the 8 numbers in 2,000 seeds."""
-    count, steps = 5000, FEW.get(name, 300)
-    truth, schedule = exact.of(PLANE), even_in_log_snr(steps)
-    sampler = variant.build("samplers", {"name": name, name: FIELDS.get(name, {})}, "sample.sampler")
-    variance = variant.build("variances", {"name": "fixed_small"}, "diffusion.variance")
-    index = torch.arange(count)
-    *_, x_0 = sampler.steps(
-        exact.MixtureData(schedule, truth),
-        normals("x_T", count, *truth.shape),
-        Chain(schedule, dtype=torch.float64),
-        lambda t: noise.gaussian(0, "reverse", index, t, truth.shape).double(),
-        variance,
-    )
-    check_moments(x_0.flatten(1), truth, 4)
-    shares = truth.class_posterior(x_0, 1, 0)
-    z = (shares.mean(0) - truth.weights) / shares.std(0) * count**0.5
-    assert z.abs().max() < 4, z
-
-
-def even_in_log_snr(steps: int) -> NoiseSchedule:
-    """From log(signal / sigma) = 5.5, far below the data's own spread, to -5.5, where the data are lost in noise."""
-    return NoiseSchedule(2 * np.linspace(5.5, -5.5, steps), np.arange(1, steps + 1))

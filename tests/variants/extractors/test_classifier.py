@@ -5,14 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from ddpm.base import files
-from ddpm.base.sections import Shape
 from ddpm.data.processed import open_split
 from ddpm.scoring.features import extract
-from ddpm.scoring.networks.classifier_network import ClassifierNetwork, shift
+from ddpm.scoring.networks.classifier_network import shift
 from ddpm.variants.extractors.classifier import SHIPPED, Classifier, read_metadata
+from tests.processed import write_noise
 
 CPU = torch.device("cpu")
 QUICK = Classifier(min_steps=30, epochs=1)
@@ -64,14 +63,6 @@ def test_fitting_leaves_alone_the_gpus_that_it_does_not_use(digits, tmp_path, mo
     Classifier(min_steps=1, epochs=1).fit(digits, tmp_path / "weights.safetensors", CPU)
 
 
-def test_the_seed_changes_the_weights(digits, tmp_path):
-    for seed in (0, 1):
-        Classifier(min_steps=1, epochs=1, seed=seed).fit(digits, tmp_path / str(seed), CPU)
-
-    first, second = load_file(tmp_path / "0"), load_file(tmp_path / "1")
-    assert not torch.equal(first["head.weight"], second["head.weight"])
-
-
 def test_shift_moves_each_image_by_its_own_offset_and_repeats_the_edge():
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (9, 2, 5, 6), dtype=np.uint8)
@@ -84,32 +75,9 @@ def test_shift_moves_each_image_by_its_own_offset_and_repeats_the_edge():
         np.testing.assert_array_equal(got, padded[:, 2 - down : 7 - down, 2 - right : 8 - right])
 
 
-def made(folder: Path, channels: int, height: int, width: int, count: int = 40) -> Path:
-    """Noise of two classes, one bright and one dark, as a processed dataset."""
-    generator = np.random.default_rng(0)
-    labels = np.arange(count) % 2
-    images = generator.integers(0, 128, (count, channels, height, width)) + 128 * labels[:, None, None, None]
-    for split in ("train", "test"):
-        (folder / split).mkdir(parents=True)
-        np.save(folder / split / "images.npy", images.astype(np.uint8))
-        np.save(folder / split / "labels.npy", labels)
-    manifest = {
-        "dataset": "noise",
-        "classes": ["dark", "bright"],
-        "image_size": [height, width],
-        "channels": channels,
-        "counts": {"train": count, "test": count},
-        "skipped": 0,
-        "config": "",
-        "sha256": {split: files.sha256(folder / split) for split in ("train", "test")},
-    }
-    files.write_json(folder / "manifest.json", manifest)
-    return folder
-
-
 @pytest.mark.parametrize(("channels", "height", "width"), [(1, 1, 1), (1, 1, 2), (3, 8, 12), (5, 3, 40), (64, 9, 2)])
 def test_it_learns_images_of_any_shape(tmp_path, channels, height, width):
-    processed = made(tmp_path / "processed", channels, height, width)
+    processed = write_noise(tmp_path / "processed", channels, height, width)
     QUICK.write_weights(processed, tmp_path / "weights.safetensors", CPU)
     images, labels = open_split(processed, "test")
     found = extract(Classifier().load(tmp_path / "weights.safetensors"), images, 16, CPU)
@@ -117,27 +85,10 @@ def test_it_learns_images_of_any_shape(tmp_path, channels, height, width):
     assert np.mean(found.logits.argmax(1).numpy() == labels) > 0.8
 
 
-@pytest.mark.parametrize(("height", "width"), [(1, 2), (5, 4), (16, 16), (7, 100), (1024, 1)])
-def test_it_pools_over_at_most_four_pixels_a_side(height, width):
-    network = ClassifierNetwork(Shape(2, height, width), 3)
-    before = network.convolutions(torch.zeros(1, 2, height, width))
-    for side, left in zip((height, width), before.shape[2:], strict=True):
-        assert left == side if side <= 4 else 2 < left <= 4
-
-
-def test_a_side_of_few_pixels_is_not_shifted():
-    point = torch.arange(2, dtype=torch.uint8).view(1, 1, 1, 2)
-    for by in (-1, 0, 1):
-        assert torch.equal(shift(point, torch.tensor([[by]]), torch.tensor([[by]])), point)
-    strip = torch.arange(12, dtype=torch.uint8).view(1, 1, 2, 6)
-    moved = shift(strip, torch.tensor([[1]]), torch.tensor([[1]]))
-    assert torch.equal(moved[..., 1:], strip[..., :-1])
-
-
 @pytest.mark.parametrize(("channels", "told_apart"), [(1, True), (3, False), (5, True)])
 def test_photographs_are_learned_mirrored_and_nothing_else_is(tmp_path, channels, told_apart):
     """Bright on the left, or on the right."""
-    processed = made(tmp_path / "processed", channels, 8, 8)
+    processed = write_noise(tmp_path / "processed", channels, 8, 8)
     images, labels = open_split(processed, "train")
     sides = np.where(np.arange(8) < 4, 200, 50).astype(np.uint8)
     images = np.broadcast_to(np.where(labels[:, None, None, None] == 0, sides, sides[::-1]), images.shape)

@@ -3,10 +3,11 @@ import torch
 
 from ddpm.base import variant
 from ddpm.scoring import extractor as extractors
+from ddpm.variants.extractors.classifier import Classifier
 from ddpm.variants.extractors.random_conv import RandomConv
-from tests.variants.extractors.test_classifier import QUICK
 
 CPU = torch.device("cpu")
+QUICK = Classifier(min_steps=5, epochs=1)
 
 
 @pytest.mark.parametrize("name", variant.names("extractors"))

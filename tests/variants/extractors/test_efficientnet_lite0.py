@@ -12,7 +12,6 @@ from PIL import Image
 from torch import nn
 
 from ddpm.base.errors import UserError
-from ddpm.params import config, file, possible, presets
 from ddpm.scoring import evaluate_params, extractor
 from ddpm.scoring.features import extract
 from ddpm.scoring.networks.efficientnet_lite0_network import Convolution
@@ -44,13 +43,6 @@ def test_daisies_are_named_daisy(network, real_files):
     features = extract(network, np.stack([*photos(real_files / "flowers/flowers-orig-sample100.tar")]), 10, CPU)
     assert (features.logits.argmax(1) == DAISY).sum() == 15  # of 20
     assert features.features.shape == (20, 1280)
-
-
-def test_an_image_has_the_same_features_alone_and_in_a_batch(network):
-    images = np.random.default_rng(0).integers(0, 256, (5, 3, 32, 32), dtype=np.uint8)
-    batch, alone = (extract(network, images, size, CPU) for size in (5, 1))
-    for one, other in zip(batch, alone, strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("kernel", [3, 5])
@@ -93,14 +85,3 @@ def test_a_missing_package_and_another_file_are_one_line_that_says_what_to_insta
 def test_auto_takes_it_for_rgb_without_classes_if_installed(installed, classes, channels, expected, monkeypatch):
     monkeypatch.setattr(extractor, "installed", lambda name: installed)
     assert evaluate_params.auto(classes, channels) == expected
-
-
-def test_its_features_ask_for_images_only_where_auto_may_take_it(monkeypatch):
-    """Not for a model of classes, on one's own source: auto then takes the classifier, which has 64 features."""
-    monkeypatch.setattr(extractor, "installed", lambda name: True)
-    params = file.decode(presets.text("flowers_small"), "flowers_small")
-    params["data"]["source"] = "photos"
-    possible.check_scores(config.check(params))
-    params["model"]["classes"] = 0
-    with pytest.raises(UserError, match=r"sample\.count: 1,024 images are too few .* with efficientnet_lite0"):
-        possible.check_scores(config.check(params))

@@ -11,13 +11,12 @@ from torch import nn
 from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
 
 from ddpm.base import files
-from ddpm.base.errors import UserError
 from ddpm.data.processed import open_split
-from ddpm.scoring import limits, reference, scores, yardsticks
+from ddpm.scoring import reference, scores, yardsticks
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import extract
 from ddpm.variants.extractors.inception import Inception
-from tests.variants.extractors.test_classifier import made
+from tests.processed import write_noise
 
 CPU = torch.device("cpu")
 FILE = "weights-inception-2015-12-05-6726825d.pth"
@@ -64,7 +63,7 @@ def test_inception_scores_as_torch_fidelity_s_own_from_weights_to_metrics(publis
         Inception, "published", dataclasses.replace(Inception.published, sha256=files.sha256(cache / FILE))
     )
     monkeypatch.setattr(yardsticks, "FEWEST", 4)  # Inception takes a quarter of a second for each image
-    processed = made(tmp_path / "processed", 1, 8, 8, count=4)
+    processed = write_noise(tmp_path / "processed", 1, 8, 8, count=4)
     gray = np.array(open_split(processed, "train")[0])
     settings = Evaluate(extractors=("inception",), metrics=("kid",), kid_subset_size=4, kid_subsets=1)
 
@@ -81,10 +80,3 @@ def test_inception_scores_as_torch_fidelity_s_own_from_weights_to_metrics(publis
     assert scores.score(fake, real, settings)["kid_mean"] > 0
     found = extract(real.network, gray[:1], 1, CPU)
     torch.testing.assert_close(found.logits, logits[:1])
-
-
-def test_inception_needs_more_images_than_its_features():
-    settings = Evaluate(extractors=("inception",), metrics=("fid",))
-
-    with pytest.raises(UserError, match=r"sample\.count: 2,048 images are too few .* at least 2,049"):
-        limits.check_counts(settings, {"sample.count": 2048, "the train split": 50_000})

@@ -9,14 +9,14 @@ from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.compute.distributed import ALONE
 from ddpm.data.processed import open_split
-from ddpm.scoring import limits, reference, scores
+from ddpm.scoring import limits, reference
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import extract
 from ddpm.scoring.frechet import Distance
 from ddpm.scoring.reference import RealFeatures
 from ddpm.variants.extractors.random_conv import RandomConv
 from stages import reference as stage
-from tests.variants.extractors.test_classifier import made
+from tests.processed import write_noise
 
 CPU = torch.device("cpu")
 SETTINGS = Evaluate(extractors=("random_conv",), metrics=("fid", "kid", "prc"), kid_subset_size=200, kid_subsets=10)
@@ -33,7 +33,7 @@ def real(digits, tmp_path_factory) -> RealFeatures:
     ("channels", "height", "width"), [(1, 1, 1), (1, 1, 2), (3, 8, 12), (5, 3, 40), (64, 9, 2), (3, 64, 64)]
 )
 def test_it_sees_images_of_any_shape_that_have_no_classes(tmp_path, channels, height, width):
-    processed = made(tmp_path / "processed", channels, height, width)
+    processed = write_noise(tmp_path / "processed", channels, height, width)
     RandomConv().write_weights(processed, tmp_path / "weights", CPU)
     images, _ = open_split(processed, "train")
     found = extract(RandomConv().load(tmp_path / "weights"), images, 7, CPU)
@@ -44,14 +44,14 @@ def test_it_sees_images_of_any_shape_that_have_no_classes(tmp_path, channels, he
 
 
 def test_it_is_the_default_for_images_without_classes(tmp_path, monkeypatch, capsys):
-    processed = made(tmp_path / "data/processed", 1, 8, 8, count=400)
+    processed = write_noise(tmp_path / "data/processed", 1, 8, 8, count=400)
     about = files.read_json(processed / "manifest.json") | {"classes": ["images"]}
     files.write_json(processed / "manifest.json", about)
     for split in ("train", "test"):
         np.save(processed / split / "labels.npy", np.zeros(400, np.int64))
     monkeypatch.chdir(tmp_path)
     auto = SETTINGS.model_copy(update={"extractors": ("auto",), "metrics": ("fid", "isc", "prc")})
-    with pytest.raises(UserError, match=r"sample.count: 160 images are too few .* with random_conv: at least 161"):
+    with pytest.raises(UserError, match=r"sample.count: 160 .* random_conv.* 161"):
         limits.check_counts(auto.resolved(0, 1), {"sample.count": 160})
 
     stage.main(auto, CPU, ALONE)
@@ -60,24 +60,6 @@ def test_it_is_the_default_for_images_without_classes(tmp_path, monkeypatch, cap
     index = reference.read_reference(Path("data/reference"))
     assert index.resolved(auto).extractors == ("random_conv",)
     assert index.resolved(SETTINGS) == SETTINGS
-
-
-def test_images_that_are_all_the_same_have_finite_features(tmp_path):
-    processed = made(tmp_path / "processed", 1, 8, 8)
-    for split in ("train", "test"):
-        np.save(processed / split / "images.npy", np.full((40, 1, 8, 8), 7, dtype=np.uint8))
-    RandomConv().write_weights(processed, tmp_path / "weights", CPU)
-    images, _ = open_split(processed, "test")
-    assert extract(RandomConv().load(tmp_path / "weights"), images, 7, CPU).features.isfinite().all()
-
-
-def test_its_features_of_the_train_split_are_on_one_scale(real):
-    mean, scale = real.features.mean(0).abs(), real.features.std(0)
-    assert mean.max() <= 2**-4 + 1e-3
-    assert scale.max() <= 2**0.5 + 1e-2
-    assert (scale > 0.7).float().mean() > 0.9
-    factors = real.network.state_dict()["scale"]
-    assert torch.equal(factors.log2(), factors.log2().round())
 
 
 def test_a_feature_is_the_mean_or_the_deviation_of_two_layers_of_random_filters(real, digits):
@@ -100,7 +82,7 @@ def test_a_feature_is_the_mean_or_the_deviation_of_two_layers_of_random_filters(
 
 @pytest.mark.parametrize("size", [16, 64])
 def test_the_images_that_are_passed_together_change_no_bit(tmp_path, size):
-    processed = made(tmp_path / "processed", 3, size, size)
+    processed = write_noise(tmp_path / "processed", 3, size, size)
     RandomConv().write_weights(processed, tmp_path / "weights", CPU)
     network, (images, _) = RandomConv().load(tmp_path / "weights"), open_split(processed, "train")
     whole = extract(network, images, 40, CPU).features
@@ -118,9 +100,3 @@ def test_a_class_of_digits_that_is_missing_is_noticed(real, digits):
     for label in range(10):
         without = draws.permutation(np.flatnonzero(labels != label))[:count]
         assert distance(real.held_out.features[without]) > max(whole), label
-
-
-def test_it_has_every_score_but_the_inception_score(real):
-    found = scores.score(real.held_out, real, SETTINGS.model_copy(update={"metrics": (*SETTINGS.metrics, "isc")}))
-    assert set(found) == {"fd", "kid_mean", "kid_std", "precision", "recall"}
-    assert found["precision"] > 0.5

@@ -1,5 +1,6 @@
 """Every loss in the folder: one weighting for all parameterizations, and every allowed combination trains."""
 
+import itertools
 import math
 from dataclasses import replace
 from types import SimpleNamespace
@@ -14,17 +15,27 @@ from ddpm.base import variant
 from ddpm.compute import noise
 from ddpm.diffusion.batch import NoisyBatch
 from ddpm.diffusion.chain import Chain
-from ddpm.diffusion.coefficients import posterior_mean, q_sample
+from ddpm.diffusion.coefficients import q_sample
 from ddpm.diffusion.loss import Estimate, Loss, Space
 from ddpm.training.trainer import Trainer
-from docs.make_variants import combinations
+from docs.make_variants import Combination, combinations
 from tests.small import TINY, loss_at, pictures, small
 
 T = 100
 STEPS = torch.tensor([1, 2, 10, 50, 80, 100])
 STEPS_TO_FALL = 3  # every loss falls by 3% or more within them
 PARAMETERIZATIONS = variant.names("parameterizations")
-ALLOWED = [found for found in combinations() if not found.reasons]
+
+
+def pairs() -> list[Combination]:
+    """Few allowed combinations, in which every pair of variants occurs that any has."""
+    few = []
+    allowed = [found for found in combinations() if not found.reasons]
+    left = {pair for found in allowed for pair in itertools.combinations(enumerate(found[:4]), 2)}
+    while left:
+        few.append(max(allowed, key=lambda found: len(left & {*itertools.combinations(enumerate(found[:4]), 2)})))
+        left -= {*itertools.combinations(enumerate(few[-1][:4]), 2)}
+    return few
 
 
 def loss(name: str, **fields: float | str) -> Loss:
@@ -49,11 +60,6 @@ def estimate(parameterization: str, variance: str = "fixed_small", grad: bool = 
     return Estimate(network, NoisyBatch(x_0, epsilon, x_t, STEPS, at), output, head)  # type: ignore[arg-type]
 
 
-def x_0_error() -> Tensor:
-    case = estimate("x0")
-    return case.squared_error()
-
-
 def snr() -> Tensor:
     at = estimate("x0").noisy.at
     return (at.alpha_bar / (1 - at.alpha_bar)).flatten()
@@ -75,34 +81,22 @@ def test_the_space_of_simple_is_apart_from_the_target(space, parameterization):
     torch.testing.assert_close(ours, loss("simple").measure(estimate(space)), rtol=1e-6, atol=1e-12)
 
 
-def test_the_space_of_simple_is_by_default_the_target():
-    case = estimate("flow")
-    assert torch.equal(loss("simple").measure(case), case.squared_error())
-    assert not torch.allclose(loss("simple", space="x0").measure(case), case.squared_error())
-
-
 def test_the_published_weights():
-    ratio, squared = snr(), x_0_error()
+    ratio, squared = snr(), estimate("x0").squared_error()
     torch.testing.assert_close(loss("min_snr", gamma=3.0).measure(estimate("v")), ratio.clamp(max=3) * squared)
     epsilon = estimate("epsilon")
     published = epsilon.squared_error() / (2 + ratio) ** 0.5
     torch.testing.assert_close(loss("p2", k=2.0, gamma=0.5).measure(epsilon), published)
-    torch.testing.assert_close(loss("p2", gamma=0.0).measure(epsilon), loss("simple").measure(epsilon))
     torch.testing.assert_close(loss("min_snr").measure(epsilon), (5 / ratio).clamp(max=1) * epsilon.squared_error())
-
-
-def test_the_published_weights_since():
-    ratio, squared = snr(), x_0_error()
     sigma, data = ratio**-0.5, 0.7
     edm = (sigma**2 + data**2) / (sigma * data) ** 2
     torch.testing.assert_close(loss("edm", sigma_data=data).measure(estimate("epsilon")), edm * squared)
-    torch.testing.assert_close(
-        loss("edm", sigma_data=1.0).measure(estimate("v")), loss("simple").measure(estimate("v"))
-    )
+    plain = loss("simple").measure(estimate("v"))
+    torch.testing.assert_close(loss("edm", sigma_data=1.0).measure(estimate("v")), plain)
 
 
 @pytest.mark.parametrize("schedule", variant.names("schedules"))
-@pytest.mark.parametrize("bias", [2.0, 0.0, -1.0])
+@pytest.mark.parametrize("bias", [2.0, -1.0])
 def test_sigmoid_is_one_integral_over_log_snr_under_every_schedule(schedule, bias):
     """The integral of sigmoid(bias - log SNR) times epsilon's squared error, of the best network for data that are
     N(0, variance); in t, the chain's sum."""
@@ -172,8 +166,8 @@ def test_the_flags_tell_the_truth(name):
     assert bool(case.output.grad.any()) == chosen.trains_zero_snr  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("found", ALLOWED, ids=lambda found: "-".join(map(str, found[:4])))
-def test_every_allowed_combination_trains_and_its_loss_falls(found):
+@pytest.mark.parametrize("found", pairs(), ids=lambda found: "-".join(map(str, found[:4])))
+def test_every_allowed_pair_trains_and_its_loss_falls(found):
     *names, zero_terminal_snr = found[:4]
     schedule = {"name": "cosine", "cosine": {"zero_terminal_snr": zero_terminal_snr}}
     families = zip(("parameterization", "loss", "variance"), names, strict=True)
@@ -188,12 +182,3 @@ def test_every_allowed_combination_trains_and_its_loss_falls(found):
     for step in range(1, STEPS_TO_FALL + 1):
         trainer.step(step)
     assert loss_at(trainer, x_0, epsilon, t) < before < math.inf
-
-
-def test_the_means_bound_is_that_of_its_own_output():
-    """When the network predicts the posterior mean, its output is the step from x_t to the reverse mean."""
-    case = estimate("mean")
-    noisy = case.noisy
-    x_0 = case.network.parameterization.predict(case.output, noisy.x_t, noisy.at).x_0
-    reverse = noisy.x_t + noisy.at.step_scale * case.output
-    torch.testing.assert_close(posterior_mean(x_0, noisy.x_t, noisy.at), reverse)

@@ -1,7 +1,7 @@
 """Every metric declares what its scores mean, and they mean it."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -55,20 +55,6 @@ def judged(name: str, real: RealFeatures) -> list[metric.Score]:
     """Those that it makes of this extractor's features."""
     other = {"fd": "fid", "fid": "fd"}[real.extractor.frechet]
     return [score for score in metric.get(name).scores if not score.of and score.name != other]
-
-
-def test_precision_and_recall_are_computed_on_the_device(real, monkeypatch):
-    compared = []
-    squared = distances.squared
-
-    def noted(queries: torch.Tensor, keys: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
-        compared.append((queries.device.type, keys.device.type))
-        return squared(queries, keys)
-
-    monkeypatch.setattr(distances, "squared", noted)
-    with pytest.raises(RuntimeError, match="meta"):  # which has no values to return
-        measure("prc", real.held_out, replace(real, device=torch.device("meta")))
-    assert compared == [("meta", "meta")] * 2
 
 
 def test_no_two_scores_have_the_same_name():

@@ -89,20 +89,3 @@ def test_a_patchs_position_is_its_own_column_and_row(rows, columns):
                 angles = [place / 10_000 ** (k / 3) for k in range(3)]
                 expected += [*map(math.sin, angles), *map(math.cos, angles)]
             torch.testing.assert_close(found[row, column], torch.tensor(expected))
-
-
-def test_each_patch_of_an_oblong_image_comes_back_in_its_place():
-    """A fresh network's blocks mix nothing: without positions it does to each patch what it does to it alone."""
-    torch.manual_seed(0)
-    shape = DiT(patch_size=2, depth=1, width=8, heads=1)
-    whole, alone = shape.network(Shape(3, 4, 10), 6), shape.network(Shape(3, 2, 2), 6)
-    torch.nn.init.normal_(whole.head.weight)
-    alone.load_state_dict(whole.state_dict())
-    whole.positions.zero_()
-    alone.positions.zero_()
-    x, t = torch.randn(2, 3, 4, 10), torch.tensor([3, 9])
-    out = whole(x, t)
-    for top in range(0, 4, 2):
-        for left in range(0, 10, 2):
-            patch = (..., slice(top, top + 2), slice(left, left + 2))
-            torch.testing.assert_close(out[patch], alone(x[patch], t))

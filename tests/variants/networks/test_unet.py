@@ -199,11 +199,6 @@ def test_attention_stands_where_it_is_asked_for(sizes, middle, attends):
     assert sum(isinstance(module, SelfAttention) for module in network.modules()) == attends
 
 
-def test_without_zero_init_a_new_network_puts_out_something():
-    network = UNet(base_channels=8, multipliers=(1,), attention_sizes=(), zero_init=False, groups=4)
-    assert network.network(Shape(1, 8, 8), 1)(torch.randn(1, 1, 8, 8), torch.tensor([1])).any()
-
-
 def test_patches_are_the_images_pixels_as_channels():
     """A network on patches equals the plain one with the same weights, on the image with its pixels as channels."""
     shape = {"base_channels": 8, "multipliers": (1, 2), "blocks": 1, "attention_sizes": (), "groups": 4}

@@ -39,14 +39,6 @@ def test_each_block_gets_the_output_of_its_mirror_image():
     assert all(one is other for one, other in zip(given, reversed(made), strict=True))
 
 
-def test_the_last_convolution_reaches_across_the_edges_of_patches():
-    network = UViT(patch_size=4, depth=2, width=16, heads=2, init="authors").network(Shape(1, 8, 8), 1)
-    pixels = torch.zeros(1, 1, 8, 8)
-    pixels[..., 3, 3] = 1
-    reached = (network.smooth(pixels) != network.smooth(torch.zeros(1, 1, 8, 8))).nonzero()[:, 2:]
-    assert {tuple(place) for place in reached.tolist()} == {(i, j) for i in (2, 3, 4) for j in (2, 3, 4)}
-
-
 @pytest.mark.parametrize(("init", "scaled"), [("auto", True), ("scaled", True), ("authors", False)])
 def test_a_narrow_network_starts_scaled_unless_the_authors_weights_are_asked_for(init, scaled):
     """The authors' are N(0, 0.02^2) for layers and positions, whatever the width, and N(0, 1) for classes."""
@@ -59,11 +51,3 @@ def test_a_narrow_network_starts_scaled_unless_the_authors_weights_are_asked_for
     assert network.classes.weight.std().item() == pytest.approx(1, rel=0.1)
     image = torch.randn(1, 2, 16, 16)
     assert torch.equal(network.smooth(image), image) == scaled
-
-
-def test_the_papers_widths_start_as_the_authors_do():
-    networks = []
-    for init in ("auto", "authors"):
-        torch.manual_seed(0)
-        networks.append(UViT(depth=2, width=512, init=init).network(Shape(1, 8, 8), 1))
-    assert all(map(torch.equal, *(network.state_dict().values() for network in networks)))

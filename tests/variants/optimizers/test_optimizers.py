@@ -16,12 +16,11 @@ from ddpm.training.optimizer import Optimizer, restore, state
 from ddpm.training.orthogonal import orthogonal
 from ddpm.training.train_params import Train
 from ddpm.training.trainer import Trainer
-from tests.small import pictures, small
-from tests.variants.networks.test_contract import SMALL
+from tests.networks import SHAPES, architecture
+from tests.small import PLAIN, pictures, small
 
 CPU = torch.device("cpu")
-TINY = {"base_channels": 16, "multipliers": [1], "blocks": 1, "attention_sizes": [], "groups": 4, "patch_size": 2,
-        "middle_attention": False, "dropout": 0.0}  # fmt: skip
+
 OPTIMIZERS = pytest.mark.parametrize("name", variant.names("optimizers"))
 
 
@@ -33,7 +32,7 @@ def trainer(name: str, fields: dict[str, Any] | None = None, **options: Any) -> 
     ema = {"name": "off"} if optimizer(name).averages else {"name": "constant"}
     chosen = {"name": name, name: fields or {}}
     train = {"optimizer": chosen, "ema": ema, "gradient_clip": 1.0, "learning_rate": 5e-3, **options}
-    return Trainer(small(model={"name": "unet", "unet": TINY}, train=train).training(), pictures(), CPU)
+    return Trainer(small(model={"name": "unet", "unet": PLAIN}, train=train).training(), pictures(), CPU)
 
 
 def everything(trainer: Trainer) -> dict[str, Tensor]:
@@ -41,8 +40,7 @@ def everything(trainer: Trainer) -> dict[str, Tensor]:
 
 
 @OPTIMIZERS
-@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
-@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize(("precision", "channels_last"), [("float32", False), ("float16", True)])
 def test_a_resumed_training_goes_on_to_the_same_bytes(name, channels_last, precision, folder):
     options = {"precision": precision, "channels_last": channels_last, "warmup_steps": 4}
     options |= {"augmentation": {"name": "non_leaking"}}
@@ -66,12 +64,12 @@ def test_a_resumed_training_goes_on_to_the_same_bytes(name, channels_last, preci
 @OPTIMIZERS
 def test_the_loss_falls_and_what_is_shipped_has_learned_too(name, monkeypatch):
     made = trainer(name, learning_rate=0.02, ema={"name": "off"}, batch_size=32)
-    losses = torch.stack([made.step(step)[0] for step in range(1, 61)])
-    assert losses[-10:].mean() < 0.75 * losses[:5].mean()
+    losses = torch.stack([made.step(step)[0] for step in range(1, 41)])
+    assert losses[-10:].mean() < 0.8 * losses[:5].mean()
     made.network.load_state_dict(made.averages.shipped)
     monkeypatch.setattr(Train, "rate", lambda *_: 0.0)
-    shipped = torch.stack([made.step(step)[0] for step in range(61, 66)])
-    assert shipped.mean() < 0.75 * losses[:5].mean()
+    shipped = torch.stack([made.step(step)[0] for step in range(41, 46)])
+    assert shipped.mean() < 0.8 * losses[:5].mean()
 
 
 def test_adam_is_adamw_without_decay():
@@ -87,11 +85,9 @@ def test_adam_is_adamw_without_decay():
 # --- muon
 
 
-@pytest.mark.parametrize(
-    ("name", "fields"), [(name, fields) for name in variant.names("networks") for fields in SMALL.get(name, [{}])]
-)
+@SHAPES
 def test_hidden_weights_are_those_of_inner_layers_of_every_network(name, fields):
-    network = variant.build("networks", {"name": name, name: fields}, "model").network(Shape(3, 16, 16), 3, 5)
+    network = architecture(name, **fields).network(Shape(3, 16, 16), 3, 5)
     known = {id(weight) for weight in hidden_weights(network)}
     names = {key for key, weight in network.named_parameters() if id(weight) in known}
     assert len(names) > 5
@@ -105,26 +101,6 @@ def test_hidden_weights_are_those_of_inner_layers_of_every_network(name, fields)
     network(torch.randn(1, 3, 16, 16), torch.tensor([3]))
     touching = next(module for module in seen if module.weight.ndim == 4), seen[-1]
     assert not known & {id(module.weight) for module in touching}, "the first and the last layer touch the image"
-
-
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_muon_makes_the_step_of_each_hidden_matrix_nearly_orthogonal_and_as_large_as_adamws(layout):
-    torch.manual_seed(0)
-    network = nn.ModuleDict({"kernel": nn.Conv2d(8, 16, 3), "linear": nn.Linear(32, 16)}).to(memory_format=layout)
-    weights = [network["kernel"].weight, network["linear"].weight]
-    before = {name: value.detach().clone() for name, value in network.named_parameters()}
-    made = optimizer("muon", weight_decay=0.0).over(list(network.parameters()), weights, 0.01)
-    for parameter in network.parameters():
-        parameter.grad = torch.randn_like(parameter)
-    made.step()
-    for name, value in network.named_parameters():
-        step = (value.detach() - before[name]).reshape(len(value), -1)
-        if value.ndim == 1:
-            torch.testing.assert_close(step.abs(), torch.full_like(step, 0.01), rtol=1e-4, atol=0)
-        else:
-            values = torch.linalg.svdvals(step) / (0.01 * 0.2 * max(step.shape) ** 0.5)
-            assert 0.5 < values.min() < values.max() < 1.5, name
-            assert 0.1 < step.square().mean().sqrt() / 0.01 < 0.4, "AdamW's is 0.2 to 0.4 of the learning rate"
 
 
 def test_both_parts_of_muon_follow_the_learning_rate_and_keep_their_own_state():
@@ -178,15 +154,6 @@ def test_matrices_become_orthogonal_together_as_each_does(shape):
 
 
 # --- schedule_free
-
-
-def test_what_schedule_free_ships_before_the_first_step_that_does_not_overflow_is_the_weights():
-    made = trainer("schedule_free", precision="float16")
-    made.scaler.load_state_dict({**made.scaler.state_dict(), "scale": 1e30})
-    made.step(1)
-    assert not any(made.optimizer.state.values())
-    weights = dict(made.network.named_parameters())
-    assert all(torch.equal(average, weights[name]) for name, average in made.averages.shipped.items())
 
 
 def test_what_schedule_free_ships_is_the_librarys_average():

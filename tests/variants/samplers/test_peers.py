@@ -3,7 +3,6 @@
 If a scheduler makes its tables in float32, the test puts float64 ones in their place.
 """
 
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -28,8 +27,6 @@ from ddpm.sampling.generator import Spacing
 from ddpm.sampling.sampler import Denoise, Sampler, levels
 from ddpm.sampling.spacing import timesteps
 from tests.peers import exact
-from tests.variants.samplers.test_samplers import sampler
-from tests.variants.samplers.test_samplers import start as pixels
 
 # diffusers' own warning, under NumPy 2
 pytestmark = [
@@ -58,6 +55,10 @@ def denoiser(whole: NoiseSchedule, dtype: torch.dtype) -> Denoise:
         return Prediction((x - at.sigma * epsilon) / at.signal, epsilon)
 
     return denoise
+
+
+def sampler(name: str, **fields: float) -> Sampler:
+    return variant.build("samplers", {"name": name, name: fields}, "sample.sampler")
 
 
 def start(dtype: torch.dtype) -> Tensor:
@@ -199,10 +200,6 @@ def of_mixture(name: str, whole: NoiseSchedule, schedule: NoiseSchedule, x_T: Te
     return list(sampler(name).steps(denoise, x_T, chain, noises, SMALL))
 
 
-def distance(one: Tensor, other: Tensor) -> float:
-    return float((one - other).square().mean().sqrt())
-
-
 @pytest.mark.parametrize("ratio", [1.1, 2.0, 5.0])
 def test_heun_near_the_image_weighs_as_diffusers(ratio):
     """A first step between levels of little noise: what each adds to DDIM's step."""
@@ -215,20 +212,3 @@ def test_heun_near_the_image_weighs_as_diffusers(ratio):
         of_mixture("ddim", schedule, schedule, x_T)[0],
     )
     torch.testing.assert_close(ours - ddim, theirs - ddim, rtol=1e-3, atol=1e-12)
-
-
-@cache
-def solved(schedule: str) -> tuple[NoiseSchedule, Tensor]:
-    """The chain, and where ``pixels(200)`` end after 250 steps: Heun's error is at most a 20th of that after 50."""
-    whole = variant.build("schedules", {"name": schedule}, "s").noise_schedule(T)
-    visited = whole.respace(timesteps(whole, 250, "uniform"))
-    return whole, of_mixture("heun", whole, visited, pixels(200))[-1]
-
-
-@pytest.mark.parametrize("steps", [2, 3, 5])
-@pytest.mark.parametrize("schedule", variant.names("schedules"))
-def test_heuns_second_evaluation_does_no_harm_in_few_steps(schedule, steps):
-    whole, solution = solved(schedule)
-    visited = whole.respace(timesteps(whole, steps, "uniform"))
-    heun, ddim = (distance(of_mixture(name, whole, visited, pixels(200))[-1], solution) for name in ("heun", "ddim"))
-    assert heun < ddim

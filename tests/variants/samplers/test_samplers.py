@@ -47,7 +47,7 @@ def start(count: int, shape: tuple[int, ...] = PIXELS) -> Tensor:
     return noise.gaussian(0, "x_T", torch.arange(count), 0, shape).double()
 
 
-@pytest.mark.parametrize("schedule", WHOLE)
+@pytest.mark.parametrize("schedule", ["cosine", "zero_terminal_snr"])
 @pytest.mark.parametrize("name", variant.names("samplers"))
 def test_noise_becomes_gaussian_data_of_the_right_mean_and_covariance(name, schedule):
     whole, count = WHOLE[schedule], 10_000
@@ -69,7 +69,7 @@ def changed(name: str, ratios: Tensor, where: str) -> str:
 
 @pytest.mark.parametrize("schedule", WHOLE)
 @pytest.mark.parametrize("name", variant.names("samplers"))
-@pytest.mark.parametrize("steps", [1, 2, 3, 10])
+@pytest.mark.parametrize("steps", [2, 10])
 def test_every_sampler_works_at_few_steps_and_yields_each(name, steps, schedule):
     whole, chosen = WHOLE[schedule], sampler(name)
     denoise = exact.mixture(whole)

@@ -1,7 +1,5 @@
 """Which steps of the training chain sampling visits."""
 
-from typing import get_args
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +7,6 @@ from hypothesis import strategies as st
 
 from ddpm.base import variant
 from ddpm.diffusion.schedule import NoiseSchedule
-from ddpm.sampling.sample_params import Spacing
 from ddpm.sampling.spacing import SPACINGS, timesteps
 
 SCHEDULES = variant.names("schedules")
@@ -18,10 +15,6 @@ SCHEDULES = variant.names("schedules")
 def whole(T: int, name: str = "linear", zero_terminal_snr: bool = False) -> NoiseSchedule:
     spec = {"name": name, name: {"zero_terminal_snr": zero_terminal_snr}}
     return variant.build("schedules", spec, "s").noise_schedule(T)
-
-
-def test_the_config_allows_each_spacing_that_there_is():
-    assert set(get_args(Spacing)) == set(SPACINGS)
 
 
 @given(
@@ -77,9 +70,3 @@ def test_karras_is_equation_5_between_the_chains_ends(name):
     inner = published > 3 * sigma[0]  # the linear chain's first steps are far apart
     np.testing.assert_allclose(found[inner], published[inner], rtol=0.02)
     assert found[[0, -1]].tolist() == sigma[[-1, 0]].tolist()
-
-
-def test_karras_visits_its_own_schedule_evenly():
-    """That schedule's levels are equation 5's too, so even steps of it are."""
-    visited = timesteps(whole(1000, "karras"), 10, "karras")
-    assert visited == pytest.approx(timesteps(whole(1000, "karras"), 10, "uniform"), abs=1)

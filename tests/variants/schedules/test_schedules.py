@@ -68,10 +68,7 @@ CURVES = {
     "rectified_flow": lambda u: (1 - u) ** 2 / ((1 - u) ** 2 + u**2),
 }
 # name -> beta at step t = 1..1000 of a chain of 1000
-BETAS = {
-    "linear": lambda t: 1e-4 + (0.02 - 1e-4) * (t - 1) / 999,
-    "constant": lambda t: 0.02,
-}
+BETAS = {"linear": lambda t: 1e-4 + (0.02 - 1e-4) * (t - 1) / 999, "constant": lambda t: 0.02}
 
 
 @pytest.mark.parametrize("name", CURVES)
@@ -133,15 +130,11 @@ def test_a_respaced_chain_has_the_same_signal_at_the_steps_it_visits():
     np.testing.assert_allclose(np.cumprod(respaced.alpha), respaced.alpha_bar, rtol=1e-12)
 
 
-@pytest.mark.parametrize("betas", [[0.0, 0.1], [0.1, 1.5], [0.1, -0.2]])
+@pytest.mark.parametrize("betas", [[0.0, 0.1], [0.1, 1.5], [0.1, -0.2], [0.5, 0.5, 1e-20, 0.5]])
 def test_impossible_betas_are_refused(betas):
-    with pytest.raises(ValueError, match="every beta"):
+    """The last one is too small to change alpha_bar."""
+    with pytest.raises(ValueError, match="beta"):
         NoiseSchedule.from_betas(np.array(betas))
-
-
-def test_betas_too_small_to_matter_are_refused():
-    with pytest.raises(ValueError, match="beta_3 does not"):
-        NoiseSchedule.from_betas(np.array([0.5, 0.5, 1e-20, 0.5]))
 
 
 def test_a_chain_of_one_step_cannot_end_without_signal():

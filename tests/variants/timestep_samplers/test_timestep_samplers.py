@@ -66,16 +66,6 @@ def test_weight_times_probability_is_uniform_over_t(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=30)
-@given(batch=st.integers(1, 300), T=st.integers(1, 4000), u=st.sampled_from([0.0, 0.5, 1 - 2**-53]))
-def test_no_draw_leaves_the_chain(name, batch, T, u):
-    t, weight = sampler(name).draw(torch.full((batch,), u, dtype=torch.float64), T, sampler(name).state(chain(T), CPU))
-    assert len(t) == len(weight) == batch
-    assert t.min() >= 1
-    assert t.max() <= T
-
-
-@pytest.mark.parametrize("name", NAMES)
 def test_weighted_losses_estimate_the_mean_over_uniform_t(name):
     chosen = sampler(name)
     t, weight = chosen.draw(uniform(200_000), T, warmed(chosen))
@@ -130,14 +120,6 @@ def test_without_weights_the_density_is_part_of_the_objective(name):
     shares = state["shares"].double() / state["shares"].sum()
     expected = float((shares * loss(torch.arange(1, T + 1))).sum())
     assert float(loss(t).mean()) == pytest.approx(expected, rel=0.02)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_chain_without_signal_at_its_end_can_be_drawn_from(name):
-    drawn_from = chain(T, "linear", zero_terminal_snr=True)
-    t, weight = sampler(name).draw(uniform(10_000), T, sampler(name).state(drawn_from, CPU))
-    assert t.max() == T
-    assert weight.isfinite().all()
 
 
 def test_second_moment_draws_by_the_root_of_the_mean_square():

@@ -1,0 +1,77 @@
+"""What can be chosen, and small configs that choose it."""
+
+import random
+from itertools import islice
+from typing import Any, get_args
+
+from ddpm.base import variant
+from ddpm.base.errors import UserError
+from ddpm.params.config import Config
+from ddpm.sampling.sample_params import Spacing
+from tests.small import PARAMS, small
+
+SHELVES: dict[str, list[Any]] = {
+    "schedule": variant.names("schedules"),
+    "parameterization": variant.names("parameterizations"),
+    "loss": variant.names("losses"),
+    "variance": variant.names("variances"),
+    "network": variant.names("networks"),
+    "timestep_sampler": variant.names("timestep_samplers"),
+    "ema": variant.names("emas"),
+    "optimizer": variant.names("optimizers"),
+    "augmentation": variant.names("augmentations"),
+    "sampler": variant.names("samplers"),
+    "spacing": list(get_args(Spacing)),
+    "classes": [0, 3],
+    "weight": [1.0, 2.0],
+}
+NETWORKS = {
+    "unet": PARAMS["model"]["unet"],
+    "dit": {"depth": 2, "width": 16, "heads": 2},
+    "uvit": {"depth": 2, "width": 16, "heads": 2},
+    "edm2": {"base_channels": 8, "multipliers": [1, 2], "blocks": 1, "attention_sizes": [4], "head_width": 8},
+}
+TRIES = 300  # to complete a choice with variants that are allowed next to it
+CHOICE = 6  # allowed rows to choose the best of: more make fewer rows in more time
+STEPS = 40  # within which the loss has to fall; most rows take eight
+
+Row = dict[str, Any]
+
+
+def config_of(row: Row) -> Config:
+    """Raises UserError if params.yaml may not say so."""
+    training = {"steps": STEPS, "batch_size": 8, "learning_rate": 3e-3, "gradient_clip": 1.0}
+    sampler, guidance = {"name": row["sampler"]}, {"weight": row["weight"]}
+    drawn = {"sampler": sampler, "steps": 6, "spacing": row["spacing"], "count": 3, "guidance": guidance}
+    return small(
+        diffusion={family: {"name": row[family]} for family in ("schedule", "parameterization", "loss", "variance")},
+        model={"name": row["network"], row["network"]: NETWORKS[row["network"]], "classes": row["classes"]},
+        train={
+            **training,
+            **{family: {"name": row[family]} for family in ("timestep_sampler", "ema", "optimizer", "augmentation")},
+        },
+        sample=drawn,
+    )
+
+
+def is_allowed(row: Row) -> bool:
+    try:
+        config_of(row)
+    except UserError:
+        return False
+    return True
+
+
+def covering_rows() -> list[Row]:
+    """Few rows in which every variant occurs."""
+    few: list[Row] = []
+    chance = random.Random(1)  # noqa: S311 (it only chooses what is tested)
+    left = {(family, name) for family, shelf in SHELVES.items() for name in shelf}
+    while left:
+        first = min(left, key=str)
+        tries = (
+            {family: chance.choice(shelf) for family, shelf in SHELVES.items()} | dict([first]) for _ in range(TRIES)
+        )
+        few.append(max(islice(filter(is_allowed, tries), CHOICE), key=lambda row: len(left & set(row.items()))))
+        left -= set(few[-1].items())
+    return few
