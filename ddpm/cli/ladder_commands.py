@@ -16,7 +16,7 @@ from ddpm.base.files import atomic_path
 from ddpm.cli.app import Json, Names
 from ddpm.cli.study_commands import Commit, Many, Slots, repeat
 from ddpm.cli.terminal import answer, write_run
-from ddpm.ladder import attempt, climb, display, draft, found, search, terms, trials
+from ddpm.ladder import attempt, climb, display, draft, found, search, terms, track, trials
 from ddpm.ladder.climb import Attempt
 from ddpm.ladder.terms import LADDERS, Contest
 from ddpm.params import file
@@ -84,6 +84,7 @@ def search_space(
     done, state = search.run(contest, hours, trials, slots, _say(json), commit and revision.find(commit))
     chapters = found.chapters(done, state)
     _write(contest.folder / "search.md", f"A search of {contest.name}", chapters)
+    track.log(state)
     result = found.to_dict(done, state)
     answer(json, result, render.text(chapters))
     return EXIT_CODES[result["proof"]["outcome"]] if result["proof"] else 1
@@ -211,6 +212,7 @@ def _say(json: bool) -> attempt.Say:
 def _finish(contest: Contest, one: Attempt, slots: int | None, commit: str | None, json: bool) -> int:
     """Run an attempt to its end, print it, and return the exit code."""
     state = attempt.finish(contest, one, slots, _say(json), commit and revision.find(commit))
+    track.log(state)
     done = state.find(one.key)
     shown = display.to_dict(state, done)
     reason = f": {done.reason}" if done.reason else ""

@@ -20,9 +20,8 @@ from ddpm.study.ledger import Ledger
 from ddpm.study.plan import Study
 from ddpm.tracking import tracker
 from ddpm.tracking.store import Store
+from ddpm.tracking.tracker import Page
 from ddpm.verdicts.comparison import Judgement
-
-STUDY = "ddpm.study"  # tag: the study that the run shows
 
 
 def write(judgement: Judgement, folder: Path, chapters: Sequence[Chapter]) -> list[Path]:
@@ -58,28 +57,15 @@ def log(ledger: Ledger) -> None:
     """Write the study's run and those of its results, unless tracking is off. The files of its verdict are artifacts,
     and the answers in verdict.md are its page. Raises UserError if the store fails."""
     study, store = ledger.study, Store(strict=True)
-
-    def write() -> None:
-        parent = _parent(store, study)
-        for name, run in ledger.records.items():
-            if not run.diverged:
-                tracker.write(store, run, parent, title=name)
-        page = (study.results / "verdict.md").read_text(encoding="utf-8")
-        answer, *_ = page.partition("\n## ")
-        store.client.set_tag(parent, tracker.NOTE, f"{answer}\nMore is in verdict.md, among the artifacts.")
-        for file in ("verdict.json", "verdict.md", *sorted({*re.findall(r"\]\(([\w-]+\.png)\)", page)})):
-            if _is_ours(path := study.results / file):
-                store.client.log_artifact(parent, str(path))
-        store.client.set_terminated(parent)
-
-    store.attempt(write)
-
-
-def _parent(store: Store, study: Study) -> str:
-    """The id of the study's run, created if there is none."""
-    with store.lock():
-        client, experiment = store.client, store.experiment
-        runs = client.search_runs([experiment], f"tags.`{STUDY}` = '{study.name}'", max_results=1)
-        tags = {STUDY: study.name, "ddpm.plan": study.hash, "ddpm.primary": study.plan.primary}
-        run = runs[0] if runs else client.create_run(experiment, run_name=f"study {study.name}", tags=tags)
-        return str(run.info.run_id)
+    text = (study.results / "verdict.md").read_text(encoding="utf-8")
+    answer, *_ = text.partition("\n## ")
+    names = ("verdict.json", "verdict.md", *sorted({*re.findall(r"\]\(([\w-]+\.png)\)", text)}))
+    page = Page(
+        "ddpm.study",
+        study.name,
+        f"study {study.name}",
+        {"ddpm.plan": study.hash, "ddpm.primary": study.plan.primary},
+        f"{answer}\nMore is in verdict.md, among the artifacts.",
+        [study.results / name for name in names],
+    )
+    store.attempt(lambda: tracker.write_page(store, page, ledger.records))

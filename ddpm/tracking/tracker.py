@@ -10,9 +10,9 @@ that Store makes, so functions that need it import it themselves.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from PIL import Image
 
@@ -60,17 +60,50 @@ def sync(params: dict[str, Any] | None = None, attached: Path | None = None) -> 
     return store.attempt(complete)
 
 
-def write(store: Store, run: Record, parent: str | None = None, title: str = "") -> str:
-    """Write the run of a record, without the working folder; return its id. One that is there stays as it is.
+class Page(NamedTuple):
+    """A run that lists others, such as a study's."""
 
-    parent: the id of the run that it is listed below; title: what its name begins with there, such as its arm and seed.
-    For ``Store.attempt``.
-    """
+    tag: str  # with ``name`` it identifies the run
+    name: str
+    title: str
+    tags: dict[str, str]
+    note: str  # Markdown
+    files: Sequence[Path]  # artifacts, as far as they exist
+
+
+def write_page(store: Store, page: Page, records: Mapping[str, Record]) -> tuple[str, set[str]]:
+    """Write a page's run, and those of records below it, by the beginnings of their names; return its id, and the keys
+    of the runs that it lists. Finished ones stay as they are. For ``Store.attempt``."""
+    client = store.client
     with store.lock():
-        run_id = _complete(store, run, title=title)
-        if parent:
-            store.client.set_tag(run_id, PARENT, parent)
-    return run_id
+        found = _find(store, page.tag, page.name)
+        tags = {page.tag: page.name, **page.tags}
+        run = found[0] if found else client.create_run(store.experiment, run_name=page.title, tags=tags)
+    parent = str(run.info.run_id)
+    query = f"tags.`{PARENT}` = '{parent}' and attributes.status = 'FINISHED'"
+    known = {child.data.tags.get(KEY, "") for child in client.search_runs([store.experiment], query, max_results=5000)}
+    for title, record_ in records.items():
+        if not record_.diverged and view.key(record_) not in known:
+            with store.lock():
+                client.set_tag(_complete(store, record_, title=title), PARENT, parent)
+    client.set_tag(parent, NOTE, page.note)
+    for path in page.files:
+        if path.is_file() and not path.is_symlink():  # in somebody's commit, a link could lead to any file
+            client.log_artifact(parent, str(path))
+    client.set_terminated(parent)
+    return parent, known
+
+
+def write_trial(
+    store: Store, parent: str, key: str, title: str, params: Mapping[str, Any], metrics: Mapping[str, float]
+) -> None:
+    """Write a run below a page's that has no record. For ``Store.attempt``."""
+    with store.lock():
+        run = _create(store, title, round(1000 * time.time()))
+        _describe(store, run, view.texts(params), {KEY: key, PARENT: parent})
+        for name, value in metrics.items():
+            store.client.log_metric(run.info.run_id, name, value)
+        store.client.set_terminated(run.info.run_id)
 
 
 def _complete(store: Store, run: Record, training: str | None = None, title: str = "") -> str:

@@ -76,8 +76,12 @@ def params(flat: Mapping[str, Any]) -> dict[str, str]:
     MLflow's page for comparing runs shows every param that is logged, so constants would hide what differs. The record,
     an artifact, has them all.
     """
-    logged = {name: value for name, value in flat.items() if name in SOUGHT or value != presets.default(name)}
-    return {name: masked(value if isinstance(value, str) else json.dumps(value)) for name, value in logged.items()}
+    return texts({name: value for name, value in flat.items() if name in SOUGHT or value != presets.default(name)})
+
+
+def texts(flat: Mapping[str, Any]) -> dict[str, str]:
+    """Params as text without passwords."""
+    return {name: masked(value if isinstance(value, str) else json.dumps(value)) for name, value in flat.items()}
 
 
 def tags(flat: Mapping[str, Any]) -> dict[str, str]:

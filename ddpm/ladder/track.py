@@ -1,0 +1,46 @@
+"""A ladder in MLflow: a run with the climb, and below it the runs of its attempts and the trials of its searches."""
+
+import sys
+
+from ddpm.base import files
+from ddpm.base.errors import UserError, printable
+from ddpm.ladder import trials
+from ddpm.ladder.climb import Climb
+from ddpm.runs.record import Record
+from ddpm.tracking import tracker
+from ddpm.tracking.store import Store
+from ddpm.tracking.tracker import Page
+
+NAMES = ("climb.md", "climb.png", "search.md", "search.png")
+
+
+def log(state: Climb) -> None:
+    """Write the runs that MLflow does not have yet, unless tracking is off. A failure of the store is a warning: the
+    next attempt logs the rest."""
+    contest, store = state.contest, Store(strict=True)
+    primary, champion = contest.terms.primary, state.champion
+    name = f"rung {champion.rung}, {champion.begin.entry}" if champion else f"the base, {contest.terms.base}"
+    page = Page(
+        "ddpm.ladder",
+        contest.name,
+        f"ladder {contest.name}",
+        {"ddpm.primary": primary},
+        f"{contest.terms.question}\n\nChampion: {name}. {len(state.attempts)} attempts. Trials are not evidence.",
+        [contest.folder / name for name in NAMES],
+    )
+
+    def write() -> None:
+        records = dict[str, Record]()
+        for one in (*state.attempts, *state.challenges):
+            records |= {f"{one.begin.entry} {name}": run for name, run in state.runs(one).records.items()}
+        parent, known = tracker.write_page(store, page, records)
+        for trial in trials.read(contest):
+            key = files.digest([contest.name, trial.seed, trial.key])
+            if trial.score is not None and key not in known:
+                scores = {primary: trial.score, **trial.guards, "seconds": trial.seconds}
+                tracker.write_trial(store, parent, key, f"trial {trial.seed}", trial.changes, scores)
+
+    try:
+        store.attempt(write)
+    except UserError as error:
+        print(f"warning: {printable(str(error))}", file=sys.stderr)
