@@ -35,7 +35,7 @@ https://colab.research.google.com/github/{}/blob/gh-pages/{}/tutorial.ipynb)
 """
 IN_COLAB = """\
 !git clone https://github.com/{0} ddpm && cd ddpm && git checkout {1}
-%pip install --quiet ./ddpm
+%pip install --quiet './ddpm[train]'
 %cd ddpm/docs"""
 SHOWN_AS_THEY_ARE = {".html", ".json", ".png"}
 

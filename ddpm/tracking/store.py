@@ -32,6 +32,7 @@ T = TypeVar("T")
 
 SQLITE = "sqlite:///"
 VIEW = "mlflow.sharedViewState.ddpm"  # the view that the runs' page offers under Views
+KIND = "mlflow.experimentKind"  # without it MLflow may open the experiment on its pages for language models
 # Seconds that a stage waits for the store, whatever it does, and before that for the lock; and what a command waits for
 # a connection, and anybody for a database to be made: that takes seconds of this machine, more if it is busy
 DEADLINE, LOCK_SECONDS, PATIENT_SECONDS = 10.0, 8.0, 60.0
@@ -145,7 +146,7 @@ class Store:
             return str(experiment.experiment_id)
         view = json.loads(resources.files("ddpm.tracking").joinpath("mlflow_view.json").read_text(encoding="utf-8"))
         artifacts = (self.root / "mlartifacts").as_uri() if self.database else None
-        tags = {VIEW: json.dumps(view | {"state": json.dumps(view["state"])})}
+        tags = {VIEW: json.dumps(view | {"state": json.dumps(view["state"])}), KIND: "custom_model_development"}
         return self.client.create_experiment(self.experiment_name, artifacts, tags)
 
 

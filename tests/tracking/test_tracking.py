@@ -152,7 +152,9 @@ def test_a_run_s_name_begins_with_what_differs_and_the_seed(folder, preset, chan
 
 def test_the_experiment_has_a_view_of_what_runs_log(folder):
     run = client().get_run(str(tracker.sync()))
-    shared = json.loads(client().get_experiment_by_name("ddpm").tags[store.VIEW])
+    tags = client().get_experiment_by_name("ddpm").tags
+    assert tags[store.KIND] == "custom_model_development"
+    shared = json.loads(tags[store.VIEW])
     state = json.loads(shared["state"])
     logged = {f"tags.`{tag}`" for tag in run.data.tags} | {f"metrics.`{key}`" for key in run.data.metrics}
     assert set(state["selectedColumns"]) - logged == {"metrics.`inception.fid`"}
