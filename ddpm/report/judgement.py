@@ -30,14 +30,13 @@ FIELDS = ("question", "primary", "notes", "fingerprint", "plan", "open", "next_l
 
 def chapters(judgement: Judgement, samples: Sequence[Block]) -> list[Chapter]:
     """The answer first. samples: a picture of each arm, of images that were drawn from the same noise."""
-    runs = {arm.label: arm.runs for arm in judgement.arms}
     parts: dict[str, Sequence[Block]] = {
         "": [*map(Note, answers(judgement)), *_gaps(judgement.verdicts)],
         "Samples": samples,
         "Verdicts": [_arms(judgement), *_pairs(judgement.verdicts)],
         "By budget": _curves(judgement.curves, judgement.compare.confidence) if judgement.curves else [],
         "Tuning": [_tuning(judgement.tuning, judgement.primary)] if judgement.tuning else [],
-        "By noise level": noise_levels.shown(runs, judgement.compare.confidence),
+        "By noise level": noise_levels.show(judgement.arms, judgement.compare.confidence),
         "Notes": [*map(Note, notes(judgement))],
     }
     return [Chapter(title, blocks) for title, blocks in parts.items() if blocks]
@@ -59,7 +58,6 @@ def answers(judgement: Judgement) -> list[str]:
     lines = [pair.headline for pair in judgement.verdicts if pair.metric == primary]
     if judgement.open and (early := remarks.early(judgement.arms, primary)):
         lines.insert(0, early)
-    lines += remarks.representations(judgement.verdicts, primary)
     if tried:
         values = "; ".join(f"{row.arm} {_values(row.values)}" for row in tried if row.chosen) or "none yet"
         grid = f"{len(tuning.points(tried))} for {' and '.join(tried[0].values)}"
@@ -79,18 +77,6 @@ def notes(judgement: Judgement) -> Iterator[str]:
     yield from judgement.notes
 
 
-def bibtex(judgement: Judgement) -> str:
-    """The end of a Markdown page: each sentence as an entry of BibTeX."""
-    year = _year(judgement)
-    entries = [citation.bibtex(pair, year) for pair in judgement.verdicts if pair.metric == judgement.primary]
-    return "\n".join(["\n## To cite\n", *(f"```bibtex\n{entry}\n```\n" for entry in entries)]) if entries else ""
-
-
-def _year(judgement: Judgement) -> int:
-    """In which the last of the runs was scored."""
-    return max(run.finished.year for arm in judgement.arms for run in arm.runs.values())
-
-
 def to_dict(judgement: Judgement) -> dict[str, Any]:
     """Render the judgement as a mapping for JSON."""
     arms = [
@@ -103,16 +89,12 @@ def to_dict(judgement: Judgement) -> dict[str, Any]:
         | {budget: arm.cost(budget) for budget in BUDGETS}
         for arm in judgement.arms
     ]
-    primary = [pair for pair in judgement.verdicts if pair.metric == judgement.primary]
-    cited = {
-        pair.arm: {"sentence": citation.sentence(pair), "bibtex": citation.bibtex(pair, _year(judgement))}
-        for pair in primary
-    }
+    primary = (pair for pair in judgement.verdicts if pair.metric == judgement.primary)
     return {name: getattr(judgement, name) for name in FIELDS} | {
         "compare": judgement.compare.model_dump(mode="json"),
         "arms": arms,
         "verdicts": [pair.to_dict() for pair in judgement.verdicts],
-        "citations": cited,
+        "citations": {pair.arm: citation.sentence(pair) for pair in primary},
         "curves": _plain(judgement.curves),
         "tuning": _plain(judgement.tuning),
     }

@@ -6,18 +6,19 @@ noise level. The bands over the seeds hold at all noise levels together (Bonferr
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 
 from ddpm.pictures import plots
 from ddpm.pictures.plots import Panel
-from ddpm.report.blocks import Block, Figure, Note
-from ddpm.report.convergence import LOG_SNR, Array, Levels, Mask, averages, groups, numbers, spans
+from ddpm.report.blocks import Block, Figure
+from ddpm.report.convergence import LOG_SNR, Array, Levels, averages, groups, numbers
 from ddpm.runs.record import Record
-from ddpm.verdicts import statistics
+from ddpm.verdicts import pairing, statistics
+from ddpm.verdicts.pairing import Arm
+from ddpm.verdicts.verdict import Pair
 
 FEWEST = 4  # seeds: with fewer the band is wider than any difference
 EDGES = -100, 100  # %: what is beyond is drawn at the edge, because it would flatten the rest
@@ -28,82 +29,36 @@ CAPTION = (
 )
 
 
-class Difference(NamedTuple):
-    """An arm's held-out error minus the baseline's, as a share of the baseline's, by band of noise levels.
-
-    log_snr: (K,). t: (K, 2), the baseline's first and last of each band. share: (K,) the mean over the seeds; low,
-    high: (K,) the ends of its band.
-    """
-
-    baseline: str
-    arm: str
-    log_snr: Array
-    t: Array
-    share: Array
-    low: Array
-    high: Array
-
-    def places(self, where: Mask) -> str:
-        """Where some bands are: "1 to 35 and 410 to 1000"."""
-        at = np.flatnonzero(where)
-        runs = np.split(at, np.flatnonzero(np.diff(at) > 1) + 1)
-        return " and ".join(f"{self.t[run[0], 0]:.0f} to {self.t[run[-1], 1]:.0f}" for run in runs)
-
-    def sentence(self) -> str:
-        """Where the arm is better or worse, beyond the noise of the seeds."""
-        parts = [
-            f"{word} at {self.baseline}'s t = {self.places(where)} (by up to {np.abs(self.share[where]).max():.1%})"
-            for word, where in (("lower", self.high < 0), ("higher", self.low > 0))
-            if where.any()
-        ]
-        what = ", ".join(parts) or "nowhere lower or higher beyond noise"
-        return f"where in the noise: {self.arm}'s error on held-out images, against {self.baseline}'s, is {what}"
+def show(arms: Sequence[Arm], confidence: float) -> list[Block]:
+    """A figure of all arms against the first; nothing if none can be compared."""
+    baseline, *others = arms
+    curves = {}
+    for arm in others:
+        if len(curve := compare_errors(pairing.partners(baseline, arm), confidence)):
+            curve[:, 1:] = curve[:, 1:].clip(*EDGES)
+            curves[arm.label] = curve
+    title, y = "error on held-out images by noise level", f"% of the error of {baseline.label}, at most {EDGES[1]}"
+    panel = Panel(title, LOG_SNR, y, curves, {baseline.label: 0.0})
+    return [Figure(CAPTION, "noise_levels", partial(plots.lines, panels=[panel]))] if curves else []
 
 
-def differences(arms: Mapping[str, Mapping[int, Record]], confidence: float) -> list[Difference]:
-    """Each arm that shares FEWEST seeds with the first against that. Runs without these errors, such as those without a
-    likelihood, are left out."""
-    levels = {
-        label: {
-            seed: known for seed, run in arm.items() if (known := numbers(run, "t", "steps", "log_snr", "error_test"))
-        }
-        for label, arm in arms.items()
-    }
-    baseline, *others = levels
-    pairs = {
-        label: [(levels[baseline][seed], run) for seed, run in levels[label].items() if seed in levels[baseline]]
-        for label in others
-    }
-    return [_difference(baseline, label, of, confidence) for label, of in pairs.items() if len(of) >= FEWEST]
-
-
-def _difference(baseline: str, arm: str, pairs: Sequence[tuple[Levels, Levels]], confidence: float) -> Difference:
-    t, steps, log_snr = (pairs[0][0][name] for name in ("t", "steps", "log_snr"))
-    ranges = [one["log_snr"] for one in sum(pairs, ())]
+def compare_errors(pair: Pair[Record], confidence: float) -> Array:
+    """The arm's held-out error minus the baseline's by band of noise levels: (bands, 4) of log-SNR, the mean over seeds
+    in % of the baseline's, and the ends of its band. Without FEWEST seeds that have these errors: (0, 4)."""
+    sides = ([numbers(run, "steps", "log_snr", "error_test") for run in runs] for runs in (pair.before, pair.after))
+    known = [(before, after) for before, after in zip(*sides, strict=True) if before and after]
+    if len(known) < FEWEST:
+        return np.empty((0, 4))
+    steps, log_snr = known[0][0]["steps"], known[0][0]["log_snr"]
+    ranges = [run["log_snr"] for both in known for run in both]
     inside = np.all([(log_snr >= x.min()) & (log_snr <= x.max()) for x in ranges], axis=0)
-    t, steps, log_snr = t[inside], steps[inside], log_snr[inside]
+    steps, log_snr = steps[inside], log_snr[inside]
     bands = groups(log_snr)
 
-    def error(run: Levels) -> Array:
+    def errors(run: Levels) -> Array:
         return averages(np.interp(-log_snr, -run["log_snr"], run["error_test"]), steps, bands)
 
-    before, after = (np.array([error(run) for run in side]) for side in zip(*pairs, strict=True))
-    gaps, mean = (after - before).T, before.mean(0)
-    test = statistics.t_test(gaps, 0.0, 1 - (1 - confidence) / len(bands))
-    places = averages(log_snr, steps, bands), spans(t, steps, bands)
-    return Difference(baseline, arm, *places, test.mean / mean, test.low / mean, test.high / mean)
-
-
-def shown(arms: Mapping[str, Mapping[int, Record]], confidence: float) -> list[Block]:
-    """A figure of all arms, and a sentence for each; nothing if none can be compared."""
-    if not (compared := differences(arms, confidence)):
-        return []
-    baseline = compared[0].baseline
-    curves = {
-        one.arm: np.column_stack([one.log_snr, *(np.clip(100 * np.array([one.share, one.low, one.high]), *EDGES))])
-        for one in compared
-    }
-    title, y = "error on held-out images by noise level", f"% of the error of {baseline}, at most {EDGES[1]}"
-    panel = Panel(title, LOG_SNR, y, curves, {baseline: 0.0})
-    figure = Figure(CAPTION, "noise_levels", partial(plots.lines, panels=[panel]))
-    return [figure, *(Note(one.sentence()) for one in compared)]
+    before, after = (np.array([errors(run) for run in side]) for side in zip(*known, strict=True))
+    test = statistics.t_test((after - before).T, 0.0, 1 - (1 - confidence) / len(bands))
+    shares = 100 * np.array([test.mean, test.low, test.high]) / before.mean(0)
+    return np.column_stack([averages(log_snr, steps, bands), *shares])

@@ -92,7 +92,7 @@ def of_arms(study: Study, arms: Sequence[Arm]) -> Judgement:
         arms=tuple(arms),
         verdicts=tuple(verdicts),
         compare=study.config.compare,
-        notes=(*differing, *remarks.yardsticks(arms, plan.primary), *remarks.skewed(verdicts)),
+        notes=(*differing, *remarks.yardsticks(arms, plan.primary)),
         fingerprint=fingerprint,
         plan=study.hash,
         open=(baseline.label, *waiting) if waiting else (),

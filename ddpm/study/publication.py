@@ -35,7 +35,7 @@ def write(judgement: Judgement, folder: Path, chapters: Sequence[Chapter]) -> li
     for_programs, for_people = folder / "verdict.json", folder / "verdict.md"
     page = render.markdown(chapters, folder)
     compact = json.dumps(shown.to_dict(judgement), separators=(",", ":"), sort_keys=True, allow_nan=False)
-    texts = {for_programs: compact, for_people: f"# {judgement.question}\n\n{page}{shown.bibtex(judgement)}"}
+    texts = {for_programs: compact, for_people: f"# {judgement.question}\n\n{page}"}
     for path, text in texts.items():
         with atomic_path(path) as temporary:
             temporary.write_text(text, encoding="utf-8")

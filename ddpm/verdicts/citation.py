@@ -1,16 +1,8 @@
-"""A verdict as one sentence that can be pasted, and as an entry of BibTeX."""
+"""A verdict as one sentence that can be pasted."""
 
 from __future__ import annotations
 
-import re
-
 from ddpm.verdicts.verdict import COPIES, DECIDED, Verdict
-
-AUTHOR = "The ddpm authors"  # as in CITATION.cff
-LATEX = str.maketrans(
-    {character: f"\\{character}" for character in "&%$#_{}"}
-    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-)
 
 
 def sentence(verdict: Verdict) -> str:
@@ -31,17 +23,3 @@ def sentence(verdict: Verdict) -> str:
         f"{outcome} in {verdict.title} ({verdict.direction} is better): {verdict.arm_mean:.4g} against "
         f"{verdict.baseline_mean:.4g}, difference {verdict.difference:+.3g} ({interval}), {basis}; {verdict.setting}."
     )
-
-
-def bibtex(verdict: Verdict, year: int) -> str:
-    """The sentence as the note of an entry, with LaTeX's special characters escaped. year: when the runs finished."""
-    key = re.sub(r"[^A-Za-z0-9]+", "-", f"ddpm-{verdict.arm}-{verdict.baseline}-{verdict.metric}")
-    title = f"{verdict.arm} against {verdict.baseline} in {verdict.title}".translate(LATEX)
-    fields = {
-        "author": f"{{{AUTHOR}}}",
-        "title": f"{{{title}}}",
-        "year": str(year),
-        "note": sentence(verdict).translate(LATEX),
-    }
-    lines = "".join(f"  {name} = {{{text}}},\n" for name, text in fields.items())
-    return f"@misc{{{key},\n{lines}}}"

@@ -67,7 +67,7 @@ def compare(listing: Listing, by: Sequence[str], config: Config, may_differ: Col
         "are normal and these seeds were chosen beforehand; less often if you add seeds after a look: use a study "
         "(`ddpm study`) for that"
     )
-    standard = *remarks.yardsticks(arms, names[0]), *remarks.skewed(verdicts), *remarks.copies(arms)
+    standard = *remarks.yardsticks(arms, names[0]), *remarks.copies(arms)
     return Judgement(
         question=f"Which is better: {', '.join(by)}?",
         primary=names[0],

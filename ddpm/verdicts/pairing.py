@@ -107,7 +107,8 @@ def check_fingerprints(records: Sequence[Record], by: Sequence[str]) -> str:
         drawn = (run if ours is None or not run.program else ours).fingerprint.comparable.get("sampling") or {}
         return content | {"sampling": {"precision": drawn.get("precision")} if precision else None}
 
-    groups = list(grouped(records, lambda run: files.digest(rests_on(run))).values())
+    alike = grouped(records, lambda run: (run.fingerprint.hash, run.program)).values()  # a digest takes longer
+    groups = list(grouped((group[0] for group in alike), lambda run: files.digest(rests_on(run))).values())
     if len(groups) > 1:
         one, other = (files.flatten(rests_on(group[0])) for group in groups[:2])
         shown = unlike((key for key in one | other if one.get(key) != other.get(key)), one, other)
@@ -140,7 +141,9 @@ def setting(metric: str, pair: Pair[Record]) -> str:
     if (real := run.scores.get(f"real.{metric}")) is not None:
         others = round(run.scores.get(f"real.{extractor}.count", samples))
         parts.append(f"where {'' if others == samples else f'{others:,} '}real images have {real:.4g}")
-    return ", ".join(parts + ["training seeds as stated"] * any(one.program for one in last))
+    if any(one.program for one in last):
+        parts.append("training seeds as stated")
+    return ", ".join(parts)
 
 
 def images(run: Record) -> str:
@@ -193,9 +196,10 @@ def _check_alike(arms: Sequence[Arm], may_differ: Collection[str]) -> list[str]:
     if refused := [name for name in notes if name in {"code", *apart} and name not in may_differ]:
         usual = {name: mode(fact(run, name) for run in runs) for name in refused if name != "code"}
         odd = [run.name for run in runs if any(fact(run, name) not in (None, usual[name]) for name in usual)]
+        which = f" ({some(odd)})" if odd else ""
         raise UserError(
             f"{'; '.join(notes[name] for name in refused)}: a difference in scores may come from that: run the odd "
-            f"ones{f' ({some(odd)})' * bool(odd)} again, or allow it by `may_differ: [{', '.join(refused)}]` in the "
+            f"ones{which} again, or allow it by `may_differ: [{', '.join(refused)}]` in the "
             f"plan, or `--may-differ {' '.join(refused)}`"
         )
     return [*notes.values()]
@@ -258,17 +262,10 @@ def named(seeds: Iterable[int]) -> str:
 
 
 def _label(values: Mapping[str, Any], every: Sequence[Mapping[str, Any]], by: Sequence[str]) -> str:
-    """The values of the keys in ``by`` and, if another arm has the same, of the keys in which that differs. Empty
-    without such params."""
-
-    def head(part: Mapping[str, Any]) -> str:
-        return ", ".join(str(part[key]) for key in by if key in part)
-
-    def tail(key: str) -> str:
-        section = next(name.removesuffix(".name") for name in by if is_in(key, (name,)))
-        return f"{key.removeprefix(f'{section}.')}={values[key]}"
-
-    namesakes = [part for part in every if head(part) == head(values)]
-    apart = [key for key in values if any(part.get(key) != values[key] for part in namesakes)]
-    rest = ", ".join(map(tail, apart))
-    return f"{head(values)} ({rest})" if head(values) and rest else head(values) or rest
+    """The values of the keys in ``by`` and, of an arm that shares them with another, of the keys in which that
+    differs. Empty without such params."""
+    heads = [", ".join(str(part[key]) for key in by if key in part) for part in every]
+    head = heads[every.index(values)]
+    namesakes = [part for part, other in zip(every, heads, strict=True) if other == head]
+    rest = [f"{key}={value}" for key, value in values.items() if any(part.get(key) != value for part in namesakes)]
+    return f"{head} ({', '.join(rest)})" if head and rest else head or ", ".join(rest)

@@ -1,30 +1,13 @@
-"""What stands below a table of verdicts: skewed differences, copies, yardsticks, other features."""
+"""What stands next to a table of verdicts: copies, yardsticks, arms that have learned nothing yet."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from statistics import fmean
 
-import numpy as np
-
-from ddpm.runs.alike import grouped
-from ddpm.verdicts import metrics, pairing, statistics
+from ddpm.verdicts import metrics, pairing
 from ddpm.verdicts.pairing import Arm
-from ddpm.verdicts.verdict import COPIES, DECIDED, Verdict
-
-SKEWED = 0.01  # the share of normal samples that are as skewed, from which a verdict has a note
-
-
-def skewed(verdicts: Sequence[Verdict]) -> Iterator[str]:
-    """A note that names the verdicts which rest on skewed differences."""
-    rows = []
-    for verdict in verdicts:
-        skewness, share = statistics.skewness_p(np.array(verdict.differences))
-        if verdict.outcome in DECIDED and share < SKEWED:
-            rows.append(f"{verdict.arm} in {verdict.metric} ({skewness:+.1f} over {len(verdict.seeds)} seeds)")
-    if rows:
-        rare = f"as in fewer than {SKEWED:.0%} of normal samples"
-        yield f"skewed differences, {rare}: {', '.join(rows)}: the error rate holds for normal ones"
+from ddpm.verdicts.verdict import COPIES
 
 
 def copies(arms: Iterable[Arm]) -> list[str]:
@@ -59,19 +42,3 @@ def yardsticks(arms: Iterable[Arm], primary: str) -> list[str]:
         samples = records[0].fingerprint.comparable["samples"]
         lines.append(f"{what} {score:.3g}" + (f" (N = {count:,})" if count != samples else ""))
     return [f"yardsticks in {primary}: {', '.join(lines)}"] if lines else []
-
-
-def representations(verdicts: Iterable[Verdict], primary: str) -> Iterator[str]:
-    """A note for each arm on the verdicts by the features of each extractor, and whether they agree, if more than one
-    extractor has the metric."""
-    # the Fréchet distance has two names
-    names = metrics.HEADLINE if metrics.is_headline(primary) else (metrics.kind(primary),)
-    alike = (verdict for verdict in verdicts if metrics.kind(verdict.metric) in names)
-    for arm, of_arm in grouped(alike, lambda verdict: verdict.arm).items():
-        outcomes = {verdict.outcome for verdict in of_arm}
-        decided = outcomes & {*DECIDED}
-        agree = ": they agree" * (len(outcomes) == len(decided) == 1)
-        disagree = ": they disagree: no verdict about images" * (len(decided) > 1)
-        if len(of_arm) > 1:
-            said = ", ".join(f"{verdict.said} in {verdict.metric}" for verdict in of_arm)
-            yield f"{arm}, by each extractor's features: {said}{agree}{disagree}"

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from ddpm.verdicts.statistics import Array, t_test
@@ -26,8 +27,7 @@ DRAWS = 2**15  # per design of up to five looks; its bounds are then off by less
 LEVELS = np.geomspace(1e-6, 0.5, 24)  # error rates at which bounds are simulated; others are interpolated
 TINY = 1e-49  # for smaller p, quantiles are nan
 TAILS = np.geomspace(1e-9, 1, 512)  # p of the t quantiles from which draws are interpolated
-EXACT_UP_TO = 20  # seeds of the last look; beyond, the sign-flip test draws RANDOM_FLIPS patterns
-RANDOM_FLIPS = 2**16
+FREE = 20  # seeds with a sign of their own in the sign-flip test; any more share that of an earlier one
 FUTURES = 2000  # simulated continuations of a study
 POWERS = 2**14  # simulated studies
 
@@ -73,36 +73,30 @@ class Design:
         """The looks, in seeds, at which the sign-flip test rejects, of those up to now.
 
         differences: (n,), of which the looks up to n are used. Given the sizes, all patterns of signs are equally
-        likely if nothing differs. Each look spends its part of the error rate on the most extreme patterns that no
-        earlier look rejected; the least extreme of these is its bound, beyond which a pattern is rejected there,
-        whether or not it was before. So the chance that any look rejects is the error rate. Exact if the last look has
-        EXACT_UP_TO seeds or fewer; beyond, the observed pattern is compared with RANDOM_FLIPS drawn from a fixed seed,
-        which is as valid.
+        likely if nothing differs, and so are those in which two seeds have the same sign. Each look spends its part of
+        the error rate on the most extreme patterns that no earlier look rejected; the least extreme of these is its
+        bound, beyond which a pattern is rejected there, whether or not it was before. So the chance that any look
+        rejects is the error rate.
         """
-        rejecting = []
-        exact = self.looks[-1] <= EXACT_UP_TO
-        random = np.random.default_rng(0)
-        sums = differences[:1] if exact else np.full(RANDOM_FLIPS, differences[0])
-        open_, rounding = np.ones(len(sums), bool), 1e-12 * np.abs(differences).sum()
-        past = 1
+        rejecting, past = [], 1
+        sums, is_open = differences[:1], np.ones(1, bool)  # of each pattern; without mirror images
+        rounding = 1e-12 * np.abs(differences).sum()
         for look, spent in zip(self.looks, self.spent_on_signs(level), strict=True):
             if look > len(differences):
                 break
-            for gap in differences[past:look]:  # the observed pattern stays the first; mirror images are left out
-                if exact:
-                    sums, open_ = np.concatenate([sums + gap, sums - gap]), np.concatenate([open_, open_])
+            for seed, gap in enumerate(differences[past:look], past):  # the observed pattern stays the first
+                if seed < FREE:
+                    sums, is_open = np.concatenate([sums + gap, sums - gap]), np.concatenate([is_open, is_open])
                 else:
-                    signs = np.where(random.integers(0, 2, RANDOM_FLIPS), gap, -gap)
-                    signs[0] = gap
-                    sums = sums + signs
+                    sums = sums + np.where(np.arange(len(sums)) >> (seed - 1) % (FREE - 1) & 1, -gap, gap)
             past = look
-            budget = math.floor(spent * len(sums) + 1e-9) - int((~open_).sum())
-            sizes = np.where(open_, np.abs(sums), -1.0)
+            budget = math.floor(spent * len(sums) + 1e-9) - int((~is_open).sum())
+            sizes = np.where(is_open, np.abs(sums), -1.0)
             if budget > 0:
-                last_out = np.partition(sizes, -budget - 1)[-budget - 1] if budget < open_.sum() else -0.5
+                last_out = np.partition(sizes, -budget - 1)[-budget - 1] if budget < is_open.sum() else -0.5
                 if abs(sums[0]) > last_out + rounding:
                     rejecting.append(look)
-                open_ &= sizes <= last_out + rounding
+                is_open &= sizes <= last_out + rounding
         return rejecting
 
     def chance(self, level: float, differences: Array, effect: float, sd: float, margin: float) -> float:
@@ -140,26 +134,40 @@ def _nominals(design: Design) -> Array:
     spent = design.spent(LEVELS)
     nominals = spent.copy()
     for k, n in enumerate(design.looks[1:], 1):
-        parts = random.standard_normal((draws, n))
-        parts -= parts.mean(1, keepdims=True)
-        parts /= np.linalg.norm(parts, axis=1, keepdims=True)
         earlier = np.array(design.looks[:k])
-        sums, squares = parts.cumsum(1)[:, earlier - 1], (parts**2).cumsum(1)[:, earlier - 1]
+        directions = _draw_directions(random, draws, n)
+        sums, squares = (values.cumsum(1)[:, earlier - 1] for values in (directions, directions**2))
         tails = -stdtrit(n - 1, TAILS / 2)
-        for row in range(len(LEVELS)):
+        for row, (before, now) in enumerate(spent[:, k - 1 : k + 1]):
             # what this look rejects lies in the tail that holds everything spent up to it
-            p = spent[row, k] * (np.arange(draws) + 0.5) / draws
+            p = now * (np.arange(draws) + 0.5) / draws
             t = np.interp(np.log(p), np.log(TAILS), tails)
-            # a vector of length 1 with that t: its mean, and the length of what is left of it
-            share = t**2 / (t**2 + n - 1)
-            mean, rest = np.sqrt(share / n)[:, None], np.sqrt(1 - share)[:, None]
-            means = mean + rest * sums / earlier
-            lengths = earlier * mean**2 + 2 * mean * rest * sums + rest**2 * squares
             limits = stdtrit(earlier - 1, nominals[row, :k] / 2)
-            # t >= limit, without a division: t^2 = (n - 1) n m^2 / (Q - n m^2)
-            explained = earlier * means**2
-            stopped = ((earlier - 1) * explained >= limits**2 * (lengths - explained)).any(1)
-            rejected = np.cumsum(~stopped) * spent[row, k] / draws
-            last = min(int(np.searchsorted(rejected, spent[row, k] - spent[row, k - 1])), draws - 1)
-            nominals[row, k] = spent[row, k] * (last + 1) / draws
+            rejected = np.cumsum(~_stops_before(t, n, earlier, sums, squares, limits)) * now / draws
+            last = min(int(np.searchsorted(rejected, now - before)), draws - 1)
+            nominals[row, k] = now * (last + 1) / draws
     return nominals
+
+
+def _draw_directions(random: np.random.Generator, draws: int, n: int) -> Array:
+    """Of the differences from their mean: (draws, n), of mean 0 and length 1."""
+    parts = random.standard_normal((draws, n))
+    parts -= parts.mean(1, keepdims=True)
+    directions: Array = parts / np.linalg.norm(parts, axis=1, keepdims=True)
+    return directions
+
+
+def _stops_before(t: Array, n: int, earlier: Array, sums: Array, squares: Array, limits: Array) -> NDArray[np.bool_]:
+    """Whether a study whose last look has that t, (draws,), at n seeds, stops at one of the ``earlier`` looks, (k,).
+
+    sums, squares: (draws, k) of its direction's first parts and their squares. limits: (k,) the |t| of each look.
+    """
+    # a vector of length 1 with that t: its mean, and the length of what is left of it
+    share = t**2 / (t**2 + n - 1)
+    mean, rest = np.sqrt(share / n)[:, None], np.sqrt(1 - share)[:, None]
+    means = mean + rest * sums / earlier
+    lengths = earlier * mean**2 + 2 * mean * rest * sums + rest**2 * squares
+    # t >= limit, without a division: t^2 = (n - 1) n m^2 / (Q - n m^2)
+    explained = earlier * means**2
+    stops: NDArray[np.bool_] = ((earlier - 1) * explained >= limits**2 * (lengths - explained)).any(1)
+    return stops

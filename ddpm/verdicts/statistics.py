@@ -8,7 +8,6 @@ agree and one side's scores are skewed. Equivalence is shown by two one-sided te
 from __future__ import annotations
 
 import math
-from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -16,8 +15,6 @@ from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit  # of scipy.stats, which takes a second to import
 
 Array = NDArray[np.float64]
-
-SKEWED = 2**14  # simulated samples; a share of 1% is then known to .1%
 
 
 class TTest(NamedTuple):
@@ -60,15 +57,6 @@ def _test(mean: Array, sd: Array, error: Array, freedom: int, margin: Array | fl
     )
 
 
-def skewness_p(differences: Array) -> tuple[float, float]:
-    """The skewness of (n,) differences, and the share of normal samples of n that are at least as skewed.
-
-    The share is exact except for simulation: the skewness of normal samples does not depend on their mean and sd.
-    """
-    skewness = float(_skewness(differences))
-    return skewness, float(np.mean(_skewnesses(len(differences)) >= abs(skewness) - 1e-9))
-
-
 def collapse_rate(seeds: int, error: float = 0.05) -> float:
     """The share of all seeds that may be worse than the worst of these, whatever the distribution. If more were, these
     would contain one of them with a chance of 1 - error (Wilks 1941)."""
@@ -84,15 +72,3 @@ def _ratio(value: Array, error: Array) -> Array:
     """value / error; an error of zero means certainty."""
     certain = np.where(value == 0, 0.0, np.copysign(np.inf, value))
     return np.where(error > 0, value / np.where(error > 0, error, 1.0), certain)
-
-
-def _skewness(differences: Array) -> Array:
-    """The third standardised moment, (..., n) -> (...); 0 if the differences are equal."""
-    centred = differences - differences.mean(-1, keepdims=True)
-    return _ratio((centred**3).mean(-1), (centred**2).mean(-1) ** 1.5)
-
-
-@cache
-def _skewnesses(n: int) -> Array:
-    """(SKEWED,): the |skewness| of normal samples of n."""
-    return np.abs(_skewness(np.random.default_rng(0).standard_normal((SKEWED, n))))
