@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch._dynamo.backends.debugging import aot_eager
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ddpm.base import variant
@@ -101,6 +100,8 @@ def test_what_is_compiled_contains_the_exchange_between_ranks():
 @pytest.mark.long
 @pytest.mark.parametrize("network", variant.names("networks"))
 def test_a_network_compiles_whole_and_only_once(network):
+    from torch._dynamo.backends.debugging import aot_eager  # 2 s to import
+
     graphs = []
 
     def backend(graph: Any, inputs: Any) -> Any:

@@ -389,7 +389,7 @@ def test_a_loss_as_large_as_all_gains_refuses_an_entry_and_removes_a_rung():
 def test_the_picture_has_a_point_for_the_base_and_for_every_attempt(tmp_path):
     """Also for the many that ended too early for an interval."""
     attempted("a", 0.5)
-    for count in range(12):
+    for count in range(4):
         attempted("refused" + "d" * count, -0.5)
     figure = display.chapters(state())[0].blocks[-1]
     rungs = figure.drawing.keywords["panels"][0].curves["rungs"]
@@ -397,10 +397,10 @@ def test_the_picture_has_a_point_for_the_base_and_for_every_attempt(tmp_path):
     figure.drawing(tmp_path / "climb.png")
     with Image.open(tmp_path / "climb.png") as picture:
         pixels = np.asarray(picture.convert("RGB"))
-    assert (pixels == 0x88).all(axis=-1).sum() > 12 * 16
+    assert (pixels == 0x88).all(axis=-1).sum() > 4 * 16
     # the champion's scores on the seeds of each entry that was refused
     again = figure.drawing.keywords["panels"][0].curves[display.CHAMPION]
-    assert again[:, :2].tolist() == [[2 + count, 1] for count in range(12)]
+    assert again[:, :2].tolist() == [[2 + count, 1] for count in range(4)]
 
 
 @pytest.mark.parametrize("change", ["edit", "remove", "swap", "no such attempt", "cut", "not JSON", "another key"])
