@@ -8,7 +8,7 @@ exit codes:
   3    compare, study: too early for a verdict, because both sides of every
        comparison score worse than a Gaussian; ladder try: undecided
   130  stopped by Ctrl-C; any other signal N: 128 + N
-  141  nobody reads the output any more, as with `| head`
+  141  the reader of the output closed it, as `| head` does
 """
 
 # The text above is what `ddpm --help` prints. Here are the groups of the commands, and the options that several take: a
@@ -60,7 +60,13 @@ app = App(
 )
 app["--help"].group = PROJECT
 app.command("ddpm.cli.study_commands:app", name="study", help="Take a question to a verdict.", group=MAIN, sort_key=5)
-app.command("ddpm.cli.ladder_commands:app", name="ladder", help="Climb, an idea at a time.", group=MAIN, sort_key=6)
+app.command(
+    "ddpm.cli.ladder_commands:app",
+    name="ladder",
+    help="Try idea after idea, or search.",
+    group=MAIN,
+    sort_key=6,
+)
 app.register_install_completion_command(help="Make the Tab key complete `ddpm`.", group=PROJECT)
 
 
@@ -108,7 +114,7 @@ def listed(folder: str) -> str:
     return ", ".join(sorted(path.stem for path in Path(__file__).parents[1].joinpath(folder).glob("[a-z]*.*")))
 
 
-Json: TypeAlias = Annotated[bool, Parameter(help="as JSON, for a program")]
+Json: TypeAlias = Annotated[bool, Parameter(help="print JSON, for a program")]
 Model: TypeAlias = Annotated[Path, Parameter(converter=_model, help="model file, or its folder")]
 Plan: TypeAlias = Annotated[Path, Parameter(converter=_plan, help="the study's file, or its name in studies/")]
 Names: TypeAlias = tuple[str, ...]

@@ -31,17 +31,17 @@ def preset(
 ) -> None:
     """Write a preset, or the champion of a ladder, over params.yaml.
 
-    Each states its cost and expected scores in its first lines.
+    The first lines of a preset state its cost and expected scores.
 
     examples:
       ddpm preset fashion_mnist      # refused if params.yaml has uncommitted changes
       ddpm preset digits --force     # overwrites them
       ddpm preset edm --on cifar10   # the method of one preset on the data, network and budget of another
-      ddpm preset --ladder digits    # the best recipe that was proved
+      ddpm preset --ladder digits    # the champion, the best recipe so far
 
     Args:
-        on: preset that data, network and budget are taken from, in place of its own base
-        ladder: its name in ladders/, in place of a preset
+        on: preset that gives data, network and budget, instead of its own base
+        ladder: a ladder's name in ladders/, instead of a preset
         force: overwrite uncommitted changes of params.yaml
     """
     from ddpm.params import file, presets
@@ -63,8 +63,8 @@ def check(*, no_pilot: NoPilot = False) -> None:
     """Check params.yaml, and estimate the time and memory of the next run.
 
     examples:
-      ddpm check             # before hours of training: is params.yaml possible, and how long will it take
-      ddpm check --no-pilot  # only: is it possible
+      ddpm check             # before hours of training: whether params.yaml is possible, and how long it will take
+      ddpm check --no-pilot  # only whether it is possible
     """
     from ddpm.params import config, file, possible
     from ddpm.tools import clone
@@ -90,10 +90,10 @@ def check(*, no_pilot: NoPilot = False) -> None:
 
 @app.command(group=MAIN, sort_key=3)
 def summary(*, json: Json = False) -> None:
-    """Show the current model: its scores, what they mean, and where to look.
+    """Show the current model's scores, their meaning, and its pictures.
 
     examples:
-      ddpm summary         # scores next to those of real images, pictures, what to try
+      ddpm summary         # scores next to those of real images, pictures, next steps
       ddpm summary --json  # every number, as in metrics/run.json
     """
     from ddpm.params import config
@@ -111,10 +111,10 @@ def summary(*, json: Json = False) -> None:
 
 @app.command(group=MAIN, sort_key=4)
 def runs(*, json: Json = False) -> None:
-    """List all runs: what differs in each, its scores, its state.
+    """List all runs with their differing params, scores and state.
 
     examples:
-      ddpm runs         # a line each: what is special about it, seed, scores, seconds, state
+      ddpm runs         # a line for each: differing params, seed, scores, seconds, state
       ddpm runs --json  # for a program, with every score
     """
     from ddpm.params import config
@@ -135,16 +135,16 @@ def compare(
     out: Path | None = None,
     json: Json = False,
 ) -> int:
-    """Say which arm is better, from runs paired by training seed.
+    """Judge which arm is better, from runs paired by training seed.
 
     examples:
-      ddpm compare --by diffusion.schedule.name  # every schedule that was run against that of params.yaml
+      ddpm compare --by diffusion.schedule.name  # every schedule with runs against that of params.yaml
       ddpm compare --by sample.sampler sample.steps --may-differ evaluations
       ddpm compare --by diffusion.schedule.name --out verdict.html
 
     Args:
-        by: params keys, as diffusion.schedule.name
-        may_differ: compare runs that differ in it
+        by: params keys, such as diffusion.schedule.name
+        may_differ: facts in which compared runs may differ
         runs: more runs: folders of records, such as metrics/studies/NAME/runs
         out: folder for verdict.md, .json and pictures; or a page to write, .html
     """
@@ -187,7 +187,7 @@ def report(*, out: Path = Path("report.html")) -> None:
 
 @app.command(group=SCORES)
 def sanity(*, json: Json = False) -> None:
-    """Damage real test images, and see which scores notice it.
+    """Damage real test images, and show which scores notice it.
 
     examples:
       ddpm sanity  # on your own real images, as soon as `dvc repro reference` has run
@@ -221,7 +221,7 @@ def gate(
 
     examples:
       ddpm gate           # in CI: fails if scores are worse than another seed would explain
-      ddpm gate --update  # makes the runs of these params the new baseline
+      ddpm gate --update  # make the runs with these params the new baseline
 
     Args:
         update: write the baseline, from runs of five seeds or more
@@ -250,10 +250,10 @@ def gate(
 
 @app.command(group=PROJECT)
 def variants(*, json: Json = False) -> None:
-    """List what you can choose, with its papers.
+    """List all variants with their papers.
 
     examples:
-      ddpm variants  # every schedule, loss, sampler and so on
+      ddpm variants  # every schedule, loss, sampler ...
     """
     from ddpm.base import variant
     from ddpm.params.config import FAMILIES

@@ -65,21 +65,21 @@ def search_space(
     commit: Commit = None,
     json: Json = False,
 ) -> int:
-    """Search the ladder's space, then prove what was found on fresh seeds; after any stop, the same command continues.
+    """Search the ladder's space, then prove the find on fresh seeds; run it again after a stop.
 
-    Trials are not evidence; the find enters the ladder as any other entry does. Exit code 0 if it is accepted, 1 if it
-    is refused or nothing was found, 3 if it is undecided.
+    Trials are not evidence; the find is tried like any other entry. Exit code 0 if it is accepted, 1 if it is refused
+    or the search found nothing, 3 if it is undecided.
 
     examples:
       ddpm ladder search flowers --hours 1
       ddpm ladder search flowers --trials 80
 
     Args:
-        hours: for the search and the proof
-        trials: of this search, one run each
+        hours: time for the search and the proof
+        trials: number of trials of this search, one run each
     """
     if hours is None and trials is None:
-        raise UserError("--hours or --trials: one of them says when the search ends")
+        raise UserError("--hours or --trials: one of them is needed, to limit the search")
     contest = terms.load(ladder)
     done, state = search.run(contest, hours, trials, slots, _say(json), commit and revision.find(commit))
     chapters = found.chapters(done, state)
@@ -101,7 +101,7 @@ def try_entry(
     allow_null: bool = False,
     json: Json = False,
 ) -> int:
-    """Try an entry against the champion on fresh seeds; after any stop, the same command continues.
+    """Try an entry against the champion on fresh seeds; run it again after a stop.
 
     Exit code 0 if it is accepted, 1 if it is refused, 3 if it is undecided.
 
@@ -109,7 +109,7 @@ def try_entry(
       ddpm ladder try digits ideas/min_snr.yaml
 
     Args:
-        entry: a file of lines KEY: VALUE of params.yaml
+        entry: a file with lines KEY: VALUE for params.yaml
         allow_null: accept an entry that changes nothing
     """
     contest, say = terms.load(ladder), _say(json)
@@ -123,13 +123,13 @@ def challenge(
 ) -> int:
     """Run a rung again on fresh seeds; it falls if it is refused.
 
-    Exit code 0 if it holds, 1 if it falls, 3 if that is undecided: then it stands.
+    Exit code 0 if it holds, 1 if it falls, 3 if undecided, in which case it stands.
 
     examples:
       ddpm ladder challenge digits 3
 
     Args:
-        rung: its number
+        rung: the rung's number
     """
     contest = terms.load(ladder)
     return _finish(contest, attempt.challenge(contest, rung, _say(json)), slots, commit, json)
@@ -151,7 +151,7 @@ def show(ladder: LadderFile, /, *, json: Json = False) -> None:
 
 @app.command
 def params(ladder: LadderFile, run: str, /, *, force: bool = False) -> None:
-    """Write the params.yaml of one of its runs, with which `dvc repro` gives its scores.
+    """Write the params.yaml of one of its runs, so that `dvc repro` reproduces its scores.
 
     examples:
       ddpm ladder params digits 0a1b2c3d4e5f6071/challenger-42  # attempts/0a1b2c3d4e5f6071/runs/challenger-42.json
@@ -178,7 +178,7 @@ def params(ladder: LadderFile, run: str, /, *, force: bool = False) -> None:
 def audit(
     ladder: LadderFile, /, *, number: Many = 3, slots: Slots = None, commit: Commit = None, json: Json = False
 ) -> int:
-    """Make records of its attempts again, drawn at random, and compare the scores, as `ddpm study audit` does.
+    """Repeat runs of its attempts, drawn at random, and compare the scores, as `ddpm study audit` does.
 
     examples:
       ddpm ladder audit digits -n 3

@@ -37,13 +37,13 @@ def sample(
       ddpm sample --model m.safetensors --seed 7 --sampler ancestral --steps 250
 
     Args:
-        count: images
+        count: number of images
         seed: one of sample.seeds draws that set again
-        steps: steps of the chain to visit
-        spacing: of the steps, as sample.spacing
+        steps: number of steps
+        spacing: spacing of the steps, as sample.spacing
         classes: numbers or names to cycle through (all)
         guidance: weight of the guidance; 1 is none
-        batch_size: images at a time
+        batch_size: number of images at a time
         device: auto, cpu, cuda or cuda:N
     """
     import torch
@@ -79,9 +79,9 @@ def ema(*, length: float, model: Model = MODEL_FILE, out: Path = Path("ema.safet
       ddpm ema --length 0.075  # from the snapshots of train.posthoc
 
     Args:
-        length: as in sample.ema_length: the paper's sigma_rel
-        model: with the folder ema/ next to it
-        out: a new file
+        length: as sample.ema_length, the paper's sigma_rel
+        model: model file with the folder ema/ next to it
+        out: new file to write
     """
     from ddpm.model import averages
 
@@ -97,7 +97,7 @@ def export(*, model: Model = MODEL_FILE, out: Path = Path("export")) -> None:
       ddpm export --out shared
 
     Args:
-        out: folder to write, a new one
+        out: new folder to write
     """
     from ddpm.sharing import card
 
@@ -123,10 +123,10 @@ def score(
       ddpm score samples.npz --seed 0 --name edm2 --param lr=0.01 --cost images_seen=64000 seconds.train=120
 
     Args:
-        samples: folder or archive of pictures, .npy, .npz, Parquet, WebDataset
-        seed: of the training that drew them, by which runs are paired
-        name: what drew them, to compare by (the name of the file)
-        param: what made them, as KEY=VALUE
+        samples: folder or archive of pictures, or an .npy or .npz file
+        seed: seed of the program's training, by which runs are paired
+        name: name of the program, to compare by (the file's name)
+        param: the program's params, as KEY=VALUE
         cost: images_seen, parameters, flops, evaluations or seconds.STAGE, as KEY=VALUE
         out: a .json file (metrics/scored/NAME-SEED.json)
     """

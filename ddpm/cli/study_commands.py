@@ -30,9 +30,11 @@ app = App(name="study")
 LOOP = Group("From a question to a verdict", sort_key=1)
 ELSEWHERE = Group("Other machines, other budgets", sort_key=2)
 AGAIN = Group("Its records again", sort_key=3)
-Commit: TypeAlias = Annotated[str | None, Parameter(help="whose code runs (the one that is checked out)")]
-Many: TypeAlias = Annotated[int, Parameter(("--number", "-n"), validator=Number(gte=1), help="how many records")]
-Slots: TypeAlias = Annotated[int | None, Parameter(validator=Number(gte=1), help="at a time (one per core or GPU)")]
+Commit: TypeAlias = Annotated[str | None, Parameter(help="commit whose code runs (the one that is checked out)")]
+Many: TypeAlias = Annotated[int, Parameter(("--number", "-n"), validator=Number(gte=1), help="number of records")]
+Slots: TypeAlias = Annotated[
+    int | None, Parameter(validator=Number(gte=1), help="runs at a time (one per core or GPU)")
+]
 
 
 @app.command(group=LOOP)
@@ -68,7 +70,7 @@ def run(
     line: int | None = None,
     commit: Commit = None,
 ) -> int:
-    """Run what is missing, and decide; after any stop, the same command continues.
+    """Run the missing experiments, and judge; run it again after a stop.
 
     Exit code 1 if an experiment failed.
 
@@ -122,7 +124,7 @@ def _publish(ledger: Ledger, judgement: Judgement, json: bool, **more: object) -
 
 @app.command(name="verdict", group=LOOP)
 def print_verdict(file: Plan, /, *, json: Json = False) -> int:
-    """Judge what is finished by now, and run nothing.
+    """Judge the runs so far, and start none.
 
     examples:
       ddpm study verdict studies/loss.yaml
@@ -136,14 +138,14 @@ def print_verdict(file: Plan, /, *, json: Json = False) -> int:
 
 @app.command(name="status", group=LOOP)
 def print_status(file: Plan, /, *, slots: Slots = None, pilot: bool = False, json: Json = False) -> None:
-    """Show its experiments: what is done, running, failed and missing, the cost, the power at each look.
+    """Show its experiments by state, their cost, and the power at each look.
 
     examples:
       ddpm study status studies/loss.yaml --pilot  # before the first run
       ddpm study status studies/loss.yaml          # from another terminal, while it runs
 
     Args:
-        pilot: first train one run of the baseline: how long it takes, and whether it is long enough
+        pilot: first train one run of the baseline, to measure its time and whether the training is long enough
     """
     ledger = Ledger(loading.load(file))
     tried = None
@@ -177,7 +179,7 @@ def print_job(
 
 @app.command(group=AGAIN)
 def params(file: Plan, arm: str, seed: int, /, *, force: bool = False) -> None:
-    """Write the params.yaml of one of its runs, with which `dvc repro` gives its scores.
+    """Write the params.yaml of one of its runs, so that `dvc repro` reproduces its scores.
 
     examples:
       ddpm study params studies/loss.yaml min_snr 3
@@ -205,10 +207,10 @@ def audit(
     commit: Commit = None,
     json: Json = False,
 ) -> int:
-    """Make records again, drawn at random, and compare the scores.
+    """Repeat runs drawn at random, and compare the scores.
 
     It uses a clean folder and a clean environment. Exit code 1 if scores differ; 3 if they do on another
-    processor or torch, where rounding differs. If six of twelve are invented, three find that with 91%.
+    processor or torch, where rounding differs. If six of twelve records are invented, three repeats find one with 91%.
 
     examples:
       ddpm study audit studies/loss.yaml -n 3
@@ -238,14 +240,14 @@ def repeat(lines: Collection[Line], number: int, slots: int | None, json: bool) 
 
 @app.command(group=AGAIN)
 def clean(*, states: bool = False) -> None:
-    """Delete what experiments of all studies and ladders left, except their records and logs; say what that frees.
+    """Delete the working files of all studies and ladders, but not their records and logs; print the space freed.
 
     examples:
       ddpm study clean           # data, models and code: the next experiment makes them again
       ddpm study clean --states  # trainings that were stopped, too: they start over
 
     Args:
-        states: delete also what stopped trainings saved
+        states: also delete the checkpoints of stopped trainings
     """
     freed = 0
     for folder, size in cleaning.clean(states):

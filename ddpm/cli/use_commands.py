@@ -32,8 +32,8 @@ def inpaint(
       ddpm use inpaint --rows 0 1 2 3 --part left  # the model draws the left half of four test images
 
     Args:
-        part: left, right, top, bottom, centre, or a picture that is white where to draw
-        rounds: how often each step is taken
+        part: left, right, top, bottom, centre, or a picture whose white pixels are drawn
+        rounds: number of times that each step is taken
         classes: numbers or names, cycled over the images (without a class)
     """
     from ddpm.base.sections import Shape
@@ -62,7 +62,7 @@ def vary(
       ddpm use vary --images cat.jpg --strengths 0.3 0.6  # your own photo, varied a little and more
 
     Args:
-        strengths: how much noise to add, above 0 and up to 1: a row for each
+        strengths: amounts of noise, above 0 and up to 1, a row for each
         classes: numbers or names, cycled over the images (without a class)
     """
     from ddpm.use import edits, reading
@@ -84,7 +84,7 @@ def interpolate(*, given: Given = GIVEN, out: Picture = Path("interpolate.png"),
       ddpm use interpolate --rows 0 1 2
 
     Args:
-        count: images in a row, with the two given ones
+        count: number of images in a row, with the two given ones
     """
     from ddpm.use import edits, reading
 
@@ -109,4 +109,4 @@ def invert(*, given: Given = GIVEN, out: Picture = Path("invert.png")) -> None:
     back = edits.decode(generator, noise)
     reading.save([images, noise / 3, back], out)
     worst = float((back.clamp(-1, 1) - images).abs().max()) * 127.5
-    print(f"{out}: rows of the images, their noise, and what it becomes; largest error {worst:.1f} of 255")
+    print(f"{out}: rows of the images, their noise, and the images from that noise; largest error {worst:.1f} of 255")

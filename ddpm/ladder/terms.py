@@ -96,7 +96,7 @@ class Terms(Section):
             yield f"seeds: fewest {self.seeds.fewest} is above most {self.seeds.most}"
         for key in self.may_change:
             if not is_of_recipe(key):
-                yield f"may_change: {key}; allowed: what a model learns by, or how it draws, not what is scored"
+                yield f"may_change: {key}; allowed: keys of diffusion, model, train and sample"
 
     @property
     def guarded(self) -> tuple[str, ...]:
@@ -176,7 +176,7 @@ class Contest:
                 "ladder does not count; allowed: null"
             )
         if params.train.steps is None:
-            raise UserError(f"{source or self.path}: train.epochs: its cost is not known beforehand; set train.steps")
+            raise UserError(f"{source or self.path}: train.epochs: its cost is unknown beforehand; set train.steps")
         if self.terms.cost == "images":
             return float(params.train.steps * params.train.batch_size)
         from ddpm.training.flops import step_flops

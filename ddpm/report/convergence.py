@@ -97,7 +97,7 @@ class Diagnosis(NamedTuple):
 
     def sentences(self) -> list[str]:
         """What this says about the model, the nearness to the optimum first."""
-        said = ["these train images do not tell whether it has converged"]
+        said = ["these train images do not show whether it has converged"]
         if self.within is not None:
             reached = f"within {self.within:.1%} of" if self.within <= 1 else f"up to {1 + self.within:.2g} times"
             if self.converged and self.within <= 1:

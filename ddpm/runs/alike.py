@@ -28,7 +28,7 @@ def matching(records: Iterable[Record], config: Config, by: Iterable[str] = ()) 
     by, here = tuple(by), config.flat()
     candidates = [run for run in records if not run.diverged]
     close = [run for run in candidates if not differences(run, here, by)]
-    notes = [f"left out {run.name}: its training seed is not known" for run in close if run.seed is None]
+    notes = [f"left out {run.name}: its training seed is unknown" for run in close if run.seed is None]
     same = grouped((run for run in close if run.seed is not None), lambda run: _identity(run, by))
     if not same:
         varying = ", ".join([*by, "the seed"])

@@ -83,7 +83,7 @@ def _add(study: Study, arm: str, values: dict[str, Any], base: dict[str, Any], s
         if missing := [path for path in program.files if not Path(path).is_file()]:
             raise UserError(f"{source}: files: {missing[0]}: no such file in this repository")
     if "seed" in overrides:
-        raise UserError(f"{source}: seed: every arm gets the same seeds; first_seed says where they begin")
+        raise UserError(f"{source}: seed: every arm gets the same seeds; set first_seed instead")
     params = study.params[arm] = changed(base, {**overrides, "seed": plan.first_seed}, source)
     study.configs[arm] = config.check(params, source)
     if plan.tune is None:

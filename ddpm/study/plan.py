@@ -71,7 +71,7 @@ class Tune(sections.Section):
             raise ValueError("no key to tune; allowed: keys of params.yaml, such as train.learning_rate: [1.0e-3, ...]")
         for key, values in self.values.items():
             if not is_of_recipe(key):
-                raise ValueError(f"{key}: cannot be tuned; allowed: what a model learns by, or how it draws")
+                raise ValueError(f"{key}: cannot be tuned; allowed: keys of diffusion, model, train and sample")
             if not isinstance(values, list) or len(values) < 2 or any(values.count(value) > 1 for value in values):
                 raise ValueError(f"{key}: {values} is not allowed: a list of two or more different values")
         return self

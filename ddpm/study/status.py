@@ -142,8 +142,8 @@ def chapters(status: Status, study: Study) -> list[Chapter]:
     ]
     below = [
         f"{', '.join(f'{sign} {counts[state]} {state}' for state, sign in SIGNS.items())}; logs in {LOGS / study.name}",
-        "power: the chance of a verdict by that look, at a true difference of so many sd, standard deviations of the "
-        "paired differences",
+        "power: the chance of a verdict by that look, for a true difference in standard deviations (sd) of the paired "
+        "differences",
         f"cannot be judged: {status.trouble}"
         if status.trouble
         else f"{aim}: {status.time(count)}"

@@ -65,7 +65,7 @@ def check_dvc() -> None:
         close_site_cache()
         if place := _open_to_others(cache):
             raise UserError(
-                f"{place}: other users of this machine may write here, and DVC runs what they put into {cache}: "
+                f"{place}: other users of this machine may write here, and DVC runs the pickles in {cache}: "
                 f"delete that, unset DVC_SITE_CACHE_DIR, and run `dvc config core.site_cache_dir {SITE_CACHE}`"
             )
         return

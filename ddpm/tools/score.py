@@ -47,7 +47,7 @@ SECONDS = "seconds."  # begins the cost of a stage
 def score(samples: Path, seed: int, name: str, params: Mapping[str, Any], costs: Mapping[str, Any]) -> Record:
     """The record of the images in ``samples``.
 
-    samples: a folder or archive of pictures, a .npy or .npz file, Parquet or WebDataset. seed: of the training. params,
+    samples: a folder or archive of pictures, or an .npy or .npz file. seed: of the training. params,
     costs: what is known of it; a cost ``seconds.STAGE`` is a stage's time. Raises UserError if the images are too few,
     of another shape than the real ones or not uint8, or a value is not allowed.
     """

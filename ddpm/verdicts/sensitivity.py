@@ -62,5 +62,5 @@ def warnings(score: str, config: Config, path: Path = PATH) -> list[str]:
     should = (*metrics.SCORES[metrics.kind(score)].sees, STATIC)
     noticed = sanity.scores[score].noticed
     missed = [DAMAGE[name].done for name in DAMAGE if name in should and name in noticed and noticed[name] < BLIND]
-    blind = f"warning: {score} is blind to what it should see in real images of this data: {'; '.join(missed)}"
+    blind = f"warning: {score} is blind to damage of these real images that it should see: {'; '.join(missed)}"
     return [blind] if missed else []
