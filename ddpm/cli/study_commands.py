@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Collection
 from dataclasses import asdict
@@ -28,8 +27,7 @@ from ddpm.verdicts.verdict import exit_code
 
 app = App(name="study")
 LOOP = Group("From a question to a verdict", sort_key=1)
-ELSEWHERE = Group("Other machines, other budgets", sort_key=2)
-AGAIN = Group("Its records again", sort_key=3)
+AGAIN = Group("Its records again", sort_key=2)
 Commit: TypeAlias = Annotated[str | None, Parameter(help="commit whose code runs (the one that is checked out)")]
 Many: TypeAlias = Annotated[int, Parameter(("--number", "-n"), validator=Number(gte=1), help="number of records")]
 Slots: TypeAlias = Annotated[
@@ -153,28 +151,6 @@ def print_status(file: Plan, /, *, slots: Slots = None, pilot: bool = False, jso
         tried = status.pilot(ledger, runner.gpus([ledger.study.config.device])[:1])
     state = status.of(ledger, _slots(slots, ledger.study), tried)
     answer(json, asdict(state), render.text(status.chapters(state, ledger.study)))
-
-
-@app.command(name="slurm", group=ELSEWHERE)
-def print_job(
-    file: Plan,
-    /,
-    *,
-    time: Annotated[float, Parameter(validator=Number(gt=0, lt=math.inf))],
-    gpus: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
-) -> None:
-    """Print a job script for Slurm that runs what is missing up to the next look.
-
-    examples:
-      ddpm study slurm studies/loss.yaml --time 60 --gpus 1 | sbatch  # an experiment a job, as an array
-
-    Args:
-        time: limit of one job in minutes
-        gpus: of one job
-    """
-    ledger = Ledger(loading.load(file))
-    print(runner.script(ledger, time, gpus), end="")
-    ledger.experiments.log("").parent.mkdir(parents=True, exist_ok=True)  # for Slurm's logs: it makes no folder
 
 
 @app.command(group=AGAIN)

@@ -1,13 +1,8 @@
-"""From a study's plan to its verdict: run what is missing up to the next look on the slots, then judge it; or let Slurm
-run it, as an array."""
+"""From a study's plan to its verdict: run what is missing up to the next look on the slots, then judge it."""
 
 from __future__ import annotations
 
-import math
-import shlex
-import sys
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 
 from ddpm.base.errors import UserError
 from ddpm.base.machine import cores
@@ -17,20 +12,6 @@ from ddpm.study.ledger import Ledger
 from ddpm.study.plan import Experiment
 from ddpm.verdicts import remarks
 from ddpm.verdicts.comparison import Judgement
-
-# Before the time limit Slurm sends USR1, and the job goes back to the queue. scancel sends TERM, and then it must not.
-# A shell runs a trap as soon as `wait` returns, so it waits in a way that signals interrupt.
-SCRIPT = """\
-#!/bin/bash
-#SBATCH --job-name={name} --array={lines} --cpus-per-task=1 --time={minutes}{gres}
-#SBATCH --requeue --signal=B:USR1@60 --chdir={folder}
-#SBATCH --open-mode=append --output={log}
-stop() {{ kill -TERM "$run"; wait "$run"; }}  # a training saves its state
-trap 'stop; scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID"; exit' USR1
-trap 'stop; exit 143' TERM
-{ddpm} study run {plan} --line "$SLURM_ARRAY_TASK_ID" & run=$!
-wait "$run"
-"""
 
 
 class Runner:
@@ -87,25 +68,3 @@ def gpus(devices: Iterable[str]) -> tuple[str, ...]:
     if set(devices) == {"cpu"}:
         return ()
     return machine.gpus()
-
-
-def script(ledger: Ledger, limit: float, gpus: int) -> str:
-    """The job script for the experiments that come next: those for tuning, or up to the next look.
-
-    limit: minutes that a job may take. gpus: of each job. Raises UserError if nothing is left.
-    """
-    study = ledger.study
-    _, left = judging.missing(ledger, judging.judge(ledger))
-    names = {experiment.name for experiment in left}
-    if not names:
-        raise UserError(f"{study.path}: no experiment is missing; `ddpm study verdict {study.path}` prints the verdict")
-    return SCRIPT.format(
-        name=study.name,
-        lines=",".join(str(line) for line, one in enumerate(study.lines(), 1) if one.name in names),
-        minutes=math.ceil(limit),
-        gres=f" --gres=gpu:{gpus}" if gpus else "",
-        folder=shlex.quote(str(Path.cwd())),
-        log=ledger.experiments.log("slurm-%a").with_suffix(".txt"),
-        ddpm=shlex.quote(str(Path(sys.executable).with_name("ddpm"))),
-        plan=shlex.quote(str(study.path)),
-    )

@@ -187,8 +187,6 @@ def test_without_a_command_the_commands_are_listed(group, capsys):
         (["sample", "--seed", "1", "--seed", "2"], "ddpm sample: "),
         (["gate", "--update", "--json"], "ddpm gate: "),
         (["use", "invert", "--rows", "1", "--images", "cat.jpg"], "--images and --rows: "),
-        (["study", "slurm", "plan.yaml", "--time", "0"], "ddpm study slurm: invalid value "),
-        (["study", "slurm", "plan.yaml", "--time", "inf"], "ddpm study slurm: invalid value "),
         (["study", "status", "plan.yaml", "--slots", "0"], "ddpm study status: invalid value "),
         (["study", "new", "x", "--vary", "seed=0,1", "--looks", "8"], "ddpm study new: "),
     ],

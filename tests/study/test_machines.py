@@ -1,7 +1,10 @@
-"""A study on other machines: the job script that ``ddpm study slurm`` prints, slots on GPUs that are not there, and two
-clones, of which one takes what the other has finished from git, or from a folder that both share."""
+"""A study on other machines: a job of examples/slurm.sh, slots on GPUs that are not there, and two clones, of
+which one takes what the other has finished from git, or from a folder that both share."""
 
+import os
+import signal
 import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -9,7 +12,7 @@ import pytest
 
 from ddpm.study.pool import Pool
 from tests import study_project
-from tests.study_project import NAMES, PLAN, RESULTS, STUDY, git, ran, records, start, study
+from tests.study_project import NAMES, PLAN, RESULTS, ROOT, STUDY, git, ran, records, start, study, until
 
 TINY = str(PLAN)
 
@@ -24,27 +27,22 @@ def folder(tmp_path, monkeypatch) -> Path:
     return tmp_path / "my study"
 
 
-def test_a_job_runs_what_is_missing_up_to_the_next_look(folder, capsys):
-    assert study("slurm", "tiny") == 2
-    assert "--time" in capsys.readouterr().err
-
-    def script(*options: str) -> str:
-        assert study("slurm", "tiny", *options) == 0
-        text = capsys.readouterr().out
-        assert f"--chdir='{folder}'" in text
-        subprocess.run(["bash", "-n"], input=text, text=True, check=True)
-        return text.splitlines()[1]
-
-    assert script("--time", "90").endswith("--array=1,2,3,4,5,6 --cpus-per-task=1 --time=90")
-    assert Path(".ddpm/studies/tiny").is_dir()
-    assert study("run", "tiny", "--line", "2") == 0
-    capsys.readouterr()
-    line = script("--time", "9.5", "--gpus", "2")
-    assert line.endswith("--array=1,3,4,5,6 --cpus-per-task=1 --time=10 --gres=gpu:2")
-    assert study("run", "tiny") == 0
-    capsys.readouterr()
-    assert study("slurm", "tiny", "--time", "9") == 2
-    assert "no experiment is missing" in capsys.readouterr().err
+def test_a_job_of_an_array_runs_its_line_and_is_requeued_before_its_time_ends(folder):
+    Path("bin").mkdir()
+    Path("bin/scontrol").write_text('#!/bin/sh\necho "$@" > requeued\n')
+    Path("bin/scontrol").chmod(0o755)
+    path = os.pathsep.join([str(folder / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = os.environ | {"PATH": path, "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"}
+    Path("control/sleep").write_text("60")
+    job = subprocess.Popen(["bash", str(ROOT / "examples/slurm.sh"), TINY], env=environment)
+    until("train linear 0")
+    job.send_signal(signal.SIGUSR1)
+    job.wait(timeout=60)
+    assert Path("requeued").read_text() == "requeue 7_2\n"
+    assert not RESULTS.exists() or not records()
+    Path("control/sleep").unlink()
+    subprocess.run(["bash", str(ROOT / "examples/slurm.sh"), TINY], env=environment, check=True)
+    assert [*records()] == [NAMES[1]]
 
 
 def test_more_slots_than_gpus_share_them():

@@ -107,8 +107,8 @@ def submitted(slurm: dict[str, str], folder: Path, monkeypatch: pytest.MonkeyPat
     YAML().dump(params, Path("params.yaml"))
     study_project.PLAN.write_text(STUDY)
     commit("a small study")
-    Path("job.sh").write_text(study_project.run("ddpm", "study", "slurm", str(study_project.PLAN), "--time", "60"))
-    return study_project.run("sbatch", "--parsable", *options, "job.sh")
+    job = ("examples/slurm.sh", str(study_project.PLAN))
+    return study_project.run("sbatch", "--parsable", "--array=1-6", "--time=60", *options, *job)
 
 
 def log(line: int) -> str:
