@@ -60,7 +60,7 @@ def train(checked: Config, start: Start) -> None:
     with tracker.Live(start.params, start.fingerprint()) as log:
         train.main(checked.training(), device, ranks, checkpoints, log, (Previews,))
         if ranks.main:
-            start.check()
+            start.refuse_changes()
             checkpoints.finish()
 
 
@@ -70,7 +70,7 @@ def sample(checked: Config, start: Start) -> None:
     ranks = distributed.current()
     sample.main(checked.sample, devices.resolve(checked.device), ranks, start.films)
     if ranks.main:
-        start.check()
+        start.refuse_changes()
 
 
 def evaluate(checked: Config, start: Start) -> None:
@@ -83,7 +83,7 @@ def evaluate(checked: Config, start: Start) -> None:
     origin = provenance.of(start)
     evaluate.main(checked.evaluate, checked.sample, devices.resolve(checked.device), ranks, origin, name)
     if ranks.main:
-        start.check()
+        start.refuse_changes()
         tracker.sync(start.params)
 
 
@@ -100,7 +100,7 @@ SHARED = {"reference", "train", "sample", "evaluate"}  # stages that run on ``la
 
 
 def run(name: str) -> NoReturn:
-    """Run the stage and exit, with 2 if an input changed while it ran (``Start.check``).
+    """Run the stage and exit, with 2 if an input changed while it ran (``Start.refuse_changes``).
 
     A shared stage runs on every rank; a process that torchrun started is one of them.
     """
@@ -151,28 +151,29 @@ def run_here(name: str, films: bool = True) -> int | None:
         STAGES[name](whole.only(start.keys), start)
     elif code := distributed.launch(["-m", "stages", name], count, start.to_json()):
         return code
-    start.check()  # last, after all tracking: from here on an edit is credited with the result (ddpm/params/credit.py)
+    # last, after all tracking: from here on an edit is credited with the result (ddpm/params/credit.py)
+    start.refuse_changes()
     return None
 
 
 def _rank(name: str) -> None:
     if distributed.START in os.environ:
         start = Start.from_json(Path(os.environ[distributed.START]).read_text(encoding="utf-8"))
-        whole = config.check(start.params)
+        whole = config.parse(start.params)
     else:  # torchrun was called by hand
         whole, start = begin(name)
     with distributed.joined(devices.resolve(whole.device)):
-        start.check_code()
+        start.refuse_other_code()
         STAGES[name](whole.only(start.keys), start)
 
 
 def begin(name: str, films: bool = True) -> tuple[Config, Start]:
     """The whole config, and what the stage starts with. This is the only place where a stage reads params.yaml."""
-    params = file.read()
+    params = file.read_params()
     # before the inputs: for a wrong name its message is clearer than that of the missing file
-    whole = config.check(params)
-    start = inputs.read(name, params)
-    credit.check(whole, *RESTS_ON.get(name, ()))
+    whole = config.parse(params)
+    start = inputs.read_inputs(name, params)
+    credit.refuse_other_params(whole, *RESTS_ON.get(name, ()))
     return whole, start._replace(films=films)
 
 

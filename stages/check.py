@@ -13,8 +13,8 @@ from ddpm.params.config import Config
 
 
 def main(config: Config, params: dict[str, Any], before: dict[str, Any]) -> None:
-    """params, before: as for ``possible.check``."""
+    """params, before: as for ``possible.refuse_impossible``."""
     close_site_cache()
-    possible.check(config, params, before)
+    possible.refuse_impossible(config, params, before)
     with atomic_path(CHECKED) as temporary:
         temporary.write_text("params.yaml is possible\n")

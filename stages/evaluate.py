@@ -38,4 +38,4 @@ def main(
     drawn, trained_in = read_json(paths.SAMPLE_FACTS), model.facts.get("precision", "unknown")
     judged_by = fingerprint(index, evaluate, sample, device, drawn, trained_in)
     seconds, samples = time.perf_counter() - started, images.digest(map(read_samples, sets.values()))
-    record.write(assemble(name, provenance, model, result, points, judged_by, seconds, samples), paths.RUN)
+    record.write_record(assemble(name, provenance, model, result, points, judged_by, seconds, samples), paths.RUN)

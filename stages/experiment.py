@@ -77,7 +77,7 @@ def _train(params: dict[str, Any]) -> int:
     for stage in ("check", *inputs.makers()):
         if code := stages.run_here(stage, films=False) if stage in OWN else _make(stage, params):
             return code
-    record.write(record.read(RUN).model_copy(update={"code": _md5s(params)}), Path(RECORD))
+    record.write_record(record.read_record(RUN).model_copy(update={"code": _md5s(params)}), Path(RECORD))
     return 0
 
 
@@ -98,7 +98,7 @@ def _program(params: dict[str, Any], program: dict[str, Any]) -> int:
     begin = time.monotonic()
     if code := _call([part.format_map(places) for part in shlex.split(program["program"])]):
         return 1 if code == BUSY else code
-    drawn, whole = files.open_array(samples, remedy="the program has to write it"), config.check(params)
+    drawn, whole = files.open_array(samples, remedy="the program has to write it"), config.parse(params)
     if drawn.shape != (wanted := (whole.sample.count, *whole.data.shape)):
         raise UserError(f"its program wrote images of {drawn.shape}; allowed: {wanted}")
     costs = {**files.flatten(program["costs"]), "seconds.program": round(time.monotonic() - begin, 1)}
@@ -109,7 +109,7 @@ def _program(params: dict[str, Any], program: dict[str, Any]) -> int:
     versions = {name: metadata.version(name) for name in LIBRARIES if importlib.util.find_spec(name)}
     made_by = {"program": program["program"], "code": {path: files.md5(Path(path)) for path in program["files"]}}
     run = run.model_copy(update={**made_by, "environment": run.environment | versions})
-    record.write(run, Path(RECORD))
+    record.write_record(run, Path(RECORD))
     return 0
 
 

@@ -40,7 +40,7 @@ def params(**changes: Any) -> dict[str, Any]:
 
 
 def working(**changes: Any) -> Config:
-    return config.check(params(**changes), "test")
+    return config.parse(params(**changes), "test")
 
 
 @cache

@@ -66,7 +66,7 @@ PLAIN = {"base_channels": 16, "multipliers": [1], "blocks": 1, "attention_sizes"
 
 def small(**sections: dict[str, Any]) -> Config:
     """The small config with some keys of its sections changed."""
-    return config.check({key: {**value, **sections.get(key, {})} if isinstance(value, dict) else value
+    return config.parse({key: {**value, **sections.get(key, {})} if isinstance(value, dict) else value
                          for key, value in PARAMS.items()}, "small")  # fmt: skip
 
 

@@ -85,13 +85,13 @@ def evaluate(params, seed, arm):
         name="workspace",
         seed=seed,
         finished=datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC),
-        params=library.relevant(config.check(params, "params.yaml").flat()),
+        params=library.relevant(config.parse(params, "params.yaml").flat()),
         fingerprint=record.Fingerprint(hash=files.digest(comparable), comparable=comparable),
         scores=scores,
         costs=record.Costs(images_seen=1, parameters=1, evaluations=1, seconds={"train": 1.0}),
         environment={"processor": "a CPU", "training_precision": "float32"},
     )
-    record.write(run, pathlib.Path("metrics/run.json"))
+    record.write_record(run, pathlib.Path("metrics/run.json"))
 
 
 def score(samples, seed, name, params, costs):
@@ -201,7 +201,7 @@ def ran() -> list[str]:
 
 def records() -> dict[str, dict[str, Any]]:
     """Experiment -> its record."""
-    return {path.stem: json.loads(record.read(path).text()) for path in (RESULTS / "runs").glob("*.json")}
+    return {path.stem: json.loads(record.read_record(path).text()) for path in (RESULTS / "runs").glob("*.json")}
 
 
 def verdict() -> dict[str, Any]:

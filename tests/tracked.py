@@ -49,7 +49,7 @@ def write_folder(root: Path) -> None:
 
 def write_record(root: Path, fd: float = 1.5, name: str = "workspace") -> None:
     """The record of a run with params.yaml and dvc.yaml, which is its only code."""
-    flat = config.check(yaml.safe_load((root / "params.yaml").read_text())).flat()
+    flat = config.parse(yaml.safe_load((root / "params.yaml").read_text())).flat()
     comparable = {"images": {"sha256": "1" * 64, "count": 1438}, "samples": 8}
     run = Record(
         name=name,
@@ -65,7 +65,7 @@ def write_record(root: Path, fd: float = 1.5, name: str = "workspace") -> None:
         costs=Costs(images_seen=512, seconds={"train": 10.0}),
         environment={"processor": "a CPU"},
     )
-    record.write(run, root / "metrics/run.json")
+    record.write_record(run, root / "metrics/run.json")
 
 
 def write_curve(root: Path, rows: list[Row]) -> None:

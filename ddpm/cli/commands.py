@@ -70,7 +70,7 @@ def check(*, no_pilot: NoPilot = False) -> None:
     from ddpm.tools import clone
 
     checked = config.load()
-    if note := clone.check(checked.data):
+    if note := clone.check_clone(checked.data):
         print(f"note: {note}", file=sys.stderr)
     images, found = clone.look(checked.data)
     possible.check_scores(checked, images)
@@ -156,7 +156,9 @@ def compare(
     from ddpm.verdicts import comparison, verdict
 
     judgement = comparison.compare(library.everywhere(runs), by, config.load(), may_differ)
-    written = publication.write(judgement, out, shown.chapters(judgement, shown.samples(judgement))) if out else []
+    written = (
+        publication.write_verdict(judgement, out, shown.chapters(judgement, shown.samples(judgement))) if out else []
+    )
     text = render.text(shown.chapters(judgement, []))
     answer(json, shown.to_dict(judgement), text, *([""] if written else []), *written)
     return verdict.exit_code(judgement.verdicts, judgement.primary)
@@ -200,10 +202,10 @@ def sanity(*, json: Json = False) -> None:
     from ddpm.verdicts.sensitivity import PATH, PICTURE
 
     checked = config.load()
-    credit.check(checked, "preprocess", "reference")
+    credit.refuse_other_params(checked, "preprocess", "reference")
     device = devices.resolve(checked.device)
     sanity = damage.measure(checked.evaluate, checked.data, checked.sample.count, PROCESSED, REFERENCE, device)
-    damage.write(sanity, PROCESSED)
+    damage.write_sanity(sanity, PROCESSED)
     blocks = [*noticed.shown(sanity), Note(f"{PATH}, {PICTURE}")]
     answer(json, sanity.model_dump(mode="json"), render.text([Chapter("", blocks)]))
 

@@ -139,5 +139,5 @@ def score(
     name = name or samples.resolve().stem
     params, costs = score.assigned("--param", param), score.assigned("--cost", cost)
     run = score.score(samples, seed, name, {"name": name} | params, costs)
-    path = score.write(run, out)
+    path = score.write_record(run, out)
     answer(json, run.scores, render.text([Chapter("", [*summary.scores(run), *summary.findings(run)])]), "", path)

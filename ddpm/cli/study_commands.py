@@ -110,7 +110,7 @@ def _slots(given: int | None, study: Study) -> int:
 def _publish(ledger: Ledger, judgement: Judgement, json: bool, **more: object) -> int:
     """Write the verdict, log it, print it, and return the exit code."""
     chapters = shown.chapters(judgement, publication.pictures(ledger.study))
-    written = publication.write(judgement, ledger.study.results, chapters)
+    written = publication.write_verdict(judgement, ledger.study.results, chapters)
     try:
         publication.log(ledger)
     except UserError as error:  # a failure there fails nothing here

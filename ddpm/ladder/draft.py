@@ -28,7 +28,7 @@ def write(name: str, base: str, common: Mapping[str, Any]) -> Path:
     path = LADDERS / f"{name}.yaml"
     if path.exists():
         raise UserError(f"{path}: exists; choose another name, or edit it")
-    whole = config.check(plan.changed(file.decode(presets.text(base), base), common, "--set"), "--set")
+    whole = config.parse(plan.changed(file.decode(presets.text(base), base), common, "--set"), "--set")
     steps = whole.train.steps or 1
     values = {
         "path": path,

@@ -39,7 +39,7 @@ class Runs:
         """Read the records that are new. Raises UserError if one is not what its name says."""
         for one in self.planned:
             if one.name not in self.records and self.experiments.path(one.name).exists():
-                self.records[one.name] = self.experiments.read(one)
+                self.records[one.name] = self.experiments.read_record(one)
 
     def run(self, seeds: int, slots: int | None, say: Callable[[str], None]) -> Generator[int]:
         """Run what is missing of the first seeds, seed by seed, ``slots`` at a time, by default one per GPU or core.

@@ -156,7 +156,7 @@ class Contest:
     def params(self, changes: Changes, source: str = "") -> Config:
         """The base's params with changes, checked. Raises UserError."""
         source = source or str(self.path)
-        return config.check(plan.changed(self.values, changes, source), source)
+        return config.parse(plan.changed(self.values, changes, source), source)
 
     def gain(self, difference: float) -> float:
         """A difference in the primary metric, signed so that positive is better."""
@@ -230,7 +230,7 @@ def load(path: Path) -> Contest:
     if not path.exists():
         known = sorted(other.stem for other in LADDERS.glob("*.yaml"))
         raise UserError(f"{path}: no such ladder{closest(path.stem, known)}; there are {', '.join(known) or 'none'}")
-    terms = sections.parse(file.read(path), str(path), Terms)
+    terms = sections.parse(file.read_params(path), str(path), Terms)
     scores = (terms.primary, *terms.guarded)
     extractors = dict.fromkeys(score.rpartition(".")[0] for score in scores if "." in score)
     evaluated = {"evaluate.extractors": list(extractors)} if extractors else {}
@@ -248,7 +248,7 @@ def entry(path: Path) -> dict[str, Any]:
     """The changes in an entry's file, ``KEY: VALUE`` of params.yaml. Raises UserError."""
     if not path.exists():
         raise UserError(f"{path}: no such file; an entry is a file of lines KEY: VALUE of params.yaml")
-    changes = file.read(path)
+    changes = file.read_params(path)
     if not re.fullmatch(NAME, path.stem) or not all(isinstance(key, str) for key in changes):
         raise UserError(
             f"{path}: an entry is NAME.yaml with lines KEY: VALUE; small letters, digits, - and _ in the name"

@@ -161,9 +161,9 @@ def sections_affecting(what: Affects, flat: Mapping[str, Any]) -> dict[str, Any]
 
 def load(path: Path = file.PATH) -> Config:
     """The config in a params file, checked. Raises UserError that names the key, the value and what is allowed."""
-    return check(file.read(path), str(path))
+    return parse(file.read_params(path), str(path))
 
 
-def check(values: dict[str, Any], source: str = str(file.PATH)) -> Config:
+def parse(values: dict[str, Any], source: str = str(file.PATH)) -> Config:
     """The config for plain ``values``; ``source`` begins every message. Raises UserError like ``load``."""
     return sections.parse(values, source, Config)

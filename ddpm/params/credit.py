@@ -1,9 +1,9 @@
 """Whether what is in data/ was made with the params that it is credited to.
 
 DVC records params as they are when a stage's process has gone. An edit after the stage's last look at them,
-``Start.check``, credits its results to values that did not make them, in dvc.lock and in the run cache; `git checkout`
-brings back a dvc.lock whose data are no longer here. So each stage leaves the identity of its section with what it
-makes.
+``Start.refuse_changes``, credits its results to values that did not make them, in dvc.lock and in the run cache; `git
+checkout` brings back a dvc.lock whose data are no longer here. So each stage leaves the identity of its section with
+what it makes.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ STAGES: Mapping[str, Callable[[Config], Made]] = {
 }  # fmt: skip
 
 
-def check(config: Config, *stages: str) -> None:
+def refuse_other_params(config: Config, *stages: str) -> None:
     """Raises UserError if other params than those of ``config`` made what the stages make, or if it is not there."""
     for stage in stages:
         place, found, wanted = STAGES[stage](config)
@@ -67,7 +67,7 @@ def check(config: Config, *stages: str) -> None:
 def is_made(config: Config, stage: str) -> bool:
     """Whether what the stage makes is there, of these params."""
     try:
-        check(config, stage)
+        refuse_other_params(config, stage)
     except UserError:
         return False
     return True

@@ -24,7 +24,7 @@ MAX_BYTES = 100_000
 MAX_VALUES = 10_000  # in a params file; each alias counts as what it stands for
 
 
-def read(path: Path = PATH) -> dict[str, Any]:
+def read_params(path: Path = PATH) -> dict[str, Any]:
     """The params file as plain values. Raises UserError unless it is a YAML mapping of sane size."""
     try:
         with path.open(encoding="utf-8") as opened:

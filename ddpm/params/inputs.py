@@ -47,10 +47,10 @@ class Start(NamedTuple):
         """A digest of each file of code, which comments and blanks leave as it is."""
         return digest_code(dep for dep in self.digests if is_code(dep))
 
-    def check(self) -> None:
+    def refuse_changes(self) -> None:
         """Raises UserError if an input of the stage has changed since: DVC would credit the result to inputs that did
         not make it."""
-        params = file.read()
+        params = file.read_params()
         before = files.flatten(self.keys)
         now = files.flatten({key: lookup(params, key) for key in self.keys})
         for key in sorted(before.keys() | now.keys()):
@@ -62,9 +62,9 @@ class Start(NamedTuple):
                 )
         self._check_files(self.digests)
 
-    def check_code(self) -> None:
+    def refuse_other_code(self) -> None:
         """For a rank that has just loaded the code. Raises UserError if the code has changed since the launcher read
-        it. ``check`` would miss an edit that is undone before the end."""
+        it. ``refuse_changes`` would miss an edit that is undone before the end."""
         self._check_files({path: digest for path, digest in self.digests.items() if is_code(path)})
 
     def _check_files(self, digests: dict[str, str]) -> None:
@@ -121,7 +121,7 @@ def on_record(name: str, params: dict[str, Any]) -> bool:
     return bool(entry) and all(lookup(params, key) == value for key, value in locked.items())
 
 
-def read(name: str, params: dict[str, Any]) -> Start:
+def read_inputs(name: str, params: dict[str, Any]) -> Start:
     """Digest the inputs of a stage. params: the content of params.yaml. Raises UserError if a dependency is missing."""
     keys, deps = stage(name, params)
     if missing := [dep for dep in deps if not Path(dep).exists()]:

@@ -15,7 +15,7 @@ from ddpm.params.config import Config
 from ddpm.sampling.sample_params import class_number
 
 
-def check(config: Config, params: dict[str, Any], before: dict[str, Any]) -> None:
+def refuse_impossible(config: Config, params: dict[str, Any], before: dict[str, Any]) -> None:
     """Raises UserError that names the key.
 
     params: all of params.yaml, from which ``config`` was made; before: the params in dvc.lock, which were valid when

@@ -65,7 +65,7 @@ def flat() -> dict[str, dict[str, Any]]:
         _change(values, deepcopy(changes))
         return values
 
-    return {name: config.check(whole(name)).flat() for name in written}
+    return {name: config.parse(whole(name)).flat() for name in written}
 
 
 def default(key: str) -> Any:

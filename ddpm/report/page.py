@@ -65,7 +65,7 @@ def chapters(working: Config, run: Record) -> list[Chapter]:
 
 
 def _real(working: Config) -> list[Block]:
-    credit.check(working, "preprocess")
+    credit.refuse_other_params(working, "preprocess")
     return [strip("real test images", "real", open_split(PROCESSED, "test")[0])]
 
 

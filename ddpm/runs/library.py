@@ -55,7 +55,7 @@ def folder(path: Path) -> Listing:
 
 def workspace() -> Record:
     """The working folder's record. Raises UserError."""
-    return record.read(RUN).model_copy(update={"name": WORKSPACE})
+    return record.read_record(RUN).model_copy(update={"name": WORKSPACE})
 
 
 def current(config: Config) -> Record:
@@ -144,7 +144,7 @@ def _listing(contents: Iterable[tuple[str, bytes | Path]], rename: bool = False)
     notes = []
     for source, text in contents:
         try:
-            run = record.read(text) if isinstance(text, Path) else record.parse(text, source)
+            run = record.read_record(text) if isinstance(text, Path) else record.parse_record(text, source)
             run = run.model_copy(update={"name": source}) if rename else run
         except UserError as error:
             notes.append(f"left out: {error}")

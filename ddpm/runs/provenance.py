@@ -17,7 +17,7 @@ def of(start: Start) -> Provenance:
 
     The code is left out if dvc.lock is of another model than the one that is here, because stages were run by hand.
     """
-    flat = config.check(start.params).flat()
+    flat = config.parse(start.params).flat()
     params = library.relevant(flat)
     trained, _ = inputs.recorded("train")
     outs = {out["path"]: out.get("md5") for out in trained.get("outs", [])}

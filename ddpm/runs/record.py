@@ -211,7 +211,7 @@ class Record(Section):
         return _lines(self.model_dump(mode="json"))
 
 
-def write(record: Record, path: Path, share: bool = False) -> None:
+def write_record(record: Record, path: Path, share: bool = False) -> None:
     """Write the record; with ``share``, on top of what those next to it share. Raises UserError if it would be too
     large to be read again."""
     values = record.model_dump(mode="json", exclude_defaults=share) | {"format": FORMAT}
@@ -222,7 +222,7 @@ def write(record: Record, path: Path, share: bool = False) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def parse(text: bytes, source: str, shared: Path | None = None) -> Record:
+def parse_record(text: bytes, source: str, shared: Path | None = None) -> Record:
     """The record in a file's content. shared: the folder of what it may rest on. Raises UserError, which begins with
     ``source``, with the key and the reason."""
     if len(text) > MOST_BYTES:
@@ -249,11 +249,11 @@ def parse(text: bytes, source: str, shared: Path | None = None) -> Record:
         raise UserError(f"{source}: not a run's record: {why}") from error
 
 
-def read(path: Path) -> Record:
-    """The record in a file. Raises UserError like ``parse``, or if the file cannot be read."""
+def read_record(path: Path) -> Record:
+    """The record in a file. Raises UserError like ``parse_record``, or if the file cannot be read."""
     try:
         with path.open("rb") as file:
-            return parse(file.read(MOST_BYTES + 1), str(path), _beside(path))
+            return parse_record(file.read(MOST_BYTES + 1), str(path), _beside(path))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); `dvc repro` makes metrics/run.json") from error
 

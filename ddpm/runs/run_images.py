@@ -28,13 +28,13 @@ def samples(run: Record) -> NDArray[np.uint8]:
         with map_scm_exception():
             here = run.name == WORKSPACE
             content = Path(PATH).read_bytes() if here else DVCFileSystem(rev=run.name).read_bytes(str(PATH))
-        return read(io.BytesIO(content))
+        return read_images(io.BytesIO(content))
     except (OSError, DvcException, SCMError, DataIndexDirError, ValueError) as error:
         fix = "`dvc repro` makes it" if run.name == WORKSPACE else "`dvc pull` it, or run the experiment again"
         raise UserError(f"{run.name}: {PATH} is not kept here; {fix}") from error
 
 
-def read(file: IO[bytes]) -> NDArray[np.uint8]:
+def read_images(file: IO[bytes]) -> NDArray[np.uint8]:
     """An .npy of uint8 (N, C, H, W). Raises ValueError."""
     images: NDArray[np.uint8] = np.lib.format.read_array(file, allow_pickle=False)
     if images.dtype != np.uint8 or images.ndim != 4:

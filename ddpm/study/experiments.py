@@ -73,11 +73,11 @@ class Experiments:
             program = experiment.program.model_dump(mode="json", exclude_none=True) | {"arm": experiment.arm}
         return Task(name, experiment.params, self.log(name), self.path(name), program)
 
-    def read(self, experiment: Experiment, is_open: bool = False) -> Record:
+    def read_record(self, experiment: Experiment, is_open: bool = False) -> Record:
         """The experiment's record. is_open: whether its values are not chosen yet. Raises UserError if it does not
         count."""
         path = self.path(experiment.name)
-        run = record.read(path)
+        run = record.read_record(path)
         if self.plan and run.plan != self.plan:
             raise UserError(
                 f"{path}: made under another plan than {self.source} is now (`git log -p` shows what changed): "
@@ -87,7 +87,7 @@ class Experiments:
             self._refuse_other(experiment, run)
         return run
 
-    def write(self, experiment: Experiment, run: Record) -> None:
+    def write_record(self, experiment: Experiment, run: Record) -> None:
         """Write the record of a finished experiment. Raises UserError if its params are not those that were planned."""
         # nobody reads the tables of a run for tuning; and a curve without snapshots is the scores again
         tables = experiment.kind != "tuning"
@@ -102,7 +102,7 @@ class Experiments:
         )
         self._refuse_other(experiment, run)
         self.folder.mkdir(parents=True, exist_ok=True)
-        record.write(run, self.path(experiment.name), share=True)
+        record.write_record(run, self.path(experiment.name), share=True)
 
     def _refuse_other(self, experiment: Experiment, run: Record) -> None:
         """Raises UserError, which begins with the file, unless it is a record of that experiment."""
@@ -158,7 +158,7 @@ class Experiments:
                     running.submit(self.task(experiment))
                     continue
                 try:
-                    self.read(experiment)
+                    self.read_record(experiment)
                 except UserError as error:
                     failed[name] = str(error)
             for ended in running.results():
@@ -188,15 +188,15 @@ class Experiments:
             if not experiment.may_diverge or not (reason := DIVERGED.search(ended.reason)):
                 raise UserError(ended.reason)
             # which of the values diverge is a result: everybody who runs the plan chooses from the same
-            self.write(experiment, _diverged(experiment, reason[0]))
+            self.write_record(experiment, _diverged(experiment, reason[0]))
         elif ended.record:
-            self.write(experiment, ended.record)
+            self.write_record(experiment, ended.record)
             if experiment.pictured:
                 from ddpm.pictures import grids
 
                 images = open_array(ended.folder / run_images.PATH)
                 grids.save_strip(images, self.folder.with_name(f"{experiment.arm}.png"))
-        return self.read(experiment)
+        return self.read_record(experiment)
 
 
 def _diverged(experiment: Experiment, reason: str) -> Record:

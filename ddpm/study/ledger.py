@@ -62,7 +62,7 @@ class Ledger:
         for experiment in experiments:
             try:
                 is_open = self.study.is_open(experiment)
-                self.records[experiment.name] = self.experiments.read(experiment, is_open)
+                self.records[experiment.name] = self.experiments.read_record(experiment, is_open)
             except UserError as error:
                 self.refused[experiment.name] = str(error)
 

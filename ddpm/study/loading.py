@@ -42,7 +42,7 @@ def load(path: Path) -> Study:
     if not path.exists():
         known = sorted(plan.stem for plan in STUDIES.glob("*.yaml"))
         raise UserError(f"{path}: no such study{closest(path.stem, known)}; `ddpm study new NAME` writes one")
-    return parse(file.read(path), path)
+    return parse(file.read_params(path), path)
 
 
 def parse(value: dict[str, Any], path: Path) -> Study:
@@ -53,7 +53,7 @@ def parse(value: dict[str, Any], path: Path) -> Study:
             "`ddpm study new NAME` writes one"
         )
     plan = sections.parse(value, str(path), Plan)
-    base = file.decode(presets.text(plan.base), plan.base) if plan.base else file.read()
+    base = file.decode(presets.text(plan.base), plan.base) if plan.base else file.read_params()
     study = Study(path.stem, plan, {}, {}, path=path)
     for arm, values in plan.model_dump(mode="json")["arms"].items():
         _add(study, arm, values, base, f"{path}: arms.{arm}")
@@ -85,13 +85,13 @@ def _add(study: Study, arm: str, values: dict[str, Any], base: dict[str, Any], s
     if "seed" in overrides:
         raise UserError(f"{source}: seed: every arm gets the same seeds; set first_seed instead")
     params = study.params[arm] = changed(base, {**overrides, "seed": plan.first_seed}, source)
-    study.configs[arm] = config.check(params, source)
+    study.configs[arm] = config.parse(params, source)
     if plan.tune is None:
         return
     if fixed := [key for key in plan.tune.values if key in overrides]:
         raise UserError(f"{source}: {fixed[0]}: tune chooses it: take it out of the arm, or out of tune")
     study.points[arm] = [
-        Point(values, config.check(changed(params, values, f"{source}: tune"), f"{source}, with {named(values)}"))
+        Point(values, config.parse(changed(params, values, f"{source}: tune"), f"{source}, with {named(values)}"))
         for values in plan.tune.grid
     ]
 
@@ -163,8 +163,8 @@ def draft(name: str, vary: Sequence[str], common: Sequence[str], base: str | Non
     except OpenPrimary as error:
         missing = f"# {error}:\n# primary: classifier.fd\n"
     plan |= {"looks": list(Plan.model_fields["looks"].default)}
-    plain = file.decode(presets.text(base), base) if base else file.read()
-    there = config.check(changed(plain, plan["common"], str(path)), base or str(file.PATH)).flat()
+    plain = file.decode(presets.text(base), base) if base else file.read_params()
+    there = config.parse(changed(plain, plan["common"], str(path)), base or str(file.PATH)).flat()
     same = [label for label, values in arms.items() if values == {key: there.get(key) for key in values}]
     has = ", ".join(f"{key}: {there.get(key)}" for key in varied)
     own = f"{base or file.PATH} has {has}: {f'the arm {same[0]}' if same else 'none of the arms'}"

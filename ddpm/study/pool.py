@@ -200,7 +200,7 @@ class Pool:
                 reason = f"{_reason(task.log, begin, code)}; {task.log} has the whole output"
                 yield from self._finish(Done(task, folder, reason=reason), alone)
             else:
-                yield from self._finish(Done(task, folder, record.read(folder / RECORD)), alone)
+                yield from self._finish(Done(task, folder, record.read_record(folder / RECORD)), alone)
 
     def _finish(self, done: Done, alone: FileIO | None) -> Iterator[Done]:
         """Hand a task that has ended to the caller; then delete what its record makes superfluous."""

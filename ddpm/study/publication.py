@@ -24,7 +24,7 @@ from ddpm.tracking.tracker import Page
 from ddpm.verdicts.comparison import Judgement
 
 
-def write(judgement: Judgement, folder: Path, chapters: Sequence[Chapter]) -> list[Path]:
+def write_verdict(judgement: Judgement, folder: Path, chapters: Sequence[Chapter]) -> list[Path]:
     """Write the files into the folder, or only a page if it ends in .html; return the paths of the texts. chapters: of
     the judgement. Raises UserError for another file's name."""
     if folder.suffix in {".md", ".json", ".png", ".htm"}:

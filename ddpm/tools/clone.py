@@ -18,7 +18,7 @@ from ddpm.sources import fetch
 from ddpm.sources.photos import Photos
 
 
-def check(data: Data) -> str:
+def check_clone(data: Data) -> str:
     """A note about the branch; empty if there is nothing to say. Raises UserError if DVC cannot run here, or
     ``data.source`` leads nowhere."""
     check_dvc()
@@ -98,4 +98,4 @@ def branch() -> str:
 
 def is_fetched() -> bool:
     """Whether the images here are from the dataset and source that params.yaml names, according to dvc.lock."""
-    return RAW.exists() and on_record("download", file.read())
+    return RAW.exists() and on_record("download", file.read_params())

@@ -190,7 +190,7 @@ def worse(damaged: NDArray[np.float64], whole: NDArray[np.float64], lower: bool)
     return float(np.mean((gaps > 0) + 0.5 * (gaps == 0)))
 
 
-def write(sanity: Sanity, processed: Path) -> None:
+def write_sanity(sanity: Sanity, processed: Path) -> None:
     """Write ``PATH``, and a picture of some test images: whole, then by each damage to the image itself."""
     images, _ = open_split(processed, "test")
     some = np.array(images[:SHOWN])

@@ -51,16 +51,16 @@ def score(samples: Path, seed: int, name: str, params: Mapping[str, Any], costs:
     costs: what is known of it; a cost ``seconds.STAGE`` is a stage's time. Raises UserError if the images are too few,
     of another shape than the real ones or not uint8, or a value is not allowed.
     """
-    plain = params_file.read()
-    checked = config.check(plain)
-    credit.check(checked, "preprocess", "reference")
+    plain = params_file.read_params()
+    checked = config.parse(plain)
+    credit.refuse_other_params(checked, "preprocess", "reference")
     index, device = read_reference(paths.REFERENCE), devices.resolve(checked.device)
     judged = index.resolved(checked.evaluate)
     known = config.sections_affecting(Affects.SCORED, checked.flat())
     if fixed := sorted(known.keys() & params.keys()):
         raise UserError(f"--param: {fixed[0]} is {known[fixed[0]]} for the real images here; leave it out")
     with TemporaryDirectory(prefix="ddpm-score-") as scratch:
-        images = read(samples, Shape(*index.shape), Path(scratch))
+        images = read_images(samples, Shape(*index.shape), Path(scratch))
         try:
             check_counts(judged, {"sample.count": len(images)})
         except UserError as error:
@@ -102,7 +102,7 @@ def _check_distinct(samples: Path, images: Images) -> None:
         print(f"warning: {samples}: {count - different:,} images are repetitions", file=sys.stderr)
 
 
-def read(samples: Path, shape: Shape, scratch: Path) -> Images:
+def read_images(samples: Path, shape: Shape, scratch: Path) -> Images:
     """The images as uint8 (N, C, H, W), in the order of their names or rows. scratch: an empty folder, which holds what
     is read from it as long as they are used. Raises UserError if one has another shape or type."""
     if not samples.exists():
@@ -177,12 +177,12 @@ def _costs(given: Mapping[str, Any]) -> Costs:
     return parse(others | {"seconds": stages}, "--cost", Costs)
 
 
-def write(run: Record, out: Path | None) -> Path:
+def write_record(run: Record, out: Path | None) -> Path:
     """Write the record, by default to metrics/scored/NAME-SEED.json. Raises UserError if another one is there."""
     name = re.sub(r"[^\w.-]+", "_", run.name)
     path = out or paths.SCORED / f"{name}-{run.seed}.json"
-    if path.exists() and record.read(path).model_copy(update={"finished": run.finished}) != run:
+    if path.exists() and record.read_record(path).model_copy(update={"finished": run.finished}) != run:
         raise UserError(f"{path}: holds another run's record: remove it, or write elsewhere with --out")
     path.parent.mkdir(parents=True, exist_ok=True)
-    record.write(run, path)
+    record.write_record(run, path)
     return path

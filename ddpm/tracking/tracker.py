@@ -47,10 +47,10 @@ def sync(params: dict[str, Any] | None = None, attached: Path | None = None) -> 
     store = Store(strict=params is None)
 
     def complete() -> str:
-        run, plain = record.read(RUN), params or file.read()
-        if params is None and (why := library.why_stale(run, config.check(plain).flat())):
+        run, plain = record.read_record(RUN), params or file.read_params()
+        if params is None and (why := library.why_stale(run, config.parse(plain).flat())):
             raise UserError(f"{RUN}: its run does not match params.yaml and the code: {why}; run `dvc repro` first")
-        training = inputs.read("train", params=plain).fingerprint()
+        training = inputs.read_inputs("train", params=plain).fingerprint()
         with store.lock():
             run_id = _complete(store, run, training)
         if attached:
@@ -245,7 +245,7 @@ class Live:
         """The run of the training so far, or a new one, if there is none or the training has started over."""
         client, first = self.store.client, self.waiting[0].step
         # the others are sent with the result
-        known = config.sections_affecting(Affects.LEARNED, config.check(self.params).flat())
+        known = config.sections_affecting(Affects.LEARNED, config.parse(self.params).flat())
         with self.store.lock():
             run = _started(self.store, self.training)
             if run and any(point.step >= first for point in client.get_metric_history(run.info.run_id, "loss")):

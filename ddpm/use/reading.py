@@ -73,7 +73,7 @@ def rows(numbers: Sequence[int], shape: Shape) -> Iterable[Tensor]:
 
     Raises UserError if they are not of params.yaml or do not have the model's shape, or there is no such row.
     """
-    credit.check(config.load(), "preprocess")
+    credit.refuse_other_params(config.load(), "preprocess")
     test, _ = open_split(PROCESSED, "test")
     if test.shape[1:] != shape:
         raise UserError(f"{PROCESSED}: its images are {test.shape[1:]}, the model's {tuple(shape)}; pass --images")

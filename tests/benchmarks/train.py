@@ -34,7 +34,7 @@ Loss = Callable[[Tensor], Tensor]  # of x_0, (B, C, H, W) in [-1, 1]
 
 def preset(name: str, **train: object) -> Config:
     """A preset with some keys of its train section changed."""
-    chosen = config.check(file.decode(presets.text(name), name))
+    chosen = config.parse(file.decode(presets.text(name), name))
     return chosen.model_copy(update={"train": chosen.train.model_copy(update=train)})
 
 

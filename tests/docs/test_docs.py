@@ -100,7 +100,7 @@ def test_every_key_and_value_that_is_set_may_stand_in_params():
         for words in block.lines:
             settings = [word for flag, word in itertools.pairwise(words) if flag == "-S"]
             for combination in itertools.product(*map(assignments, settings)):
-                config.check(changed(params_of(block.preset), dict(combination), "a page"), " ".join(words))
+                config.parse(changed(params_of(block.preset), dict(combination), "a page"), " ".join(words))
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_what_is_shown_of_params_or_a_study_may_stand_there(block, monkeypatch):
     if block.mark == "ladder":
         sections.parse(yaml.safe_load(block.text), block.page, terms.Terms)
         return
-    config.check(merged(params_of(block.preset), yaml.safe_load(block.text)), block.page)
+    config.parse(merged(params_of(block.preset), yaml.safe_load(block.text)), block.page)
 
 
 @cache

@@ -61,7 +61,7 @@ def test_ideas_of_the_night_may_be_tried_and_every_fourth_does_nothing(tmp_path,
             commits.append(command[1])
             return subprocess.CompletedProcess(command, 0)
         assert [*command[:4], command[5]] == ["ddpm", "ladder", "try", "digits", "--json"]
-        tried.append(file.read(Path(command[4])))
+        tried.append(file.read_params(Path(command[4])))
         return subprocess.CompletedProcess(command, 2 if len(tried) == 1 else 1, '{"outcome": "refused"}')
 
     monkeypatch.setattr(subprocess, "run", answer)
@@ -70,6 +70,6 @@ def test_ideas_of_the_night_may_be_tried_and_every_fourth_does_nothing(tmp_path,
     assert printed == ["mistake"] + ["refused"] * 39
     assert commits == ["add", "commit"] * 39
     for changes in tried:
-        config.check(changed(params, changes, "idea"))
+        config.parse(changed(params, changes, "idea"))
     assert [list(changes) for changes in tried[3::4]] == [["train.input_perturbation"]] * 10
     assert all(changes["train.input_perturbation"] < 1e-4 for changes in tried[3::4])

@@ -115,13 +115,13 @@ def test_samples_and_processed_arrays(content):
 @quick
 @given(text=st.text("ab:[]{}*&!<>|-? \n\"'0.e#%@,~", max_size=40) | st.text(max_size=30))
 def test_params(text):
-    understood_or_refused(lambda: config.check(file.decode(text, "params.yaml"), "params.yaml"))
+    understood_or_refused(lambda: config.parse(file.decode(text, "params.yaml"), "params.yaml"))
 
 
 @quick
 @given(key=st.sampled_from(sorted(PARAMS)), value=JSON)
 def test_params_with_any_value_at_a_section(key, value):
-    understood_or_refused(lambda: config.check({**PARAMS, key: value}, "params.yaml"))
+    understood_or_refused(lambda: config.parse({**PARAMS, key: value}, "params.yaml"))
 
 
 @quick
@@ -150,8 +150,8 @@ def test_records(data):
         content = json.dumps(values | {key: data.draw(JSON)}).encode()
 
     def use() -> None:
-        run = record.parse(content, "run.json")
-        assert record.parse(run.text().encode(), "run.json").text() == run.text()
+        run = record.parse_record(content, "run.json")
+        assert record.parse_record(run.text().encode(), "run.json").text() == run.text()
         alike.matching([run, whole], scored.working())
         alike.differences(run, whole.params)
         assert isinstance(run.learned, dict)

@@ -42,7 +42,7 @@ def test_chains_of_any_length_train_and_sample(name, T):
         if f"T: {T}" not in str(error):
             raise
         return  # a schedule made for many steps
-    learn(config.check({**chosen.to_dict(), "train": {**chosen.to_dict()["train"], "steps": 1}}, "T"))
+    learn(config.parse({**chosen.to_dict(), "train": {**chosen.to_dict()["train"], "steps": 1}}, "T"))
     denoiser = Denoiser(build.network(chosen.training()), chosen.diffusion, CPU, torch.float32, clip=True)
     for sampler in DENOISING:
         built = variant.build("samplers", {"name": sampler}, "sampler")

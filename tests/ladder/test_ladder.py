@@ -115,7 +115,7 @@ def test_a_ladder_of_scores_is_climbed_shown_and_challenged(capsys):
     commit("a challenge")
     path = next(Path("ladders/tiny/attempts").glob("*/runs/challenger-*.json"))
     assert ladder("params", "tiny", f"{path.parts[-3]}/{path.stem}") == 0
-    params, of = config.load().flat(), record.read(path)
+    params, of = config.load().flat(), record.read_record(path)
     assert (params["seed"], {key: params[key] for key in of.params if key in params}) == (of.seed, of.params)
     study_project.git("checkout", "params.yaml")
     for name in ("trial-0", path.stem, f"{path.parts[-3]}/champion-0"):
@@ -274,7 +274,7 @@ def write_record(
         fingerprint=record.Fingerprint(hash=files.digest(comparable), comparable=comparable),
         scores={"classifier.fd": fd, "random_conv.kid_mean": kid, "yardsticks.gaussian.classifier.fd": 0.9},
     )
-    record.write(run, contest.record(key, arm, seed))
+    record.write_record(run, contest.record(key, arm, seed))
 
 
 def state() -> climb.Climb:

@@ -70,7 +70,7 @@ def made(params: dict, score: float, **more: float) -> record.Record:
         name="run",
         seed=params["seed"],
         finished=record.now(),
-        params=library.relevant(config.check(params).flat()),
+        params=library.relevant(config.parse(params).flat()),
         fingerprint=record.Fingerprint(hash=files.digest(comparable), comparable=comparable),
         scores={"classifier.fd": score, "yardsticks.gaussian.classifier.fd": 9.0, **more},
     )
@@ -112,7 +112,7 @@ class Instant:
 def run_at_once(runs: pairs.Runs, seeds: int, slots: int | None, say: attempt.Say):
     """Stands in for ``pairs.Runs.run``."""
     for one in runs.planned[: seeds * len(runs.sides)]:
-        record.write(made(one.params, Instant.score(one.params, one.seed)), runs.experiments.path(one.name))
+        record.write_record(made(one.params, Instant.score(one.params, one.seed)), runs.experiments.path(one.name))
     runs.update()
     yield seeds
 
@@ -165,7 +165,7 @@ def test_what_helps_only_together_is_found_and_proved(capsys):
     assert len(seeds) == 60
     assert min(seeds) >= 2**40 > proof["first_seed"] + proof["seeds"]
     # the find as an entry, for people
-    written = file.read(Path("ladders/tiny/found.yaml"))
+    written = file.read_params(Path("ladders/tiny/found.yaml"))
     assert written == proof["changes"]
     with Image.open("ladders/tiny/search.png") as picture:
         assert np.asarray(picture.convert("L")).std() > 10

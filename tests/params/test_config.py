@@ -29,15 +29,15 @@ def test_params_yaml_is_the_digits_preset():
 
 def test_what_the_gated_preset_computes_in_does_not_depend_on_the_cpu():
     """Otherwise its fingerprint would, and a baseline from another machine could gate nothing."""
-    gated = config.check(file.decode(presets.text("digits_small"), "digits_small"))
+    gated = config.parse(file.decode(presets.text("digits_small"), "digits_small"))
     assert (gated.train.precision, gated.sample.precision) == ("float32", "float32")
 
 
 @pytest.mark.parametrize("name", presets.names())
 def test_every_preset_loads_and_its_network_can_be_built(name):
-    loaded = config.check(file.decode(presets.text(name), name))
+    loaded = config.parse(file.decode(presets.text(name), name))
     assert sum(parameter.numel() for parameter in build.network(loaded).parameters()) > 0
-    assert config.check(loaded.to_dict(), "again") == loaded
+    assert config.parse(loaded.to_dict(), "again") == loaded
 
 
 MAP = {"diffusion": {"loss": {"name": "consistency"}}, "sample": {"sampler": {"name": "consistency"}}}
@@ -59,7 +59,7 @@ def test_a_config_with_any_variant_survives_json(key, name):
     partners = PARTNERS.get(name, {})
     chosen = small(**{**partners, section: {**partners.get(section, {}), **({field: spec} if field else spec)}})
     assert inputs.lookup(chosen.to_dict(), key)["name"] == name
-    again = config.check(json.loads(json.dumps(chosen.to_dict())), "again")
+    again = config.parse(json.loads(json.dumps(chosen.to_dict())), "again")
     assert again == chosen
     assert hash(again.train) == hash(chosen.train)  # immutable all the way down
     assert parse(chosen.training().to_dict(), "metadata", TrainingConfig) == chosen.training()
@@ -145,14 +145,14 @@ def test_a_mistake_names_key_value_and_what_is_allowed(section, values, message)
 
 def test_a_device_is_its_name_alone():
     with pytest.raises(UserError, match=r"small: device: 'cpu\\n' is not allowed"):
-        config.check({**small().to_dict(), "device": "cpu\n"}, "small")
+        config.parse({**small().to_dict(), "device": "cpu\n"}, "small")
 
 
 def test_every_section_must_be_there_and_no_other():
     value = small().to_dict()
     value["trian"] = value.pop("train")
     with pytest.raises(UserError, match=r"train: missing; .*; trian: unknown key \(did you mean 'train'\?\);"):
-        config.check(value, "small")
+        config.parse(value, "small")
 
 
 # --- mistakes in files
@@ -215,7 +215,7 @@ def test_a_scalar_is_read_as_dvc_reads_it(tmp_path, scalar):
 
 def ours(path: Path) -> object:
     try:
-        return file.read(path)
+        return file.read_params(path)
     except UserError:
         return CORRUPT
 

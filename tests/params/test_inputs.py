@@ -44,7 +44,7 @@ def _project(folder) -> None:
 
 
 def start(stage: str) -> Start:
-    return inputs.read(stage, params_file.read())
+    return inputs.read_inputs(stage, params_file.read_params())
 
 
 def test_what_is_read_is_what_is_listed():

@@ -54,7 +54,7 @@ def test_a_recipe_goes_on_any_data(name, on):
     assert own(name).items() <= found.items()
     kept = {key for key in under if key.startswith(("data.", "model.", "train.")) and "timestep" not in key}
     assert {key: found[key] for key in kept} == {key: under[key] for key in kept}
-    config.check(file.decode(presets.text(name, on), name))
+    config.parse(file.decode(presets.text(name, on), name))
     assert f"# Put on: {on}." in presets.text(name, on).splitlines()
 
 

@@ -212,7 +212,7 @@ def test_images_of_an_experiment_come_from_dvcs_cache(folder):
 def test_an_array_that_holds_no_images_is_refused_and_no_pickle_is_opened(array):
     np.save("odd.npy", array)
     with Path("odd.npy").open("rb") as file, pytest.raises(ValueError):  # noqa: PT011
-        run_images.read(file)
+        run_images.read_images(file)
 
 
 # --- MLflow

@@ -76,6 +76,6 @@ def test_the_command_prints_them_or_the_record(capsys):
         out, err = capsys.readouterr()
         assert "metrics/ does not match" in err  # .ci/run looks for it
         if option:
-            assert json.loads(out) == record.read(RUN).model_dump(mode="json")
+            assert json.loads(out) == record.read_record(RUN).model_dump(mode="json")
         else:
             assert "0.2061" in out

@@ -26,13 +26,13 @@ COMPARABLE = {"samples": 8, "sampling": {"steps": 4}}
 def test_a_record_is_read_as_it_was_written(score, seed):
     written = bare(seed, scores={"classifier.fd": score}, costs=Costs(images_seen=3, seconds={"train": 0.5}))
     text = written.text()
-    assert record.parse(text.encode(), "run.json").text() == text
-    assert record.parse(text.encode(), "run.json").scores["classifier.fd"] == score
+    assert record.parse_record(text.encode(), "run.json").text() == text
+    assert record.parse_record(text.encode(), "run.json").scores["classifier.fd"] == score
 
 
 def test_curve_and_noise_levels_keep_their_numbers():
     rows = [{"images": 64, "classifier.fd": 0.1 + 0.2, "classifier.kid_mean": ""}, {"images": 128, "classifier.fd": 1}]
-    read = record.parse(bare(curve=record.table(rows)).text().encode(), "run.json")
+    read = record.parse_record(bare(curve=record.table(rows)).text().encode(), "run.json")
     assert read.learned == {64: {"classifier.fd": 0.1 + 0.2}, 128: {"classifier.fd": 1.0}}
     assert record.table([{"t": 1, "error": 1 / 3}], digits=6) == record.NumberTable(
         columns={"t": (1.0,), "error": (0.333333,)}
@@ -104,7 +104,7 @@ def test_a_record_that_is_not_one_is_refused_with_its_file_and_key(key):
         change(values)
         text = json.dumps(values).replace(json.dumps(HUGE), "1" * 4000)
         with pytest.raises(UserError, match=r"^runs/a\.json: ") as refusal:
-            record.parse(text.encode(), "runs/a.json")
+            record.parse_record(text.encode(), "runs/a.json")
         assert key in str(refusal.value)
         assert len(printable(str(refusal.value))) < 2100
 
@@ -112,7 +112,7 @@ def test_a_record_that_is_not_one_is_refused_with_its_file_and_key(key):
 @pytest.mark.parametrize("text", [b"", b"[]", b"\xff", b"[" * 50_000, b'{"a": ' * 10_000])
 def test_bytes_that_are_no_json_object_are_refused(text):
     with pytest.raises(UserError, match=r"run\.json"):
-        record.parse(text, "run.json")
+        record.parse_record(text, "run.json")
 
 
 JSON = st.recursive(
@@ -138,14 +138,14 @@ def shelf(tmp_path) -> list[Path]:
     paths = [tmp_path / "runs" / f"{seed}.json" for seed in range(3)]
     for seed, (path, params) in enumerate(zip(paths, arms, strict=True)):
         scores = {"real.classifier.fd": 0.2, "classifier.fd": float(seed)}
-        record.write(
+        record.write_record(
             bare(seed, params=params | {"seed": seed}, code=code, scores=scores, plan="0" * 64), path, share=True
         )
     return paths
 
 
 def test_records_of_a_folder_share_what_they_have_in_common(shelf):
-    runs = [record.read(path) for path in shelf]
+    runs = [record.read_record(path) for path in shelf]
     names = [json.loads(path.read_text())[record.SHARED] for path in shelf]
     folder = shelf[0].parent.parent / record.SHARED
     assert {path.stem for path in folder.iterdir()} == set(names)
@@ -157,18 +157,18 @@ def test_records_of_a_folder_share_what_they_have_in_common(shelf):
     for path, one in zip(shelf, runs, strict=True):
         assert "ddpm/base" not in path.read_text()
         assert '"classifier.fd"' in path.read_text()  # its own are where people look
-        record.write(one, path.parent.parent / "whole.json")
-        assert record.read(path.parent.parent / "whole.json") == one
+        record.write_record(one, path.parent.parent / "whole.json")
+        assert record.read_record(path.parent.parent / "whole.json") == one
     for text in (shared.read_text().replace("0" * 12, "1" * 12, 1), "[" * 50_000, None):
         record._shared.cache_clear()
         shared.unlink() if text is None else shared.write_text(text)
         with pytest.raises(UserError, match=rf"^{shared}: .*restore it from git"):
-            record.read(shelf[1])
+            record.read_record(shelf[1])
 
 
 def test_the_order_in_which_records_are_made_changes_no_byte(shelf, tmp_path):
     for path in reversed(shelf):
-        record.write(record.read(path), tmp_path / "again/runs" / path.name, share=True)
+        record.write_record(record.read_record(path), tmp_path / "again/runs" / path.name, share=True)
     for path in (*shelf, *(tmp_path / record.SHARED).iterdir()):
         assert (tmp_path / "again" / path.relative_to(tmp_path)).read_bytes() == path.read_bytes(), path
 
@@ -178,21 +178,21 @@ def test_a_name_of_what_is_shared_leads_nowhere_else(shelf, tmp_path):
     values = json.loads(shelf[0].read_text()) | {record.SHARED: "../secret"}
     shelf[0].write_text(json.dumps(values))
     with pytest.raises(UserError, match=r"shared/secret\.json"):
-        record.read(shelf[0])
+        record.read_record(shelf[0])
 
 
 @pytest.mark.parametrize("format", [1, 3])
 def test_a_record_of_another_format_is_one_line(format):
     text = json.dumps(json.loads(bare().text()) | {"format": format, "more": 1})
     with pytest.raises(UserError, match=f"^run.json.* format {format}; .* format 2"):
-        record.parse(text.encode(), "run.json")
+        record.parse_record(text.encode(), "run.json")
 
 
 def test_a_run_that_two_people_made_is_told_from_a_damaged_file():
     ours, theirs = bare().text(), bare(finished=record.now() - timedelta(days=1)).text()
     merged = ours.replace('"finished"', f'<<<<<<< HEAD\n"finished": "x",\n=======\n{theirs}>>>>>>> theirs\n"finished"')
     with pytest.raises(UserError, match=r"^run\.json: .*git checkout --ours run\.json"):
-        record.parse(merged.encode(), "run.json")
+        record.parse_record(merged.encode(), "run.json")
 
 
 def test_the_schema_in_the_repository_is_that_of_the_record():

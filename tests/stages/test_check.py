@@ -16,7 +16,7 @@ from tests.small_project import lay_out, set_params
 
 ROOT = Path(__file__).parents[2]
 DIGITS = ROOT / "ddpm/presets/digits_2026.yaml"
-LOCK = yaml.safe_dump({"stages": {"check": {"params": {"params.yaml": file.read(DIGITS)}}}})
+LOCK = yaml.safe_dump({"stages": {"check": {"params": {"params.yaml": file.read_params(DIGITS)}}}})
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_a_key_that_dvc_would_miss_later_is_missed_here(project, capsys):
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values()
     for key in sorted({key for stage in stages for key in stage["params"] if isinstance(key, str)}):
         section, _, name = key.partition(".")
-        params = file.read(DIGITS)
+        params = file.read_params(DIGITS)
         if name:
             del params[section][name]
         else:
@@ -210,7 +210,7 @@ def test_params_are_possible_or_not_whatever_was_checked_before(project, capsys)
     set_params(evaluate={"extractors": ["auto"], "metrics": ["fid"]}, sample={"count": 120})
     set_param("model.classes", 10)
     assert checked() == 0
-    Path("dvc.lock").write_text(yaml.safe_dump({"stages": {"check": {"params": {"params.yaml": file.read()}}}}))
+    Path("dvc.lock").write_text(yaml.safe_dump({"stages": {"check": {"params": {"params.yaml": file.read_params()}}}}))
     set_param("model.classes", 0)
     assert checked() == 2
     assert "sample.count: 120 images are too few" in capsys.readouterr().err

@@ -54,7 +54,7 @@ def _without_type_checking(tree: ast.Module) -> ast.Module:
 
 def needed(stage: str) -> set[str]:
     """Code that the stage can run: its imports, and the variants chosen in its params, with their imports."""
-    params = file.read(ROOT / "params.yaml")
+    params = file.read_params(ROOT / "params.yaml")
     files = {ROOT / "stages" / f"{stage}.py"}
     for key, family in CHOICES.items():
         if _given(stage, key):
@@ -78,7 +78,7 @@ def _given(stage: str, key: str) -> bool:
 # the check computes nothing that another stage reads: it runs again when params.yaml changes, not when code does
 @pytest.mark.parametrize("stage", sorted(STAGES.keys() - {CHECK}))
 def test_every_file_that_a_stage_imports_is_its_dependency(stage):
-    _, deps = inputs.stage(stage, file.read(ROOT / "params.yaml"), ROOT / "dvc.yaml")
+    _, deps = inputs.stage(stage, file.read_params(ROOT / "params.yaml"), ROOT / "dvc.yaml")
     known = [*deps, *["ddpm/base"] * (stage == "download")]  # dvc.yaml says why not
     missing = {file for file in needed(stage) if not any(Path(file).is_relative_to(dep) for dep in known)}
     assert not missing, f"add to the deps of {stage} in dvc.yaml: {sorted(missing)}"
@@ -86,7 +86,7 @@ def test_every_file_that_a_stage_imports_is_its_dependency(stage):
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_no_stage_depends_on_a_file_that_it_does_not_use(stage):
-    _, deps = inputs.stage(stage, file.read(ROOT / "params.yaml"), ROOT / "dvc.yaml")
+    _, deps = inputs.stage(stage, file.read_params(ROOT / "params.yaml"), ROOT / "dvc.yaml")
     code = {dep for dep in deps if dep.endswith(".py") and not Path(dep).name.startswith("_")}
     assert code <= needed(stage) | _model_variants(), sorted(code - needed(stage))
 
@@ -100,7 +100,7 @@ def test_data_that_a_stage_reads_is_an_out_by_itself():
 
 def _model_variants() -> set[str]:
     """Variants that the sample stage runs because the model file's metadata, not its params, chooses them."""
-    params = file.read(ROOT / "params.yaml")
+    params = file.read_params(ROOT / "params.yaml")
     names = {family: inputs.lookup(params, key)["name"] for key, family in CHOICES.items()}
     module = f"ddpm/variants/networks/_{names['networks']}.py"
     return {module, *(f"ddpm/variants/{family}/{name}.py" for family, name in names.items())}

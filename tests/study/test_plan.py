@@ -48,7 +48,7 @@ def test_experiments_are_interleaved_over_the_arms():
     A.write_text(STUDY.replace("base: digits_small_2026", "first_seed: 20"))
     experiments = loading.load(A).experiments(2)
     assert [run.seed for run in experiments] == [20, 20, 21, 21]
-    params = config.check(experiments[3].params)
+    params = config.parse(experiments[3].params)
     assert (params.seed, params.train.steps, params.diffusion.schedule.name) == (21, 7, "linear")
 
 

@@ -46,7 +46,7 @@ def test_a_run_in_one_process_has_the_record_of_the_stages_one_by_one(code):
     assert [each.reason for each in done.values()] == ["", ""]
     for stage in ("check", "download", "preprocess", "reference", "train", "sample", "evaluate"):
         subprocess.run([sys.executable, "-m", "stages", stage], check=True)
-    ours, by_stages = done["seed 0"].record, record.read(RUN)
+    ours, by_stages = done["seed 0"].record, record.read_record(RUN)
     assert ours
     assert (ours.scores, ours.params, ours.fingerprint) == (by_stages.scores, by_stages.params, by_stages.fingerprint)
     assert ours.scores != done["seed 1"].record.scores

@@ -55,7 +55,7 @@ def load(text: str = STUDY) -> Study:
 
 def tuned(experiment: Experiment) -> config.Config:
     """The params that it runs with."""
-    return config.check(experiment.params)
+    return config.parse(experiment.params)
 
 
 class Lab:
@@ -89,7 +89,7 @@ class Lab:
             yield self.start(self.waiting.popleft())
 
     def start(self, task: Task) -> Done:
-        chosen = config.check(dict(task.params))
+        chosen = config.parse(dict(task.params))
         mean = self.means[chosen.diffusion.schedule.name, chosen.train.learning_rate]
         self.ran.append(task.name)
         if task.name in self.failing:
@@ -152,8 +152,8 @@ def test_of_a_run_for_tuning_the_scores_are_kept_and_not_the_curve(lab):
     assert {name for name, run in ledger.records.items() if run.curve} == set(VERDICT)
     assert all(FD in run.scores for run in ledger.records.values())
     only_end = ledger.records["cosine-0"].model_copy(update={"curve": NumberTable(columns={"images": (96.0,)})})
-    ledger.experiments.write(ledger.study.experiments()[0], only_end)
-    assert record.read(ledger.experiments.path("cosine-0")).curve is None
+    ledger.experiments.write_record(ledger.study.experiments()[0], only_end)
+    assert record.read_record(ledger.experiments.path("cosine-0")).curve is None
 
 
 def test_tuning_is_part_of_what_decides():

@@ -23,7 +23,7 @@ from tests.scored import git
 
 ROOT = Path(__file__).parents[2]
 PRESETS = Path(ddpm.__file__).parent / "presets"
-DIGITS = file.read(PRESETS / "digits_2026.yaml")
+DIGITS = file.read_params(PRESETS / "digits_2026.yaml")
 FOLDER = {"name": "image_folder"}
 
 

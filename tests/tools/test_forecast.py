@@ -146,7 +146,7 @@ def test_a_duration_is_for_people(seconds, said):
 def test_without_a_pilot_check_measures_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(forecast, "measure", lambda settings: MEASURED)
-    monkeypatch.setattr("ddpm.tools.clone.check", lambda data: "")
+    monkeypatch.setattr("ddpm.tools.clone.check_clone", lambda data: "")
     Path("params.yaml").write_text((ROOT / "ddpm/presets/digits_2026.yaml").read_text())
     for options, count in ([], 6), (["--no-pilot"], 1):
         assert run("check", *options) == 0

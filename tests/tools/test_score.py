@@ -78,7 +78,7 @@ def test_images_from_anywhere_get_the_scores_of_the_evaluate_stage():
         assert scored.costs == Costs(images_seen=64, seconds={"train": 2.5})
         assert (scored.seed, scored.params["lr"], scored.code) == (3, 0.5, {})
         assert "diffusion.T" not in scored.params
-        ours = record.read(paths.RUN)
+        ours = record.read_record(paths.RUN)
         assert scored.fingerprint.without("sampling") == ours.fingerprint.without("sampling")
         assert scored.fingerprint.hash != ours.fingerprint.hash
         assert scored.samples == ours.samples
@@ -100,7 +100,7 @@ def test_a_person_reads_how_good_the_images_are_and_whether_they_are_copies(
     monkeypatch.chdir(tmp_path)
     lay_out(tmp_path, digits, evaluate=QUICK["evaluate"] | {"extractors": ["classifier"]})
     Path("data/reference").symlink_to(classifier_reference)
-    monkeypatch.setattr(credit, "check", lambda *_: None)  # the reference has other metrics
+    monkeypatch.setattr(credit, "refuse_other_params", lambda *_: None)  # the reference has other metrics
     copies = np.array(open_split(digits, "train")[0])
     np.save("copies.npy", copies + (copies < 255))  # a gray level off
     assert command.run("score", "copies.npy", "--seed", "0") == 0
@@ -108,7 +108,7 @@ def test_a_person_reads_how_good_the_images_are_and_whether_they_are_copies(
     assert "a Gaussian" in out
     assert "real images, at N = 359" in out
     assert "copies: copies copies train images: 100% " in out
-    run = record.read(Path("metrics/scored/copies-0.json"))
+    run = record.read_record(Path("metrics/scored/copies-0.json"))
     assert run.params["name"] == "copies"
     assert metrics.gaussian([run.scores], "classifier.fd") > 10
 
@@ -124,7 +124,7 @@ READ: dict[str, Callable[[Path], Path]] = {
 @pytest.mark.parametrize("form", READ)
 def test_images_are_read_as_they_are(form, tmp_path):
     (tmp_path / "scratch").mkdir()
-    images = score.read(READ[form](tmp_path / "drawn"), SHAPE, tmp_path / "scratch")
+    images = score.read_images(READ[form](tmp_path / "drawn"), SHAPE, tmp_path / "scratch")
     np.testing.assert_array_equal(images, SIX.transpose(0, 3, 1, 2))
     assert len([path for path in (tmp_path / "scratch").iterdir() if path.suffix == ".npy"]) <= 1  # only what is used
 
@@ -151,7 +151,7 @@ def test_anything_else_is_refused_in_one_line(wrong, tmp_path):
     make, reason = WRONG[wrong]
     (tmp_path / "scratch").mkdir()
     with pytest.raises(UserError, match=reason) as refused:
-        score.read(make(tmp_path / "drawn"), SHAPE, tmp_path / "scratch")
+        score.read_images(make(tmp_path / "drawn"), SHAPE, tmp_path / "scratch")
     assert "\n" not in str(refused.value)
 
 
@@ -160,14 +160,14 @@ def test_another_run_s_record_is_not_overwritten(tmp_path, monkeypatch):
     comparable = {"samples": 6}
     of = Fingerprint(hash=digest(comparable), comparable=comparable)
     one = Record(name="a b/c", seed=1, finished=record.now(), params={}, fingerprint=of, scores={"classifier.fd": 1.0})
-    path = score.write(one, None)
+    path = score.write_record(one, None)
     assert path == Path("metrics/scored/a_b_c-1.json")
-    assert score.write(one, None) == path
+    assert score.write_record(one, None) == path
     other = one.model_copy(update={"scores": {"classifier.fd": 2.0}})
     with pytest.raises(UserError, match="another run"):
-        score.write(other, None)
-    assert score.write(other, Path("elsewhere.json")).exists()
-    assert record.read(path) == one
+        score.write_record(other, None)
+    assert score.write_record(other, Path("elsewhere.json")).exists()
+    assert record.read_record(path) == one
 
 
 BUSY = """

@@ -43,7 +43,7 @@ def folder(tmp_path, empty_store, monkeypatch) -> Path:
 
 
 def live() -> tracker.Live:
-    return tracker.Live(file.read(), inputs.read("train", params=file.read()).fingerprint())
+    return tracker.Live(file.read_params(), inputs.read_inputs("train", params=file.read_params()).fingerprint())
 
 
 def train(saved: list[Row], error: BaseException | None = None, lost: Sequence[Row] = ()) -> None:
@@ -86,7 +86,7 @@ def test_two_first_starts_make_one_usable_store_and_one_run(tmp_path):
     write_folder(tmp_path)
     program = (
         "from ddpm.params import file; from ddpm.tracking import store, tracker; store.LOCK_SECONDS = 60\n"
-        "print(tracker.sync(file.read()))"
+        "print(tracker.sync(file.read_params()))"
     )
     command = [sys.executable, "-c", program]
     options: dict[str, Any] = {"cwd": tmp_path, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -132,7 +132,7 @@ def test_a_result_is_one_complete_run(folder):
     # MLflow shows one picture per step, from a full-size PNG and a small WebP
     assert sum(name.startswith("images/samples+step+4+") for name in names) == 2
     before = everything(run_id)
-    assert tracker.sync() == tracker.sync(file.read()) == run_id
+    assert tracker.sync() == tracker.sync(file.read_params()) == run_id
     assert everything(run_id) == before
 
 
@@ -147,7 +147,7 @@ def test_a_result_is_one_complete_run(folder):
 def test_a_run_s_name_begins_with_what_differs_and_the_seed(folder, preset, changes, parts):
     (folder / "params.yaml").write_text(presets.text(preset))
     set_params(**changes)
-    assert view.name(config.check(file.read()).flat(), "").split(" · ")[: len(parts)] == parts
+    assert view.name(config.parse(file.read_params()).flat(), "").split(" · ")[: len(parts)] == parts
 
 
 def test_the_experiment_has_a_view_of_what_runs_log(folder):
@@ -234,7 +234,7 @@ def test_no_credential_is_stored(folder):
     write_record(folder)
     git("init", "-q")
     git("remote", "add", "origin", "https://me:hunter2@host/repo.git")
-    run = client().get_run(str(tracker.sync(file.read())))
+    run = client().get_run(str(tracker.sync(file.read_params())))
     assert run.data.params["data.source"] == "https://***@host/x.gz"
     assert run.data.tags["mlflow.source.git.repoURL"] == "https://***@host/repo.git"
     for secret in (b"hunter2", b"k3y"):
@@ -251,7 +251,7 @@ def test_commit_and_experiment_are_tagged(folder, monkeypatch):
     write_record(Path(), name="short-tern")
     monkeypatch.setenv("DVC_EXP_NAME", "short-tern")
     monkeypatch.setenv("DVC_EXP_BASELINE_REV", head)
-    tags = client().get_run(str(tracker.sync(file.read()))).data.tags
+    tags = client().get_run(str(tracker.sync(file.read_params()))).data.tags
     assert tags["mlflow.source.git.commit"] == tags["dvc.exp.baseline"] == head
     assert tags["ddpm.git.dirty"] == "true"
     assert "short-tern" in tags["mlflow.runName"]
@@ -264,7 +264,7 @@ def test_a_queued_experiment_is_in_the_repository_s_store(folder, monkeypatch):
     write_folder(temporary)
     monkeypatch.setenv("DVC_ROOT", str(folder))
     monkeypatch.chdir(temporary)
-    run_id = tracker.sync(file.read())
+    run_id = tracker.sync(file.read_params())
     monkeypatch.chdir(folder)
     assert [run.info.run_id for run in all_runs()] == [run_id]
     assert (folder / "mlartifacts" / str(run_id) / "artifacts/samples/grid.png").exists()
@@ -325,10 +325,10 @@ def test_a_server_that_is_down_costs_one_warning(answers, folder, monkeypatch, c
 def test_a_lock_that_another_process_holds_costs_one_warning(folder, capsys):
     with lock(Path(".ddpm/mlflow.lock")):
         started = time.monotonic()
-        assert tracker.sync(file.read()) is None
+        assert tracker.sync(file.read_params()) is None
         assert time.monotonic() - started < 15
     assert "mlflow.lock" in one_warning(capsys)
-    assert tracker.sync(file.read())
+    assert tracker.sync(file.read_params())
 
 
 def test_a_database_that_is_locked_in_mid_run_costs_one_warning(folder, capfd, monkeypatch):
@@ -341,13 +341,13 @@ def test_a_database_that_is_locked_in_mid_run_costs_one_warning(folder, capfd, m
         assert time.monotonic() - started < 6  # MLflow itself would wait for 20
         other.execute("ROLLBACK")
     assert "no answer after 3 seconds" in one_warning(capfd)
-    assert tracker.sync(file.read())
+    assert tracker.sync(file.read_params())
 
 
 @pytest.mark.parametrize("path", ["metrics/loss.csv", "metrics/run.json"])
 def test_a_broken_file_is_named_and_fails_no_stage(folder, capsys, path):
     (folder / path).write_text("step,seconds,loss\n1,fast,2\n")
-    assert tracker.sync(file.read()) is None
+    assert tracker.sync(file.read_params()) is None
     assert "fast" in one_warning(capsys) or path == "metrics/run.json"
     assert refused(capsys)
 
@@ -365,12 +365,12 @@ def test_a_broken_file_is_named_and_fails_no_stage(folder, capsys, path):
     ],
 )
 def test_a_store_that_others_changed_fails_no_stage_and_the_command_says_so(folder, capsys, harm):
-    tracker.sync(file.read())
+    tracker.sync(file.read_params())
     with closing(sqlite3.connect("mlflow.db", isolation_level=None)) as database:
         database.execute(harm)
     train(ROWS[:1])
     capsys.readouterr()
-    logged = tracker.sync(file.read())
+    logged = tracker.sync(file.read_params())
     warning = capsys.readouterr().err
     assert (warning.count("\n"), warning.startswith("warning: MLflow at sqlite:///")) == (
         (0, False) if logged else (1, True)

@@ -33,5 +33,5 @@ def test_the_flops_of_a_dit_are_those_counted_by_hand():
     stem, first_time = 16 * 4 * 32, 256 * 32
     block = attention(16, 32) + 2 * 16 * 32 * 128 + 32 * 6 * 32
     forward = stem + first_time + 32 * 32 + 2 * block + 32 * 2 * 32 + 16 * 32 * 4
-    tiny = config.check(PARAMS | {"model": {"name": "dit", "dit": {"depth": 2, "width": 32, "heads": 2}}}, "test")
+    tiny = config.parse(PARAMS | {"model": {"name": "dit", "dit": {"depth": 2, "width": 32, "heads": 2}}}, "test")
     assert flops.per_image(tiny) == 2 * (3 * forward - stem - first_time)

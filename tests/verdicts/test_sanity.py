@@ -154,11 +154,11 @@ def test_a_verdict_says_when_its_primary_metric_is_blind_to_what_it_should_see(p
 def test_a_table_of_other_data_or_none_says_nothing_about_these(path):
     assert sanity.warnings("classifier.fd", DIGITS, path) == []
     for change in ({"data__test_fraction": 0.3}, {"data__source": "downloads"}):
-        path.write_text(made(0.5, config.check(params(**change), "test")).model_dump_json())
+        path.write_text(made(0.5, config.parse(params(**change), "test")).model_dump_json())
         assert sanity.warnings("classifier.fd", drawing(1437), path) == []
     path.write_text(made(0.5).model_dump_json())
     assert sanity.warnings("classifier.fd", drawing(1000), path) == []  # sets of another size show something else
-    secret = config.check(params(data__source="https://me:secret@example.org/x.zip"), "test")
+    secret = config.parse(params(data__source="https://me:secret@example.org/x.zip"), "test")
     assert "secret" not in json.dumps(sanity.data_params(secret.data))
     path.write_text('{"images": -1}')
     with pytest.raises(UserError, match=r"is not allowed: .*`ddpm sanity`"):

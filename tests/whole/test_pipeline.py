@@ -106,7 +106,7 @@ def assert_every_file_of_the_interface(folder: Path) -> None:
     assert [row["t"] for row in (rows(folder, "likelihood")[0], rows(folder, "likelihood")[-1])] == ["1", "51"]
     assert [row["draws_test"] for row in rows(folder, "excess")] == ["8"] * 6
     assert rows(folder, "fd_n") == []  # too few samples
-    run = record.read(folder / "metrics/run.json")
+    run = record.read_record(folder / "metrics/run.json")
     assert run.fingerprint.comparable["sets"] == 2
     assert run.fingerprint.comparable["sampling"]["precision"] == "float32"
     assert run.environment["training_precision"] == "float32"
