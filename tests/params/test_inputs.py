@@ -107,10 +107,10 @@ def test_a_missing_dependency_is_named():
 def test_a_param_that_changes_while_a_stage_runs_is_named(old, new, line):
     Path("params.yaml").write_text(NESTED)
     started = start("see")
-    started.check()
+    started.refuse_changes()
     Path("params.yaml").write_text(NESTED.replace(old, new))
     with pytest.raises(UserError, match=re.escape(line)):
-        started.check()
+        started.refuse_changes()
 
 
 @pytest.mark.parametrize("file", ["code.py", "folder/new", "cosine.py"])
@@ -118,7 +118,7 @@ def test_a_file_that_changes_while_a_stage_runs_is_named(file):
     started = start("make")
     Path(file).unlink() if file == "cosine.py" else Path(file).write_text("other code")
     with pytest.raises(UserError, match=f"{file.partition('/')[0]}: changed"):
-        started.check()
+        started.refuse_changes()
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_a_file_that_changes_while_a_stage_runs_is_named(file):
 def test_what_a_stage_does_not_read_may_change_while_it_runs(file, text):
     started = start("see")
     Path(file).write_text(text)
-    started.check()
+    started.refuse_changes()
 
 
 plain = st.recursive(
