@@ -106,7 +106,7 @@ def summary(*, json: Json = False) -> None:
         library.current(config.load())
     except UserError as error:
         print(f"warning: {printable(str(error))}", file=sys.stderr)
-    answer(json, run.model_dump(mode="json"), render.text([Chapter("", summary.shown(run))]))
+    answer(json, run.model_dump(mode="json"), render.text([Chapter("", summary.show_summary(run))]))
 
 
 @app.command(group=MAIN, sort_key=4)
@@ -122,7 +122,7 @@ def runs(*, json: Json = False) -> None:
     from ddpm.report.blocks import Chapter
 
     listed, notes = overview.gather(config.load())
-    text = render.text([Chapter("", overview.shown(listed, notes))], terminal.width())
+    text = render.text([Chapter("", overview.show_runs(listed, notes))], terminal.width())
     answer(json, [run._asdict() for run in listed], text)
 
 
@@ -206,7 +206,7 @@ def sanity(*, json: Json = False) -> None:
     device = devices.resolve(checked.device)
     sanity = damage.measure(checked.evaluate, checked.data, checked.sample.count, PROCESSED, REFERENCE, device)
     damage.write_sanity(sanity, PROCESSED)
-    blocks = [*noticed.shown(sanity), Note(f"{PATH}, {PICTURE}")]
+    blocks = [*noticed.show_sanity(sanity), Note(f"{PATH}, {PICTURE}")]
     answer(json, sanity.model_dump(mode="json"), render.text([Chapter("", blocks)]))
 
 

@@ -68,11 +68,12 @@ def chapters(state: Climb) -> list[Chapter]:
     attempts = [to_dict(state, attempt) for attempt in (*state.attempts, *state.challenges)]
     changes = state.changes(champion.key) if champion else {}
     name = f"rung {champion.rung}, {champion.begin.entry}" if champion else f"the base, {terms.base}"
-    shown = ", ".join(f"{key} {plain(value)}" for key, value in changes.items())
+    if changes:
+        name += f": {', '.join(f'{key} {plain(value)}' for key, value in changes.items())}"
     cost = champion.begin.cost if champion else state.contest.limit
     blocks: list[Block] = [
         Note(f"{state.contest.name}: {terms.question}"),
-        Note(f"champion: {name}{f': {shown}' * bool(shown)}; {cost:.4g} {terms.cost}"),
+        Note(f"champion: {name}; {cost:.4g} {terms.cost}"),
         Note(f"{len(state.attempts)} attempts, {len(state.rungs)} rungs; at most {terms.error:.0%} of rungs are false"),
     ]
     if attempts:

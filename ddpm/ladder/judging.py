@@ -123,7 +123,7 @@ def _heed_guards(
 ) -> tuple[str, bool]:
     """What a guard says against accepting, empty if none does; and whether that refuses the entry."""
     doubt, n = "", len(challenger)
-    if MEMORISATION in contest.terms.guards and (spaces := metrics.copied(challenger[-1].scores)):
+    if MEMORISATION in contest.terms.guards and (spaces := metrics.find_copies(challenger[-1].scores)):
         return f"copies train images ({', '.join(spaces)})", True
     for name in contest.terms.guarded:
         before = [record.scores[name] for record in champion] or [hurdle.usual[name]] * n

@@ -133,10 +133,6 @@ class Contest:
         """The folder of the attempts' records."""
         return self.folder / "attempts"
 
-    def record(self, key: str, arm: str, seed: int) -> Path:
-        """The record of a run of an attempt."""
-        return self.attempts / key / "runs" / f"{arm}-{seed}.json"
-
     @cached_property
     def identity(self) -> dict[str, str]:
         """Digests that must stay the same while it is climbed: of the file without the question and what a search

@@ -91,7 +91,7 @@ def guards(contest: Contest, run: Record) -> dict[str, float]:
     """What a ladder's guards look at, of a run."""
     seen = {name: run.scores[name] for name in contest.terms.guarded}
     return seen | (
-        {MEMORISATION: float(bool(metrics.copied(run.scores)))} if MEMORISATION in contest.terms.guards else {}
+        {MEMORISATION: float(bool(metrics.find_copies(run.scores)))} if MEMORISATION in contest.terms.guards else {}
     )
 
 

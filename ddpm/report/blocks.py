@@ -13,7 +13,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
-import numpy as np
 from PIL import Image
 
 from ddpm.base.errors import UserError
@@ -64,23 +63,9 @@ class Figure:
         with TemporaryDirectory() as folder:
             path = Path(folder) / "figure.png"
             self.drawing(path)
-            few = _with_few_colours(Image.open(path).convert("RGB"))
+            few = Image.open(path).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE)
         few.save(content, "PNG", optimize=True)
         return content.getvalue()
-
-
-def _with_few_colours(picture: Image.Image) -> Image.Image:
-    """With a palette of 256 colours, which has the commonest of those that are alike, such as a line's: Pillow's has
-    their mean. A picture of 256 colours or fewer keeps each."""
-    # the other methods merge a rare colour with a frequent one
-    few = picture.quantize(256, Image.Quantize.MAXCOVERAGE)
-    # four bytes a pixel, as one number: its place in the palette, and its own colour
-    pixels, counts = np.unique(np.dstack([np.asarray(few), np.asarray(picture)]).view(">u4"), return_counts=True)
-    rarest_first = pixels[counts.argsort(kind="stable")].view(np.uint8).reshape(-1, 4)
-    palette = np.zeros((256, 3), np.uint8)
-    palette[rarest_first[:, 0]] = rarest_first[:, 1:]  # the last of those with one place stays
-    few.putpalette(palette.tobytes())
-    return few
 
 
 Block: TypeAlias = Note | Table | Figure

@@ -149,7 +149,7 @@ def diagnose(levels: Levels) -> Diagnosis:
     )
 
 
-def shown(run: Record) -> list[Block]:
+def show_excess(run: Record) -> list[Block]:
     """How far the model's error is above the smallest possible one, by noise level. Raises UserError."""
     levels = errors(run)
     # at less noise the optimum is so far off on held-out images that it would hide all else

@@ -72,7 +72,7 @@ def answers(judgement: Judgement) -> list[str]:
 
 def notes(judgement: Judgement) -> Iterator[str]:
     """The sentences to cite, and what to be careful about."""
-    yield from (citation.sentence(pair) for pair in judgement.verdicts if pair.metric == judgement.primary)
+    yield from (citation.cite(pair) for pair in judgement.verdicts if pair.metric == judgement.primary)
     yield from _careful(judgement.tuning, judgement.primary)
     yield from judgement.notes
 
@@ -94,7 +94,7 @@ def to_dict(judgement: Judgement) -> dict[str, Any]:
         "compare": judgement.compare.model_dump(mode="json"),
         "arms": arms,
         "verdicts": [pair.to_dict() for pair in judgement.verdicts],
-        "citations": {pair.arm: citation.sentence(pair) for pair in primary},
+        "citations": {pair.arm: citation.cite(pair) for pair in primary},
         "curves": _plain(judgement.curves),
         "tuning": _plain(judgement.tuning),
     }
@@ -220,7 +220,9 @@ def _careful(tried: tuple[Tried, ...], metric: str) -> Iterator[str]:
 def _mean(row: Tried) -> str:
     if not math.isfinite(row.mean):
         return "none"
-    return f"{row.mean:.4g}" + ("*" if row.chosen else f" ({_span(*row.behind)}){'?' * row.possible}")
+    if row.chosen:
+        return f"{row.mean:.4g}*"
+    return f"{row.mean:.4g} ({_span(*row.behind)})" + ("?" if row.possible else "")
 
 
 def _values(values: Mapping[str, Any]) -> str:

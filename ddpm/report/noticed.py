@@ -12,7 +12,7 @@ from ddpm.verdicts.sensitivity import BLIND, PICTURE, Sanity
 SEES = 0.9  # of the pairs of a damaged and a whole set, those in which the damaged one scores worse
 
 
-def shown(sanity: Sanity) -> list[Block]:
+def show_sanity(sanity: Sanity) -> list[Block]:
     """A table with a row for each score and a column for each damage, and a picture of the damages."""
     damages = [damage for damage in DAMAGE if any(damage in row.noticed for row in sanity.scores.values())]
     rows = [

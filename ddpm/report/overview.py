@@ -79,7 +79,7 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def shown(runs: Sequence[Listed], notes: Sequence[str]) -> list[Block]:
+def show_runs(runs: Sequence[Listed], notes: Sequence[str]) -> list[Block]:
     """The runs, and a line that counts them. What differs is in the last column, which a narrow terminal cuts off, and
     what few runs have comes first in it: it tells them apart."""
     lines = [Note(note, missing=True) for note in notes]

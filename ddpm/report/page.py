@@ -25,15 +25,11 @@ from ddpm.report.blocks import Block, Chapter, Figure, Note, Table, chapter, pla
 from ddpm.runs import library, run_images
 from ddpm.runs.record import Record
 from ddpm.sources.dataset import called
-from ddpm.verdicts import metrics, sensitivity
+from ddpm.verdicts import sensitivity
 
 NEAREST = EVALUATION / "nearest.png"
 POINTS = 100  # of the loss curve
 HOW = "± is a standard error. The Gaussian is fitted to the train images. A Fréchet distance falls as images are added."
-CLOSENESS = (
-    "A sample is near a train image when its distance to it, over those to the next ones, is below that of 95% of the "
-    "held-out images. Above the limit, train images are copied. The ratio is 1 for new images, and 0 for copies."
-)
 
 
 def write(out: Path) -> None:
@@ -57,9 +53,9 @@ def chapters(working: Config, run: Record) -> list[Chapter]:
             partial(_real, working),
         ),
         Chapter("Scores", [*summary.scores(run), Note(HOW)]),
-        chapter("Convergence", partial(convergence.shown, run), _loss),
-        chapter("What scores notice", lambda: noticed.shown(sensitivity.read())),
-        chapter("Memorisation", partial(memorisation, run), _nearest),
+        chapter("Convergence", partial(convergence.show_excess, run), _loss),
+        chapter("What scores notice", lambda: noticed.show_sanity(sensitivity.read())),
+        chapter("Memorisation", _nearest),
         Chapter("Provenance", provenance(run)),
     ]
 
@@ -93,19 +89,6 @@ def _there(path: Path) -> Path:
     if not path.exists():
         raise UserError(f"{path}: no such file; `dvc pull` or `dvc repro` makes it")
     return path
-
-
-def memorisation(run: Record) -> list[Block]:
-    """How near the samples come to train images, compared with held-out real images."""
-    heads = ("space", "samples near a train image", "expected", "limit", "median distance ratio", "verdict")
-    rows = []
-    for space in metrics.closeness(run.scores):
-        shares = (f"{share:.2%}" for share in (space.share, space.expected, space.limit))
-        verdict = "copies train images" if space.copies else "no sign of copies"
-        rows.append((space.space, *shares, f"{space.ratio:.3f}", verdict))
-    if not rows:
-        raise UserError(f"{run.name}: its record has no memorisation scores; `dvc repro -f evaluate` measures it")
-    return [Table(heads, rows, CLOSENESS, text_columns=(0, 5))]
 
 
 def provenance(run: Record) -> list[Block]:

@@ -18,7 +18,7 @@ from ddpm.verdicts.verdict import COPIES
 PICTURES = (SAMPLES / "grid.png", SAMPLES / "reverse.mp4", EVALUATION / "nearest.png")
 
 
-def shown(run: Record) -> list[Block]:
+def show_summary(run: Record) -> list[Block]:
     """What ``ddpm summary`` prints. What the record or the disk lacks is left out."""
     pictures = [str(path) for path in PICTURES if path.exists()]
     return [

@@ -33,7 +33,7 @@ def judge(ledger: Ledger) -> Judgement:
         *(f"left out: {reason}" for reason in merged(ledger.refused.values())),
         f"runs of commit {', '.join(revisions) or 'unknown'}, by the plan {study.hash}",
     )
-    learned = curves.curves(arms, looks, rules(study, [judgement.primary]))
+    learned = curves.measure_curves(arms, looks, rules(study, [judgement.primary]))
     return replace(judgement, curves=learned, tuning=ledger.tried, notes=notes)
 
 

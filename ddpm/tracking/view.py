@@ -16,7 +16,7 @@ from ddpm.runs import alike
 from ddpm.runs.record import Record
 from ddpm.sources.dataset import called
 from ddpm.tracking.origin import COMMIT, DIRTY, EXPERIMENT
-from ddpm.verdicts.metrics import copied
+from ddpm.verdicts.metrics import find_copies
 from ddpm.verdicts.verdict import COPIES
 
 # params whose values are short tags, to group and filter runs by: the last word of the section is the tag's name
@@ -146,7 +146,7 @@ def note(run: Record, tags: Mapping[str, str]) -> str:
     known = {name.rpartition(".")[2]: name for name in run.scores if name.count(".") < 2}
     scores = [f"{known[name]} **{run.scores[known[name]]:.4g}**" for name in DECISIVE if name in known]
     lines = [" · ".join(scores)] if scores else []
-    if spaces := copied(run.scores):
+    if spaces := find_copies(run.scores):
         lines.append(f"**It {COPIES}** ({', '.join(spaces)}): its scores show how well it copies.")
     commands = {"git checkout": tags.get(COMMIT), "dvc exp apply": tags.get(EXPERIMENT)}
     steps = [f"`{command} {of}`" for command, of in commands.items() if of]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ddpm.verdicts.verdict import COPIES, DECIDED, Verdict
 
 
-def sentence(verdict: Verdict) -> str:
+def cite(verdict: Verdict) -> str:
     """The verdict with both means, the difference and its adjusted interval, the seeds and the setting."""
     if COPIES in verdict.reason:
         outcome = f"{verdict.reason}, so no verdict on {verdict.arm} against {verdict.baseline}"

@@ -51,7 +51,7 @@ def compare(listing: Listing, by: Sequence[str], config: Config, may_differ: Col
             hint = f"; of those with another value, {alike.most_alike(others, config.flat(), by)}" if others else ""
             line = f"only {arms[0].label} was run: `dvc exp run -S {by[0]}=VALUE` runs another"
             raise UserError(f"--by {' '.join(by)}: {line}{hint}")
-        pairs, dropped = pairing.paired(arms, by)
+        pairs, dropped = pairing.pair_arms(arms, by)
     except UserError as error:  # what is missing may have been left out
         raise UserError("; ".join([str(error), *listing.notes])) from error
     names = metrics.judged(set.intersection(*(set(run.scores) for arm in arms for run in arm.runs.values())))

@@ -69,7 +69,7 @@ class Curves(NamedTuple):
     against: tuple[Against, ...]  # of the other arms that share two or more budgets with it
 
 
-def curves(arms: Sequence[Arm], looks: Mapping[str, int | None], rules: Rules) -> Curves | None:
+def measure_curves(arms: Sequence[Arm], looks: Mapping[str, int | None], rules: Rules) -> Curves | None:
     """The curves of the primary metric, the baseline's first; None if no arm has snapshots.
 
     looks: label -> the number of seeds at the arm's last complete look.
@@ -78,7 +78,7 @@ def curves(arms: Sequence[Arm], looks: Mapping[str, int | None], rules: Rules) -
     learned, against = [], []
     for arm in arms:
         runs = [arm.runs[seed] for seed in sorted(arm.runs)]
-        if len(images := budgets(runs, primary)) > 1:
+        if len(images := shared_budgets(runs, primary)) > 1:
             means = _scores(runs, images, primary).mean(0).tolist()
             learned.append(Learned(arm.label, len(runs), tuple(images), tuple(means)))
     spent = np.diff(design.spent(rules.alpha / rules.pairs), prepend=0)
@@ -87,27 +87,27 @@ def curves(arms: Sequence[Arm], looks: Mapping[str, int | None], rules: Rules) -
         look = looks.get(arm.label)
         pair = partners(baseline, arm)
         pair = pair._replace(before=pair.before[:look], after=pair.after[:look])
-        images = budgets(pair.runs, primary)
+        images = shared_budgets(pair.runs, primary)
         if len(images) > 1:
             level = float(spent[design.looks.index(look)]) if look else None
-            points = compared(pair, images, primary, rules.known, level)
+            points = compare_budgets(pair, images, primary, rules.known, level)
             against.append(Against(arm.label, tuple(run.seed or 0 for run in pair.after), points))
     return Curves(primary, baseline.label, tuple(learned), tuple(against)) if learned else None
 
 
-def budgets(runs: Sequence[Record], metric: str) -> list[int]:
+def shared_budgets(runs: Sequence[Record], metric: str) -> list[int]:
     """The numbers of images seen at which all runs have the score, in order."""
     known = [{images for images, scores in run.learned.items() if metric in scores} for run in runs]
     return sorted(set.intersection(*known)) if known else []
 
 
-def compared(
+def compare_budgets(
     pair: Pair[Record], images: Sequence[int], metric: str, known: Known, level: float | None
 ) -> tuple[BudgetPoint, ...]:
     """The arm against the baseline at each number of ``images``. level: the error rate of the band; None: no band."""
     before, after = (_scores(runs, images, metric) for runs in (pair.before, pair.after))
     gaps, gaussian = after - before, metrics.gaussian([run.scores for run in pair.runs], metric)
-    halves = None if level is None else critical(gaps, level) * gaps.std(0, ddof=1) / math.sqrt(len(gaps))
+    halves = None if level is None else simulate_critical(gaps, level) * gaps.std(0, ddof=1) / math.sqrt(len(gaps))
     points = []
     for place, (at, difference) in enumerate(zip(images, gaps.mean(0).tolist(), strict=True)):
         margin = known.margin(metric, float(before[:, place].mean()))
@@ -127,7 +127,7 @@ def compared(
     return tuple(points)
 
 
-def critical(gaps: Array, level: float) -> float:
+def simulate_critical(gaps: Array, level: float) -> float:
     """The |t| that the largest of the budgets' t exceeds with the chance ``level`` if nothing differs.
 
     gaps: (seeds, budgets) differences, for their correlation.

@@ -87,7 +87,7 @@ def _tolerance(judged: Verdict) -> str:
 def regressions(judgement: Judgement, gate: Gate) -> list[str]:
     """The deciding metrics that are worse or useless, and the spaces in which the run copies train images."""
     bad = [pair.metric for pair in judgement.verdicts if pair.outcome in ("worse", "useless")]
-    spaces = [space for run in judgement.arms[1].runs.values() for space in metrics.copied(run.scores)]
+    spaces = [space for run in judgement.arms[1].runs.values() for space in metrics.find_copies(run.scores)]
     copies = [f"{metrics.MEMORISATION}{space}" for space in spaces]
     return [*(name for name in bad if metrics.kind(name) in gate.metrics), *copies]
 

@@ -63,5 +63,5 @@ class Guards:
             if float((after - before).mean()) * verdict.difference <= 0:
                 return "KID moved the other way"
         winner, runs = (pair.arm, pair.after) if outcome == "better" else (pair.baseline, pair.before)
-        spaces = sorted({space for run in runs for space in metrics.copied(run.scores)})
+        spaces = sorted({space for run in runs for space in metrics.find_copies(run.scores)})
         return f"{winner} {COPIES} ({', '.join(spaces)})" if spaces else ""

@@ -129,7 +129,7 @@ def closeness(scores: Mapping[str, float]) -> list[Closeness]:
     return spaces
 
 
-def copied(scores: Mapping[str, float]) -> list[str]:
+def find_copies(scores: Mapping[str, float]) -> list[str]:
     """The spaces in which the model copies train images."""
     return [space.space for space in closeness(scores) if space.copies]
 

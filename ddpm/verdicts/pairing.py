@@ -233,7 +233,7 @@ def partners(before: Arm, after: Arm) -> Pair[Record]:
     return Pair(before.label, after.label, *(tuple(arm.runs[seed] for seed in seeds) for arm in (before, after)))
 
 
-def paired(arms: Sequence[Arm], by: Sequence[str]) -> tuple[list[Pair[Record]], list[str]]:
+def pair_arms(arms: Sequence[Arm], by: Sequence[str]) -> tuple[list[Pair[Record]], list[str]]:
     """Each arm paired with the first one, and notes on runs without a partner. Raises UserError if no pair has two
     seeds."""
     pairs, notes = [], []

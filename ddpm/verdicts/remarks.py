@@ -14,7 +14,7 @@ def copies(arms: Iterable[Arm]) -> list[str]:
     """A note for each arm that copies train images, with the spaces and the seeds."""
     lines = []
     for arm in arms:
-        copying = {seed: spaces for seed, run in arm.runs.items() if (spaces := metrics.copied(run.scores))}
+        copying = {seed: spaces for seed, run in arm.runs.items() if (spaces := metrics.find_copies(run.scores))}
         if copying:
             shown = ", ".join(sorted(set().union(*copying.values())))
             lines.append(f"{arm.label} {COPIES} ({shown}) with {pairing.named(copying)}")

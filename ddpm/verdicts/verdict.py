@@ -230,11 +230,11 @@ def judge(pair: Pair[Any], rules: Rules, complete: Sequence[int]) -> list[Verdic
 
     complete: the looks for which the pair has all seeds, in order.
     """
-    primary = _replayed(pair, rules.names[0], rules, complete)
+    primary = _replay_looks(pair, rules.names[0], rules, complete)
     verdicts = [primary]
     looked = [look for look in complete if look <= (primary.look or 0)]
     for name in rules.names[1:]:
-        verdict = _replayed(pair, name, rules, looked)
+        verdict = _replay_looks(pair, name, rules, looked)
         if verdict.outcome == "not yet" and primary.outcome != "not yet":
             reason = NOTHING if rules.known.is_worst(verdict) else "undecided at the primary metric's last look"
             verdict = replace(verdict, outcome="inconclusive", reason=reason)
@@ -256,14 +256,14 @@ def judge_run(pair: Pair[Any], rules: Rules) -> list[Verdict]:
         differs, excluded = bool(test.p <= level), bool(test.equivalence_p <= level)
         low, high, p = float(test.low), float(test.high), min(1.0, float(test.p) * family)
         verdict = replace(verdict, look=1, low=low, high=high, coverage=rules.coverage, p=p)
-        verdict = _decided(verdict, pair, rules.known, differs, excluded)
+        verdict = _decide(verdict, pair, rules.known, differs, excluded)
         if verdict.outcome == "inconclusive" and not verdict.reason:
             verdict = replace(verdict, reason="another seed could do that")
         verdicts.append(verdict)
     return verdicts
 
 
-def _replayed(pair: Pair[Any], metric: str, rules: Rules, complete: Sequence[int]) -> Verdict:
+def _replay_looks(pair: Pair[Any], metric: str, rules: Rules, complete: Sequence[int]) -> Verdict:
     """The verdict, look by look, up to the first complete look that decides."""
     known, alpha, design, family = rules.known, rules.alpha, rules.design, rules.family(metric)
     level = alpha / family
@@ -284,7 +284,7 @@ def _replayed(pair: Pair[Any], metric: str, rules: Rules, complete: Sequence[int
         low, high = verdict.difference - half, verdict.difference + half
         p = min(1.0, float(design.p(place, test.p)) * family)
         verdict = replace(verdict, look=look, low=low, high=high, coverage=rules.coverage, p=p)
-        verdict = _decided(verdict, so_far, known, flips, excluded)
+        verdict = _decide(verdict, so_far, known, flips, excluded)
         if verdict.outcome != "inconclusive" or COPIES in verdict.reason:
             return verdict
     if look == design.looks[-1]:
@@ -298,7 +298,7 @@ def _replayed(pair: Pair[Any], metric: str, rules: Rules, complete: Sequence[int
     return replace(verdict, outcome="futile" if chance < FUTILE else "not yet", reason=reason)
 
 
-def _decided(verdict: Verdict, pair: Pair[Any], known: Known, differs: bool, excluded: bool) -> Verdict:
+def _decide(verdict: Verdict, pair: Pair[Any], known: Known, differs: bool, excluded: bool) -> Verdict:
     """The verdict with its outcome and the reason; inconclusive, without a reason, if the tests reject nothing.
 
     differs: the tests reject "no difference". excluded: they reject every gap as large as the margin.

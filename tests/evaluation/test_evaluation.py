@@ -134,8 +134,8 @@ def test_copies_of_train_images_are_found_and_shown_and_held_out_images_are_not(
     new = evaluate(digits, folder, model, tmp_path, test)
 
     spaces = ["classifier", "pixels"]
-    assert metrics.copied(flatten(copied.scores)) == spaces
-    assert metrics.copied(flatten(new.scores)) == []
+    assert metrics.find_copies(flatten(copied.scores)) == spaces
+    assert metrics.find_copies(flatten(new.scores)) == []
     for space in spaces:
         assert copied.scores["memorisation"][space]["share"] > 0.99
         assert copied.scores["memorisation"][space]["ratio"] < 1e-3

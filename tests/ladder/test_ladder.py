@@ -274,7 +274,7 @@ def write_record(
         fingerprint=record.Fingerprint(hash=files.digest(comparable), comparable=comparable),
         scores={"classifier.fd": fd, "random_conv.kid_mean": kid, "yardsticks.gaussian.classifier.fd": 0.9},
     )
-    record.write_record(run, contest.record(key, arm, seed))
+    record.write_record(run, contest.attempts / key / "runs" / f"{arm}-{seed}.json")
 
 
 def state() -> climb.Climb:

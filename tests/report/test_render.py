@@ -46,15 +46,6 @@ ANSWER = Chapter(
 )  # fmt: skip
 
 
-def test_a_picture_keeps_the_colour_of_a_line_among_its_shades():
-    """Pillow's palette has their mean."""
-    shades = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    shades[:32] = (0, 114, 178) + shades[:32] % 9 // 8 * 3
-    shades[:8] = (0, 114, 178)
-    shown = Image.open(io.BytesIO(Figure("", "lines", Image.fromarray(shades).save).png())).convert("RGB")
-    assert (np.asarray(shown)[:8] == (0, 114, 178)).all()
-
-
 def test_a_picture_of_few_colours_keeps_each():
     """So drawing a study's pictures again changes none."""
     few = np.stack([np.arange(64 * 64).reshape(64, 64) % 256] * 3, axis=2).astype(np.uint8)

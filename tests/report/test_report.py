@@ -156,7 +156,6 @@ def test_a_complete_folder_leaves_nothing_missing(complete):
     for value in (
         *("0.55", "1.00"),  # sanity
         *("1.25", "0.75 ± 0.125", "3.5 ± 0.25", "lower", "higher", "11.5", "classifier.fd 0.1875"),  # scores
-        *("1.56%", "5.00%", "14.06%", "0.984", "50.00%"),  # memorisation
         *(measured().fingerprint.hash, "a certain GPU", "256000", "cosine"),  # provenance
     ):
         assert value in shown.text, value

@@ -47,7 +47,7 @@ def test_a_person_learns_what_there_is():
     for name in ("samples/grid.png", "evaluation/nearest.png"):
         (Path("data") / name).parent.mkdir(parents=True)
         (Path("data") / name).touch()
-    trained, table, real, look, *_, after = summary.shown(of(SCORES))
+    trained, table, real, look, *_, after = summary.show_summary(of(SCORES))
     assert all(part in trained.text for part in ("unet", "652,772", "4,000", "256,000", "digits 16x16"))
     assert ("classifier.fd", "lower", "0.2061", "11.9") in table.rows
     assert [row[0] for row in table.rows][-1] == "bits_per_dim"
@@ -59,7 +59,7 @@ def test_a_person_learns_what_there_is():
 
 def test_what_is_not_known_is_left_out():
     """As in a record of samples that another program made."""
-    trained, table, *_ = summary.shown(bare(name="theirs", params={"diffusion.schedule.name": "linear"}))
+    trained, table, *_ = summary.show_summary(bare(name="theirs", params={"diffusion.schedule.name": "linear"}))
     assert "theirs" in trained.text
     assert table.rows == [("classifier.fd", "lower", "1.5")]
     oblong = bare(params={"data.dataset.name": "photos", "data.image_size": [8, 12]})

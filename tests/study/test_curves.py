@@ -46,7 +46,7 @@ def runs(*means: Sequence[float], noise: float = 0.01, seeds: int = SEEDS) -> Ru
 
 def drawn(scores: Runs, at: dict[str, int | None], **plan: Any) -> Curves | None:
     _, *others = scores
-    return curves.curves(arms(scores), at, judging.rules(study(*others, **plan), [FD]))
+    return curves.measure_curves(arms(scores), at, judging.rules(study(*others, **plan), [FD]))
 
 
 def arms(scores: Runs) -> list[Arm]:

@@ -361,4 +361,4 @@ def test_scores_by_seed_are_all_that_a_verdict_needs():
     rules = verdict.Rules(loss, 0.95, ["loss"], 1, Design((6, 8)))
     (found,) = verdict.judge(verdict.Pair("old", "new", before, after), rules, [6, 8])
     assert (found.outcome, found.look) == ("better", 6)
-    assert all(part in citation.sentence(found) for part in ("new", "old", "loss", "2.895", "3"))
+    assert all(part in citation.cite(found) for part in ("new", "old", "loss", "2.895", "3"))

@@ -103,7 +103,7 @@ def test_what_copies_train_images_is_no_better_whichever_side_it_is(metric, sign
     assert winner.outcome == "inconclusive"
     assert winner.reason == f"{'b' if honest.outcome == 'better' else 'a'} copies train images (pixels)"
     assert winner.headline == winner.reason  # how much better copies score is not the news
-    assert citation.sentence(winner).startswith(winner.reason)
+    assert citation.cite(winner).startswith(winner.reason)
     assert (loser.outcome, loser.reason) == (honest.outcome, "")
 
 
@@ -328,8 +328,8 @@ def test_a_programs_runs_are_judged_beside_ours_and_what_is_unknown_is_said():
     assert only.outcome == "worse"
     for name in ("images seen", "parameters", "evaluations", "precision"):
         assert any(note.startswith(f"different {name}: ") and "unknown" in note for note in found.notes)
-    assert "? against 96 images seen in training" in citation.sentence(only)
-    assert "drawn by python theirs.py" in citation.sentence(only)
+    assert "? against 96 images seen in training" in citation.cite(only)
+    assert "drawn by python theirs.py" in citation.cite(only)
     assert found.fingerprint == runs("cosine", 1)[0].fingerprint.without("sampling")
     for key, value in (("images_seen", 97), ("comparable", {"samples": 13}), ("processor", "a GPU")):
         assert "differ" in refusal(*runs("cosine", 1), *programs(2, **{key: value}))
@@ -348,7 +348,7 @@ def test_programs_are_told_apart_by_their_params_or_else_by_their_names():
     (only,) = compare(
         *[run.model_copy(update={"params": {"recipe": "b"}}) for run in two], *two, by=["recipe"]
     ).verdicts
-    assert "unknown images" in citation.sentence(only)
+    assert "unknown images" in citation.cite(only)
 
 
 # --- what a verdict does not claim, and how it is cited
@@ -374,7 +374,7 @@ def test_a_verdict_is_cited_with_all_that_it_rests_on():
     ]
     found = compare(*arms, by=[*BY, "sample.steps"], may_differ=["evaluations"])
     (only,) = found.verdicts
-    line = citation.sentence(only)
+    line = citation.cite(only)
     for part in (only.arm, only.baseline, "2.025", f"{only.low:+.3g} to {only.high:+.3g}", "95%", "6", "digits 8x8",
                  "96", "1,000", "4 steps", "5 steps", "12", "classifier", "359", "0.178"):  # fmt: skip
         assert part in line

@@ -64,7 +64,7 @@ def test_the_table_of_digits(found):
     assert all(row.noticed["static"] == 1 for row in found.scores.values())
     assert found.scores["classifier.fd"].noticed[HARMLESS] == 1  # it falls as the number of images grows
     assert words["classifier.precision"]["copies"] == "misled"  # copies are as precise as can be
-    table, *_ = noticed.shown(found)
+    table, *_ = noticed.show_sanity(found)
     row = next(row for row in table.rows if row[0] == "classifier.fd")
     assert row[-1].startswith("moves")
     assert row[2].startswith("sees")
@@ -193,7 +193,7 @@ def test_the_command_writes_a_table_and_the_report_shows_it(
     out = capsys.readouterr().out
     assert "metrics/sanity.json, metrics/sanity.png" in out
     assert sanity.read(PATH).scores.keys() == {"classifier.precision", "classifier.recall"}
-    table, *_, figure = noticed.shown(sanity.read(PATH))
+    table, *_, figure = noticed.show_sanity(sanity.read(PATH))
     assert len(table.rows) == 2
     with Image.open(PATH.with_suffix(".png")) as written, Image.open(io.BytesIO(figure.png())) as shown:
         assert shown.size == written.size
