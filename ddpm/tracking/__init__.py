@@ -1,1 +1,1 @@
-"""MLflow: one run per configuration, a view of the files that DVC keeps."""
+"""MLflow: one run for each result, made from the record."""

@@ -1,4 +1,4 @@
-"""The commit and the software that a run is made with, as tags of MLflow."""
+"""The commit and the software behind a run, as MLflow tags."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ddpm.base.errors import UserError, masked
 from ddpm.runs import library
 
 COMMIT, DIRTY = "mlflow.source.git.commit", "ddpm.git.dirty"
-EXPERIMENT, BASELINE = "dvc.exp.name", "dvc.exp.baseline"  # of DVC's experiment, if it is one
+EXPERIMENT, BASELINE = "dvc.exp.name", "dvc.exp.baseline"  # of a DVC experiment
 
 
 def tags() -> dict[str, str]:
-    """Tags for the commit, the DVC experiment and the software; no value contains a credential."""
+    """Tags for the commit, the DVC experiment and the software; no value contains a password."""
     values = {f"version.{name}": version(name) for name in ("torch", "torchvision", "torch-fidelity", "dvc", "mlflow")}
     values["version.python"] = platform.python_version()
     values |= {EXPERIMENT: os.environ.get("DVC_EXP_NAME", ""), BASELINE: os.environ.get("DVC_EXP_BASELINE_REV", "")}

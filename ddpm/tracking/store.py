@@ -1,8 +1,8 @@
-"""The way to MLflow's store, with bounded waits, and the one place where tracking fails.
+"""Access to MLflow's store with bounded waits; the only place that handles its failures.
 
 The store is ``mlflow.db`` and ``mlartifacts`` in the repository's root, or MLFLOW_TRACKING_URI. The experiment is
-"ddpm", or MLFLOW_EXPERIMENT_NAME. ``DDPM_TRACKING=off`` switches all of it off. MLflow itself waits minutes for a
-server or a database that is down: here whatever a stage does with the store ends after ``DEADLINE`` seconds.
+"ddpm", or MLFLOW_EXPERIMENT_NAME. ``DDPM_TRACKING=off`` switches tracking off. MLflow waits minutes for a server or a
+database that is down; here a stage waits at most ``DEADLINE`` seconds.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ T = TypeVar("T")
 SQLITE = "sqlite:///"
 VIEW = "mlflow.sharedViewState.ddpm"  # the view that the runs' page offers under Views
 KIND = "mlflow.experimentKind"  # without it MLflow may open the experiment on its pages for language models
-# Seconds that a stage waits for the store, whatever it does, and before that for the lock; and what a command waits for
-# a connection, and anybody for a database to be made: that takes seconds of this machine, more if it is busy
+# Seconds. A stage waits DEADLINE for the store and, before that, LOCK_SECONDS for the lock. A command waits
+# PATIENT_SECONDS for a connection, and so does a stage that creates the database, which takes longer on a busy machine.
 DEADLINE, LOCK_SECONDS, PATIENT_SECONDS = 10.0, 8.0, 60.0
 TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"  # whole seconds; MLflow applies it to servers only
-# Values that a user has set stay. Without retries a server that is down costs seconds, not a quarter of an hour.
+# The user's own values win. Without retries a server that is down costs seconds, not a quarter of an hour.
 SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     TIMEOUT: "2",
@@ -48,7 +48,8 @@ SETTINGS = {
 
 
 class Store:
-    """Warns once if the store fails, and is off from then on. If ``strict``, for a command, it raises UserError."""
+    """MLflow's store. If it fails, a stage prints one warning and leaves it alone; with ``strict``, for a command, the
+    failure is a UserError."""
 
     def __init__(self, strict: bool = False) -> None:
         self.strict = strict
@@ -67,12 +68,12 @@ class Store:
         return self.database is not None and not self.database.exists()
 
     def attempt(self, action: Callable[[], T]) -> T | None:
-        """Do it, and return its result; None if tracking is off or fails. A stage waits until the deadline; a command
-        waits as long as the store answers."""
+        """Run ``action`` and return its result; None if tracking is off or fails. A stage waits until the deadline, a
+        command as long as the store answers."""
         if self.off:
             return None
         try:
-            import mlflow  # noqa: F401  # before the clock runs: this takes seconds, and nobody else is waited for
+            import mlflow  # noqa: F401  # before the clock starts: this takes seconds that are not the store's
 
             return action() if self.strict else self._within(PATIENT_SECONDS if self.absent else DEADLINE, action)
         except Exception as error:
@@ -86,7 +87,7 @@ class Store:
             return None
 
     def _within(self, seconds: float, action: Callable[[], T]) -> T:
-        """Do it in a thread, which is left to itself after so many seconds."""
+        """Run ``action`` in a thread, which is abandoned after ``seconds``."""
         outcome: Future[T] = Future()
 
         def work() -> None:
@@ -104,13 +105,13 @@ class Store:
 
     @cached_property
     def client(self) -> MlflowClient:
-        """The connection to the store, which a command awaits for PATIENT_SECONDS."""
+        """The connection to the store; a command waits PATIENT_SECONDS for it."""
         return self._within(PATIENT_SECONDS, self._connect) if self.strict else self._connect()
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Be the only process of this repository that looks up a run and writes it. Raises TimeoutError."""
-        _ = self.client  # it connects under the same lock
+        """Hold the lock under which processes of this repository look up and write runs. Raises TimeoutError."""
+        _ = self.client  # connecting takes the same lock
         with self._alone():
             yield
 
@@ -123,16 +124,16 @@ class Store:
             yield
 
     def _connect(self) -> MlflowClient:
-        """Two processes that set up the database at once leave it unusable."""
+        """Connect under the lock: two processes that create the database at once leave it unusable."""
         from mlflow import MlflowClient
 
         logging.getLogger("alembic").setLevel(logging.WARNING)
-        # they report a store that is down or locked, which ``attempt`` has already done
+        # they would report a store that is down or locked a second time, after ``attempt``
         for name in ("mlflow.system_metrics", "mlflow.store.db.utils", "urllib3.connectionpool"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         with self._alone():
             if self.database and self.absent:
-                # whole or not at all: MLflow cannot open a database with half of its tables, as a kill would leave
+                # atomically: MLflow cannot open a database with half of its tables, which a kill would leave
                 with files.atomic_path(self.database) as temporary:
                     MlflowClient(f"{SQLITE}{temporary.resolve()}").search_experiments(max_results=1)
             client = MlflowClient(tracking_uri=self.uri)
@@ -141,7 +142,7 @@ class Store:
 
     @cached_property
     def experiment(self) -> str:
-        """The experiment's id; the experiment is created with a view of what runs log."""
+        """The experiment's id; if it does not exist, it is created with a view of the logged scores and tags."""
         if experiment := self.client.get_experiment_by_name(self.experiment_name):
             return str(experiment.experiment_id)
         view = json.loads(resources.files("ddpm.tracking").joinpath("mlflow_view.json").read_text(encoding="utf-8"))
@@ -151,7 +152,7 @@ class Store:
 
 
 def _reason(error: BaseException, uri: str) -> str:
-    """The first cause in one line; only its kind if the address has a password, because libraries quote pieces of an
+    """The root cause in one line; only its type if the address has a password, because libraries quote parts of an
     address that they cannot parse."""
     while not isinstance(error, UserError) and (deeper := error.__cause__ or error.__context__):
         error = deeper

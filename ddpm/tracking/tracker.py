@@ -1,16 +1,17 @@
-"""MLflow: one run per result, a view of the run's record.
+"""MLflow: one run for each result, a view of the run's record.
 
 During a training its run grows: ``Live`` sends the loss at each checkpoint. When the evaluate stage has written
-metrics/run.json, ``sync`` completes that run with params, scores, costs and pictures, or writes it all. A run that is
-complete is never written again. No stage fails because of tracking: it warns once and leaves the store alone for the
-rest of the process, and ``ddpm track sync`` writes the run later. mlflow takes 1-3 s to import, and reads the settings
-that Store makes, so functions that need it import it themselves.
+metrics/run.json, ``sync`` completes that run with params, scores, costs and pictures, or writes a whole one. A complete
+run is never written again. No stage fails because of tracking: it prints one warning, and ``ddpm track sync`` writes
+the run later. mlflow takes 1-3 s to import, and reads the settings that Store makes, so it is imported inside
+functions.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -31,9 +32,9 @@ if TYPE_CHECKING:
 
     from ddpm.training.history import Row  # it imports torch
 
-KEY = "ddpm.result"  # tag: the digest of the result that the run shows
-TRAINING = "ddpm.training"  # tag: the digest of the inputs of the training that the run shows
-PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"  # tags: the run above it; the text on its page
+KEY = "ddpm.result"  # tag: the digest of the result
+TRAINING = "ddpm.training"  # tag: the digest of the training's inputs
+PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"  # tags: the parent run; the text on the run's page
 
 
 def sync(params: dict[str, Any] | None = None, attached: Path | None = None) -> str | None:
@@ -58,6 +59,26 @@ def sync(params: dict[str, Any] | None = None, attached: Path | None = None) -> 
         return run_id
 
     return store.attempt(complete)
+
+
+def register(folder: Path, name: str) -> str | None:
+    """Attach an exported model to the run of metrics/run.json, and make it the newest version of a registered model;
+    return that version, or None if tracking is off. Raises UserError as ``sync`` does."""
+    store = Store(strict=True)
+    if (run_id := sync()) is None:
+        return None
+
+    def write() -> str:
+        from mlflow.exceptions import MlflowException
+
+        client = store.client
+        client.log_artifacts(run_id, str(folder), "model")
+        with suppress(MlflowException):  # it exists; if not, the next line fails
+            client.create_registered_model(name)
+        source = f"{client.get_run(run_id).info.artifact_uri}/model"
+        return str(client.create_model_version(name, source, run_id).version)
+
+    return store.attempt(write)
 
 
 class Page(NamedTuple):
@@ -107,8 +128,8 @@ def write_trial(
 
 
 def _complete(store: Store, run: Record, training: str | None = None, title: str = "") -> str:
-    """training: the digest of its training, if the working folder holds the result. After a crash it continues: rows
-    of a metric that are sent again are the same rows."""
+    """Write the run of a record, or complete it, also after a crash; return its id. Rows that are sent twice are equal,
+    so MLflow keeps one. training: the digest of the training's inputs, if the working folder holds the result."""
     from mlflow.entities import Dataset, DatasetInput, InputTag, Metric
 
     key = view.key(run)
@@ -144,7 +165,7 @@ def _complete(store: Store, run: Record, training: str | None = None, title: str
 
 
 def _models(store: Store, run: Record, run_id: str) -> dict[int, str]:
-    """The ids of the LoggedModels of a training's snapshots, by the images seen; they have no copy of the weights."""
+    """The ids of the LoggedModels for a training's snapshots, by images seen; none has a copy of the weights."""
     client = store.client
     query = f"source_run_id = '{run_id}'"
     models = {model.name: model.model_id for model in client.search_logged_models([store.experiment], query)}
@@ -161,7 +182,7 @@ def _find(store: Store, tag: str, value: str | None) -> list[Run]:
 
 
 def _started(store: Store, training: str | None) -> Run | None:
-    """The run of a training whose result is not in it yet."""
+    """The run of a training that has no result yet."""
     return next((run for run in _find(store, TRAINING, training) if KEY not in run.data.tags), None)
 
 
@@ -170,7 +191,7 @@ def _create(store: Store, name: str, start: int) -> Run:
 
 
 def _describe(store: Store, run: Run, params: dict[str, str], tags: dict[str, str]) -> None:
-    """Add tags, and the params that it does not have: MLflow refuses to change one."""
+    """Add tags and missing params; MLflow refuses to change one."""
     from mlflow.entities import Param, RunTag
 
     new = [Param(key, value) for key, value in params.items() if key not in run.data.params]
@@ -178,7 +199,7 @@ def _describe(store: Store, run: Run, params: dict[str, str], tags: dict[str, st
 
 
 def _send(store: Store, run: Run, points: Iterable[LossPoint]) -> None:
-    """Send points of the loss curve, stamped with the time of training: sent again, they are the same rows."""
+    """Send points of the loss curve, stamped with the training's own time, so that a second sending changes nothing."""
     from mlflow.entities import Metric
 
     metrics = [
@@ -203,13 +224,13 @@ def _pictures(store: Store, run_id: str) -> None:
 
 
 class Live:
-    """The run of a training process: its loss as it grows. A training that ends before its first ``flush`` has no run
-    yet: ``sync`` writes all of it.
+    """The run of a training process, with the loss so far. A training that ends before its first ``flush`` has no run
+    until ``sync`` writes it.
 
-    params: what the stage was started with; training: the digest of the stage's inputs.
+    params: the stage's params at its start; training: the digest of its inputs.
 
     Rows wait in memory until ``flush``, which must be called right after a checkpoint: a killed process resumes from
-    there, and sends no step twice. Rows of a training that fails stay unsent.
+    there, and sends no step twice. A training that fails does not send its last rows.
     """
 
     def __init__(self, params: dict[str, Any], training: str):
@@ -242,9 +263,9 @@ class Live:
         _send(self.store, self.run, [LossPoint.of(row._asdict()) for row in self.waiting])
 
     def _opened(self) -> Run:
-        """The run of the training so far, or a new one, if there is none or the training has started over."""
+        """The run of the training so far; a new one if there is none, or the training has started over."""
         client, first = self.store.client, self.waiting[0].step
-        # the others are sent with the result
+        # the other params are sent with the result
         known = config.sections_affecting(Affects.LEARNED, config.parse(self.params).flat())
         with self.store.lock():
             run = _started(self.store, self.training)

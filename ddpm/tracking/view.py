@@ -1,4 +1,4 @@
-"""A run's record as MLflow shows it: params, tags, metrics and pictures. Nothing here knows MLflow."""
+"""A run's record as MLflow shows it: params, tags, metrics and pictures. Nothing here imports MLflow."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from ddpm.tracking.origin import COMMIT, DIRTY, EXPERIMENT
 from ddpm.verdicts.metrics import find_copies
 from ddpm.verdicts.verdict import COPIES
 
-# params whose values are short tags, to group and filter runs by: the last word of the section is the tag's name
+# params that also become short tags, to group and filter runs by; the tag's name is the last word of the section
 VARIANTS = ("diffusion.schedule", "diffusion.parameterization", "diffusion.variance", "diffusion.loss", "model",
             "sample.sampler")  # fmt: skip
-# params that are logged whatever their values, to filter runs by
+# params that are always logged, to filter runs by
 SOUGHT = ("seed", "data.dataset.name", "train.steps", "train.batch_size", "train.learning_rate", "train.optimizer.name",
           "sample.count", "sample.steps", *(f"{name}.name" for name in VARIANTS))  # fmt: skip
 DATASET, SOURCE = "data.dataset.name", "data.source"
-LONGEST_DIGEST = 36  # of a dataset, in MLflow
-DECISIVE = ("fid", "fd", "bits_per_dim")  # scores at the top of a run's page
+LONGEST_DIGEST = 36  # MLflow's limit for a dataset's digest
+DECISIVE = ("fid", "fd", "bits_per_dim")  # scores that a run's page shows first
 ARTIFACTS = (
     "data/processed/dataset.png",
     "data/samples/grid.png",
@@ -40,17 +40,17 @@ ARTIFACTS = (
 
 
 class LossPoint(NamedTuple):
-    """A row of the loss curve: ``milliseconds`` of training so far, and column -> value."""
+    """A row of the loss curve."""
 
     step: int
-    milliseconds: int
-    values: dict[str, float]
+    milliseconds: int  # of training so far
+    values: dict[str, float]  # by column
 
     @classmethod
     def of(cls, row: Mapping[str, float | str]) -> Self:
-        """From a row of loss.csv, or from the live row before it is written.
+        """Make a point from a row of loss.csv, or from the live row before it is written.
 
-        The file keeps six digits. Both are rounded to them, so that a row sent live equals the one read later.
+        Both are rounded to the file's six digits, so that a row sent live equals the one read later.
         """
         rounded = {key: float(f"{float(value):.6g}") for key, value in row.items() if key != "step"}
         milliseconds = round(1000 * rounded.pop("seconds"))
@@ -64,17 +64,17 @@ def loss_curve() -> list[LossPoint]:
 
 
 def key(run: Record) -> str:
-    """The digest of a result: the same params, code, scores and fingerprint are one run. Of a program's run, params
-    have neither what drew it nor its seed."""
+    """The digest of a result: equal params, code, scores and fingerprint are one run. The program and the seed are
+    included because the params of a program's run lack both."""
     return files.digest([run.params, run.code, run.scores, run.fingerprint.hash, run.program, run.seed])
 
 
 def params(flat: Mapping[str, Any]) -> dict[str, str]:
-    """The params to log, as text without passwords: those that differ from what the preset digits and each variant
-    have by default, and those of ``SOUGHT``.
+    """The params to log, as text without passwords: those that differ from the preset digits and from each variant's
+    defaults, and those of ``SOUGHT``.
 
-    MLflow's page for comparing runs shows every param that is logged, so constants would hide what differs. The record,
-    an artifact, has them all.
+    MLflow's page for comparing runs shows every logged param, so constants would hide the differences. The record, an
+    artifact, has them all.
     """
     return texts({name: value for name, value in flat.items() if name in SOUGHT or value != presets.default(name)})
 
@@ -85,7 +85,7 @@ def texts(flat: Mapping[str, Any]) -> dict[str, str]:
 
 
 def tags(flat: Mapping[str, Any]) -> dict[str, str]:
-    """What runs are grouped by: variants, seed and dataset, with the name of its ``data.source`` if one is given."""
+    """Tags to group runs by: variants, seed and dataset, with the name of its ``data.source`` if one is given."""
     short = {section.rpartition(".")[2]: flat.get(f"{section}.name") for section in VARIANTS}
     dataset = flat.get(DATASET)
     short |= {"seed": flat.get("seed"), "dataset": dataset and called(dataset, flat.get(SOURCE))}
@@ -93,8 +93,8 @@ def tags(flat: Mapping[str, Any]) -> dict[str, str]:
 
 
 def name(flat: Mapping[str, Any], last: str, program: str | None = None) -> str:
-    """A short name, for legends and tables, which cut off its end: what differs from the nearest preset, the seed, that
-    preset or the program, and ``last``, which tells the run from others with the same params."""
+    """A short name for legends and tables, which cut off its end: the differences from the nearest preset, the seed,
+    the preset or the program, and ``last``, which distinguishes runs with the same params."""
     preset, keys = (program, []) if program else presets.nearest(flat)
     keys = [key for key in keys if key == SOURCE or alike.tells_apart(key)]
     changes = [_change(key, flat[key]) for key in sorted(keys, key=lambda key: not key.endswith(".name"))]
@@ -104,7 +104,7 @@ def name(flat: Mapping[str, Any], last: str, program: str | None = None) -> str:
 
 
 def _change(key: str, value: Any) -> str:
-    """A param in few words: ``linear``, ``train.steps 1000``."""
+    """A short form of a param: ``linear``, ``train.steps 1000``."""
     if key.endswith(".name"):
         return str(value)
     short = ".".join(key.split(".")[-2:])
@@ -118,8 +118,8 @@ def result_tags(run: Record) -> dict[str, str]:
 
 
 def metrics(run: Record) -> Iterator[tuple[str, float, int]]:
-    """Name, value and step of each metric, the decisive scores first, as MLflow's page for comparing runs plots the
-    first. The step is the number of images seen, so that the scores of snapshots are the history of the final score."""
+    """Yield name, value and step of each metric, the decisive scores first, because MLflow's page for comparing runs
+    plots the first. The step is the number of images seen, so snapshots' scores are the history of the final one."""
     end = run.costs.images_seen or 0
     costs = files.flatten({"costs": run.costs.model_dump(exclude_none=True)})
     for images, row in (run.learned | {end: run.scores | costs}).items():
@@ -128,7 +128,7 @@ def metrics(run: Record) -> Iterator[tuple[str, float, int]]:
 
 
 def data(run: Record) -> dict[str, str] | None:
-    """The fields of MLflow's dataset: what the run was trained on. None if the record does not name it."""
+    """The fields of MLflow's dataset for the training images; None if the record does not name them."""
     images, dataset, source = run.fingerprint.comparable.get("images"), run.params.get(DATASET), run.params.get(SOURCE)
     if not images or not dataset:
         return None
@@ -142,7 +142,7 @@ def data(run: Record) -> dict[str, str] | None:
 
 
 def note(run: Record, tags: Mapping[str, str]) -> str:
-    """Markdown for the run's page: the decisive scores, and how to reproduce them. tags: of the environment."""
+    """Markdown for the run's page: the decisive scores, and the commands that reproduce them."""
     known = {name.rpartition(".")[2]: name for name in run.scores if name.count(".") < 2}
     scores = [f"{known[name]} **{run.scores[known[name]]:.4g}**" for name in DECISIVE if name in known]
     lines = [" · ".join(scores)] if scores else []
