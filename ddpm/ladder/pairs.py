@@ -51,8 +51,8 @@ class Runs:
         experiments, devices = self.experiments, [point.config.device for _, point in self.sides.values()]
         code = revision.CODE if experiments.commit == revision.head() else ()
         revision.check_committed([str(experiments.source), *code])
-        if (first := self.planned[0]).name in self.records:
-            experiments.refuse_other_code(first, self.records[first.name])
+        if made := [one for one in self.planned if one.name in self.records]:
+            experiments.refuse_other_code(made[0], self.records[made[0].name])
         missing = [one for one in self.planned[: seeds * len(self.sides)] if one.name not in self.records]
         failed: dict[str, str] = {}
         for line, _ in experiments.run(missing, runner.slots(slots, devices), runner.gpus(devices), failed):
