@@ -114,8 +114,8 @@ def gaps(path: Path, panels: Mapping[str, Sequence[Gap]], title: str) -> None:
         for row, gap in enumerate(rows):
             colour, seeds = OUTCOMES.get(gap.outcome, UNDECIDED), len(gap.differences)
             axes.barh(row, 2 * gap.margin, left=-gap.margin, height=0.8, color=UNDECIDED, alpha=0.2)
-            spread = row + np.linspace(-0.25, 0.25, seeds) * (seeds > 1)
-            axes.plot(gap.differences, spread, ".", color=colour, alpha=0.6)
+            spread = np.linspace(-0.25, 0.25, seeds) if seeds > 1 else np.zeros(1)
+            axes.plot(gap.differences, row + spread, ".", color=colour, alpha=0.6)
             if gap.low is not None:
                 axes.plot((gap.low, gap.high), (row, row), color=colour, linewidth=2)
             axes.plot(gap.difference, row, "D", color=colour)

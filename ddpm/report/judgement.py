@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from ddpm.runs import run_images
 from ddpm.runs.alike import grouped
 from ddpm.verdicts import citation, metrics, pairing, remarks, tuning
 from ddpm.verdicts.comparison import Judgement
-from ddpm.verdicts.curves import Against, Curves
+from ddpm.verdicts.curves import Curves
 from ddpm.verdicts.pairing import BUDGETS
 from ddpm.verdicts.tuning import Tried, named
 from ddpm.verdicts.verdict import Verdict
@@ -63,8 +62,6 @@ def answers(judgement: Judgement) -> list[str]:
         grid = f"{len(tuning.points(tried))} for {' and '.join(tried[0].values)}"
         chosen = f"each arm at the value that {len(tried[0].scores)} seeds chose from {grid}: {values}"
         lines.append(f"{chosen}; the verdict uses other seeds")
-    if curves := judgement.curves:
-        lines += [f"by budget, {arm.arm}: {crossing(arm, curves.baseline)}" for arm in curves.against]
     if judgement.next_look:
         lines.append(f"next look: {judgement.next_look} seeds of {', '.join(judgement.open)}")
     return lines
@@ -149,21 +146,6 @@ def _pairs(verdicts: Iterable[Verdict]) -> Iterator[Table]:
         if rate is not None:
             title += f", so up to {rate:.0%} of seeds (at 95%) may be worse than the worst"
         yield Table(heads, rows, title, (0, 7, 8))
-
-
-def crossing(arm: Against, baseline: str) -> str:
-    """Who leads where, and where they cross, as far as the band supports it."""
-    leads = {"better": f"{arm.arm} leads", "worse": f"{baseline} leads"}
-    by_outcome = sorted(grouped(arm.points, lambda point: point.outcome).items(), key=lambda item: item[0] not in leads)
-    parts = [
-        f"{leads.get(outcome, outcome)} at {', '.join(f'{one.images:,}' for one in points)} images"
-        for outcome, points in by_outcome
-    ]
-    decided = [point for point in arm.points if point.outcome in leads]
-    for one, other in pairwise(decided):
-        if one.outcome != other.outcome:
-            parts.append(f"they cross between {one.images:,} and {other.images:,}")
-    return "; ".join(parts)
 
 
 def _curves(curves: Curves, confidence: float) -> list[Block]:

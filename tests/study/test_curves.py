@@ -120,26 +120,21 @@ def test_before_the_first_look_there_are_means_and_no_band():
     assert outcomes(made) == ["open"] * 4
 
 
-# --- outcomes, and in words
+# --- outcomes
 
 CROSSING = [1.5, 1.3, 1.205, 1.3]
 
 
 @pytest.mark.parametrize(
-    ("arm", "noise", "expected", "says"),
+    ("arm", "noise", "expected"),
     [
-        (CROSSING, 0.01, ["better", "better", "open", "worse"],
-         "linear leads at 16, 32 images; cosine leads at 96 images; open at 64 images; they cross "),
-        ([1.95, 1.47, 1.25, 1.15], 0.5, ["open"] * 4, "open at 16, 32, 64, 96 images"),
-        ([2.0, 1.5, 1.2, 1.1], 0.001, ["equivalent"] * 4, "equivalent at 16, 32, 64, 96 images"),
+        (CROSSING, 0.01, ["better", "better", "open", "worse"]),
+        ([1.95, 1.47, 1.25, 1.15], 0.5, ["open"] * 4),
+        ([2.0, 1.5, 1.2, 1.1], 0.001, ["equivalent"] * 4),
     ],
-)  # fmt: skip
-def test_who_leads_where_is_said_as_far_as_the_bands_support_it(arm, noise, expected, says):
-    made = judged(LEVEL, arm, noise=noise)
-    assert outcomes(made) == expected
-    line = shown.crossing(made.against[0], "cosine")
-    assert line.startswith(says)
-    assert ("leads" in line) == (noise == 0.01)
+)
+def test_an_arm_leads_as_far_as_the_bands_support_it(arm, noise, expected):
+    assert outcomes(judged(LEVEL, arm, noise=noise)) == expected
 
 
 def test_where_a_gaussian_beats_both_it_is_too_early():
@@ -149,7 +144,6 @@ def test_where_a_gaussian_beats_both_it_is_too_early():
     made = drawn(found, {"linear": SEEDS})
     assert made
     assert outcomes(made) == ["too early", "better", "open", "worse"]
-    assert "too early at 16 images" in shown.crossing(made.against[0], "cosine")
 
 
 # --- which budgets
@@ -176,7 +170,6 @@ def test_the_verdict_is_about_the_end_and_shows_its_curves():
     looks = {each.arm: each.look for each in judgement.verdicts}
     whole = replace(judgement, curves=drawn(found, looks))
     assert [each.outcome for each in whole.verdicts] == ["worse"]
-    assert any(line.startswith("by budget, linear: linear leads at 16, 32") for line in shown.answers(whole))
     (against,) = json.loads(json.dumps(shown.to_dict(whole)))["curves"]["against"]
     assert [point["images"] for point in against["points"]] == list(IMAGES)
     assert "By budget" in [chapter.title for chapter in shown.chapters(whole, [])]
