@@ -14,7 +14,7 @@ from ddpm.report import judgement as shown
 from ddpm.runs.record import NumberTable, Record
 from ddpm.study import judging
 from ddpm.verdicts import curves
-from ddpm.verdicts.curves import Curves, critical
+from ddpm.verdicts.curves import Curves, simulate_critical
 from ddpm.verdicts.pairing import Arm
 from ddpm.verdicts.statistics import Array, t_test
 from tests.scored import rescored, result, study
@@ -82,7 +82,7 @@ def test_a_band_is_wrong_anywhere_as_rarely_as_it_says(rho, seeds, monkeypatch):
     root = np.linalg.cholesky(correlation(rho)) * [3.0, 2.0, 1.0, 1.0]  # early scores vary more
     drawn = np.random.default_rng(2).standard_normal((trials, seeds, 4)) @ root.T
     t = np.abs(drawn.mean(1)) / drawn.std(1, ddof=1) * math.sqrt(seeds)
-    wrong = np.mean([each.max() > critical(gaps, alpha) for each, gaps in zip(t, drawn, strict=True)])
+    wrong = np.mean([each.max() > simulate_critical(gaps, alpha) for each, gaps in zip(t, drawn, strict=True)])
     curves._normals.cache_clear()
     assert 0.015 < wrong <= alpha + 3 * math.sqrt(0.0475 / trials)
     alone = t_test(drawn.swapaxes(1, 2), 0.0, 1 - alpha).p  # each budget by itself would be wrong more often
@@ -92,9 +92,9 @@ def test_a_band_is_wrong_anywhere_as_rarely_as_it_says(rho, seeds, monkeypatch):
 def test_a_band_of_budgets_that_are_alike_is_narrower_than_bonferronis_and_wider_than_one_interval():
     alike = np.random.default_rng(0).standard_normal((SEEDS, 1)) + np.zeros(4)
     single, bonferroni = (-float(stdtrit(SEEDS - 1, level / 2)) for level in (0.05, 0.05 / 4))
-    assert single < critical(alike, 0.05) < bonferroni
+    assert single < simulate_critical(alike, 0.05) < bonferroni
     apart = np.kron(np.eye(4), [[1.0], [-1.0]])  # without correlation the largest of four independent |t|
-    assert critical(apart, 0.05) == pytest.approx(-stdtrit(SEEDS - 1, (1 - 0.95**0.25) / 2), rel=0.03)
+    assert simulate_critical(apart, 0.05) == pytest.approx(-stdtrit(SEEDS - 1, (1 - 0.95**0.25) / 2), rel=0.03)
 
 
 def test_arms_and_looks_share_the_error_rate():
@@ -109,7 +109,7 @@ def test_arms_and_looks_share_the_error_rate():
         level = 0.025 * sum(sign * math.log1p((math.e - 1) * n / 12) for sign, n in ((1, seeds), (-1, before)))
         gaps = np.array([[found[each.arm][s].learned[at][FD] - found["cosine"][s].learned[at][FD] for at in IMAGES]
                          for s in range(seeds)])  # fmt: skip
-        halves = critical(gaps, level) * gaps.std(0, ddof=1) / math.sqrt(seeds)
+        halves = simulate_critical(gaps, level) * gaps.std(0, ddof=1) / math.sqrt(seeds)
         for point, half, gap in zip(each.points, halves, gaps.mean(0), strict=True):
             assert (point.low, point.high) == (pytest.approx(gap - half), pytest.approx(gap + half))
 
