@@ -130,7 +130,7 @@ def sampled(model: Loaded, seed: int, device: torch.device) -> dict[str, np.ndar
             steps = steps_within(options, evaluations, model.config.diffusion)
             options = options.model_copy(update={"steps": steps})
             generator = Generator.of(model, options, device)
-            drawn.append(generator.images(range(IMAGES), seed, model.image_shape).numpy())
+            drawn.append(generator.images(range(IMAGES), seed).numpy())
         rows[name] = np.concatenate(drawn)
     return rows
 

@@ -162,7 +162,7 @@ def _rank(name: str) -> None:
         whole = config.parse(start.params)
     else:  # torchrun was called by hand
         whole, start = begin(name)
-    with distributed.joined(devices.resolve(whole.device)):
+    with distributed.join_group(devices.resolve(whole.device)):
         start.refuse_other_code()
         STAGES[name](whole.only(start.keys), start)
 

@@ -26,7 +26,7 @@ def main(
     """provenance: of the run, for its record; name: of the run."""
     started = time.perf_counter()
     index = read_reference(paths.REFERENCE)
-    evaluate = index.resolved(evaluate)
+    evaluate = index.resolve(evaluate)
     model = averages.load(paths.MODEL_FILE, sample.ema_length, device)
     job = Job(model, paths.PROCESSED, paths.REFERENCE, evaluate, device, ranks)
     sets = set_paths(paths.SAMPLES, sample.seeds)

@@ -10,4 +10,4 @@ def main(data: Data) -> None:
     manifest = preprocess(data, RAW, PROCESSED)
     picture = PROCESSED / "dataset.png"
     classes = plural(len(manifest.classes), "class", "classes")
-    print(f"{manifest.dataset}: {manifest.counted()} images, {classes}; see {picture}")
+    print(f"{manifest.dataset}: {manifest.count_text()} images, {classes}; see {picture}")

@@ -12,7 +12,7 @@ from ddpm.scoring.reference import make_reference
 
 def main(settings: Evaluate, device: torch.device, ranks: Ranks) -> None:
     manifest = read_manifest(PROCESSED)
-    resolved = settings.resolved(len(manifest.classes), manifest.channels)
+    resolved = settings.resolve(len(manifest.classes), manifest.channels)
     if ranks.main:
         count = len(manifest.classes) if len(manifest.classes) > 1 else "no"
         print(f"evaluate.extractors: {', '.join(resolved.extractors)}, for images of {count} classes")

@@ -17,12 +17,11 @@ def main(settings: Sample, device: torch.device, ranks: Ranks, films: bool = Tru
     model = averages.load(MODEL_FILE, settings.ema_length, device)
     generator = Generator.of(model, settings, device)
     title = f"step {model.facts['steps']:,}"
-    facts = write_samples(generator, settings, model.config.seed, model.image_shape, SAMPLES, ranks, title, films)
+    facts = write_samples(generator, settings, model.config.seed, SAMPLES, ranks, title, films)
     for snapshot in sorted(SNAPSHOTS.glob("*.safetensors")):  # from the same noise
         generator_then = Generator.of(load_model(snapshot, device), settings, device)
         for seed, path in set_paths(SAMPLES / SNAPSHOTS.name / snapshot.stem, settings.seeds).items():
-            noise = noise_seed(model.config.seed, seed)
-            write_set(generator_then, settings, noise, model.image_shape, path, ranks)
+            write_set(generator_then, settings, noise_seed(model.config.seed, seed), path, ranks)
     if ranks.main:
         test, _ = open_split(PROCESSED, "test")
         forward_picture(generator.denoiser.chain, test, model.config.seed, SAMPLES / "forward.png")

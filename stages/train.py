@@ -12,7 +12,7 @@ from ddpm.data.processed import open_split, train_classes
 from ddpm.model import build
 from ddpm.training.checkpoints import Checkpoints
 from ddpm.training.flops import step_flops
-from ddpm.training.history import Row
+from ddpm.training.history import LossRow
 from ddpm.training.train_params import TrainingConfig
 from ddpm.training.trainer import Log, Watch, train
 
@@ -30,7 +30,7 @@ def main(
     history = train(settings, images, device, MODEL, checkpoints, log, watches, ranks, classes)
     memory = ranks.largest(devices.peak_memory(device))
     if ranks.main:
-        write_rows(LOSS, [row._asdict() for row in history.rows], Row._fields)
+        write_rows(LOSS, [row._asdict() for row in history.rows], LossRow._fields)
         facts = history.facts()
         about = {
             "parameters": build.parameters(settings),

@@ -51,6 +51,6 @@ def write_scores(sets: Path, processed: Path, out: Path, ranks: Ranks = ALONE) -
 
 
 if __name__ == "__main__":
-    with distributed.joined(torch.device("cpu")):
+    with distributed.join_group(torch.device("cpu")):
         *folders, distances.MOST = json.loads(os.environ["SCORING_RANKS"])
         write_scores(*map(Path, folders), distributed.current())

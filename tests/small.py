@@ -12,7 +12,7 @@ from ddpm.diffusion.batch import Batch
 from ddpm.diffusion.loss import Estimate
 from ddpm.params import config
 from ddpm.params.config import Config
-from ddpm.training.history import Row
+from ddpm.training.history import LossRow
 from ddpm.training.trainer import Trainer
 
 PARAMS: dict[str, Any] = {
@@ -113,10 +113,10 @@ class Memory:
     """A log that keeps what it gets. stop: the step whose row ends the training without warning, as a kill does."""
 
     def __init__(self, stop: int | None = None) -> None:
-        self.rows: list[Row] = []
+        self.rows: list[LossRow] = []
         self.sent, self.stop = 0, stop
 
-    def log(self, row: Row) -> None:
+    def log(self, row: LossRow) -> None:
         self.rows.append(row)
         if row.step == self.stop:
             raise KeyboardInterrupt

@@ -16,7 +16,7 @@ from ddpm.compute import distributed
 from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.data.processed import TrainClasses
 from ddpm.training.checkpoints import Checkpoints
-from ddpm.training.history import Row
+from ddpm.training.history import LossRow
 from ddpm.training.trainer import train
 from tests.small import Memory, pictures, small
 
@@ -24,7 +24,7 @@ from tests.small import Memory, pictures, small
 class Cut(Memory):
     """A log that cuts this process off from all others after some steps, as a firewall might."""
 
-    def log(self, row: Row) -> None:
+    def log(self, row: LossRow) -> None:
         super().log(row)
         if row.step == 5:
             for connection in psutil.Process().net_connections("tcp"):
@@ -47,7 +47,7 @@ def trained(
 
 
 def main() -> None:
-    with distributed.joined(torch.device("cpu")):
+    with distributed.join_group(torch.device("cpu")):
         here = distributed.current()
         log = Cut() if here.main and "TWO_RANKS_CUT" in os.environ else Memory()
         state = f"checkpoints-{here.rank}" if "TWO_RANKS_APART" in os.environ else "checkpoints"

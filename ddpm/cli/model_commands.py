@@ -67,7 +67,7 @@ def sample(
     loaded = load_model(model, on)
     generator = Generator.of(loaded, options, on)
     noise = noise_seed(loaded.config.seed, seed)
-    batches = generator.batches(count, batch_size, noise, loaded.image_shape)
+    batches = generator.batches(count, batch_size, noise)
     grids.save_grid(torch.cat([batch for _, batch in batches]), out)
     print(f"{out}: {count} images, {evaluations(options, loaded.config.diffusion)} evaluations each")
 

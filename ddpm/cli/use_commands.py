@@ -39,10 +39,10 @@ def inpaint(
     from ddpm.base.sections import Shape
     from ddpm.use import edits, reading
 
-    generator, images = reading.opened(given, "ancestral", classes, clip=True)
+    generator, images = reading.open_request(given, "ancestral", True, classes)
     if rounds < 1:
         raise UserError(f"--rounds: {rounds} is not allowed; at least 1")
-    unknown = reading.part(part, Shape(*images.shape[1:])).to(images.device)
+    unknown = reading.read_part(part, Shape(*images.shape[1:])).to(images.device)
     drawn = edits.inpaint(generator, images, unknown, given.seed, rounds)
     reading.save([images, images.masked_fill(unknown, 0), drawn], out)
     print(f"{out}: rows of the images, of the parts that are kept, and of the results")
@@ -67,7 +67,7 @@ def vary(
     """
     from ddpm.use import edits, reading
 
-    generator, images = reading.opened(given, "ancestral", classes, clip=True)
+    generator, images = reading.open_request(given, "ancestral", True, classes)
     for strength in strengths:
         if not 0 < strength <= 1:
             raise UserError(f"--strengths: {strength} is not allowed; above 0 and up to 1")
@@ -88,7 +88,7 @@ def interpolate(*, given: Given = GIVEN, out: Picture = Path("interpolate.png"),
     """
     from ddpm.use import edits, reading
 
-    generator, images = reading.opened(given, "ddim", clip=False)
+    generator, images = reading.open_request(given, "ddim", False)
     if len(images) < 2 or count < 2:
         raise UserError(f"interpolate: {len(images)} images, --count: {count}; at least 2 of each are needed")
     reading.save(edits.interpolate(generator, images, count), out)
@@ -104,7 +104,7 @@ def invert(*, given: Given = GIVEN, out: Picture = Path("invert.png")) -> None:
     """
     from ddpm.use import edits, reading
 
-    generator, images = reading.opened(given, "ddim", clip=False)
+    generator, images = reading.open_request(given, "ddim", False)
     noise = edits.invert(generator, images)
     back = edits.decode(generator, noise)
     reading.save([images, noise / 3, back], out)

@@ -97,7 +97,7 @@ def launch(program: Sequence[str], count: int, start: str) -> int:
         except SignalException as stopped:
             return 128 + int(stopped.sigval)
         except ChildFailedError as error:
-            return _failed(error.failures, given.with_name(ERROR), count)
+            return _exit_code(error.failures, given.with_name(ERROR), count)
     return 0
 
 
@@ -106,7 +106,7 @@ def _reason(error: BaseException) -> str:
     return re.sub(r"^\[\S+\] |\. This is typically .*", "", " ".join(str(error).split()))[:REASON]
 
 
-def _failed(failures: dict[int, ProcessFailure], line: Path, count: int) -> int:
+def _exit_code(failures: dict[int, ProcessFailure], line: Path, count: int) -> int:
     """The exit code of a rank that printed the reason. Raises UserError if a rank was killed, or wrote the ``line``.
 
     The first failure is the cause: torchrun ends the others, with SIGTERM at once and with SIGKILL after 30 s.
@@ -124,7 +124,7 @@ def _failed(failures: dict[int, ProcessFailure], line: Path, count: int) -> int:
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[None]:
+def join_group(device: torch.device) -> Iterator[None]:
     """Join torchrun's group. A user's mistake is left for ``launch`` to print, because every rank may find the same
     one. So is the loss of another rank: ``launch`` may know which one died, and how.
 

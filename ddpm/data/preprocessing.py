@@ -1,4 +1,4 @@
-"""Raw records -> uint8 arrays of images of one size: decoded once, in parallel, in bounded memory."""
+"""Originals -> uint8 arrays of images of one size: decoded once, in parallel, in bounded memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ddpm.data.data_params import Data
 from ddpm.data.pixels import BROKEN, Pixels, to_pixels
 from ddpm.data.processed import MANIFEST, SPLITS, Manifest, Split, open_split
 from ddpm.pictures import grids
-from ddpm.sources.dataset import Records
+from ddpm.sources.dataset import Originals
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -41,26 +41,27 @@ def preprocess(data: Data, raw: Path, processed: Path, workers: int | None = Non
     The arrays may be larger than memory. ``workers`` affects only the speed. Raises UserError when an image cannot be
     decoded (with data.on_error: fail), or when a split would be empty.
     """
-    records = data.dataset.read(raw)
-    splits = zip(SPLITS, split_indices(records, data.test_fraction, data.split_seed), strict=True)
+    originals = data.dataset.read(raw)
+    splits = zip(SPLITS, split_indices(originals, data.test_fraction, data.split_seed), strict=True)
     broken: dict[int, str] = {}
     labels: dict[Split, NDArray[np.int64]] = {}
     with files.atomic_path(processed) as folder:
         for split, indices in splits:
             (folder / split).mkdir(parents=True)
-            unreadable = _write_images(folder / split, records, indices, data, workers or cores())
-            labels[split] = records.labels[indices[~np.isin(indices, list(unreadable))]]
+            unreadable = _write_images(folder / split, originals, indices, data, workers or cores())
+            labels[split] = originals.labels[indices[~np.isin(indices, list(unreadable))]]
             np.save(folder / split / "labels.npy", labels[split])
             broken |= unreadable
-        _report({records.names[index]: reason for index, reason in broken.items()}, len(records.names), data.on_error)
+        names = originals.names
+        _report({names[index]: reason for index, reason in broken.items()}, len(names), data.on_error)
         for split, of_split in labels.items():
             if not len(of_split):
                 raise UserError(
-                    f"data.test_fraction: {data.test_fraction} of {len(records.names)} images leaves none for {split}"
+                    f"data.test_fraction: {data.test_fraction} of {len(originals.names)} images leaves none for {split}"
                 )
         manifest = Manifest(
             dataset=data.dataset.name,
-            classes=records.classes,
+            classes=originals.classes,
             image_size=data.image_size,
             channels=data.channels,
             counts={split: len(of_split) for split, of_split in labels.items()},
@@ -70,23 +71,23 @@ def preprocess(data: Data, raw: Path, processed: Path, workers: int | None = Non
         )
         files.write_json(folder / MANIFEST, manifest.model_dump())
         images, train_labels = open_split(folder, "train")
-        rows = {records.classes[label]: row for label, row in grids.by_class(images, train_labels).items()}
+        rows = {originals.classes[label]: row for label, row in grids.by_class(images, train_labels).items()}
         grids.save_rows(rows, folder / "dataset.png")
     return manifest
 
 
-def split_indices(records: Records, test_fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Indices of the train and the test records: the source's own split, or else one stratified by class.
+def split_indices(originals: Originals, test_fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices of the train and the test images: the source's own split, or else one stratified by class.
 
-    The source's split keeps its order. A new one depends only on the seed and the records' names and labels; its order
+    The source's split keeps its order. A new one depends only on the seed and the images' names and labels; its order
     is shuffled, so that the first n images are a fair sample too.
     """
-    if records.is_test is not None:
-        return np.flatnonzero(~records.is_test), np.flatnonzero(records.is_test)
-    named = (f"{seed}:{name}".encode(errors="surrogateescape") for name in records.names)
-    rank = np.fromiter((hashlib.sha256(name).digest() for name in named), "S32", len(records.names))
+    if originals.is_test is not None:
+        return np.flatnonzero(~originals.is_test), np.flatnonzero(originals.is_test)
+    named = (f"{seed}:{name}".encode(errors="surrogateescape") for name in originals.names)
+    rank = np.fromiter((hashlib.sha256(name).digest() for name in named), "S32", len(originals.names))
     shuffled = np.argsort(rank, kind="stable")
-    by_class = shuffled[np.argsort(records.labels[shuffled], kind="stable")]
+    by_class = shuffled[np.argsort(originals.labels[shuffled], kind="stable")]
     # every 1/test_fraction-th of the list by class: within one image of the fraction, overall and in each class
     in_test = np.zeros(len(rank), dtype=bool)
     in_test[by_class] = np.diff(np.floor(np.arange(len(rank) + 1) * test_fraction + 0.5)) > 0
@@ -94,12 +95,12 @@ def split_indices(records: Records, test_fraction: float, seed: int) -> tuple[ND
 
 
 def _write_images(
-    folder: Path, records: Records, indices: NDArray[np.int64], data: Data, workers: int
+    folder: Path, originals: Originals, indices: NDArray[np.int64], data: Data, workers: int
 ) -> dict[int, str]:
-    """Write images.npy of those records that can be read. Returns why the others cannot, by index."""
+    """Write images.npy of those images that can be read. Returns why the others cannot, by index."""
 
     def decode(batch: NDArray[np.int64]) -> list[Pixels | str]:
-        return [_decode(records, int(index), data) for index in batch]
+        return [_decode(originals, int(index), data) for index in batch]
 
     size = max(1, min(BATCH, BATCH_BYTES // math.prod(data.shape)))
     batches = (indices[start : start + size] for start in range(0, len(indices), size))
@@ -129,10 +130,10 @@ def _write_header(out: IO[bytes], count: int, data: Data) -> None:
     np.lib.format.write_array_header_1_0(out, header)
 
 
-def _decode(records: Records, index: int, data: Data) -> Pixels | str:
+def _decode(originals: Originals, index: int, data: Data) -> Pixels | str:
     """The record's pixels, or the reason why they cannot be read."""
     try:
-        image = records.open(index)
+        image = originals.open(index)
         with nullcontext() if isinstance(image, np.ndarray) else image:
             return to_pixels(image, data.shape, data.resize)
     except UnidentifiedImageError:  # its own text is the address of a buffer

@@ -34,7 +34,7 @@ class Manifest(ImageShape):
     sha256: Annotated[dict[Split, str], Field(min_length=len(SPLITS))]
     config: str
 
-    def counted(self) -> str:
+    def count_text(self) -> str:
         return ", ".join(f"{self.counts[split]:,} {split}" for split in SPLITS)
 
 

@@ -14,7 +14,7 @@ from ddpm.base.files import Rows
 from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.data.processed import SPLITS, Split, open_split
 from ddpm.evaluation import likelihood
-from ddpm.evaluation.likelihood import Asked, Bound
+from ddpm.evaluation.likelihood import Bound, LikelihoodJob
 from ddpm.model.model_file import Loaded
 from ddpm.sampling.denoiser import Denoiser
 from ddpm.scoring.evaluate_params import Evaluate
@@ -23,7 +23,7 @@ from ddpm.scoring.evaluate_params import Evaluate
 # the score and are not part of the estimate. bits_per_dim_se says how much other images would change it.
 SEED = 2020
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
 class Job(NamedTuple):
@@ -49,20 +49,20 @@ def likelihoods(job: Job) -> dict[Split, Bound]:
     denoiser = Denoiser(job.model.network, diffusion, job.device, torch.float32, clip=True)
     bound = partial(likelihood.bound, denoiser, denoiser.chain.schedule, diffusion.variance)
     wanted = options.images and "denoiser" in diffusion.loss.learns
-    return {split: of_split(job, split, bound, options.timesteps) for split in SPLITS if wanted}
+    return {split: run_on_split(job, split, bound, options.timesteps) for split in SPLITS if wanted}
 
 
-def of_split(job: Job, split: Split, find: Callable[[Asked, int], Found], steps: int) -> Found:
+def run_on_split(job: Job, split: Split, find: Callable[[LikelihoodJob, int], Result], steps: int) -> Result:
     """What ``find`` finds on the split's images for the likelihood at so many ``steps``, in full float32."""
     (images, labels), config = open_split(job.processed, split), job.model.config
-    rows = drawn_rows(len(images), job.evaluate.likelihood.images)
+    rows = choose_rows(len(images), job.evaluate.likelihood.images)
     known = torch.from_numpy(labels[rows]).to(job.device) if config.model.classes else None
     ranks = job.ranks if len(rows) >= job.ranks.size else ALONE
-    asked = Asked(images[rows], job.evaluate.batch_size, job.device, config.seed, ranks, known)
+    asked = LikelihoodJob(images[rows], job.evaluate.batch_size, job.device, config.seed, ranks, known)
     return find(asked, steps)
 
 
-def drawn_rows(images: int, count: int) -> NDArray[np.int64]:
+def choose_rows(images: int, count: int) -> NDArray[np.int64]:
     """At most ``count`` of so many images, in order. More of them include fewer."""
     return np.sort(np.random.default_rng(SEED).permutation(images)[:count])
 

@@ -29,7 +29,7 @@ from ddpm.sampling.samples import read_labels, read_samples
 from ddpm.scoring import distances, extractor, frechet, memorisation
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import Features, extract
-from ddpm.scoring.limits import check_counts, possible
+from ddpm.scoring.limits import check_counts, possible_metrics
 from ddpm.scoring.memorisation import Nearest, nearest
 from ddpm.scoring.reference import (
     PIXELS,
@@ -133,7 +133,7 @@ def comparison(
         for of, drawn in {REAL: features.held_out, **features.yardsticks}.items():
             some = Features(*(distances.part(part, count) for part in drawn))
             size = len(some.features)
-            enough = possible(evaluate, features.extractor, size)
+            enough = possible_metrics(evaluate, features.extractor, size)
             scores.setdefault(of, {})[name] = {"count": size, **with_curve(some, features, enough)[0]}
     return scores
 
@@ -179,11 +179,7 @@ def accuracies(features: dict[str, Features], labels: NDArray[np.int64]) -> dict
 
 
 def report(
-    images: Images,
-    real: Real,
-    evaluate: Evaluate,
-    ranks: Ranks = ALONE,
-    labels: NDArray[np.int64] | None = None,
+    images: Images, real: Real, evaluate: Evaluate, ranks: Ranks = ALONE, labels: NDArray[np.int64] | None = None
 ) -> Report:
     """Score one set of uint8 (N, C, H, W) images; labels: (N,), the classes that were asked for, if any were."""
     near = {PIXELS: nearest(images, real.train, real.device)}

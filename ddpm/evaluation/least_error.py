@@ -51,7 +51,7 @@ from ddpm.diffusion.diffusion_params import Diffusion
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.evaluation import bounds, likelihood
 from ddpm.evaluation.bounds import Job
-from ddpm.evaluation.likelihood import Array, Asked, Bound
+from ddpm.evaluation.likelihood import Array, Bound, LikelihoodJob
 
 MAX_IMAGES = 50_000
 MAX_VALUES = MAX_IMAGES * 3072  # as many as in CIFAR's images
@@ -85,33 +85,33 @@ def optima(bounds_by_split: dict[Split, Bound], job: Job) -> dict[Split, Array]:
     options, config = job.evaluate.likelihood, job.model.config
     images, labels = open_split(job.processed, "train")
     most = max(options.images, min(MAX_IMAGES, MAX_VALUES // math.prod(images.shape[1:])))
-    rows = bounds.drawn_rows(len(images), most)
+    rows = bounds.choose_rows(len(images), most)
     known = torch.from_numpy(labels[rows]).to(job.device) if config.model.classes else None
     schedule = config.diffusion.schedule.noise_schedule(config.diffusion.T)
     find = partial(errors, schedule, Gallery.of(images[rows], job.device, known))
-    return {split: bounds.of_split(job, split, find, options.timesteps) for split in bounds_by_split}
+    return {split: bounds.run_on_split(job, split, find, options.timesteps) for split in bounds_by_split}
 
 
-def errors(schedule: NoiseSchedule, gallery: Gallery, asked: Asked, timesteps: int) -> Array:
+def errors(schedule: NoiseSchedule, gallery: Gallery, job: LikelihoodJob, timesteps: int) -> Array:
     """(M, S): the squared error of epsilon, per dimension, of the best denoiser of the gallery, for the images at the t
     and the noise of ``likelihood.bound``. They have labels if the gallery has."""
-    chain, labels = Chain(schedule, asked.device, torch.float64), asked.labels
+    chain, labels = Chain(schedule, job.device, torch.float64), job.labels
     first, steps = likelihood.strata(len(schedule), timesteps)
 
     def least(index: Tensor, images: NDArray[np.uint8]) -> tuple[Tensor]:
-        queries = torch.from_numpy(images).to(asked.device).flatten(1)
+        queries = torch.from_numpy(images).to(job.device).flatten(1)
         squares = squared_distances(queries, gallery, None if labels is None else labels[index])
         x_0 = pixels(queries, torch.float32)
         columns = []
         for low, count in zip(first.tolist(), steps.tolist(), strict=True):
-            t, epsilon = likelihood.draw(asked.seed, index, low, count, images.shape[1:])
+            t, epsilon = likelihood.draw(job.seed, index, low, count, images.shape[1:])
             at = chain.at(t)
             ratio = (at.signal / at.sigma).flatten(1)
             columns.append(error(x_0, epsilon.flatten(1).float(), ratio, squares, gallery))
         return (torch.stack(columns, dim=1),)
 
     at_once = max(1, min(BATCH, VALUES // len(gallery.images)))
-    return likelihood.of_images("smallest error", least, asked._replace(batch_size=at_once))[0]
+    return likelihood.map_images("smallest error", least, job._replace(batch_size=at_once))[0]
 
 
 def squared_distances(queries: Tensor, gallery: Gallery, labels: Tensor | None) -> Tensor:

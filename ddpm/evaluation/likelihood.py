@@ -38,7 +38,7 @@ Array = NDArray[np.float64]
 Denoises = Callable[..., Prediction]
 
 
-class Asked(NamedTuple):
+class LikelihoodJob(NamedTuple):
     """The images whose likelihood is asked for, uint8 (M, C, H, W), and how it is computed.
 
     labels: (M,) on the device, their classes, for a denoiser that takes them as ``labels``. Each rank processes its
@@ -88,38 +88,38 @@ def strata(T: int, timesteps: int) -> tuple[NDArray[np.int64], NDArray[np.int64]
     return first, np.diff(np.append(first, T + 1))
 
 
-def bound(denoiser: Denoises, schedule: NoiseSchedule, variance: Variance, asked: Asked, timesteps: int) -> Bound:
+def bound(denoiser: Denoises, schedule: NoiseSchedule, variance: Variance, job: LikelihoodJob, timesteps: int) -> Bound:
     """The bound of the images under ``denoiser``, at ``timesteps`` of 2..T for each, and at t = 1."""
-    chain = Chain(schedule, asked.device, torch.float64)  # small terms are differences of large numbers
+    chain = Chain(schedule, job.device, torch.float64)  # small terms are differences of large numbers
     first, steps = strata(len(schedule), timesteps)
 
-    def bounded(index: Tensor, images: NDArray[np.uint8]) -> tuple[Tensor, Tensor, Tensor]:
-        x_0 = from_images(torch.from_numpy(images).to(asked.device).double())
-        given = denoiser if asked.labels is None else partial(denoiser, labels=asked.labels[index])
+    def bound_images(index: Tensor, images: NDArray[np.uint8]) -> tuple[Tensor, Tensor, Tensor]:
+        x_0 = from_images(torch.from_numpy(images).to(job.device).double())
+        given = denoiser if job.labels is None else partial(denoiser, labels=job.labels[index])
         columns = []
         for low, count in zip(first.tolist(), steps.tolist(), strict=True):
-            t, epsilon = draw(asked.seed, index, low, count, x_0.shape[1:])
+            t, epsilon = draw(job.seed, index, low, count, x_0.shape[1:])
             columns.append(term(given, chain, variance, x_0, epsilon, t))
         prior = prior_kl(x_0, chain.at_step(len(schedule))).mean(dim=(1, 2, 3)) / math.log(2)
         terms, mse = (torch.stack(column, dim=1) for column in zip(*columns, strict=True))
         return terms, mse, prior
 
-    return Bound(first, steps, *of_images("likelihood", bounded, asked))
+    return Bound(first, steps, *map_images("likelihood", bound_images, job))
 
 
-def of_images(
-    title: str, function: Callable[[Tensor, NDArray[np.uint8]], tuple[Tensor, ...]], asked: Asked
+def map_images(
+    title: str, function: Callable[[Tensor, NDArray[np.uint8]], tuple[Tensor, ...]], job: LikelihoodJob
 ) -> list[Array]:
     """What ``function`` returns for the images, (M, ...) each, from the numbers of some, (B,), and their uint8
     (B, C, H, W). ``title``: of the progress bar."""
-    images, parts = asked.images, []
-    share = torch.arange(len(images), device=asked.device)[asked.ranks.share(len(images))]
-    with progress.bar(len(images), title, "image", shown=asked.ranks.main) as bar:
-        for index in share.split(asked.batch_size):
+    images, parts = job.images, []
+    share = torch.arange(len(images), device=job.device)[job.ranks.share(len(images))]
+    with progress.bar(len(images), title, "image", shown=job.ranks.main) as bar:
+        for index in share.split(job.batch_size):
             parts.append(function(index, images[index.cpu().numpy()]))
-            done = min(len(parts) * asked.batch_size, len(share))  # the other ranks are about as far with their shares
+            done = min(len(parts) * job.batch_size, len(share))  # the other ranks are about as far with their shares
             bar.update(done * len(images) // len(share) - bar.n)
-    return [asked.ranks.gather(torch.cat(part), len(images)).cpu().numpy() for part in zip(*parts, strict=True)]
+    return [job.ranks.gather(torch.cat(part), len(images)).cpu().numpy() for part in zip(*parts, strict=True)]
 
 
 def draw(seed: int, index: Tensor, low: int, count: int, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:

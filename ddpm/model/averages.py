@@ -10,7 +10,7 @@ from ddpm.base.errors import UserError
 from ddpm.base.files import digest
 from ddpm.base.paths import AVERAGES
 from ddpm.base.sections import parse
-from ddpm.model.model_file import FORMAT, Loaded, load_model, read, write
+from ddpm.model.model_file import FORMAT, Loaded, load_model, read_tensors, write_tensors
 from ddpm.model.posthoc import Posthoc
 
 SNAPSHOT = "ddpm-ema-1"
@@ -36,12 +36,12 @@ def save(path: Path, length: float, out: Path) -> None:
     if out.exists():
         raise UserError(f"{out}: already exists: remove it, or choose another name with --out")
     model = load(path, length, CPU)
-    write(out, model.network.state_dict(), {"format": FORMAT, "config": model.written, "facts": model.facts})
+    write_tensors(out, model.network.state_dict(), {"format": FORMAT, "config": model.written, "facts": model.facts})
 
 
 def write_snapshot(folder: Path, step: int, averages: dict[str, Tensor], config: str) -> None:
     """averages: (names as in ``ddpm.training.power_averages``); config: digest of the training's."""
-    write(_snapshot(folder, step), averages, {"format": SNAPSHOT, "step": step, "config": config})
+    write_tensors(_snapshot(folder, step), averages, {"format": SNAPSHOT, "step": step, "config": config})
 
 
 def _snapshot(folder: Path, step: int) -> Path:
@@ -68,7 +68,7 @@ def _average(path: Path, model: Loaded, length: float) -> dict[str, Tensor]:
     trained_as = digest(dict(model.written))
     for column, step in enumerate(posthoc.steps(total)):
         snapshot = _snapshot(path.parent / AVERAGES.name, step)
-        averages, metadata = read(snapshot, "snapshot", CPU)
+        averages, metadata = read_tensors(snapshot, "snapshot", CPU)
         expected = {f"{number}.{name}": tensor.shape for number in (0, 1) for name, tensor in average.items()}
         if (
             metadata.get("config") != trained_as

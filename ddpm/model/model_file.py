@@ -48,26 +48,24 @@ def save_model(path: Path, tensors: dict[str, Tensor], config: ModelConfig, fact
     Raises UserError when a weight is not finite.
     """
     _check_finite(path, tensors)
-    write(path, tensors, {"format": FORMAT, "config": config.to_dict(), "facts": facts})
+    write_tensors(path, tensors, {"format": FORMAT, "config": config.to_dict(), "facts": facts})
 
 
-def written(path: Path) -> Any:
+def read_config(path: Path) -> Any:
     """The config that a model was trained with, as plain values, from the file's header. Raises UserError like
-    ``read``."""
-    with _opened(path, "model") as (_, metadata):
+    read_tensors."""
+    with _open_file(path, "model") as (_, metadata):
         return metadata.get("config")
 
 
 def load_model(path: Path, device: torch.device) -> Loaded:
     """Raises UserError when the file is missing, is not a model file of this version, or does not fit its config."""
-    tensors, metadata = read(path, "model", device)
+    tensors, metadata = read_tensors(path, "model", device)
     if metadata.get("format") != FORMAT:
         format_name = metadata.get("format", "none")
         raise UserError(f"{path}: model file format {format_name!r}, this version reads {FORMAT!r}: train it again")
     written: Any = metadata.get("config")
-    untrained = written
-    if isinstance(written, dict):
-        untrained = {key: value for key, value in written.items() if key != "train"}
+    untrained = {key: part for key, part in written.items() if key != "train"} if isinstance(written, dict) else written
     config = parse(untrained, str(path), ModelConfig)
     try:
         # checked before any memory is allocated for the config's network
@@ -86,7 +84,7 @@ def load_model(path: Path, device: torch.device) -> Loaded:
     return Loaded(network.eval().requires_grad_(False), config, facts, written)
 
 
-def write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
     """A safetensors file with ``metadata`` and a checksum of both; equal contents give equal bytes."""
     # one key, because safetensors writes several in a random order
     text = {METADATA: json.dumps(metadata | {CHECKSUM: _checksum(tensors, metadata)}, sort_keys=True)}
@@ -94,9 +92,10 @@ def write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> N
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, text)
 
 
-def read(path: Path, kind: str, device: torch.device) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and metadata of a file from ``write``. Raises UserError when it is missing, damaged or something else."""
-    with _opened(path, kind) as (file, metadata):
+def read_tensors(path: Path, kind: str, device: torch.device) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and metadata of a file from ``write_tensors``. Raises UserError when it is missing, damaged or something
+    else."""
+    with _open_file(path, kind) as (file, metadata):
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     if CHECKSUM in metadata and metadata[CHECKSUM] != _checksum(tensors, metadata):
         raise UserError(f"{path}: damaged since this {kind} file was written: its checksum does not match")
@@ -104,8 +103,8 @@ def read(path: Path, kind: str, device: torch.device) -> tuple[dict[str, Tensor]
 
 
 @contextmanager
-def _opened(path: Path, kind: str) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """The open file and its metadata; errors as in ``read``."""
+def _open_file(path: Path, kind: str) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """The open file and its metadata; errors as in read_tensors."""
     try:
         with path.open("rb") as start:
             if (size := int.from_bytes(start.read(8), "little")) > HEADER:

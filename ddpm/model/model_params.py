@@ -38,14 +38,14 @@ class Model(Section):
 
     @field_validator("classes")
     @classmethod
-    def _several(cls, value: int) -> int:
+    def _check_classes(cls, value: int) -> int:
         if value == 1:
             raise ValueError("0 for no classes, or at least 2")
         return value
 
     @model_validator(mode="before")
     @classmethod
-    def _apart(cls, value: Any) -> Any:
+    def _split_classes(cls, value: Any) -> Any:
         if not isinstance(value, dict) or "architecture" in value:
             return value
         classes = {"classes": value["classes"]} if "classes" in value else {}
@@ -53,7 +53,7 @@ class Model(Section):
         return {"architecture": variant.built("networks", spec, ("classes",)), **classes}
 
     @model_serializer(mode="wrap")
-    def _together(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _merge_classes(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         fields = handler(self)
         return {**fields.pop("architecture"), **fields}
 

@@ -61,10 +61,10 @@ class Posthoc(Section):
 
         Raises UserError, with the lengths that are allowed, if the sum's profile would be off by more than TOLERANCE.
         """
-        weights, error = self._solved(np.array([length]), total)
+        weights, error = self._solve(np.array([length]), total)
         if error[0] > TOLERANCE:
             lengths = np.union1d(GRID, self.lengths)
-            allowed = lengths[self._solved(lengths, total)[1] <= TOLERANCE]
+            allowed = lengths[self._solve(lengths, total)[1] <= TOLERANCE]
             ends = [0, *(np.flatnonzero(np.diff(allowed) > 0.0015) + 1), len(allowed)]
             ranges = " or ".join(f"{allowed[start]:g} to {allowed[end - 1]:g}" for start, end in pairwise(ends))
             raise UserError(
@@ -73,7 +73,7 @@ class Posthoc(Section):
             )
         return (weights / weights.sum()).reshape(2, -1)
 
-    def _solved(self, lengths: Array, total: int) -> tuple[Array, Array]:
+    def _solve(self, lengths: Array, total: int) -> tuple[Array, Array]:
         """The least-squares weights for each of the lengths, (2 len(steps), lengths), and the norm of each profile's
         error as a share of the profile's own. Appendix C.3."""
         steps = np.array(self.steps(total))

@@ -108,7 +108,7 @@ class Config(TrainingConfig):
                 raise ValueError(f"sample.ema_length: {error}") from error
         if AUTO in self.evaluate.extractors and (self.data.source is None or self.data.dataset.verified):
             # every published dataset has classes: the same experiment, however it is spelled
-            return self.model_copy(update={"evaluate": self.evaluate.resolved(2, self.data.channels)})
+            return self.model_copy(update={"evaluate": self.evaluate.resolve(2, self.data.channels)})
         return self
 
     def flat(self, defaults: bool = True) -> dict[str, Any]:

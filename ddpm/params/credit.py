@@ -38,9 +38,9 @@ def _reference(config: Config) -> Made:
 
 
 def _train(config: Config) -> Made:
-    from ddpm.model.model_file import written
+    from ddpm.model.model_file import read_config
 
-    trained = sections.parse(written(MODEL_FILE), str(MODEL_FILE), TrainingConfig)
+    trained = sections.parse(read_config(MODEL_FILE), str(MODEL_FILE), TrainingConfig)
     return MODEL_FILE, trained.identity(), config.training().identity()
 
 

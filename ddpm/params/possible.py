@@ -42,7 +42,7 @@ def check_scores(config: Config, train: int | None = None) -> None:
     from ddpm.scoring import limits
 
     # without model.classes, enough for images without classes, whose extractor has more features
-    strictest = config.evaluate.resolved(config.model.classes, config.data.channels)
+    strictest = config.evaluate.resolve(config.model.classes, config.data.channels)
     limits.check_channels(strictest, config.data.channels)
     real = {} if train is None else {"the train split": train}
     limits.check_counts(strictest, {"sample.count": config.sample.count} | real)
@@ -61,7 +61,7 @@ def _check_listed(params: dict[str, Any]) -> None:
 def _check_source(config: Config) -> None:
     from ddpm.sources import fetch
 
-    fetch.check(config.data.dataset, config.data.source)
+    fetch.check_source(config.data.dataset, config.data.source)
 
 
 def _check_machine(config: Config) -> None:

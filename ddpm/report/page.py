@@ -24,7 +24,7 @@ from ddpm.report import convergence, noticed, render, summary
 from ddpm.report.blocks import Block, Chapter, Figure, Note, Table, chapter, plain, strip
 from ddpm.runs import library, run_images
 from ddpm.runs.record import Record
-from ddpm.sources.dataset import called
+from ddpm.sources.dataset import name_images
 from ddpm.verdicts import sensitivity
 
 NEAREST = EVALUATION / "nearest.png"
@@ -38,7 +38,7 @@ def write(out: Path) -> None:
     Raises UserError if there is no record of a run or no params.yaml, or if ``out`` can't be written.
     """
     working, run = config.load(), library.workspace()
-    images = called(str(run.params["data.dataset.name"]), run.params.get("data.source"))
+    images = name_images(str(run.params["data.dataset.name"]), run.params.get("data.source"))
     title = f"{images} {Shape.of(1, run.params['data.image_size']).sides}: {run.params.get('model.name', run.name)}"
     render.write(out, title, "ddpm report", chapters(working, run))
 

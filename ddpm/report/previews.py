@@ -45,9 +45,9 @@ class Previews:
         sampler = variant.build("samplers", {"name": name}, "sampler")
         classes = trainer.config.model.classes
         cycled = Classes((), (), range(classes)) if classes else None
-        generator = Generator(denoiser, sampler, min(STEPS, diffusion.T), "uniform", diffusion.variance, cycled)
+        generator = Generator(denoiser, sampler, min(STEPS, diffusion.T), "uniform", trainer.shape, cycled)
         share = range(IMAGES)[trainer.ranks.share(IMAGES)]
-        samples = generator.images(share, trainer.config.seed, trainer.shape).to(trainer.device)
+        samples = generator.images(share, trainer.config.seed).to(trainer.device)
         samples = trainer.ranks.gather(samples, IMAGES)
         if trainer.ranks.main:
             columns = classes if 0 < classes <= MOST_COLUMNS else None

@@ -19,7 +19,7 @@ from ddpm.sampling.sample_params import class_number
 Count = Annotated[int, Field(ge=0, lt=2**40)]
 
 
-class _Known(Section):
+class _Names(Section):
     """A model file's ``classes`` fact: the names, and how many train images were of each."""
 
     names: tuple[str, ...]
@@ -33,7 +33,7 @@ class Classes:
         self.names = names
         self.cycle = cycle
         self.drawn: list[int] = []
-        self.more = itertools.cycle(by_shares(counts))
+        self.more = itertools.cycle(apportion(counts))
 
     @classmethod
     def of(cls, model: Loaded, classes: Sequence[int | str] | None) -> Classes | None:
@@ -43,7 +43,7 @@ class Classes:
             if classes is not None:
                 raise UserError("sample.classes: the model has no classes; leave it at null")
             return None
-        names, counts = known(model)
+        names, counts = read_names(model)
         cycle = None if classes is None else [class_number(one, names, count) for one in classes]
         return cls(names, counts, cycle)
 
@@ -59,12 +59,12 @@ class Classes:
         return self.names[number] if self.names else str(number)
 
 
-def known(model: Loaded) -> tuple[tuple[str, ...], tuple[int, ...]]:
+def read_names(model: Loaded) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """The names and counts in a model file; a file that does not say has no names, and equal counts."""
     count = model.config.model.classes
     if "classes" not in model.facts:
         return (), (1,) * count
-    facts = parse(model.facts["classes"], "model file: facts.classes", _Known)
+    facts = parse(model.facts["classes"], "model file: facts.classes", _Names)
     if not len(facts.names) == len(facts.counts) == count or not any(facts.counts):
         raise UserError(
             f"model file: facts.classes: {len(facts.names)} names and {len(facts.counts)} counts for {count} classes; "
@@ -73,7 +73,7 @@ def known(model: Loaded) -> tuple[tuple[str, ...], tuple[int, ...]]:
     return facts.names, facts.counts
 
 
-def by_shares(counts: Sequence[int]) -> Iterator[int]:
+def apportion(counts: Sequence[int]) -> Iterator[int]:
     """Classes in proportion to ``counts``, until they come out even: among the first n, the number of each class is
     within 1 of its share.
 

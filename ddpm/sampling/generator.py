@@ -22,7 +22,6 @@ from ddpm.compute import devices, noise
 from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.diffusion.chain import Chain, from_images, to_images
 from ddpm.diffusion.coefficients import q_sample
-from ddpm.diffusion.variance import Variance
 from ddpm.model import precision
 from ddpm.model.model_file import Loaded
 from ddpm.pictures import grids
@@ -30,8 +29,9 @@ from ddpm.sampling import guidance, samples, spacing
 from ddpm.sampling.classes import Classes
 from ddpm.sampling.denoiser import Denoiser
 from ddpm.sampling.sample_params import Sample, Spacing
-from ddpm.sampling.sampler import Denoise, Sampler
+from ddpm.sampling.sampler import Denoise, Noise, Sampler
 
+Film = list[Tensor]
 FILM_IMAGES = 64
 FILM_FRAMES = 20
 FORWARD = (0, 10, 50, 100, 150, 200, 250, 300, 400, 600, 800, 999)  # timesteps of the forward picture, in thousandths
@@ -39,13 +39,14 @@ FORWARD = (0, 10, 50, 100, 150, 200, 250, 300, 400, 600, 800, 999)  # timesteps 
 
 @dataclass(eq=False)
 class Generator:
-    """A denoiser, and a sampler that visits ``steps`` steps of its chain. classes: of the images; None: of no class."""
+    """A denoiser, and a sampler that visits ``steps`` steps of its chain. shape: of the images; classes: theirs, None
+    for no class."""
 
     denoiser: Denoiser
     sampler: Sampler
     steps: int
     spaced: Spacing
-    variance: Variance
+    shape: Shape
     classes: Classes | None = None
 
     def __post_init__(self) -> None:
@@ -68,35 +69,30 @@ class Generator:
         dtype = precision.choose(options.precision, model.config, device)
         denoiser = Denoiser(model.network, diffusion, device, dtype, options.clip_denoised, options.guidance, known)
         classes = Classes.of(model, options.classes)
-        return cls(denoiser, options.sampler, options.steps, options.spacing, diffusion.variance, classes)
+        return cls(denoiser, options.sampler, options.steps, options.spacing, model.image_shape, classes)
 
-    def trajectory(self, indices: Sequence[int], seed: int, shape: Shape) -> Iterator[Tensor]:
+    def trajectory(self, indices: Sequence[int], seed: int) -> Iterator[Tensor]:
         """Yield x_T, then x after each step, (B, C, H, W) float32, for the images ``indices``."""
         index = torch.tensor(indices, device=self.denoiser.device)
-        x_T = noise.gaussian(seed, "x_T", index, 0, shape)
+        x_T = noise.gaussian(seed, "x_T", index, 0, self.shape)
         yield x_T
-        yield from self.sampler.steps(
-            self.conditioned(indices),
-            x_T,
-            self.chain,
-            lambda t: noise.gaussian(seed, "reverse", index, t, shape),
-            self.variance,
-        )
+        yield from self.run(indices, x_T, self.chain, lambda t: noise.gaussian(seed, "reverse", index, t, self.shape))
 
-    def conditioned(self, indices: Sequence[int]) -> Denoise:
-        """The denoiser, given the classes of the images ``indices``."""
-        if self.classes is None:
-            return self.denoiser
-        return partial(self.denoiser, labels=torch.from_numpy(self.classes(indices)).to(self.denoiser.device))
+    def run(self, indices: Sequence[int], x: Tensor, chain: Chain, noise: Noise) -> Iterator[Tensor]:
+        """Yield x after each step from the top of ``chain``, by the denoiser, given the classes of the images."""
+        denoise: Denoise = self.denoiser
+        if self.classes:
+            denoise = partial(denoise, labels=torch.from_numpy(self.classes(indices)).to(self.denoiser.device))
+        yield from self.sampler.steps(denoise, x, chain, noise, self.denoiser.diffusion.variance)
 
-    def images(self, indices: Sequence[int], seed: int, shape: Shape, film: list[Tensor] | None = None) -> Tensor:
+    def images(self, indices: Sequence[int], seed: int, film: Film | None = None) -> Tensor:
         """(B, C, H, W) uint8 on the CPU. Raises UserError when a pixel is not finite.
 
         film: gets at most FILM_FRAMES states of the first FILM_IMAGES images, evenly spaced, from noise to image.
         """
         steps = len(self.chain)
         shown = set(np.linspace(0, steps, min(FILM_FRAMES, steps + 1)).round().astype(int).tolist())
-        for step, x in enumerate(self.trajectory(indices, seed, shape)):
+        for step, x in enumerate(self.trajectory(indices, seed)):
             last = x
             if film is not None and step in shown:
                 film.append(to_images(x[:FILM_IMAGES]).cpu())
@@ -108,13 +104,7 @@ class Generator:
         return to_images(last).cpu()
 
     def batches(
-        self,
-        count: int,
-        batch_size: int,
-        seed: int,
-        shape: Shape,
-        ranks: Ranks = ALONE,
-        film: list[Tensor] | None = None,
+        self, count: int, batch_size: int, seed: int, ranks: Ranks = ALONE, film: Film | None = None
     ) -> Iterator[tuple[range, Tensor]]:
         """Yield images 0..count - 1 in batches of (indices, (B, C, H, W) uint8), with a progress bar.
 
@@ -127,16 +117,16 @@ class Generator:
                 shares = [indices[rank * batch_size : (rank + 1) * batch_size] for rank in range(ranks.size)]
                 share = shares[ranks.rank]
                 filmed = None if first else film
-                drawn = self.images(share, seed, shape, filmed) if share else torch.empty(0, *shape, dtype=torch.uint8)
-                yield indices, ranks.join(drawn, [len(share) for share in shares])
+                none = torch.empty(0, *self.shape, dtype=torch.uint8)
+                images = self.images(share, seed, filmed) if share else none
+                yield indices, ranks.join(images, [len(share) for share in shares])
                 bar.update(len(indices))
 
 
 def write_samples(
     generator: Generator,
     options: Sample,
-    training_seed: int,
-    shape: Shape,
+    seed: int,
     out: Path,
     ranks: Ranks = ALONE,
     title: str = "",
@@ -146,15 +136,15 @@ def write_samples(
     reverse.gif, of the first set, of as many images as its first batch has, and at most FILM_IMAGES. With classes also
     labels.npy, the class of each image; then the grid has a labelled row for each class. title: of the grid otherwise.
 
-    training_seed: the model's; the noise of the sets depends on it. Every rank draws, the main one writes. Returns the
-    content of metrics/sample.json.
+    seed: of the model's training; the noise of the sets depends on it. Every rank draws, the main one writes. Returns
+    the content of metrics/sample.json.
     """
     started = time.perf_counter()
     paths = samples.set_paths(out, options.seeds)
-    film: list[Tensor] = []
-    for seed, path in paths.items():
+    film: Film = []
+    for number, path in paths.items():
         filmed = None if film else film
-        write_set(generator, options, samples.noise_seed(training_seed, seed), shape, path, ranks, filmed)
+        write_set(generator, options, samples.noise_seed(seed, number), path, ranks, filmed)
     seconds = time.perf_counter() - started
     if ranks.main:
         first = samples.read_samples(paths[options.seeds[0]])
@@ -178,22 +168,16 @@ def write_samples(
 
 
 def write_set(
-    generator: Generator,
-    options: Sample,
-    seed: int,
-    shape: Shape,
-    path: Path,
-    ranks: Ranks = ALONE,
-    film: list[Tensor] | None = None,
+    generator: Generator, options: Sample, seed: int, path: Path, ranks: Ranks = ALONE, film: Film | None = None
 ) -> None:
     """Write ``options.count`` images as a .npy of uint8 (N, C, H, W); row i is image i drawn with noise of ``seed``.
     film: as ``Generator.images`` says."""
-    batches = generator.batches(options.count, options.batch_size, seed, shape, ranks, film)
+    batches = generator.batches(options.count, options.batch_size, seed, ranks, film)
     if not ranks.main:
         deque(batches, maxlen=0)
         return
     with atomic_path(path) as temporary:
-        drawn = np.lib.format.open_memmap(temporary, "w+", np.uint8, (options.count, *shape))
+        drawn = np.lib.format.open_memmap(temporary, "w+", np.uint8, (options.count, *generator.shape))
         for indices, batch in batches:
             drawn[indices.start : indices.stop] = batch.numpy()
         drawn.flush()

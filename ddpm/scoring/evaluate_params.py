@@ -41,17 +41,17 @@ class Evaluate(Section):
         """Identity of the settings that the reference stage reads."""
         return self.model_copy(update={"likelihood": Likelihood()}).identity()
 
-    def resolved(self, classes: int, channels: int) -> Self:
+    def resolve(self, classes: int, channels: int) -> Self:
         """The same params, with what ``auto`` stands for on this machine for images with these classes and channels."""
-        names = (auto(classes, channels) if name == AUTO else name for name in self.extractors)
+        names = (choose_extractor(classes, channels) if name == AUTO else name for name in self.extractors)
         return self.model_copy(update={"extractors": tuple(dict.fromkeys(names))})
 
 
-def auto(classes: int, channels: int) -> str:
+def choose_extractor(classes: int, channels: int) -> str:
     """The extractor for images with these classes and channels: one that learns the classes, if there are several;
     otherwise one that was trained on photographs, for RGB and where its package is installed (docs/extractors.md
     compares them).
     """
     if classes > 1:
         return CLASSES
-    return PHOTOS if channels == 3 and extractor.installed(PHOTOS) else ANY
+    return PHOTOS if channels == 3 and extractor.is_installed(PHOTOS) else ANY

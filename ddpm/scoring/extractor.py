@@ -44,7 +44,7 @@ def get(name: str) -> Extractor:
     return cast(Extractor, variant_class("extractors", name)())
 
 
-def installed(name: str) -> bool:
+def is_installed(name: str) -> bool:
     """Whether the weights of extractor ``name`` are on this machine, or need not be."""
     published = get(name).published
     return published is None or published.cached.exists()

@@ -27,15 +27,15 @@ def statistics(features: Tensor) -> dict[str, NDArray[np.floating]]:
     """``mu``, (D,), and ``sigma``, (D, D), the mean and covariance of (N, D) features.
 
     By torch-fidelity, which copies them all to float64 for the covariance, but means in their own float32. Of more than
-    ``distances.MOST`` by ``merged``, in float64.
+    ``distances.MOST`` by merge_moments, in float64.
     """
     if len(features) <= distances.MOST:
         whole: dict[str, NDArray[np.floating]] = fid_features_to_statistics(features)
         return whole
-    return merged(features.split(ROWS))
+    return merge_moments(features.split(ROWS))
 
 
-def merged(blocks: Iterable[Tensor]) -> dict[str, NDArray[np.floating]]:
+def merge_moments(blocks: Iterable[Tensor]) -> dict[str, NDArray[np.floating]]:
     """``mu``, (D,), and ``sigma``, (D, D), float64, of features that come in blocks, of ROWS each but the last.
 
     Each block is summed in float64, and its moments are merged with those before: Chan, Golub & LeVeque 1979, equation

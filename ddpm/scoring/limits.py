@@ -8,14 +8,14 @@ from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.extractor import Extractor
 
 
-def suited(evaluate: Evaluate, features: Extractor) -> tuple[str, ...]:
+def suitable_metrics(evaluate: Evaluate, features: Extractor) -> tuple[str, ...]:
     """The metrics of ``evaluate`` that these features can be judged by."""
     return tuple(name for name in evaluate.metrics if features.has_logits or not metric.get(name).needs_logits)
 
 
-def possible(evaluate: Evaluate, features: Extractor, count: int) -> Evaluate:
+def possible_metrics(evaluate: Evaluate, features: Extractor, count: int) -> Evaluate:
     """``evaluate`` with only those of them for which ``count`` images are enough."""
-    names = suited(evaluate, features)
+    names = suitable_metrics(evaluate, features)
     enough = [name for name in names if count >= metric.get(name).least(evaluate, features.dimensions)[0]]
     return evaluate.model_copy(update={"metrics": tuple(enough)})
 
@@ -38,7 +38,7 @@ def check_counts(evaluate: Evaluate, counts: dict[str, int]) -> None:
     real images.
     """
     extractors = [extractor.get(name) for name in evaluate.extractors]
-    pairs = [(features, name) for features in extractors for name in suited(evaluate, features)]
+    pairs = [(features, name) for features in extractors for name in suitable_metrics(evaluate, features)]
     for (features, name), (where, count) in itertools.product(pairs, counts.items()):
         judge = metric.get(name)
         least, why = judge.least(evaluate, features.dimensions)

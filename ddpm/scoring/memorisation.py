@@ -64,12 +64,9 @@ def nearest(queries: Vectors, train: Vectors, device: torch.device) -> Nearest:
         indices.append(at.cpu())
         typical.append((around + centred.square().sum(1, keepdim=True)).clamp(min=0).double().sqrt().mean(1).cpu())
     distance, mean = torch.cat(nearest).numpy(), torch.cat(typical).numpy()
-    return Nearest(distance, torch.cat(indices).numpy(), _relative(distance, mean))
-
-
-def _relative(distance: NDArray[np.float64], mean: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rounding must not turn a copy's ratio into 0 / 0, nor raise any ratio above 1."""
-    return np.divide(distance, np.maximum(mean, distance), out=np.zeros_like(distance), where=distance > 0)
+    # rounding must not turn a copy's ratio into 0 / 0, nor raise any ratio above 1
+    relative = np.divide(distance, np.maximum(mean, distance), out=np.zeros_like(distance), where=distance > 0)
+    return Nearest(distance, torch.cat(indices).numpy(), relative)
 
 
 def _rows(vectors: Vectors, device: torch.device) -> Tensor:

@@ -9,7 +9,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from ddpm.base.errors import UserError
 from ddpm.base.tensor import Device, Module, Tensor
 from ddpm.scoring.extractor import Extractor
 from ddpm.scoring.weights import PublishedWeights
@@ -59,7 +58,7 @@ class Pretrained(Extractor, ABC):
     def network(self) -> Module:
         """Without its weights: normalised (B, 3, size, size) to Features."""
 
-    def renamed(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    def rename(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """The published tensors under the names of ``network``; those it lacks are left out later."""
         tensors = {}
         for name, tensor in state.items():
@@ -69,19 +68,11 @@ class Pretrained(Extractor, ABC):
         return tensors
 
     def write_weights(self, processed: Path, path: Path, device: Device) -> None:
-        """Convert the published weights. Raises UserError when they cannot be had, are not the published bytes, or are
-        another network's."""
+        """Convert the published weights. Raises UserError when they cannot be had, or are not the published bytes."""
         from safetensors.torch import save_file
 
-        state, tensors = self.renamed(self.published.read(self.name)), {}
-        for name, blank in self._blank().state_dict().items():
-            shape = tuple(state[name].shape) if name in state else None
-            if shape != blank.shape:
-                raise UserError(
-                    f"{self.published.cached}: not the weights of {self.published.title}: {name} should be "
-                    f"{tuple(blank.shape)} and is {shape or 'missing'}: {self.published.remedy}"
-                )
-            tensors[name] = state[name].float().contiguous()
+        state = self.rename(self.published.read(self.name))
+        tensors = {name: state[name].float().contiguous() for name in self._blank().state_dict()}
         save_file(tensors, path, metadata={METADATA: json.dumps(asdict(self.view), sort_keys=True)})
 
     def load(self, weights: Path) -> Module:

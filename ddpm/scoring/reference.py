@@ -64,7 +64,7 @@ class Reference:
     def shape(self) -> Shape:
         return Shape.of(self.channels, self.image_size)
 
-    def resolved(self, evaluate: Evaluate) -> Evaluate:
+    def resolve(self, evaluate: Evaluate) -> Evaluate:
         """The same with what ``auto`` stood for when the reference was made."""
         if AUTO not in evaluate.extractors:
             return evaluate
@@ -114,7 +114,7 @@ def make_reference(
     writes. Raises UserError when weights are not available or the dataset does not suit an extractor.
     """
     manifest = read_manifest(processed)
-    identity, evaluate = evaluate.reference_identity(), evaluate.resolved(len(manifest.classes), manifest.channels)
+    identity, evaluate = evaluate.reference_identity(), evaluate.resolve(len(manifest.classes), manifest.channels)
     images, labels = open_split(processed, "train")
     drawn = yardsticks.draw(images, labels)
     test_images, test_labels = open_split(processed, "test")
@@ -207,7 +207,7 @@ def _of_train(
             parts.append(features[compared[(compared >= first) & (compared < first + AT_ONCE)] - first])
             yield from features.split(frechet.ROWS)
 
-    statistics = frechet.merged(blocks())
+    statistics = frechet.merge_moments(blocks())
     return torch.cat(parts), statistics
 
 

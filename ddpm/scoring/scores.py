@@ -12,7 +12,7 @@ from ddpm.scoring import frechet, metric
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import Features
 from ddpm.scoring.frechet import Curve, Distance
-from ddpm.scoring.limits import suited
+from ddpm.scoring.limits import suitable_metrics
 from ddpm.scoring.reference import RealFeatures
 
 Scores = dict[str, float]
@@ -27,7 +27,7 @@ def score(fake: Features, real: RealFeatures, evaluate: Evaluate) -> Scores:
     if not (fake.features.isfinite().all() and fake.logits.isfinite().all()):
         raise UserError(f"evaluate.extractors: {name} gives infinite features for these images; check its weights")
     scores: Scores = {}
-    for metric_name in suited(evaluate, real.extractor):
+    for metric_name in suitable_metrics(evaluate, real.extractor):
         scores |= metric.get(metric_name).measure(fake, real, evaluate)
     if bad := [f"{name}.{key}" for key, value in scores.items() if not math.isfinite(value)]:
         raise UserError(f"evaluate.metrics: {', '.join(bad)} is not a finite number for these images: look at them")

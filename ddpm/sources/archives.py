@@ -49,7 +49,7 @@ def is_archive(name: str) -> bool:
 
 
 @contextmanager
-def reading(source: Path) -> Iterator[Iterator[Member]]:
+def open_members(source: Path) -> Iterator[Iterator[Member]]:
     """The files in a folder (sorted) or an archive (in its order).
 
     Raises UserError, also from reads in the body: when the archive is truncated or broken, when a member's name is
@@ -60,9 +60,9 @@ def reading(source: Path) -> Iterator[Iterator[Member]]:
         if source.is_dir():
             yield _folder(source)
         elif source.name.lower().endswith(ZIPPED):
-            yield _checked(source, _zip(source))
+            yield _check_members(source, _zip(source))
         elif is_archive(source.name):
-            yield _checked(source, _tar(source))
+            yield _check_members(source, _tar(source))
         else:
             raise UserError(f"{source}: neither a folder nor an archive; allowed: a folder, {', '.join(SUFFIXES)}")
     except (*BROKEN, *MISREAD) as error:
@@ -157,7 +157,7 @@ def _zip(source: Path) -> Iterator[Member]:
                     yield Member(info.filename, info.file_size, stream)
 
 
-def _checked(source: Path, files: Iterator[Member]) -> Iterator[Member]:
+def _check_members(source: Path, files: Iterator[Member]) -> Iterator[Member]:
     """The members, by names that stay inside the archive, and within the limits."""
     allowed = max(ALWAYS_ALLOWED_BYTES, MAX_EXPANSION * source.stat().st_size)
     total = 0

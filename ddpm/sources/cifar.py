@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ddpm.base.errors import UserError
-from ddpm.sources.dataset import Records
+from ddpm.sources.dataset import Originals
 from ddpm.sources.published import Published
 
 ALLOWED = {("numpy._core.multiarray", "_reconstruct"), ("numpy", "ndarray"), ("numpy", "dtype")}
@@ -25,14 +25,14 @@ class CifarDataset(Published):
     label_key: ClassVar[str]
     class_key: ClassVar[str]
 
-    def read(self, raw: Path) -> Records:
+    def read(self, raw: Path) -> Originals:
         self.verify(raw)  # before unpickling
         splits = {}
         for split, files in self.batches.items():
             batches = [_contents(raw / file) for file in files]
             images = np.concatenate([batch["data"] for batch in batches]).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
             splits[split] = (images, np.concatenate([batch[self.label_key] for batch in batches]))
-        return Records.of_arrays(splits, tuple(_contents(raw / self.meta)[self.class_key]))
+        return Originals.of_arrays(splits, tuple(_contents(raw / self.meta)[self.class_key]))
 
 
 class _ArraysOnly(pickle.Unpickler):

@@ -1,6 +1,6 @@
 """Datasets: where the images come from.
 
-Contract: ``fetch`` puts a dataset's verified raw files into a folder, ``read`` returns them as ``Records``. What all
+Contract: ``fetch`` puts a dataset's verified raw files into a folder, ``read`` returns them as ``Originals``. What all
 datasets share (size, channels, the split) is in ``ddpm.data.preprocessing``.
 """
 
@@ -24,7 +24,7 @@ CLASSLESS = "images"  # the class of those that have none
 
 
 @dataclass(frozen=True, eq=False)
-class Records:
+class Originals:
     """A dataset's labelled images, decoded on demand and in any order; ``open`` may be called from many threads.
 
     names: each image's name in messages; unique, and the same on every machine.
@@ -86,11 +86,11 @@ class Dataset(Variant, ABC):
         """``download`` into the empty ``folder``, which is removed if this raises. What is next to it is removed."""
 
     @abstractmethod
-    def read(self, raw: Path) -> Records:
+    def read(self, raw: Path) -> Originals:
         """The records that ``download`` put under ``raw``."""
 
 
-def called(dataset: str, source: object) -> str:
+def name_images(dataset: str, source: object) -> str:
     """A name for the images: that of ``data.source``, if it names other images than the published ones."""
     published = dataset in names("datasets") and getattr(variant_class("datasets", dataset), "verified", False)
     return dataset if published or not source else PurePosixPath(masked(str(source))).name.partition(".")[0]

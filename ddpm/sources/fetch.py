@@ -24,7 +24,7 @@ PATIENCE_S = 120
 MIN_BYTES_PER_S = 1000
 
 
-def check(dataset: Dataset, source: str | None) -> None:
+def check_source(dataset: Dataset, source: str | None) -> None:
     """Raises UserError if there is no place to fetch the images from, or its address holds a secret, which DVC would
     record."""
     where = getattr(dataset, "address", "") if source is None else source

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from ddpm.sources.dataset import Records
+from ddpm.sources.dataset import Originals
 from ddpm.sources.published import Published
 
 
@@ -15,7 +15,7 @@ class IdxDataset(Published):
     packing = ".gz"
     classes: ClassVar[tuple[str, ...]]
 
-    def read(self, raw: Path) -> Records:
+    def read(self, raw: Path) -> Originals:
         from torchvision.datasets.mnist import read_sn3_pascalvincent_tensor
 
         self.verify(raw)  # torchvision trusts what the header announces
@@ -27,4 +27,4 @@ class IdxDataset(Published):
             )
             return images, labels
 
-        return Records.of_arrays({"train": split("train"), "test": split("t10k")}, self.classes)
+        return Originals.of_arrays({"train": split("train"), "test": split("t10k")}, self.classes)

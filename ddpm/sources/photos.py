@@ -19,8 +19,8 @@ from PIL import Image
 from ddpm.base import files
 from ddpm.base.errors import UserError, plural, printable
 from ddpm.sources import fetch as _sources
-from ddpm.sources.archives import members, reading
-from ddpm.sources.dataset import Dataset, Records
+from ddpm.sources.archives import members, open_members
+from ddpm.sources.dataset import Dataset, Originals
 
 FILE = "images.tar"
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
@@ -41,7 +41,7 @@ class Photos(Dataset):
             _sources.verify(place, files.sha256, self.sha256)
         others = []
         with tarfile.open(folder / FILE, "w") as tar:
-            with reading(place) as photos:
+            with open_members(place) as photos:
                 for file in photos:
                     # without times and owners, so that the same images give the same bytes
                     info = tarfile.TarInfo(str(PurePosixPath(file.name)))
@@ -53,18 +53,18 @@ class Photos(Dataset):
             if not tar.getmembers():
                 raise _empty(place)
         if others:
-            print(left_out(others), file=sys.stderr)
+            print(describe_others(others), file=sys.stderr)
 
     def look(self, place: Path) -> tuple[int, int | None, str]:
         """How many images a folder or archive has, how many of them it holds out itself, if it does, and
-        ``left_out``. Raises UserError if it cannot be read."""
-        with reading(place) as members:
+        ``describe_others``. Raises UserError if it cannot be read."""
+        with open_members(place) as members:
             names = sorted(str(PurePosixPath(member.name)) for member in members)
         images = [name for name in names if is_image(name)]
         if not images:
             raise _empty(place)
         held_out = self.arrange(images)[1]
-        others = left_out(name for name in names if not is_hidden(name))
+        others = describe_others(name for name in names if not is_hidden(name))
         return len(images), None if held_out is None else len(held_out), others
 
     @abstractmethod
@@ -74,7 +74,7 @@ class Photos(Dataset):
         names: the sorted paths of all image files. Raises UserError when they are not the dataset's.
         """
 
-    def read(self, raw: Path) -> Records:
+    def read(self, raw: Path) -> Originals:
         path = raw / FILE
         with tarfile.open(path, "r:") as tar:
             places = {member.name: (member.offset_data, member.size) for member in members(tar)}
@@ -90,7 +90,7 @@ class Photos(Dataset):
                 return Image.open(io.BytesIO(handle.read(size)), formats=FORMATS)
 
         shown = tuple(printable(str(name)) or repr(str(name)) for name in classes)
-        return Records(names, open_image, labels.astype(np.int64), shown, is_test)
+        return Originals(names, open_image, labels.astype(np.int64), shown, is_test)
 
 
 def _empty(place: Path) -> UserError:
@@ -107,7 +107,7 @@ def is_hidden(name: str) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
 
 
-def left_out(names: Iterable[str]) -> str:
+def describe_others(names: Iterable[str]) -> str:
     """A line that counts the files among them that are not images, by suffix; empty if there are none."""
     suffixes = Counter(PurePosixPath(name).suffix.lower() or "without a suffix" for name in names if not is_image(name))
     kinds = ", ".join(f"{count} {printable(suffix)}" for suffix, count in sorted(suffixes.items()))

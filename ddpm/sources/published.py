@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.sources import fetch as _sources
-from ddpm.sources.archives import reading
+from ddpm.sources.archives import open_members
 from ddpm.sources.dataset import Dataset
 
 MAX_FILE_BYTES = 2**28  # a small packed file can expand to petabytes
@@ -32,7 +32,7 @@ class Published(Dataset):
     def fetch(self, source: str | None, folder: Path) -> None:
         """The files are found by name in any subfolder; ``.gz`` and ``.xz`` are unpacked."""
         place = _sources.locate(source, self.address, tuple(f"{file}{self.packing}" for file in self.md5), folder)
-        with reading(place) as members:
+        with open_members(place) as members:
             for name, _, stream in members:
                 path, suffix = folder / PurePosixPath(name).name, PurePosixPath(name).suffix
                 if suffix in UNPACK:

@@ -108,7 +108,7 @@ class Ledger:
             self.experiments.refuse_other_code(next(one for one in self.study.lines() if one.name == name), run)
         for arm, config in self.study.configs.items() if not self.records else ():
             try:
-                fetch.check(config.data.dataset, config.data.source)
+                fetch.check_source(config.data.dataset, config.data.source)
             except UserError as error:
                 raise UserError(f"{self.study.path}: {arm}: {error}") from error
 

@@ -99,7 +99,7 @@ def _add(study: Study, arm: str, values: dict[str, Any], base: dict[str, Any], s
 def headline(params: Config, path: Path) -> str:
     """The primary metric of a file that names none. Raises OpenPrimary if it depends on the images."""
     evaluate, channels = params.evaluate, params.data.channels
-    first, with_classes = (evaluate.resolved(classes, channels).extractors[0] for classes in (0, 2))
+    first, with_classes = (evaluate.resolve(classes, channels).extractors[0] for classes in (0, 2))
     if first != with_classes:
         raise OpenPrimary(
             f"{path}: primary: missing, and what evaluate.extractors: [{AUTO}] means depends on the images: "

@@ -23,7 +23,7 @@ def check_clone(data: Data) -> str:
     ``data.source`` leads nowhere."""
     check_dvc()
     if not is_fetched():
-        fetch.check(data.dataset, data.source)
+        fetch.check_source(data.dataset, data.source)
     return branch()
 
 

@@ -27,7 +27,7 @@ from ddpm.data.processed import open_split
 from ddpm.pictures import grids
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import Features, extract
-from ddpm.scoring.limits import possible
+from ddpm.scoring.limits import possible_metrics
 from ddpm.scoring.metric import DAMAGE, HARMLESS, STATIC
 from ddpm.scoring.reference import RealFeatures, load_features, read_reference
 from ddpm.scoring.scores import score
@@ -132,9 +132,9 @@ def measure(
     samples, count = count, sizes(len(images), count)
     pool = np.sort(np.random.default_rng(SEED).permutation(len(train))[: min(len(train), len(images))])
     scores: dict[str, Sensitivity] = {}
-    for name in index.resolved(evaluate).extractors:
+    for name in index.resolve(evaluate).extractors:
         real = load_features(reference, name, device)
-        options = possible(evaluate, real.extractor, count)
+        options = possible_metrics(evaluate, real.extractor, count)
         if not options.metrics:
             raise UserError(
                 f"data/processed/test: sets of {count:,} of its {len(images):,} images are too few for all of "
@@ -160,7 +160,7 @@ def of_extractor(
     tables: dict[str, dict[str, list[float]]] = {}
     whole = features(np.concatenate([images, train]))
     spoiled = {damage: features(spoil(images)) for damage, spoil in possible_damage(images).items()}
-    fewer = possible(evaluate, real.extractor, count // 2)
+    fewer = possible_metrics(evaluate, real.extractor, count // 2)
     draws = list(drawn(labels, count, len(train)))
     with progress.bar(len(draws) + SETS * len(spoiled), f"sanity, {real.extractor.name}", "set") as bar:
         for draw in draws:

@@ -150,7 +150,7 @@ def _evaluation(config: Config, device: torch.device) -> float:
     generator = Generator.of(Loaded(network, training, {}), sample, device)
 
     def cost(images: int) -> float:
-        states = generator.trajectory(range(images), 0, config.data.shape)
+        states = generator.trajectory(range(images), 0)
         next(states)  # x_T
         return _typical(states, device)
 

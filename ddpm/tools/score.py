@@ -34,7 +34,7 @@ from ddpm.runs import record
 from ddpm.runs.record import Costs, Fingerprint, Record
 from ddpm.scoring.limits import check_counts
 from ddpm.scoring.reference import read_reference
-from ddpm.sources.archives import reading
+from ddpm.sources.archives import open_members
 from ddpm.sources.dataset import MODES
 from ddpm.variants.datasets.image_folder import ImageFolder
 
@@ -55,7 +55,7 @@ def score(samples: Path, seed: int, name: str, params: Mapping[str, Any], costs:
     checked = config.parse(plain)
     credit.refuse_other_params(checked, "preprocess", "reference")
     index, device = read_reference(paths.REFERENCE), devices.resolve(checked.device)
-    judged = index.resolved(checked.evaluate)
+    judged = index.resolve(checked.evaluate)
     known = config.sections_affecting(Affects.SCORED, checked.flat())
     if fixed := sorted(known.keys() & params.keys()):
         raise UserError(f"--param: {fixed[0]} is {known[fixed[0]]} for the real images here; leave it out")
@@ -138,13 +138,13 @@ def _array(path: Path, scratch: Path) -> NDArray[Any]:
     """The array of an .npy file; of an .npz, arr_0 or the only one."""
     if path.suffix.lower() != ".npz":
         return open_array(path, remedy=f"look at {path}")
-    with reading(path) as members:
+    with open_members(path) as members:
         names = [member.name for member in members]
     wanted = names if len(names) == 1 else [name for name in names if PurePosixPath(name).stem == FIRST]
     if len(wanted) != 1:
         raise UserError(f"{path}: {len(names)} arrays, of which {len(wanted)} are called {FIRST}; allowed: one")
     copy = scratch / "array.npy"
-    with reading(path) as members, copy.open("wb") as file:
+    with open_members(path) as members, copy.open("wb") as file:
         shutil.copyfileobj(next(member.stream for member in members if member.name == wanted[0]), file)
     return open_array(copy, remedy=f"look at {path}")
 

@@ -30,7 +30,7 @@ from ddpm.tracking.view import LossPoint
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-    from ddpm.training.history import Row  # it imports torch
+    from ddpm.training.history import LossRow  # it imports torch
 
 KEY = "ddpm.result"  # tag: the digest of the result
 TRAINING = "ddpm.training"  # tag: the digest of the training's inputs
@@ -236,7 +236,7 @@ class Live:
     def __init__(self, params: dict[str, Any], training: str):
         self.store = Store()
         self.params, self.training = params, training
-        self.waiting: list[Row] = []
+        self.waiting: list[LossRow] = []
         self.run: Run | None = None
 
     def __enter__(self) -> Self:
@@ -249,7 +249,7 @@ class Live:
             status = "FINISHED" if kind is None else "FAILED" if issubclass(kind, Exception) else "KILLED"
             self.store.attempt(lambda: self.store.client.set_terminated(run.info.run_id, status))
 
-    def log(self, row: Row) -> None:
+    def log(self, row: LossRow) -> None:
         self.waiting.append(row)
 
     def flush(self) -> None:

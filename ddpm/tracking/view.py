@@ -14,7 +14,7 @@ from ddpm.base.paths import LOSS
 from ddpm.params import presets
 from ddpm.runs import alike
 from ddpm.runs.record import Record
-from ddpm.sources.dataset import called
+from ddpm.sources.dataset import name_images
 from ddpm.tracking.origin import COMMIT, DIRTY, EXPERIMENT
 from ddpm.verdicts.metrics import find_copies
 from ddpm.verdicts.verdict import COPIES
@@ -88,7 +88,7 @@ def tags(flat: Mapping[str, Any]) -> dict[str, str]:
     """Tags to group runs by: variants, seed and dataset, with the name of its ``data.source`` if one is given."""
     short = {section.rpartition(".")[2]: flat.get(f"{section}.name") for section in VARIANTS}
     dataset = flat.get(DATASET)
-    short |= {"seed": flat.get("seed"), "dataset": dataset and called(dataset, flat.get(SOURCE))}
+    short |= {"seed": flat.get("seed"), "dataset": dataset and name_images(dataset, flat.get(SOURCE))}
     return {tag: str(value) for tag, value in short.items() if value is not None}
 
 
@@ -133,7 +133,7 @@ def data(run: Record) -> dict[str, str] | None:
     if not images or not dataset:
         return None
     return {
-        "name": called(dataset, source),
+        "name": name_images(dataset, source),
         "digest": str(images["sha256"])[:LONGEST_DIGEST],
         "source_type": dataset,
         "source": json.dumps({"source": masked(str(source))}),

@@ -40,14 +40,14 @@ class Batches:
             self.resident = self.images.nbytes < devices.free_memory(self.device) / 2
         copied = self.resident and self.device.type != "cpu"
         self.on_device = torch.from_numpy(np.array(self.images)).to(self.device) if copied else None
-        self.epoch = lru_cache(maxsize=2)(self._shuffled)
+        self.epoch = lru_cache(maxsize=2)(self._shuffle)
         self.reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
         self.ahead: dict[int, Future[Tensor]] = {}
 
     def __call__(self, step: int, mirrored: Tensor | None = None) -> Tensor:
         """(B, C, H, W) float32 in [-1, 1], ``part`` of the batch of step 1, 2, ...; mirrored: (B,) bool."""
         if self.on_device is not None:
-            x = self.on_device[self._pinned(self._indices(step)).to(self.device, non_blocking=True)]
+            x = self.on_device[self._pin(self._indices(step)).to(self.device, non_blocking=True)]
         else:
             x = self._from_file(step) if self.resident else self._read(step)
         if mirrored is not None:
@@ -59,7 +59,7 @@ class Batches:
         if self.classes is None:
             return None
         labels = torch.from_numpy(self.classes)[self._indices(step)]  # no copy of the whole: it may be a file
-        return self._pinned(labels).to(self.device, non_blocking=True)
+        return self._pin(labels).to(self.device, non_blocking=True)
 
     def _read(self, step: int) -> Tensor:
         ready = self.ahead.pop(step, None)
@@ -72,9 +72,9 @@ class Batches:
         order = np.argsort(indices)  # so that the disk is read forwards
         batch = np.empty((len(indices), *self.images.shape[1:]), np.uint8)
         batch[order] = self.images[indices[order]]
-        return self._pinned(torch.from_numpy(batch))
+        return self._pin(torch.from_numpy(batch))
 
-    def _pinned(self, tensor: Tensor) -> Tensor:
+    def _pin(self, tensor: Tensor) -> Tensor:
         """For a GPU, in page-locked memory: only from there can a copy run while the host goes on."""
         return tensor.pin_memory() if self.device.type == "cuda" else tensor
 
@@ -87,7 +87,7 @@ class Batches:
             parts.append(self.epoch(epoch)[max(first - start, 0) : min(end - start, size)].long())
         return torch.cat(parts)[self.part]
 
-    def _shuffled(self, epoch: int) -> Tensor:
+    def _shuffle(self, epoch: int) -> Tensor:
         """4 bytes an image: torch draws the same permutation in any type."""
         generator = torch.Generator().manual_seed(stream_seed(self.seed, "order", epoch))
         return torch.randperm(len(self.images), generator=generator, dtype=torch.int32)

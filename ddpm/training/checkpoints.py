@@ -17,7 +17,7 @@ from ddpm.base.files import digest, read_json, write_json
 from ddpm.base.locks import lock
 from ddpm.base.variant import clipped
 from ddpm.compute.distributed import ALONE, Ranks
-from ddpm.model.model_file import CHECKSUM, read, write
+from ddpm.model.model_file import CHECKSUM, read_tensors, write_tensors
 
 KEPT = 2  # generations of a checkpoint: the one before survives a torn write of the last
 CHECKPOINTS = Path(".ddpm/checkpoints")
@@ -83,7 +83,7 @@ class Checkpoints:
         A file of a later step is one that ``load`` could not read: it must not take the place of a good one.
         """
         path = self.folder / f"{step:09d}.safetensors"
-        write(path, tensors, {"step": step})
+        write_tensors(path, tensors, {"step": step})
         newest = [one for one in self._generations() if one <= path][:KEPT]
         for one in set(self._generations()).difference(newest):
             one.unlink()
@@ -102,7 +102,7 @@ class Checkpoints:
     def _newest(self) -> tuple[dict[str, Tensor], int]:
         for path in self._generations():
             try:
-                tensors, metadata = read(path, "checkpoint", torch.device("cpu"))
+                tensors, metadata = read_tensors(path, "checkpoint", torch.device("cpu"))
                 if CHECKSUM not in metadata or "step" not in metadata:
                     raise UserError(f"{path}: no checksum in this checkpoint file")
             except UserError as error:
@@ -143,13 +143,13 @@ def _delete(folder: Path) -> bool:
     return mine is not None
 
 
-def prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def add_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """A part of a state, by the names that it has in the whole."""
     return {prefix + name: tensor for name, tensor in tensors.items()}
 
 
-def under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The part of a state that ``prefixed`` named."""
+def strip_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The part of a state that ``add_prefix`` named."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 

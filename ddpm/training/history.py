@@ -15,7 +15,7 @@ ROWS = 400
 STORM = 60
 
 
-class Row(NamedTuple):
+class LossRow(NamedTuple):
     """A point of the curve: means over the steps since the row before; seconds of training so far."""
 
     step: int
@@ -34,7 +34,7 @@ class History:
         self.every = max(1, math.ceil(total / ROWS))
         self.images_per_step = images_per_step
         self.gradients_may_overflow = gradients_may_overflow
-        self.rows: list[Row] = []
+        self.rows: list[LossRow] = []
         self.pending: list[Tensor] = []  # (2,) loss and gradient norm of each step since the last row
         self.overflows = 0  # of the gradient in a row, up to the last row
         self.before = 0.0  # seconds trained by earlier processes
@@ -44,7 +44,7 @@ class History:
     def seconds(self) -> float:
         return self.before + time.perf_counter() - self.started
 
-    def add(self, step: int, loss: Tensor, gradient_norm: Tensor, learning_rate: float) -> Row | None:
+    def add(self, step: int, loss: Tensor, gradient_norm: Tensor, learning_rate: float) -> LossRow | None:
         """Record a step's scalars without a sync; every ``every`` steps, and at the last, return a row.
 
         Raises UserError when a loss, or a gradient where no scaler guards it, is not finite.
@@ -55,12 +55,12 @@ class History:
         values = self.check(step)
         self.overflows = self._overflows(values)
         self.pending = []
-        last = self.rows[-1] if self.rows else Row(0, 0.0, 0.0, 0.0, 0.0, 0.0)
+        last = self.rows[-1] if self.rows else LossRow(0, 0.0, 0.0, 0.0, 0.0, 0.0)
         seconds = self.seconds
         norms = values[1][values[1].isfinite()]
         speed = (step - last.step) * self.images_per_step / max(seconds - last.seconds, 1e-9)
         norm = float(norms.mean()) if len(norms) else 0.0
-        self.rows.append(Row(step, seconds, float(values[0].mean()), learning_rate, norm, speed))
+        self.rows.append(LossRow(step, seconds, float(values[0].mean()), learning_rate, norm, speed))
         return self.rows[-1]
 
     def check(self, step: int) -> Tensor:
@@ -93,7 +93,7 @@ class History:
 
     def restore(self, state: dict[str, Tensor]) -> None:
         rows, self.before, self.overflows = from_tensor(state["numbers"])
-        self.rows = [Row(*row) for row in rows]
+        self.rows = [LossRow(*row) for row in rows]
         self.pending = list(state["pending"].float().unbind(dim=1))
         self.started = time.perf_counter()
 

@@ -1,12 +1,13 @@
 """AdamW, with Muon's steps for some of the weights. Jordan et al. 2024, https://kellerjordan.github.io/posts/muon."""
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import AdamW
+
+from ddpm.training.optimizer import Betas, Weights
 
 COEFFICIENTS, ITERATIONS, EPSILON = (3.4445, -4.775, 2.0315), 5, 1e-7  # of the authors' code
 
@@ -17,18 +18,12 @@ class OrthogonalAdamW(AdamW):
     few large kernels."""
 
     def __init__(
-        self,
-        parameters: Sequence[Tensor],
-        hidden: Sequence[Tensor],
-        learning_rate: float,
-        momentum: float,
-        betas: tuple[float, float],
-        weight_decay: float,
+        self, parameters: Weights, hidden: Weights, rate: float, momentum: float, betas: Betas, weight_decay: float
     ):
         known = {id(weight) for weight in hidden}
         others = [parameter for parameter in parameters if id(parameter) not in known]
         groups = [{"params": [*hidden]}, {"params": others}]
-        super().__init__(groups, learning_rate, betas=betas, weight_decay=weight_decay, fused=True)
+        super().__init__(groups, rate, betas=betas, weight_decay=weight_decay, fused=True)
         self._step_supports_amp_scaling = False  # of a gradient that overflowed, the scaler skips the whole step
         self.momentum = momentum
         self.alike: dict[tuple[int, int], list[Tensor]] = {}

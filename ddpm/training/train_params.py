@@ -20,7 +20,7 @@ from ddpm.training.optimizer import Optimizer
 from ddpm.training.timesteps import TimestepSampler
 
 
-def _with_digest(value: str) -> str:
+def _require_digest(value: str) -> str:
     if not re.fullmatch(".+@[0-9a-f]{64}", value):
         raise ValueError("a model file and its digest as `sha256sum FILE` prints it: FILE@SHA256")
     return value
@@ -58,7 +58,7 @@ class Train(Section):
     timestep_sampler: Annotated[InstanceOf[TimestepSampler], Family("timestep_samplers")]
     ema: Annotated[InstanceOf[EMAProfile], Family("emas")]
     posthoc: Posthoc | None = None
-    start_from: Annotated[str, AfterValidator(_with_digest)] | None = None
+    start_from: Annotated[str, AfterValidator(_require_digest)] | None = None
     start_may_differ: tuple[str, ...] = ()
     channels_last: bool = False
     compile: bool | Literal["auto"] = False

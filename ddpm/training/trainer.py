@@ -24,8 +24,8 @@ from ddpm.model.model_file import save_model
 from ddpm.training import optimizer
 from ddpm.training.augmentation import augment
 from ddpm.training.batches import Batches
-from ddpm.training.checkpoints import PARTS, Checkpoints, interruptible, prefixed, under
-from ddpm.training.history import History, Row
+from ddpm.training.checkpoints import PARTS, Checkpoints, add_prefix, interruptible, strip_prefix
+from ddpm.training.history import History, LossRow
 from ddpm.training.snapshots import Averages
 from ddpm.training.student import Student
 from ddpm.training.train_params import TrainingConfig
@@ -34,7 +34,7 @@ from ddpm.training.train_params import TrainingConfig
 class Log(Protocol):
     """Where the curve goes during training: rows are buffered, and sent after each checkpoint."""
 
-    def log(self, row: Row) -> None: ...
+    def log(self, row: LossRow) -> None: ...
 
     def flush(self) -> None: ...
 
@@ -83,7 +83,7 @@ def train(
                     trainer.averages.keep(step, checkpoints.folder, facts)
                 stopped = ranks.largest(signals[0] if signals else 0)  # all ranks stop after the same step
                 if stopped or step % options.checkpoint_every == 0:
-                    state = trainer.state() | prefixed("history.", history.state(step))
+                    state = trainer.state() | add_prefix("history.", history.state(step))
                     if ranks.main:
                         checkpoints.save(step, state)
                         log.flush()
@@ -196,10 +196,10 @@ class Trainer:
 
     def state(self) -> dict[str, Tensor]:
         """Everything that the next step depends on; random numbers are functions of the step and need no state."""
-        tensors = prefixed("network.", self.network.state_dict()) | prefixed("ema.", self.averages.shipped)
-        tensors |= prefixed("posthoc.", self.averages.posthoc) | prefixed("timesteps.", self.timesteps)
-        tensors |= prefixed("auxiliary.", self.auxiliary.state_dict())
-        tensors |= prefixed("optimizer.", optimizer.state(self.optimizer))
+        tensors = add_prefix("network.", self.network.state_dict()) | add_prefix("ema.", self.averages.shipped)
+        tensors |= add_prefix("posthoc.", self.averages.posthoc) | add_prefix("timesteps.", self.timesteps)
+        tensors |= add_prefix("auxiliary.", self.auxiliary.state_dict())
+        tensors |= add_prefix("optimizer.", optimizer.state(self.optimizer))
         return {**tensors, "scaler": to_tensor(self.scaler.state_dict())}
 
     def resume(self, checkpoints: Checkpoints, history: History) -> int:
@@ -208,15 +208,15 @@ class Trainer:
         if loaded is None:
             return 0
         tensors, step = loaded
-        self.network.load_state_dict(under("network.", tensors))
+        self.network.load_state_dict(strip_prefix("network.", tensors))
         for prefix, averages in (("ema.", self.averages.shipped), ("posthoc.", self.averages.posthoc)):
-            for name, value in under(prefix, tensors).items():
+            for name, value in strip_prefix(prefix, tensors).items():
                 averages[name].copy_(value)
-        self.timesteps = under("timesteps.", tensors)
-        self.auxiliary.load_state_dict(under("auxiliary.", tensors))
-        optimizer.restore(self.optimizer, under("optimizer.", tensors))
+        self.timesteps = strip_prefix("timesteps.", tensors)
+        self.auxiliary.load_state_dict(strip_prefix("auxiliary.", tensors))
+        optimizer.restore(self.optimizer, strip_prefix("optimizer.", tensors))
         self.scaler.load_state_dict(from_tensor(tensors["scaler"]))
-        history.restore(under("history.", tensors))
+        history.restore(strip_prefix("history.", tensors))
         if self.ranks.main:
             print(f"resuming after step {step} of {self.total}", file=sys.stderr)
         return step

@@ -28,7 +28,7 @@ from ddpm.use.request import Request
 ROWS = 8  # of the test split, if no images are given
 
 
-def opened(request: Request, sampler: str, classes: Sequence[str] = (), *, clip: bool) -> tuple[Generator, Tensor]:
+def open_request(request: Request, sampler: str, clip: bool, classes: Sequence[str] = ()) -> tuple[Generator, Tensor]:
     """The model's generator, of ``classes`` or of none, and the given images, (B, C, H, W) float32 on its device.
 
     Raises UserError for a wrong option, or a model or image that cannot be read.
@@ -41,7 +41,7 @@ def opened(request: Request, sampler: str, classes: Sequence[str] = (), *, clip:
     device = devices.resolve(request.device)
     model = load_model(request.model / MODEL_FILE.name if request.model.is_dir() else request.model, device)
     shape = model.image_shape
-    images = pictures(request.images, shape, "--images") if request.images else rows(request.rows, shape)
+    images = read_pictures(request.images, shape, "--images") if request.images else read_rows(request.rows, shape)
     generator = Generator.of(model, options, device)
     if not classes:  # and not of all
         generator.classes = None
@@ -54,7 +54,7 @@ def save(rows: Iterable[Tensor], path: Path) -> None:
     grids.save_grid(to_images(shown.flatten(0, 1)).cpu(), path, columns=shown.shape[1])
 
 
-def pictures(paths: Iterable[Path], shape: Shape, flag: str) -> Iterable[Tensor]:
+def read_pictures(paths: Iterable[Path], shape: Shape, flag: str) -> Iterable[Tensor]:
     """Picture files as images of that shape, (C, H, W) uint8; the rest is cropped away.
 
     Raises UserError, which starts with ``flag``, for a file that cannot be read.
@@ -68,7 +68,7 @@ def pictures(paths: Iterable[Path], shape: Shape, flag: str) -> Iterable[Tensor]
         yield torch.from_numpy(pixels.copy())
 
 
-def rows(numbers: Sequence[int], shape: Shape) -> Iterable[Tensor]:
+def read_rows(numbers: Sequence[int], shape: Shape) -> Iterable[Tensor]:
     """Images of the test split, (B, C, H, W) uint8, by number; without numbers the first ``ROWS``.
 
     Raises UserError if they are not of params.yaml or do not have the model's shape, or there is no such row.
@@ -83,7 +83,7 @@ def rows(numbers: Sequence[int], shape: Shape) -> Iterable[Tensor]:
     return torch.from_numpy(test[wanted])
 
 
-def part(text: str, shape: Shape) -> Tensor:
+def read_part(text: str, shape: Shape) -> Tensor:
     """Where to draw, a bool (H, W): a side's half, the centre, or the white parts of a picture file.
 
     Raises UserError if ``text`` is none of these.
@@ -99,7 +99,7 @@ def part(text: str, shape: Shape) -> Tensor:
     if text not in boxes:
         if not Path(text).exists():
             raise UserError(f"--part: {text} is neither a file nor one of {', '.join(boxes)}")
-        (pixels,) = pictures([Path(text)], shape._replace(channels=1), "--part")
+        (pixels,) = read_pictures([Path(text)], shape._replace(channels=1), "--part")
         return pixels[0] > 127
     unknown = torch.zeros(height, width, dtype=torch.bool)
     unknown[boxes[text]] = True

@@ -15,7 +15,7 @@ from ddpm.params.config import Config
 from ddpm.runs import record
 from ddpm.runs.alike import grouped, some, unlike
 from ddpm.runs.record import Costs, Record
-from ddpm.sources.dataset import called
+from ddpm.sources.dataset import name_images
 from ddpm.verdicts.verdict import Pair
 
 # what a run cost -> in words; an arm is not better because it had more
@@ -153,7 +153,7 @@ def images(run: Record) -> str:
     if (dataset := run.params.get("data.dataset.name")) is None:
         return "unknown images"
     source = run.params.get("data.source")
-    return f"{called(dataset, source) if source else dataset} {sides}"  # a verdict asks thousands of times
+    return f"{name_images(dataset, source) if source else dataset} {sides}"  # a verdict asks thousands of times
 
 
 def _sampler(run: Record) -> str:

@@ -40,7 +40,7 @@ def array():
 def tensors():
     import torch
     from ddpm.model import model_file
-    model_file.write(Path("out"), {"x": torch.zeros(5000)}, {})
+    model_file.write_tensors(Path("out"), {"x": torch.zeros(5000)}, {})
 def plain(): Path("out").write_bytes(bytes(9000))
 resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
 sys.exit(exit_code(globals()[sys.argv[1]]))

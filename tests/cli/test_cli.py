@@ -113,7 +113,7 @@ def test_the_command_draws_the_images_that_the_sample_stage_would_write(model_fi
     fields = {"count": 12, "seeds": [7], "batch_size": 5, "steps": 20, "precision": "auto"}
     options = small(sample=fields).sample
     generator = sampling.Generator.of(model, options, CPU)
-    sampling.write_samples(generator, options, model.config.seed, (1, 8, 8), Path("samples"))
+    sampling.write_samples(generator, options, model.config.seed, Path("samples"))
     stage = grids.grid(np.load("samples/samples.npy")[:10])
     for seed, batch_size in (("7", "10"), ("7", "3"), ("8", "10")):
         command = sample(model_file, "--seed", seed, "--steps", "20", "--batch-size", batch_size)

@@ -34,7 +34,7 @@ def test_steps_and_drawings_stay_on_the_device_and_look_at_no_value(monkeypatch)
             assert all(value.is_meta for value in trainer.step(step)), row
         generator = Generator.of(Loaded(trainer.network.eval(), trainer.config, {}), config.sample, META)
         with torch.no_grad():
-            *_, x_0 = generator.trajectory(range(3), 0, trainer.shape)
+            *_, x_0 = generator.trajectory(range(3), 0)
         assert x_0.is_meta, row
 
 

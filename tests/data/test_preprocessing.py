@@ -15,7 +15,7 @@ from ddpm.data.data_params import Data
 from ddpm.data.pixels import to_pixels
 from ddpm.data.preprocessing import preprocess, split_indices
 from ddpm.data.processed import open_split, read_manifest
-from ddpm.sources.dataset import Records
+from ddpm.sources.dataset import Originals
 
 
 def data_of(name: str = "image_folder", **values: Any) -> Data:
@@ -145,14 +145,14 @@ class TestSplit:
     labels = st.lists(st.integers(0, 4), min_size=1, max_size=80)
 
     @staticmethod
-    def records(labels: list[int]) -> Records:
+    def originals(labels: list[int]) -> Originals:
         pictures = np.zeros((len(labels), 1, 1), dtype=np.uint8)
-        return Records.of_arrays({"all": (pictures, np.array(labels))}, tuple("abcde"))
+        return Originals.of_arrays({"all": (pictures, np.array(labels))}, tuple("abcde"))
 
     @settings(max_examples=60)
     @given(labels=labels, fraction=st.floats(0.01, 0.99), seed=st.integers(0, 2**63 - 1))
     def test_is_a_partition_stratified_by_class(self, labels, fraction, seed):
-        train, test = split_indices(self.records(labels), fraction, seed)
+        train, test = split_indices(self.originals(labels), fraction, seed)
         assert sorted([*train, *test]) == list(range(len(labels)))
         assert abs(len(test) - fraction * len(labels)) <= 1
         for label in range(5):
@@ -160,9 +160,9 @@ class TestSplit:
             assert abs(sum(labels[i] == label for i in test) - fraction * in_class) <= 1
 
     def test_depends_on_the_seed_alone_and_is_the_same_on_every_machine(self):
-        train, test = split_indices(self.records([0, 1] * 6), 0.25, 0)
+        train, test = split_indices(self.originals([0, 1] * 6), 0.25, 0)
         assert (train.tolist(), test.tolist()) == ([1, 6, 5, 2, 11, 4, 10, 3, 9], [0, 7, 8])
-        assert split_indices(self.records([0, 1] * 6), 0.25, 1)[1].tolist() != [0, 7, 8]
+        assert split_indices(self.originals([0, 1] * 6), 0.25, 1)[1].tolist() != [0, 7, 8]
 
     SIDES = st.integers(1, 40)
 

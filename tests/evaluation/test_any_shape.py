@@ -44,7 +44,7 @@ def test_images_of_8x12_from_raw_files_to_scores(tmp_path, monkeypatch):
     model = load_model(tmp_path / "model", CPU)
     drawing = Generator.of(model, settings.sample, CPU)
     samples.mkdir()
-    write_samples(drawing, settings.sample, 0, model.image_shape, samples)
+    write_samples(drawing, settings.sample, 0, samples)
     forward_picture(drawing.denoiser.chain, open_split(processed, "test")[0], 0, tmp_path / "forward.png")
     job = Job(model, processed, reference, settings.evaluate, CPU)
     scored = evaluation.evaluate({0: samples / "samples.npy"}, job)

@@ -18,7 +18,7 @@ from ddpm.diffusion.diffusion_params import Diffusion
 from ddpm.diffusion.parameterization import Parameterization, Prediction
 from ddpm.evaluation import bounds, least_error, likelihood
 from ddpm.evaluation.least_error import Gallery
-from ddpm.evaluation.likelihood import Array, Asked, Denoises
+from ddpm.evaluation.likelihood import Array, Denoises, LikelihoodJob
 from ddpm.model.model_file import Loaded
 from ddpm.report import convergence
 from ddpm.report.convergence import Diagnosis, Levels
@@ -66,13 +66,13 @@ class Ideal(torch.nn.Module):
 
 def model_error(network: torch.nn.Module, chosen: Diffusion, images: np.ndarray, labels: Tensor | None = None) -> Array:
     denoiser = Denoiser(network, chosen, CPU, torch.float32, clip=True)
-    asked = Asked(images, 16, CPU, SEED, labels=labels)
+    asked = LikelihoodJob(images, 16, CPU, SEED, labels=labels)
     return likelihood.bound(denoiser, denoiser.chain.schedule, chosen.variance, asked, TIMESTEPS).mse
 
 
 def optimum(chosen: Diffusion, queries: np.ndarray, gallery: Gallery, labels: Tensor | None = None) -> Array:
     chain = chosen.schedule.noise_schedule(chosen.T)
-    return least_error.errors(chain, gallery, Asked(queries, 16, CPU, SEED, labels=labels), TIMESTEPS)
+    return least_error.errors(chain, gallery, LikelihoodJob(queries, 16, CPU, SEED, labels=labels), TIMESTEPS)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def said(tmp_path_factory) -> Say:
     def say(name: str) -> tuple[Diagnosis, Levels]:
         found, best = {}, {}
         for split, images in (("train", train[:150]), ("test", test[:150])):
-            asked = Asked(images, 50, CPU, SEED)
+            asked = LikelihoodJob(images, 50, CPU, SEED)
             found[split] = likelihood.bound(denoises(name), chain, chosen.variance, asked, 30)
             best[split] = least_error.errors(chain, gallery, asked, 30)
         measured = convergence.errors(bare(noise_levels=record.table(least_error.rows(found, best, chosen), digits=6)))

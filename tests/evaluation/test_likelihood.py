@@ -18,7 +18,7 @@ from ddpm.diffusion.parameterization import Prediction
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.diffusion.variance import Variance
 from ddpm.evaluation import bounds, likelihood
-from ddpm.evaluation.likelihood import Asked, Bound, Denoises
+from ddpm.evaluation.likelihood import Bound, Denoises, LikelihoodJob
 from ddpm.model.model_file import Loaded
 from ddpm.scoring.evaluate_params import Evaluate, Likelihood
 from tests.peers import exact
@@ -59,7 +59,7 @@ def bound(
     batch_size: int = 500,
     seed: int = 0,
 ) -> Bound:
-    asked = Asked(images, batch_size, CPU, seed)
+    asked = LikelihoodJob(images, batch_size, CPU, seed)
     return likelihood.bound(denoiser, chain, variance(reverse), asked, timesteps)
 
 

@@ -130,11 +130,11 @@ def samples_are_the_same_bytes_and_depend_on_no_batch(device: torch.device, fold
         for weight in network.parameters():
             torch.nn.init.normal_(weight, std=0.05)
         generator = Generator.of(Loaded(network.to(device).eval(), config.training(), {}), config.sample, device)
-        once, again = (generator.images(range(12), 0, config.data.shape) for _ in range(2))
+        once, again = (generator.images(range(12), 0) for _ in range(2))
         assert torch.equal(once, again), name
-        parts = [generator.images(range(first, first + 3), 0, config.data.shape) for first in range(0, 12, 3)]
+        parts = [generator.images(range(first, first + 3), 0) for first in range(0, 12, 3)]
         assert (once.int() - torch.cat(parts).int()).abs().max() <= 1, name
-        states = generator.trajectory(range(3), 0, config.data.shape)
+        states = generator.trajectory(range(3), 0)
         next(states)
         without_waiting(device, lambda states=states: next(states))
 

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from ddpm.base.sections import Shape
 from ddpm.data.preprocessing import preprocess
 from ddpm.model.model_file import save_model
 from ddpm.params.config import Config
@@ -19,7 +20,7 @@ from ddpm.sampling.generator import Generator
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import Features
 from ddpm.scoring.scores import score
-from ddpm.training.checkpoints import Checkpoints, prefixed
+from ddpm.training.checkpoints import Checkpoints, add_prefix
 from ddpm.training.history import History
 from ddpm.training.trainer import Trainer, train
 from ddpm.variants.datasets.image_folder import ImageFolder
@@ -50,7 +51,7 @@ def poisoned(part: str) -> None:
     name = next(key for key in state if key.startswith(part))
     state[name] = state[name] * torch.nan
     history = History(trainer.total, trainer.batch_size, gradients_may_overflow=False)
-    Checkpoints("run").save(1, state | prefixed("history.", history.state(1)))
+    Checkpoints("run").save(1, state | add_prefix("history.", history.state(1)))
     train(config, pictures(), CPU, Path("out"), Checkpoints("run"), Memory(), [Previews])
 
 
@@ -63,8 +64,8 @@ def draw_from(value: float) -> None:
 
     diffusion = small().diffusion
     denoiser = Denoiser(Constant(), diffusion, CPU, torch.float32, clip=False)
-    generator = Generator(denoiser, small().sample.sampler, 5, "uniform", diffusion.variance)
-    generator.images(range(3), 0, (1, 8, 8))
+    generator = Generator(denoiser, small().sample.sampler, 5, "uniform", Shape(1, 8, 8))
+    generator.images(range(3), 0)
 
 
 def photos(*names: str) -> None:

@@ -71,7 +71,7 @@ def test_archives(data, suffix):
     path.write_bytes(data.draw(damaged(ARCHIVES[suffix])))
 
     def read() -> None:
-        with archives.reading(path) as members:
+        with archives.open_members(path) as members:
             for member in members:
                 member.stream.read()
 

@@ -67,7 +67,7 @@ def test_a_million_members_are_not_kept():
     tar(header() * 5000)
     tracemalloc.start()
     try:
-        with archives.reading(Path("photos.tar")) as members:
+        with archives.open_members(Path("photos.tar")) as members:
             assert sum(1 for _ in members) == 5000
         _, peak = tracemalloc.get_traced_memory()
     finally:

@@ -46,8 +46,8 @@ def test_chains_of_any_length_train_and_sample(name, T):
     denoiser = Denoiser(build.network(chosen.training()), chosen.diffusion, CPU, torch.float32, clip=True)
     for sampler in DENOISING:
         built = variant.build("samplers", {"name": sampler}, "sampler")
-        generator = Generator(denoiser, built, steps, "uniform", chosen.diffusion.variance)
-        assert generator.images(range(2), 0, (1, 8, 8)).shape == (2, 1, 8, 8)
+        generator = Generator(denoiser, built, steps, "uniform", chosen.data.shape)
+        assert generator.images(range(2), 0).shape == (2, 1, 8, 8)
 
 
 @pytest.mark.parametrize("what", ["fake", "real", "both"])

@@ -70,10 +70,10 @@ def test_auto_is_the_classifier_unless_the_images_may_have_no_classes():
     assert small(evaluate=auto) == small(evaluate={"extractors": ["classifier", "inception"]})
     mine = small(evaluate=auto, data={"dataset": {"name": "image_folder"}, "source": "mine"}).evaluate
     assert mine.extractors == ("auto", "inception")
-    first = [mine.resolved(classes, 1).extractors[0] for classes in (0, 1, 2, 9)]
+    first = [mine.resolve(classes, 1).extractors[0] for classes in (0, 1, 2, 9)]
     assert first == ["random_conv"] * 2 + ["classifier"] * 2
     both = mine.model_copy(update={"extractors": ("classifier", "auto")})
-    assert both.resolved(5, 1).extractors == ("classifier",)
+    assert both.resolve(5, 1).extractors == ("classifier",)
 
 
 def test_what_shapes_a_model_is_all_of_the_config_that_does():

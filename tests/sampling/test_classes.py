@@ -17,7 +17,7 @@ from ddpm.model.model_file import Loaded, load_model
 from ddpm.params.config import Config
 from ddpm.pictures import grids
 from ddpm.sampling import samples
-from ddpm.sampling.classes import Classes, by_shares
+from ddpm.sampling.classes import Classes, apportion
 from ddpm.sampling.generator import Generator, write_samples
 from ddpm.training.checkpoints import Checkpoints
 from ddpm.training.trainer import Trainer, train
@@ -105,7 +105,7 @@ def test_classes_come_in_their_shares_and_never_off_by_one():
     for _ in range(30):
         counts = generator.integers(0, 60, generator.integers(2, 12))
         counts[0] += 1
-        drawn = np.array(list(islice(by_shares(counts.tolist()), 500)))
+        drawn = np.array(list(islice(apportion(counts.tolist()), 500)))
         numbers = np.cumsum(drawn[:, None] == np.arange(len(counts)), axis=0)
         shares = np.arange(1, len(drawn) + 1)[:, None] * (counts / counts.sum())
         assert np.abs(numbers - shares).max() < 1
@@ -154,7 +154,7 @@ def test_a_file_that_lies_about_its_classes_is_refused(model, facts):
 def test_sets_come_with_their_classes_and_a_grid_with_a_labelled_row_for_each(model, tmp_path, monkeypatch):
     options, saved = config(sample={"count": 12, "seeds": [0, 5]}).sample, Mock()
     monkeypatch.setattr(grids, "save_rows", saved)
-    write_samples(Generator.of(model, options, CPU), options, 0, SHAPE, tmp_path)
+    write_samples(Generator.of(model, options, CPU), options, 0, tmp_path)
     rows, drawn = saved.call_args.args[0], np.load(tmp_path / "samples.npy")
     assert list(rows) == ["a", "b", "c"]
     np.testing.assert_array_equal(rows["b"], drawn[1::3])
@@ -164,7 +164,7 @@ def test_sets_come_with_their_classes_and_a_grid_with_a_labelled_row_for_each(mo
 
 def test_the_class_that_is_asked_for_changes_the_image_and_nothing_else_does(model):
     def draw(*chosen: int) -> Tensor:
-        return Generator.of(model, config(sample={"classes": list(chosen)}).sample, CPU).images([0, 1], 7, SHAPE)
+        return Generator.of(model, config(sample={"classes": list(chosen)}).sample, CPU).images([0, 1], 7)
 
     assert torch.equal(draw(0, 1)[0], draw(0, 2)[0])
     assert not torch.equal(draw(0, 1)[1], draw(0, 2)[1])

@@ -141,7 +141,7 @@ def test_the_evaluations_that_are_reported_are_those_that_were_made(name):
         handle = one.network.register_forward_hook(lambda _, given, __, rows=rows: rows.append(len(given[0])))
         options = config(sample={"sampler": {"name": name}, "steps": 6, "guidance": guide}).sample
         generator = Generator.of(one, options, CPU)
-        generator.images([0, 1], 7, SHAPE)
+        generator.images([0, 1], 7)
         handle.remove()
         assert sum(rows) / 2 == guidance.evaluations(options, one.config.diffusion)
     assert sum(rows) / 2 > (11 if name == "heun" else 6)

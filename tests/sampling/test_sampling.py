@@ -36,7 +36,7 @@ def options(**fields: Any) -> Sample:
 
 def draw(model: Loaded, chosen: Sample, seed: int = 0) -> Tensor:
     generator = Generator.of(model, chosen, CPU)
-    batches = dict(generator.batches(chosen.count, chosen.batch_size, seed, SHAPE))
+    batches = dict(generator.batches(chosen.count, chosen.batch_size, seed))
     assert [i for indices in batches for i in indices] == list(range(chosen.count))
     return torch.cat(list(batches.values()))
 
@@ -65,7 +65,7 @@ def test_an_image_depends_on_seed_and_index_and_neither_on_the_batch_nor_on_how_
 
 def test_samples_pictures_and_film(model, tmp_path):
     chosen = options(count=12, batch_size=5)
-    facts = sampling.write_samples(Generator.of(model, chosen, CPU), chosen, 0, SHAPE, tmp_path)
+    facts = sampling.write_samples(Generator.of(model, chosen, CPU), chosen, 0, tmp_path)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["grid.png", "reverse.gif", "reverse.mp4", "samples.npy"]
     drawn = np.load(tmp_path / "samples.npy", mmap_mode="r")
     assert (drawn.shape, drawn.dtype) == ((12, *SHAPE), np.uint8)
@@ -78,7 +78,7 @@ def test_samples_pictures_and_film(model, tmp_path):
 
 def test_each_seed_has_a_set_of_its_own_and_the_first_ones_has_the_fixed_name(model, tmp_path):
     chosen = options(count=6, seeds=(3, 0), steps=2)
-    facts = sampling.write_samples(Generator.of(model, chosen, CPU), chosen, 7, SHAPE, tmp_path)
+    facts = sampling.write_samples(Generator.of(model, chosen, CPU), chosen, 7, tmp_path)
     assert facts["sets"] == 2
     first, other = (torch.from_numpy(np.load(tmp_path / name)) for name in ("samples.npy", "samples-0.npy"))
     assert_same_images(first, draw(model, chosen, samples.noise_seed(7, 3)))
@@ -90,8 +90,8 @@ def test_each_seed_has_a_set_of_its_own_and_the_first_ones_has_the_fixed_name(mo
 def test_a_film_goes_from_noise_to_image(model, steps):
     generator = Generator.of(model, options(steps=steps), CPU)
     frames: list[Tensor] = []
-    generator.images(range(3), 0, SHAPE, frames)
-    states = [to_images(x) for x in generator.trajectory(range(3), 0, SHAPE)]
+    generator.images(range(3), 0, frames)
+    states = [to_images(x) for x in generator.trajectory(range(3), 0)]
     assert len(frames) == min(20, steps + 1)
     assert torch.equal(frames[0], states[0])
     assert torch.equal(frames[-1], states[-1])

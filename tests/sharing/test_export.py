@@ -135,11 +135,11 @@ def test_the_scores_of_another_model_are_never_given(scored):
     averaged = small(model=unet(), sample={"ema_length": 0.1}, train={"posthoc": POSTHOC})
     for path, reason in ((other, "is another model"), (third, "params.yaml is another model's")):
         with pytest.raises(UserError, match=reason):
-            card.known(path, load_model(path, CPU))
+            card.find_facts(path, load_model(path, CPU))
     Path("params.yaml").write_text(json.dumps(averaged.to_dict()))
     path = model("data/model/model.safetensors", train={"posthoc": POSTHOC})
     with pytest.raises(UserError, match="another average"):
-        card.known(path, load_model(path, CPU))
+        card.find_facts(path, load_model(path, CPU))
 
 
 def test_the_models_that_come_with_the_repository_are_those_of_their_cards():

@@ -25,7 +25,7 @@ def pack(folder: Path, suffix: str, content: dict[str, bytes]) -> Path:
 
 
 def contents(source: Path) -> dict[str, bytes]:
-    with archives.reading(source) as members:
+    with archives.open_members(source) as members:
         return {member.name.removeprefix("./"): member.stream.read() for member in members}
 
 

@@ -27,7 +27,7 @@ from ddpm.base.locks import lock
 from ddpm.params import config, file, inputs, presets
 from ddpm.runs import library
 from ddpm.tracking import origin, store, tracker, view
-from ddpm.training.history import Row
+from ddpm.training.history import LossRow
 from tests import command, tracked
 from tests.scored import git
 from tests.small_project import set_params
@@ -46,7 +46,7 @@ def live() -> tracker.Live:
     return tracker.Live(file.read_params(), inputs.read_inputs("train", params=file.read_params()).fingerprint())
 
 
-def train(saved: list[Row], error: BaseException | None = None, lost: Sequence[Row] = ()) -> None:
+def train(saved: list[LossRow], error: BaseException | None = None, lost: Sequence[LossRow] = ()) -> None:
     with live() as log:
         for row in saved:
             log.log(row)
@@ -73,7 +73,7 @@ def everything(run_id: str) -> dict[str, Any]:
 reals = st.floats(min_value=1e-9, max_value=1e9)
 
 
-@given(st.builds(Row, st.integers(1, 10**7), reals, reals, reals, reals, reals))
+@given(st.builds(LossRow, st.integers(1, 10**7), reals, reals, reals, reals, reals))
 def test_a_live_row_and_the_row_in_the_file_are_one_point(tmp_path_factory, row):
     files.write_rows(tmp_path_factory.getbasetemp() / "loss.csv", [row._asdict()])
     (read,) = csv.DictReader((tmp_path_factory.getbasetemp() / "loss.csv").read_text().splitlines())

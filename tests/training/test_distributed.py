@@ -200,7 +200,7 @@ def test_a_rank_whose_gpu_is_full_does_not_blame_the_others(tmp_path, monkeypatc
     for name, value in {"RANK": "0", "WORLD_SIZE": "1", distributed.START: str(tmp_path / "start.json")}.items():
         monkeypatch.setenv(name, value)
     try:
-        with pytest.raises(SystemExit) as ended, distributed.joined(torch.device("cpu")):
+        with pytest.raises(SystemExit) as ended, distributed.join_group(torch.device("cpu")):
             raise torch.distributed.DistBackendError("NCCL error in: N.cpp:1\nCuda failure 2 'out of memory'")
     finally:
         torch.distributed.destroy_process_group()

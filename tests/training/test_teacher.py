@@ -13,7 +13,7 @@ from ddpm.base.errors import UserError
 from ddpm.base.files import sha256
 from ddpm.data import preprocessing
 from ddpm.data.processed import open_split
-from ddpm.model.model_file import load_model, read, write
+from ddpm.model.model_file import load_model, read_tensors, write_tensors
 from ddpm.params.config import Config
 from ddpm.runs import assembly
 from ddpm.runs.record import Provenance
@@ -114,10 +114,10 @@ def test_weights_for_an_objective_that_the_file_does_not_have_are_left_at_their_
 def test_the_record_has_the_cost_of_all_teachers_and_never_a_guess(model_file):
     once = trained(starting(model_file), "once")
     twice = trained(starting(once), "twice")
-    tensors, metadata = read(model_file, "model", CPU)
+    tensors, metadata = read_tensors(model_file, "model", CPU)
     del metadata["config"]["train"]["batch_size"]
-    write(Path("mute.safetensors"), tensors, {key: metadata[key] for key in ("format", "config", "facts")})
-    write(Path("odd.safetensors"), tensors, metadata | {"facts": [1]})
+    write_tensors(Path("mute.safetensors"), tensors, {key: metadata[key] for key in ("format", "config", "facts")})
+    write_tensors(Path("odd.safetensors"), tensors, metadata | {"facts": [1]})
     with pytest.raises(UserError, match=r"odd\.safetensors: "):
         load_model(Path("odd.safetensors"), CPU)
     unknown = trained(starting(trained(starting(Path("mute.safetensors")), "after")), "unknown")

@@ -18,7 +18,7 @@ from ddpm.params.config import Config
 from ddpm.report.previews import Previews
 from ddpm.training.batches import Batches
 from ddpm.training.checkpoints import Checkpoints
-from ddpm.training.history import History, Row
+from ddpm.training.history import History, LossRow
 from ddpm.training.trainer import Trainer, train
 from ddpm.variants.losses.simple import Simple
 from ddpm.variants.timestep_samplers.uniform import Uniform
@@ -44,7 +44,7 @@ class StopAt(Memory):
         super().__init__()
         self.step, self.number = step, number
 
-    def log(self, row: Row) -> None:
+    def log(self, row: LossRow) -> None:
         super().log(row)
         if row.step == self.step:
             os.kill(os.getpid(), self.number)

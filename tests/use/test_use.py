@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ class Perfect:
     def __init__(self) -> None:
         self.chain = Chain(SCHEDULE)
         self.device = torch.device("cpu")
-        self.data = exact.gaussian(SCHEDULE)
+        self.data, self.diffusion = exact.gaussian(SCHEDULE), SimpleNamespace(variance=VARIANCE)
 
     def __call__(self, x_t: Tensor, t: int) -> Prediction:
         found = self.data(x_t.double(), t)
@@ -41,7 +42,7 @@ class Perfect:
 
 def generator(sampler: str, steps: int = 40) -> Generator:
     chosen = variant.build("samplers", {"name": sampler}, "sampler")
-    return Generator(Perfect(), chosen, steps, "log_snr", VARIANCE)  # type: ignore[arg-type]
+    return Generator(Perfect(), chosen, steps, "log_snr", Shape(2, 1, 1))  # type: ignore[arg-type]
 
 
 def images(count: int) -> Tensor:
@@ -133,7 +134,7 @@ def test_what_is_drawn_is_of_the_classes_that_are_asked_for(edit):
 
     chosen = variant.build("samplers", {"name": "ancestral"}, "sampler")
     asked = Classes((), (1, 1, 1), cycle=[2, 0])
-    made = Generator(WithClasses(), chosen, 40, "log_snr", VARIANCE, asked)  # type: ignore[arg-type]
+    made = Generator(WithClasses(), chosen, 40, "log_snr", Shape(2, 1, 1), asked)  # type: ignore[arg-type]
     everywhere = torch.ones(1, 1, dtype=torch.bool)
     given = images(400)
     drawn = edits.vary(made, given, 1.0, 0) if edit == "vary" else edits.inpaint(made, given, everywhere, 0, rounds=1)
@@ -166,10 +167,10 @@ def test_rows_are_images_of_the_test_split(digits, held_out, tmp_path, monkeypat
     Path("data/processed").symlink_to(digits)
     small_project.write_params()
     for numbers, expected in {(): range(reading.ROWS), (2,): [2], (0, 358): [0, 358]}.items():
-        assert np.array_equal(reading.rows(numbers, Shape(1, 16, 16)), held_out[[*expected]])
+        assert np.array_equal(reading.read_rows(numbers, Shape(1, 16, 16)), held_out[[*expected]])
     small_project.set_params(data={"dataset": {"name": "mnist"}})
     with pytest.raises(UserError, match="data/processed: "):
-        reading.rows((), Shape(1, 16, 16))
+        reading.read_rows((), Shape(1, 16, 16))
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def test_every_pair_trains_and_draws(schedule):
                 break
         assert mean_loss(trainer) < before < math.inf, row
         model = Loaded(trainer.network.eval(), config.training(), {})
-        drawn = Generator.of(model, config.sample, trainer.device).images(range(3), 0, trainer.shape)
+        drawn = Generator.of(model, config.sample, trainer.device).images(range(3), 0)
         assert drawn.shape == (3, 1, 8, 8), row
 
 

@@ -4,6 +4,7 @@
 The names of its weights are those of the published file.
 """
 
+from collections import OrderedDict
 from typing import NamedTuple
 
 import torch
@@ -65,12 +66,13 @@ class EncoderBlock(nn.Module):
         super().__init__()
         self.norm1, self.norm2 = (nn.LayerNorm(shape.width, EPS) for _ in range(2))
         self.attn = Attention(shape.width, shape.heads)
-        self.mlp = Perceptron(shape.width)
-        self.ls1, self.ls2 = (Scale(shape.width) for _ in range(2))
+        fc1, fc2 = nn.Linear(shape.width, 4 * shape.width), nn.Linear(4 * shape.width, shape.width)
+        self.mlp = nn.Sequential(OrderedDict(fc1=fc1, gelu=nn.GELU(), fc2=fc2))
+        self.ls1, self.ls2 = (nn.ParameterDict({"gamma": torch.empty(shape.width)}) for _ in range(2))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.ls1(self.attn(self.norm1(x)))
-        return x + self.ls2(self.mlp(self.norm2(x)))
+        x = x + self.attn(self.norm1(x)) * self.ls1["gamma"]
+        return x + self.mlp(self.norm2(x)) * self.ls2["gamma"]
 
 
 class Attention(nn.Module):
@@ -83,22 +85,3 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         query, key, value = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         return self.proj(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
-
-
-class Perceptron(nn.Module):
-    def __init__(self, width: int):
-        super().__init__()
-        self.fc1 = nn.Linear(width, 4 * width)
-        self.fc2 = nn.Linear(4 * width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
-
-
-class Scale(nn.Module):
-    def __init__(self, width: int):
-        super().__init__()
-        self.gamma = nn.Parameter(torch.empty(width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.gamma

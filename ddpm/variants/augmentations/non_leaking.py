@@ -43,7 +43,7 @@ class NonLeaking(Augmentation):
         x = torch.where(flip_x[:, None, None, None], x_0.flip(3), x_0)
         x = torch.where(flip_y[:, None, None, None], x.flip(2), x)
         shift = (2 * uniform[:, 6:8] - 1) * happens[:, 2:3]
-        x, shift = _shifted(x, shift, self.translation)
+        x, shift = _shift(x, shift, self.translation)
         scale = normals[:, 8].double() * (happens[:, 3] & (self.scale > 0))
         angle = math.pi * self.rotation * (2 * uniform[:, 9] - 1) * happens[:, 4]
         stretch = normals[:, 10].double() * (happens[:, 5] & (self.anisotropy > 0))
@@ -52,12 +52,12 @@ class NonLeaking(Augmentation):
         inverse = torch.exp2(-self.scale * scale)[:, None, None] * _turn(-angle)
         inverse = inverse @ _turn(axis) @ torch.diag_embed(torch.stack([factor, 1 / factor], dim=1)) @ _turn(-axis)
         warped = (scale != 0) | (angle != 0) | (stretch != 0)
-        x = torch.where(warped[:, None, None, None], _sampled(x, inverse), x)
+        x = torch.where(warped[:, None, None, None], _resample(x, inverse), x)
         done = [scale, angle.cos() - 1, angle.sin(), stretch * (2 * axis).cos(), stretch * (2 * axis).sin()]
         return x, torch.stack([flip_x, flip_y, *shift.unbind(1), *done], dim=1).float()
 
 
-def _shifted(x: Tensor, shift: Tensor, most: float) -> tuple[Tensor, Tensor]:
+def _shift(x: Tensor, shift: Tensor, most: float) -> tuple[Tensor, Tensor]:
     """Images moved by whole pixels, and by how much: (B, 2) in [-1, 1], right and down, as shares of the most."""
     import torch
 
@@ -80,7 +80,7 @@ def _turn(angle: Tensor) -> Tensor:
     return torch.stack(rows, dim=1)
 
 
-def _sampled(x: Tensor, inverse: Tensor) -> Tensor:
+def _resample(x: Tensor, inverse: Tensor) -> Tensor:
     """The images with pixels from where (B, 2, 2) ``inverse`` takes them, about the centre, in pixels (x, y)."""
     import torch
     import torch.nn.functional as F

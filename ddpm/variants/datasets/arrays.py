@@ -13,8 +13,8 @@ from ddpm.base.errors import UserError, printable
 from ddpm.base.files import open_array
 from ddpm.base.sections import Shape
 from ddpm.base.variant import shown
-from ddpm.sources.archives import reading
-from ddpm.sources.dataset import CLASSLESS, Dataset, Records
+from ddpm.sources.archives import open_members
+from ddpm.sources.dataset import CLASSLESS, Dataset, Originals
 from ddpm.sources.fetch import locate
 
 LAYOUTS = {"NHW": 3, "NHWC": 4, "NCHW": 4}
@@ -57,7 +57,7 @@ class Arrays(Dataset):
             labels.rename(images[0].with_suffix(".labels.npy"))
         self.read(folder)
 
-    def read(self, raw: Path) -> Records:
+    def read(self, raw: Path) -> Originals:
         paths = _images(raw)
         opened = {path.stem: self._open(path) for path in paths}
         labels = [_labels(path.with_suffix(".labels.npy"), len(opened[path.stem])) for path in paths]
@@ -74,7 +74,7 @@ class Arrays(Dataset):
             classes, numbers = np.unique(np.concatenate(all_labels), return_inverse=True)
         shown_classes = tuple(printable(str(name)) or repr(str(name)) for name in classes)
         parts = zip(opened.values(), np.split(numbers, np.cumsum(counts)[:-1]), strict=True)
-        return Records.of_arrays(dict(zip(opened, parts, strict=True)), shown_classes)
+        return Originals.of_arrays(dict(zip(opened, parts, strict=True)), shown_classes)
 
     def _open(self, path: Path) -> NDArray[Any]:
         """(N, H, W) or (N, H, W, C), memory-mapped. Raises UserError unless its type and axes are the declared ones."""
@@ -97,7 +97,7 @@ def _images(folder: Path) -> list[Path]:
 def _collect(source: Path, folder: Path) -> None:
     """Each .npy and .npz of a folder or archive."""
     scratch = folder.with_name(f"{folder.name}_one.npz")  # a copy of one
-    with reading(source) as members:
+    with open_members(source) as members:
         for name, _, stream in members:
             suffix = PurePosixPath(name).suffix.lower()
             if suffix == ".npy":
@@ -110,7 +110,7 @@ def _collect(source: Path, folder: Path) -> None:
 
 def _unpack(npz: Path, folder: Path, name: str) -> None:
     """The images and labels of one .npz, called ``name`` in messages."""
-    with reading(npz) as members:
+    with open_members(npz) as members:
         for member, _, stream in members:
             key = PurePosixPath(member).stem
             _write(stream, folder, f"{_stem(name)}.labels" if key in LABELS else _stem(name), f" in {name}: {key!r}")

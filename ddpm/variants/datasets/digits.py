@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ddpm.base.errors import UserError
-from ddpm.sources.dataset import Dataset, Records
+from ddpm.sources.dataset import Dataset, Originals
 
 PUBLISHED = "sklearn/datasets/data/digits.csv.gz"  # to import scikit-learn takes longer than all else of the stage
 FILE = "digits.npz"
@@ -23,8 +23,8 @@ class Digits(Dataset):
         rows = np.loadtxt(str(published.locate()), delimiter=",").astype(np.int64)
         np.savez(folder / FILE, images=rows[:, :-1].reshape(-1, 8, 8).astype(np.uint8), labels=rows[:, -1])
 
-    def read(self, raw: Path) -> Records:
+    def read(self, raw: Path) -> Originals:
         with np.load(raw / FILE, allow_pickle=False) as digits:
             images, labels = digits["images"], digits["labels"]
         scaled = np.round(images * (255 / LEVELS)).astype(np.uint8)
-        return Records.of_arrays({"digits": (scaled, labels)}, tuple("0123456789"))
+        return Originals.of_arrays({"digits": (scaled, labels)}, tuple("0123456789"))

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from ddpm.base.errors import UserError
 from ddpm.base.sections import Positive, Shape
 from ddpm.base.tensor import Tensor
-from ddpm.sources.dataset import Dataset, Records
+from ddpm.sources.dataset import Dataset, Originals
 
 FILE = "mixture.npz"
 COARSE = 4  # values a side from which each mean is interpolated
@@ -106,10 +106,10 @@ class Mixture(Dataset):
             images[first : first + CHUNK] = ((x_0 + 1) * 127.5).round().clamp(0, 255).numpy()
         np.savez(folder / FILE, images=images[..., 0] if self.channels == 1 else images, labels=labels)
 
-    def read(self, raw: Path) -> Records:
+    def read(self, raw: Path) -> Originals:
         with np.load(raw / FILE, allow_pickle=False) as drawn:
             splits = {"mixture": (drawn["images"], drawn["labels"])}
-        return Records.of_arrays(splits, tuple(f"component {k}" for k in range(self.components)))
+        return Originals.of_arrays(splits, tuple(f"component {k}" for k in range(self.components)))
 
     def truth(self) -> GaussianMixture:
         """The distribution of x_0, (channels, height, width) in [-1, 1], before it is rounded to 256 levels."""

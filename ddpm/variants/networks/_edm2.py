@@ -64,7 +64,7 @@ class EDM2Module(Backbone):
     def forward(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
         embedding = self.time(time_features(t, self.time_features, condition) * math.sqrt(2))
         if self.classes is not None:
-            embedding = balanced(embedding, unit(self.classes(labels)), CLASS)
+            embedding = balance(embedding, unit(self.classes(labels)), CLASS)
         embedding = silu(embedding)
         x = self.stem(torch.cat([x_t, torch.ones_like(x_t[:, :1])], dim=1))
         skips = [x]
@@ -74,7 +74,7 @@ class EDM2Module(Backbone):
         for layer in self.middle:
             x = layer(x, embedding)
         for layer in self.up:
-            x = layer(x if isinstance(layer.resample, nn.Upsample) else joined(x, skips.pop()), embedding)
+            x = layer(x if isinstance(layer.resample, nn.Upsample) else concatenate(x, skips.pop()), embedding)
         return self.head(x, self.gain)
 
 
@@ -104,11 +104,11 @@ class EDM2Block(Recomputable):
         y = self.second(self.dropout(y))
         if self.up and self.skip is not None:
             x = self.skip(x)
-        x = balanced(x, y, RESIDUAL)
+        x = balance(x, y, RESIDUAL)
         if self.qkv is not None and self.out is not None:
             qkv = self.qkv(x.flatten(2).transpose(1, 2)).unflatten(-1, (3 * self.heads, -1))
             mixed = self.out(attend(unit(qkv, -1).flatten(2), self.heads))
-            x = balanced(x, mixed.transpose(1, 2).view_as(x), RESIDUAL)
+            x = balance(x, mixed.transpose(1, 2).view_as(x), RESIDUAL)
         return x.clamp(-LARGEST, LARGEST)
 
 
@@ -144,12 +144,12 @@ def silu(x: Tensor) -> Tensor:
     return F.silu(x) / SILU
 
 
-def balanced(a: Tensor, b: Tensor, part: float) -> Tensor:
+def balance(a: Tensor, b: Tensor, part: float) -> Tensor:
     """A sum of (1 - part) a and part b, as large as they are if they are independent. Equation 88."""
     return torch.lerp(a, b.to(a.dtype), part) / math.hypot(1 - part, part)
 
 
-def joined(a: Tensor, b: Tensor) -> Tensor:
+def concatenate(a: Tensor, b: Tensor) -> Tensor:
     """Both side by side, weighted so that each contributes by SKIP and not by its width. Equation 103."""
     widths = a.shape[1], b.shape[1]
     scale = math.sqrt(sum(widths) / ((1 - SKIP) ** 2 + SKIP**2))

@@ -10,7 +10,7 @@ import pytest
 
 from ddpm.base.errors import UserError
 from ddpm.data.pixels import to_pixels
-from ddpm.sources.dataset import Records
+from ddpm.sources.dataset import Originals
 from ddpm.variants.datasets.arrays import Arrays
 from tests.hostile.arrays import Attack
 from tests.small import small
@@ -19,14 +19,14 @@ RNG = np.random.default_rng(0)
 GRAY = RNG.integers(0, 256, (6, 8, 9), dtype=np.uint8)
 
 
-def read(source: Path, tmp_path: Path, **fields: Any) -> Records:
+def read(source: Path, tmp_path: Path, **fields: Any) -> Originals:
     dataset = Arrays(**fields)
     dataset.download(str(source), tmp_path / "raw")
     return dataset.read(tmp_path / "raw")
 
 
-def opened(records: Records) -> np.ndarray:
-    return np.stack([np.asarray(records.open(i)) for i in range(len(records.names))])
+def opened(originals: Originals) -> np.ndarray:
+    return np.stack([np.asarray(originals.open(i)) for i in range(len(originals.names))])
 
 
 def saved(folder: Path, name: str = "own.npy", images: np.ndarray = GRAY, **others: np.ndarray) -> Path:
@@ -48,11 +48,11 @@ def test_images_of_any_channels_in_either_layout(channels, layout, tmp_path):
 
 @pytest.mark.parametrize("name", ["own.npy", "own.npz"])
 def test_gray_images_need_no_layout_and_no_labels(name, tmp_path):
-    records = read(saved(tmp_path / "s", name), tmp_path)
-    np.testing.assert_array_equal(opened(records), GRAY)
-    assert records.classes == ("images",)
-    assert records.is_test is None
-    assert records.names[:2] == ["own/0", "own/1"]
+    originals = read(saved(tmp_path / "s", name), tmp_path)
+    np.testing.assert_array_equal(opened(originals), GRAY)
+    assert originals.classes == ("images",)
+    assert originals.is_test is None
+    assert originals.names[:2] == ["own/0", "own/1"]
 
 
 @pytest.mark.parametrize("labels", [np.array([3, 1, 3, 1, 7, 7]), np.array(["b", "a", "b", "a", "c", "c"])])
@@ -62,16 +62,16 @@ def test_labels_of_numbers_and_words_beside_the_images(labels, key, tmp_path):
     if key is None:
         saved(tmp_path / "s", "labels.npy", labels)
     for i, given in enumerate((source, source.parent)):  # the file itself, and its folder
-        records = read(given, tmp_path / str(i))
-        assert [records.classes[label] for label in records.labels] == [str(label) for label in labels]
-    assert records.classes == tuple(str(label) for label in np.unique(labels))
+        originals = read(given, tmp_path / str(i))
+        assert [originals.classes[label] for label in originals.labels] == [str(label) for label in labels]
+    assert originals.classes == tuple(str(label) for label in np.unique(labels))
 
 
 def test_a_file_named_test_is_the_test_split(tmp_path):
     saved(tmp_path / "s", "train.npz", y=np.arange(6) % 2)
     saved(tmp_path / "s", "test.npz", GRAY[:2], y=np.arange(2))
-    records = read(tmp_path / "s", tmp_path)
-    assert [name for name, is_test in zip(records.names, records.is_test, strict=True) if is_test] == [
+    originals = read(tmp_path / "s", tmp_path)
+    assert [name for name, is_test in zip(originals.names, originals.is_test, strict=True) if is_test] == [
         "test/0",
         "test/1",
     ]

@@ -39,10 +39,12 @@ def test_every_packing_gives_the_same_images(packing, small, tmp_path):
         archive.unlink()
     dataset.download(str(archive if packing == "archive" else folder), tmp_path / "raw")
 
-    records = dataset.read(tmp_path / "raw")
-    assert records.is_test is not None
-    assert records.is_test.tolist() == [False] * 50 + [True] * 10
-    np.testing.assert_array_equal(np.asarray(records.open(12)).transpose(2, 0, 1).ravel(), expected.reshape(10, -1)[2])
+    originals = dataset.read(tmp_path / "raw")
+    assert originals.is_test is not None
+    assert originals.is_test.tolist() == [False] * 50 + [True] * 10
+    np.testing.assert_array_equal(
+        np.asarray(originals.open(12)).transpose(2, 0, 1).ravel(), expected.reshape(10, -1)[2]
+    )
 
 
 @pytest.mark.parametrize(

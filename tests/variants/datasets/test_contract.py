@@ -28,13 +28,13 @@ Small = Callable[[str], tuple[Dataset, str | None]]
 def test_downloads_and_reads(name, small, tmp_path):
     dataset, source = small(name)
     dataset.download(source, tmp_path / "raw")
-    records = dataset.read(tmp_path / "raw")
+    originals = dataset.read(tmp_path / "raw")
 
-    assert len(set(records.names)) == len(records.names) == len(records.labels)
-    assert len(set(records.classes)) == len(records.classes)
-    assert set(records.labels) <= set(range(len(records.classes)))
-    for index in (0, len(records.labels) - 1):
-        image = records.open(index)
+    assert len(set(originals.names)) == len(originals.names) == len(originals.labels)
+    assert len(set(originals.classes)) == len(originals.classes)
+    assert set(originals.labels) <= set(range(len(originals.classes)))
+    for index in (0, len(originals.labels) - 1):
+        image = originals.open(index)
         with nullcontext() if isinstance(image, np.ndarray) else image:
             assert np.asarray(image).dtype == np.uint8
 

@@ -64,15 +64,15 @@ def test_images_have_the_mean_and_covariance_and_class_shares_of_the_truth(tmp_p
     """Within 4.5 standard errors, of which 12 pixels by 12 and their signs exceed none in 1,000 seeds' worth."""
     mixture = Mixture(components=3, count=20_000, size=(2, 2), channels=3, ratio=0.6)
     mixture.download(None, tmp_path / "raw")
-    records = mixture.read(tmp_path / "raw")
-    images = np.stack([np.asarray(records.open(i)) for i in range(mixture.count)]).transpose(0, 3, 1, 2)
+    originals = mixture.read(tmp_path / "raw")
+    images = np.stack([np.asarray(originals.open(i)) for i in range(mixture.count)]).transpose(0, 3, 1, 2)
     x_0 = torch.from_numpy(images / 127.5 - 1).flatten(1)
     check_moments(x_0, exact.of(mixture), 4.5)
-    shares = np.bincount(records.labels) / mixture.count
+    shares = np.bincount(originals.labels) / mixture.count
     weights = exact.of(mixture).weights.numpy()
     assert (np.abs(shares - weights) < 4.5 * np.sqrt(weights * (1 - weights) / mixture.count)).all()
     guess = exact.of(mixture).class_posterior(torch.from_numpy(images / 127.5 - 1), 1, 0)
-    assert (guess.argmax(1).numpy() == records.labels).mean() > 0.99, "a label is the component that drew the image"
+    assert (guess.argmax(1).numpy() == originals.labels).mean() > 0.99, "a label is the component that drew the image"
 
 
 def test_another_seed_is_another_mixture_and_count_only_adds_images(tmp_path):

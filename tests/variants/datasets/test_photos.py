@@ -6,7 +6,7 @@ import pytest
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
-from ddpm.sources.dataset import called
+from ddpm.sources.dataset import name_images
 from ddpm.sources.photos import is_image
 
 
@@ -62,7 +62,7 @@ def test_image_folder_with_a_split_of_its_own():
     ],
 )
 def test_ones_own_images_are_called_by_where_they_came_from(source, name):
-    assert called("image_folder", source) == name
+    assert name_images("image_folder", source) == name
 
 
 @pytest.mark.parametrize(

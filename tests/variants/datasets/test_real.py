@@ -7,22 +7,22 @@ import numpy as np
 import pytest
 
 from ddpm.base import variant
-from ddpm.sources.dataset import Records
+from ddpm.sources.dataset import Originals
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # the package dataset-fashion-mnist
 
 
-def records(name: str, source: Path, raw: Path) -> Records:
+def originals(name: str, source: Path, raw: Path) -> Originals:
     if not source.exists():
         pytest.skip(f"{source} is absent")
     dataset: Any = variant.variant_class("datasets", name)()
     dataset.download(str(source), raw)
-    read: Records = dataset.read(raw)
+    read: Originals = dataset.read(raw)
     return read
 
 
 def test_mnist(real_files, tmp_path):
-    found = records("mnist", real_files / "mnist", tmp_path / "raw")
+    found = originals("mnist", real_files / "mnist", tmp_path / "raw")
     assert np.bincount(found.labels).sum() == 70_000
     assert found.labels[:5].tolist() == [5, 0, 4, 1, 9]
     assert found.is_test is not None
@@ -30,14 +30,14 @@ def test_mnist(real_files, tmp_path):
 
 
 def test_fashion_mnist(tmp_path):
-    found = records("fashion_mnist", DEBIAN, tmp_path / "raw")
+    found = originals("fashion_mnist", DEBIAN, tmp_path / "raw")
     assert np.bincount(found.labels).tolist() == [7000] * 10
     assert [found.classes[label] for label in found.labels[:3]] == ["Ankle boot", "T-shirt/top", "T-shirt/top"]
 
 
 @pytest.mark.slow
 def test_cifar10(real_files, tmp_path):
-    found = records("cifar10", real_files / "cifar10", tmp_path / "raw")
+    found = originals("cifar10", real_files / "cifar10", tmp_path / "raw")
     assert np.bincount(found.labels).tolist() == [6000] * 10
     assert [found.classes[label] for label in found.labels[:3]] == ["frog", "truck", "truck"]
     assert np.asarray(found.open(0)).shape == (32, 32, 3)
@@ -47,6 +47,6 @@ def test_cifar10(real_files, tmp_path):
     ("file", "count"), [("flowers64-train2934-jpg.tar.gz", 2934), ("flowers-orig-sample100.tar", 100)]
 )
 def test_flowers(file, count, real_files, tmp_path):
-    found = records("flowers", real_files / "flowers" / file, tmp_path / "raw")
+    found = originals("flowers", real_files / "flowers" / file, tmp_path / "raw")
     assert len(found.names) == count
     assert set(found.labels) == {0, 1, 2, 3, 4}

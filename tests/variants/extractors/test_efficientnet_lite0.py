@@ -24,7 +24,7 @@ PACKAGE = EfficientNetLite0.published.package
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory) -> nn.Module:
-    if not extractor.installed("efficientnet_lite0"):
+    if not extractor.is_installed("efficientnet_lite0"):
         pytest.skip(f"{EfficientNetLite0.published.url} is not installed")
     path = tmp_path_factory.mktemp("weights") / "weights.safetensors"
     EfficientNetLite0().write_weights(path, path, CPU)

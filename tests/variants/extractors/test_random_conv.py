@@ -52,14 +52,14 @@ def test_it_is_the_default_for_images_without_classes(tmp_path, monkeypatch, cap
     monkeypatch.chdir(tmp_path)
     auto = SETTINGS.model_copy(update={"extractors": ("auto",), "metrics": ("fid", "isc", "prc")})
     with pytest.raises(UserError, match=r"sample.count: 160 .* random_conv.* 161"):
-        limits.check_counts(auto.resolved(0, 1), {"sample.count": 160})
+        limits.check_counts(auto.resolve(0, 1), {"sample.count": 160})
 
     stage.main(auto, CPU, ALONE)
 
     assert capsys.readouterr().out.startswith("evaluate.extractors: random_conv, for images of no classes\n")
     index = reference.read_reference(Path("data/reference"))
-    assert index.resolved(auto).extractors == ("random_conv",)
-    assert index.resolved(SETTINGS) == SETTINGS
+    assert index.resolve(auto).extractors == ("random_conv",)
+    assert index.resolve(SETTINGS) == SETTINGS
 
 
 def test_a_feature_is_the_mean_or_the_deviation_of_two_layers_of_random_filters(real, digits):

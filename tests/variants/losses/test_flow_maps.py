@@ -182,7 +182,7 @@ def test_a_model_file_keeps_where_steps_end_and_draws(name, tmp_path):
     model = load_model(tmp_path / "model.safetensors", CPU)
     assert (model.network.span is not None) == (name != "consistency")
     generator = Generator.of(model, chosen.sample, CPU)
-    drawn = generator.images(range(4), 0, trainer.shape)
+    drawn = generator.images(range(4), 0)
     assert guidance.evaluations(chosen.sample, chosen.diffusion) == 2
     assert len({image.numpy().tobytes() for image in drawn}) == 4
     if name != "consistency":
@@ -224,7 +224,7 @@ def test_what_does_not_go_together_is_refused_by_params_and_by_a_model_file(loss
 @pytest.mark.parametrize("name", MAPS)
 def test_a_small_network_approaches_the_exact_map_in_one_step(name):
     """The mixture's images of 4x4, and where the ODE leads from 256 noises; a denoiser's one step is their mean."""
-    data, steps, shape = Mixture(components=3, size=(4, 4)), 600, (1, 4, 4)
+    data, steps = Mixture(components=3, size=(4, 4)), 600
     truth, place = exact.of(data), torch.arange(2000)
     labels = (noise.uniform(0, "label", place, 0) * 3).long()
     normals = [noise.gaussian(0, purpose, place, 0, (size,)).double() for purpose, size in [("p", 16), ("f", 1)]]
@@ -245,7 +245,7 @@ def test_a_small_network_approaches_the_exact_map_in_one_step(name):
         trainer.step(step)
     trainer.network.load_state_dict(trainer.averages.shipped)
     generator = Generator.of(Loaded(trainer.network.eval(), chosen.training(), {}), chosen.sample, CPU)
-    x_T, x_0 = generator.trajectory(range(256), 0, shape)
+    x_T, x_0 = generator.trajectory(range(256), 0)
     level = torch.from_numpy(trainer.chain.schedule.one_minus_alpha_bar[-1:]).sqrt().arcsin()
     image = exact.flow(truth, x_T.double(), level, torch.zeros(1).double(), steps=100)
     mean = truth.posterior_mean(x_T.double(), level.cos(), level.sin())

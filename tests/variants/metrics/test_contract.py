@@ -88,8 +88,8 @@ def test_too_few_images_are_refused_in_one_line_and_enough_are_scored(name, real
     assert why in str(told.value)
     assert "\n" not in str(told.value)
     limits.check_counts(chosen, {"sample.count": least})
-    assert limits.possible(chosen, real.extractor, least).metrics == (name,)
-    assert limits.possible(chosen, real.extractor, least - 1).metrics == ()
+    assert limits.possible_metrics(chosen, real.extractor, least).metrics == (name,)
+    assert limits.possible_metrics(chosen, real.extractor, least - 1).metrics == ()
     few = Features(*(part[:least] for part in real.held_out))
     assert np.isfinite(list(measure(name, few, real).values())).all()
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from ddpm.base.sections import Shape
-from ddpm.variants.networks._edm2 import Layer, balanced, joined, silu
+from ddpm.variants.networks._edm2 import Layer, balance, concatenate, silu
 from ddpm.variants.networks.edm2 import EDM2
 
 
@@ -29,8 +29,8 @@ def test_every_part_keeps_the_magnitude():
         "linear": Layer(64, 96)(a.movedim(1, -1)),
         "convolution": Layer(64, 96, 3)(a)[:, :, 1:-1, 1:-1],  # the padding's zeros make the border smaller
         "silu": silu(a),
-        "sum": balanced(a, b, 0.3),
-        "joined": joined(a, torch.cat([b, b], dim=1)),
+        "sum": balance(a, b, 0.3),
+        "joined": concatenate(a, torch.cat([b, b], dim=1)),
     }
     assert {name: round(magnitude(part), 1) for name, part in parts.items()} == dict.fromkeys(parts, 1.0)
 
