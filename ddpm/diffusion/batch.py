@@ -63,8 +63,9 @@ class Batch:
             yield self[first : first + size + (part < more)]
 
     def one_of(self, count: int) -> slice:
-        """The rows of one of ``count`` images in a row; each step takes the next ones."""
-        return slice(-(self.rows.start + self.step) % count, None, count)
+        """The rows of one of ``count`` images in a row: those where row + step is a multiple of it."""
+        first = -(self.rows.start + self.step) % count
+        return slice(first, None, count)
 
     def uniform(self, purpose: str) -> Tensor:
         """(B,) draws in [0, 1)."""

@@ -1,7 +1,7 @@
 """Training objectives.
 
 Contract: a variant is a function of a network and a batch, to each image's loss. It draws the batch's noise, asks the
-network once or more, and compares. Most only ``measure`` a denoiser's estimate; ddpm/diffusion/flow_map.py has others.
+network once or more, and compares. Most only ``measure`` a denoiser's estimate; ddpm/diffusion/flow_maps.py has others.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # importing torch takes a second
     from ddpm.diffusion.chain import Chain
 
 Space = Literal["x0", "epsilon", "v", "flow"]
-# what sampling may ask a network for: see ddpm/diffusion/flow_map.py
+# what sampling may ask a network for: see ddpm/diffusion/flow_maps.py
 Learns = Literal["denoiser", "consistency", "flow map"]
 # what an error of x_0 becomes in each space, times sigma and up to its sign
 SPACES: dict[Space, Callable[[Coefficients], Tensor]] = {

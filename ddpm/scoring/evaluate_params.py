@@ -10,7 +10,7 @@ from ddpm.base.variant import Members
 from ddpm.scoring import extractor
 
 AUTO = "auto"  # in evaluate.extractors: ``auto``
-CLASSES, PHOTOS, ANY = CHOICE = ("classifier", "efficientnet_lite0", "random_conv")
+CHOICE = ("classifier", "efficientnet_lite0", "random_conv")  # what ``auto`` may stand for
 
 
 class Likelihood(Section):
@@ -52,6 +52,7 @@ def choose_extractor(classes: int, channels: int) -> str:
     otherwise one that was trained on photographs, for RGB and where its package is installed (docs/extractors.md
     compares them).
     """
+    of_classes, of_photographs, of_anything = CHOICE
     if classes > 1:
-        return CLASSES
-    return PHOTOS if channels == 3 and extractor.is_installed(PHOTOS) else ANY
+        return of_classes
+    return of_photographs if channels == 3 and extractor.is_installed(of_photographs) else of_anything

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from ddpm.base.errors import UserError
 from ddpm.base.files import digest, read_json, write_json
 from ddpm.base.locks import lock
 from ddpm.base.variant import clipped
-from ddpm.compute.distributed import ALONE, Ranks
+from ddpm.compute.distributed import ALONE, Ranks, from_tensor, to_tensor
 from ddpm.model.model_file import CHECKSUM, read_tensors, write_tensors
 
 KEPT = 2  # generations of a checkpoint: the one before survives a torn write of the last
@@ -24,6 +25,8 @@ CHECKPOINTS = Path(".ddpm/checkpoints")
 PARTS = ("grids", "ema", "snapshots")  # folders of what a training has made so far, copied to its outs when it ends
 LOCK, CODE = "lock", "code.json"
 RESUME = "DDPM_RESUME"  # variable: continue or restart a training that other code began
+State = dict[str, Any]  # tensors, and plain values
+PLAIN = "plain"  # the tensor of a file that has the plain values
 DONE = ".done"  # ends the name of a state that is being deleted
 
 
@@ -77,18 +80,20 @@ class Checkpoints:
             other.rename(self.folder)
         print(f"warning: {state}: no one commit can make the result again", file=sys.stderr)
 
-    def save(self, step: int, tensors: dict[str, Tensor]) -> None:
+    def save(self, step: int, state: State) -> None:
         """Write the state after ``step``, and keep the KEPT newest up to that step.
 
         A file of a later step is one that ``load`` could not read: it must not take the place of a good one.
         """
         path = self.folder / f"{step:09d}.safetensors"
-        write_tensors(path, tensors, {"step": step})
+        tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+        plain = {name: value for name, value in state.items() if name not in tensors}
+        write_tensors(path, {**tensors, PLAIN: to_tensor(plain)}, {"step": step})
         newest = [one for one in self._generations() if one <= path][:KEPT]
         for one in set(self._generations()).difference(newest):
             one.unlink()
 
-    def load(self, device: torch.device, ranks: Ranks = ALONE) -> tuple[dict[str, Tensor], int] | None:
+    def load(self, device: torch.device, ranks: Ranks = ALONE) -> tuple[State, int] | None:
         """The newest readable state and its step, or None; unreadable ones are reported and skipped.
 
         The main rank reads it for all, so that a file that only one rank cannot read does not separate them.
@@ -97,14 +102,16 @@ class Checkpoints:
         step = ranks.largest(step)
         if step == 0:
             return None
-        return {name: tensor.to(device) for name, tensor in ranks.broadcast(tensors).items()}, step
+        tensors = ranks.broadcast(tensors)
+        plain = from_tensor(tensors.pop(PLAIN))
+        return {name: tensor.to(device) for name, tensor in tensors.items()} | plain, step
 
     def _newest(self) -> tuple[dict[str, Tensor], int]:
         for path in self._generations():
             try:
                 tensors, metadata = read_tensors(path, "checkpoint", torch.device("cpu"))
-                if CHECKSUM not in metadata or "step" not in metadata:
-                    raise UserError(f"{path}: no checksum in this checkpoint file")
+                if CHECKSUM not in metadata or "step" not in metadata or PLAIN not in tensors:
+                    raise UserError(f"{path}: no checksum, step or plain values in this checkpoint file")
             except UserError as error:
                 print(f"warning: {error}; using the previous checkpoint, or starting again", file=sys.stderr)
                 continue
@@ -143,14 +150,14 @@ def _delete(folder: Path) -> bool:
     return mine is not None
 
 
-def add_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def add_prefix(prefix: str, part: Mapping[str, Any]) -> State:
     """A part of a state, by the names that it has in the whole."""
-    return {prefix + name: tensor for name, tensor in tensors.items()}
+    return {prefix + name: value for name, value in part.items()}
 
 
-def strip_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def strip_prefix(prefix: str, state: State) -> State:
     """The part of a state that ``add_prefix`` named."""
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
 def root() -> Path:

@@ -2,13 +2,12 @@
 
 import math
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ddpm.base.errors import UserError
-from ddpm.compute.distributed import from_tensor, to_tensor
 
 ROWS = 400
 # The scaler halves its scale, 65,536 at first, at each overflow: after so many in a row, float16 holds no gradient.
@@ -86,14 +85,14 @@ class History:
         fine = values[1].isfinite().nonzero()
         return values.shape[1] - 1 - int(fine[-1]) if len(fine) else self.overflows + values.shape[1]
 
-    def state(self, step: int) -> dict[str, Tensor]:
-        """Tensors for a checkpoint after ``step``; raises UserError rather than let a broken state be saved."""
+    def state(self, step: int) -> dict[str, Any]:
+        """What a checkpoint after ``step`` has of it; raises UserError rather than let a broken state be saved."""
         pending = self.check(step) if self.pending else torch.empty(2, 0, dtype=torch.float64)
-        return {"pending": pending, "numbers": to_tensor([self.rows, self.seconds, self.overflows])}
+        return {"pending": pending, "rows": self.rows, "seconds": self.seconds, "overflows": self.overflows}
 
-    def restore(self, state: dict[str, Tensor]) -> None:
-        rows, self.before, self.overflows = from_tensor(state["numbers"])
-        self.rows = [LossRow(*row) for row in rows]
+    def restore(self, state: dict[str, Any]) -> None:
+        self.rows = [LossRow(*row) for row in state["rows"]]
+        self.before, self.overflows = state["seconds"], state["overflows"]
         self.pending = list(state["pending"].float().unbind(dim=1))
         self.started = time.perf_counter()
 

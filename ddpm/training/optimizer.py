@@ -2,13 +2,12 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
 from ddpm.base.tensor import Tensor, TorchOptimizer
 from ddpm.base.variant import Variant
-from ddpm.compute.distributed import from_tensor, to_tensor
 
 Decay = Annotated[float, Field(ge=0)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
@@ -35,24 +34,24 @@ class Optimizer(Variant, ABC):
         happens."""
 
 
-def state(optimizer: TorchOptimizer) -> dict[str, Tensor]:
+def state(optimizer: TorchOptimizer) -> dict[str, Any]:
     """All that its next step depends on: tensors by the parameter's place, and its groups."""
     whole = optimizer.state_dict()
     tensors = {f"{place}.{name}": value for place, values in whole["state"].items() for name, value in values.items()}
-    return {**tensors, "groups": to_tensor(whole["param_groups"])}
+    return {**tensors, "groups": whole["param_groups"]}
 
 
-def restore(optimizer: TorchOptimizer, tensors: dict[str, Tensor]) -> None:
-    """Load the tensors that ``state`` returned."""
+def restore(optimizer: TorchOptimizer, state: dict[str, Any]) -> None:
+    """Load what ``state`` returned."""
     import torch
 
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     states: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
+    for key, value in state.items():
         place, _, name = key.partition(".")
         if name:
             weight = weights[int(place)]
             # fused optimizers pair moments with weights by their place in memory
             alike = torch.empty_like(weight, dtype=value.dtype).copy_(value) if value.shape == weight.shape else value
             states.setdefault(int(place), {})[name] = alike
-    optimizer.load_state_dict({"state": states, "param_groups": from_tensor(tensors["groups"])})
+    optimizer.load_state_dict({"state": states, "param_groups": state["groups"]})

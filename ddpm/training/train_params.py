@@ -97,8 +97,8 @@ class Train(Section):
             yield f"snapshots: {list(self.snapshots)} must rise"
         if odd := [images for images in self.snapshots if images % self.batch_size]:
             yield f"snapshots: {odd[0]} images are not whole batches; allowed: multiples of {self.batch_size}"
-        if self.steps:
-            yield from self._beyond_the_end(self.steps)
+        if self.steps and (reason := self._beyond_the_end(self.steps)):
+            yield reason
         if self.lr_decay != "constant":
             yield (
                 f"snapshots need lr_decay: constant, not {self.lr_decay}: in the middle of a decay a model is worse "
@@ -126,13 +126,14 @@ class Train(Section):
     def total(self, count: int) -> int:
         """The number of steps of a training on ``count`` images. Raises UserError if a snapshot comes after its end."""
         steps = self.steps or math.ceil((self.epochs or 0) * count / self.batch_size)
-        for reason in self._beyond_the_end(steps):
+        if reason := self._beyond_the_end(steps):
             raise UserError(f"train.{reason}")
         return steps
 
-    def _beyond_the_end(self, steps: int) -> Iterator[str]:
-        if self.snapshots and self.snapshots[-1] > (end := steps * self.batch_size):
-            yield f"snapshots: {self.snapshots[-1]} is beyond the end at {end} images"
+    def _beyond_the_end(self, steps: int) -> str:
+        """Why a training of ``steps`` is too short for its snapshots; empty if it is not."""
+        last, end = max(self.snapshots, default=0), steps * self.batch_size
+        return f"snapshots: {last} is beyond the end at {end} images" if last > end else ""
 
     def check_ranks(self, ranks: int) -> None:
         """Raises UserError if some ranks would have nothing of a batch."""

@@ -16,7 +16,7 @@ from ddpm.base import progress
 from ddpm.base.files import atomic_path
 from ddpm.base.images import Images
 from ddpm.compute import devices, noise
-from ddpm.compute.distributed import ALONE, Ranks, from_tensor, to_tensor
+from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.data.processed import TrainClasses
 from ddpm.diffusion.batch import Batch
 from ddpm.model.layers import hidden_weights
@@ -24,7 +24,7 @@ from ddpm.model.model_file import save_model
 from ddpm.training import optimizer
 from ddpm.training.augmentation import augment
 from ddpm.training.batches import Batches
-from ddpm.training.checkpoints import PARTS, Checkpoints, add_prefix, interruptible, strip_prefix
+from ddpm.training.checkpoints import PARTS, Checkpoints, State, add_prefix, interruptible, strip_prefix
 from ddpm.training.history import History, LossRow
 from ddpm.training.snapshots import Averages
 from ddpm.training.student import Student
@@ -194,13 +194,13 @@ class Trainer:
             clip_grads_with_norm_(self.parameters, largest, norm)
         return norm
 
-    def state(self) -> dict[str, Tensor]:
+    def state(self) -> State:
         """Everything that the next step depends on; random numbers are functions of the step and need no state."""
         tensors = add_prefix("network.", self.network.state_dict()) | add_prefix("ema.", self.averages.shipped)
         tensors |= add_prefix("posthoc.", self.averages.posthoc) | add_prefix("timesteps.", self.timesteps)
         tensors |= add_prefix("auxiliary.", self.auxiliary.state_dict())
         tensors |= add_prefix("optimizer.", optimizer.state(self.optimizer))
-        return {**tensors, "scaler": to_tensor(self.scaler.state_dict())}
+        return {**tensors, "scaler": self.scaler.state_dict()}
 
     def resume(self, checkpoints: Checkpoints, history: History) -> int:
         """Load the newest checkpoint; returns its number of steps, 0 without one."""
@@ -215,7 +215,7 @@ class Trainer:
         self.timesteps = strip_prefix("timesteps.", tensors)
         self.auxiliary.load_state_dict(strip_prefix("auxiliary.", tensors))
         optimizer.restore(self.optimizer, strip_prefix("optimizer.", tensors))
-        self.scaler.load_state_dict(from_tensor(tensors["scaler"]))
+        self.scaler.load_state_dict(tensors["scaler"])
         history.restore(strip_prefix("history.", tensors))
         if self.ranks.main:
             print(f"resuming after step {step} of {self.total}", file=sys.stderr)

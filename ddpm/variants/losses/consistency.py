@@ -10,7 +10,7 @@ from pydantic import Field
 from ddpm.base.sections import Share
 from ddpm.base.tensor import Tensor
 from ddpm.diffusion.coefficients import epsilon_from_x_0
-from ddpm.diffusion.flow_map import FlowMapLoss, Pair, mix, predict
+from ddpm.diffusion.flow_maps import FlowMapLoss, Pair, mix, predict
 from ddpm.diffusion.loss import Learns, Network
 
 if TYPE_CHECKING:  # importing torch takes a second

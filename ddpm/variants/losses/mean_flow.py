@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ddpm.base.sections import Share
 from ddpm.base.tensor import Tensor
-from ddpm.diffusion.flow_map import FlowMapLoss, Pair
+from ddpm.diffusion.flow_maps import FlowMapLoss, Pair
 from ddpm.diffusion.loss import Learns, Network
 
 if TYPE_CHECKING:  # importing torch takes a second

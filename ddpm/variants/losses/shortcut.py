@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from pydantic import Field
 
 from ddpm.base.tensor import Tensor
-from ddpm.diffusion.flow_map import FlowMapLoss, Pair, mix, predict
+from ddpm.diffusion.flow_maps import FlowMapLoss, Pair, mix, predict
 from ddpm.diffusion.loss import Learns, Network
 
 if TYPE_CHECKING:  # importing torch takes a second

@@ -20,7 +20,7 @@ from ddpm.compute import noise
 from ddpm.diffusion.batch import Batch
 from ddpm.diffusion.chain import Chain, to_images
 from ddpm.diffusion.coefficients import Coefficients
-from ddpm.diffusion.flow_map import FlowMapLoss
+from ddpm.diffusion.flow_maps import FlowMapLoss
 from ddpm.diffusion.parameterization import Parameterization, Prediction
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.model.model_file import Loaded, load_model, save_model
