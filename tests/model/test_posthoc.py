@@ -142,7 +142,7 @@ def test_both_stages_use_the_chosen_average(length, said, monkeypatch):
 
     monkeypatch.setattr(sample.Generator, "of", draw)
     monkeypatch.setattr(evaluate.evaluation, "evaluate", score)
-    monkeypatch.setattr(evaluate, "read_reference", lambda _: SimpleNamespace(resolved=lambda settings: settings))
+    monkeypatch.setattr(evaluate, "read_reference", lambda _: SimpleNamespace(resolve=lambda settings: settings))
     settings = kept()
     drawing = settings.sample.model_copy(update={"ema_length": length})
     with pytest.raises(InterruptedError):
