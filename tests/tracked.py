@@ -16,11 +16,11 @@ from ddpm.params import config
 from ddpm.runs import library, record
 from ddpm.runs.record import Costs, Fingerprint, NumberTable, Record
 from ddpm.tracking import store
-from ddpm.training.history import Row
+from ddpm.training.history import LossRow
 
 PRESET = Path(__file__).parents[1] / "ddpm/presets/digits_2026.yaml"
 STORE_VARIABLES = ("DVC_ROOT", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV", "DDPM_TRACKING")
-ROWS = [Row(step, 1.25 * step, 1 / step, 2e-3 / step, 3.0, 1e3 / 7) for step in range(1, 9)]
+ROWS = [LossRow(step, 1.25 * step, 1 / step, 2e-3 / step, 3.0, 1e3 / 7) for step in range(1, 9)]
 TRAIN = {"cmd": "true", "params": ["seed", "diffusion", "model", "train"], "deps": ["data/processed"]}
 
 
@@ -68,7 +68,7 @@ def write_record(root: Path, fd: float = 1.5, name: str = "workspace") -> None:
     record.write_record(run, root / "metrics/run.json")
 
 
-def write_curve(root: Path, rows: list[Row]) -> None:
+def write_curve(root: Path, rows: list[LossRow]) -> None:
     files.write_rows(root / "metrics/loss.csv", [row._asdict() for row in rows])
 
 

@@ -83,5 +83,5 @@ def test_a_missing_package_and_another_file_are_one_line_that_says_what_to_insta
     ],
 )
 def test_auto_takes_it_for_rgb_without_classes_if_installed(installed, classes, channels, expected, monkeypatch):
-    monkeypatch.setattr(extractor, "installed", lambda name: installed)
-    assert evaluate_params.auto(classes, channels) == expected
+    monkeypatch.setattr(extractor, "is_installed", lambda name: installed)
+    assert evaluate_params.choose_extractor(classes, channels) == expected
