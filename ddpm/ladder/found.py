@@ -83,12 +83,11 @@ def _panel(done: Search, result: dict[str, Any], title: str) -> Panel:
     """Each trial's score in the order in which they came, the best so far, and then the claim, the proof and the
     champion, with bars from the best to the worst seed."""
     sign = done.contest.gain(1.0)
-    scores = [(place, trial.score) for place, trial in enumerate(done.past, 1) if trial.score is not None]
-    points = np.array(scores)
+    points = np.array([(x, trial.score) for x, trial in enumerate(done.past, 1) if trial.score is not None])
     best = np.column_stack([points[:, 0], sign * np.maximum.accumulate(sign * points[:, 1])])
     curves, end = {TRIALS: _bars(points), BEST: _bars(best)}, 1.06 * len(done.past) + 1
     if result["claim"] is not None:
-        curves[CLAIM] = _bars(np.array([[end, result["claim"]]]))
+        curves[CLAIM] = _bars([[end, result["claim"]]])
     for place, (label, side) in enumerate(((PROVED, "find"), (display.CHAMPION, "champion")), 1):
         if seeds := result["fresh"].get(side):
             curves[label] = np.array([[(1 + 0.03 * place) * end, np.mean(seeds), min(seeds), max(seeds)]])
@@ -98,4 +97,4 @@ def _panel(done: Search, result: dict[str, Any], title: str) -> Panel:
 
 def _bars(points: Any) -> Any:
     """Points with an interval of no length."""
-    return np.column_stack([points, points[:, 1], points[:, 1]])
+    return np.array(points)[:, [0, 1, 1, 1]]

@@ -89,10 +89,8 @@ def add(contest: Contest, trial: Trial) -> None:
 
 def guards(contest: Contest, run: Record) -> dict[str, float]:
     """What a ladder's guards look at, of a run."""
-    seen = {name: run.scores[name] for name in contest.terms.guarded}
-    return seen | (
-        {MEMORISATION: float(bool(metrics.find_copies(run.scores)))} if MEMORISATION in contest.terms.guards else {}
-    )
+    scores = run.scores | {MEMORISATION: float(bool(metrics.find_copies(run.scores)))}
+    return {name: scores[name] for name in contest.terms.guards}
 
 
 def candidates(contest: Contest, trials: Sequence[Trial], champion: Changes) -> list[Candidate]:

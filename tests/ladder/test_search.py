@@ -24,6 +24,7 @@ from ddpm.params import config, file
 from ddpm.runs import library, record
 from ddpm.study import plan, revision
 from ddpm.study.pool import Done
+from docs import make_search
 from tests.command import run
 
 ROOT = Path(__file__).parents[2]
@@ -473,3 +474,12 @@ def test_a_wheel_has_the_file_that_a_new_ladder_starts_from():
     assert "ladder/new.yaml" in project
     ignored = subprocess.run(["git", "check-attr", "merge", "ladders/x/trials.jsonl"], cwd=ROOT, capture_output=True)
     assert b"union" in ignored.stdout
+
+
+@pytest.mark.slow
+def test_the_table_of_samplers_is_simulated_on_what_is_recorded(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    row = make_search.main("tpe_mv/5/warm/4", 2, 30)
+    best, *_ = row["30/3"]
+    assert 0.5 < best < 6  # the base scores 15
+    assert row == make_search.main("tpe_mv/5/warm/4", 2, 30)
