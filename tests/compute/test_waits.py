@@ -22,6 +22,7 @@ from tests.small import pictures, small
 CPU, META = torch.device("cpu"), torch.device("meta")  # tensors on META have shapes and no values
 
 
+@pytest.mark.slow
 def test_steps_and_drawings_stay_on_the_device_and_look_at_no_value(monkeypatch):
     """META refuses both: an operation on tensors of two devices, and one that needs values, such as ``item``."""
     monkeypatch.setattr(sys.modules["torch.optim.optimizer"], "_get_fused_kernels_supported_devices", lambda: ["meta"])

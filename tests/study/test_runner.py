@@ -162,6 +162,7 @@ def test_arms_that_share_a_model_train_it_once_whichever_process_runs_them():
     assert [line for line in ran() if line.startswith("train")] == ["train cosine 0", "train cosine 1"]
 
 
+@pytest.mark.slow
 def test_a_second_process_runs_what_the_first_does_not(capsys):
     Path("control/sleep").write_text("60")
     other = start(TINY, "--line", "1")

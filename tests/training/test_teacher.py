@@ -136,6 +136,7 @@ def recorded(path: Path) -> Any:
     return assembly.assemble("run", Provenance({}, {}), load_model(path, CPU), scored, [], judged_by, 1.0, "0" * 64)
 
 
+@pytest.mark.slow
 def test_fine_tuning_starts_at_the_teachers_loss_and_improves_on_other_data():
     """On two mixtures: the teacher's loss of the second is where its fine-tuning starts, far below a new network's."""
     splits = {}
