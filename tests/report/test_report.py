@@ -179,6 +179,11 @@ def test_a_damaged_file_costs_its_part_alone(complete, path, text):
     assert shown.text.count("Provenance") == 2
 
 
+def test_a_password_in_the_params_is_masked():
+    *_, params = report.provenance(measured(params={"data.source": "https://user:secret@host/x"}))
+    assert params.rows == [("data.source", "https://***@host/x")]
+
+
 @pytest.mark.parametrize("suffix", [".html", ".md"])
 def test_the_suffix_names_the_form_and_a_folder_in_the_way_is_said(complete, capsys, suffix):
     assert run("--out", f"page{suffix}") == 0
