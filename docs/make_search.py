@@ -1,4 +1,4 @@
-"""Make a row of docs/ladder.md's table of samplers: searches, simulated on what recorded runs of digits_short scored.
+"""Make a row of ladders/short/samplers.md: searches, simulated on what the recorded runs of digits_short scored.
 
 ``python -m docs.make_search tpe_mv/10/cold/0`` simulates 200 searches: Optuna's sampler (random, tpe, tpe_mv, gp), its
 random trials, whether the ideas of ladders/short.yaml are tried first (cold, warm), and every how many trials one more

@@ -36,7 +36,7 @@ from ddpm.study.experiments import DIVERGED
 from ddpm.study.pool import Done, Pool, Task
 
 SEARCHING = 0.7  # share of the hours for trials; the rest is for the proof
-FINALISTS, RUNS = 3, 3  # docs/ladder.md has the table
+FINALISTS, RUNS = 3, 3  # ladders/short/samplers.md has the table
 FAILURES = 3  # in a row that are not a trial's own, such as a full memory
 EFFECT = 2.0  # in standard deviations of the gains: for how long a proof is expected to take
 
