@@ -156,6 +156,13 @@ def test_runs_of_the_working_params_match_whatever_their_seed_and_mechanics():
     assert found.notes == ()
 
 
+def test_what_varies_may_differ_with_its_hyperparameters():
+    mild = result("linear", params={"diffusion__schedule": {"name": "linear", "linear": {"beta_end": 0.01}}})
+    assert len(matching(result(), mild, by=BY).records) == 2
+    unused = {"diffusion__schedule": {"name": "cosine", "linear": {"beta_end": 0.01}}, "model__dit": {"depth": 2}}
+    assert matching(result(params=unused)).records
+
+
 @pytest.mark.parametrize("by", [(), BY])
 def test_where_nothing_matches_the_nearest_run_is_named(by):
     near, far = result(params={"train__steps": 9}), result(seed=1, params={"train__steps": 9, "sample__steps": 3})

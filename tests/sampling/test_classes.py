@@ -188,3 +188,9 @@ def test_the_bound_is_given_the_class(digits, tmp_path):
     _, labels = open_split(digits, "test")
     chosen = np.sort(np.random.default_rng(bounds.SEED).permutation(len(labels))[:6])
     assert asked[-1].tolist() == labels[chosen].tolist()
+
+
+def test_a_name_that_is_a_number_is_the_name():
+    facts = {"classes": {"names": ["2", "0", "1"], "counts": [1, 1, 1]}}
+    found = Classes.of(Loaded(torch.nn.Identity(), config().training(), facts), ("2", 2))
+    assert found(range(2)).tolist() == [0, 2]

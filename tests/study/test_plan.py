@@ -209,3 +209,7 @@ def test_status_shows_names_lines_and_what_each_look_takes_before_it_runs(capsys
         "line": 24, "name": "linear-11", "arm": "linear", "kind": "verdict", "state": "missing", "reason": None,
     }  # fmt: skip
     assert (status["seconds_each"], status["next_look"], len(status["left"])) == (None, 8, 16)
+
+
+def test_a_question_cannot_control_the_terminal():
+    assert load(**{"Which schedule?": '"a\\e[31m\\nb"'}).plan.question == r"a\x1b[31m b"

@@ -192,3 +192,10 @@ def test_what_was_unpacked_is_removed_when_it_is_stopped(tmp_path):
         process.terminate()
         assert process.wait() == 128 + signal.SIGTERM
     assert list(tmp_path.iterdir()) == []
+
+
+def test_options_are_yaml_by_key():
+    assert score.assigned("--param", ["lr=1e-3", "net=unet", "ema="]) == {"lr": 0.001, "net": "unet", "ema": None}
+    for given in (["lr"], ["=1"], ["a=1", "a=2"], ["a=[1"]):
+        with pytest.raises(UserError, match="--param"):
+            score.assigned("--param", given)

@@ -312,3 +312,7 @@ def test_a_state_of_the_same_code_is_continued_and_another_code_s_that_runs_is_l
         assert list(states()) == [other.folder.name]
     Checkpoints("other", NOW).finish()
     assert list(states()) == [other.folder.name]
+
+
+def test_epochs_become_steps_that_see_each_image_so_often():
+    assert small(train={"steps": None, "epochs": 3}).train.total(30) == 12  # 90 images in batches of 8
