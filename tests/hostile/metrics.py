@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from ddpm.base import files
-from ddpm.runs.record import parse
+from ddpm.runs.record import parse_record
 from ddpm.verdicts import gate
 from tests.hostile.case import Case
 from tests.scored import result
@@ -42,6 +42,8 @@ CASES = [Case("scores", name, partial(BASELINE.write_bytes, content), read_basel
 CASES += [
     Case("scores", "a baseline that is a folder", BASELINE.mkdir, read_baseline, "directory"),
     Case("scores", "a file that is a folder", SCORES.mkdir, partial(files.read_json, SCORES), "directory"),
-    Case("scores", "a record that is deep", lambda: None, partial(parse, DEEP, "run.json"), "not a run's record"),
-    Case("scores", "a record of 30 MB", lambda: None, lambda: parse(bytes(30_000_000), "run.json"), "at most 100,000"),
+    Case("scores", "a record that is deep", lambda: None, partial(parse_record, DEEP, "run.json"),
+         "not a run's record"),
+    Case("scores", "a record of 30 MB", lambda: None, lambda: parse_record(bytes(30_000_000), "run.json"),
+         "at most 100,000"),
 ]  # fmt: skip
