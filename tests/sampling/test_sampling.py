@@ -74,6 +74,9 @@ def test_samples_pictures_and_film(model, tmp_path):
     expected = {"count": 12, "sets": 1, "evaluations_per_image": 10}
     assert {key: facts[key] for key in expected} == expected
     assert facts["images_per_second"] > 0
+    sampling.write_samples(Generator.of(model, chosen, CPU), chosen, 0, SHAPE, tmp_path / "unfilmed", films=False)
+    assert np.array_equal(np.load(tmp_path / "unfilmed/samples.npy"), drawn)
+    assert sorted(file.name for file in (tmp_path / "unfilmed").iterdir()) == ["grid.png", "samples.npy"]
 
 
 def test_each_seed_has_a_set_of_its_own_and_the_first_ones_has_the_fixed_name(model, tmp_path):
