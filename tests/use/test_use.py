@@ -69,6 +69,21 @@ def test_inpainting_keeps_what_is_known_and_draws_the_rest_given_it():
     assert abs(float(torch.corrcoef(torch.stack([rest, flat(known)[:, 0]]))[0, 1])) < 0.1
 
 
+def test_one_round_of_inpainting_draws_the_rest_as_if_it_knew_less():
+    """Without resampling the two parts agree less: why RePaint has its rounds."""
+    unknown = torch.tensor([False, True]).view(2, 1, 1)
+    known = images(4000)
+
+    def correlation(rounds: int) -> float:
+        drawn = flat(edits.inpaint(generator("ancestral"), known, unknown, 0, rounds))
+        return float(torch.corrcoef(drawn.T)[0, 1])
+
+    truth = float(exact.COVARIANCE[0, 1] / exact.COVARIANCE.diagonal().prod().sqrt())
+    resampled = correlation(10)
+    assert correlation(1) < resampled - 0.02
+    assert resampled == pytest.approx(truth, abs=0.05)
+
+
 def test_variations_are_of_the_datas_distribution_and_less_alike_the_stronger_they_are():
     given = images(4000)
     alike = []
