@@ -100,3 +100,12 @@ def test_a_class_of_digits_that_is_missing_is_noticed(real, digits):
     for label in range(10):
         without = draws.permutation(np.flatnonzero(labels != label))[:count]
         assert distance(real.held_out.features[without]) > max(whole), label
+
+
+def test_images_that_are_all_the_same_have_finite_features(tmp_path):
+    processed = write_noise(tmp_path / "processed", 1, 8, 8)
+    for split in ("train", "test"):
+        np.save(processed / split / "images.npy", np.full((40, 1, 8, 8), 7, dtype=np.uint8))
+    RandomConv().write_weights(processed, tmp_path / "weights", CPU)
+    images, _ = open_split(processed, "test")
+    assert extract(RandomConv().load(tmp_path / "weights"), images, 7, CPU).features.isfinite().all()
