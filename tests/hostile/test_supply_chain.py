@@ -103,7 +103,7 @@ def test_nobody_is_told_to_install_somebody_elses_package():
     name = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["name"]
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
     texts = [(ROOT / path).read_text() for path in listed.stdout.split("\0") if path.endswith((".md", ".py", ".yml"))]
-    told = re.findall(r"pip install [^`\n]*?\b(ddpm[\w-]*)(?=[\[=<>' `]|$)", "\n".join(texts))
+    told = re.findall(r"pip install [^`\n]*?\b(?<!\./)(ddpm[\w-]*)(?=[\[=<>' `]|$)", "\n".join(texts))
     assert set(told) == {name}
 
 
