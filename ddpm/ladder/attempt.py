@@ -1,5 +1,5 @@
 """An attempt: seeds are run until its e-value suffices, it is hopeless, or the most seeds are reached
-(ddpm/ladder/judging.py)."""
+(ddpm/ladder/outcome.py)."""
 
 from __future__ import annotations
 

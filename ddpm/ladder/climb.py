@@ -18,9 +18,9 @@ import numpy as np
 
 from ddpm.base.errors import UserError
 from ddpm.base.locks import lock
-from ddpm.ladder import evidence, judging, log
-from ddpm.ladder.judging import Hurdle
+from ddpm.ladder import evidence, log, outcome
 from ddpm.ladder.log import BASE, End, Log, Outcome, Try
+from ddpm.ladder.outcome import Hurdle
 from ddpm.ladder.pairs import Runs
 from ddpm.ladder.terms import CHALLENGER, CHAMPION, Changes, Contest
 from ddpm.verdicts import metrics
@@ -87,7 +87,7 @@ class Climb:
 
     def gains(self, end: End) -> Array:
         """What the challenger is better by, on each seed: (n,)."""
-        return judging.measure_gains(self.contest, end)
+        return outcome.measure_gains(self.contest, end)
 
     def first_seed(self, begin: Try) -> int:
         """The first of an attempt's consecutive seeds."""
@@ -109,7 +109,7 @@ class Climb:
         return Runs(self.contest, "base", self.contest.seed({}, 0), {CHAMPION: {}}, commit)
 
     def judge(self, attempt: Attempt, runs: Runs) -> tuple[End, bool]:
-        """How the attempt ends by its runs so far, and whether they decide: ``judging.judge``."""
+        """How the attempt ends by its runs so far, and whether they decide: ``outcome.judge``."""
         challenges, error = attempt.begin.challenges, self.contest.terms.error
         own = self.find(challenges).end if challenges else None
         number = attempt.begin.number
@@ -121,7 +121,7 @@ class Climb:
             rung=self.gains(own) if own else np.zeros(0),
             challenges=np.concatenate([np.zeros(0), *(self.gains(one.end) for one in again if own and one.end)]),
         )
-        return judging.judge(self.contest, attempt.key, hurdle, runs.scored(CHAMPION), runs.scored(CHALLENGER))
+        return outcome.judge(self.contest, attempt.key, hurdle, runs.scored(CHAMPION), runs.scored(CHALLENGER))
 
     def _measure_usual(self, on: str) -> Mapping[str, float]:
         """The mean of each guarded metric of the rung ``on``, where it does not run with the challenger."""
@@ -134,7 +134,7 @@ class Climb:
         if len(records) < terms.seeds.fewest:
             missing = base.experiments.path(base.planned[len(records)].name)
             raise UserError(f"{missing}: no such record of the base, with which guards compare: restore it from git")
-        return judging.means(terms.guarded, records)
+        return outcome.means(terms.guarded, records)
 
     def add(self, key: str, line: Try | End) -> None:
         """Take the next line into account. Raises UserError if it refers to none before it, or if it is an end that

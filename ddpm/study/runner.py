@@ -55,7 +55,7 @@ class Runner:
             arms, study = self.ledger.arms(), self.ledger.study
             self.compared = sum(bool(arm.runs) for arm in arms) > 1
             if early := remarks.early(arms, study.plan.primary):
-                self.say(f"warning: {early}")
+                self.say(f"warning: {early}; `ddpm study status {study.path} --pilot` estimates for how long")
 
 
 def slots(given: int | None, devices: Iterable[str]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,16 +12,18 @@ from ddpm.base.errors import UserError
 from ddpm.base.progress import duration
 from ddpm.report.blocks import Chapter, Note, Table
 from ddpm.runs.alike import grouped
+from ddpm.runs.record import Record
 from ddpm.study import judging
 from ddpm.study.experiments import LOGS
 from ddpm.study.ledger import Ledger
-from ddpm.study.plan import Experiment, Kind, Study
-from ddpm.study.pool import Pool
+from ddpm.study.plan import Experiment, Kind, Study, changed
+from ddpm.study.pool import Pool, Task
 from ddpm.verdicts import metrics, remarks
 
 State = Literal["done", "running", "failed", "missing"]
 SIGNS: Mapping[State, str] = {"done": "#", "running": ">", "failed": "!", "missing": "."}
 TITLES: Mapping[Kind, str] = {"verdict": "", "tuning": ", tuning"}
+MOST = 16  # times as many steps: an extrapolation beyond says nothing
 EFFECTS = (1.0, 1.5, 2.0)  # in standard deviations of the paired differences
 
 
@@ -114,22 +117,50 @@ def _state(ledger: Ledger, experiment: Experiment) -> tuple[State, str | None]:
 
 
 def pilot(ledger: Ledger, devices: Sequence[str]) -> Pilot:
-    """Run the baseline's first experiment without recording it, because the first record fixes the plan. Raises
-    UserError with the reason if the run fails."""
-    study, log = ledger.study, ledger.experiments.log("pilot")
+    """Run the baseline's first experiment without recording it, because the first record fixes the plan. If it scores
+    worse than a Gaussian, run half of its training, too: both together show how fast the score falls. Raises UserError
+    with the reason if a run fails."""
+    study = ledger.study
     first = next(one for one in study.lines() if one.arm == study.baseline)
+    task = ledger.experiments.task(first)._replace(record=None)
+    steps, primary = first.config.train.steps, study.plan.primary
     with Pool(ledger.experiments.code, 1, devices) as pool:
-        pool.submit(ledger.experiments.task(first)._replace(name="pilot", log=log, record=None))
-        [done] = pool.results()
+        whole = _try(pool, task, "pilot", ledger)
+        score, gaussian = whole.scores[primary], metrics.gaussian([whole.scores], primary)
+        line = f"pilot: {first.name} has {primary} {score:.3g}"
+        if gaussian is None:
+            return Pilot(whole.seconds, line)
+        if score <= gaussian:
+            return Pilot(whole.seconds, f"{line}, better than a Gaussian ({gaussian:.3g}): the training is long enough")
+        advice = "train for longer"
+        if steps and not task.program:
+            shorter = changed(task.params, {"train.steps": max(1, steps // 2)}, "pilot")
+            half = _try(pool, task._replace(params=shorter), "pilot-half", ledger)
+            needed = estimate_steps(gaussian, steps, score, half.scores[primary])
+            advice = f"about {needed:,} steps would be enough" if needed else "more steps alone will hardly help"
+    return Pilot(whole.seconds, f"{line}, worse than a Gaussian ({gaussian:.3g}): too short a training; {advice}")
+
+
+def _try(pool: Pool, task: Task, name: str, ledger: Ledger) -> Record:
+    """The record of a run that is not kept. Raises UserError."""
+    pool.submit(task._replace(name=name, log=ledger.experiments.log(name)))
+    (done,) = pool.results()
     if done.record is None:
-        raise UserError(f"pilot: {done.reason}")
-    score, gaussian = done.record.scores[study.plan.primary], metrics.gaussian([done.record.scores], study.plan.primary)
-    line = f"pilot: {first.name} has {study.plan.primary} {score:.3g}"
-    if gaussian is not None and score <= gaussian:
-        line += f", better than a Gaussian ({gaussian:.3g}): the training is long enough"
-    elif gaussian is not None:
-        line += f", worse than a Gaussian ({gaussian:.3g}): too short a training; train for longer"
-    return Pilot(done.record.seconds, line)
+        raise UserError(f"{name}: {done.reason}")
+    return done.record
+
+
+def estimate_steps(goal: float, steps: int, score: float, half: float) -> int | None:
+    """The steps after which a score that was ``half`` after half of ``steps``, and is ``score`` now, reaches ``goal``,
+    if it continues to fall by the same factor with each doubling; rounded up to two digits. None beyond MOST times as
+    many."""
+    factor = half / score
+    doublings = math.log(score / goal) / math.log(factor) if factor > 1 else math.inf
+    if doublings > math.log2(MOST):
+        return None
+    needed = steps * 2**doublings
+    unit = 10 ** max(0, math.floor(math.log10(needed)) - 1)
+    return math.ceil(needed / unit) * unit
 
 
 def chapters(status: Status, study: Study) -> list[Chapter]:

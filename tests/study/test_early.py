@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ddpm.study import loading
+from ddpm.study import judging, loading, status
 from tests import command, study_project
 from tests.pages import blocks
 from tests.study_project import PLAN, RESULTS, study
@@ -38,16 +38,32 @@ def test_after_the_first_pair_run_status_and_verdict_say_that_both_are_worse_tha
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("gaussian", "enough"), [(9.0, True), (0.5, False)])
-def test_a_pilot_trains_the_baseline_and_says_whether_that_is_long_enough(gaussian, enough, capsys):
+@pytest.mark.parametrize(("gaussian", "trained"), [(9.0, 1), (0.5, 2)])
+def test_a_pilot_trains_the_baseline_and_says_whether_that_is_long_enough(gaussian, trained, capsys):
     set_gaussian(gaussian)
     assert study("status", str(PLAN), "--pilot") == 0
     out = capsys.readouterr().out
-    assert ("worse than a Gaussian" in out) is not enough
-    assert ("better than a Gaussian" in out) is enough
+    assert ("worse than a Gaussian" in out) is (trained > 1)
+    assert ("better than a Gaussian" in out) is (trained == 1)
     assert "not known yet" not in out  # what all experiments will take
-    assert study_project.ran().count("train cosine 0") == 1
+    assert study_project.ran().count("train cosine 0") == trained
     assert not (RESULTS / "runs").exists()  # or the plan would be fixed
+
+
+@pytest.mark.parametrize(
+    ("score", "half", "steps"),
+    [(3.0, 6.0, 1500), (3.03, 3.6, 3000), (4.0, 4.4, None), (3.0, 3.0, None), (3.0, 2.0, None)],
+)
+def test_steps_that_would_be_enough_are_extrapolated_but_not_far(score, half, steps):
+    assert status.estimate_steps(2.43, 1200, score, half) == steps
+
+
+def test_reasons_that_are_alike_are_one_line():
+    reasons = [f"{name}.json: made under another plan: undo the change" for name in "abcde"]
+    first, second = judging.merged([*reasons, "f.json: torn"])
+    assert "a.json" in first
+    assert "2 more" in first
+    assert second == "f.json: torn"
 
 
 def test_a_new_study_names_the_base_s_own_arm(capsys):
