@@ -21,8 +21,9 @@ from ddpm.base.progress import duration
 from ddpm.compute import devices, distributed
 from ddpm.compute.distributed import ALONE
 from ddpm.data.processed import read_manifest
-from ddpm.model import build
+from ddpm.model import build, precision
 from ddpm.model.model_file import Loaded
+from ddpm.model.precision import ALLOWED, Comparison
 from ddpm.params import credit
 from ddpm.params.config import Config
 from ddpm.sampling.generator import Generator
@@ -40,6 +41,7 @@ IMAGES = 1000  # to train on, as long as they are not here
 SECONDS = 1.0  # a batch that takes half of this is large enough
 LONG = 2.0  # seconds: if the first step takes longer, there is no second
 REPEATS = 10  # of a step, at most
+ROUNDS = 4  # passes in each precision
 clock = time.perf_counter
 
 
@@ -51,6 +53,7 @@ class Measured(NamedTuple):
     feature: float  # of the extractors whose weights are here, for one image
     memory: int  # bytes that a rank held at most
     device: str  # its name, for a person
+    half: Comparison | None = None  # of bfloat16, where the hardware computes in it
 
 
 def lines(config: Config, measured: Measured, images: int | None) -> list[str]:
@@ -66,6 +69,7 @@ def lines(config: Config, measured: Measured, images: int | None) -> list[str]:
         "evaluate": "scores take {}",
     }
     texts = [f"{stage}: {text.format(f'about {duration(took[stage])}')}" for stage, text in about.items()]
+    texts.append(f"precision: {_advice(measured.half)}")
     return [*texts, f"all stages, from nothing: about {duration(sum(took.values()))}, without a download"]
 
 
@@ -120,7 +124,22 @@ def measure(config: Config) -> Measured:
     step = _grown(config.train.accumulate, whole, cost)  # Trainer refuses a smaller batch
     memory = devices.peak_memory(device)
     evaluation, feature = _evaluation(config, device), _features(config, device)
-    return Measured(step, evaluation / ranks, feature / ranks, memory, devices.processor(device))
+    images = max(precision.IMAGES, min(whole, int(whole * SECONDS / 2 / step)))  # a pass of about half a second
+    half = precision.compare(training, device, images, ROUNDS) if devices.has_bfloat16(device) else None
+    return Measured(step, evaluation / ranks, feature / ranks, memory, devices.processor(device), half)
+
+
+def _advice(half: Comparison | None) -> str:
+    """Which precision to take."""
+    if half is None:
+        return "auto is float32, because this processor does not compute in bfloat16"
+    if not half.error <= ALLOWED:
+        return f"auto is float32, because bfloat16's gradients are wrong here by {half.error:.0%} of float32's"
+    slower = "; train.precision: float32 is faster" if half.times > 1 else ""
+    return (
+        f"auto is bfloat16, whose gradients differ by up to {half.error:.1%} from float32's, and a pass takes "
+        f"{half.times:.2f} of its time{slower}"
+    )
 
 
 def _features(config: Config, device: torch.device) -> float:

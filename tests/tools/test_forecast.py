@@ -13,6 +13,7 @@ import yaml
 
 from ddpm.base.progress import duration
 from ddpm.compute.distributed import Ranks
+from ddpm.model.precision import Comparison
 from ddpm.params.config import Config
 from ddpm.tools import forecast
 from ddpm.tools.forecast import Measured
@@ -43,7 +44,7 @@ class Machine:
         return SimpleNamespace(step=lambda number: self.takes(images, 2.0 if number == 1 else 1.0))
 
     def generator(self, *_: object) -> Any:
-        def trajectory(indices: range, seed: int, shape: object) -> Iterator[None]:
+        def trajectory(indices: range, seed: int) -> Iterator[None]:
             yield None  # x_T
             for number in range(5):
                 self.takes(len(indices), 2.0 if number == 0 else 1.0)
@@ -116,6 +117,22 @@ def test_the_lines_say_what_was_assumed():
     assert "1,000 images" in assumed
 
 
+@pytest.mark.parametrize(
+    ("half", "auto", "is_slower"),
+    [
+        (None, "float32", False),
+        (Comparison(0.02, 0.6), "bfloat16", False),
+        (Comparison(0.02, 3.0), "bfloat16", True),
+        (Comparison(0.9, 0.6), "float32", False),
+        (Comparison(math.nan, 0.6), "float32", False),
+    ],
+)
+def test_check_says_which_precision_to_take(half, auto, is_slower):
+    (line,) = (one for one in forecast.lines(small(), MEASURED._replace(half=half), 20) if one.startswith("precision"))
+    assert f"auto is {auto}" in line
+    assert ("float32 is faster" in line) is is_slower
+
+
 def test_scores_likelihoods_and_fitting_take_their_time():
     options = {"likelihood": {"images": 50, "timesteps": 4}}
     made = small(data={"test_fraction": 0.2}, sample={"count": 1000, "seeds": (0, 1)}, evaluate=options)
@@ -148,6 +165,6 @@ def test_without_a_pilot_check_measures_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(forecast, "measure", lambda settings: MEASURED)
     monkeypatch.setattr("ddpm.tools.clone.check_clone", lambda data: "")
     Path("params.yaml").write_text((ROOT / "ddpm/presets/digits_2026.yaml").read_text())
-    for options, count in ([], 6), (["--no-pilot"], 1):
+    for options, count in ([], 7), (["--no-pilot"], 1):
         assert run("check", *options) == 0
         assert len(capsys.readouterr().out.splitlines()) == count
