@@ -74,7 +74,7 @@ def test_samples_pictures_and_film(model, tmp_path):
     expected = {"count": 12, "sets": 1, "evaluations_per_image": 10}
     assert {key: facts[key] for key in expected} == expected
     assert facts["images_per_second"] > 0
-    sampling.write_samples(Generator.of(model, chosen, CPU), chosen, 0, SHAPE, tmp_path / "unfilmed", films=False)
+    sampling.write_samples(Generator.of(model, chosen, CPU), chosen, 0, tmp_path / "unfilmed", films=False)
     assert np.array_equal(np.load(tmp_path / "unfilmed/samples.npy"), drawn)
     assert sorted(file.name for file in (tmp_path / "unfilmed").iterdir()) == ["grid.png", "samples.npy"]
 
