@@ -54,6 +54,7 @@ class Climb:
     attempts: list[Attempt] = field(default_factory=list)  # without challenges
     challenges: list[Attempt] = field(default_factory=list)
     rungs: list[Attempt] = field(default_factory=list)
+    cache: dict[tuple[str, str], Runs] = field(default_factory=dict)  # by attempt and commit: each record is read once
 
     @property
     def tip(self) -> str:
@@ -99,10 +100,12 @@ class Climb:
 
     def runs(self, attempt: Attempt, commit: str = "") -> Runs:
         """The runs of an attempt. commit: whose code makes more of them."""
-        line, champion = attempt.begin, self.changes(attempt.begin.on)
-        arms: dict[str, Changes] = {CHAMPION: champion} if self.contest.terms.kind == "score" else {}
-        arms[CHALLENGER] = {**champion, **line.changes}
-        return Runs(self.contest, attempt.key, self.first_seed(line), arms, commit)
+        if (key := (attempt.key, commit)) not in self.cache:
+            line, champion = attempt.begin, self.changes(attempt.begin.on)
+            arms: dict[str, Changes] = {CHAMPION: champion} if self.contest.terms.kind == "score" else {}
+            arms[CHALLENGER] = {**champion, **line.changes}
+            self.cache[key] = Runs(self.contest, attempt.key, self.first_seed(line), arms, commit)
+        return self.cache[key]
 
     def runs_of_base(self, commit: str = "") -> Runs:
         """The base's runs of its own, where it does not run with a challenger."""

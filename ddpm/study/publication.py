@@ -45,12 +45,9 @@ def write_verdict(judgement: Judgement, folder: Path, chapters: Sequence[Chapter
 def pictures(study: Study) -> list[Block]:
     """What the first run of each arm drew, where it is kept."""
     paths = {arm: study.results / f"{arm}.png" for arm in study.plan.arms}
-    return [Figure(arm, arm, partial(shutil.copyfile, path)) for arm, path in paths.items() if _is_ours(path)]
-
-
-def _is_ours(path: Path) -> bool:
-    """Whether it is a file: a link in somebody's commit would publish what it leads to on this machine."""
-    return path.is_file() and not path.is_symlink()
+    return [
+        Figure(arm, arm, partial(shutil.copyfile, path)) for arm, path in paths.items() if tracker.is_own_file(path)
+    ]
 
 
 def log(ledger: Ledger) -> None:

@@ -92,6 +92,11 @@ class Page(NamedTuple):
     files: Sequence[Path]  # artifacts, as far as they exist
 
 
+def is_own_file(path: Path) -> bool:
+    """Whether it is a file: a link in somebody's commit would publish what it leads to on this machine."""
+    return path.is_file() and not path.is_symlink()
+
+
 def write_page(store: Store, page: Page, records: Mapping[str, Record]) -> tuple[str, set[str]]:
     """Write a page's run, and those of records below it, by the beginnings of their names; return its id, and the keys
     of the runs that it lists. Finished ones stay as they are. For ``Store.attempt``."""
@@ -109,7 +114,7 @@ def write_page(store: Store, page: Page, records: Mapping[str, Record]) -> tuple
                 client.set_tag(_complete(store, record_, title=title), PARENT, parent)
     client.set_tag(parent, NOTE, page.note)
     for path in page.files:
-        if path.is_file() and not path.is_symlink():  # in somebody's commit, a link could lead to any file
+        if is_own_file(path):
             client.log_artifact(parent, str(path))
     client.set_terminated(parent)
     return parent, known

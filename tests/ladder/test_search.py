@@ -26,18 +26,14 @@ from ddpm.study import plan, revision
 from ddpm.study.pool import Done
 from docs import make_search
 from tests.command import run
+from tests.ladders import FILE, SCORE
 
 ROOT = Path(__file__).parents[2]
-FILE = Path("ladders/tiny.yaml")
 TRIALS = Path("ladders/tiny/trials.jsonl")
-LADDER = {
+LADDER = SCORE | {
     "question": "What is the best recipe?",
     "base": "digits_short",
-    "kind": "score",
-    "primary": "classifier.fd",
-    "cost": "images",
     "may_change": ["diffusion", "train", "model.unet", "sample.sampler"],
-    "error": 0.5,
     "seeds": {"fewest": 2, "most": 16},
     "space": {
         "train.learning_rate": {"low": 5e-4, "high": 5e-2, "log": True},
