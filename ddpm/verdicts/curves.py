@@ -138,14 +138,19 @@ def simulate_critical(gaps: Array, level: float) -> float:
     units = centred / np.where(lengths > 0, lengths, 1.0)
     correlation = (1 - 1 / seeds) * units.T @ units
     np.fill_diagonal(correlation, 1.0)
-    drawn = _normals(seeds, count) @ np.linalg.cholesky(correlation).T
-    largest = (np.abs(drawn.mean(1)) / drawn.std(1, ddof=1)).max(-1) * math.sqrt(seeds)
+    root, (means, covariances) = np.linalg.cholesky(correlation), _draw_moments(seeds, count)
+    variances = (root @ covariances * root).sum(-1)
+    largest = (np.abs(means @ root.T) / np.sqrt(variances)).max(-1) * math.sqrt(seeds)
     return float(np.quantile(largest, 1 - level))
 
 
 @cache
-def _normals(seeds: int, count: int) -> Array:
-    return np.random.default_rng(0).standard_normal((DRAWS, seeds, count))
+def _draw_moments(seeds: int, count: int) -> tuple[Array, Array]:
+    """The means, (DRAWS, count), and the covariances, (DRAWS, count, count), of samples of independent normals."""
+    drawn = np.random.default_rng(0).standard_normal((DRAWS, seeds, count))
+    means = drawn.mean(1)
+    drawn -= means[:, None]
+    return means, drawn.transpose(0, 2, 1) @ drawn / (seeds - 1)
 
 
 def _scores(runs: Sequence[Record], images: Sequence[int], metric: str) -> Array:

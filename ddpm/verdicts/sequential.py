@@ -84,11 +84,12 @@ class Design:
         for look, spent in zip(self.looks, self.spent_on_signs(level), strict=True):
             if look > len(differences):
                 break
-            for seed, gap in enumerate(differences[past:look], past):  # the observed pattern stays the first
-                if seed < FREE:
-                    sums, is_open = np.concatenate([sums + gap, sums - gap]), np.concatenate([is_open, is_open])
-                else:
-                    sums = sums + np.where(np.arange(len(sums)) >> (seed - 1) % (FREE - 1) & 1, -gap, gap)
+            for gap in differences[past : min(look, FREE)]:  # the observed pattern stays the first
+                sums, is_open = np.concatenate([sums + gap, sums - gap]), np.concatenate([is_open, is_open])
+            for sign in range(FREE - 1):  # those that share it are one gap
+                gaps = [differences[seed] for seed in range(FREE + sign, look, FREE - 1) if seed >= past]
+                if gaps:
+                    sums = sums + np.where(np.arange(len(sums)) >> sign & 1, -sum(gaps), sum(gaps))
             past = look
             budget = math.floor(spent * len(sums) + 1e-9) - int((~is_open).sum())
             sizes = np.where(is_open, np.abs(sums), -1.0)

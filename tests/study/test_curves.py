@@ -77,13 +77,13 @@ def correlation(rho: float) -> Array:
 @pytest.mark.parametrize(("rho", "seeds"), [(0.5, 8), (0.9, 8), (0.9, 16)])
 def test_a_band_is_wrong_anywhere_as_rarely_as_it_says(rho, seeds, monkeypatch):
     monkeypatch.setattr(curves, "DRAWS", 2**10)
-    curves._normals.cache_clear()
+    curves._draw_moments.cache_clear()
     trials, alpha = 400, 0.05
     root = np.linalg.cholesky(correlation(rho)) * [3.0, 2.0, 1.0, 1.0]  # early scores vary more
     drawn = np.random.default_rng(2).standard_normal((trials, seeds, 4)) @ root.T
     t = np.abs(drawn.mean(1)) / drawn.std(1, ddof=1) * math.sqrt(seeds)
     wrong = np.mean([each.max() > simulate_critical(gaps, alpha) for each, gaps in zip(t, drawn, strict=True)])
-    curves._normals.cache_clear()
+    curves._draw_moments.cache_clear()
     assert 0.015 < wrong <= alpha + 3 * math.sqrt(0.0475 / trials)
     alone = t_test(drawn.swapaxes(1, 2), 0.0, 1 - alpha).p  # each budget by itself would be wrong more often
     assert (alone < alpha).any(1).mean() > wrong
