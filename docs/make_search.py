@@ -131,9 +131,9 @@ def main(config: str, searches: int = 200, longest: int = max(LENGTHS)) -> dict[
             if place < len(starts):
                 params = {**space.usual, **starts[place]}
                 truth = forest(encode(space, params))
-                values = space.place(starts[place], 0.0)
-                own_axes, score = {key: axes[key] for key in values}, run(truth)
-                study.add_trial(trial.create_trial(value=score, params=values, distributions=own_axes))
+                score = run(truth)
+                if values := space.place(starts[place], 0.0):
+                    study.add_trial(trial.create_trial(value=score, params=values, distributions=axes))
             else:
                 study.sampler = other if int(mixed) and place % int(mixed) == 0 else own
                 asked = study.ask(axes)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ddpm.ladder import display
+from ddpm.ladder import display, proposals
 from ddpm.ladder.climb import Climb
 from ddpm.ladder.search import Search
 from ddpm.pictures import plots
@@ -39,7 +39,7 @@ def to_dict(done: Search, state: Climb) -> dict[str, Any]:
         "claim": float(np.mean(scores)) if scores else None,
         "runs": len(scores),
         "find": changes,
-        "importances": done.proposer.importances(done.past),
+        "importances": proposals.importances(done.space, done.past),
         "proof": display.to_dict(state, proof) if proof else None,
         "fresh": {"find": proof.end.challenger, "champion": proof.end.champion} if proof and proof.end else {},
     }

@@ -1,14 +1,17 @@
 """What to try next in a ladder's space: Optuna proposes.
 
-Its tree-structured Parzen estimator (Bergstra et al. 2011) draws all keys together (``multivariate``), and the
-hyperparameters of a variant only where that is chosen (``group``). A proposal follows from the trials and a seed, so
-nothing needs to be kept but the file of trials, and several processes may search at the same time.
+After RANDOM trials, a Gaussian process of the scores and of what breaks guards (GPSampler) draws all keys together. The
+hyperparameters of a variant are part of it, at their first value where another variant is chosen. A proposal follows
+from the trials and a seed, so nothing needs to be kept but the file of trials, and several processes may search at the
+same time.
 """
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from ddpm.base import files
@@ -21,92 +24,95 @@ from ddpm.ladder.trials import Trial
 if TYPE_CHECKING:
     import optuna
 
-RANDOM = 12  # trials before the estimator proposes
-IMPOSSIBLE = 200  # proposals in a row that may not be tried
+RANDOM = 10  # trials before the Gaussian process proposes
+IMPOSSIBLE = 100  # proposals in a row that may not be tried
 
 
-class Proposer:
-    """Proposes trials in a space. Optuna gets each trial once: reading them again took a second after 300.
+def propose(space: Space, past: Sequence[Trial], running: Sequence[Changes], seed: int) -> Changes:
+    """The changes of the base for the next trial, away from those ``running``. Raises UserError if hardly any proposal
+    may be tried."""
+    import optuna
 
-    Raises UserError without Optuna.
-    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study, reason = _study(space, past), ""
+    for changes in running:
+        _add(study, space, space.place(changes, space.contest.cost(changes)))
+    study.sampler = optuna.samplers.GPSampler(
+        seed=seed % 2**32, n_startup_trials=RANDOM, warn_independent_sampling=False
+    )
+    for _ in range(IMPOSSIBLE):
+        trial, chosen = study.ask(), dict[str, Any]()
 
-    def __init__(self, space: Space):
+        def choose(key: str, axis: Axis, trial: optuna.Trial = trial, chosen: dict[str, Any] = chosen) -> Any:
+            value = trial._suggest(key, _distribution(axis))
+            rounded = isinstance(axis, Range) and isinstance(value, float)  # as a person would write it
+            chosen[key] = value
+            return float(f"{value:.3g}") if rounded else value
+
         try:
-            import optuna
-        except ImportError as error:
-            raise UserError("a search needs Optuna, which is not installed: `pip install optuna`") from error
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-        self.space = space
-        self.axes = {key: _distribution(axis) for key, axis in space.axes.items()}
-        self.champion = files.digest(space.least(space.champion))
-        self.usual: dict[str, float] | None = None  # the champion's guarded metrics, by which all trials are judged
-        self.seeds = set[int]()  # of the trials that the study has
-        self.running = dict[int, str]()  # number of a proposal in the study -> its recipe
+            return space.draw(choose)
+        except UserError as error:
+            reason = str(error)
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            worst = max((each.value for each in study.trials if each.value is not None), default=0.0)
+            limits = {key: 1.0 for each in study.trials for key in each.constraints}
+            _add(study, space, space.fill(chosen), worst, limits)  # or the same would be proposed again
+    raise UserError(f"{space.contest.path}: space: {IMPOSSIBLE} proposals in a row may not be tried: {reason}")
 
-    def learn(self, past: Sequence[Trial]) -> None:
-        """Add the trials that are new to the study, or all to a new one if the champion's guarded metrics changed."""
-        import optuna
 
-        usual = trials.means([trial for trial in past if trial.key == self.champion])
-        if usual != self.usual:
-            self.study = optuna.create_study(direction="minimize")
-            self.usual, self.seeds, self.running = usual, set(), {}
-        for trial in past:
-            if trial.seed not in self.seeds:
-                self.seeds.add(trial.seed)
-                one = trials.judge(self.space.contest, [trial], usual)
-                values = self.space.place(trial.changes, trial.cost)
-                axes, excess = {key: self.axes[key] for key in values}, {"excess": one.excess}
-                told = optuna.trial.create_trial(params=values, distributions=axes, value=one.loss, constraints=excess)
-                self.study.add_trial(told)
+def importances(space: Space, past: Sequence[Trial]) -> dict[str, float]:
+    """How much of the trials' ranks each key explains, the most first (functional ANOVA, Hutter et al. 2014)."""
+    import optuna
 
-    def propose(self, past: Sequence[Trial], running: Sequence[Changes], seed: int) -> Changes:
-        """The changes of the base for the next trial, other ones than those ``running``. Raises UserError if hardly any
-        proposal may be tried."""
-        import optuna
-
-        self.learn(past)
-        failed, reason, recipes = optuna.trial.TrialState.FAIL, "", {files.digest(dict(each)) for each in running}
-        for number in [number for number, recipe in self.running.items() if recipe not in recipes]:
-            self.study.tell(number, state=failed)  # it came back as one of the trials, or never will
-            del self.running[number]
-        self.study.sampler = optuna.samplers.TPESampler(
-            seed=seed % 2**32, multivariate=True, group=True, constant_liar=True, n_startup_trials=RANDOM
+    study = _study(space, past)
+    values = [trial.value or 0.0 for trial in study.trials]
+    try:
+        return optuna.importance.get_param_importances(
+            study,
+            evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0),
+            target=lambda trial: float(sum(value < (trial.value or 0.0) for value in values)),
         )
-        for _ in range(IMPOSSIBLE):
-            trial = self.study.ask()
-            try:
-                changes = self.space.draw(lambda key, axis, trial=trial: self._suggest(trial, key, axis))  # type: ignore[misc]
-            except UserError as error:
-                reason = str(error)
-                self.study.tell(trial, state=failed)
-            else:
-                self.running[trial.number] = files.digest(changes)
-                return changes
-        raise UserError(f"{self.space.contest.path}: space: {IMPOSSIBLE} proposals in a row may not be tried: {reason}")
+    except (RuntimeError, ValueError):  # too few trials, or all alike
+        return {}
 
-    def _suggest(self, trial: optuna.Trial, key: str, axis: Axis) -> Any:
-        value = trial._suggest(key, self.axes[key])
-        rounded = isinstance(axis, Range) and isinstance(value, float)  # as a person would write it
-        return float(f"{value:.3g}") if rounded else value
 
-    def importances(self, past: Sequence[Trial]) -> dict[str, float]:
-        """How much of the trials' ranks each key explains, the most first (functional ANOVA, Hutter et al. 2014); of
-        keys that all trials have."""
-        import optuna
+def _study(space: Space, past: Sequence[Trial]) -> optuna.Study:
+    """The trials within the space. Scores span orders of magnitude, so their logarithms are modelled where all are
+    positive; one that diverged counts as the worst."""
+    import optuna
 
-        self.learn(past)
-        values = [trial.value or 0.0 for trial in self.study.get_trials(states=[optuna.trial.TrialState.COMPLETE])]
-        try:
-            return optuna.importance.get_param_importances(
-                self.study,
-                evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0),
-                target=lambda trial: float(sum(value < (trial.value or 0.0) for value in values)),
-            )
-        except (RuntimeError, ValueError):  # too few trials, or all alike
-            return {}
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    study = optuna.create_study(direction="minimize")
+    champion = files.digest(space.least(space.champion))
+    usual = trials.means([trial for trial in past if trial.key == champion])
+    judged = [trials.judge(space.contest, [trial], usual) for trial in past]
+    losses = [one.loss for one in judged if math.isfinite(one.loss)]
+    excesses = [one.excess for one in judged if 0 < one.excess < math.inf]
+    shape = math.log if losses and min(losses) > 0 else float
+    for trial, one in zip(past, judged, strict=True):
+        excess = min(one.excess, max(excesses, default=1.0)) / median(excesses or [1.0])
+        limits = {"excess": math.log1p(excess)} if any(each.excess > 0 for each in judged) else None
+        _add(
+            study, space, space.place(trial.changes, trial.cost), shape(min(one.loss, max(losses, default=1.0))), limits
+        )
+    return study
+
+
+def _add(
+    study: optuna.Study,
+    space: Space,
+    values: Mapping[str, Any] | None,
+    value: float | None = None,
+    constraints: Mapping[str, float] | None = None,
+) -> None:
+    """Add a trial, which runs if it has no value; none if ``values`` is None: the space does not have it."""
+    from optuna.trial import TrialState, create_trial
+
+    if values is not None:
+        axes = {key: _distribution(axis) for key, axis in space.axes.items()}
+        state, limits = TrialState.RUNNING if value is None else TrialState.COMPLETE, dict(constraints or {})
+        told = create_trial(state=state, params=dict(values), distributions=axes, value=value, constraints=limits)
+        study.add_trial(told)
 
 
 def _distribution(axis: Axis) -> optuna.distributions.BaseDistribution:

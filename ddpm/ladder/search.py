@@ -24,10 +24,9 @@ from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.base.locks import lock
 from ddpm.base.progress import duration
-from ddpm.ladder import attempt, climb, evidence, terms, trials
+from ddpm.ladder import attempt, climb, evidence, proposals, terms, trials
 from ddpm.ladder.attempt import Say
 from ddpm.ladder.climb import LOCKS, Climb
-from ddpm.ladder.proposals import Proposer
 from ddpm.ladder.space import Space
 from ddpm.ladder.terms import LADDERS, Changes, Contest
 from ddpm.ladder.trials import Candidate, Trial
@@ -57,7 +56,6 @@ class Search:
     def __post_init__(self) -> None:
         champion = self.state.champion
         self.space = Space(self.contest, self.state.changes(champion.key) if champion else {})
-        self.proposer = Proposer(self.space)
         self.past = trials.read(self.contest)  # those of earlier searches, too
         self.running = dict[str, tuple[Changes, int, float]]()  # by task: the recipe, its seed, when it began
         self.starts = deque(self.space.starts(_ideas(self.contest)))
@@ -103,7 +101,7 @@ class Search:
         while self.starts:
             if files.digest(start := self.starts.popleft()) not in known:
                 return start
-        return self.proposer.propose(self.past, running, seed)
+        return proposals.propose(self.space, self.past, running, seed)
 
     def find(self) -> Changes | None:
         """The recipe to prove: the best of the finalists that ran most often. None if that is the champion, or if all
@@ -135,6 +133,8 @@ class Search:
     def explore(self, say: Say) -> None:
         """Run trials until the search ends. Raises UserError if several in a row fail for a reason that is not their
         own, such as a full disk."""
+        import optuna  # noqa: F401  # that it is missing is said before anything runs
+
         revision.check_committed([str(self.contest.path)])
         devices, failed = runner.gpus([self.contest.config.device]), 0
         code = revision.export(self.commit or revision.head())

@@ -84,16 +84,22 @@ class Space:
         base = self.contest.config.flat()
         return {key: value for key, value in changes.items() if key not in base or base[key] != value}
 
-    def place(self, changes: Changes, cost: float) -> dict[str, Any]:
-        """The values of a trial that has these changes of the base, by what is drawn; without those that the space does
-        not have."""
-        values = self.contest.params(changes).flat()
-        values[SHARE] = min(cost / self.limit, float(SHARES.high))
-        return {
-            key: values[key]
-            for key, axis in self.axes.items()
-            if key in values and self._applies(key, values) and _has(axis, values[key])
-        }
+    def place(self, changes: Changes, cost: float) -> dict[str, Any] | None:
+        """The values of a trial that has these changes of the base, by what is drawn; None if a list does not have its
+        value. Of a range it is the nearest."""
+        usual = self.contest.params(changes).flat() | {SHARE: cost / self.limit}
+        values = {}
+        for key, axis in self.axes.items():
+            if key in usual and self._applies(key, usual):
+                if not isinstance(axis, Range) and usual[key] not in axis:
+                    return None
+                values[key] = min(max(usual[key], axis.low), axis.high) if isinstance(axis, Range) else usual[key]
+        return self.fill(values)
+
+    def fill(self, values: Changes) -> dict[str, Any]:
+        """The values of all that is drawn: those given, and the first of each that does not apply."""
+        firsts = {key: axis.low if isinstance(axis, Range) else axis[0] for key, axis in self.axes.items()}
+        return firsts | dict(values)
 
     def starts(self, ideas: Iterator[Changes]) -> Iterator[Changes]:
         """The changes of the base that each idea makes within the space, after the champion itself; ideas that may not
@@ -123,9 +129,3 @@ def _condition(key: str) -> tuple[str, str] | None:
         if key.startswith(f"{family}.") and name in variant.names(folder):
             return f"{family}.name", name
     return None
-
-
-def _has(axis: Axis, value: Any) -> bool:
-    return (
-        isinstance(value, int | float) and axis.low <= value <= axis.high if isinstance(axis, Range) else value in axis
-    )

@@ -93,8 +93,8 @@ def test_a_ladder_of_scores_is_climbed_shown_and_challenged(capsys):
     assert (code, rung["outcome"], rung["rung"], rung["stands"]) == (0, "accepted", 1, True)
     assert rung["e"] >= rung["threshold"] > refused["threshold"]
     assert 0 < rung["low"] < 0.5 < rung["high"]
-    # both sides ran on the same fresh seeds, which no other attempt has; each attempt's end may have stopped one side of
-    # the seed after its last
+    # both sides ran on the same fresh seeds, which no other attempt has; the end of each attempt may have stopped one
+    # side of the seed after its last
     records = [path.stem.rpartition("-")[::2] for path in Path("ladders/tiny/attempts").glob("*/runs/*.json")]
     champion, challenger = ([seed for name, seed in records if name == arm] for arm in ("champion", "challenger"))
     assert len(set(champion) ^ set(challenger)) <= 2
