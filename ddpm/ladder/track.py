@@ -3,9 +3,10 @@
 import sys
 
 from ddpm.base import files
-from ddpm.base.errors import UserError, printable
+from ddpm.base.errors import UserError, plural, printable
 from ddpm.ladder import trials
 from ddpm.ladder.climb import Climb
+from ddpm.params import config
 from ddpm.runs.record import Record
 from ddpm.tracking import tracker
 from ddpm.tracking.store import Store
@@ -25,20 +26,21 @@ def log(state: Climb) -> None:
         contest.name,
         f"ladder {contest.name}",
         {"ddpm.primary": primary},
-        f"{contest.terms.question}\n\nChampion: {name}. {len(state.attempts)} attempts. Trials are not evidence.",
+        f"{contest.terms.question}\n\nChampion: {name}. {plural(len(state.attempts), 'attempt')}. Trials are not evidence.",
         [contest.folder / name for name in NAMES],
     )
 
     def write() -> None:
         records = dict[str, Record]()
         for one in (*state.attempts, *state.challenges):
-            records |= {f"{one.begin.entry} {name}": run for name, run in state.runs(one).records.items()}
+            records |= {f"{name} {one.begin.entry}": run for name, run in state.runs(one).records.items()}
         parent, known = tracker.write_page(store, page, records)
-        for trial in trials.read(contest):
+        for number, trial in enumerate(trials.read(contest), 1):
             key = files.digest([contest.name, trial.seed, trial.key])
             if trial.score is not None and key not in known:
                 scores = {primary: trial.score, **trial.guards, "seconds": trial.seconds}
-                tracker.write_trial(store, parent, key, f"trial {trial.seed}", trial.changes, scores)
+                params = config.parse(trials.params(contest, trial.changes, trial.seed)).flat()
+                tracker.write_trial(store, parent, key, f"trial {number}", params, trial.changes, scores)
 
     try:
         store.attempt(write)

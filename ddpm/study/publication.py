@@ -62,7 +62,7 @@ def log(ledger: Ledger) -> None:
         study.name,
         f"study {study.name}",
         {"ddpm.plan": study.hash, "ddpm.primary": study.plan.primary},
-        f"{answer}\nMore is in verdict.md, among the artifacts.",
+        f"{answer.removeprefix('# ')}\nMore is in verdict.md, among the artifacts.",
         [study.results / name for name in names],
     )
     store.attempt(lambda: tracker.write_page(store, page, ledger.records))

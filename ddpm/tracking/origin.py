@@ -1,11 +1,9 @@
-"""The commit and the software behind a run, as MLflow tags."""
+"""The commit behind a run, as MLflow tags."""
 
 from __future__ import annotations
 
 import os
-import platform
 from contextlib import suppress
-from importlib.metadata import version
 
 import pygit2
 
@@ -17,10 +15,8 @@ EXPERIMENT, BASELINE = "dvc.exp.name", "dvc.exp.baseline"  # of a DVC experiment
 
 
 def tags() -> dict[str, str]:
-    """Tags for the commit, the DVC experiment and the software; no value contains a password."""
-    values = {f"version.{name}": version(name) for name in ("torch", "torchvision", "torch-fidelity", "dvc", "mlflow")}
-    values["version.python"] = platform.python_version()
-    values |= {EXPERIMENT: os.environ.get("DVC_EXP_NAME", ""), BASELINE: os.environ.get("DVC_EXP_BASELINE_REV", "")}
+    """Tags for the commit and the DVC experiment; no value contains a password."""
+    values = {EXPERIMENT: os.environ.get("DVC_EXP_NAME", ""), BASELINE: os.environ.get("DVC_EXP_BASELINE_REV", "")}
     with suppress(UserError, pygit2.GitError):  # no repository, or no commit
         git = library.repository()
         urls = {remote.name: remote.url or "" for remote in git.remotes}

@@ -121,12 +121,19 @@ def write_page(store: Store, page: Page, records: Mapping[str, Record]) -> tuple
 
 
 def write_trial(
-    store: Store, parent: str, key: str, title: str, params: Mapping[str, Any], metrics: Mapping[str, float]
+    store: Store,
+    parent: str,
+    key: str,
+    title: str,
+    params: Mapping[str, Any],
+    changes: Mapping[str, Any],
+    metrics: Mapping[str, float],
 ) -> None:
-    """Write a run below a page's that has no record. For ``Store.attempt``."""
+    """Write a run below a page's that has no record, only flat params, of which ``changes`` are logged. For
+    ``Store.attempt``."""
     with store.lock():
-        run = _create(store, title, round(1000 * time.time()))
-        _describe(store, run, view.texts(params), {KEY: key, PARENT: parent})
+        run = _create(store, view.name(params, title=title), round(1000 * (time.time() - metrics["seconds"])))
+        _describe(store, run, view.texts(changes), view.tags(params) | {KEY: key, PARENT: parent})
         for name, value in metrics.items():
             store.client.log_metric(run.info.run_id, name, value)
         store.client.set_terminated(run.info.run_id)
@@ -147,7 +154,7 @@ def _complete(store: Store, run: Record, training: str | None = None, title: str
     tags = origin.tags() | {TRAINING: training} if training else {}
     tags |= view.result_tags(run) | {KEY: key, NOTE: view.note(run, tags)}
     last = key[:7] if run.name == library.WORKSPACE else "" if title else run.name
-    name = " · ".join(filter(None, [title, view.name({"seed": run.seed} | run.params, last, run.program)]))
+    name = view.name({"seed": run.seed} | run.params, last, run.program, title)
     finished = round(1000 * run.finished.timestamp())
     start = finished - round(1000 * sum(run.costs.seconds.values()))
     at = (written[0] if written else started) or _create(store, name, start)

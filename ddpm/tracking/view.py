@@ -27,6 +27,7 @@ SOUGHT = ("seed", "data.dataset.name", "train.steps", "train.batch_size", "train
           "sample.count", "sample.steps", *(f"{name}.name" for name in VARIANTS))  # fmt: skip
 DATASET, SOURCE = "data.dataset.name", "data.source"
 LONGEST_DIGEST = 36  # MLflow's limit for a dataset's digest
+ENVIRONMENT = ("processor", "training_precision", "torch")
 DECISIVE = ("fid", "fd", "bits_per_dim")  # scores that a run's page shows first
 ARTIFACTS = (
     "data/processed/dataset.png",
@@ -92,15 +93,15 @@ def tags(flat: Mapping[str, Any]) -> dict[str, str]:
     return {tag: str(value) for tag, value in short.items() if value is not None}
 
 
-def name(flat: Mapping[str, Any], last: str, program: str | None = None) -> str:
-    """A short name for legends and tables, which cut off its end: the differences from the nearest preset, the seed,
-    the preset or the program, and ``last``, which distinguishes runs with the same params."""
+def name(flat: Mapping[str, Any], last: str = "", program: str | None = None, title: str = "") -> str:
+    """A short name for legends and tables, which cut off its end: a ``title`` or the seed, the differences from the
+    nearest preset, the preset or the program, and ``last``, which distinguishes runs with the same params."""
     preset, keys = (program, []) if program else presets.nearest(flat)
     keys = [key for key in keys if key == SOURCE or alike.tells_apart(key)]
     changes = [_change(key, flat[key]) for key in sorted(keys, key=lambda key: not key.endswith(".name"))]
-    seed = "" if flat.get("seed") is None else f"seed {flat['seed']}"
+    seed = "" if title or flat.get("seed") is None else f"seed {flat['seed']}"
     parts = [alike.some(changes, 2), seed, preset] if changes else [preset, seed]
-    return " · ".join(filter(None, [*parts, last]))
+    return " · ".join(filter(None, [title, *parts, last]))
 
 
 def _change(key: str, value: Any) -> str:
@@ -112,8 +113,9 @@ def _change(key: str, value: Any) -> str:
 
 
 def result_tags(run: Record) -> dict[str, str]:
-    """The tags of a scored run."""
-    environment = {f"environment.{key}": str(value) for key, value in run.environment.items()}
+    """The tags of a scored run. Its page shows them above its scores, so of its environment there are only those that
+    a comparison asks for."""
+    environment = {f"environment.{key}": str(run.environment[key]) for key in ENVIRONMENT if key in run.environment}
     return {**environment, **tags({"seed": run.seed} | run.params), "ddpm.fingerprint": run.fingerprint.hash}
 
 

@@ -43,8 +43,11 @@ def test_a_ladder_is_a_run_with_its_attempts_and_trials_below_and_nothing_is_sen
     by_title = {one.info.run_name.split(" · ")[0]: one for one in children}
     records = list(Path("ladders/short/attempts").glob("*/runs/*.json"))
     assert len(children) == len(by_title) == len(records) + 4
-    for trial in trials.read(contest):
-        logged = by_title[f"trial {trial.seed}"].data
+    assert {title.partition("-")[0] for title in by_title if title.endswith("search-1")} == {"champion", "challenger"}
+    for number, trial in enumerate(trials.read(contest), 1):
+        logged = by_title[f"trial {number}"].data
+        sampler = trial.changes.get("sample.sampler.name", "ancestral")
+        assert (logged.tags["seed"], logged.tags["sampler"]) == (str(trial.seed), sampler)
         assert logged.metrics[contest.terms.primary] == trial.score
         assert logged.params == view.texts(trial.changes)
     track.log(climb.read(contest))

@@ -63,7 +63,7 @@ def test_the_study_s_page_has_the_answers_and_its_artifacts_the_rest(client):
     assert study("run", str(PLAN)) == 0
     parent, children = runs(client)
     assert len(children) == 4
-    answers = (RESULTS / "verdict.md").read_text().partition("\n## ")[0]
+    answers = (RESULTS / "verdict.md").read_text().partition("\n## ")[0].removeprefix("# ")
     assert "linear is inconclusive" in answers
     assert parent.data.tags[tracker.NOTE].startswith(answers)
     assert {"verdict.md", "verdict.json", "cosine.png"} <= {
