@@ -12,13 +12,14 @@ import numpy as np
 from ddpm.ladder import evidence
 from ddpm.ladder.climb import Attempt, Climb
 from ddpm.ladder.log import BASE
+from ddpm.ladder.terms import CHAMPION
 from ddpm.pictures import plots
 from ddpm.pictures.plots import Panel
 from ddpm.report.blocks import Block, Chapter, Figure, Note, Table, cell, plain
 from ddpm.verdicts import metrics, statistics
 
 REFUSED = "not accepted"
-CHAMPION = "the champion, on the same seeds"
+AGAIN = "the champion, on the same seeds"
 # what the table shows of ``to_dict``
 COLUMNS = {
     "attempt": "attempt", "entry": "entry", "outcome": "outcome", "rung": "rung", "e": "e-value", "threshold": "needed",
@@ -70,7 +71,7 @@ def chapters(state: Climb) -> list[Chapter]:
     name = f"rung {champion.rung}, {champion.begin.entry}" if champion else f"the base, {terms.base}"
     if changes:
         name += f": {', '.join(f'{key} {plain(value)}' for key, value in changes.items())}"
-    cost = champion.begin.cost if champion else state.contest.limit
+    cost = champion.begin.cost if champion else _base_cost(state)
     blocks: list[Block] = [
         Note(f"{state.contest.name}: {terms.question}"),
         Note(f"champion: {name}; {cost:.4g} {terms.cost}"),
@@ -85,12 +86,20 @@ def chapters(state: Climb) -> list[Chapter]:
     return [Chapter("", blocks)]
 
 
+def _base_cost(state: Climb) -> float:
+    """The cost of the base as its own runs recorded it: to compute it takes torch."""
+    attempts = (state.runs(one) for one in state.attempts if one.begin.on == BASE)
+    costs = [run.costs for runs in (state.runs_of_base(), *attempts) for run in runs.scored(CHAMPION)[:1]]
+    cost = costs and (costs[0].flops if state.contest.terms.cost == "flops" else costs[0].images_seen)
+    return cost or state.contest.limit
+
+
 def _panels(state: Climb, attempts: Sequence[dict[str, Any]]) -> list[Panel]:
     """The score by attempt, its interval that of the gain; for kind ``score`` the base's is the first, for kind
     ``target`` the cost comes before it."""
     terms, sign = state.contest.terms, state.contest.gain(1.0)
     # each: whether it is a rung, the number of the attempt, then the values of the curve
-    costs = [(True, 0, *[state.contest.limit] * 3)] if terms.kind == "target" else []
+    costs = [(True, 0, *[_base_cost(state)] * 3)] if terms.kind == "target" else []
     ended = (attempt.end for attempt in state.attempts if attempt.end and attempt.begin.on == BASE)
     before = next((end.champion for end in ended if end.champion), None)
     scores = [(True, 0, *[float(np.mean(before))] * 3)] if before else []
@@ -109,10 +118,10 @@ def _panels(state: Climb, attempts: Sequence[dict[str, Any]]) -> list[Panel]:
         }
         last = max((attempt for _, attempt, *_ in points), default=0)
         ticks = range(0, last + 1, 1 + last // 10)
-        gray = [REFUSED, CHAMPION]
+        gray = [REFUSED, AGAIN]
         return Panel("", "attempt", title, curves | others, levels, ticks=ticks, steps=True, gray=gray)
 
     target = {} if terms.target is None else {"target": terms.target}
     panels = [panel(f"{terms.cost} of training", costs, {}, {})] if terms.kind == "target" else []
-    others = {CHAMPION: np.array(again)} if again else {}
+    others = {AGAIN: np.array(again)} if again else {}
     return [*panels, panel(metrics.title(terms.primary), scores, target, others)]

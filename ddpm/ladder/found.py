@@ -88,7 +88,7 @@ def _panel(done: Search, result: dict[str, Any], title: str) -> Panel:
     curves, end = {TRIALS: _bars(points), BEST: _bars(best)}, 1.06 * len(done.past) + 1
     if result["claim"] is not None:
         curves[CLAIM] = _bars([[end, result["claim"]]])
-    for place, (label, side) in enumerate(((PROVED, "find"), (display.CHAMPION, "champion")), 1):
+    for place, (label, side) in enumerate(((PROVED, "find"), (display.AGAIN, "champion")), 1):
         if seeds := result["fresh"].get(side):
             curves[label] = np.array([[(1 + 0.03 * place) * end, np.mean(seeds), min(seeds), max(seeds)]])
     log, ticks = "y" if points[:, 1].min() > 0 else "", range(1, len(done.past) + 1, 1 + len(done.past) // 10)

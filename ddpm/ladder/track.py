@@ -3,7 +3,7 @@
 import sys
 
 from ddpm.base import files
-from ddpm.base.errors import UserError, plural, printable
+from ddpm.base.errors import UserError, printable
 from ddpm.ladder import trials
 from ddpm.ladder.climb import Climb
 from ddpm.params import config
@@ -26,7 +26,7 @@ def log(state: Climb) -> None:
         contest.name,
         f"ladder {contest.name}",
         {"ddpm.primary": primary},
-        f"{contest.terms.question}\n\nChampion: {name}. {plural(len(state.attempts), 'attempt')}. Trials are not evidence.",
+        f"{contest.terms.question}\n\nChampion: {name}. Attempts: {len(state.attempts)}. Trials are not evidence.",
         [contest.folder / name for name in NAMES],
     )
 

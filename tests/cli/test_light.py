@@ -44,6 +44,7 @@ def ddpm(*arguments: object) -> subprocess.CompletedProcess:
         "variants --json",
         f"compare --by diffusion.schedule.name --from {SCHEDULES} --json",
         "ladder show night --json",
+        "ladder show digits --json",  # its cost is in operations, which torch counts
         "runs --json",
     ],
 )

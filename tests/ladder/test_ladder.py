@@ -428,7 +428,7 @@ def test_the_picture_has_a_point_for_the_base_and_for_every_attempt(tmp_path):
         pixels = np.asarray(picture.convert("RGB"))
     assert (pixels == 0x88).all(axis=-1).sum() > 4 * 16
     # the champion's scores on the seeds of each entry that was refused
-    again = figure.drawing.keywords["panels"][0].curves[display.CHAMPION]
+    again = figure.drawing.keywords["panels"][0].curves[display.AGAIN]
     assert again[:, :2].tolist() == [[2 + count, 1] for count in range(4)]
 
 
