@@ -23,45 +23,65 @@ from typing import Any
 
 from ddpm.base import files
 from ddpm.base.errors import UserError
-from ddpm.base.files import atomic_path
+from ddpm.base.files import atomic_path, open_array
 from ddpm.base.locks import lock
 from ddpm.base.machine import die_with_parent
 from ddpm.base.paths import METRICS, PROCESSED, RUN
 from ddpm.params import config, file, inputs
 from ddpm.runs import record, run_images
-from ddpm.study.pool import BUSY, MODEL, PATIENCE, RECORD
+from ddpm.runs.record import Record
+from ddpm.study.pool import keep_record
 from stages import __main__ as stages
 
 DATA = ("download", "preprocess", "reference")
-OWN = ("check", "sample", "evaluate")  # whose results no other experiment needs
 LIBRARIES = ("torch", "diffusers", "denoising_diffusion_pytorch")  # whose versions say more of a program than its code
+BUSY = 75  # exit code: another process runs the experiment, or trains its model
+PATIENCE = 1.0  # seconds, before asking again
 
 
-def run(folder: Path, code: Path, params: dict[str, Any], program: dict[str, Any] | None) -> int:
-    """Run the experiment, if nobody has, and leave its record in its folder; returns an exit code. Raises UserError.
+def run(task: dict[str, Any]) -> None:
+    """Run the experiment, if nobody has, and write its record. Raises UserError, and SystemExit with the code of a
+    stage that failed.
 
-    folder: the experiment's, named by what it depends on. code: the folder that holds the code of a commit. params: of
-    its params.yaml. program: another trainer's command, its files and costs, and the arm's name.
+    task: the fields of ``pool.Task``; folder: the experiment's, named by what it depends on; code: the folder with the
+    code of a commit.
     """
-    alone = folder.with_suffix(".lock")
-    with lock(alone, PATIENCE) as mine:
-        if mine is None:
-            return BUSY
-        if not (folder / RECORD).exists():
-            _lay_out(folder, code, params)
-            os.chdir(folder)
-            # the first line of its log: a cluster that gave no GPU is noticed there
-            print(f"on {stages.prepare(params['device'])}", flush=True)
-            if failure := _program(params, program) if program else _train(params):
-                return failure
-        alone.unlink()
-    return 0
+    folder, kept = Path(task["folder"]), Path(task["record"])
+    with lock(beside := folder.with_suffix(".lock"), PATIENCE) as alone, lock(lock_of(task)) as mine:
+        if alone is None or mine is None:
+            sys.exit(BUSY)
+        try:
+            if not kept.exists():
+                _lay_out(folder, Path(task["code"]), task["params"])
+                os.chdir(folder)
+                # the first line of its log: a cluster that gave no GPU is noticed there
+                print(f"on {stages.prepare(task['params']['device'])}", flush=True)
+                done = _program(task["params"], task["program"]) if task["program"] else _train(task["params"])
+                if task["picture"]:
+                    from ddpm.pictures import grids
+
+                    grids.save_strip(open_array(run_images.PATH), Path(task["picture"]))
+                keep_record(done, kept, task["about"])
+            shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            beside.unlink(missing_ok=True)
+            lock_of(task).unlink(missing_ok=True)
 
 
-def digest_code(params: dict[str, Any]) -> None:
-    """Read the code of an experiment, which the working folder holds, for all that are forked from this process."""
-    inputs.digest_code(_listed("train", params)[1])
-    _md5s(params)
+def lock_of(task: dict[str, Any]) -> Path:
+    """The file whose lock is held by whoever runs the task, on all machines that share the folder of its record."""
+    return Path(task["record"]).with_suffix(".lock")
+
+
+def read_code(params: dict[str, Any]) -> str:
+    """Read the code of an experiment, which the working folder holds, for all that are forked from this process.
+    Returns the name of the folder that keeps its model; empty if a file is missing, which the experiment reports."""
+    try:
+        inputs.digest_code(_listed("train", params)[1])
+        _md5s(params)
+        return _kept("train", params)
+    except OSError:
+        return ""
 
 
 def _lay_out(folder: Path, code: Path, params: dict[str, Any]) -> None:
@@ -73,12 +93,18 @@ def _lay_out(folder: Path, code: Path, params: dict[str, Any]) -> None:
     (folder / file.PATH).write_text(file.encode(params), encoding="utf-8")
 
 
-def _train(params: dict[str, Any]) -> int:
-    for stage in ("check", *inputs.makers()):
-        if code := stages.run_here(stage, films=False) if stage in OWN else _make(stage, params):
-            return code
-    record.write_record(record.read_record(RUN).model_copy(update={"code": _md5s(params)}), Path(RECORD))
-    return 0
+def _train(params: dict[str, Any]) -> Record:
+    _run("check")
+    for stage in (*DATA, "train"):
+        _make(stage, params)
+    _run("sample")
+    _run("evaluate")
+    return record.read_record(RUN).model_copy(update={"code": _md5s(params)})
+
+
+def _run(stage: str) -> None:
+    if code := stages.run_here(stage, films=False):
+        sys.exit(code)
 
 
 def _md5s(params: dict[str, Any]) -> dict[str, str]:
@@ -86,19 +112,19 @@ def _md5s(params: dict[str, Any]) -> dict[str, str]:
     return {dep: _md5(dep)[:12] for stage in inputs.makers() for dep in _listed(stage, params)[1]}
 
 
-def _program(params: dict[str, Any], program: dict[str, Any]) -> int:
+def _program(params: dict[str, Any], program: dict[str, Any]) -> Record:
     """Run another trainer and score what it drew."""
-    for stage in ("check", *DATA):
-        if code := stages.run_here(stage) if stage in OWN else _make(stage, params):
-            return code
+    _run("check")
+    for stage in DATA:
+        _make(stage, params)
     samples, seed = run_images.PATH.absolute(), params["seed"]
     samples.parent.mkdir(parents=True)
     places = {split: str((PROCESSED / split / "images.npy").absolute()) for split in ("train", "test")}
     places |= {"seed": str(seed), "samples": str(samples)}
     begin = time.monotonic()
     if code := _call([part.format_map(places) for part in shlex.split(program["program"])]):
-        return 1 if code == BUSY else code
-    drawn, whole = files.open_array(samples, remedy="the program has to write it"), config.parse(params)
+        sys.exit(1 if code == BUSY else code)
+    drawn, whole = open_array(samples, remedy="the program has to write it"), config.parse(params)
     if drawn.shape != (wanted := (whole.sample.count, *whole.data.shape)):
         raise UserError(f"its program wrote images of {drawn.shape}; allowed: {wanted}")
     costs = {**files.flatten(program["costs"]), "seconds.program": round(time.monotonic() - begin, 1)}
@@ -108,9 +134,7 @@ def _program(params: dict[str, Any], program: dict[str, Any]) -> int:
     run = score.score(samples, seed, program["arm"], {}, costs)
     versions = {name: metadata.version(name) for name in LIBRARIES if importlib.util.find_spec(name)}
     made_by = {"program": program["program"], "code": {path: files.md5(Path(path)) for path in program["files"]}}
-    run = run.model_copy(update={**made_by, "environment": run.environment | versions})
-    record.write_record(run, Path(RECORD))
-    return 0
+    return run.model_copy(update={**made_by, "environment": run.environment | versions})
 
 
 def _call(command: list[str]) -> int:
@@ -133,26 +157,21 @@ def _call(command: list[str]) -> int:
         raise
 
 
-def _make(stage: str, params: dict[str, Any]) -> int | None:
-    """Link what the stage makes into this folder, or make it here and keep it for others. Returns the exit code of a
-    failed rank."""
-    kept = Path.cwd().parent / f"{stage}-{depends_on(stage, params)[:16]}"
-    if stage == "train":
-        Path(MODEL).write_text(kept.name, encoding="utf-8")
+def _make(stage: str, params: dict[str, Any]) -> None:
+    """Link what the stage makes into this folder, or make it here and keep it for others."""
+    kept = Path.cwd().parent / _kept(stage, params)
     # a model that is being trained is worth coming back for; the data are everybody's first step
     with lock(kept.with_suffix(".lock"), PATIENCE if stage == "train" else math.inf) as mine:
         if mine is None:
-            return BUSY
-        if not kept.exists():
-            if code := stages.run_here(stage):
-                return code
+            sys.exit(BUSY)
+        if kept.exists():
+            for out in _outs(stage):
+                _link(kept / out, Path(out))
+        else:
+            _run(stage)
             with atomic_path(kept) as temporary:
                 for out in _outs(stage):
                     _link(Path(out), temporary / out)
-            return None
-        for out in _outs(stage):
-            _link(kept / out, Path(out))
-    return None
 
 
 def _link(source: Path, target: Path) -> None:
@@ -171,13 +190,14 @@ def _link_file(source: str | Path, target: str | Path) -> None:
         shutil.copy2(source, target)
 
 
-def depends_on(stage: str, params: dict[str, Any]) -> str:
-    """Digest of what a stage's result follows from: the params, the code and the stages that dvc.yaml lists for it."""
+def _kept(stage: str, params: dict[str, Any]) -> str:
+    """The name of the folder that keeps a stage's result, by what that follows from: the params, the code and the
+    stages that dvc.yaml lists for it."""
     keys, deps = _listed(stage, params)
     code = {dep: _md5(dep) for dep in deps}
     before = [other for other in DATA if other != stage and set(_outs(other)) & set(inputs.stage(stage, params)[1])]
     values = {key: inputs.lookup(params, key) for key in keys}
-    return files.digest([values, code, {other: depends_on(other, params) for other in before}])
+    return f"{stage}-{files.digest([values, code, [_kept(other, params) for other in before]])[:16]}"
 
 
 @cache

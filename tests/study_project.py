@@ -1,8 +1,9 @@
 """A project with stages that take no time, to test what ``ddpm study`` does around the runs: stages/experiment.py and
-stages/forks.py are the real ones.
+stages/server.py are the real ones.
 
 The folder ``control`` sets what goes wrong: ``fail-ARM-SEED`` holds how many times, ``sleep`` how long it trains,
-unless that file is removed; ``gaussian`` what a Gaussian scores. Each stage that runs adds a line to ``control/ran``.
+unless that file is removed; ``gaussian`` what a Gaussian scores; ``full-FILE`` that the disk has no space for it. Each
+stage that runs adds a line to ``control/ran``.
 """
 
 import atexit
@@ -36,6 +37,14 @@ from ddpm.runs import library, record, run_images
 
 def preload():
     sys.modules["ddpm.tools.score"] = types.SimpleNamespace(score=score)
+    sync = files._sync
+
+    def full(path):
+        if pathlib.Path(os.environ["DVC_ROOT"], "control", f"full-{path.name}").exists():
+            raise OSError(28, "No space left on device")
+        sync(path)
+
+    files._sync = full
 
 
 def prepare(device):
@@ -163,7 +172,7 @@ def template() -> Path:
         "stages/__main__.py": STAGES,
         **{
             f"stages/{name}.py": (ROOT / f"stages/{name}.py").read_text()
-            for name in ("__init__", "experiment", "forks")
+            for name in ("__init__", "experiment", "server")
         },
         ".gitignore": "/.ddpm/\n/control\n__pycache__/\n/metrics/studies/*/runs/*.lock\n",
         "metrics/run.json": "{}",  # of whatever was run last

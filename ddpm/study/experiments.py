@@ -14,22 +14,21 @@ from functools import cached_property
 from pathlib import Path
 
 from ddpm.base.errors import UserError
-from ddpm.base.files import digest, open_array
+from ddpm.base.files import digest
 from ddpm.base.locks import is_locked
 from ddpm.base.progress import duration
 from ddpm.base.sections import Affects
 from ddpm.params import inputs
 from ddpm.params.config import keys_affecting
-from ddpm.runs import alike, library, record, run_images
+from ddpm.runs import alike, library, record
 from ddpm.runs.record import Fingerprint, Record
 from ddpm.study import revision
 from ddpm.study.plan import Experiment
-from ddpm.study.pool import Done, Pool, Task
+from ddpm.study.pool import Done, Pool, Task, keep_record
 
 LOGS = Path(".ddpm/studies")  # what experiments print on this machine
 FAILED = "failed: "  # begins the last line of a log
 DIVERGED = re.compile(r"train: the (loss or its gradient is not finite|gradient overflowed)")
-ERRORS = ("t", "steps", "log_snr", "error_test")  # what verdicts read by noise level; all would be half of a record
 
 
 @dataclass(frozen=True)
@@ -68,14 +67,19 @@ class Experiments:
         return is_locked(self.path(name).with_suffix(".lock"))
 
     def task(self, experiment: Experiment) -> Task:
-        name, program = experiment.name, None
+        name, program, picture = experiment.name, None, None
         if experiment.program:
             program = experiment.program.model_dump(mode="json", exclude_none=True) | {"arm": experiment.arm}
-        return Task(name, experiment.params, self.log(name), self.path(name), program)
+        about = {"name": f"{self.name}-{name}", "plan": self.plan, "revision": self.commit}
+        if experiment.kind == "tuning":
+            about |= {"noise_levels": None, "curve": None}  # nobody reads them
+        if experiment.pictured:
+            picture = self.folder.with_name(f"{experiment.arm}.png")
+        return Task(name, experiment.params, self.log(name), self.path(name), about, picture, program)
 
     def read_record(self, experiment: Experiment, is_open: bool = False) -> Record:
-        """The experiment's record. is_open: whether its values are not chosen yet. Raises UserError if it does not
-        count."""
+        """The experiment's record. is_open: whether its values are not chosen yet. Raises UserError, which begins with
+        the file, if it does not count."""
         path = self.path(experiment.name)
         run = record.read_record(path)
         if self.plan and run.plan != self.plan:
@@ -83,30 +87,8 @@ class Experiments:
                 f"{path}: made under another plan than {self.source} is now (`git log -p` shows what changed): "
                 "undo the change, give the study another name, or remove the file"
             )
-        if not is_open:
-            self._refuse_other(experiment, run)
-        return run
-
-    def write_record(self, experiment: Experiment, run: Record) -> None:
-        """Write the record of a finished experiment. Raises UserError if its params are not those that were planned."""
-        # nobody reads the tables of a run for tuning; and a curve without snapshots is the scores again
-        tables = experiment.kind != "tuning"
-        run = run.model_copy(
-            update={
-                "name": f"{self.name}-{experiment.name}",
-                "plan": self.plan,
-                "revision": self.commit,
-                "noise_levels": run.noise_levels.only(*ERRORS) if tables and run.noise_levels else None,
-                "curve": run.curve if tables and len(run.learned) > 1 else None,
-            }
-        )
-        self._refuse_other(experiment, run)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        record.write_record(run, self.path(experiment.name), share=True)
-
-    def _refuse_other(self, experiment: Experiment, run: Record) -> None:
-        """Raises UserError, which begins with the file, unless it is a record of that experiment."""
-        path = self.path(experiment.name)
+        if is_open:
+            return run
         if run.diverged and not experiment.may_diverge:
             raise UserError(f"{path}: its training diverged: remove the file, and look at the params")
         if not run.diverged and self.primary not in run.scores:
@@ -118,6 +100,7 @@ class Experiments:
         same = {"seed": run.seed == experiment.seed, "program": run.program == program}
         if other := [key for key in same if not same[key]] or alike.differences(run, planned):
             raise UserError(f"{path}: it ran with another {other[0]} than the plan says: remove the file")
+        return run
 
     def other_code(self, experiment: Experiment, run: Record) -> list[str]:
         """In what the code that runs is not the code that made the record."""
@@ -173,29 +156,21 @@ class Experiments:
                         failed[name] = reason
                     else:
                         tried.add(name)
-                        running.waiting.insert(at_once, ended.task)
+                        running.submit(ended.task, again=True)
                     yield f"failed: {reason}; {'given up' if name in failed else 'again later'}", ""
                 else:
                     done += 1
                     score = "diverged" if run.diverged else f"{self.primary} {run.scores[self.primary]:.4g}"
-                    rest = duration((time.monotonic() - begin) * running.left / done)
-                    yield f"{name}: {score}", f"; {running.left} left, about {rest}" if running.left else ""
+                    rest = duration((time.monotonic() - begin) * len(running.tasks) / done)
+                    yield f"{name}: {score}", f"; {len(running.tasks)} left, about {rest}" if running.tasks else ""
 
     def _keep(self, experiment: Experiment, ended: Done) -> Record:
-        """Write what a process leaves of an experiment, and return its record. Raises UserError with the reason if it
-        failed."""
+        """The record of an experiment that has ended. Raises UserError with the reason if it failed."""
         if ended.reason:
             if not experiment.may_diverge or not (reason := DIVERGED.search(ended.reason)):
                 raise UserError(ended.reason)
             # which of the values diverge is a result: everybody who runs the plan chooses from the same
-            self.write_record(experiment, _diverged(experiment, reason[0]))
-        elif ended.record:
-            self.write_record(experiment, ended.record)
-            if experiment.pictured:
-                from ddpm.pictures import grids
-
-                images = open_array(ended.folder / run_images.PATH)
-                grids.save_strip(images, self.folder.with_name(f"{experiment.arm}.png"))
+            keep_record(_diverged(experiment, reason[0]), self.path(experiment.name), ended.task.about)
         return self.read_record(experiment)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ddpm.study.pool import Pool
+from stages.server import Server
 from tests import study_project
 from tests.study_project import NAMES, PLAN, RESULTS, ROOT, STUDY, git, ran, records, start, study, until
 
@@ -46,7 +46,7 @@ def test_a_job_of_an_array_runs_its_line_and_is_requeued_before_its_time_ends(fo
 
 
 def test_more_slots_than_gpus_share_them():
-    assert Pool(Path(), 5, ("0", "1")).devices == ["0", "1", "0", "1", "0"]
+    assert Server(5, ["0", "1"], False, sys.stdout).devices == ["0", "1", "0", "1", "0"]
 
 
 @pytest.fixture

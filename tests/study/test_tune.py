@@ -16,12 +16,12 @@ import yaml
 from ddpm.base.errors import UserError
 from ddpm.params import config
 from ddpm.report import judgement as shown
-from ddpm.runs import library, record, run_images
+from ddpm.runs import library, record
 from ddpm.runs.record import NumberTable
 from ddpm.study import experiments, judging, loading
 from ddpm.study.ledger import Ledger
 from ddpm.study.plan import Experiment, Study
-from ddpm.study.pool import Done, Task
+from ddpm.study.pool import Done, Task, keep_record
 from ddpm.study.runner import Runner
 from ddpm.verdicts import tuning
 from ddpm.verdicts.comparison import Judgement
@@ -62,45 +62,40 @@ class Lab:
     """Trains nothing; stands in for the pool of processes. ran: names, in order. means: of the score. failing: names of
     experiments that fail."""
 
-    def __init__(self, folder: Path):
+    def __init__(self) -> None:
         self.ran: list[str] = []
         self.means = dict(MEANS)
         self.failing: set[str] = set()
-        self.folder = folder
-        self.waiting: deque[Task] = deque()
-        (folder / run_images.PATH).parent.mkdir(parents=True)
-        np.save(folder / run_images.PATH, np.zeros((64, 1, 8, 8), np.uint8))
-
-    @property
-    def left(self) -> int:
-        return len(self.waiting)
+        self.tasks: deque[Task] = deque()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.waiting.clear()
+        self.tasks.clear()
 
     def submit(self, task: Task) -> None:
-        self.waiting.append(task)
+        self.tasks.append(task)
 
     def results(self) -> Iterator[Done]:
-        while self.waiting:
-            yield self.start(self.waiting.popleft())
+        while self.tasks:
+            yield self.start(self.tasks.popleft())
 
     def start(self, task: Task) -> Done:
         chosen = config.parse(dict(task.params))
         mean = self.means[chosen.diffusion.schedule.name, chosen.train.learning_rate]
         self.ran.append(task.name)
         if task.name in self.failing:
-            return Done(task, self.folder, reason="out of luck")
+            return Done(task, Path(), reason="out of luck")
         if math.isnan(mean):
-            return Done(task, self.folder, reason="train: the loss or its gradient is not finite at step 3 (loss nan)")
+            return Done(task, Path(), reason="train: the loss or its gradient is not finite at step 3 (loss nan)")
         noise = 0.1 * math.sin(1000 * chosen.train.learning_rate * chosen.seed)
         run = result(seed=chosen.seed, fd=mean + noise, code={})
         table = NumberTable(columns={"images": (48.0, 96.0), FD: (2 * mean, mean + noise)})
         run = run.model_copy(update={"params": library.relevant(chosen.flat()), "curve": table})
-        return Done(task, self.folder, run)
+        assert task.record
+        keep_record(run, task.record, task.about)
+        return Done(task, Path())
 
     def run(self, text: str = STUDY) -> tuple[Judgement, Ledger, dict[str, str]]:
         """Run the whole study."""
@@ -116,8 +111,8 @@ class Lab:
 
 
 @pytest.fixture
-def lab(monkeypatch, tmp_path) -> Lab:
-    lab = Lab(tmp_path / "experiment")
+def lab(monkeypatch) -> Lab:
+    lab = Lab()
     monkeypatch.setattr(experiments, "Pool", lambda *_: lab)
     return lab
 
@@ -152,7 +147,8 @@ def test_of_a_run_for_tuning_the_scores_are_kept_and_not_the_curve(lab):
     assert {name for name, run in ledger.records.items() if run.curve} == set(VERDICT)
     assert all(FD in run.scores for run in ledger.records.values())
     only_end = ledger.records["cosine-0"].model_copy(update={"curve": NumberTable(columns={"images": (96.0,)})})
-    ledger.experiments.write_record(ledger.study.experiments()[0], only_end)
+    task = ledger.experiments.task(ledger.study.experiments()[0])
+    keep_record(only_end, ledger.experiments.path("cosine-0"), task.about)
     assert record.read_record(ledger.experiments.path("cosine-0")).curve is None
 
 

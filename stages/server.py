@@ -1,0 +1,160 @@
+"""Experiments, a process each, forked from this one, which has imported all that stages need (ddpm/study/pool.py).
+
+It reads tasks from its input, a line of JSON each, and answers with a line when one has ended. At the end of its input
+it stops those that run, with their state saved. Only plain values pass, so whoever asks may have other code than this.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import re
+import selectors
+import shutil
+import signal
+import sys
+import traceback
+from collections import deque
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from ddpm.base.errors import exit_code, printable
+from ddpm.base.locks import is_locked
+from ddpm.base.machine import die_with_parent
+from stages import __main__ as stages
+from stages import experiment
+
+REASON = re.compile(r"^(?:error|ERROR): (.+)$", re.MULTILINE)
+LINES = 20  # of a log that may hold the reason of a failure
+Task = dict[str, Any]
+
+
+class Child(NamedTuple):
+    """A process that runs a task. begin: of what its log says of it."""
+
+    task: Task
+    pid: int
+    begin: int
+    device: str | None
+
+
+class Server:
+    """Runs tasks in at most ``at_once`` processes. devices, keep_models: as in ``pool.Pool``."""
+
+    def __init__(self, at_once: int, devices: list[str], keep_models: bool, answers: IO[str]):
+        self.at_once = at_once
+        self.devices = [devices[number % len(devices)] for number in range(at_once)] if devices else []
+        self.keep_models = keep_models
+        self.waiting = deque[Task]()
+        self.running: dict[int, Child] = {}  # by a descriptor that is at its end when the process has gone
+        self.answers = answers
+        self.selector = selectors.DefaultSelector()
+
+    def serve(self) -> None:
+        self.selector.register(0, selectors.EVENT_READ)
+        asked = b""
+        while True:
+            self._start()
+            others = experiment.PATIENCE if self.waiting and len(self.running) < self.at_once else None
+            for key, _ in self.selector.select(others):
+                if key.fd:
+                    self._end(key.fd)
+                    continue
+                if not (read := os.read(0, 2**20)):
+                    return self._stop()
+                *lines, asked = (asked + read).split(b"\n")
+                for line in lines:
+                    task = json.loads(line)
+                    place = self.at_once if task["again"] else len(self.waiting)
+                    self.waiting.insert(place, task | {"model": experiment.read_code(task["params"])})
+
+    def _start(self) -> None:
+        """Start those that wait, except tasks that run elsewhere."""
+        for _ in range(len(self.waiting)):
+            if len(self.running) < self.at_once:
+                task = self.waiting.popleft()
+                if is_locked(experiment.lock_of(task)):
+                    self.waiting.append(task)
+                    continue
+                device = self.devices.pop() if self.devices else None
+                (log := Path(task["log"])).parent.mkdir(parents=True, exist_ok=True)
+                log.touch()
+                end, pid = _fork(task, {} if device is None else {"CUDA_VISIBLE_DEVICES": device})
+                self.running[end] = Child(task, pid, log.stat().st_size, device)
+                self.selector.register(end, selectors.EVENT_READ)
+
+    def _end(self, end: int) -> None:
+        """Answer for a task whose process has gone, and delete its model if no other task needs it. One whose model
+        another process trains goes back to the end of the queue."""
+        task, pid, begin, device = self.running.pop(end)
+        self.selector.unregister(end)
+        os.close(end)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        if device is not None:
+            self.devices.append(device)
+        if code == experiment.BUSY:
+            self.waiting.append(task)
+            return
+        others = (*self.waiting, *(child.task for child in self.running.values()))
+        needed = self.keep_models or any(other["model"] == task["model"] for other in others)
+        if task["model"] and not code and not needed:
+            model = Path(task["folder"]).parent / task["model"]
+            gone = model.with_suffix(".gone")
+            shutil.rmtree(gone, ignore_errors=True)
+            with suppress(FileNotFoundError):  # it may be a program's, and another study may have had it, too
+                model.rename(gone)  # at once: half of a model must not be taken for one
+            shutil.rmtree(gone, ignore_errors=True)
+        reason = _reason(Path(task["log"]), begin, code) if code else ""
+        print(json.dumps({"name": task["name"], "reason": reason}), file=self.answers)
+
+    def _stop(self) -> None:
+        for child in self.running.values():
+            os.kill(child.pid, signal.SIGTERM)
+        for child in self.running.values():
+            os.waitpid(child.pid, 0)
+
+
+def main() -> None:
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # as for a stage
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # nothing else prints among the answers
+    stages.preload()
+    gc.freeze()  # the collector does not touch, and so copy, what all have in common
+    Server(**json.loads(sys.argv[1]), answers=answers).serve()
+
+
+def _fork(task: Task, environment: dict[str, str]) -> tuple[int, int]:
+    """A descriptor that is at its end when the process has gone, and the process's id."""
+    parent = os.getpid()
+    end, held = os.pipe()
+    if pid := os.fork():
+        os.close(held)
+        return end, pid
+    code = 1
+    try:
+        log = os.open(task["log"], os.O_WRONLY | os.O_APPEND)
+        for descriptor in (1, 2):
+            os.dup2(log, descriptor)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        die_with_parent(parent)
+        os.environ |= environment
+        code = exit_code(lambda: experiment.run(task))
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else 1
+    except BaseException:  # its last line is the reason of the failure
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _reason(log: Path, begin: int, code: int) -> str:
+    """The first error in the last lines written after byte ``begin``, which is a stage's own; if there is none, the
+    exit code and the last line."""
+    text = log.read_bytes()[begin:].decode(errors="replace").replace("\r", "\n")
+    lines = text.strip().splitlines()[-LINES:] or ["no output"]
+    error = REASON.search("\n".join(lines))
+    return printable(error[1] if error else f"exit code {code}: {lines[-1]}")
