@@ -85,22 +85,21 @@ def run(
     ledger = Ledger(study, revision.find(commit) if commit else None)
     ledger.check_ready()
     say = partial(print, file=sys.stderr if json else sys.stdout, flush=True)  # with --json, stdout is for programs
-    going = runner.Runner(ledger, _slots(slots, study), say)
-    code = 0
+    at_once, code = _slots(slots, study), 0
     if line is not None:
         planned = ledger.study.lines()
         if not 1 <= line <= len(planned):
             raise UserError(f"--line: {line} is not an experiment of {file}; allowed: 1 to {len(planned)}")
-        going.complete([planned[line - 1]], keep_models=True)
+        failed = runner.complete(ledger, [planned[line - 1]], at_once, say, keep_models=True)
     else:
-        judgement = going.run()
+        judgement, failed = runner.run(ledger, at_once, say)
         if ledger.records:
-            code = _publish(ledger, judgement, json, failed=going.failed)
+            code = _publish(ledger, judgement, json, failed=failed)
         else:  # there is nothing to judge
-            answer(json, {"failed": going.failed})
-    for reason in judging.merged(going.failed.values()):
+            answer(json, {"failed": failed})
+    for reason in judging.merged(failed.values()):
         print(f"failed: {printable(reason)}", file=sys.stderr)
-    return 1 if going.failed else code
+    return 1 if failed else code
 
 
 def _slots(given: int | None, study: Study) -> int:

@@ -145,9 +145,11 @@ class Experiments:
                 except UserError as error:
                     failed[name] = str(error)
             for ended in running.results():
-                name = ended.task.name
+                name, experiment = ended.task.name, by_name[ended.task.name]
                 try:
-                    run = self._keep(by_name[name], ended)
+                    if ended.reason and not self._write_diverged(experiment, ended):
+                        raise UserError(ended.reason)
+                    run = self.read_record(experiment)
                 except UserError as error:
                     reason = f"{name}: {error}"
                     with self.log(name).open("a", encoding="utf-8") as log:
@@ -164,24 +166,19 @@ class Experiments:
                     rest = duration((time.monotonic() - begin) * len(running.tasks) / done)
                     yield f"{name}: {score}", f"; {len(running.tasks)} left, about {rest}" if running.tasks else ""
 
-    def _keep(self, experiment: Experiment, ended: Done) -> Record:
-        """The record of an experiment that has ended. Raises UserError with the reason if it failed."""
-        if ended.reason:
-            if not experiment.may_diverge or not (reason := DIVERGED.search(ended.reason)):
-                raise UserError(ended.reason)
-            # which of the values diverge is a result: everybody who runs the plan chooses from the same
-            keep_record(_diverged(experiment, reason[0]), self.path(experiment.name), ended.task.about)
-        return self.read_record(experiment)
-
-
-def _diverged(experiment: Experiment, reason: str) -> Record:
-    """The record of a training that has no model."""
-    return Record(
-        name=experiment.name,
-        seed=experiment.seed,
-        finished=record.now(),
-        params=library.relevant(experiment.point.flat) | dict(experiment.changed) | {"seed": experiment.seed},
-        fingerprint=Fingerprint(hash=digest({}), comparable={}),
-        scores={},
-        diverged=reason,
-    )
+    def _write_diverged(self, experiment: Experiment, ended: Done) -> bool:
+        """Write the record of a training that diverged, where that is a result: which of the values do, so that
+        everybody who runs the plan chooses from the same."""
+        reason = DIVERGED.search(ended.reason) if experiment.may_diverge else None
+        if reason:
+            run = Record(
+                name=experiment.name,
+                seed=experiment.seed,
+                finished=record.now(),
+                params=library.relevant(experiment.point.flat) | dict(experiment.changed) | {"seed": experiment.seed},
+                fingerprint=Fingerprint(hash=digest({}), comparable={}),
+                scores={},
+                diverged=reason[0],
+            )
+            keep_record(run, self.path(experiment.name), ended.task.about)
+        return bool(reason)

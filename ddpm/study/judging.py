@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from ddpm.base.errors import plural
 from ddpm.runs.alike import grouped, some
-from ddpm.runs.record import Record
 from ddpm.study.ledger import Ledger
 from ddpm.study.plan import Experiment, Study
 from ddpm.verdicts import curves, guards, metrics, pairing, remarks, sensitivity, verdict
@@ -74,7 +73,9 @@ def of_arms(study: Study, arms: Sequence[Arm]) -> Judgement:
     planned = range(plan.first_seed, plan.first_seed + plan.looks[-1])
     arms = [arm._replace(runs={seed: arm.runs[seed] for seed in planned if seed in arm.runs}) for arm in arms]
     baseline, *others = arms
-    rule = rules(study, _metrics(study, [run for arm in arms for run in arm.runs.values()]))
+    runs = [run for arm in arms for run in arm.runs.values()]
+    shared = set.intersection(*(set(run.scores) for run in runs)) if runs else set()
+    rule = rules(study, list(dict.fromkeys([plan.primary, *metrics.judged(shared)])))  # in what every run has
     verdicts = []
     for arm in others:
         pair = pairing.partners(baseline, arm)
@@ -96,13 +97,8 @@ def of_arms(study: Study, arms: Sequence[Arm]) -> Judgement:
         fingerprint=fingerprint,
         plan=study.hash,
         open=(baseline.label, *waiting) if waiting else (),
-        next_look=min((_after(study, looks[arm]) for arm in waiting), default=None),
+        next_look=min((next(look for look in plan.looks if look > (looks[arm] or 0)) for arm in waiting), default=None),
     )
-
-
-def _after(study: Study, look: int | None) -> int:
-    """The look after that one; of None, the first."""
-    return next(later for later in study.plan.looks if later > (look or 0))
 
 
 def rules(study: Study, names: Sequence[str]) -> Rules:
@@ -120,10 +116,3 @@ def power(study: Study, effect: float) -> dict[int, float]:
     rule = rules(study, [study.plan.primary])
     chances = rule.design.power(rule.alpha / rule.family(study.plan.primary), effect)
     return dict(zip(study.plan.looks, chances.tolist(), strict=True))
-
-
-def _metrics(study: Study, runs: Sequence[Record]) -> list[str]:
-    """The primary metric, then all others that every run has."""
-    shared = set.intersection(*(set(run.scores) for run in runs)) if runs else set()
-    primary = study.plan.primary
-    return [primary, *(name for name in metrics.judged(shared) if name != primary)]

@@ -13,49 +13,45 @@ from ddpm.study.plan import Experiment
 from ddpm.verdicts import remarks
 from ddpm.verdicts.comparison import Judgement
 
+Say = Callable[[str], None]
 
-class Runner:
-    """Runs a study, ``at_once`` experiments at a time. say: receives progress, line by line. failed: name -> reason."""
 
-    def __init__(self, ledger: Ledger, at_once: int, say: Callable[[str], None]):
-        self.ledger = ledger
-        self.at_once = at_once
-        self.say = say
-        self.failed: dict[str, str] = {}
-        self.compared = False  # whether two arms have had a run
+def run(ledger: Ledger, at_once: int, say: Say) -> tuple[Judgement, dict[str, str]]:
+    """Run a study, ``at_once`` experiments at a time: tune the arms, and continue until all are decided, the plan ends,
+    or everything left has failed. say: receives progress, line by line. Returns the judgement, and why which
+    experiments failed."""
+    failed: dict[str, str] = {}
+    while True:
+        judgement = judging.judge(ledger)
+        look, left = judging.missing(ledger, judgement, failed)
+        if not left:
+            return judgement, failed
+        arms = ", ".join(dict.fromkeys(experiment.arm for experiment in left))
+        say(f"{judging.aim(look, len(left))}: {arms}")
+        failed |= complete(ledger, left, at_once, say)
+        ledger.update()
 
-    def run(self) -> Judgement:
-        """Tune the arms. Continue until all are decided, the plan ends, or everything left has failed."""
-        while True:
-            judgement = judging.judge(self.ledger)
-            look, left = judging.missing(self.ledger, judgement, self.failed)
-            if not left:
-                return judgement
-            arms = ", ".join(dict.fromkeys(experiment.arm for experiment in left))
-            self.say(f"{judging.aim(look, len(left))}: {arms}")
-            self.complete(left)
-            self.ledger.update()
 
-    def complete(self, left: Sequence[Experiment], keep_models: bool = False) -> None:
-        """Run the experiments. keep_models: for jobs elsewhere, which may differ in sampling alone."""
-        study = self.ledger.study
-        for experiment in left:
-            if study.is_open(experiment):
-                why = f"all runs for tuning come first, and one of them needs a {study.plan.primary}"
-                raise UserError(f"{experiment.name}: the values of {experiment.arm} are not known: {why}")
-        devices = gpus(config.device for config in study.configs.values())
-        for line, rest in self.ledger.experiments.run(left, self.at_once, devices, self.failed, keep_models):
-            self._tell(line + rest)
-
-    def _tell(self, line: str) -> None:
-        """Say the line and, after the first pair, whether both score worse than a Gaussian."""
-        self.say(line)
-        if not self.compared:
-            self.ledger.update()
-            arms, study = self.ledger.arms(), self.ledger.study
-            self.compared = sum(bool(arm.runs) for arm in arms) > 1
+def complete(
+    ledger: Ledger, left: Sequence[Experiment], at_once: int, say: Say, keep_models: bool = False
+) -> dict[str, str]:
+    """Run these experiments of a study, and return why which failed. keep_models: for jobs elsewhere, which may differ
+    in sampling alone. After the first pair, say whether both score worse than a Gaussian."""
+    study, failed, compared = ledger.study, dict[str, str](), False
+    for experiment in left:
+        if study.is_open(experiment):
+            why = f"all runs for tuning come first, and one of them needs a {study.plan.primary}"
+            raise UserError(f"{experiment.name}: the values of {experiment.arm} are not known: {why}")
+    devices = gpus(config.device for config in study.configs.values())
+    for line, rest in ledger.experiments.run(left, at_once, devices, failed, keep_models):
+        say(line + rest)
+        if not compared:
+            ledger.update()
+            arms = ledger.arms()
+            compared = sum(bool(arm.runs) for arm in arms) > 1
             if early := remarks.early(arms, study.plan.primary):
-                self.say(f"warning: {early}; `ddpm study status {study.path} --pilot` estimates for how long")
+                say(f"warning: {early}; `ddpm study status {study.path} --pilot` estimates for how long")
+    return failed
 
 
 def slots(given: int | None, devices: Iterable[str]) -> int:

@@ -77,7 +77,14 @@ def of(ledger: Ledger, at_once: int, tried: Pilot | None = None) -> Status:
     """The status now, from files and locks. tried: the pilot, until an experiment is finished. Records that cannot be
     judged together, which ``judging.judge`` refuses, are its ``trouble``."""
     trouble, early, look, outcomes, still = "", "", None, dict[str, str](), tuple[str, ...]()
-    left = list[Experiment]()
+    left, rows, experiments = list[Experiment](), list[Row](), ledger.experiments
+    for line, one in enumerate(ledger.study.lines(), 1):
+        refused = ledger.refused.get(one.name)
+        reason = None if one.name in ledger.records else refused or experiments.failure(one.name)
+        state: State = "done" if one.name in ledger.records else "failed" if reason else "missing"
+        if state != "done" and not refused and experiments.is_running(one.name):
+            state, reason = "running", None
+        rows.append(Row(line, one.name, one.arm, one.kind, state, reason))
     try:
         judgement = judging.judge(ledger)
         look, left = judging.missing(ledger, judgement)
@@ -94,26 +101,11 @@ def of(ledger: Ledger, at_once: int, tried: Pilot | None = None) -> Status:
         left=[one.name for one in left],
         seconds_each=ledger.seconds or (tried and tried.seconds),
         slots=at_once,
-        experiments=[
-            Row(line, one.name, one.arm, one.kind, *_state(ledger, one))
-            for line, one in enumerate(ledger.study.lines(), 1)
-        ],
+        experiments=rows,
         early=early,
         trouble=trouble,
         pilot=tried.line if tried else "",
     )
-
-
-def _state(ledger: Ledger, experiment: Experiment) -> tuple[State, str | None]:
-    """The state of an experiment, and why it failed."""
-    if experiment.name in ledger.records:
-        return "done", None
-    if reason := ledger.refused.get(experiment.name):
-        return "failed", reason
-    if ledger.experiments.is_running(experiment.name):
-        return "running", None
-    reason = ledger.experiments.failure(experiment.name)
-    return "failed" if reason else "missing", reason
 
 
 def pilot(ledger: Ledger, devices: Sequence[str]) -> Pilot:

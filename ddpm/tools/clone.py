@@ -24,7 +24,12 @@ def check_clone(data: Data) -> str:
     check_dvc()
     if not is_fetched():
         fetch.check_source(data.dataset, data.source)
-    return branch()
+    if not library.repository().head_is_detached:
+        return ""
+    return (  # DVC takes it off while an experiment runs, and a kill leaves it there
+        "git's HEAD is on no branch: `dvc exp run` is running, or was killed; `git checkout -` goes back to the branch "
+        "before; if `git stash list` names DVC, `git stash pop` too"
+    )
 
 
 def look(data: Data) -> tuple[int | None, str]:
@@ -84,16 +89,6 @@ def _open_to_others(folder: Path) -> Path | None:
             break
     inside = (folder.parent, folder, *folder.rglob("*"))
     return next((path for path in inside if path.stat().st_uid not in (0, os.getuid())), None)
-
-
-def branch() -> str:
-    """A note if git's HEAD is on no branch. DVC takes it off while an experiment runs, and a kill leaves it there."""
-    if not library.repository().head_is_detached:
-        return ""
-    return (
-        "git's HEAD is on no branch: `dvc exp run` is running, or was killed; `git checkout -` goes back to the branch "
-        "before; if `git stash list` names DVC, `git stash pop` too"
-    )
 
 
 def is_fetched() -> bool:

@@ -68,12 +68,14 @@ def score(samples: Path, seed: int, name: str, params: Mapping[str, Any], costs:
         real, count = evaluation.Real.open(paths.PROCESSED, paths.REFERENCE, judged, device), len(images)
         _check_distinct(samples, images)
         content = digest([images])
-        others = evaluation.comparison(real.features, count, judged)
-        floor = others.pop(evaluation.REAL)
+        yardsticks = evaluation.comparison(real.features, count, judged)
+        floor = yardsticks.pop(evaluation.REAL)
         theirs = evaluation.mean([evaluation.report(images, real, judged).scores])
-        scores = files.flatten(theirs | {evaluation.REAL: floor, evaluation.YARDSTICKS: others})
+        scores = files.flatten(theirs | {evaluation.REAL: floor, evaluation.YARDSTICKS: yardsticks})
     if odd := [key for key, value in scores.items() if not math.isfinite(value)]:
         raise UserError(f"{samples}: {', '.join(odd)} is not a finite number: look at the images")
+    stages = {key.removeprefix(SECONDS): value for key, value in costs.items() if key.startswith(SECONDS)}
+    others = {key: value for key, value in costs.items() if not key.startswith(SECONDS)}
     drawn = checked.sample.model_copy(update={"count": count, "seeds": (0,)})
     ours = fingerprint(index, judged, drawn, device)
     return Record(
@@ -85,7 +87,7 @@ def score(samples: Path, seed: int, name: str, params: Mapping[str, Any], costs:
         fingerprint=Fingerprint(hash=ours["hash"], comparable=ours["comparable"]),
         samples=content,
         scores=scores,
-        costs=_costs(costs),
+        costs=parse(others | {"seconds": stages}, "--cost", Costs),
         environment={"processor": None, "training_precision": None},
     )
 
@@ -169,12 +171,6 @@ def assigned(option: str, given: Sequence[str]) -> dict[str, Any]:
     if odd := [text for text in given if "=" not in text[1:]]:
         raise UserError(f"{option}: {odd[0]!r} is not allowed; allowed: KEY=VALUE")
     return params_file.decode("\n".join(text.replace("=", ": ", 1) for text in given) or "{}", option)
-
-
-def _costs(given: Mapping[str, Any]) -> Costs:
-    stages = {key.removeprefix(SECONDS): value for key, value in given.items() if key.startswith(SECONDS)}
-    others = {key: value for key, value in given.items() if not key.startswith(SECONDS)}
-    return parse(others | {"seconds": stages}, "--cost", Costs)
 
 
 def write_record(run: Record, out: Path | None) -> Path:

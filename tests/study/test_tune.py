@@ -18,11 +18,10 @@ from ddpm.params import config
 from ddpm.report import judgement as shown
 from ddpm.runs import library, record
 from ddpm.runs.record import NumberTable
-from ddpm.study import experiments, judging, loading
+from ddpm.study import experiments, judging, loading, runner
 from ddpm.study.ledger import Ledger
 from ddpm.study.plan import Experiment, Study
 from ddpm.study.pool import Done, Task, keep_record
-from ddpm.study.runner import Runner
 from ddpm.verdicts import tuning
 from ddpm.verdicts.comparison import Judgement
 from ddpm.verdicts.tuning import Tried
@@ -99,14 +98,14 @@ class Lab:
 
     def run(self, text: str = STUDY) -> tuple[Judgement, Ledger, dict[str, str]]:
         """Run the whole study."""
-        runs = Runner(Ledger(load(text)), 1, lambda _: None)
-        return runs.run(), runs.ledger, runs.failed
+        ledger = Ledger(load(text))
+        judgement, failed = runner.run(ledger, 1, lambda _: None)
+        return judgement, ledger, failed
 
     def line(self, number: int, text: str = STUDY) -> None:
         """Run one experiment, as a job of an array does."""
-        runs = Runner(Ledger(load(text)), 1, lambda _: None)
-        runs.complete([runs.ledger.study.lines()[number - 1]])
-        for reason in runs.failed.values():
+        ledger = Ledger(load(text))
+        for reason in runner.complete(ledger, [ledger.study.lines()[number - 1]], 1, lambda _: None).values():
             raise UserError(reason)
 
 

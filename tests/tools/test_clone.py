@@ -137,7 +137,7 @@ def test_a_head_on_no_branch_is_told_and_not_refused(capsys):
     assert (code, told.partition(":")[0]) == (0, "note")
     assert "git checkout -" in told
     git("checkout", "-")
-    assert not clone.branch()
+    assert check(capsys) == (0, "")
 
 
 LOCKED = """schema: '2.0'
