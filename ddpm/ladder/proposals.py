@@ -1,6 +1,7 @@
 """What to try next in a ladder's space: Optuna proposes.
 
-After RANDOM trials, a Gaussian process of the scores and of what breaks guards (GPSampler) draws all keys together. The
+After RANDOM trials, a Gaussian process of the scores and of what breaks guards (GPSampler) draws all keys together; each
+fifth trial stays random, since the process rarely tries two changes at once of which each alone does harm. The
 hyperparameters of a variant are part of it, at their first value where another variant is chosen. A proposal follows
 from the trials and a seed, so nothing needs to be kept but the file of trials, and several processes may search at the
 same time.
@@ -24,7 +25,7 @@ from ddpm.ladder.trials import Trial
 if TYPE_CHECKING:
     import optuna
 
-RANDOM = 10  # trials before the Gaussian process proposes
+RANDOM, EACH = 12, 5  # trials before the Gaussian process proposes; after them, each of that number is random
 IMPOSSIBLE = 100  # proposals in a row that may not be tried
 
 
@@ -38,7 +39,9 @@ def propose(space: Space, past: Sequence[Trial], running: Sequence[Changes], see
     for changes in running:
         _add(study, space, space.place(changes, space.contest.cost(changes)))
     study.sampler = optuna.samplers.GPSampler(
-        seed=seed % 2**32, n_startup_trials=RANDOM, warn_independent_sampling=False
+        seed=seed % 2**32,
+        n_startup_trials=RANDOM if len(past) % EACH else len(past) + 1,
+        warn_independent_sampling=False,
     )
     for _ in range(IMPOSSIBLE):
         trial, chosen = study.ask(), dict[str, Any]()

@@ -42,6 +42,7 @@ LADDER = SCORE | {
         "train.warmup_steps": {"low": 0, "high": 40},
     },
 }
+RANDOM = proposals.RANDOM
 BEST = {"train.optimizer.name": "muon", "diffusion.loss.name": "p2"}
 
 
@@ -115,12 +116,14 @@ def run_at_once(runs: pairs.Runs, seeds: int, slots: int | None, say: attempt.Sa
 
 @pytest.fixture(autouse=True)
 def _instant(folder, monkeypatch) -> None:
-    """A working folder with a ladder, and runs that take no time."""
+    """A working folder with a ladder, runs that take no time, and proposals at random, which take none either."""
     FILE.parent.mkdir()
     FILE.write_text(yaml.safe_dump(LADDER))
     for name, value in (("score", staticmethod(landscape)), ("patience", math.inf), ("count", 0)):
         monkeypatch.setattr(Instant, name, value)
+    monkeypatch.setenv("DDPM_TRACKING", "off")
     monkeypatch.setattr(search, "Pool", Instant)
+    monkeypatch.setattr(proposals, "RANDOM", 10**6)
     monkeypatch.setattr(pairs.Runs, "run", run_at_once)
     monkeypatch.setattr(revision, "check_committed", lambda paths: None)
     monkeypatch.setattr(revision, "head", lambda: "")
@@ -144,21 +147,23 @@ def space(**changes: object) -> Space:
     return Space(contest(**changes), {})
 
 
-def test_what_helps_only_together_is_found_and_proved(capsys):
-    assert find("--trials", "60", "--slots", "3", "--json") == 0
+@pytest.mark.slow
+def test_what_helps_only_together_is_found_and_proved(capsys, monkeypatch):
+    monkeypatch.setattr(proposals, "RANDOM", RANDOM)
+    assert find("--trials", "48", "--slots", "3", "--json") == 0
     said = capsys.readouterr()
     result = json.loads(said.out)
     assert result["find"].items() >= BEST.items()
-    assert (result["trials"], result["runs"], result["evidence"]) == (60, search.RUNS, False)
+    assert (result["trials"], result["runs"], result["evidence"]) == (48, search.RUNS, False)
     proof = result["proof"]
     assert (proof["entry"], proof["outcome"], proof["rung"]) == ("search-1", "accepted", 1)
     assert result["claim"] == pytest.approx(proof["score"], rel=0.2)
     assert proof["champion"] > 2 * proof["score"]
-    assert "trial 60:" in said.err
+    assert "trial 48:" in said.err
     # each trial says that it proves nothing, and has a seed that no attempt can have
     assert all(next(iter(line.items())) == ("evidence", False) for line in lines())
     seeds = {line["seed"] for line in lines()}
-    assert len(seeds) == 60
+    assert len(seeds) == 48
     assert min(seeds) >= 2**40 > proof["first_seed"] + proof["seeds"]
     # the find as an entry, for people
     written = file.read_params(Path("ladders/tiny/found.yaml"))
@@ -396,11 +401,12 @@ def test_several_processes_add_to_one_file_and_see_what_others_tried():
     assert sorted(trial.seed for trial in trials.read(of)) == list(range(40))
 
 
-def test_what_is_running_is_not_proposed_again():
+def test_what_is_running_is_not_proposed_again(monkeypatch):
+    monkeypatch.setattr(proposals, "RANDOM", RANDOM)
     of = space(space={"diffusion.loss.name": ["simple", "min_snr"], "train.learning_rate": {"low": 1e-3, "high": 1e-1}})
     past = [
         some(k, **of.draw(lambda key, axis, k=k: axis[k % 2] if key.endswith("name") else 0.01 + k / 500))
-        for k in range(15)
+        for k in range(16)
     ]
     alone = proposals.propose(of, past, [], 0)
     assert proposals.propose(of, past, [], 0) == alone
@@ -409,8 +415,9 @@ def test_what_is_running_is_not_proposed_again():
 
 def test_what_cannot_be_tried_is_not_proposed_for_ever(monkeypatch):
     """The model's favourite is beyond the budget: it is told so, and the next is another."""
+    monkeypatch.setattr(proposals, "RANDOM", RANDOM)
     of = space(space={"train.learning_rate": {"low": 1e-3, "high": 1e-1}, "train.warmup_steps": [0, 3]})
-    past = [some(k, **{"train.learning_rate": 0.004 * (k + 1), "train.warmup_steps": 0}) for k in range(15)]
+    past = [some(k, **{"train.learning_rate": 0.004 * (k + 1), "train.warmup_steps": 0}) for k in range(16)]
     favourite = proposals.propose(of, past, [], 0)
     check = Contest.check
 
