@@ -1,7 +1,7 @@
 """What to try next in a ladder's space: Optuna proposes.
 
-After RANDOM trials, a Gaussian process of the scores and of what breaks guards (GPSampler) draws all keys together; each
-fifth trial stays random, since the process rarely tries two changes at once of which each alone does harm. The
+After RANDOM trials, a Gaussian process of the scores and of what breaks guards (GPSampler) draws all keys together.
+Each fifth trial stays random, since the process rarely tries two changes together of which each does harm alone. The
 hyperparameters of a variant are part of it, at their first value where another variant is chosen. A proposal follows
 from the trials and a seed, so nothing needs to be kept but the file of trials, and several processes may search at the
 same time.
