@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Annotated, Literal
 
@@ -26,6 +26,17 @@ def _require_digest(value: str) -> str:
     return value
 
 
+COOLDOWN = 0.2  # of the steps after the warm-up, as Hägele et al. advise
+# What is left of the learning rate after a share of the steps. wsd: constant, then linear (warmup-stable-decay, Hu et
+# al. 2024, arXiv:2404.06395; Hägele et al. 2024, arXiv:2405.18392).
+DECAYS: dict[str, Callable[[float], float]] = {
+    "constant": lambda share: 1.0,
+    "cosine": lambda share: 0.5 * (1 + math.cos(math.pi * share)),
+    "linear": lambda share: 1 - share,
+    "wsd": lambda share: min(1.0, (1 - share) / COOLDOWN),
+}
+
+
 class Train(Section):
     """Algorithm 1 and its optimizer. Exactly one of ``steps`` and ``epochs`` is set.
 
@@ -42,7 +53,7 @@ class Train(Section):
     batch_size: Positive
     accumulate: Positive = 1
     learning_rate: Annotated[float, Field(gt=0, le=1)]
-    lr_decay: Literal["constant", "cosine"] = "constant"
+    lr_decay: Literal["constant", "cosine", "linear", "wsd"] = "constant"
     warmup_steps: NonNegativeInt = 0
     optimizer: Annotated[InstanceOf[Optimizer], Family("optimizers")] = Field(
         default_factory=partial(variant.built, "optimizers", {"name": "adamw"})
@@ -106,17 +117,14 @@ class Train(Section):
             )
 
     def rate(self, step: int, steps: int) -> float:
-        """The learning rate of step ``step`` (1, 2, ...) of ``steps``: linear warm-up, then constant, or half a
-        cosine that would be 0 one step after the last: all steps learn.
+        """The learning rate of step ``step`` (1, 2, ...) of ``steps``: linear warm-up, then ``lr_decay``, which would
+        reach 0 one step after the last: all steps learn.
 
         As PyTorch's CosineAnnealingLR counts: the first step after the warm-up has the whole rate.
         """
         if step <= self.warmup_steps:
             return self.learning_rate * step / self.warmup_steps
-        if self.lr_decay == "constant":
-            return self.learning_rate
-        share = (step - 1 - self.warmup_steps) / (steps - self.warmup_steps)
-        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
+        return self.learning_rate * DECAYS[self.lr_decay]((step - 1 - self.warmup_steps) / (steps - self.warmup_steps))
 
     def earlier(self, steps: int) -> dict[int, int]:
         """step -> images, of each snapshot before the end of a training of ``steps``."""

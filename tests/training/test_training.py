@@ -19,6 +19,7 @@ from ddpm.report.previews import Previews
 from ddpm.training.batches import Batches
 from ddpm.training.checkpoints import Checkpoints
 from ddpm.training.history import History, LossRow
+from ddpm.training.train_params import DECAYS
 from ddpm.training.trainer import Trainer, train
 from ddpm.variants.losses.simple import Simple
 from ddpm.variants.timestep_samplers.uniform import Uniform
@@ -212,7 +213,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
     assert loaded[1] == 5
 
 
-@pytest.mark.parametrize("decay", ["constant", "cosine"])
+@pytest.mark.parametrize("decay", [*DECAYS])
 @pytest.mark.parametrize(("steps", "warmup"), [(3, 0), (3, 3), (3, 9), (1, 0)])
 def test_every_step_learns(decay, steps, warmup):
     """Even the last one; a warm-up may last longer than the training."""
@@ -233,6 +234,13 @@ def test_after_the_warm_up_the_learning_rate_is_pytorchs_cosine(total, warmup):
         peer.step()
         schedule.step()
     assert peer.param_groups[0]["lr"] == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize(("decay", "constant_until"), [("constant", 100), ("linear", 0), ("wsd", 80)])
+def test_a_decay_is_constant_and_then_a_line_to_zero(decay, constant_until):
+    options = small(train={"steps": 110, "warmup_steps": 10, "lr_decay": decay, "learning_rate": 1e-2}).train
+    left = [(101 - step) / (100 - constant_until) if step > constant_until else 1 for step in range(1, 101)]
+    assert [options.rate(10 + step, 110) for step in range(1, 101)] == pytest.approx([1e-2 * each for each in left])
 
 
 @pytest.mark.parametrize(("count", "batch_size"), [(30, 8), (5, 12), (1, 3)])
