@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import random
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ddpm.base.errors import UserError
 from ddpm.runs.record import Record
@@ -55,20 +55,16 @@ def repeat(lines: Collection[Line], count: int, slots: int | None) -> Iterator[F
                 task = line.experiments.task(line.experiment)
                 pool.submit(task._replace(name=str(number), record=None, log=Path(folder) / f"{number}.log"))
             for done in pool.results():
-                line = chosen[int(done.task.name)]
-                if not done.record:
-                    raise UserError(f"{line.experiment.name}: {done.reason}")
-                yield _compare(line, done.record)
+                experiments, experiment, recorded = chosen[int(done.task.name)]
+                if not (again := done.record):
+                    raise UserError(f"{experiment.name}: {done.reason}")
+                score = next(iter(_differences(recorded.scores, again.scores)), None)
+                there = _differences(recorded.environment, again.environment)
+                elsewhere = [f"{key} {was}, here {now}" for key, was, now in there]
+                yield Finding(experiment.name, score, elsewhere, experiments.other_code(experiment, recorded)[:1])
 
 
-def _compare(line: Line, again: Record) -> Finding:
-    experiments, experiment, recorded = line
-    keys = sorted(recorded.scores.keys() | again.scores.keys())
-    pairs = ((key, recorded.scores.get(key), again.scores.get(key)) for key in keys)
-    elsewhere = [
-        f"{key} {recorded.environment.get(key)}, here {again.environment.get(key)}"
-        for key in sorted(recorded.environment.keys() | again.environment.keys())
-        if recorded.environment.get(key) != again.environment.get(key)
-    ]
-    other = experiments.other_code(experiment, recorded)
-    return Finding(experiment.name, next((pair for pair in pairs if pair[1] != pair[2]), None), elsewhere, other[:1])
+def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """The keys with other values, and these."""
+    pairs = ((key, one.get(key), other.get(key)) for key in sorted(one.keys() | other.keys()))
+    return [pair for pair in pairs if pair[1] != pair[2]]

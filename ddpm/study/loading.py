@@ -59,7 +59,12 @@ def parse(value: dict[str, Any], path: Path) -> Study:
         _add(study, arm, values, base, f"{path}: arms.{arm}")
     if "primary" not in plan.model_fields_set:
         study.plan = plan = plan.model_copy(update={"primary": headline(study.config, path)})
-    _check_distinct(study)
+    arms: dict[str, str] = {}
+    for arm, config_of_arm in study.configs.items():
+        program = study.programs.get(arm)
+        key = program.program if program else files.digest(learned(config_of_arm, defaults=True))
+        if (twin := arms.setdefault(key, arm)) != arm:
+            raise UserError(f"{path}: arms: {twin} and {arm} are equal: change one of them, or drop it")
     fewest = statistics.fewest_seeds(1 - study.config.compare.confidence)
     if plan.looks[0] < fewest:
         raise UserError(f"{path}: looks: {plan.looks[0]} seeds cannot decide anything; allowed: {fewest} or more")
@@ -121,16 +126,6 @@ def future_scores(of_arm: Config, of_program: bool = False) -> set[str]:
         other_frechet = {*metrics.HEADLINE} - {extractor.get(features).frechet}
         scores.update(f"{features}.{name}" for name in names if metrics.estimated(name) not in other_frechet)
     return scores
-
-
-def _check_distinct(study: Study) -> None:
-    """Raises UserError if two arms are the same experiment."""
-    arms: dict[str, str] = {}
-    for arm, of_arm in study.configs.items():
-        program = study.programs.get(arm)
-        key = program.program if program else files.digest(learned(of_arm, defaults=True))
-        if (twin := arms.setdefault(key, arm)) != arm:
-            raise UserError(f"{study.path}: arms: {twin} and {arm} are equal: change one of them, or drop it")
 
 
 def draft(name: str, vary: Sequence[str], common: Sequence[str], base: str | None) -> tuple[Path, str]:

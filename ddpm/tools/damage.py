@@ -126,57 +126,43 @@ def measure(
 
     count: samples that a model is scored on. Raises UserError if there are too few test images for any metric.
     """
-    images, labels = open_split(processed, "test")
+    test, labels = open_split(processed, "test")
     index = read_reference(reference)
     train, _ = open_split(processed, "train")
-    samples, count = count, sizes(len(images), count)
-    pool = np.sort(np.random.default_rng(SEED).permutation(len(train))[: min(len(train), len(images))])
+    samples, count = count, sizes(len(test), count)
+    pool = np.sort(np.random.default_rng(SEED).permutation(len(train))[: min(len(train), len(test))])
+    images, draws = np.array(test), list(drawn(labels, count, len(pool)))
     scores: dict[str, Sensitivity] = {}
     for name in index.resolve(evaluate).extractors:
         real = load_features(reference, name, device)
-        options = possible_metrics(evaluate, real.extractor, count)
+        options, fewer = (possible_metrics(evaluate, real.extractor, size) for size in (count, count // 2))
         if not options.metrics:
             raise UserError(
                 f"data/processed/test: sets of {count:,} of its {len(images):,} images are too few for all of "
                 f"evaluate.metrics with {name}: raise data.test_fraction, or lower evaluate.kid_subset_size"
             )
-        scores |= of_extractor(real, options, np.array(images), labels, np.array(train[pool]), count)
+        damaged = possible_damage(images)
+        spoiled = {damage: _features(spoil(images), real, options) for damage, spoil in damaged.items()}
+        whole = _features(np.concatenate([images, train[pool]]), real, options)
+        tables: dict[str, dict[str, list[float]]] = {}
+        with progress.bar(len(draws) + SETS * len(spoiled), f"sanity, {name}", "set") as bar:
+            for draw in draws:
+                sets = {draw.damage: whole} | (spoiled if draw.damage == WHOLE else {})
+                for damage, of in sets.items():
+                    part = Features(*(tensor[draw.rows] for tensor in of))
+                    for key, value in score(part, real, fewer if damage == HARMLESS else options).items():
+                        tables.setdefault(f"{name}.{key}", {}).setdefault(damage, []).append(value)
+                    bar.update()
+        for key, table in tables.items():
+            if metrics.is_judged(key):
+                base, lower = np.array(table.pop(WHOLE)), metrics.direction(key) == "lower"
+                noticed = {damage: worse(np.array(values), base, lower) for damage, values in table.items()}
+                scores[key] = Sensitivity(whole=float(base.mean()), noticed=noticed)
     return Sanity(images=count, samples=samples, sets=SETS, data=data_params(data), scores=scores)
 
 
-def of_extractor(
-    real: RealFeatures,
-    evaluate: Evaluate,
-    images: Images,
-    labels: NDArray[np.int64],
-    train: Images,
-    count: int,
-) -> dict[str, Sensitivity]:
-    """The rows of one extractor's scores. train: the pool of train images that stand in for some."""
-
-    def features(of: Images) -> Features:
-        return extract(real.network, of, evaluate.batch_size, real.device)
-
-    tables: dict[str, dict[str, list[float]]] = {}
-    whole = features(np.concatenate([images, train]))
-    spoiled = {damage: features(spoil(images)) for damage, spoil in possible_damage(images).items()}
-    fewer = possible_metrics(evaluate, real.extractor, count // 2)
-    draws = list(drawn(labels, count, len(train)))
-    with progress.bar(len(draws) + SETS * len(spoiled), f"sanity, {real.extractor.name}", "set") as bar:
-        for draw in draws:
-            sets = {draw.damage: whole} | (spoiled if draw.damage == WHOLE else {})
-            for damage, of in sets.items():
-                part = Features(*(tensor[draw.rows] for tensor in of))
-                for key, value in score(part, real, fewer if damage == HARMLESS else evaluate).items():
-                    tables.setdefault(f"{real.extractor.name}.{key}", {}).setdefault(damage, []).append(value)
-                bar.update()
-    scores = {}
-    for name, of_damage in tables.items():
-        if metrics.is_judged(name):
-            base, lower = np.array(of_damage.pop(WHOLE)), metrics.direction(name) == "lower"
-            noticed = {damage: worse(np.array(values), base, lower) for damage, values in of_damage.items()}
-            scores[name] = Sensitivity(whole=float(base.mean()), noticed=noticed)
-    return scores
+def _features(images: Images, real: RealFeatures, options: Evaluate) -> Features:
+    return extract(real.network, images, options.batch_size, real.device)
 
 
 def possible_damage(images: Images) -> dict[str, Callable[[Images], Images]]:
