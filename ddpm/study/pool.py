@@ -44,11 +44,9 @@ class Task(NamedTuple):
 
 
 class Done(NamedTuple):
-    """A task that has ended: the ``record`` that no file keeps, or the ``reason`` of its failure. folder: in which the
-    stages ran."""
+    """A task that has ended: the ``record`` that no file keeps, or the ``reason`` of its failure."""
 
     task: Task
-    folder: Path
     record: Record | None = None
     reason: str = ""
 
@@ -73,19 +71,19 @@ class Pool:
         self.options = json.dumps({"at_once": at_once, "devices": [*devices], "keep_models": keep_models})
         self.clean = clean
         self.root = (clean or Path()).absolute()
-        self.tasks: dict[str, tuple[Task, Path]] = {}  # those that have not ended, and their folders
+        self.tasks: dict[str, tuple[Task, Path]] = {}  # those that have not ended, and their records' files
         self.server: subprocess.Popen[bytes] | None = None
 
     def submit(self, task: Task, again: bool = False) -> None:
         """Run the task when those before it leave a process for it; also while ``results`` is being read. again: after
         those that run by then."""
         folder = self.root / FOLDER / files.digest([self.code.name, task.params, task.program])[:16]
-        path = task.record.absolute() if task.record else _beside(folder)
+        path = (task.record or folder.with_suffix(".run.json")).absolute()
         line = task._asdict() | {"folder": folder, "code": self.code, "record": path, "again": again}
         line |= {"log": task.log.absolute(), "picture": task.picture and task.picture.absolute()}
         if not task.record:
             line |= {"about": {}, "picture": None}
-        self.tasks[task.name] = task, folder
+        self.tasks[task.name] = task, path
         server = self._serve()
         with suppress(BrokenPipeError):  # its end is noticed where its answer is awaited
             server.write(f"{json.dumps(line, default=str)}\n".encode())
@@ -98,14 +96,14 @@ class Pool:
             if not (answer := cast(IO[bytes], self.server and self.server.stdout).readline()):
                 raise UserError("the process that starts experiments was killed: run the same command again")
             ended = json.loads(answer)
-            task, folder = self.tasks.pop(ended["name"])
+            task, path = self.tasks.pop(ended["name"])
             run = None
             if ended["reason"]:
                 ended["reason"] += f"; {task.log} has the whole output"
             elif not task.record:
-                run = record.read_record(_beside(folder))
-                _beside(folder).unlink()
-            yield Done(task, folder, run, ended["reason"])
+                run = record.read_record(path)
+                path.unlink()
+            yield Done(task, run, ended["reason"])
 
     def _serve(self) -> IO[bytes]:
         """The input of the process from which all others are forked, and which stops them at its end. It is started if
@@ -148,11 +146,6 @@ class Pool:
                 self._serve().close()
             self.server.wait()
         signal.signal(signal.SIGTERM, self.before)
-
-
-def _beside(folder: Path) -> Path:
-    """The file of a record that nobody keeps."""
-    return folder.with_suffix(".run.json")
 
 
 def keep_record(run: Record, path: Path, about: Mapping[str, Any]) -> None:

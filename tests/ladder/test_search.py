@@ -101,9 +101,9 @@ class Instant:
                 raise SystemExit(143)
             score = type(self).score(task.params, task.params["seed"])
             if isinstance(score, str):
-                yield Done(task, Path(), reason=score)
+                yield Done(task, reason=score)
             else:
-                yield Done(task, Path(), made(task.params, score))
+                yield Done(task, made(task.params, score))
 
 
 def run_at_once(runs: pairs.Runs, seeds: int, slots: int | None, say: attempt.Say):

@@ -85,16 +85,16 @@ class Lab:
         mean = self.means[chosen.diffusion.schedule.name, chosen.train.learning_rate]
         self.ran.append(task.name)
         if task.name in self.failing:
-            return Done(task, Path(), reason="out of luck")
+            return Done(task, reason="out of luck")
         if math.isnan(mean):
-            return Done(task, Path(), reason="train: the loss or its gradient is not finite at step 3 (loss nan)")
+            return Done(task, reason="train: the loss or its gradient is not finite at step 3 (loss nan)")
         noise = 0.1 * math.sin(1000 * chosen.train.learning_rate * chosen.seed)
         run = result(seed=chosen.seed, fd=mean + noise, code={})
         table = NumberTable(columns={"images": (48.0, 96.0), FD: (2 * mean, mean + noise)})
         run = run.model_copy(update={"params": library.relevant(chosen.flat()), "curve": table})
         assert task.record
         keep_record(run, task.record, task.about)
-        return Done(task, Path())
+        return Done(task)
 
     def run(self, text: str = STUDY) -> tuple[Judgement, Ledger, dict[str, str]]:
         """Run the whole study."""
