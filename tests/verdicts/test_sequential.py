@@ -206,3 +206,15 @@ def test_more_seeds_than_signs_are_flipped_in_groups_and_keep_the_error_rate(mon
     null = np.random.default_rng(5).standard_t(3, (3000, 24))
     assert np.mean([bool(design.sign_flips(each, 0.05)) for each in null]) <= 0.05 + 3 * (0.05 / 3000) ** 0.5
     assert np.mean([bool(design.sign_flips(each + 1.5, 0.05)) for each in null[:200]]) > 0.8
+
+
+def test_a_seed_beyond_the_signs_has_that_of_an_earlier_one(monkeypatch):
+    """The fifth difference flips with the second: so few patterns are as extreme as the observed one."""
+    monkeypatch.setattr(sequential, "FREE", 4)
+    differences = np.array([9.0, 4.0, 1.0, 1.0, -9.0, 2.0, 1.0, 1.0])
+    signs = np.array(list(itertools.product((1, -1), repeat=3)))
+    patterns = np.column_stack([np.ones(8), signs, signs, signs[:, 0]])
+    extreme = (np.abs(patterns @ differences) >= abs(differences.sum()) - 1e-9).mean()
+    design = Design((8,))
+    assert design.sign_flips(differences, extreme + 1e-6) == [8]
+    assert design.sign_flips(differences, extreme - 1e-6) == []
