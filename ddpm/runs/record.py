@@ -52,6 +52,11 @@ def _finite(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
+def _with_lists(params: dict[str, Any]) -> dict[str, Any]:
+    """What ``write_record`` writes as {} is an empty list: flat params have no mappings."""
+    return {key: [] if value == {} else value for key, value in params.items()}
+
+
 @lru_cache(maxsize=2**12)  # a thousand records have the same
 def _inside(path: str) -> str:
     if not (parts := Path(path).parts) or parts[0] == "/" or ".." in parts:
@@ -147,7 +152,7 @@ class Record(Section):
     seed: Seed | None = Field(description="of the training; runs of two arms are paired by it; null: unknown")
     program: Name | None = Field(default=None, description="what drew the samples, if it was not this project")
     finished: AwareDatetime = Field(description="when the scores were computed, UTC")
-    params: Values = Field(description="every parameter that results depend on: dotted key -> plain value")
+    params: Annotated[Values, AfterValidator(_with_lists)] = Field(description="every parameter that results depend on: dotted key -> plain value")
     code: dict[Annotated[Key, AfterValidator(_inside)], Digest] = Field(
         default={}, description="path -> md5 of the code that made the run; empty: unknown"
     )
@@ -215,7 +220,9 @@ def write_record(record: Record, path: Path, share: bool = False) -> None:
     """Write the record; with ``share``, on top of what those next to it share. Raises UserError if it would be too
     large to be read again."""
     values = record.model_dump(mode="json", exclude_defaults=share) | {"format": FORMAT}
-    text = _lines(_on_shared(values, _beside(path)) if share else values)
+    # DVC looks for plots in metrics/run.json, and an empty list there ends its search with a warning
+    params = {key: {} if value == [] else value for key, value in values["params"].items()}
+    text = _lines(_on_shared(values, _beside(path)) if share else values | {"params": params})
     if len(text) > MOST_BYTES:
         raise UserError(f"{path}: {len(text):,} bytes; a record has at most {MOST_BYTES:,}")
     with files.atomic_path(path) as temporary:

@@ -9,6 +9,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+from dvc.render.converter.vega import get_datapoints
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,6 +29,13 @@ def test_a_record_is_read_as_it_was_written(score, seed):
     text = written.text()
     assert record.parse_record(text.encode(), "run.json").text() == text
     assert record.parse_record(text.encode(), "run.json").scores["classifier.fd"] == score
+
+
+def test_dvc_finds_no_plot_in_a_record_and_stumbles_over_no_list(tmp_path):
+    run = bare(0, params={"train.snapshots": [], "train.steps": 4})
+    record.write_record(run, tmp_path / "run.json")
+    assert get_datapoints(json.loads((tmp_path / "run.json").read_text())) == []
+    assert record.read_record(tmp_path / "run.json") == run
 
 
 def test_curve_and_noise_levels_keep_their_numbers():
