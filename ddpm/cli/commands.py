@@ -176,15 +176,9 @@ def report(*, out: Path = Path("report.html")) -> None:
         out: page to write: HTML in one file, or .md with its pictures
     """
     from ddpm.report import page
-    from ddpm.tracking import tracker
 
     page.write(out)
     print(f"{out}: the page of the current model")
-    try:
-        if run_id := tracker.sync(attached=out):
-            print(f"and an artifact of MLflow run {run_id}")
-    except UserError as error:
-        print(f"warning: not logged with a run of MLflow: {error}", file=sys.stderr)
 
 
 @app.command(group=SCORES)

@@ -152,7 +152,9 @@ class Record(Section):
     seed: Seed | None = Field(description="of the training; runs of two arms are paired by it; null: unknown")
     program: Name | None = Field(default=None, description="what drew the samples, if it was not this project")
     finished: AwareDatetime = Field(description="when the scores were computed, UTC")
-    params: Annotated[Values, AfterValidator(_with_lists)] = Field(description="every parameter that results depend on: dotted key -> plain value")
+    params: Annotated[Values, AfterValidator(_with_lists)] = Field(
+        description="every parameter that results depend on: dotted key -> plain value"
+    )
     code: dict[Annotated[Key, AfterValidator(_inside)], Digest] = Field(
         default={}, description="path -> md5 of the code that made the run; empty: unknown"
     )

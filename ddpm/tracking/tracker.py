@@ -37,13 +37,12 @@ TRAINING = "ddpm.training"  # tag: the digest of the training's inputs
 PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"  # tags: the parent run; the text on the run's page
 
 
-def sync(params: dict[str, Any] | None = None, attached: Path | None = None) -> str | None:
+def sync(params: dict[str, Any] | None = None) -> str | None:
     """Write the run of metrics/run.json with the working folder's curve and pictures; return its id, or None if
     tracking is off or fails.
 
     params: what the evaluate stage, which has just written it, was started with. Without them, for a command, this
-    raises UserError if there is no record, it is not of params.yaml and the code, or the store fails. attached: a file
-    to log with the run, in place of one with that name.
+    raises UserError if there is no record, it is not of params.yaml and the code, or the store fails.
     """
     store = Store(strict=params is None)
 
@@ -53,10 +52,7 @@ def sync(params: dict[str, Any] | None = None, attached: Path | None = None) -> 
             raise UserError(f"{RUN}: its run does not match params.yaml and the code: {why}; run `dvc repro` first")
         training = inputs.read_inputs("train", params=plain).fingerprint()
         with store.lock():
-            run_id = _complete(store, run, training)
-        if attached:
-            store.client.log_artifact(run_id, str(attached))
-        return run_id
+            return _complete(store, run, training)
 
     return store.attempt(complete)
 
@@ -161,8 +157,7 @@ def _complete(store: Store, run: Record, training: str | None = None, title: str
     client, run_id = store.client, str(at.info.run_id)
     client.update_run(run_id, status="RUNNING", name=name)
     _describe(store, at, view.params(run.params), tags)
-    models = _models(store, run, run_id)
-    metrics = [Metric(key, value, finished, seen, models.get(seen)) for key, value, seen in view.metrics(run)]
+    metrics = [Metric(key, value, finished, seen) for key, value, seen in view.metrics(run)]
     client.log_batch(run_id, metrics)
     if fields := view.data(run):
         context = InputTag("mlflow.data.context", "training")
@@ -174,18 +169,6 @@ def _complete(store: Store, run: Record, training: str | None = None, title: str
         _pictures(store, run_id)
     client.set_terminated(run_id, end_time=finished)
     return run_id
-
-
-def _models(store: Store, run: Record, run_id: str) -> dict[int, str]:
-    """The ids of the LoggedModels for a training's snapshots, by images seen; none has a copy of the weights."""
-    client = store.client
-    query = f"source_run_id = '{run_id}'"
-    models = {model.name: model.model_id for model in client.search_logged_models([store.experiment], query)}
-    for name in (f"{images} images" for images in run.learned):
-        if name not in models:
-            models[name] = client.create_logged_model(store.experiment, name, run_id).model_id
-            client.finalize_logged_model(models[name], "READY")
-    return {images: models[f"{images} images"] for images in run.learned}
 
 
 def _find(store: Store, tag: str, value: str | None) -> list[Run]:

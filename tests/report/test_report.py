@@ -19,7 +19,7 @@ from ddpm.pictures import plots
 from ddpm.report import page as report
 from ddpm.runs import library, record, run_images
 from ddpm.runs.record import Costs, Fingerprint, Record
-from tests import command, scored, tracked
+from tests import command, scored
 from tests.pages import Page
 from tests.scored import bare
 from tests.small import small
@@ -217,26 +217,3 @@ def test_an_array_that_holds_no_images_is_refused_and_no_pickle_is_opened(array)
     np.save("odd.npy", array)
     with Path("odd.npy").open("rb") as file, pytest.raises(ValueError):  # noqa: PT011
         run_images.read_images(file)
-
-
-# --- MLflow
-
-
-@pytest.mark.slow
-def test_the_page_is_an_artifact_of_the_configurations_run(tmp_path, empty_store, monkeypatch, capsys):
-    tracked.enter(tmp_path, empty_store, monkeypatch)
-    monkeypatch.setattr("ddpm.runs.library.why_stale", lambda *_: "")
-    for _ in range(2):
-        assert run() == 0
-        (logged,) = tracked.all_runs()
-        assert f"an artifact of MLflow run {logged.info.run_id}" in capsys.readouterr().out
-        assert "report.html" in tracked.artifacts(logged.info.run_id)
-
-
-def test_where_the_record_is_stale_the_page_is_written_and_only_the_logging_left_out(monkeypatch, capsys):
-    scored.write(measured())
-    monkeypatch.delenv("DDPM_TRACKING")
-    assert run("--out", "here/page.html") == 0
-    assert Path("here/page.html").exists()
-    assert "MLflow" in capsys.readouterr().err
-    assert not Path("mlflow.db").exists()

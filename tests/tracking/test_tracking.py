@@ -121,11 +121,6 @@ def test_a_result_is_one_complete_run(folder):
     learned = {"classifier.fd": [(256, 2.5), (512, 1.5)], "classifier.kid_mean": [(512, 0.25)]}
     for key, points in learned.items():
         assert [(step, value) for step, _, value in history(run_id, key)] == points
-    models = client().search_logged_models([run.info.experiment_id])
-    scores = {
-        model.name: [metric.value for metric in model.metrics if metric.key == "classifier.fd"] for model in models
-    }
-    assert scores == {"256 images": [2.5], "512 images": [1.5]}
     names = artifacts(run_id)
     assert {"processed/dataset.png", "samples/grid.png", "samples/reverse.mp4", "metrics/run.json"} <= set(names)
     # MLflow shows one picture per step, from a full-size PNG and a small WebP
