@@ -12,13 +12,12 @@ import os
 import re
 import selectors
 import shutil
-import signal
 import sys
-import traceback
 from collections import deque
 from contextlib import suppress
+from multiprocessing.context import ForkContext, ForkProcess
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, NoReturn
 
 from ddpm.base.errors import exit_code, printable
 from ddpm.base.locks import is_locked
@@ -28,6 +27,7 @@ from stages import experiment
 
 REASON = re.compile(r"^(?:error|ERROR): (.+)$", re.MULTILINE)
 LINES = 20  # of a log that may hold the reason of a failure
+FORK = ForkContext()
 Task = dict[str, Any]
 
 
@@ -35,7 +35,7 @@ class Child(NamedTuple):
     """A process that runs a task. begin: of what its log says of it."""
 
     task: Task
-    pid: int
+    process: ForkProcess
     begin: int
     device: str | None
 
@@ -48,7 +48,7 @@ class Server:
         self.devices = [devices[number % len(devices)] for number in range(at_once)] if devices else []
         self.keep_models = keep_models
         self.waiting = deque[Task]()
-        self.running: dict[int, Child] = {}  # by a descriptor that is at its end when the process has gone
+        self.running: dict[int, Child] = {}  # by a descriptor that can be read when the process has gone
         self.answers = answers
         self.selector = selectors.DefaultSelector()
 
@@ -63,7 +63,9 @@ class Server:
                     self._end(key.fd)
                     continue
                 if not (read := os.read(0, 2**20)):
-                    return self._stop()
+                    for child in self.running.values():
+                        child.process.terminate()
+                    return  # when they have ended
                 *lines, asked = (asked + read).split(b"\n")
                 for line in lines:
                     task = json.loads(line)
@@ -81,17 +83,20 @@ class Server:
                 device = self.devices.pop() if self.devices else None
                 (log := Path(task["log"])).parent.mkdir(parents=True, exist_ok=True)
                 log.touch()
-                end, pid = _fork(task, {} if device is None else {"CUDA_VISIBLE_DEVICES": device})
-                self.running[end] = Child(task, pid, log.stat().st_size, device)
-                self.selector.register(end, selectors.EVENT_READ)
+                process = FORK.Process(target=_run, args=(task, device, os.getpid()))
+                begin = log.stat().st_size
+                process.start()
+                self.running[process.sentinel] = Child(task, process, begin, device)
+                self.selector.register(process.sentinel, selectors.EVENT_READ)
 
     def _end(self, end: int) -> None:
         """Answer for a task whose process has gone, and delete its model if no other task needs it. One whose model
         another process trains goes back to the end of the queue."""
-        task, pid, begin, device = self.running.pop(end)
+        task, process, begin, device = self.running.pop(end)
         self.selector.unregister(end)
-        os.close(end)
-        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        process.join()
+        code = process.exitcode or 0
+        process.close()
         if device is not None:
             self.devices.append(device)
         if code == experiment.BUSY:
@@ -109,12 +114,6 @@ class Server:
         reason = _reason(Path(task["log"]), begin, code) if code else ""
         print(json.dumps({"name": task["name"], "reason": reason}), file=self.answers)
 
-    def _stop(self) -> None:
-        for child in self.running.values():
-            os.kill(child.pid, signal.SIGTERM)
-        for child in self.running.values():
-            os.waitpid(child.pid, 0)
-
 
 def main() -> None:
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # as for a stage
@@ -125,30 +124,15 @@ def main() -> None:
     Server(**json.loads(sys.argv[1]), answers=answers).serve()
 
 
-def _fork(task: Task, environment: dict[str, str]) -> tuple[int, int]:
-    """A descriptor that is at its end when the process has gone, and the process's id."""
-    parent = os.getpid()
-    end, held = os.pipe()
-    if pid := os.fork():
-        os.close(held)
-        return end, pid
-    code = 1
-    try:
-        log = os.open(task["log"], os.O_WRONLY | os.O_APPEND)
-        for descriptor in (1, 2):
-            os.dup2(log, descriptor)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        die_with_parent(parent)
-        os.environ |= environment
-        code = exit_code(lambda: experiment.run(task))
-    except SystemExit as stop:
-        code = stop.code if isinstance(stop.code, int) else 1
-    except BaseException:  # its last line is the reason of the failure
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+def _run(task: Task, device: str | None, parent: int) -> NoReturn:
+    """Run a task in this process, which prints into its log."""
+    log = os.open(task["log"], os.O_WRONLY | os.O_APPEND)
+    for descriptor in (1, 2):
+        os.dup2(log, descriptor)
+    die_with_parent(parent)
+    if device is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = device
+    sys.exit(exit_code(lambda: experiment.run(task)))
 
 
 def _reason(log: Path, begin: int, code: int) -> str:
