@@ -77,7 +77,7 @@ def read_code(params: dict[str, Any]) -> str:
     """Read the code of an experiment, which the working folder holds, for all that are forked from this process.
     Returns the name of the folder that keeps its model; empty if a file is missing, which the experiment reports."""
     try:
-        inputs.digest_code(_listed("train", params)[1])
+        inputs.digest_code(inputs.list_code(params, "train"))
         _md5s(params)
         return _kept("train", params)
     except OSError:
@@ -109,7 +109,7 @@ def _run(stage: str) -> None:
 
 def _md5s(params: dict[str, Any]) -> dict[str, str]:
     """The code of all stages, as a record names it."""
-    return {dep: _md5(dep)[:12] for stage in inputs.makers() for dep in _listed(stage, params)[1]}
+    return {dep: _md5(dep)[:12] for dep in inputs.list_code(params)}
 
 
 def _program(params: dict[str, Any], program: dict[str, Any]) -> Record:
@@ -193,22 +193,16 @@ def _link_file(source: str | Path, target: str | Path) -> None:
 def _kept(stage: str, params: dict[str, Any]) -> str:
     """The name of the folder that keeps a stage's result, by what that follows from: the params, the code and the
     stages that dvc.yaml lists for it."""
-    keys, deps = _listed(stage, params)
-    code = {dep: _md5(dep) for dep in deps}
-    before = [other for other in DATA if other != stage and set(_outs(other)) & set(inputs.stage(stage, params)[1])]
+    keys, deps = inputs.stage(stage, params)
     values = {key: inputs.lookup(params, key) for key in keys}
-    return f"{stage}-{files.digest([values, code, [_kept(other, params) for other in before]])[:16]}"
+    code = {dep: _md5(dep) for dep in deps if inputs.is_code(dep)}
+    before = [_kept(other, params) for other in DATA if other != stage and {*_outs(other)} & {*deps}]
+    return f"{stage}-{files.digest([values, code, before])[:16]}"
 
 
 @cache
 def _md5(path: str) -> str:
     return files.md5(Path(path))
-
-
-def _listed(stage: str, params: dict[str, Any]) -> tuple[list[str], list[str]]:
-    """The keys and the code that dvc.yaml lists for a stage."""
-    keys, deps = inputs.stage(stage, params)
-    return keys, [dep for dep in deps if inputs.is_code(dep)]
 
 
 def _outs(stage: str) -> list[str]:

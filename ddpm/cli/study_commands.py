@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Collection
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import Annotated, TypeAlias
 
 from cyclopts import App, Group, Parameter
 from cyclopts.validators import Number
 
 from ddpm.base.errors import UserError, printable
+from ddpm.base.locks import is_locked
 from ddpm.cli.app import Json, Names, Plan
 from ddpm.cli.terminal import answer, write_run
 from ddpm.report import judgement as shown
 from ddpm.report import render
 from ddpm.study import audit as auditing
-from ddpm.study import cleaning, judging, loading, publication, revision, runner, status
+from ddpm.study import judging, loading, pool, publication, revision, runner, status
 from ddpm.study.audit import Line
 from ddpm.study.ledger import Ledger
 from ddpm.study.plan import Study
@@ -28,6 +31,7 @@ from ddpm.verdicts.verdict import exit_code
 app = App(name="study")
 LOOP = Group("From a question to a verdict", sort_key=1)
 AGAIN = Group("Its records again", sort_key=2)
+STATES = Path(".ddpm/checkpoints")  # of trainings that were stopped
 Commit: TypeAlias = Annotated[str | None, Parameter(help="commit whose code runs (the one that is checked out)")]
 Many: TypeAlias = Annotated[int, Parameter(("--number", "-n"), validator=Number(gte=1), help="number of records")]
 Slots: TypeAlias = Annotated[
@@ -224,8 +228,13 @@ def clean(*, states: bool = False) -> None:
     Args:
         states: also delete the checkpoints of stopped trainings
     """
+    if running := [path for path in pool.FOLDER.glob("*.lock") if is_locked(path)]:
+        raise UserError(f"{running[0]}: an experiment is running: wait for it, or stop it")
     freed = 0
-    for folder, size in cleaning.clean(states):
-        freed += size
-        print(f"{folder}: {size / 2**20:,.1f} MiB")
+    for folder in (pool.FOLDER, revision.FOLDER, *([STATES] if states else [])):
+        if folder.exists():
+            size = sum({(at := path.lstat()).st_ino: at.st_size for path in folder.rglob("*")}.values())  # links once
+            shutil.rmtree(folder)
+            print(f"{folder}: {size / 2**20:,.1f} MiB")
+            freed += size
     print(f"{freed / 2**20:,.1f} MiB freed")

@@ -105,6 +105,11 @@ def stage(name: str, params: dict[str, Any], dvc_yaml: Path = DVC_YAML) -> tuple
     return keys, deps
 
 
+def list_code(params: dict[str, Any], *stages: str, dvc_yaml: Path = DVC_YAML) -> list[str]:
+    """The code that dvc.yaml lists for the stages, by default for all that a result is made by."""
+    return [dep for name in stages or makers(dvc_yaml) for dep in stage(name, params, dvc_yaml)[1] if is_code(dep)]
+
+
 def recorded(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """dvc.lock's entry for the stage, and the params' values in it; both empty if dvc.lock is absent, half-written, or
     does not have the stage."""

@@ -23,7 +23,7 @@ def of(start: Start) -> Provenance:
     outs = {out["path"]: out.get("md5") for out in trained.get("outs", [])}
     if outs.get(str(MODEL_FILE)) != files.md5(MODEL_FILE):
         return Provenance(params, {})
-    md5s = {dep: files.md5(Path(dep)) for dep in inputs.stage(start.stage, start.params)[1] if inputs.is_code(dep)}
+    md5s = {dep: files.md5(Path(dep)) for dep in inputs.list_code(start.params, start.stage)}
     for stage in [name for name in inputs.makers() if name != start.stage]:
         entry, _ = inputs.recorded(stage)
         md5s |= {dep["path"]: dep["md5"] for dep in entry.get("deps", []) if inputs.is_code(dep["path"])}

@@ -106,10 +106,8 @@ class Experiments:
         """In what the code that runs is not the code that made the record."""
         other = library.changed(run, self.code)
         if not experiment.program and not run.diverged:
-            dvc_yaml = self.code / inputs.DVC_YAML
-            stages = (inputs.stage(stage, experiment.params, dvc_yaml) for stage in inputs.makers(dvc_yaml))
-            listed = {dep for _, deps in stages for dep in deps if inputs.is_code(dep)}
-            other += sorted(listed ^ run.code.keys())
+            listed = inputs.list_code(experiment.params, dvc_yaml=self.code / inputs.DVC_YAML)
+            other += sorted({*listed} ^ run.code.keys())
         return other
 
     def refuse_other_code(self, experiment: Experiment, run: Record) -> None:
