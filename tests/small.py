@@ -101,11 +101,11 @@ def loss_at(trainer: Trainer, x_0: Tensor, epsilon: Tensor, t: Tensor, labels: T
     """The mean loss of those images and noise at t, as a denoiser's without dropout."""
     student = trainer.student
     batch = given(x_0, epsilon, t, labels, len(student.dropout))
-    noisy = batch.diffuse(trainer.chain, t)
-    trainer.network.eval()
+    noisy = batch.diffuse(trainer.student.chain, t)
+    trainer.student.network.eval()
     with torch.no_grad():
         output = student(batch, noisy.x_t, t, noisy.at)
-    trainer.network.train()
+    trainer.student.network.train()
     return float(trainer.config.diffusion.loss.measure(Estimate(student, noisy, *output)).mean())
 
 

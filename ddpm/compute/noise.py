@@ -34,7 +34,7 @@ def gaussian(seed: int, purpose: str, index: Tensor, step: int, shape: tuple[int
     radius = torch.sqrt(-2 * torch.log((words[0::2].double() + 0.5) * 2**-32))
     angle = words[1::2].double() * (2 * math.pi * 2**-32)
     normals = torch.stack([radius * torch.cos(angle), radius * torch.sin(angle)])
-    return normals.movedim(2, 0).reshape(len(index), -1)[:, :size].float().view(-1, *shape)
+    return normals.movedim(2, 0).reshape(len(index), -1)[:, :size].float().view(len(index), *shape)
 
 
 def uniform(seed: int, purpose: str, index: Tensor, step: int) -> Tensor:

@@ -33,14 +33,14 @@ class Previews:
         self.trainer = trainer
         self.folder = folder
         self.steps = steps(trainer.config.train, trainer.total, trainer.epoch_steps)
-        self.network = copy.deepcopy(trainer.network).eval() if self.steps else None
+        self.network = copy.deepcopy(trainer.student.network).eval() if self.steps else None
 
     def __call__(self, step: int) -> None:
         if step not in self.steps or self.network is None:
             return
         trainer, diffusion = self.trainer, self.trainer.config.diffusion
-        self.network.load_state_dict(trainer.averages.shipped)
-        denoiser = Denoiser(self.network, diffusion, trainer.device, trainer.dtype, clip=True)
+        self.network.load_state_dict(trainer.student.averages.shipped)
+        denoiser = Denoiser(self.network, diffusion, trainer.device, trainer.student.dtype, clip=True)
         name = "ddim" if "denoiser" in diffusion.loss.learns else "consistency"
         sampler = variant.build("samplers", {"name": name}, "sampler")
         classes = trainer.config.model.classes

@@ -45,14 +45,3 @@ class Augmentation(Variant, ABC):
         layer = nn.Linear(self.conditions, features, bias=False)
         nn.init.xavier_uniform_(layer.weight)
         return layer
-
-
-def augment(
-    augmentation: Augmentation, x_0: Tensor, seed: int, place: Tensor, step: int
-) -> tuple[Tensor, Tensor | None]:
-    """Images and conditions of one step; place: (B,) int64, the images' places in the batch."""
-    from ddpm.compute import noise
-
-    if not augmentation.draws:
-        return x_0, None
-    return augmentation(x_0, noise.gaussian(seed, "augmentation", place, step, (augmentation.draws,)))

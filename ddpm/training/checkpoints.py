@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ddpm.base.errors import UserError
-from ddpm.base.files import digest, read_json, write_json
+from ddpm.base.files import atomic_path, digest, read_json, write_json
 from ddpm.base.locks import lock
 from ddpm.base.variant import clipped
 from ddpm.compute.distributed import ALONE, Ranks, from_tensor, to_tensor
@@ -25,7 +26,7 @@ CHECKPOINTS = Path(".ddpm/checkpoints")
 PARTS = ("grids", "ema", "snapshots")  # folders of what a training has made so far, copied to its outs when it ends
 LOCK, CODE = "lock", "code.json"
 RESUME = "DDPM_RESUME"  # variable: continue or restart a training that other code began
-State = dict[str, Any]  # tensors, and plain values
+State = dict[str, dict[str, Any]]  # tensors and plain values, by part and name
 PLAIN = "plain"  # the tensor of a file that has the plain values
 DONE = ".done"  # ends the name of a state that is being deleted
 
@@ -86,8 +87,9 @@ class Checkpoints:
         A file of a later step is one that ``load`` could not read: it must not take the place of a good one.
         """
         path = self.folder / f"{step:09d}.safetensors"
-        tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
-        plain = {name: value for name, value in state.items() if name not in tensors}
+        values = {f"{part}.{name}": value for part, of in state.items() for name, value in of.items()}
+        tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+        plain = {name: value for name, value in values.items() if name not in tensors}
         write_tensors(path, {**tensors, PLAIN: to_tensor(plain)}, {"step": step})
         newest = [one for one in self._generations() if one <= path][:KEPT]
         for one in set(self._generations()).difference(newest):
@@ -104,7 +106,11 @@ class Checkpoints:
             return None
         tensors = ranks.broadcast(tensors)
         plain = from_tensor(tensors.pop(PLAIN))
-        return {name: tensor.to(device) for name, tensor in tensors.items()} | plain, step
+        state: State = defaultdict(dict)  # a part may have been empty
+        for key, value in ({key: tensor.to(device) for key, tensor in tensors.items()} | plain).items():
+            part, _, name = key.partition(".")
+            state[part][name] = value
+        return state, step
 
     def _newest(self) -> tuple[dict[str, Tensor], int]:
         for path in self._generations():
@@ -117,6 +123,15 @@ class Checkpoints:
                 continue
             return tensors, metadata["step"]
         return {}, 0
+
+    def copy_parts(self, out: Path) -> None:
+        """Copy the folders ``PARTS`` to the stage's outs."""
+        for part in PARTS:
+            (self.folder / part).mkdir(exist_ok=True)
+            with atomic_path(out / part) as temporary:
+                shutil.copytree(self.folder / part, temporary)
+                if not any(temporary.iterdir()):  # DVC fails a stage without its out, and warns of an empty one
+                    (temporary / "none.txt").write_text(f"Nothing in params.yaml asked for {part}.\n")
 
     def finish(self) -> None:
         """Delete the state of a complete run, at once: half of one must not be resumed. Not before it is certain that
@@ -148,16 +163,6 @@ def _delete(folder: Path) -> bool:
             folder.rename(_done(folder))
     shutil.rmtree(_done(folder), ignore_errors=True)
     return mine is not None
-
-
-def add_prefix(prefix: str, part: Mapping[str, Any]) -> State:
-    """A part of a state, by the names that it has in the whole."""
-    return {prefix + name: value for name, value in part.items()}
-
-
-def strip_prefix(prefix: str, state: State) -> State:
-    """The part of a state that ``add_prefix`` named."""
-    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
 def root() -> Path:

@@ -30,11 +30,11 @@ def per_image(config: ModelConfig) -> int:
 def step_flops(config: TrainingConfig) -> int:
     """The operations of a training step: of the network, forward and backward, and of the optimizer's matrix products,
     which Muon has. Raises UserError when the network's shape is impossible."""
-    network = build.network(config)
+    passes, network = per_image(config) * config.train.batch_size, build.network(config)
     weights = list(network.parameters())
     for weight in weights:
         weight.grad = torch.zeros_like(weight)
     optimizer = config.train.optimizer.over(weights, layers.hidden_weights(network), config.train.learning_rate)
     with FlopCounterMode(display=False) as counter:
         optimizer.step()
-    return per_image(config) * config.train.batch_size + int(counter.get_total_flops())
+    return passes + int(counter.get_total_flops())

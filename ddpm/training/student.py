@@ -1,7 +1,8 @@
-"""The network that learns, as losses ask it: ``ddpm.diffusion.loss.Network``."""
+"""What learns: a network as losses ask it (``ddpm.diffusion.loss.Network``), its optimizer, and its averages."""
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from ddpm.compute import devices
 from ddpm.compute.distributed import Ranks
@@ -9,34 +10,43 @@ from ddpm.diffusion.batch import Batch
 from ddpm.diffusion.chain import Chain
 from ddpm.diffusion.coefficients import Coefficients
 from ddpm.model import build, precision
-from ddpm.model.layers import dropout_layers, recompute_blocks
+from ddpm.model.layers import dropout_layers, hidden_weights, recompute_blocks
 from ddpm.training import teacher
+from ddpm.training.checkpoints import State
+from ddpm.training.snapshots import Averages
 from ddpm.training.train_params import TrainingConfig
 
 
 class Student:
     """network: on the device, in its layout; ``forward`` runs it, compiled and data-parallel where that is asked for.
-    augmented: the layer that shows it how images were augmented, which is in no average and no model file. facts: of
-    ``train.start_from``, for the model file."""
+    auxiliary: the layer that shows it how images were augmented, or none; it is in no average and no model file. facts:
+    for the model file."""
 
-    def __init__(self, config: TrainingConfig, device: torch.device, ranks: Ranks):
+    def __init__(self, config: TrainingConfig, device: torch.device, ranks: Ranks, total: int):
+        """total: steps of the whole training."""
         options, diffusion = config.train, config.diffusion
+        self.options, self.device, self.total = options, device, total
         self.diffusion, self.parameterization, self.variance = diffusion, diffusion.parameterization, diffusion.variance
-        self.device, self.dtype = device, precision.choose(options.precision, config, device)
         self.chain = Chain(diffusion.schedule.noise_schedule(diffusion.T), device)
+        self.dtype = precision.choose(options.precision, config, device)
         self.layout = torch.channels_last if options.channels_last else torch.contiguous_format
         network = build.network(config).train().to(device)
         self.network = network.to(memory_format=self.layout)  # type: ignore[call-overload, unused-ignore]  # torch < 2.15
-        self.facts = teacher.start(self.network, config, ranks.main)
+        self.facts = {"precision": devices.precision_name(self.dtype), **teacher.start(network, config, ranks.main)}
+        self.averages = Averages(self.network, config, total)
+        self.dropout, hidden = dropout_layers(self.network), hidden_weights(self.network)
         if options.checkpoint_activations:
             recompute_blocks(self.network)
+        layer = options.augmentation.layer(self.network.time_features)
+        self.auxiliary = nn.ModuleList([layer] if layer else []).to(device)
+        self.parameters = [*self.network.parameters(), *self.auxiliary.parameters()]
+        self.optimizer = options.optimizer.over(self.parameters, hidden, options.learning_rate)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
+        self.augmented = ranks.parallel(self.auxiliary[0]) if layer else None
         compiled = devices.compiles(device) if options.compile == "auto" else options.compile
         # the exchange of gradients is inside what is compiled, so that it overlaps with the backward pass
         forward = ranks.parallel(self.network)
         self.forward: nn.Module = torch.compile(forward) if compiled else forward  # type: ignore[assignment]
-        layer = options.augmentation.layer(self.network.time_features)
-        self.augmented = layer.to(device) if layer else None
-        self.dropout = dropout_layers(self.network)
 
     def __call__(
         self, batch: Batch, x: Tensor, t: Tensor, at: Coefficients, s: Tensor | None = None, precise: bool = False
@@ -50,3 +60,54 @@ class Student:
         forward, x = self.forward if torch.is_grad_enabled() else self.network, x.contiguous(memory_format=self.layout)
         with devices.autocast(torch.float32 if precise else self.dtype, self.device):
             return self.diffusion.run(forward, x, t, at, batch.labels, condition)
+
+    def learn(self, step: int) -> Tensor:
+        """Take optimizer step ``step`` with the gradients that are there, and add the new weights to the averages.
+
+        Returns the norm that the gradient had before ``train.gradient_clip`` limited it.
+        """
+        self.scaler.unscale_(self.optimizer)
+        norm = get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+        if (largest := self.options.gradient_clip) is not None:
+            clip_grads_with_norm_(self.parameters, largest, norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.options.rate(step, self.total)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.averages.update(step)
+        self.options.optimizer.average(self.optimizer, list(self.averages.shipped.values()))
+        return norm
+
+    def state(self) -> State:
+        """All of it that the next step depends on; the optimizer's tensors by their parameter's place."""
+        optimizer = self.optimizer.state_dict()
+        moments = {f"{place}.{name}": value for place, of in optimizer["state"].items() for name, value in of.items()}
+        return {
+            "network": self.network.state_dict(),
+            "auxiliary": self.auxiliary.state_dict(),
+            "ema": self.averages.shipped,
+            "posthoc": self.averages.posthoc,
+            "optimizer": {**moments, "groups": optimizer["param_groups"]},
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def restore(self, state: State) -> None:
+        """Load what ``state`` returned."""
+        self.network.load_state_dict(state["network"])
+        self.auxiliary.load_state_dict(state["auxiliary"])
+        for part, averages in (("ema", self.averages.shipped), ("posthoc", self.averages.posthoc)):
+            for name, value in state[part].items():
+                averages[name].copy_(value)
+        weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
+        moments: dict[int, dict[str, Tensor]] = {}
+        for key, value in state["optimizer"].items():
+            place, _, name = key.partition(".")
+            if name:
+                weight = weights[int(place)]
+                # fused optimizers pair moments with weights by their place in memory
+                if value.shape == weight.shape:
+                    value = torch.empty_like(weight, dtype=value.dtype).copy_(value)  # noqa: PLW2901
+                moments.setdefault(int(place), {})[name] = value
+        self.optimizer.load_state_dict({"state": moments, "param_groups": state["optimizer"]["groups"]})
+        self.scaler.load_state_dict(state["scaler"])

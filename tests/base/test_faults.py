@@ -23,7 +23,7 @@ from tests.faults import kills
 from tests.faults.project import Victim
 
 CPU = torch.device("cpu")
-STATE = {
+WEIGHTS = {
     "weights": torch.linspace(-1, 1, 300),
     "half": torch.ones(3, 5, dtype=torch.bfloat16),
     "step": torch.tensor(7.0),
@@ -86,7 +86,7 @@ def two_generations(folder: Path) -> Checkpoints:
     checkpoints = Checkpoints("damaged")
     checkpoints.folder = folder
     for step in (5, 10):
-        checkpoints.save(step, STATE)
+        checkpoints.save(step, {"network": WEIGHTS})
     return checkpoints
 
 
@@ -108,8 +108,8 @@ def test_a_checkpoint_that_is_damaged_anywhere_is_not_used(generations, seed, da
     loaded = generations.load(CPU)
     last.write_bytes(content)
     assert loaded[1] == 5
-    for name, tensor in STATE.items():
-        torch.testing.assert_close(loaded[0][name], tensor, rtol=0, atol=0)
+    for name, tensor in WEIGHTS.items():
+        torch.testing.assert_close(loaded[0]["network"][name], tensor, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("damage", [flipped, truncated])
@@ -121,7 +121,7 @@ def test_when_no_checkpoint_can_be_read_the_run_begins_again_says_so_and_keeps_w
     assert capsys.readouterr().err.count("using the previous checkpoint") == 2
     kept = []
     for step in (1, 2, 3):
-        checkpoints.save(step, STATE)
+        checkpoints.save(step, {"network": WEIGHTS})
         assert checkpoints.load(CPU)[1] == step
         kept.append(steps(checkpoints))
     assert kept == [[1], [1, 2], [2, 3]]
@@ -130,7 +130,7 @@ def test_when_no_checkpoint_can_be_read_the_run_begins_again_says_so_and_keeps_w
 def test_a_run_that_goes_on_from_the_older_state_drops_the_torn_one_and_keeps_two_good_ones(tmp_path):
     checkpoints = two_generations(tmp_path)
     truncated(checkpoints.folder / "000000010.safetensors", random.Random(0))  # noqa: S311
-    checkpoints.save(6, STATE)
+    checkpoints.save(6, {"network": WEIGHTS})
     assert steps(checkpoints) == [5, 6]
 
 

@@ -33,7 +33,7 @@ def test_steps_and_drawings_stay_on_the_device_and_look_at_no_value(monkeypatch)
         trainer = Trainer(config.model_copy(update={"train": train}).training(), pictures(16), META, labels=labels)
         for step in (1, 2):
             assert all(value.is_meta for value in trainer.step(step)), row
-        generator = Generator.of(Loaded(trainer.network.eval(), trainer.config, {}), config.sample, META)
+        generator = Generator.of(Loaded(trainer.student.network.eval(), trainer.config, {}), config.sample, META)
         with torch.no_grad():
             *_, x_0 = generator.trajectory(range(3), 0)
         assert x_0.is_meta, row

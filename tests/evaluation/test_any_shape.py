@@ -40,7 +40,7 @@ def test_images_of_8x12_from_raw_files_to_scores(tmp_path, monkeypatch):
     trainer = Trainer(settings.training(), open_split(processed, "train")[0], CPU)
     for step in range(1, 5):
         trainer.step(step)
-    save_model(tmp_path / "model", trainer.averages.shipped, settings.training(), {})
+    save_model(tmp_path / "model", trainer.student.averages.shipped, settings.training(), {})
     model = load_model(tmp_path / "model", CPU)
     drawing = Generator.of(model, settings.sample, CPU)
     samples.mkdir()

@@ -112,14 +112,14 @@ def an_overflow_in_the_first_step_is_survived(device: torch.device, folder: Path
         off = {"ema": {"name": "off"}} if name == "schedule_free" else {}
         options = {"optimizer": {"name": name}, "precision": "float16", **off}
         trainer = Trainer(small(train=options).training(), pictures(), device)
-        trainer.scaler._init_scale = 2.0**100
-        before = [weight.detach().clone() for weight in trainer.parameters]
+        trainer.student.scaler._init_scale = 2.0**100
+        before = [weight.detach().clone() for weight in trainer.student.parameters]
         trainer.step(1)
-        assert all(map(torch.equal, before, trainer.parameters)), name
-        trainer.scaler.update(1.0)
+        assert all(map(torch.equal, before, trainer.student.parameters)), name
+        trainer.student.scaler.update(1.0)
         trainer.step(2)
-        assert not all(map(torch.equal, before, trainer.parameters)), name
-        assert all(weight.isfinite().all() for weight in trainer.parameters), name
+        assert not all(map(torch.equal, before, trainer.student.parameters)), name
+        assert all(weight.isfinite().all() for weight in trainer.student.parameters), name
 
 
 def samples_are_the_same_bytes_and_depend_on_no_batch(device: torch.device, folder: Path) -> None:

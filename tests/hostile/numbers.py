@@ -20,7 +20,7 @@ from ddpm.sampling.generator import Generator
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import Features
 from ddpm.scoring.scores import score
-from ddpm.training.checkpoints import Checkpoints, add_prefix
+from ddpm.training.checkpoints import Checkpoints
 from ddpm.training.history import History
 from ddpm.training.trainer import Trainer, train
 from ddpm.variants.datasets.image_folder import ImageFolder
@@ -48,10 +48,10 @@ def poisoned(part: str) -> None:
     trainer = Trainer(config, pictures(), CPU)
     trainer.step(1)
     state = trainer.state()
-    name = next(key for key in state if key.startswith(part))
-    state[name] = state[name] * torch.nan
+    name, value = next(iter(state[part].items()))
+    state[part] = {**state[part], name: value * torch.nan}
     history = History(trainer.total, trainer.batch_size, gradients_may_overflow=False)
-    Checkpoints("run").save(1, state | add_prefix("history.", history.state(1)))
+    Checkpoints("run").save(1, state | {"history": history.state(1)})
     train(config, pictures(), CPU, Path("out"), Checkpoints("run"), Memory(), [Previews])
 
 

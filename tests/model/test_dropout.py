@@ -23,7 +23,7 @@ def keyed() -> list[tuple[Dropout, list[Tensor]]]:
     model = small().model.model_dump()
     config = small(model={**model, "unet": {**model["unet"], "dropout": 0.5}})
     trainer = Trainer(config.training(), pictures(), CPU)
-    layers = [module for module in trainer.network.modules() if isinstance(module, Dropout)]
+    layers = [module for module in trainer.student.network.modules() if isinstance(module, Dropout)]
     keys: list[list[Tensor]] = [[] for _ in layers]
     for step in STEPS:
         trainer.step(step)

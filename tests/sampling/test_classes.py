@@ -78,7 +78,7 @@ def fit(folder: Path, steps: int = 12, **options: Any) -> Path:
 
 
 def test_the_classes_make_a_difference_that_is_learned(tmp_path):
-    before = trainer().network.state_dict()["classes.weight"]
+    before = trainer().student.network.state_dict()["classes.weight"]
     after = load_model(fit(tmp_path), CPU).network.state_dict()["classes.weight"]
     assert after.shape == (COUNT + 1, 32)
     assert (after != before).any(1).all(), "each row, that of no class too"

@@ -50,8 +50,8 @@ def trained(config: Config, out: str, log: Memory | None = None) -> Path:
 def test_weights_and_averages_are_those_of_the_file(model_file, other):
     trainer = Trainer(starting(model_file, **other).training(), pictures(), CPU)
     weights = load_model(model_file, CPU).network.state_dict()
-    torch.testing.assert_close(dict(trainer.network.state_dict()), dict(weights), rtol=0, atol=0)
-    for ema in trainer.averages.emas:
+    torch.testing.assert_close(dict(trainer.student.network.state_dict()), dict(weights), rtol=0, atol=0)
+    for ema in trainer.student.averages.emas:
         torch.testing.assert_close(ema.averages, dict(weights), rtol=0, atol=0)
 
 
@@ -78,7 +78,7 @@ def test_what_differs_is_refused_by_name_or_left_at_its_init(model_file, may_dif
     config = starting(model_file, (may_differ,), **sections).training()
     images, labels = np.zeros((9, *config.data.shape), np.uint8), np.zeros(9, np.int64)
     trainers = [Trainer(one, images, CPU, labels=labels) for one in (config, small(**sections).training())]
-    ours, init = (trainer.network.state_dict() for trainer in trainers)
+    ours, init = (trainer.student.network.state_dict() for trainer in trainers)
     theirs = load_model(model_file, CPU).network.state_dict()
     left = {name for name in ours if name not in theirs or ours[name].shape != theirs[name].shape}
     assert {name.partition(".")[0] for name in left} == fresh
@@ -159,7 +159,7 @@ def test_fine_tuning_starts_at_the_teachers_loss_and_improves_on_other_data():
 
     teachers = Trainer(small().training(), splits[1], CPU)
     new = loss(teachers)
-    teachers.network.load_state_dict(load_model(path, CPU).network.state_dict())
+    teachers.student.network.load_state_dict(load_model(path, CPU).network.state_dict())
     tuned = Trainer(starting(path, train=options).training(), splits[1], CPU)
     first = loss(tuned)
     assert first == loss(teachers) < 0.7 * new

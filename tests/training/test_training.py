@@ -131,12 +131,12 @@ def test_what_a_training_learned_besides_its_weights_survives_a_stop(loss, train
 
 def test_what_is_learned_beside_the_network_is_in_no_average():
     trainer = Trainer(small(train={"augmentation": TURNED}).training(), pictures(), CPU)
-    before = [parameter.detach().clone() for parameter in trainer.auxiliary.parameters()]
+    before = [parameter.detach().clone() for parameter in trainer.student.auxiliary.parameters()]
     for step in range(1, 4):
         trainer.step(step)
     assert before
-    assert not any(torch.equal(*pair) for pair in zip(before, trainer.auxiliary.parameters(), strict=True))
-    assert set(trainer.averages.shipped) == {name for name, _ in trainer.network.named_parameters()}
+    assert not any(torch.equal(*pair) for pair in zip(before, trainer.student.auxiliary.parameters(), strict=True))
+    assert set(trainer.student.averages.shipped) == {name for name, _ in trainer.student.network.named_parameters()}
 
 
 def test_an_images_weight_scales_its_loss_and_its_gradient(monkeypatch):
@@ -155,7 +155,7 @@ def drawn(seed: int, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Tensor]]
     """What a training draws: initial weights; and images, epsilon, timesteps and dropout of two epochs."""
     config = small(train={"horizontal_flip": True}).model_copy(update={"seed": seed})
     trainer = Trainer(config.training(), pictures(), CPU)
-    found = {"weights": [each.detach().clone() for each in trainer.network.parameters()], "steps": []}
+    found = {"weights": [each.detach().clone() for each in trainer.student.network.parameters()], "steps": []}
 
     def seen(self: Simple, estimate: Estimate) -> Tensor:
         noisy = estimate.noisy
@@ -192,7 +192,8 @@ def test_every_ema_profile_trains_and_off_is_the_raw_weights(name):
     trainer = Trainer(small(train={"ema": {"name": name}}).training(), pictures(), CPU)
     for step in (1, 2, 3):
         trainer.step(step)
-    same = [torch.equal(trainer.averages.shipped[key], value) for key, value in trainer.network.named_parameters()]
+    shipped = trainer.student.averages.shipped
+    same = [torch.equal(shipped[key], value) for key, value in trainer.student.network.named_parameters()]
     assert all(same) == (name == "off")
 
 
@@ -310,7 +311,7 @@ def test_a_state_of_the_same_code_is_continued_and_another_code_s_that_runs_is_l
     mine, other = Checkpoints("run", NOW), Checkpoints("run", BEFORE)
     for checkpoints in (mine, other):
         with checkpoints.locked():
-            checkpoints.save(1, {"weight": torch.zeros(1)})
+            checkpoints.save(1, {"network": {"weight": torch.zeros(1)}})
         monkeypatch.setenv("DDPM_RESUME", "restart")
     monkeypatch.delenv("DDPM_RESUME")
     with other.locked():

@@ -86,7 +86,7 @@ def test_every_pair_trains_and_draws(schedule):
             if step % 8 == 0 and mean_loss(trainer) < before:
                 break
         assert mean_loss(trainer) < before < math.inf, row
-        model = Loaded(trainer.network.eval(), config.training(), {})
+        model = Loaded(trainer.student.network.eval(), config.training(), {})
         drawn = Generator.of(model, config.sample, trainer.device).images(range(3), 0)
         assert drawn.shape == (3, 1, 8, 8), row
 

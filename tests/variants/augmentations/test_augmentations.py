@@ -11,7 +11,7 @@ from ddpm.base import variant
 from ddpm.base.sections import Shape
 from ddpm.compute import noise
 from ddpm.diffusion.loss import Estimate
-from ddpm.training.augmentation import Augmentation, augment
+from ddpm.training.augmentation import Augmentation
 from ddpm.training.trainer import Trainer
 from tests.networks import SHAPES, architecture, awake
 from tests.small import PLAIN, pictures, small
@@ -34,24 +34,26 @@ def images(count: int = 40, shape: tuple[int, int, int] = (2, 6, 10)) -> Tensor:
     return noise.gaussian(0, "images", torch.arange(count), 0, shape).clamp(-1, 1)
 
 
+def normals(made: Augmentation, count: int, step: int = 1, seed: int = 3) -> Tensor:
+    return noise.gaussian(seed, "augmentation", torch.arange(count), step, (made.draws,))
+
+
 def augmented(made: Augmentation, x: Tensor, step: int = 1) -> tuple[Tensor, Tensor]:
-    found, condition = augment(made, x, 3, torch.arange(len(x)), step)
-    assert condition is not None
-    return found, condition
+    return made(x, normals(made, len(x), step))
 
 
 @AUGMENTATIONS
 @pytest.mark.parametrize("shape", [(1, 1, 1), (3, 1, 4), (2, 2, 1), (2, 6, 10), (1, 9, 7)])
 def test_images_keep_their_shape_and_range_and_one_without_a_condition_is_untouched(name, shape):
     made, x = augmentation(name), images(40, shape)
-    found, condition = augment(made, x, 3, torch.arange(40), 1)
+    found, condition = augmented(made, x)
     assert found.shape == x.shape
     assert found.dtype == x.dtype
     assert found.abs().max() <= 1
-    if condition is None:
+    assert condition.shape == (40, made.conditions)
+    if not made.draws:
         assert torch.equal(found, x)
         return
-    assert condition.shape == (40, made.conditions)
     assert condition.dtype == torch.float32
     still = ~condition.any(dim=1)
     assert 0 < still.sum() < 40
@@ -59,15 +61,11 @@ def test_images_keep_their_shape_and_range_and_one_without_a_condition_is_untouc
 
 
 @AUGMENTATIONS
-def test_an_images_augmentation_depends_on_the_seed_its_place_and_the_step_alone(name):
-    made, x, place = augmentation(name), images(), torch.arange(40)
-    whole, condition = augment(made, x, 3, place, 5)
-    part, shown = augment(made, x[7:20], 3, place[7:20], 5)
-    torch.testing.assert_close(part, whole[7:20], rtol=0, atol=1e-6)
-    if condition is not None and shown is not None:
-        torch.testing.assert_close(shown, condition[7:20], rtol=0, atol=1e-6)
-        for seed, step in ((4, 5), (3, 6)):
-            assert not torch.equal(augment(made, x, seed, place, step)[0], whole)
+def test_an_images_augmentation_depends_on_its_own_numbers_alone(name):
+    made, x = augmentation(name), images()
+    numbers = normals(made, 40)
+    whole, part = made(x, numbers), made(x[7:20], numbers[7:20])
+    torch.testing.assert_close(part, tuple(each[7:20] for each in whole), rtol=0, atol=1e-6)
 
 
 @AUGMENTATIONS
@@ -174,11 +172,12 @@ def estimates(monkeypatch) -> list[Estimate]:
 def test_each_image_comes_with_what_was_done_to_it(estimates):
     train = {"augmentation": {"name": "non_leaking"}, "accumulate": 2}
     trainer = Trainer(small(train=train).training(), pictures(), CPU)
-    made, place = trainer.config.train.augmentation, torch.arange(trainer.batch_size)
-    x_0, condition = augment(made, trainer.batches(1), trainer.seed, place, 1)
+    made = trainer.config.train.augmentation
+    numbers = noise.gaussian(trainer.seed, "augmentation", torch.arange(trainer.batch_size), 1, (made.draws,))
+    x_0, condition = made(trainer.batches(1), numbers)
     expected = trainer.student.augmented(condition)  # type: ignore[misc]
     shown: list[Tensor] = []
-    trainer.network.register_forward_pre_hook(lambda _, inputs: shown.append(inputs[3]))
+    trainer.student.network.register_forward_pre_hook(lambda _, inputs: shown.append(inputs[3]))
     trainer.step(1)
     assert torch.equal(torch.cat([estimate.noisy.x_0 for estimate in estimates]), x_0)
     torch.testing.assert_close(torch.cat(shown), expected)

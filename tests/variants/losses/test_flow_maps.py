@@ -178,7 +178,7 @@ def test_a_model_file_keeps_where_steps_end_and_draws(name, tmp_path):
     trainer = Trainer(chosen.training(), pictures(16), CPU)
     for step in range(1, 7):
         trainer.step(step)
-    save_model(tmp_path / "model.safetensors", trainer.averages.shipped, chosen.training(), {})
+    save_model(tmp_path / "model.safetensors", trainer.student.averages.shipped, chosen.training(), {})
     model = load_model(tmp_path / "model.safetensors", CPU)
     assert (model.network.span is not None) == (name != "consistency")
     generator = Generator.of(model, chosen.sample, CPU)
@@ -217,7 +217,7 @@ def test_what_does_not_go_together_is_refused_by_params_and_by_a_model_file(loss
     )
     trainer = Trainer(allowed.training(), pictures(16), CPU)
     with pytest.raises(UserError, match=r"allowed: "):
-        Generator.of(Loaded(trainer.network, allowed.training(), {}), options, CPU)
+        Generator.of(Loaded(trainer.student.network, allowed.training(), {}), options, CPU)
 
 
 @pytest.mark.slow
@@ -243,10 +243,10 @@ def test_a_small_network_approaches_the_exact_map_in_one_step(name):
     trainer = Trainer(chosen.training(), to_images(truth.draw(labels, *normals)).numpy(), CPU)
     for step in range(1, steps + 1):
         trainer.step(step)
-    trainer.network.load_state_dict(trainer.averages.shipped)
-    generator = Generator.of(Loaded(trainer.network.eval(), chosen.training(), {}), chosen.sample, CPU)
+    trainer.student.network.load_state_dict(trainer.student.averages.shipped)
+    generator = Generator.of(Loaded(trainer.student.network.eval(), chosen.training(), {}), chosen.sample, CPU)
     x_T, x_0 = generator.trajectory(range(256), 0)
-    level = torch.from_numpy(trainer.chain.schedule.one_minus_alpha_bar[-1:]).sqrt().arcsin()
+    level = torch.from_numpy(trainer.student.chain.schedule.one_minus_alpha_bar[-1:]).sqrt().arcsin()
     image = exact.flow(truth, x_T.double(), level, torch.zeros(1).double(), steps=100)
     mean = truth.posterior_mean(x_T.double(), level.cos(), level.sin())
     assert float((x_0 - image).square().mean()) < 0.6 * float((mean - image).square().mean())

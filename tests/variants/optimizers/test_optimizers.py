@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from ddpm.base import variant
+from ddpm.base.files import flatten
 from ddpm.base.sections import Shape
 from ddpm.model.layers import hidden_weights
 from ddpm.training.checkpoints import Checkpoints
-from ddpm.training.history import History
-from ddpm.training.optimizer import Optimizer, restore, state
+from ddpm.training.optimizer import Optimizer
 from ddpm.training.orthogonal import orthogonal
 from ddpm.training.train_params import Train
 from ddpm.training.trainer import Trainer
@@ -37,7 +37,7 @@ def trainer(name: str, fields: dict[str, Any] | None = None, **options: Any) -> 
 
 
 def everything(trainer: Trainer) -> dict[str, Any]:
-    return copy.deepcopy(trainer.state())
+    return copy.deepcopy(flatten(trainer.state()))
 
 
 def same(one: Any, other: Any) -> bool:
@@ -51,14 +51,14 @@ def test_a_resumed_training_goes_on_to_the_same_bytes(name, channels_last, preci
     options |= {"augmentation": {"name": "non_leaking"}}
     whole, checkpoints = trainer(name, **options), Checkpoints("run")
     checkpoints.folder.mkdir(parents=True)
-    history = History(12, 8, whole.scaler.is_enabled())
     for step in range(1, 7):
         whole.step(step)
         if step == 3:
-            rows = {f"history.{key}": value for key, value in history.state(step).items()}
-            checkpoints.save(step, whole.state() | rows)
+            checkpoints.save(step, whole.state())
     again = trainer(name, **options)
-    assert again.resume(checkpoints, history) == 3
+    state, done = checkpoints.load(CPU) or ({}, 0)
+    assert done == 3
+    again.restore(state)
     for step in range(4, 7):
         again.step(step)
     expected, found = everything(whole), everything(again)
@@ -71,7 +71,7 @@ def test_the_loss_falls_and_what_is_shipped_has_learned_too(name, monkeypatch):
     made = trainer(name, learning_rate=0.02, ema={"name": "off"}, batch_size=32)
     losses = torch.stack([made.step(step)[0] for step in range(1, 41)])
     assert losses[-10:].mean() < 0.8 * losses[:5].mean()
-    made.network.load_state_dict(made.averages.shipped)
+    made.student.network.load_state_dict(made.student.averages.shipped)
     monkeypatch.setattr(Train, "rate", lambda *_: 0.0)
     shipped = torch.stack([made.step(step)[0] for step in range(41, 46)])
     assert shipped.mean() < 0.8 * losses[:5].mean()
@@ -119,12 +119,9 @@ def test_both_parts_of_muon_follow_the_learning_rate_and_keep_their_own_state():
         parameter.grad = torch.ones_like(parameter)
     made.step()
     assert all(torch.equal(*pair) for pair in zip(before, layers.parameters(), strict=True))
-    kept = state(made)
-    assert {key for key in kept if key.startswith("0.")} == {"0.momentum_buffer", "0.step"}
-    assert {key for key in kept if key.startswith("3.")} == {"3.step", "3.exp_avg", "3.exp_avg_sq"}
-    other = optimizer("muon").over(list(layers.parameters()), hidden, 0.01)
-    restore(other, kept)
-    assert all(same(value, state(other)[key]) for key, value in kept.items())
+    moments = made.state_dict()["state"]
+    assert moments[0].keys() == {"momentum_buffer", "step"}
+    assert moments[3].keys() == {"step", "exp_avg", "exp_avg_sq"}
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
@@ -165,9 +162,10 @@ def test_what_schedule_free_ships_is_the_librarys_average():
     made = trainer("schedule_free", {"betas": [0.8, 0.99], "weight_decay": 0.1}, warmup_steps=3)
     for step in range(1, 6):
         made.step(step)
-    theirs = copy.deepcopy((made.network, made.optimizer))
-    theirs[1].eval()  # type: ignore[attr-defined]
-    for name, value in theirs[0].named_parameters():
-        torch.testing.assert_close(made.averages.shipped[name], value.detach(), rtol=1e-6, atol=1e-7)
-    moved = [not torch.equal(made.averages.shipped[name], value) for name, value in made.network.named_parameters()]
+    network, shipped = made.student.network, made.student.averages.shipped
+    theirs, optimizer = copy.deepcopy((network, made.student.optimizer))
+    optimizer.eval()  # type: ignore[attr-defined]
+    for name, value in theirs.named_parameters():
+        torch.testing.assert_close(shipped[name], value.detach(), rtol=1e-6, atol=1e-7)
+    moved = [not torch.equal(shipped[name], value) for name, value in network.named_parameters()]
     assert sum(moved) > len(moved) / 2, "it is not what the network learns at"
