@@ -18,7 +18,7 @@ from ddpm.model import build
 from ddpm.pictures import plots
 from ddpm.report.blocks import Figure, Markdown, Note, Table
 from ddpm.study import loading
-from ddpm.study.ledger import Ledger
+from ddpm.study.ledger import open_ledger
 from ddpm.verdicts import statistics
 from docs.atlas_text import percent
 
@@ -84,7 +84,7 @@ def of_study(name: str, judged: Mapping[str, Any]) -> Size:
     """
     curves = judged["curves"]
     ends = {verdict["arm"]: verdict for verdict in judged["verdicts"] if verdict["metric"] == judged["primary"]}
-    ledger = Ledger(loading.load(Path(f"studies/{name}.yaml")))
+    ledger = open_ledger(loading.load(Path(f"studies/{name}.yaml")))
     baseline, *arms = ledger.arms()
     cells, logs, early = {}, {}, set()
     for arm, against in zip(arms, curves["against"], strict=True):
@@ -93,7 +93,8 @@ def of_study(name: str, judged: Mapping[str, Any]) -> Size:
             at, key = point["images"], (arm.label, point["images"])
             outcome = (ends[arm.label] if point is points[-1] else point)["outcome"]
             before, after = (
-                [side.runs[seed].learned[at][curves["metric"]] for seed in against["seeds"]] for side in (baseline, arm)
+                [side.runs[seed].scores_by_images[at][curves["metric"]] for seed in against["seeds"]]
+                for side in (baseline, arm)
             )
             effect = percent(sum(after) / sum(before) - 1)
             early |= {key} if outcome == EARLY else set()

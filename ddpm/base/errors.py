@@ -24,7 +24,7 @@ class UserError(Exception):
     """
 
     def __init__(self, line: str):
-        line = masked(line)
+        line = mask_secrets(line)
         cut = f"{line[: LONGEST * 3 // 4]} [...] {line[-LONGEST // 5 :]}"
         super().__init__(line if len(line) <= LONGEST else cut)
 
@@ -41,7 +41,7 @@ def exit_code(main: Callable[[], int | None]) -> int:
     If nobody reads the output any more (``| head``), it ends quietly, with the exit code of a SIGPIPE.
     """
     try:
-        return _reported(main)
+        return _report(main)
     except BrokenPipeError:
         unread = [descriptor for descriptor in (STDOUT, STDERR) if _is_unread(descriptor)]
         if not unread:
@@ -52,7 +52,7 @@ def exit_code(main: Callable[[], int | None]) -> int:
         return 128 + signal.SIGPIPE
 
 
-def _reported(main: Callable[[], int | None]) -> int:
+def _report(main: Callable[[], int | None]) -> int:
     try:
         try:
             return main() or 0
@@ -75,7 +75,7 @@ def _reported(main: Callable[[], int | None]) -> int:
         if not (full := memory_fault(error)):
             raise
         line = full
-    print(f"error: {printable(masked(line))}", file=sys.stderr)
+    print(f"error: {printable(mask_secrets(line))}", file=sys.stderr)
     return EXIT_USER_ERROR
 
 
@@ -92,7 +92,7 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in line)
 
 
-def masked(text: str) -> str:
+def mask_secrets(text: str) -> str:
     """``text`` with the user and password of every URL starred out, and its query dropped, since it may hold a token.
 
     Passwords may contain / ? # and @, so everything before a URL's last @ counts as user and password. If that part

@@ -97,7 +97,7 @@ def read_json(path: Path, kind: Any = Any, remedy: str = "`dvc repro` makes it")
     """A JSON file as a value of that type. Raises UserError, which ends in ``remedy``, if it is missing or not one."""
     from pydantic import ValidationError  # like numpy below, it takes longer than all that `ddpm --help` needs
 
-    from ddpm.base.variant import shown
+    from ddpm.base.variant import quote
 
     try:
         return _adapter(kind).validate_json(path.read_bytes())
@@ -106,7 +106,7 @@ def read_json(path: Path, kind: Any = Any, remedy: str = "`dvc repro` makes it")
     except ValidationError as error:
         first = error.errors(include_url=False)[0]  # the key, its value, and what is allowed
         where = ": ".join(filter(None, [str(path), ".".join(map(str, first["loc"]))]))
-        raise UserError(f"{where}: {shown(first['input'])} is not allowed: {first['msg']}; {remedy}") from error
+        raise UserError(f"{where}: {quote(first['input'])} is not allowed: {first['msg']}; {remedy}") from error
 
 
 @cache

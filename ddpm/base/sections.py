@@ -1,7 +1,7 @@
 """The building blocks of every room's settings, and how they are made from plain values."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from enum import Flag, auto
 from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeVar
@@ -79,6 +79,21 @@ class Section(BaseModel):
                 section, _, name = key.rpartition(".")
                 (value[section] if section else value).pop(name, None)
         return digest(value)[:12]
+
+    def only(self, keys: Collection[str]) -> Self:
+        """A copy with only ``keys`` (``field`` or ``section.field``): reading any other raises AttributeError.
+
+        Stages get the keys that dvc.yaml lists for them, so that no stage can read what DVC does not watch.
+        """
+        values = {}
+        for name, value in self:
+            if name in keys:
+                values[name] = value
+            elif below := {key.removeprefix(f"{name}.") for key in keys if key.startswith(f"{name}.")}:
+                values[name] = value.only(below)
+        part = self.model_copy()
+        object.__setattr__(part, "__dict__", values)  # as pydantic fills its own copies
+        return part
 
     def refusals(self) -> Iterator[str]:
         """Why its values cannot work together, if they cannot."""
@@ -180,7 +195,7 @@ def _freeze(value: Any) -> Any:
     """Turn lists into tuples: sections are immutable throughout. Raises UserError for a key that is not text."""
     if isinstance(value, dict):
         if odd := [key for key in value if not isinstance(key, str)]:
-            raise UserError(f"{variant.shown(odd[0])} is not allowed as a key: keys are words")
+            raise UserError(f"{variant.quote(odd[0])} is not allowed as a key: keys are words")
         return {key: _freeze(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return tuple(_freeze(item) for item in value)

@@ -29,7 +29,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
-from ddpm.base.errors import UserError, masked
+from ddpm.base.errors import UserError, mask_secrets
 
 PACKAGE = Path(__file__).parents[1] / "variants"
 MAX_FINDINGS = 12
@@ -70,11 +70,11 @@ class Family(NamedTuple):
     folder: str
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_before_validator_function(self.built, handler(source))
+        return core_schema.no_info_before_validator_function(self.choose, handler(source))
 
-    def built(self, value: Any) -> Any:
+    def choose(self, value: Any) -> Any:
         """The variant. Raises Refusal."""
-        return value if isinstance(value, Variant) else built(self.folder, value)
+        return value if isinstance(value, Variant) else choose(self.folder, value)
 
 
 class Members(NamedTuple):
@@ -84,9 +84,9 @@ class Members(NamedTuple):
     besides: tuple[str, ...] = ()
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_after_validator_function(self.known, handler(source))
+        return core_schema.no_info_after_validator_function(self.check_names, handler(source))
 
-    def known(self, listed: tuple[str, ...]) -> tuple[str, ...]:
+    def check_names(self, listed: tuple[str, ...]) -> tuple[str, ...]:
         """The names. Raises Refusal for one that is not in the folder."""
         for name in listed:
             if name not in self.besides and (reason := unknown(self.folder, name)):
@@ -133,26 +133,26 @@ def having(family: str, flag: str, value: object) -> str:
 def build(family: str, spec: Any, key: str) -> Any:
     """The variant that ``spec`` chooses, with its hyperparameters. Raises UserError that names the ``key`` of spec."""
     try:
-        return built(family, spec)
+        return choose(family, spec)
     except Refusal as refusal:
         raise UserError("; ".join(f"{key}.{line}".replace(".:", ":") for line in refusal.lines)) from refusal
 
 
-def built(family: str, spec: Any, besides: tuple[str, ...] = ()) -> Any:
+def choose(family: str, spec: Any, besides: tuple[str, ...] = ()) -> Any:
     """Like ``build``. Raises Refusal.
 
     spec: ``{name: N, N: {...}, M: {...}}``. The blocks of other variants are checked too, so that a typo in them is
     found now. besides: other keys that stand next to these, of which an unknown one may be a misspelling.
     """
     if not isinstance(spec, dict) or not isinstance(spec.get("name"), str):
-        raise Refusal(f": {shown(spec)} must be a mapping with `name: ` one of {', '.join(names(family))}")
+        raise Refusal(f": {quote(spec)} must be a mapping with `name: ` one of {', '.join(names(family))}")
     variants = {}
     for name, block in {spec["name"]: {}, **spec}.items():
         if name == "name":
             continue
         others = () if name == spec["name"] else ("name", *besides)
         if reason := unknown(family, name, others):
-            raise Refusal(f"{'name' if name == spec['name'] else clipped(name)}: {reason}")
+            raise Refusal(f"{'name' if name == spec['name'] else shorten(name)}: {reason}")
         cls = variant_class(family, name)
         try:
             variants[name] = cls.model_validate({} if block is None else block)
@@ -166,7 +166,7 @@ def unknown(family: str, name: str, others: tuple[str, ...] = ()) -> str:
     known = names(family)
     if name in known:
         return ""
-    return f"unknown {shown(name)}{closest(name, [*known, *others])}; allowed: {', '.join(known)}"
+    return f"unknown {quote(name)}{closest(name, [*known, *others])}; allowed: {', '.join(known)}"
 
 
 def closest(name: str, known: Iterable[str]) -> str:
@@ -177,12 +177,12 @@ def closest(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {match[0]!r}?)" if match else ""
 
 
-def shown(value: object) -> str:
+def quote(value: object) -> str:
     """``repr`` for a message, clipped. Passwords are masked first: half an address would not be recognised as one."""
-    return clipped(masked(repr(value)))
+    return shorten(mask_secrets(repr(value)))
 
 
-def clipped(text: str) -> str:
+def shorten(text: str) -> str:
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
@@ -196,7 +196,7 @@ def findings(error: ValidationError, model: type[BaseModel], prefix: str) -> lis
     lines = []
     details = error.errors(include_url=False)
     for detail in details[:MAX_FINDINGS]:
-        key = ".".join([prefix, *(clipped(str(part)) for part in detail["loc"])]).strip(".")
+        key = ".".join([prefix, *(shorten(str(part)) for part in detail["loc"])]).strip(".")
         refusal = detail.get("ctx", {}).get("error")
         if isinstance(refusal, Refusal):
             lines += [f"{key}.{line}".replace(".:", ":") for line in refusal.lines]
@@ -211,7 +211,7 @@ def findings(error: ValidationError, model: type[BaseModel], prefix: str) -> lis
             # a rule over several keys, which its message names
             lines.append(f"{key}: {refusal}".removeprefix(": "))
         else:
-            reason = f"{shown(detail['input'])} is not allowed: {detail['msg'].removeprefix('Value error, ')}"
+            reason = f"{quote(detail['input'])} is not allowed: {detail['msg'].removeprefix('Value error, ')}"
             lines.append(f"{key}: {reason}".removeprefix(": "))
     if len(details) > MAX_FINDINGS:
         lines.append(f"and {len(details) - MAX_FINDINGS} more")

@@ -109,7 +109,7 @@ def _check_picture(_: type, path: Path) -> None:
         raise UserError(f"--out: {path} does not end in a picture's suffix; allowed: {', '.join(SUFFIXES)}")
 
 
-def listed(folder: str) -> str:
+def list_files(folder: str) -> str:
     """The names of a package folder's files, for a help that imports none of them: that takes half of its time."""
     return ", ".join(sorted(path.stem for path in Path(__file__).parents[1].joinpath(folder).glob("[a-z]*.*")))
 

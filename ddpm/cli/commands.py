@@ -12,7 +12,7 @@ from cyclopts import App, Parameter
 from ddpm.base.errors import UserError, printable
 from ddpm.base.paths import BASELINE, PROCESSED, REFERENCE
 from ddpm.cli import terminal
-from ddpm.cli.app import MAIN, ONE_OF, PROJECT, SCORES, Folders, Json, Names, NoPilot, app, listed
+from ddpm.cli.app import MAIN, ONE_OF, PROJECT, SCORES, Folders, Json, Names, NoPilot, app, list_files
 from ddpm.cli.terminal import answer, write_params
 
 Alike = Literal["code", "images_seen", "teacher_flops", "parameters", "evaluations", "precision", "processor", "torch"]
@@ -22,7 +22,7 @@ app.command(track)
 
 @app.command(group=MAIN, sort_key=1)
 def preset(
-    name: Annotated[str | None, Parameter(help=listed("presets"))] = None,
+    name: Annotated[str | None, Parameter(help=list_files("presets"))] = None,
     /,
     *,
     on: str | None = None,
@@ -51,7 +51,10 @@ def preset(
     if ladder:
         from ddpm.ladder import climb, draft, terms
 
-        text, what = draft.params(climb.read(terms.load(terms.LADDERS / f"{ladder}.yaml"))), f"champion of {ladder!r}"
+        text, what = (
+            draft.champion_params(climb.read(terms.load(terms.LADDERS / f"{ladder}.yaml"))),
+            f"champion of {ladder!r}",
+        )
     else:
         text, what = presets.text(str(name), on), f"preset {name!r}" + (f" on {on!r}" if on else "")
     write_params(text, force)
@@ -85,7 +88,7 @@ def check(*, no_pilot: NoPilot = False) -> None:
     print(f"{file.PATH}: ok; {checked.model.name} with {parameters:,} parameters", flush=True)
     if not no_pilot:
         images = images or forecast.train_images(checked)
-        print(*forecast.lines(checked, forecast.measure(checked), images), sep="\n")
+        print(*forecast.lines(checked, forecast.time_steps(checked), images), sep="\n")
 
 
 @app.command(group=MAIN, sort_key=3)

@@ -113,7 +113,7 @@ def try_entry(
         allow_null: accept an entry that changes nothing
     """
     contest, say = terms.load(ladder), _say(json)
-    one = attempt.begin(contest, entry.stem, terms.entry(entry), allow_null, str(entry), say)
+    one = attempt.begin(contest, entry.stem, terms.entry(entry), source=str(entry), say=say, allow_null=allow_null)
     return _finish(contest, one, slots, commit, json)
 
 

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from ddpm.base.errors import UserError
 from ddpm.base.paths import MODEL_FILE
-from ddpm.cli.app import MODELS, SCORES, Classes, Json, Model, Names, Picture, app, listed
+from ddpm.cli.app import MODELS, SCORES, Classes, Json, Model, Names, Picture, app, list_files
 from ddpm.cli.terminal import answer
 
 
@@ -22,7 +22,7 @@ def sample(
     count: Annotated[int, Parameter(("--count", "-n"))] = 64,
     out: Picture = Path("grid.png"),
     seed: int = 0,
-    sampler: Annotated[str, Parameter(help=listed("variants/samplers"))] = "ddim",
+    sampler: Annotated[str, Parameter(help=list_files("variants/samplers"))] = "ddim",
     steps: int = 50,
     spacing: str = "uniform",
     classes: Classes = (),
@@ -147,7 +147,7 @@ def score(
     # as an error, so that what was unpacked is removed
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     name = name or samples.resolve().stem
-    params, costs = score.assigned("--param", param), score.assigned("--cost", cost)
+    params, costs = score.parse_assignments("--param", param), score.parse_assignments("--cost", cost)
     run = score.score(samples, seed, name, {"name": name} | params, costs)
     path = score.write_record(run, out)
     answer(json, run.scores, render.text([Chapter("", [*summary.scores(run), *summary.findings(run)])]), "", path)

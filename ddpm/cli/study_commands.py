@@ -22,7 +22,7 @@ from ddpm.report import render
 from ddpm.study import audit as auditing
 from ddpm.study import judging, loading, pool, publication, revision, runner, status
 from ddpm.study.audit import Line
-from ddpm.study.ledger import Ledger
+from ddpm.study.ledger import Ledger, open_ledger
 from ddpm.study.plan import Study
 from ddpm.verdicts import sensitivity
 from ddpm.verdicts.comparison import Judgement
@@ -86,7 +86,7 @@ def run(
     study = loading.load(file)
     for warning in sensitivity.warnings(study.plan.primary, study.config):
         print(warning, file=sys.stderr)
-    ledger = Ledger(study, revision.find(commit) if commit else None)
+    ledger = open_ledger(study, revision.find(commit) if commit else None)
     ledger.check_ready()
     say = partial(print, file=sys.stderr if json else sys.stdout, flush=True)  # with --json, stdout is for programs
     at_once, code = _slots(slots, study), 0
@@ -101,7 +101,7 @@ def run(
             code = _publish(ledger, judgement, json, failed=failed)
         else:  # there is nothing to judge
             answer(json, {"failed": failed})
-    for reason in judging.merged(failed.values()):
+    for reason in judging.merge_reasons(failed.values()):
         print(f"failed: {printable(reason)}", file=sys.stderr)
     return 1 if failed else code
 
@@ -130,7 +130,7 @@ def print_verdict(file: Plan, /, *, json: Json = False) -> int:
     examples:
       ddpm study verdict studies/loss.yaml
     """
-    ledger = Ledger(loading.load(file))
+    ledger = open_ledger(loading.load(file))
     ledger.check_plan()
     if not ledger.records:
         raise UserError(f"{file}: none of its experiments is finished: `ddpm study run {file}` runs them")
@@ -148,7 +148,7 @@ def print_status(file: Plan, /, *, slots: Slots = None, pilot: bool = False, jso
     Args:
         pilot: first train one run of the baseline, to measure its time and whether the training is long enough
     """
-    ledger = Ledger(loading.load(file))
+    ledger = open_ledger(loading.load(file))
     tried = None
     if pilot and not ledger.records:
         tried = status.pilot(ledger, runner.gpus([ledger.study.config.device])[:1])
@@ -166,7 +166,7 @@ def params(file: Plan, arm: str, seed: int, /, *, force: bool = False) -> None:
     Args:
         force: overwrite uncommitted changes of params.yaml
     """
-    ledger = Ledger(loading.load(file))
+    ledger = open_ledger(loading.load(file))
     study = ledger.study
     here = [one for one in study.lines() if (one.arm, one.seed) == (arm, seed) and not study.is_open(one)]
     if not here or here[-1].program:
@@ -194,7 +194,7 @@ def audit(
     examples:
       ddpm study audit studies/loss.yaml -n 3
     """
-    ledger = Ledger(loading.load(file), revision.find(commit) if commit else None)
+    ledger = open_ledger(loading.load(file), revision.find(commit) if commit else None)
     ledger.check_plan()
     experiments = ((one, ledger.records.get(one.name)) for one in ledger.study.lines())
     return repeat([Line(ledger.experiments, one, run) for one, run in experiments if run], number, slots, json)

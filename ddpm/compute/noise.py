@@ -20,7 +20,7 @@ ROUNDS = 10
 Key = tuple[int, int] | tuple[Tensor, ...]  # two words of 32 bits
 
 
-def draw(key: Key, index: Tensor, step: int, blocks: int) -> Tensor:
+def random_words(key: Key, index: Tensor, step: int, blocks: int) -> Tensor:
     """(4, B, blocks) int64 words of 32 random bits each; (4, P, B, blocks) for keys of (P, 1, 1)."""
     block = torch.arange(blocks, device=index.device).expand(len(index), blocks)
     low, high = ((index >> shift & MASK)[:, None].expand_as(block) for shift in (0, 32))
@@ -30,7 +30,7 @@ def draw(key: Key, index: Tensor, step: int, blocks: int) -> Tensor:
 def gaussian(seed: int, purpose: str, index: Tensor, step: int, shape: tuple[int, ...]) -> Tensor:
     """Standard normals, (B, *shape) float32 on index's device: row i depends on (seed, purpose, index[i], step)."""
     size = math.prod(shape)
-    words = draw(_key(seed, purpose), index, step, -(-size // 4))
+    words = random_words(_key(seed, purpose), index, step, -(-size // 4))
     radius = torch.sqrt(-2 * torch.log((words[0::2].double() + 0.5) * 2**-32))
     angle = words[1::2].double() * (2 * math.pi * 2**-32)
     normals = torch.stack([radius * torch.cos(angle), radius * torch.sin(angle)])
@@ -39,7 +39,7 @@ def gaussian(seed: int, purpose: str, index: Tensor, step: int, shape: tuple[int
 
 def uniform(seed: int, purpose: str, index: Tensor, step: int) -> Tensor:
     """Uniform draws in [0, 1), (B,) float64: entry i depends on (seed, purpose, index[i], step)."""
-    return _fraction(*draw(_key(seed, purpose), index, step, 1)[:2, :, 0])
+    return _fraction(*random_words(_key(seed, purpose), index, step, 1)[:2, :, 0])
 
 
 def streams(seed: int, purposes: Sequence[str], device: torch.device) -> Tensor:
@@ -51,7 +51,7 @@ def streams(seed: int, purposes: Sequence[str], device: torch.device) -> Tensor:
 def words(streams: Tensor, index: Tensor, step: int) -> Tensor:
     """(P, B, 2) int32, 64 random bits in each row: row (i, j) depends on (seed, purpose i, index[j], step)."""
     low, high = streams[:, :, None, None].unbind(dim=1)
-    return draw((low, high), index, step, 1)[:2, :, :, 0].movedim(0, -1).to(torch.int32)
+    return random_words((low, high), index, step, 1)[:2, :, :, 0].movedim(0, -1).to(torch.int32)
 
 
 def uniforms(words: Tensor) -> Tensor:

@@ -104,7 +104,7 @@ def errors(schedule: NoiseSchedule, gallery: Gallery, job: LikelihoodJob, timest
         x_0 = pixels(queries, torch.float32)
         columns = []
         for low, count in zip(first.tolist(), steps.tolist(), strict=True):
-            t, epsilon = likelihood.draw(job.seed, index, low, count, images.shape[1:])
+            t, epsilon = likelihood.draw_stratum(job.seed, index, low, count, images.shape[1:])
             at = chain.at(t)
             ratio = (at.signal / at.sigma).flatten(1)
             columns.append(error(x_0, epsilon.flatten(1).float(), ratio, squares, gallery))

@@ -98,7 +98,7 @@ def bound(denoiser: Denoises, schedule: NoiseSchedule, variance: Variance, job: 
         given = denoiser if job.labels is None else partial(denoiser, labels=job.labels[index])
         columns = []
         for low, count in zip(first.tolist(), steps.tolist(), strict=True):
-            t, epsilon = draw(job.seed, index, low, count, x_0.shape[1:])
+            t, epsilon = draw_stratum(job.seed, index, low, count, x_0.shape[1:])
             columns.append(term(given, chain, variance, x_0, epsilon, t))
         prior = prior_kl(x_0, chain.at_step(len(schedule))).mean(dim=(1, 2, 3)) / math.log(2)
         terms, mse = (torch.stack(column, dim=1) for column in zip(*columns, strict=True))
@@ -122,7 +122,7 @@ def map_images(
     return [job.ranks.gather(torch.cat(part), len(images)).cpu().numpy() for part in zip(*parts, strict=True)]
 
 
-def draw(seed: int, index: Tensor, low: int, count: int, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+def draw_stratum(seed: int, index: Tensor, low: int, count: int, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     """t, (B,), of the images ``index`` in the stratum of ``count`` steps from ``low`` on, and epsilon, (B, *shape)."""
     t = low + (noise.uniform(seed, "likelihood t", index, low) * count).long()
     return t, noise.gaussian(seed, "likelihood", index, low, shape).double()

@@ -18,9 +18,11 @@ from ddpm.study import revision
 Say = Callable[[str], None]
 
 
-def begin(contest: Contest, entry: str, changes: Changes, allow_null: bool, source: str, say: Say) -> Attempt:
+def begin(
+    contest: Contest, entry: str, changes: Changes, *, source: str, say: Say, allow_null: bool = False
+) -> Attempt:
     """The entry's open attempt on the champion, or a new one. Raises UserError if it may not try: nothing is spent."""
-    with climb.opened(contest) as state:
+    with climb.hold(contest) as state:
         on = state.champion.key if state.champion else BASE
         cost = contest.check(changes, state.changes(on), source, allow_null)
         for old in state.attempts:
@@ -37,7 +39,7 @@ def begin(contest: Contest, entry: str, changes: Changes, allow_null: bool, sour
 
 def challenge(contest: Contest, rung: int, say: Say) -> Attempt:
     """The rung's open challenge, or a new one. Raises UserError if no such rung stands."""
-    with climb.opened(contest) as state:
+    with climb.hold(contest) as state:
         standing = {attempt.rung: attempt for attempt in state.rungs if attempt.stands}
         if rung not in standing:
             raise UserError(
@@ -86,7 +88,7 @@ def finish(contest: Contest, attempt: Attempt, slots: int | None, say: Say, comm
     """Run the attempt to its end on ``slots``, and return the climb with it. After any stop it continues. commit: whose
     code runs, if not the one that is checked out."""
     state, terms, commit = climb.read(contest), contest.terms, commit or revision.head()
-    if terms.kind == "target" and terms.guarded and attempt.begin.on == BASE:
+    if terms.kind == "target" and terms.guard_metrics and attempt.begin.on == BASE:
         for _ in state.runs_of_base(commit).run(terms.seeds.fewest, slots, say):
             pass
     runs, seeds = state.runs(attempt, commit), 0
@@ -98,5 +100,5 @@ def finish(contest: Contest, attempt: Attempt, slots: int | None, say: Say, comm
                 end, decides = state.judge(attempt, runs)
                 e = math.exp(state.log_e(end))
                 say(f"{attempt.begin.entry}: {len(end.challenger)} seeds, e-value {e:.3g} of {attempt.needed:.0f}")
-    with climb.opened(contest) as state:
+    with climb.hold(contest) as state:
         return climb.append(state, end)

@@ -124,20 +124,22 @@ class Climb:
             rung=self.gains(own) if own else np.zeros(0),
             challenges=np.concatenate([np.zeros(0), *(self.gains(one.end) for one in again if own and one.end)]),
         )
-        return outcome.judge(self.contest, attempt.key, hurdle, runs.scored(CHAMPION), runs.scored(CHALLENGER))
+        return outcome.judge(
+            self.contest, attempt.key, hurdle, runs.leading_records(CHAMPION), runs.leading_records(CHALLENGER)
+        )
 
     def _measure_usual(self, on: str) -> Mapping[str, float]:
         """The mean of each guarded metric of the rung ``on``, where it does not run with the challenger."""
         terms = self.contest.terms
-        if terms.kind == "score" or not terms.guarded:
+        if terms.kind == "score" or not terms.guard_metrics:
             return {}
         if on != BASE and (end := self.find(on).end):
             return end.guards
-        records = (base := self.runs_of_base()).scored(CHAMPION)[: terms.seeds.fewest]
+        records = (base := self.runs_of_base()).leading_records(CHAMPION)[: terms.seeds.fewest]
         if len(records) < terms.seeds.fewest:
             missing = base.experiments.path(base.planned[len(records)].name)
             raise UserError(f"{missing}: no such record of the base, with which guards compare: restore it from git")
-        return outcome.means(terms.guarded, records)
+        return outcome.means(terms.guard_metrics, records)
 
     def add(self, key: str, line: Try | End) -> None:
         """Take the next line into account. Raises UserError if it refers to none before it, or if it is an end that
@@ -153,7 +155,7 @@ class Climb:
         attempt = self.find(line.of)
         if attempt.end is not None:  # two machines shared it
             return
-        scores = [run.scores for run in self._check_end(line).scored(CHALLENGER)]
+        scores = [run.scores for run in self._check_end(line).leading_records(CHALLENGER)]
         attempt.gaussian = metrics.gaussian(scores, self.contest.terms.primary)
         attempt.end, attempt.outcome, attempt.reason = line, line.outcome, line.reason
         if attempt.begin.challenges:
@@ -203,7 +205,7 @@ def read(contest: Contest) -> Climb:
 
 
 @contextmanager
-def opened(contest: Contest) -> Iterator[Climb]:
+def hold(contest: Contest) -> Iterator[Climb]:
     """The climb so far; no other process can append to the log meanwhile."""
     contest.folder.mkdir(parents=True, exist_ok=True)
     with lock(LOCKS / f"{contest.name}.lock", math.inf):
@@ -211,8 +213,8 @@ def opened(contest: Contest) -> Iterator[Climb]:
 
 
 def append(climb: Climb, line: Try | End) -> Climb:
-    """Add a line to the log of a climb that is ``opened``, with its ``before``, and return what the log then says. An
-    end is left out if the attempt has one."""
+    """Add a line to the log of a climb that ``hold`` yielded, with its ``before``, and return what the log then says.
+    An end is left out if the attempt has one."""
     if isinstance(line, Try) or climb.find(line.of).end is None:
         log.append(climb.contest, line.model_copy(update={"before": climb.tip}))
     return read(climb.contest)

@@ -89,7 +89,7 @@ def chapters(state: Climb) -> list[Chapter]:
 def _base_cost(state: Climb) -> float:
     """The cost of the base as its own runs recorded it: to compute it takes torch."""
     attempts = (state.runs(one) for one in state.attempts if one.begin.on == BASE)
-    costs = [run.costs for runs in (state.runs_of_base(), *attempts) for run in runs.scored(CHAMPION)[:1]]
+    costs = [run.costs for runs in (state.runs_of_base(), *attempts) for run in runs.leading_records(CHAMPION)[:1]]
     cost = costs and (costs[0].flops if state.contest.terms.cost == "flops" else costs[0].images_seen)
     return cost or state.contest.limit
 

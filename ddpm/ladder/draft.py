@@ -28,7 +28,7 @@ def write(name: str, base: str, common: Mapping[str, Any]) -> Path:
     path = LADDERS / f"{name}.yaml"
     if path.exists():
         raise UserError(f"{path}: exists; choose another name, or edit it")
-    whole = config.parse(plan.changed(file.decode(presets.text(base), base), common, "--set"), "--set")
+    whole = config.parse(plan.apply_overrides(file.decode(presets.text(base), base), common, "--set"), "--set")
     steps = whole.train.steps or 1
     values = {
         "path": path,
@@ -50,10 +50,10 @@ def write(name: str, base: str, common: Mapping[str, Any]) -> Path:
     return path
 
 
-def params(state: Climb) -> str:
+def champion_params(state: Climb) -> str:
     """The content of params.yaml for the champion."""
     contest, champion = state.contest, state.champion
     changes = contest.terms.model_dump(mode="json")["common"] | (state.changes(champion.key) if champion else {})
     which = f"rung {champion.rung}, {champion.begin.entry}" if champion else "the base"
     header = f"# The champion of {contest.path}: {which}, on the preset {contest.terms.base}.\n# Run: dvc repro\n"
-    return presets.edited(presets.text(contest.terms.base), plan.changed({}, changes, str(contest.path)), header)
+    return presets.edit(presets.text(contest.terms.base), plan.apply_overrides({}, changes, str(contest.path)), header)

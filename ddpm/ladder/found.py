@@ -34,7 +34,7 @@ def to_dict(done: Search, state: Climb) -> dict[str, Any]:
     return {
         "ladder": done.contest.name,
         "search": done.number,
-        "trials": len(done.made),
+        "trials": len(done.own_trials),
         "evidence": False,
         "claim": float(np.mean(scores)) if scores else None,
         "runs": len(scores),

@@ -70,7 +70,7 @@ class Log(NamedTuple):
 def read(contest: Contest) -> Log:
     """The log of a ladder. Raises UserError if it was changed by hand, or lacks lines that git has."""
     texts, is_committed = _texts(contest), True
-    for revision, committed in _committed(contest):
+    for revision, committed in _read_commits(contest):
         if not committed <= set(texts):
             raise UserError(
                 f"{contest.log}: lacks lines that {revision} has: `git checkout HEAD -- {contest.log}` or `git pull`; "
@@ -112,7 +112,7 @@ def _texts(contest: Contest) -> list[str]:
     return contest.log.read_text(encoding="utf-8").splitlines() if contest.log.exists() else []
 
 
-def _committed(contest: Contest) -> Iterator[tuple[str, set[str]]]:
+def _read_commits(contest: Contest) -> Iterator[tuple[str, set[str]]]:
     """Name and lines of the log in the last commit, and in the upstream of its branch."""
     if pygit2.discover_repository(".") is None:
         return

@@ -64,7 +64,7 @@ def judge(
             reason="",
             champion=tuple(run.scores[terms.primary] for run in before),
             challenger=tuple(run.scores[terms.primary] for run in scored),
-            guards=means(terms.guarded, scored),
+            guards=means(terms.guard_metrics, scored),
         )
         if last.diverged:
             return end.model_copy(update={"outcome": "refused", "reason": f"seed {last.seed}: {last.diverged}"}), True
@@ -125,7 +125,7 @@ def _heed_guards(
     doubt, n = "", len(challenger)
     if MEMORISATION in contest.terms.guards and (spaces := metrics.find_copies(challenger[-1].scores)):
         return f"copies train images ({', '.join(spaces)})", True
-    for name in contest.terms.guarded:
+    for name in contest.terms.guard_metrics:
         before = [record.scores[name] for record in champion] or [hurdle.usual[name]] * n
         losses = [metrics.gain(name, b - a.scores[name]) for a, b in zip(challenger, before, strict=True)]
         beyond = np.array(losses) - metrics.margin(name, fmean(before), contest.config.compare)

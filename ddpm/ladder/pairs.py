@@ -10,7 +10,7 @@ from ddpm.ladder.terms import CHALLENGER, CHAMPION, Changes, Contest
 from ddpm.runs.record import Record
 from ddpm.study import revision, runner
 from ddpm.study.experiments import Experiments
-from ddpm.study.plan import Experiment, Point, changed
+from ddpm.study.plan import Experiment, Point, apply_overrides
 
 
 class Runs:
@@ -24,7 +24,7 @@ class Runs:
         folder, path = contest.attempts / key / "runs", contest.path
         self.experiments = Experiments(f"{contest.name}-{key}", folder, path, contest.terms.primary, commit)
         self.sides = {
-            arm: (changed(contest.values, changes, str(path)), Point({}, contest.params(changes)))
+            arm: (apply_overrides(contest.values, changes, str(path)), Point({}, contest.params(changes)))
             for arm, changes in arms.items()
         }
         self.planned = [  # seed by seed
@@ -60,9 +60,9 @@ class Runs:
             if failed:
                 raise UserError(next(iter(failed.values())))
             self.update()
-            yield min(len(self.scored(side)) for side in self.sides)
+            yield min(len(self.leading_records(side)) for side in self.sides)
 
-    def scored(self, arm: str) -> Sequence[Record]:
+    def leading_records(self, arm: str) -> Sequence[Record]:
         """The records of an arm up to the first seed that is missing."""
         records = (self.records.get(one.name) for one in self.planned if one.arm == arm)
         return [record for record in takewhile(bool, records) if record]

@@ -67,19 +67,19 @@ class Search:
         return f"search-{self.number}"
 
     @property
-    def made(self) -> list[Trial]:
+    def own_trials(self) -> list[Trial]:
         """The trials of this search."""
         return [trial for trial in self.past if trial.search == self.number]
 
     def total(self) -> float:
         """How many trials the search has, judging by those that are made."""
         total = math.inf if self.trials is None else self.trials
-        if self.hours is not None and self.made:
-            seconds = fmean(trial.seconds for trial in self.made)
+        if self.hours is not None and self.own_trials:
+            seconds = fmean(trial.seconds for trial in self.own_trials)
             total = min(total, self.hours * 3600 * SEARCHING * self.at_once / seconds)
         return total
 
-    def ranked(self) -> list[Candidate]:
+    def rank(self) -> list[Candidate]:
         """The recipes that keep the guards and that no attempt had, the best first; the champion among them."""
         state, champion = self.state, self.space.least(self.space.champion)
         had = ({**state.changes(one.begin.on), **one.begin.changes} for one in state.attempts)
@@ -90,10 +90,10 @@ class Search:
     def next(self, seed: int) -> Changes | None:
         """The recipe to run next: a new one, or a finalist again; None at the end. seed: of a proposal."""
         running = [changes for changes, *_ in self.running.values()]
-        total, begun = self.total(), len(self.made) + len(running)
+        total, begun = self.total(), len(self.own_trials) + len(running)
         if begun >= total:
             return None
-        finalists = self.ranked()[:FINALISTS]
+        finalists = self.rank()[:FINALISTS]
         if finalists and begun >= total - min(FINALISTS * (RUNS - 1), total // 4):
             again = [one.changes for one in finalists if len(one.trials) + running.count(one.changes) < RUNS]
             return again[0] if again else None
@@ -106,7 +106,7 @@ class Search:
     def find(self) -> Changes | None:
         """The recipe to prove: the best of the finalists that ran most often. None if that is the champion, or if all
         break a guard."""
-        ranked = self.ranked()[:FINALISTS]
+        ranked = self.rank()[:FINALISTS]
         most = min(RUNS, max((len(one.trials) for one in ranked), default=0))
         champion = self.space.least(self.space.champion)
         best = next((one.changes for one in ranked if len(one.trials) >= most), champion)
@@ -163,12 +163,12 @@ class Search:
 
     def _progress(self, trial: Trial) -> str:
         """A line about a trial that has ended: the best so far, and the time left."""
-        made, most = self.made, self.contest.terms.seeds.most
+        made, most = self.own_trials, self.contest.terms.seeds.most
         seconds = fmean(one.seconds for one in made) / self.at_once
         left = duration(max(self.total() - len(made), 0) * seconds)
         arms = 2 if self.contest.terms.kind == "score" else 1
         proof = duration(arms * (evidence.seeds_needed(EFFECT, self.state.next_needed, most) or most) * seconds)
-        best = f"best {self.ranked()[0].score:.4g}, " if self.ranked() else ""
+        best = f"best {self.rank()[0].score:.4g}, " if self.rank() else ""
         score = "diverged" if trial.score is None else f"{trial.score:.4g}"
         return f"trial {len(made)}: {score}; {best}about {left} left to search, then {proof} to prove"
 
@@ -196,7 +196,7 @@ def run(
         lines += [f"{key}: {json.dumps(value)}" for key, value in entry.items()]
         with files.atomic_path(path) as temporary:
             temporary.write_text("\n".join([*lines, ""]), encoding="utf-8")
-        going = attempt.begin(contest, search.name, entry, False, str(path), say)
+        going = attempt.begin(contest, search.name, entry, source=str(path), say=say)
     return search, attempt.finish(contest, going, slots, say, commit)
 
 

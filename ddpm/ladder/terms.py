@@ -18,7 +18,7 @@ from ddpm.base.variant import closest
 from ddpm.params import config, file, presets
 from ddpm.params.config import Config
 from ddpm.study import loading, plan
-from ddpm.study.plan import NAME, is_of_recipe, learned
+from ddpm.study.plan import NAME, is_of_recipe, params_of_result
 from ddpm.verdicts import metrics
 
 LADDERS = Path("ladders")
@@ -99,7 +99,7 @@ class Terms(Section):
                 yield f"may_change: {key}; allowed: keys of diffusion, model, train and sample"
 
     @property
-    def guarded(self) -> tuple[str, ...]:
+    def guard_metrics(self) -> tuple[str, ...]:
         """The metrics among the guards."""
         return tuple(name for name in self.guards if name != MEMORISATION)
 
@@ -138,7 +138,7 @@ class Contest:
         """Digests that must stay the same while it is climbed: of the file without the question and what a search
         tries, and of the base's params that affect what is learned and scored."""
         terms = self.terms.model_dump(mode="json", exclude={"question", "common", "space", "ideas"})
-        parts = {"terms": terms, "base": learned(self.config, defaults=False)}
+        parts = {"terms": terms, "base": params_of_result(self.config, defaults=False)}
         return {part: files.digest(value)[:16] for part, value in parts.items()}
 
     def check_same(self, terms: str, base: str) -> None:
@@ -152,7 +152,7 @@ class Contest:
     def params(self, changes: Changes, source: str = "") -> Config:
         """The base's params with changes, checked. Raises UserError."""
         source = source or str(self.path)
-        return config.parse(plan.changed(self.values, changes, source), source)
+        return config.parse(plan.apply_overrides(self.values, changes, source), source)
 
     def gain(self, difference: float) -> float:
         """A difference in the primary metric, signed so that positive is better."""
@@ -198,7 +198,7 @@ class Contest:
             self.check_allowed(key, source)
         whole = {**champion, **changes}
         params = self.params(whole, source)
-        same = learned(params, defaults=True) == learned(self.params(champion), defaults=True)
+        same = params_of_result(params, defaults=True) == params_of_result(self.params(champion), defaults=True)
         if same and not allow_null:
             raise UserError(f"{source}: changes nothing in the champion; --allow-null tries it anyway")
         cost = self.cost(whole, source)
@@ -227,12 +227,12 @@ def load(path: Path) -> Contest:
         known = sorted(other.stem for other in LADDERS.glob("*.yaml"))
         raise UserError(f"{path}: no such ladder{closest(path.stem, known)}; there are {', '.join(known) or 'none'}")
     terms = sections.parse(file.read_params(path), str(path), Terms)
-    scores = (terms.primary, *terms.guarded)
+    scores = (terms.primary, *terms.guard_metrics)
     extractors = dict.fromkeys(score.rpartition(".")[0] for score in scores if "." in score)
     evaluated = {"evaluate.extractors": list(extractors)} if extractors else {}
     base = file.decode(presets.text(terms.base), terms.base)
     common = terms.model_dump(mode="json")["common"]
-    contest = Contest(path.stem, path, terms, plan.changed(base, {**evaluated, **common}, str(path)))
+    contest = Contest(path.stem, path, terms, plan.apply_overrides(base, {**evaluated, **common}, str(path)))
     if missing := [score for score in scores if score not in loading.future_scores(contest.config)]:
         raise UserError(
             f"{path}: no run of {terms.base} will have {missing[0]}, by its evaluate.extractors and metrics"

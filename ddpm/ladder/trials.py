@@ -18,7 +18,7 @@ from ddpm.base.locks import lock
 from ddpm.base.sections import Section, Seed
 from ddpm.ladder.climb import LOCKS
 from ddpm.ladder.terms import MEMORISATION, Changes, Contest
-from ddpm.runs.alike import grouped
+from ddpm.runs.alike import group_by
 from ddpm.runs.record import Amount, Count, Record, Score, Values
 from ddpm.study import plan
 from ddpm.verdicts import metrics
@@ -75,7 +75,7 @@ def read(contest: Contest) -> list[Trial]:
 
 def params(contest: Contest, changes: Changes, seed: int) -> dict[str, Any]:
     """The content of a trial's params.yaml."""
-    return plan.changed(contest.values, {**changes, "seed": seed}, "a trial")
+    return plan.apply_overrides(contest.values, {**changes, "seed": seed}, "a trial")
 
 
 def add(contest: Contest, trial: Trial) -> None:
@@ -95,7 +95,7 @@ def guards(contest: Contest, run: Record) -> dict[str, float]:
 
 def candidates(contest: Contest, trials: Sequence[Trial], champion: Changes) -> list[Candidate]:
     """Each recipe, the best first: those that break no guard, by their mean score or, for kind ``target``, by cost."""
-    recipes = grouped(trials, lambda trial: trial.key)
+    recipes = group_by(trials, lambda trial: trial.key)
     usual = means(recipes.get(files.digest(dict(champion)), []))
     judged = [judge(contest, runs, usual) for runs in recipes.values()]
     return sorted(judged, key=lambda one: (not one.is_allowed, one.loss))

@@ -50,7 +50,7 @@ class Model(Section):
             return value
         classes = {"classes": value["classes"]} if "classes" in value else {}
         spec = {key: block for key, block in value.items() if key != "classes"}
-        return {"architecture": variant.built("networks", spec, ("classes",)), **classes}
+        return {"architecture": variant.choose("networks", spec, ("classes",)), **classes}
 
     @model_serializer(mode="wrap")
     def _merge_classes(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

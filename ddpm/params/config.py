@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -119,21 +119,6 @@ class Config(TrainingConfig):
         """The part that shapes a trained model."""
         shape = ImageShape(image_size=self.data.image_size, channels=self.data.channels)
         return TrainingConfig(seed=self.seed, data=shape, diffusion=self.diffusion, model=self.model, train=self.train)
-
-    def only(self, keys: Collection[str]) -> Self:
-        """A copy with only ``keys`` (``section`` or ``section.field``): reading any other raises AttributeError.
-
-        Stages get the keys that dvc.yaml lists for them, so that no stage can read what DVC does not watch.
-        """
-        copy = self.model_copy()
-        for section in type(self).model_fields.keys() - set(keys):
-            if fields := {key.removeprefix(f"{section}.") for key in keys if key.startswith(f"{section}.")}:
-                copy.__dict__[section] = part = getattr(self, section).model_copy()
-                for field in type(part).model_fields.keys() - fields:
-                    del part.__dict__[field]
-            else:
-                del copy.__dict__[section]
-        return copy
 
 
 AFFECTS = {key: mark for key, _, mark in sections.fields(Config)}

@@ -59,11 +59,11 @@ def decode(text: str, source: str) -> dict[str, Any]:
 def plain(text: str) -> Any:
     """The values of any YAML text. Raises UserError if it stands for too many values, and whatever ruamel.yaml
     raises."""
-    return deepcopy(_constructed(text))
+    return deepcopy(_construct(text))
 
 
 @lru_cache(maxsize=8)  # a stage reads params.yaml three times, and each takes 0.1 s
-def _constructed(text: str) -> Any:
+def _construct(text: str) -> Any:
     yaml = YAML(typ="safe")
     if values(node := yaml.compose(text), {}) > MAX_VALUES:
         raise UserError(f"stands for more than {MAX_VALUES:,} values: too many, or aliases (*) of aliases")

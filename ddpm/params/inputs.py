@@ -57,8 +57,8 @@ class Start(NamedTuple):
             was, is_now = (repr(values[key]) if key in values else "absent" for values in (before, now))
             if was != is_now:
                 raise UserError(
-                    f"{file.PATH}: {key} was {variant.clipped(was)} when the {self.stage} stage started and is "
-                    f"{variant.clipped(is_now)} now; run `dvc repro` again"
+                    f"{file.PATH}: {key} was {variant.shorten(was)} when the {self.stage} stage started and is "
+                    f"{variant.shorten(is_now)} now; run `dvc repro` again"
                 )
         self._check_files(self.digests)
 
@@ -110,7 +110,7 @@ def list_code(params: dict[str, Any], *stages: str, dvc_yaml: Path = DVC_YAML) -
     return [dep for name in stages or makers(dvc_yaml) for dep in stage(name, params, dvc_yaml)[1] if is_code(dep)]
 
 
-def recorded(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def read_lock(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """dvc.lock's entry for the stage, and the params' values in it; both empty if dvc.lock is absent, half-written, or
     does not have the stage."""
     try:
@@ -122,7 +122,7 @@ def recorded(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def on_record(name: str, params: dict[str, Any]) -> bool:
     """Whether the stage last ran with these params (all of params.yaml), by dvc.lock."""
-    entry, locked = recorded(name)
+    entry, locked = read_lock(name)
     return bool(entry) and all(lookup(params, key) == value for key, value in locked.items())
 
 

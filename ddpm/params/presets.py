@@ -40,10 +40,10 @@ def text(name: str, on: str | None = None) -> str:
     changes = YAML().load(written)
     base = changes.pop("base", BASE)
     header = [*takewhile(_comment, written.splitlines(keepends=True)), *([f"# Put on: {on}.\n"] if on else [])]
-    return edited(text(on or base), changes, "".join(header))
+    return edit(text(on or base), changes, "".join(header))
 
 
-def edited(params: str, changes: dict[str, Any], header: str) -> str:
+def edit(params: str, changes: dict[str, Any], header: str) -> str:
     """A params file with other values, nested as in it, and another header; its comments stay."""
     round_trip = file.writer()
     whole, out = round_trip.load(params), StringIO()

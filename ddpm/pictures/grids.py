@@ -38,7 +38,7 @@ def save_grid(
     titles: text above the grid, which shares its width evenly; names: text on its left, which shares its height.
     """
     with atomic_path(path) as temporary:
-        _labelled(Image.fromarray(grid(images, columns)), titles, names).save(temporary)
+        _add_labels(Image.fromarray(grid(images, columns)), titles, names).save(temporary)
 
 
 def save_rows(rows: Mapping[str, Images], path: Path, titles: Sequence[str] = ()) -> None:
@@ -59,7 +59,7 @@ def by_class(images: Images, labels: NDArray[np.int64]) -> dict[int, Images]:
     return {label: images[np.flatnonzero(labels == label)[:MOST_COLUMNS]] for label in classes}
 
 
-def _labelled(picture: Image.Image, titles: Sequence[str], names: Sequence[str]) -> Image.Image:
+def _add_labels(picture: Image.Image, titles: Sequence[str], names: Sequence[str]) -> Image.Image:
     titles, names = ([" ".join(text.split())[:MAX_NAME] for text in texts] for texts in (titles, names))
     share = picture.width / max(1, len(titles))
     widest = max(map(_font(TEXT).getlength, titles), default=0)

@@ -16,12 +16,12 @@ from ddpm.pictures.plots import Gap, Panel
 from ddpm.report import noise_levels
 from ddpm.report.blocks import Block, Chapter, Figure, Note, Table, strip
 from ddpm.runs import run_images
-from ddpm.runs.alike import grouped
+from ddpm.runs.alike import group_by
 from ddpm.verdicts import citation, metrics, pairing, remarks, tuning
 from ddpm.verdicts.comparison import Judgement
 from ddpm.verdicts.curves import Curves
 from ddpm.verdicts.pairing import BUDGETS
-from ddpm.verdicts.tuning import Tried, named
+from ddpm.verdicts.tuning import Tried, name_values
 from ddpm.verdicts.verdict import Verdict
 
 FIELDS = ("question", "primary", "notes", "fingerprint", "plan", "open", "next_look")  # of a judgement, as they are
@@ -130,7 +130,7 @@ def _arms(judgement: Judgement) -> Table:
 def _pairs(verdicts: Iterable[Verdict]) -> Iterator[Table]:
     """For each pair a row for each metric: both means, the difference, the seed that speaks most against it, what was
     tested, and the verdict."""
-    for (baseline, arm), of_pair in grouped(verdicts, lambda pair: (pair.baseline, pair.arm)).items():
+    for (baseline, arm), of_pair in group_by(verdicts, lambda pair: (pair.baseline, pair.arm)).items():
         rows = []
         for pair in of_pair:
             relative = "" if pair.relative is None else f" ({pair.relative:+.1%})"
@@ -142,7 +142,7 @@ def _pairs(verdicts: Iterable[Verdict]) -> Iterator[Table]:
             rows.append([pair.metric, *means, worst, *tested, pair.outcome, pair.reason])
         heads = ["metric", baseline, arm, "difference", "worst seed", "interval", "p", "verdict", "why"]
         rate = of_pair[0].collapse_rate
-        title = f"{arm} against {baseline}, {pairing.named(of_pair[0].seeds)}"
+        title = f"{arm} against {baseline}, {pairing.name_seeds(of_pair[0].seeds)}"
         if rate is not None:
             title += f", so up to {rate:.0%} of seeds (at 95%) may be worse than the worst"
         yield Table(heads, rows, title, (0, 7, 8))
@@ -177,7 +177,7 @@ def _curves(curves: Curves, confidence: float) -> list[Block]:
 def _tuning(tried: tuple[Tried, ...], metric: str) -> Table:
     """A row for each arm and a column for each point, with the interval of how much worse it is than the one chosen."""
     points = tuning.points(tried)
-    rows = [[arm, *map(_mean, of_arm)] for arm, of_arm in grouped(tried, lambda row: row.arm).items()]
+    rows = [[arm, *map(_mean, of_arm)] for arm, of_arm in group_by(tried, lambda row: row.arm).items()]
     signs = "* chosen; how much worse than that, as an interval; ? possibly the best"
     title = f"{metric} by {' and '.join(points[0])}, means of {len(tried[0].scores)} tuning seeds ({signs})"
     return Table(["arm", *map(_values, points)], rows, title)
@@ -185,12 +185,12 @@ def _tuning(tried: tuple[Tried, ...], metric: str) -> Table:
 
 def _careful(tried: tuple[Tried, ...], metric: str) -> Iterator[str]:
     """No value that works, or the best at an edge of the grid."""
-    for arm, of_arm in grouped(tried, lambda row: row.arm).items():
+    for arm, of_arm in group_by(tried, lambda row: row.arm).items():
         best = next((row for row in of_arm if row.chosen), None)
         if best is None:
             yield f"{arm}: left out: it has no {metric} at any of the values tried"
             continue
-        if odd := [named(row.values) for row in of_arm if not math.isfinite(row.mean)]:
+        if odd := [name_values(row.values) for row in of_arm if not math.isfinite(row.mean)]:
             yield f"{arm}: no {metric}, or training diverged, at {'; '.join(odd)}"
         for key, value in best.values.items():
             values = [row.values[key] for row in of_arm]

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ddpm.base import variant
-from ddpm.base.errors import masked, plural
+from ddpm.base.errors import mask_secrets, plural
 from ddpm.params.config import FAMILIES, Config
 from ddpm.report.blocks import Block, Note, Table, cell
 from ddpm.runs import library
@@ -53,11 +53,11 @@ def _of(run: Record, here: Mapping[str, Any]) -> Listed:
     return Listed(
         run.name,
         run.seed,
-        {key: masked(_text(run.params.get(key))) for key in unlike},
-        {name: run.scores[name] for name in metrics.judged(run.scores)},
+        {key: mask_secrets(_text(run.params.get(key))) for key in unlike},
+        {name: run.scores[name] for name in metrics.select_judged(run.scores)},
         sum(run.costs.seconds.get(stage, 0.0) for stage in ("train", "sample")) or None,
         run.fingerprint.hash,
-        masked(library.why_stale(run, here)) if run.name == WORKSPACE else "",
+        mask_secrets(library.why_stale(run, here)) if run.name == WORKSPACE else "",
     )
 
 

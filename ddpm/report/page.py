@@ -46,7 +46,9 @@ def write(out: Path) -> None:
 def chapters(working: Config, run: Record) -> list[Chapter]:
     """The answer, the pictures, then all else."""
     return [
-        chapter("Summary", lambda: [summary.trained(run), *summary.findings(run)], partial(_checked, working)),
+        chapter(
+            "Summary", lambda: [summary.describe_training(run), *summary.findings(run)], partial(_check_record, working)
+        ),
         chapter(
             "Samples",
             lambda: [strip(f"drawn with seed {run.seed}, the first of the set", "samples", run_images.samples(run))],
@@ -65,7 +67,7 @@ def _real(working: Config) -> list[Block]:
     return [strip("real test images", "real", open_split(PROCESSED, "test")[0])]
 
 
-def _checked(working: Config) -> list[Block]:
+def _check_record(working: Config) -> list[Block]:
     """Raises UserError if the record is of other params or code."""
     library.current(working)
     return []
@@ -102,4 +104,4 @@ def provenance(run: Record) -> list[Block]:
 
 
 def _rows(values: Mapping[str, object]) -> list[tuple[str, str]]:
-    return [(key, errors.masked(plain(value))) for key, value in files.flatten(values).items()]
+    return [(key, errors.mask_secrets(plain(value))) for key, value in files.flatten(values).items()]

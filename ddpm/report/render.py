@@ -28,15 +28,13 @@ def text(chapters: Sequence[Chapter], width: int | None = None) -> str:
     def shown(block: Block) -> str:
         if isinstance(block, Table):
             rows = [[printable(cell) for cell in row] for row in (block.columns, *block.rows)]
-            return "\n".join(
-                filter(None, [printable(block.caption), *(line[:width] for line in _aligned(rows, block))])
-            )
+            return "\n".join(filter(None, [printable(block.caption), *(line[:width] for line in _align(rows, block))]))
         return printable(block.text) if isinstance(block, Note) else ""
 
     return _paragraphs(chapters, shown, printable)
 
 
-def _aligned(rows: Sequence[Sequence[str]], table: Table) -> Iterator[str]:
+def _align(rows: Sequence[Sequence[str]], table: Table) -> Iterator[str]:
     """The rows as lines, columns two blanks apart: those of text begin at one place, those of numbers end at one."""
     widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
@@ -54,20 +52,20 @@ def markdown(chapters: Sequence[Chapter], folder: Path | None = None) -> str:
     def shown(block: Block) -> str:
         match block:
             case Note():
-                return _escaped(block.text) if isinstance(block.text, Markdown) else f"- {_escaped(block.text)}"
+                return _escape(block.text) if isinstance(block.text, Markdown) else f"- {_escape(block.text)}"
             case Table():
                 ruler = ["---" if at in block.text_columns else "---:" for at in range(len(block.columns))]
-                head, *body = [[_escaped(cell) for cell in row] for row in (block.columns, *block.rows)]
+                head, *body = [[_escape(cell) for cell in row] for row in (block.columns, *block.rows)]
                 lines = [f"| {' | '.join(cells)} |" for cells in (head, ruler, *body)]
-                title = [f"### {_escaped(block.caption)}\n"] if block.caption else []
+                title = [f"### {_escape(block.caption)}\n"] if block.caption else []
                 return "\n".join([*title, *lines])
             case Figure() if folder:
                 with atomic_path(folder / f"{block.name}.png") as temporary:
                     temporary.write_bytes(block.png())
-                return f"![{_escaped(block.caption)}]({block.name}.png)"
+                return f"![{_escape(block.caption)}]({block.name}.png)"
         return ""
 
-    return _paragraphs(chapters, shown, lambda title: f"## {_escaped(title)}") + "\n"
+    return _paragraphs(chapters, shown, lambda title: f"## {_escape(title)}") + "\n"
 
 
 def _paragraphs(chapters: Sequence[Chapter], shown: Callable[[Block], str], heading: Callable[[str], str]) -> str:
@@ -87,7 +85,7 @@ def _is_line(block: Block) -> bool:
     return isinstance(block, Note) and not isinstance(block.text, Markdown)
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     if isinstance(text, Markdown):
         return text
     return re.sub(r"([\\|[\]#])", r"\\\1", printable(text)).replace("<", "&lt;")
@@ -113,7 +111,7 @@ def _uri(figure: Figure) -> str:
 def write(path: Path, title: str, command: str, chapters: Sequence[Chapter]) -> None:
     """Write a page: Markdown if the path ends in .md, otherwise HTML. Raises UserError."""
     if path.suffix == ".md":
-        content = f"# {_escaped(title)}\n\n{markdown(chapters, path.parent)}"
+        content = f"# {_escape(title)}\n\n{markdown(chapters, path.parent)}"
     else:
         content = html(title, command, chapters)
     with atomic_path(path) as temporary:

@@ -22,7 +22,7 @@ def show_summary(run: Record) -> list[Block]:
     """What ``ddpm summary`` prints. What the record or the disk lacks is left out."""
     pictures = [str(path) for path in PICTURES if path.exists()]
     return [
-        trained(run),
+        describe_training(run),
         *scores(run),
         *findings(run),
         Note(f"look: {', '.join(pictures) or 'no pictures are here: `dvc repro` makes them'}"),
@@ -31,7 +31,7 @@ def show_summary(run: Record) -> list[Block]:
     ]
 
 
-def trained(run: Record) -> Note:
+def describe_training(run: Record) -> Note:
     """What was trained, on what, for how long."""
     params, costs = run.params, run.costs
     facts = {"parameters": costs.parameters, "steps": params.get("train.steps"), "images seen": costs.images_seen}

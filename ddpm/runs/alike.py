@@ -29,7 +29,7 @@ def matching(records: Iterable[Record], config: Config, by: Iterable[str] = ()) 
     candidates = [run for run in records if not run.diverged]
     close = [run for run in candidates if not differences(run, here, by)]
     notes = [f"left out {run.name}: its training seed is unknown" for run in close if run.seed is None]
-    same = grouped((run for run in close if run.seed is not None), lambda run: _identity(run, by))
+    same = group_by((run for run in close if run.seed is not None), lambda run: _identity(run, by))
     if not same:
         varying = ", ".join([*by, "the seed"])
         nearest = most_alike(candidates, here, by) if candidates else "there is none; `dvc exp run -S seed=1` makes one"
@@ -77,7 +77,7 @@ def some(names: Sequence[str], most: int = 3, between: str = ", ") -> str:
     return between.join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
+def group_by(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
     """The items by key, in the order in which they come."""
     groups: dict[K, list[T]] = {}
     for item in items:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pygit2
 
 from ddpm.base import files
-from ddpm.base.errors import UserError, masked
+from ddpm.base.errors import UserError, mask_secrets
 from ddpm.base.paths import METRICS, RUN, SCORED
 from ddpm.base.sections import Affects
 from ddpm.params.config import Config, sections_affecting
@@ -78,16 +78,16 @@ def why_stale(run: Record, flat: Mapping[str, Any]) -> str:
             return f"{key} was {run.params.get(key)}, and is {params.get(key)} in params.yaml"
     if not run.code:
         return "the code that made it is not known"
-    return next((f"{path} has changed since" for path in changed(run)), "")
+    return next((f"{path} has changed since" for path in find_changes(run)), "")
 
 
 def relevant(flat: Mapping[str, Any]) -> dict[str, Any]:
     """The params that a record has: of the sections that a result depends on, without passwords."""
     params = sections_affecting(Affects.RESULT, flat).items()
-    return {key: masked(value) if isinstance(value, str) else value for key, value in params}
+    return {key: mask_secrets(value) if isinstance(value, str) else value for key, value in params}
 
 
-def changed(run: Record, root: Path = Path()) -> list[str]:
+def find_changes(run: Record, root: Path = Path()) -> list[str]:
     """The code of the run that is not what is in the folder ``root``."""
     here = ((path, root / path, md5) for path, md5 in sorted(run.code.items()))
     return [path for path, file, md5 in here if not file.exists() or files.md5(file)[: len(md5)] != md5]
@@ -95,7 +95,7 @@ def changed(run: Record, root: Path = Path()) -> list[str]:
 
 def is_checked_out(run: Record) -> bool:
     """Whether the code of the run is known, and is what is on disk."""
-    return bool(run.code) and not changed(run)
+    return bool(run.code) and not find_changes(run)
 
 
 def repository() -> pygit2.Repository:
@@ -111,7 +111,7 @@ def below(git: pygit2.Repository) -> Path:
     return Path.cwd().relative_to(Path(git.workdir).resolve())
 
 
-def uncommitted(paths: Collection[str]) -> list[str]:
+def find_uncommitted(paths: Collection[str]) -> list[str]:
     """Which of these files, and files in these folders of the project, are not what was committed last."""
     git = repository()
     here = below(git)

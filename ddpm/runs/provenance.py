@@ -19,12 +19,12 @@ def of(start: Start) -> Provenance:
     """
     flat = config.parse(start.params).flat()
     params = library.relevant(flat)
-    trained, _ = inputs.recorded("train")
+    trained, _ = inputs.read_lock("train")
     outs = {out["path"]: out.get("md5") for out in trained.get("outs", [])}
     if outs.get(str(MODEL_FILE)) != files.md5(MODEL_FILE):
         return Provenance(params, {})
     md5s = {dep: files.md5(Path(dep)) for dep in inputs.list_code(start.params, start.stage)}
     for stage in [name for name in inputs.makers() if name != start.stage]:
-        entry, _ = inputs.recorded(stage)
+        entry, _ = inputs.read_lock(stage)
         md5s |= {dep["path"]: dep["md5"] for dep in entry.get("deps", []) if inputs.is_code(dep["path"])}
     return Provenance(params, {path: md5[:12] for path, md5 in md5s.items()})

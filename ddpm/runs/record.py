@@ -86,7 +86,7 @@ class NumberTable(Section):
             raise ValueError(f"columns: one has {lengths[0]} cells, another {lengths[-1]}")
         return self
 
-    def only(self, *columns: str) -> NumberTable:
+    def select(self, *columns: str) -> NumberTable:
         """The table with those of the columns that it has."""
         return NumberTable(columns={name: column for name, column in self.columns.items() if name in columns})
 
@@ -179,7 +179,7 @@ class Record(Section):
             )
         samples = self.fingerprint.comparable.get("samples")
         if self.scores and (type(samples) is not int or samples < 1):
-            raise ValueError(f"fingerprint.comparable: samples is {variant.shown(samples)}, not how many were scored")
+            raise ValueError(f"fingerprint.comparable: samples is {variant.quote(samples)}, not how many were scored")
         if any(not row.get("images", 0.5).is_integer() for row in (self.curve.dicts() if self.curve else ())):
             raise ValueError("curve: images is not a whole number in each row")
         if self.params.get(SEED, self.seed) != self.seed:
@@ -208,7 +208,7 @@ class Record(Section):
         return sum(self.costs.seconds.values())
 
     @property
-    def learned(self) -> dict[int, dict[str, float]]:
+    def scores_by_images(self) -> dict[int, dict[str, float]]:
         """The scores by images seen; empty for a training without snapshots."""
         rows = self.curve.dicts() if self.curve else []
         return {int(row.pop("images")): row for row in rows}
@@ -224,7 +224,7 @@ def write_record(record: Record, path: Path, share: bool = False) -> None:
     values = record.model_dump(mode="json", exclude_defaults=share) | {"format": FORMAT}
     # DVC looks for plots in metrics/run.json, and an empty list there ends its search with a warning
     params = {key: {} if value == [] else value for key, value in values["params"].items()}
-    text = _lines(_on_shared(values, _beside(path)) if share else values | {"params": params})
+    text = _lines(_refer_to_shared(values, _beside(path)) if share else values | {"params": params})
     if len(text) > MOST_BYTES:
         raise UserError(f"{path}: {len(text):,} bytes; a record has at most {MOST_BYTES:,}")
     with files.atomic_path(path) as temporary:
@@ -250,7 +250,7 @@ def parse_record(text: bytes, source: str, shared: Path | None = None) -> Record
                     "ddpm that is as old or as new as the record"
                 )
             if shared and isinstance(base := values.pop(SHARED, None), str):
-                values = _overlaid(_shared(shared / f"{Path(base).name}.json"), values)
+                values = _overlaid(_read_shared(shared / f"{Path(base).name}.json"), values)
             text = json.dumps(values).encode()
         return Record.model_validate_json(text)
     except (ValidationError, RecursionError, TypeError, ValueError) as error:
@@ -272,7 +272,7 @@ def _beside(path: Path) -> Path:
     return (path.parent.parent if path.parent.name else Path("..")) / SHARED
 
 
-def _on_shared(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _refer_to_shared(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     """The values on top of the file of what the records of their arm share. It is a function of the record alone, so
     that the order in which records are made changes no byte."""
     levels = values.get("noise_levels", {}).get("columns", {})
@@ -290,7 +290,7 @@ def _on_shared(values: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=1024)  # its name says what it holds
-def _shared(path: Path) -> dict[str, Any]:
+def _read_shared(path: Path) -> dict[str, Any]:
     """What a file of SHARED holds. Raises UserError."""
     try:
         with path.open("rb") as file:

@@ -83,5 +83,5 @@ def class_number(value: int | str, names: Sequence[str], count: int) -> int:
     if whole and 0 <= int(value) < count:
         return int(value)
     hint = variant.closest(value, names) if isinstance(value, str) else ""
-    named = f", or a name: {variant.clipped(', '.join(names))}" if names else ""
-    raise UserError(f"sample.classes: no class {variant.shown(value)}{hint}; allowed: 0..{count - 1}{named}")
+    named = f", or a name: {variant.shorten(', '.join(names))}" if names else ""
+    raise UserError(f"sample.classes: no class {variant.quote(value)}{hint}; allowed: 0..{count - 1}{named}")

@@ -18,7 +18,7 @@ SEED = 2020
 Vectors = TypeVar("Vectors", Tensor, Images, NDArray[np.int64])
 
 
-def squared(queries: Tensor, keys: Tensor) -> Iterator[tuple[slice, Tensor]]:
+def square_distances(queries: Tensor, keys: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Blocks of (N, D) queries, and the squared distances of each to all (M, D) keys: (rows, M) float32, none negative.
 
     By float32 products of centred features: they resolve about 1e-6 of the features' squared length.
@@ -36,7 +36,7 @@ def squared(queries: Tensor, keys: Tensor) -> Iterator[tuple[slice, Tensor]]:
 def neighbours(features: Tensor, k: int) -> Tensor:
     """The squared distances of (N, D) features to the k nearest others, (N, k), nearest first."""
     nearest = []
-    for block, every in squared(features, features):
+    for block, every in square_distances(features, features):
         every.diagonal(block.start).fill_(torch.inf)
         nearest.append(every.topk(k, largest=False).values)
     return torch.cat(nearest)

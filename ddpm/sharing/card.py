@@ -53,10 +53,10 @@ def export_model(source: Path, out: Path) -> None:
         shutil.copyfile(source, folder / MODEL_FILE.name)
         text = yaml.safe_dump(model.written, sort_keys=False)
         (folder / "config.yaml").write_text(text, encoding="utf-8")
-        (folder / "README.md").write_text(write(source, model, out.name), encoding="utf-8")
+        (folder / "README.md").write_text(render_card(source, model, out.name), encoding="utf-8")
 
 
-def write(source: Path, model: Loaded, folder: str) -> str:
+def render_card(source: Path, model: Loaded, folder: str) -> str:
     """The card as Markdown. source: the model file; folder: the name of the export."""
     try:
         facts, reason = find_facts(source, model), ""

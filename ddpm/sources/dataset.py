@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ddpm.base.errors import masked
+from ddpm.base.errors import mask_secrets
 from ddpm.base.files import atomic_path
 from ddpm.base.sections import Shape
 from ddpm.base.variant import Variant, names, variant_class
@@ -93,4 +93,4 @@ class Dataset(Variant, ABC):
 def name_images(dataset: str, source: object) -> str:
     """A name for the images: that of ``data.source``, if it names other images than the published ones."""
     published = dataset in names("datasets") and getattr(variant_class("datasets", dataset), "verified", False)
-    return dataset if published or not source else PurePosixPath(masked(str(source))).name.partition(".")[0]
+    return dataset if published or not source else PurePosixPath(mask_secrets(str(source))).name.partition(".")[0]

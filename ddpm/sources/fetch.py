@@ -11,7 +11,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from ddpm.base import progress
 from ddpm.base.errors import UserError
-from ddpm.base.variant import shown
+from ddpm.base.variant import quote
 from ddpm.sources.archives import is_archive
 from ddpm.sources.dataset import Dataset
 
@@ -57,7 +57,7 @@ def locate(source: str | None, address: str | None, files: tuple[str, ...], fold
         path = Path(os.environ.get("DVC_ROOT", "."), os.path.expanduser(source))  # noqa: PTH111 (keeps an unknown ~user)
     if not os.path.exists(path):  # noqa: PTH110 (returns False for names that are too long or odd)
         raise UserError(
-            f"data.source: no such file or folder {shown(source)}; allowed: a folder, an archive, an http(s) address, "
+            f"data.source: no such file or folder {quote(source)}; allowed: a folder, an archive, an http(s) address, "
             "or null for the public address"
         )
     known = [path / name for name in files if is_archive(name) and (path / name).is_file()]

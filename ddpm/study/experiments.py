@@ -104,7 +104,7 @@ class Experiments:
 
     def other_code(self, experiment: Experiment, run: Record) -> list[str]:
         """In what the code that runs is not the code that made the record."""
-        other = library.changed(run, self.code)
+        other = library.find_changes(run, self.code)
         if not experiment.program and not run.diverged:
             listed = inputs.list_code(experiment.params, dvc_yaml=self.code / inputs.DVC_YAML)
             other += sorted({*listed} ^ run.code.keys())

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from ddpm.base.errors import plural
-from ddpm.runs.alike import grouped, some
+from ddpm.runs.alike import group_by, some
 from ddpm.study.ledger import Ledger
 from ddpm.study.plan import Experiment, Study
 from ddpm.verdicts import curves, guards, metrics, pairing, remarks, sensitivity, verdict
@@ -29,7 +29,7 @@ def judge(ledger: Ledger) -> Judgement:
     notes = (
         *sensitivity.warnings(study.plan.primary, study.config),
         *judgement.notes,
-        *(f"left out: {reason}" for reason in merged(ledger.refused.values())),
+        *(f"left out: {reason}" for reason in merge_reasons(ledger.refused.values())),
         f"runs of commit {', '.join(revisions) or 'unknown'}, by the plan {study.hash}",
     )
     learned = curves.measure_curves(arms, looks, rules(study, [judgement.primary]))
@@ -54,9 +54,9 @@ def missing(ledger: Ledger, judgement: Judgement, failed: Collection[str] = ()) 
     return None, []
 
 
-def merged(reasons: Iterable[str]) -> list[str]:
+def merge_reasons(reasons: Iterable[str]) -> list[str]:
     """A line for each reason, which begins with the files or experiments that it holds for."""
-    alike = grouped((reason.partition(": ") for reason in dict.fromkeys(reasons)), lambda parts: parts[1:])
+    alike = group_by((reason.partition(": ") for reason in dict.fromkeys(reasons)), lambda parts: parts[1:])
     return ["".join([some([begin for begin, *_ in parts]), *rest]) for rest, parts in alike.items()]
 
 
@@ -75,7 +75,7 @@ def of_arms(study: Study, arms: Sequence[Arm]) -> Judgement:
     baseline, *others = arms
     runs = [run for arm in arms for run in arm.runs.values()]
     shared = set.intersection(*(set(run.scores) for run in runs)) if runs else set()
-    rule = rules(study, list(dict.fromkeys([plan.primary, *metrics.judged(shared)])))  # in what every run has
+    rule = rules(study, list(dict.fromkeys([plan.primary, *metrics.select_judged(shared)])))  # in what every run has
     verdicts = []
     for arm in others:
         pair = pairing.partners(baseline, arm)

@@ -27,29 +27,20 @@ from ddpm.verdicts.pairing import Arm
 class Ledger:
     """The records of a study. study: with the values chosen of the arms that are done with tuning. records: by
     experiment. refused: why files are left out, by experiment. tried: what the runs for tuning say. experiments: where
-    the records are, and the commit whose code runs: the one that is checked out unless another is named.
-
-    Raises UserError if runs for tuning were not scored alike.
+    the records are, and the commit whose code runs.
     """
 
-    def __init__(self, study: Study, commit: str | None = None):
-        self.study = study
-        self.experiments = Experiments(
-            name=study.name,
-            folder=study.results / "runs",
-            source=study.path,
-            primary=study.plan.primary,
-            commit=commit or revision.head(),
-            files=tuple(path for program in study.programs.values() for path in program.files),
-            plan=study.hash,
-        )
-        self.update()
+    def __init__(self, study: Study, experiments: Experiments):
+        """A ledger without records: ``open_ledger`` reads them."""
+        self.study, self.experiments = study, experiments
+        self.records: dict[str, Record] = {}
+        self.refused: dict[str, str] = {}
+        self.tried: tuple[tuning.Tried, ...] = ()
 
     def update(self) -> None:
         """Read the folder, and choose the values of the arms that are done with tuning. Raises UserError if runs for
         tuning were not scored alike."""
-        self.records: dict[str, Record] = {}
-        self.refused: dict[str, str] = {}
+        self.records, self.refused, self.tried = {}, {}, ()
         files = {path.stem: path for path in sorted(self.experiments.folder.glob("*.json"))}
         for name in files.keys() - {experiment.name for experiment in self.study.lines()}:
             self.refused[name] = f"{files[name]}: not an experiment of {self.study.path}: remove it"
@@ -69,7 +60,6 @@ class Ledger:
     def _settle(self) -> None:
         """Choose the values of the arms that are done with tuning."""
         study, tune = self.study, self.study.plan.tune
-        self.tried: tuple[tuning.Tried, ...] = ()
         if tune is None:
             return
         if scored := [run for run in self.records.values() if not run.diverged]:
@@ -134,3 +124,20 @@ class Ledger:
     def missing(self, planned: Iterable[Experiment]) -> list[Experiment]:
         """Those that are not done."""
         return [experiment for experiment in planned if experiment.name not in self.records]
+
+
+def open_ledger(study: Study, commit: str | None = None) -> Ledger:
+    """The ledger of a study with the records that are there. commit: the one that is checked out unless named. Raises
+    UserError as ``Ledger.update`` does."""
+    experiments = Experiments(
+        name=study.name,
+        folder=study.results / "runs",
+        source=study.path,
+        primary=study.plan.primary,
+        commit=commit or revision.head(),
+        files=tuple(path for program in study.programs.values() for path in program.files),
+        plan=study.hash,
+    )
+    ledger = Ledger(study, experiments)
+    ledger.update()
+    return ledger

@@ -20,9 +20,9 @@ from ddpm.params import config, file, presets
 from ddpm.params.config import Config
 from ddpm.scoring import extractor, metric
 from ddpm.scoring.evaluate_params import AUTO, CHOICE
-from ddpm.study.plan import NAME, Plan, Point, Program, Study, changed, learned
+from ddpm.study.plan import NAME, Plan, Point, Program, Study, apply_overrides, params_of_result
 from ddpm.verdicts import metrics, statistics
-from ddpm.verdicts.tuning import named
+from ddpm.verdicts.tuning import name_values
 
 HEADER = """\
 # Run: ddpm study status {path}, and ddpm study run {path}
@@ -62,7 +62,7 @@ def parse(value: dict[str, Any], path: Path) -> Study:
     arms: dict[str, str] = {}
     for arm, config_of_arm in study.configs.items():
         program = study.programs.get(arm)
-        key = program.program if program else files.digest(learned(config_of_arm, defaults=True))
+        key = program.program if program else files.digest(params_of_result(config_of_arm, defaults=True))
         if (twin := arms.setdefault(key, arm)) != arm:
             raise UserError(f"{path}: arms: {twin} and {arm} are equal: change one of them, or drop it")
     fewest = statistics.fewest_seeds(1 - study.config.compare.confidence)
@@ -70,7 +70,7 @@ def parse(value: dict[str, Any], path: Path) -> Study:
         raise UserError(f"{path}: looks: {plan.looks[0]} seeds cannot decide anything; allowed: {fewest} or more")
     for arm, config_of_arm in study.configs.items():
         if plan.primary not in (scores := future_scores(config_of_arm, arm in study.programs)):
-            known = ", ".join(metrics.judged(scores))
+            known = ", ".join(metrics.select_judged(scores))
             raise UserError(f"{path}: primary: no run of {arm} will have {plan.primary}; allowed: {known}")
     return study
 
@@ -89,14 +89,17 @@ def _add(study: Study, arm: str, values: dict[str, Any], base: dict[str, Any], s
             raise UserError(f"{source}: files: {missing[0]}: no such file in this repository")
     if "seed" in overrides:
         raise UserError(f"{source}: seed: every arm gets the same seeds; set first_seed instead")
-    params = study.params[arm] = changed(base, {**overrides, "seed": plan.first_seed}, source)
+    params = study.params[arm] = apply_overrides(base, {**overrides, "seed": plan.first_seed}, source)
     study.configs[arm] = config.parse(params, source)
     if plan.tune is None:
         return
     if fixed := [key for key in plan.tune.values if key in overrides]:
         raise UserError(f"{source}: {fixed[0]}: tune chooses it: take it out of the arm, or out of tune")
     study.points[arm] = [
-        Point(values, config.parse(changed(params, values, f"{source}: tune"), f"{source}, with {named(values)}"))
+        Point(
+            values,
+            config.parse(apply_overrides(params, values, f"{source}: tune"), f"{source}, with {name_values(values)}"),
+        )
         for values in plan.tune.grid
     ]
 
@@ -124,7 +127,7 @@ def future_scores(of_arm: Config, of_program: bool = False) -> set[str]:
         if of_arm.model.classes:
             names.append(metric.CLASS_ACCURACY.name)
         other_frechet = {*metrics.HEADLINE} - {extractor.get(features).frechet}
-        scores.update(f"{features}.{name}" for name in names if metrics.estimated(name) not in other_frechet)
+        scores.update(f"{features}.{name}" for name in names if metrics.estimand(name) not in other_frechet)
     return scores
 
 
@@ -159,7 +162,7 @@ def draft(name: str, vary: Sequence[str], common: Sequence[str], base: str | Non
         missing = f"# {error}:\n# primary: classifier.fd\n"
     plan |= {"looks": list(Plan.model_fields["looks"].default)}
     plain = file.decode(presets.text(base), base) if base else file.read_params()
-    there = config.parse(changed(plain, plan["common"], str(path)), base or str(file.PATH)).flat()
+    there = config.parse(apply_overrides(plain, plan["common"], str(path)), base or str(file.PATH)).flat()
     same = [label for label, values in arms.items() if values == {key: there.get(key) for key in values}]
     has = ", ".join(f"{key}: {there.get(key)}" for key in varied)
     own = f"{base or file.PATH} has {has}: {f'the arm {same[0]}' if same else 'none of the arms'}"

@@ -169,7 +169,7 @@ class Experiment(NamedTuple):
     @property
     def params(self) -> dict[str, Any]:
         """The content of its params.yaml."""
-        return changed(self.base, {**self.changed, "seed": self.seed}, self.name)
+        return apply_overrides(self.base, {**self.changed, "seed": self.seed}, self.name)
 
 
 @dataclass(eq=False)
@@ -200,7 +200,7 @@ class Study:
         return self.configs[self.baseline]
 
     @cached_property
-    def untuned(self) -> dict[str, Point]:
+    def plan_points(self) -> dict[str, Point]:
         """Every arm's params as the plan has them."""
         return {arm: Point({}, config) for arm, config in self.configs.items()}
 
@@ -214,7 +214,7 @@ class Study:
         """Digest of the plan and of all params of its arms that affect what is learned and scored; without
         ``may_differ``, which affects no number, and without defaults, so that it stays the same when keys are added. A
         network's hyperparameters count as they are written."""
-        params = {arm: learned(checked, defaults=False) for arm, checked in self.configs.items()}
+        params = {arm: params_of_result(checked, defaults=False) for arm, checked in self.configs.items()}
         for arm, checked in self.configs.items():
             block = f"model.{checked.model.name}"
             written = files.flatten({block: self.params[arm]["model"].get(checked.model.name) or {}})
@@ -252,7 +252,7 @@ class Study:
             name, seed = f"{arm}-tune-{place + 1}-{number + 1}", TUNING_SEED + number
             runs.append(Experiment(name, arm, seed, self.params[arm], values, point, "tuning", place))
         for seed, arm in product(seeds, self.configs):
-            point = self.chosen.get(arm) or self.untuned[arm]
+            point = self.chosen.get(arm) or self.plan_points[arm]
             run = Experiment(f"{arm}-{seed}", arm, seed, self.params[arm], point.values, point)
             runs.append(run._replace(program=self.programs.get(arm), pictured=seed == seeds[0]))
         return runs
@@ -263,7 +263,7 @@ class Study:
         return [run for run in self.lines() if run.kind == kind and run.seed < end]
 
 
-def learned(of_arm: Config, *, defaults: bool) -> dict[str, Any]:
+def params_of_result(of_arm: Config, *, defaults: bool) -> dict[str, Any]:
     """The params that a result depends on, by key; those that are the defaults are included if ``defaults``."""
     return keys_affecting(Affects.RESULT, of_arm.flat(defaults))
 
@@ -275,7 +275,7 @@ def is_of_recipe(key: str) -> bool:
     return recipe and not judged and key != record.SEED
 
 
-def changed(params: Mapping[str, Any], overrides: Mapping[str, Any], source: str) -> dict[str, Any]:
+def apply_overrides(params: Mapping[str, Any], overrides: Mapping[str, Any], source: str) -> dict[str, Any]:
     """A copy of params with values set at dotted keys. Raises UserError for a key that leads through anything but
     sections."""
     copy = deepcopy(dict(params))

@@ -153,6 +153,9 @@ def keep_record(run: Record, path: Path, about: Mapping[str, Any]) -> None:
     what the records next to it share."""
     levels = run.noise_levels
     # a curve without snapshots is the scores again
-    read = {"noise_levels": levels and levels.only(*ERRORS), "curve": run.curve if len(run.learned) > 1 else None}
+    read = {
+        "noise_levels": levels and levels.select(*ERRORS),
+        "curve": run.curve if len(run.scores_by_images) > 1 else None,
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     record.write_record(run.model_copy(update={**read, **about}), path, share=bool(about))

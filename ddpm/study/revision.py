@@ -37,7 +37,7 @@ def find(name: str) -> str:
 
 def check_committed(paths: Collection[str], why: str = "and a study runs a commit: commit or discard them") -> None:
     """Raises UserError unless these files and folders are what was committed last."""
-    if changed := library.uncommitted(paths):
+    if changed := library.find_uncommitted(paths):
         raise UserError(f"{changed[0]}: has uncommitted changes, {why}")
 
 

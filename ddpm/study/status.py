@@ -11,12 +11,12 @@ from typing import Literal, NamedTuple
 from ddpm.base.errors import UserError
 from ddpm.base.progress import duration
 from ddpm.report.blocks import Chapter, Note, Table
-from ddpm.runs.alike import grouped
+from ddpm.runs.alike import group_by
 from ddpm.runs.record import Record
 from ddpm.study import judging
 from ddpm.study.experiments import LOGS
 from ddpm.study.ledger import Ledger
-from ddpm.study.plan import Experiment, Kind, Study, changed
+from ddpm.study.plan import Experiment, Kind, Study, apply_overrides
 from ddpm.study.pool import Pool, Task
 from ddpm.verdicts import metrics, remarks
 
@@ -126,7 +126,7 @@ def pilot(ledger: Ledger, devices: Sequence[str]) -> Pilot:
             return Pilot(whole.seconds, f"{line}, better than a Gaussian ({gaussian:.3g}): the training is long enough")
         advice = "train for longer"
         if steps and not task.program:
-            shorter = changed(task.params, {"train.steps": max(1, steps // 2)}, "pilot")
+            shorter = apply_overrides(task.params, {"train.steps": max(1, steps // 2)}, "pilot")
             half = _try(pool, task._replace(params=shorter), "pilot-half", ledger)
             needed = estimate_steps(gaussian, steps, score, half.scores[primary])
             advice = f"about {needed:,} steps would be enough" if needed else "more steps alone will hardly help"
@@ -172,7 +172,10 @@ def chapters(status: Status, study: Study) -> list[Chapter]:
         else f"{aim}: {status.time(count)}"
         if count
         else "complete: `ddpm study verdict` prints the verdict",
-        *(f"failed: {reason}" for reason in judging.merged(row.reason for row in status.experiments if row.reason)),
+        *(
+            f"failed: {reason}"
+            for reason in judging.merge_reasons(row.reason for row in status.experiments if row.reason)
+        ),
         *filter(None, [status.early, status.pilot]),
     ]
     return [Chapter("", [*map(Note, above), _arms(status), _looks(status, study), *map(Note, below)])]
@@ -182,7 +185,7 @@ def _arms(status: Status) -> Table:
     """For each arm a sign per seed, how many are done, and its outcome by the primary metric; other rows for its runs
     for tuning."""
     rows = []
-    for (arm, kind), group in grouped(status.experiments, lambda row: (row.arm, row.kind)).items():
+    for (arm, kind), group in group_by(status.experiments, lambda row: (row.arm, row.kind)).items():
         signs = "".join(SIGNS[row.state] for row in group)
         outcome = status.outcomes.get(arm, "") if kind == "verdict" else ""
         rows.append([f"{arm}{TITLES[kind]}", signs, str(signs.count(SIGNS["done"])), outcome])

@@ -47,13 +47,13 @@ Images = NDArray[np.uint8]
 Rows = NDArray[np.int64]
 
 
-def blurred(images: Images, level: float) -> Images:
+def blur(images: Images, level: float) -> Images:
     """Gaussian blur with a standard deviation of ``level`` times the image's height and width; edges are repeated."""
     sigma = (0, 0, level * images.shape[2], level * images.shape[3])
     return gaussian_filter(images.astype(np.float32), sigma, mode="nearest").round().astype(np.uint8)
 
 
-def noised(images: Images, level: float) -> Images:
+def add_noise(images: Images, level: float) -> Images:
     """Add Gaussian noise with a standard deviation of ``level`` times the range of grey levels; the draws are the same
     at every level."""
     spoiled = []
@@ -63,7 +63,7 @@ def noised(images: Images, level: float) -> Images:
     return torch.cat(spoiled).round().clamp(0, 255).to(torch.uint8).numpy()
 
 
-def compressed(images: Images) -> Images:
+def compress(images: Images) -> Images:
     """uint8 (N, C, H, W) after JPEG; C of 1 or 3."""
     coded = []
     for image in images.transpose(0, 2, 3, 1):
@@ -74,10 +74,10 @@ def compressed(images: Images) -> Images:
 
 
 SPOILED: Mapping[str, Callable[[Images], Images]] = {
-    "blur": lambda images: blurred(images, BLUR),
-    "noise": lambda images: noised(images, NOISE),
-    STATIC: lambda images: noised(np.full_like(images, 128), 0.5),  # what sampling starts from
-    "jpeg": compressed,
+    "blur": lambda images: blur(images, BLUR),
+    "noise": lambda images: add_noise(images, NOISE),
+    STATIC: lambda images: add_noise(np.full_like(images, 128), 0.5),  # what sampling starts from
+    "jpeg": compress,
 }
 
 
@@ -96,7 +96,7 @@ class Drawn(NamedTuple):
     rows: Rows
 
 
-def drawn(labels: NDArray[np.int64], count: int, pool: int) -> Iterator[Drawn]:
+def draw_sets(labels: NDArray[np.int64], count: int, pool: int) -> Iterator[Drawn]:
     """SETS whole sets, and as many of each damage that chooses among images. Set k of each has the same
     generator, and leaves out or doubles the k-th of the classes in turn.
 
@@ -131,7 +131,7 @@ def measure(
     train, _ = open_split(processed, "train")
     samples, count = count, sizes(len(test), count)
     pool = np.sort(np.random.default_rng(SEED).permutation(len(train))[: min(len(train), len(test))])
-    images, draws = np.array(test), list(drawn(labels, count, len(pool)))
+    images, draws = np.array(test), list(draw_sets(labels, count, len(pool)))
     scores: dict[str, Sensitivity] = {}
     for name in index.resolve(evaluate).extractors:
         real = load_features(reference, name, device)

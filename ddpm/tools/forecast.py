@@ -65,7 +65,7 @@ def lines(config: Config, measured: Measured, images: int | None) -> list[str]:
     about = {
         "reference": "the features of real images take {}, without fitting extractors",
         "train": f"{length(config, images):,} steps take {{}} on {measured.device}{assumed}, and at least {memory}",
-        "sample": f"{drawn(config, images):,} images take {{}}",
+        "sample": f"{count_samples(config, images):,} images take {{}}",
         "evaluate": "scores take {}",
     }
     texts = [f"{stage}: {text.format(f'about {duration(took[stage])}')}" for stage, text in about.items()]
@@ -81,7 +81,7 @@ def seconds(config: Config, measured: Measured, images: int | None) -> dict[str,
     likelihood, train = config.evaluate.likelihood, images or IMAGES
     both = train / (1 - config.data.test_fraction)
     bounds = sum(min(likelihood.images, split) for split in (train, both - train)) * likelihood.timesteps
-    samples = drawn(config, images)
+    samples = count_samples(config, images)
     work = {
         "reference": both * measured.feature,
         "train": length(config, images) * measured.step,
@@ -97,7 +97,7 @@ def length(config: Config, images: int | None) -> int:
     return options.steps or math.ceil((options.epochs or 1) * (images or IMAGES) / options.batch_size)
 
 
-def drawn(config: Config, images: int | None) -> int:
+def count_samples(config: Config, images: int | None) -> int:
     """How many samples are drawn: as many from each snapshot as from the model."""
     sample = config.sample
     return sample.count * len(sample.seeds) * (1 + len(config.train.earlier(length(config, images))))
@@ -108,7 +108,7 @@ def train_images(config: Config) -> int | None:
     return read_manifest(PROCESSED).counts["train"] if credit.is_made(config, "preprocess") else None
 
 
-def measure(config: Config) -> Measured:
+def time_steps(config: Config) -> Measured:
     """Time a few steps of training, sampling and scoring. Raises UserError like training and sampling."""
     training, device = config.training(), devices.resolve(config.device)
     ranks = distributed.processes(config.launch.processes, config.device)

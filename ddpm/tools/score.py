@@ -23,7 +23,7 @@ from ddpm.base.errors import UserError, printable
 from ddpm.base.files import open_array
 from ddpm.base.images import Images, digest, distinct
 from ddpm.base.sections import Affects, Shape, parse
-from ddpm.base.variant import shown
+from ddpm.base.variant import quote
 from ddpm.compute import devices
 from ddpm.data.pixels import BROKEN
 from ddpm.evaluation import evaluation
@@ -163,10 +163,10 @@ def _axes(path: Path, array: NDArray[Any], shape: Shape) -> Images:
     if array.shape[1:] == tuple(sides) and channels == 1:
         return array[:, None]
     allowed = f"(N, {channels}, {sides[0]}, {sides[1]}) or (N, {sides[0]}, {sides[1]}, {channels})"
-    raise UserError(f"{path}: an array of shape {shown(array.shape)}; allowed, as the real images are: {allowed}")
+    raise UserError(f"{path}: an array of shape {quote(array.shape)}; allowed, as the real images are: {allowed}")
 
 
-def assigned(option: str, given: Sequence[str]) -> dict[str, Any]:
+def parse_assignments(option: str, given: Sequence[str]) -> dict[str, Any]:
     """Values by key, from ``KEY=VALUE`` with a value in YAML. Raises UserError."""
     if odd := [text for text in given if "=" not in text[1:]]:
         raise UserError(f"{option}: {odd[0]!r} is not allowed; allowed: KEY=VALUE")

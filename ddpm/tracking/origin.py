@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pygit2
 
-from ddpm.base.errors import UserError, masked
+from ddpm.base.errors import UserError, mask_secrets
 from ddpm.runs import library
 
 COMMIT, DIRTY = "mlflow.source.git.commit", "ddpm.git.dirty"
@@ -20,7 +20,7 @@ def tags() -> dict[str, str]:
     with suppress(UserError, pygit2.GitError):  # no repository, or no commit
         git = library.repository()
         urls = {remote.name: remote.url or "" for remote in git.remotes}
-        values["mlflow.source.git.repoURL"] = masked(urls.get("origin", ""))
+        values["mlflow.source.git.repoURL"] = mask_secrets(urls.get("origin", ""))
         values[COMMIT] = str(git.head.target)
-        values[DIRTY] = "true" if library.uncommitted(("params.yaml", "dvc.yaml", "ddpm", "stages")) else "false"
+        values[DIRTY] = "true" if library.find_uncommitted(("params.yaml", "dvc.yaml", "ddpm", "stages")) else "false"
     return {tag: text for tag, text in values.items() if text}

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from ddpm.base import files
-from ddpm.base.errors import UserError, masked, printable
+from ddpm.base.errors import UserError, mask_secrets, printable
 from ddpm.base.locks import lock
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Store:
             return action() if self.strict else self._within(PATIENT_SECONDS if self.absent else DEADLINE, action)
         except Exception as error:
             self.off = True
-            line = f"MLflow at {masked(self.uri)} failed ({_reason(error, self.uri)})"
+            line = f"MLflow at {mask_secrets(self.uri)} failed ({_reason(error, self.uri)})"
             if self.strict and isinstance(error, UserError):
                 raise
             if self.strict:
@@ -156,7 +156,7 @@ def _reason(error: BaseException, uri: str) -> str:
     address that they cannot parse."""
     while not isinstance(error, UserError) and (deeper := error.__cause__ or error.__context__):
         error = deeper
-    kind, line = type(error).__name__, printable(masked(str(error).strip().partition("\n")[0]))
+    kind, line = type(error).__name__, printable(mask_secrets(str(error).strip().partition("\n")[0]))
     if isinstance(error, UserError):
         return line
-    return f"{kind}: {line}" if masked(uri) == uri else kind
+    return f"{kind}: {line}" if mask_secrets(uri) == uri else kind

@@ -142,7 +142,7 @@ def _complete(store: Store, run: Record, training: str | None = None, title: str
 
     key = view.key(run)
     written = _find(store, KEY, key)
-    started = _started(store, training)
+    started = _find_open(store, training)
     if written and written[0].info.status == "FINISHED":
         if started:  # the same result, trained again
             store.client.delete_run(started.info.run_id)
@@ -176,7 +176,7 @@ def _find(store: Store, tag: str, value: str | None) -> list[Run]:
     return list(store.client.search_runs([store.experiment], f"tags.`{tag}` = '{value}'")) if value else []
 
 
-def _started(store: Store, training: str | None) -> Run | None:
+def _find_open(store: Store, training: str | None) -> Run | None:
     """The run of a training that has no result yet."""
     return next((run for run in _find(store, TRAINING, training) if KEY not in run.data.tags), None)
 
@@ -254,16 +254,16 @@ class Live:
             self.waiting = []
 
     def _flush(self) -> None:
-        self.run = self.run or self._opened()
+        self.run = self.run or self._open_run()
         _send(self.store, self.run, [LossPoint.of(row._asdict()) for row in self.waiting])
 
-    def _opened(self) -> Run:
+    def _open_run(self) -> Run:
         """The run of the training so far; a new one if there is none, or the training has started over."""
         client, first = self.store.client, self.waiting[0].step
         # the other params are sent with the result
         known = config.sections_affecting(Affects.LEARNED, config.parse(self.params).flat())
         with self.store.lock():
-            run = _started(self.store, self.training)
+            run = _find_open(self.store, self.training)
             if run and any(point.step >= first for point in client.get_metric_history(run.info.run_id, "loss")):
                 client.delete_run(run.info.run_id)
                 run = None

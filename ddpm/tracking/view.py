@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from ddpm.base import files
-from ddpm.base.errors import masked
+from ddpm.base.errors import mask_secrets
 from ddpm.base.paths import LOSS
 from ddpm.params import presets
 from ddpm.runs import alike
@@ -82,7 +82,7 @@ def params(flat: Mapping[str, Any]) -> dict[str, str]:
 
 def texts(flat: Mapping[str, Any]) -> dict[str, str]:
     """Params as text without passwords."""
-    return {name: masked(value if isinstance(value, str) else json.dumps(value)) for name, value in flat.items()}
+    return {name: mask_secrets(value if isinstance(value, str) else json.dumps(value)) for name, value in flat.items()}
 
 
 def tags(flat: Mapping[str, Any]) -> dict[str, str]:
@@ -109,7 +109,7 @@ def _change(key: str, value: Any) -> str:
     if key.endswith(".name"):
         return str(value)
     short = ".".join(key.split(".")[-2:])
-    return f"{short} {Path(masked(value)).stem if key == SOURCE and value else value}"
+    return f"{short} {Path(mask_secrets(value)).stem if key == SOURCE and value else value}"
 
 
 def result_tags(run: Record) -> dict[str, str]:
@@ -124,7 +124,7 @@ def metrics(run: Record) -> Iterator[tuple[str, float, int]]:
     plots the first. The step is the number of images seen, so snapshots' scores are the history of the final one."""
     end = run.costs.images_seen or 0
     costs = files.flatten({"costs": run.costs.model_dump(exclude_none=True)})
-    for images, row in (run.learned | {end: run.scores | costs}).items():
+    for images, row in (run.scores_by_images | {end: run.scores | costs}).items():
         decisive = sorted(row, key=lambda name: name.rpartition(".")[2] not in DECISIVE)
         yield from ((name, row[name], images) for name in decisive)
 
@@ -138,7 +138,7 @@ def data(run: Record) -> dict[str, str] | None:
         "name": name_images(dataset, source),
         "digest": str(images["sha256"])[:LONGEST_DIGEST],
         "source_type": dataset,
-        "source": json.dumps({"source": masked(str(source))}),
+        "source": json.dumps({"source": mask_secrets(str(source))}),
         "profile": json.dumps({key: images[key] for key in ("count", "channels", "size") if key in images}),
     }
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path, digest, read_json, write_json
 from ddpm.base.locks import lock
-from ddpm.base.variant import clipped
+from ddpm.base.variant import shorten
 from ddpm.compute.distributed import ALONE, Ranks, from_tensor, to_tensor
 from ddpm.model.model_file import CHECKSUM, read_tensors, write_tensors
 
@@ -44,7 +44,7 @@ class Checkpoints:
         self.folder = root() / (f"{fingerprint}-{digest(self.code)[:12]}" if code else fingerprint)
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def hold(self) -> Iterator[None]:
         """Hold the run for this process. Raises UserError that names the process that already holds it, or the code
         that has changed since its state was saved."""
         if not self.folder.exists() and (before := list(filter(_newest, self._of_other_code()))):
@@ -60,7 +60,9 @@ class Checkpoints:
 
     def _of_other_code(self) -> list[Path]:
         """The states of the same params and data that other code left."""
-        return [path for path in root().glob(f"{self.fingerprint}-*") if path not in (self.folder, _done(path))]
+        return [
+            path for path in root().glob(f"{self.fingerprint}-*") if path not in (self.folder, _deletion_path(path))
+        ]
 
     def _adopt(self, other: Path) -> None:
         """Continue another code's state, start over, or raise UserError, as ``RESUME`` has it."""
@@ -70,7 +72,7 @@ class Checkpoints:
         before = read_json(other / CODE, dict[str, str])
         files = [path for path in sorted(before | self.code) if before.get(path) != self.code.get(path)]
         state = (
-            f"{other}: step {_newest(other):,} of this training is of other code ({clipped(', '.join(files))} changed)"
+            f"{other}: step {_newest(other):,} of this training is of other code ({shorten(', '.join(files))} changed)"
         )
         if choice != "continue":
             what = f"`{RESUME}=continue dvc repro` continues it, `{RESUME}=restart dvc repro` starts over"
@@ -151,17 +153,17 @@ def _newest(folder: Path) -> int:
     return max((int(path.stem) for path in folder.glob("*.safetensors")), default=0)
 
 
-def _done(folder: Path) -> Path:
+def _deletion_path(folder: Path) -> Path:
     return folder.with_suffix(DONE)
 
 
 def _delete(folder: Path) -> bool:
     """Delete a state at once, unless a process holds it. Returns whether it did."""
-    shutil.rmtree(_done(folder), ignore_errors=True)
+    shutil.rmtree(_deletion_path(folder), ignore_errors=True)
     with lock(folder / LOCK) as mine:  # another process may have begun to train it again
         if mine is not None:
-            folder.rename(_done(folder))
-    shutil.rmtree(_done(folder), ignore_errors=True)
+            folder.rename(_deletion_path(folder))
+    shutil.rmtree(_deletion_path(folder), ignore_errors=True)
     return mine is not None
 
 

@@ -56,12 +56,12 @@ class Train(Section):
     lr_decay: Literal["constant", "cosine", "linear", "wsd"] = "constant"
     warmup_steps: NonNegativeInt = 0
     optimizer: Annotated[InstanceOf[Optimizer], Family("optimizers")] = Field(
-        default_factory=partial(variant.built, "optimizers", {"name": "adamw"})
+        default_factory=partial(variant.choose, "optimizers", {"name": "adamw"})
     )
     gradient_clip: PositiveFloat | None = None
     horizontal_flip: bool = False
     augmentation: Annotated[InstanceOf[Augmentation], Family("augmentations")] = Field(
-        default_factory=partial(variant.built, "augmentations", {"name": "none"})
+        default_factory=partial(variant.choose, "augmentations", {"name": "none"})
     )
     input_perturbation: Share = 0.0
     label_dropout: Share = 0.1

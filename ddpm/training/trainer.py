@@ -61,7 +61,7 @@ def train(
     facts: dict[str, Any] = {**student.facts}
     if classes:
         facts["classes"] = {"names": classes.names, "counts": classes.counts}
-    with checkpoints.locked() if ranks.main else nullcontext(), interruptible() as signals:
+    with checkpoints.hold() if ranks.main else nullcontext(), interruptible() as signals:
         done = 0
         if checkpoint := checkpoints.load(device, ranks):
             state, done = checkpoint

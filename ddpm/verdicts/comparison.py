@@ -54,7 +54,7 @@ def compare(listing: Listing, by: Sequence[str], config: Config, may_differ: Col
         pairs, dropped = pairing.pair_arms(arms, by)
     except UserError as error:  # what is missing may have been left out
         raise UserError("; ".join([str(error), *listing.notes])) from error
-    names = metrics.judged(set.intersection(*(set(run.scores) for arm in arms for run in arm.runs.values())))
+    names = metrics.select_judged(set.intersection(*(set(run.scores) for arm in arms for run in arm.runs.values())))
     if not names:
         raise UserError("the runs have no metric in common: evaluate them in the same way")
     verdicts = []

@@ -4,7 +4,7 @@ A band holds at all budgets at once: its half-width is a multiple c of each budg
 quantile of the largest |t| over the budgets (max-t: Hothorn, Bretz & Westfall 2008). It is simulated for normal
 differences with the observed correlation between budgets, shrunk by 1 / seeds because few seeds estimate it: budgets of
 one training are much alike, so c is well below Bonferroni's. The arms share the error rate equally, and each look gets
-what it adds (``Design.spent``), so that a band holds whichever look it is read at. This error rate is the curves' own:
+what it adds (``Design.budget``), so that a band holds whichever look it is read at. This error rate is the curves' own:
 the study's verdict is about the end alone, and its rule does not depend on them. So the chance that anything on the
 page is false is up to twice that of the verdict alone.
 """
@@ -81,7 +81,7 @@ def measure_curves(arms: Sequence[Arm], looks: Mapping[str, int | None], rules: 
         if len(images := shared_budgets(runs, primary)) > 1:
             means = _scores(runs, images, primary).mean(0).tolist()
             learned.append(Learned(arm.label, len(runs), tuple(images), tuple(means)))
-    spent = np.diff(design.spent(rules.alpha / rules.pairs), prepend=0)
+    spent = np.diff(design.budget(rules.alpha / rules.pairs), prepend=0)
     baseline, *others = arms
     for arm in others:
         look = looks.get(arm.label)
@@ -97,7 +97,7 @@ def measure_curves(arms: Sequence[Arm], looks: Mapping[str, int | None], rules: 
 
 def shared_budgets(runs: Sequence[Record], metric: str) -> list[int]:
     """The numbers of images seen at which all runs have the score, in order."""
-    known = [{images for images, scores in run.learned.items() if metric in scores} for run in runs]
+    known = [{images for images, scores in run.scores_by_images.items() if metric in scores} for run in runs]
     return sorted(set.intersection(*known)) if known else []
 
 
@@ -154,4 +154,4 @@ def _draw_moments(seeds: int, count: int) -> tuple[Array, Array]:
 
 
 def _scores(runs: Sequence[Record], images: Sequence[int], metric: str) -> Array:
-    return np.array([[run.learned[at][metric] for at in images] for run in runs])
+    return np.array([[run.scores_by_images[at][metric] for at in images] for run in runs])

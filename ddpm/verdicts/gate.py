@@ -47,7 +47,7 @@ def judge(run: Record, stored: Sequence[Record], config: Config) -> Judgement:
         fingerprint = pairing.check_fingerprints([*stored, run], ())
     except UserError as error:
         raise UserError(f"{BASELINE}: {error}: change that back and run `dvc repro`, or {REMAKE}") from error
-    names = metrics.judged({name for one in (*stored, run) for name in one.scores})
+    names = metrics.select_judged({name for one in (*stored, run) for name in one.scores})
     for one in (*stored, run):
         if missing := [name for name in names if name not in one.scores]:
             raise UserError(f"{BASELINE} and {RUN} need the same metrics: {one.name} has no {missing[0]}: {REMAKE}")
@@ -94,7 +94,7 @@ def regressions(judgement: Judgement, gate: Gate) -> list[str]:
 
 def decisive(names: Iterable[str], gate: Gate) -> list[str]:
     """The scores among ``names`` that decide, by ``gate.metrics``. Raises UserError if there is none."""
-    known = metrics.judged(names)
+    known = metrics.select_judged(names)
     if deciding := [name for name in known if metrics.kind(name) in gate.metrics]:
         return deciding
     raise UserError(f"gate.metrics: none of {', '.join(gate.metrics)} is among the scores ({', '.join(known)})")
@@ -119,7 +119,7 @@ def update(config: Config, folders: Iterable[Path] = (), path: Path = BASELINE) 
     listing = library.everywhere(folders)
     runs, notes = alike.matching(listing.records, config)
     if len(runs) < MIN_SEEDS:
-        seeds = pairing.named(run.seed or 0 for run in runs)
+        seeds = pairing.name_seeds(run.seed or 0 for run in runs)
         raise UserError(
             f"gate --update: only {seeds} ran with these params; allowed: at least {MIN_SEEDS} training seeds: add "
             "some by `dvc exp run -S seed=N`"
@@ -128,16 +128,16 @@ def update(config: Config, folders: Iterable[Path] = (), path: Path = BASELINE) 
     if copying := remarks.copies(arms):
         raise UserError(f"gate --update: {copying[0]}: train on more images, for fewer steps, or a smaller network")
     pairing.check(arms, (), ())
-    shared = metrics.judged(set.intersection(*(set(run.scores) for run in runs)))
+    shared = metrics.select_judged(set.intersection(*(set(run.scores) for run in runs)))
     decisive(shared, config.gate)
     with atomic_path(path) as temporary:
         temporary.write_text(
-            "[\n" + ",\n".join(json.dumps(_stored(run, shared), sort_keys=True) for run in runs) + "\n]\n"
+            "[\n" + ",\n".join(json.dumps(_select_parts(run, shared), sort_keys=True) for run in runs) + "\n]\n"
         )
     return [*listing.notes, *notes]
 
 
-def _stored(run: Record, names: Iterable[str]) -> dict[str, object]:
+def _select_parts(run: Record, names: Iterable[str]) -> dict[str, object]:
     """The parts of a run that are judged again. Yardsticks are not: a gate also serves models that have learned nothing
     yet."""
     whole = dict.fromkeys(("format", "name", "seed", "finished", "params", "fingerprint"), True)

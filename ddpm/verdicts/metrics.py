@@ -39,7 +39,7 @@ def kind(name: str) -> str:
     return name.rpartition(".")[2]
 
 
-def estimated(name: str) -> str:
+def estimand(name: str) -> str:
     """The metric that a score estimates, without the extractor: ``fd`` for ``classifier.fd_infinity`` and ``fd``."""
     return SCORES[kind(name)].of or kind(name)
 
@@ -58,7 +58,7 @@ def margin(name: str, baseline: float, compare: Compare) -> float:
     """The smallest gap that matters in this metric, in its own unit. baseline: the baseline's mean.
 
     Another estimate of the same metric has the same floor: ``fd_infinity`` has that of ``fd``."""
-    floor = compare.floors.get(estimated(name))
+    floor = compare.floors.get(estimand(name))
     if floor is not None and kind(name) in ABSOLUTE:
         return floor
     return max(compare.threshold * abs(baseline), floor or 0.0)
@@ -101,7 +101,7 @@ def is_headline(name: str) -> bool:
 
 def kid_of(name: str) -> str | None:
     """The kernel distance in the same features, which must agree with a Fréchet distance; None for other scores."""
-    return f"{name.rpartition('.')[0]}.kid_mean" if estimated(name) in HEADLINE else None
+    return f"{name.rpartition('.')[0]}.kid_mean" if estimand(name) in HEADLINE else None
 
 
 class Closeness(NamedTuple):
@@ -134,7 +134,7 @@ def find_copies(scores: Mapping[str, float]) -> list[str]:
     return [space.space for space in closeness(scores) if space.copies]
 
 
-def judged(names: Iterable[str]) -> list[str]:
+def select_judged(names: Iterable[str]) -> list[str]:
     """The scores that are judged, as ``in_order`` sorts them, except for other estimates of the same, such as
     ``fd_infinity``, which users must ask for."""
     return in_order(name for name in names if is_judged(name) and not SCORES[kind(name)].of)

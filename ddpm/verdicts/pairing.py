@@ -13,7 +13,7 @@ from ddpm.base.sections import is_in, under
 from ddpm.base.variant import closest
 from ddpm.params.config import Config
 from ddpm.runs import record
-from ddpm.runs.alike import grouped, some, unlike
+from ddpm.runs.alike import group_by, some, unlike
 from ddpm.runs.record import Costs, Record
 from ddpm.sources.dataset import name_images
 from ddpm.verdicts.verdict import Pair
@@ -60,7 +60,7 @@ def check_keys(by: Sequence[str], records: Iterable[Record], config: Config) -> 
 
 def arms(records: Iterable[Record], by: Sequence[str], config: Config) -> list[Arm]:
     """The runs by arm: that of the config's params first, the others by label."""
-    groups = grouped(records, lambda run: files.digest([values_of(run.params, by), run.program])).values()
+    groups = group_by(records, lambda run: files.digest([values_of(run.params, by), run.program])).values()
     values = [values_of(group[0].params, by) for group in groups]
     labels = [_label(part, values, by) or group[0].program or OURS for part, group in zip(values, groups, strict=True)]
     sides = []
@@ -107,8 +107,8 @@ def check_fingerprints(records: Sequence[Record], by: Sequence[str]) -> str:
         drawn = (run if ours is None or not run.program else ours).fingerprint.comparable.get("sampling") or {}
         return content | {"sampling": {"precision": drawn.get("precision")} if precision else None}
 
-    alike = grouped(records, lambda run: (run.fingerprint.hash, run.program)).values()  # a digest takes longer
-    groups = list(grouped((group[0] for group in alike), lambda run: files.digest(rests_on(run))).values())
+    alike = group_by(records, lambda run: (run.fingerprint.hash, run.program)).values()  # a digest takes longer
+    groups = list(group_by((group[0] for group in alike), lambda run: files.digest(rests_on(run))).values())
     if len(groups) > 1:
         one, other = (files.flatten(rests_on(group[0])) for group in groups[:2])
         shown = unlike((key for key in one | other if one.get(key) != other.get(key)), one, other)
@@ -168,9 +168,9 @@ def check_distinct(arms: Iterable[Arm]) -> None:
     for arm in arms:
         for what, of in {"samples": lambda run: run.samples, "scores": _own_scores}.items():
             known = (run for run in arm.runs.values() if of(run))
-            for twins in grouped(known, of).values():
+            for twins in group_by(known, of).values():
                 if len(twins) > 1:
-                    names, seeds = some([run.name for run in twins]), named(run.seed or 0 for run in twins)
+                    names, seeds = some([run.name for run in twins]), name_seeds(run.seed or 0 for run in twins)
                     raise UserError(
                         f"{names}: the same {what} under {seeds}: each seed must be another training, and a program "
                         "must use the seed that it is given; leave out all but one of these runs"
@@ -190,7 +190,7 @@ def _check_alike(arms: Sequence[Arm], may_differ: Collection[str]) -> list[str]:
     differ, but in all arms alike, no arm has an advantage. Code must be the same for all runs, except for programs.
     """
     runs = [run for arm in arms for run in arm.runs.values()]
-    seeds = grouped(runs, lambda run: run.seed).values()
+    seeds = group_by(runs, lambda run: run.seed).values()
     notes = {name: line for name in ALIKE if (line := _unlike(name, arms))}
     apart = {name for name in ALIKE[1:] for alike in seeds if len({fact(run, name) for run in alike} - {None}) > 1}
     if refused := [name for name in notes if name in {"code", *apart} and name not in may_differ]:
@@ -222,7 +222,7 @@ def _code_differences(records: Sequence[Record]) -> str:
     """A line that names the code in which the runs differ; empty if there is none."""
     versions = Counter(path for path, _ in {version for run in records for version in run.code.items()})
     differing = sorted(path for path, count in versions.items() if count > 1)
-    groups = grouped(records, lambda run: files.digest([run.code.get(path) for path in differing])).values()
+    groups = group_by(records, lambda run: files.digest([run.code.get(path) for path in differing])).values()
     names = "; ".join(some([run.name for run in group]) for group in groups)
     return f"code differs in {some(differing)}: {names}" if differing else ""
 
@@ -241,7 +241,7 @@ def pair_arms(arms: Sequence[Arm], by: Sequence[str]) -> tuple[list[Pair[Record]
     for after in others:
         for arm, other in ((before, after), (after, before)):
             if alone := arm.runs.keys() - other.runs.keys():
-                notes.append(f"{arm.label}'s {named(alone)} left out, which {other.label} does not have")
+                notes.append(f"{arm.label}'s {name_seeds(alone)} left out, which {other.label} does not have")
         pair = partners(before, after)
         if len(pair.after) > 1:
             pairs.append(pair)
@@ -255,7 +255,7 @@ def pair_arms(arms: Sequence[Arm], by: Sequence[str]) -> tuple[list[Pair[Record]
     return pairs, notes
 
 
-def named(seeds: Iterable[int]) -> str:
+def name_seeds(seeds: Iterable[int]) -> str:
     """Training seeds as text, for a message."""
     ordered = sorted(set(seeds))
     return f"{'seed' if len(ordered) == 1 else 'seeds'} {' '.join(map(str, ordered))}"

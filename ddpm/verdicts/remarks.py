@@ -17,7 +17,7 @@ def copies(arms: Iterable[Arm]) -> list[str]:
         copying = {seed: spaces for seed, run in arm.runs.items() if (spaces := metrics.find_copies(run.scores))}
         if copying:
             shown = ", ".join(sorted(set().union(*copying.values())))
-            lines.append(f"{arm.label} {COPIES} ({shown}) with {pairing.named(copying)}")
+            lines.append(f"{arm.label} {COPIES} ({shown}) with {pairing.name_seeds(copying)}")
     return lines
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, FiniteFloat
 
-from ddpm.base.errors import masked
+from ddpm.base.errors import mask_secrets
 from ddpm.base.files import read_json
 from ddpm.base.paths import METRICS
 from ddpm.data.data_params import Data
@@ -41,7 +41,7 @@ class Sanity(BaseModel):
 
 def data_params(data: Data) -> dict[str, Any]:
     """The params that decide which images are real, without passwords."""
-    return data.model_dump(mode="json", exclude={"on_error"}) | {"source": masked(str(data.source or ""))}
+    return data.model_dump(mode="json", exclude={"on_error"}) | {"source": mask_secrets(str(data.source or ""))}
 
 
 def read(path: Path = PATH) -> Sanity:

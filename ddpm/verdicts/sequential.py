@@ -38,18 +38,18 @@ class Design:
 
     looks: tuple[int, ...]  # rising numbers of seeds; the last one ends the study
 
-    def spent(self, level: float | Array) -> Array:
+    def budget(self, level: float | Array) -> Array:
         """The part of the error rates that may be spent up to each look, nearly as by Pocock: (...) -> (..., looks)."""
         shares = np.log1p((math.e - 1) * np.array(self.looks) / self.looks[-1])
         return np.asarray(level, np.float64)[..., None] * shares
 
-    def spent_on_signs(self, level: float) -> Array:
+    def sign_budget(self, level: float) -> Array:
         """The part of the error rate that the sign-flip test may spend up to each look: (looks,).
 
         A first look at few seeds, such as six, gets what their most extreme pattern needs, if the error rate allows
         that; later looks share the rest as they do for the t test.
         """
-        spent, pattern = self.spent(level), 2.0 ** (1 - self.looks[0])
+        spent, pattern = self.budget(level), 2.0 ** (1 - self.looks[0])
         if spent[0] < pattern <= level:
             spent = pattern + (level - pattern) * (spent - spent[0]) / (spent[-1] - spent[0])
         return spent
@@ -81,7 +81,7 @@ class Design:
         rejecting, past = [], 1
         sums, is_open = differences[:1], np.ones(1, bool)  # of each pattern; without mirror images
         rounding = 1e-12 * np.abs(differences).sum()
-        for look, spent in zip(self.looks, self.spent_on_signs(level), strict=True):
+        for look, spent in zip(self.looks, self.sign_budget(level), strict=True):
             if look > len(differences):
                 break
             for gap in differences[past : min(look, FREE)]:  # the observed pattern stays the first
@@ -132,7 +132,7 @@ def _nominals(design: Design) -> Array:
     """``Design.nominal`` at each of LEVELS: (levels, looks)."""
     random = np.random.default_rng(0)
     draws = DRAWS // math.ceil(len(design.looks) / 5)
-    spent = design.spent(LEVELS)
+    spent = design.budget(LEVELS)
     nominals = spent.copy()
     for k, n in enumerate(design.looks[1:], 1):
         earlier = np.array(design.looks[:k])

@@ -76,6 +76,6 @@ def points(tried: Sequence[Tried]) -> list[Mapping[str, Any]]:
     return [row.values for row in tried if row.arm == tried[0].arm]
 
 
-def named(values: Mapping[str, Any]) -> str:
+def name_values(values: Mapping[str, Any]) -> str:
     """Keys and values as text, for a message."""
     return ", ".join(f"{key} {value}" for key, value in values.items())

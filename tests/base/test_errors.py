@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ddpm.base import variant
-from ddpm.base.errors import EXIT_USER_ERROR, UserError, exit_code, masked
+from ddpm.base.errors import EXIT_USER_ERROR, UserError, exit_code, mask_secrets
 from ddpm.tracking import tracker
 
 # the letters of the secrets appear in nothing else
@@ -25,7 +25,7 @@ def leaks(text: str) -> bool:
 @example("https", "user", "KQ?Z@Z#Q", "host", "x")
 @example("https", "user", "@K", "host", "x")
 def test_no_password_is_shown(scheme, user, password, host, path):
-    shown = masked(f"cannot reach {scheme}://{user}:{password}@{host}/{path} now")
+    shown = mask_secrets(f"cannot reach {scheme}://{user}:{password}@{host}/{path} now")
     assert not leaks(shown)
     assert shown.startswith(f"cannot reach {scheme}://***")
     assert shown.endswith(" now")
@@ -34,16 +34,16 @@ def test_no_password_is_shown(scheme, user, password, host, path):
 @given(SCHEMES, SECRET.filter(lambda user: user[0] != "/"), PLAIN, PLAIN, SECRET, st.sampled_from("?#"))
 def test_no_token_is_shown(scheme, user, host, path, token, mark):
     for address in (f"{host}/{path}{mark}{token}", f"{user}@{host}/{path}{mark}{token}", f"{user}:{token}@{host}"):
-        assert not leaks(masked(f"'{scheme}://{address}'"))
-        assert not leaks(variant.shown(f"{scheme}://{address}"))
-        assert not leaks(variant.shown({"source": f"{scheme}://{'a' * 90}{address}"}))
+        assert not leaks(mask_secrets(f"'{scheme}://{address}'"))
+        assert not leaks(variant.quote(f"{scheme}://{address}"))
+        assert not leaks(variant.quote({"source": f"{scheme}://{'a' * 90}{address}"}))
         assert not leaks(str(UserError(f"data.source: {scheme}://{address}: no such folder")))
 
 
 @given(SCHEMES, PLAIN, PLAIN)
 def test_an_address_without_a_secret_stays_as_it_is(scheme, host, path):
     text = f"{scheme}://{host}:8080/{path}: cannot be fetched; ask me@example.org"
-    assert masked(text) == text
+    assert mask_secrets(text) == text
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_an_address_without_a_secret_stays_as_it_is(scheme, host, path):
     ],
 )
 def test_what_is_shown_of_an_address(text, shown):
-    assert masked(text) == shown
+    assert mask_secrets(text) == shown
 
 
 def test_a_line_that_quotes_too_much_keeps_its_beginning_and_its_end(capsys):

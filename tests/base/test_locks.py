@@ -150,7 +150,7 @@ def test_all_lines_of_a_ladder_are_kept(monkeypatch):
         barrier.wait()
         for step in range(5):
             line = identity | {"entry": f"idea{number}", "changes": {}, "on": ""}
-            with climb.opened(contest) as now:
+            with climb.hold(contest) as now:
                 climb.append(now, Try.model_validate(line | {"number": step, "cost": 1.0}))
 
     with ThreadPoolExecutor(4) as pool:
@@ -160,7 +160,7 @@ def test_all_lines_of_a_ladder_are_kept(monkeypatch):
 
 
 def test_a_training_and_the_store_of_runs_exclude_others():
-    with Checkpoints("run").locked(), pytest.raises(UserError, match=str(os.getpid())), Checkpoints("run").locked():
+    with Checkpoints("run").hold(), pytest.raises(UserError, match=str(os.getpid())), Checkpoints("run").hold():
         pass
     one = Store()
     with one.lock():

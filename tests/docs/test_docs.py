@@ -29,7 +29,7 @@ from ddpm.ladder import terms
 from ddpm.params import config, file, presets
 from ddpm.runs import library
 from ddpm.study import loading
-from ddpm.study.plan import changed
+from ddpm.study.plan import apply_overrides
 from ddpm.verdicts import gate
 from tests.pages import PAGES, ROOT, Block, blocks
 from tests.scored import grid, params, record, result, write
@@ -100,7 +100,7 @@ def test_every_key_and_value_that_is_set_may_stand_in_params():
         for words in block.lines:
             settings = [word for flag, word in itertools.pairwise(words) if flag == "-S"]
             for combination in itertools.product(*map(assignments, settings)):
-                config.parse(changed(params_of(block.preset), dict(combination), "a page"), " ".join(words))
+                config.parse(apply_overrides(params_of(block.preset), dict(combination), "a page"), " ".join(words))
 
 
 @pytest.mark.parametrize(

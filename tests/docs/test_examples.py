@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from ddpm.params import config, file, presets
-from ddpm.study.plan import changed
+from ddpm.study.plan import apply_overrides
 
 ROOT = Path(__file__).parents[2]
 ONE_FILE = ROOT / "examples/ddpm_in_one_file.py"
@@ -70,6 +70,6 @@ def test_ideas_of_the_night_may_be_tried_and_every_fourth_does_nothing(tmp_path,
     assert printed == ["mistake"] + ["refused"] * 39
     assert commits == ["add", "commit"] * 39
     for changes in tried:
-        config.parse(changed(params, changes, "idea"))
+        config.parse(apply_overrides(params, changes, "idea"))
     assert [list(changes) for changes in tried[3::4]] == [["train.input_perturbation"]] * 10
     assert all(changes["train.input_perturbation"] < 1e-4 for changes in tried[3::4])

@@ -154,7 +154,7 @@ def test_records(data):
         assert record.parse_record(run.text().encode(), "run.json").text() == run.text()
         alike.matching([run, whole], scored.working())
         alike.differences(run, whole.params)
-        assert isinstance(run.learned, dict)
+        assert isinstance(run.scores_by_images, dict)
 
     understood_or_refused(use)
 

@@ -270,7 +270,7 @@ def attempted(name: str, gain: float | Array, harm: float = 0.0, **more: object)
     """An attempt in the log, with about that gain on each seed, its records and its end; return its key. harm: the
     loss in the guarded metric."""
     contest = terms.load(FILE)
-    with climb.opened(contest) as before:
+    with climb.hold(contest) as before:
         on = before.champion.key if before.champion else ""
         changes = {"train.steps": 10 + len(name)}
         begin = Try(**contest.identity, entry=name, changes=changes, on=on, number=1, cost=1.0, seed=40, **more)

@@ -478,7 +478,7 @@ def test_the_champion_becomes_params_yaml(capsys):
     assert run("preset", "--ladder", "tiny", "--force") == 0
     state = climb.read(terms.load(FILE))
     champion = state.contest.params(state.changes(state.champion.key))
-    assert plan.learned(config.load(), defaults=True) == plan.learned(champion, defaults=True)
+    assert plan.params_of_result(config.load(), defaults=True) == plan.params_of_result(champion, defaults=True)
     assert "# The champion of ladders/tiny.yaml: rung 1" in Path("params.yaml").read_text()
 
 

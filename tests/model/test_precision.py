@@ -37,7 +37,7 @@ def wrong(monkeypatch):
 def chosen(config):
     network = build.network(config.training()).eval()
     generator = Generator.of(Loaded(network, config.training(), {}), config.sample, CPU)
-    return Trainer(config.training(), pictures(), CPU).dtype, generator.denoiser.dtype
+    return Trainer(config.training(), pictures(), CPU).student.dtype, generator.denoiser.dtype
 
 
 @pytest.mark.parametrize("name", variant.names("networks"))

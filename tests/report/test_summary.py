@@ -63,7 +63,7 @@ def test_what_is_not_known_is_left_out():
     assert "theirs" in trained.text
     assert table.rows == [("classifier.fd", "lower", "1.5")]
     oblong = bare(params={"data.dataset.name": "photos", "data.image_size": [8, 12]})
-    assert "photos 8x12" in summary.trained(oblong).text
+    assert "photos 8x12" in summary.describe_training(oblong).text
 
 
 def test_the_command_prints_them_or_the_record(capsys):

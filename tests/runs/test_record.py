@@ -41,7 +41,7 @@ def test_dvc_finds_no_plot_in_a_record_and_stumbles_over_no_list(tmp_path):
 def test_curve_and_noise_levels_keep_their_numbers():
     rows = [{"images": 64, "classifier.fd": 0.1 + 0.2, "classifier.kid_mean": ""}, {"images": 128, "classifier.fd": 1}]
     read = record.parse_record(bare(curve=record.table(rows)).text().encode(), "run.json")
-    assert read.learned == {64: {"classifier.fd": 0.1 + 0.2}, 128: {"classifier.fd": 1.0}}
+    assert read.scores_by_images == {64: {"classifier.fd": 0.1 + 0.2}, 128: {"classifier.fd": 1.0}}
     assert record.table([{"t": 1, "error": 1 / 3}], digits=6) == record.NumberTable(
         columns={"t": (1.0,), "error": (0.333333,)}
     )
@@ -168,7 +168,7 @@ def test_records_of_a_folder_share_what_they_have_in_common(shelf):
         record.write_record(one, path.parent.parent / "whole.json")
         assert record.read_record(path.parent.parent / "whole.json") == one
     for text in (shared.read_text().replace("0" * 12, "1" * 12, 1), "[" * 50_000, None):
-        record._shared.cache_clear()
+        record._read_shared.cache_clear()
         shared.unlink() if text is None else shared.write_text(text)
         with pytest.raises(UserError, match=rf"^{shared}: .*restore it from git"):
             record.read_record(shelf[1])

@@ -107,8 +107,10 @@ def test_arms_and_looks_share_the_error_rate():
     for each, before in ((linear, 8), (sigmoid, 0)):
         seeds = len(each.seeds)
         level = 0.025 * sum(sign * math.log1p((math.e - 1) * n / 12) for sign, n in ((1, seeds), (-1, before)))
-        gaps = np.array([[found[each.arm][s].learned[at][FD] - found["cosine"][s].learned[at][FD] for at in IMAGES]
-                         for s in range(seeds)])  # fmt: skip
+        means = {
+            arm: [[found[arm][s].scores_by_images[at][FD] for at in IMAGES] for s in range(seeds)] for arm in found
+        }
+        gaps = np.subtract(means[each.arm], means["cosine"])
         halves = simulate_critical(gaps, level) * gaps.std(0, ddof=1) / math.sqrt(seeds)
         for point, half, gap in zip(each.points, halves, gaps.mean(0), strict=True):
             assert (point.low, point.high) == (pytest.approx(gap - half), pytest.approx(gap + half))

@@ -60,7 +60,7 @@ def test_steps_that_would_be_enough_are_extrapolated_but_not_far(score, half, st
 
 def test_reasons_that_are_alike_are_one_line():
     reasons = [f"{name}.json: made under another plan: undo the change" for name in "abcde"]
-    first, second = judging.merged([*reasons, "f.json: torn"])
+    first, second = judging.merge_reasons([*reasons, "f.json: torn"])
     assert "a.json" in first
     assert "2 more" in first
     assert second == "f.json: torn"

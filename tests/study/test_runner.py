@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from ddpm.study import loading, pool
-from ddpm.study.ledger import Ledger
+from ddpm.study.ledger import open_ledger
 from ddpm.verdicts import statistics
 from tests import study_project
 from tests.study_project import NAMES, PLAN, RESULTS, STUDY, commit, git, ran, records, start, study, until, verdict
@@ -36,7 +36,7 @@ def contents() -> dict[str, bytes]:
 
 
 def failures() -> set[str]:
-    experiments = Ledger(loading.load(PLAN)).experiments
+    experiments = open_ledger(loading.load(PLAN)).experiments
     names = [path.stem for path in experiments.log("").parent.glob("?*.log")]
     return {name for name in names if experiments.failure(name)} - {*records()}
 

@@ -19,7 +19,7 @@ from ddpm.report import judgement as shown
 from ddpm.runs import library, record
 from ddpm.runs.record import NumberTable
 from ddpm.study import experiments, judging, loading, runner
-from ddpm.study.ledger import Ledger
+from ddpm.study.ledger import Ledger, open_ledger
 from ddpm.study.plan import Experiment, Study
 from ddpm.study.pool import Done, Task, keep_record
 from ddpm.verdicts import tuning
@@ -98,13 +98,13 @@ class Lab:
 
     def run(self, text: str = STUDY) -> tuple[Judgement, Ledger, dict[str, str]]:
         """Run the whole study."""
-        ledger = Ledger(load(text))
+        ledger = open_ledger(load(text))
         judgement, failed = runner.run(ledger, 1, lambda _: None)
         return judgement, ledger, failed
 
     def line(self, number: int, text: str = STUDY) -> None:
         """Run one experiment, as a job of an array does."""
-        ledger = Ledger(load(text))
+        ledger = open_ledger(load(text))
         for reason in runner.complete(ledger, [ledger.study.lines()[number - 1]], 1, lambda _: None).values():
             raise UserError(reason)
 
@@ -209,7 +209,7 @@ def test_a_study_tunes_then_takes_each_arm_at_the_value_chosen(lab):
 def test_the_verdict_so_far_of_a_study_that_is_still_tuning_has_the_arms_that_are_done(lab):
     for number in (1, 3, 5, 7):  # of cosine
         lab.line(number)
-    judgement = judging.judge(Ledger(load()))
+    judgement = judging.judge(open_ledger(load()))
     assert {row.arm for row in judgement.tuning} == {"cosine"}
     assert (judgement.verdicts, judgement.open) == ((), ("cosine", "linear"))
 

@@ -60,7 +60,7 @@ class Machine:
 def test_on_a_steady_machine_it_is_exact_and_takes_seconds(monkeypatch, fixed, each, accumulate):
     machine = Machine(fixed, each, monkeypatch)
     settings = small(train={"batch_size": 256, "accumulate": accumulate}, sample={"batch_size": 256, "count": 1000})
-    found = forecast.measure(settings)
+    found = forecast.time_steps(settings)
     if 2 * (fixed + each * accumulate) <= forecast.SECONDS:
         assert found.step == pytest.approx(fixed + each * 256, rel=1e-3)
     assert found.evaluation == pytest.approx((fixed + each * 256) / 256, rel=1e-3)
@@ -70,7 +70,7 @@ def test_on_a_steady_machine_it_is_exact_and_takes_seconds(monkeypatch, fixed, e
 @pytest.mark.parametrize("each", [0.6, 1.5, 40.0])
 def test_where_one_step_takes_long_it_is_the_measure(monkeypatch, each):
     machine = Machine(0.0, each, monkeypatch)
-    found = forecast.measure(small(train={"batch_size": 256}, sample={"batch_size": 4, "count": 1000}))
+    found = forecast.time_steps(small(train={"batch_size": 256}, sample={"batch_size": 4, "count": 1000}))
     first = 2 if 2 * each > forecast.LONG else 1
     assert found.step == pytest.approx(first * each * 256)
     assert machine.now <= 2 * max(4.0, 2 * each)
@@ -78,9 +78,9 @@ def test_where_one_step_takes_long_it_is_the_measure(monkeypatch, each):
 
 def test_ranks_share_images_and_the_batch(monkeypatch):
     Machine(0.0, 0.01, monkeypatch)
-    alone = forecast.measure(small())
+    alone = forecast.time_steps(small())
     monkeypatch.setattr(forecast.distributed, "processes", lambda *_: 2)
-    both = forecast.measure(small())
+    both = forecast.time_steps(small())
     assert both.step == pytest.approx(alone.step / 2)
     assert both.evaluation == pytest.approx(alone.evaluation / 2)
 
@@ -146,7 +146,7 @@ def test_every_stage_takes_its_start():
 
 
 def test_the_real_steps_are_measured():
-    found = forecast.measure(small())
+    found = forecast.time_steps(small())
     assert min(found.step, found.evaluation) > 0
     assert 50 * 2**20 < found.memory < 8 * 2**30
 
@@ -162,7 +162,7 @@ def test_a_duration_is_for_people(seconds, said):
 
 def test_without_a_pilot_check_measures_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(forecast, "measure", lambda settings: MEASURED)
+    monkeypatch.setattr(forecast, "time_steps", lambda settings: MEASURED)
     monkeypatch.setattr("ddpm.tools.clone.check_clone", lambda data: "")
     Path("params.yaml").write_text((ROOT / "ddpm/presets/digits_2026.yaml").read_text())
     for options, count in ([], 7), (["--no-pilot"], 1):

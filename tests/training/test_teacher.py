@@ -108,7 +108,7 @@ def test_weights_for_an_objective_that_the_file_does_not_have_are_left_at_their_
     with pytest.raises(UserError, match=r"no span\.linear\.weight.* \[diffusion\.loss\]"):
         Trainer(starting(model_file, **sections).training(), pictures(), CPU)
     config = starting(model_file, ("diffusion.loss",), **sections)
-    assert Trainer(config.training(), pictures(), CPU).network.span
+    assert Trainer(config.training(), pictures(), CPU).student.network.span
 
 
 def test_the_record_has_the_cost_of_all_teachers_and_never_a_guess(model_file):

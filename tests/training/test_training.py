@@ -126,7 +126,7 @@ def test_what_a_training_learned_besides_its_weights_survives_a_stop(loss, train
         made = [file.name for file in sorted(Path("whole/ema").iterdir())]
         assert made == [f"{step:09d}.safetensors" for step in (3, 6, 9, 12)]
     shipped = load_model(Path("whole/model.safetensors"), CPU).network
-    assert set(shipped.state_dict()) == set(Trainer(config.training(), pictures(), CPU).network.state_dict())
+    assert set(shipped.state_dict()) == set(Trainer(config.training(), pictures(), CPU).student.network.state_dict())
 
 
 def test_what_is_learned_beside_the_network_is_in_no_average():
@@ -310,12 +310,12 @@ def test_a_state_of_other_code_is_continued_or_left_only_if_somebody_says_so(cho
 def test_a_state_of_the_same_code_is_continued_and_another_code_s_that_runs_is_left_alone(monkeypatch):
     mine, other = Checkpoints("run", NOW), Checkpoints("run", BEFORE)
     for checkpoints in (mine, other):
-        with checkpoints.locked():
+        with checkpoints.hold():
             checkpoints.save(1, {"network": {"weight": torch.zeros(1)}})
         monkeypatch.setenv("DDPM_RESUME", "restart")
     monkeypatch.delenv("DDPM_RESUME")
-    with other.locked():
-        with mine.locked():
+    with other.hold():
+        with mine.hold():
             assert mine.load(CPU) is not None
         mine.finish()
         assert list(states()) == [other.folder.name]

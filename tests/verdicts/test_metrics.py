@@ -22,7 +22,7 @@ def test_what_is_no_score_of_a_model_is_not_judged(name):
 
 def test_headlines_come_first_and_the_extrapolated_have_to_be_asked_for():
     names = ["bits_per_dim", "b.recall", "b.fd_infinity", "b.kid_std", "b.fd", "a.fid", "a.kid_mean", "loss"]
-    assert metrics.judged(names) == ["a.fid", "b.fd", "a.kid_mean", "b.recall", "bits_per_dim"]
+    assert metrics.select_judged(names) == ["a.fid", "b.fd", "a.kid_mean", "b.recall", "bits_per_dim"]
     assert metrics.in_order(["b.fd_infinity", "b.recall", "b.fd"]) == ["b.fd", "b.recall", "b.fd_infinity"]
 
 

@@ -41,19 +41,19 @@ def found(digits, classifier_reference) -> Sanity:
 
 def test_spoiling_keeps_the_mean_and_does_more_at_a_higher_level(held_out):
     images = held_out[:50] // 2 + 64  # away from the ends, where noise is cut off
-    for spoil, levels in ((damage.blurred, (1 / 32, 1 / 16, 1 / 8)), (damage.noised, (1 / 16, 1 / 8, 1 / 4))):
+    for spoil, levels in ((damage.blur, (1 / 32, 1 / 16, 1 / 8)), (damage.add_noise, (1 / 16, 1 / 8, 1 / 4))):
         changes = [np.abs(spoil(images, level).astype(int) - images).mean() for level in levels]
         assert all(a < b for a, b in pairwise([0.5, *changes]))
-    assert damage.blurred(images, 1 / 16).mean() == pytest.approx(images.mean(), abs=2)
-    noise = damage.noised(images, 1 / 16).astype(float) - images
+    assert damage.blur(images, 1 / 16).mean() == pytest.approx(images.mean(), abs=2)
+    noise = damage.add_noise(images, 1 / 16).astype(float) - images
     assert noise.mean() == pytest.approx(0, abs=0.5)
     assert noise.std() == pytest.approx(255 / 16, rel=0.05)
 
 
 def test_an_image_has_its_own_noise(held_out, monkeypatch):
-    whole = damage.noised(held_out[:9], 0.1)
+    whole = damage.add_noise(held_out[:9], 0.1)
     monkeypatch.setattr(damage, "NOISE_BATCH", 4)
-    np.testing.assert_array_equal(damage.noised(held_out[:9], 0.1), whole)
+    np.testing.assert_array_equal(damage.add_noise(held_out[:9], 0.1), whole)
 
 
 def test_the_table_of_digits(found):
@@ -72,7 +72,7 @@ def test_the_table_of_digits(found):
 
 def test_sets_leave_a_class_out_and_double_one(digits):
     labels = open_split(digits, "test")[1]
-    sets = list(damage.drawn(labels, 150, 300))
+    sets = list(damage.draw_sets(labels, 150, 300))
     kinds = ("", "dropped", "doubled", "copies", HARMLESS)
     by_damage = {kind: [one for one in sets if one.damage == kind] for kind in kinds}
     assert [len(drawn) for drawn in by_damage.values()] == [damage.SETS] * 5
@@ -89,7 +89,7 @@ def test_sets_leave_a_class_out_and_double_one(digits):
 
 
 def test_images_of_one_class_have_none_to_leave_out():
-    damages = {one.damage for one in damage.drawn(np.zeros(40, np.int64), 20, 30)}
+    damages = {one.damage for one in damage.draw_sets(np.zeros(40, np.int64), 20, 30)}
     assert damages == {"", HARMLESS, "copies"}
 
 

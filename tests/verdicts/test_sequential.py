@@ -31,7 +31,7 @@ def draw(trials: int, looks: tuple[int, ...] = LOOKS, seed: int = 11) -> Array:
 
 def test_what_may_be_spent_is_lan_and_demets_closed_form():
     expected = ALPHA * np.log(1 + (math.e - 1) * np.array(LOOKS) / 20)
-    np.testing.assert_allclose(Design(LOOKS).spent(ALPHA), expected, rtol=1e-9)
+    np.testing.assert_allclose(Design(LOOKS).budget(ALPHA), expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize("n", [2, 6, 20])
@@ -53,7 +53,7 @@ def test_the_bounds_spend_the_error_rate_look_by_look(looks):
     for level in (ALPHA, ALPHA / 15):
         crossed = np.logical_or.accumulate(t >= design.bounds(level), axis=1).mean(0)
         slack = 3 * math.sqrt(level * (1 - level) / trials)
-        np.testing.assert_allclose(crossed, design.spent(level), atol=slack + 0.02 * level)
+        np.testing.assert_allclose(crossed, design.budget(level), atol=slack + 0.02 * level)
     assert abs(np.any(t >= design.bounds(ALPHA), axis=1).mean() - ALPHA) < 0.001 + 3 * math.sqrt(0.0475 / trials)
 
 
@@ -86,9 +86,7 @@ def brute_force(design: Design, differences: Array, level: float) -> int | None:
     sums = {pattern: np.cumsum(np.array(pattern) * differences) for pattern in patterns}
     left = set(patterns)
     for place, look in enumerate(design.looks):
-        may = math.floor(float(design.spent_on_signs(level)[place]) * len(patterns) + 1e-9) - (
-            len(patterns) - len(left)
-        )
+        may = math.floor(float(design.sign_budget(level)[place]) * len(patterns) + 1e-9) - (len(patterns) - len(left))
         size = {pattern: round(abs(float(sums[pattern][look - 1])), 9) for pattern in left}
         for limit in sorted(set(size.values())):
             out = {pattern for pattern in left if size[pattern] >= limit}
@@ -113,14 +111,14 @@ def test_sign_flips_are_those_of_brute_force(ties):
 
 def test_a_first_look_of_six_spends_what_six_equal_signs_need_and_the_rest_later():
     design = Design((6, 10, 15, 20))
-    spent = design.spent_on_signs(ALPHA)
+    spent = design.sign_budget(ALPHA)
     assert (spent[0], spent[-1]) == pytest.approx((2 / 64, ALPHA))
     assert (np.diff(spent) > 0).all()
     assert design.sign_flips(np.arange(1.0, 7), ALPHA) == [6]
     assert design.sign_flips(np.array([1, 2, 3, 4, 5, -0.1]), ALPHA) == []
     # where one pattern fits into the look's part, nothing changes, nor where the error rate has no pattern
     for other, level in ((Design((6, 8)), ALPHA), (Design(LOOKS), ALPHA), (design, 0.03)):
-        np.testing.assert_array_equal(other.spent_on_signs(level), other.spent(level))
+        np.testing.assert_array_equal(other.sign_budget(level), other.budget(level))
     short = Design((6, 8, 9))
     differences = draw(40, short.looks) + np.linspace(0, 2, 40)[:, None]
     found = [next(iter(short.sign_flips(each, ALPHA)), None) for each in differences]
@@ -171,7 +169,7 @@ def test_studies_are_false_as_rarely_as_promised_for_normal_differences_and_no_d
 def test_beyond_twenty_seeds_patterns_are_drawn_and_say_the_same():
     exact, drawn = Design((8, 16)), Design((8, 16, 32))
     differences = draw(30) + 0.6
-    level = 0.05 / float(drawn.spent(1.0)[1])  # at which the longer design has spent 5% by 16 seeds
+    level = 0.05 / float(drawn.budget(1.0)[1])  # at which the longer design has spent 5% by 16 seeds
     agree = [exact.sign_flips(each[:16], 0.05) == drawn.sign_flips(each[:16], level) for each in differences]
     assert np.mean(agree) > 0.9
     assert drawn.sign_flips(np.ones(8), 0.1) == [8]
@@ -180,7 +178,7 @@ def test_beyond_twenty_seeds_patterns_are_drawn_and_say_the_same():
 @pytest.mark.parametrize("n", [4, 5, 6, 8])
 def test_signs_can_decide_a_first_look_from_the_seeds_that_its_part_of_the_error_rate_needs(n):
     design = Design((n, 20))
-    fewest = fewest_seeds(float(design.spent_on_signs(ALPHA)[0]))
+    fewest = fewest_seeds(float(design.sign_budget(ALPHA)[0]))
     assert (n >= fewest) == (n >= 6)
     assert (design.sign_flips(np.arange(1.0, n + 1), ALPHA) == [n]) == (n >= 6)
 

@@ -26,7 +26,7 @@ LANES = 4  # a CPU's kernels round the last few images of a batch differently, u
 def fit(images: Images, device: torch.device) -> dict[str, Tensor]:
     """A RandomConvNetwork's tensors: the filters for (N, C, H, W) images, and each feature's rounded mean and
     scale over them."""
-    filters = draw(images.shape[1])
+    filters = draw_filters(images.shape[1])
     some = images[:: -(-len(images) // SEEN)]
     features = extract(blank(filters), some, BATCH, device).features.double()
     spread = features.std(dim=0, correction=0)
@@ -40,7 +40,7 @@ def blank(filters: dict[str, Tensor]) -> RandomConvNetwork:
     return RandomConvNetwork(filters | {"mean": torch.zeros(()), "scale": torch.ones(())})
 
 
-def draw(channels: int) -> dict[str, Tensor]:
+def draw_filters(channels: int) -> dict[str, Tensor]:
     """Two layers of filters for each scale, (WIDTH, channels or WIDTH, KERNEL, KERNEL)."""
     filters = {}
     for scale in SCALES:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ddpm.base.errors import UserError, printable
 from ddpm.base.files import open_array
 from ddpm.base.sections import Shape
-from ddpm.base.variant import shown
+from ddpm.base.variant import quote
 from ddpm.sources.archives import open_members
 from ddpm.sources.dataset import CLASSLESS, Dataset, Originals
 from ddpm.sources.fetch import locate
@@ -80,11 +80,11 @@ class Arrays(Dataset):
         """(N, H, W) or (N, H, W, C), memory-mapped. Raises UserError unless its type and axes are the declared ones."""
         images = open_array(path, remedy="fetch it again")
         if images.dtype != np.uint8:
-            raise UserError(f"{path.name}: images of {shown(images.dtype.name)}; allowed: uint8, scaled to 0..255")
+            raise UserError(f"{path.name}: images of {quote(images.dtype.name)}; allowed: uint8, scaled to 0..255")
         layout = self.layout or ("NHW" if images.ndim == 3 else None)
         if layout is None or images.ndim != LAYOUTS[layout]:
             raise UserError(
-                f"{path.name}: images of shape {shown(images.shape)} and data.dataset.arrays.layout: {self.layout}; "
+                f"{path.name}: images of shape {quote(images.shape)} and data.dataset.arrays.layout: {self.layout}; "
                 "allowed: NHW for three axes, NHWC or NCHW for four"
             )
         return np.moveaxis(images, 1, -1) if layout == "NCHW" else images
@@ -119,7 +119,7 @@ def _unpack(npz: Path, folder: Path, name: str) -> None:
 def _stem(name: str) -> str:
     stem = PurePosixPath(name).stem
     if not NAME.fullmatch(stem):
-        raise UserError(f"{shown(name)}: not allowed as a file's name; allowed: letters, digits, _ and -")
+        raise UserError(f"{quote(name)}: not allowed as a file's name; allowed: letters, digits, _ and -")
     return stem
 
 
@@ -138,7 +138,7 @@ def _labels(path: Path, count: int) -> NDArray[Any] | None:
     labels = open_array(path, remedy="fetch it again")
     if labels.dtype.kind not in "iuU" or labels.shape != (count,):
         raise UserError(
-            f"{path.name}: labels of {shown(labels.dtype.name)} {shown(labels.shape)}; allowed: {count:,} whole "
+            f"{path.name}: labels of {quote(labels.dtype.name)} {quote(labels.shape)}; allowed: {count:,} whole "
             "numbers or words, one an image"
         )
     return np.asarray(labels)

@@ -28,7 +28,7 @@ class PrecisionRecall(Metric):
         theirs = real.features.to(real.device)
         reach, theirs_reach = distances.neighbours(ours, k)[:, -1:], real.reach(k)
         precise, recalled = [], torch.zeros(len(theirs), dtype=torch.bool, device=real.device)
-        for rows, squared in distances.squared(ours, theirs):
+        for rows, squared in distances.square_distances(ours, theirs):
             precise.append((squared <= theirs_reach).any(1))
             recalled |= (squared <= reach[rows]).any(0)
         return {"precision": float(torch.cat(precise).float().mean()), "recall": float(recalled.float().mean())}

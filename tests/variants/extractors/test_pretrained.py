@@ -64,9 +64,9 @@ def double(tmp_path, monkeypatch) -> Double:
         state = {key: torch.randn(value.shape) * 0.3 for key, value in network.state_dict().items()}
         state |= {key: torch.full_like(value, 0.01) for key, value in state.items() if key.endswith("running_var")}
         published = {"mask_token": torch.zeros(1, WIDTH), **state}
-        chosen.published.cached.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(published, chosen.published.cached)
-        sha256 = files.sha256(chosen.published.cached)
+        chosen.published.location.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(published, chosen.published.location)
+        sha256 = files.sha256(chosen.published.location)
         monkeypatch.setattr(kind, "published", dataclasses.replace(chosen.published, sha256=sha256))
         return chosen, state
 
@@ -117,7 +117,7 @@ def test_offline_is_one_line_with_the_address_and_the_place(name, tmp_path, monk
     with pytest.raises(UserError) as caught:
         chosen.write_weights(tmp_path, tmp_path / "weights", CPU)
 
-    file = chosen.published.cached
+    file = chosen.published.location
     assert file.parent == tmp_path / "torch/hub/checkpoints"
     assert str(caught.value).startswith(f"evaluate.extractors: {name} needs {url} (")
     assert f"put {url} at {file}" in str(caught.value)
@@ -138,8 +138,8 @@ def test_a_file_that_is_not_the_published_one_is_refused_unread(name, tmp_path, 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     chosen = extractors.get(name)
     assert chosen.published is not None
-    chosen.published.cached.parent.mkdir(parents=True)
-    torch.save(Payload(tmp_path / "executed"), chosen.published.cached)
+    chosen.published.location.parent.mkdir(parents=True)
+    torch.save(Payload(tmp_path / "executed"), chosen.published.location)
     with pytest.raises(UserError, match=rf"sha256 .* {chosen.published.title} weights"):
         chosen.write_weights(tmp_path, tmp_path / "weights", CPU)
     assert not (tmp_path / "executed").exists()

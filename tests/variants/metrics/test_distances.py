@@ -21,7 +21,7 @@ def normal(seed: int, count: int, dimensions: int, mean: float = 0.0, sd: float 
 @settings(max_examples=30)
 def test_distances_are_those_of_float64(n, m, offset):
     x, y = (torch.from_numpy(normal(seed, count, 3) + offset).float() for seed, count in ((0, n), (1, m)))
-    found = torch.cat([part for _, part in distances.squared(x, y)])
+    found = torch.cat([part for _, part in distances.square_distances(x, y)])
     np.testing.assert_allclose(found, cdist(x, y, "sqeuclidean"), rtol=1e-3, atol=1e-3)
     assert (found >= 0).all()
 
