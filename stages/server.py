@@ -119,9 +119,13 @@ def main() -> None:
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # as for a stage
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # nothing else prints among the answers
-    stages.preload()
-    gc.freeze()  # the collector does not touch, and so copy, what all have in common
-    Server(**json.loads(sys.argv[1]), answers=answers).serve()
+
+    def serve() -> None:
+        stages.preload()
+        gc.freeze()  # the collector does not touch, and so copy, what all have in common
+        Server(**json.loads(sys.argv[1]), answers=answers).serve()
+
+    sys.exit(exit_code(serve))
 
 
 def _run(task: Task, device: str | None, parent: int) -> NoReturn:

@@ -90,11 +90,12 @@ class Pool:
             server.flush()
 
     def results(self) -> Iterator[Done]:
-        """Each task when it has ended, until none is left. Raises UserError if the process was killed from which all
+        """Each task when it has ended, until none is left. Raises UserError if the process has ended from which all
         others are forked."""
-        while self.tasks:
-            if not (answer := cast(IO[bytes], self.server and self.server.stdout).readline()):
-                raise UserError("the process that starts experiments was killed: run the same command again")
+        while self.tasks and self.server:
+            if not (answer := cast(IO[bytes], self.server.stdout).readline()):
+                code = self.server.wait()
+                raise UserError(f"{SERVER}: ended with exit code {code}: run the same command again")
             ended = json.loads(answer)
             task, path = self.tasks.pop(ended["name"])
             run = None

@@ -141,6 +141,12 @@ def test_without_a_result_nothing_is_published(capsys):
     assert not (RESULTS / "verdict.md").exists()
 
 
+def test_a_library_that_is_missing_is_named(capfd):
+    edit(STAGE, "def preload():\n", "def preload():\n    import no_such_library\n")
+    assert study("run", TINY) == 2
+    assert "no_such_library is not installed" in capfd.readouterr().err
+
+
 def test_arms_that_share_a_model_train_it_once_whichever_process_runs_them():
     PLAN.write_text(STUDY.replace("{diffusion.schedule.name: linear}", "{sample.steps: 7}"))
     commit("two numbers of steps, of one model")
