@@ -81,8 +81,8 @@ def test_a_study_runs_to_its_verdict_and_then_has_nothing_to_do(capsys):
 
 def test_the_verdict_so_far_runs_nothing_and_is_the_one_that_a_whole_run_writes(capsys):
     assert "tiny" in refused(capsys, "verdict", TINY)
-    for line in ("1", "2", "3"):
-        assert study("run", TINY, "--line", line) == 0
+    Path("control/fail-linear-1").write_text("2")
+    assert study("run", TINY) == 1
     before = ran()
     assert study("verdict", TINY) == 0
     assert verdict()["open"] == ["cosine", "linear"]
