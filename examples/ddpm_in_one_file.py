@@ -24,7 +24,7 @@ from ddpm.data.processed import open_split
 from ddpm.diffusion.chain import Chain, from_images, to_images
 from ddpm.diffusion.coefficients import posterior_mean, q_sample
 from ddpm.pictures.grids import save_grid
-from ddpm.training.snapshots import EMA
+from ddpm.training.ema import EMA
 from ddpm.variants.datasets.digits import Digits
 from ddpm.variants.emas.constant import ConstantEMA
 from ddpm.variants.networks.unet import UNet

@@ -79,7 +79,7 @@ def read_code(params: dict[str, Any]) -> str:
     try:
         inputs.digest_code(inputs.list_code(params, "train"))
         _md5s(params)
-        return _kept("train", params)
+        return _folder_name("train", params)
     except OSError:
         return ""
 
@@ -159,7 +159,7 @@ def _call(command: list[str]) -> int:
 
 def _make(stage: str, params: dict[str, Any]) -> None:
     """Link what the stage makes into this folder, or make it here and keep it for others."""
-    kept = Path.cwd().parent / _kept(stage, params)
+    kept = Path.cwd().parent / _folder_name(stage, params)
     # a model that is being trained is worth coming back for; the data are everybody's first step
     with lock(kept.with_suffix(".lock"), PATIENCE if stage == "train" else math.inf) as mine:
         if mine is None:
@@ -190,13 +190,13 @@ def _link_file(source: str | Path, target: str | Path) -> None:
         shutil.copy2(source, target)
 
 
-def _kept(stage: str, params: dict[str, Any]) -> str:
+def _folder_name(stage: str, params: dict[str, Any]) -> str:
     """The name of the folder that keeps a stage's result, by what that follows from: the params, the code and the
     stages that dvc.yaml lists for it."""
     keys, deps = inputs.stage(stage, params)
     values = {key: inputs.lookup(params, key) for key in keys}
     code = {dep: _md5(dep) for dep in deps if inputs.is_code(dep)}
-    before = [_kept(other, params) for other in DATA if other != stage and {*_outs(other)} & {*deps}]
+    before = [_folder_name(other, params) for other in DATA if other != stage and {*_outs(other)} & {*deps}]
     return f"{stage}-{files.digest([values, code, before])[:16]}"
 
 

@@ -75,13 +75,13 @@ def keep_mask(keys: Tensor, size: int, p: float) -> Tensor:
     place = torch.arange(-(-size // 2), dtype=torch.int32, device=keys.device) * -1640531527  # 2**32 / golden ratio
     x = start + place
     room = torch.empty_like(x)
-    _xor_shifted(x, 16, room).mul_(0x21F0AAAD).bitwise_xor_(twist)
-    _xor_shifted(x, 15, room).mul_(0x735A2D97)
-    _xor_shifted(x, 15, room)
+    _xor_shift(x, 16, room).mul_(0x21F0AAAD).bitwise_xor_(twist)
+    _xor_shift(x, 15, room).mul_(0x735A2D97)
+    _xor_shift(x, 15, room)
     return x.view(torch.int16)[:, :size] >= round(p * 2**16) - 2**15
 
 
-def _xor_shifted(x: Tensor, shift: int, room: Tensor) -> Tensor:
+def _xor_shift(x: Tensor, shift: int, room: Tensor) -> Tensor:
     """x ^ (x >> shift) in place, with zeros shifted in: torch's shift of int32 repeats the sign bit."""
     torch.bitwise_right_shift(x, shift, out=room)
     return x.bitwise_xor_(room.bitwise_and_(2 ** (32 - shift) - 1))

@@ -28,11 +28,11 @@ class Diffusion(Section):
     loss: Annotated[InstanceOf[Loss], Family("losses")]
 
     def run(
-        self, network: Callable[..., Tensor], x_t: Tensor, t: Tensor, at: Coefficients, *shown: Tensor | None
+        self, network: Callable[..., Tensor], x_t: Tensor, t: Tensor, at: Coefficients, *conditions: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        """The network's float32 output at x_t, (B, C, H, W), and that for a learned variance, if there is one. shown:
-        labels and a condition."""
-        output = network(self.parameterization.network_input(x_t, at), self.loss.clock(t, self.T), *shown)
+        """The network's float32 output at x_t, (B, C, H, W), and that for a learned variance, if there is one.
+        conditions: labels, and where images are augmented or steps have an end, a vector of that."""
+        output = network(self.parameterization.network_input(x_t, at), self.loss.clock(t, self.T), *conditions)
         return self.variance.split(output.float())
 
     def refusals(self) -> Iterator[str]:

@@ -141,10 +141,10 @@ def attend(qkv: Tensor, heads: int) -> Tensor:
     batch, tokens, width = qkv.shape
     query, key, value = qkv.view(batch, tokens, 3, heads, width // (3 * heads)).permute(2, 0, 3, 1, 4).unbind()
     if tokens <= FEW_TOKENS.get(qkv.dtype, 0) and qkv.device.type == "cpu":
-        mixed = torch.softmax(query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2), dim=-1) @ value
+        output = torch.softmax(query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2), dim=-1) @ value
     else:
-        mixed = F.scaled_dot_product_attention(query, key, value)
-    return mixed.transpose(1, 2).reshape(batch, tokens, width // 3)
+        output = F.scaled_dot_product_attention(query, key, value)
+    return output.transpose(1, 2).reshape(batch, tokens, width // 3)
 
 
 def check_heads(width: int, heads: int) -> None:

@@ -33,8 +33,11 @@ def _reference(config: Config) -> Made:
     from ddpm.scoring.reference import read_reference
 
     index, images = read_reference(REFERENCE), read_manifest(PROCESSED).sha256
-    found = (index.config, index.images, index.held_out)
-    return REFERENCE, found, (config.evaluate.reference_identity(), images["train"], images["test"])
+    return (
+        REFERENCE,
+        (index.config, index.images, index.held_out),
+        (config.evaluate.reference_identity(), images["train"], images["test"]),
+    )
 
 
 def _train(config: Config) -> Made:
@@ -56,8 +59,8 @@ STAGES: Mapping[str, Callable[[Config], Made]] = {
 def refuse_other_params(config: Config, *stages: str) -> None:
     """Raises UserError if other params than those of ``config`` made what the stages make, or if it is not there."""
     for stage in stages:
-        place, found, wanted = STAGES[stage](config)
-        if found != wanted:
+        place, actual, expected = STAGES[stage](config)
+        if actual != expected:
             raise UserError(
                 f"{place}: made with other params than those in {file.PATH}: run `dvc repro {stage}`, and if that has "
                 f"nothing to do, because params were edited as it ended, `dvc repro -s -f {stage}`"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import yaml
-
 from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.base.paths import PROCESSED
@@ -52,7 +50,7 @@ def _check_listed(params: dict[str, Any]) -> None:
     """Raises UserError when a key that dvc.yaml lists in a stage's ``params`` is missing, even if it has a default: DVC
     would delete that stage's outputs and then refuse to run it."""
     known = files.flatten(params)
-    for stage in yaml.safe_load(inputs.DVC_YAML.read_text(encoding="utf-8"))["stages"].values():
+    for stage in inputs.pipeline().values():
         for listed in stage.get("params", []):
             if isinstance(listed, str) and not any(f"{key}.".startswith(f"{listed}.") for key in known):
                 raise UserError(f"{file.PATH}: {listed}: missing; every key that dvc.yaml lists must be present")

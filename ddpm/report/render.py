@@ -25,13 +25,13 @@ from ddpm.report.blocks import Block, Chapter, Figure, Markdown, Note, Table
 def text(chapters: Sequence[Chapter], width: int | None = None) -> str:
     """Render notes and tables for a terminal, with lines cut off at ``width``. Pictures are left out."""
 
-    def shown(block: Block) -> str:
+    def show(block: Block) -> str:
         if isinstance(block, Table):
             rows = [[printable(cell) for cell in row] for row in (block.columns, *block.rows)]
             return "\n".join(filter(None, [printable(block.caption), *(line[:width] for line in _align(rows, block))]))
         return printable(block.text) if isinstance(block, Note) else ""
 
-    return _paragraphs(chapters, shown, printable)
+    return _paragraphs(chapters, show, printable)
 
 
 def _align(rows: Sequence[Sequence[str]], table: Table) -> Iterator[str]:
@@ -49,7 +49,7 @@ def _align(rows: Sequence[Sequence[str]], table: Table) -> Iterator[str]:
 def markdown(chapters: Sequence[Chapter], folder: Path | None = None) -> str:
     """Render the chapters as Markdown. Pictures are written into the page's ``folder``; without one, left out."""
 
-    def shown(block: Block) -> str:
+    def show(block: Block) -> str:
         match block:
             case Note():
                 return _escape(block.text) if isinstance(block.text, Markdown) else f"- {_escape(block.text)}"
@@ -65,10 +65,10 @@ def markdown(chapters: Sequence[Chapter], folder: Path | None = None) -> str:
                 return f"![{_escape(block.caption)}]({block.name}.png)"
         return ""
 
-    return _paragraphs(chapters, shown, lambda title: f"## {_escape(title)}") + "\n"
+    return _paragraphs(chapters, show, lambda title: f"## {_escape(title)}") + "\n"
 
 
-def _paragraphs(chapters: Sequence[Chapter], shown: Callable[[Block], str], heading: Callable[[str], str]) -> str:
+def _paragraphs(chapters: Sequence[Chapter], show: Callable[[Block], str], heading: Callable[[str], str]) -> str:
     """All blocks, one below the other. Notes that follow each other are lines of one paragraph; text of our own has its
     paragraphs."""
     paragraphs: list[str] = []
@@ -76,7 +76,7 @@ def _paragraphs(chapters: Sequence[Chapter], shown: Callable[[Block], str], head
         if chapter.title:
             paragraphs.append(heading(chapter.title))
         for is_line, group in groupby(chapter.blocks, _is_line):
-            parts = list(filter(None, map(shown, group)))
+            parts = list(filter(None, map(show, group)))
             paragraphs += ["\n".join(parts)] if is_line else parts
     return "\n\n".join(paragraphs)
 

@@ -71,8 +71,8 @@ class Denoiser:
             return self.estimate(x_t, t, None)
 
         def extrapolate(both: Tensor) -> Tensor:
-            given, free = both.chunk(2)
-            return torch.lerp(free, given, self.guidance.weight)
+            with_class, without = both.chunk(2)
+            return torch.lerp(without, with_class, self.guidance.weight)
 
         both = torch.cat([labels, torch.full_like(labels, self.no_class)])  # one call for both
         x_0, epsilon, variance_output = self.estimate(torch.cat([x_t, x_t]), torch.cat([t, t]), both)

@@ -1,11 +1,9 @@
 """The averages of a training's weights, and the files of them that it leaves on its way."""
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ddpm.base.files import digest
@@ -13,21 +11,8 @@ from ddpm.base.paths import AVERAGES, SNAPSHOTS
 from ddpm.model import posthoc
 from ddpm.model.averages import write_snapshot
 from ddpm.model.model_file import save_model
+from ddpm.training.ema import EMA
 from ddpm.training.train_params import TrainingConfig
-
-
-class EMA:
-    """Averages of a network's parameters in float32; one fused operation a step. decay: as a profile's."""
-
-    def __init__(self, network: nn.Module, decay: Callable[[int], float]):
-        self.decay = decay
-        self.parameters = [parameter.detach() for parameter in network.parameters()]
-        self.averages = {name: p.detach().clone().float() for name, p in network.named_parameters()}
-
-    def update(self, step: int) -> None:
-        """Add the weights after optimizer step ``step`` (1, 2, ...)."""
-        averages: list[Tensor] = list(self.averages.values())
-        torch._foreach_lerp_(averages, self.parameters, 1 - self.decay(step))
 
 
 class Averages:

@@ -47,9 +47,9 @@ def read(config: TrainingConfig) -> Loaded | None:
     differing = [key for key in sorted(ours.keys() | theirs.keys()) if ours.get(key) != theirs.get(key)]
     refused = [key for key in differing if not sections.is_in(key, config.train.start_may_differ)]
     if refused:
-        shown = ", ".join(f"{key} ({theirs.get(key)} there, {ours.get(key)} here)" for key in refused)
+        values = ", ".join(f"{key} ({theirs.get(key)} there, {ours.get(key)} here)" for key in refused)
         raise UserError(
-            f"train.start_from: {path} differs in {shown}; allowed: the same values, or train.start_may_differ: "
+            f"train.start_from: {path} differs in {values}; allowed: the same values, or train.start_may_differ: "
             f"[{', '.join(refused)}], which leaves weights that do not fit at their init"
         )
     return model

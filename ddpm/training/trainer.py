@@ -57,7 +57,7 @@ def train(
     trainer = Trainer(config, pictures, device, ranks, classes and classes.labels)
     student = trainer.student
     history = History(trainer.total, trainer.batch_size, student.scaler.is_enabled())
-    watched = [watch(trainer, checkpoints.folder / "grids") for watch in watches]
+    watchers = [watch(trainer, checkpoints.folder / "grids") for watch in watches]
     facts: dict[str, Any] = {**student.facts}
     if classes:
         facts["classes"] = {"names": classes.names, "counts": classes.counts}
@@ -76,22 +76,22 @@ def train(
                     log.log(row)
                     bar.set_postfix_str(f"loss {row.loss:.4f}, {row.images_per_second:.0f} images/s", refresh=False)
                 bar.update()
-                for after in watched:
-                    after(step)
+                for watcher in watchers:
+                    watcher(step)
                 if ranks.main:
                     student.averages.keep(step, checkpoints.folder, facts)
-                stopped = ranks.largest(signals[0] if signals else 0)  # all ranks stop after the same step
-                if stopped or step % config.train.checkpoint_every == 0:
+                number = ranks.largest(signals[0] if signals else 0)  # all ranks stop after the same step
+                if number or step % config.train.checkpoint_every == 0:
                     state = trainer.state() | {"history": history.state(step)}
                     if ranks.main:
                         checkpoints.save(step, state)
                         log.flush()
-                if stopped:
+                if number:
                     bar.close()
                     if ranks.main:
-                        shown = f"stopped after step {step} of {trainer.total}, and saved"
-                        print(f"{shown}: run the same command again to continue", file=sys.stderr)
-                    raise SystemExit(128 + stopped)
+                        where = f"stopped after step {step} of {trainer.total}, and saved"
+                        print(f"{where}: run the same command again to continue", file=sys.stderr)
+                    raise SystemExit(128 + number)
         if ranks.main:
             save_model(out / "model.safetensors", student.averages.shipped, config, {"steps": trainer.total, **facts})
             checkpoints.copy_parts(out)
@@ -132,18 +132,18 @@ class Trainer:
         Returns the loss and the gradient's norm of the whole batch, scalars on the device: nothing waits for them.
         """
         options, student, losses = self.config.train, self.student, []
-        t, weight, batch = self.draw(step)
+        t, weight, batch = self.draw_batch(step)  # lines 2 and 3
         for part in batch.split(options.accumulate):
             last = part.rows.stop == batch.rows.stop  # only its backward pass averages gradients over the ranks
             with nullcontext() if last else self.ranks.alone(student.forward):
-                loss = self.config.diffusion.loss(student, part)
+                loss = self.config.diffusion.loss(student, part)  # lines 4 and 5, by image
                 student.scaler.scale((part.weight * loss).sum()).backward()
             losses.append(loss.detach())
         loss = self.ranks.gather(torch.cat(losses), self.batch_size)
         options.timestep_sampler.update(self.timesteps, t, loss)
         return (weight * loss).mean(), student.learn(step)
 
-    def draw(self, step: int) -> tuple[Tensor, Tensor, Batch]:
+    def draw_batch(self, step: int) -> tuple[Tensor, Tensor, Batch]:
         """Algorithm 1, lines 2 and 3: the t of all ranks with their weights, and this rank's images with theirs.
 
         Some labels become the null class, so that one network learns both what guidance needs. Ho & Salimans 2022

@@ -17,7 +17,8 @@ from ddpm.model.model_file import Loaded, load_model, save_model
 from ddpm.model.posthoc import TOLERANCE
 from ddpm.params.config import Config
 from ddpm.runs.record import Provenance
-from ddpm.training.snapshots import EMA, Averages
+from ddpm.training.ema import EMA
+from ddpm.training.snapshots import Averages
 from stages import evaluate, sample
 from tests.command import refused, run
 from tests.small import small

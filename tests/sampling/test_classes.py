@@ -42,7 +42,7 @@ def trainer(**options: Any) -> Trainer:
 
 
 def labels_shown(trainer: Trainer, step: int) -> Tensor:
-    labels = trainer.draw(step)[2].labels
+    labels = trainer.draw_batch(step)[2].labels
     assert labels is not None
     return labels
 

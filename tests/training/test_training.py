@@ -264,7 +264,7 @@ def test_a_cpu_holds_no_copy_of_the_images():
 
 def test_half_of_the_images_are_flipped():
     images = torch.tensor([[0, 255]], dtype=torch.uint8).repeat(400, 1, 8, 4).numpy()
-    *_, batch = Trainer(small(train={"horizontal_flip": True, "batch_size": 400}).training(), images, CPU).draw(1)
+    *_, batch = Trainer(small(train={"horizontal_flip": True, "batch_size": 400}).training(), images, CPU).draw_batch(1)
     flipped = batch.x_0[:, 0, 0, 0] > 0
     assert 150 < int(flipped.sum()) < 250
     assert torch.equal(batch.x_0[:, 0, 0, 0], -batch.x_0[:, 0, 0, 7])

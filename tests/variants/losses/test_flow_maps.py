@@ -155,7 +155,7 @@ def test_a_batch_in_parts_is_taught_the_same(name):
 
 
 def test_parts_of_a_batch_are_views_whose_rows_take_turns():
-    *_, batch = Trainer(config("shortcut", batch_size=14).training(), pictures(16), CPU).draw(3)
+    *_, batch = Trainer(config("shortcut", batch_size=14).training(), pictures(16), CPU).draw_batch(3)
     parts = list(batch.split(4))
     assert [list(part.rows) for part in parts] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10], [11, 12, 13]]
     for part in (batch, *parts):
@@ -169,7 +169,7 @@ def test_a_sampler_of_t_learns_the_losses_at_the_t_that_it_drew(monkeypatch):
     told: list[Tensor] = []
     monkeypatch.setattr(Uniform, "update", lambda self, state, t, losses: told.append(t))
     trainer.step(1)
-    assert torch.equal(told[0], trainer.draw(1)[0])
+    assert torch.equal(told[0], trainer.draw_batch(1)[0])
 
 
 @pytest.mark.parametrize("name", MAPS)
