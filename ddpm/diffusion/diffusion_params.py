@@ -27,7 +27,7 @@ class Diffusion(Section):
     variance: Annotated[InstanceOf[Variance], Family("variances")]
     loss: Annotated[InstanceOf[Loss], Family("losses")]
 
-    def run(
+    def apply(
         self, network: Callable[..., Tensor], x_t: Tensor, t: Tensor, at: Coefficients, *conditions: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
         """The network's float32 output at x_t, (B, C, H, W), and that for a learned variance, if there is one.

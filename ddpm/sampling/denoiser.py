@@ -61,7 +61,7 @@ class Denoiser:
         at, diffusion = self.chain.at(t), self.diffusion
         span = None if end is None else self.network.embed_span(diffusion.loss.clock(t - end, diffusion.T))
         with devices.autocast(self.dtype, self.device):
-            output, variance_output = diffusion.run(self.network, x_t, t, at, labels, span)
+            output, variance_output = diffusion.apply(self.network, x_t, t, at, labels, span)
         return diffusion.parameterization.predict(output, x_t, at)._replace(variance_output=variance_output)
 
     def _guide(self, x_t: Tensor, t: Tensor, labels: Tensor | None) -> Prediction:

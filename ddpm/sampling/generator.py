@@ -76,9 +76,11 @@ class Generator:
         index = torch.tensor(indices, device=self.denoiser.device)
         x_T = noise.gaussian(seed, "x_T", index, 0, self.shape)
         yield x_T
-        yield from self.run(indices, x_T, self.chain, lambda t: noise.gaussian(seed, "reverse", index, t, self.shape))
+        yield from self.reverse(
+            indices, x_T, self.chain, lambda t: noise.gaussian(seed, "reverse", index, t, self.shape)
+        )
 
-    def run(self, indices: Sequence[int], x: Tensor, chain: Chain, noise: Noise) -> Iterator[Tensor]:
+    def reverse(self, indices: Sequence[int], x: Tensor, chain: Chain, noise: Noise) -> Iterator[Tensor]:
         """Yield x after each step from the top of ``chain``, by the denoiser, given the classes of the images."""
         denoise: Denoise = self.denoiser
         if self.classes:

@@ -102,7 +102,7 @@ class Checkpoints:
 
         The main rank reads it for all, so that a file that only one rank cannot read does not separate them.
         """
-        tensors, step = self._newest() if ranks.main else ({}, 0)
+        tensors, step = self._read_newest() if ranks.main else ({}, 0)
         step = ranks.largest(step)
         if step == 0:
             return None
@@ -114,7 +114,7 @@ class Checkpoints:
             state[part][name] = value
         return state, step
 
-    def _newest(self) -> tuple[dict[str, Tensor], int]:
+    def _read_newest(self) -> tuple[dict[str, Tensor], int]:
         for path in self._generations():
             try:
                 tensors, metadata = read_tensors(path, "checkpoint", torch.device("cpu"))

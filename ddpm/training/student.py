@@ -59,7 +59,7 @@ class Student:
         # without a gradient nothing is averaged over ranks, and these may ask unequally often
         forward, x = self.forward if torch.is_grad_enabled() else self.network, x.contiguous(memory_format=self.layout)
         with devices.autocast(torch.float32 if precise else self.dtype, self.device):
-            return self.diffusion.run(forward, x, t, at, batch.labels, condition)
+            return self.diffusion.apply(forward, x, t, at, batch.labels, condition)
 
     def learn(self, step: int) -> Tensor:
         """Take optimizer step ``step`` with the gradients that are there, and add the new weights to the averages.

@@ -122,7 +122,7 @@ def _first(chain: Chain, steps: int) -> Chain:
 
 def _steps(generator: Generator, x: Tensor, chain: Chain, index: Tensor, seed: int, purpose: str) -> Iterator[Tensor]:
     """x after each step from the top of ``chain`` to the image."""
-    return generator.run(range(len(x)), x, chain, lambda t: noise.gaussian(seed, purpose, index, t, x.shape[1:]))
+    return generator.reverse(range(len(x)), x, chain, lambda t: noise.gaussian(seed, purpose, index, t, x.shape[1:]))
 
 
 def _last(states: Iterator[Tensor]) -> Tensor:
