@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import distribution
 from pathlib import Path
+from typing import Any
 
-import imageio.v3 as imageio
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
@@ -88,12 +88,19 @@ def save_films(frames: Sequence[ArrayLike], folder: Path, name: str) -> None:
 
     The GIF shows at most 16 images, in 64 colours a frame. With 20 frames neither file exceeds 1.5 MB.
     """
+    import imageio_ffmpeg
+
     images = [np.asarray(frame) for frame in frames]
     shown = [grid(_first(frame, MP4_COLUMNS, MP4_SIDE)) for frame in images]
     even = [picture[: len(picture) // 2 * 2, : picture.shape[1] // 2 * 2] for picture in shown]
-    film, fps = np.stack(even + even[-1:] * FRAMES_PER_SECOND), FRAMES_PER_SECOND
+    height, width = even[0].shape[:2]
     with atomic_path(folder / f"{name}.mp4") as temporary:
-        imageio.imwrite(temporary, film, fps=fps, codec="libx264", macro_block_size=2, quality=None, ffmpeg_params=X264)
+        options: dict[str, Any] = {"fps": FRAMES_PER_SECOND, "codec": "libx264", "macro_block_size": 2, "quality": None}
+        film = imageio_ffmpeg.write_frames(str(temporary), (width, height), output_params=X264, **options)
+        film.send(None)
+        for picture in even + even[-1:] * FRAMES_PER_SECOND:
+            film.send(np.ascontiguousarray(picture))
+        film.close()
     first, *rest = [_gif_frame(_first(frame, GIF_COLUMNS, GIF_SIDE)) for frame in images]
     milliseconds = 1000 // FRAMES_PER_SECOND
     durations = [milliseconds] * len(rest) + [milliseconds + 1000]

@@ -128,7 +128,7 @@ def write_trial(
     """Write a run below a page's that has no record, only flat params, of which ``changes`` are logged. For
     ``Store.attempt``."""
     with store.lock():
-        run = _create(store, view.name(params, title=title), round(1000 * (time.time() - metrics["seconds"])))
+        run = _create(store, view.name(params, title=title), round(1000 * time.time()))
         _describe(store, run, view.texts(changes), view.tags(params) | {KEY: key, PARENT: parent})
         for name, value in metrics.items():
             store.client.log_metric(run.info.run_id, name, value)

@@ -3,7 +3,7 @@
 from typing import Any
 from unittest.mock import Mock
 
-import imageio.v3 as imageio
+import imageio_ffmpeg
 import numpy as np
 import pytest
 import torch
@@ -70,7 +70,7 @@ def test_samples_pictures_and_film(model, tmp_path):
     drawn = np.load(tmp_path / "samples.npy", mmap_mode="r")
     assert (drawn.shape, drawn.dtype) == ((12, *SHAPE), np.uint8)
     assert_same_images(torch.from_numpy(np.array(drawn)), draw(model, chosen, samples.noise_seed(0, 0)))
-    assert len(imageio.imread(tmp_path / "reverse.mp4", index=None)) == 11 + FRAMES_PER_SECOND
+    assert imageio_ffmpeg.count_frames_and_secs(str(tmp_path / "reverse.mp4"))[0] == 11 + FRAMES_PER_SECOND
     expected = {"count": 12, "sets": 1, "evaluations_per_image": 10}
     assert {key: facts[key] for key in expected} == expected
     assert facts["images_per_second"] > 0
