@@ -117,7 +117,8 @@ def update(config: Config, folders: Iterable[Path] = (), path: Path = BASELINE) 
     have several fingerprints or versions of the code, or no metric is left to decide.
     """
     listing = library.everywhere(folders)
-    runs, notes = alike.matching(listing.records, config)
+    # of another program's run no param may be known, so that it would match any
+    runs, notes = alike.matching((run for run in listing.records if not run.program), config)
     if len(runs) < MIN_SEEDS:
         seeds = pairing.name_seeds(run.seed or 0 for run in runs)
         raise UserError(

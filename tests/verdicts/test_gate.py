@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ddpm.base import files
-from ddpm.base.paths import BASELINE, RUN
+from ddpm.base.paths import BASELINE, RUN, SCORED
 from ddpm.params import config, presets
 from ddpm.runs import library
 from ddpm.runs.record import Record
@@ -199,13 +199,16 @@ def test_scores_of_other_code():
 
 
 def test_update_writes_the_baseline_of_all_seeds_which_then_gates(folder):
-    """Runs of other params take no part, a seed counts once, and folders of records are looked into."""
+    """Runs of other params and of other programs take no part, a seed counts once, and folders of records are looked
+    into."""
     longer = run_of(8, HONEST[0] | {FD: 9.0})
     longer.params["train.batch_size"] = 7
     more = HONEST[4] | {"inception.fid": 3.0}  # which not every run has
     record(folder, [*map(run_of, range(4)), run_of(4, more), longer])
     Path("theirs").mkdir()
     Path("theirs/5.json").write_text(run_of(5, HONEST[5] | COPYING | {"memorisation.pixels.share": 0.1}).text())
+    SCORED.mkdir()
+    (SCORED / "edm2-0.json").write_text(run_of(0, {FD: 9.0}, program="edm2", params={}, code={}).text())
     BASELINE.unlink()
     assert run("--update", "--from", "theirs") == 0
     assert {stored.seed: stored.scores for stored in gate.read()} == dict(enumerate(HONEST))
