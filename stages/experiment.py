@@ -47,30 +47,28 @@ def run(task: dict[str, Any]) -> None:
     code of a commit.
     """
     folder, kept = Path(task["folder"]), Path(task["record"])
-    with lock(beside := folder.with_suffix(".lock"), PATIENCE) as alone, lock(lock_of(task)) as mine:
+    own, shared = locks_of(task)
+    with lock(own, PATIENCE) as alone, lock(shared) as mine:
         if alone is None or mine is None:
             sys.exit(BUSY)
-        try:
-            if not kept.exists():
-                _lay_out(folder, Path(task["code"]), task["params"])
-                os.chdir(folder)
-                # the first line of its log: a cluster that gave no GPU is noticed there
-                print(f"on {stages.prepare(task['params']['device'])}", flush=True)
-                done = _program(task["params"], task["program"]) if task["program"] else _train(task["params"])
-                if task["picture"]:
-                    from ddpm.pictures import grids
+        if not kept.exists():
+            _lay_out(folder, Path(task["code"]), task["params"])
+            os.chdir(folder)
+            # the first line of its log: a cluster that gave no GPU is noticed there
+            print(f"on {stages.prepare(task['params']['device'])}", flush=True)
+            done = _program(task["params"], task["program"]) if task["program"] else _train(task["params"])
+            if task["picture"]:
+                from ddpm.pictures import grids
 
-                    grids.save_strip(open_array(run_images.PATH), Path(task["picture"]))
-                keep_record(done, kept, task["about"])
-            shutil.rmtree(folder, ignore_errors=True)
-        finally:
-            beside.unlink(missing_ok=True)
-            lock_of(task).unlink(missing_ok=True)
+                grids.save_strip(open_array(run_images.PATH), Path(task["picture"]))
+            keep_record(done, kept, task["about"])
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def lock_of(task: dict[str, Any]) -> Path:
-    """The file whose lock is held by whoever runs the task, on all machines that share the folder of its record."""
-    return Path(task["record"]).with_suffix(".lock")
+def locks_of(task: dict[str, Any]) -> tuple[Path, Path]:
+    """The files whose locks are held by whoever runs the task: of its folder, and of its record, for all machines that
+    share that."""
+    return Path(task["folder"]).with_suffix(".lock"), Path(task["record"]).with_suffix(".lock")
 
 
 def read_code(params: dict[str, Any]) -> str:

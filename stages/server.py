@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, NoReturn
 
 from ddpm.base.errors import exit_code, printable
-from ddpm.base.locks import is_locked
+from ddpm.base.locks import is_locked, lock
 from ddpm.base.machine import die_with_parent
 from stages import __main__ as stages
 from stages import experiment
@@ -65,7 +65,10 @@ class Server:
                 if not (read := os.read(0, 2**20)):
                     for child in self.running.values():
                         child.process.terminate()
-                    return  # when they have ended
+                    for child in self.running.values():
+                        child.process.join()
+                        _remove_locks(child.task)
+                    return
                 *lines, asked = (asked + read).split(b"\n")
                 for line in lines:
                     task = json.loads(line)
@@ -77,7 +80,7 @@ class Server:
         for _ in range(len(self.waiting)):
             if len(self.running) < self.at_once:
                 task = self.waiting.popleft()
-                if is_locked(experiment.lock_of(task)):
+                if any(map(is_locked, experiment.locks_of(task))):
                     self.waiting.append(task)
                     continue
                 device = self.devices.pop() if self.devices else None
@@ -97,6 +100,7 @@ class Server:
         process.join()
         code = process.exitcode or 0
         process.close()
+        _remove_locks(task)
         if device is not None:
             self.devices.append(device)
         if code == experiment.BUSY:
@@ -137,6 +141,14 @@ def _run(task: Task, device: str | None, parent: int) -> NoReturn:
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
     sys.exit(exit_code(lambda: experiment.run(task)))
+
+
+def _remove_locks(task: Task) -> None:
+    """Remove the locks' files of a task whose process has gone, unless somebody else has them by now."""
+    for path in experiment.locks_of(task):
+        with lock(path) as mine:
+            if mine:
+                path.unlink(missing_ok=True)
 
 
 def _reason(log: Path, begin: int, code: int) -> str:
