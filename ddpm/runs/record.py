@@ -29,14 +29,7 @@ LONGEST = 200  # characters of a name, and of a key
 SEED = "seed"
 SHARED = "shared"  # the folder of what records share; in a record, the name of a file there
 WITHOUT = "!"  # no key: in a record on top of another part, it lists the keys that only the other has
-COMMON = (
-    "code",
-    "fingerprint",
-    "environment",
-    "program",
-    "plan",
-    "revision",
-)  # what records share, with parts of others
+COMMON = ("code", "fingerprint", "environment", "program", "plan", "revision")  # shared, with parts of others
 OF_REAL = re.compile(r"^(real|yardsticks)\.|expected$|limit$")  # scores that depend on the real images alone
 SCHEMA = Path(__file__).with_name("run.schema.json")
 
