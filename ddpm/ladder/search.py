@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from ddpm.base import files
-from ddpm.base.errors import UserError
+from ddpm.base.errors import UserError, plural
 from ddpm.base.locks import lock
 from ddpm.base.progress import duration
 from ddpm.ladder import attempt, climb, evidence, proposals, terms, trials
@@ -139,6 +139,7 @@ class Search:
         devices, failed = runner.gpus([self.contest.config.device]), 0
         code = revision.export(self.commit or revision.head())
         with _place(self.contest) as place, Pool(code, self.at_once, devices) as pool:
+            say(f"{self.name}: {plural(self.at_once, 'run')} at a time; each prints a line when it ends")
             self.starts.rotate(-place)
             for _ in range(self.at_once):
                 self._submit(pool, place)

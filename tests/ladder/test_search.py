@@ -212,6 +212,7 @@ def test_where_nothing_matters_nothing_holds_and_the_next_search_has_all_trials(
 def test_a_search_that_is_stopped_continues(capsys):
     Instant.patience = 17
     assert find("--trials", "30") == 143
+    assert capsys.readouterr().out.startswith("search-1: ")  # before the first run has ended, which may take minutes
     assert len(lines()) == 17
     Instant.patience = math.inf
     assert find("--trials", "30") == 0
