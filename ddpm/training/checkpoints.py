@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ddpm.base.errors import UserError
-from ddpm.base.files import atomic_path, digest, read_json, write_json
+from ddpm.base.files import atomic_path, digest, flatten, read_json, write_json
 from ddpm.base.locks import lock
 from ddpm.base.variant import shorten
 from ddpm.compute.distributed import ALONE, Ranks, from_tensor, to_tensor
@@ -89,7 +89,7 @@ class Checkpoints:
         A file of a later step is one that ``load`` could not read: it must not take the place of a good one.
         """
         path = self.folder / f"{step:09d}.safetensors"
-        values = {f"{part}.{name}": value for part, of in state.items() for name, value in of.items()}
+        values = flatten(state)
         tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
         plain = {name: value for name, value in values.items() if name not in tensors}
         write_tensors(path, {**tensors, PLAIN: to_tensor(plain)}, {"step": step})

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from ddpm.base.files import flatten
 from ddpm.compute import devices
 from ddpm.compute.distributed import Ranks
 from ddpm.diffusion.batch import Batch
@@ -82,13 +83,12 @@ class Student:
     def state(self) -> State:
         """All of it that the next step depends on; the optimizer's tensors by their parameter's place."""
         optimizer = self.optimizer.state_dict()
-        moments = {f"{place}.{name}": value for place, of in optimizer["state"].items() for name, value in of.items()}
         return {
             "network": self.network.state_dict(),
             "auxiliary": self.auxiliary.state_dict(),
             "ema": self.averages.shipped,
             "posthoc": self.averages.posthoc,
-            "optimizer": {**moments, "groups": optimizer["param_groups"]},
+            "optimizer": {**flatten(optimizer["state"]), "groups": optimizer["param_groups"]},
             "scaler": self.scaler.state_dict(),
         }
 
