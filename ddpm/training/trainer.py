@@ -1,5 +1,7 @@
 """Algorithm 1 of Ho et al. 2020 (arXiv:2006.11239): stoppable at any step, resumable to the same bytes."""
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -11,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ddpm.base import progress
+from ddpm.base.errors import UserError
 from ddpm.base.images import Images
 from ddpm.compute import devices, noise
 from ddpm.compute.distributed import ALONE, Ranks
@@ -62,13 +65,7 @@ def train(
     if classes:
         facts["classes"] = {"names": classes.names, "counts": classes.counts}
     with checkpoints.hold() if ranks.main else nullcontext(), interruptible() as signals:
-        done = 0
-        if checkpoint := checkpoints.load(device, ranks):
-            state, done = checkpoint
-            trainer.restore(state)
-            history.restore(state["history"])
-            if ranks.main:
-                print(f"resuming after step {done} of {trainer.total}", file=sys.stderr)
+        done = _resume(trainer, history, checkpoints)
         with progress.bar(trainer.total, "train", "step", done, ranks.main) as bar:
             for step in range(done + 1, trainer.total + 1):
                 loss, gradient_norm = trainer.step(step)
@@ -96,6 +93,23 @@ def train(
             save_model(out / "model.safetensors", student.averages.shipped, config, {"steps": trainer.total, **facts})
             checkpoints.copy_parts(out)
     return history
+
+
+def _resume(trainer: Trainer, history: History, checkpoints: Checkpoints) -> int:
+    """The steps that the newest checkpoint has behind it, once ``trainer`` and ``history`` are as it says. Raises
+    UserError for one whose code kept other things."""
+    if (checkpoint := checkpoints.load(trainer.device, trainer.ranks)) is None:
+        return 0
+    state, done = checkpoint
+    try:
+        trainer.restore(state)
+        history.restore(state["history"])
+    except KeyError as error:
+        why = f"its state has no {error}, as the code that saved it had another layout"
+        raise UserError(f"{checkpoints.folder}: {why}: remove the folder, and it starts over") from error
+    if trainer.ranks.main:
+        print(f"resuming after step {done} of {trainer.total}", file=sys.stderr)
+    return done
 
 
 class Trainer:

@@ -83,6 +83,17 @@ def test_stopped_and_resumed_gives_the_same_bytes_as_uninterrupted(step, number,
     assert not Checkpoints("run").folder.exists()
 
 
+def test_a_checkpoint_of_another_layout_is_named():
+    config = small(train={"precision": "float16", "grid_every": 0})
+    trainer = Trainer(config.training(), pictures(), CPU)
+    trainer.step(1)
+    state = trainer.state()
+    del state["scaler"]["scale"]
+    Checkpoints("run").save(1, state)
+    with pytest.raises(UserError, match="run: its state has no"):
+        run(config, "out")
+
+
 @pytest.mark.parametrize(("fast", "expected"), [(True, "bfloat16"), (False, "float32")])
 def test_the_model_file_says_the_precision_that_auto_came_to(monkeypatch, fast, expected):
     for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
