@@ -340,7 +340,7 @@ def outcome(state: climb.Climb, before: Attempt, gains: Array, harm: Array | Non
     sides = {"champion": records(zeros, zeros), "challenger": records(-gains, harm)}
     line = before.begin.model_copy(update=begin)
     needed = 1 / state.contest.terms.error if line.challenges else before.needed
-    end, decides = state.judge(Attempt("f" * 16, line, 1, needed), SimpleNamespace(scored=sides.get))
+    end, decides = state.judge(Attempt("f" * 16, line, 1, needed), SimpleNamespace(leading_records=sides.get))
     assert decides
     return end
 
@@ -398,7 +398,7 @@ def test_runs_that_ignore_the_seed_are_refused(side, same):
     sides[side][5] = SimpleNamespace(**vars(sides[side][5]) | again)
     sides[side][0] = SimpleNamespace(**vars(sides[side][0]) | again)
     with pytest.raises(UserError, match="under seeds 0 5"):
-        climbed.judge(first, SimpleNamespace(scored=sides.get))
+        climbed.judge(first, SimpleNamespace(leading_records=sides.get))
 
 
 @pytest.mark.usefixtures("alone")
@@ -528,7 +528,7 @@ def test_seeds_are_drawn_when_an_attempt_begins():
     contest, changes = terms.load(FILE), {"train.steps": 11}
     keys = []
     for _ in range(2):
-        keys.append(attempt.begin(contest, "a", changes, False, "a.yaml", print).key)
+        keys.append(attempt.begin(contest, "a", changes, source="a.yaml", say=print).key)
         seeds = [state().first_seed(one.begin) for one in state().attempts]
         assert seeds == [line["seed"] for line in log()]
         assert contest.seed(changes, 1) not in seeds
@@ -540,7 +540,7 @@ def test_seeds_are_drawn_when_an_attempt_begins():
 def test_one_entry_tried_by_several_at_once_is_one_attempt():
     contest = terms.load(FILE)
     with ThreadPoolExecutor(4) as pool:
-        begun = [pool.submit(attempt.begin, contest, "a", BETTER, False, "a.yaml", print) for _ in range(4)]
+        begun = [pool.submit(attempt.begin, contest, "a", BETTER, source="a.yaml", say=print) for _ in range(4)]
     assert len({each.result().key for each in begun}) == len(log()) == 1
 
 
