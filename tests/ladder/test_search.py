@@ -297,7 +297,7 @@ def test_nothing_is_submitted_if_every_recipe_breaks_a_guard(monkeypatch):
     of = contest()
     one = search.Search(of, climb.read(of), 1, 30, None, 1)
     one.space = Space(of, {"train.warmup_steps": 7})
-    monkeypatch.setattr(search.Search, "ranked", lambda self: [])
+    monkeypatch.setattr(search.Search, "rank", lambda self: [])
     assert one.find() is None
 
 
