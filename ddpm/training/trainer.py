@@ -133,7 +133,7 @@ class Trainer:
         devices.make_deterministic(device, options.deterministic)
         torch.manual_seed(noise.stream_seed(config.seed, "weights"))
         self.student = Student(config, device, ranks, self.total)
-        self.timesteps = options.timestep_sampler.state(self.student.chain.schedule, device)
+        self.sampler_state = options.timestep_sampler.state(self.student.chain.schedule, device)
         dropout = [f"dropout/{name}" for name in self.student.dropout]
         self.streams = noise.streams(self.seed, ["timestep", "flip", "label", *dropout], device)
         self.places, share = torch.arange(self.batch_size, device=device), ranks.share(self.batch_size)
@@ -147,15 +147,15 @@ class Trainer:
         """
         options, student, losses = self.config.train, self.student, []
         t, weight, batch = self.draw_batch(step)  # lines 2 and 3
-        for part in batch.split(options.accumulate):
-            last = part.rows.stop == batch.rows.stop  # only its backward pass averages gradients over the ranks
+        for micro_batch in batch.split(options.accumulate):
+            last = micro_batch.rows.stop == batch.rows.stop  # only its backward pass averages gradients over the ranks
             with nullcontext() if last else self.ranks.alone(student.forward):
-                loss = self.config.diffusion.loss(student, part)  # lines 4 and 5, by image
-                student.scaler.scale((part.weight * loss).sum()).backward()
+                loss = self.config.diffusion.loss(student, micro_batch)  # line 4, and the error of line 5, by image
+                student.scaler.scale((micro_batch.weight * loss).sum()).backward()
             losses.append(loss.detach())
         loss = self.ranks.gather(torch.cat(losses), self.batch_size)
-        options.timestep_sampler.update(self.timesteps, t, loss)
-        return (weight * loss).mean(), student.learn(step)
+        options.timestep_sampler.update(self.sampler_state, t, loss)
+        return (weight * loss).mean(), student.learn(step)  # line 5: the gradient step
 
     def draw_batch(self, step: int) -> tuple[Tensor, Tensor, Batch]:
         """Algorithm 1, lines 2 and 3: the t of all ranks with their weights, and this rank's images with theirs.
@@ -165,13 +165,14 @@ class Trainer:
         """
         options, share = self.config.train, self.batches.part
         words, place = noise.words(self.streams, self.places, step), self.places[share]
-        timestep, flip, label = noise.uniforms(words[:3])
-        t, weight = options.timestep_sampler.draw(timestep, len(self.student.chain), self.timesteps)
+        timestep, flip, label = noise.uniforms(words[:3])  # the other words are keys of dropout
+        t, weight = options.timestep_sampler.draw(timestep, len(self.student.chain), self.sampler_state)
         x_0, condition = self.batches(step, flip[share] < 0.5 if options.horizontal_flip else None), None
         if draws := options.augmentation.draws:
             x_0, condition = options.augmentation(x_0, noise.gaussian(self.seed, "augmentation", place, step, (draws,)))
         if (labels := self.batches.labels(step)) is not None:
             labels = labels.masked_fill(label[share] < options.label_dropout, self.config.model.classes)
+        # ranks average their gradients: so weighted, the average is that of the batch's mean
         return t, weight, Batch(
             x_0=x_0, t=t[share], weight=weight[share] * (self.ranks.size / self.batch_size), labels=labels,
             condition=condition, dropout=words[3:, share].transpose(0, 1), place=place, rows=self.rows, seed=self.seed,
@@ -180,9 +181,9 @@ class Trainer:
 
     def state(self) -> State:
         """Everything that the next step depends on; random numbers are functions of the step and need no state."""
-        return {**self.student.state(), "timesteps": self.timesteps}
+        return {**self.student.state(), "timesteps": self.sampler_state}
 
     def restore(self, state: State) -> None:
         """Load what ``state`` returned."""
         self.student.restore(state)
-        self.timesteps = state["timesteps"]
+        self.sampler_state = state["timesteps"]
