@@ -135,8 +135,8 @@ def test_the_train_images_themselves_get_the_best_value(name, real):
 DAMAGE: dict[str, Callable[[Images, NDArray[np.int64]], Images]] = {
     "dropped": lambda images, labels: images[labels != 3],
     "doubled": lambda images, labels: np.concatenate([images, images[labels == 3]]),
-    "blur": lambda images, labels: damage.blurred(images, 1 / 16),
-    "noise": lambda images, labels: damage.noised(images, 1 / 8),
+    "blur": lambda images, labels: damage.blur(images, 1 / 16),
+    "noise": lambda images, labels: damage.add_noise(images, 1 / 8),
 }
 
 
