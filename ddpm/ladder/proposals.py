@@ -13,6 +13,7 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from statistics import median
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ddpm.base import files
@@ -34,7 +35,6 @@ def propose(space: Space, past: Sequence[Trial], running: Sequence[Changes], see
     may be tried."""
     import optuna
 
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     study, reason = _study(space, past), ""
     for changes in running:
         _add(study, space, space.place(changes, space.contest.cost(changes)))
@@ -84,20 +84,20 @@ def _study(space: Space, past: Sequence[Trial]) -> optuna.Study:
     positive; one that diverged counts as the worst."""
     import optuna
 
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     study = optuna.create_study(direction="minimize")
     champion = files.digest(space.least(space.champion))
     usual = trials.means([trial for trial in past if trial.key == champion])
     judged = [trials.judge(space.contest, [trial], usual) for trial in past]
     losses = [one.loss for one in judged if math.isfinite(one.loss)]
+    shape, worst = math.log if losses and min(losses) > 0 else float, max(losses, default=1.0)
     excesses = [one.excess for one in judged if 0 < one.excess < math.inf]
-    shape = math.log if losses and min(losses) > 0 else float
+    usual_excess, largest = median(excesses or [1.0]), max(excesses, default=1.0)
+    is_limited = any(one.excess > 0 for one in judged)
     for trial, one in zip(past, judged, strict=True):
-        excess = min(one.excess, max(excesses, default=1.0)) / median(excesses or [1.0])
-        limits = {"excess": math.log1p(excess)} if any(each.excess > 0 for each in judged) else None
-        _add(
-            study, space, space.place(trial.changes, trial.cost), shape(min(one.loss, max(losses, default=1.0))), limits
-        )
+        limits = {"excess": math.log1p(min(one.excess, largest) / usual_excess)} if is_limited else {}
+        _add(study, space, space.place(trial.changes, trial.cost), shape(min(one.loss, worst)), limits)
     return study
 
 
@@ -106,14 +106,14 @@ def _add(
     space: Space,
     values: Mapping[str, Any] | None,
     value: float | None = None,
-    constraints: Mapping[str, float] | None = None,
+    constraints: Mapping[str, float] = MappingProxyType({}),
 ) -> None:
     """Add a trial, which runs if it has no value; none if ``values`` is None: the space does not have it."""
     from optuna.trial import TrialState, create_trial
 
     if values is not None:
         axes = {key: _distribution(axis) for key, axis in space.axes.items()}
-        state, limits = TrialState.RUNNING if value is None else TrialState.COMPLETE, dict(constraints or {})
+        state, limits = TrialState.RUNNING if value is None else TrialState.COMPLETE, dict(constraints)
         told = create_trial(state=state, params=dict(values), distributions=axes, value=value, constraints=limits)
         study.add_trial(told)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
 
-from ddpm.base import variant
+from ddpm.base import files, variant
 from ddpm.base.errors import UserError
 from ddpm.ladder.terms import BUDGET, Axis, Changes, Contest, Range
 from ddpm.params.config import FAMILIES
@@ -87,6 +87,16 @@ class Space:
     def place(self, changes: Changes, cost: float) -> dict[str, Any] | None:
         """The values of a trial that has these changes of the base, by what is drawn; None if a list does not have its
         value. Of a range it is the nearest."""
+        if (key := files.digest([dict(changes), cost])) not in self._places:
+            self._places[key] = self._find_place(changes, cost)
+        return self._places[key]
+
+    @cached_property
+    def _places(self) -> dict[str, dict[str, Any] | None]:
+        """What ``place`` has found: each proposal asks for all trials, and checking the params is most of its work."""
+        return {}
+
+    def _find_place(self, changes: Changes, cost: float) -> dict[str, Any] | None:
         usual = self.contest.params(changes).flat() | {SHARE: cost / self.limit}
         values = {}
         for key, axis in self.axes.items():
