@@ -125,12 +125,15 @@ def score(
     param: Names = (),
     cost: Names = (),
     out: Path | None = None,
+    reference: Path | None = None,
+    extractor: str = "inception",
     json: Json = False,
 ) -> None:
     """Score images that any program drew, and write their run's record.
 
     examples:
       ddpm score samples.npz --seed 0 --name edm2 --param lr=0.01 --cost images_seen=64000 seconds.train=120
+      ddpm score samples.npz --seed 0 --reference cifar10-32x32.npz  # the FID to published statistics
 
     Args:
         samples: folder or archive of pictures, or an .npy or .npz file
@@ -139,15 +142,20 @@ def score(
         param: the program's params, as KEY=VALUE
         cost: images_seen, parameters, flops, evaluations or seconds.STAGE, as KEY=VALUE
         out: a .json file (metrics/scored/NAME-SEED.json)
+        reference: .npz file of others' mu and sigma, or images (the real images here)
+        extractor: of the reference's features
     """
     from ddpm.report import render, summary
-    from ddpm.report.blocks import Chapter
+    from ddpm.report.blocks import Chapter, Note
     from ddpm.tools import score
 
     # as an error, so that what was unpacked is removed
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     name = name or samples.resolve().stem
     params, costs = score.parse_assignments("--param", param), score.parse_assignments("--cost", cost)
-    run = score.score(samples, seed, name, {"name": name} | params, costs)
+    against = (reference, extractor) if reference else None
+    run = score.score(samples, seed, name, {"name": name} | params, costs, against)
     path = score.write_record(run, out)
-    answer(json, run.scores, render.text([Chapter("", [*summary.scores(run), *summary.findings(run)])]), "", path)
+    notes = [Note(score.describe_reference(*against))] if against else []
+    text = render.text([Chapter("", [*summary.scores(run), *summary.findings(run), *notes])])
+    answer(json, run.scores, text, "", path)

@@ -18,14 +18,16 @@ class Extractor(Variant, ABC):
     """Contract of an extractor.
 
     dimensions: D, the number of features. channels: the counts that an image may have; None: any. frechet: the name of
-    its Fréchet distance; only Inception's is called FID. has_logits: whether it tells classes apart, as the Inception
-    Score needs; else K is 0. knows_classes: whether its logits are of the dataset's own classes, in order. published:
-    the file that its weights come from; None: they are made here.
+    its Fréchet distance; only Inception's is called FID. resizer: how an image gets to the size that the network sees,
+    in words. has_logits: whether it tells classes apart, as the Inception Score needs; else K is 0. knows_classes:
+    whether its logits are of the dataset's own classes, in order. published: the file that its weights come from; None:
+    they are made here.
     """
 
     dimensions: ClassVar[int]
     channels: ClassVar[tuple[int, ...] | None] = None
     frechet: ClassVar[str] = "fd"
+    resizer: ClassVar[str] = "none"
     has_logits: ClassVar[bool] = True
     knows_classes: ClassVar[bool] = False
     published: ClassVar[PublishedWeights | None] = None

@@ -50,6 +50,7 @@ class Pretrained(Extractor, ABC):
     """
 
     channels = (1, 3)
+    resizer = "Pillow's bicubic filter to 224x224"
     published: ClassVar[PublishedWeights]
     view: ClassVar[View] = View()
     names: ClassVar[dict[str, str]] = {}

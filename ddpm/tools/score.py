@@ -1,4 +1,5 @@
-"""The record of images that any program drew: scored against the real images here, exactly as the evaluate stage does.
+"""The record of images that any program drew: scored against the real images here, exactly as the evaluate stage does,
+or by their distance to the statistics of real images that others ship.
 
 What made them is recorded as given. What is not given is unknown, and never guessed.
 """
@@ -10,15 +11,16 @@ import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ddpm.base import files, paths
+from ddpm.base import files, paths, variant
 from ddpm.base.errors import UserError, printable
 from ddpm.base.files import open_array
 from ddpm.base.images import Images, digest, distinct
@@ -32,59 +34,54 @@ from ddpm.params import config, credit
 from ddpm.params import file as params_file
 from ddpm.runs import record
 from ddpm.runs.record import Costs, Fingerprint, Record
-from ddpm.scoring.limits import check_counts
-from ddpm.scoring.reference import read_reference
+from ddpm.scoring import extractor, frechet
+from ddpm.scoring.evaluate_params import Evaluate
+from ddpm.scoring.features import extract
+from ddpm.scoring.limits import check_channels, check_counts
+from ddpm.scoring.reference import WEIGHTS, read_reference
 from ddpm.sources.archives import open_members
 from ddpm.sources.dataset import MODES
 from ddpm.variants.datasets.image_folder import ImageFolder
 
+Against: TypeAlias = tuple[Path, str] | None  # an .npz file that others made of real images, and the extractor
+Judged: TypeAlias = tuple[str, dict[str, float], dict[str, Any]]  # the images' digest, scores, and what they rest on
+
 FIRST = "arr_0"  # the array of images in an .npz
+MU, SIGMA = "mu", "sigma"  # those of the mean and covariance of their features
+ROUNDING = 1e-4  # of the largest covariance, by which one in float32 may differ from its transpose
 MOST = 200_000  # images
 FEWEST = 0.9  # the share of images that differ from all before
 SECONDS = "seconds."  # begins the cost of a stage
 
 
-def score(samples: Path, seed: int, name: str, params: Mapping[str, Any], costs: Mapping[str, Any]) -> Record:
+def score(
+    samples: Path, seed: int, name: str, params: Mapping[str, Any], costs: Mapping[str, Any], against: Against = None
+) -> Record:
     """The record of the images in ``samples``.
 
     samples: a folder or archive of pictures, or an .npy or .npz file. seed: of the training. params,
-    costs: what is known of it; a cost ``seconds.STAGE`` is a stage's time. Raises UserError if the images are too few,
-    of another shape than the real ones or not uint8, or a value is not allowed.
+    costs: what is known of it; a cost ``seconds.STAGE`` is a stage's time. against: what they are compared with, if not
+    with the real images here. Raises UserError if the images are too few, of another shape than the real ones or not
+    uint8, or a value is not allowed.
     """
-    plain = params_file.read_params()
-    checked = config.parse(plain)
-    credit.refuse_other_params(checked, "preprocess", "reference")
-    index, device = read_reference(paths.REFERENCE), devices.resolve(checked.device)
-    judged = index.resolve(checked.evaluate)
-    known = config.sections_affecting(Affects.SCORED, checked.flat())
+    checked = config.parse(params_file.read_params())
+    known = {} if against else config.sections_affecting(Affects.SCORED, checked.flat())
     if fixed := sorted(known.keys() & params.keys()):
         raise UserError(f"--param: {fixed[0]} is {known[fixed[0]]} for the real images here; leave it out")
     with TemporaryDirectory(prefix="ddpm-score-") as scratch:
-        images = read_images(samples, Shape(*index.shape), Path(scratch))
-        try:
-            check_counts(judged, {"sample.count": len(images)})
-        except UserError as error:
-            raise UserError(f"{samples}: {error}") from error
-        real, count = evaluation.Real.open(paths.PROCESSED, paths.REFERENCE, judged, device), len(images)
-        _check_distinct(samples, images)
-        content = digest([images])
-        yardsticks = evaluation.comparison(real.features, count, judged)
-        floor = yardsticks.pop(evaluation.REAL)
-        theirs = evaluation.mean([evaluation.report(images, real, judged).scores])
-        scores = files.flatten(theirs | {evaluation.REAL: floor, evaluation.YARDSTICKS: yardsticks})
+        given = (samples, checked, Path(scratch))
+        content, scores, comparable = _by_file(*given, *against) if against else _by_real_images(*given)
     if odd := [key for key, value in scores.items() if not math.isfinite(value)]:
         raise UserError(f"{samples}: {', '.join(odd)} is not a finite number: look at the images")
     stages = {key.removeprefix(SECONDS): value for key, value in costs.items() if key.startswith(SECONDS)}
     others = {key: value for key, value in costs.items() if not key.startswith(SECONDS)}
-    drawn = checked.sample.model_copy(update={"count": count, "seeds": (0,)})
-    ours = fingerprint(index, judged, drawn, device)
     return Record(
         name=name,
         program=name,
         seed=seed,
         finished=record.now(),
         params={**known, **params},
-        fingerprint=Fingerprint(hash=ours["hash"], comparable=ours["comparable"]),
+        fingerprint=Fingerprint(hash=files.digest(comparable), comparable=comparable),
         samples=content,
         scores=scores,
         costs=parse(others | {"seconds": stages}, "--cost", Costs),
@@ -92,8 +89,78 @@ def score(samples: Path, seed: int, name: str, params: Mapping[str, Any], costs:
     )
 
 
-def _check_distinct(samples: Path, images: Images) -> None:
-    """Raises UserError if many images are repetitions, which no distance notices; warns of few."""
+def _by_real_images(samples: Path, checked: config.Config, scratch: Path) -> Judged:
+    """By the real images here, as the evaluate stage does."""
+    credit.refuse_other_params(checked, "preprocess", "reference")
+    index, device = read_reference(paths.REFERENCE), devices.resolve(checked.device)
+    evaluate = index.resolve(checked.evaluate)
+    images = _read_set(samples, index.shape, evaluate, scratch)
+    real = evaluation.Real.open(paths.PROCESSED, paths.REFERENCE, evaluate, device)
+    yardsticks = evaluation.comparison(real.features, len(images), evaluate)
+    floor = yardsticks.pop(evaluation.REAL)
+    theirs = evaluation.mean([evaluation.report(images, real, evaluate).scores])
+    scores = files.flatten(theirs | {evaluation.REAL: floor, evaluation.YARDSTICKS: yardsticks})
+    drawn = checked.sample.model_copy(update={"count": len(images), "seeds": (0,)})
+    return digest([images]), scores, fingerprint(index, evaluate, drawn, device)["comparable"]
+
+
+def _by_file(samples: Path, checked: config.Config, scratch: Path, reference: Path, features: str) -> Judged:
+    """By the Fréchet distance to the images that ``reference`` describes."""
+    if features not in (allowed := [each for each in variant.names("extractors") if extractor.get(each).published]):
+        raise UserError(f"--extractor: {quote(features)}; allowed, with published weights: {', '.join(allowed)}")
+    chosen, device, weights = extractor.get(features), devices.resolve(checked.device), scratch / WEIGHTS
+    evaluate = checked.evaluate.model_copy(update={"extractors": (features,), "metrics": ("fid",)})
+    check_channels(evaluate, checked.data.channels)
+    real = read_statistics(reference, chosen.dimensions, scratch)
+    images = _read_set(samples, checked.data.shape, evaluate, scratch)
+    chosen.write_weights(paths.PROCESSED, weights, device)
+    network = chosen.load(weights)
+    if not real:
+        theirs = _read_set(reference, checked.data.shape, evaluate, scratch)
+        real = frechet.statistics(extract(network, theirs, evaluate.batch_size, device).features)
+    fake = extract(network, images, evaluate.batch_size, device).features.to(device)
+    scores = {f"{features}.{chosen.frechet}": frechet.Distance(real[MU], real[SIGMA], device)(fake)}
+    rests_on = {"reference": files.sha256(reference), "weights": files.sha256(weights), "resizer": chosen.resizer}
+    return digest([images]), scores, rests_on | {"samples": len(images), "sampling": None}
+
+
+def describe_reference(reference: Path, features: str) -> str:
+    """What a distance to ``reference`` rests on, for people."""
+    return (
+        f"{reference}, by features of {features}; resizer: {extractor.get(features).resizer}. The file does not say "
+        "what made it: ADM's and clean-fid's extractors and resizers differ; compare distances of one program only."
+    )
+
+
+def read_statistics(path: Path, dimensions: int, scratch: Path) -> dict[str, NDArray[np.floating]]:
+    """``mu``, (D,), and ``sigma``, (D, D), float64; empty if the file has images instead.
+
+    Raises UserError if it has neither, or they are not the mean and covariance of D features, ``dimensions``.
+    """
+    if path.suffix.lower() != ".npz":
+        raise UserError(f"{path}: allowed: an .npz file with {MU} and {SIGMA}, or with images as {FIRST}")
+    arrays: dict[str, NDArray[np.floating]] = {}
+    if MU not in (held := array_names(path)) and FIRST in held:
+        return arrays
+    for key, shape in {MU: (dimensions,), SIGMA: (dimensions, dimensions)}.items():
+        array = _array(path, scratch, key)
+        if array.shape != shape or array.dtype.kind != "f" or not np.isfinite(array).all():
+            raise UserError(f"{path}: {key} is {array.dtype} {quote(array.shape)}; allowed: finite floats {shape}")
+        arrays[key] = array.astype(np.float64)
+    sigma = arrays[SIGMA]
+    if abs(sigma - sigma.T).max() > ROUNDING * abs(sigma).max() or sigma.diagonal().min() < 0:
+        raise UserError(f"{path}: {SIGMA} is not symmetric or has negative variances, so it is not a covariance")
+    return arrays
+
+
+def _read_set(samples: Path, shape: Shape, evaluate: Evaluate, scratch: Path) -> Images:
+    """The images. Raises UserError if they are too few for the metrics, or many are repetitions, which no distance
+    notices; warns of few."""
+    images = read_images(samples, shape, scratch)
+    try:
+        check_counts(evaluate, {"sample.count": len(images)})
+    except UserError as error:
+        raise UserError(f"{samples}: {error}") from error
     count, different = len(images), distinct(images)
     if different < FEWEST * count:
         raise UserError(
@@ -102,6 +169,7 @@ def _check_distinct(samples: Path, images: Images) -> None:
         )
     if different < count:
         print(f"warning: {samples}: {count - different:,} images are repetitions", file=sys.stderr)
+    return images
 
 
 def read_images(samples: Path, shape: Shape, scratch: Path) -> Images:
@@ -136,18 +204,24 @@ def _limit(samples: Path, count: int) -> None:
         raise UserError(f"{samples}: {count:,} images; allowed: at most {MOST:,}, and 50,000 are usual")
 
 
-def _array(path: Path, scratch: Path) -> NDArray[Any]:
-    """The array of an .npy file; of an .npz, arr_0 or the only one."""
+def array_names(path: Path) -> list[str]:
+    """The names of the arrays in an .npz file. Raises UserError if it cannot be read."""
+    with open_members(path) as members:
+        return [PurePosixPath(member.name).stem for member in members]
+
+
+def _array(path: Path, scratch: Path, key: str = FIRST) -> NDArray[Any]:
+    """The array of an .npy file; of an .npz, the one called ``key``, or the only one for arr_0."""
     if path.suffix.lower() != ".npz":
         return open_array(path, remedy=f"look at {path}")
-    with open_members(path) as members:
-        names = [member.name for member in members]
-    wanted = names if len(names) == 1 else [name for name in names if PurePosixPath(name).stem == FIRST]
+    names = array_names(path)
+    wanted = [0] if len(names) == 1 and key == FIRST else [row for row, name in enumerate(names) if name == key]
     if len(wanted) != 1:
-        raise UserError(f"{path}: {len(names)} arrays, of which {len(wanted)} are called {FIRST}; allowed: one")
+        raise UserError(f"{path}: {len(names)} arrays, of which {len(wanted)} are called {key}; allowed: one")
     copy = scratch / "array.npy"
+    copy.unlink(missing_ok=True)  # what is mapped stays
     with open_members(path) as members, copy.open("wb") as file:
-        shutil.copyfileobj(next(member.stream for member in members if member.name == wanted[0]), file)
+        shutil.copyfileobj(next(islice(members, wanted[0], None)).stream, file)
     return open_array(copy, remedy=f"look at {path}")
 
 

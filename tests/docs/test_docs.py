@@ -317,6 +317,6 @@ def is_printed(line: str) -> bool:
 
 def test_every_line_of_the_troubleshooting_is_one_that_the_code_prints():
     lines = re.findall(r"^\| `(.+?)` \|", (ROOT / "docs/troubleshooting.md").read_text(), re.M)
-    assert len(lines) > 10
+    assert len(lines) > 5
     assert [line for line in lines if not is_printed(line)] == []
     assert not is_printed("...: no such flie")

@@ -12,17 +12,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
 from ddpm.base import paths
 from ddpm.base.errors import UserError
-from ddpm.base.files import digest, flatten, read_json
+from ddpm.base.files import digest, flatten, read_json, sha256
 from ddpm.base.sections import Shape
 from ddpm.data.processed import open_split
 from ddpm.params import credit
 from ddpm.runs import record
 from ddpm.runs.record import Costs, Fingerprint, Record
+from ddpm.scoring.features import extract
 from ddpm.tools import score
+from ddpm.variants.extractors.inception import Inception
+from ddpm.variants.extractors.random_conv import RandomConv
 from ddpm.verdicts import metrics
 from tests import command
 from tests.small_project import QUICK, lay_out, run_stage
@@ -113,6 +118,78 @@ def test_a_person_reads_how_good_the_images_are_and_whether_they_are_copies(
     assert metrics.gaussian([run.scores], "classifier.fd") > 10
 
 
+D = RandomConv.dimensions
+MU, SIGMA = np.zeros(D), np.eye(D)
+
+
+@pytest.mark.parametrize("form", ["statistics", "in float32", "images"])
+def test_the_distance_to_a_file_of_others_is_torch_fidelity_s(form, digits, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    lay_out(tmp_path, digits)
+    monkeypatch.setattr(RandomConv, "published", Inception.published)
+    real = np.array(open_split(digits, "train")[0])
+    drawn = np.array(open_split(digits, "test")[0])[:, :, ::-1] // 2
+    RandomConv().write_weights(digits, Path("weights"), torch.device("cpu"))
+    network = RandomConv().load(Path("weights"))
+    fake, theirs = (
+        fid_features_to_statistics(extract(network, images, 64, torch.device("cpu")).features)
+        for images in (drawn, real)
+    )
+    expected = fid_statistics_to_metric(fake, theirs, verbose=False)["frechet_inception_distance"]
+    kind = np.float32 if form == "in float32" else np.float64
+    arrays = {"mu": theirs["mu"].astype(kind), "sigma": theirs["sigma"].astype(kind), "mu_s": MU[:3]}
+    np.savez("theirs.npz", **({"arr_0": real.transpose(0, 2, 3, 1)} if form == "images" else arrays))
+    np.savez("drawn.npz", drawn)
+
+    asked = ["score", "drawn.npz", "--seed", "3", "--reference", "theirs.npz", "--extractor", "random_conv"]
+    assert command.run(*asked) == 0
+
+    out = capsys.readouterr().out
+    assert all(word in out for word in ("theirs.npz", "random_conv", "ADM"))
+    run = record.read_record(Path("metrics/scored/drawn-3.json"))
+    assert run.scores == {"random_conv.fd": pytest.approx(expected, rel=1e-5 if form == "in float32" else 1e-6)}
+    assert run.fingerprint.comparable["reference"] == sha256(Path("theirs.npz"))
+    assert run.params == {"name": "drawn"}
+
+
+def test_a_file_is_compared_with_by_published_weights_alone_and_with_enough_images(
+    digits, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    lay_out(tmp_path, digits)
+    np.savez("theirs.npz", mu=MU, sigma=SIGMA)
+    np.savez("drawn.npz", np.array(open_split(digits, "test")[0])[:D])
+    asked = ["score", "drawn.npz", "--seed", "3", "--reference", "theirs.npz"]
+    assert command.refused(capsys, *asked, "--extractor", "classifier").startswith("--extractor: 'classifier'; allowed")
+    assert command.refused(capsys, *asked).startswith(f"theirs.npz: mu is float64 ({D},); allowed")
+    monkeypatch.setattr(RandomConv, "published", Inception.published)
+    assert "too few" in command.refused(capsys, *asked, "--extractor", "random_conv")
+
+
+STATISTICS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "dimension": ("a.npz", {"mu": MU[1:], "sigma": SIGMA[1:, 1:]}, "mu is"),
+    "covariance's shape": ("a.npz", {"mu": MU, "sigma": SIGMA[0]}, "sigma is"),
+    "whole numbers": ("a.npz", {"mu": MU.astype(int), "sigma": SIGMA}, "mu is int64"),
+    "not finite": ("a.npz", {"mu": MU, "sigma": np.full((D, D), np.nan)}, "sigma is"),
+    "not symmetric": ("a.npz", {"mu": MU, "sigma": np.triu(np.ones((D, D)))}, "sigma is not symmetric"),
+    "negative variance": ("a.npz", {"mu": MU, "sigma": -SIGMA}, "negative variances"),
+    "no covariance": ("a.npz", {"mu": MU}, "0 are called sigma"),
+    "features": ("a.npz", {"feats": SIGMA}, "0 are called mu"),
+    "pickle": ("a.npz", {"mu": np.array([{}] * D, dtype=object), "sigma": SIGMA}, "not an .npy file"),
+    "not npz": ("a.pkl", {"mu": MU, "sigma": SIGMA}, "allowed: an .npz"),
+}
+
+
+@pytest.mark.parametrize("wrong", STATISTICS)
+def test_a_file_without_a_mean_and_a_covariance_is_refused_in_one_line(wrong, tmp_path):
+    name, arrays, reason = STATISTICS[wrong]
+    with (tmp_path / name).open("wb") as file:
+        np.savez(file, **arrays)
+    with pytest.raises(UserError, match=reason) as refused:
+        score.read_statistics(tmp_path / name, D, tmp_path)
+    assert "\n" not in str(refused.value)
+
+
 READ: dict[str, Callable[[Path], Path]] = {
     **{form: partial(lambda write, at: write(at, SIX), write) for form, write in FORMS.items()},
     "channels first": lambda at: write_npy(at, SIX.transpose(0, 3, 1, 2)),
@@ -174,7 +251,7 @@ BUSY = """
 import sys, time
 from ddpm.tools import score
 from ddpm import cli
-def wait(samples, seed, name, params, costs):
+def wait(*given):
     with score.TemporaryDirectory(prefix="ddpm-score-"):
         print("busy", flush=True)
         time.sleep(600)

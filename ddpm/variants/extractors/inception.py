@@ -15,6 +15,7 @@ class Inception(Extractor):
     dimensions = 2048
     channels = (1, 3)  # it was trained on RGB: gray is repeated
     frechet = "fid"
+    resizer = "TensorFlow 1's bilinear filter to 299x299, without antialiasing"
     published = PublishedWeights(
         title="Inception",
         url="https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"

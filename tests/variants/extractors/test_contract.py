@@ -17,6 +17,7 @@ def test_every_extractor_states_its_features_and_names_its_distance(name):
     assert extractor.name == name
     assert extractor.dimensions > 0
     assert extractor.frechet == ("fid" if name == "inception" else "fd")
+    assert (extractor.resizer == "none") == (extractor.published is None)  # published networks see one size
 
 
 @pytest.mark.parametrize("write", [QUICK.fit, RandomConv().write_weights], ids=["classifier", "random_conv"])
