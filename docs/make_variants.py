@@ -1,14 +1,11 @@
-"""Make what docs/variants.md shows of the code: three pictures, and the table of what goes together.
+"""Draw the pictures of docs/variants.md: schedules.png, forward.png and, on the current model, samplers.png.
 
-``python -m docs.make_variants`` prints the table, and draws schedules.png, forward.png and samplers.png into docs/, the
-last one on the current model.
+Run: ``python -m docs.make_variants``.
 """
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,8 +20,6 @@ from ddpm.diffusion.coefficients import q_sample
 from ddpm.diffusion.diffusion_params import Diffusion
 from ddpm.model.model_file import Loaded, load_model
 from ddpm.pictures import grids, plots
-from ddpm.report import render
-from ddpm.report.blocks import Chapter, Table
 from ddpm.sampling import guidance
 from ddpm.sampling.generator import Generator
 from ddpm.sampling.sample_params import Sample, Spacing
@@ -33,58 +28,6 @@ COLUMNS = 11
 EVALUATIONS = (10, 20, 50)
 IMAGES = 4
 LOG_SNR = 15  # the curves are cut at this, and at its negative
-
-
-class Combination(NamedTuple):
-    """Names of variants of the ``diffusion`` section; ``reasons`` say why they are refused, empty where allowed."""
-
-    parameterization: str
-    loss: str
-    variance: str
-    zero_terminal_snr: bool
-    reasons: tuple[str, ...]
-
-
-def combinations() -> list[Combination]:
-    """Every parameterization with every loss, variance and end of the schedule, as reading a config judges them."""
-    families = ("parameterizations", "losses", "variances")
-    combined = []
-    named = itertools.product(*map(variant.names, families))
-    for names, zero_terminal_snr in itertools.product(named, (False, True)):
-        parameterization, loss, variance = (
-            variant.build(family, {"name": name}, family) for family, name in zip(families, names, strict=True)
-        )
-        schedule = {"name": "linear", "linear": {"zero_terminal_snr": zero_terminal_snr}}
-        diffusion = Diffusion.model_construct(
-            schedule=variant.build("schedules", schedule, "schedule"),
-            parameterization=parameterization,
-            variance=variance,
-            loss=loss,
-        )
-        reasons = tuple(diffusion.refusals())
-        combined.append(Combination(parameterization.name, loss.name, variance.name, zero_terminal_snr, reasons))
-    return combined
-
-
-def table() -> str:
-    """What goes together, in Markdown: the variances and the end of the schedule that each loss and target allow.
-
-    Losses that allow the same share a row.
-    """
-    allowed = [choice for choice in combinations() if not choice.reasons]
-    ends = [choice for choice in allowed if choice.zero_terminal_snr]
-    losses: dict[tuple[str, str], list[str]] = {}
-    for loss in variant.names("losses"):
-        variances = ", ".join(sorted({choice.variance for choice in allowed if choice.loss == loss}))
-        end = "yes" if loss in {choice.loss for choice in ends} else "no"
-        losses.setdefault((variances, end), []).append(loss)
-    rows = [[", ".join(names), *cells] for cells, names in losses.items()]
-    table = Table(["loss", "variance", "zero terminal SNR"], rows, text_columns=range(3))
-    refused = set(variant.names("parameterizations")) - {choice.parameterization for choice in ends}
-    return (
-        f"{render.markdown([Chapter('', [table])])}\nEvery loss goes with every parameterization, "
-        f"except that {', '.join(sorted(refused))} does not go with zero terminal SNR."
-    )
 
 
 def draw(model: Loaded, images: Images, folder: Path, device: torch.device, seed: int = 0) -> list[Path]:
@@ -144,7 +87,6 @@ def steps_within(options: Sample, evaluations: int, diffusion: Diffusion) -> int
 
 
 def main() -> None:
-    print(f"{table()}\n", flush=True)
     device = devices.resolve("auto")
     images, _ = open_split(PROCESSED, "test")
     for path in draw(load_model(MODEL_FILE, device), images, Path(__file__).parent, device):

@@ -29,15 +29,15 @@ class Diffusion(Section):
 
     def apply(
         self, network: Callable[..., Tensor], x_t: Tensor, t: Tensor, at: Coefficients, *conditions: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
-        """The network's float32 output at x_t, (B, C, H, W), and that for a learned variance, if there is one.
-        conditions: labels, and where images are augmented or steps have an end, a vector of that."""
-        output = network(self.parameterization.network_input(x_t, at), self.loss.clock(t, self.T), *conditions)
-        return self.variance.split(output.float())
+    ) -> Tensor:
+        """The network's float32 output at x_t, (B, C, H, W). conditions: labels, and where images are augmented or
+        steps have an end, a vector of that."""
+        shown = self.parameterization.network_input(x_t, at)
+        return network(shown, self.loss.clock(t, self.T), *conditions).float()
 
     def refusals(self) -> Iterator[str]:
         """Why these choices cannot work together, judged by the flags of each."""
-        schedule, loss, learned = self.schedule, self.loss, self.variance.outputs == 2
+        schedule, loss = self.schedule, self.loss
         if self.parameterization.divides_by_signal and schedule.zero_terminal_snr:
             yield (
                 f"parameterization: {self.parameterization.name} divides by the signal, but "
@@ -50,16 +50,6 @@ class Diffusion(Section):
                 f"leaves no signal and sampling begins; allowed: {variant.having('losses', 'trains_zero_snr', True)}"
             )
         yield from loss.refusals(schedule)
-        if learned and not loss.trains_variance:
-            yield (
-                f"loss: {loss.name} does not train the learned variance of variance: {self.variance.name}; "
-                f"allowed: {variant.having('losses', 'trains_variance', True)}"
-            )
-        if loss.needs_learned_variance and not learned:
-            yield (
-                f"variance: {self.variance.name} is fixed, but loss: {loss.name} has a term that trains only the "
-                f"variance; allowed: {variant.having('variances', 'outputs', 2)}"
-            )
         try:
             last = float(schedule.noise_schedule(self.T).log_snr[-1])
         except ValueError as error:

@@ -62,7 +62,7 @@ class FlowMapLoss(Loss):
             with torch.no_grad():
                 x_0[rows], epsilon[rows] = self.target(network, maps, noisy[rows], s[rows])
         output = network(batch, noisy.x_t, t, noisy.at, s)
-        return self.measure(Estimate(network, replace(noisy, x_0=x_0, epsilon=epsilon), *output))
+        return self.measure(Estimate(network, replace(noisy, x_0=x_0, epsilon=epsilon), output))
 
     def measure(self, estimate: Estimate) -> Tensor:
         error = estimate.squared_error() + self.c
@@ -72,8 +72,7 @@ class FlowMapLoss(Loss):
 def predict(network: Network, batch: Batch, x: Tensor, t: Tensor, s: Tensor) -> Prediction:
     """The network's own prediction for the map from x at t to s."""
     at = network.chain.at(t)
-    output, _ = network(batch, x, t, at, s)
-    return network.parameterization.predict(output, x, at)
+    return network.parameterization.predict(network(batch, x, t, at, s), x, at)
 
 
 def mix(chain: Chain, pair: Prediction | NoisyBatch, s: Tensor) -> Tensor:

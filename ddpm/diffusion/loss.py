@@ -6,17 +6,15 @@ network once or more, and compares. Most only ``measure`` a denoiser's estimate;
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Protocol
 
 from ddpm.base.tensor import Tensor
 from ddpm.base.variant import Variant
-from ddpm.diffusion.coefficients import Coefficients, posterior_mean
+from ddpm.diffusion.coefficients import Coefficients
 from ddpm.diffusion.parameterization import Parameterization
 from ddpm.diffusion.schedule import Schedule
-from ddpm.diffusion.variance import Variance
 
 if TYPE_CHECKING:  # importing torch takes a second
     from ddpm.diffusion.batch import Batch, NoisyBatch
@@ -39,13 +37,11 @@ class Network(Protocol):
 
     chain: Chain
     parameterization: Parameterization
-    variance: Variance
 
     def __call__(
         self, batch: Batch, x: Tensor, t: Tensor, at: Coefficients, s: Tensor | None = None, precise: bool = False
-    ) -> tuple[Tensor, Tensor | None]:
-        """Its output for x at t, (B, C, H, W) float32, and that for a learned variance, if there is one; for the
-        batch's labels, augmentations and dropout.
+    ) -> Tensor:
+        """Its output for x at t, (B, C, H, W) float32, for the batch's labels, augmentations and dropout.
 
         at: the chain's constants at t. s: (B,) where a flow map leads; without it the output is a denoiser's. precise:
         nothing is computed in less than float32.
@@ -54,12 +50,11 @@ class Network(Protocol):
 
 
 class Estimate(NamedTuple):
-    """A network's output, float32, for a noisy batch. ``variance_output`` is None if the variance is fixed."""
+    """A network's output, float32, for a noisy batch."""
 
     network: Network
     noisy: NoisyBatch
     output: Tensor
-    variance_output: Tensor | None = None
 
     def squared_error(self, space: Space | None = None) -> Tensor:
         """(B,) mean squared error between the output and the parameterization's target, or in another ``space``."""
@@ -71,27 +66,10 @@ class Estimate(NamedTuple):
         scale = (SPACES[space](at) / at.sigma).square() * parameterization.x_0_scale(at)
         return scale.flatten() * error
 
-    def bound(self, detach_mean: bool = False) -> Tensor:
-        """(B,) bits per dimension: T times equation 5's term at t, so that its mean over uniform t is the whole bound
-        without the constant L_T. With ``detach_mean`` the gradient reaches only the variance."""
-        from ddpm.diffusion.chain import bound_term
-
-        network, noisy = self.network, self.noisy
-        output = self.output.detach() if detach_mean else self.output
-        x_0 = network.parameterization.predict(output, noisy.x_t, noisy.at).x_0
-        mean = posterior_mean(x_0, noisy.x_t, noisy.at)
-        log_variance = network.variance.log_variance(self.variance_output, noisy.at)
-        nats = bound_term(noisy.x_0, noisy.x_t, mean, log_variance, noisy.at)
-        return nats.mean(dim=(1, 2, 3)) * (len(network.chain) / math.log(2))
-
 
 class Loss(Variant, ABC):
     """Contract of an objective."""
 
-    trains_variance: ClassVar[bool] = False
-    """Whether the gradient reaches the output for a learned variance."""
-    needs_learned_variance: ClassVar[bool] = False
-    """Whether the loss makes no sense without that output."""
     trains_zero_snr: ClassVar[bool] = True
     """Whether steps without signal have any weight."""
     learns: ClassVar[tuple[Learns, ...]] = ("denoiser",)
@@ -102,7 +80,7 @@ class Loss(Variant, ABC):
     def __call__(self, network: Network, batch: Batch) -> Tensor:
         """Each image's loss, (B,) float32: Algorithm 1, lines 4 and 5."""
         noisy = batch.diffuse(network.chain, batch.t)
-        return self.measure(Estimate(network, noisy, *network(batch, noisy.x_t, noisy.t, noisy.at)))
+        return self.measure(Estimate(network, noisy, network(batch, noisy.x_t, noisy.t, noisy.at)))
 
     @abstractmethod
     def measure(self, estimate: Estimate) -> Tensor:

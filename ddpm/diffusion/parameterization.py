@@ -14,14 +14,10 @@ from ddpm.diffusion.coefficients import Coefficients
 
 
 class Prediction(NamedTuple):
-    """The network's estimate of x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) epsilon, (B, C, H, W) each.
-
-    ``variance_output`` is the second half of the network's output if the variance is learned, else None.
-    """
+    """The network's estimate of x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) epsilon, (B, C, H, W) each."""
 
     x_0: Tensor
     epsilon: Tensor
-    variance_output: Tensor | None = None
 
 
 class Parameterization(Variant, ABC):

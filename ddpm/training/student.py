@@ -51,7 +51,7 @@ class Student:
 
     def __call__(
         self, batch: Batch, x: Tensor, t: Tensor, at: Coefficients, s: Tensor | None = None, precise: bool = False
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> Tensor:
         for layer, keys in zip(self.dropout.values(), batch.dropout.unbind(1), strict=True):
             layer.keys = keys
         augmented = None if self.augmented is None or batch.condition is None else self.augmented(batch.condition)

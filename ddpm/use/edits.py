@@ -74,7 +74,7 @@ def invert(generator: Generator, images: Tensor, iterations: int = ITERATIONS) -
     for here, there in pairwise(rising):
         guess = x
         for _ in range(iterations):
-            x_0, epsilon, _ = generator.denoiser(guess, there.t)
+            x_0, epsilon = generator.denoiser(guess, there.t)
             if here.sigma * there.sigma <= here.signal * there.signal:
                 x_0 = (x - here.sigma * epsilon) / here.signal
             else:

@@ -10,7 +10,6 @@ from ddpm.base import variant
 from ddpm.cli.app import app
 from ddpm.params import presets
 from ddpm.params.config import FAMILIES
-from docs import make_variants
 
 ROOT = Path(__file__).parents[2]
 TEXT, VARIANTS, RESULTS = ((ROOT / name).read_text() for name in ("README.md", "docs/variants.md", "docs/results.md"))
@@ -19,10 +18,6 @@ TEXT, VARIANTS, RESULTS = ((ROOT / name).read_text() for name in ("README.md", "
 @pytest.mark.parametrize(("key", "family"), FAMILIES.items())
 def test_every_variant_is_listed(key, family):
     assert f"| {key} | ddpm/variants/{family}/ | {', '.join(variant.names(family))} |" in VARIANTS
-
-
-def test_the_table_of_combinations_is_the_generated_one():
-    assert make_variants.table() in VARIANTS
 
 
 def test_every_preset_has_its_row():

@@ -119,7 +119,7 @@ MEMORY = {"name": "loss_second_moment", "loss_second_moment": {"history": 2}}
     ("loss", "train"),
     [
         ("simple", {"posthoc": {"lengths": [0.05, 0.1], "snapshots": 4}}),
-        ("vlb", {"timestep_sampler": MEMORY}),
+        ("p2", {"timestep_sampler": MEMORY}),
         ("simple", {"augmentation": TURNED, "precision": "float16", "gradient_clip": 1.0, "accumulate": 2}),
         ("simple", {"augmentation": TURNED, "timestep_sampler": MEMORY, "gradient_clip": 1.0, "accumulate": 2}),
     ],

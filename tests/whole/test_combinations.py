@@ -50,14 +50,7 @@ def pairs(row: Row) -> list[frozenset[tuple[str, Any]]]:
 
 @pytest.mark.long
 def test_only_these_pairs_are_never_allowed():
-    trains = {name: variant.build("losses", {"name": name}, "l").trains_variance for name in SHELVES["loss"]}
-    learned = {name: variant.build("variances", {"name": name}, "v").outputs == 2 for name in SHELVES["variance"]}
-    apart = {
-        frozenset([("loss", loss), ("variance", variance)])
-        for loss, variance in product(trains, learned)
-        if (learned[variance] and not trains[loss]) or (loss == "hybrid" and not learned[variance])
-    }
-    apart |= {frozenset([("optimizer", "schedule_free"), ("ema", ema)]) for ema in SHELVES["ema"] if ema != "off"}
+    apart = {frozenset([("optimizer", "schedule_free"), ("ema", ema)]) for ema in SHELVES["ema"] if ema != "off"}
     learns = {name: variant.build("losses", {"name": name}, "l").learns for name in SHELVES["loss"]}
     needs = {name: variant.build("samplers", {"name": name}, "s").needs for name in SHELVES["sampler"]}
     guided, maps = ("weight", 2.0), [name for name in needs if needs[name] != "denoiser"]
@@ -66,8 +59,6 @@ def test_only_these_pairs_are_never_allowed():
         for loss, name in product(learns, needs)
         if needs[name] not in learns[loss]
     }
-    # no loss that trains a variance learns what these samplers need
-    apart |= {frozenset([("sampler", name), ("variance", one)]) for name in maps for one in learned if learned[one]}
     apart |= {frozenset([guided, ("sampler", name)]) for name in maps} | {frozenset([guided, ("loss", "consistency")])}
     assert set(rows()[1]) == apart | {frozenset([("classes", 0), guided])}
 

@@ -50,7 +50,7 @@ class MeanFlow(FlowMapLoss):
 
         def velocity(x: Tensor, t: Tensor, constants: Tensor) -> Tensor:
             here = coefficients(constants)
-            output, _ = network(batch, x, t, here, s, precise=True)  # autocast mixes types in forward mode
+            output = network(batch, x, t, here, s, precise=True)  # autocast mixes types in forward mode
             estimate = network.parameterization.predict(output, x, here)
             return estimate.epsilon - estimate.x_0
 

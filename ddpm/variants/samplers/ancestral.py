@@ -17,8 +17,7 @@ class Ancestral(Sampler):
         for step in range(len(chain), 0, -1):
             t = chain.timestep(step)
             at = chain.at_step(step)
-            x_0, _, variance_output = denoise(x, t)
-            x = posterior_mean(x_0, x, at)
+            x = posterior_mean(denoise(x, t).x_0, x, at)
             if step > 1:
-                x = x + (0.5 * variance.log_variance(variance_output, at)).exp() * noise(t)
+                x = x + (0.5 * variance.log_variance(at)).exp() * noise(t)
             yield x

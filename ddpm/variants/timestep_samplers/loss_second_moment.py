@@ -12,7 +12,7 @@ from ddpm.training.timesteps import SHARES, TimestepSampler, draw_by_shares
 
 class LossSecondMoment(TimestepSampler):
     """Uniform until every t has ``history`` losses. After that ``uniform_share`` of the draws stay uniform, to keep the
-    losses of every t up to date. Made for ``vlb``, which has terms that differ by orders of magnitude."""
+    losses of every t up to date. Made for the bound, whose terms differ by orders of magnitude."""
 
     history: Annotated[int, Field(ge=1, le=1000)] = 10
     uniform_share: Fraction = 0.001

@@ -6,5 +6,5 @@ from ddpm.diffusion.variance import Variance
 
 
 class FixedSmall(Variance):
-    def log_variance(self, variance_output: Tensor | None, at: Coefficients) -> Tensor:
+    def log_variance(self, at: Coefficients) -> Tensor:
         return at.log_beta_tilde

@@ -59,7 +59,7 @@ class Exact:
 
     def __call__(
         self, batch: Batch, x: Tensor, t: Tensor, at: Coefficients, s: Tensor, precise: bool = False
-    ) -> tuple[Tensor, None]:
+    ) -> Tensor:
         start, end, span = self.angle(t.double()), self.angle(s.double()), t - s
         x_0 = self.truth.posterior_mean(x, start.cos(), start.sin())
         denoiser = Prediction(x_0, (x - start.cos().view(-1, 1, 1, 1) * x_0) / start.sin().view(-1, 1, 1, 1))
@@ -68,7 +68,7 @@ class Exact:
         image, epsilon = (torch.where(still, *both) for both in zip(denoiser[:2], mapped[:2], strict=True))
         signal, sigma = start.cos().view(-1, 1, 1, 1), start.sin().view(-1, 1, 1, 1)  # not the chain's: t has a slope
         at = self.chain.at(t.detach().long())._replace(signal=signal, sigma=sigma)
-        return self.parameterization.target(image, epsilon, at), None
+        return self.parameterization.target(image, epsilon, at)
 
     def loss(self, loss: FlowMapLoss, done: float) -> Tensor:
         """The exact flow map's mean squared error, (B,), at random t, with the exact denoiser's x_0 and epsilon."""

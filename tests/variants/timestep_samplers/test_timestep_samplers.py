@@ -34,7 +34,7 @@ def uniform(count: int, step: int = 0) -> Tensor:
 
 
 def loss(t: Tensor) -> Tensor:
-    """Unequal losses, as vlb's are."""
+    """Unequal losses."""
     return 10 / t.float()
 
 
