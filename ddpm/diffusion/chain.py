@@ -48,13 +48,6 @@ def coefficients(rows: Tensor) -> Coefficients:
 def _constants(schedule: NoiseSchedule) -> Coefficients:
     """(S,) float64 each."""
     stand_in = schedule.beta_tilde[1:2] if len(schedule) > 1 else schedule.beta
-    root = np.sqrt(schedule.alpha)
-    # 1 - root, and below it 1 - posterior_x_t, without subtracting nearly equal numbers
-    shrinkage = schedule.beta / (1 + root)
-    step_x_t = (
-        schedule.beta / schedule.one_minus_alpha_bar * (1 - root / (1 + root) * schedule.one_minus_alpha_bar_prev)
-    )
-    step_variance = schedule.alpha_bar_prev * shrinkage**2 + schedule.one_minus_alpha_bar * step_x_t**2
     constants = {
         "alpha_bar": schedule.alpha_bar,
         "signal": np.sqrt(schedule.alpha_bar),
@@ -64,9 +57,7 @@ def _constants(schedule: NoiseSchedule) -> Coefficients:
         "log_beta": np.log(schedule.beta),
         "log_beta_tilde": np.log(np.concatenate([stand_in, schedule.beta_tilde[1:]])),
         "posterior_x_0": np.sqrt(schedule.alpha_bar_prev) * schedule.beta / schedule.one_minus_alpha_bar,
-        "posterior_x_t": root * schedule.one_minus_alpha_bar_prev / schedule.one_minus_alpha_bar,
-        "step_x_t": step_x_t,
-        "step_scale": np.sqrt(step_variance),
+        "posterior_x_t": np.sqrt(schedule.alpha) * schedule.one_minus_alpha_bar_prev / schedule.one_minus_alpha_bar,
     }
     return Coefficients(**{name: torch.from_numpy(values) for name, values in constants.items()})
 

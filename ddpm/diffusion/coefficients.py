@@ -13,8 +13,7 @@ class Coefficients(NamedTuple):
 
     signal: sqrt(alpha_bar); sigma: sqrt(1 - alpha_bar); *_prev: the same one step earlier, 1 and 0 at the first step;
     log_beta_tilde: at the first step, where beta_tilde is 0, the second step's, as in the paper's code;
-    posterior_x_0, posterior_x_t: the weights of equation 7; step_x_t: 1 - posterior_x_t, to full precision;
-    step_scale: the root mean square of a pixel's posterior mean - x_t, if x_0 has unit variance.
+    posterior_x_0, posterior_x_t: the weights of equation 7.
     """
 
     alpha_bar: Tensor
@@ -26,8 +25,6 @@ class Coefficients(NamedTuple):
     log_beta_tilde: Tensor
     posterior_x_0: Tensor
     posterior_x_t: Tensor
-    step_x_t: Tensor
-    step_scale: Tensor
 
 
 def q_sample(x_0: Tensor, epsilon: Tensor, at: Coefficients) -> Tensor:

@@ -1,8 +1,8 @@
 """Noise schedules: how much of the image is left at each of the T steps.
 
 Contract: a variant gives ``betas(T)``, the variances beta_1..beta_T of the forward process in float64 (equation 1 of
-Ho et al. 2020, arXiv:2006.11239). ``NoiseSchedule`` is the immutable value that everything else reads. ``ramp`` helps
-schedules that are defined by their betas, ``betas_of`` those defined by their alpha_bar.
+Ho et al. 2020, arXiv:2006.11239). ``NoiseSchedule`` is the immutable value that everything else reads. ``betas_of``
+helps schedules that are defined by their alpha_bar.
 """
 
 from __future__ import annotations
@@ -144,15 +144,6 @@ class Schedule(Variant, ABC):
         """The chain of T steps. Raises ValueError when these fields cannot make one."""
         chain = NoiseSchedule.from_betas(self.betas(T)).shift(self.log_snr_shift)
         return chain.without_terminal_signal() if self.zero_terminal_snr else chain
-
-
-def ramp(beta_start: float, beta_end: float, T: int) -> Array:
-    """(T,) betas that grow linearly.
-
-    ``beta_start`` and ``beta_end`` are given for T = 1000 and scaled by 1000 / T, so that chains of any length end with
-    about the same noise; no beta exceeds MAX_BETA.
-    """
-    return np.minimum(1000 / T * np.linspace(beta_start, beta_end, T), MAX_BETA)
 
 
 def betas_of(alpha_bar: Array, max_beta: float) -> Array:

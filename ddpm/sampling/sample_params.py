@@ -15,7 +15,7 @@ from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.model.posthoc import Length
 from ddpm.sampling.sampler import Sampler
 
-Spacing = Literal["uniform", "quadratic", "trailing", "log_snr", "karras"]
+Spacing = Literal["uniform", "trailing", "karras"]
 
 
 class Guidance(Section):

@@ -29,21 +29,9 @@ def uniform(schedule: NoiseSchedule, steps: int) -> Array:
     return np.linspace(len(schedule), 1, steps)
 
 
-def quadratic(schedule: NoiseSchedule, steps: int) -> Array:
-    """Evenly in sqrt(t): more steps near the image. DDIM (arXiv:2010.02502), appendix D.2."""
-    return np.linspace(len(schedule) ** 0.5, 1, steps) ** 2
-
-
 def trailing(schedule: NoiseSchedule, steps: int) -> Array:
     """Evenly back from T, without 1. Lin et al. 2023 (arXiv:2305.08891), table 2."""
     return len(schedule) * (1 - np.arange(steps) / steps)
-
-
-def log_snr(schedule: NoiseSchedule, steps: int) -> Array:
-    """Evenly in the schedule's log-SNR, from its lowest finite value. Lu et al. 2022 (arXiv:2206.00927)."""
-    rising = schedule.log_snr[::-1]
-    lowest = rising[np.isfinite(rising)].min(initial=rising[-1])
-    return np.interp(np.linspace(lowest, rising[-1], steps), rising, np.arange(len(schedule), 0, -1))
 
 
 def karras(schedule: NoiseSchedule, steps: int) -> Array:
@@ -56,5 +44,5 @@ def karras(schedule: NoiseSchedule, steps: int) -> Array:
 
 
 SPACINGS: dict[str, Callable[[NoiseSchedule, int], Array]] = {
-    spacing.__name__: spacing for spacing in (uniform, quadratic, trailing, log_snr, karras)
+    spacing.__name__: spacing for spacing in (uniform, trailing, karras)
 }

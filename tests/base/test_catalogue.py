@@ -30,13 +30,16 @@ ZERO = {"name": "cosine", "cosine": {"zero_terminal_snr": True}}
 @pytest.mark.parametrize(
     ("diffusion", "words"),
     [
-        ({"schedule": ZERO, "parameterization": {"name": "epsilon"}}, allowed("edm", "flow", "mean", "v", "x0")),
-        ({"schedule": ZERO, "loss": {"name": "min_snr"}}, allowed("edm", "sigmoid", "simple")),
+        ({"schedule": ZERO, "parameterization": {"name": "epsilon"}}, allowed("edm", "flow", "v", "x0")),
+        ({"schedule": ZERO, "loss": {"name": "min_snr"}}, allowed("consistency", "mean_flow", "shortcut", "simple")),
         (
             {"schedule": ZERO, "loss": {"name": "simple", "simple": {"space": "epsilon"}}},
             r"loss.simple.space: epsilon .*schedule.cosine.zero_terminal_snr: true .*allowed: null, flow, v, x0$",
         ),
-        ({"schedule": {"name": "constant"}, "T": 20}, r"schedule: constant with T: 20 .*float32"),
+        (
+            {"schedule": {"name": "linear", "linear": {"beta_start": 0.02}}, "T": 20},
+            r"schedule: linear with T: 20 .*float32",
+        ),
         (
             {"schedule": {"name": "sigmoid", "sigmoid": {"start": 2.0, "end": 1.0}}},
             r"diffusion.schedule.sigmoid: start: 2.0 .*end: 1.0",

@@ -42,7 +42,7 @@ class Perfect:
 
 def generator(sampler: str, steps: int = 40) -> Generator:
     chosen = variant.build("samplers", {"name": sampler}, "sampler")
-    return Generator(Perfect(), chosen, steps, "log_snr", Shape(2, 1, 1))  # type: ignore[arg-type]
+    return Generator(Perfect(), chosen, steps, "karras", Shape(2, 1, 1))  # type: ignore[arg-type]
 
 
 def images(count: int) -> Tensor:
@@ -149,7 +149,7 @@ def test_what_is_drawn_is_of_the_classes_that_are_asked_for(edit):
 
     chosen = variant.build("samplers", {"name": "ancestral"}, "sampler")
     asked = Classes((), (1, 1, 1), cycle=[2, 0])
-    made = Generator(WithClasses(), chosen, 40, "log_snr", Shape(2, 1, 1), asked)  # type: ignore[arg-type]
+    made = Generator(WithClasses(), chosen, 40, "karras", Shape(2, 1, 1), asked)  # type: ignore[arg-type]
     everywhere = torch.ones(1, 1, dtype=torch.bool)
     given = images(400)
     drawn = edits.vary(made, given, 1.0, 0) if edit == "vary" else edits.inpaint(made, given, everywhere, 0, rounds=1)

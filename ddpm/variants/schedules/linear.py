@@ -1,6 +1,8 @@
 """beta grows linearly. Ho et al. 2020 (arXiv:2006.11239), section 4."""
 
-from ddpm.diffusion.schedule import Array, Beta, Schedule, ramp
+import numpy as np
+
+from ddpm.diffusion.schedule import MAX_BETA, Array, Beta, Schedule
 
 
 class Linear(Schedule):
@@ -10,4 +12,4 @@ class Linear(Schedule):
     beta_end: Beta = 0.02
 
     def betas(self, T: int) -> Array:
-        return ramp(self.beta_start, self.beta_end, T)
+        return np.minimum(1000 / T * np.linspace(self.beta_start, self.beta_end, T), MAX_BETA)

@@ -5,7 +5,6 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import get_args
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -51,7 +50,7 @@ def snr() -> Tensor:
 
 
 @pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
-@pytest.mark.parametrize("name", ["edm", "min_snr", "p2", "sigmoid"])
+@pytest.mark.parametrize("name", ["min_snr", "p2"])
 def test_a_weighting_is_the_same_objective_for_every_parameterization(name, parameterization):
     ours, other = (loss(name).measure(estimate(chosen)) for chosen in (parameterization, "x0"))
     assert ours.shape == (len(STEPS),)
@@ -73,32 +72,6 @@ def test_the_published_weights():
     published = epsilon.squared_error() / (2 + ratio) ** 0.5
     torch.testing.assert_close(loss("p2", k=2.0, gamma=0.5).measure(epsilon), published)
     torch.testing.assert_close(loss("min_snr").measure(epsilon), (5 / ratio).clamp(max=1) * epsilon.squared_error())
-    sigma, data = ratio**-0.5, 0.7
-    edm = (sigma**2 + data**2) / (sigma * data) ** 2
-    torch.testing.assert_close(loss("edm", sigma_data=data).measure(estimate("epsilon")), edm * squared)
-    plain = loss("simple").measure(estimate("v"))
-    torch.testing.assert_close(loss("edm", sigma_data=1.0).measure(estimate("v")), plain)
-
-
-@pytest.mark.parametrize("schedule", variant.names("schedules"))
-@pytest.mark.parametrize("bias", [2.0, -1.0])
-def test_sigmoid_is_one_integral_over_log_snr_under_every_schedule(schedule, bias):
-    """The integral of sigmoid(bias - log SNR) times epsilon's squared error, of the best network for data that are
-    N(0, variance); in t, the chain's sum."""
-    T, levels = 1000, np.linspace(-60, 60, 100_001)
-    chain = variant.build("schedules", {"name": schedule}, "s").noise_schedule(T)
-    steps, constants = torch.arange(1, T + 1), Chain(chain, dtype=torch.float64)
-    network = SimpleNamespace(
-        chain=constants, parameterization=variant.build("parameterizations", {"name": "epsilon"}, "p")
-    )
-    at = constants.at(steps)
-    zero = torch.zeros_like(at.signal)
-    for spread in (1.0, 0.25):
-        errors = [1 / (1 + np.exp(-each) / spread) for each in (levels, chain.log_snr)]
-        off = torch.from_numpy(errors[1]).sqrt().view(-1, 1, 1, 1)
-        case = Estimate(network, NoisyBatch(zero, zero, zero, steps, at), off)  # type: ignore[arg-type]
-        integral = np.trapezoid(errors[0] / (1 + np.exp(levels - bias)), levels)
-        assert float(loss("sigmoid", bias=bias).measure(case).mean()) == pytest.approx(integral, rel=0.02)
 
 
 @pytest.mark.parametrize("name", variant.names("losses"))

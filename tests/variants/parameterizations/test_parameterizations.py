@@ -92,21 +92,6 @@ def test_targets_are_of_the_same_size_at_every_t(name, schedule):
     )
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "linear"])
-def test_the_mean_is_a_step_from_x_t(schedule):
-    """A step of the posterior, which at the first step is the image itself, to float32 rounding of the constants."""
-    at, x_0, epsilon = constants(schedule), gaussian(0), gaussian(1)
-    x_t = q_sample(x_0, epsilon, at)
-    mean = x_t + at.step_scale * parameterization("mean").target(x_0, epsilon, at)
-    torch.testing.assert_close(mean, posterior_mean(x_0, x_t, at), rtol=0, atol=1e-12)
-    torch.testing.assert_close(mean[0], x_0[0])
-    torch.testing.assert_close(at.step_x_t, 1 - at.posterior_x_t, rtol=1e-9, atol=0)
-    single = Coefficients(*(value.float() for value in at))
-    output = parameterization("mean").target(x_0, epsilon, at).float()
-    found = parameterization("mean").predict(output, x_t.float(), single)
-    torch.testing.assert_close(found.x_0 * single.signal, (x_0 * at.signal).float(), rtol=0, atol=2e-6)
-
-
 @pytest.mark.parametrize("schedule", ["rectified_flow", "karras", "cosine"])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("name", ["edm", "flow", "v"])

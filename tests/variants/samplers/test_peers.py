@@ -124,7 +124,7 @@ def test_ancestral_equals_diffusers(variance):
 
 
 @PRECISIONS
-@pytest.mark.parametrize("spacing", ["uniform", "trailing", "log_snr"])
+@pytest.mark.parametrize("spacing", ["uniform", "trailing", "karras"])
 @pytest.mark.parametrize("steps", [5, 20])
 def test_dpmpp_2m_equals_diffusers(steps, spacing, dtype, tolerance):
     """Update by update: their ``step`` casts x to float32, and lowers the second-to-last order below 15 steps."""
@@ -169,7 +169,7 @@ def test_ddim_takes_the_steps_of_diffusers_flow_matching():
 
 
 @PRECISIONS
-@pytest.mark.parametrize("spacing", ["uniform", "trailing", "log_snr"])
+@pytest.mark.parametrize("spacing", ["uniform", "trailing", "karras"])
 @pytest.mark.parametrize("order", [1, 2, 3])
 def test_unipc_equals_diffusers(order, spacing, dtype, tolerance):
     peer = UniPCMultistepScheduler(T, beta_schedule="linear", solver_order=order, solver_type="bh2")

@@ -67,8 +67,6 @@ CURVES = {
     "sigmoid": lambda u: (sigma(3.0) - sigma(6 * u - 3)) / (sigma(3.0) - sigma(-3.0)),
     "rectified_flow": lambda u: (1 - u) ** 2 / ((1 - u) ** 2 + u**2),
 }
-# name -> beta at step t = 1..1000 of a chain of 1000
-BETAS = {"linear": lambda t: 1e-4 + (0.02 - 1e-4) * (t - 1) / 999, "constant": lambda t: 0.02}
 
 
 @pytest.mark.parametrize("name", CURVES)
@@ -84,10 +82,9 @@ def test_alpha_bar_is_the_published_curve(name, T):
     np.testing.assert_allclose(chain.log_snr[free], log_snr, rtol=1e-9, atol=1e-9)  # 1 - published has lost its digits
 
 
-@pytest.mark.parametrize("name", BETAS)
-def test_betas_are_the_published_ones(name):
-    published = np.array([BETAS[name](t) for t in range(1, 1001)])
-    chain = schedule(name).noise_schedule(1000)
+def test_linears_betas_are_the_published_ones():
+    published = np.array([1e-4 + (0.02 - 1e-4) * (t - 1) / 999 for t in range(1, 1001)])
+    chain = schedule("linear").noise_schedule(1000)
     np.testing.assert_allclose(chain.beta, published, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(chain.alpha_bar, np.cumprod(1 - published), rtol=0, atol=1e-12)
 
