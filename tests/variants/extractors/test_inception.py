@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import nn
 from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
 
 from ddpm.base import files
+from ddpm.base.errors import UserError
 from ddpm.data.processed import open_split
 from ddpm.scoring import reference, scores, yardsticks
 from ddpm.scoring.evaluate_params import Evaluate
@@ -80,3 +82,30 @@ def test_inception_scores_as_torch_fidelity_s_own_from_weights_to_metrics(publis
     assert scores.score(fake, real, settings)["kid_mean"] > 0
     found = extract(real.network, gray[:1], 1, CPU)
     torch.testing.assert_close(found.logits, logits[:1])
+
+
+def test_offline_is_one_line_with_the_address_and_the_place(cache, tmp_path, monkeypatch):
+    url = "http://127.0.0.1:9/weights.pth"
+    monkeypatch.setattr(Inception, "published", dataclasses.replace(Inception.published, url=url))
+    with pytest.raises(UserError) as caught:
+        Inception().write_weights(tmp_path, tmp_path / "weights", CPU)
+    assert str(caught.value).startswith(f"evaluate.extractors: inception needs {url} (")
+    assert f"put {url} at {cache / 'weights.pth'}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+class Payload:
+    def __init__(self, marker: Path):
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.marker),)
+
+
+def test_a_file_that_is_not_the_published_one_is_refused_unread(cache, tmp_path):
+    torch.save(Payload(tmp_path / "executed"), cache / FILE)
+    with pytest.raises(UserError, match=r"sha256 .* Inception weights"):
+        Inception().write_weights(tmp_path, tmp_path / "weights", CPU)
+    assert not (tmp_path / "executed").exists()
+    assert not (tmp_path / "weights").exists()
