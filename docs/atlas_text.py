@@ -29,11 +29,16 @@ TRANSFER = """\
 Settings changed alone on more than one data set, with the study's name. Studies that disagree also differ in the
 network, the budget, the sampler or the learning rate."""
 BY_SIZE = """\
-[The same contrasts at several widths](atlas-size.md) and two budgets: the effect on the Fréchet distance at each
-width, bold if it is a verdict, and the factor by which ten times the weights change the ratio to the default. It is the
-mean slope of each seed's line through the logarithms, with Student's interval, adjusted for the whole table. An effect
-*grows*, *fades* or *flips* if the interval excludes 1; otherwise its change is *open*, or *too early* to judge if both
-are worse than a Gaussian at any width."""
+[The same contrasts at several widths](atlas-size.md) and two budgets: the effect on the Fréchet distance, bold if it is
+a verdict, and the factor by which ten times the weights change the ratio to the default, the mean slope of each seed's
+line through the logarithms, with Student's interval, adjusted for the whole table. An effect *grows*, *fades* or
+*flips* if the interval excludes 1; otherwise it is *open*, or *too early* if both are worse than a Gaussian at any
+width."""
+CARRY_OVER = """\
+**Do signs carry over?** {same} of {all} effects have the same sign at {first} and {last} weights (95% interval
+{low:.0%} to {high:.1%}, by Clopper and Pearson, as if independent); of those not too early, {late_same} of {late}. The
+line through their logarithms that allows errors in both, the first principal axis, has a slope of {slope:.2f}
+({slope_low:.2f} to {slope_high:.2f}, by a bootstrap over arms)."""
 LIMITS = """\
 The studies use handwritten digits of 16 or 28 pixels a side and up to 2,641 photos of flowers of 32, networks of
 160,000 to 2.6 million weights, and 10,240 to 301,696 images of training. They show nothing about large networks or long

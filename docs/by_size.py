@@ -10,9 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain, groupby
 from pathlib import Path
+from textwrap import fill
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest, bootstrap
 
 from ddpm.model import build
 from ddpm.pictures import plots
@@ -20,7 +23,7 @@ from ddpm.report.blocks import Figure, Markdown, Note, Table
 from ddpm.study import loading
 from ddpm.study.ledger import open_ledger
 from ddpm.verdicts import statistics
-from docs.atlas_text import percent
+from docs.atlas_text import CARRY_OVER, percent
 
 PREFIX = "size_"  # of the studies' names
 EARLY = "too early"
@@ -103,16 +106,49 @@ def of_study(name: str, judged: Mapping[str, Any]) -> Size:
     return Size(name.split("_")[1], build.parameters(ledger.study.config), cells, logs, early)
 
 
+def carry_over(ends: Sequence[tuple[Size, Size]]) -> str:
+    """How many effects of the smallest network have the same sign in the largest, and the slope of the line through
+    their logarithms.
+
+    ends: both networks, for each data set. The line is the first principal axis, because both effects have errors of
+    about one size. Its interval is a bootstrap over arms, with all their budgets.
+    """
+    keys = list(ends[0][0].logs)
+    shape = (-1, len({images for _, images in keys}))
+    small, large = (
+        np.reshape([np.mean(list(pair[side].logs[key].values())) for pair in ends for key in keys], shape)
+        for side in (0, 1)
+    )
+
+    def slope(arms: NDArray[np.integer]) -> float:
+        run, rise = np.linalg.eigh(np.cov(small[arms].ravel(), large[arms].ravel())).eigenvectors[:, -1]
+        return float(rise / run)
+
+    arms = np.arange(len(small))
+    same = small * large > 0
+    late = np.reshape([all(key not in size.early for size in pair) for pair in ends for key in keys], shape)
+    share = binomtest(int(same.sum()), same.size).proportion_ci(method="exact")
+    line = bootstrap([arms], slope, vectorized=False, rng=0).confidence_interval
+    first, last = (f"{size.weights:,}" for size in ends[0])
+    return CARRY_OVER.format(
+        same=same.sum(), all=same.size, first=first, last=last, low=share.low, high=share.high,
+        late=late.sum(), late_same=(same & late).sum(), slope=slope(arms), slope_low=line.low, slope_high=line.high,
+    )  # fmt: skip
+
+
 def parts(studies: Mapping[str, Mapping[str, Any]]) -> Iterator[Note | Figure | Table]:
-    """A picture and a table for each data set of several sizes: a row for each arm, two columns for each budget.
+    """A picture and a table for each data set of several sizes: a row for each arm, two columns for each budget. Then
+    how many signs carry over.
 
     studies: every study's verdict.json; only those by size are read.
     """
     found = [of_study(name, judged) for name, judged in studies.items() if name.startswith(PREFIX)]
+    ends = []
     for data, group in groupby(sorted(found, key=lambda size: (size.data, size.weights)), lambda size: size.data):
         sizes = list(group)
         if len(sizes) == 1:  # no line goes through it
             continue
+        ends.append((sizes[0], sizes[-1]))
         weights = [size.weights for size in sizes]
         arms, budgets = (list(dict.fromkeys(part)) for part in zip(*sizes[0].logs, strict=True))
         lines = []
@@ -130,6 +166,7 @@ def parts(studies: Mapping[str, Mapping[str, Any]]) -> Iterator[Note | Figure | 
         yield Note(Markdown(f"**{data}**, at {at} weights"))
         yield Figure("each arm's score over the default's", f"by-size-{data}", partial(draw, sizes=sizes))
         yield Table(["arm", *heads], lines, text_columns=range(1 + 2 * len(budgets)))
+    yield Note(Markdown(fill(carry_over(ends), 120, break_on_hyphens=False)))
 
 
 def draw(path: Path, sizes: Sequence[Size]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,53 @@ def test_an_effect_that_stays_is_called_open_as_often_as_promised(shared):
     words = [by_size.trend(WEIGHTS, drawn(seed, 0.0, 0.2, shared), 0.05).word for seed in range(DRAWS)]
     wrong = sum(word != "open" for word in words)
     assert stats.binomtest(wrong, DRAWS, 0.05).pvalue > 0.001
+
+
+def ends(small: np.ndarray, large: np.ndarray, early: int = 0) -> list[tuple[by_size.Size, by_size.Size]]:
+    """The smallest and the largest network, from effects (arms, budgets); of ``early`` arms neither side is better than
+    a Gaussian."""
+    keys = [(f"arm {arm}", 8000 * (1 + budget)) for arm, budget in np.ndindex(small.shape)]
+    sizes = [
+        by_size.Size("d", weights, {}, {key: {0: effects[row // 2, row % 2]} for row, key in enumerate(keys)}, set())
+        for weights, effects in ((WEIGHTS[0], small), (WEIGHTS[-1], large))
+    ]
+    sizes[1].early.update(keys[: 2 * early])
+    return [tuple(sizes)]
+
+
+def test_signs_are_counted_with_the_share_s_exact_interval():
+    small = np.arange(1, 21).reshape(10, 2) + np.random.default_rng(0).normal(0, 1e-4, (10, 2))
+    large = small.copy()
+    large[0, 1] *= -1
+    text = " ".join(by_size.carry_over(ends(small, large, early=3)).split())
+    low, high = stats.beta.ppf(0.025, 19, 2), stats.beta.ppf(0.975, 20, 1)
+    assert "19 of 20 effects" in text
+    assert f"{low:.0%} to {high:.1%}" in text
+    assert "14 of 14" in text
+
+
+def test_the_slope_is_that_of_a_line_with_errors_in_both():
+    """A regression of one on the other would find three quarters of it, or four thirds."""
+    generator = np.random.default_rng(0)
+    true = generator.normal(0, 1, (400, 2))
+    small, large = (0.58 * generator.normal(0, 1, true.shape) + true for _ in range(2))
+    assert stats.linregress(small.ravel(), large.ravel()).slope == pytest.approx(0.75, abs=0.05)
+    found = re.search(
+        r"slope of ([\d.]+) \(([\d.]+) to ([\d.]+),", " ".join(by_size.carry_over(ends(small, large)).split())
+    )
+    slope, low, high = map(float, found.groups())
+    assert slope == pytest.approx(1, abs=0.05)
+    assert low < 1 < high < low + 0.3
+
+
+def test_the_page_quotes_how_many_signs_carry_over(monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[2])
+    judged = {path.parent.name: json.loads(path.read_text()) for path in Path().glob("metrics/studies/*/verdict.json")}
+    *_, note = by_size.parts(judged)
+    counts = re.findall(r"\d+ of \d+", " ".join(note.text.split()))
+    page = " ".join(Path("docs/atlas-size.md").read_text().split())
+    assert counts
+    assert all(count in page for count in counts)
 
 
 def test_the_last_budget_has_the_verdict_s_effect(monkeypatch):
