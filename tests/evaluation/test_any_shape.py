@@ -15,8 +15,8 @@ from ddpm.model.model_file import load_model, save_model
 from ddpm.sampling.generator import Generator, forward_picture, write_samples
 from ddpm.scoring.reference import make_reference, read_reference
 from ddpm.training.trainer import Trainer
-from ddpm.variants.datasets.mixture import Mixture
 from ddpm.variants.extractors.classifier import Classifier
+from tests.peers import exact
 from tests.small import small
 
 CPU = torch.device("cpu")
@@ -26,15 +26,17 @@ EVALUATE: dict[str, Any] = {"metrics": ["fid", "prc"], "prc_neighborhood": 1, "l
 def test_images_of_8x12_from_raw_files_to_scores(tmp_path, monkeypatch):
     quick = Classifier(min_steps=5, epochs=1)
     monkeypatch.setattr(Classifier, "write_weights", lambda _, *arguments: quick.fit(*arguments))
-    mixture = Mixture(count=160, size=(8, 12), channels=3)
-    mixture.download(None, tmp_path / "raw")
+    images, labels = exact.pictured(4, (3, 8, 12)).images(160)
+    np.savez(tmp_path / "own.npz", images=images, labels=labels)
+    own = {"name": "arrays", "arrays": {"layout": "NCHW"}}
     settings = small(
-        data={"image_size": [8, 12], "channels": 3, "dataset": mixture.model_dump(), "test_fraction": 0.4},
+        data={"image_size": [8, 12], "channels": 3, "dataset": own, "test_fraction": 0.4},
         sample={"count": 70, "batch_size": 70},
         evaluate=EVALUATE,
     )
     processed, reference, samples = tmp_path / "processed", tmp_path / "reference", tmp_path / "samples"
 
+    settings.data.dataset.download(str(tmp_path / "own.npz"), tmp_path / "raw")
     assert preprocess(settings.data, tmp_path / "raw", processed).shape == (3, 8, 12)
     make_reference(settings.evaluate, processed, reference, CPU)
     trainer = Trainer(settings.training(), open_split(processed, "train")[0], CPU)

@@ -25,7 +25,6 @@ from ddpm.report.convergence import Diagnosis, Levels
 from ddpm.runs import record
 from ddpm.sampling.denoiser import Denoiser
 from ddpm.scoring.evaluate_params import Evaluate, Likelihood
-from ddpm.variants.datasets.mixture import Mixture
 from tests.peers import exact
 from tests.scored import bare
 from tests.small import small
@@ -144,14 +143,10 @@ Say: TypeAlias = Callable[[str], tuple[Diagnosis, Levels]]
 
 
 @pytest.fixture(scope="module")
-def said(tmp_path_factory) -> Say:
+def said() -> Say:
     """What is said of a denoiser of 200 images of a known mixture."""
-    folder = tmp_path_factory.mktemp("mixture")
-    mixture = Mixture(components=3, size=(4, 4), count=360)
-    mixture.fetch(None, folder)
-    drawn = np.load(folder / "mixture.npz")["images"][:, None]
-    train, test = drawn[:200], drawn[200:]
-    truth, chosen = exact.of(mixture), diffusion(T=200)
+    truth, chosen = exact.pictured(3, (1, 4, 4)), diffusion(T=200)
+    train, test = np.split(truth.images(360)[0], [200])
     mean, covariance = truth.moments()
     variances, axes = torch.linalg.eigh(covariance)
     known = from_images(torch.from_numpy(train)).double()
@@ -205,7 +200,7 @@ def test_the_truth_lies_between_the_two_optima_and_gets_no_blame(said):
     assert levels["excess_train"].max() > 0.5  # so 0 on train images is no goal
     assert not found.limited.any()
     assert not found.memorising.any()
-    assert found.within < 0.05
+    assert found.within < 0.1
 
 
 def test_a_denoiser_that_is_too_simple_is_limited_where_it_matters(said):

@@ -87,7 +87,6 @@ VALUES: list[tuple[str, dict[str, Any], str]] = [
     ("an image of three sides", {"data": {"image_size": [8, 8, 8]}}, "or two of them: [height, width]"),
     ("a million channels", {"data": {"channels": 10**6}}, "data.channels: 1000000 is not allowed"),
     ("pictures of four channels", {"data": {"channels": 4}}, "channels: 4 is not allowed for the pictures of digits"),
-    ("a mixture of another size", {"data": {"dataset": {"name": "mixture"}}}, "image_size: 8 and channels: 1 are not"),
     ("one step of noise, and that without signal", _one_step(), "needs a chain of at least 2 steps"),
     ("one class", {"model": {"classes": 1}}, "model.classes: 1 is not allowed: 0 for no classes, or at least 2"),
     ("a billion classes", {"model": {"classes": 10**9}}, "model.classes: 1000000000 is not allowed"),

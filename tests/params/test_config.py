@@ -43,7 +43,6 @@ def test_every_preset_loads_and_its_network_can_be_built(name):
 MAP = {"diffusion": {"loss": {"name": "consistency"}}, "sample": {"sampler": {"name": "consistency"}}}
 # the sections that these cannot do without
 PARTNERS: dict[str, dict[str, Any]] = {
-    "mixture": {"data": {"image_size": 16}},
     "schedule_free": {"train": {"ema": {"name": "off"}}},
     "consistency": MAP,
     "flow_map": {"diffusion": {"loss": {"name": "shortcut"}}},

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from ddpm.diffusion.chain import Chain
+from ddpm.diffusion.chain import Chain, to_images
 from ddpm.diffusion.parameterization import Prediction
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.evaluation.likelihood import Denoises
 from ddpm.sampling.sampler import Level, levels
-from ddpm.variants.datasets.mixture import GaussianMixture, Mixture
 
 # of a level: one number, or one for each image, (B,)
 Coefficient = float | Tensor
 
 
-class Truth(GaussianMixture):
-    """A mixture under the forward process, in closed form: x_t = signal x_0 + sigma epsilon is one too.
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """A Gaussian mixture under the forward process, in closed form: x_t = signal x_0 + sigma epsilon is one too. Of its
+    K components over images of any ``shape``, D pixels in all, component k has the mean mu_k and the covariance
+    S_k = diag(variances_k) + factors_k factors_k^T; everything is float64.
 
     At a level component k has the mean signal mu_k and the covariance C_k = signal^2 S_k + sigma^2 I. C_k is solved by
     the Woodbury identity, in r x r matrices for factors of rank r.
@@ -28,6 +32,28 @@ class Truth(GaussianMixture):
     Each method takes x_t, (B, *shape), with its level: signal = sqrt(alpha_bar) and sigma = sqrt(1 - alpha_bar). Two
     numbers, because neither follows to full precision from the other. signal = 0 is allowed, and sigma = 0 is the data.
     """
+
+    weights: Tensor  # (K,), which add up to 1
+    means: Tensor  # (K, *shape)
+    variances: Tensor  # (K, D), positive
+    factors: Tensor  # (K, D, r)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.means.shape[1:]
+
+    def draw(self, labels: Tensor, pixel_noise: Tensor, factor_noise: Tensor) -> Tensor:
+        """x_0 of the components ``labels``, (B,), from standard normals, (B, D) and (B, r)."""
+        spread = self.variances[labels].sqrt() * pixel_noise
+        spread = spread + (self.factors[labels] @ factor_noise[..., None])[..., 0]
+        return self.means[labels] + spread.unflatten(1, self.shape)
+
+    def images(self, count: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """That many of its images, (N, *shape), rounded to 256 levels, and their components."""
+        random = np.random.default_rng(seed)
+        labels = random.choice(len(self.weights), count, p=self.weights.numpy())
+        normals = (torch.from_numpy(random.standard_normal((count, n))) for n in self.factors.shape[1:])
+        return to_images(self.draw(torch.from_numpy(labels), *normals)).numpy(), labels
 
     def covariances(self) -> Tensor:
         """S_k, (K, D, D): for small images."""
@@ -76,9 +102,19 @@ def _column(coefficient: Coefficient) -> Tensor:
     return torch.as_tensor(coefficient, dtype=torch.float64).reshape(-1, 1, 1)
 
 
-def of(dataset: Mixture) -> Truth:
-    """Of a dataset, before its images are rounded to 256 levels."""
-    return Truth(**vars(dataset.truth()))
+def pictured(components: int, shape: tuple[int, int, int], ratio: float = 1.0, seed: int = 0) -> Truth:
+    """Images of smooth components, within five standard deviations of [-1, 1]. ratio: each component's share over that
+    of the one before. Around a mean, each pixel varies by 0.1: half of it independently, the rest along one image."""
+    random = np.random.default_rng(seed)
+    coarse = torch.from_numpy(random.uniform(-1, 1, (2 * components, shape[0], *(min(side, 4) for side in shape[1:]))))
+    smooth = torch.nn.functional.interpolate(coarse, shape[1:], mode="bilinear", align_corners=True)
+    weights = torch.from_numpy(ratio ** np.arange(components))
+    return Truth(
+        weights=weights / weights.sum(),
+        means=smooth[:components] / 2,
+        variances=torch.full((components, math.prod(shape)), 0.1**2 / 4, dtype=torch.float64),
+        factors=0.1 * math.sqrt(3 / 4) * smooth[components:].flatten(1)[..., None],
+    )
 
 
 class MixtureData:

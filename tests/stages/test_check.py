@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -149,7 +150,9 @@ def test_a_key_that_dvc_would_miss_later_is_missed_here(project, capsys):
 
 @pytest.mark.parametrize("channels", [2, 64])
 def test_channels_that_an_extractor_cannot_see_are_one_line(project, channels, capsys):
-    set_param("data.dataset", {"name": "mixture", "mixture": {"channels": channels}})
+    np.savez("own.npz", images=np.zeros((40, 16, 16, channels), np.uint8))
+    set_param("data.dataset", {"name": "arrays", "arrays": {"layout": "NHWC"}})
+    set_param("data.source", "own.npz")
     set_param("data.channels", channels)
     assert checked() == 0
     set_param("evaluate.extractors", ["classifier", "inception"])

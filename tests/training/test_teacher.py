@@ -11,8 +11,6 @@ import torch
 from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.base.files import sha256
-from ddpm.data import preprocessing
-from ddpm.data.processed import open_split
 from ddpm.model.model_file import load_model, read_tensors, write_tensors
 from ddpm.params.config import Config
 from ddpm.runs import assembly
@@ -20,7 +18,7 @@ from ddpm.runs.record import Provenance
 from ddpm.training import flops, teacher
 from ddpm.training.checkpoints import Checkpoints
 from ddpm.training.trainer import Trainer, train
-from ddpm.variants.datasets.mixture import Mixture
+from tests.peers import exact
 from tests.small import PARAMS, Memory, loss_at, pictures, small
 
 CPU = torch.device("cpu")
@@ -137,14 +135,7 @@ def recorded(path: Path) -> Any:
 @pytest.mark.slow
 def test_fine_tuning_starts_at_the_teachers_loss_and_improves_on_other_data():
     """On two mixtures: the teacher's loss of the second is where its fine-tuning starts, far below a new network's."""
-    splits = {}
-    for seed in (0, 1):
-        mixture = Mixture(count=200, size=(8, 8), seed=seed)
-        mixture.download(None, Path(f"raw{seed}"))
-        preprocessing.preprocess(
-            small(data={"dataset": mixture.model_dump()}).data, Path(f"raw{seed}"), Path(f"of{seed}")
-        )
-        splits[seed] = open_split(Path(f"of{seed}"), "train")[0]
+    splits = [exact.pictured(4, (1, 8, 8), seed=seed).images(180)[0] for seed in (0, 1)]
     options = {"steps": 150, "learning_rate": 5e-3}
     train(small(train=options).training(), splits[0], CPU, Path("teacher"), Checkpoints("t"), Memory())
     path = Path("teacher/model.safetensors")

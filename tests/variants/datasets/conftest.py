@@ -83,7 +83,6 @@ def write_tar(path: Path, members: dict[str, bytes]) -> None:
 BUILDERS: dict[str, Callable[[Dataset, Path], Path | None]] = {
     "arrays": _arrays,
     "digits": lambda dataset, folder: None,
-    "mixture": lambda dataset, folder: None,
     "mnist": _mnist,
     "fashion_mnist": _mnist,
     "cifar10": _cifar,

@@ -17,7 +17,7 @@ from ddpm.sources.idx import IdxDataset
 from ddpm.sources.published import Published
 
 NAMES = variant.names("datasets")
-SOURCELESS = ["digits", "mixture"]
+SOURCELESS = ["digits"]
 OWN = ["arrays", "image_folder"]
 PUBLIC = [name for name in NAMES if name not in (*SOURCELESS, *OWN)]
 TORCHVISION = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}

@@ -18,7 +18,7 @@ from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.compute import noise
 from ddpm.diffusion.batch import Batch
-from ddpm.diffusion.chain import Chain, to_images
+from ddpm.diffusion.chain import Chain
 from ddpm.diffusion.coefficients import Coefficients
 from ddpm.diffusion.flow_maps import FlowMapLoss
 from ddpm.diffusion.parameterization import Parameterization, Prediction
@@ -28,7 +28,6 @@ from ddpm.sampling import guidance
 from ddpm.sampling.generator import Generator
 from ddpm.training import flops
 from ddpm.training.trainer import Trainer
-from ddpm.variants.datasets.mixture import Mixture
 from ddpm.variants.timestep_samplers.uniform import Uniform
 from tests.peers import exact
 from tests.small import TINY, given, pictures, small
@@ -36,7 +35,7 @@ from tests.small import TINY, given, pictures, small
 CPU = torch.device("cpu")
 T = 1000
 MAPS = ["consistency", "mean_flow", "shortcut"]
-DATA = {"gaussian": exact.gaussian_truth(), "mixture": exact.of(Mixture(components=3, size=(1, 2), ratio=0.6))}
+DATA = {"gaussian": exact.gaussian_truth(), "mixture": exact.pictured(3, (1, 1, 2), ratio=0.6)}
 # the angle of a step in radians, from 0 at the image: the chains of the flow's own time, and of even angles
 ANGLES: dict[str, Callable[[Tensor], Tensor]] = {
     "flow": lambda t: torch.atan2(t / (T + 1), 1 - t / (T + 1)),
@@ -224,12 +223,9 @@ def test_what_does_not_go_together_is_refused_by_params_and_by_a_model_file(loss
 @pytest.mark.parametrize("name", MAPS)
 def test_a_small_network_approaches_the_exact_map_in_one_step(name):
     """The mixture's images of 4x4, and where the ODE leads from 256 noises; a denoiser's one step is their mean."""
-    data, steps = Mixture(components=3, size=(4, 4)), 600
-    truth, place = exact.of(data), torch.arange(2000)
-    labels = (noise.uniform(0, "label", place, 0) * 3).long()
-    normals = [noise.gaussian(0, purpose, place, 0, (size,)).double() for purpose, size in [("p", 16), ("f", 1)]]
+    truth, steps = exact.pictured(3, (1, 4, 4)), 600
     chosen = small(
-        data={"dataset": data.model_dump(), "image_size": 4},
+        data={"image_size": 4},
         diffusion={
             "T": 100,
             "schedule": {"name": "rectified_flow"},
@@ -240,7 +236,7 @@ def test_a_small_network_approaches_the_exact_map_in_one_step(name):
         train={"steps": steps, "batch_size": 64, "learning_rate": 4e-3, "lr_decay": "cosine", "gradient_clip": 1.0},
         sample={"sampler": {"name": "consistency"}, "steps": 1, "clip_denoised": False},
     )
-    trainer = Trainer(chosen.training(), to_images(truth.draw(labels, *normals)).numpy(), CPU)
+    trainer = Trainer(chosen.training(), truth.images(2000)[0], CPU)
     for step in range(1, steps + 1):
         trainer.step(step)
     trainer.student.network.load_state_dict(trainer.student.averages.shipped)
