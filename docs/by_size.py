@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from itertools import chain, groupby
+from itertools import chain, groupby, permutations
 from pathlib import Path
 from textwrap import fill
 from typing import Any, NamedTuple
@@ -16,18 +16,24 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest, bootstrap
+from scipy.stats import t as student
 
+from ddpm.base.files import read_json
 from ddpm.model import build
 from ddpm.pictures import plots
-from ddpm.report.blocks import Figure, Markdown, Note, Table
+from ddpm.report import render
+from ddpm.report.blocks import Chapter, Figure, Markdown, Note, Table
 from ddpm.study import loading
 from ddpm.study.ledger import open_ledger
 from ddpm.verdicts import statistics
+from ddpm.verdicts.statistics import Array
 from docs.atlas_text import CARRY_OVER, percent
 
 PREFIX = "size_"  # of the studies' names
 EARLY = "too early"
 ERROR = 0.05  # of a table: the chance that any of its intervals misses
+# arms that no study by size has -> studies of networks as small as the smallest that do
+OTHERS = {"edm": ("targets", "mnist_targets"), "p2": ("losses",), "uvit": ("networks",)}
 
 
 class Size(NamedTuple):
@@ -142,13 +148,8 @@ def parts(studies: Mapping[str, Mapping[str, Any]]) -> Iterator[Note | Figure | 
 
     studies: every study's verdict.json; only those by size are read.
     """
-    found = [of_study(name, judged) for name, judged in studies.items() if name.startswith(PREFIX)]
-    ends = []
-    for data, group in groupby(sorted(found, key=lambda size: (size.data, size.weights)), lambda size: size.data):
-        sizes = list(group)
-        if len(sizes) == 1:  # no line goes through it
-            continue
-        ends.append((sizes[0], sizes[-1]))
+    for sizes in by_data(studies):
+        data = sizes[0].data
         weights = [size.weights for size in sizes]
         arms, budgets = (list(dict.fromkeys(part)) for part in zip(*sizes[0].logs, strict=True))
         lines = []
@@ -166,7 +167,54 @@ def parts(studies: Mapping[str, Mapping[str, Any]]) -> Iterator[Note | Figure | 
         yield Note(Markdown(f"**{data}**, at {at} weights"))
         yield Figure("each arm's score over the default's", f"by-size-{data}", partial(draw, sizes=sizes))
         yield Table(["arm", *heads], lines, text_columns=range(1 + 2 * len(budgets)))
+    ends = [(sizes[0], sizes[-1]) for sizes in by_data(studies)]
     yield Note(Markdown(fill(carry_over(ends), 120, break_on_hyphens=False)))
+
+
+def by_data(studies: Mapping[str, Mapping[str, Any]]) -> list[list[Size]]:
+    """The studies by size, smallest network first, of each data set that has several."""
+    every = [of_study(name, judged) for name, judged in studies.items() if name.startswith(PREFIX)]
+    ordered = sorted(every, key=lambda size: (size.data, size.weights))
+    groups = [list(group) for _, group in groupby(ordered, lambda size: size.data)]
+    return [sizes for sizes in groups if len(sizes) > 1]  # no line goes through one
+
+
+def predict(small: Array, large: Array, at: float) -> tuple[float, float, float, float]:
+    """Least squares of ``large`` on ``small``, (N,): the prediction at ``at``, both ends of Student's prediction
+    interval, and the chance that an effect has the prediction's sign."""
+    line, covariance = np.polyfit(small, large, 1, cov=True)
+    freedom, point = len(small) - 2, np.array([at, 1.0])
+    residual = np.square(large - np.polyval(line, small)).sum() / freedom
+    mean, sd = point @ line, np.sqrt(point @ covariance @ point + residual)
+    return mean, *student.interval(1 - ERROR, freedom, mean, sd), student.cdf(abs(mean) / sd, freedom)
+
+
+def forecast(studies: Mapping[str, Mapping[str, Any]]) -> str:
+    """What to expect of a network as large as the largest on data that no study by size has: a row for each arm.
+
+    After most images, each small network's effect on one data set is paired with the large one's on another.
+    """
+    groups = by_data(studies)
+    last = max(images for _, images in groups[0][0].logs)
+    small, large = (
+        [{arm: float(np.mean(list(logs.values()))) for (arm, at), logs in sizes[end].logs.items() if at == last}
+         for sizes in groups] for end in (0, -1)
+    )  # fmt: skip
+    others = permutations(range(len(groups)), 2)
+    before, after = np.transpose([(small[one][arm], large[other][arm]) for one, other in others for arm in small[0]])
+    known = {arm: [effects[arm] for effects in small] for arm in small[0]}
+    for arm, names in OTHERS.items():
+        verdicts = [(studies[name]["primary"], verdict) for name in names for verdict in studies[name]["verdicts"]]
+        of_arm = [verdict for primary, verdict in verdicts if (verdict["arm"], verdict["metric"]) == (arm, primary)]
+        known[arm] = [math.log1p(verdict["relative"]) for verdict in of_arm]
+    rows = []
+    for arm, effects in known.items():
+        at = float(np.mean(effects))
+        *logs, chance = predict(before, after, at)
+        here, middle, low, high = (percent(math.expm1(log)) for log in (at, *logs))
+        rows.append([arm, here, f"{middle}, {low} to {high}", f"{chance:.0%}"])
+    heads = ["arm", f"{groups[0][0].weights:,} weights", "forecast", "chance of that sign"]
+    return render.markdown([Chapter("", [Table(heads, rows)])])
 
 
 def draw(path: Path, sizes: Sequence[Size]) -> None:
@@ -182,3 +230,9 @@ def draw(path: Path, sizes: Sequence[Size]) -> None:
         for images, of_budget in curves.items()
     ]
     plots.lines(path, panels)
+
+
+if __name__ == "__main__":
+    print(
+        forecast({path.parent.name: read_json(path) for path in sorted(Path("metrics/studies").glob("*/verdict.json"))})
+    )

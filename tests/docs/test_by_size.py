@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from ddpm.study import loading
 from docs import by_size
 from docs.atlas_text import percent
 
@@ -95,6 +96,32 @@ def test_the_page_quotes_how_many_signs_carry_over(monkeypatch):
     page = " ".join(Path("docs/atlas-size.md").read_text().split())
     assert counts
     assert all(count in page for count in counts)
+
+
+def test_a_prediction_is_the_regression_s_with_the_textbook_s_interval():
+    """Montgomery, Peck, Vining, Introduction to Linear Regression Analysis, equation 2.45."""
+    generator = np.random.default_rng(0)
+    small = generator.normal(0, 1, 12)
+    large = 0.3 + 1.2 * small + generator.normal(0, 0.4, 12)
+    line = stats.linregress(small, large)
+    spread = large - line.intercept - line.slope * small
+    error = math.sqrt((spread @ spread) / 10 * (1 + 1 / 12 + (2 - small.mean()) ** 2 / (11 * small.var(ddof=1))))
+    mean, half = line.intercept + 2 * line.slope, stats.t.ppf(0.975, 10) * error
+    chance = 1 - stats.t.sf(mean / error, 10)
+    assert by_size.predict(small, large, 2.0) == pytest.approx((mean, mean - half, mean + half, chance))
+    mirrored = by_size.predict(small, -large, 2.0)
+    assert mirrored == pytest.approx((-mean, -mean - half, -mean + half, chance))
+
+
+def test_the_forecast_is_that_of_the_studies_and_of_every_arm_of_the_plan(monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[2])
+    judged = {path.parent.name: json.loads(path.read_text()) for path in Path().glob("metrics/studies/*/verdict.json")}
+    table = by_size.forecast(judged)
+    assert table.strip() in Path("docs/atlas-size.md").read_text(), "run `python -m docs.by_size`"
+    _, *arms = loading.load(Path("studies/forecast_cifar10.yaml")).configs
+    assert sorted(arms) == sorted(re.findall(r"^\| (\w+) \| [+-]", table, re.M))
+    chances = [int(chance) for chance in re.findall(r"(\d+)% \|$", table, re.M)]
+    assert round(sum(chances) / 100) == 8  # as the page has it
 
 
 def test_the_last_budget_has_the_verdict_s_effect(monkeypatch):
