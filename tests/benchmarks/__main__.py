@@ -3,17 +3,11 @@
     make bench    # all topics, on a quiet machine; the only call that writes docs/bench.json unasked
     python -m tests.benchmarks [TOPIC ...] [--quick] [--only REGEX] [--rounds N] [--device DEVICE] [--out FILE]
 
-    # the article's network through the train stage, in as many ranks as launch.processes says
-    python -m tests.benchmarks train --only 'article: .*(stage|code)' --rounds 3
-    python -m tests.benchmarks train --only digits
+Topics: train; and target, which takes hours and runs only if it is named. --only keeps the cases in whose name, such as
+``article: ours [float32]``, the pattern is found.
+Peers come with ``pip install -c constraints.txt -e '.[dev,peers]'``. Cases use all cores; a stage uses what it would.
 
-Topics: end_to_end train data; and target, which takes hours and runs only if it is named. --only keeps the cases in
-whose name, such as ``article: ours [float32]``, the pattern is found.
-Peers come with ``pip install -c constraints.txt -e '.[dev,peers]'``. Cases in this process use all
-cores; a stage uses what it would.
-
-Samples taken while others used the CPU are dropped; where too few remain, all count and the row says contended. The
-train stage runs as it does by default, on one process of one thread on a CPU.
+Samples taken while others used the CPU are dropped; where too few remain, all count and the row says contended.
 """
 
 import argparse
@@ -30,7 +24,7 @@ from ddpm.base.files import write_json
 from ddpm.compute import devices
 from tests.benchmarks import harness, table
 
-TOPICS = ("end_to_end", "train", "data")
+TOPICS = ("train",)
 NAMED = ("target",)  # topics that run only if they are named: hours
 QUICK_ROUNDS = 3
 OUT = Path("docs/bench.json")
@@ -55,7 +49,7 @@ def run(parsed: argparse.Namespace) -> None:
         raise UserError(f"topic: unknown {unknown[0]!r}; allowed: {', '.join(TOPICS + NAMED)}")
     device = devices.resolve(parsed.device)
     torch.set_num_threads(os.cpu_count() or 1)  # the peers use all cores too
-    results, goals = harness.Results(), []
+    results = harness.Results()
     with tempfile.TemporaryDirectory() as scratch:
         options = harness.Options(parsed.quick, Path(scratch), device)
         for topic in parsed.topics or TOPICS:
@@ -64,14 +58,13 @@ def run(parsed: argparse.Namespace) -> None:
                 chosen = bench.only(parsed.only) if parsed.only else bench
                 rounds = parsed.rounds or (min(QUICK_ROUNDS, bench.rounds) if parsed.quick else bench.rounds)
                 results |= harness.measure(chosen.cases, rounds)
-                goals += chosen.goals
     described = table.describe(device)
     print(", ".join(f"{name} {value}" for name, value in described.items()), end="\n\n")
-    print(table.table(results, goals))
+    print(table.table(results))
     partial = parsed.quick or parsed.only or parsed.topics
     out = parsed.out or (None if partial else OUT)
     if out:
-        write_json(out, {"machine": described, **table.record(results, goals)})
+        write_json(out, {"machine": described, **table.record(results)})
         print(f"\n{out}")
 
 

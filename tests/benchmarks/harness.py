@@ -1,8 +1,8 @@
 """Timing on a machine that others use too: round robin, contended samples dropped, medians and quartiles.
 
 Cases to compare take turns in one process, one sample each per round, and each round starts with another case. So
-whatever heats, throttles or fills the machine affects all of them alike. Ratios are taken within a round. A sample is
-dropped and counted if other processes used more than ``CONTENDED`` of a core during it.
+whatever heats, throttles or fills the machine affects all of them alike. A sample is dropped and counted if other
+processes used more than ``CONTENDED`` of a core during it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
@@ -26,8 +25,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from tests.benchmarks.project import QUICK, Project
-
 CONTENDED = 0.15  # cores; /proc/stat counts in hundredths of a second, so a sample of 0.3 s errs by up to 0.07
 FEWEST = 3  # clean samples for a median; a case with fewer falls back on all it has, and its row says so
 
@@ -39,11 +36,6 @@ class Options:
     quick: bool
     scratch: Path
     device: torch.device
-
-    @cached_property
-    def pipeline(self) -> Project:
-        """The digits preset, shared by topics; those that need its outs call ``repro``, which is quick when done."""
-        return Project(self.scratch / "pipeline", "digits", QUICK if self.quick else {})
 
 
 @dataclass(frozen=True)
@@ -204,70 +196,15 @@ def _sample(case: Case, calls: int) -> Sample:
 
 
 @dataclass(frozen=True)
-class Goal:
-    """A value that the results should reach.
-
-    value: computed from the results of the cases with the keys ``needs``; at_most: whether less is better.
-    """
-
-    what: str
-    precision: str
-    value: Callable[[Results], Spread]
-    bound: float
-    needs: tuple[str, ...]
-    unit: str = "x"
-    at_most: bool = False
-
-    def met(self, value: Spread) -> bool:
-        return value.median <= self.bound if self.at_most else value.median >= self.bound
-
-    def trusted(self, results: Results) -> bool:
-        return all(results[key].trusted for key in self.needs)
-
-
-@dataclass(frozen=True)
 class Bench:
-    """Cases that take turns, and the goals they should reach."""
+    """Cases that take turns."""
 
     cases: list[Case]
-    goals: list[Goal]
-    rounds: int = 9
+    rounds: int
 
     def only(self, pattern: str) -> Bench:
-        """The bench without the cases whose key does not match ``pattern``, and without the goals that need them."""
-        cases = [case for case in self.cases if re.search(pattern, case.key)]
-        keys = {case.key for case in cases}
-        return Bench(cases, [goal for goal in self.goals if keys.issuperset(goal.needs)], self.rounds)
-
-
-def faster(ours: Case, theirs: Case, bound: float, per: str = "image") -> Goal:
-    """How many times faster ``ours`` is than ``theirs`` per image or per FLOP, within a round."""
-    scale = ours.items / theirs.items if per == "image" else ours.flops / theirs.flops
-    precision = ours.precision if ours.precision == theirs.precision else f"{ours.precision} / {theirs.precision}"
-
-    def value(results: Results) -> Spread:
-        a, b = results[ours.key], results[theirs.key]
-        common = sorted(set(a.used) & set(b.used))
-        if len(common) < FEWEST:
-            return Spread(*[b.seconds.median / a.seconds.median * scale] * 3)
-        return Spread.of([b.samples[i].seconds / a.samples[i].seconds * scale for i in common])
-
-    what = f"{ours.name} against {theirs.name}" + (", per FLOP" if per == "FLOP" else "")
-    return Goal(what, precision, value, bound, (ours.key, theirs.key))
-
-
-def at_most_seconds(case: Case, bound: float) -> Goal:
-    return Goal(case.name, case.precision, lambda r: r[case.key].seconds, bound, (case.key,), "s", at_most=True)
-
-
-def at_least_rate(case: Case, bound: float) -> Goal:
-    """Images per second."""
-
-    def value(results: Results) -> Spread:
-        low, median, high = results[case.key].seconds
-        return Spread(case.items / high, case.items / median, case.items / low)
-
-    return Goal(case.name, case.precision, value, bound, (case.key,), "images/s")
+        """The bench without the cases whose key does not match ``pattern``."""
+        return Bench([case for case in self.cases if re.search(pattern, case.key)], self.rounds)
 
 
 def count_flops(call: Callable[[], Tensor]) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import torch
 
-from tests.benchmarks.harness import Goal, Results
+from tests.benchmarks.harness import Results
 
 
 def describe(device: torch.device) -> dict[str, Any]:
@@ -32,8 +32,8 @@ def _cpu_name() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def table(results: Results, goals: Sequence[Goal]) -> str:
-    """What was measured, then the goals against it."""
+def table(results: Results) -> str:
+    """What was measured."""
     timings = list(results.timings.values())
     lines = [[
         "what", "precision", "median", "quartiles", "images/s", "GFLOP/s", "of peak", "samples", "dropped",
@@ -54,23 +54,10 @@ def table(results: Results, goals: Sequence[Goal]) -> str:
                 str(timing.contended) if timing.trusted else "0",
             ]
         )
-    verdicts = [["goal", "precision", "found", "quartiles", "wanted", "met"]]
-    for goal in goals:
-        value = goal.value(results)
-        verdicts.append(
-            [
-                goal.what,
-                goal.precision,
-                f"{_short(value.median)} {goal.unit}",
-                f"{_short(value.low)} to {_short(value.high)}",
-                f"{'at most' if goal.at_most else 'at least'} {_short(goal.bound)} {goal.unit}",
-                ("yes" if goal.met(value) else "NO") + ("" if goal.trusted(results) else " (contended)"),
-            ]
-        )
-    return "\n\n".join(_markdown(rows) for rows in (lines, verdicts) if len(rows) > 1)
+    return _markdown(lines)
 
 
-def record(results: Results, goals: Sequence[Goal]) -> dict[str, Any]:
+def record(results: Results) -> dict[str, Any]:
     """The same as values for JSON."""
     return {
         "timings": {
@@ -85,27 +72,11 @@ def record(results: Results, goals: Sequence[Goal]) -> dict[str, Any]:
             }
             for key, timing in results.timings.items()
         },
-        "goals": [
-            {
-                "what": goal.what,
-                "precision": goal.precision,
-                "unit": goal.unit,
-                "found": goal.value(results)._asdict(),
-                "at_most" if goal.at_most else "at_least": goal.bound,
-                "met": goal.met(goal.value(results)),
-                "trusted": goal.trusted(results),
-            }
-            for goal in goals
-        ],
     }
 
 
 def _seconds(seconds: float) -> str:
     return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
-
-
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def _markdown(rows: Sequence[Sequence[str]]) -> str:

@@ -18,7 +18,7 @@ from ruamel.yaml import YAML
 from ddpm.base.files import read_json
 from ddpm.base.paths import PROCESSED
 from ddpm.params import presets
-from tests.benchmarks.harness import Bench, Case, Options, faster
+from tests.benchmarks.harness import Bench, Case, Options
 from tests.benchmarks.project import QUICK, ROOT, Project
 
 SCORE = "classifier.fd"
@@ -67,7 +67,7 @@ def benches(options: Options) -> Iterator[Bench]:
     goal = float("inf") if options.quick else TARGET
     cases = [case(name, partial(ours, name), our_score, goal) for name in OURS]
     cases += [case(name, partial(peer, script), score, goal) for name, script in PEERS.items()]
-    yield Bench(cases, [faster(cases[0], other, 1) for other in cases[1:]], SEEDS)
+    yield Bench(cases, SEEDS)
 
 
 def case(name: str, draw: Draw, score: Callable[[], float], goal: float) -> Case:

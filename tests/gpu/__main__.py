@@ -61,9 +61,9 @@ def run(parsed: argparse.Namespace) -> None:
         write_json(out, {"checks": failed})  # whatever comes of the benchmark
     results, left_out = benchmark(device, parsed.quick, end)
     described = table.describe(device)
-    write_json(out, {"machine": described, "checks": failed, "left_out": left_out, **table.record(results, [])})
+    write_json(out, {"machine": described, "checks": failed, "left_out": left_out, **table.record(results)})
     print(", ".join(f"{name} {value}" for name, value in described.items()), end="\n\n")
-    print(table.table(results, []), *(f"{name}: {reason}" for name, reason in left_out.items()), "", out, sep="\n")
+    print(table.table(results), *(f"{name}: {reason}" for name, reason in left_out.items()), "", out, sep="\n")
     if broken := [name for name, reason in failed.items() if reason]:
         raise UserError(f"make gpu: {', '.join(broken)} failed; {out} has the reasons")
 
