@@ -113,7 +113,7 @@ def test_a_network_compiles_whole_and_only_once(network):
     config = small(model={"name": network, network: NETWORKS[network]}).training()
     plain, compiled = (Trainer(config, pictures(16), CPU) for _ in range(2))
     assert plain.step(1) == compiled.step(1)  # dropout layers have their keys from here on, as they do in a training
-    compiled.student.forward = torch.compile(compiled.network, backend=backend, fullgraph=True)  # type: ignore[assignment]
+    compiled.student.forward = torch.compile(compiled.student.network, backend=backend, fullgraph=True)  # type: ignore[assignment]
     for step in (2, 3, 4):
         torch.testing.assert_close(compiled.step(step), plain.step(step))
     assert len(graphs) == 1
