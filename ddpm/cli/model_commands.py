@@ -9,7 +9,6 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ddpm.base.errors import UserError
 from ddpm.base.paths import MODEL_FILE
 from ddpm.cli.app import MODELS, SCORES, Classes, Json, Model, Names, Picture, app, list_files
 from ddpm.cli.terminal import answer
@@ -91,28 +90,19 @@ def ema(*, length: float, model: Model = MODEL_FILE, out: Path = Path("ema.safet
 
 
 @app.command(group=MODELS)
-def export(*, model: Model = MODEL_FILE, out: Path = Path("export"), register: str | None = None) -> None:
+def export(*, model: Model = MODEL_FILE, out: Path = Path("export")) -> None:
     """Write the model and its card to a folder, to share.
 
     examples:
       ddpm export --out shared
-      ddpm export --out shared --register digits  # also as the newest version of a model in MLflow's registry
 
     Args:
         out: new folder to write
-        register: name in MLflow's registry, only for the current model
     """
     from ddpm.sharing import card
 
-    if register and model != MODEL_FILE:
-        raise UserError(f"--register: {model} has no run here; allowed: only the current model, {MODEL_FILE}")
     card.export_model(model, out)
     print(f"{out}: {model} as a folder to share; read its README.md before you do")
-    if register:
-        from ddpm.tracking import tracker
-
-        if version := tracker.register(out, register):
-            print(f"{register}: version {version} in MLflow's registry")
 
 
 @app.command(group=SCORES)

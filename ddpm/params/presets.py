@@ -71,12 +71,7 @@ def flat() -> dict[str, dict[str, Any]]:
 def default(key: str) -> Any:
     """What a run has for a key unless it says otherwise: the shipped preset's value, or that of a variant which that
     does not have; None for any other key."""
-    block, _, field = key.rpartition(".")
-    section, _, name = block.rpartition(".")
-    family = config.FAMILIES.get(section)
-    if key in flat()[SHIPPED] or family is None or name not in variant.names(family):
-        return flat()[SHIPPED].get(key)
-    return variant.variant_class(family, name)().model_dump(mode="json")[name].get(field)
+    return flat()[SHIPPED].get(key, config.default(key))
 
 
 def nearest(params: Mapping[str, Any]) -> tuple[str, list[str]]:

@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ddpm.base import variant
 from ddpm.base.errors import mask_secrets, plural
-from ddpm.params.config import FAMILIES, Config
+from ddpm.params import config
+from ddpm.params.config import Config
 from ddpm.report.blocks import Block, Note, Table, cell
 from ddpm.runs import library
 from ddpm.runs.alike import tells_apart
@@ -49,7 +49,9 @@ def gather(working: Config) -> tuple[list[Listed], tuple[str, ...]]:
 def _of(run: Record, here: Mapping[str, Any]) -> Listed:
     known = run.params if run.program else {**run.params, **here}  # what a program does not state is not a difference
     keys = sorted(known, key=lambda key: (not key.endswith(".name"), key))
-    unlike = [key for key in keys if tells_apart(key) and _differs(key, run.params, here)]
+    usual = {key: config.default(key) for key in keys}
+    there, ours = ({**usual, **side} for side in (run.params, here))
+    unlike = [key for key in keys if tells_apart(key) and there[key] != ours[key]]
     return Listed(
         run.name,
         run.seed,
@@ -59,20 +61,6 @@ def _of(run: Record, here: Mapping[str, Any]) -> Listed:
         run.fingerprint.hash,
         mask_secrets(library.why_stale(run, here)) if run.name == WORKSPACE else "",
     )
-
-
-def _differs(key: str, params: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
-    """Whether the values differ. A hyperparameter of a variant that one side does not use counts if it has another
-    value than its default there; any other key that one side lacks is a section that is off."""
-    if (key in params and key in here) or params.get(key) == here.get(key):
-        return bool(params.get(key) != here.get(key))
-    section, name, field = ["", "", *key.rsplit(".", 2)][-3:]
-    if (family := FAMILIES.get(section)) is None:
-        return True
-    if key in here or name not in variant.names(family):
-        return key in params
-    default = variant.variant_class(family, name).model_fields.get(field)
-    return default is None or _text(default.default) != _text(params[key])
 
 
 def _text(value: Any) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -55,26 +54,6 @@ def sync(params: dict[str, Any] | None = None) -> str | None:
             return _complete(store, run, training)
 
     return store.attempt(complete)
-
-
-def register(folder: Path, name: str) -> str | None:
-    """Attach an exported model to the run of metrics/run.json, and make it the newest version of a registered model;
-    return that version, or None if tracking is off. Raises UserError as ``sync`` does."""
-    store = Store(strict=True)
-    if (run_id := sync()) is None:
-        return None
-
-    def write() -> str:
-        from mlflow.exceptions import MlflowException
-
-        client = store.client
-        client.log_artifacts(run_id, str(folder), "model")
-        with suppress(MlflowException):  # it exists; if not, the next line fails
-            client.create_registered_model(name)
-        source = f"{client.get_run(run_id).info.artifact_uri}/model"
-        return str(client.create_model_version(name, source, run_id).version)
-
-    return store.attempt(write)
 
 
 class Page(NamedTuple):

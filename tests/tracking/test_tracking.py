@@ -144,17 +144,6 @@ def test_a_run_s_name_begins_with_what_differs_and_the_seed(folder, preset, chan
     assert view.name(config.parse(file.read_params()).flat(), "").split(" · ")[: len(parts)] == parts
 
 
-def test_an_exported_model_becomes_the_next_version_of_a_registered_model(folder):
-    exported = folder / "export"
-    exported.mkdir()
-    (exported / "model.safetensors").write_bytes(b"weights")
-    assert [tracker.register(exported, "digits") for _ in range(2)] == ["1", "2"]
-    version = client().get_model_version("digits", "2")
-    assert version.run_id == str(tracker.sync())
-    assert (Path(client().download_artifacts(version.run_id, "model")) / "model.safetensors").read_bytes() == b"weights"
-    assert version.source.endswith(f"{version.run_id}/artifacts/model")
-
-
 def test_the_experiment_has_a_view_of_what_runs_log(folder):
     run = client().get_run(str(tracker.sync()))
     tags = client().get_experiment_by_name("ddpm").tags
