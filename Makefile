@@ -68,8 +68,8 @@ bench: $(PEERS)  ## time against other projects, 15 minutes on a quiet machine; 
 gpu:  ## what only a GPU can show, in 10 minutes: checks, then steps against other libraries; it installs nothing
 	@python -m tests.gpu $(ARGS)
 
-faults: $(READY)  ## kill the pipeline 200 times: hours; make faults ARGS='repro --kills 6'
-	OMP_NUM_THREADS=1 python -m tests.faults $(ARGS)
+faults: $(READY)  ## kill the pipeline 200 times: hours; make faults ARGS='-k late'
+	OMP_NUM_THREADS=1 DDPM_TEST_LIVES=20 python -m pytest -m long tests/base/test_faults.py $(ARGS)
 
 setup: $(READY)  ## the environment, .venv; each target above makes it too
 	@echo "setup: .venv is ready; \`source .venv/bin/activate\` puts ddpm and dvc into PATH"

@@ -1,4 +1,4 @@
-"""The short version of `make faults`: one small run is killed again and again, and recovers by itself each time."""
+"""Runs that are killed again and again, which `make faults` repeats, and files and disks that fail."""
 
 import os
 import random
@@ -23,6 +23,8 @@ from tests.faults import kills
 from tests.faults.project import Victim
 
 CPU = torch.device("cpu")
+LIVES = int(os.environ.get("DDPM_TEST_LIVES", "0"))  # of each way to run the pipeline; 0: one of the short way
+SHORT = kills.Way(("child", "dvc", "group"), ("train", "evaluate"))
 WEIGHTS = {
     "weights": torch.linspace(-1, 1, 300),
     "half": torch.ones(3, 5, dtype=torch.bfloat16),
@@ -71,13 +73,23 @@ def blanked(path: Path, generator: random.Random) -> None:
 pytestmark = pytest.mark.usefixtures("folder")
 
 
+@pytest.fixture(scope="module", params=kills.WAYS if LIVES else ["short"])
+def whole(request, tmp_path_factory) -> tuple[kills.Way, Victim, kills.Reference]:
+    """A way to run the pipeline, a project in which nothing that is killed has run, and what must come of it."""
+    way = kills.WAYS.get(request.param, SHORT)
+    folder = tmp_path_factory.mktemp("whole")
+    start = Victim(folder / "start", way.changes)
+    reference = kills.uninterrupted(start.copy(folder / "whole"))
+    if way.stages != kills.STAGES:
+        start.run("dvc", "repro", "reference")
+    return way, start, reference
+
+
 @pytest.mark.long
-def test_a_run_that_is_killed_in_each_of_its_long_stages_loses_nothing(tmp_path):
-    start = Victim(tmp_path / "start", {})
-    start.run("dvc", "repro", "reference")
-    reference = kills.uninterrupted(start.copy(tmp_path / "whole"))
-    way = kills.Way("dvc repro", ("child", "dvc", "group"), ("train", "evaluate"))
-    trials = kills.life(start, tmp_path / "killed", way, reference, random.Random(1))  # noqa: S311
+@pytest.mark.parametrize("number", range(max(1, LIVES)))
+def test_a_run_that_is_killed_in_each_of_its_stages_loses_nothing(whole, number, tmp_path):
+    way, start, reference = whole
+    trials = kills.life(start, tmp_path / "killed", way, reference, random.Random(1 + number))  # noqa: S311
     assert trials
     assert [trial for trial in trials if trial.lost] == []
 

@@ -1,1 +1,1 @@
-"""What happens to a run when processes, disks and servers fail: python -m tests.faults."""
+"""What happens to a run when processes, disks and servers fail."""

@@ -20,17 +20,11 @@ from tests.faults.project import ORPHANS, STAGES, Victim, wait_for
 
 
 class Trial(NamedTuple):
-    """One kill. lost: what was lost, changed or left behind, in words; recovery: seconds until the same command had
-    repaired it; cost: seconds that the other ranks continued. None: not measured. by_hand: what a person had to do
-    first, according to `ddpm check`."""
+    """One kill. lost: what was lost, changed or left behind, in words."""
 
-    family: str
     fault: str
     where: str
     lost: tuple[str, ...] = ()
-    recovery: float | None = None
-    cost: float | None = None
-    by_hand: str = ""
 
 
 LATE = ("train", "sample", "evaluate")
@@ -43,7 +37,6 @@ class Way:
     """A way to run the pipeline. targets: what may be killed: the ``child`` that DVC started, one ``rank`` of it,
     ``dvc`` itself, or the process ``group``, as Ctrl-C and a closed terminal do. changes: to the victim's params."""
 
-    name: str
     targets: tuple[str, ...]
     stages: tuple[str, ...] = STAGES
     changes: Mapping[str, Any] = field(default_factory=dict)
@@ -63,9 +56,9 @@ class Way:
 
 
 WAYS = {
-    "repro": Way("dvc repro", ("child", "dvc", "group")),
-    "late": Way("dvc repro", ("child", "dvc", "group"), LATE),  # DVC ignores SIGINT: few lives get so far
-    "ranks": Way("dvc repro, 2 ranks", ("rank", "rank", "child", "dvc", "group"), LATE, {"launch": {"processes": 2}}),
+    "repro": Way(("child", "dvc", "group")),
+    "late": Way(("child", "dvc", "group"), LATE),  # DVC ignores SIGINT: few lives get so far
+    "ranks": Way(("rank", "rank", "child", "dvc", "group"), LATE, {"launch": {"processes": 2}}),
 }
 
 
@@ -107,33 +100,27 @@ def wait_for_cpu(process: psutil.Process, seconds: float) -> float:
 def life(blank: Victim, folder: Path, way: Way, reference: Reference, generator: random.Random) -> list[Trial]:
     """The trials of one life: a copy of ``blank`` is killed once in each stage, and then allowed to finish.
 
-    What is lost at the end is charged to every kill. A kill's recovery lasts from the next start until the stage that
-    follows it begins, or everything is done.
+    What is lost at the end is charged to every kill.
     """
     victim = blank.copy(folder)
     kills: list[Trial] = []
-    recovery: dict[int, float] = {}
-    restarted = time.monotonic()
     for stage in way.stages:
         process = victim.start("dvc", "repro")
         running = wait_for(lambda stage=stage: victim.stages().get(stage), process)
         if not running:
             continue  # it finished or failed: the last attempt shows which
-        recovery.setdefault(len(kills) - 1, time.monotonic() - restarted)
         moment = generator.uniform(0, 1.2) * reference.seconds.get(stage, 0.0)
         if wait_for_cpu(running[0], moment) < moment:
             time.sleep(generator.uniform(0, 0.5))  # DVC is busy with the stage's outs
         if hit := strike(victim, process, way, generator.choice(way.targets), generator.choice(SIGNALS)):
             kills.append(hit)
-            restarted = time.monotonic()
     code = victim.wait(victim.start("dvc", "repro"))
-    recovery.setdefault(len(kills) - 1, time.monotonic() - restarted)
     lost = [] if code == 0 else [f"run again: exit code {code}: {victim.said()[-400:]!r}"]
     lost += victim.orphans()
     if not lost:
         lost = victim.lost(reference.contents) + victim.run_problems() + victim.unfinished()
     shutil.rmtree(victim.folder, ignore_errors=True)
-    return [hit._replace(lost=(*hit.lost, *lost), recovery=recovery.get(index)) for index, hit in enumerate(kills)]
+    return [hit._replace(lost=(*hit.lost, *lost)) for hit in kills]
 
 
 def strike(
@@ -153,11 +140,9 @@ def strike(
     victim.wait(process)
     seconds = time.monotonic() - started
     problems = victim.orphans()
-    if target == "rank" and seconds > ORPHANS * victim.patience:
+    if target == "rank" and seconds > ORPHANS:
         problems.append(f"the others ended {seconds:.0f} s after it")
     said = victim.said()
     if target == "rank" and number == signal.SIGKILL and process.returncode and said.count(LINE) != 1:
         problems.append(f"no clear line: {said[-400:]!r}")
-    by_hand, unsaid = victim.fix()
-    cost = seconds if target == "rank" else None
-    return Trial(way.name, f"{number.name} to {target}", where, (*problems, *unsaid), None, cost, by_hand)
+    return Trial(f"{number.name} to {target}", where, (*problems, *victim.fix()))

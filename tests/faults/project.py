@@ -39,14 +39,10 @@ ORPHANS = 60.0  # seconds within which the leftovers of a killed run must end by
 
 
 class Victim(Project):
-    """The project with tiny params, committed. Its processes carry a mark, so that none is overlooked.
+    """The project with tiny params, committed. Its processes carry a mark, so that none is overlooked."""
 
-    ``patience`` multiplies the seconds that anything may take, for a machine that is busy with other work.
-    """
-
-    def __init__(self, folder: Path, changes: Mapping[str, Any], patience: float = 1.0):
+    def __init__(self, folder: Path, changes: Mapping[str, Any]):
         super().__init__(folder, "digits", PARAMS)
-        self.patience = patience
         self._adopt(folder)
         if changes:
             self.set(YAML().load(folder / "params.yaml"), changes)
@@ -62,7 +58,7 @@ class Victim(Project):
         folder = folder.with_name(f"{folder.name}-{uuid.uuid4().hex[:8]}")
         shutil.copytree(self.folder, folder, symlinks=True, ignore=shutil.ignore_patterns("mlflow.db", "mlartifacts"))
         made = object.__new__(Victim)
-        made.environment, made.patience = dict(self.environment), self.patience
+        made.environment = dict(self.environment)
         made._adopt(folder)
         return made
 
@@ -96,7 +92,7 @@ class Victim(Project):
     def wait(self, process: subprocess.Popen[bytes]) -> int:
         """The exit code; a process that takes too long is killed."""
         try:
-            return process.wait(LIMIT * self.patience)
+            return process.wait(LIMIT)
         except subprocess.TimeoutExpired:
             self.end_all()
             return process.wait()
@@ -130,7 +126,7 @@ class Victim(Project):
 
     def orphans(self) -> list[str]:
         """The marked processes that do not end by themselves; they are killed."""
-        deadline = time.monotonic() + ORPHANS * self.patience
+        deadline = time.monotonic() + ORPHANS
         while left := self.alive():
             if time.monotonic() > deadline:
                 self.end_all()
@@ -145,9 +141,9 @@ class Victim(Project):
             except psutil.NoSuchProcess:
                 continue
 
-    def fix(self) -> tuple[str, list[str]]:
-        """Do what a person must do if a kill left half of a DVC file; return that, and what is wrong with the advice of
-        `ddpm check`. DVC writes these files in place, and none of our stages is at work then."""
+    def fix(self) -> list[str]:
+        """Do what a person must do if a kill left half of a DVC file; return what is wrong with the advice of `ddpm
+        check`. DVC writes these files in place, and none of our stages is at work then."""
         told = None
         with chdir(self.folder):
             try:
@@ -155,7 +151,7 @@ class Victim(Project):
             except UserError as error:
                 told = re.search("`(rm (.*?))`", str(error))
         if not told:
-            return "", []
+            return []
         code = self.wait(self.start("ddpm", "check", "--no-pilot"))
         said = self.said()
         errors = [line for line in said.splitlines() if line.startswith("error: ")]
@@ -163,7 +159,7 @@ class Victim(Project):
         if code != 2 or len(errors) != 1 or "Traceback" in said or told[0] not in said:
             problems.append(f"exit code {code}, and no line that says what to do: {said[-300:]!r}")
         (self.folder / told[2]).unlink()
-        return told[1], problems
+        return problems
 
     def contents(self) -> dict[str, Any]:
         """What must be the same after any fault: digests of outs and scores, and the curve without its times."""
