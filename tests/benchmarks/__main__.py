@@ -6,8 +6,6 @@
 Topics: train; and target, which takes hours and runs only if it is named. --only keeps the cases in whose name, such as
 ``article: ours [float32]``, the pattern is found.
 Peers come with ``pip install -c constraints.txt -e '.[dev,peers]'``. Cases use all cores; a stage uses what it would.
-
-Samples taken while others used the CPU are dropped; where too few remain, all count and the row says contended.
 """
 
 import argparse

@@ -1,15 +1,13 @@
-"""Timing on a machine that others use too: round robin, contended samples dropped, medians and quartiles.
+"""Timing: round robin, medians and quartiles.
 
 Cases to compare take turns in one process, one sample each per round, and each round starts with another case. So
-whatever heats, throttles or fills the machine affects all of them alike. A sample is dropped and counted if other
-processes used more than ``CONTENDED`` of a core during it.
+whatever heats, throttles or fills the machine affects all of them alike.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,15 +16,11 @@ from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
-import psutil
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
-
-CONTENDED = 0.15  # cores; /proc/stat counts in hundredths of a second, so a sample of 0.3 s errs by up to 0.07
-FEWEST = 3  # clean samples for a median; a case with fewer falls back on all it has, and its row says so
 
 
 @dataclass(frozen=True)
@@ -72,57 +66,16 @@ class Spread(NamedTuple):
         return cls(*(float(value) for value in np.quantile(values, [0.25, 0.5, 0.75])))
 
 
-class Sample(NamedTuple):
-    """seconds: of one call; foreign: cores that other processes used in that time."""
-
-    seconds: float
-    foreign: float
-
-    @property
-    def contended(self) -> bool:
-        return self.foreign > CONTENDED
-
-
-def foreign() -> float:
-    """CPU seconds that processes other than this one and its children have used since some moment."""
-    times = psutil.cpu_times()
-    # guest time is part of user; what a hypervisor took counts as foreign too
-    busy = sum(getattr(times, field, 0.0) for field in ("user", "nice", "system", "irq", "softirq", "steal"))
-    return busy - sum(os.times()[:4]) - sum(_cpu_seconds(child) for child in psutil.Process().children(True))
-
-
-def _cpu_seconds(process: psutil.Process) -> float:
-    try:
-        return sum(process.cpu_times()[:4])
-    except psutil.NoSuchProcess:  # ended since it was listed: from now on os.times counts it
-        return 0.0
-
-
 @dataclass(frozen=True)
 class Timing:
-    """A case and its samples, one per round."""
+    """A case and the seconds of a call, one for each round."""
 
     case: Case
-    samples: tuple[Sample, ...]
-
-    @property
-    def used(self) -> list[int]:
-        """The rounds that count: the clean ones, or all if those are too few."""
-        clean = [i for i, sample in enumerate(self.samples) if not sample.contended]
-        return clean if len(clean) >= min(FEWEST, len(self.samples)) else list(range(len(self.samples)))
-
-    @property
-    def contended(self) -> int:
-        return sum(sample.contended for sample in self.samples)
-
-    @property
-    def trusted(self) -> bool:
-        """Whether the samples that count are clean."""
-        return not any(self.samples[i].contended for i in self.used)
+    samples: tuple[float, ...]
 
     @property
     def seconds(self) -> Spread:
-        return Spread.of([self.samples[i].seconds for i in self.used])
+        return Spread.of(self.samples)
 
     @property
     def items_per_second(self) -> float:
@@ -157,7 +110,7 @@ class Results:
 def measure(cases: Sequence[Case], rounds: int) -> Results:
     """Time ``cases`` against each other, each ``rounds`` times."""
     calls: list[int] = []
-    samples: list[list[Sample]] = [[] for _ in cases]
+    samples: list[list[float]] = [[] for _ in cases]
     with tqdm(total=(rounds + 1) * len(cases), desc="bench", unit="sample", leave=False) as bar:
         for case in cases:
             bar.set_postfix_str(f"warming {case.key}", refresh=False)
@@ -186,13 +139,12 @@ def _calls(case: Case) -> int:
     return max(1, math.ceil(case.least_seconds / max(seconds, 1e-6)))
 
 
-def _sample(case: Case, calls: int) -> Sample:
-    before, started = foreign(), perf_counter()
+def _sample(case: Case, calls: int) -> float:
+    started = perf_counter()
     own = [case.run() for _ in range(calls)]
     wall = perf_counter() - started
     counted = [seconds for seconds in own if seconds is not None]
-    seconds = sum(counted) if counted else wall
-    return Sample(seconds / calls, max(foreign() - before, 0.0) / wall)
+    return (sum(counted) if counted else wall) / calls
 
 
 @dataclass(frozen=True)

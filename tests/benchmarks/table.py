@@ -2,22 +2,20 @@
 
 import math
 import platform
-import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
 
+from ddpm.compute import devices
 from tests.benchmarks.harness import Results
 
 
 def describe(device: torch.device) -> dict[str, Any]:
     """What the figures depend on."""
     return {
-        "machine": _cpu_name(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "device": devices.processor(device),
         "cores": psutil.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30),
         "threads": torch.get_num_threads(),
@@ -26,17 +24,11 @@ def describe(device: torch.device) -> dict[str, Any]:
     }
 
 
-def _cpu_name() -> str:
-    listing = Path("/proc/cpuinfo")
-    names = re.findall(r"^model name\s*: (.*)$", listing.read_text(), re.M) if listing.exists() else []
-    return names[0] if names else platform.processor() or platform.machine()
-
-
 def table(results: Results) -> str:
     """What was measured."""
     timings = list(results.timings.values())
     lines = [[
-        "what", "precision", "median", "quartiles", "images/s", "GFLOP/s", "of peak", "samples", "dropped",
+        "what", "precision", "median", "quartiles", "images/s", "GFLOP/s", "of peak",
     ]]  # fmt: skip
     for timing in timings:
         case, spread = timing.case, timing.seconds
@@ -50,8 +42,6 @@ def table(results: Results) -> str:
                 f"{timing.items_per_second:,.1f}" if case.items > 1 else "",
                 f"{timing.flops_per_second / 1e9:,.1f}" if case.flops else "",
                 f"{share:.0%}" if case.flops and math.isfinite(share) else "",
-                str(len(timing.used)) + ("" if timing.trusted else " (contended)"),
-                str(timing.contended) if timing.trusted else "0",
             ]
         )
     return _markdown(lines)
@@ -66,9 +56,7 @@ def record(results: Results) -> dict[str, Any]:
                 "items": timing.case.items,
                 "flops": timing.case.flops,
                 "items_per_second": timing.items_per_second,
-                "samples": len(timing.used),
-                "contended": timing.contended,
-                "trusted": timing.trusted,
+                "samples": len(timing.samples),
             }
             for key, timing in results.timings.items()
         },
