@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from time import perf_counter
 
-from ruamel.yaml import YAML
+import yaml
 
 from ddpm.base.files import read_json
 from ddpm.base.paths import PROCESSED
 from ddpm.params import presets
 from tests.benchmarks.harness import Bench, Case, Options
-from tests.benchmarks.project import QUICK, ROOT, Project
+from tests.clone import PARAMS, ROOT, Clone
 
 SCORE = "classifier.fd"
 TARGET = 0.5
@@ -35,16 +35,17 @@ Draw = Callable[[int, int], None]  # trains on so many images with a seed, and d
 
 
 def benches(options: Options) -> Iterator[Bench]:
-    project = Project(options.scratch / "target", OURS[0], {})
-    changes = QUICK if options.quick else {}
-    default = YAML().load(presets.text(OURS[0]))
+    project = Clone(options.scratch / "target", OURS[0], {})
+    changes = PARAMS if options.quick else {}
+    default = yaml.safe_load(presets.text(OURS[0]))
     project.run("dvc", "repro", "reference")
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # whoever takes part gets the same core
 
     def ours(preset: str, images: int, seed: int) -> None:
-        params = YAML().load(presets.text(preset))
-        length = {"steps": images // params["train"]["batch_size"], "grid_every": 0}
-        project.set(params, {**changes, "seed": seed, "train": length})
+        text = presets.text(preset)
+        length = {"steps": images // yaml.safe_load(text)["train"]["batch_size"], "grid_every": 0}
+        (project.folder / "params.yaml").write_text(text)
+        project.set({**changes, "seed": seed, "train": length})
         project.stage("train")
         project.stage("sample")
 
@@ -61,7 +62,7 @@ def benches(options: Options) -> Iterator[Bench]:
 
     def score() -> float:
         (project.folder / "run.json").unlink(missing_ok=True)  # of other samples
-        project.run(*SCORER, tracked=False)
+        project.run(*SCORER, DDPM_TRACKING="off")
         return float(read_json(project.folder / "run.json")["scores"][SCORE])
 
     goal = float("inf") if options.quick else TARGET

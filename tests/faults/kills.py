@@ -72,7 +72,7 @@ class Reference:
 
 def uninterrupted(victim: Victim) -> Reference:
     """The reference. Raises RuntimeError if not even this run succeeds."""
-    process = victim.start("dvc", "repro")
+    process = victim.begin("dvc", "repro")
     seconds = {}
     for name in STAGES:
         if running := wait_for(lambda name=name: victim.stages().get(name), process):
@@ -105,7 +105,7 @@ def life(blank: Victim, folder: Path, way: Way, reference: Reference, generator:
     victim = blank.copy(folder)
     kills: list[Trial] = []
     for stage in way.stages:
-        process = victim.start("dvc", "repro")
+        process = victim.begin("dvc", "repro")
         running = wait_for(lambda stage=stage: victim.stages().get(stage), process)
         if not running:
             continue  # it finished or failed: the last attempt shows which
@@ -114,7 +114,7 @@ def life(blank: Victim, folder: Path, way: Way, reference: Reference, generator:
             time.sleep(generator.uniform(0, 0.5))  # DVC is busy with the stage's outs
         if hit := strike(victim, process, way, generator.choice(way.targets), generator.choice(SIGNALS)):
             kills.append(hit)
-    code = victim.wait(victim.start("dvc", "repro"))
+    code = victim.wait(victim.begin("dvc", "repro"))
     lost = [] if code == 0 else [f"run again: exit code {code}: {victim.said()[-400:]!r}"]
     lost += victim.orphans()
     if not lost:

@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from ruamel.yaml import YAML
 
 from ddpm.base.errors import UserError
 from ddpm.base.files import flatten, read_json, sha256
 from ddpm.tools.clone import check_dvc
-from tests.benchmarks.project import ROOT, Project
+from tests.clone import ROOT, Clone
 from tests.small_project import QUICK, merged
 
 STAGES = ("download", "preprocess", "reference", "train", "sample", "evaluate")
@@ -38,19 +37,12 @@ LIMIT = 600.0  # seconds that a whole pipeline may take
 ORPHANS = 60.0  # seconds within which the leftovers of a killed run must end by themselves
 
 
-class Victim(Project):
+class Victim(Clone):
     """The project with tiny params, committed. Its processes carry a mark, so that none is overlooked."""
 
     def __init__(self, folder: Path, changes: Mapping[str, Any]):
-        super().__init__(folder, "digits", PARAMS)
+        super().__init__(folder, changes=merged(PARAMS, dict(changes)))
         self._adopt(folder)
-        if changes:
-            self.set(YAML().load(folder / "params.yaml"), changes)
-        (folder / "data").mkdir()
-        (folder / "metrics").mkdir()
-        shutil.copy(ROOT / "data/.gitignore", folder / "data")
-        self.run("git", "add", "--all")
-        self.run("git", "commit", "--quiet", "--message", "start")
 
     def copy(self, folder: Path) -> Victim:
         """A copy in ``folder`` with a suffix, because an MLflow client would mistake a later database at a path for the
@@ -72,12 +64,10 @@ class Victim(Project):
             "PYTHONDONTWRITEBYTECODE": "1",
             "DVC_SITE_CACHE_DIR": str(folder / ".dvc/site"),
             "OMP_NUM_THREADS": "1",
-            "GIT_CONFIG_GLOBAL": os.devnull,
             MARK: self.mark,
-            **{f"GIT_{who}_{what}": "t@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
         }
 
-    def start(self, *command: str) -> subprocess.Popen[bytes]:
+    def begin(self, *command: str) -> subprocess.Popen[bytes]:
         """Start it in a session of its own; its output becomes the new content of ``log``."""
         with self.log.open("wb") as out:
             return subprocess.Popen(
@@ -152,7 +142,7 @@ class Victim(Project):
                 told = re.search("`(rm (.*?))`", str(error))
         if not told:
             return []
-        code = self.wait(self.start("ddpm", "check", "--no-pilot"))
+        code = self.wait(self.begin("ddpm", "check", "--no-pilot"))
         said = self.said()
         errors = [line for line in said.splitlines() if line.startswith("error: ")]
         problems = []

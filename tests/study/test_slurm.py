@@ -18,7 +18,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from tests import study_project
-from tests.clone import PARAMS, ROOT, Clone
+from tests.clone import PARAMS, ROOT, environment
 from tests.study_project import commit
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "squeue")
@@ -94,7 +94,7 @@ def submitted(slurm: dict[str, str], folder: Path, monkeypatch: pytest.MonkeyPat
     """The number of the study's job array, in a clone of the project; trainings save their state ``every`` steps."""
     study_project.git("clone", "--quiet", str(ROOT), str(folder))
     monkeypatch.chdir(folder)
-    for name, value in (slurm | Clone(folder).environment | {"DDPM_TRACKING": "off"}).items():
+    for name, value in (environment(folder) | slurm | {"DDPM_TRACKING": "off"}).items():
         monkeypatch.setenv(name, value)
     params = YAML().load(Path("params.yaml"))
     for section, values in PARAMS.items():
