@@ -1,11 +1,9 @@
 """Datasets of a few files with published md5 sums."""
 
 import gzip
-import lzma
 import zlib
-from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from ddpm.base import files
 from ddpm.base.errors import UserError
@@ -14,7 +12,6 @@ from ddpm.sources.archives import open_members
 from ddpm.sources.dataset import Dataset
 
 MAX_FILE_BYTES = 2**28  # a small packed file can expand to petabytes
-UNPACK: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
 
 
 class Published(Dataset):
@@ -30,19 +27,17 @@ class Published(Dataset):
     md5: ClassVar[dict[str, str]]
 
     def fetch(self, source: str | None, folder: Path) -> None:
-        """The files are found by name in any subfolder; ``.gz`` and ``.xz`` are unpacked."""
+        """The files are found by name in any subfolder; ``.gz`` is unpacked."""
         place = _sources.locate(source, self.address, tuple(f"{file}{self.packing}" for file in self.md5), folder)
         with open_members(place) as members:
             for name, _, stream in members:
-                path, suffix = folder / PurePosixPath(name).name, PurePosixPath(name).suffix
-                if suffix in UNPACK:
-                    path = path.with_suffix("")
+                path = folder / PurePosixPath(name).name.removesuffix(".gz")
                 if path.name not in self.md5 or path.exists():
                     continue
                 try:
-                    with UNPACK[suffix](stream) if suffix in UNPACK else stream as file:
+                    with gzip.open(stream) if name.endswith(".gz") else stream as file:
                         content = file.read(MAX_FILE_BYTES + 1)
-                except (gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError) as error:
+                except (gzip.BadGzipFile, zlib.error, EOFError) as error:
                     raise UserError(f"{name} is truncated or broken ({error}); fetch it again") from error
                 if len(content) > MAX_FILE_BYTES:
                     raise UserError(f"{name}: larger than {MAX_FILE_BYTES:,} bytes; not the published file")

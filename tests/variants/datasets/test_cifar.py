@@ -1,4 +1,4 @@
-import lzma
+import gzip
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +21,7 @@ def test_a_raw_file_that_was_changed_is_never_unpickled(small, tmp_path):
         dataset.read(tmp_path / "raw")
 
 
-@pytest.mark.parametrize("packing", ["archive", "folder with the archive", "folder of xz", "folder"])
+@pytest.mark.parametrize("packing", ["archive", "folder with the archive", "folder of gz", "folder"])
 def test_every_packing_gives_the_same_images(packing, small, tmp_path):
     dataset, source = small("cifar10")
     archive = Path(str(source))
@@ -30,10 +30,10 @@ def test_every_packing_gives_the_same_images(packing, small, tmp_path):
     if packing == "folder with the archive":
         for file in dataset.md5:  # type: ignore[attr-defined]
             (folder / file).unlink()
-    elif packing == "folder of xz":
+    elif packing == "folder of gz":
         archive.unlink()
         for file in dataset.md5:  # type: ignore[attr-defined]
-            (folder / f"{file}.xz").write_bytes(lzma.compress((folder / file).read_bytes()))
+            (folder / f"{file}.gz").write_bytes(gzip.compress((folder / file).read_bytes()))
             (folder / file).unlink()
     elif packing == "folder":
         archive.unlink()
@@ -50,17 +50,17 @@ def test_every_packing_gives_the_same_images(packing, small, tmp_path):
 @pytest.mark.parametrize(
     ("packed", "line"),
     [
-        (lzma.compress(bytes(2**10))[:-40], r"test_batch\.xz is truncated"),
-        (lzma.compress(bytes(2**20)), r"test_batch\.xz: larger than 524,288"),
+        (gzip.compress(bytes(2**10))[:-12], r"test_batch\.gz is truncated"),
+        (gzip.compress(bytes(2**20)), r"test_batch\.gz: larger than 524,288"),
     ],
     ids=["truncated", "growing without end"],
 )
-def test_an_xz_that_is_not_the_published_file_is_refused(packed, line, small, tmp_path, monkeypatch):
+def test_a_gz_that_is_not_the_published_file_is_refused(packed, line, small, tmp_path, monkeypatch):
     dataset, source = small("cifar10")
     folder = Path(str(source)).parent
     Path(str(source)).unlink()
     (folder / "test_batch").unlink()
-    (folder / "test_batch.xz").write_bytes(packed)
+    (folder / "test_batch.gz").write_bytes(packed)
     monkeypatch.setattr(published, "MAX_FILE_BYTES", 2**19)
     with pytest.raises(UserError, match=line):
         dataset.download(str(folder), tmp_path / "raw")
