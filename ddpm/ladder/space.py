@@ -17,6 +17,7 @@ from ddpm.params import config
 STEPS = "train.steps"
 SHARE = "share of the champion's cost"  # a name for the only thing that is searched and is no key of params.yaml
 SHARES = Range(low=0.02, high=0.99, log=True)  # of kind target, for which less is the aim
+START = 0.5  # of an idea that does not say how long it trains
 TRIAL = "a trial"  # where a mistake is, in its message
 Choose: TypeAlias = Callable[[str, Axis], Any]
 
@@ -113,13 +114,13 @@ class Space:
 
     def starts(self, ideas: Iterator[Changes]) -> Iterator[Changes]:
         """The changes of the base that each idea makes within the space, after the champion itself; ideas that may not
-        be tried are left out. One that does not say how many steps has all that may be."""
+        be tried are left out."""
         yield self.least(self.champion)
         for idea in ideas:
             with suppress(UserError):
                 changes = {**self.champion, **{key: v for key, v in idea.items() if key in self.contest.terms.space}}
                 values = self.contest.params(changes).flat()
-                share = self.contest.cost(changes) / self.limit if STEPS in idea else 1.0
+                share = self.contest.cost(changes) / self.limit if STEPS in idea else START
                 values[SHARE] = min(share, SHARES.high)
                 yield self.draw(lambda key, _, values=values: values[key])  # type: ignore[misc]
 
