@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ddpm.compute import noise
@@ -45,6 +46,7 @@ class Batch:
     step: int
     done: float  # the share of the training's steps that came before this one
     perturbation: float = 0.0  # gamma of train.input_perturbation
+    draws: int = 1  # train.noise_draws
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -78,9 +80,14 @@ class Batch:
     def diffuse(self, chain: Chain, t: Tensor) -> NoisyBatch:
         """Draw epsilon, and make x_t of it: Algorithm 1, line 4, and equation 4.
 
-        With a ``perturbation``, x_t has more noise than epsilon, which stays what there is to learn. Ning et al. 2023
+        Of several ``draws`` it is the nearest to x_0: immiscible diffusion, Li et al. 2025 (arXiv:2505.18521). With a
+        ``perturbation``, x_t has more noise than epsilon, which stays what there is to learn. Ning et al. 2023
         (arXiv:2301.11706), Algorithm 3.
         """
         at, epsilon = chain.at(t), self.gaussian("train")
+        for draw in range(1, self.draws):
+            other = self.gaussian(f"train/{draw}")
+            far, near = ((each - self.x_0).flatten(1).norm(dim=1) for each in (epsilon, other))
+            epsilon = torch.where((near < far)[:, None, None, None], other, epsilon)
         perturbed = epsilon + self.perturbation * self.gaussian("perturbation") if self.perturbation else epsilon
         return NoisyBatch(self.x_0, epsilon, q_sample(self.x_0, perturbed, at), t, at)

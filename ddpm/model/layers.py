@@ -129,11 +129,18 @@ def dropout_layers(network: nn.Module) -> dict[str, Dropout]:
     return {name: layer for name, layer in layers if isinstance(layer, Dropout) and layer.p > 0}
 
 
-def hidden_weights(network: Backbone) -> list[Tensor]:
-    """The matrices and kernels of its layers, without embeddings and those at its ends."""
-    inner = (module for name, module in network.named_modules() if name.partition(".")[0] not in network.ends)
-    weights = (getattr(module, "weight", None) for module in inner if not isinstance(module, nn.Embedding))
-    return [weight for weight in weights if weight is not None and weight.ndim > 1]
+STACKS = ("qkv", "modulation")  # layers whose weight is several matrices, of as many outputs as inputs each
+
+
+def hidden_weights(network: Backbone) -> dict[Tensor, int]:
+    """The matrices and kernels of its layers, without embeddings and those at its ends; and how many matrices each is
+    that only share their input, such as those of queries, keys and values."""
+    weights = {}
+    for name, module in network.named_modules():
+        weight = None if isinstance(module, nn.Embedding) else getattr(module, "weight", None)
+        if weight is not None and weight.ndim > 1 and name.partition(".")[0] not in network.ends:
+            weights[weight] = len(weight) // weight.shape[1] if name.rpartition(".")[2] in STACKS else 1
+    return weights
 
 
 def attend(qkv: Tensor, heads: int) -> Tensor:

@@ -1,7 +1,7 @@
 """What turns gradients into steps."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar
 
 from pydantic import Field
@@ -13,6 +13,7 @@ Decay = Annotated[float, Field(ge=0)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 Betas = tuple[Beta, Beta]
 Weights = Sequence[Tensor]
+Hidden = Mapping[Tensor, int]
 
 
 class Optimizer(Variant, ABC):
@@ -23,10 +24,11 @@ class Optimizer(Variant, ABC):
     rate that does not decay."""
 
     @abstractmethod
-    def over(self, parameters: Weights, hidden: Weights, learning_rate: float) -> TorchOptimizer:
+    def over(self, parameters: Weights, hidden: Hidden, learning_rate: float) -> TorchOptimizer:
         """A torch optimizer of ``parameters``; each step sets the learning rate of all its groups.
 
-        hidden: those of ``parameters`` that are weights of the network's inner layers, (outputs, ...) each.
+        hidden: those of ``parameters`` that are weights of the network's inner layers, (outputs, ...) each, and of how
+        many matrices it is a stack.
         """
 
     def average(self, optimizer: TorchOptimizer, weights: list[Tensor]) -> None:

@@ -7,18 +7,18 @@ import torch
 from torch import Tensor
 from torch.optim import AdamW
 
-from ddpm.training.optimizer import Betas, Weights
+from ddpm.training.optimizer import Betas, Hidden, Weights
 
 COEFFICIENTS, ITERATIONS, EPSILON = (3.4445, -4.775, 2.0315), 5, 1e-7  # of the authors' code
 
 
 class OrthogonalAdamW(AdamW):
     """The step of each of the ``hidden`` weights is its momentum made orthogonal, as a matrix, (outputs, all else): the
-    kernel of a convolution is one with inputs x height x width columns. A GPU gets all matrices of one shape at once:
-    few large kernels."""
+    kernel of a convolution is one with inputs x height x width columns. Its number says of how many matrices it is a
+    stack, each of which is made orthogonal alone. A GPU gets all matrices of one shape at once: few large kernels."""
 
     def __init__(
-        self, parameters: Weights, hidden: Weights, rate: float, momentum: float, betas: Betas, weight_decay: float
+        self, parameters: Weights, hidden: Hidden, rate: float, momentum: float, betas: Betas, weight_decay: float
     ):
         known = {id(weight) for weight in hidden}
         others = [parameter for parameter in parameters if id(parameter) not in known]
@@ -26,16 +26,16 @@ class OrthogonalAdamW(AdamW):
         super().__init__(groups, rate, betas=betas, weight_decay=weight_decay, fused=True)
         self._step_supports_amp_scaling = False  # of a gradient that overflowed, the scaler skips the whole step
         self.momentum = momentum
-        self.alike: dict[tuple[int, int], list[Tensor]] = {}
-        for weight in hidden:
-            self.alike.setdefault((len(weight), weight[0].numel()), []).append(weight)
+        self.alike: dict[tuple[int, int, int], list[Tensor]] = {}
+        for weight, parts in hidden.items():
+            self.alike.setdefault((parts, len(weight) // parts, weight[0].numel()), []).append(weight)
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """The learning rate of a matrix is 0.2 sqrt(its longer side) times the group's. Liu et al. 2025
         (arXiv:2502.16982)."""
         rate, decay = self.param_groups[0]["lr"], self.param_groups[0]["weight_decay"]
-        for shape, all_weights in self.alike.items():
+        for (parts, rows, columns), all_weights in self.alike.items():
             weights = [weight for weight in all_weights if weight.grad is not None]
             gradients: list[Any] = [weight.grad for weight in weights]
             for weight in weights:
@@ -46,12 +46,13 @@ class OrthogonalAdamW(AdamW):
             torch._foreach_lerp_(moments, gradients, 1 - self.momentum)
             updates = torch._foreach_lerp(gradients, moments, self.momentum)
             if matrices := [_matrix(weight, weight) for weight in weights]:
-                stack = torch.stack([_matrix(*pair) for pair in zip(updates, weights, strict=True)])
+                whole = torch.stack([_matrix(*pair) for pair in zip(updates, weights, strict=True)])
+                stack = whole.view(-1, rows, columns)
                 # a CPU rounds products of many matrices otherwise than each, and is not faster
                 at_once = 1 if stack.device.type == "cpu" else len(stack)
-                steps = torch.cat([orthogonal(part) for part in stack.split(at_once)])
+                steps = torch.cat([orthogonal(some) for some in stack.split(at_once)]).view(-1, parts * rows, columns)
                 torch._foreach_mul_(matrices, 1 - rate * decay)
-                torch._foreach_add_(matrices, list(steps.float()), alpha=-0.2 * math.sqrt(max(shape)) * rate)
+                torch._foreach_add_(matrices, list(steps.float()), alpha=-0.2 * math.sqrt(max(rows, columns)) * rate)
         super().step()
 
 

@@ -43,7 +43,7 @@ class Train(Section):
     label_dropout: the share of images shown without their class, if the model has classes. snapshots: the numbers of
     images seen, rising, after which the averaged weights are kept; they are scored like the model at the end.
     input_perturbation: gamma of Ning et al. 2023 (arXiv:2301.11706): noise in x_t that the target does not include, as
-    a share of epsilon. start_from: FILE@SHA256, a model file with whose weights the network and its averages begin; DVC
+    a share of epsilon. noise_draws: of so many draws of its noise, an image gets the nearest. start_from: FILE@SHA256, a model file with whose weights the network and its averages begin; DVC
     sees the digest. start_may_differ: keys in which that model may be another (ddpm/training/teacher.py). compile: auto
     is true on a GPU that Triton supports.
     """
@@ -64,6 +64,7 @@ class Train(Section):
         default_factory=partial(variant.choose, "augmentations", {"name": "none"})
     )
     input_perturbation: Share = 0.0
+    noise_draws: Positive = 1
     label_dropout: Share = 0.1
     precision: Precision = "auto"
     timestep_sampler: Annotated[InstanceOf[TimestepSampler], Family("timestep_samplers")]

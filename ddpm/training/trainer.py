@@ -177,6 +177,7 @@ class Trainer:
             x_0=x_0, t=t[share], weight=weight[share] * (self.ranks.size / self.batch_size), labels=labels,
             condition=condition, dropout=words[3:, share].transpose(0, 1), place=place, rows=self.rows, seed=self.seed,
             step=step, done=(step - 1) / self.total, perturbation=options.input_perturbation,
+            draws=options.noise_draws,
         )  # fmt: skip
 
     def state(self) -> State:

@@ -2,13 +2,13 @@
 (arXiv:1412.6980)."""
 
 from ddpm.base.tensor import TorchOptimizer
-from ddpm.training.optimizer import Betas, Optimizer, Weights
+from ddpm.training.optimizer import Betas, Hidden, Optimizer, Weights
 
 
 class Adam(Optimizer):
     betas: Betas = (0.9, 0.999)
 
-    def over(self, parameters: Weights, hidden: Weights, learning_rate: float) -> TorchOptimizer:
+    def over(self, parameters: Weights, hidden: Hidden, learning_rate: float) -> TorchOptimizer:
         import torch
 
         return torch.optim.Adam(parameters, learning_rate, betas=self.betas, fused=True)

@@ -1,14 +1,14 @@
 """Adam with decoupled weight decay. Loshchilov & Hutter 2017 (arXiv:1711.05101)."""
 
 from ddpm.base.tensor import TorchOptimizer
-from ddpm.training.optimizer import Betas, Decay, Optimizer, Weights
+from ddpm.training.optimizer import Betas, Decay, Hidden, Optimizer, Weights
 
 
 class AdamW(Optimizer):
     weight_decay: Decay = 0.01
     betas: Betas = (0.9, 0.999)
 
-    def over(self, parameters: Weights, hidden: Weights, learning_rate: float) -> TorchOptimizer:
+    def over(self, parameters: Weights, hidden: Hidden, learning_rate: float) -> TorchOptimizer:
         import torch
 
         return torch.optim.AdamW(

@@ -3,7 +3,7 @@ https://kellerjordan.github.io/posts/muon."""
 
 from ddpm.base.sections import BelowOne
 from ddpm.base.tensor import TorchOptimizer
-from ddpm.training.optimizer import Betas, Decay, Optimizer, Weights
+from ddpm.training.optimizer import Betas, Decay, Hidden, Optimizer, Weights
 
 
 class Muon(Optimizer):
@@ -12,13 +12,17 @@ class Muon(Optimizer):
 
     A matrix's learning rate is 0.2 sqrt(its longer side) times train.learning_rate (Liu et al. 2025, arXiv:2502.16982):
     so its steps are as large as AdamW's, and one learning rate suits both.
+
+    split: queries, keys, values and the parts of a DiT's modulation are a matrix each, not one together.
     """
 
     momentum: BelowOne = 0.95
     weight_decay: Decay = 0.01
     betas: Betas = (0.9, 0.999)
+    split: bool = False
 
-    def over(self, parameters: Weights, hidden: Weights, learning_rate: float) -> TorchOptimizer:
+    def over(self, parameters: Weights, hidden: Hidden, learning_rate: float) -> TorchOptimizer:
         from ddpm.training.orthogonal import OrthogonalAdamW
 
+        hidden = hidden if self.split else dict.fromkeys(hidden, 1)
         return OrthogonalAdamW(parameters, hidden, learning_rate, self.momentum, self.betas, self.weight_decay)

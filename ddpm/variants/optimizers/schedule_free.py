@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from ddpm.base.sections import Fraction
 from ddpm.base.tensor import Tensor, TorchOptimizer
-from ddpm.training.optimizer import Beta, Decay, Optimizer, Weights
+from ddpm.training.optimizer import Beta, Decay, Hidden, Optimizer, Weights
 
 
 class ScheduleFree(Optimizer):
@@ -17,7 +17,7 @@ class ScheduleFree(Optimizer):
     weight_decay: Decay = 0.0
     betas: tuple[Fraction, Beta] = (0.9, 0.999)
 
-    def over(self, parameters: Weights, hidden: Weights, learning_rate: float) -> TorchOptimizer:
+    def over(self, parameters: Weights, hidden: Hidden, learning_rate: float) -> TorchOptimizer:
         from schedulefree import AdamWScheduleFree
 
         optimizer: TorchOptimizer = AdamWScheduleFree(

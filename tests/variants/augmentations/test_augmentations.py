@@ -1,6 +1,7 @@
 """Every augmentation in the folder keeps the contract, and none leaks into samples."""
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -193,3 +194,15 @@ def test_perturbed_inputs_keep_their_target_and_their_epsilon(estimates):
     extra = (perturbed.x_t - plain.x_t) / plain.at.sigma
     assert float(extra.std()) == pytest.approx(0.1, rel=0.05)
     assert abs(float((extra * plain.epsilon).mean())) < 0.01
+
+
+def test_an_image_gets_the_nearest_of_several_draws_of_its_noise(estimates):
+    """Li et al. 2025: so a draw is nearer than the usual one, or it is that."""
+    for draws in (1, 2, 3):
+        Trainer(small(train={"noise_draws": draws, "batch_size": 64}).training(), pictures(64), CPU).step(1)
+    nearest = [(each.noisy.epsilon - each.noisy.x_0).flatten(1).norm(dim=1) for each in estimates]
+    for draws, (fewer, more) in enumerate(pairwise(nearest), 2):
+        assert bool((more <= fewer).all())
+        assert 0.5 / draws < float((more < fewer).double().mean()) < 1.5 / draws, "as often as a new draw is the nearest"
+    many = estimates[2].noisy
+    torch.testing.assert_close(many.x_t, many.at.signal * many.x_0 + many.at.sigma * many.epsilon)

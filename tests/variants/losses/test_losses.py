@@ -84,6 +84,8 @@ def test_the_space_of_simple_is_apart_from_the_target(space, parameterization):
 def test_the_published_weights():
     ratio, squared = snr(), estimate("x0").squared_error()
     torch.testing.assert_close(loss("min_snr", gamma=3.0).measure(estimate("v")), ratio.clamp(max=3) * squared)
+    offset, v = loss("min_snr", gamma=3.0, offset=1.0), estimate("v")
+    torch.testing.assert_close(offset.measure(v), (ratio + 1).clamp(max=3) / (ratio + 1) * v.squared_error())
     epsilon = estimate("epsilon")
     published = epsilon.squared_error() / (2 + ratio) ** 0.5
     torch.testing.assert_close(loss("p2", k=2.0, gamma=0.5).measure(epsilon), published)

@@ -110,7 +110,7 @@ def test_hidden_weights_are_those_of_inner_layers_of_every_network(name, fields)
 
 def test_both_parts_of_muon_follow_the_learning_rate_and_keep_their_own_state():
     layers = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
-    hidden = [layers[0].weight]
+    hidden = {layers[0].weight: 1}
     made = optimizer("muon").over(list(layers.parameters()), hidden, 0.01)
     before = [parameter.detach().clone() for parameter in layers.parameters()]
     for group in made.param_groups:
@@ -131,7 +131,7 @@ def test_muons_steps_are_torchs(layout):
     kernels = [nn.Conv2d(8, 16, 3).to(memory_format=layout).weight for _ in range(2)]
     weights = [*kernels, nn.Linear(4, 32).weight, nn.Linear(32, 4).weight]
     matrices = [nn.Parameter(weight.detach().clone().reshape(len(weight), -1)) for weight in weights]
-    made = optimizer("muon", weight_decay=0.1).over(weights, weights, 0.02)
+    made = optimizer("muon", weight_decay=0.1).over(weights, dict.fromkeys(weights, 1), 0.02)
     peer = torch.optim.Muon(matrices, 0.02, weight_decay=0.1, momentum=0.95, adjust_lr_fn="match_rms_adamw")
     for _ in range(3):
         for weight, matrix in zip(weights, matrices, strict=True):
@@ -145,6 +145,32 @@ def test_muons_steps_are_torchs(layout):
         peer.step()
     for weight, matrix in zip(weights, matrices, strict=True):
         assert torch.equal(weight.reshape(len(weight), -1), matrix)
+
+
+def test_muon_can_split_a_stack_of_matrices():
+    """Each part of the stack steps as a matrix of its own does."""
+    torch.manual_seed(0)
+    stack, parts = nn.Linear(8, 24).weight, [nn.Linear(8, 8).weight for _ in range(3)]
+    with torch.no_grad():
+        stack.copy_(torch.cat(parts))
+    made = [optimizer("muon", split=True).over([stack], {stack: 3}, 0.02)]
+    made += [optimizer("muon").over(parts, dict.fromkeys(parts, 1), 0.02)]
+    whole = optimizer("muon").over([before := nn.Parameter(stack.detach().clone())], {before: 3}, 0.02)
+    for _ in range(2):
+        before.grad = stack.grad = torch.randn(24, 8)
+        for part, gradient in zip(parts, stack.grad.split(8), strict=True):
+            part.grad = gradient.clone()
+        for each in (*made, whole):
+            each.step()
+    assert torch.equal(stack, torch.cat(parts))
+    assert not torch.equal(stack, before)
+
+
+def test_only_stacks_of_matrices_are_split():
+    network = architecture("dit", width=32, depth=1, heads=2).network(Shape(3, 16, 16), 3, 5)
+    names = {weight: name for name, weight in network.named_parameters()}
+    stacks = {names[weight]: parts for weight, parts in hidden_weights(network).items() if parts > 1}
+    assert stacks == {"blocks.0.qkv.weight": 3, "blocks.0.modulation.weight": 6, "modulation.weight": 2}
 
 
 @pytest.mark.parametrize("shape", [(16, 72), (72, 16), (16, 16)])
