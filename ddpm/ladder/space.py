@@ -113,12 +113,14 @@ class Space:
 
     def starts(self, ideas: Iterator[Changes]) -> Iterator[Changes]:
         """The changes of the base that each idea makes within the space, after the champion itself; ideas that may not
-        be tried are left out."""
+        be tried are left out. One that does not say how many steps has all that may be."""
         yield self.least(self.champion)
         for idea in ideas:
             with suppress(UserError):
-                whole = self.contest.params({**self.champion, **{k: v for k, v in idea.items() if k in self.axes}})
-                values = {SHARE: SHARES.high, **whole.flat()}
+                changes = {**self.champion, **{key: v for key, v in idea.items() if key in self.contest.terms.space}}
+                values = self.contest.params(changes).flat()
+                share = self.contest.cost(changes) / self.limit if STEPS in idea else 1.0
+                values[SHARE] = min(share, SHARES.high)
                 yield self.draw(lambda key, _, values=values: values[key])  # type: ignore[misc]
 
     def entry(self, changes: Changes) -> Changes:

@@ -283,11 +283,14 @@ def test_a_target_is_reached_at_less_cost(capsys):
         return landscape(params, 0) * little_noise * (160 / params["train"]["steps"]) ** 0.2
 
     Instant.score = staticmethod(score)
-    contest(kind="target", target=1.2, space=LADDER["space"] | {"train.steps": "budget"}, ideas=[BEST])
+    contest(
+        kind="target", target=1.2, space=LADDER["space"] | {"train.steps": "budget"}, ideas=[BEST, {"train.steps": 40}]
+    )
     assert find("--trials", "40", "--slots", "2", "--json") == 0
     result = json.loads(capsys.readouterr().out)
     assert lines()[1]["changes"].items() >= BEST.items()
     assert 0.98 < lines()[1]["cost"] / terms.load(FILE).limit < 1  # the idea begins where it may just be tried
+    assert lines()[2]["changes"] == {"train.steps": 40}  # unless it says where
     assert result["find"].items() >= BEST.items()
     assert result["proof"]["cost"] < 0.7 * terms.load(FILE).limit
 

@@ -203,6 +203,6 @@ def test_an_image_gets_the_nearest_of_several_draws_of_its_noise(estimates):
     nearest = [(each.noisy.epsilon - each.noisy.x_0).flatten(1).norm(dim=1) for each in estimates]
     for draws, (fewer, more) in enumerate(pairwise(nearest), 2):
         assert bool((more <= fewer).all())
-        assert 0.5 / draws < float((more < fewer).double().mean()) < 1.5 / draws, "as often as a new draw is the nearest"
+        assert 0.5 / draws < float((more < fewer).double().mean()) < 1.5 / draws
     many = estimates[2].noisy
     torch.testing.assert_close(many.x_t, many.at.signal * many.x_0 + many.at.sigma * many.epsilon)
