@@ -43,9 +43,9 @@ class Train(Section):
     label_dropout: the share of images shown without their class, if the model has classes. snapshots: the numbers of
     images seen, rising, after which the averaged weights are kept; they are scored like the model at the end.
     input_perturbation: gamma of Ning et al. 2023 (arXiv:2301.11706): noise in x_t that the target does not include, as
-    a share of epsilon. noise_draws: of so many draws of its noise, an image gets the nearest. start_from: FILE@SHA256, a model file with whose weights the network and its averages begin; DVC
-    sees the digest. start_may_differ: keys in which that model may be another (ddpm/training/teacher.py). compile: auto
-    is true on a GPU that Triton supports.
+    a share of epsilon. noise_draws: of so many draws of its noise, an image gets the nearest. start_from: FILE@SHA256,
+    a model file with whose weights the network and its averages begin; DVC sees the digest. start_may_differ: keys in
+    which that model may be another (ddpm/training/teacher.py). compile: auto is true on a GPU that Triton supports.
     """
 
     steps: Positive | None = None

@@ -39,7 +39,8 @@ HARD = {"train": {"steps": 12, "batch_size": 9, "accumulate": 3, "timestep_sampl
 # activations are made twice
 TWICE = {"train": {**HARD["train"], "checkpoint_activations": True}}
 
-# each rank's own labels, some of them dropped, and its own augmentations, draws and perturbations; averages of three lengths
+# each rank's own labels, some of them dropped, and its own augmentations, noise and perturbations; averages of three
+# lengths
 SHOWN = {
     "train": {
         **HARD["train"],
