@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
 
-from ddpm.base import files, variant
+from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.ladder.terms import BUDGET, Axis, Changes, Contest, Range
-from ddpm.params.config import FAMILIES
+from ddpm.params import config
 
 STEPS = "train.steps"
 SHARE = "share of the champion's cost"  # a name for the only thing that is searched and is no key of params.yaml
@@ -36,7 +36,7 @@ class Space:
         if not contest.terms.space:
             raise UserError(f"{contest.path}: space: missing; `ddpm ladder new NAME` writes a file that has one")
         for key, axis in contest.terms.space.items():
-            source, condition = f"{contest.path}: space: {key}", _condition(key)
+            source, condition = f"{contest.path}: space: {key}", config.variant_of(key)
             contest.check_allowed(key, source)
             if axis == BUDGET and key != STEPS:
                 raise UserError(f"{source}: {BUDGET}: allowed for {STEPS} alone; here, a list, or low and high")
@@ -57,7 +57,7 @@ class Space:
     def axes(self) -> dict[str, Axis]:
         """What is drawn, hyperparameters after the choice of their variants."""
         axes = {key: axis for key, axis in self.contest.terms.space.items() if axis != BUDGET}
-        drawn = dict(sorted(axes.items(), key=lambda item: _condition(item[0]) is not None))
+        drawn = dict(sorted(axes.items(), key=lambda item: config.variant_of(item[0]) is not None))
         if self.contest.terms.kind == "target" and self.contest.terms.space.get(STEPS) == BUDGET:
             drawn[SHARE] = SHARES
         return drawn
@@ -130,14 +130,5 @@ class Space:
         return {key: value for key, value in {**back, **changes}.items() if self.usual.get(key, back) != value}
 
     def _applies(self, key: str, chosen: Mapping[str, Any]) -> bool:
-        condition = _condition(key)
+        condition = config.variant_of(key)
         return condition is None or chosen.get(condition[0], self.usual.get(condition[0])) == condition[1]
-
-
-def _condition(key: str) -> tuple[str, str] | None:
-    """The choice under which a hyperparameter exists: the key of its family's name, and the variant."""
-    for family, folder in FAMILIES.items():
-        name = key.removeprefix(f"{family}.").partition(".")[0]
-        if key.startswith(f"{family}.") and name in variant.names(folder):
-            return f"{family}.name", name
-    return None

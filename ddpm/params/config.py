@@ -122,6 +122,7 @@ class Config(TrainingConfig):
 
 
 AFFECTS = {key: mark for key, _, mark in sections.fields(Config)}
+FIELDS = {key: field for key, field, _ in sections.fields(Config)}
 FAMILIES = sections.families(Config)  # params key -> the folder of ddpm/variants/ that holds what can be chosen there
 
 
@@ -132,6 +133,29 @@ def affects(key: str) -> Affects:
     while key and key not in AFFECTS:
         key = key.rpartition(".")[0]
     return AFFECTS.get(key, Affects.RESULT)
+
+
+def variant_of(key: str) -> tuple[str, str] | None:
+    """The choice under which a hyperparameter exists: the key of its family's name, and the variant."""
+    for family, folder in FAMILIES.items():
+        name = key.removeprefix(f"{family}.").partition(".")[0]
+        if key.startswith(f"{family}.") and name in variant.names(folder):
+            return f"{family}.name", name
+    return None
+
+
+@cache
+def default(key: str) -> Any:
+    """The plain value of a params key that nobody gives, so in all records from before there was such a key; None if
+    it has none."""
+    fields, name = FIELDS, key
+    if chosen := variant_of(key):
+        family, of = chosen[0].removesuffix(".name"), chosen[1]
+        fields, name = variant.variant_class(FAMILIES[family], of).model_fields, key.removeprefix(f"{family}.{of}.")
+    if name not in fields or fields[name].is_required():
+        return None
+    value = fields[name].get_default(call_default_factory=True)
+    return list(value) if isinstance(value, tuple) else value
 
 
 def keys_affecting(what: Affects, flat: Mapping[str, Any]) -> dict[str, Any]:

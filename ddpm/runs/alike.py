@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 from ddpm.base.errors import UserError
 from ddpm.base.files import digest
 from ddpm.base.sections import Affects, is_in
-from ddpm.params.config import Config, affects
+from ddpm.params import config
+from ddpm.params.config import Config
 from ddpm.runs import library
 from ddpm.runs.library import Listing
 from ddpm.runs.record import SEED, Record
@@ -17,15 +18,15 @@ T = TypeVar("T")
 K = TypeVar("K")
 
 
-def matching(records: Iterable[Record], config: Config, by: Iterable[str] = ()) -> Listing:
-    """The records whose params differ from the config's only in ``by``, the seed and keys that change no result, in
+def matching(records: Iterable[Record], working: Config, by: Iterable[str] = ()) -> Listing:
+    """The records whose params differ from ``working`` only in ``by``, the seed and keys that change no result, in
     order of seed.
 
     Of a program's run only the params that are known count. Among records with the same params, one made by the
     checked-out code is preferred, then the newest; a note says if their scores differ. Raises UserError if there is
     none; it names the keys in which the most similar one differs.
     """
-    by, here = tuple(by), config.flat()
+    by, here = tuple(by), working.flat()
     candidates = [run for run in records if not run.diverged]
     close = [run for run in candidates if not differences(run, here, by)]
     notes = [f"left out {run.name}: its training seed is unknown" for run in close if run.seed is None]
@@ -49,15 +50,17 @@ def matching(records: Iterable[Record], config: Config, by: Iterable[str] = ()) 
 
 def differences(run: Record, params: Mapping[str, Any], by: tuple[str, ...] = ()) -> list[str]:
     """The keys in which a run's params differ from others, without those of ``by``, the seed and those that change no
-    result."""
+    result. A key that one side does not have, because it is newer than a record, has its default there."""
     keys = run.params.keys() & params.keys() if run.program else run.params.keys() | params.keys()
-    differing = sorted(key for key in keys if run.params.get(key) != params.get(key))
+    differing = sorted(
+        key for key in keys if run.params.get(key, config.default(key)) != params.get(key, config.default(key))
+    )
     return [key for key in differing if not is_in(key, by) and tells_apart(key)]
 
 
 def tells_apart(key: str) -> bool:
     """Whether runs that differ in a params key are different runs of an arm, whatever their seed."""
-    return bool(affects(key) & Affects.RESULT) and key != SEED
+    return bool(config.affects(key) & Affects.RESULT) and key != SEED
 
 
 def most_alike(records: Iterable[Record], params: Mapping[str, Any], by: tuple[str, ...] = ()) -> str:
@@ -87,5 +90,6 @@ def group_by(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
 
 def _identity(run: Record, by: tuple[str, ...]) -> str:
     """Equal for runs that differ only in keys outside ``by`` that change no result."""
-    params = {key: value for key, value in run.params.items() if is_in(key, by) or tells_apart(key)}
+    named = {key: value for key, value in run.params.items() if value != config.default(key)}
+    params = {key: value for key, value in named.items() if is_in(key, by) or tells_apart(key)}
     return digest([params, run.seed, run.program])

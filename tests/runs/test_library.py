@@ -163,6 +163,19 @@ def test_what_varies_may_differ_with_its_hyperparameters():
     assert matching(result(params=unused)).records
 
 
+def test_a_key_that_is_newer_than_a_record_has_its_default_there():
+    """Else each new option would be the end of all records."""
+    for key in ("train.noise_draws", "train.optimizer.adamw.betas"):
+        run = result(params={"train__optimizer": {"name": "adamw"}})
+        older = run.model_copy(update={"params": {name: value for name, value in run.params.items() if name != key}})
+        assert older.params != run.params
+        same = {"train__optimizer": {"name": "adamw"}}
+        assert len(matching(older, run, **same).records) == 1, "the same recipe and seed"
+        assert matching(older, **same).records
+    with pytest.raises(UserError, match=r"train.noise_draws \(.* there, 2 here\)"):
+        matching(older, train__noise_draws=2, **same)
+
+
 @pytest.mark.parametrize("by", [(), BY])
 def test_where_nothing_matches_the_nearest_run_is_named(by):
     near, far = result(params={"train__steps": 9}), result(seed=1, params={"train__steps": 9, "sample__steps": 3})
