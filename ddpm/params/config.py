@@ -158,6 +158,11 @@ def default(key: str) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
+def value_of(params: Mapping[str, Any], key: str) -> Any:
+    """The value that a run with these params has for a key."""
+    return params.get(key, default(key))
+
+
 def keys_affecting(what: Affects, flat: Mapping[str, Any]) -> dict[str, Any]:
     """Those of the params that affect any part of ``what``."""
     return {key: value for key, value in flat.items() if affects(key) & what}

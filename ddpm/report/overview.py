@@ -49,9 +49,8 @@ def gather(working: Config) -> tuple[list[Listed], tuple[str, ...]]:
 def _of(run: Record, here: Mapping[str, Any]) -> Listed:
     known = run.params if run.program else {**run.params, **here}  # what a program does not state is not a difference
     keys = sorted(known, key=lambda key: (not key.endswith(".name"), key))
-    usual = {key: config.default(key) for key in keys}
-    there, ours = ({**usual, **side} for side in (run.params, here))
-    unlike = [key for key in keys if tells_apart(key) and there[key] != ours[key]]
+    differing = (key for key in keys if config.value_of(run.params, key) != config.value_of(here, key))
+    unlike = [key for key in differing if tells_apart(key)]
     return Listed(
         run.name,
         run.seed,
