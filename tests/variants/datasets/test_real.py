@@ -1,5 +1,6 @@
 """The real files, if they are there."""
 
+import lzma
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,13 @@ def test_fashion_mnist(tmp_path):
 
 @pytest.mark.slow
 def test_cifar10(real_files, tmp_path):
-    found = originals("cifar10", real_files / "cifar10", tmp_path / "raw")
+    batches = tmp_path / "cifar-10-batches-py"
+    batches.mkdir()
+    for file in real_files.glob("cifar10/*.xz"):  # each is kept compressed
+        (batches / file.stem).write_bytes(lzma.decompress(file.read_bytes()))
+    if not any(batches.iterdir()):
+        pytest.skip(f"{real_files / 'cifar10'} holds no .xz files")
+    found = originals("cifar10", batches, tmp_path / "raw")
     assert np.bincount(found.labels).tolist() == [6000] * 10
     assert [found.classes[label] for label in found.labels[:3]] == ["frog", "truck", "truck"]
     assert np.asarray(found.open(0)).shape == (32, 32, 3)
