@@ -27,6 +27,7 @@ FORMAT = 2
 MOST_BYTES = 100_000  # of a record; those of shipped presets take a tenth of it
 LONGEST = 200  # characters of a name, and of a key
 SEED = "seed"
+OWN = (SEED, "sample.seeds", "train.learning_rate")  # params that differ within an arm, at least while it is tuned
 SHARED = "shared"  # the folder of what records share; in a record, the name of a file there
 WITHOUT = "!"  # no key: in a record on top of another part, it lists the keys that only the other has
 COMMON = ("code", "fingerprint", "environment", "program", "plan", "revision")  # shared, with parts of others
@@ -270,7 +271,7 @@ def _refer_to_shared(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     that the order in which records are made changes no byte."""
     levels = values.get("noise_levels", {}).get("columns", {})
     common = {key: value for key, value in values.items() if key in COMMON} | {
-        "params": {key: value for key, value in values["params"].items() if key != SEED},
+        "params": {key: value for key, value in values["params"].items() if key not in OWN},
         "costs": {key: value for key, value in values.get("costs", {}).items() if key != "seconds"},
         "scores": {key: value for key, value in values["scores"].items() if OF_REAL.search(key)},
         "noise_levels": {"columns": {key: column for key, column in levels.items() if not key.startswith("error")}},

@@ -181,6 +181,15 @@ def test_the_order_in_which_records_are_made_changes_no_byte(shelf, tmp_path):
         assert (tmp_path / "again" / path.relative_to(tmp_path)).read_bytes() == path.read_bytes(), path
 
 
+def test_tuning_an_arm_shares_what_the_arm_shares(tmp_path):
+    for seed, rate in enumerate((1e-3, 2e-3)):
+        params = {"train.learning_rate": rate, "sample.seeds": [seed], "train.steps": 10, "seed": seed}
+        path = tmp_path / "runs" / f"{seed}.json"
+        record.write_record(bare(seed, params=params), path, share=True)
+        assert record.read_record(path).params == params
+    assert len(list((tmp_path / record.SHARED).iterdir())) == 1
+
+
 def test_a_name_of_what_is_shared_leads_nowhere_else(shelf, tmp_path):
     (tmp_path / "secret.json").write_text("{}")
     values = json.loads(shelf[0].read_text()) | {record.SHARED: "../secret"}
