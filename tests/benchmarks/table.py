@@ -59,7 +59,7 @@ def record(results: Results) -> dict[str, Any]:
                 "samples": len(timing.samples),
             }
             for key, timing in results.timings.items()
-        },
+        }
     }
 
 

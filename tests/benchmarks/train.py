@@ -46,12 +46,7 @@ def ours(chosen: Config, device: torch.device) -> Callable[[], None]:
 
 
 def plain(
-    network: nn.Module,
-    loss: Loss,
-    images: np.ndarray,
-    batch: int,
-    precision: str,
-    device: torch.device,
+    network: nn.Module, loss: Loss, images: np.ndarray, batch: int, precision: str, device: torch.device
 ) -> Callable[[], None]:
     """A training step as articles write it, with torch's defaults and the images in memory."""
     dtype = getattr(torch, precision)

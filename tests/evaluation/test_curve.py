@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ddpm.base import paths
-from ddpm.base.files import flatten, read_json, sha256
+from ddpm.base.files import flatten, read_json
 from ddpm.compute.distributed import ALONE
 from ddpm.evaluation import evaluation
 from ddpm.model.model_file import load_model
@@ -27,9 +27,9 @@ CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("folder")
 
 
-def run(config: Config, out: str, checkpoints: Checkpoints | None = None, log: Memory | None = None) -> Path:
-    checkpoints = checkpoints or Checkpoints("run")
-    train(config.training(), pictures(), CPU, Path(out), checkpoints, log or Memory())
+def run(config: Config, out: str) -> Path:
+    checkpoints = Checkpoints("run")
+    train(config.training(), pictures(), CPU, Path(out), checkpoints, Memory())
     checkpoints.finish()  # as the stage does once its result is certain to be kept
     return Path(out)
 
@@ -52,17 +52,6 @@ def test_snapshots_change_no_byte_of_the_weights():
     assert [path.name for path in (plain / "snapshots").iterdir()] == ["none.txt"]  # an out of the stage
     weights = load_model(with_them / "model.safetensors", CPU).network.state_dict()
     assert all(torch.equal(value, weights[name]) for name, value in model.network.state_dict().items())
-
-
-@pytest.mark.parametrize("step", [3, 7])  # before the snapshot, after it but not saved
-def test_a_snapshot_has_the_same_bytes_after_a_kill(step):
-    config = small(train={"snapshots": [48], "checkpoint_every": 8})
-    whole = run(config, "whole")
-    with pytest.raises(KeyboardInterrupt):
-        run(config, "halves", log=Memory(step))
-    halves = run(config, "halves")
-    assert sha256(halves / "snapshots") == sha256(whole / "snapshots")
-    assert sha256(halves / "model.safetensors") == sha256(whole / "model.safetensors")
 
 
 def test_the_curve_has_each_snapshot_and_ends_with_the_models_own_scores(digits, classifier_reference, monkeypatch):

@@ -12,6 +12,7 @@ from torch import Tensor
 from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.base.files import sha256
+from ddpm.compute.noise import stream_seed
 from ddpm.diffusion.loss import Estimate
 from ddpm.model.model_file import load_model
 from ddpm.params.config import Config
@@ -51,36 +52,54 @@ class StopAt(Memory):
             os.kill(os.getpid(), self.number)
 
 
+# a chain of 4 steps: each has been drawn often enough for a sampler with memory to leave its warm-up
+SHORT = {**small().diffusion.model_dump(), "T": 4}
+TURNED = {"name": "non_leaking", "non_leaking": {"p": 0.5}}
+MEMORY = {"name": "loss_second_moment", "loss_second_moment": {"history": 2}}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("step", "number", "precision"),
+    ("step", "number", "loss", "train"),
     [
-        (5, signal.SIGTERM, "float32"),  # a checkpoint was just written
-        (7, signal.SIGINT, "float32"),
-        (7, signal.SIGTERM, "bfloat16"),
-        (7, signal.SIGTERM, "float16"),  # with a GradScaler
+        # a checkpoint was just written
+        (5, signal.SIGTERM, "simple", {"posthoc": {"lengths": [0.05, 0.1], "snapshots": 4}, "snapshots": [32],
+                                       "gradient_clip": 1.0, "horizontal_flip": True, "grid_every": 4}),
+        (7, signal.SIGINT, "p2", {"timestep_sampler": MEMORY, "precision": "bfloat16", "accumulate": 2}),
+        (7, signal.SIGTERM, "simple", {"augmentation": TURNED, "precision": "float16", "gradient_clip": 1.0}),
+        # a kill, after a snapshot that no checkpoint has
+        (7, None, "simple", {"augmentation": TURNED, "timestep_sampler": MEMORY, "accumulate": 2, "snapshots": [48]}),
     ],
-)
-def test_stopped_and_resumed_gives_the_same_bytes_as_uninterrupted(step, number, precision, capsys):
-    grids = 12 if precision == "float16" else 4  # a CPU takes seconds for each
-    config = small(train={"precision": precision, "gradient_clip": 1.0, "horizontal_flip": True, "grid_every": grids})
+)  # fmt: skip
+def test_stopped_and_resumed_gives_the_same_bytes_as_uninterrupted(step, number, loss, train, capsys):
+    train = {"grid_every": 12, **train}  # a CPU takes seconds for each
+    config = small(diffusion={**SHORT, "loss": {"name": loss}}, train=train, sample={"steps": 4})
     whole = run(config, "whole")
-    log = StopAt(step, number)
-    with pytest.raises(SystemExit) as stopped:
+    log = StopAt(step, number) if number else Memory(step)
+    with pytest.raises(SystemExit if number else KeyboardInterrupt) as stopped:
         run(config, "halves", log)
-    assert stopped.value.code == 128 + number
-    assert log.sent == step
-    assert f"step {step} of 12" in capsys.readouterr().err.splitlines()[-1]
+    done = 5
+    if number:
+        done = step
+        assert stopped.value.code == 128 + number
+        assert log.sent == step
+        assert f"step {step} of 12" in capsys.readouterr().err.splitlines()[-1]
     again = Memory()
     resumed = run(config, "halves", again)
-    assert sha256(Path("halves/model.safetensors")) == sha256(Path("whole/model.safetensors"))
-    assert [row.step for row in again.rows] == list(range(step + 1, 13))
+    for part in ("model.safetensors", "ema", "snapshots"):
+        assert sha256(Path("halves", part)) == sha256(Path("whole", part))
+    assert [row.step for row in again.rows] == list(range(done + 1, 13))
     assert [(row.step, row.loss, row.gradient_norm) for row in resumed.rows] == [
         (row.step, row.loss, row.gradient_norm) for row in whole.rows
     ]
     drawn = sorted(file.name for file in Path("halves/grids").iterdir())
-    assert drawn == [f"step-{s:07d}.png" for s in range(grids, 13, grids)]
+    assert drawn == [f"step-{s:07d}.png" for s in range(train["grid_every"], 13, train["grid_every"])]
     assert not Checkpoints("run").folder.exists()
+    if "posthoc" in train:
+        made = [file.name for file in sorted(Path("whole/ema").iterdir())]
+        assert made == [f"{step:09d}.safetensors" for step in (3, 6, 9, 12)]
+    shipped = load_model(Path("whole/model.safetensors"), CPU).network
+    assert set(shipped.state_dict()) == set(Trainer(config.training(), pictures(), CPU).student.network.state_dict())
 
 
 def test_a_checkpoint_of_another_layout_is_named():
@@ -107,37 +126,6 @@ def test_the_folders_of_grids_and_averages_are_there_without_any():
     run(small(train={"grid_every": 0}), "out")
     for part in ("grids", "ema", "snapshots"):  # DVC warns of an out that is empty
         assert [file.name for file in Path("out", part).iterdir()] == ["none.txt"]
-
-
-# a chain of 4 steps: each has been drawn often enough for a sampler with memory to leave its warm-up
-SHORT = {**small().diffusion.model_dump(), "T": 4}
-TURNED = {"name": "non_leaking", "non_leaking": {"p": 0.5}}
-MEMORY = {"name": "loss_second_moment", "loss_second_moment": {"history": 2}}
-
-
-@pytest.mark.parametrize(
-    ("loss", "train"),
-    [
-        ("simple", {"posthoc": {"lengths": [0.05, 0.1], "snapshots": 4}}),
-        ("p2", {"timestep_sampler": MEMORY}),
-        ("simple", {"augmentation": TURNED, "precision": "float16", "gradient_clip": 1.0, "accumulate": 2}),
-        ("simple", {"augmentation": TURNED, "timestep_sampler": MEMORY, "gradient_clip": 1.0, "accumulate": 2}),
-    ],
-)
-def test_what_a_training_learned_besides_its_weights_survives_a_stop(loss, train):
-    config = small(diffusion={**SHORT, "loss": {"name": loss}}, train=train, sample={"steps": 4})
-    whole = run(config, "whole")
-    with pytest.raises(SystemExit):
-        run(config, "halves", StopAt(7, signal.SIGTERM))
-    resumed = run(config, "halves")
-    for part in ("model.safetensors", "ema"):
-        assert sha256(Path("halves", part)) == sha256(Path("whole", part))
-    assert [row.loss for row in resumed.rows] == [row.loss for row in whole.rows]
-    if "posthoc" in train:  # the last two before step 7
-        made = [file.name for file in sorted(Path("whole/ema").iterdir())]
-        assert made == [f"{step:09d}.safetensors" for step in (3, 6, 9, 12)]
-    shipped = load_model(Path("whole/model.safetensors"), CPU).network
-    assert set(shipped.state_dict()) == set(Trainer(config.training(), pictures(), CPU).student.network.state_dict())
 
 
 def test_what_is_learned_beside_the_network_is_in_no_average():
@@ -201,6 +189,7 @@ def test_accumulated_parts_give_the_whole_batchs_step():
 @pytest.mark.parametrize("name", variant.names("emas"))
 def test_every_ema_profile_trains_and_off_is_the_raw_weights(name):
     trainer = Trainer(small(train={"ema": {"name": name}}).training(), pictures(), CPU)
+    assert all(0 <= trainer.config.train.ema.decay(step) < 1 for step in (1, 2, 10, 1000, 10**6))
     for step in (1, 2, 3):
         trainer.step(step)
     shipped = trainer.student.averages.shipped
@@ -255,14 +244,19 @@ def test_a_decay_is_constant_and_then_a_line_to_zero(decay, constant_until):
     assert [options.rate(10 + step, 110) for step in range(1, 101)] == pytest.approx([1e-2 * each for each in left])
 
 
-@pytest.mark.parametrize(("count", "batch_size"), [(30, 8), (5, 12), (1, 3)])
-def test_each_epoch_shows_each_image_once_even_when_a_batch_is_larger(count, batch_size):
-    images = torch.arange(count, dtype=torch.uint8).view(-1, 1, 1, 1).numpy()
-    batches = Batches(images, batch_size, seed=0, device=CPU)
-    epochs = 4
-    seen = torch.cat([batches(step) for step in range(1, -(-epochs * count // batch_size) + 1)]).flatten()
-    levels = ((seen + 1) * 127.5).round().long()[: epochs * count].view(epochs, count)
-    assert all(sorted(epoch.tolist()) == list(range(count)) for epoch in levels)
+@pytest.mark.parametrize(("count", "size"), [(50, 8), (5, 12), (1, 3)])
+@pytest.mark.parametrize("resident", [True, False])
+@pytest.mark.parametrize("part", [slice(None), slice(2, 5)])
+def test_each_image_comes_once_an_epoch_in_torchs_permutation(count, size, resident, part):
+    """The same on any number of ranks, from a file or memory, and as after a resume; classes go with their images."""
+    images = np.arange(count, dtype=np.uint8)[:, None, None, None]
+    batches = Batches(images, size, 3, CPU, part, resident, np.arange(count))
+    generators = (torch.Generator().manual_seed(stream_seed(3, "order", n)) for n in range(13 * size // count + 1))
+    order = torch.cat([torch.randperm(count, generator=generator) for generator in generators])
+    for step in (1, 2, 7, 5, 6, 13):  # of 50 images the seventh and the thirteenth batch are of two epochs
+        expected = order[(step - 1) * size : step * size][part].tolist()
+        assert ((batches(step).flatten() + 1) * 127.5).round().long().tolist() == expected
+        assert batches.labels(step).tolist() == expected
 
 
 def test_a_cpu_holds_no_copy_of_the_images():

@@ -1,8 +1,6 @@
 """``ddpm compare``: from records to a verdict in a terminal and in files."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +8,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from ddpm.base.paths import RUN
-from ddpm.runs import library
 from tests.command import refused, run
-from tests.scored import git, grid, params, record, result
+from tests.scored import grid, params, record, result
 
 BY = ("compare", "--by", "diffusion.schedule.name")
 
@@ -77,34 +73,3 @@ def test_a_mistake_is_one_line_and_writes_nothing(folder, capsys):
     record(folder, grid({"cosine": 1, "linear": 2}, range(6)))
     assert "--out: out.md" in refused(capsys, *BY, "--out", "out.md")
     assert not list(Path().glob("out*"))
-
-
-@pytest.mark.slow
-def test_what_dvc_itself_ran_is_compared(folder):
-    """The layout of its refs is DVC's own, not this test's idea of it."""
-    records = {name: result(name).text() for name in ("cosine", "linear")}
-    (folder / "score.py").write_text(
-        "import pathlib, yaml\n"
-        "name = yaml.safe_load(open('params.yaml'))['diffusion']['schedule']['name']\n"
-        f"path = pathlib.Path({str(RUN)!r})\n"
-        "path.parent.mkdir(exist_ok=True)\n"
-        f"path.write_text({records!r}[name])\n"
-    )
-    stage = {
-        "cmd": f"{sys.executable} score.py",
-        "params": [key for key in params() if key != "device"],
-        "metrics": [{str(RUN): {"cache": False}}],
-    }
-    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"evaluate": stage}}))
-    dvc = [sys.executable, "-m", "dvc"]
-    subprocess.run([*dvc, "init", "--quiet"], check=True)
-    git("add", ".")
-    git("commit", "--quiet", "-m", "begin")
-    for name, changes in (("a", []), ("b", ["-S", "diffusion.schedule.name=linear"])):
-        subprocess.run([*dvc, "exp", "run", "--quiet", "-n", name, *changes], check=True, capture_output=True)
-    git("checkout", "--quiet", "params.yaml")
-    found = library.everywhere()
-    assert {(each.name, each.params["diffusion.schedule.name"]) for each in found.records} >= {
-        ("a", "cosine"), ("b", "linear"),
-    }  # fmt: skip
-    assert len(found.records) == 2

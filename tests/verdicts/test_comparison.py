@@ -187,23 +187,16 @@ def labels(judgement: Judgement) -> list[str]:
 
 def test_a_comparison_is_a_study_with_one_look():
     seeds = range(8)
-    both = [run for name, fd in (("cosine", 1), ("linear", 1.03), ("sigmoid", 0.5)) for run in runs(name, fd, seeds)]
+    both = [run for name, fd in (("linear", 1.03), ("cosine", 1), ("sigmoid", 0.5)) for run in runs(name, fd, seeds)]
     for run in both:
         run.scores.update(YARDSTICK | {KID: run.scores[FD] / 100, "classifier.recall": 0.5})
     judgement = compare(*both)
     by_study = judging.of_arms(study("linear", "sigmoid", looks=(8,)), judgement.arms)
     assert judgement.verdicts == by_study.verdicts
     assert judgement.fingerprint == by_study.fingerprint
+    assert labels(judgement) == ["cosine", "linear", "sigmoid"]  # the arm of the working params is the baseline
     assert [found.arm for found in judgement.verdicts] == ["linear"] * 3 + ["sigmoid"] * 3
-
-
-def test_each_arm_stands_against_that_of_the_working_params():
-    three = [*runs("linear", 2), *runs("cosine", 1), *runs("sigmoid", 0.5)]
-    found = compare(*three)
-    assert labels(found) == ["cosine", "linear", "sigmoid"]
-    assert [(each.arm, each.baseline, each.outcome) for each in found.verdicts] == [
-        ("linear", "cosine", "worse"), ("sigmoid", "cosine", "better"),
-    ]  # fmt: skip
+    assert {found.baseline for found in judgement.verdicts} == {"cosine"}
 
 
 def test_runs_of_one_seed_are_partners_and_others_are_left_out_by_name():

@@ -57,11 +57,6 @@ def test_fewer_seeds_than_the_fewest_can_reject_nothing(alpha, seeds):
 # --- error rates, by simulation of the verdict's own rule
 
 
-def draw(kind: str, shape: tuple[int, ...], seed: int = 1) -> Array:
-    generator = np.random.default_rng(seed)
-    return {"normal": generator.standard_normal, "heavy tails": lambda size: generator.standard_t(3, size)}[kind](shape)
-
-
 def flipped(differences: Array, level: float = ALPHA) -> bool:
     """Whether the sign-flip test of (n,) differences rejects at one look."""
     return Design((len(differences),)).sign_flips(differences, level) != []

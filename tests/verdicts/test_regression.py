@@ -91,13 +91,7 @@ def honest_failures(
     return sum(not passes(run, baseline) for *baseline, run in rows) / trials
 
 
-@pytest.mark.parametrize(
-    ("n", "names", "correlation"),
-    [
-        (5, [FD, BITS], -0.9),
-        (6, [FD, BITS], 0.0),
-    ],
-)
+@pytest.mark.parametrize(("n", "names", "correlation"), [(5, [FD, BITS], -0.9), (6, [FD, BITS], 0.0)])
 def test_an_honest_run_fails_as_rarely_as_is_said(n, names, correlation):
     rate = honest_failures(n, names, correlation)
     assert rate <= 0.0225 + 0.008  # two standard errors of the simulation

@@ -133,15 +133,9 @@ def false_studies(kind: str, looks: tuple[int, ...], trials: int, arms: int = 7,
     random, size = np.random.default_rng(0), (trials * arms, metrics, looks[-1])
 
     def scores() -> Array:
-        match kind.removeprefix(SAME):
-            case "normal":
-                return random.standard_normal(size)
-            case "uniform":
-                return random.random(size) - 0.5
-            case "two-valued":
-                return random.choice([-1.0, 1.0], size) + 0.1 * random.standard_normal(size)
-            case _:
-                return random.exponential(size=size) - 1
+        if kind == "normal":
+            return random.standard_normal(size)
+        return random.choice([-1.0, 1.0], size) + 0.1 * random.standard_normal(size)
 
     gaps = scores() - (scores() if kind.startswith(SAME) else 0.0)
     design, rates = Design(looks), ALPHA * np.array([PRIMARY, (1 - PRIMARY) / (metrics - 1)]) / arms

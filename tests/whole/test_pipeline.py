@@ -68,6 +68,9 @@ def test_an_experiment_another_and_back(clone):
     assert sha256(clone.folder / "data/model/model.safetensors") == cosine
     assert read_json(clone.folder / "metrics/evaluate.json") == scores
     assert clone.run("git", "status", "--porcelain") == ""
+    # the experiment is where DVC itself keeps it
+    listed = json.loads(clone.run("ddpm", "runs", "--json"))
+    assert [run["differs"].get("diffusion.schedule.name") for run in listed] == ["linear", None]
 
 
 def assert_every_file_of_the_interface(folder: Path) -> None:
