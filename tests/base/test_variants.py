@@ -1,9 +1,10 @@
-"""Variants: found by their file's name, checked, and written back as they were chosen."""
+"""Variants: found by their file's name, checked, listed, and written back as they were chosen."""
 
 import re
 import subprocess
 import sys
 from types import ModuleType
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -12,6 +13,7 @@ from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.base.variant import Variant, build
 from ddpm.params import config
+from tests.small import small
 
 FAMILIES = list(config.FAMILIES.values())
 SCHEDULES = re.escape(", ".join(variant.names("schedules")))
@@ -119,3 +121,44 @@ def test_a_file_with_no_variant_or_two_is_a_programmers_mistake(monkeypatch, cou
     monkeypatch.setitem(sys.modules, module.__name__, module)
     with pytest.raises(TypeError, match=f"exactly one variant, but defines {count}"):
         variant.variant_class("schedules", "odd")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_variant_says_in_a_line_or_two_what_it_is(family):
+    described = variant.members(family)
+    assert list(described) == variant.names(family)
+    assert all(20 < len(line) < 250 and line.endswith(".") for line in described.values()), described
+
+
+ZERO = {"name": "cosine", "cosine": {"zero_terminal_snr": True}}
+
+
+@pytest.mark.parametrize(
+    ("diffusion", "words"),
+    [
+        (
+            {"schedule": ZERO, "parameterization": {"name": "epsilon"}},
+            r"allowed: .*\bedm, .*\bv\b",
+        ),
+        (
+            {"schedule": ZERO, "loss": {"name": "min_snr"}},
+            r"allowed: .*\bmean_flow, .*\bsimple\b",
+        ),
+        (
+            {"schedule": ZERO, "loss": {"name": "simple", "simple": {"space": "epsilon"}}},
+            r"loss.simple.space: epsilon .*schedule.cosine.zero_terminal_snr: true .*allowed: null, flow, v, x0$",
+        ),
+        (
+            {"schedule": {"name": "linear", "linear": {"beta_start": 0.02}}, "T": 20},
+            r"schedule: linear with T: 20 .*float32",
+        ),
+        (
+            {"schedule": {"name": "sigmoid", "sigmoid": {"start": 2.0, "end": 1.0}}},
+            r"diffusion.schedule.sigmoid: start: 2.0 .*end: 1.0",
+        ),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_what_is_allowed(diffusion, words):
+    base: dict[str, Any] = {key: {"name": value.name} for key, value in small().diffusion if key != "T"}
+    with pytest.raises(UserError, match=words):
+        small(diffusion={"T": 50, **base, **diffusion}, sample={"steps": 1})

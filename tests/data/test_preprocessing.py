@@ -1,4 +1,5 @@
 import io
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -240,3 +241,24 @@ class TestSplit:
         assert (images.min(), images.max()) == (0, 255)
         assert images.shape[1:] == (1, 16, 16)
         assert np.bincount(labels, minlength=10).min() > 100
+
+
+@pytest.fixture
+def processed(digits, tmp_path) -> Path:
+    return Path(shutil.copytree(digits, tmp_path / "processed"))
+
+
+def test_opens_memory_mapped_and_read_only(digits):
+    images, labels = open_split(digits, "train")
+    assert isinstance(images, np.memmap)
+    assert not images.flags.writeable
+    assert len(images) == len(labels) == read_manifest(digits).counts["train"]
+
+
+def test_missing_files_name_the_file_and_the_cure(processed):
+    (processed / "test" / "images.npy").unlink()
+    with pytest.raises(UserError, match=r"test/images\.npy.*dvc repro"):
+        open_split(processed, "test")
+    (processed / "manifest.json").unlink()
+    with pytest.raises(UserError, match=r"manifest\.json.*dvc repro"):
+        read_manifest(processed)

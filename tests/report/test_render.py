@@ -6,9 +6,12 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from ddpm.base.errors import UserError
+from ddpm.pictures import plots
+from ddpm.pictures.plots import Panel
 from ddpm.report import blocks, render
 from ddpm.report.blocks import Chapter, Figure, Markdown, Note, Table, strip
 from tests.pages import Page
@@ -123,3 +126,20 @@ def test_what_cannot_be_built_is_a_line():
 
     expected = [Note("a"), Note("metrics/loss.csv: no such file", missing=True)]
     assert blocks.chapter("t", lambda: [Note("a")], fails).blocks == expected
+
+
+@pytest.mark.parametrize(("count", "outside"), [(3, False), (8, True), (12, True)])
+def test_a_legend_tells_all_curves_apart_and_that_of_many_stands_once_and_next_to_them(count, outside, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plots, "_save", lambda figure, path: drawn.append(figure))
+    names = [f"arm {number}" for number in range(count)]
+    curves = {name: np.array([[0.0, place], [1.0, place]]) for place, name in enumerate(names)}
+    plots.lines(Path("unused.png"), [Panel("one", "x", "y", curves), Panel("two", "x", "y", curves, {"level": 1.0})])
+    (figure,) = drawn
+    figure.draw_without_rendering()
+    legends = figure.legends or [axes.get_legend() for axes in figure.axes]
+    assert [text.get_text() for text in legends[-1].get_texts()] == [*names, "level"]
+    boxes = [axes.get_window_extent() for axes in figure.axes]
+    inside = [any(box.overlaps(legend.get_window_extent()) for box in boxes) for legend in legends]
+    assert inside == ([False] if outside else [True, True])
+    assert len({(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines}) == count

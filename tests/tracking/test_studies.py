@@ -1,85 +1,109 @@
-"""A study in MLflow: one run for it, and its experiments' runs below, in a real store."""
+"""A study or a ladder in MLflow: one run for it, and the runs of its experiments or attempts below, in a real store."""
 
+import shutil
 from pathlib import Path
 
+import pygit2
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import Run
 
-from ddpm.tracking import tracker
+from ddpm.ladder import climb, terms, track, trials
+from ddpm.tracking import tracker, view
 from tests import study_project, tracked
 from tests.study_project import PLAN, RESULTS, study
 
-STORE = Path("mlflow.db")
+ROOT = Path(__file__).parents[2]
+LADDER = Path("ladders/short.yaml")
 
 
 @pytest.fixture
-def client(tmp_path, empty_store, monkeypatch) -> MlflowClient:
-    """The store of a project in which two experiments of the study have run."""
-    study_project.make(tmp_path)
-    study_project.enter(tmp_path, monkeypatch)
-    for line in "12":
-        assert study("run", str(PLAN), "--line", line) == 0
-    STORE.write_bytes(empty_store)
-    for name in ("DDPM_TRACKING", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
+def client(folder, empty_store, monkeypatch) -> MlflowClient:
+    """An empty store in the working folder."""
+    Path("mlflow.db").write_bytes(empty_store)
+    for name in ("DDPM_TRACKING", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "DVC_ROOT"):
         monkeypatch.delenv(name, raising=False)
-    return MlflowClient(f"sqlite:///{tmp_path / STORE}")
+    return MlflowClient(f"sqlite:///{folder}/mlflow.db")
 
 
-def sync() -> None:
-    assert study("verdict", str(PLAN)) == 0
+@pytest.fixture
+def climbed(client) -> terms.Contest:
+    """A ladder that was climbed, and searched with a few trials."""
+    shutil.copytree(ROOT / "ladders/short", "ladders/short")
+    shutil.copy(ROOT / LADDER, LADDER)
+    path = Path("ladders/short/trials.jsonl")
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:4]))
+    pygit2.init_repository(".")
+    return terms.load(LADDER)
 
 
-def runs(client: MlflowClient) -> tuple[Run, dict[str, Run]]:
-    """The study's run, and those below it by the experiment's name."""
+def runs(client):
+    """The run of the whole, and those below it by the first word of their titles."""
     everything = client.search_runs([client.get_experiment_by_name("ddpm").experiment_id])
     [parent] = (each for each in everything if tracker.PARENT not in each.data.tags)
-    return parent, {each.info.run_name.split()[0]: each for each in everything if each is not parent}
+    children = {each.info.run_name.split(" · ")[0]: each for each in everything if each is not parent}
+    assert len(children) == len(everything) - 1
+    assert {each.data.tags[tracker.PARENT] for each in children.values()} == {parent.info.run_id}
+    return parent, children
 
 
-def test_a_study_is_a_run_with_its_experiments_below_and_nothing_is_sent_twice(client):
-    sync()
+def test_a_study_is_a_run_with_its_experiments_below_and_nothing_is_sent_twice(client, folder, monkeypatch):
+    study_project.make(folder)
+    monkeypatch.setenv("DDPM_TRACKING", "off")
+    for line in "12":
+        assert study("run", str(PLAN), "--line", line) == 0
+    monkeypatch.delenv("DDPM_TRACKING")
+    assert study("verdict", str(PLAN)) == 0
     parent, children = runs(client)
     assert (parent.info.run_name, parent.info.status) == ("study tiny", "FINISHED")
     assert parent.data.tags["ddpm.primary"] == "classifier.fd"
-    assert {name: each.data.metrics["classifier.fd"] for name, each in children.items()} == {
-        "cosine-0": 2, "linear-0": 3,
-    }  # fmt: skip
-    assert {each.data.tags[tracker.PARENT] for each in children.values()} == {parent.info.run_id}
+    scores = {name.split()[0]: each.data.metrics["classifier.fd"] for name, each in children.items()}
+    assert scores == {"cosine-0": 2, "linear-0": 3}
     assert {each.info.status for each in children.values()} == {"FINISHED"}
     for each in children.values():  # a record alone, of which it is not known what else was made
         assert tracked.artifacts(each.info.run_id) == ["metrics/run.json"]
         assert "mlflow.source.git.commit" not in each.data.tags
-    sync()
-    again, others = runs(client)
-    assert again.info.run_id == parent.info.run_id
-    assert {each.info.run_id for each in others.values()} == {each.info.run_id for each in children.values()}
-    assert len(client.get_metric_history(children["cosine-0"].info.run_id, "classifier.fd")) == 1
-    left = study_project.git("status", "--porcelain", "--untracked-files=all").splitlines()
-    assert {path.split()[1].partition("/")[0] for path in left} == {"metrics", "mlartifacts", "mlflow.db"}
-
-
-def test_the_study_s_page_has_the_answers_and_its_artifacts_the_rest(client):
-    assert study("run", str(PLAN)) == 0
-    parent, children = runs(client)
-    assert len(children) == 4
-    answers = (RESULTS / "verdict.md").read_text().partition("\n## ")[0].removeprefix("# ")
-    assert "linear is inconclusive" in answers
-    assert parent.data.tags[tracker.NOTE].startswith(answers)
-    assert {"verdict.md", "verdict.json", "cosine.png"} <= {
-        file.path for file in client.list_artifacts(parent.info.run_id)
-    }
-
-
-@pytest.mark.usefixtures("client")
-def test_what_a_link_leads_to_is_not_published():
-    """A commit may hold links, to whatever is on the disk of those who pull it."""
+    # a commit may hold links, to whatever is on the disk of those who pull it: what they lead to is not published
     Path("secret").write_text("hunter2")
     for name in ("cosine.png", "key.txt"):
         (RESULTS / name).unlink(missing_ok=True)
         (RESULTS / name).symlink_to(Path("secret").resolve())
-    sync()
-    files = {path for place in ("metrics", "mlartifacts") for path in Path(place).rglob("*.*") if path.is_file()}
-    assert {path.name for path in files} >= {"verdict.md", "verdict.json"}
-    assert {path.name for path in files if b"hunter2" in path.read_bytes()} == {"cosine.png", "key.txt"}
-    assert all(path.is_symlink() for path in files if b"hunter2" in path.read_bytes())
+    assert study("run", str(PLAN)) == 0
+    again, others = runs(client)
+    assert again.info.run_id == parent.info.run_id
+    assert len(others) == 4
+    assert {each.info.run_id for each in others.values()} > {each.info.run_id for each in children.values()}
+    one = next(each for name, each in children.items() if name.startswith("cosine-0"))
+    assert len(client.get_metric_history(one.info.run_id, "classifier.fd")) == 1
+    answers = (RESULTS / "verdict.md").read_text().partition("\n## ")[0].removeprefix("# ")
+    assert "linear is inconclusive" in answers
+    assert again.data.tags[tracker.NOTE].startswith(answers)
+    published = {path.name: path for path in Path("mlartifacts").rglob("*.*") if path.is_file()}
+    assert published.keys() >= {"verdict.md", "verdict.json", "linear.png"}
+    assert [name for name, path in published.items() if b"hunter2" in path.read_bytes()] == []
+    left = study_project.git("status", "--porcelain", "--untracked-files=all").splitlines()
+    assert {path.split()[1].partition("/")[0] for path in left} == {"metrics", "mlartifacts", "mlflow.db", "secret"}
+
+
+def test_a_ladder_is_a_run_with_its_attempts_and_trials_below_and_nothing_is_sent_twice(client, climbed):
+    track.log(climb.read(climbed))
+    parent, children = runs(client)
+    assert (parent.data.tags["ddpm.ladder"], parent.info.status) == ("short", "FINISHED")
+    assert climbed.terms.question in parent.data.tags[tracker.NOTE]
+    assert "search.md" in {file.path for file in client.list_artifacts(parent.info.run_id)}
+    assert len(children) == len(list(Path("ladders/short/attempts").glob("*/runs/*.json"))) + 4
+    assert {title.partition("-")[0] for title in children if title.endswith("search-1")} == {"champion", "challenger"}
+    for number, trial in enumerate(trials.read(climbed), 1):
+        logged = children[f"trial {number}"].data
+        sampler = trial.changes.get("sample.sampler.name", "ancestral")
+        assert (logged.tags["seed"], logged.tags["sampler"]) == (str(trial.seed), sampler)
+        assert logged.metrics[climbed.terms.primary] == trial.score
+        assert logged.params == view.texts(trial.changes)
+    track.log(climb.read(climbed))
+    _, again = runs(client)
+    assert {one.info.run_id for one in again.values()} == {one.info.run_id for one in children.values()}
+
+
+def test_a_store_that_fails_is_a_warning(climbed, monkeypatch, capsys):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////proc/none/mlflow.db")
+    track.log(climb.read(climbed))
+    assert capsys.readouterr().err.startswith("warning: ")
