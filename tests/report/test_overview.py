@@ -141,7 +141,10 @@ def test_nothing_ran_yet(capsys):
 
 
 def test_a_thousand_runs_without_mlflow_or_torch(folder):
-    finished(folder, **{f"run-{n}": of(n, fd=float(n)) for n in range(1000)})
+    one = of()
+    finished(
+        folder, **{f"run-{n}": one.model_copy(update={"scores": {"classifier.fd": float(n)}}) for n in range(1000)}
+    )
     program = "import sys; from ddpm.cli import main; main(['runs'])"
     imports = [sys.executable, "-X", "importtime", "-c", program]
     result = subprocess.run(imports, capture_output=True, text=True, check=True)

@@ -67,7 +67,7 @@ def test_the_p_of_a_look_says_at_which_levels_it_rejects():
 
 @pytest.mark.parametrize(("effect", "expected", "seeds"), [(1.0, 0.96, 11.5), (1.5, 1.0, 8.7)])
 def test_both_tests_have_the_power_that_was_planned_with(effect, expected, seeds):
-    design, trials = Design(LOOKS), 400
+    design, trials = Design(LOOKS), 250
     differences = draw(trials) + effect
     t = np.abs(t_at(LOOKS, differences)) >= design.bounds(ALPHA)
     flips = np.array([np.isin(LOOKS, design.sign_flips(each, ALPHA)) for each in differences])

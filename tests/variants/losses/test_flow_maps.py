@@ -62,7 +62,7 @@ class Exact:
         start, end, span = self.angle(t.double()), self.angle(s.double()), t - s
         x_0 = self.truth.posterior_mean(x, start.cos(), start.sin())
         denoiser = Prediction(x_0, (x - start.cos().view(-1, 1, 1, 1) * x_0) / start.sin().view(-1, 1, 1, 1))
-        mapped = exact.pair(x, exact.flow(self.truth, x, start, end, steps=80), start, end)
+        mapped = exact.pair(x, exact.flow(self.truth, x, start, end, steps=40), start, end)
         still = (span == 0).view(-1, 1, 1, 1)
         image, epsilon = (torch.where(still, *both) for both in zip(denoiser[:2], mapped[:2], strict=True))
         signal, sigma = start.cos().view(-1, 1, 1, 1), start.sin().view(-1, 1, 1, 1)  # not the chain's: t has a slope

@@ -50,7 +50,7 @@ def start(count: int, shape: tuple[int, ...] = PIXELS) -> Tensor:
 @pytest.mark.parametrize("schedule", ["cosine", "zero_terminal_snr"])
 @pytest.mark.parametrize("name", variant.names("samplers"))
 def test_noise_becomes_gaussian_data_of_the_right_mean_and_covariance(name, schedule):
-    whole, count = WHOLE[schedule], 10_000
+    whole, count = WHOLE[schedule], 4000
     visited = chain(whole, 3, "trailing") if name in MAPS else chain(whole, 200)
     *_, last = sampler(name).steps(exact.gaussian(whole), start(count), visited, noises(count), SMALL)
     samples = last.flatten(1)
@@ -92,14 +92,14 @@ def test_one_step_is_the_denoisers_own_answer(name):
 
 @pytest.mark.parametrize("name", variant.names("samplers"))
 def test_float32_states_stay_float32_and_close_to_float64(name):
-    whole, x_T = WHOLE["linear"], start(50)
-    states = sampler(name).steps(exact.mixture(whole), x_T, chain(whole, 20), noises(50), SMALL)
+    whole, x_T = WHOLE["linear"], start(15)
+    states = sampler(name).steps(exact.mixture(whole), x_T, chain(whole, 20), noises(15), SMALL)
     single = Chain(chain(whole, 20).schedule)
     rounded = sampler(name).steps(
         lambda x, t, **end: type(p := exact.mixture(whole)(x.double(), t, **end))(p.x_0.float(), p.epsilon.float()),
         x_T.float(),
         single,
-        lambda t: noises(50)(t).float(),
+        lambda t: noises(15)(t).float(),
         SMALL,
     )
     for state, near in zip(states, rounded, strict=True):
