@@ -1,14 +1,10 @@
 """A copy of this project in a repository of its own, and commands in it."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from ddpm.params import presets
 from tests.small_project import set_params
@@ -16,7 +12,7 @@ from tests.small_project import set_params
 ROOT = Path(__file__).parents[1]
 FILES = (".dvc/.gitignore", ".dvc/config", ".dvcignore", ".gitignore", "data/.gitignore", "dvc.yaml", "metrics/*.*")
 # the digits preset in seconds: a tiny network on a short chain, 40 steps
-PARAMS: dict[str, dict[str, Any]] = {
+PARAMS = {
     "launch": {"processes": 1},
     "diffusion": {"T": 50},
     "model": {"unet": {"base_channels": 8, "multipliers": [1, 2], "attention_sizes": [8], "groups": 4}},
@@ -42,7 +38,7 @@ def environment(folder: Path) -> dict[str, str]:
 class Clone:
     """The code as it is, with a preset's params and ``changes`` to them, committed. Nothing has run yet."""
 
-    def __init__(self, folder: Path, preset: str = "digits", changes: Mapping[str, Any] = PARAMS):
+    def __init__(self, folder: Path, preset: str = "digits", changes=PARAMS):
         self.folder, self.environment = folder, environment(folder)
         for name in ("ddpm", "stages"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -57,7 +53,7 @@ class Clone:
     def start(self, *command: str, **more: str) -> subprocess.Popen[str]:
         """more: environment variables."""
         output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        return subprocess.Popen(command, cwd=self.folder, env=self.environment | more, **output)  # type: ignore[call-overload]
+        return subprocess.Popen(command, cwd=self.folder, env=self.environment | more, **output)
 
     def run(self, *command: str, **more: str) -> str:
         """stdout and stderr of a command. Raises RuntimeError with them if it fails."""
@@ -75,6 +71,6 @@ class Clone:
         self.run("git", "add", "--all")
         self.run("git", "commit", "--quiet", "--message", "an experiment")
 
-    def set(self, changes: Mapping[str, Any]) -> None:
+    def set(self, changes) -> None:
         """Write the changes into params.yaml."""
         set_params(self.folder, **changes)

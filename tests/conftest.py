@@ -1,7 +1,5 @@
 """Fixtures that several test files share."""
 
-from __future__ import annotations
-
 import gc
 import math
 import os
@@ -9,7 +7,6 @@ import shutil
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 # before torch is imported: two test workers with two threads each wait for each other, seven times slower
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -26,14 +23,6 @@ from ddpm.data.preprocessing import preprocess
 from ddpm.data.processed import open_split
 from ddpm.params import config
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from typing import TypeAlias
-
-    from ddpm.scoring.reference import RealFeatures
-
-    Once: TypeAlias = Callable[[str, Callable[[Path], object]], Path]
-
 ROOT = Path(__file__).parent.parent
 LIMIT, SLOW_LIMIT = 180, 900  # seconds, ten times what they take on a quiet machine
 for name in list(os.environ):  # what a user, DVC or a git hook has set is not what a test is about
@@ -41,9 +30,8 @@ for name in list(os.environ):  # what a user, DVC or a git hook has set is not w
         del os.environ[name]
 os.environ |= {"DVC_NO_ANALYTICS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
 os.environ |= {f"GIT_{who}_{what}": "t@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-settings.register_profile(
-    "busy", deadline=None, max_examples=50
-)  # how long an example takes says how busy the machine is
+# how long an example takes says how busy the machine is
+settings.register_profile("busy", deadline=None, max_examples=50)
 settings.load_profile("busy")
 
 
@@ -63,13 +51,13 @@ def pytest_unconfigure() -> None:
 
 
 @pytest.fixture(scope="session")
-def once(tmp_path_factory) -> Once:
+def once(tmp_path_factory):
     """once(name, make): the folder that ``make`` fills, in one of the test workers for all of them. Read only."""
     root = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         root = root.parent
 
-    def folder(name: str, make: Callable[[Path], object]) -> Path:
+    def folder(name: str, make) -> Path:
         whole, half = root / name, root / f"{name}.half"
         with lock(root / f"{name}.lock", math.inf):
             if not whole.exists():
@@ -83,7 +71,7 @@ def once(tmp_path_factory) -> Once:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _no_waiting_and_no_sharing(tmp_path_factory) -> Iterator[None]:
+def _no_waiting_and_no_sharing(tmp_path_factory):
     """No test cuts the power: tests/base/test_files.py tests what is synced, and when. DVC's own place for its locks
     and indices is one for the whole machine."""
     os.environ["DVC_SITE_CACHE_DIR"] = str(tmp_path_factory.getbasetemp() / "dvc-site")
@@ -93,7 +81,7 @@ def _no_waiting_and_no_sharing(tmp_path_factory) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _threads_are_given_back() -> Iterator[None]:
+def _threads_are_given_back():
     """Or all later tests of this worker have those that one of them, such as a benchmark, asked for."""
     yield
     if "torch" in sys.modules:
@@ -101,7 +89,7 @@ def _threads_are_given_back() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _limits(request) -> Iterator[None]:
+def _limits(request):
     """A test that hangs fails, with its processes; and no test's environment or folder is the next one's."""
     environment, folder = dict(os.environ), Path.cwd()
 
@@ -162,7 +150,7 @@ def classifier_reference(digits, once) -> Path:
 
 
 @pytest.fixture(scope="session")
-def real(classifier_reference) -> RealFeatures:
+def real(classifier_reference):
     """The classifier's features of them."""
     import torch
 

@@ -1,7 +1,5 @@
 """Networks of every architecture, small enough for a test."""
 
-from typing import Any
-
 import pytest
 from torch import nn
 
@@ -9,7 +7,7 @@ from ddpm.base import variant
 from ddpm.model.architecture import Architecture
 
 # the smallest shape of each architecture that has all its parts; one not listed is built with its defaults
-SMALL: dict[str, list[dict[str, Any]]] = {
+SMALL = {
     "unet": [
         {"base_channels": 8, "multipliers": (1, 2), "blocks": 1, "attention_sizes": (8,), "groups": 4},
         {
@@ -32,7 +30,7 @@ SHAPES = pytest.mark.parametrize(
 )
 
 
-def architecture(name: str, **fields: Any) -> Architecture:
+def architecture(name: str, **fields) -> Architecture:
     return variant.build("networks", {"name": name, name: fields}, "model")
 
 

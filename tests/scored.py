@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from ddpm.base import files
 from ddpm.base.paths import RUN
@@ -20,14 +19,14 @@ from tests.small import PARAMS
 
 BASELINE = "0123456789abcdef0123456789abcdef01234567"  # the commit that the experiments started from
 CODE = {"ddpm/training": "c0de00000000"}  # digests of the files that made a run
-COMPARABLE: dict[str, Any] = {"samples": 12, "sampling": {"steps": 5, "precision": "float32"}}
+COMPARABLE = {"samples": 12, "sampling": {"steps": 5, "precision": "float32"}}
 COSTS = {"images_seen": 96, "parameters": 1000, "evaluations": 5}
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 # of a program, which has no others
 SCORED_BY = ("data", "evaluate", "sample.count")
 
 
-def params(**changes: Any) -> dict[str, Any]:
+def params(**changes) -> dict:
     """The small params with some keys set: sections joined by two underscores (``train__steps=3``)."""
     changed = copy.deepcopy(PARAMS)
     for key, value in changes.items():
@@ -39,12 +38,12 @@ def params(**changes: Any) -> dict[str, Any]:
     return changed
 
 
-def working(**changes: Any) -> Config:
+def working(**changes) -> Config:
     return config.parse(params(**changes), "test")
 
 
 @cache
-def _flat(changes: str) -> dict[str, Any]:
+def _flat(changes: str) -> dict:
     """``working`` with these changes, as JSON, as a record has it. Read only."""
     return json.loads(json.dumps(library.relevant(working(**json.loads(changes)).flat())))
 
@@ -53,10 +52,10 @@ def result(
     schedule: str = "cosine",
     seed: int = 0,
     fd: float = 1.0,
-    params: dict[str, Any] | None = None,
-    comparable: dict[str, Any] | None = None,
+    params=None,
+    comparable=None,
     when: float = 0.0,
-    **fields: Any,
+    **fields,
 ) -> Record:
     """A record. params: changes as ``params()`` takes them. comparable: changes of the fingerprint's content. when: in
     seconds. fields: of COSTS, ``precision``, ``processor``, and the fields of Record."""
@@ -81,10 +80,10 @@ def result(
     return Record(**values | fields)
 
 
-def bare(seed: int = 0, name: str = "workspace", **changes: Any) -> Record:
+def bare(seed: int = 0, name: str = "workspace", **changes) -> Record:
     """A record with few params, and fields of it changed."""
     comparable = {"samples": 8, "sampling": {"steps": 4}}
-    fields: dict[str, Any] = {
+    fields = {
         "name": name,
         "seed": seed,
         "finished": now(),
@@ -101,7 +100,7 @@ def rescored(run: Record, seed: int, scores: dict[str, float]) -> Record:
     return run.model_copy(update={"name": name, "seed": seed, "scores": scores, "params": run.params | {"seed": seed}})
 
 
-def study(*schedules: str, **plan: Any) -> Study:
+def study(*schedules: str, **plan) -> Study:
     """A study of these schedules, with cosine as the baseline."""
     names = ("cosine", *schedules)
     arms = {name: {"diffusion.schedule.name": name} for name in names}

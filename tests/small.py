@@ -1,7 +1,6 @@
 """A training run small enough for a test: 8x8 images, 50 steps of noise, a few thousand weights."""
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from ddpm.params.config import Config
 from ddpm.training.history import LossRow
 from ddpm.training.trainer import Trainer
 
-PARAMS: dict[str, Any] = {
+PARAMS = {
     "seed": 0,
     "device": "cpu",
     "data": {"dataset": {"name": "digits"}, "image_size": 8, "channels": 1},
@@ -52,11 +51,7 @@ PARAMS: dict[str, Any] = {
 }
 
 # those that draw from a denoiser; tests/variants/losses/test_flow_maps.py has the others
-DENOISING = [
-    name
-    for name in variant.names("samplers")
-    if variant.variant_class("samplers", name).needs == "denoiser"  # type: ignore[attr-defined]
-]
+DENOISING = [name for name in variant.names("samplers") if variant.variant_class("samplers", name).needs == "denoiser"]
 # for the model section: where any network will do, in half the time
 TINY = {"unet": {**PARAMS["model"]["unet"], "multipliers": [1], "attention_sizes": [], "middle_attention": False}}
 # the same without any attention or dropout
@@ -64,7 +59,7 @@ PLAIN = {"base_channels": 16, "multipliers": [1], "blocks": 1, "attention_sizes"
         "middle_attention": False, "dropout": 0.0}  # fmt: skip
 
 
-def small(**sections: dict[str, Any]) -> Config:
+def small(**sections: dict) -> Config:
     """The small config with some keys of its sections changed."""
     return config.parse({key: {**value, **sections.get(key, {})} if isinstance(value, dict) else value
                          for key, value in PARAMS.items()}, "small")  # fmt: skip
@@ -90,7 +85,7 @@ class Given(Batch):
         return self.epsilon
 
 
-def given(x_0: Tensor, epsilon: Tensor, t: Tensor, labels: Tensor | None = None, layers: int = 0, **more: Any) -> Given:
+def given(x_0: Tensor, epsilon: Tensor, t: Tensor, labels: Tensor | None = None, layers: int = 0, **more) -> Given:
     """A batch of those images and noise at t. layers: of the network, that drop anything."""
     dropout, place = torch.zeros(len(t), layers, 2, dtype=torch.int32), torch.arange(len(t))
     values = {"seed": 0, "step": 0, "done": 0.5, "rows": range(len(t)), "weight": torch.ones(len(t)), **more}

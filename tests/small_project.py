@@ -3,7 +3,6 @@
 import importlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -12,7 +11,7 @@ from stages import __main__ as runner
 
 ROOT = Path(__file__).parents[1]
 # the digits preset in a second: a tiny network on a short chain, 20 steps
-QUICK: dict[str, dict[str, Any]] = {
+QUICK = {
     "launch": {"processes": 1},
     "diffusion": {"T": 20},
     "model": {"unet": {"base_channels": 8, "multipliers": [1, 2], "groups": 4}},
@@ -22,7 +21,7 @@ QUICK: dict[str, dict[str, Any]] = {
 }
 
 
-def lay_out(folder: Path, processed: Path | None = None, **changes: Any) -> None:
+def lay_out(folder: Path, processed: Path | None = None, **changes) -> None:
     """A folder in which ``python -m stages NAME`` works, with the digits preset's params and ``changes`` to them. With
     ``processed``, download and preprocess have run."""
     for name in ("ddpm", "stages", "dvc.yaml"):
@@ -34,19 +33,19 @@ def lay_out(folder: Path, processed: Path | None = None, **changes: Any) -> None
         (folder / "data/processed").symlink_to(processed)
 
 
-def write_params(folder: Path = Path(), **changes: Any) -> None:
+def write_params(folder: Path = Path(), **changes) -> None:
     """The digits preset's params with ``changes`` to them."""
     (folder / "params.yaml").write_bytes((ROOT / "ddpm/presets/digits_2026.yaml").read_bytes())
     set_params(folder, **changes)
 
 
-def set_params(folder: Path = Path(), **changes: Any) -> None:
+def set_params(folder: Path = Path(), **changes) -> None:
     """changes: as in params.yaml; a key that it has not is added."""
     path = folder / "params.yaml"
     path.write_text(yaml.safe_dump(merged(yaml.safe_load(path.read_text()), changes)))
 
 
-def merged(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+def merged(base: dict, values: dict) -> dict:
     nested = {
         key: merged(base.get(key) or {}, value) if isinstance(value, dict) else value for key, value in values.items()
     }
@@ -58,7 +57,7 @@ def run_stage(stage: str, edit: Callable[[], None] = lambda: None) -> int:
     module = importlib.import_module(f"stages.{stage}")
     main = module.main
 
-    def edited(*handed: Any) -> None:
+    def edited(*handed) -> None:
         edit()
         main(*handed)
 

@@ -15,7 +15,6 @@ import tempfile
 import time
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -208,12 +207,12 @@ def ran() -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def records() -> dict[str, dict[str, Any]]:
+def records() -> dict:
     """Experiment -> its record."""
     return {path.stem: json.loads(record.read_record(path).text()) for path in (RESULTS / "runs").glob("*.json")}
 
 
-def verdict() -> dict[str, Any]:
+def verdict() -> dict:
     return json.loads((RESULTS / "verdict.json").read_text())
 
 

@@ -2,7 +2,6 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -76,7 +75,7 @@ def client() -> MlflowClient:
     return MlflowClient(tracking_uri=f"sqlite:///{Path('mlflow.db').resolve()}")
 
 
-def all_runs(view: int = ViewType.ACTIVE_ONLY) -> list[Any]:
+def all_runs(view: int = ViewType.ACTIVE_ONLY) -> list:
     experiment = client().get_experiment_by_name("ddpm")
     return list(client().search_runs([experiment.experiment_id], run_view_type=view)) if experiment else []
 

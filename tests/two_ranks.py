@@ -5,7 +5,6 @@ import os
 import socket
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
@@ -33,7 +32,7 @@ class Cut(Memory):
 
 
 def trained(
-    folder: Path, options: dict[str, Any], ranks: Ranks = ALONE, log: Memory | None = None, state: str = "checkpoints"
+    folder: Path, options: dict, ranks: Ranks = ALONE, log: Memory | None = None, state: str = "checkpoints"
 ) -> None:
     """Train the small model with ``options``, and write its curve too; ``state``: the folder for its checkpoints."""
     checkpoints = Checkpoints("two-ranks")

@@ -65,7 +65,6 @@ HOLDER += "lock = try_lock(Path('lock')); print(flush=True); time.sleep(600)"
 
 def test_a_killed_process_holds_nothing():
     with subprocess.Popen([sys.executable, "-c", HOLDER], stdout=subprocess.PIPE) as process:
-        assert process.stdout
         assert process.stdout.readline() == b"\n"
         assert is_locked(Path("lock"))
         process.send_signal(signal.SIGKILL)
@@ -76,12 +75,10 @@ def test_a_killed_process_holds_nothing():
 @pytest.mark.parametrize("handed", [False, True])
 def test_a_child_holds_what_it_is_handed_by_name_and_nothing_else(handed):
     mine = try_lock(Path("lock"))
-    assert mine is not None
     passed = [mine.fileno()] if handed else []
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE, pass_fds=passed) as child:
         mine.close()
         assert is_locked(Path("lock")) == handed
-        assert child.stdin
         child.stdin.close()
 
 
@@ -89,7 +86,6 @@ def test_a_forked_child_holds_nothing():
     context = multiprocessing.get_context("fork")
     runs, end = context.Event(), context.Event()
     mine = try_lock(Path("lock"))
-    assert mine is not None
     child = context.Process(target=lambda: (runs.set(), end.wait()))
     child.start()
     runs.wait()

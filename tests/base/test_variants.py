@@ -4,7 +4,6 @@ import re
 import subprocess
 import sys
 from types import ModuleType
-from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -159,6 +158,6 @@ ZERO = {"name": "cosine", "cosine": {"zero_terminal_snr": True}}
     ],
 )
 def test_what_makes_no_sense_is_refused_with_what_is_allowed(diffusion, words):
-    base: dict[str, Any] = {key: {"name": value.name} for key, value in small().diffusion if key != "T"}
+    base = {key: {"name": value.name} for key, value in small().diffusion if key != "T"}
     with pytest.raises(UserError, match=words):
         small(diffusion={"T": 50, **base, **diffusion}, sample={"steps": 1})

@@ -3,7 +3,6 @@
 import math
 import platform
 from collections.abc import Sequence
-from typing import Any
 
 import psutil
 import torch
@@ -12,7 +11,7 @@ from ddpm.compute import devices
 from tests.benchmarks.harness import Results
 
 
-def describe(device: torch.device) -> dict[str, Any]:
+def describe(device: torch.device) -> dict:
     """What the figures depend on."""
     return {
         "device": devices.processor(device),
@@ -47,7 +46,7 @@ def table(results: Results) -> str:
     return _markdown(lines)
 
 
-def record(results: Results) -> dict[str, Any]:
+def record(results: Results) -> dict:
     """The same as values for JSON."""
     return {
         "timings": {

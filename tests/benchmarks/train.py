@@ -1,7 +1,5 @@
 """A training step: ours, the article's, diffusers', denoising-diffusion-pytorch's."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Iterator
 

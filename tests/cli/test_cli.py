@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -73,7 +73,7 @@ def test_outside_a_git_repository_a_preset_needs_force_to_overwrite(capsys):
 
 
 def test_params_are_checked_before_anything_runs(repository, capsys):
-    sections: dict[str, Any] = {
+    sections = {
         "evaluate": {"extractors": ["classifier"], "metrics": ["isc"]},
         "sample": {"count": 100},
     }

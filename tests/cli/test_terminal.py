@@ -9,10 +9,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from typing import Any
 
 import pytest
-from cyclopts import App
 
 from ddpm.base import variant
 from ddpm.base.errors import exit_code
@@ -22,7 +20,7 @@ from ddpm.params.config import FAMILIES
 from tests.command import run
 
 
-def commands(group: App = app, words: str = "") -> dict[str, App]:
+def commands(group=app, words: str = "") -> dict:
     """Every command, by the words that name it."""
     if group.default_command:
         return {words.strip(): group}
@@ -92,7 +90,7 @@ CODE = "from ddpm.cli import main; main()"
 def test_a_reader_that_has_gone_ends_a_command_quietly(arguments, gone, unbuffered):
     read_end, write_end = os.pipe()
     os.close(read_end)
-    streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | {gone: write_end}
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | {gone: write_end}
     environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
     ended = subprocess.run([sys.executable, "-c", CODE, *arguments.split()], env=environment, **streams)
     os.close(write_end)

@@ -2,7 +2,6 @@
 it compiles whole."""
 
 import sys
-from typing import Any
 
 import numpy as np
 import pytest
@@ -54,7 +53,7 @@ class Launches(TorchDispatchMode):
         super().__init__()
         self.count = 0
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func._overloadpacket.__name__
         view = any(out.alias_info is not None and not out.alias_info.is_write for out in func._schema.returns)
         self.count += not (view or "empty" in name or name == "detach")
@@ -94,7 +93,7 @@ class Two(Ranks):
 
 def test_what_is_compiled_contains_the_exchange_between_ranks():
     """Torch cuts the graph where gradients are exchanged; compiled below the exchange, they wait for the whole."""
-    compiled: Any = Trainer(small(train={"compile": True}).training(), pictures(16), CPU, Two(0, 2)).student.forward
+    compiled = Trainer(small(train={"compile": True}).training(), pictures(16), CPU, Two(0, 2)).student.forward
     assert isinstance(compiled._orig_mod, Exchange)
 
 
@@ -105,7 +104,7 @@ def test_a_network_compiles_whole_and_only_once(network):
 
     graphs = []
 
-    def backend(graph: Any, inputs: Any) -> Any:
+    def backend(graph, inputs):
         graphs.append(graph)
         return aot_eager(graph, inputs)
 
@@ -113,7 +112,7 @@ def test_a_network_compiles_whole_and_only_once(network):
     config = small(model={"name": network, network: NETWORKS[network]}).training()
     plain, compiled = (Trainer(config, pictures(16), CPU) for _ in range(2))
     assert plain.step(1) == compiled.step(1)  # dropout layers have their keys from here on, as they do in a training
-    compiled.student.forward = torch.compile(compiled.student.network, backend=backend, fullgraph=True)  # type: ignore[assignment]
+    compiled.student.forward = torch.compile(compiled.student.network, backend=backend, fullgraph=True)
     for step in (2, 3, 4):
         torch.testing.assert_close(compiled.step(step), plain.step(step))
     assert len(graphs) == 1

@@ -1,7 +1,6 @@
 import io
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +18,7 @@ from ddpm.data.processed import open_split, read_manifest
 from ddpm.sources.dataset import Originals
 
 
-def data_of(name: str = "image_folder", **values: Any) -> Data:
+def data_of(name: str = "image_folder", **values) -> Data:
     dataset = variant.variant_class("datasets", name)()
     return Data(**{"dataset": dataset, "image_size": 8, "channels": 3, **values})
 
@@ -59,10 +58,10 @@ class TestWholeRun:
         assert manifest.classes == ("cats", "dogs")
         assert (manifest.counts, manifest.skipped) == ({"train": 54, "test": 6}, 0)
         for split, counts in {"train": [36, 18], "test": [4, 2]}.items():
-            images, labels = open_split(tmp_path / "processed", split)  # type: ignore[arg-type]
+            images, labels = open_split(tmp_path / "processed", split)
             assert images.shape == (sum(counts), 3, 8, 12)
             assert np.bincount(labels).tolist() == counts
-            assert manifest.sha256[split] == files.sha256(tmp_path / "processed" / split)  # type: ignore[index]
+            assert manifest.sha256[split] == files.sha256(tmp_path / "processed" / split)
         with Image.open(tmp_path / "processed" / "dataset.png") as picture:
             assert min(picture.size) > 50
 
@@ -89,7 +88,7 @@ class TestWholeRun:
                 Image.new("L", (9, 9), colour).save(tmp_path / "source" / name / f"{i}.png")
         preprocess(data_of(channels=1, split_seed=3), pack(tmp_path), tmp_path / "processed", workers=3)
         for split in ("train", "test"):
-            images, labels = open_split(tmp_path / "processed", split)  # type: ignore[arg-type]
+            images, labels = open_split(tmp_path / "processed", split)
             np.testing.assert_array_equal(images.max(axis=(1, 2, 3)), labels * 255)
             np.testing.assert_array_equal(images.min(axis=(1, 2, 3)), labels * 255)
 

@@ -8,7 +8,6 @@ from diffusers import DDPMScheduler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from torch import Tensor
 from torch.distributions import Normal
 
 from ddpm.diffusion import chain as diffusion
@@ -32,10 +31,10 @@ def peer(variance: str = "fixed_small") -> DDPMScheduler:
 
 
 @pytest.fixture
-def images() -> tuple[Tensor, Tensor]:
+def images() -> tuple:
     generator = torch.Generator().manual_seed(0)
     shape = (5, 3, 4, 4)
-    return tuple(torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(2))  # type: ignore[return-value]
+    return tuple(torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(2))
 
 
 STEPS = torch.tensor([1, 2, 50, 99, 100])

@@ -4,8 +4,6 @@ A block of shell has a comment above it. ``run`` blocks are run here, with what 
 blocks are parsed by the commands' own parsers, and their -S keys and values are checked as params.yaml is.
 """
 
-from __future__ import annotations
-
 import ast
 import importlib.util
 import itertools
@@ -13,10 +11,8 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pygit2
 import pytest
@@ -121,12 +117,12 @@ def test_what_is_shown_of_params_or_a_study_may_stand_there(block, monkeypatch):
 
 
 @cache
-def params_of(preset: str) -> dict[str, Any]:
+def params_of(preset: str) -> dict:
     """Read only."""
     return file.decode(presets.text(preset), preset)
 
 
-def assignments(setting: str) -> list[tuple[str, Any]]:
+def assignments(setting: str) -> list:
     """Two assignments for ``key=a,b``."""
     key, _, values = setting.partition("=")
     each = [values] if values.startswith(("[", "{")) else values.split(",")
@@ -302,7 +298,7 @@ def messages() -> list[str]:
     return [text for file in CODE for text in strings(ast.parse(file.read_text()))]
 
 
-def strings(tree: ast.AST) -> Iterator[str]:
+def strings(tree: ast.AST):
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.value

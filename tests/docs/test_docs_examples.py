@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -58,7 +57,7 @@ def project(tmp_path_factory) -> Path:
     return copy
 
 
-def _with(name: str) -> Callable[[re.Match[str]], str]:
+def _with(name: str):
     return lambda row: f"{row[1]}{', '.join(sorted([*row[2].split(', '), name]))}{row[3]}"
 
 

@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
@@ -17,7 +16,7 @@ PAGE = ROOT / "docs/tutorial.md"
 SHOWN = re.findall(r"!\[[^]]+\]\(tutorial/([^)]+)\)", PAGE.read_text())
 
 
-def printed(notebook: dict[str, Any]) -> str:
+def printed(notebook: dict) -> str:
     outputs = (output for cell in notebook["cells"] if cell["cell_type"] == "code" for output in cell["outputs"])
     return "".join(line for output in outputs if output["output_type"] == "stream" for line in output["text"])
 

@@ -1,7 +1,5 @@
 """Images that are no squares, and of other than 1 or 3 channels, from raw files to scores and pictures."""
 
-from typing import Any
-
 import numpy as np
 import torch
 from PIL import Image
@@ -20,7 +18,7 @@ from tests.peers import exact
 from tests.small import small
 
 CPU = torch.device("cpu")
-EVALUATE: dict[str, Any] = {"metrics": ["fid", "prc"], "prc_neighborhood": 1, "likelihood": {"images": 4}}
+EVALUATE = {"metrics": ["fid", "prc"], "prc_neighborhood": 1, "likelihood": {"images": 4}}
 
 
 def test_images_of_8x12_from_raw_files_to_scores(tmp_path, monkeypatch):

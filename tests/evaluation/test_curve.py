@@ -12,7 +12,6 @@ from ddpm.base.files import flatten, read_json
 from ddpm.compute.distributed import ALONE
 from ddpm.evaluation import evaluation
 from ddpm.model.model_file import load_model
-from ddpm.params.config import Config
 from ddpm.runs.record import Provenance
 from ddpm.scoring.reference import load_features
 from ddpm.training.checkpoints import Checkpoints
@@ -27,7 +26,7 @@ CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("folder")
 
 
-def run(config: Config, out: str) -> Path:
+def run(config, out: str) -> Path:
     checkpoints = Checkpoints("run")
     train(config.training(), pictures(), CPU, Path(out), checkpoints, Memory())
     checkpoints.finish()  # as the stage does once its result is certain to be kept

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,9 +14,7 @@ from ddpm.base.files import flatten, sha256
 from ddpm.data.processed import open_split
 from ddpm.evaluation import evaluation
 from ddpm.evaluation.bounds import Job
-from ddpm.evaluation.evaluation import Evaluation
 from ddpm.evaluation.fingerprint import fingerprint as fingerprint_of
-from ddpm.model.model_file import Loaded
 from ddpm.scoring import distances, reference
 from ddpm.scoring.evaluate_params import Evaluate, Likelihood
 from ddpm.verdicts import metrics
@@ -35,13 +32,11 @@ def folder(classifier_reference) -> Path:
 
 
 @pytest.fixture(scope="module")
-def model() -> Loaded:
+def model():
     return scoring_ranks.model()
 
 
-def evaluate(
-    digits: Path, folder: Path, model: Loaded, tmp_path: Path, *sets: np.ndarray, settings: Evaluate = SETTINGS
-) -> Evaluation:
+def evaluate(digits: Path, folder: Path, model, tmp_path: Path, *sets: np.ndarray, settings: Evaluate = SETTINGS):
     paths = {seed: tmp_path / f"{seed}.npy" for seed in range(len(sets))}
     for path, images in zip(paths.values(), sets, strict=True):
         np.save(path, images)
@@ -195,12 +190,12 @@ def test_images_of_another_shape_are_refused(shape, digits, folder, model, tmp_p
 
 
 def fingerprint(
-    folder: Path, settings: Evaluate = SETTINGS, drawn_in: str = "float32", trained_in: str = "float32", **sample: Any
+    folder: Path, settings: Evaluate = SETTINGS, drawn_in: str = "float32", trained_in: str = "float32", **sample
 ) -> str:
     """sample: changes to the params of sampling."""
     index = reference.read_reference(folder)
     options = small(sample={"count": 200, "steps": 49}).sample.model_copy(update=sample)
-    found: dict[str, Any] = fingerprint_of(
+    found = fingerprint_of(
         index, settings, options, CPU, {"precision": drawn_in, "evaluations_per_image": 49}, trained_in
     )
     assert found["environment"]["training_precision"] == trained_in

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 import pytest
@@ -139,7 +138,7 @@ def test_of_many_train_images_some_are_drawn_and_those_asked_about_are_among_the
 # --- words, where the truth is known
 
 
-Say: TypeAlias = Callable[[str], tuple[Diagnosis, Levels]]
+Say = Callable[[str], tuple[Diagnosis, Levels]]
 
 
 @pytest.fixture(scope="module")

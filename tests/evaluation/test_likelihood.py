@@ -1,7 +1,6 @@
 """The bound on the likelihood, against a Gaussian in closed form and against terms computed in another way."""
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +14,6 @@ from torch import Tensor
 from ddpm.base import variant
 from ddpm.diffusion.chain import Chain, from_images
 from ddpm.diffusion.parameterization import Prediction
-from ddpm.diffusion.schedule import NoiseSchedule
-from ddpm.diffusion.variance import Variance
 from ddpm.evaluation import bounds, likelihood
 from ddpm.evaluation.likelihood import Bound, Denoises, LikelihoodJob
 from ddpm.model.model_file import Loaded
@@ -30,11 +27,11 @@ MEAN, SD = 0.1, 0.2  # of the one-pixel images of the closed form
 TRUTH = exact.truth([1.0], torch.tensor([[MEAN]]).double(), torch.tensor([[[SD**2]]]).double())
 
 
-def schedule(T: int, name: str = "cosine") -> NoiseSchedule:
+def schedule(T: int, name: str = "cosine"):
     return variant.build("schedules", {"name": name}, "schedule").noise_schedule(T)
 
 
-def variance(name: str = "fixed_small") -> Variance:
+def variance(name: str = "fixed_small"):
     return variant.build("variances", {"name": name}, "variance")
 
 
@@ -52,7 +49,7 @@ def crude(x_t: Tensor, t: Tensor) -> Prediction:
 
 def bound(
     denoiser: Denoises,
-    chain: NoiseSchedule,
+    chain,
     images: np.ndarray,
     timesteps: int,
     reverse: str = "fixed_small",
@@ -186,7 +183,7 @@ class Shrunk(torch.nn.Module):
 
 
 @pytest.fixture
-def bits(monkeypatch) -> Callable[[int, float, np.ndarray], np.ndarray]:
+def bits(monkeypatch):
     """``bits(training_seed, gain, offset)``: what is reported for such a model, (TRIALS,), one image per study."""
     grey = np.full((TRIALS, 1, 1, 1), 128, np.uint8)
     monkeypatch.setattr(bounds, "open_split", lambda *_: (grey, np.zeros(len(grey), np.int64)))

@@ -12,7 +12,6 @@ from scipy.spatial.distance import cdist
 from ddpm.scoring import distances, memorisation
 from ddpm.scoring.memorisation import Nearest
 from ddpm.verdicts import metrics
-from ddpm.verdicts.metrics import Closeness
 
 CPU = torch.device("cpu")
 
@@ -45,13 +44,13 @@ def test_the_nearest_is_the_nearest_however_many_rows_are_held_at_once(queries, 
     np.testing.assert_allclose(found.relative * around, every.min(1), atol=0.5)
 
 
-def close(samples: np.ndarray, train: np.ndarray, held_out: np.ndarray) -> Closeness:
+def close(samples: np.ndarray, train: np.ndarray, held_out: np.ndarray):
     real = memorisation.nearest(held_out, train, CPU)
     found = memorisation.closeness(memorisation.nearest(samples, train, CPU), real, real.distance > 0)
     return read(found)
 
 
-def read(found: dict[str, float]) -> Closeness:
+def read(found: dict[str, float]):
     """The closeness as read back from metrics/evaluate.json."""
     (one,) = metrics.closeness({f"memorisation.pixels.{name}": value for name, value in found.items()})
     return one
@@ -121,7 +120,7 @@ def test_nothing_is_said_where_every_test_image_is_a_train_image():
 TRIALS = 600
 
 
-def simulated(held_out: int, samples: int, nearer: float) -> list[Closeness]:
+def simulated(held_out: int, samples: int, nearer: float) -> list:
     """TRIALS models with samples below a relative distance ``nearer`` times as often as held-out images."""
     generator = np.random.default_rng(5)
 

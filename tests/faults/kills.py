@@ -1,7 +1,5 @@
 """``dvc repro`` and its kin, killed at random moments in every stage, and run again until they finish."""
 
-from __future__ import annotations
-
 import math
 import os
 import random

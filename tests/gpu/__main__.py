@@ -15,7 +15,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -35,7 +34,7 @@ OUT = Path("docs/gpu.json")
 TINY = {"base_channels": 8, "multipliers": (1, 2), "blocks": 1, "attention_sizes": (16,), "groups": 4}
 STEPS = 10  # between two waits for the device
 BATCHES = (64, 256)
-OURS: dict[str, dict[str, Any]] = {
+OURS = {
     "ours": {},
     "ours, channels_last": {"channels_last": True},
     "ours, compiled": {"channels_last": True, "compile": True},

@@ -4,7 +4,6 @@ torch's own error if it fails. A CPU passes them, too, which shows that the chec
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -32,7 +31,7 @@ CPU = torch.device("cpu")
 MARGIN = 1.1  # the estimate of memory is a line through two batches
 LAST_BITS = 1e-3  # of double's logarithms and cosines, which round to another float32: the share of normals
 HALF = {"precision": "bfloat16"}
-TRAININGS: dict[str, dict[str, Any]] = {
+TRAININGS = {
     "float32": {},
     "bfloat16": HALF,
     "float16": {"precision": "float16"},

@@ -5,10 +5,8 @@ import json
 import os
 import pickle
 import struct
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -21,7 +19,7 @@ BATCH, SAMPLES = Path("data_batch_1"), Path("samples.npy")
 
 
 class Attack:
-    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
+    def __reduce__(self) -> tuple:
         return os.system, ("touch pwned",)
 
 
@@ -43,7 +41,7 @@ def npz() -> bytes:
     return buffer.getvalue()
 
 
-def processed(images: bytes | None = None, **changes: Any) -> None:
+def processed(images: bytes | None = None, **changes) -> None:
     """Write a folder of two 4x4 images as preprocessing leaves it, with these changes."""
     each = {"train": 1, "test": 1}
     manifest = {"dataset": "digits", "classes": ["a"], "image_size": 4, "channels": 1, "counts": each, "skipped": 0,
@@ -75,12 +73,12 @@ NPY: list[tuple[str, bytes, str]] = [
     ("a header of brackets", npy("(" * 900), "not an .npy file"),
     ("not an .npy file", npz(), "not an .npy file"),
 ]
-MANIFESTS: list[tuple[str, dict[str, Any], str]] = [
+MANIFESTS = [
     ("a manifest without a train split", {"counts": {"test": 1}}, "counts: "),
     ("a manifest of -1 images", {"counts": {"train": -1, "test": 1}}, "counts.train: -1 is not"),
     ("a manifest of a size that is out of range", {"image_size": 10**30}, "image_size: 10"),
 ]
-FOLDERS: list[tuple[str, dict[str, Any], str]] = [
+FOLDERS = [
     ("images that are an archive", {"images": npz()}, "not an .npy file"),
     ("images of 2^80 bytes", {"images": shaped(f"({2**80},)")}, "not an .npy file"),
 ]

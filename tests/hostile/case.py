@@ -1,7 +1,5 @@
 """A bad input."""
 
-from __future__ import annotations
-
 import contextlib
 import resource
 import sys

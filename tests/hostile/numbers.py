@@ -3,9 +3,7 @@
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import nn
@@ -13,7 +11,6 @@ from torch import nn
 from ddpm.base.sections import Shape
 from ddpm.data.preprocessing import preprocess
 from ddpm.model.model_file import save_model
-from ddpm.params.config import Config
 from ddpm.report.previews import Previews
 from ddpm.sampling.denoiser import Denoiser
 from ddpm.sampling.generator import Generator
@@ -33,11 +30,11 @@ CPU = torch.device("cpu")
 LEFT = frozenset({".ddpm"})
 
 
-def decayed(weight_decay: float) -> dict[str, Any]:
+def decayed(weight_decay: float) -> dict:
     return {"name": "adamw", "adamw": {"weight_decay": weight_decay}}
 
 
-def learn(config: Config, images: np.ndarray | None = None) -> None:
+def learn(config, images=None) -> None:
     images = pictures() if images is None else images
     train(config.training(), images, CPU, Path("out"), Checkpoints("run"), Memory(), [Previews])
 
@@ -91,7 +88,7 @@ def save_infinity() -> None:
 def judge(value: float) -> None:
     """Score features of ``value`` alone."""
     features = Features(torch.full((2000, 4), value), torch.zeros(2000, 2))
-    real: Any = SimpleNamespace(extractor=Classifier())
+    real = SimpleNamespace(extractor=Classifier())
     score(features, real, Evaluate(extractors=("classifier",), metrics=("fid",)))
 
 

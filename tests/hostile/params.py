@@ -2,7 +2,6 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from ruamel.yaml import YAML
 
@@ -47,32 +46,32 @@ TEXTS: list[tuple[str, bytes, str]] = [
 ]
 
 
-def _one_step() -> dict[str, Any]:
+def _one_step() -> dict:
     schedule = {"name": "linear", "linear": {"zero_terminal_snr": True}}
     return {"diffusion": {**PARAMS["diffusion"], "T": 1, "schedule": schedule}, "sample": {"steps": 1}}
 
 
-def _unet(**shape: Any) -> dict[str, Any]:
+def _unet(**shape) -> dict:
     return {"model": {"name": "unet", "unet": {"groups": 1, "attention_sizes": [], **shape}}}
 
 
-def _guided(**guidance: Any) -> dict[str, Any]:
+def _guided(**guidance) -> dict:
     return {"sample": {"guidance": guidance}}
 
 
-def _undropped() -> dict[str, Any]:
+def _undropped() -> dict:
     return {**_guided(weight=2.0), "model": {"classes": 3}, "train": {"label_dropout": 0.0}}
 
 
-def _optimizer(name: str, fields: dict[str, Any] | None = None, **train: Any) -> dict[str, Any]:
+def _optimizer(name: str, fields=None, **train) -> dict:
     return {"train": {"optimizer": {"name": name, name: fields}, **train}}
 
 
-def _posthoc(ema_length: float | None = None, **posthoc: Any) -> dict[str, Any]:
+def _posthoc(ema_length: float | None = None, **posthoc) -> dict:
     return {"train": {"posthoc": posthoc}, "sample": {"ema_length": ema_length}}
 
 
-VALUES: list[tuple[str, dict[str, Any], str]] = [
+VALUES = [
     ("a variant named as a path", {"data": {"dataset": {"name": "../../etc/passwd"}}}, "unknown '../../etc/passwd'"),
     ("a variant named as an inner module", {"data": {"dataset": {"name": "fetch"}}}, "unknown 'fetch'"),
     ("a variant's name with a line break", {"train": {"ema": {"name": "off\n"}}}, "unknown 'off\\n'"),
@@ -120,7 +119,7 @@ VALUES: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
-def write(changes: dict[str, Any]) -> None:
+def write(changes: dict) -> None:
     value = {key: {**found, **changes.get(key, {})} if isinstance(found, dict) else found
              for key, found in PARAMS.items()}  # fmt: skip
     with PATH.open("w") as file:

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 from ddpm.sources import fetch as _sources
@@ -25,7 +24,7 @@ def serving(respond: Respond) -> Iterator[str]:
             with contextlib.suppress(ConnectionError):  # the client gave up
                 respond(self)
 
-        def log_message(self, format: str, *args: Any) -> None:
+        def log_message(self, format: str, *args) -> None:
             """Quiet."""
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:

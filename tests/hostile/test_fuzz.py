@@ -3,7 +3,6 @@
 import gzip
 import io
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -51,7 +50,7 @@ def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
     return bytes(content[: draw(st.integers(0, len(content)))] if draw(st.booleans()) else content)
 
 
-def understood_or_refused(read: Callable[[], object], *others: type[BaseException]) -> None:
+def understood_or_refused(read, *others: type[BaseException]) -> None:
     with bounded():
         try:
             read()

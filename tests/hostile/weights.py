@@ -7,7 +7,6 @@ import struct
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -36,7 +35,7 @@ def pickled() -> None:
     PATH.write_bytes(buffer.getvalue())
 
 
-def model(change: Callable[[dict[str, Tensor]], object] = lambda tensors: None, **sections: dict[str, Any]) -> None:
+def model(change: Callable[[dict[str, Tensor]], object] = lambda tensors: None, **sections: dict) -> None:
     """Write a model file of the small config, with ``sections`` changed in the stored config."""
     tensors = dict(build.network(small().training()).state_dict())
     change(tensors)
@@ -49,7 +48,7 @@ def metadata(text: str) -> None:
     save_file({"x": torch.zeros(1)}, PATH, {METADATA: text})
 
 
-def configured(config: Any, **about: str) -> None:
+def configured(config, **about: str) -> None:
     metadata(json.dumps({"format": FORMAT, "config": config} | about))
 
 
@@ -61,7 +60,7 @@ def _first(change: Callable[[Tensor], Tensor]) -> Callable[[dict[str, Tensor]], 
     return changed
 
 
-def _unet(**shape: Any) -> dict[str, Any]:
+def _unet(**shape) -> dict:
     return {"name": "unet", "unet": {**small().training().to_dict()["model"]["unet"], **shape}}
 
 

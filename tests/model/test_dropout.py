@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ddpm.model.layers import Dropout
 from ddpm.training.trainer import Trainer
@@ -18,13 +17,13 @@ BOUND = 7.0  # standard deviations: one of 100 million correlations exceeds it o
 
 
 @pytest.fixture(scope="module")
-def keyed() -> list[tuple[Dropout, list[Tensor]]]:
+def keyed() -> list:
     """Each dropout layer of a training, with the keys that it had at each of ``STEPS``."""
     model = small().model.model_dump()
     config = small(model={**model, "unet": {**model["unet"], "dropout": 0.5}})
     trainer = Trainer(config.training(), pictures(), CPU)
     layers = [module for module in trainer.student.network.modules() if isinstance(module, Dropout)]
-    keys: list[list[Tensor]] = [[] for _ in layers]
+    keys = [[] for _ in layers]
     for step in STEPS:
         trainer.step(step)
         for layer, seen in zip(layers, keys, strict=True):
@@ -32,7 +31,7 @@ def keyed() -> list[tuple[Dropout, list[Tensor]]]:
     return list(zip(layers, keys, strict=True))
 
 
-def masks(layer: Dropout, keys: Tensor) -> NDArray[np.float32]:
+def masks(layer: Dropout, keys) -> NDArray[np.float32]:
     """1 where an image's value is kept and -1 where it is dropped, (B, PLACES)."""
     layer.keys = keys
     return np.where(layer(torch.ones(len(keys), PLACES, 1, 1)).flatten(1).numpy() > 0, 1, -1).astype(np.float32)

@@ -1,8 +1,6 @@
 """In half precision, sampling rounds the weights of layers once, and draws what autocast draws, which rounds them at
 each evaluation."""
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -26,7 +24,7 @@ class Copies(TorchDispatchMode):
         super().__init__()
         self.weights, self.count = {weight.data_ptr() for weight in weights}, 0
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         self.count += func is torch.ops.aten._to_copy.default and args[0].data_ptr() in self.weights
         return func(*args, **(kwargs or {}))
 

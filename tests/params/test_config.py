@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from dvc.utils.serialize import YAMLFileCorruptedError, parse_yaml
@@ -42,7 +41,7 @@ def test_every_preset_loads_and_its_network_can_be_built(name):
 
 MAP = {"diffusion": {"loss": {"name": "consistency"}}, "sample": {"sampler": {"name": "consistency"}}}
 # the sections that these cannot do without
-PARTNERS: dict[str, dict[str, Any]] = {
+PARTNERS = {
     "schedule_free": {"train": {"ema": {"name": "off"}}},
     "consistency": MAP,
     "flow_map": {"diffusion": {"loss": {"name": "shortcut"}}},
@@ -103,7 +102,7 @@ def test_any_image_size_is_a_shape_and_comes_back_from_plain_values(channels, he
 # --- mistakes in values
 
 
-def _adamw(**fields: Any) -> dict[str, Any]:
+def _adamw(**fields) -> dict:
     return {"name": "adamw", "adamw": fields}
 
 

@@ -1,7 +1,6 @@
 """Presets: what each changes in the base, and the params file that results."""
 
 import json
-from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -14,15 +13,15 @@ from ddpm.params import config, file, presets
 OTHERS = [name for name in presets.names() if name != presets.BASE]
 
 
-def values(name: str) -> dict[str, Any]:
+def values(name: str) -> dict:
     return flatten(file.decode(presets.text(name), name))
 
 
-def written(name: str) -> dict[str, Any]:
+def written(name: str) -> dict:
     return file.decode((presets.FOLDER / f"{name}.yaml").read_text(), name)
 
 
-def own(name: str) -> dict[str, Any]:
+def own(name: str) -> dict:
     return flatten({key: value for key, value in written(name).items() if key != "base"})
 
 

@@ -1,7 +1,5 @@
 """Data with a perfect denoiser in closed form, and so with a known flow, in float64: what all is measured against."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

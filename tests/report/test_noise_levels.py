@@ -2,15 +2,13 @@
 
 import numpy as np
 
-from ddpm.base import files
 from ddpm.report import noise_levels
 from ddpm.runs import record
-from ddpm.runs.record import Record
 from ddpm.verdicts.verdict import Pair
 from tests.scored import bare
 
 
-def errors(log_snr: np.ndarray, error: np.ndarray) -> files.Rows:
+def errors(log_snr: np.ndarray, error: np.ndarray):
     t = range(1, len(log_snr) + 1)
     return [{"t": n, "steps": 1, "log_snr": float(x), "error_test": float(e)}
             for n, x, e in zip(t, log_snr, error, strict=True)]  # fmt: skip
@@ -19,7 +17,7 @@ def errors(log_snr: np.ndarray, error: np.ndarray) -> files.Rows:
 def compare(gap: float, shift: float = 0.0, seeds: int = 6) -> np.ndarray:
     """linear against cosine: its error is ``gap`` lower, as a share, below log-SNR 0; its noise levels are shifted."""
     random = np.random.default_rng(0)
-    sides: dict[str, list[Record]] = {"cosine": [], "linear": []}
+    sides = {"cosine": [], "linear": []}
     for seed in range(seeds):
         common = 1 + 0.05 * random.standard_normal()
         for schedule, side in sides.items():

@@ -5,7 +5,6 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -26,7 +25,7 @@ def _project(folder) -> None:
     record(folder)
 
 
-def of(seed: int = 0, fd: float = 1.0, at: int = 0, **changes: Any) -> Record:
+def of(seed: int = 0, fd: float = 1.0, at: int = 0, **changes) -> Record:
     """A record of params as ``params()`` takes them, finished at minute ``at``."""
     return bare(
         seed,
@@ -43,7 +42,7 @@ def finished(folder: Path, **records: Record | str) -> None:
     record(folder, [(name, {str(RUN): text}) for name, text in texts.items()])
 
 
-def rows(capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str, Any]]:
+def rows(capsys: pytest.CaptureFixture[str]) -> dict:
     """The table's rows by name, in order."""
     assert command.run("runs", "--json") == 0
     return {row["name"]: row for row in json.loads(capsys.readouterr().out)}
@@ -142,9 +141,7 @@ def test_nothing_ran_yet(capsys):
 
 def test_a_thousand_runs_without_mlflow_or_torch(folder):
     one = of()
-    finished(
-        folder, **{f"run-{n}": one.model_copy(update={"scores": {"classifier.fd": float(n)}}) for n in range(1000)}
-    )
+    finished(folder, **{f"run-{n}": one.model_copy(update={"scores": {"classifier.fd": n}}) for n in range(1000)})
     program = "import sys; from ddpm.cli import main; main(['runs'])"
     imports = [sys.executable, "-X", "importtime", "-c", program]
     result = subprocess.run(imports, capture_output=True, text=True, check=True)

@@ -4,7 +4,6 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +13,6 @@ from ruamel.yaml import YAML
 from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.base.files import write_json
-from ddpm.params.config import Config
 from ddpm.pictures import plots
 from ddpm.report import page as report
 from ddpm.runs import library, record, run_images
@@ -54,15 +52,15 @@ def folder(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def write_params(settings: Config) -> None:
+def write_params(settings) -> None:
     with Path("params.yaml").open("w") as file:
         YAML().dump(settings.to_dict(), file)
 
 
-def measured(**changes: Any) -> Record:
+def measured(**changes) -> Record:
     """The record of the working folder."""
     comparable = {"samples": 1437, "sampling": {"sampler": {"name": "ddim"}}}
-    fields: dict[str, Any] = {
+    fields = {
         "params": library.relevant(SETTINGS.flat()),
         "scores": files.flatten(SCORES),
         "fingerprint": Fingerprint(hash=files.digest(comparable), comparable=comparable),
@@ -91,7 +89,7 @@ def complete(folder, digits) -> Path:
     return folder
 
 
-def made(settings: Config, digits: Path) -> None:
+def made(settings, digits: Path) -> None:
     """Let the manifest be that of images made with these settings."""
     manifest = files.read_json(digits / "manifest.json") | {"config": settings.data.identity()}
     write_json(Path("data/processed/manifest.json"), manifest)

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,7 +16,7 @@ from ddpm.runs.record import Costs, Fingerprint, Record
 from tests.scored import bare
 
 PRESETS = Path(ddpm.__file__).parent / "presets"
-SCORES: dict[str, Any] = {
+SCORES = {
     "classifier": {"fd": 0.20605, "fd_infinity": 0.05, "precision": 0.77, "recall": 0.8915, "is_mean": 9.0},
     "bits_per_dim": 2.863,
     "yardsticks": {"gaussian": {"classifier": {"count": 1437, "fd": 11.9, "recall": 0.73}}},
@@ -30,11 +29,11 @@ def _in_an_empty_folder(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def of(scores: dict[str, Any], **changes: Any) -> Record:
+def of(scores: dict, **changes) -> Record:
     """A record of the digits preset with these scores, nested as in metrics/evaluate.json."""
     params = library.relevant(config.load(PRESETS / "digits_2026.yaml").flat())
     comparable = {"samples": 1437}
-    fields: dict[str, Any] = {
+    fields = {
         "params": params,
         "scores": files.flatten(scores),
         "fingerprint": Fingerprint(hash=files.digest(comparable), comparable=comparable),

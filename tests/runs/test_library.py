@@ -2,7 +2,6 @@
 
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -14,8 +13,6 @@ from ddpm.base.sections import Affects
 from ddpm.params import config
 from ddpm.params.inputs import Start
 from ddpm.runs import alike, library, provenance
-from ddpm.runs.library import Listing
-from ddpm.runs.record import Record
 from docs import make_alike
 from tests.scored import params, record, result, working, write
 
@@ -28,7 +25,7 @@ def _repository(folder) -> None:
     record(folder)
 
 
-def names(listing: Listing) -> list[str]:
+def names(listing) -> list[str]:
     return [run.name for run in listing.records]
 
 
@@ -145,7 +142,7 @@ def test_a_run_is_credited_to_the_code_of_the_stages_that_made_its_model(folder)
 # --- which match
 
 
-def matching(*runs: Record, by: tuple[str, ...] = (), **changes: Any) -> Listing:
+def matching(*runs, by: tuple[str, ...] = (), **changes):
     return alike.matching(runs, working(**changes), by)
 
 

@@ -2,10 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
-from typing import Any
 
 import jsonschema
 import pytest
@@ -48,8 +45,8 @@ def test_curve_and_noise_levels_keep_their_numbers():
     assert record.table([]) is None
 
 
-def changed(*path: str | int, to: Any) -> Callable[[dict[str, Any]], None]:
-    def change(values: dict[str, Any]) -> None:
+def changed(*path: str | int, to):
+    def change(values: dict) -> None:
         *outer, last = path
         for part in outer:
             values = values[part]
@@ -58,10 +55,10 @@ def changed(*path: str | int, to: Any) -> Callable[[dict[str, Any]], None]:
     return change
 
 
-def compared(**content: Any) -> Callable[[dict[str, Any]], None]:
+def compared(**content):
     """A fingerprint of that content, with its hash."""
 
-    def change(values: dict[str, Any]) -> None:
+    def change(values: dict) -> None:
         comparable = COMPARABLE | content
         values["fingerprint"] = {"hash": files.digest(comparable), "comparable": comparable}
 
@@ -139,7 +136,7 @@ def test_what_is_put_on_top_of_what_is_shared_gives_the_record_with_its_types(ba
 
 
 @pytest.fixture
-def shelf(tmp_path) -> list[Path]:
+def shelf(tmp_path) -> list:
     """Records of three seeds in a study's folder; the last is of another arm."""
     arms = [{"train.steps": 10, "diffusion.loss.p2.k": 1.0}, {"train.steps": 10, "diffusion.loss.p2.k": 1}, {}]
     code = {f"ddpm/{room}": "0" * 12 for room in ("base", "data", "model", "training", "sampling", "scoring")}

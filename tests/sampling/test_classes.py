@@ -1,8 +1,6 @@
 """Models that know classes: what they are shown, what they are asked for, and what becomes of it."""
 
 from itertools import islice
-from pathlib import Path
-from typing import Any
 from unittest.mock import Mock
 
 import numpy as np
@@ -14,7 +12,6 @@ from ddpm.base.errors import UserError
 from ddpm.data.processed import TrainClasses, open_split, train_classes
 from ddpm.evaluation import bounds
 from ddpm.model.model_file import Loaded, load_model
-from ddpm.params.config import Config
 from ddpm.pictures import grids
 from ddpm.sampling import samples
 from ddpm.sampling.classes import Classes, apportion
@@ -25,10 +22,9 @@ from tests.small import PARAMS, Memory, pictures, small
 
 CPU = torch.device("cpu")
 COUNT = 3
-SHAPE = (1, 8, 8)
 
 
-def config(**sections: Any) -> Config:
+def config(**sections):
     unet = {**PARAMS["model"]["unet"], "dropout": 0.0}
     return small(**{**sections, "model": {"classes": COUNT, "unet": unet, **sections.get("model", {})}})
 
@@ -37,14 +33,12 @@ def labels(count: int = 30) -> np.ndarray:
     return np.arange(count) % COUNT
 
 
-def trainer(**options: Any) -> Trainer:
+def trainer(**options) -> Trainer:
     return Trainer(config(train=options).training(), pictures(), CPU, labels=labels())
 
 
 def labels_shown(trainer: Trainer, step: int) -> Tensor:
-    labels = trainer.draw_batch(step)[2].labels
-    assert labels is not None
-    return labels
+    return trainer.draw_batch(step)[2].labels
 
 
 # --- training
@@ -68,7 +62,7 @@ def test_a_rank_drops_the_labels_that_one_alone_would():
     assert torch.equal(whole[3:7], labels_shown(rank, 3))
 
 
-def fit(folder: Path, steps: int = 12, **options: Any) -> Path:
+def fit(folder, steps: int = 12, **options):
     checkpoints = Checkpoints("classes")
     checkpoints.folder = folder / "checkpoints"
     chosen = config(train={"steps": steps, **options}).training()

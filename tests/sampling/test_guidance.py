@@ -1,7 +1,6 @@
 """Guidance against the exact score of a mixture of two Gaussians, and what it costs."""
 
 import math
-from typing import Any
 
 import pytest
 import torch
@@ -10,10 +9,8 @@ from torch import Tensor, nn
 from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.diffusion.chain import Chain
-from ddpm.diffusion.diffusion_params import Diffusion
 from ddpm.model import build
 from ddpm.model.model_file import Loaded, load_model, save_model
-from ddpm.params.config import Config
 from ddpm.sampling import guidance
 from ddpm.sampling.denoiser import Denoiser
 from ddpm.sampling.generator import Generator
@@ -21,7 +18,6 @@ from ddpm.sampling.sample_params import Guidance
 from tests.small import DENOISING, PARAMS, small
 
 CPU = torch.device("cpu")
-SHAPE = (1, 8, 8)
 MEANS, SPREAD, SHARE = torch.tensor([-0.6, 0.4]), 0.3, torch.tensor([0.3, 0.7])
 NONE = 2  # the label of no class
 
@@ -38,7 +34,7 @@ def log_density(x_t: Tensor, signal: Tensor, sigma: Tensor, label: int) -> Tenso
 class Exact(nn.Module):
     """Outputs the parameterization's target for the exact epsilon = -sigma * score, given the label."""
 
-    def __init__(self, diffusion: Diffusion):
+    def __init__(self, diffusion):
         super().__init__()
         self.target, self.seen = diffusion.parameterization.target, diffusion.parameterization.network_input
         self.chain = Chain(diffusion.schedule.noise_schedule(diffusion.T), dtype=torch.float64)
@@ -60,11 +56,11 @@ class Exact(nn.Module):
         return -at.sigma * score
 
 
-def diffusion(target: str = "v", **fields: Any) -> Diffusion:
+def diffusion(target: str = "v", **fields):
     return small(diffusion={"parameterization": {"name": target}, **fields}).diffusion
 
 
-def denoiser(network: nn.Module, weight: float, target: str = "v", **options: Any) -> Denoiser:
+def denoiser(network: nn.Module, weight: float, target: str = "v", **options) -> Denoiser:
     return Denoiser(network, diffusion(target), CPU, torch.float32, False, Guidance(weight=weight, **options), NONE)
 
 
@@ -119,12 +115,12 @@ def test_the_clamp_comes_after_guidance():
 # --- a model in a file
 
 
-def config(**sections: Any) -> Config:
+def config(**sections):
     model = {"name": "unet", "classes": 3, "unet": {**PARAMS["model"]["unet"], "zero_init": False}}
     return small(**{**sections, "model": {**model, **sections.get("model", {})}})
 
 
-def model(seed: int = 0, **sections: Any) -> Loaded:
+def model(seed: int = 0, **sections) -> Loaded:
     settings = config(**sections)
     torch.manual_seed(seed)
     facts = {"classes": {"names": ["a", "b", "c"], "counts": [1, 1, 2]}} if settings.model.classes else {}

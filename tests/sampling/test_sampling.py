@@ -1,6 +1,5 @@
 """Images from a trained model: image i depends only on the model, the sampler, the seed and i."""
 
-from typing import Any
 from unittest.mock import Mock
 
 import imageio_ffmpeg
@@ -20,7 +19,6 @@ from ddpm.sampling import generator as sampling
 from ddpm.sampling import samples
 from ddpm.sampling.denoiser import Denoiser
 from ddpm.sampling.generator import Generator
-from ddpm.sampling.sample_params import Sample
 from tests.small import DENOISING, pictures, small
 
 CPU = torch.device("cpu")
@@ -33,11 +31,11 @@ def model(model_file) -> Loaded:
     return load_model(model_file, CPU)
 
 
-def options(**fields: Any) -> Sample:
+def options(**fields):
     return small(sample={"steps": 10, **fields}).sample
 
 
-def draw(model: Loaded, chosen: Sample, seed: int = 0) -> Tensor:
+def draw(model: Loaded, chosen, seed: int = 0) -> Tensor:
     generator = Generator.of(model, chosen, CPU)
     batches = dict(generator.batches(chosen.count, chosen.batch_size, seed))
     assert [i for indices in batches for i in indices] == list(range(chosen.count))

@@ -5,7 +5,6 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
 from ddpm.scoring import distances, frechet
@@ -16,7 +15,7 @@ D = 8
 SPREAD = torch.logspace(0, -2, D, dtype=torch.float64).sqrt()
 
 
-def draw(count: int, seed: int, scale: float = 1.3, mean: float = 0.1) -> Tensor:
+def draw(count: int, seed: int, scale: float = 1.3, mean: float = 0.1):
     """N(mean, scale^2 diag(SPREAD^2))."""
     generator = torch.Generator().manual_seed(seed)
     return mean + scale * SPREAD * torch.randn(count, D, generator=generator, dtype=torch.float64)

@@ -1,10 +1,7 @@
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
 import torch_fidelity
-from numpy.typing import NDArray
 from torch_fidelity.defaults import DEFAULTS
 
 from ddpm.base.errors import UserError
@@ -12,7 +9,6 @@ from ddpm.data.processed import open_split
 from ddpm.scoring import frechet, limits, reference, scores
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import Features, extract
-from ddpm.scoring.reference import RealFeatures
 
 CPU = torch.device("cpu")
 NAMES = {
@@ -27,7 +23,7 @@ NAMES = {
 SETTINGS = Evaluate(extractors=("classifier",), kid_subsets=20, kid_subset_size=150)
 
 
-def score(images: NDArray[np.uint8], real: RealFeatures, *metrics: str) -> dict[str, float]:
+def score(images, real, *metrics: str) -> dict[str, float]:
     fake = extract(real.network, images, SETTINGS.batch_size, CPU)
     return scores.score(fake, real, SETTINGS.model_copy(update={"metrics": metrics}))
 
@@ -42,8 +38,8 @@ class Images(torch.utils.data.TensorDataset):
 def test_scores_are_those_of_torch_fidelity_end_to_end(digits, real, held_out):
     """torch-fidelity's one public call, with the network registered as an extractor, on images, not stored features."""
 
-    class Registered(torch_fidelity.FeatureExtractorBase):  # type: ignore[misc]
-        def __init__(self, name: str, features_list: list[str], **_: Any):
+    class Registered(torch_fidelity.FeatureExtractorBase):
+        def __init__(self, name: str, features_list: list[str], **_):
             super().__init__(name, features_list)
             self.network = real.network
 

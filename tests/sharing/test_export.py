@@ -1,11 +1,7 @@
 """Shared models: the folder, its card, and what is refused."""
 
-from __future__ import annotations
-
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -33,11 +29,11 @@ def _apart(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
 
 
-def unet(**fields: Any) -> dict[str, Any]:
+def unet(**fields) -> dict:
     return {"name": "unet", "unet": {**SHAPE, **fields}}
 
 
-def model(path: str = "model.safetensors", **sections: Any) -> Path:
+def model(path: str = "model.safetensors", **sections) -> Path:
     """A model file with random weights, none of them zero."""
     settings = small(**{"model": unet(), **sections}).training()
     torch.manual_seed(0)
@@ -49,7 +45,7 @@ def model(path: str = "model.safetensors", **sections: Any) -> Path:
     return Path(path)
 
 
-def refusal(call: Callable[[], object]) -> str:
+def refusal(call) -> str:
     """The one line of a call that must fail and leave nothing behind."""
     before = sorted(Path().rglob("*"))
     with pytest.raises(UserError) as refused:
@@ -90,7 +86,7 @@ def test_the_card_says_how_the_model_was_made_and_that_no_score_is_known():
 
 
 @pytest.fixture
-def scored(monkeypatch) -> Callable[..., str]:
+def scored(monkeypatch):
     """The card of the working folder's model, with these scores."""
 
     def write(licence: str = "digits", source: str | None = None, **scores: float) -> str:

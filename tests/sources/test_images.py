@@ -1,7 +1,5 @@
 """Pictures and films that a person looks at."""
 
-from pathlib import Path
-
 import imageio_ffmpeg
 import numpy as np
 import pytest
@@ -16,7 +14,7 @@ from ddpm.sampling.generator import FILM_FRAMES
 from tests.small import pictures
 
 
-def film_size(path: Path) -> tuple[int, int]:
+def film_size(path) -> tuple[int, int]:
     """Height and width of a film."""
     width, height = next(imageio_ffmpeg.read_frames(str(path)))["size"]
     return height, width

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +29,7 @@ def project(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def set_param(key: str, value: Any) -> None:
+def set_param(key: str, value) -> None:
     for part in reversed(key.split(".")):
         value = {part: value}
     set_params(**value)

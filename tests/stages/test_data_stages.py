@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,13 +12,13 @@ from tests.small_project import lay_out
 
 
 @pytest.fixture
-def project(tmp_path) -> Path:
+def project(tmp_path):
     """A folder in which ``python -m stages.X`` works on its own data and params.yaml: the digits preset."""
     lay_out(tmp_path)
     return tmp_path
 
 
-def run(project: Path, stage: str, *python: str) -> subprocess.CompletedProcess[str]:
+def run(project, stage: str, *python: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, *python, "-m", "stages", stage]
     return subprocess.run(command, cwd=project, capture_output=True, text=True)
 

@@ -1,7 +1,5 @@
 """DVC follows no imports: dvc.yaml lists every file of ddpm/ with code that a stage can run, and all that DVC draws."""
 
-from __future__ import annotations
-
 import ast
 import csv
 from pathlib import Path

@@ -2,9 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,7 +14,7 @@ NAME = "linear-1"
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
+def finished(tmp_path_factory):
     """A project with a study that is done."""
     folder = tmp_path_factory.mktemp("study") / "project"
     with pytest.MonkeyPatch.context() as monkeypatch:
@@ -33,11 +30,11 @@ def project(finished, tmp_path, monkeypatch) -> None:
     study_project.enter(tmp_path / "project", monkeypatch)
 
 
-def changed(**values: Any) -> str:
+def changed(**values) -> str:
     return json.dumps(records()[NAME] | values)
 
 
-DAMAGE: dict[str, tuple[Callable[[], str], str]] = {
+DAMAGE = {
     "half": (lambda: changed()[:500], "not a run's record"),
     "made by two people": (lambda: changed().replace("{", "{\n<<<<<<< HEAD\n", 1), "two people"),
     "another plan": (lambda: changed(plan="0" * 64), "another plan"),

@@ -8,7 +8,6 @@ import pytest
 from ddpm.base.errors import UserError
 from ddpm.params import config
 from ddpm.study import loading
-from ddpm.study.plan import Study
 from tests import study_project
 from tests.study_project import study
 
@@ -30,7 +29,7 @@ def project(tmp_path, monkeypatch) -> None:
     study_project.enter(tmp_path, monkeypatch)
 
 
-def load(*lines: str, both: str = "", **replaced: str) -> Study:
+def load(*lines: str, both: str = "", **replaced: str):
     """STUDY with other lines before the last one, with other keys in both arms, and other words in place of some."""
     text = STUDY.replace("{", f"{{{both}, ") if both else STUDY
     for old, new in replaced.items():

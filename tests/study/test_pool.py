@@ -47,7 +47,6 @@ def test_a_run_in_one_process_has_the_record_of_the_stages_one_by_one(code):
     for stage in ("check", "download", "preprocess", "reference", "train", "sample", "evaluate"):
         subprocess.run([sys.executable, "-m", "stages", stage], check=True)
     ours, by_stages = done["seed 0"].record, record.read_record(RUN)
-    assert ours
     assert (ours.scores, ours.params, ours.fingerprint) == (by_stages.scores, by_stages.params, by_stages.fingerprint)
     assert ours.scores != done["seed 1"].record.scores
     assert {"ddpm/training", "stages/train.py", "stages/evaluate.py"} <= ours.code.keys()

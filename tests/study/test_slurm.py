@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -58,7 +57,7 @@ STUDY = study_project.STUDY.replace("[2]", "[3]")
 
 
 @pytest.fixture
-def slurm(tmp_path) -> Iterator[dict[str, str]]:
+def slurm(tmp_path):
     """The environment of Slurm's commands."""
     folder = tmp_path / "slurm"
     for name in ("state", "munge"):
@@ -83,7 +82,7 @@ def slurm(tmp_path) -> Iterator[dict[str, str]]:
             process.terminate()
 
 
-def until(what: Callable[[], object], patience: float) -> None:
+def until(what, patience: float) -> None:
     end = time.monotonic() + patience
     while not what():
         assert time.monotonic() < end

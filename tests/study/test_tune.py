@@ -1,13 +1,9 @@
 """Tuning in a study: what its plan may say, what runs first and what is chosen."""
 
-from __future__ import annotations
-
 import math
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
 
 import numpy as np
 import pytest
@@ -19,12 +15,9 @@ from ddpm.report import judgement as shown
 from ddpm.runs import library, record
 from ddpm.runs.record import NumberTable
 from ddpm.study import experiments, judging, loading, runner
-from ddpm.study.ledger import Ledger, open_ledger
-from ddpm.study.plan import Experiment, Study
+from ddpm.study.ledger import open_ledger
 from ddpm.study.pool import Done, Task, keep_record
 from ddpm.verdicts import tuning
-from ddpm.verdicts.comparison import Judgement
-from ddpm.verdicts.tuning import Tried
 from tests import study_project
 from tests.scored import git, params, result
 
@@ -47,12 +40,12 @@ def _project(folder) -> None:
     git("commit", "--quiet", "--allow-empty", "--message", "a project")
 
 
-def load(text: str = STUDY) -> Study:
+def load(text: str = STUDY):
     PLAN.write_text(text)
     return loading.load(PLAN)
 
 
-def tuned(experiment: Experiment) -> config.Config:
+def tuned(experiment) -> config.Config:
     """The params that it runs with."""
     return config.parse(experiment.params)
 
@@ -67,7 +60,7 @@ class Lab:
         self.failing: set[str] = set()
         self.tasks: deque[Task] = deque()
 
-    def __enter__(self) -> Self:
+    def __enter__(self):
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -76,7 +69,7 @@ class Lab:
     def submit(self, task: Task) -> None:
         self.tasks.append(task)
 
-    def results(self) -> Iterator[Done]:
+    def results(self):
         while self.tasks:
             yield self.start(self.tasks.popleft())
 
@@ -92,11 +85,10 @@ class Lab:
         run = result(seed=chosen.seed, fd=mean + noise, code={})
         table = NumberTable(columns={"images": (48.0, 96.0), FD: (2 * mean, mean + noise)})
         run = run.model_copy(update={"params": library.relevant(chosen.flat()), "curve": table})
-        assert task.record
         keep_record(run, task.record, task.about)
         return Done(task)
 
-    def run(self, text: str = STUDY) -> tuple[Judgement, Ledger, dict[str, str]]:
+    def run(self, text: str = STUDY) -> tuple:
         """Run the whole study."""
         ledger = open_ledger(load(text))
         judgement, failed = runner.run(ledger, 1, lambda _: None)
@@ -226,16 +218,6 @@ def test_a_value_that_diverges_is_a_result_and_is_not_chosen(lab):
 # --- what is chosen
 
 
-def tried(table: dict[str, list[float]]) -> tuple[Tried, ...]:
-    """From scores by arm and point."""
-    rows = []
-    for arm, scores in table.items():
-        place = int(np.nan_to_num(scores, nan=np.inf).argmin())
-        for at, score in enumerate(scores):
-            rows.append(Tried(arm, {RATE: (0.001, 0.01, 0.1)[at]}, (score,), score, at == place))
-    return tuple(rows)
-
-
 def test_the_best_mean_is_chosen_and_of_equal_ones_the_first():
     scores = np.array([[[3.0, 1.0], [1.0, 1.5], [2.0, 2.0]], [[2.0, 2.0], [1.0, 3.0], [math.nan, 0.0]]])
     place, low, high = tuning.best(scores, 0.05, arms=2)
@@ -250,7 +232,7 @@ def test_several_keys_make_a_grid_in_the_plans_order():
         [0.001, True], [0.001, False], [0.01, True], [0.01, False],
     ]  # fmt: skip
     assert study.plan.tune
-    scores: dict[str, Any] = {arm: np.array([[4.0, 4], [6, 6], [3, 5], [9, 9]]) for arm in study.points}
+    scores = {arm: np.array([[4.0, 4], [6, 6], [3, 5], [9, 9]]) for arm in study.points}
     rows = tuning.tries(study.plan.tune.grid, scores, FD, 0.5, 2)
     assert [row.values for row in rows if row.chosen] == [{RATE: 0.001, "sample.clip_denoised": True}] * 2
     assert [row.behind for row in rows[:2]] == [(0, 0), (2, 2)]

@@ -1,9 +1,7 @@
 """What a study decides at which look, and how often anything in its table is false."""
 
 import math
-from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +11,6 @@ from ddpm.params.config import Compare
 from ddpm.runs.record import Costs, Record
 from ddpm.study import judging
 from ddpm.verdicts import citation, guards, statistics, verdict
-from ddpm.verdicts.comparison import Judgement
 from ddpm.verdicts.pairing import Arm
 from ddpm.verdicts.sequential import Design
 from ddpm.verdicts.statistics import Array
@@ -38,7 +35,7 @@ def noise(count: int, seed: int = 0) -> Array:
     return drawn[:count]
 
 
-def runs(gaps: Sequence[float], metric: str = FD, first: int = 0, baseline: float = 1.0, **other: float) -> Runs:
+def runs(gaps, metric: str = FD, first: int = 0, baseline: float = 1.0, **other: float) -> Runs:
     """Runs of cosine, and of linear, which differs by the gaps; ``other``: a difference in another metric."""
     found: Runs = {"cosine": {}, "linear": {}}
     for place, gap in enumerate(gaps):
@@ -50,18 +47,18 @@ def runs(gaps: Sequence[float], metric: str = FD, first: int = 0, baseline: floa
     return found
 
 
-def judged(found: Runs, **plan: Any) -> Judgement:
+def judged(found: Runs, **plan):
     _, *others = found
     arms = [Arm(name, {"diffusion.schedule.name": name}, of_arm) for name, of_arm in found.items()]
     return judging.of_arms(study(*others, **plan), arms)
 
 
-def primary(judgement: Judgement, arm: str = "linear") -> Verdict:
+def primary(judgement, arm: str = "linear") -> Verdict:
     (one,) = [each for each in judgement.verdicts if each.arm == arm and each.metric == judgement.primary]
     return one
 
 
-def changed(found: Runs, arm: str = "linear", **fields: Any) -> Runs:
+def changed(found: Runs, arm: str = "linear", **fields) -> Runs:
     return found | {arm: {seed: run.model_copy(update=fields) for seed, run in found[arm].items()}}
 
 
@@ -233,7 +230,6 @@ def test_what_an_earlier_look_rejected_does_not_decide_a_later_one():
     assert primary(judged(runs(within))).outcome == "not yet"
     one = primary(judged(runs([*within, 0.5, 0.1, 0.9, 0.3])))
     assert (one.look, one.outcome) == (12, "not yet")
-    assert one.p is not None
     assert one.p > ALPHA
     gaps = [-0.30, -0.34, -0.28, -0.36, -0.31, -0.33, -0.29, -0.35, 0.9, -0.2, 0.8, 0.6]
     found = runs(gaps, kid_mean=0.0)
@@ -339,7 +335,6 @@ def test_a_studys_p_are_those_of_these_simulations():
             (name, metric) for name in ("linear", "sigmoid") for metric in METRICS
         ]
         for each, expected in zip(verdicts, different.reshape(-1, len(LOOKS)), strict=True):
-            assert each.look
             assert each.p == pytest.approx(min(1, expected[LOOKS.index(each.look)]))
 
 

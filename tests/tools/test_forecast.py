@@ -1,23 +1,16 @@
 """What ``ddpm check`` reports about the time and the memory of the next run."""
 
-from __future__ import annotations
-
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import yaml
 
 from ddpm.base.progress import duration
-from ddpm.compute.distributed import Ranks
 from ddpm.model.precision import Comparison
-from ddpm.params.config import Config
 from ddpm.tools import forecast
 from ddpm.tools.forecast import Measured
-from ddpm.training.train_params import TrainingConfig
 from tests.command import run
 from tests.small import small
 
@@ -38,13 +31,13 @@ class Machine:
     def takes(self, images: int, factor: float = 1.0) -> None:
         self.now += factor * (self.fixed + self.each * images)
 
-    def trainer(self, config: TrainingConfig, pictures: object, device: object, ranks: Ranks, *_: object) -> Any:
+    def trainer(self, config, pictures: object, device: object, ranks, *_: object):
         images = config.train.batch_size
         assert images % (config.train.accumulate * ranks.size) == 0
         return SimpleNamespace(step=lambda number: self.takes(images, 2.0 if number == 1 else 1.0))
 
-    def generator(self, *_: object) -> Any:
-        def trajectory(indices: range, seed: int) -> Iterator[None]:
+    def generator(self, *_: object):
+        def trajectory(indices: range, seed: int):
             yield None  # x_T
             for number in range(5):
                 self.takes(len(indices), 2.0 if number == 0 else 1.0)
@@ -85,7 +78,7 @@ def test_ranks_share_images_and_the_batch(monkeypatch):
     assert both.evaluation == pytest.approx(alone.evaluation / 2)
 
 
-def worked(settings: Config, found: Measured, images: int | None) -> dict[str, float]:
+def worked(settings, found: Measured, images: int | None) -> dict[str, float]:
     """The seconds of each stage without its start."""
     took = forecast.seconds(settings, found, images)
     return {stage: took[stage] - start for stage, start in forecast.START.items()}

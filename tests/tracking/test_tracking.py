@@ -10,10 +10,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -46,7 +44,7 @@ def live() -> tracker.Live:
     return tracker.Live(file.read_params(), inputs.read_inputs("train", params=file.read_params()).fingerprint())
 
 
-def train(saved: list[LossRow], error: BaseException | None = None, lost: Sequence[LossRow] = ()) -> None:
+def train(saved: list[LossRow], error: BaseException | None = None, lost=()) -> None:
     with live() as log:
         for row in saved:
             log.log(row)
@@ -61,7 +59,7 @@ def history(run_id: str, key: str) -> list[tuple[int, int, float]]:
     return [(metric.step, metric.timestamp, metric.value) for metric in client().get_metric_history(run_id, key)]
 
 
-def everything(run_id: str) -> dict[str, Any]:
+def everything(run_id: str) -> dict:
     run = client().get_run(run_id)
     return {
         "run": run.to_dictionary(),
@@ -89,7 +87,7 @@ def test_two_first_starts_make_one_usable_store_and_one_run(tmp_path):
         "print(tracker.sync(file.read_params()))"
     )
     command = [sys.executable, "-c", program]
-    options: dict[str, Any] = {"cwd": tmp_path, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    options = {"cwd": tmp_path, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     environment = {"MLFLOW_EXPERIMENT_NAME": "first", "PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
     processes = [subprocess.Popen(command, env=environment, **options) for _ in range(2)]
     (first, warned), (second, warned_too) = (process.communicate(timeout=120) for process in processes)

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, NoReturn
 
 import numpy as np
 import psutil
@@ -57,7 +56,7 @@ SHOWN = {
 MAPPED = {"train": HARD["train"], "diffusion": {"loss": {"name": "mean_flow"}}}
 
 
-def start(folder: Path, ranks: int, options: dict[str, Any], **more: str) -> subprocess.Popen[str]:
+def start(folder: Path, ranks: int, options: dict, **more: str) -> subprocess.Popen[str]:
     folder.mkdir(exist_ok=True)
     environment = {**os.environ, "TWO_RANKS_FOLDER": str(folder), "TWO_RANKS_TRAIN": json.dumps(options), **more}
     return subprocess.Popen(
@@ -74,7 +73,7 @@ def curve(folder: Path, rank: int = 0) -> np.ndarray:
     return np.array(json.loads((folder / f"rank-{rank}.json").read_text()))
 
 
-def wait_for(condition: Any, process: subprocess.Popen[str]) -> None:
+def wait_for(condition, process: subprocess.Popen[str]) -> None:
     while not condition():
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.05)
@@ -181,7 +180,7 @@ def test_the_rank_that_failed_first_is_the_cause(ends, said, monkeypatch):
     """ends: exit code and second of each rank's end."""
     monkeypatch.setattr(os, "environ", dict(os.environ))
 
-    def run(*_: object) -> NoReturn:
+    def run(*_: object):
         failures = {}
         for rank, (code, second) in ends.items():
             failures[rank] = ProcessFailure(rank, 0, code, "")

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.base.files import sha256
 from ddpm.model.model_file import load_model, read_tensors, write_tensors
-from ddpm.params.config import Config
 from ddpm.runs import assembly
 from ddpm.runs.record import Provenance
 from ddpm.training import flops, teacher
@@ -27,13 +25,13 @@ UNET, DIFFUSION = PARAMS["model"]["unet"], PARAMS["diffusion"]
 pytestmark = pytest.mark.usefixtures("folder")
 
 
-def starting(path: Path, may_differ: tuple[str, ...] = (), train: Any = None, **sections: Any) -> Config:
+def starting(path: Path, may_differ: tuple[str, ...] = (), train=None, **sections):
     """The small config, started from a file."""
     begun = {"start_from": f"{path}@{sha256(path)}", "start_may_differ": list(may_differ)}
     return small(train={**begun, **(train or {})}, **sections)
 
 
-def trained(config: Config, out: str, log: Memory | None = None) -> Path:
+def trained(config, out: str, log: Memory | None = None) -> Path:
     checkpoints = Checkpoints(out)
     train(config.training(), pictures(), CPU, Path(out), checkpoints, log or Memory())
     checkpoints.finish()
@@ -125,11 +123,11 @@ def test_the_record_has_the_cost_of_all_teachers_and_never_a_guess(model_file):
         assert recorded(path).costs.teacher_flops == expected
 
 
-def recorded(path: Path) -> Any:
+def recorded(path: Path):
     for name in ("train", "sample"):
         facts = {"seconds": 1.0, "images_seen": 96, "parameters": 9, "flops": 1, "evaluations_per_image": 5}
         files.write_json(Path(f"metrics/{name}.json"), facts)
-    scored: Any = SimpleNamespace(scores={"classifier.fd": 1.0}, excess=[])
+    scored = SimpleNamespace(scores={"classifier.fd": 1.0}, excess=[])
     judged_by = {"comparable": {"samples": 9}, "hash": files.digest({"samples": 9}), "environment": {}}
     return assembly.assemble("run", Provenance({}, {}), load_model(path, CPU), scored, [], judged_by, 1.0, "0" * 64)
 

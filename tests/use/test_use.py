@@ -42,7 +42,7 @@ class Perfect:
 
 def generator(sampler: str, steps: int = 40) -> Generator:
     chosen = variant.build("samplers", {"name": sampler}, "sampler")
-    return Generator(Perfect(), chosen, steps, "karras", Shape(2, 1, 1))  # type: ignore[arg-type]
+    return Generator(Perfect(), chosen, steps, "karras", Shape(2, 1, 1))
 
 
 def images(count: int) -> Tensor:
@@ -141,7 +141,6 @@ def test_what_is_drawn_is_of_the_classes_that_are_asked_for(edit):
         """Data of another mean for each class: the pixels of class k are moved by 4 k."""
 
         def __call__(self, x_t: Tensor, t: int, labels: Tensor | None = None) -> Prediction:
-            assert labels is not None
             at = self.chain.at_step(t)
             moved = 4.0 * labels.view(-1, 1, 1, 1)
             found = super().__call__(x_t - at.signal * moved, t)
@@ -149,7 +148,7 @@ def test_what_is_drawn_is_of_the_classes_that_are_asked_for(edit):
 
     chosen = variant.build("samplers", {"name": "ancestral"}, "sampler")
     asked = Classes((), (1, 1, 1), cycle=[2, 0])
-    made = Generator(WithClasses(), chosen, 40, "karras", Shape(2, 1, 1), asked)  # type: ignore[arg-type]
+    made = Generator(WithClasses(), chosen, 40, "karras", Shape(2, 1, 1), asked)
     everywhere = torch.ones(1, 1, dtype=torch.bool)
     given = images(400)
     drawn = edits.vary(made, given, 1.0, 0) if edit == "vary" else edits.inpaint(made, given, everywhere, 0, rounds=1)

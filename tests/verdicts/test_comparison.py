@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +13,6 @@ from ddpm.runs.library import Listing
 from ddpm.runs.record import Record
 from ddpm.study import judging
 from ddpm.verdicts import citation, comparison, guards, metrics, statistics, verdict
-from ddpm.verdicts.comparison import Judgement
 from ddpm.verdicts.sequential import Design
 from ddpm.verdicts.verdict import Pair, Verdict
 from tests.scored import COSTS, result, study, working
@@ -50,7 +48,7 @@ def pair(
     return Pair("a", "b", side("cosine", values, 1), side("linear", after, 1 + (kid or 0)))
 
 
-def judged(runs: Pair, *others: str, metric: str = FD, pairs: int = 1, **options: Any) -> Verdict:
+def judged(runs: Pair, *others: str, metric: str = FD, pairs: int = 1, **options) -> Verdict:
     """The verdict in ``metric``, of a table with so many pairs and these other metrics."""
     seeds = len(runs.after)
     rules = guards.rules(Compare(**options), [metric, *others], pairs, Design((seeds,)))
@@ -167,21 +165,21 @@ def test_the_gap_that_matters_is_the_metrics_own(metric, baseline, margin):
 # --- comparisons
 
 
-def runs(schedule: str, fd: float, seeds: Sequence[int] = SIX, **fields: Any) -> list[Record]:
+def runs(schedule: str, fd: float, seeds: Sequence[int] = SIX, **fields) -> list[Record]:
     return [result(schedule, seed, fd + 0.01 * seed + 0.001 * (seed * 7 % 5), **fields) for seed in seeds]
 
 
-def compare(*records: Record, by: Sequence[str] = BY, notes: tuple[str, ...] = (), **options: Any) -> Judgement:
+def compare(*records: Record, by: Sequence[str] = BY, notes: tuple[str, ...] = (), **options):
     return comparison.compare(Listing(records, notes), by, options.pop("here", working()), **options)
 
 
-def refusal(*records: Record, **options: Any) -> str:
+def refusal(*records: Record, **options) -> str:
     with pytest.raises(UserError) as refused:
         compare(*records, **options)
     return str(refused.value)
 
 
-def labels(judgement: Judgement) -> list[str]:
+def labels(judgement) -> list[str]:
     return [arm.label for arm in judgement.arms]
 
 
@@ -284,7 +282,7 @@ def test_each_arms_own_files_are_no_other_code():
     assert line.startswith("code differs in ddpm/variants/schedules/linear.py: ")
 
 
-def drawn(precision: str, **sampling: Any) -> dict[str, Any]:
+def drawn(precision: str, **sampling) -> dict:
     return {"sampling": {"precision": precision, **sampling}}
 
 
@@ -306,7 +304,7 @@ def test_samplers_are_compared_without_the_fingerprint_of_sampling_and_in_one_pr
 # --- runs of other programs
 
 
-def programs(fd: float, **fields: Any) -> list[Record]:
+def programs(fd: float, **fields) -> list[Record]:
     unknown = {"images_seen": None, "parameters": None, "evaluations": None, "precision": None, "code": {}}
     content = {"sampling": None} | fields.pop("comparable", {})
     return [result("theirs", seed, fd + 0.01 * seed, params={"diffusion__schedule": {"name": "cosine"}},

@@ -2,9 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,12 +11,11 @@ from ddpm.base import files
 from ddpm.base.paths import BASELINE, RUN, SCORED
 from ddpm.params import config, presets
 from ddpm.runs import library
-from ddpm.runs.record import Record
 from ddpm.verdicts import gate
 from tests import command
 from tests.scored import record, result, write
 
-COMPARABLE: dict[str, Any] = {"samples": 1437, "sampling": {"steps": 50}}
+COMPARABLE = {"samples": 1437, "sampling": {"steps": 50}}
 # by training seed
 HONEST = [
     {"classifier.fd": 0.25 + 0.01 * s, "classifier.is_mean": 8.9, "classifier.recall": 0.9 - 0.002 * s,
@@ -40,7 +37,7 @@ def _in_a_scored_folder(folder, monkeypatch) -> None:
     store(map(run_of, range(6)))
 
 
-def run_of(seed: int, scores: dict[str, float] | None = None, **fields: Any) -> Record:
+def run_of(seed: int, scores: dict[str, float] | None = None, **fields):
     """A run of params.yaml with another seed."""
     flat = json.loads(json.dumps(library.relevant(config.load().flat()))) | {"seed": seed}
     values = {"name": f"exp-{seed}", "params": flat, "code": {"ddpm/x.py": files.md5(Path("ddpm/x.py"))[:12]}}
@@ -49,11 +46,11 @@ def run_of(seed: int, scores: dict[str, float] | None = None, **fields: Any) -> 
     return run.model_copy(update=values | fields)
 
 
-def store(runs: Iterable[Record]) -> None:
+def store(runs) -> None:
     BASELINE.write_text(f"[{','.join(run.text() for run in runs)}]")
 
 
-def rescore(scores: dict[str, float], without: str = "", **fields: Any) -> None:
+def rescore(scores: dict[str, float], without: str = "", **fields) -> None:
     """Change scores of the working folder, and remove one."""
     changed = HONEST[0] | scores
     changed.pop(without, None)

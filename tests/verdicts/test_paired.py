@@ -9,7 +9,6 @@ from scipy import stats
 
 from ddpm.verdicts import statistics
 from ddpm.verdicts.sequential import Design
-from ddpm.verdicts.statistics import Array
 
 ALPHA = 0.05
 TRIALS = 4000
@@ -57,12 +56,12 @@ def test_fewer_seeds_than_the_fewest_can_reject_nothing(alpha, seeds):
 # --- error rates, by simulation of the verdict's own rule
 
 
-def flipped(differences: Array, level: float = ALPHA) -> bool:
+def flipped(differences, level: float = ALPHA) -> bool:
     """Whether the sign-flip test of (n,) differences rejects at one look."""
     return Design((len(differences),)).sign_flips(differences, level) != []
 
 
-def rejected(differences: Array) -> float:
+def rejected(differences) -> float:
     """The share of (trials, n) that the sign-flip test rejects."""
     return float(np.mean([flipped(part) for part in differences]))
 

@@ -1,13 +1,11 @@
 """The gate's statistics, against scipy and by simulation."""
 
 import math
-from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from scipy import stats
 
 from ddpm.params.config import Compare
@@ -19,20 +17,17 @@ from tests.scored import rescored, result
 FD, PRECISION, BITS = "classifier.fd", "classifier.precision", "bits_per_dim"
 RUN = result()
 NO_FLOORS = Compare(floors={}, threshold=0)
-Runs = NDArray[np.float64]
 Scores = dict[str, float]
 
 
-def verdicts(
-    scores: Scores, baseline: Sequence[Scores], compare: Compare = NO_FLOORS, primaries: int = 0
-) -> list[Verdict]:
+def verdicts(scores: Scores, baseline, compare: Compare = NO_FLOORS, primaries: int = 0) -> list[Verdict]:
     """Of a run with these scores against others, all of which share the error rate, or the first ``primaries``."""
     before = tuple(rescored(RUN, seed, each) for seed, each in enumerate(baseline))
     rules = guards.rules(compare, [*scores], 1, Design((1,)), primaries=primaries or len(scores))
     return verdict.judge_run(Pair("baseline", "run", before, (rescored(RUN, 99, scores),)), rules)
 
 
-def passes(scores: Scores, baseline: Sequence[Scores], compare: Compare = NO_FLOORS) -> bool:
+def passes(scores: Scores, baseline, compare: Compare = NO_FLOORS) -> bool:
     return all(each.outcome != "worse" for each in verdicts(scores, baseline, compare))
 
 
@@ -77,9 +72,7 @@ def test_a_change_below_the_floor_is_never_worse_and_one_within_it_may_be_equiva
 # --- how often an honest run fails
 
 
-def honest_failures(
-    n: int, names: list[str], correlation: float, transform: Callable[[Runs], Runs] = lambda runs: runs
-) -> float:
+def honest_failures(n: int, names: list[str], correlation: float, transform=lambda runs: runs) -> float:
     """The share of runs that fail against a baseline of ``n`` seeds of their own kind.
 
     Scores are standard normals with that correlation, (trials, n + 1, metrics), which ``transform`` may change.

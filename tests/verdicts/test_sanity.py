@@ -17,7 +17,6 @@ from PIL import Image
 from ddpm.base.errors import UserError
 from ddpm.data.processed import open_split
 from ddpm.params import config
-from ddpm.params.config import Config
 from ddpm.report import noticed
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.metric import DAMAGE, HARMLESS
@@ -117,7 +116,7 @@ def test_too_few_images_are_refused(digits, classifier_reference):
         damage.measure(large, DIGITS.data, 1437, digits, classifier_reference, CPU)
 
 
-def made(worse: float, chosen: Config = DIGITS, images: int = 179) -> Sanity:
+def made(worse: float, chosen=DIGITS, images: int = 179) -> Sanity:
     row = Sensitivity(whole=1.0, noticed=dict.fromkeys(DAMAGE, worse))
     data = sanity.data_params(chosen.data)
     return Sanity(
@@ -125,7 +124,7 @@ def made(worse: float, chosen: Config = DIGITS, images: int = 179) -> Sanity:
     )
 
 
-def drawing(count: int) -> Config:
+def drawing(count: int):
     return DIGITS.model_copy(update={"sample": DIGITS.sample.model_copy(update={"count": count})})
 
 

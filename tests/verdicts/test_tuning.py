@@ -1,9 +1,6 @@
 """How often the verdict of a tuned study is false: of the values chosen, or read as one about the best values."""
 
-from __future__ import annotations
-
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,14 +9,13 @@ from numpy.typing import NDArray
 
 from ddpm.verdicts import statistics, tuning, verdict
 from ddpm.verdicts.sequential import Design
-from ddpm.verdicts.statistics import Array
 
 LOOKS, ALPHA = (8, 12, 16, 20), 0.05
 # a score by value in standard deviations of a paired difference, the same for both arms: their best do not differ
 RESPONSES = ([0, 0, 0, 0], [0, 0.5, 1, 2], [0, 1, 2, 4], [1, 0, 1, 4], [0, 0.3, 0.6, 1], [0, 3, 6, 12])
 
 
-def decided(differences: Array, level: float) -> NDArray[np.int64]:
+def decided(differences, level: float) -> NDArray[np.int64]:
     """-1 for better, 1 for worse, 0 if no look decides: (..., seeds) -> (...)."""
     tests = [statistics.t_test(differences[..., :look], 0.0, 0.95) for look in LOOKS]
     crossed = np.stack([Design(LOOKS).p(place, test.p) for place, test in enumerate(tests)], -1) <= level
@@ -37,10 +33,10 @@ class Simulated(NamedTuple):
     outcome: NDArray[np.int64]
 
 
-def simulated(means: Sequence[Sequence[float]], seeds: int, trials: int) -> Simulated:
+def simulated(means, seeds: int, trials: int) -> Simulated:
     random, points = np.random.default_rng(0), len(means[0])
 
-    def scores(count: int, share: float) -> Array:
+    def scores(count: int, share: float):
         shared = math.sqrt(share) * random.standard_normal((trials, 1, 1, count))
         return (
             np.array(means)[:, :, None]
@@ -56,7 +52,7 @@ def simulated(means: Sequence[Sequence[float]], seeds: int, trials: int) -> Simu
     return Simulated(place, low <= 0, decided((arm - baseline)[:, 0], ALPHA * verdict.PRIMARY))
 
 
-def would_be_false(response: Sequence[float], seeds: int, trials: int) -> float:
+def would_be_false(response, seeds: int, trials: int) -> float:
     """The share of studies whose verdict would be false of the best values. It is rarely false of those chosen, and the
     best value is rarely excluded."""
     studies = simulated([response, response], seeds, trials)

@@ -24,7 +24,7 @@ def run(name: str, folder: Path, values: dict[str, str]) -> subprocess.Completed
     path = f"{folder}/bin:{os.environ['PATH']}"
     command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", fill(step["run"])]
     options = {"cwd": folder, "env": environment | files | {"PATH": path}, "capture_output": True, "text": True}
-    return subprocess.run(command, **options)  # type: ignore[call-overload, no-any-return]
+    return subprocess.run(command, **options)
 
 
 def program(folder: Path, name: str, text: str) -> None:

@@ -4,7 +4,6 @@ import math
 import random
 from functools import cache
 from itertools import combinations, islice, product
-from typing import Any
 
 import pytest
 import torch
@@ -19,7 +18,7 @@ from tests.small import loss_at, pictures
 
 
 @cache
-def rows() -> tuple[list[Row], list[frozenset[tuple[str, Any]]]]:
+def rows() -> tuple:
     """Few allowed rows with every pair that any allowed row has, and the pairs that none has."""
     found: list[Row] = []
     never = []
@@ -44,7 +43,7 @@ def rows() -> tuple[list[Row], list[frozenset[tuple[str, Any]]]]:
     return found, never
 
 
-def pairs(row: Row) -> list[frozenset[tuple[str, Any]]]:
+def pairs(row: Row) -> list:
     return [frozenset(both) for both in combinations(row.items(), 2)]
 
 

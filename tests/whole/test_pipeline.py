@@ -1,7 +1,5 @@
 """The whole pipeline as a user runs it: dvc in a clone, stages as processes, MLflow's store next to them."""
 
-from __future__ import annotations
-
 import csv
 import json
 import re

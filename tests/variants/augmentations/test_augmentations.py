@@ -2,7 +2,6 @@
 
 import math
 from itertools import pairwise
-from typing import Any
 
 import pytest
 import torch
@@ -11,7 +10,6 @@ from torch import Tensor
 from ddpm.base import variant
 from ddpm.base.sections import Shape
 from ddpm.compute import noise
-from ddpm.diffusion.loss import Estimate
 from ddpm.training.augmentation import Augmentation
 from ddpm.training.trainer import Trainer
 from tests.networks import SHAPES, architecture, awake
@@ -22,11 +20,11 @@ AUGMENTATIONS = pytest.mark.parametrize("name", variant.names("augmentations"))
 OFF = {"flip_x": False, "flip_y": False, "translation": 0.0, "scale": 0.0, "rotation": 0.0, "anisotropy": 0.0}
 
 
-def augmentation(name: str, **fields: Any) -> Augmentation:
+def augmentation(name: str, **fields) -> Augmentation:
     return variant.build("augmentations", {"name": name, name: fields}, "train.augmentation")
 
 
-def only(**fields: Any) -> Augmentation:
+def only(**fields) -> Augmentation:
     """One transformation, to nearly every image."""
     return augmentation("non_leaking", p=0.999, **{**OFF, **fields})
 
@@ -140,7 +138,6 @@ def test_every_network_sees_the_condition_and_zero_is_none(name, fields):
     awake(network).eval()
     x, t = torch.randn(2, 1, 16, 16), torch.tensor([3, 900])
     layer = augmentation("non_leaking").layer(network.time_features)
-    assert layer is not None
     condition = torch.eye(2, 9)
     assert not torch.allclose(network(x, t, None, layer(condition)), network(x, t), rtol=0, atol=1e-4)
     assert torch.equal(network(x, t, None, layer(torch.zeros(2, 9))), network(x, t))
@@ -151,7 +148,6 @@ def test_the_layer_starts_as_in_edms_ddpmpp():
     outputs)."""
     torch.manual_seed(0)
     layer = augmentation("non_leaking").layer(1000)
-    assert layer is not None
     (weight,) = layer.parameters()
     bound = math.sqrt(6 / (9 + 1000))
     quantiles = weight.detach().flatten().quantile(torch.tensor([0, 0.25, 0.5, 0.75, 1]))
@@ -162,9 +158,9 @@ def test_the_layer_starts_as_in_edms_ddpmpp():
 
 
 @pytest.fixture
-def estimates(monkeypatch) -> list[Estimate]:
+def estimates(monkeypatch) -> list:
     """What the loss measures, batch by batch."""
-    batches: list[Estimate] = []
+    batches = []
     loss = type(small().diffusion.loss)
     monkeypatch.setattr(loss, "measure", lambda _, estimate: batches.append(estimate) or estimate.squared_error())
     return batches
@@ -176,7 +172,7 @@ def test_each_image_comes_with_what_was_done_to_it(estimates):
     made = trainer.config.train.augmentation
     numbers = noise.gaussian(trainer.seed, "augmentation", torch.arange(trainer.batch_size), 1, (made.draws,))
     x_0, condition = made(trainer.batches(1), numbers)
-    expected = trainer.student.augmented(condition)  # type: ignore[misc]
+    expected = trainer.student.augmented(condition)
     shown: list[Tensor] = []
     trainer.student.network.register_forward_pre_hook(lambda _, inputs: shown.append(inputs[3]))
     trainer.step(1)

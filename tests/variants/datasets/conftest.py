@@ -6,7 +6,6 @@ import io
 import pickle
 import struct
 import tarfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,6 @@ import pytest
 from PIL import Image
 
 from ddpm.base import variant
-from ddpm.sources.cifar import CifarDataset
 from ddpm.sources.dataset import Dataset
 from ddpm.sources.published import Published
 
@@ -39,7 +37,7 @@ def _mnist(dataset: Published, folder: Path) -> Path:
     return folder
 
 
-def _cifar(dataset: CifarDataset, folder: Path) -> Path:
+def _cifar(dataset, folder: Path) -> Path:
     rng = np.random.default_rng(0)
     classes = [f"class {i}" for i in range(10)]
     contents = {dataset.meta: {dataset.class_key: classes}}
@@ -80,7 +78,7 @@ def write_tar(path: Path, members: dict[str, bytes]) -> None:
             tar.addfile(info, io.BytesIO(content))
 
 
-BUILDERS: dict[str, Callable[[Dataset, Path], Path | None]] = {
+BUILDERS = {
     "arrays": _arrays,
     "digits": lambda dataset, folder: None,
     "mnist": _mnist,
@@ -93,13 +91,12 @@ BUILDERS: dict[str, Callable[[Dataset, Path], Path | None]] = {
 
 
 @pytest.fixture
-def small(tmp_path, monkeypatch) -> Callable[[str], tuple[Dataset, str | None]]:
+def small(tmp_path, monkeypatch):
     """name -> the dataset, with the checksums of a small source in place of the published ones, and that source."""
 
     def build(name: str) -> tuple[Dataset, str | None]:
         assert name in BUILDERS, f"add a small source of {name} to {__file__}"
         dataset = variant.variant_class("datasets", name)()
-        assert isinstance(dataset, Dataset)
         folder = tmp_path / "source"
         folder.mkdir()
         source = BUILDERS[name](dataset, folder)

@@ -3,14 +3,12 @@
 import io
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from ddpm.base.errors import UserError
 from ddpm.data.pixels import to_pixels
-from ddpm.sources.dataset import Originals
 from ddpm.variants.datasets.arrays import Arrays
 from tests.hostile.arrays import Attack
 from tests.small import small
@@ -19,13 +17,13 @@ RNG = np.random.default_rng(0)
 GRAY = RNG.integers(0, 256, (6, 8, 9), dtype=np.uint8)
 
 
-def read(source: Path, tmp_path: Path, **fields: Any) -> Originals:
+def read(source: Path, tmp_path: Path, **fields):
     dataset = Arrays(**fields)
     dataset.download(str(source), tmp_path / "raw")
     return dataset.read(tmp_path / "raw")
 
 
-def opened(originals: Originals) -> np.ndarray:
+def opened(originals) -> np.ndarray:
     return np.stack([np.asarray(originals.open(i)) for i in range(len(originals.names))])
 
 

@@ -1,6 +1,5 @@
 import gzip
 import pickle
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +7,6 @@ import pytest
 
 from ddpm.base.errors import UserError
 from ddpm.sources import published
-from ddpm.sources.dataset import Dataset
-
-Small = Callable[[str], tuple[Dataset, str | None]]
 
 
 def test_a_raw_file_that_was_changed_is_never_unpickled(small, tmp_path):
@@ -28,11 +24,11 @@ def test_every_packing_gives_the_same_images(packing, small, tmp_path):
     folder = archive.parent
     expected = np.frombuffer(pickle.loads((folder / "data_batch_2").read_bytes())["data"], np.uint8)  # noqa: S301
     if packing == "folder with the archive":
-        for file in dataset.md5:  # type: ignore[attr-defined]
+        for file in dataset.md5:
             (folder / file).unlink()
     elif packing == "folder of gz":
         archive.unlink()
-        for file in dataset.md5:  # type: ignore[attr-defined]
+        for file in dataset.md5:
             (folder / f"{file}.gz").write_bytes(gzip.compress((folder / file).read_bytes()))
             (folder / file).unlink()
     elif packing == "folder":
@@ -40,7 +36,6 @@ def test_every_packing_gives_the_same_images(packing, small, tmp_path):
     dataset.download(str(archive if packing == "archive" else folder), tmp_path / "raw")
 
     originals = dataset.read(tmp_path / "raw")
-    assert originals.is_test is not None
     assert originals.is_test.tolist() == [False] * 50 + [True] * 10
     np.testing.assert_array_equal(
         np.asarray(originals.open(12)).transpose(2, 0, 1).ravel(), expected.reshape(10, -1)[2]

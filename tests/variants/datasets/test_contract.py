@@ -2,26 +2,20 @@
 
 import gzip
 import socket
-from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from ddpm.base import files, variant
 from ddpm.base.errors import UserError
-from ddpm.sources.dataset import Dataset
-from ddpm.sources.idx import IdxDataset
-from ddpm.sources.published import Published
 
 NAMES = variant.names("datasets")
 SOURCELESS = ["digits"]
 OWN = ["arrays", "image_folder"]
 PUBLIC = [name for name in NAMES if name not in (*SOURCELESS, *OWN)]
 TORCHVISION = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
-Small = Callable[[str], tuple[Dataset, str | None]]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -49,11 +43,11 @@ def test_the_same_source_gives_the_same_bytes(name, small, tmp_path):
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_offline_is_one_line_that_tells_what_to_do(name, tmp_path, monkeypatch):
-    def unreachable(*args: Any, **kwargs: Any) -> None:
+    def unreachable(*args, **kwargs) -> None:
         raise OSError("no network")
 
     monkeypatch.setattr(socket, "create_connection", unreachable)
-    dataset: Any = variant.variant_class("datasets", name)()
+    dataset = variant.variant_class("datasets", name)()
     with pytest.raises(UserError, match="no network") as error:
         dataset.download(None, tmp_path / "raw")
     assert dataset.address in str(error.value)
@@ -63,7 +57,7 @@ def test_offline_is_one_line_that_tells_what_to_do(name, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_source_that_is_not_there(name, tmp_path):
-    dataset: Any = variant.variant_class("datasets", name)()
+    dataset = variant.variant_class("datasets", name)()
     with pytest.raises(UserError, match=r"data\.source"):
         dataset.download("no/such/folder", tmp_path / "raw")
     assert list(tmp_path.iterdir()) == []
@@ -72,7 +66,6 @@ def test_a_source_that_is_not_there(name, tmp_path):
 @pytest.mark.parametrize("name", TORCHVISION)
 def test_a_wrong_checksum_is_refused_and_leaves_nothing(name, small, tmp_path, monkeypatch):
     dataset, source = small(name)
-    assert isinstance(dataset, Published)
     file = next(iter(dataset.md5))
     monkeypatch.setitem(dataset.md5, file, "0" * 32)
     with pytest.raises(UserError, match=f"{file}: wrong checksum"):
@@ -83,7 +76,6 @@ def test_a_wrong_checksum_is_refused_and_leaves_nothing(name, small, tmp_path, m
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
 def test_the_same_data_under_another_gzip_header_is_accepted(name, small, tmp_path, monkeypatch):
     dataset, source = small(name)
-    assert isinstance(dataset, IdxDataset)
     packed = [Path(str(source), f"{file}.gz") for file in dataset.md5]
     for path in packed:
         path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()), mtime=1))
@@ -97,7 +89,7 @@ def test_the_same_data_under_another_gzip_header_is_accepted(name, small, tmp_pa
 @pytest.mark.parametrize("name", TORCHVISION)
 def test_sums_and_classes_are_those_of_torchvision(name):
     datasets = pytest.importorskip("torchvision.datasets")
-    dataset: Any = variant.variant_class("datasets", name)()
+    dataset = variant.variant_class("datasets", name)()
     theirs = getattr(datasets, TORCHVISION[name])
     if hasattr(theirs, "resources"):
         assert {file for file, _ in theirs.resources} == {f"{file}.gz" for file in dataset.md5}

@@ -1,7 +1,5 @@
 """Flowers and image_folder."""
 
-from typing import Any
-
 import pytest
 
 from ddpm.base import variant
@@ -10,7 +8,7 @@ from ddpm.sources.dataset import name_images
 from ddpm.sources.photos import is_image
 
 
-def dataset(name: str) -> Any:
+def dataset(name: str):
     return variant.variant_class("datasets", name)()
 
 

@@ -1,21 +1,15 @@
 """Addresses, against a server on this machine."""
 
-from __future__ import annotations
-
 import hashlib
 import http.server
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from ddpm.base.errors import UserError
-from ddpm.sources.dataset import Dataset
-
-Small = Callable[[str], tuple[Dataset, str | None]]
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -32,7 +26,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args) -> None:
         """Quiet."""
 
 
@@ -50,11 +44,11 @@ def server(tmp_path) -> Iterator[tuple[str, type[Handler]]]:
 def test_the_public_address_and_a_mirror(public, name, small, server, tmp_path, monkeypatch):
     dataset, _ = small(name)
     if public:
-        file = "" if name == "mnist" else Path(dataset.address).name  # type: ignore[attr-defined]
+        file = "" if name == "mnist" else Path(dataset.address).name
         monkeypatch.setattr(type(dataset), "address", f"{server[0]}/{file}")
     dataset.download(None if public else server[0], tmp_path / "raw")
     assert len(dataset.read(tmp_path / "raw").labels) > 0
-    assert sorted(p.name for p in (tmp_path / "raw").iterdir()) == sorted(dataset.md5)  # type: ignore[attr-defined]
+    assert sorted(p.name for p in (tmp_path / "raw").iterdir()) == sorted(dataset.md5)
 
 
 def test_the_address_of_an_archive(small, server, tmp_path):

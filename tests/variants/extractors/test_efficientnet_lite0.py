@@ -3,15 +3,12 @@
 import dataclasses
 import sys
 import tarfile
-from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from torch import Tensor, nn
 from torchvision import transforms
 
 from ddpm.base import files
@@ -31,7 +28,7 @@ PACKAGE = EfficientNetLite0.published.package
 
 
 @pytest.fixture(scope="module")
-def network(tmp_path_factory) -> nn.Module:
+def network(tmp_path_factory):
     if not extractor.is_installed("efficientnet_lite0"):
         pytest.skip(f"{EfficientNetLite0.published.url} is not installed")
     path = tmp_path_factory.mktemp("weights") / "weights.safetensors"
@@ -39,7 +36,7 @@ def network(tmp_path_factory) -> nn.Module:
     return EfficientNetLite0().load(path)
 
 
-def photos(archive: Path) -> Iterator[np.ndarray]:
+def photos(archive):
     with tarfile.open(archive) as tar:
         for member in tar:
             if "/daisy/" in member.name and (file := tar.extractfile(member)):
@@ -96,7 +93,7 @@ def test_auto_takes_it_for_rgb_without_classes_if_installed(installed, classes, 
 
 
 @pytest.fixture
-def double(tmp_path, monkeypatch) -> dict[str, Tensor]:
+def double(tmp_path, monkeypatch) -> dict:
     """A small network's random weights in the place of the published ones, in torch.hub's cache under its own names."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setattr(efficientnet_lite0_network, "STAGES", ((1, 3, 1, 4, 1), (2, 5, 2, 6, 2)))

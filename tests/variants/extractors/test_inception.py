@@ -3,7 +3,6 @@
 import dataclasses
 import io
 import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,7 +23,7 @@ CPU = torch.device("cpu")
 FILE = "weights-inception-2015-12-05-6726825d.pth"
 
 
-class Untrained(FeatureExtractorInceptionV3):  # type: ignore[misc]
+class Untrained(FeatureExtractorInceptionV3):
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         """He-initialise instead of reading weights."""
         torch.manual_seed(0)
@@ -46,7 +45,7 @@ def published() -> bytes:
 
 
 @pytest.fixture
-def cache(tmp_path, monkeypatch) -> Path:
+def cache(tmp_path, monkeypatch):
     """torch.hub's weights folder, empty."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     folder = tmp_path / "torch/hub/checkpoints"
@@ -96,7 +95,7 @@ def test_offline_is_one_line_with_the_address_and_the_place(cache, tmp_path, mon
 
 
 class Payload:
-    def __init__(self, marker: Path):
+    def __init__(self, marker):
         self.marker = marker
 
     def __reduce__(self) -> tuple[object, tuple[str]]:

@@ -13,7 +13,6 @@ from ddpm.scoring import limits, reference
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import extract
 from ddpm.scoring.frechet import Distance
-from ddpm.scoring.reference import RealFeatures
 from ddpm.variants.extractors.random_conv import RandomConv
 from stages import reference as stage
 from tests.processed import write_noise
@@ -23,7 +22,7 @@ SETTINGS = Evaluate(extractors=("random_conv",), metrics=("fid", "kid", "prc"), 
 
 
 @pytest.fixture(scope="module")
-def real(digits, tmp_path_factory) -> RealFeatures:
+def real(digits, tmp_path_factory):
     folder = tmp_path_factory.mktemp("reference") / "reference"
     reference.make_reference(SETTINGS, digits, folder, CPU)
     return reference.load_features(folder, "random_conv", CPU)

@@ -5,7 +5,6 @@ learns: there the exact flow map has no loss.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -17,10 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.compute import noise
-from ddpm.diffusion.batch import Batch
 from ddpm.diffusion.chain import Chain
-from ddpm.diffusion.coefficients import Coefficients
-from ddpm.diffusion.flow_maps import FlowMapLoss
 from ddpm.diffusion.parameterization import Parameterization, Prediction
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.model.model_file import Loaded, load_model, save_model
@@ -37,7 +33,7 @@ T = 1000
 MAPS = ["consistency", "mean_flow", "shortcut"]
 DATA = {"gaussian": exact.gaussian_truth(), "mixture": exact.pictured(3, (1, 1, 2), ratio=0.6)}
 # the angle of a step in radians, from 0 at the image: the chains of the flow's own time, and of even angles
-ANGLES: dict[str, Callable[[Tensor], Tensor]] = {
+ANGLES = {
     "flow": lambda t: torch.atan2(t / (T + 1), 1 - t / (T + 1)),
     "v": lambda t: t * (math.pi / 2 / (T + 1)),
 }
@@ -56,9 +52,7 @@ class Exact:
         log_snr = -2 * self.angle(torch.arange(1, T + 1).double()).tan().log()
         self.chain = Chain(NoiseSchedule(log_snr.numpy(), np.arange(1, T + 1)), dtype=torch.float64)
 
-    def __call__(
-        self, batch: Batch, x: Tensor, t: Tensor, at: Coefficients, s: Tensor, precise: bool = False
-    ) -> Tensor:
+    def __call__(self, batch, x: Tensor, t: Tensor, at, s: Tensor, precise: bool = False) -> Tensor:
         start, end, span = self.angle(t.double()), self.angle(s.double()), t - s
         x_0 = self.truth.posterior_mean(x, start.cos(), start.sin())
         denoiser = Prediction(x_0, (x - start.cos().view(-1, 1, 1, 1) * x_0) / start.sin().view(-1, 1, 1, 1))
@@ -69,7 +63,7 @@ class Exact:
         at = self.chain.at(t.detach().long())._replace(signal=signal, sigma=sigma)
         return self.parameterization.target(image, epsilon, at)
 
-    def loss(self, loss: FlowMapLoss, done: float) -> Tensor:
+    def loss(self, loss, done: float) -> Tensor:
         """The exact flow map's mean squared error, (B,), at random t, with the exact denoiser's x_0 and epsilon."""
         place = torch.arange(32)
         batch = given(place, place, (noise.uniform(0, "t", place, 0) * T).long() + 1, done=done)
@@ -83,7 +77,7 @@ class Exact:
         x_t = at.signal * self.truth.draw(labels, *normals) + at.sigma * epsilon
         x_0 = self.truth.posterior_mean(x_t, at.signal.flatten(), at.sigma.flatten())
         exactly = replace(batch, x_0=x_0, epsilon=(x_t - at.signal * x_0) / at.sigma)
-        return loss.model_copy(update={"power": 0.0})(self, exactly) - loss.c  # type: ignore[arg-type]
+        return loss.model_copy(update={"power": 0.0})(self, exactly) - loss.c
 
 
 def test_the_solver_agrees_with_the_gaussians_closed_form():
@@ -101,7 +95,7 @@ def test_the_solver_agrees_with_the_gaussians_closed_form():
 @pytest.mark.parametrize(("target", "data"), [("v", "mixture"), ("flow", "gaussian")])
 @pytest.mark.parametrize("name", MAPS)
 def test_the_exact_flow_map_has_no_loss(name, target, data):
-    loss: FlowMapLoss = variant.build("losses", {"name": name}, "loss")
+    loss = variant.build("losses", {"name": name}, "loss")
     exactly = Exact(DATA[data], target)
     errors = exactly.loss(loss, done=0.999)
     assert errors.shape == (32,)
@@ -117,7 +111,7 @@ def test_a_flow_map_draws_the_odes_images_in_any_number_of_steps(steps, data):
     x_T = noise.gaussian(0, "x_T", torch.arange(20), 0, tuple(truth.shape)).double()
     visited = Chain(chain.schedule.respace(np.arange(1, steps + 1) * T // steps), dtype=torch.float64)
     denoise = exact.MixtureData(chain.schedule, truth)
-    *_, x_0 = named("samplers", "flow_map").steps(denoise, x_T, visited, lambda t: x_T, None)  # type: ignore[attr-defined]
+    *_, x_0 = named("samplers", "flow_map").steps(denoise, x_T, visited, lambda t: x_T, None)
     ends = torch.tensor([math.pi / 2 * T / (T + 1)]).double(), torch.zeros(1).double()
     torch.testing.assert_close(x_0, exact.flow(truth, x_T, *ends, steps=200), rtol=0, atol=1e-3)
 

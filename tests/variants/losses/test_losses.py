@@ -7,7 +7,6 @@ from typing import get_args
 
 import pytest
 import torch
-from torch import Tensor
 
 from ddpm.base import variant
 from ddpm.compute import noise
@@ -41,10 +40,10 @@ def estimate(parameterization: str, grad: bool = False) -> Estimate:
     belief = x_0 + 0.1 * error
     output = told.target(belief, (x_t - at.signal * belief) / at.sigma, at).requires_grad_(grad)
     network = SimpleNamespace(chain=chain, parameterization=told)
-    return Estimate(network, NoisyBatch(x_0, epsilon, x_t, STEPS, at), output)  # type: ignore[arg-type]
+    return Estimate(network, NoisyBatch(x_0, epsilon, x_t, STEPS, at), output)
 
 
-def snr() -> Tensor:
+def snr():
     at = estimate("x0").noisy.at
     return (at.alpha_bar / (1 - at.alpha_bar)).flatten()
 
@@ -83,7 +82,7 @@ def test_without_signal_a_loss_has_no_gradient_if_it_says_so(name):
         signal=torch.zeros_like(case.noisy.at.signal), sigma=torch.ones_like(case.noisy.at.sigma)
     )
     chosen.measure(case._replace(noisy=replace(case.noisy, at=zero_snr, x_t=case.noisy.epsilon))).sum().backward()
-    assert bool(case.output.grad.any()) == chosen.trains_zero_snr  # type: ignore[union-attr]
+    assert bool(case.output.grad.any()) == chosen.trains_zero_snr
 
 
 @pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)

@@ -18,7 +18,6 @@ from ddpm.data.processed import open_split
 from ddpm.scoring import distances, frechet, limits, metric, scores
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import Features, extract
-from ddpm.scoring.reference import RealFeatures
 from ddpm.tools import damage
 
 PAGE = (Path(__file__).parents[3] / "docs/metrics.md").read_text()
@@ -34,7 +33,7 @@ def settings(*names: str) -> Evaluate:
     return Evaluate(extractors=("classifier",), metrics=names, kid_subsets=20, kid_subset_size=150)
 
 
-def measure(name: str, fake: Features, real: RealFeatures) -> dict[str, float]:
+def measure(name: str, fake: Features, real) -> dict[str, float]:
     return scores.score(fake, real, settings(name))
 
 
@@ -51,7 +50,7 @@ def spoiled(digits, real, held_out) -> Callable[[str], Features]:
     return cache(lambda damage: extract(real.network, DAMAGE[damage](held_out, labels), 64, CPU))
 
 
-def judged(name: str, real: RealFeatures) -> list[metric.Score]:
+def judged(name: str, real) -> list[metric.Score]:
     """Those that it makes of this extractor's features."""
     other = {"fd": "fid", "fid": "fd"}[real.extractor.frechet]
     return [score for score in metric.get(name).scores if not score.of and score.name != other]

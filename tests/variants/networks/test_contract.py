@@ -1,7 +1,6 @@
 """What every architecture guarantees: a new file in ddpm/variants/networks/ is covered as soon as it exists."""
 
 import itertools
-from typing import Any
 
 import pytest
 import torch
@@ -18,7 +17,7 @@ NOT_ZERO = {"uvit"}  # whose paper zeroes no layer
 SIZE = 16
 
 
-def network(name: str, fields: dict[str, Any], channels: int = 3, outputs: int = 3) -> nn.Module:
+def network(name: str, fields: dict, channels: int = 3, outputs: int = 3) -> nn.Module:
     torch.manual_seed(0)
     return architecture(name, **fields).network(Shape(channels, SIZE, SIZE), outputs)
 

@@ -1,7 +1,6 @@
 """The UNet against published parameter counts and against other implementations with the same weights."""
 
 from itertools import chain
-from typing import Any
 
 import pytest
 import torch
@@ -24,7 +23,7 @@ ARTICLE = UNet(
     dropout_kind="channel",
     zero_init=False,
 )
-ADM: dict[str, Any] = {"attention_head_width": 64, "scale_shift_norm": True, "resample": "residual"}
+ADM = {"attention_head_width": 64, "scale_shift_norm": True, "resample": "residual"}
 
 
 def count(network: nn.Module) -> int:
@@ -106,7 +105,7 @@ def _adm_peer() -> UNet2DModel:
     )
 
 
-SMALL: dict[str, Any] = {"base_channels": 16, "groups": 8, "dropout": 0.0}
+SMALL = {"base_channels": 16, "groups": 8, "dropout": 0.0}
 
 
 @pytest.mark.parametrize(
@@ -138,9 +137,9 @@ def test_diffusers_network_gives_the_same_output_from_the_same_weights(peer, sha
     torch.testing.assert_close(ours(x, t), theirs(x, t).sample, rtol=1e-4, atol=1e-5)
 
 
-def _their_layers(peer: UNet2DModel) -> list[Any]:
+def _their_layers(peer: UNet2DModel) -> list:
     """In the forward pass' order: (residual, attention or None) pairs, and resampling layers."""
-    layers: list[Any] = []
+    layers = []
     for block in [*peer.down_blocks, peer.mid_block, *peer.up_blocks]:
         attentions = list(getattr(block, "attentions", []))
         layers += [
@@ -150,7 +149,7 @@ def _their_layers(peer: UNet2DModel) -> list[Any]:
     return layers
 
 
-def _copy(ours: nn.Module, theirs: Any) -> None:
+def _copy(ours: nn.Module, theirs) -> None:
     """Copy their weights into ours."""
     if isinstance(ours, UNetBlock):
         residual, attention = theirs

@@ -2,7 +2,6 @@
 
 import copy
 import json
-from typing import Any
 
 import pytest
 import torch
@@ -13,7 +12,6 @@ from ddpm.base.files import flatten
 from ddpm.base.sections import Shape
 from ddpm.model.layers import hidden_weights
 from ddpm.training.checkpoints import Checkpoints
-from ddpm.training.optimizer import Optimizer
 from ddpm.training.orthogonal import orthogonal
 from ddpm.training.train_params import Train
 from ddpm.training.trainer import Trainer
@@ -25,22 +23,22 @@ CPU = torch.device("cpu")
 OPTIMIZERS = pytest.mark.parametrize("name", variant.names("optimizers"))
 
 
-def optimizer(name: str, **fields: Any) -> Optimizer:
+def optimizer(name: str, **fields):
     return variant.build("optimizers", {"name": name, name: fields}, "train.optimizer")
 
 
-def trainer(name: str, fields: dict[str, Any] | None = None, **options: Any) -> Trainer:
+def trainer(name: str, fields=None, **options) -> Trainer:
     ema = {"name": "off"} if optimizer(name).averages else {"name": "constant"}
     chosen = {"name": name, name: fields or {}}
     train = {"optimizer": chosen, "ema": ema, "gradient_clip": 1.0, "learning_rate": 5e-3, **options}
     return Trainer(small(model={"name": "unet", "unet": PLAIN}, train=train).training(), pictures(), CPU)
 
 
-def everything(trainer: Trainer) -> dict[str, Any]:
+def everything(trainer: Trainer) -> dict:
     return copy.deepcopy(flatten(trainer.state()))
 
 
-def same(one: Any, other: Any) -> bool:
+def same(one, other) -> bool:
     return torch.equal(one, other) if isinstance(one, Tensor) else json.dumps(one) == json.dumps(other)
 
 
@@ -190,7 +188,7 @@ def test_what_schedule_free_ships_is_the_librarys_average():
         made.step(step)
     network, shipped = made.student.network, made.student.averages.shipped
     theirs, optimizer = copy.deepcopy((network, made.student.optimizer))
-    optimizer.eval()  # type: ignore[attr-defined]
+    optimizer.eval()
     for name, value in theirs.named_parameters():
         torch.testing.assert_close(shipped[name], value.detach(), rtol=1e-6, atol=1e-7)
     moved = [not torch.equal(shipped[name], value) for name, value in network.named_parameters()]

@@ -3,19 +3,17 @@
 import pytest
 import torch
 from diffusers import DDPMScheduler
-from torch import Tensor
 
 from ddpm.base import variant
 from ddpm.diffusion.chain import Chain
 from ddpm.diffusion.coefficients import Coefficients, posterior_mean, q_sample
-from ddpm.diffusion.parameterization import Parameterization
 
 NAMES = variant.names("parameterizations")
 T = 1000
 STEPS = torch.tensor([1, 2, 3, 100, 500, 900, 999, 1000])
 
 
-def parameterization(name: str) -> Parameterization:
+def parameterization(name: str):
     return variant.build("parameterizations", {"name": name}, "diffusion.parameterization")
 
 
@@ -29,7 +27,7 @@ def whole_chain(schedule: str) -> Coefficients:
     return chain.at(torch.arange(1, T + 1))
 
 
-def gaussian(seed: int) -> Tensor:
+def gaussian(seed: int):
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(len(STEPS), 3, 4, 4, generator=generator, dtype=torch.float64)
 

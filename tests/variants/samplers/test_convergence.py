@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from scipy.integrate import solve_ivp
-from torch import Tensor
 
 from ddpm.base import variant
 from ddpm.compute import noise
@@ -20,7 +19,7 @@ X_T = noise.gaussian(0, "x_T", torch.arange(64), 0, (2, 1, 1)).double()
 
 
 @pytest.fixture(scope="module")
-def solution() -> Tensor:
+def solution():
     """x at t = 1: d(x / sigma) / d(log ratio) = signal / sigma x_0, by SciPy's Runge-Kutta of order 8."""
     data = exact.mixture(WHOLE)
     first, last = data.level[1], data.level[FINE + 1]
@@ -43,7 +42,7 @@ def solution() -> Tensor:
     return torch.from_numpy(path.y[:, -1]).reshape(X_T.shape) * first.sigma
 
 
-def error(name: str, fields: dict[str, float], steps: int, solution: Tensor) -> float:
+def error(name: str, fields: dict[str, float], steps: int, solution) -> float:
     """The root mean square at t = 1, before the step to the image, which is of first order for all."""
     chosen = variant.build("samplers", {"name": name, name: fields}, "sample.sampler")
     visited = np.arange(1, FINE + 2, FINE // steps)

@@ -3,8 +3,6 @@
 If a scheduler makes its tables in float32, the test puts float64 ones in their place.
 """
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
@@ -23,7 +21,6 @@ from ddpm.compute import noise
 from ddpm.diffusion.chain import Chain
 from ddpm.diffusion.parameterization import Prediction
 from ddpm.diffusion.schedule import NoiseSchedule
-from ddpm.sampling.generator import Spacing
 from ddpm.sampling.sampler import Denoise, Sampler, levels
 from ddpm.sampling.spacing import timesteps
 from tests.peers import exact
@@ -74,7 +71,7 @@ def ours(chosen: Sampler, schedule: NoiseSchedule, dtype: torch.dtype) -> list[T
     return list(chosen.steps(denoiser(WHOLE, dtype), start(dtype), chain, lambda t: noises(t).to(dtype), SMALL))
 
 
-def visit(peer: Any, schedule: NoiseSchedule, dtype: torch.dtype, repeats: int = 1) -> None:
+def visit(peer, schedule: NoiseSchedule, dtype: torch.dtype, repeats: int = 1) -> None:
     """Make the scheduler visit our levels: its t is one less, its sigma is sigma / signal, 0 at the image."""
     path = levels(schedule)
     peer.set_timesteps(len(schedule))
@@ -145,9 +142,7 @@ def test_dpmpp_2m_equals_diffusers(steps, spacing, dtype, tolerance):
         assert_near(state, theirs, tolerance)
 
 
-def of_steps(
-    name: str, steps: int, spacing: Spacing = "trailing", **fields: float
-) -> tuple[NoiseSchedule, list[Tensor]]:
+def of_steps(name: str, steps: int, spacing="trailing", **fields: float) -> tuple[NoiseSchedule, list[Tensor]]:
     """The visited chain and our states, in float64."""
     schedule = WHOLE.respace(timesteps(WHOLE, steps, spacing))
     return schedule, ours(sampler(name, **fields), schedule, torch.float64)

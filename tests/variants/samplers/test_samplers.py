@@ -4,13 +4,10 @@ from itertools import pairwise
 
 import pytest
 import torch
-from torch import Tensor
 
 from ddpm.base import variant
 from ddpm.compute import noise
 from ddpm.diffusion.chain import Chain
-from ddpm.diffusion.schedule import NoiseSchedule
-from ddpm.sampling.generator import Spacing
 from ddpm.sampling.sampler import Noise, Sampler, levels
 from ddpm.sampling.spacing import timesteps
 from tests.peers import exact
@@ -34,7 +31,7 @@ def sampler(name: str, **fields: float) -> Sampler:
     return variant.build("samplers", {"name": name, name: fields}, "sample.sampler")
 
 
-def chain(schedule: NoiseSchedule, steps: int, spacing: Spacing = "uniform") -> Chain:
+def chain(schedule, steps: int, spacing="uniform") -> Chain:
     """The chain respaced to ``steps``, in float64."""
     return Chain(schedule.respace(timesteps(schedule, steps, spacing)), dtype=torch.float64)
 
@@ -43,7 +40,7 @@ def noises(count: int) -> Noise:
     return lambda t: noise.gaussian(0, "reverse", torch.arange(count), t, PIXELS).double()
 
 
-def start(count: int, shape: tuple[int, ...] = PIXELS) -> Tensor:
+def start(count: int, shape: tuple[int, ...] = PIXELS):
     return noise.gaussian(0, "x_T", torch.arange(count), 0, shape).double()
 
 
@@ -60,7 +57,7 @@ def test_noise_becomes_gaussian_data_of_the_right_mean_and_covariance(name, sche
     assert (ratios - 1).abs().max() < WITHIN, changed(name, ratios, f"{schedule}, after {len(visited)} steps")
 
 
-def changed(name: str, ratios: Tensor, where: str) -> str:
+def changed(name: str, ratios, where: str) -> str:
     """What a sampler does to the data's (co)variances, ``ratios`` of them, for the author of one that fails."""
     worst = float(ratios.flatten()[(ratios - 1).abs().argmax()])
     way = "loses" if worst < 1 else "adds"

@@ -6,13 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ddpm.base import variant
-from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.sampling.spacing import SPACINGS, timesteps
 
 SCHEDULES = variant.names("schedules")
 
 
-def whole(T: int, name: str = "linear", zero_terminal_snr: bool = False) -> NoiseSchedule:
+def whole(T: int, name: str = "linear", zero_terminal_snr: bool = False):
     spec = {"name": name, name: {"zero_terminal_snr": zero_terminal_snr}}
     return variant.build("schedules", spec, "s").noise_schedule(T)
 

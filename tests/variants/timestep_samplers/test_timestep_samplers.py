@@ -11,22 +11,19 @@ from torch import Tensor
 
 from ddpm.base import variant
 from ddpm.compute import noise
-from ddpm.diffusion.schedule import NoiseSchedule
-from ddpm.training.timesteps import TimestepSampler
 
 NAMES = variant.names("timestep_samplers")
 CPU = torch.device("cpu")
 T = 50
 
 
-def sampler(name: str, **fields: float) -> TimestepSampler:
+def sampler(name: str, **fields: float):
     return variant.build("timestep_samplers", {"name": name, name: fields}, "train.timestep_sampler")
 
 
-def chain(length: int, schedule: str = "cosine", **fields: bool) -> NoiseSchedule:
+def chain(length: int, schedule: str = "cosine", **fields: bool):
     spec = {"name": schedule, schedule: fields}
-    built: NoiseSchedule = variant.build("schedules", spec, "diffusion.schedule").noise_schedule(length)
-    return built
+    return variant.build("schedules", spec, "diffusion.schedule").noise_schedule(length)
 
 
 def uniform(count: int, step: int = 0) -> Tensor:
@@ -38,7 +35,7 @@ def loss(t: Tensor) -> Tensor:
     return 10 / t.float()
 
 
-def warmed(chosen: TimestepSampler, batches: int = 40, size: int = 64) -> dict[str, Tensor]:
+def warmed(chosen, batches: int = 40, size: int = 64) -> dict[str, Tensor]:
     """The sampler's state after some batches with those losses."""
     state = chosen.state(chain(T), CPU)
     for step in range(batches):

@@ -6,21 +6,19 @@ from diffusers import DDPMScheduler
 
 from ddpm.base import variant
 from ddpm.diffusion.chain import Chain
-from ddpm.diffusion.coefficients import Coefficients
 from ddpm.diffusion.schedule import NoiseSchedule
-from ddpm.diffusion.variance import Variance
 
 T = 100
 PEER = DDPMScheduler(T, beta_schedule="linear", beta_end=0.2)
 PEER.alphas_cumprod = torch.cumprod(1 - PEER.betas.double(), 0)  # its own are float32
 
 
-def variance(name: str) -> Variance:
+def variance(name: str):
     return variant.build("variances", {"name": name}, "diffusion.variance")
 
 
 @pytest.fixture
-def at() -> Coefficients:
+def at():
     chain = Chain(NoiseSchedule.from_betas(PEER.betas.double().numpy()), dtype=torch.float64)
     return chain.at(torch.arange(1, T + 1))
 
