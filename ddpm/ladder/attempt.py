@@ -55,17 +55,14 @@ def challenge(contest: Contest, rung: int, say: Say) -> Attempt:
 
 def _append(state: Climb, line: Try) -> Climb:
     """Begin an attempt, with seeds that nobody can have known. Raises UserError if an earlier one is not committed."""
-    check_committed(state)
+    check_committed(state.contest)
     return climb.append(state, line.model_copy(update={"seed": secrets.randbelow(2**40)}))
 
 
-def check_committed(state: Climb) -> None:
-    """Raises UserError unless the last commit has every line of the log."""
-    if not state.log.is_committed:
-        raise UserError(
-            f"{state.contest.log}: has lines that are not committed: `git add {state.contest.folder}` and commit, so "
-            "that no attempt can be forgotten before the next begins"
-        )
+def check_committed(contest: Contest) -> None:
+    """Raises UserError unless the log is what was committed last."""
+    why = f"`git add {contest.folder}` and commit, so that no attempt can be forgotten before the next begins"
+    revision.check_committed([str(contest.log)], why)
 
 
 def _announce(contest: Contest, needed: float, say: Say) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from ddpm.base.errors import UserError
 from ddpm.base.locks import lock
 from ddpm.ladder import evidence, log, outcome
-from ddpm.ladder.log import BASE, End, Log, Outcome, Try
+from ddpm.ladder.log import BASE, End, Outcome, Try
 from ddpm.ladder.outcome import Hurdle
 from ddpm.ladder.pairs import Runs
 from ddpm.ladder.terms import CHALLENGER, CHAMPION, Changes, Contest
@@ -47,10 +47,10 @@ class Attempt:
 
 @dataclass
 class Climb:
-    """The attempts of a ladder's ``log``, and what came of them."""
+    """The attempts of a ladder, and what came of them. lines: of its log, by digest."""
 
     contest: Contest
-    log: Log
+    lines: Mapping[str, Try | End]
     attempts: list[Attempt] = field(default_factory=list)  # without challenges
     challenges: list[Attempt] = field(default_factory=list)
     rungs: list[Attempt] = field(default_factory=list)
@@ -59,7 +59,7 @@ class Climb:
     @property
     def tip(self) -> str:
         """The digest of the last line."""
-        return next(reversed(self.log.lines), BASE)
+        return next(reversed(self.lines), BASE)
 
     @property
     def champion(self) -> Attempt | None:
@@ -194,12 +194,12 @@ def read(contest: Contest) -> Climb:
     the records; or if the ladder is not the one it is of."""
     climb = Climb(contest, log.read(contest))
     for path in sorted(contest.attempts.glob("*/runs/*.json")):
-        if path.parts[-3] not in {*climb.log.lines, "base"}:
+        if path.parts[-3] not in {*climb.lines, "base"}:
             raise UserError(
                 f"{path}: the run of an attempt that {contest.log} does not have: restore the file from git, or `git "
                 "pull`; an attempt that began stays"
             )
-    for key, line in climb.log.lines.items():
+    for key, line in climb.lines.items():
         climb.add(key, line)
     return climb
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
 import pygit2
 from pydantic import Field
@@ -60,23 +60,16 @@ class End(Section):
     guards: dict[str, Score] = Field(default={})  # the challenger's means
 
 
-class Log(NamedTuple):
-    """The lines by digest, in order. is_committed: whether the last commit has every line."""
-
-    lines: dict[str, Try | End]
-    is_committed: bool
-
-
-def read(contest: Contest) -> Log:
-    """The log of a ladder. Raises UserError if it was changed by hand, or lacks lines that git has."""
-    texts, is_committed = _texts(contest), True
+def read(contest: Contest) -> dict[str, Try | End]:
+    """The lines of a ladder's log by digest, in order. Raises UserError if it was changed by hand, or lacks lines that
+    git has."""
+    texts = _texts(contest)
     for revision, committed in _read_commits(contest):
         if not committed <= set(texts):
             raise UserError(
                 f"{contest.log}: lacks lines that {revision} has: `git checkout HEAD -- {contest.log}` or `git pull`; "
                 "an attempt that began stays"
             )
-        is_committed &= revision != "HEAD" or committed >= set(texts)
     lines, after = dict[str, Try | End](), dict[str, list[str]]({BASE: []})
     for number, text in enumerate(texts, 1):
         source, key = f"{contest.log}: line {number}", files.digest(text)[:LENGTH]
@@ -98,7 +91,7 @@ def read(contest: Contest) -> Log:
         if (key := waiting.pop()) != BASE:
             ordered[key] = lines[key]
         waiting += sorted(after[key], reverse=True)
-    return Log(ordered, is_committed)
+    return ordered
 
 
 def append(contest: Contest, line: Try | End) -> None:

@@ -188,7 +188,7 @@ def run(
     number = len(mine) if going else len(mine) + 1
     search = Search(contest, state, number, most, hours, runner.slots(slots, [contest.config.device]), commit)
     if going is None:
-        attempt.check_committed(state)
+        attempt.check_committed(contest)
         search.explore(say)
         if (found := search.find()) is None:
             return search, state

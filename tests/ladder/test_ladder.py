@@ -508,6 +508,8 @@ def test_what_git_has_of_a_log_stays_in_it(capsys, tmp_path):
     study_project.git("init", "--quiet", "--bare", str(tmp_path / "shared"))
     study_project.git("remote", "add", "origin", str(tmp_path / "shared"))
     attempted("bb", -0.5)
+    with pytest.raises(UserError, match=LOG.name):
+        attempt.check_committed(terms.load(FILE))
     commit("another")
     study_project.git("push", "--quiet", "--set-upstream", "origin", "main")
     for path in Path("ladders/tiny/attempts").glob("*/runs/*"):
@@ -520,7 +522,7 @@ def test_what_git_has_of_a_log_stays_in_it(capsys, tmp_path):
     assert "origin/main" in capsys.readouterr().err
     study_project.git("pull", "--quiet")
     assert ladder("show", "tiny") == 0
-    assert state().log.is_committed
+    attempt.check_committed(terms.load(FILE))
 
 
 @pytest.mark.usefixtures("project")

@@ -125,7 +125,7 @@ def _instant(folder, monkeypatch) -> None:
     monkeypatch.setattr(search, "Pool", Instant)
     monkeypatch.setattr(proposals, "RANDOM", 10**6)
     monkeypatch.setattr(pairs.Runs, "run", run_at_once)
-    monkeypatch.setattr(revision, "check_committed", lambda paths: None)
+    monkeypatch.setattr(revision, "check_committed", lambda *_: None)
     monkeypatch.setattr(revision, "head", lambda: "")
     monkeypatch.setattr(revision, "export", lambda commit: Path())
 
