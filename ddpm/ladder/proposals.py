@@ -44,22 +44,16 @@ def propose(space: Space, past: Sequence[Trial], running: Sequence[Changes], see
         warn_independent_sampling=False,
     )
     for _ in range(IMPOSSIBLE):
-        trial, chosen = study.ask(), dict[str, Any]()
-
-        def choose(key: str, axis: Axis, trial: optuna.Trial = trial, chosen: dict[str, Any] = chosen) -> Any:
-            value = trial._suggest(key, _distribution(axis))
-            rounded = isinstance(axis, Range) and isinstance(value, float)  # as a person would write it
-            chosen[key] = value
-            return float(f"{value:.3g}") if rounded else value
-
+        trial = study.ask(_distributions(space))
         try:
-            return space.draw(choose)
+            return space.make_changes({key: _round(value, space.axes[key]) for key, value in trial.params.items()})
         except UserError as error:
             reason = str(error)
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
             worst = max((each.value for each in study.trials if each.value is not None), default=0.0)
             limits = {key: 1.0 for each in study.trials for key in each.constraints}
-            _add(study, space, space.fill(chosen), worst, limits)  # or the same would be proposed again
+            values = space.fill(space.select(trial.params))
+            _add(study, space, values, worst, limits)  # or the same would be proposed again
     raise UserError(f"{space.contest.path}: space: {IMPOSSIBLE} proposals in a row may not be tried: {reason}")
 
 
@@ -112,10 +106,19 @@ def _add(
     from optuna.trial import TrialState, create_trial
 
     if values is not None:
-        axes = {key: _distribution(axis) for key, axis in space.axes.items()}
         state, limits = TrialState.RUNNING if value is None else TrialState.COMPLETE, dict(constraints)
+        axes = _distributions(space)
         told = create_trial(state=state, params=dict(values), distributions=axes, value=value, constraints=limits)
         study.add_trial(told)
+
+
+def _round(value: Any, axis: Axis) -> Any:
+    """A value of a range as a person would write it."""
+    return float(f"{value:.3g}") if isinstance(axis, Range) and isinstance(value, float) else value
+
+
+def _distributions(space: Space) -> dict[str, optuna.distributions.BaseDistribution]:
+    return {key: _distribution(axis) for key, axis in space.axes.items()}
 
 
 def _distribution(axis: Axis) -> optuna.distributions.BaseDistribution:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any
 
 from ddpm.base import files
 from ddpm.base.errors import UserError
@@ -19,7 +19,6 @@ SHARE = "share of the champion's cost"  # a name for the only thing that is sear
 SHARES = Range(low=0.02, high=0.99, log=True)  # of kind target, for which less is the aim
 START = 0.5  # of an idea that does not say how long it trains
 TRIAL = "a trial"  # where a mistake is, in its message
-Choose: TypeAlias = Callable[[str, Axis], Any]
 
 
 @dataclass(frozen=True)
@@ -63,15 +62,11 @@ class Space:
             drawn[SHARE] = SHARES
         return drawn
 
-    def draw(self, choose: Choose) -> Changes:
+    def make_changes(self, values: Changes) -> Changes:
         """The changes of the base that a choice of values makes, with the steps that they can afford. Raises UserError
         if they cannot be trained or may not be tried."""
-        drawn: dict[str, Any] = {}
-        for key in self.axes:
-            if self._applies(key, drawn):
-                drawn[key] = choose(key, self.axes[key])
-        share = drawn.pop(SHARE, 1.0)
-        changes = {**self.champion, **drawn}
+        changes = {**self.champion, **self.select(values)}
+        share = changes.pop(SHARE, 1.0)
         if self.contest.terms.space.get(STEPS) == BUDGET:
             step = self.contest.cost({**changes, STEPS: 1}, TRIAL)
             if (steps := math.floor(share * self.limit / step)) < 1:
@@ -98,14 +93,22 @@ class Space:
         return {}
 
     def _find_place(self, changes: Changes, cost: float) -> dict[str, Any] | None:
-        usual = self.contest.params(changes).flat() | {SHARE: cost / self.limit}
-        values = {}
-        for key, axis in self.axes.items():
-            if key in usual and self._applies(key, usual):
-                if not isinstance(axis, Range) and usual[key] not in axis:
-                    return None
-                values[key] = min(max(usual[key], axis.low), axis.high) if isinstance(axis, Range) else usual[key]
+        values = self.select(self.contest.params(changes).flat() | {SHARE: cost / self.limit})
+        for key, value in values.items():
+            if isinstance(axis := self.axes[key], Range):
+                values[key] = min(max(value, axis.low), axis.high)
+            elif value not in axis:
+                return None
         return self.fill(values)
+
+    def select(self, values: Changes) -> dict[str, Any]:
+        """Those of the values that are drawn, without the hyperparameters of variants that they do not choose."""
+        conditions = {key: config.variant_of(key) for key in self.axes if key in values}
+        return {
+            key: values[key]
+            for key, condition in conditions.items()
+            if condition is None or values.get(condition[0], self.usual.get(condition[0])) == condition[1]
+        }
 
     def fill(self, values: Changes) -> dict[str, Any]:
         """The values of all that is drawn: those given, and the first of each that does not apply."""
@@ -122,14 +125,10 @@ class Space:
                 values = self.contest.params(changes).flat()
                 share = self.contest.cost(changes) / self.limit if STEPS in idea else START
                 values[SHARE] = min(share, SHARES.high)
-                yield self.draw(lambda key, _, values=values: values[key])  # type: ignore[misc]
+                yield self.make_changes(values)
 
     def entry(self, changes: Changes) -> Changes:
         """The changes of the champion that make a trial of it, whose changes are of the base."""
         base = self.contest.config.flat()
         back = {key: base[key] for key in self.champion if key not in changes and key in base}
         return {key: value for key, value in {**back, **changes}.items() if self.usual.get(key, back) != value}
-
-    def _applies(self, key: str, chosen: Mapping[str, Any]) -> bool:
-        condition = config.variant_of(key)
-        return condition is None or chosen.get(condition[0], self.usual.get(condition[0])) == condition[1]

@@ -264,7 +264,7 @@ def test_hours_end_a_search_before_the_proof(monkeypatch):
 def test_the_steps_follow_from_the_budget():
     wide = {"model.unet.base_channels": [8, 16, 32], "train.steps": "budget"}
     of = space(cost="flops", space=wide)
-    changes = {width: of.draw(lambda key, axis, width=width: width) for width in (8, 16, 32)}
+    changes = {width: of.make_changes({"model.unet.base_channels": width}) for width in (8, 16, 32)}
     usual = of.contest.config.train.steps
     assert changes[16] == {}  # the base's
     steps = {width: one.get("train.steps", usual) for width, one in changes.items()}
@@ -319,9 +319,9 @@ def test_a_hyperparameter_is_drawn_only_under_its_variant():
     keys = {"train.optimizer.name": ["adamw", "muon"], "train.optimizer.muon.weight_decay": {"low": 0.0, "high": 0.1}}
     of = space(space=keys)
     values = {"train.optimizer.muon.weight_decay": 0.05}
-    assert of.draw(lambda key, _: {**values, "train.optimizer.name": "adamw"}[key]) == {}  # the base's
+    assert of.make_changes({**values, "train.optimizer.name": "adamw"}) == {}  # the base's
     muon = {**values, "train.optimizer.name": "muon"}
-    assert of.draw(lambda key, _: muon[key]) == muon
+    assert of.make_changes(muon) == muon
     # a model of all trials needs a value of each: the first where it does not apply, the nearest of a range
     assert of.place({"train.optimizer.name": "adamw"}, 1.0) == {
         "train.optimizer.name": "adamw",
@@ -419,10 +419,9 @@ def test_several_processes_add_to_one_file_and_see_what_others_tried():
 def test_what_is_running_is_not_proposed_again(monkeypatch):
     monkeypatch.setattr(proposals, "RANDOM", RANDOM)
     of = space(space={"diffusion.loss.name": ["simple", "min_snr"], "train.learning_rate": {"low": 1e-3, "high": 1e-1}})
-    past = [
-        some(k, **of.draw(lambda key, axis, k=k: axis[k % 2] if key.endswith("name") else 0.01 + k / 500))
-        for k in range(16)
-    ]
+    losses = of.axes["diffusion.loss.name"]
+    values = [{"diffusion.loss.name": losses[k % 2], "train.learning_rate": 0.01 + k / 500} for k in range(16)]
+    past = [some(k, **of.make_changes(each)) for k, each in enumerate(values)]
     alone = proposals.propose(of, past, [], 0)
     assert proposals.propose(of, past, [], 0) == alone
     assert proposals.propose(of, past, [alone], 0) != alone
