@@ -133,7 +133,7 @@ def rows(studies: dict[str, dict[str, Any]]) -> list[Row]:
 def of_study(name: str, study: dict[str, Any]) -> Iterator[Row]:
     """The study's comparisons. The p values of its table divide the parts of the error rate, PRIMARY for the primary
     metric, among all comparisons, and are cut off at 1."""
-    configs = plan(name).configs
+    arms = plan(name).arms
     primary = [verdict for verdict in study["verdicts"] if verdict["metric"] == study["primary"]]
     likelihoods = {verdict["arm"]: verdict for verdict in study["verdicts"] if verdict["metric"] == LIKELIHOOD}
     secondary = len(study["verdicts"]) - len(primary)
@@ -141,7 +141,7 @@ def of_study(name: str, study: dict[str, Any]) -> Iterator[Row]:
         likelihood = likelihoods.get(verdict["arm"]) if study["primary"] != LIKELIHOOD else None
         parts = (verdict, PRIMARY / len(primary)), (likelihood, (1 - PRIMARY) / max(secondary, 1))
         p, likelihood_p = (one["p"] * part if one and one["p"] < 1 else 1.0 for one, part in parts)
-        before, after = configs[verdict["baseline"]], configs[verdict["arm"]]
+        before, after = (arms[verdict[side]].config for side in ("baseline", "arm"))
         yield Row(name, before, after, verdict, likelihood, p, likelihood_p)
 
 

@@ -14,7 +14,7 @@ from ddpm.params import config
 from ddpm.params.config import Config
 from ddpm.runs import library
 from ddpm.runs.record import Fingerprint, Record, now
-from ddpm.study.plan import Plan, Study
+from ddpm.study.plan import Plan, Recipe, Study
 from tests.small import PARAMS
 
 BASELINE = "0123456789abcdef0123456789abcdef01234567"  # the commit that the experiments started from
@@ -104,9 +104,9 @@ def study(*schedules: str, **plan) -> Study:
     """A study of these schedules, with cosine as the baseline."""
     names = ("cosine", *schedules)
     arms = {name: {"diffusion.schedule.name": name} for name in names}
-    configs = {name: working(diffusion__schedule={"name": name}) for name in names}
+    recipes = {name: Recipe(params(), working(diffusion__schedule={"name": name})) for name in names}
     plan = {"question": "Which?", "arms": arms, "looks": (8, 12, 16, 20), **plan}
-    return Study("schedules", Plan(**plan), dict.fromkeys(names, params()), configs)
+    return Study("schedules", Plan(**plan), recipes)
 
 
 def grid(schedules: dict[str, float], seeds: Iterable[int], spread: float = 0.01) -> list[Record]:

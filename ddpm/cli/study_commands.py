@@ -107,7 +107,7 @@ def run(
 
 
 def _slots(given: int | None, study: Study) -> int:
-    return runner.slots(given, (config.device for config in study.configs.values()))
+    return runner.slots(given, (recipe.config.device for recipe in study.arms.values()))
 
 
 def _publish(ledger: Ledger, judgement: Judgement, json: bool, **more: object) -> int:
@@ -169,8 +169,8 @@ def params(file: Plan, arm: str, seed: int, /, *, force: bool = False) -> None:
     ledger = open_ledger(loading.load(file))
     study = ledger.study
     here = [one for one in study.lines() if (one.arm, one.seed) == (arm, seed) and not study.is_open(one)]
-    if not here or here[-1].program:
-        allowed = ", ".join(name for name in study.configs if name not in study.programs)
+    if not here or here[-1].recipe.program:
+        allowed = ", ".join(name for name, recipe in study.arms.items() if not recipe.program)
         raise UserError(f"{arm} {seed}: not a run of {file} by dvc; allowed: an arm ({allowed}) and one of its seeds")
     run = ledger.records.get(here[-1].name)
     write_run(study.name, here[-1].name, here[-1].params, run.revision if run else None, force)

@@ -50,7 +50,7 @@ class Climb:
     """The attempts of a ladder, and what came of them. lines: of its log, by digest."""
 
     contest: Contest
-    lines: Mapping[str, Try | End]
+    lines: dict[str, Try | End]
     attempts: list[Attempt] = field(default_factory=list)  # without challenges
     challenges: list[Attempt] = field(default_factory=list)
     rungs: list[Attempt] = field(default_factory=list)

@@ -10,7 +10,7 @@ from ddpm.ladder.terms import CHALLENGER, CHAMPION, Changes, Contest
 from ddpm.runs.record import Record
 from ddpm.study import revision, runner
 from ddpm.study.experiments import Experiments
-from ddpm.study.plan import Experiment, Point, apply_overrides
+from ddpm.study.plan import Experiment
 
 
 class Runs:
@@ -23,14 +23,11 @@ class Runs:
     def __init__(self, contest: Contest, key: str, first_seed: int, arms: Mapping[str, Changes], commit: str):
         folder, path = contest.attempts / key / "runs", contest.path
         self.experiments = Experiments(f"{contest.name}-{key}", folder, path, contest.terms.primary, commit)
-        self.sides = {
-            arm: (apply_overrides(contest.values, changes, str(path)), Point({}, contest.params(changes)))
-            for arm, changes in arms.items()
-        }
+        self.sides = {arm: contest.recipe(changes) for arm, changes in arms.items()}
         self.planned = [  # seed by seed
-            Experiment(f"{arm}-{seed}", arm, seed, params, {}, point, CHALLENGER if arm == CHALLENGER else CHAMPION)
+            Experiment(f"{arm}-{seed}", arm, seed, recipe, CHALLENGER if arm == CHALLENGER else CHAMPION)
             for seed in range(first_seed, first_seed + contest.terms.seeds.most)
-            for arm, (params, point) in self.sides.items()
+            for arm, recipe in self.sides.items()
         ]
         self.records: dict[str, Record] = {}
         self.update()
@@ -48,7 +45,7 @@ class Runs:
         Raises UserError unless the ladder and the code are committed, and made the runs that are there; or with the
         reason, if one fails.
         """
-        experiments, devices = self.experiments, [point.config.device for _, point in self.sides.values()]
+        experiments, devices = self.experiments, [recipe.config.device for recipe in self.sides.values()]
         code = revision.CODE if experiments.commit == revision.head() else ()
         revision.check_committed([str(experiments.source), *code])
         if made := [one for one in self.planned if one.name in self.records]:

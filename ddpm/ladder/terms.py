@@ -18,7 +18,7 @@ from ddpm.base.variant import closest
 from ddpm.params import config, file, presets
 from ddpm.params.config import Config
 from ddpm.study import loading, plan
-from ddpm.study.plan import NAME, is_of_recipe, params_of_result
+from ddpm.study.plan import NAME, Recipe, is_of_recipe, params_of_result
 from ddpm.verdicts import metrics
 
 LADDERS = Path("ladders")
@@ -149,10 +149,15 @@ class Contest:
                 f"{self.log}: {what} changed since an attempt: undo that, or begin a ladder of another name"
             )
 
+    def recipe(self, changes: Changes, source: str = "") -> Recipe:
+        """The base with changes, checked. Raises UserError."""
+        source = source or str(self.path)
+        params = plan.apply_overrides(self.values, changes, source)
+        return Recipe(params, config.parse(params, source))
+
     def params(self, changes: Changes, source: str = "") -> Config:
         """The base's params with changes, checked. Raises UserError."""
-        source = source or str(self.path)
-        return config.parse(plan.apply_overrides(self.values, changes, source), source)
+        return self.recipe(changes, source).config
 
     def gain(self, difference: float) -> float:
         """A difference in the primary metric, signed so that positive is better."""

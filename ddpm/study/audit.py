@@ -43,7 +43,7 @@ def repeat(lines: Collection[Line], count: int, slots: int | None) -> Iterator[F
     if not scored:
         raise UserError("none of its experiments is finished")
     chosen = random.SystemRandom().sample(scored, min(count, len(scored)))
-    devices = [line.experiment.config.device for line in chosen]
+    devices = [line.experiment.recipe.config.device for line in chosen]
     LOGS.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="audit-", dir=LOGS) as folder:
         for entry in Path().iterdir():  # what params name by relative paths; but nothing that was made here

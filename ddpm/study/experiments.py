@@ -68,8 +68,8 @@ class Experiments:
 
     def task(self, experiment: Experiment) -> Task:
         name, program, picture = experiment.name, None, None
-        if experiment.program:
-            program = experiment.program.model_dump(mode="json", exclude_none=True) | {"arm": experiment.arm}
+        if trainer := experiment.recipe.program:
+            program = trainer.model_dump(mode="json", exclude_none=True) | {"arm": experiment.arm}
         about = {"name": f"{self.name}-{name}", "plan": self.plan, "revision": self.commit}
         if experiment.kind == "tuning":
             about |= {"noise_levels": None, "curve": None}  # nobody reads them
@@ -93,11 +93,10 @@ class Experiments:
             raise UserError(f"{path}: its training diverged: remove the file, and look at the params")
         if not run.diverged and self.primary not in run.scores:
             raise UserError(f"{path}: it has no {self.primary}, which {self.source} is about: remove it")
-        planned = experiment.point.flat | dict(experiment.changed)
-        if experiment.program:
+        planned, program = experiment.recipe.flat | dict(experiment.own), experiment.recipe.program
+        if program:
             planned = keys_affecting(Affects.SCORED, planned)
-        program = experiment.program and experiment.program.program
-        same = {"seed": run.seed == experiment.seed, "program": run.program == program}
+        same = {"seed": run.seed == experiment.seed, "program": run.program == (program and program.program)}
         if other := [key for key in same if not same[key]] or alike.differences(run, planned):
             raise UserError(f"{path}: it ran with another {other[0]} than the plan says: remove the file")
         return run
@@ -105,7 +104,7 @@ class Experiments:
     def other_code(self, experiment: Experiment, run: Record) -> list[str]:
         """In what the code that runs is not the code that made the record."""
         other = library.find_changes(run, self.code)
-        if not experiment.program and not run.diverged:
+        if not experiment.recipe.program and not run.diverged:
             listed = inputs.list_code(experiment.params, dvc_yaml=self.code / inputs.DVC_YAML)
             other += sorted({*listed} ^ run.code.keys())
         return other
@@ -173,7 +172,7 @@ class Experiments:
                 name=experiment.name,
                 seed=experiment.seed,
                 finished=record.now(),
-                params=library.relevant(experiment.point.flat) | dict(experiment.changed) | {"seed": experiment.seed},
+                params=library.relevant(experiment.recipe.flat) | dict(experiment.own) | {"seed": experiment.seed},
                 fingerprint=Fingerprint(hash=digest({}), comparable={}),
                 scores={},
                 diverged=reason[0],

@@ -65,15 +65,15 @@ class Ledger:
         if scored := [run for run in self.records.values() if not run.diverged]:
             pairing.check_fingerprints(scored, ["sample"])  # each seed draws images of its own
         scores, runs, primary = {}, self.runs(study.experiments(kind="tuning")), study.plan.primary
-        for arm, grid in study.points.items():
+        for arm, grid in study.grid.items():
             of_arm = [runs.get((arm, place), {}).values() for place in range(len(grid))]
             if all(len(of_point) == tune.seeds for of_point in of_arm):
                 scores[arm] = np.array([[run.scores.get(primary, math.nan) for run in row] for row in of_arm])
         alpha = 1 - study.config.compare.confidence
-        self.tried = tuning.tries(tune.grid, scores, primary, alpha, len(study.points))
+        self.tried = tuning.tries(tune.grid, scores, primary, alpha, len(study.grid))
         chosen = {row.arm: row.values for row in self.tried if row.chosen}
-        points = ((arm, point) for arm in chosen for point in study.points[arm])
-        self.study = replace(study, chosen={arm: point for arm, point in points if point.values == chosen[arm]})
+        recipes = ((arm, recipe) for arm in chosen for recipe in study.grid[arm])
+        self.study = replace(study, chosen={arm: recipe for arm, recipe in recipes if recipe.values == chosen[arm]})
 
     @property
     def seconds(self) -> float | None:
@@ -96,9 +96,10 @@ class Ledger:
         if first and "code" not in self.study.plan.may_differ:
             name, run = first
             self.experiments.refuse_other_code(next(one for one in self.study.lines() if one.name == name), run)
-        for arm, config in self.study.configs.items() if not self.records else ():
+        for arm, recipe in self.study.arms.items() if not self.records else ():
+            data = recipe.config.data
             try:
-                fetch.check_source(config.data.dataset, config.data.source)
+                fetch.check_source(data.dataset, data.source)
             except UserError as error:
                 raise UserError(f"{self.study.path}: {arm}: {error}") from error
 
@@ -116,8 +117,8 @@ class Ledger:
         study, arms = self.study, []
         runs = self.runs(study.experiments())
         for arm, keys in study.plan.arms.items():
-            point = study.chosen.get(arm)
-            values = {**({} if arm in study.programs else keys), **(point.values if point else {})}
+            recipe = study.chosen.get(arm, study.arms[arm])
+            values = {**({} if recipe.program else keys), **recipe.values}
             arms.append(Arm(arm, values, runs.get((arm, None), {})))
         return tuple(arms)
 
@@ -135,7 +136,7 @@ def open_ledger(study: Study, commit: str | None = None) -> Ledger:
         source=study.path,
         primary=study.plan.primary,
         commit=commit or revision.head(),
-        files=tuple(path for program in study.programs.values() for path in program.files),
+        files=tuple(path for recipe in study.arms.values() if recipe.program for path in recipe.program.files),
         plan=study.hash,
     )
     ledger = Ledger(study, experiments)

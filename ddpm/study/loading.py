@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from ddpm.params import config, file, presets
 from ddpm.params.config import Config
 from ddpm.scoring import extractor, metric
 from ddpm.scoring.evaluate_params import AUTO, CHOICE
-from ddpm.study.plan import NAME, Plan, Point, Program, Study, apply_overrides, params_of_result
+from ddpm.study.plan import NAME, Plan, Program, Recipe, Study, Tune, apply_overrides, params_of_result
 from ddpm.verdicts import metrics, statistics
 from ddpm.verdicts.tuning import name_values
 
@@ -54,54 +55,55 @@ def parse(value: dict[str, Any], path: Path) -> Study:
         )
     plan = sections.parse(value, str(path), Plan)
     base = file.decode(presets.text(plan.base), plan.base) if plan.base else file.read_params()
-    study = Study(path.stem, plan, {}, {}, path=path)
+    arms, grid = dict[str, Recipe](), dict[str, Sequence[Recipe]]()
     for arm, values in plan.model_dump(mode="json")["arms"].items():
-        _add(study, arm, values, base, f"{path}: arms.{arm}")
+        arms[arm] = _read_arm(plan, values, base, f"{path}: arms.{arm}")
+        if plan.tune:
+            grid[arm] = _read_grid(plan.tune, arms[arm], f"{path}: arms.{arm}")
+    study = Study(path.stem, plan, arms, path, grid)
     if "primary" not in plan.model_fields_set:
-        study.plan = plan = plan.model_copy(update={"primary": headline(study.config, path)})
-    arms: dict[str, str] = {}
-    for arm, config_of_arm in study.configs.items():
-        program = study.programs.get(arm)
-        key = program.program if program else files.digest(params_of_result(config_of_arm, defaults=True))
-        if (twin := arms.setdefault(key, arm)) != arm:
+        plan = plan.model_copy(update={"primary": headline(study.config, path)})
+        study = replace(study, plan=plan)
+    known: dict[str, str] = {}
+    for arm, recipe in arms.items():
+        digest = files.digest(params_of_result(recipe.config, defaults=True))
+        if (twin := known.setdefault(recipe.program.program if recipe.program else digest, arm)) != arm:
             raise UserError(f"{path}: arms: {twin} and {arm} are equal: change one of them, or drop it")
+        if plan.primary not in (scores := future_scores(recipe.config, bool(recipe.program))):
+            allowed = ", ".join(metrics.select_judged(scores))
+            raise UserError(f"{path}: primary: no run of {arm} will have {plan.primary}; allowed: {allowed}")
     fewest = statistics.fewest_seeds(1 - study.config.compare.confidence)
     if plan.looks[0] < fewest:
         raise UserError(f"{path}: looks: {plan.looks[0]} seeds cannot decide anything; allowed: {fewest} or more")
-    for arm, config_of_arm in study.configs.items():
-        if plan.primary not in (scores := future_scores(config_of_arm, arm in study.programs)):
-            known = ", ".join(metrics.select_judged(scores))
-            raise UserError(f"{path}: primary: no run of {arm} will have {plan.primary}; allowed: {known}")
     return study
 
 
-def _add(study: Study, arm: str, values: dict[str, Any], base: dict[str, Any], source: str) -> None:
-    """Add an arm to the study. Raises UserError, which begins with ``source``."""
-    plan = study.plan
-    common = plan.model_dump(mode="json")["common"]
-    overrides = common | values
+def _read_arm(plan: Plan, values: dict[str, Any], base: dict[str, Any], source: str) -> Recipe:
+    """An arm of the plan. Raises UserError, which begins with ``source``."""
+    program, overrides = None, plan.model_dump(mode="json")["common"]
     if "program" in values:
         if plan.tune:
             raise UserError(f"{source}: program: tune changes params, which only this trainer reads; drop one of them")
-        program = study.programs[arm] = sections.parse(values, source, Program)
-        overrides = common
+        program = sections.parse(values, source, Program)
         if missing := [path for path in program.files if not Path(path).is_file()]:
             raise UserError(f"{source}: files: {missing[0]}: no such file in this repository")
+    else:
+        overrides |= values
     if "seed" in overrides:
         raise UserError(f"{source}: seed: every arm gets the same seeds; set first_seed instead")
-    params = study.params[arm] = apply_overrides(base, {**overrides, "seed": plan.first_seed}, source)
-    study.configs[arm] = config.parse(params, source)
-    if plan.tune is None:
-        return
-    if fixed := [key for key in plan.tune.values if key in overrides]:
+    if fixed := [key for key in (plan.tune.values if plan.tune else ()) if key in overrides]:
         raise UserError(f"{source}: {fixed[0]}: tune chooses it: take it out of the arm, or out of tune")
-    study.points[arm] = [
-        Point(
-            values,
-            config.parse(apply_overrides(params, values, f"{source}: tune"), f"{source}, with {name_values(values)}"),
-        )
-        for values in plan.tune.grid
-    ]
+    params = apply_overrides(base, {**overrides, "seed": plan.first_seed}, source)
+    return Recipe(params, config.parse(params, source), program=program)
+
+
+def _read_grid(tune: Tune, arm: Recipe, source: str) -> list[Recipe]:
+    """The arm with each of the values to try. Raises UserError, which begins with ``source``."""
+    grid = []
+    for values in tune.grid:
+        params = apply_overrides(arm.params, values, f"{source}: tune")
+        grid.append(Recipe(params, config.parse(params, f"{source}, with {name_values(values)}"), values))
+    return grid
 
 
 def headline(params: Config, path: Path) -> str:

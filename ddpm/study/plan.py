@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
@@ -125,11 +126,14 @@ class Program(sections.Section):
 
 
 @dataclass(frozen=True, eq=False)
-class Point:
-    """Values of the tuned keys, and an arm's config with them."""
+class Recipe:
+    """What runs of an arm have in common. Of a program, which is another trainer, what the params say about data and
+    scores counts."""
 
-    values: Mapping[str, Any]
-    config: Config
+    params: Mapping[str, Any]  # the content of a params.yaml, in which each run sets its seed
+    config: Config  # the same, checked
+    values: Mapping[str, Any] = field(default_factory=dict)  # of the tuned keys
+    program: Program | None = None
 
     @cached_property  # a hundred runs have the same
     def flat(self) -> dict[str, Any]:
@@ -138,28 +142,19 @@ class Point:
 
 
 class Experiment(NamedTuple):
-    """One run of one arm with one seed. name: of its record's file. base: the arm's params, as plain values. changed:
-    those that differ from the base, by key, without the seed. point: the params, checked; of a program, which has
-    another trainer, what they say about data and scores counts.
-
-    kind: what asks for it: the verdict, the choice of values, or a side of an attempt on a ladder. place: of its values
-    in the grid, unless it runs with the arm's chosen ones. pictured: whether what it draws is shown with the verdict.
+    """One run of one arm with one seed. name: of its record's file. kind: what asks for it: the verdict, the choice of
+    values, or a side of an attempt on a ladder. place: of its values in the grid, unless it runs with the arm's chosen
+    ones. own: keys that it sets besides the seed. pictured: whether what it draws is shown with the verdict.
     """
 
     name: str
     arm: str
     seed: int
-    base: Mapping[str, Any]
-    changed: Mapping[str, Any]
-    point: Point
+    recipe: Recipe
     kind: Kind = "verdict"
     place: int | None = None
-    program: Program | None = None
+    own: Mapping[str, Any] = MappingProxyType({})
     pictured: bool = False
-
-    @property
-    def config(self) -> Config:
-        return self.point.config
 
     @property
     def may_diverge(self) -> bool:
@@ -169,26 +164,23 @@ class Experiment(NamedTuple):
     @property
     def params(self) -> dict[str, Any]:
         """The content of its params.yaml."""
-        return apply_overrides(self.base, {**self.changed, "seed": self.seed}, self.name)
+        return apply_overrides(self.recipe.params, {**self.own, "seed": self.seed}, self.name)
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class Study:
     """A checked plan: every arm's params are valid, and no two are equal.
 
-    name: of the file. params: arm -> its complete params as plain values, with the first seed. configs: the same,
-    checked. points: the same, checked, with all values to try; empty without ``tune``.
-    chosen: arm -> the point at which it enters the verdict, once that is known.
+    name: of the file. arms: as the plan has them. grid: each arm with all values to try; empty without ``tune``.
+    chosen: the recipe with which an arm enters the verdict, once that is known.
     """
 
     name: str
     plan: Plan
-    params: dict[str, dict[str, Any]]
-    configs: dict[str, Config]
+    arms: dict[str, Recipe]
     path: Path = Path("studies")
-    points: dict[str, Sequence[Point]] = field(default_factory=dict)
-    chosen: Mapping[str, Point] = field(default_factory=dict)
-    programs: dict[str, Program] = field(default_factory=dict)
+    grid: Mapping[str, Sequence[Recipe]] = field(default_factory=dict)
+    chosen: dict[str, Recipe] = field(default_factory=dict)
 
     @property
     def baseline(self) -> str:
@@ -197,12 +189,7 @@ class Study:
     @property
     def config(self) -> Config:
         """The baseline's, by which all arms are judged."""
-        return self.configs[self.baseline]
-
-    @cached_property
-    def plan_points(self) -> dict[str, Point]:
-        """Every arm's params as the plan has them."""
-        return {arm: Point({}, config) for arm, config in self.configs.items()}
+        return self.arms[self.baseline].config
 
     @property
     def results(self) -> Path:
@@ -214,21 +201,21 @@ class Study:
         """Digest of the plan and of all params of its arms that affect what is learned and scored; without
         ``may_differ``, which affects no number, and without defaults, so that it stays the same when keys are added. A
         network's hyperparameters count as they are written."""
-        params = {arm: params_of_result(checked, defaults=False) for arm, checked in self.configs.items()}
-        for arm, checked in self.configs.items():
-            block = f"model.{checked.model.name}"
-            written = files.flatten({block: self.params[arm]["model"].get(checked.model.name) or {}})
-            params[arm] = {key: value for key, value in params[arm].items() if not sections.under(key, block)}
-            params[arm] |= written
-        for arm, program in self.programs.items():
-            scored = keys_affecting(Affects.SCORED, params[arm])
-            md5s = {path: files.md5(Path(path)) for path in program.files}
-            params[arm] = scored | program.model_dump(mode="json", exclude_defaults=True) | {"files": md5s}
+        arms = {}
+        for arm, recipe in self.arms.items():
+            network = recipe.config.model.name
+            params, block = params_of_result(recipe.config, defaults=False), f"model.{network}"
+            arms[arm] = {key: value for key, value in params.items() if not sections.under(key, block)}
+            arms[arm] |= files.flatten({block: recipe.params["model"].get(network) or {}})
+            if program := recipe.program:
+                scored = keys_affecting(Affects.SCORED, arms[arm])
+                md5s = {path: files.md5(Path(path)) for path in program.files}
+                arms[arm] = scored | program.model_dump(mode="json", exclude_defaults=True) | {"files": md5s}
         left_out = {"question", "base", "common", "arms", "may_differ", "looks"}
         plan = self.plan.model_dump(mode="json", exclude=left_out, exclude_defaults=True)
         if self.plan.looks != UNHASHED_LOOKS:
             plan["looks"] = [*self.plan.looks]
-        return files.digest({"plan": plan, "arms": params, "order": list(params)})
+        return files.digest({"plan": plan, "arms": arms, "order": list(arms)})
 
     def is_open(self, experiment: Experiment) -> bool:
         """Whether the values that it runs with are not chosen yet."""
@@ -243,18 +230,16 @@ class Study:
         runs, tune = [], self.plan.tune
         seeds = range(self.plan.first_seed, self.plan.first_seed + self.plan.looks[-1])
         places = range(len(tune.grid) if tune else 0)
-        for number, place, arm in product(range(tune.seeds if tune else 0), places, self.points):
-            point = self.points[arm][place]
-            sets = len(point.config.sample.seeds)
-            values = {**point.values, "sample.seeds": [TUNING_SEED + number * sets + k for k in range(sets)]}
-            if point.config.train.snapshots:
-                values["train.snapshots"] = []
+        for number, place, arm in product(range(tune.seeds if tune else 0), places, self.grid):
+            recipe = self.grid[arm][place]
+            sets = len(recipe.config.sample.seeds)
+            own: dict[str, Any] = {"sample.seeds": [TUNING_SEED + number * sets + k for k in range(sets)]}
+            if recipe.config.train.snapshots:
+                own["train.snapshots"] = []
             name, seed = f"{arm}-tune-{place + 1}-{number + 1}", TUNING_SEED + number
-            runs.append(Experiment(name, arm, seed, self.params[arm], values, point, "tuning", place))
-        for seed, arm in product(seeds, self.configs):
-            point = self.chosen.get(arm) or self.plan_points[arm]
-            run = Experiment(f"{arm}-{seed}", arm, seed, self.params[arm], point.values, point)
-            runs.append(run._replace(program=self.programs.get(arm), pictured=seed == seeds[0]))
+            runs.append(Experiment(name, arm, seed, recipe, "tuning", place, own))
+        for seed, (arm, recipe) in product(seeds, (self.arms | self.chosen).items()):
+            runs.append(Experiment(f"{arm}-{seed}", arm, seed, recipe, pictured=seed == seeds[0]))
         return runs
 
     def experiments(self, upto: int | None = None, kind: Kind = "verdict") -> list[Experiment]:

@@ -42,7 +42,7 @@ def complete(
         if study.is_open(experiment):
             why = f"all runs for tuning come first, and one of them needs a {study.plan.primary}"
             raise UserError(f"{experiment.name}: the values of {experiment.arm} are not known: {why}")
-    devices = gpus(config.device for config in study.configs.values())
+    devices = gpus(recipe.config.device for recipe in study.arms.values())
     for line, rest in ledger.experiments.run(left, at_once, devices, failed, keep_models):
         say(line + rest)
         if not compared:

@@ -115,7 +115,7 @@ def pilot(ledger: Ledger, devices: Sequence[str]) -> Pilot:
     study = ledger.study
     first = next(one for one in study.lines() if one.arm == study.baseline)
     task = ledger.experiments.task(first)._replace(record=None)
-    steps, primary = first.config.train.steps, study.plan.primary
+    steps, primary = first.recipe.config.train.steps, study.plan.primary
     with Pool(ledger.experiments.code, 1, devices) as pool:
         whole = _try(pool, task, "pilot", ledger)
         score, gaussian = whole.scores[primary], metrics.gaussian([whole.scores], primary)

@@ -118,7 +118,7 @@ def test_the_forecast_is_that_of_the_studies_and_of_every_arm_of_the_plan(monkey
     judged = {path.parent.name: json.loads(path.read_text()) for path in Path().glob("metrics/studies/*/verdict.json")}
     table = by_size.forecast(judged)
     assert table.strip() in Path("docs/atlas-size.md").read_text(), "run `python -m docs.by_size`"
-    _, *arms = loading.load(Path("studies/forecast_cifar10.yaml")).configs
+    _, *arms = loading.load(Path("studies/forecast_cifar10.yaml")).arms
     assert sorted(arms) == sorted(re.findall(r"^\| (\w+) \| [+-]", table, re.M))
     chances = [int(chance) for chance in re.findall(r"(\d+)% \|$", table, re.M)]
     assert round(sum(chances) / 100) == 8  # as the page has it

@@ -123,10 +123,10 @@ def test_the_primary_metric_follows_the_first_extractor():
 
 def test_common_keys_are_those_of_every_arm():
     common = load("common: {train.steps: 7, train.batch_size: 32}")
-    assert {params.train.steps for params in common.configs.values()} == {7}
+    assert {recipe.config.train.steps for recipe in common.arms.values()} == {7}
     assert common.hash == load(both="train.steps: 7, train.batch_size: 32").hash != load().hash
     own = load("common: {train.steps: 7}", **{"linear}": "linear, train.steps: 9}"})
-    assert [params.train.steps for params in own.configs.values()] == [7, 9]
+    assert [recipe.config.train.steps for recipe in own.arms.values()] == [7, 9]
 
 
 @pytest.mark.parametrize(
@@ -144,8 +144,8 @@ def test_new_writes_a_valid_study_and_overwrites_none(vary, names, capsys):
     path, common = Path("studies/new.yaml"), ("--base", "digits_small_2026", "--set", "train.steps=9")
     assert study("new", "new", "--vary", *vary.split(), *common) == 0
     plan = loading.load(path)
-    assert (list(plan.params), plan.plan.primary, plan.plan.looks) == (names, "classifier.fd", (6, 10, 15, 20))
-    assert {params.train.steps for params in plan.configs.values()} == {9}
+    assert (list(plan.arms), plan.plan.primary, plan.plan.looks) == (names, "classifier.fd", (6, 10, 15, 20))
+    assert {recipe.config.train.steps for recipe in plan.arms.values()} == {9}
     before = path.read_text()
     assert study("new", "new", *LOSSES) == 2
     assert "studies/new.yaml: exists" in capsys.readouterr().err

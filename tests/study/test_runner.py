@@ -70,7 +70,7 @@ def test_a_study_runs_to_its_verdict_and_then_has_nothing_to_do(capsys):
     assert plan.plan.question in (RESULTS / "verdict.md").read_text()
     assert (verdict()["open"], verdict()["next_look"]) == ([], None)
     # what experiments share is made once, by whichever comes first
-    stages = {f"{stage} {arm} {seed}" for stage in ("train", "evaluate") for arm in plan.params for seed in range(2)}
+    stages = {f"{stage} {arm} {seed}" for stage in ("train", "evaluate") for arm in plan.arms for seed in range(2)}
     assert sorted(set(ran()) - stages) in (["reference cosine 0"], ["reference linear 0"])
     assert len(ran()) == len(stages) + 1
     assert git("ls-files", "--others", "--exclude-standard").splitlines() == sorted(contents())

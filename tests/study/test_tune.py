@@ -116,7 +116,7 @@ def test_runs_for_tuning_come_first_each_at_a_point_of_the_grid_and_draw_seeds_o
     assert [experiment.name for experiment in study.lines()] == [*TUNING, *VERDICT]
     one = tuned(study.experiments(kind="tuning")[3])
     assert (one.train.learning_rate, one.diffusion.schedule.name) == (0.01, "linear")
-    verdict = {seed for each in study.experiments() for seed in (each.seed, *each.config.sample.seeds)}
+    verdict = {seed for each in study.experiments() for seed in (each.seed, *each.recipe.config.sample.seeds)}
     of_tuning = [tuned(each) for each in study.experiments(kind="tuning")]
     assert not verdict & {seed for each in of_tuning for seed in (each.seed, *each.sample.seeds)}
     assert len({each.sample.seeds for each in of_tuning}) == 2  # all of one seed draw the same noise
@@ -126,7 +126,7 @@ def test_runs_for_tuning_score_the_end_alone_since_that_is_what_chooses(lab):
     constant = "train.lr_decay: constant, train.snapshots: [8]"
     text = STUDY.replace("cosine}", f"cosine, {constant}}}").replace("linear}", f"linear, {constant}}}")
     study = load(text)
-    assert {each.config.train.snapshots for each in study.experiments()} == {(8,)}
+    assert {each.recipe.config.train.snapshots for each in study.experiments()} == {(8,)}
     assert {tuned(each).train.snapshots for each in study.experiments(kind="tuning")} == {()}
     _, ledger, _ = lab.run(text)
     assert ledger.refused == {}
@@ -147,7 +147,7 @@ def test_tuning_is_part_of_what_decides():
     plain = load(STUDY[: STUDY.index("tune")])
     assert load().hash != plain.hash
     assert load(STUDY.replace("0.01]", "0.02]")).hash != load().hash
-    assert replace(load(), chosen={"cosine": load().points["cosine"][1]}).hash == load().hash
+    assert replace(load(), chosen={"cosine": load().grid["cosine"][1]}).hash == load().hash
 
 
 RATES = "train.learning_rate: [0.001, 0.01]"
@@ -228,11 +228,11 @@ def test_the_best_mean_is_chosen_and_of_equal_ones_the_first():
 
 def test_several_keys_make_a_grid_in_the_plans_order():
     study = load(STUDY.replace("0.01]", "0.01], sample.clip_denoised: [true, false]"))
-    assert [list(point.values.values()) for point in study.points["linear"]] == [
+    assert [list(point.values.values()) for point in study.grid["linear"]] == [
         [0.001, True], [0.001, False], [0.01, True], [0.01, False],
     ]  # fmt: skip
     assert study.plan.tune
-    scores = {arm: np.array([[4.0, 4], [6, 6], [3, 5], [9, 9]]) for arm in study.points}
+    scores = {arm: np.array([[4.0, 4], [6, 6], [3, 5], [9, 9]]) for arm in study.grid}
     rows = tuning.tries(study.plan.tune.grid, scores, FD, 0.5, 2)
     assert [row.values for row in rows if row.chosen] == [{RATE: 0.001, "sample.clip_denoised": True}] * 2
     assert [row.behind for row in rows[:2]] == [(0, 0), (2, 2)]
