@@ -53,7 +53,6 @@ def test_ideas_of_the_night_may_be_tried_and_every_fourth_does_nothing(tmp_path,
     night = runpy.run_path(str(ROOT / "examples/night.py"))
     params = file.decode(presets.text("digits_short"), "digits_short")
     tried: list[dict[str, object]] = []
-
     commits = []
 
     def answer(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:

@@ -33,7 +33,6 @@ def test_images_of_8x12_from_raw_files_to_scores(tmp_path, monkeypatch):
         evaluate=EVALUATE,
     )
     processed, reference, samples = tmp_path / "processed", tmp_path / "reference", tmp_path / "samples"
-
     settings.data.dataset.download(str(tmp_path / "own.npz"), tmp_path / "raw")
     assert preprocess(settings.data, tmp_path / "raw", processed).shape == (3, 8, 12)
     make_reference(settings.evaluate, processed, reference, CPU)
@@ -48,7 +47,6 @@ def test_images_of_8x12_from_raw_files_to_scores(tmp_path, monkeypatch):
     forward_picture(drawing.denoiser.chain, open_split(processed, "test")[0], 0, tmp_path / "forward.png")
     job = Job(model, processed, reference, settings.evaluate, CPU)
     scored = evaluation.evaluate({0: samples / "samples.npy"}, job)
-
     assert np.load(samples / "samples.npy").shape == (70, 3, 8, 12)
     assert scored.nearest.shape[2:] == (3, 8, 12)
     assert {"fd", "precision", "recall"} <= scored.scores["classifier"].keys()

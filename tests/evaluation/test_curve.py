@@ -72,7 +72,6 @@ def test_the_curve_has_each_snapshot_and_ends_with_the_models_own_scores(digits,
     train_stage.main(config.training(), CPU, ALONE, Checkpoints("run"), Memory(), ())
     sample.main(config.sample, CPU, ALONE)
     evaluate.main(config.evaluate, config.sample, CPU, ALONE, Provenance(config.flat(), {}), "run")
-
     assert opened == ["classifier"]  # the real images' features, for all points
     scores = flatten(read_json(paths.EVALUATE))
     with paths.CURVE.open(newline="") as file:
@@ -82,7 +81,6 @@ def test_the_curve_has_each_snapshot_and_ends_with_the_models_own_scores(digits,
         assert {"seed", *last} == set(next(csv.reader(file)))
     assert {name: float(score) for name, score in last.items()} == {name: scores[name] for name in last}
     assert first["classifier.fd"] != second["classifier.fd"] != last["classifier.fd"]
-
     # the model's own way for a snapshot, as if it were the model: the same sets, the same scores
     snapshot = paths.SNAPSHOTS / "0000048.safetensors"
     paths.MODEL_FILE.write_bytes(snapshot.read_bytes())

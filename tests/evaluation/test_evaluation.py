@@ -55,7 +55,6 @@ def test_scores_are_the_mean_over_the_sets_and_each_set_has_its_row(digits, fold
     sets = [spoiled(digits, 30, 0), spoiled(digits, 30, 1)]
     both = evaluate(digits, folder, model, tmp_path, *sets)
     alone = [evaluate(digits, folder, model, tmp_path, images) for images in sets]
-
     means = flatten({key: value for key, value in both.scores.items() if key not in ("real", "yardsticks")})
     assert [row["seed"] for row in both.sets] == [0, 1]
     for row, single in zip(both.sets, alone, strict=True):
@@ -124,10 +123,8 @@ def test_the_distance_against_n_begins_with_the_score_and_the_floor_stands_besid
 
 def test_copies_of_train_images_are_found_and_shown_and_held_out_images_are_not(digits, folder, model, tmp_path):
     train, test = (np.array(open_split(digits, split)[0]) for split in ("train", "test"))
-
     copied = evaluate(digits, folder, model, tmp_path, train[100:500])
     new = evaluate(digits, folder, model, tmp_path, test)
-
     spaces = ["classifier", "pixels"]
     assert metrics.find_copies(flatten(copied.scores)) == spaces
     assert metrics.find_copies(flatten(new.scores)) == []
@@ -145,7 +142,6 @@ def test_the_likelihood_of_both_splits_is_there_when_it_is_asked_for(digits, fol
     settings = SETTINGS.model_copy(update={"likelihood": Likelihood(images=6, timesteps=5)})
     found = evaluate(digits, folder, model, tmp_path, spoiled(digits, 30), settings=settings)
     off = evaluate(digits, folder, model, tmp_path, spoiled(digits, 30))
-
     for split, name in (("test", "bits_per_dim"), ("train", "bits_per_dim_train")):
         total = sum(row["steps"] * row[f"vlb_{split}"] for row in found.bound)
         assert found.scores[name] == pytest.approx(total)
@@ -177,7 +173,6 @@ def test_a_model_whose_likelihood_is_no_number_is_refused(digits, folder, model,
 
 def test_too_few_images_in_any_set_are_refused(digits, folder, model, tmp_path):
     images = spoiled(digits, 30, count=150)
-
     with pytest.raises(UserError, match=r"sample\.count: 149 images .* 'kid' .* at least 150 "):
         evaluate(digits, folder, model, tmp_path, images, images[1:])
     assert evaluate(digits, folder, model, tmp_path, images).fd_n == []

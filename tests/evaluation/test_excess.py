@@ -135,9 +135,6 @@ def test_of_many_train_images_some_are_drawn_and_those_asked_about_are_among_the
         assert 0 < fewer.mean() < whole.mean()
 
 
-# --- words, where the truth is known
-
-
 Say = Callable[[str], tuple[Diagnosis, Levels]]
 
 

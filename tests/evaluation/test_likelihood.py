@@ -68,7 +68,6 @@ def test_the_perfect_denoiser_of_a_gaussian_has_the_terms_of_the_closed_form():
     T = 20
     chain = schedule(T)
     found = bound(exact.denoises(TRUTH, chain), chain, pixels(4000), T)
-
     signal2, sigma2 = chain.alpha_bar, chain.one_minus_alpha_bar
     unexplained = SD**2 * sigma2 / (signal2 * SD**2 + sigma2)  # Var[x_0 | x_t]
     weight = chain.alpha_bar_prev * (chain.beta / sigma2) ** 2  # of x_0 in equation 7, squared
@@ -98,9 +97,7 @@ def test_a_term_is_the_one_computed_from_distributions():
     x_0 = from_images(torch.from_numpy(noisy_images(5) // 4 + 96)).double()
     epsilon = torch.randn(x_0.shape, generator=generator, dtype=torch.float64)
     t = torch.tensor([1, 2, 7, 39, 40])
-
     bits, mse = likelihood.term(crude, table, variance("fixed_large"), x_0, epsilon, t)
-
     betas = chain.beta
     alpha_bar = np.cumprod(1 - betas)
     for i, step in enumerate(t.tolist()):
@@ -132,7 +129,6 @@ def test_few_strata_agree_with_the_whole_sum_on_the_average():
     chain, images = schedule(20), noisy_images(20)
     whole = np.array([bound(crude, chain, images, 19, seed=seed).bits_per_dim.mean() for seed in range(20)])
     few = np.array([bound(crude, chain, images, 3, seed=seed).bits_per_dim.mean() for seed in range(100)])
-
     error = math.hypot(whole.std() / math.sqrt(len(whole)), few.std() / math.sqrt(len(few)))
     assert few.mean() == pytest.approx(whole.mean(), abs=4 * error)
     assert error < 0.03 * whole.mean()
@@ -164,8 +160,6 @@ def test_it_is_finite_on_every_schedule(name):
     assert (found.prior >= -1e-12).all()
     assert (found.terms >= -1e-12).all()
 
-
-# --- the estimate's error, over training seeds
 
 TRIALS = 1000  # studies at once: each is an image of its own, with noise independent of the others'
 STUDY = Evaluate(extractors=("classifier",), batch_size=TRIALS, likelihood=Likelihood(images=TRIALS, timesteps=5))

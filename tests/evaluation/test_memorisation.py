@@ -36,7 +36,6 @@ def test_the_nearest_is_the_nearest_however_many_rows_are_held_at_once(queries, 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(memorisation, "ROWS", rows)
         found = memorisation.nearest(queries, train, CPU)
-
     every = slow(queries, train)
     np.testing.assert_allclose(found.distance, every.min(1), atol=1e-6)
     np.testing.assert_allclose(every[np.arange(len(queries)), found.row], every.min(1), atol=1e-6)
@@ -64,9 +63,7 @@ def noised(images: np.ndarray, sd: float) -> np.ndarray:
 def test_planted_copies_are_found_and_new_images_are_not():
     train, held_out = draw(300, 0), draw(100, 1)
     half = np.concatenate([train[:50], draw(50, 2)])
-
     copied, new, mixed = (close(samples, train, held_out) for samples in (train[40:140], draw(400, 3), half))
-
     assert (copied.share, copied.ratio, copied.copies) == (1, 0, True)
     assert new.share == pytest.approx(0.05, abs=0.04)
     assert new.expected == pytest.approx(0.05, abs=0.001)
@@ -84,7 +81,6 @@ def test_a_near_duplicate_pair_between_the_splits_hides_no_copy():
     copies = noised(train[40:140], 8)
     nearest = [memorisation.nearest(images, train, CPU).distance.min() for images in (held_out, copies)]
     assert 0 < nearest[0] < nearest[1]
-
     found = close(copies, train, held_out)
     assert found.share == 1
     assert found.copies
@@ -104,7 +100,6 @@ def test_flat_images_are_near_to_everything_and_copy_nothing():
     train, held_out, new = photographs(2000, 0), photographs(400, 1), photographs(600, 2)
     flat = (128 + 0.85 * (new - 128.0)).round().astype(np.uint8)
     distances = [memorisation.nearest(images, train, CPU).distance for images in (flat, held_out)]
-
     found = close(flat, train, held_out)
     assert np.mean(distances[0] < np.quantile(distances[1], 0.05)) > found.limit
     assert not found.copies

@@ -99,9 +99,6 @@ def test_any_image_size_is_a_shape_and_comes_back_from_plain_values(channels, he
     assert parse(plain, "metadata", ImageShape) == data
 
 
-# --- mistakes in values
-
-
 def _adamw(**fields) -> dict:
     return {"name": "adamw", "adamw": fields}
 
@@ -151,9 +148,6 @@ def test_every_section_must_be_there_and_no_other():
         config.parse(value, "small")
 
 
-# --- mistakes in files
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -188,8 +182,6 @@ def test_a_file_that_is_missing_or_a_folder_is_refused(tmp_path):
     with pytest.raises(UserError, match="cannot be read"):
         config.load(tmp_path)
 
-
-# --- DVC and this package agree on every scalar
 
 WORDS = "yes no on off true True TRUE false null Null ~ y n 2e-3 1e3 .5e3 0o17 017 0x1F 1_000 1:30 .inf -.INF .nan 1."
 numberlike = st.from_regex(r"[-+]?[0-9_.:xobeE+-]{1,8}", fullmatch=True)

@@ -109,7 +109,6 @@ def test_text_never_becomes_markup_or_moves_a_cursor(tmp_path):
     assert "script" not in page.tags
     assert not {"onerror", "onload", "onclick"} & {name for _, name, _ in page.attributes}
     assert page.text.count("<script>alert(1)</script>") == 16
-
     for text in (render.text(of(HOSTILE)), render.markdown(of(HOSTILE), tmp_path)):
         assert all(character.isprintable() or character == "\n" for character in text)
         assert not [line for line in text.splitlines() if line.startswith("# ")]

@@ -120,8 +120,6 @@ def run(*arguments: str) -> int:
     return command.run("report", *arguments)
 
 
-# --- a page
-
 CHAPTERS = ["Summary", "Samples", "Scores", "Convergence", "What scores notice", "Memorisation", "Provenance"]
 
 

@@ -29,9 +29,6 @@ def names(listing) -> list[str]:
     return [run.name for run in listing.records]
 
 
-# --- where they are
-
-
 def test_runs_come_from_experiments_the_working_folder_and_folders_oldest_first(folder):
     experiment = result("linear", 3, 0.5, when=2)
     record(folder, [experiment])
@@ -96,9 +93,6 @@ def test_outside_a_repository_there_are_only_the_folders_that_are_given(tmp_path
     assert len(library.everywhere([Path()]).records) == 1
 
 
-# --- what made them
-
-
 def test_a_record_of_other_params_or_code_is_stale(folder):
     Path("ddpm").mkdir()
     Path("ddpm/loss.py").write_text("one")
@@ -137,9 +131,6 @@ def test_a_run_is_credited_to_the_code_of_the_stages_that_made_its_model(folder)
     assert code == {"ddpm/train.py": "1" * 12, "ddpm/score.py": files.md5(Path("ddpm/score.py"))[:12]}
     model.write_text("weights of a stage that was run by hand")
     assert provenance.of(start) == (flat, {})
-
-
-# --- which match
 
 
 def matching(*runs, by: tuple[str, ...] = (), **changes):

@@ -41,9 +41,6 @@ def labels_shown(trainer: Trainer, step: int) -> Tensor:
     return trainer.draw_batch(step)[2].labels
 
 
-# --- training
-
-
 @pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
 def test_a_share_of_the_labels_is_dropped_as_a_function_of_seed_place_and_step(share):
     found = trainer(label_dropout=share, batch_size=15)
@@ -84,9 +81,6 @@ def test_a_number_of_classes_that_the_data_does_not_have_is_refused(digits):
     found = train_classes(digits, 10)
     assert (found.names[3], sum(found.counts)) == ("3", len(found.labels))
     assert train_classes(digits, 0) is None
-
-
-# --- sampling
 
 
 @pytest.fixture(scope="module")
@@ -162,9 +156,6 @@ def test_the_class_that_is_asked_for_changes_the_image_and_nothing_else_does(mod
 
     assert torch.equal(draw(0, 1)[0], draw(0, 2)[0])
     assert not torch.equal(draw(0, 1)[1], draw(0, 2)[1])
-
-
-# --- scores
 
 
 def test_the_bound_is_given_the_class(digits, tmp_path):

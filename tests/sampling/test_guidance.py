@@ -112,9 +112,6 @@ def test_the_clamp_comes_after_guidance():
     torch.testing.assert_close(found.x_0, torch.ones_like(found.x_0))
 
 
-# --- a model in a file
-
-
 def config(**sections):
     model = {"name": "unet", "classes": 3, "unet": {**PARAMS["model"]["unet"], "zero_init": False}}
     return small(**{**sections, "model": {**model, **sections.get("model", {})}})

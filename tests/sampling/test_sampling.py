@@ -61,9 +61,6 @@ def test_an_image_depends_on_seed_and_index_and_neither_on_the_batch_nor_on_how_
     assert not torch.equal(draw(model, options(**chosen, batch_size=100), seed=1), whole)
 
 
-# --- what the sample stage writes
-
-
 def test_samples_pictures_and_film(model, tmp_path):
     chosen = options(count=12, batch_size=5)
     facts = sampling.write_samples(Generator.of(model, chosen, CPU), chosen, 0, tmp_path)
@@ -153,6 +150,5 @@ def test_each_set_of_each_training_seed_has_noise_of_its_own(a, b, s, t):
 )
 def test_what_is_no_set_of_images_is_refused(array, tmp_path):
     np.save(tmp_path / "samples.npy", array, allow_pickle=True)
-
     with pytest.raises(UserError, match=r"samples\.npy: "):
         samples.read_samples(tmp_path / "samples.npy")

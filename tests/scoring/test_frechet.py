@@ -38,9 +38,7 @@ def test_statistics_of_many_images_are_summed_in_blocks(rows, monkeypatch):
     np.testing.assert_array_equal(whole["sigma"], fid_features_to_statistics(features)["sigma"])
     monkeypatch.setattr(frechet, "ROWS", rows)
     monkeypatch.setattr(distances, "MOST", 299)
-
     found = frechet.statistics(features)
-
     double = features.double().numpy()
     np.testing.assert_allclose(found["mu"], double.mean(0), rtol=1e-13)
     np.testing.assert_allclose(found["sigma"], np.cov(double, rowvar=False), rtol=1e-8, atol=1e-10)
@@ -51,16 +49,13 @@ def test_the_distance_is_torch_fidelitys():
     real, fake = draw(200, 0, mean=0.0) @ mixing, draw(150, 1)
     statistics = fid_features_to_statistics(real)
     expected = fid_statistics_to_metric(fid_features_to_statistics(fake), statistics, verbose=False)
-
     found = Distance(statistics["mu"], statistics["sigma"], CPU)(fake)
-
     assert found == pytest.approx(expected["frechet_inception_distance"], rel=1e-9)
     assert np.isfinite(Distance(statistics["mu"], statistics["sigma"], CPU)(fake[:3]))
 
 
 def test_the_distance_falls_with_the_number_of_images_towards_its_limit(distance):
     curve = frechet.extrapolate(draw(200, 0), distance)
-
     assert curve.n.tolist() == [200, 100, 66, 50]
     assert curve.fd[0] == pytest.approx(distance(draw(200, 0)), rel=1e-12)
     assert all(a < b for a, b in pairwise([curve.infinity, *curve.fd]))
@@ -73,7 +68,6 @@ def test_the_limit_is_the_true_distance_where_the_distance_itself_is_too_large(d
     limits = np.array([curve.infinity for curve in curves])
     measured = np.array([curve.fd[0] for curve in curves])
     error = limits.std(ddof=1)
-
     assert limits.mean() == pytest.approx(true_distance(), abs=3 * error / np.sqrt(len(limits)))
     assert measured.mean() > true_distance() + 4 * measured.std() / np.sqrt(len(measured))
     said = np.mean([curve.infinity_se for curve in curves])

@@ -22,10 +22,8 @@ def folder(classifier_reference, tmp_path) -> Path:
 
 def test_it_holds_the_features_of_every_image_and_the_statistics_of_train_images(digits, folder):
     images, held_out = (open_split(digits, split)[0] for split in ("train", "test"))
-
     index = reference.read_reference(folder)
     real = reference.load_features(folder, "classifier", CPU)
-
     assert (index.dataset, index.count, index.channels, index.image_size) == ("digits", len(images), 1, 16)
     assert {"train": index.images, "test": index.held_out} == read_manifest(digits).sha256
     for found, expected in zip(real.held_out, real.network(torch.from_numpy(np.array(held_out))), strict=True):
@@ -46,9 +44,7 @@ def test_of_large_splits_a_part_is_kept_and_the_statistics_are_of_all(
     monkeypatch.setattr(reference, "AT_ONCE", 300)
     settings = SETTINGS.model_copy(update={"batch_size": batch_size})
     reference.make_reference(settings, digits, tmp_path / "large", CPU)
-
     found = reference.load_features(tmp_path / "large", "classifier", CPU)
-
     assert len(found.features) == 200
     torch.testing.assert_close(found.features, whole.features[distances.rows(1438, 200)], rtol=1e-5, atol=1e-5)
     of_all = frechet.statistics(whole.features)
@@ -66,7 +62,6 @@ def test_of_large_splits_a_part_is_kept_and_the_statistics_are_of_all(
 
 def test_made_twice_it_is_the_same_to_the_byte(digits, folder, tmp_path):
     reference.make_reference(SETTINGS, digits, tmp_path / "again", CPU)
-
     again, before = (reference.read_reference(place) for place in (tmp_path / "again", folder))
     assert replace(again, config=before.config) == before  # it has other metrics
 
@@ -79,7 +74,6 @@ def test_a_failure_leaves_nothing_and_keeps_what_was_there(digits, folder, monke
 
     monkeypatch.setattr(extractor.get("inception").__class__, "write_weights", fails)
     both = SETTINGS.model_copy(update={"extractors": ("classifier", "inception")})
-
     with pytest.raises(UserError, match="no weights"):
         reference.make_reference(both, digits, folder, CPU)
     assert reference.read_reference(folder) == before

@@ -202,7 +202,6 @@ def test_training_again_with_the_same_result_leaves_one_run(folder):
 
 def test_a_write_that_was_cut_off_is_completed(folder, monkeypatch):
     train(ROWS)
-
     with monkeypatch.context() as patched, suppress(UserError):
         patched.setattr(tracker, "_send", Mock(side_effect=OSError("cut off")))
         tracker.sync()

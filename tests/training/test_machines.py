@@ -35,7 +35,6 @@ def test_torchrun_on_two_machines_makes_the_model_of_two_processes(tmp_path, dig
     assert alone.wait(400) == 0, alone.communicate()[1]
     expected = sha256(tmp_path / MODEL)
     (tmp_path / MODEL).unlink()
-
     (command,) = re.findall(r"^torchrun (--.*)$", (ROOT / "docs/machines.md").read_text(), re.M)
     with socket.socket() as free:
         free.bind(("localhost", 0))

@@ -76,9 +76,6 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return line
 
 
-# --- its three answers
-
-
 @pytest.mark.parametrize(
     ("scores", "bad", "outcomes"),
     [
@@ -138,9 +135,6 @@ def test_the_users_own_metrics_confidence_and_floors_decide():
         assert run() == code
 
 
-# --- what is never a pass
-
-
 @pytest.mark.parametrize("path", [RUN, BASELINE])
 @pytest.mark.parametrize("content", [None, b"", b"[]", b"\xff"])
 def test_a_file_that_is_missing_or_damaged(path, content, capsys):
@@ -190,9 +184,6 @@ def test_params_that_let_nothing_sensible_decide(old, new, message, capsys):
 def test_scores_of_other_code():
     Path("ddpm/x.py").write_text("edited")
     assert run() == 2
-
-
-# --- ddpm gate --update
 
 
 def test_update_writes_the_baseline_of_all_seeds_which_then_gates(folder):

@@ -20,9 +20,6 @@ samples = st.integers(2, 10).flatmap(
 ).filter(lambda values: values.std() > 1e-3)  # fmt: skip
 
 
-# --- statistics, against independent ones
-
-
 @given(samples, st.sampled_from([0.8, 0.95]), st.floats(0.01, 5))
 def test_interval_p_and_equivalence_are_those_of_scipys_t_tests(differences, confidence, margin):
     before = np.linspace(1, 2, len(differences))
@@ -51,9 +48,6 @@ def test_differences_without_spread_are_certain(constant, p, equivalence_p):
 def test_fewer_seeds_than_the_fewest_can_reject_nothing(alpha, seeds):
     assert statistics.fewest_seeds(alpha) == seeds
     assert 2 / 2**seeds <= alpha < 2 / 2 ** (seeds - 1)
-
-
-# --- error rates, by simulation of the verdict's own rule
 
 
 def flipped(differences, level: float = ALPHA) -> bool:

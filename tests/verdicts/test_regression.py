@@ -31,9 +31,6 @@ def passes(scores: Scores, baseline, compare: Compare = NO_FLOORS) -> bool:
     return all(each.outcome != "worse" for each in verdicts(scores, baseline, compare))
 
 
-# --- one metric
-
-
 @given(st.lists(st.floats(-5, 5), min_size=5, max_size=12).filter(lambda values: np.std(values) > 0.01),
        st.floats(-9, 9), st.floats(0.5, 0.99))  # fmt: skip
 def test_the_test_of_one_run_is_scipys_of_two_samples_and_its_interval_the_prediction_interval(values, value, level):
@@ -67,9 +64,6 @@ def test_a_change_below_the_floor_is_never_worse_and_one_within_it_may_be_equiva
     baseline = [{FD: 1 + 0.01 * seed} for seed in range(5)]
     outcomes = [verdicts({FD: 1.02 + gap}, baseline, floors)[0].outcome for gap in (0.0, 0.48, 0.499, 0.501)]
     assert outcomes == ["equivalent", "inconclusive", "inconclusive", "worse"]
-
-
-# --- how often an honest run fails
 
 
 def honest_failures(n: int, names: list[str], correlation: float, transform=lambda runs: runs) -> float:

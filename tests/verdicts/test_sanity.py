@@ -186,9 +186,7 @@ def test_the_command_writes_a_table_and_the_report_shows_it(
     assert run("sanity") == 2
     assert "data/processed: " in capsys.readouterr().err
     Path("params.yaml").write_text(yaml.safe_dump(chosen))
-
     assert run("sanity") == 0
-
     out = capsys.readouterr().out
     assert "metrics/sanity.json, metrics/sanity.png" in out
     assert sanity.read(PATH).scores.keys() == {"classifier.precision", "classifier.recall"}

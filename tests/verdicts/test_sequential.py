@@ -26,9 +26,6 @@ def draw(trials: int, looks: tuple[int, ...] = LOOKS, seed: int = 11) -> Array:
     return np.random.default_rng(seed).standard_normal((trials, looks[-1]))
 
 
-# --- spending
-
-
 def test_what_may_be_spent_is_lan_and_demets_closed_form():
     expected = ALPHA * np.log(1 + (math.e - 1) * np.array(LOOKS) / 20)
     np.testing.assert_allclose(Design(LOOKS).budget(ALPHA), expected, rtol=1e-9)
@@ -40,9 +37,6 @@ def test_one_look_is_the_t_test(n):
     for level in (0.05, 0.0037):
         np.testing.assert_allclose(design.bounds(level), stats.t.isf(level / 2, n - 1))
         np.testing.assert_allclose(design.p(0, np.array([level])), level)
-
-
-# --- the t test
 
 
 @pytest.mark.parametrize("looks", [LOOKS, (6, 10), (6, 7, 8, 9, 10, 11, 12)])
@@ -75,9 +69,6 @@ def test_both_tests_have_the_power_that_was_planned_with(effect, expected, seeds
     assert (both <= 20).mean() == pytest.approx(expected, abs=0.025)
     assert np.minimum(both, 20).mean() == pytest.approx(seeds, abs=0.5)
     assert design.power(ALPHA, effect)[-1] == pytest.approx(expected, abs=0.02)
-
-
-# --- the sign-flip test
 
 
 def brute_force(design: Design, differences: Array, level: float) -> int | None:
@@ -175,9 +166,6 @@ def test_signs_can_decide_a_first_look_from_the_seeds_that_its_part_of_the_error
     fewest = fewest_seeds(float(design.sign_budget(ALPHA)[0]))
     assert (n >= fewest) == (n >= 6)
     assert (design.sign_flips(np.arange(1.0, n + 1), ALPHA) == [n]) == (n >= 6)
-
-
-# --- futility
 
 
 @pytest.mark.parametrize(("mean", "effect"), [(0.2, 0.2), (0.6, 0.6), (0.6, 0.0)])

@@ -39,18 +39,15 @@ def test_an_experiment_another_and_back(clone):
     assert list((clone.folder / ".ddpm/checkpoints").iterdir()) == []
     cosine = sha256(clone.folder / "data/model/model.safetensors")
     scores = read_json(clone.folder / "metrics/evaluate.json")
-
     output = clone.run("dvc", "repro")
     assert ran(output) == []
     assert UP_TO_DATE in output
     clone.commit()
-
     assert "warning" not in clone.run("ddpm", "summary")
     code = clone.folder / "ddpm/compute/noise.py"
     code.write_text(f"{code.read_text()}# edited\n")
     assert re.search("^warning: .*ddpm/compute", clone.run("ddpm", "summary"), re.MULTILINE)
     clone.run("git", "checkout", "--quiet", str(code))
-
     output = clone.run("dvc", "exp", "run", "-S", "diffusion.schedule.name=linear")
     assert ran(output) == ["check", "train", "sample", "evaluate"]
     assert sha256(clone.folder / "data/model/model.safetensors") != cosine
@@ -58,7 +55,6 @@ def test_an_experiment_another_and_back(clone):
     assert difference["classifier.fd"]["old"] == scores["classifier"]["fd"]
     assert difference["classifier.fd"]["diff"] != 0
     assert_two_complete_runs(clone.folder)
-
     clone.run("git", "checkout", "--quiet", "params.yaml")
     output = clone.run("dvc", "repro")
     assert ran(output) == []

@@ -75,9 +75,6 @@ def test_the_loss_falls(name):
     assert losses[-10:].mean() < 0.85 * losses[:5].mean()
 
 
-# --- what non_leaking does
-
-
 def test_flips_are_said_and_happen_to_half_of_p():
     x = images(400)
     for fields, axis, column in (({"flip_x": True}, 3, 0), ({"flip_y": True}, 2, 1)):
@@ -128,9 +125,6 @@ def test_each_transformation_is_undone_by_what_the_condition_says(fields, column
         torch.testing.assert_close(image.double()[inside], picture(u, v)[inside], rtol=0, atol=0.03)
 
 
-# --- the condition
-
-
 @SHAPES
 def test_every_network_sees_the_condition_and_zero_is_none(name, fields):
     torch.manual_seed(0)
@@ -152,9 +146,6 @@ def test_the_layer_starts_as_in_edms_ddpmpp():
     bound = math.sqrt(6 / (9 + 1000))
     quantiles = weight.detach().flatten().quantile(torch.tensor([0, 0.25, 0.5, 0.75, 1]))
     torch.testing.assert_close(quantiles, bound * torch.tensor([-1, -0.5, 0, 0.5, 1]), rtol=0, atol=0.03 * bound)
-
-
-# --- what the network is given
 
 
 @pytest.fixture

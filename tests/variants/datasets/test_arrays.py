@@ -89,9 +89,6 @@ def test_channels_are_resized_each_by_itself(tmp_path):
         to_pixels(both.open(1), data.shape, data.resize)
 
 
-# --- what is refused
-
-
 @pytest.mark.parametrize(
     ("images", "fields", "line"),
     [

@@ -34,7 +34,6 @@ def test_every_packing_gives_the_same_images(packing, small, tmp_path):
     elif packing == "folder":
         archive.unlink()
     dataset.download(str(archive if packing == "archive" else folder), tmp_path / "raw")
-
     originals = dataset.read(tmp_path / "raw")
     assert originals.is_test.tolist() == [False] * 50 + [True] * 10
     np.testing.assert_array_equal(

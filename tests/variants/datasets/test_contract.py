@@ -23,7 +23,6 @@ def test_downloads_and_reads(name, small, tmp_path):
     dataset, source = small(name)
     dataset.download(source, tmp_path / "raw")
     originals = dataset.read(tmp_path / "raw")
-
     assert len(set(originals.names)) == len(originals.names) == len(originals.labels)
     assert len(set(originals.classes)) == len(originals.classes)
     assert set(originals.labels) <= set(range(len(originals.classes)))

@@ -67,7 +67,6 @@ def test_the_public_archive_of_flowers_is_verified(small, server, tmp_path, monk
     with pytest.raises(UserError, match=r"flower_photos\.tgz: wrong checksum"):
         dataset.download(None, tmp_path / "raw")
     assert not (tmp_path / "raw").exists()
-
     monkeypatch.setattr(type(dataset), "sha256", hashlib.sha256(Path(archive).read_bytes()).hexdigest())
     dataset.download(None, tmp_path / "raw")
     assert len(dataset.read(tmp_path / "raw").names) == 15

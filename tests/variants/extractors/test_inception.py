@@ -67,9 +67,7 @@ def test_inception_scores_as_torch_fidelity_s_own_from_weights_to_metrics(publis
     processed = write_noise(tmp_path / "processed", 1, 8, 8, count=4)
     gray = np.array(open_split(processed, "train")[0])
     settings = Evaluate(extractors=("inception",), metrics=("kid",), kid_subset_size=4, kid_subsets=1)
-
     reference.make_reference(settings, processed, tmp_path / "reference", CPU)
-
     own = FeatureExtractorInceptionV3(
         "own", ["2048", "logits_unbiased"], feature_extractor_weights_path=io.BytesIO(published)
     )

@@ -52,9 +52,7 @@ def test_it_is_the_default_for_images_without_classes(tmp_path, monkeypatch, cap
     auto = SETTINGS.model_copy(update={"extractors": ("auto",), "metrics": ("fid", "isc", "prc")})
     with pytest.raises(UserError, match=r"sample.count: 160 .* random_conv.* 161"):
         limits.check_counts(auto.resolve(0, 1), {"sample.count": 160})
-
     stage.main(auto, CPU, ALONE)
-
     assert capsys.readouterr().out.startswith("evaluate.extractors: random_conv, for images of no classes\n")
     index = reference.read_reference(Path("data/reference"))
     assert index.resolve(auto).extractors == ("random_conv",)

@@ -116,9 +116,6 @@ def test_a_flow_map_draws_the_odes_images_in_any_number_of_steps(steps, data):
     torch.testing.assert_close(x_0, exact.flow(truth, x_T, *ends, steps=200), rtol=0, atol=1e-3)
 
 
-# --- in training
-
-
 def config(name: str, sampler: str = "", **train: object):
     """The small config with that loss, in two steps by its own sampler."""
     sampler = sampler or {"consistency": "consistency", "simple": "ddim"}.get(name, "flow_map")

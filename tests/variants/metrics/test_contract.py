@@ -81,7 +81,6 @@ def test_it_makes_what_it_declares_and_the_same_again(name, real, clean):
 def test_too_few_images_are_refused_in_one_line_and_enough_are_scored(name, real):
     chosen = settings(name)
     least, why = metric.get(name).least(chosen, real.extractor.dimensions)
-
     with pytest.raises(UserError, match=rf"sample\.count: {least - 1} images .* '{name}' .* at least {least} ") as told:
         limits.check_counts(chosen, {"sample.count": least - 1})
     assert why in str(told.value)
@@ -98,9 +97,7 @@ def test_a_large_set_is_scored_like_a_small_one(name, real, clean, monkeypatch):
     usual = clean(name)
     monkeypatch.setattr(distances, "MOST", 500)  # of the real images, only a part is looked at
     large = replace(real, **frechet.statistics(real.features))
-
     found = measure(name, real.held_out, large)
-
     # kid then draws its subsets from another part
     assert found == pytest.approx(usual, rel=0.2 if name == "prc" else 1e-4, abs=0.05 if name == "kid" else 1e-3)
 

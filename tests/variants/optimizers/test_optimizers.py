@@ -85,9 +85,6 @@ def test_adam_is_adamw_without_decay():
     assert all(same(one[key], other[key]) for key in one if "group" not in key)
 
 
-# --- muon
-
-
 @SHAPES
 def test_hidden_weights_are_those_of_inner_layers_of_every_network(name, fields):
     network = architecture(name, **fields).network(Shape(3, 16, 16), 3, 5)
@@ -177,9 +174,6 @@ def test_matrices_become_orthogonal_together_as_each_does(shape):
     matrices = torch.randn(5, *shape, generator=torch.Generator().manual_seed(0))
     each = torch.cat([orthogonal(matrix[None]) for matrix in matrices])
     torch.testing.assert_close(orthogonal(matrices), each, rtol=0, atol=0.02)
-
-
-# --- schedule_free
 
 
 def test_what_schedule_free_ships_is_the_librarys_average():
