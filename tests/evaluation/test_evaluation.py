@@ -26,21 +26,18 @@ CPU = torch.device("cpu")
 SETTINGS = scoring_ranks.SETTINGS
 
 
-@pytest.fixture(scope="module")
-def folder(classifier_reference) -> Path:
-    return Path(classifier_reference)
+@pytest.fixture
+def evaluate(digits, classifier_reference, tmp_path):
+    """The evaluation of these sets by an untrained model."""
 
+    def of(*sets: np.ndarray, settings: Evaluate = SETTINGS, **changes):
+        paths = {seed: tmp_path / f"{seed}.npy" for seed in range(len(sets))}
+        for path, images in zip(paths.values(), sets, strict=True):
+            np.save(path, images)
+        model = scoring_ranks.model()._replace(**changes)
+        return evaluation.evaluate(paths, Job(model, digits, classifier_reference, settings, CPU))
 
-@pytest.fixture(scope="module")
-def model():
-    return scoring_ranks.model()
-
-
-def evaluate(digits: Path, folder: Path, model, tmp_path: Path, *sets: np.ndarray, settings: Evaluate = SETTINGS):
-    paths = {seed: tmp_path / f"{seed}.npy" for seed in range(len(sets))}
-    for path, images in zip(paths.values(), sets, strict=True):
-        np.save(path, images)
-    return evaluation.evaluate(paths, Job(model, digits, folder, settings, CPU))
+    return of
 
 
 def spoiled(digits: Path, sd: float, seed: int = 0, count: int = 600) -> np.ndarray:
@@ -51,10 +48,10 @@ def spoiled(digits: Path, sd: float, seed: int = 0, count: int = 600) -> np.ndar
     return np.clip(chosen + draw.normal(0, sd, chosen.shape), 0, 255).round().astype(np.uint8)
 
 
-def test_scores_are_the_mean_over_the_sets_and_each_set_has_its_row(digits, folder, model, tmp_path):
+def test_scores_are_the_mean_over_the_sets_and_each_set_has_its_row(evaluate, digits):
     sets = [spoiled(digits, 30, 0), spoiled(digits, 30, 1)]
-    both = evaluate(digits, folder, model, tmp_path, *sets)
-    alone = [evaluate(digits, folder, model, tmp_path, images) for images in sets]
+    both = evaluate(*sets)
+    alone = [evaluate(images) for images in sets]
     means = flatten({key: value for key, value in both.scores.items() if key not in ("real", "yardsticks")})
     assert [row["seed"] for row in both.sets] == [0, 1]
     for row, single in zip(both.sets, alone, strict=True):
@@ -92,14 +89,9 @@ def test_two_ranks_share_the_work_and_say_what_one_says(digits, tmp_path):
     assert len({path.read_text() for out in outs for path in out.glob("scores-*")}) == 1
 
 
-def test_yardsticks_are_scored_as_so_many_samples_and_real_images_too_where_there_are_more(
-    digits, folder, model, tmp_path
-):
+def test_yardsticks_are_scored_as_so_many_samples_and_real_images_too_where_there_are_more(evaluate, digits):
     few = SETTINGS.model_copy(update={"metrics": ("fid", "kid"), "kid_subset_size": 200})
-    scores = {
-        count: evaluate(digits, folder, model, tmp_path, spoiled(digits, 30, count=count), settings=few).scores
-        for count in (200, 600)
-    }
+    scores = {count: evaluate(spoiled(digits, 30, count=count), settings=few).scores for count in (200, 600)}
     for count, found in scores.items():
         kinds = {**found["yardsticks"], "real": found["real"]}
         assert kinds.keys() == {"gaussian", "class_gaussians", "real"}
@@ -112,8 +104,8 @@ def test_yardsticks_are_scored_as_so_many_samples_and_real_images_too_where_ther
     assert scores[200]["real"]["classifier"]["fd"] > 0.2, "fewer images are further away: 359 have 0.178"
 
 
-def test_the_distance_against_n_begins_with_the_score_and_the_floor_stands_beside_it(digits, folder, model, tmp_path):
-    found = evaluate(digits, folder, model, tmp_path, spoiled(digits, 60))
+def test_the_distance_against_n_begins_with_the_score_and_the_floor_stands_beside_it(evaluate, digits):
+    found = evaluate(spoiled(digits, 60))
     scores = found.scores["classifier"]
     assert [(row["extractor"], row["n"]) for row in found.fd_n] == [("classifier", n) for n in (600, 300, 200, 150)]
     assert found.fd_n[0]["fd"] == pytest.approx(scores["fd"], rel=1e-4)
@@ -121,10 +113,10 @@ def test_the_distance_against_n_begins_with_the_score_and_the_floor_stands_besid
     assert 0 < found.scores["real"]["classifier"]["fd"] < scores["fd_infinity"] < scores["fd"]
 
 
-def test_copies_of_train_images_are_found_and_shown_and_held_out_images_are_not(digits, folder, model, tmp_path):
+def test_copies_of_train_images_are_found_and_shown_and_held_out_images_are_not(evaluate, digits):
     train, test = (np.array(open_split(digits, split)[0]) for split in ("train", "test"))
-    copied = evaluate(digits, folder, model, tmp_path, train[100:500])
-    new = evaluate(digits, folder, model, tmp_path, test)
+    copied = evaluate(train[100:500])
+    new = evaluate(test)
     spaces = ["classifier", "pixels"]
     assert metrics.find_copies(flatten(copied.scores)) == spaces
     assert metrics.find_copies(flatten(new.scores)) == []
@@ -138,16 +130,16 @@ def test_copies_of_train_images_are_found_and_shown_and_held_out_images_are_not(
     assert (new.nearest[0] != new.nearest[1]).any()
 
 
-def test_the_likelihood_of_both_splits_is_there_when_it_is_asked_for(digits, folder, model, tmp_path):
+def test_the_likelihood_of_both_splits_is_there_when_it_is_asked_for(evaluate, digits):
     settings = SETTINGS.model_copy(update={"likelihood": Likelihood(images=6, timesteps=5)})
-    found = evaluate(digits, folder, model, tmp_path, spoiled(digits, 30), settings=settings)
-    off = evaluate(digits, folder, model, tmp_path, spoiled(digits, 30))
+    found = evaluate(spoiled(digits, 30), settings=settings)
+    off = evaluate(spoiled(digits, 30))
     for split, name in (("test", "bits_per_dim"), ("train", "bits_per_dim_train")):
         total = sum(row["steps"] * row[f"vlb_{split}"] for row in found.bound)
         assert found.scores[name] == pytest.approx(total)
         assert 0 < found.scores[f"{name}_se"] < found.scores[name]
     assert [row["t"] for row in found.bound[:2]] == [1, pytest.approx(3, abs=1.5)]
-    assert found.bound[-1]["t"] == model.config.diffusion.T + 1
+    assert found.bound[-1]["t"] == 51  # the prior, after the last step
     assert found.bound[-1]["mse_test"] == ""
     assert not {key for key in off.scores if key.startswith("bits_per_dim")}
     assert off.bound == []
@@ -161,27 +153,27 @@ def test_the_likelihood_of_both_splits_is_there_when_it_is_asked_for(digits, fol
     assert off.excess == []
 
 
-def test_a_model_whose_likelihood_is_no_number_is_refused(digits, folder, model, tmp_path):
+def test_a_model_whose_likelihood_is_no_number_is_refused(evaluate, digits):
     class Broken(torch.nn.Module):
         def forward(self, x: torch.Tensor, *_: object) -> torch.Tensor:
             return x * torch.nan
 
     settings = SETTINGS.model_copy(update={"likelihood": Likelihood(images=2, timesteps=2)})
     with pytest.raises(UserError, match=r"evaluate: bits_per_dim"):
-        evaluate(digits, folder, model._replace(network=Broken()), tmp_path, spoiled(digits, 30), settings=settings)
+        evaluate(spoiled(digits, 30), settings=settings, network=Broken())
 
 
-def test_too_few_images_in_any_set_are_refused(digits, folder, model, tmp_path):
+def test_too_few_images_in_any_set_are_refused(evaluate, digits):
     images = spoiled(digits, 30, count=150)
     with pytest.raises(UserError, match=r"sample\.count: 149 images .* 'kid' .* at least 150 "):
-        evaluate(digits, folder, model, tmp_path, images, images[1:])
-    assert evaluate(digits, folder, model, tmp_path, images).fd_n == []
+        evaluate(images, images[1:])
+    assert evaluate(images).fd_n == []
 
 
 @pytest.mark.parametrize("shape", [(200, 3, 16, 16), (200, 1, 32, 32), (200, 1, 16, 8)])
-def test_images_of_another_shape_are_refused(shape, digits, folder, model, tmp_path):
+def test_images_of_another_shape_are_refused(shape, evaluate):
     with pytest.raises(UserError, match=r"can't be scored against digits's \(1, 16, 16\)"):
-        evaluate(digits, folder, model, tmp_path, np.zeros(shape, dtype=np.uint8))
+        evaluate(np.zeros(shape, dtype=np.uint8))
 
 
 def fingerprint(
@@ -209,28 +201,28 @@ def fingerprint(
         )),
     ],
 )  # fmt: skip
-def test_what_changes_a_score_changes_the_fingerprint(folder, change):
-    assert fingerprint(folder, **change) != fingerprint(folder)
+def test_what_changes_a_score_changes_the_fingerprint(classifier_reference, change):
+    assert fingerprint(classifier_reference, **change) != fingerprint(classifier_reference)
 
 
 @pytest.mark.parametrize("key", ["images", "held_out", "extractors"])
-def test_another_reference_has_another_fingerprint(folder, tmp_path, key):
+def test_another_reference_has_another_fingerprint(classifier_reference, tmp_path, key):
     value = {"classifier": {reference.WEIGHTS: "0" * 64}} if key == "extractors" else "0" * 64
-    index = json.loads((folder / "reference.json").read_text())
+    index = json.loads((classifier_reference / "reference.json").read_text())
     (tmp_path / "reference.json").write_text(json.dumps({**index, key: value}))
-    assert fingerprint(tmp_path) != fingerprint(folder)
+    assert fingerprint(tmp_path) != fingerprint(classifier_reference)
 
 
-def test_the_fingerprint_says_when_sets_are_compared_in_part(folder, monkeypatch):
-    own = fingerprint(folder)
+def test_the_fingerprint_says_when_sets_are_compared_in_part(classifier_reference, monkeypatch):
+    own = fingerprint(classifier_reference)
     monkeypatch.setattr(distances, "MOST", 1438)  # all train images
-    assert fingerprint(folder) == own
+    assert fingerprint(classifier_reference) == own
     monkeypatch.setattr(distances, "MOST", 1437)
-    assert fingerprint(folder) != own
+    assert fingerprint(classifier_reference) != own
 
 
-def test_the_fingerprint_is_the_same_on_every_machine_and_of_models_of_any_precision(folder):
-    own = fingerprint(folder)
+def test_the_fingerprint_is_the_same_on_every_machine_and_of_models_of_any_precision(classifier_reference):
+    own = fingerprint(classifier_reference)
     torch.set_num_threads(torch.get_num_threads() + 1)
-    assert fingerprint(folder, trained_in="bfloat16") == own
-    assert fingerprint(folder, SETTINGS.model_copy(update={"batch_size": 7})) == own
+    assert fingerprint(classifier_reference, trained_in="bfloat16") == own
+    assert fingerprint(classifier_reference, SETTINGS.model_copy(update={"batch_size": 7})) == own

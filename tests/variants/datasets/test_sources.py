@@ -1,42 +1,26 @@
 """Addresses, against a server on this machine."""
 
 import hashlib
-import http.server
 import shutil
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ddpm.base.errors import UserError
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    folder: Path
-
-    def do_GET(self) -> None:
-        path = self.folder / self.path.lstrip("/")
-        if not path.is_file():
-            self.send_error(404)
-            return
-        content = path.read_bytes()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, format: str, *args) -> None:
-        """Quiet."""
+from tests.hostile.sources import answer, serving
 
 
 @pytest.fixture
-def server(tmp_path) -> Iterator[tuple[str, type[Handler]]]:
-    handler = type("TestHandler", (Handler,), {"folder": tmp_path / "source"})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{running.server_port}", handler
-        running.shutdown()
+def server(tmp_path):
+    """The address of a server of the files in ``source``."""
+
+    def respond(to) -> None:
+        path = tmp_path / "source" / to.path.lstrip("/")
+        content = path.read_bytes() if path.is_file() else b""
+        answer(content, 200 if content else 404, Content_Length=str(len(content)))(to)
+
+    with serving(respond) as host:
+        yield f"http://{host}"
 
 
 @pytest.mark.parametrize("name", ["mnist", "cifar10", "cifar100"])
@@ -45,8 +29,8 @@ def test_the_public_address_and_a_mirror(public, name, small, server, tmp_path, 
     dataset, _ = small(name)
     if public:
         file = "" if name == "mnist" else Path(dataset.address).name
-        monkeypatch.setattr(type(dataset), "address", f"{server[0]}/{file}")
-    dataset.download(None if public else server[0], tmp_path / "raw")
+        monkeypatch.setattr(type(dataset), "address", f"{server}/{file}")
+    dataset.download(None if public else server, tmp_path / "raw")
     assert len(dataset.read(tmp_path / "raw").labels) > 0
     assert sorted(p.name for p in (tmp_path / "raw").iterdir()) == sorted(dataset.md5)
 
@@ -55,7 +39,7 @@ def test_the_address_of_an_archive(small, server, tmp_path):
     dataset, _ = small("image_folder")
     shutil.make_archive(str(tmp_path / "photos"), "zip", tmp_path / "source")
     shutil.move(tmp_path / "photos.zip", tmp_path / "source" / "photos.zip")
-    dataset.download(f"{server[0]}/photos.zip", tmp_path / "raw")
+    dataset.download(f"{server}/photos.zip", tmp_path / "raw")
     assert dataset.read(tmp_path / "raw").classes == ("cats", "dogs")
 
 
@@ -63,7 +47,7 @@ def test_the_public_archive_of_flowers_is_verified(small, server, tmp_path, monk
     dataset, _ = small("flowers")
     shutil.make_archive(str(tmp_path / "flower_photos"), "gztar", tmp_path / "source")
     archive = shutil.move(tmp_path / "flower_photos.tar.gz", tmp_path / "source" / "flower_photos.tgz")
-    monkeypatch.setattr(type(dataset), "address", f"{server[0]}/flower_photos.tgz")
+    monkeypatch.setattr(type(dataset), "address", f"{server}/flower_photos.tgz")
     with pytest.raises(UserError, match=r"flower_photos\.tgz: wrong checksum"):
         dataset.download(None, tmp_path / "raw")
     assert not (tmp_path / "raw").exists()

@@ -69,16 +69,6 @@ def test_shift_moves_each_image_by_its_own_offset_and_repeats_the_edge():
         np.testing.assert_array_equal(got, padded[:, 2 - down : 7 - down, 2 - right : 8 - right])
 
 
-@pytest.mark.parametrize(("channels", "height", "width"), [(1, 1, 1), (1, 1, 2), (3, 8, 12), (5, 3, 40), (64, 9, 2)])
-def test_it_learns_images_of_any_shape(tmp_path, channels, height, width):
-    processed = write_noise(tmp_path / "processed", channels, height, width)
-    QUICK.write_weights(processed, tmp_path / "weights.safetensors", CPU)
-    images, labels = open_split(processed, "test")
-    found = extract(Classifier().load(tmp_path / "weights.safetensors"), images, 16, CPU)
-    assert found.features.shape == (40, Classifier.dimensions)
-    assert np.mean(found.logits.argmax(1).numpy() == labels) > 0.8
-
-
 @pytest.mark.parametrize(("channels", "told_apart"), [(1, True), (3, False), (5, True)])
 def test_photographs_are_learned_mirrored_and_nothing_else_is(tmp_path, channels, told_apart):
     """Bright on the left, or on the right."""

@@ -28,20 +28,6 @@ def real(digits, tmp_path_factory):
     return reference.load_features(folder, "random_conv", CPU)
 
 
-@pytest.mark.parametrize(
-    ("channels", "height", "width"), [(1, 1, 1), (1, 1, 2), (3, 8, 12), (5, 3, 40), (64, 9, 2), (3, 64, 64)]
-)
-def test_it_sees_images_of_any_shape_that_have_no_classes(tmp_path, channels, height, width):
-    processed = write_noise(tmp_path / "processed", channels, height, width)
-    RandomConv().write_weights(processed, tmp_path / "weights", CPU)
-    images, _ = open_split(processed, "train")
-    found = extract(RandomConv().load(tmp_path / "weights"), images, 7, CPU)
-    assert found.features.shape == (40, RandomConv.dimensions)
-    assert found.logits.shape == (40, 0)
-    assert found.features.isfinite().all()
-    assert found.features.std() > 0.1
-
-
 def test_it_is_the_default_for_images_without_classes(tmp_path, monkeypatch, capsys):
     processed = write_noise(tmp_path / "data/processed", 1, 8, 8, count=400)
     about = files.read_json(processed / "manifest.json") | {"classes": ["images"]}
