@@ -65,6 +65,11 @@ def small(**sections: dict) -> Config:
                          for key, value in PARAMS.items()}, "small")  # fmt: skip
 
 
+def build(family: str, name: str, **fields):
+    """A variant with these hyperparameters."""
+    return variant.build(family, {"name": name, name: fields}, family)
+
+
 def pictures(count: int = 30, size: int = 8, channels: int = 1) -> np.ndarray:
     """Random blocks: something with structure that a network can learn."""
     generator = np.random.default_rng(0)

@@ -16,6 +16,7 @@ from ddpm.data.pixels import to_pixels
 from ddpm.data.preprocessing import preprocess, split_indices
 from ddpm.data.processed import open_split, read_manifest
 from ddpm.sources.dataset import Originals
+from tests.small import build
 
 
 def data_of(name: str = "image_folder", **values) -> Data:
@@ -185,7 +186,7 @@ class TestSplit:
     @pytest.mark.parametrize(("channels", "on_error"), [(2, "fail"), (4, "skip")])
     def test_a_gray_array_as_another_number_of_channels_is_one_line(self, tmp_path, channels, on_error):
         np.save(tmp_path / "own.npy", np.zeros((6, 8, 8), np.uint8))
-        arrays = variant.build("datasets", {"name": "arrays"}, "data.dataset")
+        arrays = build("datasets", "arrays")
         arrays.download(str(tmp_path / "own.npy"), tmp_path / "arrays")
         data = data_of(dataset=arrays, channels=channels, on_error=on_error)
         with pytest.raises(UserError) as raised:

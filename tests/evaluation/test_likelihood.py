@@ -19,7 +19,7 @@ from ddpm.evaluation.likelihood import Bound, Denoises, LikelihoodJob
 from ddpm.model.model_file import Loaded
 from ddpm.scoring.evaluate_params import Evaluate, Likelihood
 from tests.peers import exact
-from tests.small import small
+from tests.small import build, small
 
 CPU = torch.device("cpu")
 BITS = math.log(2)
@@ -28,11 +28,7 @@ TRUTH = exact.truth([1.0], torch.tensor([[MEAN]]).double(), torch.tensor([[[SD**
 
 
 def schedule(T: int, name: str = "cosine"):
-    return variant.build("schedules", {"name": name}, "schedule").noise_schedule(T)
-
-
-def variance(name: str = "fixed_small"):
-    return variant.build("variances", {"name": name}, "variance")
+    return build("schedules", name).noise_schedule(T)
 
 
 def pixels(count: int) -> np.ndarray:
@@ -57,7 +53,7 @@ def bound(
     seed: int = 0,
 ) -> Bound:
     asked = LikelihoodJob(images, batch_size, CPU, seed)
-    return likelihood.bound(denoiser, chain, variance(reverse), asked, timesteps)
+    return likelihood.bound(denoiser, chain, build("variances", reverse), asked, timesteps)
 
 
 def noisy_images(count: int) -> np.ndarray:
@@ -97,7 +93,7 @@ def test_a_term_is_the_one_computed_from_distributions():
     x_0 = from_images(torch.from_numpy(noisy_images(5) // 4 + 96)).double()
     epsilon = torch.randn(x_0.shape, generator=generator, dtype=torch.float64)
     t = torch.tensor([1, 2, 7, 39, 40])
-    bits, mse = likelihood.term(crude, table, variance("fixed_large"), x_0, epsilon, t)
+    bits, mse = likelihood.term(crude, table, build("variances", "fixed_large"), x_0, epsilon, t)
     betas = chain.beta
     alpha_bar = np.cumprod(1 - betas)
     for i, step in enumerate(t.tolist()):
@@ -153,8 +149,7 @@ def test_strata_are_t_1_alone_and_then_every_t_once(T, timesteps):
 
 @pytest.mark.parametrize("name", variant.names("schedules"))
 def test_it_is_finite_on_every_schedule(name):
-    spec = {"name": name, name: {"zero_terminal_snr": True}}
-    chain = variant.build("schedules", spec, "schedule").noise_schedule(30)
+    chain = build("schedules", name, zero_terminal_snr=True).noise_schedule(30)
     found = bound(crude, chain, noisy_images(3), 6)
     assert np.isfinite(found.bits_per_dim).all()
     assert (found.prior >= -1e-12).all()

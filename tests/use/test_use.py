@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.base.sections import Shape
 from ddpm.diffusion.chain import Chain
@@ -22,9 +21,10 @@ from ddpm.use import edits, reading
 from tests import small_project
 from tests.command import refused, run
 from tests.peers import exact
+from tests.small import build
 
 SCHEDULE = exact.even_in_log_snr(200)
-VARIANCE = variant.build("variances", {"name": "fixed_small"}, "diffusion.variance")
+VARIANCE = build("variances", "fixed_small")
 
 
 class Perfect:
@@ -41,8 +41,7 @@ class Perfect:
 
 
 def generator(sampler: str, steps: int = 40) -> Generator:
-    chosen = variant.build("samplers", {"name": sampler}, "sampler")
-    return Generator(Perfect(), chosen, steps, "karras", Shape(2, 1, 1))
+    return Generator(Perfect(), build("samplers", sampler), steps, "karras", Shape(2, 1, 1))
 
 
 def images(count: int) -> Tensor:
@@ -146,9 +145,8 @@ def test_what_is_drawn_is_of_the_classes_that_are_asked_for(edit):
             found = super().__call__(x_t - at.signal * moved, t)
             return Prediction(found.x_0 + moved, found.epsilon)
 
-    chosen = variant.build("samplers", {"name": "ancestral"}, "sampler")
     asked = Classes((), (1, 1, 1), cycle=[2, 0])
-    made = Generator(WithClasses(), chosen, 40, "karras", Shape(2, 1, 1), asked)
+    made = Generator(WithClasses(), build("samplers", "ancestral"), 40, "karras", Shape(2, 1, 1), asked)
     everywhere = torch.ones(1, 1, dtype=torch.bool)
     given = images(400)
     drawn = edits.vary(made, given, 1.0, 0) if edit == "vary" else edits.inpaint(made, given, everywhere, 0, rounds=1)

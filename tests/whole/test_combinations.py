@@ -8,13 +8,12 @@ from itertools import combinations, islice, product
 import pytest
 import torch
 
-from ddpm.base import variant
 from ddpm.compute import noise
 from ddpm.model.model_file import Loaded
 from ddpm.sampling.generator import Generator
 from ddpm.training.trainer import Trainer
 from tests.shelves import CHOICE, SHELVES, STEPS, TRIES, Row, config_of, is_allowed
-from tests.small import loss_at, pictures
+from tests.small import build, loss_at, pictures
 
 
 @cache
@@ -50,8 +49,8 @@ def pairs(row: Row) -> list:
 @pytest.mark.long
 def test_only_these_pairs_are_never_allowed():
     apart = {frozenset([("optimizer", "schedule_free"), ("ema", ema)]) for ema in SHELVES["ema"] if ema != "off"}
-    learns = {name: variant.build("losses", {"name": name}, "l").learns for name in SHELVES["loss"]}
-    needs = {name: variant.build("samplers", {"name": name}, "s").needs for name in SHELVES["sampler"]}
+    learns = {name: build("losses", name).learns for name in SHELVES["loss"]}
+    needs = {name: build("samplers", name).needs for name in SHELVES["sampler"]}
     guided, maps = ("weight", 2.0), [name for name in needs if needs[name] != "denoiser"]
     apart |= {
         frozenset([("loss", loss), ("sampler", name)])

@@ -1,6 +1,7 @@
 """Every augmentation in the folder keeps the contract, and none leaks into samples."""
 
 import math
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -10,21 +11,19 @@ from torch import Tensor
 from ddpm.base import variant
 from ddpm.base.sections import Shape
 from ddpm.compute import noise
-from ddpm.training.augmentation import Augmentation
 from ddpm.training.trainer import Trainer
 from tests.networks import SHAPES, architecture, awake
-from tests.small import PLAIN, pictures, small
+from tests.small import PLAIN, build, pictures, small
 
 CPU = torch.device("cpu")
 AUGMENTATIONS = pytest.mark.parametrize("name", variant.names("augmentations"))
 OFF = {"flip_x": False, "flip_y": False, "translation": 0.0, "scale": 0.0, "rotation": 0.0, "anisotropy": 0.0}
 
 
-def augmentation(name: str, **fields) -> Augmentation:
-    return variant.build("augmentations", {"name": name, name: fields}, "train.augmentation")
+augmentation = partial(build, "augmentations")
 
 
-def only(**fields) -> Augmentation:
+def only(**fields):
     """One transformation, to nearly every image."""
     return augmentation("non_leaking", p=0.999, **{**OFF, **fields})
 
@@ -33,11 +32,11 @@ def images(count: int = 40, shape: tuple[int, int, int] = (2, 6, 10)) -> Tensor:
     return noise.gaussian(0, "images", torch.arange(count), 0, shape).clamp(-1, 1)
 
 
-def normals(made: Augmentation, count: int, step: int = 1, seed: int = 3) -> Tensor:
+def normals(made, count: int, step: int = 1, seed: int = 3) -> Tensor:
     return noise.gaussian(seed, "augmentation", torch.arange(count), step, (made.draws,))
 
 
-def augmented(made: Augmentation, x: Tensor, step: int = 1) -> tuple[Tensor, Tensor]:
+def augmented(made, x: Tensor, step: int = 1) -> tuple[Tensor, Tensor]:
     return made(x, normals(made, len(x), step))
 
 

@@ -13,11 +13,10 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.compute import noise
 from ddpm.diffusion.chain import Chain
-from ddpm.diffusion.parameterization import Parameterization, Prediction
+from ddpm.diffusion.parameterization import Prediction
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.model.model_file import Loaded, load_model, save_model
 from ddpm.sampling import guidance
@@ -26,7 +25,7 @@ from ddpm.training import flops
 from ddpm.training.trainer import Trainer
 from ddpm.variants.timestep_samplers.uniform import Uniform
 from tests.peers import exact
-from tests.small import TINY, given, pictures, small
+from tests.small import TINY, build, given, pictures, small
 
 CPU = torch.device("cpu")
 T = 1000
@@ -39,16 +38,12 @@ ANGLES = {
 }
 
 
-def named(family: str, name: str) -> object:
-    return variant.build(family, {"name": name}, family)
-
-
 class Exact:
     """The exact flow map as a network that predicts the parameterization's target; differentiable in x, t and span."""
 
     def __init__(self, truth: exact.Truth, target: str):
         self.truth, self.angle = truth, ANGLES[target]
-        self.parameterization: Parameterization = variant.build("parameterizations", {"name": target}, "p")
+        self.parameterization = build("parameterizations", target)
         log_snr = -2 * self.angle(torch.arange(1, T + 1).double()).tan().log()
         self.chain = Chain(NoiseSchedule(log_snr.numpy(), np.arange(1, T + 1)), dtype=torch.float64)
 
@@ -95,7 +90,7 @@ def test_the_solver_agrees_with_the_gaussians_closed_form():
 @pytest.mark.parametrize(("target", "data"), [("v", "mixture"), ("flow", "gaussian")])
 @pytest.mark.parametrize("name", MAPS)
 def test_the_exact_flow_map_has_no_loss(name, target, data):
-    loss = variant.build("losses", {"name": name}, "loss")
+    loss = build("losses", name)
     exactly = Exact(DATA[data], target)
     errors = exactly.loss(loss, done=0.999)
     assert errors.shape == (32,)
@@ -111,7 +106,7 @@ def test_a_flow_map_draws_the_odes_images_in_any_number_of_steps(steps, data):
     x_T = noise.gaussian(0, "x_T", torch.arange(20), 0, tuple(truth.shape)).double()
     visited = Chain(chain.schedule.respace(np.arange(1, steps + 1) * T // steps), dtype=torch.float64)
     denoise = exact.MixtureData(chain.schedule, truth)
-    *_, x_0 = named("samplers", "flow_map").steps(denoise, x_T, visited, lambda t: x_T, None)
+    *_, x_0 = build("samplers", "flow_map").steps(denoise, x_T, visited, lambda t: x_T, None)
     ends = torch.tensor([math.pi / 2 * T / (T + 1)]).double(), torch.zeros(1).double()
     torch.testing.assert_close(x_0, exact.flow(truth, x_T, *ends, steps=200), rtol=0, atol=1e-3)
 
@@ -201,7 +196,7 @@ def test_what_does_not_go_together_is_refused_by_params_and_by_a_model_file(loss
         small(diffusion={"loss": {"name": loss}}, model=model, sample=drawn)
     options = allowed.sample.model_copy(
         update={
-            "sampler": named("samplers", sampler),
+            "sampler": build("samplers", sampler),
             "guidance": allowed.sample.guidance.model_copy(update={"weight": weight}),
         }
     )

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 from typing import get_args
 
@@ -13,9 +14,9 @@ from ddpm.compute import noise
 from ddpm.diffusion.batch import NoisyBatch
 from ddpm.diffusion.chain import Chain
 from ddpm.diffusion.coefficients import q_sample
-from ddpm.diffusion.loss import Estimate, Loss, Space
+from ddpm.diffusion.loss import Estimate, Space
 from ddpm.training.trainer import Trainer
-from tests.small import TINY, loss_at, pictures, small
+from tests.small import TINY, build, loss_at, pictures, small
 
 T = 100
 STEPS = torch.tensor([1, 2, 10, 50, 80, 100])
@@ -23,16 +24,14 @@ STEPS_TO_FALL = 3  # every loss falls by 3% or more within them
 PARAMETERIZATIONS = variant.names("parameterizations")
 
 
-def loss(name: str, **fields: float | str) -> Loss:
-    return variant.build("losses", {"name": name, name: fields}, "diffusion.loss")
+loss = partial(build, "losses")
 
 
 def estimate(parameterization: str, grad: bool = False) -> Estimate:
     """The same wrong belief about x_0, expressed in ``parameterization``'s terms, float64."""
-    schedule = variant.build("schedules", {"name": "cosine"}, "s").noise_schedule(T)
-    chain = Chain(schedule, dtype=torch.float64)
+    chain = Chain(build("schedules", "cosine").noise_schedule(T), dtype=torch.float64)
     at = chain.at(STEPS)
-    told = variant.build("parameterizations", {"name": parameterization}, "p")
+    told = build("parameterizations", parameterization)
     generator = torch.Generator().manual_seed(0)
     x_0, epsilon, error = torch.randn(3, len(STEPS), 3, 4, 4, generator=generator, dtype=torch.float64)
     x_0 = x_0.clamp(-1, 1).mul(127.5).round() / 127.5

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from functools import partial
 
 import pytest
 import torch
@@ -16,15 +17,14 @@ from ddpm.training.orthogonal import orthogonal
 from ddpm.training.train_params import Train
 from ddpm.training.trainer import Trainer
 from tests.networks import SHAPES, architecture
-from tests.small import PLAIN, pictures, small
+from tests.small import PLAIN, build, pictures, small
 
 CPU = torch.device("cpu")
 
 OPTIMIZERS = pytest.mark.parametrize("name", variant.names("optimizers"))
 
 
-def optimizer(name: str, **fields):
-    return variant.build("optimizers", {"name": name, name: fields}, "train.optimizer")
+optimizer = partial(build, "optimizers")
 
 
 def trainer(name: str, fields=None, **options) -> Trainer:

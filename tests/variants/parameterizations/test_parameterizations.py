@@ -1,5 +1,7 @@
 """Every parameterization in the folder gives the same x_0, epsilon and reverse mean."""
 
+from functools import partial
+
 import pytest
 import torch
 from diffusers import DDPMScheduler
@@ -7,24 +9,18 @@ from diffusers import DDPMScheduler
 from ddpm.base import variant
 from ddpm.diffusion.chain import Chain
 from ddpm.diffusion.coefficients import Coefficients, posterior_mean, q_sample
+from tests.small import build
 
 NAMES = variant.names("parameterizations")
 T = 1000
 STEPS = torch.tensor([1, 2, 3, 100, 500, 900, 999, 1000])
 
 
-def parameterization(name: str):
-    return variant.build("parameterizations", {"name": name}, "diffusion.parameterization")
+parameterization = partial(build, "parameterizations")
 
 
-def constants(schedule: str = "cosine", **fields: object) -> Coefficients:
-    chosen = variant.build("schedules", {"name": schedule, schedule: fields}, "diffusion.schedule")
-    return Chain(chosen.noise_schedule(T), dtype=torch.float64).at(STEPS)
-
-
-def whole_chain(schedule: str) -> Coefficients:
-    chain = Chain(variant.build("schedules", {"name": schedule}, "s").noise_schedule(T), dtype=torch.float64)
-    return chain.at(torch.arange(1, T + 1))
+def constants(schedule: str = "cosine", steps=STEPS, **fields: object) -> Coefficients:
+    return Chain(build("schedules", schedule, **fields).noise_schedule(T), dtype=torch.float64).at(steps)
 
 
 def gaussian(seed: int):
@@ -81,7 +77,7 @@ def test_targets_are_of_the_same_size_at_every_t(name, schedule):
     """For x_0 of N(0, s^2), a linear target's variance is the sum of its squares at x_0 = s and at epsilon = 1. It is
     1, except for the flow: as published, that is the difference of two independent N(0, 1).
     """
-    at, chosen = whole_chain(schedule), parameterization(name)
+    at, chosen = constants(schedule, torch.arange(1, T + 1)), parameterization(name)
     one, zero = torch.ones_like(at.signal), torch.zeros_like(at.signal)
     s = dict(chosen).get("sigma_data", 1.0)
     of_x_0, of_epsilon = (chosen.target(*pair, at) for pair in ((one * s, zero), (zero, one)))
@@ -106,7 +102,7 @@ def test_what_divides_by_neither_signal_nor_noise_loses_no_digit(name, dtype, sc
 def test_edm_is_the_papers_preconditioning():
     """D(x; s) = c_skip x + c_out F(c_in x), table 1, of the image x = x_t / signal with noise s = sigma / signal."""
     at, data = constants(), 0.3
-    chosen = variant.build("parameterizations", {"name": "edm", "edm": {"sigma_data": data}}, "p")
+    chosen = parameterization("edm", sigma_data=data)
     x_0, epsilon, output = gaussian(0), gaussian(1), gaussian(2)
     x_t = q_sample(x_0, epsilon, at)
     x, noise_level = x_t / at.signal, at.sigma / at.signal

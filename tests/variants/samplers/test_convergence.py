@@ -12,6 +12,7 @@ from ddpm.compute import noise
 from ddpm.diffusion.chain import Chain
 from ddpm.sampling.sampler import Level
 from tests.peers import exact
+from tests.small import build
 
 FINE = 160
 WHOLE = exact.even_in_log_snr(FINE)
@@ -44,7 +45,7 @@ def solution():
 
 def error(name: str, fields: dict[str, float], steps: int, solution) -> float:
     """The root mean square at t = 1, before the step to the image, which is of first order for all."""
-    chosen = variant.build("samplers", {"name": name, name: fields}, "sample.sampler")
+    chosen = build("samplers", name, **fields)
     visited = np.arange(1, FINE + 2, FINE // steps)
     chain = Chain(WHOLE.respace(visited), dtype=torch.float64)
     states = list(chosen.steps(exact.mixture(WHOLE), X_T, chain, lambda t: torch.zeros(1), None))

@@ -3,6 +3,8 @@
 If a scheduler makes its tables in float32, the test puts float64 ones in their place.
 """
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -16,7 +18,6 @@ from diffusers import (
 )
 from torch import Tensor
 
-from ddpm.base import variant
 from ddpm.compute import noise
 from ddpm.diffusion.chain import Chain
 from ddpm.diffusion.parameterization import Prediction
@@ -24,6 +25,7 @@ from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.sampling.sampler import Denoise, Sampler, levels
 from ddpm.sampling.spacing import timesteps
 from tests.peers import exact
+from tests.small import build
 
 # diffusers' own warning, under NumPy 2
 pytestmark = [
@@ -35,7 +37,7 @@ T = 1000
 SHAPE = (2, 3, 3)
 INDEX = torch.arange(3)
 WHOLE = NoiseSchedule.from_betas(np.linspace(1e-4, 0.02, T))
-SMALL = variant.build("variances", {"name": "fixed_small"}, "v")
+SMALL = build("variances", "fixed_small")
 PRECISIONS = pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
 
 
@@ -54,8 +56,7 @@ def denoiser(whole: NoiseSchedule, dtype: torch.dtype) -> Denoise:
     return denoise
 
 
-def sampler(name: str, **fields: float) -> Sampler:
-    return variant.build("samplers", {"name": name, name: fields}, "sample.sampler")
+sampler = partial(build, "samplers")
 
 
 def start(dtype: torch.dtype) -> Tensor:
@@ -111,9 +112,8 @@ def test_ancestral_equals_diffusers(variance):
         return torch.randn((3, *SHAPE), generator=torch.Generator().manual_seed(t), dtype=torch.float64)
 
     theirs = start(torch.float64)
-    chosen = variant.build("variances", {"name": variance}, "v")
     chain, denoise = Chain(schedule, dtype=torch.float64), denoiser(schedule, torch.float64)
-    states = sampler("ancestral").steps(denoise, theirs, chain, drawn, chosen)
+    states = sampler("ancestral").steps(denoise, theirs, chain, drawn, build("variances", variance))
     for step, state in zip(range(100, 0, -1), states, strict=True):
         generator = torch.Generator().manual_seed(step)
         theirs = peer.step(network(theirs, step), step - 1, theirs, generator=generator).prev_sample

@@ -1,5 +1,6 @@
 """Every sampler with a denoiser whose answer is known."""
 
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -8,27 +9,23 @@ import torch
 from ddpm.base import variant
 from ddpm.compute import noise
 from ddpm.diffusion.chain import Chain
-from ddpm.sampling.sampler import Noise, Sampler, levels
+from ddpm.sampling.sampler import Noise, levels
 from ddpm.sampling.spacing import timesteps
 from tests.peers import exact
+from tests.small import build
 
 T = 1000
 PIXELS = (2, 1, 1)
 WITHIN = 0.08  # of the variance, after 200 steps
 MAPS = {name: {"end": 0} for name in ("consistency", "flow_map")}  # what they ask for at the last step
-SMALL = variant.build("variances", {"name": "fixed_small"}, "v")
+SMALL = build("variances", "fixed_small")
 WHOLE = {
-    label: variant.build("schedules", spec, "s").noise_schedule(T)
-    for label, spec in {
-        "linear": {"name": "linear"},
-        "cosine": {"name": "cosine"},
-        "zero_terminal_snr": {"name": "linear", "linear": {"zero_terminal_snr": True}},
-    }.items()
+    "linear": build("schedules", "linear").noise_schedule(T),
+    "cosine": build("schedules", "cosine").noise_schedule(T),
+    "zero_terminal_snr": build("schedules", "linear", zero_terminal_snr=True).noise_schedule(T),
 }
 
-
-def sampler(name: str, **fields: float) -> Sampler:
-    return variant.build("samplers", {"name": name, name: fields}, "sample.sampler")
+sampler = partial(build, "samplers")
 
 
 def chain(schedule, steps: int, spacing="uniform") -> Chain:

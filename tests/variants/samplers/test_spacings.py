@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 
 from ddpm.base import variant
 from ddpm.sampling.spacing import SPACINGS, timesteps
+from tests.small import build
 
 SCHEDULES = variant.names("schedules")
 
 
 def whole(T: int, name: str = "linear", zero_terminal_snr: bool = False):
-    spec = {"name": name, name: {"zero_terminal_snr": zero_terminal_snr}}
-    return variant.build("schedules", spec, "s").noise_schedule(T)
+    return build("schedules", name, zero_terminal_snr=zero_terminal_snr).noise_schedule(T)
 
 
 @given(

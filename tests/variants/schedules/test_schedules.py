@@ -2,6 +2,7 @@
 
 import math
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ddpm.base import variant
-from ddpm.diffusion.schedule import NoiseSchedule, Schedule
+from ddpm.diffusion.schedule import NoiseSchedule
+from tests.small import build
 
 NAMES = variant.names("schedules")
 
 
-def schedule(name: str, **fields: float) -> Schedule:
-    return variant.build("schedules", {"name": name, name: fields}, "diffusion.schedule")
+schedule = partial(build, "schedules")
 
 
 @pytest.mark.parametrize("name", NAMES)

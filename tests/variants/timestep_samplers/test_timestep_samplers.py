@@ -1,5 +1,7 @@
 """Every timestep sampler in the folder draws from all of 1..T and leaves the loss unbiased."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -11,19 +13,18 @@ from torch import Tensor
 
 from ddpm.base import variant
 from ddpm.compute import noise
+from tests.small import build
 
 NAMES = variant.names("timestep_samplers")
 CPU = torch.device("cpu")
 T = 50
 
 
-def sampler(name: str, **fields: float):
-    return variant.build("timestep_samplers", {"name": name, name: fields}, "train.timestep_sampler")
+sampler = partial(build, "timestep_samplers")
 
 
-def chain(length: int, schedule: str = "cosine", **fields: bool):
-    spec = {"name": schedule, schedule: fields}
-    return variant.build("schedules", spec, "diffusion.schedule").noise_schedule(length)
+def chain(length: int, schedule: str = "cosine"):
+    return build("schedules", schedule).noise_schedule(length)
 
 
 def uniform(count: int, step: int = 0) -> Tensor:

@@ -1,5 +1,7 @@
 """Every variance in the folder lies between beta_tilde and beta."""
 
+from functools import partial
+
 import pytest
 import torch
 from diffusers import DDPMScheduler
@@ -7,14 +9,14 @@ from diffusers import DDPMScheduler
 from ddpm.base import variant
 from ddpm.diffusion.chain import Chain
 from ddpm.diffusion.schedule import NoiseSchedule
+from tests.small import build
 
 T = 100
 PEER = DDPMScheduler(T, beta_schedule="linear", beta_end=0.2)
 PEER.alphas_cumprod = torch.cumprod(1 - PEER.betas.double(), 0)  # its own are float32
 
 
-def variance(name: str):
-    return variant.build("variances", {"name": name}, "diffusion.variance")
+variance = partial(build, "variances")
 
 
 @pytest.fixture
