@@ -14,6 +14,7 @@ from ddpm.params.config import Config
 from ddpm.training.history import LossRow
 from ddpm.training.trainer import Trainer
 
+CPU = torch.device("cpu")
 PARAMS = {
     "seed": 0,
     "device": "cpu",

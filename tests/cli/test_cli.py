@@ -21,9 +21,8 @@ from ddpm.sampling import generator as sampling
 from ddpm.verdicts import pairing
 from tests.command import refused, run
 from tests.scored import git
-from tests.small import DENOISING, PARAMS, small
+from tests.small import CPU, DENOISING, PARAMS, small
 
-CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("folder")
 
 

@@ -13,9 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.pages import blocks
+from tests.pages import ROOT, blocks
 
-ROOT = Path(__file__).parents[2]
 FILES = {
     block.mark.removeprefix("file: "): block.text
     for block in blocks()

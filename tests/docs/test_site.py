@@ -8,9 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from tests.pages import Page
-
-ROOT = Path(__file__).parents[2]
+from tests.pages import ROOT, Page
 
 
 @cache

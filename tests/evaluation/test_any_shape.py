@@ -1,7 +1,6 @@
 """Images that are no squares, and of other than 1 or 3 channels, from raw files to scores and pictures."""
 
 import numpy as np
-import torch
 from PIL import Image
 
 from ddpm.data.preprocessing import preprocess
@@ -15,9 +14,8 @@ from ddpm.scoring.reference import make_reference, read_reference
 from ddpm.training.trainer import Trainer
 from ddpm.variants.extractors.classifier import Classifier
 from tests.peers import exact
-from tests.small import small
+from tests.small import CPU, small
 
-CPU = torch.device("cpu")
 EVALUATE = {"metrics": ["fid", "prc"], "prc_neighborhood": 1, "likelihood": {"images": 4}}
 
 

@@ -18,10 +18,7 @@ from ddpm.training.checkpoints import Checkpoints
 from ddpm.training.trainer import train
 from stages import evaluate, sample
 from stages import train as train_stage
-from tests.small import Memory, pictures, small
-
-CPU = torch.device("cpu")
-
+from tests.small import CPU, Memory, pictures, small
 
 pytestmark = pytest.mark.usefixtures("folder")
 

@@ -19,10 +19,9 @@ from ddpm.scoring import distances, reference
 from ddpm.scoring.evaluate_params import Evaluate, Likelihood
 from ddpm.verdicts import metrics
 from tests import scoring_ranks
-from tests.small import small
+from tests.small import CPU, small
 
 ROOT = Path(__file__).parents[2]
-CPU = torch.device("cpu")
 SETTINGS = scoring_ranks.SETTINGS
 
 

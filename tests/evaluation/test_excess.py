@@ -26,9 +26,8 @@ from ddpm.sampling.denoiser import Denoiser
 from ddpm.scoring.evaluate_params import Evaluate, Likelihood
 from tests.peers import exact
 from tests.scored import bare
-from tests.small import small
+from tests.small import CPU, small
 
-CPU = torch.device("cpu")
 SEED = 3
 TIMESTEPS = 12
 

@@ -19,9 +19,8 @@ from ddpm.evaluation.likelihood import Bound, Denoises, LikelihoodJob
 from ddpm.model.model_file import Loaded
 from ddpm.scoring.evaluate_params import Evaluate, Likelihood
 from tests.peers import exact
-from tests.small import build, small
+from tests.small import CPU, build, small
 
-CPU = torch.device("cpu")
 BITS = math.log(2)
 MEAN, SD = 0.1, 0.2  # of the one-pixel images of the closed form
 TRUTH = exact.truth([1.0], torch.tensor([[MEAN]]).double(), torch.tensor([[[SD**2]]]).double())

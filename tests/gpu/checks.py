@@ -25,9 +25,8 @@ from ddpm.training.checkpoints import Checkpoints
 from ddpm.training.trainer import Trainer, train
 from ddpm.variants.extractors.random_conv import RandomConv
 from tests.shelves import config_of, covering_rows
-from tests.small import DENOISING, Memory, pictures, small
+from tests.small import CPU, DENOISING, Memory, pictures, small
 
-CPU = torch.device("cpu")
 MARGIN = 1.1  # the estimate of memory is a line through two batches
 LAST_BITS = 1e-3  # of double's logarithms and cosines, which round to another float32: the share of normals
 HALF = {"precision": "bfloat16"}

@@ -24,9 +24,8 @@ from ddpm.variants.datasets.image_folder import ImageFolder
 from ddpm.variants.extractors.classifier import Classifier
 from tests.hostile.case import Case
 from tests.hostile.pictures import data
-from tests.small import Memory, pictures, small
+from tests.small import CPU, Memory, pictures, small
 
-CPU = torch.device("cpu")
 LEFT = frozenset({".ddpm"})
 
 

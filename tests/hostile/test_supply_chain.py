@@ -7,16 +7,14 @@ import subprocess
 import sys
 import tomllib
 from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
-from pathlib import Path
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.small_project import QUICK, lay_out
+from tests.small_project import QUICK, ROOT, lay_out
 
-ROOT = Path(__file__).parents[2]
 SOURCES = sorted(path for folder in ("ddpm", "stages") for path in (ROOT / folder).rglob("*.py"))
 CIFAR = ROOT / "ddpm/sources/cifar.py"  # its files are pickles, read by an unpickler that makes only arrays
 RULES = "S102,S301,S302,S307,S602,S604,S605"  # exec, pickle, marshal, eval and shells

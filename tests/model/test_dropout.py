@@ -7,9 +7,8 @@ from numpy.typing import NDArray
 
 from ddpm.model.layers import Dropout
 from ddpm.training.trainer import Trainer
-from tests.small import pictures, small
+from tests.small import CPU, pictures, small
 
-CPU = torch.device("cpu")
 STEPS = (1, 2)
 PLACES = 4096
 LAGS = PLACES * 3 // 4  # beyond it too few places overlap

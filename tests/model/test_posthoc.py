@@ -18,9 +18,8 @@ from ddpm.training.ema import EMA
 from ddpm.training.snapshots import Averages
 from stages import evaluate, sample
 from tests.command import refused, run
-from tests.small import small
+from tests.small import CPU, small
 
-CPU = torch.device("cpu")
 STEPS = 320
 LENGTHS = (0.039, 0.05, 0.075, 0.12, 0.175)  # from one end of what the snapshots give to the other
 MODEL = Path("data/model/model.safetensors")

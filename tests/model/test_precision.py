@@ -10,9 +10,8 @@ from ddpm.model.model_file import Loaded
 from ddpm.sampling.generator import Generator
 from ddpm.training.trainer import Trainer
 from tests.shelves import NETWORKS
-from tests.small import pictures, small
+from tests.small import CPU, pictures, small
 
-CPU = torch.device("cpu")
 AUTO = small(train={"precision": "auto"}, sample={"precision": "auto"})
 
 

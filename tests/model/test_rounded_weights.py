@@ -10,9 +10,8 @@ from ddpm.model import build
 from ddpm.model.layers import FOLDED_CHANNELS, Upsample
 from ddpm.sampling.denoiser import Denoiser
 from tests.shelves import NETWORKS
-from tests.small import small
+from tests.small import CPU, small
 
-CPU = torch.device("cpu")
 WIDE = {"base_channels": FOLDED_CHANNELS // 2, "multipliers": [1, 2], "blocks": 1, "attention_sizes": [], "groups": 4}
 CASES = [*NETWORKS.items(), ("unet", WIDE)]  # whose upsampling layer adds its weights on a CPU
 

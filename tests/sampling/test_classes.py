@@ -18,9 +18,8 @@ from ddpm.sampling.classes import Classes, apportion
 from ddpm.sampling.generator import Generator, write_samples
 from ddpm.training.checkpoints import Checkpoints
 from ddpm.training.trainer import Trainer, train
-from tests.small import PARAMS, Memory, pictures, small
+from tests.small import CPU, PARAMS, Memory, pictures, small
 
-CPU = torch.device("cpu")
 COUNT = 3
 
 

@@ -15,9 +15,8 @@ from ddpm.sampling import guidance
 from ddpm.sampling.denoiser import Denoiser
 from ddpm.sampling.generator import Generator
 from ddpm.sampling.sample_params import Guidance
-from tests.small import DENOISING, PARAMS, small
+from tests.small import CPU, DENOISING, PARAMS, small
 
-CPU = torch.device("cpu")
 MEANS, SPREAD, SHARE = torch.tensor([-0.6, 0.4]), 0.3, torch.tensor([0.3, 0.7])
 NONE = 2  # the label of no class
 

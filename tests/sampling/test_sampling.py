@@ -19,9 +19,8 @@ from ddpm.sampling import generator as sampling
 from ddpm.sampling import samples
 from ddpm.sampling.denoiser import Denoiser
 from ddpm.sampling.generator import Generator
-from tests.small import DENOISING, pictures, small
+from tests.small import CPU, DENOISING, pictures, small
 
-CPU = torch.device("cpu")
 SHAPE = (1, 8, 8)
 FEW = 5  # steps, of which a third-order sampler takes two with all of its history
 

@@ -14,9 +14,8 @@ from ddpm.model.model_file import load_model, save_model
 from ddpm.runs import library
 from ddpm.sharing import card
 from tests.scored import result
-from tests.small import small
+from tests.small import CPU, small
 
-CPU = torch.device("cpu")
 POSTHOC = {"lengths": [0.05, 0.1], "snapshots": 16}
 SHAPE = {"base_channels": 8, "multipliers": [1, 2], "blocks": 1, "attention_sizes": [4], "attention_heads": 2,
          "groups": 4, "dropout": 0.1, "zero_init": False}  # fmt: skip

@@ -10,9 +10,8 @@ from mlflow import MlflowClient
 from ddpm.ladder import climb, terms, track, trials
 from ddpm.tracking import tracker, view
 from tests import study_project, tracked
-from tests.study_project import PLAN, RESULTS, study
+from tests.study_project import PLAN, RESULTS, ROOT, study
 
-ROOT = Path(__file__).parents[2]
 LADDER = Path("ladders/short.yaml")
 
 

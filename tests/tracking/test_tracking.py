@@ -28,10 +28,8 @@ from ddpm.tracking import origin, store, tracker, view
 from ddpm.training.history import LossRow
 from tests import command, tracked
 from tests.scored import git
-from tests.small_project import set_params
+from tests.small_project import ROOT, set_params
 from tests.tracked import ROWS, all_runs, artifacts, client, write_folder, write_record
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

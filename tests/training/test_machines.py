@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from ddpm.base.files import sha256
-from tests.small_project import QUICK, lay_out
+from tests.small_project import QUICK, ROOT, lay_out
 
-ROOT = Path(__file__).parents[2]
 MODEL = Path("data/model/model.safetensors")
 
 

@@ -17,9 +17,8 @@ from ddpm.training import flops, teacher
 from ddpm.training.checkpoints import Checkpoints
 from ddpm.training.trainer import Trainer, train
 from tests.peers import exact
-from tests.small import PARAMS, Memory, loss_at, pictures, small
+from tests.small import CPU, PARAMS, Memory, loss_at, pictures, small
 
-CPU = torch.device("cpu")
 UNET, DIFFUSION = PARAMS["model"]["unet"], PARAMS["diffusion"]
 
 pytestmark = pytest.mark.usefixtures("folder")

@@ -21,10 +21,7 @@ from ddpm.training.train_params import DECAYS
 from ddpm.training.trainer import Trainer, train
 from ddpm.variants.losses.simple import Simple
 from ddpm.variants.timestep_samplers.uniform import Uniform
-from tests.small import PARAMS, Memory, pictures, small
-
-CPU = torch.device("cpu")
-
+from tests.small import CPU, PARAMS, Memory, pictures, small
 
 pytestmark = pytest.mark.usefixtures("folder")
 

@@ -13,9 +13,8 @@ from ddpm.base.sections import Shape
 from ddpm.compute import noise
 from ddpm.training.trainer import Trainer
 from tests.networks import SHAPES, architecture, awake
-from tests.small import PLAIN, build, pictures, small
+from tests.small import CPU, PLAIN, build, pictures, small
 
-CPU = torch.device("cpu")
 AUGMENTATIONS = pytest.mark.parametrize("name", variant.names("augmentations"))
 OFF = {"flip_x": False, "flip_y": False, "translation": 0.0, "scale": 0.0, "rotation": 0.0, "anisotropy": 0.0}
 

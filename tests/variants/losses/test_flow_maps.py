@@ -25,9 +25,8 @@ from ddpm.training import flops
 from ddpm.training.trainer import Trainer
 from ddpm.variants.timestep_samplers.uniform import Uniform
 from tests.peers import exact
-from tests.small import TINY, build, given, pictures, small
+from tests.small import CPU, TINY, build, given, pictures, small
 
-CPU = torch.device("cpu")
 T = 1000
 MAPS = ["consistency", "mean_flow", "shortcut"]
 DATA = {"gaussian": exact.gaussian_truth(), "mixture": exact.pictured(3, (1, 1, 2), ratio=0.6)}

@@ -17,9 +17,7 @@ from ddpm.training.orthogonal import orthogonal
 from ddpm.training.train_params import Train
 from ddpm.training.trainer import Trainer
 from tests.networks import SHAPES, architecture
-from tests.small import PLAIN, build, pictures, small
-
-CPU = torch.device("cpu")
+from tests.small import CPU, PLAIN, build, pictures, small
 
 OPTIMIZERS = pytest.mark.parametrize("name", variant.names("optimizers"))
 

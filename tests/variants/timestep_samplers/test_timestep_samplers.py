@@ -13,10 +13,9 @@ from torch import Tensor
 
 from ddpm.base import variant
 from ddpm.compute import noise
-from tests.small import build
+from tests.small import CPU, build
 
 NAMES = variant.names("timestep_samplers")
-CPU = torch.device("cpu")
 T = 50
 
 
