@@ -1,5 +1,6 @@
 """Variants: found by their file's name, checked, listed, and written back as they were chosen."""
 
+import json
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pydantic import ValidationError
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
+from ddpm.base.sections import _freeze
 from ddpm.base.variant import Variant, build
 from ddpm.params import config
 from tests.small import small
@@ -63,7 +65,8 @@ def test_a_variant_is_written_with_all_its_hyperparameters_and_read_back_equal(f
     spec = variant.model_dump()
     assert spec["name"] == name
     assert set(spec.get(name, {})) == set(type(variant).model_fields)
-    assert build(family, spec, family) == variant
+    again = build(family, _freeze(json.loads(json.dumps(spec))), family)
+    assert (again, hash(again)) == (variant, hash(variant))  # immutable all the way down
     for field in type(variant).model_fields:
         with pytest.raises(ValidationError, match="frozen"):
             setattr(variant, field, getattr(variant, field))

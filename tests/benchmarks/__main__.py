@@ -47,7 +47,7 @@ def run(parsed: argparse.Namespace) -> None:
         raise UserError(f"topic: unknown {unknown[0]!r}; allowed: {', '.join(TOPICS + NAMED)}")
     device = devices.resolve(parsed.device)
     torch.set_num_threads(os.cpu_count() or 1)  # the peers use all cores too
-    results = harness.Results()
+    results: harness.Results = {}
     with tempfile.TemporaryDirectory() as scratch:
         options = harness.Options(parsed.quick, Path(scratch), device)
         for topic in parsed.topics or TOPICS:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -54,18 +53,6 @@ class Case:
         return f"{self.name} [{self.precision}]"
 
 
-class Spread(NamedTuple):
-    """Quartiles and median."""
-
-    low: float
-    median: float
-    high: float
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Spread:
-        return cls(*(float(value) for value in np.quantile(values, [0.25, 0.5, 0.75])))
-
-
 @dataclass(frozen=True)
 class Timing:
     """A case and the seconds of a call, one for each round."""
@@ -74,37 +61,20 @@ class Timing:
     samples: tuple[float, ...]
 
     @property
-    def seconds(self) -> Spread:
-        return Spread.of(self.samples)
+    def seconds(self) -> dict[str, float]:
+        """Quartiles and median."""
+        return dict(zip(("low", "median", "high"), np.quantile(self.samples, [0.25, 0.5, 0.75]).tolist(), strict=True))
 
     @property
     def items_per_second(self) -> float:
-        return self.case.items / self.seconds.median
+        return self.case.items / self.seconds["median"]
 
     @property
     def flops_per_second(self) -> float:
-        return self.case.flops / self.seconds.median
+        return self.case.flops / self.seconds["median"]
 
 
-class Results:
-    """Timings by their case's key."""
-
-    def __init__(self, timings: Sequence[Timing] = ()):
-        self.timings = {timing.case.key: timing for timing in timings}
-
-    def __or__(self, other: Results) -> Results:
-        return Results([*self.timings.values(), *other.timings.values()])
-
-    def __contains__(self, key: str) -> bool:
-        return key in self.timings
-
-    def __getitem__(self, key: str) -> Timing:
-        return self.timings[key]
-
-    def peak(self, precision: str) -> float:
-        """FLOP/s of the fastest kernel measured in ``precision``; NaN if none was."""
-        found = [t for t in self.timings.values() if t.case.name in PEAKS and t.case.precision == precision]
-        return max((timing.flops_per_second for timing in found), default=math.nan)
+Results = dict[str, Timing]  # by the case's key
 
 
 def measure(cases: Sequence[Case], rounds: int) -> Results:
@@ -120,9 +90,13 @@ def measure(cases: Sequence[Case], rounds: int) -> Results:
             for place in range(len(cases)):
                 chosen = (place + shift) % len(cases)
                 bar.set_postfix_str(cases[chosen].key, refresh=False)
-                samples[chosen].append(_sample(cases[chosen], calls[chosen]))
+                started = perf_counter()
+                own = [cases[chosen].run() for _ in range(calls[chosen])]
+                wall = perf_counter() - started
+                counted = [seconds for seconds in own if seconds is not None]
+                samples[chosen].append((sum(counted) if counted else wall) / calls[chosen])
                 bar.update()
-    return Results([Timing(case, tuple(found)) for case, found in zip(cases, samples, strict=True)])
+    return {case.key: Timing(case, tuple(found)) for case, found in zip(cases, samples, strict=True)}
 
 
 def _calls(case: Case) -> int:
@@ -139,14 +113,6 @@ def _calls(case: Case) -> int:
     return max(1, math.ceil(case.least_seconds / max(seconds, 1e-6)))
 
 
-def _sample(case: Case, calls: int) -> float:
-    started = perf_counter()
-    own = [case.run() for _ in range(calls)]
-    wall = perf_counter() - started
-    counted = [seconds for seconds in own if seconds is not None]
-    return (sum(counted) if counted else wall) / calls
-
-
 @dataclass(frozen=True)
 class Bench:
     """Cases that take turns."""
@@ -159,26 +125,18 @@ class Bench:
         return Bench([case for case in self.cases if re.search(pattern, case.key)], self.rounds)
 
 
-def count_flops(call: Callable[[], Tensor]) -> float:
-    """FLOPs of ``call`` and of its result's backward pass; attention counts as the products that define it."""
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        call().sum().backward()
-    return float(counter.get_total_flops())
-
-
 def network_flops(network: nn.Module, shape: tuple[int, int, int]) -> float:
-    """FLOPs of one image's forward and backward pass through ``network(x_t, t)``, as its layers define it.
+    """FLOPs of one image's forward and backward pass through ``network(x_t, t)``, as its layers define it; attention
+    counts as the products that define it.
 
     Counted without a device: what a device's kernels save counts as speed, not as less work.
     """
     outline = copy.deepcopy(network).to("meta").eval()  # dropout needs no products
     x_t, t = torch.randn(1, *shape, device="meta"), torch.ones(1, dtype=torch.long, device="meta")
-
-    def call() -> Tensor:
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         output = outline(x_t, t)
-        return output if isinstance(output, Tensor) else output.sample  # diffusers' networks wrap theirs
-
-    return count_flops(call)
+        (output if isinstance(output, Tensor) else output.sample).sum().backward()  # diffusers' networks wrap theirs
+    return float(counter.get_total_flops())
 
 
 PEAKS = ("peak: convolution", "peak: matmul")

@@ -74,11 +74,6 @@ def epsilon_loss(network: Callable[[Tensor, Tensor], Tensor], alpha_bar: Tensor)
     return loss
 
 
-def benches(options: Options) -> Iterator[Bench]:
-    """The article's network in both precisions against each peer."""
-    yield article(options)
-
-
 def diffusers(device: torch.device, width: int = 64) -> tuple[nn.Module, Loss]:
     """The article's network, and its loss."""
     from diffusers import UNet2DModel
@@ -111,7 +106,8 @@ def alpha_bar(device: torch.device) -> Tensor:
     return torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000), 0).to(device)
 
 
-def article(options: Options) -> Bench:
+def benches(options: Options) -> Iterator[Bench]:
+    """The article's network in both precisions against each peer."""
     from tests.peers.article import ArticleUNet
 
     device, batch = options.device, 8 if options.quick else 32
@@ -136,7 +132,7 @@ def article(options: Options) -> Bench:
             cases.append(Case(name, precision, run, batch, flops[name] * batch))
         found |= {case.key: case for case in cases}
     cases = [*found.values(), *(case for precision in PRECISIONS for case in peaks(precision, device))]
-    return Bench(cases, rounds=5)
+    yield Bench(cases, rounds=5)
 
 
 def auto(device: torch.device) -> str:

@@ -1,4 +1,4 @@
-"""Paired statistics against scipy and closed forms, and their error rates by simulation."""
+"""Paired statistics against scipy and closed forms."""
 
 import numpy as np
 import pytest
@@ -9,10 +9,6 @@ from scipy import stats
 
 from ddpm.verdicts import statistics
 from ddpm.verdicts.sequential import Design
-
-ALPHA = 0.05
-TRIALS = 4000
-SLACK = 3 * (ALPHA * (1 - ALPHA) / TRIALS) ** 0.5  # three standard errors of a simulated rate of 5%
 
 # whole 1024ths, because their sums are exact: scipy ignores ties that rounding breaks
 samples = st.integers(2, 10).flatmap(
@@ -35,7 +31,8 @@ def test_interval_p_and_equivalence_are_those_of_scipys_t_tests(differences, con
 @given(samples, st.sampled_from([0.05, 0.2, 0.5]))
 def test_the_sign_flip_test_is_scipys_exact_one(differences, level):
     expected = stats.permutation_test((differences,), np.mean, permutation_type="samples", n_resamples=2**10)
-    assert flipped(differences, level) == (expected.pvalue <= level + 1e-9)
+    found = Design((len(differences),)).sign_flips(differences, level)
+    assert (found != []) == (expected.pvalue <= level + 1e-9)
 
 
 @pytest.mark.parametrize(("constant", "p", "equivalence_p"), [(0.0, 1, 0), (0.5, 0, 0), (-2.0, 0, 1)])
@@ -48,21 +45,3 @@ def test_differences_without_spread_are_certain(constant, p, equivalence_p):
 def test_fewer_seeds_than_the_fewest_can_reject_nothing(alpha, seeds):
     assert statistics.fewest_seeds(alpha) == seeds
     assert 2 / 2**seeds <= alpha < 2 / 2 ** (seeds - 1)
-
-
-def flipped(differences, level: float = ALPHA) -> bool:
-    """Whether the sign-flip test of (n,) differences rejects at one look."""
-    return Design((len(differences),)).sign_flips(differences, level) != []
-
-
-def rejected(differences) -> float:
-    """The share of (trials, n) that the sign-flip test rejects."""
-    return float(np.mean([flipped(part) for part in differences]))
-
-
-@pytest.mark.parametrize(("n", "rate"), [(6, 0.066), (12, 0.094)])
-def test_the_sign_flip_test_is_exact_for_symmetric_differences_and_no_others(n, rate):
-    """Exponential scores of two variants that do not differ; and of one that differs in shape but not in its mean."""
-    before, after = np.random.default_rng(1).exponential(size=(2, TRIALS, n))
-    assert rejected(after - before) <= ALPHA + SLACK
-    assert rejected(after - 1) == pytest.approx(rate, abs=0.015)

@@ -116,16 +116,6 @@ def test_a_class_matters_none_is_the_last_and_without_classes_there_are_no_weigh
 
 
 @SHAPES
-def test_bfloat16_autocast_gives_nearly_the_same_output(name, fields):
-    made = awake(network(name, fields)).eval()
-    expected = made(*batch())
-    with torch.autocast("cpu", torch.bfloat16):
-        out = made(*batch())
-    assert out.dtype == torch.bfloat16
-    assert (out.float() - expected).std() < 0.05 * expected.std()
-
-
-@SHAPES
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_recomputed_activations_give_the_same_gradients_from_less_memory(name, fields, dropout):
     """To the bit, with dropout by key and without."""
