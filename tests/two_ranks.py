@@ -35,6 +35,7 @@ def trained(
     folder: Path, options: dict, ranks: Ranks = ALONE, log: Memory | None = None, state: str = "checkpoints"
 ) -> None:
     """Train the small model with ``options``, and write its curve too; ``state``: the folder for its checkpoints."""
+    folder.mkdir(parents=True, exist_ok=True)
     checkpoints = Checkpoints("two-ranks")
     checkpoints.folder = folder / state
     device = torch.device("cpu")
@@ -48,9 +49,10 @@ def trained(
 def main() -> None:
     with distributed.join_group(torch.device("cpu")):
         here = distributed.current()
-        log = Cut() if here.main and "TWO_RANKS_CUT" in os.environ else Memory()
         state = f"checkpoints-{here.rank}" if "TWO_RANKS_APART" in os.environ else "checkpoints"
-        trained(Path(os.environ["TWO_RANKS_FOLDER"]), json.loads(os.environ["TWO_RANKS_TRAIN"]), here, log, state)
+        for folder, options in json.loads(os.environ["TWO_RANKS"]).items():
+            log = Cut() if here.main and "TWO_RANKS_CUT" in os.environ else Memory()
+            trained(Path(folder), options, here, log, state)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,12 +23,13 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.launcher import api
 
 from ddpm.base.errors import UserError
+from ddpm.base.files import sha256
 from ddpm.compute import distributed
 from ddpm.compute.distributed import Ranks
 from tests.small import Memory
+from tests.small_project import QUICK, ROOT, lay_out
 from tests.two_ranks import trained
 
-ROOT = Path(__file__).parents[2]
 LAUNCH = """
 import sys
 from ddpm.base.errors import exit_code
@@ -56,11 +59,11 @@ SHOWN = {
 MAPPED = {"train": HARD["train"], "diffusion": {"loss": {"name": "mean_flow"}}}
 
 
-def start(folder: Path, ranks: int, options: dict, **more: str) -> subprocess.Popen[str]:
-    folder.mkdir(exist_ok=True)
-    environment = {**os.environ, "TWO_RANKS_FOLDER": str(folder), "TWO_RANKS_TRAIN": json.dumps(options), **more}
+def start(trainings: dict[Path, dict], **more: str) -> subprocess.Popen[str]:
+    """Two ranks, with a training in each folder, one after the other. more: environment variables."""
+    environment = {**os.environ, "TWO_RANKS": json.dumps({str(at): each for at, each in trainings.items()}), **more}
     return subprocess.Popen(
-        [sys.executable, "-c", LAUNCH, str(ranks)], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", LAUNCH, "2"], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
     )
 
 
@@ -80,53 +83,54 @@ def wait_for(condition, process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [TWICE, SHOWN, MAPPED], ids=["twice", "shown", "mapped"])
-def test_two_ranks_learn_what_one_learns(tmp_path, options):
+def test_two_ranks_learn_what_one_learns(tmp_path):
     """Dropout, importance-sampled timesteps, accumulation and shares of unequal size included."""
-    (tmp_path / "1").mkdir()
-    trained(tmp_path / "1", options)
-    assert finish(start(tmp_path / "2", 2, options))[0] == 0
-    np.testing.assert_allclose(curve(tmp_path / "2"), curve(tmp_path / "1"), rtol=1e-4)
-    np.testing.assert_array_equal(curve(tmp_path / "2", 0), curve(tmp_path / "2", 1))
-    one, two = (load_file(tmp_path / ranks / "model.safetensors") for ranks in ("1", "2"))
-    for name, value in one.items():
-        torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-5)
+    cases = {"twice": TWICE, "shown": SHOWN, "mapped": MAPPED}
+    assert finish(start({tmp_path / "2" / name: options for name, options in cases.items()}))[0] == 0
+    for name, options in cases.items():
+        alone, both = tmp_path / "1" / name, tmp_path / "2" / name
+        trained(alone, options)
+        np.testing.assert_allclose(curve(both), curve(alone), rtol=1e-4, err_msg=name)
+        np.testing.assert_array_equal(curve(both, 0), curve(both, 1), err_msg=name)
+        one, two = (load_file(folder / "model.safetensors") for folder in (alone, both))
+        for key, value in one.items():
+            torch.testing.assert_close(two[key], value, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.slow
 def test_a_signalled_run_goes_on_with_another_number_of_ranks(tmp_path, capsys):
     options = {"train": {"steps": 80, "checkpoint_every": 5}}
-    first = start(tmp_path / "stopped", 2, options)
+    first = start({tmp_path / "stopped": options})
     wait_for(lambda: list((tmp_path / "stopped" / "checkpoints").glob("*.safetensors")), first)
     first.send_signal(signal.SIGTERM)
     assert finish(first)[0] == 128 + signal.SIGTERM
     assert not (tmp_path / "stopped" / "model.safetensors").exists()
     trained(tmp_path / "stopped", options)
     assert "resuming after step" in capsys.readouterr().err
-    (tmp_path / "whole").mkdir()
     trained(tmp_path / "whole", options)
     np.testing.assert_allclose(curve(tmp_path / "stopped"), curve(tmp_path / "whole"), rtol=0.02)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["float32", "float16"])  # this has a scaler's state
-def test_all_ranks_resume_from_the_checkpoint_of_the_first(tmp_path, precision):
+def test_all_ranks_resume_from_the_checkpoint_of_the_first(tmp_path):
     """Each has its own folder here, as on machines that do not see the same bytes; the second's files are damaged."""
-    options = {"train": {**HARD["train"], "steps": 16, "checkpoint_every": 5, "precision": precision}}
-    with pytest.raises(KeyboardInterrupt):
-        trained(tmp_path, options, log=Memory(14), state="checkpoints-0")
-    shutil.copytree(tmp_path / "checkpoints-0", tmp_path / "checkpoints-1")
-    _, newest = sorted((tmp_path / "checkpoints-1").glob("*.safetensors"))
-    newest.write_bytes(newest.read_bytes()[:-1])
-    code, said = finish(start(tmp_path, 2, options, TWO_RANKS_APART="yes"))
+    cases = {}
+    for precision in ("float32", "float16"):  # this has a scaler's state
+        folder = tmp_path / precision
+        cases[folder] = {"train": {**HARD["train"], "steps": 16, "checkpoint_every": 5, "precision": precision}}
+        with pytest.raises(KeyboardInterrupt):
+            trained(folder, cases[folder], log=Memory(14), state="checkpoints-0")
+        shutil.copytree(folder / "checkpoints-0", folder / "checkpoints-1")
+        _, newest = sorted((folder / "checkpoints-1").glob("*.safetensors"))
+        newest.write_bytes(newest.read_bytes()[:-1])
+    code, said = finish(start(cases, TWO_RANKS_APART="yes"))
     assert code == 0, said
-    assert "resuming after step 10 of 16" in said
-    (tmp_path / "whole").mkdir()
-    trained(tmp_path / "whole", options)
-    np.testing.assert_array_equal(curve(tmp_path, 0), curve(tmp_path, 1))
-    np.testing.assert_allclose(
-        curve(tmp_path), curve(tmp_path / "whole"), rtol=1e-4 if precision == "float32" else 0.05
-    )
+    assert said.count("resuming after step 10 of 16") == 2
+    for folder, options in cases.items():
+        trained(folder / "whole", options)
+        np.testing.assert_array_equal(curve(folder, 0), curve(folder, 1))
+        tolerance = 1e-4 if folder.name == "float32" else 0.05
+        np.testing.assert_allclose(curve(folder), curve(folder / "whole"), rtol=tolerance)
 
 
 def the_error(code: int, said: str) -> str:
@@ -140,7 +144,7 @@ def the_error(code: int, said: str) -> str:
 @pytest.mark.slow
 def test_nothing_listens_on_the_network_and_a_killed_rank_ends_the_others_with_one_clear_line(tmp_path):
     """torchrun unpickles what its store holds, so whoever reached a port of the launcher could run code in it."""
-    launched = start(tmp_path, 2, {"train": {"steps": 100_000, "checkpoint_every": 5}})
+    launched = start({tmp_path: {"train": {"steps": 100_000, "checkpoint_every": 5}}})
     wait_for(lambda: list((tmp_path / "checkpoints").glob("*.safetensors")), launched)
     launcher = psutil.Process(launched.pid)
     ranks = launcher.children()
@@ -159,9 +163,33 @@ def test_nothing_listens_on_the_network_and_a_killed_rank_ends_the_others_with_o
 
 @pytest.mark.slow
 def test_ranks_that_lose_each_other_end_with_what_happened_and_what_to_check(tmp_path):
-    line = the_error(*finish(start(tmp_path, 2, {"train": {"steps": 400}}, TWO_RANKS_CUT="yes")))
+    line = the_error(*finish(start({tmp_path: {"train": {"steps": 400}}}, TWO_RANKS_CUT="yes")))
     assert re.match(r"error: rank [01] of 2 lost the others \(\w.+?\): ", line)
     assert "launch.processes: 1" in line
+
+
+@pytest.mark.slow
+def test_torchrun_on_two_machines_makes_the_model_of_two_processes(tmp_path, digits):
+    """With the command of docs/machines.md, twice on this machine as on two."""
+    lay_out(tmp_path, digits, **QUICK | {"launch": {"processes": 2}})
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "DDPM_"))}
+    options = {"cwd": tmp_path, "env": environment | {"DDPM_TRACKING": "off"}, "stderr": subprocess.PIPE, "text": True}
+    subprocess.run([sys.executable, "-m", "stages", "train"], check=True, **options)
+    model = tmp_path / "data/model/model.safetensors"
+    expected = sha256(model)
+    model.unlink()
+    (command,) = re.findall(r"^torchrun (--.*)$", (ROOT / "docs/machines.md").read_text(), re.M)
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    for page, here in (("node0:29400", f"localhost:{port}"), ("--nproc-per-node=8", "--nproc-per-node=1")):
+        assert page in command
+        command = command.replace(page, here)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", *shlex.split(command)]
+    for machine in [subprocess.Popen(torchrun, **options) for _ in range(2)]:
+        code, said = finish(machine)
+        assert code == 0, said
+    assert sha256(model) == expected
 
 
 @pytest.mark.parametrize(
