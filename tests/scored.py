@@ -80,15 +80,15 @@ def result(
     return Record(**values | fields)
 
 
-def bare(seed: int = 0, name: str = "workspace", **changes) -> Record:
-    """A record with few params, and fields of it changed."""
-    comparable = {"samples": 8, "sampling": {"steps": 4}}
+def bare(seed: int = 0, comparable: dict | None = None, **changes) -> Record:
+    """A record with few params, and fields of it changed. comparable: the fingerprint's content."""
+    content = comparable or {"samples": 8, "sampling": {"steps": 4}}
     fields = {
-        "name": name,
+        "name": "workspace",
         "seed": seed,
         "finished": now(),
         "params": {"seed": seed, "train.steps": 10, "model.unet.multipliers": [1, 2], "data.source": None},
-        "fingerprint": Fingerprint(hash=files.digest(comparable), comparable=comparable),
+        "fingerprint": Fingerprint(hash=files.digest(content), comparable=content),
         "scores": {"classifier.fd": 1.5},
     }
     return Record(**fields | changes)

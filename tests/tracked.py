@@ -10,12 +10,13 @@ from mlflow.entities import ViewType
 from PIL import Image
 
 from ddpm.base import files
-from ddpm.base.files import digest, md5
+from ddpm.base.files import md5
 from ddpm.params import config
 from ddpm.runs import library, record
-from ddpm.runs.record import Costs, Fingerprint, NumberTable, Record
+from ddpm.runs.record import Costs
 from ddpm.tracking import store
 from ddpm.training.history import LossRow
+from tests.scored import bare
 
 PRESET = Path(__file__).parents[1] / "ddpm/presets/digits_2026.yaml"
 STORE_VARIABLES = ("DVC_ROOT", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV", "DDPM_TRACKING")
@@ -37,7 +38,7 @@ def write_folder(root: Path) -> None:
     shutil.copy(PRESET, root / "params.yaml")
     (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"train": TRAIN}}))
     write_record(root)
-    write_curve(root, ROWS)
+    files.write_rows(root / "metrics/loss.csv", [row._asdict() for row in ROWS])
     pictures = ("processed/dataset", "samples/grid", "samples/forward", "model/grids/step-4", "model/grids/step-8")
     for shade, name in enumerate(pictures):
         picture = root / "data" / f"{name}.png"
@@ -48,27 +49,18 @@ def write_folder(root: Path) -> None:
 
 def write_record(root: Path, fd: float = 1.5, name: str = "workspace") -> None:
     """The record of a run with params.yaml and dvc.yaml, which is its only code."""
-    flat = config.parse(yaml.safe_load((root / "params.yaml").read_text())).flat()
-    comparable = {"images": {"sha256": "1" * 64, "count": 1438}, "samples": 8}
-    run = Record(
+    run = bare(
         name=name,
-        seed=0,
-        finished=record.now(),
-        params=library.relevant(flat),
+        params=library.relevant(config.parse(yaml.safe_load((root / "params.yaml").read_text())).flat()),
         code={"dvc.yaml": md5(root / "dvc.yaml")[:12]},
-        fingerprint=Fingerprint(hash=digest(comparable), comparable=comparable),
+        comparable={"images": {"sha256": "1" * 64, "count": 1438}, "samples": 8},
         scores={"classifier.fd": fd, "classifier.kid_mean": 0.25, "bits_per_dim": 3.5},
-        curve=NumberTable(
-            columns={"images": (256, 512), "classifier.fd": (2.5, fd), "classifier.kid_mean": (None, 0.25)}
-        ),
+        curve=record.table([{"images": 256, "classifier.fd": 2.5, "classifier.kid_mean": ""},
+                            {"images": 512, "classifier.fd": fd, "classifier.kid_mean": 0.25}]),
         costs=Costs(images_seen=512, seconds={"train": 10.0}),
         environment={"processor": "a CPU"},
-    )
+    )  # fmt: skip
     record.write_record(run, root / "metrics/run.json")
-
-
-def write_curve(root: Path, rows: list[LossRow]) -> None:
-    files.write_rows(root / "metrics/loss.csv", [row._asdict() for row in rows])
 
 
 def client() -> MlflowClient:

@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ddpm.base import files
 from ddpm.base.paths import RUN
 from ddpm.params import config, presets
 from ddpm.runs import library
-from ddpm.runs.record import Costs, Fingerprint, Record
+from ddpm.runs.record import Costs, Record
 from tests import command
 from tests.scored import bare, params, record, working
 
@@ -123,9 +122,8 @@ def test_what_tells_runs_apart_comes_first_and_is_not_cut_off(folder, capsys, mo
 def test_the_working_folder_is_the_last_and_stale_where_its_params_changed(folder, capsys):
     RUN.parent.mkdir()
     RUN.write_text(of(fd=0.5, at=1).text())
-    other = {"samples": 9}
-    finished(folder, newest=of(at=9), odd=of(at=2).model_copy(
-        update={"fingerprint": Fingerprint(hash=files.digest(other), comparable=other)}))  # fmt: skip
+    other = bare(comparable={"samples": 9}).fingerprint
+    finished(folder, newest=of(at=9), odd=of(at=2).model_copy(update={"fingerprint": other}))
     assert list(rows(capsys)) == ["odd", "newest", "workspace"]
     assert "code" in rows(capsys)["workspace"]["stale"]
     assert "2 fingerprints" in table(capsys)[-1]

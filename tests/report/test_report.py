@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
-from ruamel.yaml import YAML
 
 from ddpm.base import files
 from ddpm.base.errors import UserError
@@ -16,7 +16,7 @@ from ddpm.base.files import write_json
 from ddpm.pictures import plots
 from ddpm.report import page as report
 from ddpm.runs import library, record, run_images
-from ddpm.runs.record import Costs, Fingerprint, Record
+from ddpm.runs.record import Costs, Record
 from tests import command, scored
 from tests.pages import Page
 from tests.scored import bare
@@ -48,22 +48,16 @@ def folder(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(plots, "lines", lambda path, *_, **__: Image.new("L", (1, 1)).save(path))  # takes seconds
     monkeypatch.setenv("DDPM_TRACKING", "off")
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    write_params(SETTINGS)
+    Path("params.yaml").write_text(yaml.safe_dump(SETTINGS.to_dict()))
     return tmp_path
-
-
-def write_params(settings) -> None:
-    with Path("params.yaml").open("w") as file:
-        YAML().dump(settings.to_dict(), file)
 
 
 def measured(**changes) -> Record:
     """The record of the working folder."""
-    comparable = {"samples": 1437, "sampling": {"sampler": {"name": "ddim"}}}
     fields = {
         "params": library.relevant(SETTINGS.flat()),
         "scores": files.flatten(SCORES),
-        "fingerprint": Fingerprint(hash=files.digest(comparable), comparable=comparable),
+        "comparable": {"samples": 1437, "sampling": {"sampler": {"name": "ddim"}}},
         "noise_levels": record.table(levels()),
         "costs": Costs(images_seen=256000, evaluations=5, seconds={"train": 83.4}),
         "environment": {"device": "a certain GPU"},
@@ -75,7 +69,7 @@ def measured(**changes) -> Record:
 def complete(folder, digits) -> Path:
     """The folder with every file that a page uses."""
     scored.write(measured())
-    write_rows("loss", [{"step": step, "loss": 1 / step} for step in range(1, 301)])
+    files.write_rows(Path("metrics/loss.csv"), [{"step": step, "loss": 1 / step} for step in range(1, 301)])
     row = {"whole": 0.5, "noticed": {"blur": 0.55, "noise": 1.0}}
     found = {"images": 179, "samples": 200, "sets": 8, "data": {}, "scores": {"classifier.fd": row}}
     write_json(Path("metrics/sanity.json"), found)
@@ -105,10 +99,6 @@ def levels() -> files.Rows:
         named = {f"{name}_{split}": value for name, value in values.items() for split in ("train", "test")}
         rows.append(placed | named | {f"{name}_se": 0.01 for name in named})
     return rows
-
-
-def write_rows(name: str, rows: files.Rows) -> None:
-    files.write_rows(Path(f"metrics/{name}.csv"), rows)
 
 
 def pictures(count: int, size: int = 16) -> np.ndarray:
