@@ -25,7 +25,7 @@ from ddpm.training.checkpoints import Checkpoints
 
 
 @pytest.fixture(autouse=True)
-def nfs(tmp_path, monkeypatch) -> None:
+def nfs(folder, monkeypatch) -> None:
     """A disk of many machines: every open file belongs to another one."""
     flock = fcntl.flock
 
@@ -37,7 +37,6 @@ def nfs(tmp_path, monkeypatch) -> None:
         flock(descriptor, operation)
 
     monkeypatch.setattr(fcntl, "flock", over_the_network)
-    monkeypatch.chdir(tmp_path)
 
 
 def test_one_holds_a_lock_until_it_lets_go():

@@ -21,12 +21,11 @@ SCHEDULES = ROOT / "metrics/studies/schedule/runs"
 
 
 @pytest.fixture
-def clone(tmp_path, monkeypatch) -> Path:
-    monkeypatch.chdir(tmp_path)
+def clone(folder) -> Path:
     Path("params.yaml").write_text(presets.text("digits_small_2026"))
     shutil.copytree(ROOT / "ladders", "ladders")
     pygit2.init_repository(".")
-    return tmp_path
+    return folder
 
 
 def ddpm(*arguments: object) -> subprocess.CompletedProcess:

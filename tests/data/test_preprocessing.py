@@ -51,196 +51,211 @@ def pack(folder: Path) -> Path:
     return folder / "raw"
 
 
-class TestWholeRun:
-    def test_arrays_manifest_and_picture(self, raw, tmp_path):
-        manifest = preprocess(data_of(image_size=(8, 12)), raw, tmp_path / "processed")
-        assert manifest == read_manifest(tmp_path / "processed")
-        assert (manifest.dataset, manifest.shape) == ("image_folder", (3, 8, 12))
-        assert manifest.classes == ("cats", "dogs")
-        assert (manifest.counts, manifest.skipped) == ({"train": 54, "test": 6}, 0)
-        for split, counts in {"train": [36, 18], "test": [4, 2]}.items():
-            images, labels = open_split(tmp_path / "processed", split)
-            assert images.shape == (sum(counts), 3, 8, 12)
-            assert np.bincount(labels).tolist() == counts
-            assert manifest.sha256[split] == files.sha256(tmp_path / "processed" / split)
-        with Image.open(tmp_path / "processed" / "dataset.png") as picture:
-            assert min(picture.size) > 50
-
-    def test_the_same_images_give_the_same_bytes_wherever_they_are(self, tmp_path, monkeypatch):
-        digests = []
-        for place, shade in {"here/zoo": 0, "there/zoo": 0, "there/other": 0, "third/zoo": 9}.items():
-            folder = tmp_path / place
-            (folder / "cats").mkdir(parents=True)
-            for i in range(10):
-                Image.new("RGB", (9, 9), (shade, i, i)).save(folder / f"cats/{i}.png")
-            monkeypatch.chdir(folder.parent)
-            for source in (folder.name, str(folder)):  # relative and absolute
-                data, out = data_of(source=source), tmp_path / f"out{len(digests)}"
-                data.dataset.download(source, out / "raw")
-                preprocess(data, out / "raw", out / "processed")
-                digests.append(files.sha256(out))
-        assert len(set(digests[:6])) == 1
-        assert len(set(digests)) == 2
-
-    def test_each_image_keeps_its_label(self, tmp_path):
-        for name, colour in {"black": 0, "white": 255}.items():
-            (tmp_path / "source" / name).mkdir(parents=True)
-            for i in range(50):
-                Image.new("L", (9, 9), colour).save(tmp_path / "source" / name / f"{i}.png")
-        preprocess(data_of(channels=1, split_seed=3), pack(tmp_path), tmp_path / "processed", workers=3)
-        for split in ("train", "test"):
-            images, labels = open_split(tmp_path / "processed", split)
-            np.testing.assert_array_equal(images.max(axis=(1, 2, 3)), labels * 255)
-            np.testing.assert_array_equal(images.min(axis=(1, 2, 3)), labels * 255)
-
-    def test_the_number_of_workers_changes_no_byte(self, raw, tmp_path):
-        digests = set()
-        for workers in (1, 2, 7):
-            preprocess(data_of(), raw, tmp_path / f"{workers}", workers=workers)
-            digests.add(files.sha256(tmp_path / f"{workers}"))
-        assert len(digests) == 1
+def test_arrays_manifest_and_picture(raw, tmp_path):
+    manifest = preprocess(data_of(image_size=(8, 12)), raw, tmp_path / "processed")
+    assert manifest == read_manifest(tmp_path / "processed")
+    assert (manifest.dataset, manifest.shape) == ("image_folder", (3, 8, 12))
+    assert manifest.classes == ("cats", "dogs")
+    assert (manifest.counts, manifest.skipped) == ({"train": 54, "test": 6}, 0)
+    for split, counts in {"train": [36, 18], "test": [4, 2]}.items():
+        images, labels = open_split(tmp_path / "processed", split)
+        assert images.shape == (sum(counts), 3, 8, 12)
+        assert np.bincount(labels).tolist() == counts
+        assert manifest.sha256[split] == files.sha256(tmp_path / "processed" / split)
+    with Image.open(tmp_path / "processed" / "dataset.png") as picture:
+        assert min(picture.size) > 50
 
 
-class TestBrokenImages:
-    @pytest.fixture
-    def damaged(self, raw, tmp_path) -> Path:
-        source = tmp_path / "source"
-        (source / "cats" / "text.png").write_text("no image")
-        buffer = io.BytesIO()
-        gradient(60, 60).save(buffer, "PNG")
-        (source / "dogs" / "half.png").write_bytes(buffer.getvalue()[: len(buffer.getvalue()) // 2])
-        return pack(tmp_path)
-
-    def test_fail_names_them_and_leaves_nothing(self, damaged, tmp_path):
-        with pytest.raises(UserError, match="2 of 62 ") as error:
-            preprocess(data_of(), damaged, tmp_path / "processed")
-        assert "cats/text.png (" in str(error.value)
-        assert "dogs/half.png (" in str(error.value)
-        assert "data.on_error: skip" in str(error.value)
-        assert {path.name for path in tmp_path.iterdir()} == {"source", "raw"}
-
-    def test_skip_counts_and_prints_them(self, damaged, tmp_path, capsys):
-        manifest = preprocess(data_of(on_error="skip"), damaged, tmp_path / "processed")
-        assert manifest.skipped == 2
-        assert sum(manifest.counts.values()) == 60
-        images, labels = open_split(tmp_path / "processed", "train")
-        assert len(images) == len(labels) == manifest.counts["train"]
-        assert "skipped cats/text.png" in capsys.readouterr().err
-
-    def test_many_are_counted_and_the_first_are_named(self, tmp_path):
-        (tmp_path / "source").mkdir()
-        for i in range(30):
-            (tmp_path / "source" / f"{i}.jpg").write_text("no image")
-        with pytest.raises(UserError, match=r"30 of 30 .* 25 "):
-            preprocess(data_of(), pack(tmp_path), tmp_path / "processed")
-        with pytest.raises(UserError, match="train"):
-            preprocess(data_of(on_error="skip"), tmp_path / "raw", tmp_path / "processed")
-
-    def test_bombs_are_refused(self, monkeypatch):
-        monkeypatch.setattr(pixels, "MAX_PIXELS", 50 * 50 - 1)
-        with pytest.raises(ValueError, match=r"50x50 .*2,499"):
-            shown(gradient(50, 50), data_of())
+def test_the_same_images_give_the_same_bytes_wherever_they_are(tmp_path, monkeypatch):
+    digests = []
+    for place, shade in {"here/zoo": 0, "there/zoo": 0, "there/other": 0, "third/zoo": 9}.items():
+        folder = tmp_path / place
+        (folder / "cats").mkdir(parents=True)
+        for i in range(10):
+            Image.new("RGB", (9, 9), (shade, i, i)).save(folder / f"cats/{i}.png")
+        monkeypatch.chdir(folder.parent)
+        for source in (folder.name, str(folder)):  # relative and absolute
+            data, out = data_of(source=source), tmp_path / f"out{len(digests)}"
+            data.dataset.download(source, out / "raw")
+            preprocess(data, out / "raw", out / "processed")
+            digests.append(files.sha256(out))
+    assert len(set(digests[:6])) == 1
+    assert len(set(digests)) == 2
 
 
-class TestSplit:
-    labels = st.lists(st.integers(0, 4), min_size=1, max_size=80)
+def test_each_image_keeps_its_label(tmp_path):
+    for name, colour in {"black": 0, "white": 255}.items():
+        (tmp_path / "source" / name).mkdir(parents=True)
+        for i in range(50):
+            Image.new("L", (9, 9), colour).save(tmp_path / "source" / name / f"{i}.png")
+    preprocess(data_of(channels=1, split_seed=3), pack(tmp_path), tmp_path / "processed", workers=3)
+    for split in ("train", "test"):
+        images, labels = open_split(tmp_path / "processed", split)
+        np.testing.assert_array_equal(images.max(axis=(1, 2, 3)), labels * 255)
+        np.testing.assert_array_equal(images.min(axis=(1, 2, 3)), labels * 255)
 
-    @staticmethod
-    def originals(labels: list[int]) -> Originals:
-        pictures = np.zeros((len(labels), 1, 1), dtype=np.uint8)
-        return Originals.of_arrays({"all": (pictures, np.array(labels))}, tuple("abcde"))
 
-    @settings(max_examples=60)
-    @given(labels=labels, fraction=st.floats(0.01, 0.99), seed=st.integers(0, 2**63 - 1))
-    def test_is_a_partition_stratified_by_class(self, labels, fraction, seed):
-        train, test = split_indices(self.originals(labels), fraction, seed)
-        assert sorted([*train, *test]) == list(range(len(labels)))
-        assert abs(len(test) - fraction * len(labels)) <= 1
-        for label in range(5):
-            in_class = labels.count(label)
-            assert abs(sum(labels[i] == label for i in test) - fraction * in_class) <= 1
+def test_the_number_of_workers_changes_no_byte(raw, tmp_path):
+    digests = set()
+    for workers in (1, 2, 7):
+        preprocess(data_of(), raw, tmp_path / f"{workers}", workers=workers)
+        digests.add(files.sha256(tmp_path / f"{workers}"))
+    assert len(digests) == 1
 
-    def test_depends_on_the_seed_alone_and_is_the_same_on_every_machine(self):
-        train, test = split_indices(self.originals([0, 1] * 6), 0.25, 0)
-        assert (train.tolist(), test.tolist()) == ([1, 6, 5, 2, 11, 4, 10, 3, 9], [0, 7, 8])
-        assert split_indices(self.originals([0, 1] * 6), 0.25, 1)[1].tolist() != [0, 7, 8]
 
-    SIDES = st.integers(1, 40)
+@pytest.fixture
+def damaged(raw, tmp_path) -> Path:
+    source = tmp_path / "source"
+    (source / "cats" / "text.png").write_text("no image")
+    buffer = io.BytesIO()
+    gradient(60, 60).save(buffer, "PNG")
+    (source / "dogs" / "half.png").write_bytes(buffer.getvalue()[: len(buffer.getvalue()) // 2])
+    return pack(tmp_path)
 
-    @settings(max_examples=60)
-    @given(size=st.tuples(SIDES, SIDES), target=st.tuples(SIDES, SIDES), channels=st.sampled_from([1, 3]))
-    def test_any_squash_is_torchvisions_and_any_crop_is_pils(self, size, target, channels):
-        transforms = pytest.importorskip("torchvision.transforms")
-        image, mode = gradient(*size), "L" if channels == 1 else "RGB"
-        resize = transforms.Resize(target, transforms.InterpolationMode.BICUBIC, antialias=True)
-        expected = {
-            "squash": resize(image.convert(mode)),
-            "crop": ImageOps.fit(image.convert(mode), target[::-1], Image.Resampling.BICUBIC),
-        }
-        for how, picture in expected.items():
-            found = shown(image, data_of(resize=how, channels=channels, image_size=target))
-            assert found.shape == (channels, *target)
-            difference = found.transpose(1, 2, 0) - np.asarray(picture, dtype=float).reshape(*target, channels)
-            assert np.abs(difference).max() <= (how == "crop")  # PIL rounds the crop's corners otherwise
 
-    @pytest.mark.parametrize(("channels", "on_error"), [(2, "fail"), (4, "skip")])
-    def test_a_gray_array_as_another_number_of_channels_is_one_line(self, tmp_path, channels, on_error):
-        np.save(tmp_path / "own.npy", np.zeros((6, 8, 8), np.uint8))
-        arrays = build("datasets", "arrays")
-        arrays.download(str(tmp_path / "own.npy"), tmp_path / "arrays")
-        data = data_of(dataset=arrays, channels=channels, on_error=on_error)
-        with pytest.raises(UserError) as raised:
-            preprocess(data, tmp_path / "arrays", tmp_path / "processed")
-        assert str(raised.value).startswith(f"data.channels: {channels} ")
-        assert not (tmp_path / "processed").exists()
+def test_broken_images_are_named_and_leave_nothing(damaged, tmp_path):
+    with pytest.raises(UserError, match="2 of 62 ") as error:
+        preprocess(data_of(), damaged, tmp_path / "processed")
+    assert "cats/text.png (" in str(error.value)
+    assert "dogs/half.png (" in str(error.value)
+    assert "data.on_error: skip" in str(error.value)
+    assert {path.name for path in tmp_path.iterdir()} == {"source", "raw"}
 
-    @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "CMYK", "YCbCr", "HSV"])
-    @pytest.mark.parametrize("channels", [1, 3])
-    def test_every_mode_is_accepted(self, mode, channels):
-        white = Image.new("RGB", (20, 20), (255, 255, 255))
-        image = white.convert({"PA": "P", "RGBa": "RGBA"}.get(mode, mode)).convert(mode)
-        pixels = shown(image, data_of(channels=channels))
-        assert pixels.shape == (channels, 8, 8)
-        assert pixels.min() >= 254
 
-    def test_transparency_is_laid_on_white(self):
-        palette, buffer = Image.new("P", (20, 20), 0), io.BytesIO()
-        palette.putpalette([10, 20, 30])
-        palette.save(buffer, "PNG", transparency=0)
-        assert shown(Image.open(buffer), data_of()).min() == 255
-        for mode in ("RGBA", "LA"):
-            clear, half = (Image.new("RGBA", (20, 20), (0, 0, 0, alpha)).convert(mode) for alpha in (0, 128))
-            assert shown(clear, data_of()).min() == 255
-            assert abs(int(shown(half, data_of()).max()) - 127) <= 1
+def test_broken_images_that_are_skipped_are_counted_and_printed(damaged, tmp_path, capsys):
+    manifest = preprocess(data_of(on_error="skip"), damaged, tmp_path / "processed")
+    assert manifest.skipped == 2
+    assert sum(manifest.counts.values()) == 60
+    images, labels = open_split(tmp_path / "processed", "train")
+    assert len(images) == len(labels) == manifest.counts["train"]
+    assert "skipped cats/text.png" in capsys.readouterr().err
 
-    @pytest.mark.parametrize(("level", "expected"), [(0, 0), (128, 0), (129, 1), (65535, 255), (257 * 90, 90)])
-    def test_16_bits_become_8(self, level, expected):
-        buffer, format = io.BytesIO(), {0: "TIFF", 129: "PPM"}.get(level, "PNG")
-        Image.fromarray(np.full((9, 9), level, dtype=np.uint16)).save(buffer, format)
-        with Image.open(buffer) as image:
-            assert shown(image, data_of(channels=1)).max() == expected
 
-    @pytest.mark.parametrize("array", [np.full((9, 9), 70_000, dtype=np.int32), np.zeros((9, 9), dtype=np.float32)])
-    def test_numbers_without_a_range_are_refused(self, array):
-        with pytest.raises(ValueError, match="range"):
-            shown(Image.fromarray(array), data_of())
+def test_many_broken_images_are_counted_and_the_first_are_named(tmp_path):
+    (tmp_path / "source").mkdir()
+    for i in range(30):
+        (tmp_path / "source" / f"{i}.jpg").write_text("no image")
+    with pytest.raises(UserError, match=r"30 of 30 .* 25 "):
+        preprocess(data_of(), pack(tmp_path), tmp_path / "processed")
+    with pytest.raises(UserError, match="train"):
+        preprocess(data_of(on_error="skip"), tmp_path / "raw", tmp_path / "processed")
 
-    @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
-    def test_exif_rotation_is_undone(self, format):
-        """Stored turned, shown upright: the same pixels as the upright image."""
-        upright, exif, buffer = gradient(32, 24), Image.Exif(), io.BytesIO()
-        exif[0x0112] = 6  # a quarter turn
-        options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 100, "subsampling": 0}}.get(format, {})
-        upright.transpose(Image.Transpose.ROTATE_90).save(buffer, format, exif=exif, **options)
-        with Image.open(buffer) as image:
-            found = shown(image, data_of()).astype(int)
-        assert np.abs(found - shown(upright, data_of())).max() <= (3 if format == "JPEG" else 0)
 
-    def test_digits_are_scaled_to_the_full_range(self, digits):
-        images, labels = open_split(digits, "train")
-        assert (images.min(), images.max()) == (0, 255)
-        assert images.shape[1:] == (1, 16, 16)
-        assert np.bincount(labels, minlength=10).min() > 100
+def test_bombs_are_refused(monkeypatch):
+    monkeypatch.setattr(pixels, "MAX_PIXELS", 50 * 50 - 1)
+    with pytest.raises(ValueError, match=r"50x50 .*2,499"):
+        shown(gradient(50, 50), data_of())
+
+
+labels = st.lists(st.integers(0, 4), min_size=1, max_size=80)
+
+
+def originals(labels: list[int]) -> Originals:
+    pictures = np.zeros((len(labels), 1, 1), dtype=np.uint8)
+    return Originals.of_arrays({"all": (pictures, np.array(labels))}, tuple("abcde"))
+
+
+@settings(max_examples=60)
+@given(labels=labels, fraction=st.floats(0.01, 0.99), seed=st.integers(0, 2**63 - 1))
+def test_a_split_is_a_partition_stratified_by_class(labels, fraction, seed):
+    train, test = split_indices(originals(labels), fraction, seed)
+    assert sorted([*train, *test]) == list(range(len(labels)))
+    assert abs(len(test) - fraction * len(labels)) <= 1
+    for label in range(5):
+        in_class = labels.count(label)
+        assert abs(sum(labels[i] == label for i in test) - fraction * in_class) <= 1
+
+
+def test_a_split_depends_on_the_seed_alone_and_is_the_same_on_every_machine():
+    train, test = split_indices(originals([0, 1] * 6), 0.25, 0)
+    assert (train.tolist(), test.tolist()) == ([1, 6, 5, 2, 11, 4, 10, 3, 9], [0, 7, 8])
+    assert split_indices(originals([0, 1] * 6), 0.25, 1)[1].tolist() != [0, 7, 8]
+
+
+SIDES = st.integers(1, 40)
+
+
+@settings(max_examples=60)
+@given(size=st.tuples(SIDES, SIDES), target=st.tuples(SIDES, SIDES), channels=st.sampled_from([1, 3]))
+def test_any_squash_is_torchvisions_and_any_crop_is_pils(size, target, channels):
+    transforms = pytest.importorskip("torchvision.transforms")
+    image, mode = gradient(*size), "L" if channels == 1 else "RGB"
+    resize = transforms.Resize(target, transforms.InterpolationMode.BICUBIC, antialias=True)
+    expected = {
+        "squash": resize(image.convert(mode)),
+        "crop": ImageOps.fit(image.convert(mode), target[::-1], Image.Resampling.BICUBIC),
+    }
+    for how, picture in expected.items():
+        found = shown(image, data_of(resize=how, channels=channels, image_size=target))
+        assert found.shape == (channels, *target)
+        difference = found.transpose(1, 2, 0) - np.asarray(picture, dtype=float).reshape(*target, channels)
+        assert np.abs(difference).max() <= (how == "crop")  # PIL rounds the crop's corners otherwise
+
+
+@pytest.mark.parametrize(("channels", "on_error"), [(2, "fail"), (4, "skip")])
+def test_a_gray_array_as_another_number_of_channels_is_one_line(tmp_path, channels, on_error):
+    np.save(tmp_path / "own.npy", np.zeros((6, 8, 8), np.uint8))
+    arrays = build("datasets", "arrays")
+    arrays.download(str(tmp_path / "own.npy"), tmp_path / "arrays")
+    data = data_of(dataset=arrays, channels=channels, on_error=on_error)
+    with pytest.raises(UserError) as raised:
+        preprocess(data, tmp_path / "arrays", tmp_path / "processed")
+    assert str(raised.value).startswith(f"data.channels: {channels} ")
+    assert not (tmp_path / "processed").exists()
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "CMYK", "YCbCr", "HSV"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_mode_is_accepted(mode, channels):
+    white = Image.new("RGB", (20, 20), (255, 255, 255))
+    image = white.convert({"PA": "P", "RGBa": "RGBA"}.get(mode, mode)).convert(mode)
+    pixels = shown(image, data_of(channels=channels))
+    assert pixels.shape == (channels, 8, 8)
+    assert pixels.min() >= 254
+
+
+def test_transparency_is_laid_on_white():
+    palette, buffer = Image.new("P", (20, 20), 0), io.BytesIO()
+    palette.putpalette([10, 20, 30])
+    palette.save(buffer, "PNG", transparency=0)
+    assert shown(Image.open(buffer), data_of()).min() == 255
+    for mode in ("RGBA", "LA"):
+        clear, half = (Image.new("RGBA", (20, 20), (0, 0, 0, alpha)).convert(mode) for alpha in (0, 128))
+        assert shown(clear, data_of()).min() == 255
+        assert abs(int(shown(half, data_of()).max()) - 127) <= 1
+
+
+@pytest.mark.parametrize(("level", "expected"), [(0, 0), (128, 0), (129, 1), (65535, 255), (257 * 90, 90)])
+def test_16_bits_become_8(level, expected):
+    buffer, format = io.BytesIO(), {0: "TIFF", 129: "PPM"}.get(level, "PNG")
+    Image.fromarray(np.full((9, 9), level, dtype=np.uint16)).save(buffer, format)
+    with Image.open(buffer) as image:
+        assert shown(image, data_of(channels=1)).max() == expected
+
+
+@pytest.mark.parametrize("array", [np.full((9, 9), 70_000, dtype=np.int32), np.zeros((9, 9), dtype=np.float32)])
+def test_numbers_without_a_range_are_refused(array):
+    with pytest.raises(ValueError, match="range"):
+        shown(Image.fromarray(array), data_of())
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_exif_rotation_is_undone(format):
+    """Stored turned, shown upright: the same pixels as the upright image."""
+    upright, exif, buffer = gradient(32, 24), Image.Exif(), io.BytesIO()
+    exif[0x0112] = 6  # a quarter turn
+    options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 100, "subsampling": 0}}.get(format, {})
+    upright.transpose(Image.Transpose.ROTATE_90).save(buffer, format, exif=exif, **options)
+    with Image.open(buffer) as image:
+        found = shown(image, data_of()).astype(int)
+    assert np.abs(found - shown(upright, data_of())).max() <= (3 if format == "JPEG" else 0)
+
+
+def test_digits_are_scaled_to_the_full_range(digits):
+    images, labels = open_split(digits, "train")
+    assert (images.min(), images.max()) == (0, 255)
+    assert images.shape[1:] == (1, 16, 16)
+    assert np.bincount(labels, minlength=10).min() > 100
 
 
 @pytest.fixture

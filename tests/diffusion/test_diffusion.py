@@ -18,40 +18,30 @@ from ddpm.diffusion.schedule import NoiseSchedule
 T = 100
 
 
-@pytest.fixture
-def chain() -> Chain:
-    # diffusers keeps its betas in float32, so ours start from the same numbers
-    return Chain(NoiseSchedule.from_betas(peer().betas.double().numpy()), dtype=torch.float64)
-
-
-def peer(variance: str = "fixed_small") -> DDPMScheduler:
-    scheduler = DDPMScheduler(T, beta_schedule="linear", beta_end=0.2, variance_type=variance, clip_sample=False)
+def peer() -> DDPMScheduler:
+    scheduler = DDPMScheduler(T, beta_schedule="linear", beta_end=0.2, variance_type="fixed_small", clip_sample=False)
     scheduler.alphas_cumprod = torch.cumprod(1 - scheduler.betas.double(), 0)
     return scheduler
 
 
-@pytest.fixture
-def images() -> tuple:
-    generator = torch.Generator().manual_seed(0)
-    shape = (5, 3, 4, 4)
-    return tuple(torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(2))
-
-
+# diffusers keeps its betas in float32, so ours start from the same numbers
+CHAIN = Chain(NoiseSchedule.from_betas(peer().betas.double().numpy()), dtype=torch.float64)
+IMAGES = torch.randn(2, 5, 3, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 STEPS = torch.tensor([1, 2, 50, 99, 100])
 
 
-def test_q_sample_equals_diffusers(chain, images):
-    x_0, epsilon = images
-    ours = q_sample(x_0, epsilon, chain.at(STEPS))
+def test_q_sample_equals_diffusers():
+    x_0, epsilon = IMAGES
+    ours = q_sample(x_0, epsilon, CHAIN.at(STEPS))
     torch.testing.assert_close(ours, peer().add_noise(x_0, epsilon, STEPS - 1), rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("step", [2, 50, 100])
-def test_posterior_equals_diffusers(chain, images, step):
-    x_0, x_t = images
+def test_posterior_equals_diffusers(step):
+    x_0, x_t = IMAGES
     scheduler = peer()
     scheduler.config.prediction_type = "sample"
-    at = chain.at_step(step)
+    at = CHAIN.at_step(step)
     generator = torch.Generator().manual_seed(1)
     theirs = scheduler.step(x_0, step - 1, x_t, generator=generator).prev_sample
     z = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -59,10 +49,10 @@ def test_posterior_equals_diffusers(chain, images, step):
     torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
-def test_prior_kl_is_the_distance_of_the_last_step_from_noise(chain):
-    x_0, alpha_bar = torch.tensor([-0.5, 1.0], dtype=torch.float64), float(chain.schedule.alpha_bar[9])
+def test_prior_kl_is_the_distance_of_the_last_step_from_noise():
+    x_0, alpha_bar = torch.tensor([-0.5, 1.0], dtype=torch.float64), float(CHAIN.schedule.alpha_bar[9])
     theirs = torch.distributions.kl_divergence(Normal(alpha_bar**0.5 * x_0, (1 - alpha_bar) ** 0.5), Normal(0.0, 1.0))
-    torch.testing.assert_close(diffusion.prior_kl(x_0, chain.at_step(10)).flatten(), theirs, rtol=1e-9, atol=0)
+    torch.testing.assert_close(diffusion.prior_kl(x_0, CHAIN.at_step(10)).flatten(), theirs, rtol=1e-9, atol=0)
 
 
 LEVELS = torch.arange(256, dtype=torch.float64) / 127.5 - 1

@@ -176,20 +176,19 @@ def test_every_target_of_make_and_every_file_of_the_project_that_is_named_exists
 
 
 @pytest.fixture
-def project(tmp_path, monkeypatch, model_file) -> Path:
+def project(folder, monkeypatch, model_file) -> Path:
     """A clone in which nothing ran, and everything that a ``run:`` block may need."""
-    monkeypatch.chdir(tmp_path)
     for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "DVC_ROOT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DDPM_TRACKING", "off")
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
-    (tmp_path / ".dvc").mkdir()
+    (folder / ".dvc").mkdir()
     pygit2.init_repository(".")
     shutil.copy(ROOT / "ddpm/presets/digits_2026.yaml", "params.yaml")
-    (tmp_path / "data/model").mkdir(parents=True)
+    (folder / "data/model").mkdir(parents=True)
     shutil.copy(model_file, "data/model/model.safetensors")
     shutil.copytree(ROOT / "models", "models")
-    return tmp_path
+    return folder
 
 
 def prepare(mark: str, folder: Path, request: pytest.FixtureRequest) -> None:

@@ -48,8 +48,7 @@ def test_the_one_file_example_learns():
     assert error < spread / 2
 
 
-def test_ideas_of_the_night_may_be_tried_and_every_fourth_does_nothing(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_ideas_of_the_night_may_be_tried_and_every_fourth_does_nothing(folder, monkeypatch, capsys):
     night = runpy.run_path(str(ROOT / "examples/night.py"))
     params = file.decode(presets.text("digits_short"), "digits_short")
     tried: list[dict[str, object]] = []

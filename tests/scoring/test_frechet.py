@@ -13,6 +13,7 @@ from ddpm.scoring.frechet import Distance
 CPU = torch.device("cpu")
 D = 8
 SPREAD = torch.logspace(0, -2, D, dtype=torch.float64).sqrt()
+DISTANCE = Distance(np.zeros(D), torch.diag(SPREAD.square()).numpy(), CPU)
 
 
 def draw(count: int, seed: int, scale: float = 1.3, mean: float = 0.1):
@@ -24,11 +25,6 @@ def draw(count: int, seed: int, scale: float = 1.3, mean: float = 0.1):
 def true_distance(scale: float = 1.3, mean: float = 0.1) -> float:
     """The distance between that and N(0, diag(SPREAD^2)): their covariances commute."""
     return D * mean**2 + (scale - 1) ** 2 * float(SPREAD.square().sum())
-
-
-@pytest.fixture
-def distance() -> Distance:
-    return Distance(np.zeros(D), torch.diag(SPREAD.square()).numpy(), CPU)
 
 
 @pytest.mark.parametrize("rows", [1, 7, 64, 1000])
@@ -54,17 +50,17 @@ def test_the_distance_is_torch_fidelitys():
     assert np.isfinite(Distance(statistics["mu"], statistics["sigma"], CPU)(fake[:3]))
 
 
-def test_the_distance_falls_with_the_number_of_images_towards_its_limit(distance):
-    curve = frechet.extrapolate(draw(200, 0), distance)
+def test_the_distance_falls_with_the_number_of_images_towards_its_limit():
+    curve = frechet.extrapolate(draw(200, 0), DISTANCE)
     assert curve.n.tolist() == [200, 100, 66, 50]
-    assert curve.fd[0] == pytest.approx(distance(draw(200, 0)), rel=1e-12)
+    assert curve.fd[0] == pytest.approx(DISTANCE(draw(200, 0)), rel=1e-12)
     assert all(a < b for a, b in pairwise([curve.infinity, *curve.fd]))
     assert np.isnan(curve.fd_sd[0])
     assert (curve.fd_sd[1:] > 0).all()
 
 
-def test_the_limit_is_the_true_distance_where_the_distance_itself_is_too_large(distance):
-    curves = [frechet.extrapolate(draw(80, seed), distance) for seed in range(40)]
+def test_the_limit_is_the_true_distance_where_the_distance_itself_is_too_large():
+    curves = [frechet.extrapolate(draw(80, seed), DISTANCE) for seed in range(40)]
     limits = np.array([curve.infinity for curve in curves])
     measured = np.array([curve.fd[0] for curve in curves])
     error = limits.std(ddof=1)

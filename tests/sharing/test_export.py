@@ -22,10 +22,9 @@ SHAPE = {"base_channels": 8, "multipliers": [1, 2], "blocks": 1, "attention_size
 
 
 @pytest.fixture(autouse=True)
-def _apart(tmp_path, monkeypatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def _apart(folder, monkeypatch) -> None:
     monkeypatch.setenv("DDPM_TRACKING", "off")
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(folder.parent))
 
 
 def unet(**fields) -> dict:

@@ -20,13 +20,9 @@ def film_size(path) -> tuple[int, int]:
     return height, width
 
 
-def samples(count: int, size: int = 8, channels: int = 1) -> np.ndarray:
-    return pictures(count, size, channels)
-
-
 @pytest.mark.parametrize(("count", "size"), [(1, 8), (64, 32), (4, 300)])
 def test_small_pictures_are_enlarged_and_large_ones_stay(count, size):
-    side = min(grids.grid(samples(count, size)).shape[:2])
+    side = min(grids.grid(pictures(count, size)).shape[:2])
     assert side >= min(SMALLEST_SIDE * 2 / 3, size)
     assert side <= max(SMALLEST_SIDE * 1.5, 2 * (size + 1) + 1)
 
@@ -74,7 +70,7 @@ def test_films_of_oblong_images_are_neither_tiny_nor_huge(tmp_path, height, widt
 
 @pytest.mark.parametrize(("suffix", "format"), [("png", "PNG"), ("jpg", "JPEG")])
 def test_the_suffix_chooses_the_format(tmp_path, suffix, format):
-    path, shown = tmp_path / "new" / f"grid.{suffix}", samples(6, channels=3)
+    path, shown = tmp_path / "new" / f"grid.{suffix}", pictures(6, channels=3)
     grids.save_grid(shown, path, columns=6)
     with Image.open(path) as picture:
         assert (picture.format, picture.mode) == (format, "RGB")
@@ -86,7 +82,7 @@ def test_the_suffix_chooses_the_format(tmp_path, suffix, format):
     ("titles", "names"), [(["step 4,000"], []), (["t = 0", "an\nodd name " * 9, ""], ["daisies", "розы"])]
 )
 def test_labels_stand_beside_the_grid_and_not_on_it(tmp_path, titles, names):
-    shown, path = samples(6), tmp_path / "grid.png"
+    shown, path = pictures(6), tmp_path / "grid.png"
     grids.save_grid(shown, path, 3, titles, names)
     plain = grids.grid(shown, 3)
     with Image.open(path) as picture:

@@ -20,13 +20,12 @@ LOCK = yaml.safe_dump({"stages": {"check": {"params": {"params.yaml": file.read_
 
 
 @pytest.fixture
-def project(tmp_path, monkeypatch) -> Path:
+def project(folder) -> Path:
     """The digits preset, already checked according to dvc.lock."""
-    monkeypatch.chdir(tmp_path)
-    lay_out(tmp_path)
+    lay_out(folder)
     CHECKED.unlink()
-    (tmp_path / "dvc.lock").write_text(LOCK)
-    return tmp_path
+    (folder / "dvc.lock").write_text(LOCK)
+    return folder
 
 
 def set_param(key: str, value) -> None:

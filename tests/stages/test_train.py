@@ -10,7 +10,7 @@ from stages import __main__ as runner
 from tests.small import small
 
 
-def test_cublas_is_set_up_for_equal_bytes_before_a_gpu_is_touched(digits, tmp_path, monkeypatch):
+def test_cublas_is_set_up_for_equal_bytes_before_a_gpu_is_touched(digits, folder, monkeypatch):
     """cuBLAS reads the variable at its first product and never again; torch then refuses every later one."""
 
     class TouchedError(Exception):
@@ -19,9 +19,8 @@ def test_cublas_is_set_up_for_equal_bytes_before_a_gpu_is_touched(digits, tmp_pa
     def touch():
         raise TouchedError(os.environ.get("CUBLAS_WORKSPACE_CONFIG", "unset"))
 
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data/processed").symlink_to(digits)
-    monkeypatch.chdir(tmp_path)
+    (folder / "data").mkdir()
+    (folder / "data/processed").symlink_to(digits)
     monkeypatch.setenv("DDPM_TRACKING", "off")
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

@@ -153,8 +153,7 @@ def test_a_duration_is_for_people(seconds, said):
     assert duration(seconds) == said
 
 
-def test_without_a_pilot_check_measures_nothing(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_without_a_pilot_check_measures_nothing(folder, monkeypatch, capsys):
     monkeypatch.setattr(forecast, "time_steps", lambda settings: MEASURED)
     monkeypatch.setattr("ddpm.tools.clone.check_clone", lambda data: "")
     Path("params.yaml").write_text((ROOT / "ddpm/presets/digits_2026.yaml").read_text())

@@ -98,10 +98,9 @@ def test_images_from_anywhere_get_the_scores_of_the_evaluate_stage():
 
 @pytest.mark.slow
 def test_a_person_reads_how_good_the_images_are_and_whether_they_are_copies(
-    digits, classifier_reference, tmp_path, monkeypatch, capsys
+    digits, classifier_reference, folder, monkeypatch, capsys
 ):
-    monkeypatch.chdir(tmp_path)
-    lay_out(tmp_path, digits, evaluate=QUICK["evaluate"] | {"extractors": ["classifier"]})
+    lay_out(folder, digits, evaluate=QUICK["evaluate"] | {"extractors": ["classifier"]})
     Path("data/reference").symlink_to(classifier_reference)
     monkeypatch.setattr(credit, "refuse_other_params", lambda *_: None)  # the reference has other metrics
     copies = np.array(open_split(digits, "train")[0])
@@ -121,9 +120,8 @@ MU, SIGMA = np.zeros(D), np.eye(D)
 
 
 @pytest.mark.parametrize("form", ["statistics", "in float32", "images"])
-def test_the_distance_to_a_file_of_others_is_torch_fidelity_s(form, digits, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    lay_out(tmp_path, digits)
+def test_the_distance_to_a_file_of_others_is_torch_fidelity_s(form, digits, folder, monkeypatch, capsys):
+    lay_out(folder, digits)
     monkeypatch.setattr(RandomConv, "published", Inception.published)
     real = np.array(open_split(digits, "train")[0])
     drawn = np.array(open_split(digits, "test")[0])[:, :, ::-1] // 2
@@ -150,11 +148,8 @@ def test_the_distance_to_a_file_of_others_is_torch_fidelity_s(form, digits, tmp_
     assert run.params == {"name": "drawn"}
 
 
-def test_a_file_is_compared_with_by_published_weights_alone_and_with_enough_images(
-    digits, tmp_path, monkeypatch, capsys
-):
-    monkeypatch.chdir(tmp_path)
-    lay_out(tmp_path, digits)
+def test_a_file_is_compared_with_by_published_weights_alone_and_with_enough_images(digits, folder, monkeypatch, capsys):
+    lay_out(folder, digits)
     np.savez("theirs.npz", mu=MU, sigma=SIGMA)
     np.savez("drawn.npz", np.array(open_split(digits, "test")[0])[:D])
     asked = ["score", "drawn.npz", "--seed", "3", "--reference", "theirs.npz"]
@@ -230,8 +225,7 @@ def test_anything_else_is_refused_in_one_line(wrong, tmp_path):
     assert "\n" not in str(refused.value)
 
 
-def test_another_run_s_record_is_not_overwritten(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_another_run_s_record_is_not_overwritten(folder):
     comparable = {"samples": 6}
     of = Fingerprint(hash=digest(comparable), comparable=comparable)
     one = Record(name="a b/c", seed=1, finished=record.now(), params={}, fingerprint=of, scores={"classifier.fd": 1.0})

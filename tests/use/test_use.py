@@ -163,8 +163,8 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
-def test_each_command_writes_a_picture_of_given_images(command, model_file, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.usefixtures("folder")
+def test_each_command_writes_a_picture_of_given_images(command, model_file):
     for name in ("a", "b"):
         Image.linear_gradient("L").rotate(90 * (name == "b")).save(f"{name}.png")
     shutil.copy(model_file, "model.safetensors")
@@ -173,8 +173,7 @@ def test_each_command_writes_a_picture_of_given_images(command, model_file, tmp_
     assert min(Image.open("x.png").size) > 100
 
 
-def test_rows_are_images_of_the_test_split(digits, held_out, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_rows_are_images_of_the_test_split(digits, held_out, folder):
     Path("data").mkdir()
     Path("data/processed").symlink_to(digits)
     small_project.write_params()
@@ -201,8 +200,7 @@ def test_rows_are_images_of_the_test_split(digits, held_out, tmp_path, monkeypat
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_cannot_be_done_is_refused(command, message, model_file, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_what_cannot_be_done_is_refused(command, message, model_file, folder, capsys):
     for name in ("a", "b"):
         Image.linear_gradient("L").save(f"{name}.png")
     Path("text.png").write_text("no picture")

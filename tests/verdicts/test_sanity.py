@@ -164,10 +164,7 @@ def test_a_table_of_other_data_or_none_says_nothing_about_these(path):
         sanity.read(path)
 
 
-def test_the_command_writes_a_table_and_the_report_shows_it(
-    digits, classifier_reference, tmp_path, monkeypatch, capsys
-):
-    monkeypatch.chdir(tmp_path)
+def test_the_command_writes_a_table_and_the_report_shows_it(digits, classifier_reference, folder, capsys):
     Path("data").mkdir()
     Path("data/processed").symlink_to(digits)
     shutil.copytree(classifier_reference, "data/reference")

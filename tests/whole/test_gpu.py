@@ -15,9 +15,8 @@ SLOW = {checks.trainings_give_the_same_bytes_twice_and_after_a_stop}
 @pytest.mark.parametrize(
     "check", [pytest.param(check, marks=[pytest.mark.slow] if check in SLOW else []) for check in checks.CHECKS]
 )
-def test_check(check, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    check(devices.resolve("auto"), tmp_path)
+def test_check(check, folder):
+    check(devices.resolve("auto"), folder)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -28,13 +28,12 @@ def real(digits, tmp_path_factory):
     return reference.load_features(folder, "random_conv", CPU)
 
 
-def test_it_is_the_default_for_images_without_classes(tmp_path, monkeypatch, capsys):
-    processed = write_noise(tmp_path / "data/processed", 1, 8, 8, count=400)
+def test_it_is_the_default_for_images_without_classes(folder, capsys):
+    processed = write_noise(folder / "data/processed", 1, 8, 8, count=400)
     about = files.read_json(processed / "manifest.json") | {"classes": ["images"]}
     files.write_json(processed / "manifest.json", about)
     for split in ("train", "test"):
         np.save(processed / split / "labels.npy", np.zeros(400, np.int64))
-    monkeypatch.chdir(tmp_path)
     auto = SETTINGS.model_copy(update={"extractors": ("auto",), "metrics": ("fid", "isc", "prc")})
     with pytest.raises(UserError, match=r"sample.count: 160 .* random_conv.* 161"):
         limits.check_counts(auto.resolve(0, 1), {"sample.count": 160})

@@ -34,16 +34,8 @@ def test_diffusers_network_gives_the_same_output_from_the_same_weights():
     torch.manual_seed(0)
     shape = DiT(patch_size=2, depth=2, width=24, heads=3)
     ours = shape.network(Shape(3, 8, 8), 6).eval()
-    theirs = DiTTransformer2DModel(
-        num_attention_heads=3,
-        attention_head_dim=8,
-        in_channels=3,
-        out_channels=6,
-        num_layers=2,
-        sample_size=8,
-        num_embeds_ada_norm=1,
-        norm_eps=1e-6,
-    ).eval()
+    sizes = {"in_channels": 3, "out_channels": 6, "num_layers": 2, "sample_size": 8, "num_attention_heads": 3}
+    theirs = DiTTransformer2DModel(**sizes, attention_head_dim=8, num_embeds_ada_norm=1, norm_eps=1e-6).eval()
     torch.testing.assert_close(ours.positions, theirs.pos_embed.pos_embed[0].float(), rtol=1e-5, atol=1e-6)
     embedding = theirs.transformer_blocks[0].norm1.emb
     pairs = [

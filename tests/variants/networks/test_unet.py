@@ -14,15 +14,8 @@ from ddpm.variants.networks._unet import ResidualBlock, SelfAttention, UNetBlock
 from ddpm.variants.networks.unet import UNet
 from tests.peers import article
 
-ARTICLE = UNet(
-    base_channels=64,
-    multipliers=(1, 2, 4, 4),
-    attention_sizes=(16, 8),
-    attention_heads=4,
-    groups=8,
-    dropout_kind="channel",
-    zero_init=False,
-)
+ARTICLE = UNet(base_channels=64, multipliers=(1, 2, 4, 4), attention_sizes=(16, 8), attention_heads=4, groups=8,
+               dropout_kind="channel", zero_init=False)  # fmt: skip
 ADM = {"attention_head_width": 64, "scale_shift_norm": True, "resample": "residual"}
 
 
@@ -73,56 +66,36 @@ def _in_order(network: UNetModule) -> list[nn.Parameter]:
     return list(chain.from_iterable(part.parameters() for part in parts))
 
 
-def _ddpm_peer() -> UNet2DModel:
-    return UNet2DModel(
-        in_channels=3,
-        out_channels=3,
-        block_out_channels=(16, 32, 32),
-        down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
-        attention_head_dim=None,
-        norm_num_groups=8,
-        flip_sin_to_cos=False,
-        freq_shift=1,
-    )
-
-
-def _adm_peer() -> UNet2DModel:
-    return UNet2DModel(
-        in_channels=3,
-        out_channels=6,
-        block_out_channels=(16, 32, 48),
-        down_block_types=("ResnetDownsampleBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
-        up_block_types=("AttnUpBlock2D", "AttnUpBlock2D", "ResnetUpsampleBlock2D"),
-        downsample_type="resnet",
-        upsample_type="resnet",
-        resnet_time_scale_shift="scale_shift",
-        attention_head_dim=8,
-        norm_num_groups=8,
-        attn_norm_num_groups=8,
-        flip_sin_to_cos=False,
-        freq_shift=1,
-    )
-
-
+PLAIN_PEER = {
+    "block_out_channels": (16, 32, 32), "attention_head_dim": None,
+    "down_block_types": ("DownBlock2D", "AttnDownBlock2D", "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
+}  # fmt: skip
+ADM_PEER = {
+    "block_out_channels": (16, 32, 48), "attention_head_dim": 8, "attn_norm_num_groups": 8,
+    "down_block_types": ("ResnetDownsampleBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
+    "up_block_types": ("AttnUpBlock2D", "AttnUpBlock2D", "ResnetUpsampleBlock2D"),
+    "downsample_type": "resnet", "upsample_type": "resnet", "resnet_time_scale_shift": "scale_shift",
+}  # fmt: skip
 SMALL = {"base_channels": 16, "groups": 8, "dropout": 0.0}
+SMALL_ADM = SMALL | ADM | {"attention_head_width": 8}
 
 
 @pytest.mark.parametrize(
     ("peer", "shape", "outputs"),
     [
-        (_ddpm_peer, UNet(multipliers=(1, 2, 2), attention_sizes=(8,), **SMALL), 3),
-        (
-            _adm_peer,
-            UNet(multipliers=(1, 2, 3), attention_sizes=(8, 4), **SMALL, **{**ADM, "attention_head_width": 8}),
-            6,
-        ),
+        (PLAIN_PEER, UNet(multipliers=(1, 2, 2), attention_sizes=(8,), **SMALL), 3),
+        (ADM_PEER, UNet(multipliers=(1, 2, 3), attention_sizes=(8, 4), **SMALL_ADM), 6),
     ],
 )
 @pytest.mark.parametrize("sides", [(16, 16), (16, 40)])
 def test_diffusers_network_gives_the_same_output_from_the_same_weights(peer, shape, outputs, sides):
     torch.manual_seed(0)
-    theirs, ours = peer().eval(), shape.network(Shape(3, *sides), outputs).eval()
+    common = {"in_channels": 3, "norm_num_groups": 8, "flip_sin_to_cos": False, "freq_shift": 1}
+    theirs, ours = (
+        UNet2DModel(out_channels=outputs, **common, **peer).eval(),
+        shape.network(Shape(3, *sides), outputs).eval(),
+    )
     assert count(ours) == count(theirs)
     for layer, other in [
         (ours.time[0], theirs.time_embedding.linear_1),

@@ -31,14 +31,8 @@ def solution():
         x_t = torch.from_numpy(scaled).reshape(X_T.shape) * sigma
         return (data.x_0(x_t, level) * math.exp(log_ratio)).numpy().ravel()
 
-    path = solve_ivp(
-        velocity,
-        (last.log_ratio, first.log_ratio),
-        (X_T / last.sigma).numpy().ravel(),
-        method="DOP853",
-        rtol=1e-11,
-        atol=1e-11,
-    )
+    span, begin = (last.log_ratio, first.log_ratio), (X_T / last.sigma).numpy().ravel()
+    path = solve_ivp(velocity, span, begin, method="DOP853", rtol=1e-11, atol=1e-11)
     assert path.success
     return torch.from_numpy(path.y[:, -1]).reshape(X_T.shape) * first.sigma
 
