@@ -10,14 +10,14 @@ import gc
 import json
 import os
 import re
-import selectors
 import shutil
 import sys
 from collections import deque
 from contextlib import suppress
+from multiprocessing.connection import wait
 from multiprocessing.context import ForkContext, ForkProcess
 from pathlib import Path
-from typing import IO, Any, NamedTuple, NoReturn
+from typing import IO, Any, NamedTuple, NoReturn, cast
 
 from ddpm.base.errors import exit_code, printable
 from ddpm.base.locks import is_locked, lock
@@ -26,6 +26,7 @@ from stages import __main__ as stages
 from stages import experiment
 
 REASON = re.compile(r"^(?:error|ERROR): (.+)$", re.MULTILINE)
+STDIN = 0
 LINES = 20  # of a log that may hold the reason of a failure
 FORK = ForkContext()
 Task = dict[str, Any]
@@ -50,19 +51,17 @@ class Server:
         self.waiting = deque[Task]()
         self.running: dict[int, Child] = {}  # by a descriptor that can be read when the process has gone
         self.answers = answers
-        self.selector = selectors.DefaultSelector()
 
     def serve(self) -> None:
-        self.selector.register(0, selectors.EVENT_READ)
         asked = b""
         while True:
             self._start()
             others = experiment.PATIENCE if self.waiting and len(self.running) < self.at_once else None
-            for key, _ in self.selector.select(others):
-                if key.fd:
-                    self._end(key.fd)
+            for ready in cast(list[int], wait([STDIN, *self.running], others)):
+                if ready != STDIN:
+                    self._end(ready)
                     continue
-                if not (read := os.read(0, 2**20)):
+                if not (read := os.read(STDIN, 2**20)):
                     for child in self.running.values():
                         child.process.terminate()
                     for child in self.running.values():
@@ -90,13 +89,11 @@ class Server:
                 begin = log.stat().st_size
                 process.start()
                 self.running[process.sentinel] = Child(task, process, begin, device)
-                self.selector.register(process.sentinel, selectors.EVENT_READ)
 
     def _end(self, end: int) -> None:
         """Answer for a task whose process has gone, and delete its model if no other task needs it. One whose model
         another process trains goes back to the end of the queue."""
         task, process, begin, device = self.running.pop(end)
-        self.selector.unregister(end)
         process.join()
         code = process.exitcode or 0
         process.close()

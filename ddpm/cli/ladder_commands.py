@@ -12,7 +12,6 @@ from cyclopts import App, Parameter, Token
 from cyclopts.validators import Number
 
 from ddpm.base.errors import UserError
-from ddpm.base.files import atomic_path
 from ddpm.cli.app import Json, Names
 from ddpm.cli.study_commands import Commit, Many, Slots, repeat
 from ddpm.cli.terminal import answer, write_run
@@ -21,8 +20,7 @@ from ddpm.ladder.climb import Attempt
 from ddpm.ladder.terms import LADDERS, Contest
 from ddpm.params import file
 from ddpm.report import render
-from ddpm.report.blocks import Chapter
-from ddpm.study import loading, revision
+from ddpm.study import revision
 from ddpm.study.audit import Line
 
 app = App(name="ladder")
@@ -49,8 +47,7 @@ def new(name: str, /, *, base: str, common: Annotated[Names, Parameter("--set")]
         base: a preset, the first champion
         common: params keys of the base, as KEY=VALUE
     """
-    settings = (loading.setting("--set", option) for option in common)
-    path = draft.write(name, base, {key: file.plain(value) for key, value in settings})
+    path = draft.write(name, base, file.decode_options("--set", common))
     print(f"{path}: complete it, commit it, and `ddpm ladder search {name} --hours 1`")
 
 
@@ -83,7 +80,7 @@ def search_space(
     contest = terms.load(ladder)
     done, state = search.run(contest, hours, trials, slots, _say(json), commit and revision.find(commit))
     chapters = found.chapters(done, state)
-    _write(contest.folder / "search.md", f"A search of {contest.name}", chapters)
+    render.write(contest.folder / "search.md", f"A search of {contest.name}", "ddpm ladder", chapters)
     track.log(state)
     result = found.to_dict(done, state)
     answer(json, result, render.text(chapters))
@@ -145,7 +142,7 @@ def show(ladder: LadderFile, /, *, json: Json = False) -> None:
     contest = terms.load(ladder)
     state = climb.read(contest)
     chapters = display.chapters(state)
-    _write(contest.folder / "climb.md", contest.terms.question, chapters)
+    render.write(contest.folder / "climb.md", contest.terms.question, "ddpm ladder", chapters)
     answer(json, [display.to_dict(state, one) for one in (*state.attempts, *state.challenges)], render.text(chapters))
 
 
@@ -197,12 +194,6 @@ def _lines(contest: Contest, commit: str = "") -> list[Line]:
         for one in runs.planned
         if one.name in runs.records
     ]
-
-
-def _write(page: Path, title: str, chapters: Sequence[Chapter]) -> None:
-    """Write a page, with its pictures next to it."""
-    with atomic_path(page) as temporary:
-        temporary.write_text(f"# {title}\n\n{render.markdown(chapters, page.parent)}", encoding="utf-8")
 
 
 def _say(json: bool) -> attempt.Say:

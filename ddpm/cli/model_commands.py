@@ -135,6 +135,7 @@ def score(
         reference: .npz file of others' mu and sigma, or images (the real images here)
         extractor: of the reference's features
     """
+    from ddpm.params import file
     from ddpm.report import render, summary
     from ddpm.report.blocks import Chapter, Note
     from ddpm.tools import score
@@ -142,7 +143,7 @@ def score(
     # as an error, so that what was unpacked is removed
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     name = name or samples.resolve().stem
-    params, costs = score.parse_assignments("--param", param), score.parse_assignments("--cost", cost)
+    params, costs = file.decode_options("--param", param), file.decode_options("--cost", cost)
     against = (reference, extractor) if reference else None
     run = score.score(samples, seed, name, {"name": name} | params, costs, against)
     path = score.write_record(run, out)

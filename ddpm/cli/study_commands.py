@@ -23,7 +23,6 @@ from ddpm.study import audit as auditing
 from ddpm.study import judging, loading, pool, publication, revision, runner, status
 from ddpm.study.audit import Line
 from ddpm.study.ledger import Ledger, open_ledger
-from ddpm.study.plan import Study
 from ddpm.verdicts import sensitivity
 from ddpm.verdicts.comparison import Judgement
 from ddpm.verdicts.verdict import exit_code
@@ -89,14 +88,14 @@ def run(
     ledger = open_ledger(study, revision.find(commit) if commit else None)
     ledger.check_ready()
     say = partial(print, file=sys.stderr if json else sys.stdout, flush=True)  # with --json, stdout is for programs
-    at_once, code = _slots(slots, study), 0
+    code = 0
     if line is not None:
         planned = ledger.study.lines()
         if not 1 <= line <= len(planned):
             raise UserError(f"--line: {line} is not an experiment of {file}; allowed: 1 to {len(planned)}")
-        failed = runner.complete(ledger, [planned[line - 1]], at_once, say, keep_models=True)
+        failed = runner.complete(ledger, [planned[line - 1]], slots, say, keep_models=True)
     else:
-        judgement, failed = runner.run(ledger, at_once, say)
+        judgement, failed = runner.run(ledger, slots, say)
         if ledger.records:
             code = _publish(ledger, judgement, json, failed=failed)
         else:  # there is nothing to judge
@@ -104,10 +103,6 @@ def run(
     for reason in judging.merge_reasons(failed.values()):
         print(f"failed: {printable(reason)}", file=sys.stderr)
     return 1 if failed else code
-
-
-def _slots(given: int | None, study: Study) -> int:
-    return runner.slots(given, (recipe.config.device for recipe in study.arms.values()))
 
 
 def _publish(ledger: Ledger, judgement: Judgement, json: bool, **more: object) -> int:
@@ -149,10 +144,9 @@ def print_status(file: Plan, /, *, slots: Slots = None, pilot: bool = False, jso
         pilot: first train one run of the baseline, to measure its time and whether the training is long enough
     """
     ledger = open_ledger(loading.load(file))
-    tried = None
-    if pilot and not ledger.records:
-        tried = status.pilot(ledger, runner.gpus([ledger.study.config.device])[:1])
-    state = status.of(ledger, _slots(slots, ledger.study), tried)
+    tried = status.pilot(ledger) if pilot and not ledger.records else None
+    at_once = pool.count_slots(slots, (recipe.config.device for recipe in ledger.study.arms.values()))
+    state = status.of(ledger, at_once, tried)
     answer(json, asdict(state), render.text(status.chapters(state, ledger.study)))
 
 

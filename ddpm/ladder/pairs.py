@@ -8,7 +8,7 @@ from itertools import takewhile
 from ddpm.base.errors import UserError
 from ddpm.ladder.terms import CHALLENGER, CHAMPION, Changes, Contest
 from ddpm.runs.record import Record
-from ddpm.study import revision, runner
+from ddpm.study import revision
 from ddpm.study.experiments import Experiments
 from ddpm.study.plan import Experiment
 
@@ -45,14 +45,14 @@ class Runs:
         Raises UserError unless the ladder and the code are committed, and made the runs that are there; or with the
         reason, if one fails.
         """
-        experiments, devices = self.experiments, [recipe.config.device for recipe in self.sides.values()]
+        experiments = self.experiments
         code = revision.CODE if experiments.commit == revision.head() else ()
         revision.check_committed([str(experiments.source), *code])
         if made := [one for one in self.planned if one.name in self.records]:
             experiments.refuse_other_code(made[0], self.records[made[0].name])
         missing = [one for one in self.planned[: seeds * len(self.sides)] if one.name not in self.records]
         failed: dict[str, str] = {}
-        for line, _ in experiments.run(missing, runner.slots(slots, devices), runner.gpus(devices), failed):
+        for line, _ in experiments.run(missing, slots, failed):
             say(line)
             if failed:
                 raise UserError(next(iter(failed.values())))

@@ -30,9 +30,9 @@ from ddpm.ladder.climb import LOCKS, Climb
 from ddpm.ladder.space import Space
 from ddpm.ladder.terms import LADDERS, Changes, Contest
 from ddpm.ladder.trials import Candidate, Trial
-from ddpm.study import revision, runner
+from ddpm.study import revision
 from ddpm.study.experiments import DIVERGED
-from ddpm.study.pool import Done, Pool, Task
+from ddpm.study.pool import Done, Pool, Task, count_slots
 
 SEARCHING = 0.7  # share of the hours for trials; the rest is for the proof
 FINALISTS, RUNS = 3, 3  # ladders/short/samplers.md has the table
@@ -136,7 +136,7 @@ class Search:
         import optuna  # noqa: F401  # that it is missing is said before anything runs
 
         revision.check_committed([str(self.contest.path)])
-        devices, failed = runner.gpus([self.contest.config.device]), 0
+        failed, devices = 0, [self.contest.config.device]
         code = revision.export(self.commit or revision.head())
         with _place(self.contest) as place, Pool(code, self.at_once, devices) as pool:
             say(f"{self.name}: {plural(self.at_once, 'run')} at a time; each prints a line when it ends")
@@ -186,7 +186,7 @@ def run(
     mine = [one for one in state.attempts if re.fullmatch(r"search-\d+", one.begin.entry)]
     going = mine[-1] if mine and mine[-1].end is None else None
     number = len(mine) if going else len(mine) + 1
-    search = Search(contest, state, number, most, hours, runner.slots(slots, [contest.config.device]), commit)
+    search = Search(contest, state, number, most, hours, count_slots(slots, [contest.config.device]), commit)
     if going is None:
         attempt.check_committed(contest)
         search.explore(say)

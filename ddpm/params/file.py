@@ -6,7 +6,7 @@ this package never disagree about a value.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import lru_cache
 from io import StringIO
@@ -54,6 +54,25 @@ def decode(text: str, source: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UserError(f"{source}: must be a mapping of sections, not {type(value).__name__}")
     return value
+
+
+def split_option(option: str, text: str) -> tuple[str, str]:
+    """Key and value of the ``KEY=VALUE`` that an option is given. Raises UserError."""
+    key, sign, value = text.partition("=")
+    if not key or not sign:
+        raise UserError(f"{option}: {text}: allowed: KEY=VALUE, such as data.source=photos")
+    return key, value
+
+
+def decode_options(option: str, given: Sequence[str]) -> dict[str, Any]:
+    """Values by key, from the ``KEY=VALUE`` with values in YAML that an option is given. Raises UserError."""
+    values: dict[str, Any] = {}
+    for text in given:
+        key, value = split_option(option, text)
+        values |= decode(f"{key}: {value}", f"{option}: {text}")
+    if len(values) < len(given):
+        raise UserError(f"{option}: {', '.join(given)}: contains a duplicate; allowed: each key once")
+    return values
 
 
 def plain(text: str) -> Any:

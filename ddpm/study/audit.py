@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 from ddpm.base.errors import UserError
 from ddpm.runs.record import Record
-from ddpm.study import runner
 from ddpm.study.experiments import LOGS, Experiments
 from ddpm.study.plan import Experiment
 from ddpm.study.pool import Pool
@@ -43,14 +42,14 @@ def repeat(lines: Collection[Line], count: int, slots: int | None) -> Iterator[F
     if not scored:
         raise UserError("none of its experiments is finished")
     chosen = random.SystemRandom().sample(scored, min(count, len(scored)))
-    devices = [line.experiment.recipe.config.device for line in chosen]
+    devices = {line.experiment.recipe.config.device for line in chosen}
     LOGS.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="audit-", dir=LOGS) as folder:
         for entry in Path().iterdir():  # what params name by relative paths; but nothing that was made here
             if entry.name != ".ddpm":
                 (Path(folder) / entry.name).symlink_to(entry.absolute())
         code = chosen[0].experiments.code
-        with Pool(code, runner.slots(slots, devices), runner.gpus(devices), clean=Path(folder)) as pool:
+        with Pool(code, slots, devices, clean=Path(folder)) as pool:
             for number, line in enumerate(chosen):
                 task = line.experiments.task(line.experiment)
                 pool.submit(task._replace(name=str(number), record=None, log=Path(folder) / f"{number}.log"))

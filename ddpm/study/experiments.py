@@ -121,26 +121,16 @@ class Experiments:
             )
 
     def run(
-        self,
-        left: Sequence[Experiment],
-        at_once: int,
-        devices: Sequence[str],
-        failed: dict[str, str],
-        keep_models: bool = False,
+        self, left: Sequence[Experiment], slots: int | None, failed: dict[str, str], keep_models: bool = False
     ) -> Iterator[tuple[str, str]]:
         """Run the experiments; try each failed one once more, after those that run by then. Yields a line when one has
-        ended, and what is left; whoever stops reading stops what runs. failed: name -> reason, of those given up."""
+        ended, and what is left; whoever stops reading stops what runs. slots: how many run at a time, by default one
+        per GPU or core. failed: name -> reason, of those given up."""
         begin, done, by_name = time.monotonic(), 0, {experiment.name: experiment for experiment in left}
         tried = set[str]()
-        with Pool(self.code, at_once, devices, keep_models) as running:
-            for name, experiment in by_name.items():
-                if not self.path(name).exists():
-                    running.submit(self.task(experiment))
-                    continue
-                try:
-                    self.read_record(experiment)
-                except UserError as error:
-                    failed[name] = str(error)
+        with Pool(self.code, slots, {one.recipe.config.device for one in left}, keep_models) as running:
+            for experiment in left:
+                running.submit(self.task(experiment))
             for ended in running.results():
                 name, experiment = ended.task.name, by_name[ended.task.name]
                 try:

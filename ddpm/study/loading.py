@@ -140,10 +140,8 @@ def draft(name: str, vary: Sequence[str], common: Sequence[str], base: str | Non
     path = STUDIES / f"{name}.yaml"
     if path.exists():
         raise UserError(f"{path}: exists; choose another name, or edit it")
-    varied = {
-        key: re.split(r",(?![^\[{]*[\]}])", values)  # of lists, the commas between them
-        for key, values in (setting("--vary", option) for option in vary)
-    }
+    pairs = (file.split_option("--vary", option) for option in vary)
+    varied = {key: re.split(r",(?![^\[{]*[\]}])", values) for key, values in pairs}  # not at commas within lists
     arms: dict[str, dict[str, Any]] = {}
     for values in product(*varied.values()):
         label = "_".join(re.sub(r"[^a-z0-9_-]", "_", value.strip().lower()).strip("_") for value in values)
@@ -151,11 +149,11 @@ def draft(name: str, vary: Sequence[str], common: Sequence[str], base: str | Non
             label = f"{next(iter(varied)).rpartition('.')[2]}_{label}"
         if label in arms:
             raise UserError(f"--vary: {', '.join(values)}: {label} would name the same arm twice; leave one out")
-        arms[label] = {key: _value("--vary", key, value) for key, value in zip(varied, values, strict=True)}
+        settings = [f"{key}={value}" for key, value in zip(varied, values, strict=True)]
+        arms[label] = file.decode_options("--vary", settings)
     plan: dict[str, Any] = {"question": f"Which of {', '.join(arms)} is better?"}
     plan |= {"base": base} if base else {}
-    settings = [setting("--set", option) for option in common]
-    plan |= {"common": {key: _value("--set", key, value) for key, value in settings}}
+    plan |= {"common": file.decode_options("--set", common)}
     plan |= {"arms": arms}
     missing = ""
     try:
@@ -172,16 +170,3 @@ def draft(name: str, vary: Sequence[str], common: Sequence[str], base: str | Non
         text = yaml.safe_dump(plan, sort_keys=False, default_flow_style=None, width=120)
         temporary.write_text(f"{HEADER.format(path=path)}# {own}\n{text}{missing}", encoding="utf-8")
     return path, own
-
-
-def setting(option: str, text: str) -> tuple[str, str]:
-    """A params key and the text of its value. Raises UserError."""
-    key, _, value = text.partition("=")
-    if not key or not value.strip():
-        raise UserError(f"{option}: {text}: allowed: a params key and its value, such as data.source=photos")
-    return key, value.strip()
-
-
-def _value(option: str, key: str, text: str) -> Any:
-    """What the YAML stands for. Raises UserError."""
-    return file.decode(f"value: {text}", f"{option}: {key}={text}")["value"]

@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -16,6 +16,8 @@ from typing import IO, Any, NamedTuple, NoReturn, Self, cast
 
 from ddpm.base import files
 from ddpm.base.errors import UserError
+from ddpm.base.machine import cores
+from ddpm.compute import devices as machine
 from ddpm.runs import record
 from ddpm.runs.record import Record
 
@@ -51,24 +53,36 @@ class Done(NamedTuple):
     reason: str = ""
 
 
-class Pool:
-    """Runs tasks in at most ``at_once`` processes. A context: when it is left early, what runs saves its state.
+def find_gpus(devices: Iterable[str]) -> tuple[str, ...]:
+    """The GPUs that tasks on these devices, as params name them, may use, as CUDA_VISIBLE_DEVICES names them."""
+    return machine.gpus() if {*devices} - {"cpu"} else ()
 
-    code: a folder with the code to run (``revision.export``). devices: one for each process, as CUDA_VISIBLE_DEVICES
-    names them; empty without GPUs. keep_models: for experiments elsewhere that differ in sampling alone. clean: a
-    folder to take for the project's, in which nothing was made; Python's variables are ignored, too.
+
+def count_slots(given: int | None, devices: Iterable[str]) -> int:
+    """How many tasks on these devices run at a time: those ``given``, or one per GPU or core."""
+    return given or len(find_gpus(devices)) or cores()
+
+
+class Pool:
+    """Runs tasks in processes, on as many ``slots`` as ``count_slots`` says. A context: when it is left early, what
+    runs saves its state.
+
+    code: a folder with the code to run (``revision.export``). devices: of the tasks, as params name them. keep_models:
+    for experiments elsewhere that differ in sampling alone. clean: a folder to take for the project's, in which nothing
+    was made; Python's variables are ignored, too.
     """
 
     def __init__(
         self,
         code: Path,
-        at_once: int,
-        devices: Sequence[str] = (),
+        slots: int | None,
+        devices: Collection[str] = ("cpu",),
         keep_models: bool = False,
         clean: Path | None = None,
     ):
         self.code = code.absolute()
-        self.options = json.dumps({"at_once": at_once, "devices": [*devices], "keep_models": keep_models})
+        options = {"at_once": count_slots(slots, devices), "devices": find_gpus(devices), "keep_models": keep_models}
+        self.options = json.dumps(options)
         self.clean = clean
         self.root = (clean or Path()).absolute()
         self.tasks: dict[str, tuple[Task, Path]] = {}  # those that have not ended, and their records' files

@@ -33,13 +33,11 @@ def write_verdict(judgement: Judgement, folder: Path, chapters: Sequence[Chapter
         render.write(folder, judgement.question, "ddpm compare", chapters)
         return [folder]
     for_programs, for_people = folder / "verdict.json", folder / "verdict.md"
-    page = render.markdown(chapters, folder)
-    compact = json.dumps(shown.to_dict(judgement), separators=(",", ":"), sort_keys=True, allow_nan=False)
-    texts = {for_programs: compact, for_people: f"# {judgement.question}\n\n{page}"}
-    for path, text in texts.items():
-        with atomic_path(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    return [*texts]
+    with atomic_path(for_programs) as temporary:
+        compact = json.dumps(shown.to_dict(judgement), separators=(",", ":"), sort_keys=True, allow_nan=False)
+        temporary.write_text(compact, encoding="utf-8")
+    render.write(for_people, judgement.question, "ddpm compare", chapters)
+    return [for_programs, for_people]
 
 
 def pictures(study: Study) -> list[Block]:

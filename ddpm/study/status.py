@@ -108,7 +108,7 @@ def of(ledger: Ledger, at_once: int, tried: Pilot | None = None) -> Status:
     )
 
 
-def pilot(ledger: Ledger, devices: Sequence[str]) -> Pilot:
+def pilot(ledger: Ledger) -> Pilot:
     """Run the baseline's first experiment without recording it, because the first record fixes the plan. If it scores
     worse than a Gaussian, run half of its training, too: both together show how fast the score falls. Raises UserError
     with the reason if a run fails."""
@@ -116,7 +116,7 @@ def pilot(ledger: Ledger, devices: Sequence[str]) -> Pilot:
     first = next(one for one in study.lines() if one.arm == study.baseline)
     task = ledger.experiments.task(first)._replace(record=None)
     steps, primary = first.recipe.config.train.steps, study.plan.primary
-    with Pool(ledger.experiments.code, 1, devices) as pool:
+    with Pool(ledger.experiments.code, 1, [first.recipe.config.device]) as pool:
         whole = _try(pool, task, "pilot", ledger)
         score, gaussian = whole.scores[primary], metrics.gaussian([whole.scores], primary)
         line = f"pilot: {first.name} has {primary} {score:.3g}"

@@ -10,7 +10,7 @@ import math
 import re
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
@@ -238,13 +238,6 @@ def _axes(path: Path, array: NDArray[Any], shape: Shape) -> Images:
         return array[:, None]
     allowed = f"(N, {channels}, {sides[0]}, {sides[1]}) or (N, {sides[0]}, {sides[1]}, {channels})"
     raise UserError(f"{path}: an array of shape {quote(array.shape)}; allowed, as the real images are: {allowed}")
-
-
-def parse_assignments(option: str, given: Sequence[str]) -> dict[str, Any]:
-    """Values by key, from ``KEY=VALUE`` with a value in YAML. Raises UserError."""
-    if odd := [text for text in given if "=" not in text[1:]]:
-        raise UserError(f"{option}: {odd[0]!r} is not allowed; allowed: KEY=VALUE")
-    return params_file.decode("\n".join(text.replace("=", ": ", 1) for text in given) or "{}", option)
 
 
 def write_record(run: Record, out: Path | None) -> Path:

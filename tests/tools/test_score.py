@@ -19,7 +19,7 @@ from ddpm.base.errors import UserError
 from ddpm.base.files import digest, flatten, read_json, sha256
 from ddpm.base.sections import Shape
 from ddpm.data.processed import open_split
-from ddpm.params import credit
+from ddpm.params import credit, file
 from ddpm.runs import record
 from ddpm.runs.record import Costs, Fingerprint, Record
 from ddpm.scoring.features import extract
@@ -263,11 +263,11 @@ def test_what_was_unpacked_is_removed_when_it_is_stopped(tmp_path):
 
 
 def test_options_are_yaml_by_key():
-    assert score.parse_assignments("--param", ["lr=1e-3", "net=unet", "ema="]) == {
+    assert file.decode_options("--param", ["lr=1e-3", "net=unet", "ema="]) == {
         "lr": 0.001,
         "net": "unet",
         "ema": None,
     }
     for given in (["lr"], ["=1"], ["a=1", "a=2"], ["a=[1"]):
         with pytest.raises(UserError, match="--param"):
-            score.parse_assignments("--param", given)
+            file.decode_options("--param", given)
