@@ -1,5 +1,7 @@
-"""The ``ddpm`` command, in this process."""
+"""The ``ddpm`` command, in this process; and what another one imports."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,3 +23,12 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
     assert output.out == ""
     (line,) = output.err.splitlines()
     return line.removeprefix("error: ")
+
+
+def imported(*arguments: str) -> set[str]:
+    """What Python imports to run that, which must succeed."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", *arguments], stderr=subprocess.PIPE, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}

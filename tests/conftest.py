@@ -119,6 +119,16 @@ def folder(tmp_path) -> Path:
     return tmp_path / "work"
 
 
+@pytest.fixture
+def project(tmp_path, monkeypatch) -> Path:
+    """The working folder, with tests/study_project.py's project in it."""
+    from tests.study_project import enter, make
+
+    make(tmp_path / "project")
+    enter(tmp_path / "project", monkeypatch)
+    return tmp_path / "project"
+
+
 @pytest.fixture(scope="session")
 def digits(once) -> Path:
     """The processed folder of the digits preset: 16x16x1, the split that the shipped classifier knows. Read only."""

@@ -59,9 +59,6 @@ def test_bash_completes_commands_names_and_options(tmp_path):
         assert all(word.startswith(words[-1]) for word in shown.stdout.split()), (typed, shown)
 
 
-# --- JSON
-
-
 def test_variants_as_json_are_those_of_the_listing(capsys):
     assert run("variants", "--json") == 0
     assert {key: sorted(names) for key, names in json.loads(capsys.readouterr().out).items()} == {
@@ -75,9 +72,6 @@ def test_on_windows_the_first_import_says_where_this_runs(module):
     ended = subprocess.run([sys.executable, "-c", f"{windows}; import {module}"], text=True, capture_output=True)
     assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
     assert "Windows" in ended.stderr
-
-
-# --- a reader that has gone
 
 
 CODE = "from ddpm.cli import main; main()"

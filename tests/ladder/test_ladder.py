@@ -24,6 +24,7 @@ from ddpm.verdicts.statistics import Array
 from tests import study_project
 from tests.command import run
 from tests.ladders import BETTER, FILE, LOG, NOISE, SCORE, WORSE
+from tests.scored import bare
 from tests.study_project import commit, git, ran
 
 ROOT = Path(__file__).parents[2]
@@ -39,11 +40,8 @@ def alone(folder) -> None:
 
 
 @pytest.fixture
-def project(tmp_path, monkeypatch) -> None:
-    """A project with ladders of both kinds."""
-    root = tmp_path / "project"
-    study_project.make(root)
-    study_project.enter(root, monkeypatch)
+def project(project) -> None:
+    """With ladders of both kinds."""
     stage = Path("stages/__main__.py")
     before, _, after = stage.read_text().partition("    score = ")
     text = f"{before}{NOISE[1:]}{after.partition(chr(10))[2]}"
@@ -280,8 +278,8 @@ def attempted(name: str, gain: float | Array, harm: float = 0.0, **more: object)
         gains = np.broadcast_to(gain, contest.terms.seeds.most) + 1e-6 * np.arange(contest.terms.seeds.most)
         runs = after.runs(after.find(key))
         for seed, each in enumerate(gains.tolist(), 40):
-            write_record(contest, key, "champion", after.changes(on), seed, (1.0, 0.1))
-            write_record(contest, key, "challenger", whole, seed, (1.0 - each, 0.1 + harm))
+            write_record(contest, key, "champion", after.changes(on), seed, 1.0, 0.1)
+            write_record(contest, key, "challenger", whole, seed, 1.0 - each, 0.1 + harm)
             runs.update()
             end, decides = after.judge(after.find(key), runs)
             if decides:
@@ -290,19 +288,10 @@ def attempted(name: str, gain: float | Array, harm: float = 0.0, **more: object)
     return key
 
 
-def write_record(
-    contest: terms.Contest, key: str, arm: str, changes: dict[str, object], seed: int, scores: tuple[float, float]
-):
-    fd, kid = scores
-    comparable = {"samples": 12}
-    run = record.Record(
-        name="run",
-        seed=seed,
-        finished=record.now(),
-        params=library.relevant(contest.params(changes).flat()) | {"seed": seed},
-        fingerprint=record.Fingerprint(hash=files.digest(comparable), comparable=comparable),
-        scores={"classifier.fd": fd, "random_conv.kid_mean": kid, "yardsticks.gaussian.classifier.fd": 0.9},
-    )
+def write_record(contest: terms.Contest, key: str, arm: str, changes: dict, seed: int, fd: float, kid: float) -> None:
+    scores = {"classifier.fd": fd, "random_conv.kid_mean": kid, "yardsticks.gaussian.classifier.fd": 0.9}
+    params = library.relevant(contest.params(changes).flat()) | {"seed": seed}
+    run = bare(seed, params=params, scores=scores, comparable={"samples": 12})
     record.write_record(run, contest.attempts / key / "runs" / f"{arm}-{seed}.json")
 
 

@@ -12,7 +12,6 @@ import pytest
 import yaml
 from PIL import Image
 
-from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.base.locks import lock
 from ddpm.ladder import attempt, climb, draft, pairs, proposals, search, terms, trials
@@ -26,6 +25,7 @@ from ddpm.study.pool import Done
 from docs import make_search
 from tests.command import run
 from tests.ladders import FILE, SCORE
+from tests.scored import bare
 
 ROOT = Path(__file__).parents[2]
 TRIALS = Path("ladders/tiny/trials.jsonl")
@@ -61,16 +61,10 @@ def nothing(params: dict, seed: int) -> float:
     return 2 + float(np.random.default_rng(seed).normal(0, 0.2))
 
 
-def made(params: dict, score: float, **more: float) -> record.Record:
-    comparable = {"samples": 12}
-    return record.Record(
-        name="run",
-        seed=params["seed"],
-        finished=record.now(),
-        params=library.relevant(config.parse(params).flat()),
-        fingerprint=record.Fingerprint(hash=files.digest(comparable), comparable=comparable),
-        scores={"classifier.fd": score, "yardsticks.gaussian.classifier.fd": 9.0, **more},
-    )
+def made(params: dict, score: float) -> record.Record:
+    scores = {"classifier.fd": score, "yardsticks.gaussian.classifier.fd": 9.0}
+    known = library.relevant(config.parse(params).flat())
+    return bare(params["seed"], params=known, scores=scores, comparable={"samples": 12})
 
 
 class Instant:

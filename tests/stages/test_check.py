@@ -1,7 +1,5 @@
 """The first stage: it reports what is impossible in params.yaml before DVC removes anything."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +10,7 @@ from ddpm.base import files
 from ddpm.base.paths import CHECKED
 from ddpm.params import config, file, possible
 from stages import __main__ as runner
+from tests.command import imported
 from tests.small_project import lay_out, set_params
 
 ROOT = Path(__file__).parents[2]
@@ -178,12 +177,9 @@ def test_what_the_check_makes_does_not_depend_on_params(project):
 )
 def test_torch_is_imported_only_where_what_needs_it_changed(project, key, value, slow):
     set_param(key, value)
-    command = [sys.executable, "-X", "importtime", "-m", "stages", "check"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr[-2000:]
-    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert ("torch" in imported) == slow
-    assert not imported & {"mlflow", "dvc", "torch_fidelity"}
+    found = imported("-m", "stages", "check")
+    assert ("torch" in found) == slow
+    assert not found & {"mlflow", "dvc", "torch_fidelity"}
 
 
 def test_a_place_that_cannot_be_written_to(project, capsys):

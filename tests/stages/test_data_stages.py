@@ -3,46 +3,38 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from tests.command import imported
 from tests.small_project import lay_out
 
 
-@pytest.fixture
-def project(tmp_path):
-    """A folder in which ``python -m stages.X`` works on its own data and params.yaml: the digits preset."""
-    lay_out(tmp_path)
-    return tmp_path
+@pytest.fixture(autouse=True)
+def _project(folder) -> None:
+    """A folder in which ``python -m stages X`` works on its own data and params.yaml: the digits preset."""
+    lay_out(folder)
 
 
-def run(project, stage: str, *python: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, *python, "-m", "stages", stage]
-    return subprocess.run(command, cwd=project, capture_output=True, text=True)
-
-
-def test_digits_are_scikit_learns_and_need_neither_it_nor_torch(project):
+def test_digits_are_scikit_learns_and_need_neither_it_nor_torch():
     for stage, used in {"download": "numpy", "preprocess": "PIL.Image"}.items():
-        result = run(project, stage, "-X", "importtime")
-        assert result.returncode == 0, result.stderr[-2000:]
-        imported = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
-        assert used in imported
-        assert not imported & {"torch", "torchvision", "mlflow", "sklearn"}
-    with np.load(project / "data/raw/digits.npz") as raw:
+        found = imported("-m", "stages", stage)
+        assert used in found
+        assert not found & {"torch", "torchvision", "mlflow", "sklearn"}
+    with np.load("data/raw/digits.npz") as raw:
         published = load_digits()
         np.testing.assert_array_equal(raw["images"], published.images)
         np.testing.assert_array_equal(raw["labels"], published.target)
-    assert result.stdout.startswith("digits: 1,")
-    manifest = json.loads((project / "data/processed/manifest.json").read_text())
-    assert sum(manifest["counts"].values()) == 1797
+    assert sum(json.loads(Path("data/processed/manifest.json").read_text())["counts"].values()) == 1797
 
 
 @pytest.mark.parametrize("stage", ["nosuch", ""])
-def test_a_stage_that_is_not_there_is_one_line(project, stage):
-    result = run(project, stage)
+def test_a_stage_that_is_not_there_is_one_line(stage):
+    result = subprocess.run([sys.executable, "-m", "stages", stage], capture_output=True, text=True)
     assert result.returncode == 2
     [line] = result.stderr.splitlines()
     assert "preprocess" in line
-    assert not (project / "data" / "raw").exists()
+    assert not Path("data/raw").exists()

@@ -23,6 +23,7 @@ from ddpm.tracking import tracker
 from ddpm.training.checkpoints import Checkpoints
 from stages import __main__ as runner
 from stages import sample, train
+from tests.command import imported
 from tests.small import Memory
 from tests.small_project import run_stage, set_params
 from tests.tracked import all_runs as tracked
@@ -57,7 +58,6 @@ def test_params_that_change_while_a_stage_runs_are_refused(preprocessed, capfd):
         assert found.data.params["seed"] == "0"
         assert model_seed() == 0
         model = sha256(Path("data/model/model.safetensors"))
-
         Path("params.yaml").write_text(yaml.safe_dump(started))
         capfd.readouterr()
         assert run_stage(stage) == 0
@@ -113,18 +113,11 @@ def test_stages_import_nothing_slow_that_they_do_not_need(preprocessed):
     scoring, compiler, mlflow = {"torchvision", "torch_fidelity"}, "torch._dynamo", "mlflow"
     unneeded = {"reference": {mlflow}, "train": scoring | {mlflow}, "sample": scoring | {compiler, mlflow}}
     for stage, modules in unneeded.items():
-        assert not imported(stage) & (modules | {"matplotlib", "sklearn"}), stage
-    imported("evaluate")
+        assert not imported("-m", "stages", stage) & (modules | {"matplotlib", "sklearn"}), stage
+    imported("-m", "stages", "evaluate")
     (found,) = tracked()
     assert found.info.status == "FINISHED"
     assert found.data.metrics.keys() >= {"loss", "costs.flops", "bits_per_dim"}
-
-
-def imported(stage: str) -> set[str]:
-    command = [sys.executable, "-X", "importtime", "-m", "stages", stage]
-    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
 
 
 @pytest.mark.slow
@@ -184,7 +177,6 @@ def test_the_runner_cannot_change_a_value(preprocessed):
     assert run_stage("sample") == 0
     assert len(list(Path("data/model/grids").iterdir())) == 2
     by_runner = {path: sha256(path) for path in (MODEL_FILE, SAMPLES / "samples.npy")}
-
     settings, cpu = config.load(), torch.device("cpu")
     shutil.rmtree("data/model")
     shutil.rmtree("data/samples")

@@ -14,9 +14,7 @@ TINY = str(PLAN)
 
 
 @pytest.fixture(autouse=True)
-def project(tmp_path, monkeypatch) -> None:
-    study_project.make(tmp_path / "project")
-    study_project.enter(tmp_path / "project", monkeypatch)
+def _done(project) -> None:
     PLAN.write_text(STUDY.replace("cosine}", "cosine, train.steps: 9}"))
     commit("a study")
     assert study("run", TINY) == 0

@@ -68,9 +68,6 @@ def correlation(rho: float) -> Array:
     return rho ** np.abs(np.subtract.outer(range(4), range(4)))
 
 
-# --- the band
-
-
 @pytest.mark.parametrize(("rho", "seeds"), [(0.5, 8), (0.9, 8), (0.9, 16)])
 def test_a_band_is_wrong_anywhere_as_rarely_as_it_says(rho, seeds, monkeypatch):
     monkeypatch.setattr(curves, "DRAWS", 2**10)
@@ -118,8 +115,6 @@ def test_before_the_first_look_there_are_means_and_no_band():
     assert outcomes(made) == ["open"] * 4
 
 
-# --- outcomes
-
 CROSSING = [1.5, 1.3, 1.205, 1.3]
 
 
@@ -141,9 +136,6 @@ def test_where_a_gaussian_beats_both_it_is_too_early():
         run.scores[f"yardsticks.gaussian.{FD}"] = 1.4
     made = drawn(found, {"linear": SEEDS})
     assert outcomes(made) == ["too early", "better", "open", "worse"]
-
-
-# --- which budgets
 
 
 def test_only_budgets_that_all_runs_have_are_compared():

@@ -10,11 +10,7 @@ from tests import command, study_project
 from tests.pages import blocks
 from tests.study_project import PLAN, RESULTS, study
 
-
-@pytest.fixture(autouse=True)
-def _project(tmp_path, monkeypatch) -> None:
-    study_project.make(tmp_path)
-    study_project.enter(tmp_path, monkeypatch)
+pytestmark = pytest.mark.usefixtures("project")
 
 
 def set_gaussian(score: float) -> None:

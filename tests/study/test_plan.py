@@ -23,10 +23,7 @@ ROOT, A = Path(__file__).parents[2], Path("studies/a.yaml")
 LOSSES = ("--vary", "diffusion.loss.name=simple,min_snr")
 
 
-@pytest.fixture(autouse=True)
-def project(tmp_path, monkeypatch) -> None:
-    study_project.make(tmp_path)
-    study_project.enter(tmp_path, monkeypatch)
+pytestmark = pytest.mark.usefixtures("project")
 
 
 def load(*lines: str, both: str = "", **replaced: str):

@@ -11,7 +11,6 @@ import pytest
 from ddpm.base.errors import UserError
 from ddpm.base.files import md5
 from ddpm.study import loading
-from tests import study_project
 from tests.study_project import PLAN, RESULTS, commit, records, start, study
 
 TINY = str(PLAN)
@@ -41,13 +40,10 @@ IMAGES = "np.save(samples, np.zeros((12, 1, 16, 16), np.uint8))"
 
 
 @pytest.fixture(autouse=True)
-def project(tmp_path, monkeypatch) -> Path:
-    study_project.make(tmp_path / "project")
-    study_project.enter(tmp_path / "project", monkeypatch)
+def _peer(project) -> None:
     Path("tools").mkdir()
     PLAN.write_text(STUDY)
     write(IMAGES)
-    return tmp_path / "project"
 
 
 def write(images: str) -> None:

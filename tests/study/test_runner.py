@@ -5,8 +5,6 @@ import json
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from itertools import product
 from pathlib import Path
@@ -18,17 +16,13 @@ from ddpm.study import loading, pool
 from ddpm.study.ledger import open_ledger
 from ddpm.verdicts import statistics
 from tests import study_project
+from tests.command import imported
 from tests.study_project import NAMES, PLAN, RESULTS, STUDY, commit, git, ran, records, start, study, until, verdict
 
 TINY, STAGE = str(PLAN), "stages/__main__.py"
 
 
-@pytest.fixture(autouse=True)
-def project(tmp_path, monkeypatch) -> Path:
-    folder = tmp_path / "project"
-    study_project.make(folder)
-    study_project.enter(folder, monkeypatch)
-    return folder
+pytestmark = pytest.mark.usefixtures("project")
 
 
 def contents() -> dict[str, bytes]:
@@ -327,8 +321,6 @@ def test_status_shows_what_is_done_failed_and_missing_and_how_long_the_rest_take
 
 
 def test_study_commands_import_neither_torch_nor_mlflow_nor_dvc():
-    code = "import atexit, sys; atexit.register(lambda: print(*sys.modules)); from ddpm.cli import main; main()"
-    command = [sys.executable, "-c", code, "study", "status", TINY]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert not {"torch", "mlflow", "dvc", "matplotlib"} & set(done.stdout.split())
+    found = imported("-c", "from ddpm.cli import main; main()", "study", "status", TINY)
+    assert "ddpm.study.status" in found
+    assert not {"torch", "mlflow", "dvc", "matplotlib"} & found

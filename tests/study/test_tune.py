@@ -108,9 +108,6 @@ def lab(monkeypatch) -> Lab:
     return lab
 
 
-# --- the plan
-
-
 def test_runs_for_tuning_come_first_each_at_a_point_of_the_grid_and_draw_seeds_of_their_own():
     study = load()
     assert [experiment.name for experiment in study.lines()] == [*TUNING, *VERDICT]
@@ -176,9 +173,6 @@ def test_what_is_refused(tune, line):
     assert "\n" not in str(refused.value)
 
 
-# --- its runs
-
-
 def test_a_study_tunes_then_takes_each_arm_at_the_value_chosen(lab):
     with pytest.raises(UserError, match="cosine-0: "):
         lab.line(9)
@@ -213,9 +207,6 @@ def test_a_value_that_diverges_is_a_result_and_is_not_chosen(lab):
     assert (failed, len(lab.ran)) == ({}, 12)  # what diverged is not run again
     assert ledger.study.chosen["linear"].values == {RATE: 0.001}
     assert any("diverged" in note and "train.learning_rate 0.01" in note for note in shown.notes(judgement))
-
-
-# --- what is chosen
 
 
 def test_the_best_mean_is_chosen_and_of_equal_ones_the_first():

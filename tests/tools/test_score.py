@@ -16,18 +16,19 @@ from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics
 
 from ddpm.base import paths
 from ddpm.base.errors import UserError
-from ddpm.base.files import digest, flatten, read_json, sha256
+from ddpm.base.files import flatten, read_json, sha256
 from ddpm.base.sections import Shape
 from ddpm.data.processed import open_split
 from ddpm.params import credit, file
 from ddpm.runs import record
-from ddpm.runs.record import Costs, Fingerprint, Record
+from ddpm.runs.record import Costs
 from ddpm.scoring.features import extract
 from ddpm.tools import score
 from ddpm.variants.extractors.inception import Inception
 from ddpm.variants.extractors.random_conv import RandomConv
 from ddpm.verdicts import metrics
 from tests import command
+from tests.scored import bare
 from tests.small_project import QUICK, lay_out, run_stage
 
 SHAPE = Shape(1, 4, 4)
@@ -136,10 +137,8 @@ def test_the_distance_to_a_file_of_others_is_torch_fidelity_s(form, digits, fold
     arrays = {"mu": theirs["mu"].astype(kind), "sigma": theirs["sigma"].astype(kind), "mu_s": MU[:3]}
     np.savez("theirs.npz", **({"arr_0": real.transpose(0, 2, 3, 1)} if form == "images" else arrays))
     np.savez("drawn.npz", drawn)
-
     asked = ["score", "drawn.npz", "--seed", "3", "--reference", "theirs.npz", "--extractor", "random_conv"]
     assert command.run(*asked) == 0
-
     out = capsys.readouterr().out
     assert all(word in out for word in ("theirs.npz", "random_conv", "ADM"))
     run = record.read_record(Path("metrics/scored/drawn-3.json"))
@@ -226,9 +225,7 @@ def test_anything_else_is_refused_in_one_line(wrong, tmp_path):
 
 
 def test_another_run_s_record_is_not_overwritten(folder):
-    comparable = {"samples": 6}
-    of = Fingerprint(hash=digest(comparable), comparable=comparable)
-    one = Record(name="a b/c", seed=1, finished=record.now(), params={}, fingerprint=of, scores={"classifier.fd": 1.0})
+    one = bare(1, name="a b/c", params={}, scores={"classifier.fd": 1.0})
     path = score.write_record(one, None)
     assert path == Path("metrics/scored/a_b_c-1.json")
     assert score.write_record(one, None) == path
