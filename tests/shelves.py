@@ -1,7 +1,7 @@
 """What can be chosen, and small configs that choose it."""
 
 import random
-from itertools import islice
+from itertools import combinations, islice, product
 from typing import Any, get_args
 
 from ddpm.base import variant
@@ -62,16 +62,27 @@ def is_allowed(row: Row) -> bool:
     return True
 
 
-def covering_rows() -> list[Row]:
-    """Few rows in which every variant occurs."""
-    few: list[Row] = []
-    chance = random.Random(1)  # noqa: S311 (it only chooses what is tested)
-    left = {(family, name) for family, shelf in SHELVES.items() for name in shelf}
+def covering_rows(at_once: int = 1, seed: int = 1) -> tuple[list[Row], list[frozenset]]:
+    """Few allowed rows with every variant, or every pair of them, that any allowed row has; and those that none has."""
+    few, never, chance = [], [], random.Random(seed)  # noqa: S311 (it only chooses what is tested)
+    left = {
+        frozenset(zip(families, names, strict=True)): None
+        for families in combinations(SHELVES, at_once)
+        for names in product(*(SHELVES[family] for family in families))
+    }
     while left:
-        first = min(left, key=str)
-        tries = (
-            {family: chance.choice(shelf) for family, shelf in SHELVES.items()} | dict([first]) for _ in range(TRIES)
-        )
-        few.append(max(islice(filter(is_allowed, tries), CHOICE), key=lambda row: len(left & set(row.items()))))
-        left -= set(few[-1].items())
-    return few
+        first = next(iter(left))
+        tries = ({name: chance.choice(shelf) for name, shelf in SHELVES.items()} | dict(first) for _ in range(TRIES))
+        allowed = list(islice(filter(is_allowed, tries), CHOICE))
+        if not allowed:
+            never.append(first)
+            del left[first]
+            continue
+        few.append(max(allowed, key=lambda row: sum(each in left for each in parts(row, at_once))))
+        for each in parts(few[-1], at_once):
+            left.pop(each, None)
+    return few, never
+
+
+def parts(row: Row, at_once: int) -> list[frozenset]:
+    return [frozenset(each) for each in combinations(row.items(), at_once)]

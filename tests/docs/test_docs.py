@@ -159,13 +159,8 @@ def finds_target(arguments: list[str]) -> None:
     assert set(arguments) <= set(MAKE_TARGETS), arguments
 
 
-CHECKS = {
-    "ddpm": parses_ddpm,
-    "dvc": parses_dvc,
-    "make": finds_target,
-    "torchrun": parses_torchrun,
-    "python": finds_module,
-}
+CHECKS = {"ddpm": parses_ddpm, "dvc": parses_dvc, "make": finds_target, "torchrun": parses_torchrun,
+          "python": finds_module}  # fmt: skip
 
 
 def test_every_target_of_make_and_every_file_of_the_project_that_is_named_exists():

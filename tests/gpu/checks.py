@@ -63,7 +63,7 @@ def float32_is_float32(device: torch.device, folder: Path) -> None:
 
 
 def steps_of_every_variant_agree_with_a_cpu_and_do_not_wait(device: torch.device, folder: Path) -> None:
-    for row in covering_rows():
+    for row in covering_rows()[0]:
         config, labels = config_of(row).training(), np.arange(16) % 3 if row["classes"] else None
         ours, theirs = (Trainer(config, pictures(16), at, labels=labels) for at in (device, CPU))
         for step in (1, 2):

@@ -1,9 +1,8 @@
 """What is on the shelves works together: every pair of variants of different families, trained and drawn from."""
 
 import math
-import random
-from functools import cache
-from itertools import combinations, islice, product
+from functools import cache, partial
+from itertools import product
 
 import pytest
 import torch
@@ -12,38 +11,10 @@ from ddpm.compute import noise
 from ddpm.model.model_file import Loaded
 from ddpm.sampling.generator import Generator
 from ddpm.training.trainer import Trainer
-from tests.shelves import CHOICE, SHELVES, STEPS, TRIES, Row, config_of, is_allowed
+from tests.shelves import SHELVES, STEPS, config_of, covering_rows
 from tests.small import build, loss_at, pictures
 
-
-@cache
-def rows() -> tuple:
-    """Few allowed rows with every pair that any allowed row has, and the pairs that none has."""
-    found: list[Row] = []
-    never = []
-    chance = random.Random(0)  # noqa: S311 (it only chooses what is tested)
-    left = {
-        frozenset([(one, a), (other, b)]): None
-        for one, other in combinations(SHELVES, 2)
-        for a, b in product(SHELVES[one], SHELVES[other])
-    }
-    while left:
-        pair = next(iter(left))
-        tries = ({family: chance.choice(shelf) for family, shelf in SHELVES.items()} | dict(pair) for _ in range(TRIES))
-        allowed = list(islice(filter(is_allowed, tries), CHOICE))
-        if allowed:
-            row = max(allowed, key=lambda row: sum(both in left for both in pairs(row)))
-            found.append(row)
-            for both in pairs(row):
-                left.pop(both, None)
-        else:
-            never.append(pair)
-            del left[pair]
-    return found, never
-
-
-def pairs(row: Row) -> list:
-    return [frozenset(both) for both in combinations(row.items(), 2)]
+rows = cache(partial(covering_rows, 2, seed=0))
 
 
 @pytest.mark.long
