@@ -77,9 +77,8 @@ class Experiments:
             picture = self.folder.with_name(f"{experiment.arm}.png")
         return Task(name, experiment.params, self.log(name), self.path(name), about, picture, program)
 
-    def read_record(self, experiment: Experiment, is_open: bool = False) -> Record:
-        """The experiment's record. is_open: whether its values are not chosen yet. Raises UserError, which begins with
-        the file, if it does not count."""
+    def read_record(self, experiment: Experiment) -> Record:
+        """The experiment's record. Raises UserError, which begins with the file, if it does not count."""
         path = self.path(experiment.name)
         run = record.read_record(path)
         if self.plan and run.plan != self.plan:
@@ -87,8 +86,6 @@ class Experiments:
                 f"{path}: made under another plan than {self.source} is now (`git log -p` shows what changed): "
                 "undo the change, give the study another name, or remove the file"
             )
-        if is_open:
-            return run
         if run.diverged and not experiment.may_diverge:
             raise UserError(f"{path}: its training diverged: remove the file, and look at the params")
         if not run.diverged and self.primary not in run.scores:

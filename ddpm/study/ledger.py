@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import replace
-from statistics import fmean
 
 import numpy as np
 
@@ -46,14 +45,13 @@ class Ledger:
             self.refused[name] = f"{files[name]}: not an experiment of {self.study.path}: remove it"
         self._take(run for run in self.study.experiments(kind="tuning") if run.name in files)
         self._settle()
-        self._take(run for run in self.study.lines() if run.name in files and run.kind != "tuning")
+        self._take(run for run in self.study.experiments() if run.name in files and not self.study.is_open(run))
 
     def _take(self, experiments: Iterable[Experiment]) -> None:
         """Take the records of these experiments, or why they do not count."""
         for experiment in experiments:
             try:
-                is_open = self.study.is_open(experiment)
-                self.records[experiment.name] = self.experiments.read_record(experiment, is_open)
+                self.records[experiment.name] = self.experiments.read_record(experiment)
             except UserError as error:
                 self.refused[experiment.name] = str(error)
 
@@ -74,11 +72,6 @@ class Ledger:
         chosen = {row.arm: row.values for row in self.tried if row.chosen}
         recipes = ((arm, recipe) for arm in chosen for recipe in study.grid[arm])
         self.study = replace(study, chosen={arm: recipe for arm, recipe in recipes if recipe.values == chosen[arm]})
-
-    @property
-    def seconds(self) -> float | None:
-        """Mean duration of an experiment; None before the first."""
-        return fmean(took) if (took := [run.seconds for run in self.records.values()]) else None
 
     def check_plan(self) -> None:
         """Raises UserError if there are results, and none of them counts."""
@@ -107,7 +100,7 @@ class Ledger:
         """Those that are done, by arm and place in the grid, then by seed."""
         runs: dict[tuple[str, int | None], dict[int, Record]] = {}
         for experiment in planned:
-            if experiment.name in self.records and not self.study.is_open(experiment):
+            if experiment.name in self.records:
                 of_point = runs.setdefault((experiment.arm, experiment.place), {})
                 of_point[experiment.seed] = self.records[experiment.name]
         return runs

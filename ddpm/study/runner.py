@@ -33,14 +33,14 @@ def run(ledger: Ledger, slots: int | None, say: Say) -> tuple[Judgement, dict[st
 def complete(
     ledger: Ledger, left: Sequence[Experiment], slots: int | None, say: Say, keep_models: bool = False
 ) -> dict[str, str]:
-    """Run these experiments of a study, and return why which failed. keep_models: for jobs elsewhere, which may differ
-    in sampling alone. After the first pair, say whether both score worse than a Gaussian."""
+    """Run those of these experiments that are not done, and return why which failed. keep_models: for jobs elsewhere,
+    which may differ in sampling alone. After the first pair, say whether both score worse than a Gaussian."""
     study, failed, compared = ledger.study, dict[str, str](), False
     for experiment in left:
         if study.is_open(experiment):
             why = f"all runs for tuning come first, and one of them needs a {study.plan.primary}"
             raise UserError(f"{experiment.name}: the values of {experiment.arm} are not known: {why}")
-    for line, rest in ledger.experiments.run(left, slots, failed, keep_models):
+    for line, rest in ledger.experiments.run(ledger.missing(left), slots, failed, keep_models):
         say(line + rest)
         if not compared:
             ledger.update()

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Literal, NamedTuple
 
 from ddpm.base.errors import UserError
@@ -78,6 +79,7 @@ def of(ledger: Ledger, at_once: int, tried: Pilot | None = None) -> Status:
     judged together, which ``judging.judge`` refuses, are its ``trouble``."""
     trouble, early, look, outcomes, still = "", "", None, dict[str, str](), tuple[str, ...]()
     left, rows, experiments = list[Experiment](), list[Row](), ledger.experiments
+    took = [run.seconds for run in ledger.records.values()]
     for line, one in enumerate(ledger.study.lines(), 1):
         refused = ledger.refused.get(one.name)
         reason = None if one.name in ledger.records else refused or experiments.failure(one.name)
@@ -99,7 +101,7 @@ def of(ledger: Ledger, at_once: int, tried: Pilot | None = None) -> Status:
         outcomes=outcomes,
         next_look=look,
         left=[one.name for one in left],
-        seconds_each=ledger.seconds or (tried and tried.seconds),
+        seconds_each=fmean(took) if took else tried and tried.seconds,
         slots=at_once,
         experiments=rows,
         early=early,
