@@ -27,8 +27,7 @@ Stage = Callable[[Config, Start], None]
 def check(checked: Config, start: Start) -> None:
     from stages import check
 
-    _, before = inputs.read_lock(start.stage)
-    check.main(checked, start.params, before)
+    check.main(checked, start.params)
 
 
 def download(checked: Config, start: Start) -> None:

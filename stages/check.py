@@ -12,9 +12,9 @@ from ddpm.params import possible
 from ddpm.params.config import Config
 
 
-def main(config: Config, params: dict[str, Any], before: dict[str, Any]) -> None:
-    """params, before: as for ``possible.refuse_impossible``."""
+def main(config: Config, params: dict[str, Any]) -> None:
+    """params: all of params.yaml, from which ``config`` was made."""
     close_site_cache()
-    possible.refuse_impossible(config, params, before)
+    possible.refuse_impossible(config, params)
     with atomic_path(CHECKED) as temporary:
         temporary.write_text("params.yaml is possible\n")
