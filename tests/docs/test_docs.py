@@ -47,10 +47,6 @@ def shell() -> list[Block]:
     return [block for block in blocks() if block.language == "sh"]
 
 
-def named(block: Block) -> str:
-    return f"{block.page}-{block.lines[0][0]}-{block.lines[0][-1]}"
-
-
 def test_every_page_has_blocks_that_say_how_they_are_tested():
     assert len(shell()) > 20
     for block in blocks():
@@ -207,19 +203,17 @@ def prepare(mark: str, folder: Path, request: pytest.FixtureRequest) -> None:
         assert gate.read()
 
 
-ONCE = {
-    (block.mark, block.text): block for block in shell() if block.mark in RUN - ELSEWHERE
-}  # several pages say `ddpm check`
+# several pages say `ddpm check`
+ONCE = {(block.mark, block.text): block for block in shell() if block.mark in RUN - ELSEWHERE}.values()
+# longer than five seconds
+LONG = [one for one in ONCE if one.mark == "run: digits" or "ddpm check" in one.text]
 
 
-LONGER = ("run: digits", "ddpm check")  # than five seconds
-
-
-def duration(block: Block) -> list[pytest.MarkDecorator]:
-    return [pytest.mark.slow] if any(each in f"{block.mark}\n{block.text}" for each in LONGER) else []
-
-
-@pytest.mark.parametrize("block", [pytest.param(one, marks=duration(one)) for one in ONCE.values()], ids=named)
+@pytest.mark.parametrize(
+    "block",
+    [pytest.param(one, marks=[pytest.mark.slow] * (one in LONG)) for one in ONCE],
+    ids=lambda block: f"{block.page}-{block.lines[0][0]}-{block.lines[0][-1]}",
+)
 def test_what_is_to_be_run_runs(block, project, request, capsys):
     prepare(block.mark, project, request)
     for program, *arguments in block.lines:

@@ -3,12 +3,13 @@ each evaluation."""
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ddpm.model import build
 from ddpm.model.layers import FOLDED_CHANNELS, Upsample
 from ddpm.sampling.denoiser import Denoiser
+from tests.networks import awake
 from tests.shelves import NETWORKS
 from tests.small import CPU, small
 
@@ -28,18 +29,11 @@ class Copies(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def awake(network: nn.Module) -> nn.Module:
-    """With weights as after some training: nothing is zero."""
-    generator = torch.Generator().manual_seed(0)
-    for weight in network.parameters():
-        nn.init.normal_(weight, std=weight[0].numel() ** -0.5 if weight.ndim else 1.0, generator=generator)
-    return network
-
-
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize(("name", "fields"), CASES, ids=[*NETWORKS, "wide unet"])
 def test_sampling_rounds_no_weight_at_an_evaluation_and_draws_the_same(name, fields, dtype):
     config = small(model={"name": name, name: fields, "classes": 3})
+    torch.manual_seed(0)
     network = awake(build.network(config.training())).eval()
     before = {key: value.clone() for key, value in network.state_dict().items()}
     denoiser = Denoiser(network, config.diffusion, CPU, dtype, clip=False)

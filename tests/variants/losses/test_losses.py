@@ -42,11 +42,6 @@ def estimate(parameterization: str, grad: bool = False) -> Estimate:
     return Estimate(network, NoisyBatch(x_0, epsilon, x_t, STEPS, at), output)
 
 
-def snr():
-    at = estimate("x0").noisy.at
-    return (at.alpha_bar / (1 - at.alpha_bar)).flatten()
-
-
 @pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
 @pytest.mark.parametrize("name", ["min_snr", "p2"])
 def test_a_weighting_is_the_same_objective_for_every_parameterization(name, parameterization):
@@ -64,7 +59,8 @@ def test_the_space_of_simple_is_apart_from_the_target(space, parameterization):
 
 
 def test_the_published_weights():
-    ratio, squared = snr(), estimate("x0").squared_error()
+    x_0 = estimate("x0")
+    ratio, squared = (x_0.noisy.at.alpha_bar / (1 - x_0.noisy.at.alpha_bar)).flatten(), x_0.squared_error()
     torch.testing.assert_close(loss("min_snr", gamma=3.0).measure(estimate("v")), ratio.clamp(max=3) * squared)
     offset, v = loss("min_snr", gamma=3.0, offset=1.0), estimate("v")
     torch.testing.assert_close(offset.measure(v), (ratio + 1).clamp(max=3) / (ratio + 1) * v.squared_error())

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from ddpm.base.sections import Shape
 from ddpm.model.layers import upsample_by_parity
-from ddpm.variants.networks._unet import ResidualBlock, SelfAttention, UNetBlock, UNetModule
+from ddpm.variants.networks._unet import ResidualBlock, SelfAttention, UNetBlock
 from ddpm.variants.networks.unet import UNet
 from tests.peers import article
 
@@ -53,17 +53,12 @@ def test_the_articles_network_has_the_same_weights_and_gives_the_same_output():
     ours = ARTICLE.network(Shape(3, 32, 32), 3).eval()
     theirs = [parameter for parameter in peer.parameters() if parameter.requires_grad]
     # both are written in the order of the forward pass, so their parameters pair up
+    parts = (ours.time, ours.stem, ours.down, ours.middle, ours.up, ours.norm, ours.head)
     with torch.no_grad():
-        for parameter, other in zip(_in_order(ours), theirs, strict=True):
+        for parameter, other in zip(chain.from_iterable(part.parameters() for part in parts), theirs, strict=True):
             parameter.copy_(other)
     x, t = torch.randn(2, 3, 32, 32), torch.tensor([1, 999])
     torch.testing.assert_close(ours(x, t), peer(x, t), rtol=1e-4, atol=1e-5)
-
-
-def _in_order(network: UNetModule) -> list[nn.Parameter]:
-    """time, stem, down, middle, up, head: the article's order."""
-    parts = (network.time, network.stem, network.down, network.middle, network.up, network.norm, network.head)
-    return list(chain.from_iterable(part.parameters() for part in parts))
 
 
 PLAIN_PEER = {

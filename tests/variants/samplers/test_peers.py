@@ -142,16 +142,11 @@ def test_dpmpp_2m_equals_diffusers(steps, spacing, dtype, tolerance):
         assert_near(state, theirs, tolerance)
 
 
-def of_steps(name: str, steps: int, spacing="trailing", **fields: float) -> tuple[NoiseSchedule, list[Tensor]]:
-    """The visited chain and our states, in float64."""
-    schedule = WHOLE.respace(timesteps(WHOLE, steps, spacing))
-    return schedule, ours(sampler(name, **fields), schedule, torch.float64)
-
-
 def test_ddim_takes_the_steps_of_diffusers_flow_matching():
     """Their x is our x over signal + sigma, their sigma the share of sigma in that sum, and they cast x to float32."""
     peer = FlowMatchEulerDiscreteScheduler(T)
-    schedule, states = of_steps("ddim", 20)
+    schedule = WHOLE.respace(timesteps(WHOLE, 20, "trailing"))
+    states = ours(sampler("ddim"), schedule, torch.float64)
     path, denoise = levels(schedule), denoiser(WHOLE, torch.float64)
     peer.set_timesteps(20)
     length = [level.signal + level.sigma for level in path]
