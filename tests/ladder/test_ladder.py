@@ -151,56 +151,48 @@ def test_a_target_is_reached_at_less_cost_and_guards_refuse(capsys):
     assert ladder("show", "cheap") == 0
 
 
-def kill_in_attempt(entry: str) -> set[str]:
-    """Begin an attempt, and kill the command after its first two records, whose names are returned."""
+@pytest.mark.slow
+@pytest.mark.usefixtures("project")
+def test_an_attempt_that_is_killed_continues_in_one_pool_with_the_code_of_its_runs_and_runs_nothing_twice(
+    monkeypatch, capsys
+):
+    first, stage, entry = git("rev-parse", "HEAD"), Path("stages/__main__.py"), idea("better", BETTER)
     Path("control/sleep").write_text("0.3")
     process = study_project.start("try", "tiny", entry, "--slots", "2", group=("ladder",))
     end = time.monotonic() + 300
-    while len(done := {path.stem for path in Path("ladders/tiny/attempts").glob("*/runs/*.json")}) < 2:
+
+    def runs() -> dict[str, Path]:
+        return {path.stem: path for path in Path("ladders/tiny/attempts").glob("*/runs/*.json")}
+
+    while len(runs()) < 2:
         assert process.poll() is None
         assert time.monotonic() < end
         time.sleep(0.02)
     process.kill()
     process.wait()
+    done = {*runs()}
     Path("control/sleep").unlink()
     assert len(log()) == 1
-    return done
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("project")
-def test_an_attempt_that_is_killed_continues_in_one_pool_and_runs_nothing_twice(monkeypatch):
-    entry = idea("better", BETTER)
-    done = kill_in_attempt(entry)
-    starts, real = [], pool.Pool._serve
-    monkeypatch.setattr(pool.Pool, "_serve", lambda one: starts.append(one.server is None) or real(one))
-    assert ladder("try", "tiny", entry, "--slots", "2") == 0
-    assert sum(starts) == 1  # all seeds are forked from one process
-    assert ["of" in line for line in log()] == [False, True]
-    arms = {"champion": "cosine", "challenger": "sigmoid"}
-    for arm, _, seed in (name.partition("-") for name in done):
-        assert ran().count(f"evaluate {arms[arm]} {seed}") == 1
-    assert done < {path.stem for path in Path("ladders/tiny/attempts").glob("*/runs/*.json")}
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("project")
-def test_an_attempt_goes_on_with_other_code_only_if_the_commit_of_its_runs_is_named(capsys):
-    first, stage, entry = git("rev-parse", "HEAD"), Path("stages/__main__.py"), idea("better", BETTER)
-    done = kill_in_attempt(entry)
     # the first of the plan: another machine may have finished others
     lost = min(name for name in done if name.startswith("champion"))
-    next(Path("ladders/tiny/attempts").glob(f"*/runs/{lost}.json")).unlink()
+    runs()[lost].unlink()
     stage.write_text(stage.read_text().replace("score = 2 +", "score = 7 +"))
     commit("other code, which scores otherwise")
     assert ladder("try", "tiny", entry, "--slots", "2") == 2
     assert f"`--commit {first[:10]}`" in capsys.readouterr().err
-    assert {path.stem for path in Path("ladders/tiny/attempts").glob("*/runs/*.json")} == done - {lost}
+    assert {*runs()} == done - {lost}
+    starts, real = [], pool.Pool._serve
+    monkeypatch.setattr(pool.Pool, "_serve", lambda one: starts.append(one.server is None) or real(one))
     assert ladder("try", "tiny", entry, "--slots", "2", "--commit", first[:10]) == 0
-    runs = [record.read_record(path) for path in Path("ladders/tiny/attempts").glob("*/runs/*.json")]
-    assert len(runs) > len(done)
-    assert {run.revision for run in runs} == {first}
-    assert max(run.scores["classifier.fd"] for run in runs) < 3
+    assert sum(starts) == 1  # all seeds are forked from one process
+    assert ["of" in line for line in log()] == [False, True]
+    arms = {"champion": "cosine", "challenger": "sigmoid"}
+    for arm, _, seed in (name.partition("-") for name in done - {lost}):
+        assert ran().count(f"evaluate {arms[arm]} {seed}") == 1
+    assert done < {*runs()}
+    read = [record.read_record(path) for path in runs().values()]
+    assert {run.revision for run in read} == {first}
+    assert max(run.scores["classifier.fd"] for run in read) < 3
 
 
 @pytest.mark.parametrize(

@@ -193,12 +193,12 @@ def test_a_study_that_is_stopped_leaves_nothing_running_and_goes_on(number):
 
 
 @pytest.mark.slow
-def test_a_study_that_is_killed_ten_times_has_the_same_bytes(project, monkeypatch):
+def test_a_study_that_is_killed_six_times_has_the_same_bytes(project, monkeypatch):
     whole = project.with_name("whole")
     shutil.copytree(project, whole)
     moments = random.Random(0)  # noqa: S311
     Path("control/sleep").write_text("0.5")
-    for kill in range(10):
+    for kill in range(6):
         process = start(TINY, "--slots", "2")
         time.sleep(moments.uniform(0.5, 5))
         with contextlib.suppress(psutil.NoSuchProcess):  # one may end at any time
