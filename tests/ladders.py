@@ -5,15 +5,10 @@ from pathlib import Path
 FILE = Path("ladders/tiny.yaml")
 LOG = Path("ladders/tiny/log.jsonl")
 SCORE = {
-    "question": "Which model is best?",
-    "base": "digits_small_2026",
-    "kind": "score",
-    "primary": "classifier.fd",
-    "cost": "images",
-    "may_change": ["diffusion", "train", "sample.sampler"],
-    "error": 0.5,
+    "question": "Which model is best?", "base": "digits_small_2026", "kind": "score", "primary": "classifier.fd",
+    "cost": "images", "may_change": ["diffusion", "train", "sample.sampler"], "error": 0.5,
     "seeds": {"fewest": 6, "most": 16},
-}
+}  # fmt: skip
 BETTER, WORSE = {"diffusion.schedule.name": "sigmoid"}, {"diffusion.schedule.name": "linear"}
 # scores that look random, of seeds of any size
 NOISE = """

@@ -11,20 +11,14 @@ SMALL = {
     "unet": [
         {"base_channels": 8, "multipliers": (1, 2), "blocks": 1, "attention_sizes": (8,), "groups": 4},
         {
-            "base_channels": 8,
-            "multipliers": (1, 2),
-            "blocks": 1,
-            "attention_sizes": (8,),
-            "attention_head_width": 4,
-            "scale_shift_norm": True,
-            "resample": "residual",
-            "groups": 4,
+            "base_channels": 8, "multipliers": (1, 2), "blocks": 1, "attention_sizes": (8,),
+            "attention_head_width": 4, "scale_shift_norm": True, "resample": "residual", "groups": 4,
         },
     ],
     "dit": [{"patch_size": 4, "depth": 2, "width": 16, "heads": 2}],
     "uvit": [{"patch_size": 4, "depth": 2, "width": 16, "heads": 2}],
     "edm2": [{"base_channels": 8, "multipliers": (1, 2), "blocks": 1, "attention_sizes": (8,), "head_width": 4}],
-}
+}  # fmt: skip
 SHAPES = pytest.mark.parametrize(
     ("name", "fields"), [(name, fields) for name in variant.names("networks") for fields in SMALL.get(name, [{}])]
 )

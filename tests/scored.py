@@ -49,13 +49,7 @@ def _flat(changes: str) -> dict:
 
 
 def result(
-    schedule: str = "cosine",
-    seed: int = 0,
-    fd: float = 1.0,
-    params=None,
-    comparable=None,
-    when: float = 0.0,
-    **fields,
+    schedule: str = "cosine", seed: int = 0, fd: float = 1.0, params=None, comparable=None, when: float = 0.0, **fields
 ) -> Record:
     """A record. params: changes as ``params()`` takes them. comparable: changes of the fingerprint's content. when: in
     seconds. fields: of COSTS, ``precision``, ``processor``, and the fields of Record."""

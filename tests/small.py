@@ -20,11 +20,8 @@ PARAMS = {
     "device": "cpu",
     "data": {"dataset": {"name": "digits"}, "image_size": 8, "channels": 1},
     "diffusion": {
-        "T": 50,
-        "schedule": {"name": "cosine"},
-        "parameterization": {"name": "v"},
-        "variance": {"name": "fixed_small"},
-        "loss": {"name": "simple"},
+        "T": 50, "schedule": {"name": "cosine"}, "parameterization": {"name": "v"},
+        "variance": {"name": "fixed_small"}, "loss": {"name": "simple"},
     },
     "model": {
         "name": "unet",
@@ -49,7 +46,7 @@ PARAMS = {
     },
     "sample": {"count": 12, "batch_size": 5, "sampler": {"name": "ddim"}, "steps": 5, "precision": "float32"},
     "evaluate": {"extractors": ["classifier"]},
-}
+}  # fmt: skip
 
 # those that draw from a denoiser; tests/variants/losses/test_flow_maps.py has the others
 DENOISING = [name for name in variant.names("samplers") if variant.variant_class("samplers", name).needs == "denoiser"]

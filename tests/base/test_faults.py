@@ -26,10 +26,8 @@ CPU = torch.device("cpu")
 LIVES = int(os.environ.get("DDPM_TEST_LIVES", "0"))  # of each way to run the pipeline; 0: one of the short way
 SHORT = kills.Way(("child", "dvc", "group"), ("train", "evaluate"))
 WEIGHTS = {
-    "weights": torch.linspace(-1, 1, 300),
-    "half": torch.ones(3, 5, dtype=torch.bfloat16),
-    "step": torch.tensor(7.0),
-}
+    "weights": torch.linspace(-1, 1, 300), "half": torch.ones(3, 5, dtype=torch.bfloat16), "step": torch.tensor(7.0),
+}  # fmt: skip
 WRITE_TOO_MUCH = """
 import resource, sys
 from pathlib import Path

@@ -138,14 +138,8 @@ ZERO = {"name": "cosine", "cosine": {"zero_terminal_snr": True}}
 @pytest.mark.parametrize(
     ("diffusion", "words"),
     [
-        (
-            {"schedule": ZERO, "parameterization": {"name": "epsilon"}},
-            r"allowed: .*\bedm, .*\bv\b",
-        ),
-        (
-            {"schedule": ZERO, "loss": {"name": "min_snr"}},
-            r"allowed: .*\bmean_flow, .*\bsimple\b",
-        ),
+        ({"schedule": ZERO, "parameterization": {"name": "epsilon"}}, r"allowed: .*\bedm, .*\bv\b"),
+        ({"schedule": ZERO, "loss": {"name": "min_snr"}}, r"allowed: .*\bmean_flow, .*\bsimple\b"),
         (
             {"schedule": ZERO, "loss": {"name": "simple", "simple": {"space": "epsilon"}}},
             r"loss.simple.space: epsilon .*schedule.cosine.zero_terminal_snr: true .*allowed: null, flow, v, x0$",

@@ -66,10 +66,7 @@ def test_outside_a_git_repository_a_preset_needs_force_to_overwrite(capsys):
 
 
 def test_params_are_checked_before_anything_runs(repository, capsys):
-    sections = {
-        "evaluate": {"extractors": ["classifier"], "metrics": ["isc"]},
-        "sample": {"count": 100},
-    }
+    sections = {"evaluate": {"extractors": ["classifier"], "metrics": ["isc"]}, "sample": {"count": 100}}
     repository.write_text(json.dumps(small(**sections).to_dict()))
     assert run("check") == 0
     assert "unet" in capsys.readouterr().out

@@ -78,9 +78,6 @@ def test_the_contents_name_every_page():
     assert all(f"({page.name})" in contents for page in (ROOT / "docs").glob("*.md") if page.name != "README.md")
 
 
-# --- commands
-
-
 def test_every_command_is_one_that_its_program_takes():
     for program, *arguments in (line for block in shell() for line in block.lines):
         if program not in TRUSTED:
@@ -227,9 +224,6 @@ def test_what_is_to_be_run_runs(block, project, request, capsys):
             json.loads(output.out)
 
 
-# --- links
-
-
 def test_every_link_leads_somewhere():
     for page in LINKING:
         text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.S | re.M)
@@ -264,9 +258,6 @@ def test_the_theory_names_every_paper_of_the_code():
     papers = {paper for file in CODE for paper in re.findall(r"arXiv:\d{4}\.\d{5}", file.read_text())}
     assert len(papers) > 20
     assert papers <= set(re.findall(r"arXiv:\d{4}\.\d{5}", THEORY)), papers - set(re.findall(r"arXiv:\S{10}", THEORY))
-
-
-# --- diagrams and lines
 
 
 def test_the_diagram_of_the_pipeline_is_that_of_dvc():

@@ -31,14 +31,10 @@ MARGIN = 1.1  # the estimate of memory is a line through two batches
 LAST_BITS = 1e-3  # of double's logarithms and cosines, which round to another float32: the share of normals
 HALF = {"precision": "bfloat16"}
 TRAININGS = {
-    "float32": {},
-    "bfloat16": HALF,
-    "float16": {"precision": "float16"},
-    "channels_last": {**HALF, "channels_last": True},
-    "muon": {**HALF, "optimizer": {"name": "muon"}},
-    "recomputed": {**HALF, "checkpoint_activations": True},
-    "compiled": {**HALF, "compile": True},
-}
+    "float32": {}, "bfloat16": HALF, "float16": {"precision": "float16"},
+    "channels_last": {**HALF, "channels_last": True}, "muon": {**HALF, "optimizer": {"name": "muon"}},
+    "recomputed": {**HALF, "checkpoint_activations": True}, "compiled": {**HALF, "compile": True},
+}  # fmt: skip
 
 
 def noise_is_that_of_a_cpu(device: torch.device, folder: Path) -> None:

@@ -78,13 +78,10 @@ def test_a_million_members_are_not_kept():
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
-        ("a\nb\tc", "a b c"),
-        ("\x1b[31mred\x9b\x07", "\\x1b[31mred\\x9b\\x07"),
-        ("\udcff", "\\udcff"),
-        ("\u202e", "\\u202e"),
-        ("grün · σ × 日本", "grün · σ × 日本"),
+        ("a\nb\tc", "a b c"), ("\x1b[31mred\x9b\x07", "\\x1b[31mred\\x9b\\x07"), ("\udcff", "\\udcff"),
+        ("\u202e", "\\u202e"), ("grün · σ × 日本", "grün · σ × 日本"),
     ],
-)
+)  # fmt: skip
 def test_a_message_is_one_line_that_steers_no_terminal(text, shown):
     assert printable(text) == shown
     assert printable(text).isprintable()

@@ -12,14 +12,10 @@ from ddpm.scoring.features import Features, extract
 
 CPU = torch.device("cpu")
 NAMES = {
-    "fd": "frechet_inception_distance",
-    "is_mean": "inception_score_mean",
-    "is_std": "inception_score_std",
-    "kid_mean": "kernel_inception_distance_mean",
-    "kid_std": "kernel_inception_distance_std",
-    "precision": "precision",
-    "recall": "recall",
-}
+    "fd": "frechet_inception_distance", "is_mean": "inception_score_mean", "is_std": "inception_score_std",
+    "kid_mean": "kernel_inception_distance_mean", "kid_std": "kernel_inception_distance_std",
+    "precision": "precision", "recall": "recall",
+}  # fmt: skip
 SETTINGS = Evaluate(extractors=("classifier",), kid_subsets=20, kid_subset_size=150)
 
 

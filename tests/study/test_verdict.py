@@ -65,9 +65,6 @@ def changed(found: Runs, arm: str = "linear", **fields) -> Runs:
 CLEAR = 0.3 + 0.05 * noise(20)
 
 
-# --- looks
-
-
 @pytest.mark.parametrize("seeds", [0, 1, 7])
 def test_before_the_first_look_nothing_is_tested(seeds):
     result = judged(runs(CLEAR[:seeds]))
@@ -114,9 +111,6 @@ def test_the_last_look_ends_the_study():
     one = primary(found)
     assert (one.outcome, one.look, found.open, found.next_look) == ("inconclusive", 20, (), None)
     assert one.reason == "the interval contains 0"
-
-
-# --- what is called what
 
 
 @pytest.mark.parametrize(
@@ -221,9 +215,6 @@ def test_of_two_arms_that_a_gaussian_beats_none_is_better(gaussian, outcome):
     assert any("no yardstick" in note for note in result.notes) == (gaussian is None)
 
 
-# --- direction, size, interval and significance are those of one look
-
-
 def test_what_an_earlier_look_rejected_does_not_decide_a_later_one():
     """Both crossed at 8 seeds, where something else kept them from a verdict, and no longer do at 12."""
     within = -0.0195 + 0.0012 * noise(8)  # of the margin, which is 0.02, but too near to it to be equivalent
@@ -284,9 +275,6 @@ def test_studies_of_what_does_not_differ_are_rarely_decided(kind, monkeypatch):
     assert false / trials <= (ALPHA if kind == "symmetric" else 0.12) + error
 
 
-# --- the error rate of the whole table
-
-
 def tables(trials: int, arms: int = 3, seed: int = 0) -> Array:
     """Differences from one baseline if nothing differs: (trials, arms, metrics, seeds)."""
     drawn = np.random.default_rng(seed).standard_normal((trials, arms + 1, len(METRICS), LOOKS[-1]))
@@ -336,9 +324,6 @@ def test_a_studys_p_are_those_of_these_simulations():
         ]
         for each, expected in zip(verdicts, different.reshape(-1, len(LOOKS)), strict=True):
             assert each.p == pytest.approx(min(1, expected[LOOKS.index(each.look)]))
-
-
-# --- runs of any program
 
 
 def test_scores_by_seed_are_all_that_a_verdict_needs():

@@ -113,13 +113,11 @@ def test_the_lines_say_what_was_assumed():
 @pytest.mark.parametrize(
     ("half", "auto", "is_slower"),
     [
-        (None, "float32", False),
-        (Comparison(0.02, 0.6), "bfloat16", False),
-        (Comparison(0.02, 3.0), "bfloat16", True),
-        (Comparison(0.9, 0.6), "float32", False),
+        (None, "float32", False), (Comparison(0.02, 0.6), "bfloat16", False),
+        (Comparison(0.02, 3.0), "bfloat16", True), (Comparison(0.9, 0.6), "float32", False),
         (Comparison(math.nan, 0.6), "float32", False),
     ],
-)
+)  # fmt: skip
 def test_check_says_which_precision_to_take(half, auto, is_slower):
     (line,) = (one for one in forecast.lines(small(), MEASURED._replace(half=half), 20) if one.startswith("precision"))
     assert f"auto is {auto}" in line

@@ -260,11 +260,7 @@ def test_what_was_unpacked_is_removed_when_it_is_stopped(tmp_path):
 
 
 def test_options_are_yaml_by_key():
-    assert file.decode_options("--param", ["lr=1e-3", "net=unet", "ema="]) == {
-        "lr": 0.001,
-        "net": "unet",
-        "ema": None,
-    }
+    assert file.decode_options("--param", ["lr=1e-3", "net=unet", "ema="]) == {"lr": 0.001, "net": "unet", "ema": None}
     for given in (["lr"], ["=1"], ["a=1", "a=2"], ["a=[1"]):
         with pytest.raises(UserError, match="--param"):
             file.decode_options("--param", given)

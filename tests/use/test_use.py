@@ -155,11 +155,9 @@ def test_what_is_drawn_is_of_the_classes_that_are_asked_for(edit):
 
 
 COMMANDS = [
-    ("inpaint", "--part", "left", "--rounds", "2"),
-    ("vary", "--strengths", "0.3", "1"),
-    ("interpolate", "--count", "3"),
-    ("invert",),
-]
+    ("inpaint", "--part", "left", "--rounds", "2"), ("vary", "--strengths", "0.3", "1"),
+    ("interpolate", "--count", "3"), ("invert",),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])

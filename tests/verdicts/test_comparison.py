@@ -55,9 +55,6 @@ def judged(runs: Pair, *others: str, metric: str = FD, pairs: int = 1, **options
     return verdict.judge(runs, rules, [seeds])[0]
 
 
-# --- one verdict
-
-
 @pytest.mark.parametrize("metric", [FD, "classifier.precision", "inception.fid", "bits_per_dim"])
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_a_clear_gap_is_better_or_worse_by_the_metrics_direction(metric, sign):
@@ -160,9 +157,6 @@ def test_equivalence_and_intervals_are_adjusted_as_well():
 def test_the_gap_that_matters_is_the_metrics_own(metric, baseline, margin):
     assert metrics.margin(metric, baseline, Compare()) == pytest.approx(margin)
     assert metrics.margin(metric, baseline, Compare(floors={}, threshold=0.02)) == pytest.approx(0.02 * baseline)
-
-
-# --- comparisons
 
 
 def runs(schedule: str, fd: float, seeds: Sequence[int] = SIX, **fields) -> list[Record]:
@@ -297,9 +291,6 @@ def test_samplers_are_compared_without_the_fingerprint_of_sampling_and_in_one_pr
     assert compare(*runs("cosine", 1), *other, by=["sample.precision"]).verdicts
 
 
-# --- runs of other programs
-
-
 def programs(fd: float, **fields) -> list[Record]:
     unknown = {"images_seen": None, "parameters": None, "evaluations": None, "precision": None, "code": {}}
     content = {"sampling": None} | fields.pop("comparable", {})
@@ -336,9 +327,6 @@ def test_programs_are_told_apart_by_their_params_or_else_by_their_names():
         *[run.model_copy(update={"params": {"recipe": "b"}}) for run in two], *two, by=["recipe"]
     ).verdicts
     assert "unknown images" in citation.cite(only)
-
-
-# --- what a verdict does not claim, and how it is cited
 
 
 def test_whichever_arm_copies_is_said_with_its_seeds():

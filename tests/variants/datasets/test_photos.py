@@ -66,14 +66,9 @@ def test_ones_own_images_are_called_by_where_they_came_from(source, name):
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("a/b.JPG", True),
-        ("b.webp", True),
-        ("b.txt", False),
-        ("._b.jpg", False),
-        ("__MACOSX/b.jpg", False),
-        (".git/b.png", False),
-        ("jpg", False),
+        ("a/b.JPG", True), ("b.webp", True), ("b.txt", False), ("._b.jpg", False), ("__MACOSX/b.jpg", False),
+        (".git/b.png", False), ("jpg", False),
     ],
-)
+)  # fmt: skip
 def test_what_counts_as_an_image(name, expected):
     assert is_image(name) == expected

@@ -31,10 +31,7 @@ T = 1000
 MAPS = ["consistency", "mean_flow", "shortcut"]
 DATA = {"gaussian": exact.gaussian_truth(), "mixture": exact.pictured(3, (1, 1, 2), ratio=0.6)}
 # the angle of a step in radians, from 0 at the image: the chains of the flow's own time, and of even angles
-ANGLES = {
-    "flow": lambda t: torch.atan2(t / (T + 1), 1 - t / (T + 1)),
-    "v": lambda t: t * (math.pi / 2 / (T + 1)),
-}
+ANGLES = {"flow": lambda t: torch.atan2(t / (T + 1), 1 - t / (T + 1)), "v": lambda t: t * (math.pi / 2 / (T + 1))}
 
 
 class Exact:
@@ -180,13 +177,10 @@ def test_a_model_file_keeps_where_steps_end_and_draws(name, tmp_path):
 @pytest.mark.parametrize(
     ("loss", "sampler", "weight"),
     [
-        ("consistency", "ddim", 1.0),
-        ("consistency", "flow_map", 1.0),
-        ("simple", "consistency", 1.0),
-        ("simple", "flow_map", 1.0),
-        ("shortcut", "flow_map", 2.0),
+        ("consistency", "ddim", 1.0), ("consistency", "flow_map", 1.0), ("simple", "consistency", 1.0),
+        ("simple", "flow_map", 1.0), ("shortcut", "flow_map", 2.0),
     ],
-)
+)  # fmt: skip
 def test_what_does_not_go_together_is_refused_by_params_and_by_a_model_file(loss, sampler, weight):
     allowed = config(loss)
     drawn = {"sampler": {"name": sampler}, "guidance": {"weight": weight}}
