@@ -11,20 +11,12 @@ from ddpm.sampling.sample_params import Spacing
 from tests.small import PARAMS, small
 
 SHELVES: dict[str, list[Any]] = {
-    "schedule": variant.names("schedules"),
-    "parameterization": variant.names("parameterizations"),
-    "loss": variant.names("losses"),
-    "variance": variant.names("variances"),
-    "network": variant.names("networks"),
-    "timestep_sampler": variant.names("timestep_samplers"),
-    "ema": variant.names("emas"),
-    "optimizer": variant.names("optimizers"),
-    "augmentation": variant.names("augmentations"),
-    "sampler": variant.names("samplers"),
-    "spacing": list(get_args(Spacing)),
-    "classes": [0, 3],
-    "weight": [1.0, 2.0],
-}
+    "schedule": variant.names("schedules"), "parameterization": variant.names("parameterizations"),
+    "loss": variant.names("losses"), "variance": variant.names("variances"), "network": variant.names("networks"),
+    "timestep_sampler": variant.names("timestep_samplers"), "ema": variant.names("emas"),
+    "optimizer": variant.names("optimizers"), "augmentation": variant.names("augmentations"),
+    "sampler": variant.names("samplers"), "spacing": list(get_args(Spacing)), "classes": [0, 3], "weight": [1.0, 2.0],
+}  # fmt: skip
 NETWORKS = {
     "unet": PARAMS["model"]["unet"],
     "dit": {"depth": 2, "width": 16, "heads": 2},

@@ -13,13 +13,10 @@ from tests.benchmarks.harness import PEAKS, Results
 def describe(device: torch.device) -> dict:
     """What the figures depend on."""
     return {
-        "device": devices.processor(device),
-        "cores": psutil.cpu_count(),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
+        "device": devices.processor(device), "cores": psutil.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30), "threads": torch.get_num_threads(),
+        "torch": torch.__version__, "python": platform.python_version(),
+    }  # fmt: skip
 
 
 def table(results: Results) -> str:
@@ -54,15 +51,12 @@ def record(results: Results) -> dict:
     return {
         "timings": {
             key: {
-                "seconds": timing.seconds,
-                "items": timing.case.items,
-                "flops": timing.case.flops,
-                "items_per_second": timing.items_per_second,
-                "samples": len(timing.samples),
+                "seconds": timing.seconds, "items": timing.case.items, "flops": timing.case.flops,
+                "items_per_second": timing.items_per_second, "samples": len(timing.samples),
             }
             for key, timing in results.items()
         }
-    }
+    }  # fmt: skip
 
 
 def _seconds(seconds: float) -> str:

@@ -80,13 +80,10 @@ def diffusers(device: torch.device, width: int = 64) -> tuple[nn.Module, Loss]:
 
     levels = ("", "Attn", "Attn", "")  # attention at the heights 16 and 8, as in the article
     network = UNet2DModel(
-        sample_size=32,
-        block_out_channels=(width, 2 * width, 4 * width, 4 * width),
+        sample_size=32, block_out_channels=(width, 2 * width, 4 * width, 4 * width),
         down_block_types=tuple(f"{kind}DownBlock2D" for kind in levels),
-        up_block_types=tuple(f"{kind}UpBlock2D" for kind in reversed(levels)),
-        norm_num_groups=8,
-        dropout=0.1,
-    ).to(device)
+        up_block_types=tuple(f"{kind}UpBlock2D" for kind in reversed(levels)), norm_num_groups=8, dropout=0.1,
+    ).to(device)  # fmt: skip
     return network, epsilon_loss(lambda x, t: network(x, t).sample, alpha_bar(device))
 
 

@@ -59,25 +59,17 @@ class Victim(Clone):
         self.mark = uuid.uuid4().hex
         self.log = folder.parent / f"{folder.name}.log"
         self.environment |= {
-            "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}",
-            "PYTHONUNBUFFERED": "1",
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "DVC_SITE_CACHE_DIR": str(folder / ".dvc/site"),
-            "OMP_NUM_THREADS": "1",
-            MARK: self.mark,
-        }
+            "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}", "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1",
+            "DVC_SITE_CACHE_DIR": str(folder / ".dvc/site"), "OMP_NUM_THREADS": "1", MARK: self.mark,
+        }  # fmt: skip
 
     def begin(self, *command: str) -> subprocess.Popen[bytes]:
         """Start it in a session of its own; its output becomes the new content of ``log``."""
         with self.log.open("wb") as out:
             return subprocess.Popen(
-                command,
-                cwd=self.folder,
-                env=self.environment,
-                stdout=out,
-                stderr=subprocess.STDOUT,
+                command, cwd=self.folder, env=self.environment, stdout=out, stderr=subprocess.STDOUT,
                 start_new_session=True,
-            )
+            )  # fmt: skip
 
     def wait(self, process: subprocess.Popen[bytes]) -> int:
         """The exit code; a process that takes too long is killed."""

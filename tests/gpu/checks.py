@@ -179,13 +179,8 @@ def memory_stays_under_the_estimate(device: torch.device, folder: Path) -> None:
 
 
 CHECKS: tuple[Callable[[torch.device, Path], None], ...] = (
-    noise_is_that_of_a_cpu,
-    float32_is_float32,
-    steps_of_every_variant_agree_with_a_cpu_and_do_not_wait,
-    trainings_give_the_same_bytes_twice_and_after_a_stop,
-    an_overflow_in_the_first_step_is_survived,
-    samples_are_the_same_bytes_and_depend_on_no_batch,
-    scores_agree_with_those_of_a_cpu,
-    memory_that_is_full_is_one_line,
-    memory_stays_under_the_estimate,
-)
+    noise_is_that_of_a_cpu, float32_is_float32, steps_of_every_variant_agree_with_a_cpu_and_do_not_wait,
+    trainings_give_the_same_bytes_twice_and_after_a_stop, an_overflow_in_the_first_step_is_survived,
+    samples_are_the_same_bytes_and_depend_on_no_batch, scores_agree_with_those_of_a_cpu,
+    memory_that_is_full_is_one_line, memory_stays_under_the_estimate,
+)  # fmt: skip

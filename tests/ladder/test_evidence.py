@@ -10,14 +10,11 @@ from docs import make_ladder
 
 SIGNS = np.array(list(product((1.0, -1.0), repeat=12)))
 SIZES = {
-    "equal": np.ones(12),
-    "normal": np.abs(np.random.default_rng(0).standard_normal(12)),
-    "heavy": np.abs(np.random.default_rng(1).standard_cauchy(12)),
-    "rising": 3.0 ** np.arange(12),
-    "falling": 3.0 ** -np.arange(12),
-    "ties": np.array([0, 1, 0, 0, 2, 2, 1, 0, 1, 1, 0, 3.0]),
+    "equal": np.ones(12), "normal": np.abs(np.random.default_rng(0).standard_normal(12)),
+    "heavy": np.abs(np.random.default_rng(1).standard_cauchy(12)), "rising": 3.0 ** np.arange(12),
+    "falling": 3.0 ** -np.arange(12), "ties": np.array([0, 1, 0, 0, 2, 2, 1, 0, 1, 1, 0, 3.0]),
     "nothing": np.zeros(12),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)

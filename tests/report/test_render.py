@@ -27,13 +27,9 @@ def drawing(path: Path) -> None:
 def of(text: str) -> list[Chapter]:
     """Every kind of block, with that text wherever there may be some."""
     blocks = [
-        Note(text),
-        Note(text, missing=True),
-        Table([text, text], [(text, text)], text),
-        Table([text], [(text,)], text, folded=True),
-        strip(text, "strip", IMAGES),
-        Figure(text, "figure", drawing),
-    ]
+        Note(text), Note(text, missing=True), Table([text, text], [(text, text)], text),
+        Table([text], [(text,)], text, folded=True), strip(text, "strip", IMAGES), Figure(text, "figure", drawing),
+    ]  # fmt: skip
     return [Chapter(text, blocks)]
 
 

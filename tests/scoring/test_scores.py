@@ -56,19 +56,10 @@ def test_scores_are_those_of_torch_fidelity_end_to_end(digits, real, held_out):
 
     torch_fidelity.register_feature_extractor("digits-classifier", Registered)
     settings = {
-        "feature_extractor": "digits-classifier",
-        "kid_subsets": SETTINGS.kid_subsets,
-        "kid_subset_size": SETTINGS.kid_subset_size,
-        "prc_neighborhood": SETTINGS.prc_neighborhood,
-        "isc": True,
-        "fid": True,
-        "kid": True,
-        "prc": True,
-        "cuda": False,
-        "save_cpu_ram": True,
-        "cache": False,
-        "verbose": False,
-    }
+        "feature_extractor": "digits-classifier", "kid_subsets": SETTINGS.kid_subsets,
+        "kid_subset_size": SETTINGS.kid_subset_size, "prc_neighborhood": SETTINGS.prc_neighborhood, "isc": True,
+        "fid": True, "kid": True, "prc": True, "cuda": False, "save_cpu_ram": True, "cache": False, "verbose": False,
+    }  # fmt: skip
     assert settings.keys() <= DEFAULTS.keys()  # it ignores what it does not know
     images = (Images(torch.from_numpy(part)) for part in (held_out, np.array(open_split(digits, "train")[0])))
     expected = torch_fidelity.calculate_metrics(**dict(zip(("input1", "input2"), images, strict=True)), **settings)

@@ -328,14 +328,9 @@ def test_a_studys_p_are_those_of_these_simulations():
 
 def test_scores_by_seed_are_all_that_a_verdict_needs():
     loss = SimpleNamespace(
-        title=lambda _: "loss",
-        direction=lambda _: "lower",
-        margin=lambda *_: 0.01,
-        setting=lambda *_: "",
-        is_worst=lambda _: False,
-        forbids=lambda *_: None,
-        doubts=lambda *_: "",
-    )
+        title=lambda _: "loss", direction=lambda _: "lower", margin=lambda *_: 0.01, setting=lambda *_: "",
+        is_worst=lambda _: False, forbids=lambda *_: None, doubts=lambda *_: "",
+    )  # fmt: skip
     before = tuple(SimpleNamespace(seed=seed, scores={"loss": 3.0}) for seed in range(8))
     after = tuple(SimpleNamespace(seed=n, scores={"loss": 2.9 + 0.01 * gap}) for n, gap in enumerate(noise(8)))
     rules = verdict.Rules(loss, 0.95, ["loss"], 1, Design((6, 8)))

@@ -45,15 +45,12 @@ TWICE = {"train": {**HARD["train"], "checkpoint_activations": True}}
 # lengths
 SHOWN = {
     "train": {
-        **HARD["train"],
-        "augmentation": {"name": "non_leaking", "non_leaking": {"p": 0.5}},
-        "input_perturbation": 0.1,
-        "noise_draws": 2,
-        "posthoc": {"lengths": [0.05, 0.1], "snapshots": 4},
+        **HARD["train"], "augmentation": {"name": "non_leaking", "non_leaking": {"p": 0.5}},
+        "input_perturbation": 0.1, "noise_draws": 2, "posthoc": {"lengths": [0.05, 0.1], "snapshots": 4},
         "label_dropout": 0.4,
     },
     "model": {"classes": 3},
-}
+}  # fmt: skip
 
 # the network is asked outside its data-parallel wrapper, and shown where steps end
 MAPPED = {"train": HARD["train"], "diffusion": {"loss": {"name": "mean_flow"}}}

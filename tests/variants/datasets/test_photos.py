@@ -37,11 +37,8 @@ def test_flowers_without_a_class_are_refused():
 
 def test_image_folder_takes_the_top_folders_as_classes():
     assert arranged("image_folder", "zoo/cats/a/1.png", "zoo/cats/2.png", "zoo/dogs/3.png", "zoo/4.png") == {
-        "zoo/cats/a/1.png": "cats",
-        "zoo/cats/2.png": "cats",
-        "zoo/dogs/3.png": "dogs",
-        "zoo/4.png": "images",
-    }
+        "zoo/cats/a/1.png": "cats", "zoo/cats/2.png": "cats", "zoo/dogs/3.png": "dogs", "zoo/4.png": "images",
+    }  # fmt: skip
 
 
 def test_image_folder_with_a_split_of_its_own():
