@@ -15,7 +15,7 @@ from ddpm.ladder import terms
 from ddpm.ladder.climb import Climb
 from ddpm.ladder.space import Space
 from ddpm.ladder.terms import LADDERS
-from ddpm.params import config, file, presets
+from ddpm.params import config, presets
 from ddpm.study import loading, plan
 
 WARMUPS = (0.0, 0.03, 0.1)  # shares of the training
@@ -28,7 +28,7 @@ def write(name: str, base: str, common: Mapping[str, Any]) -> Path:
     path = LADDERS / f"{name}.yaml"
     if path.exists():
         raise UserError(f"{path}: exists; choose another name, or edit it")
-    whole = config.parse(plan.apply_overrides(file.decode(presets.text(base), base), common, "--set"), "--set")
+    whole = config.parse(plan.apply_overrides(presets.read(base), common, "--set"), "--set")
     steps = whole.train.steps or 1
     values = {
         "path": path,

@@ -235,7 +235,7 @@ def load(path: Path) -> Contest:
     scores = (terms.primary, *terms.guard_metrics)
     extractors = dict.fromkeys(score.rpartition(".")[0] for score in scores if "." in score)
     evaluated = {"evaluate.extractors": list(extractors)} if extractors else {}
-    base = file.decode(presets.text(terms.base), terms.base)
+    base = presets.read(terms.base)
     common = terms.model_dump(mode="json")["common"]
     contest = Contest(path.stem, path, terms, plan.apply_overrides(base, {**evaluated, **common}, str(path)))
     if missing := [score for score in scores if score not in loading.future_scores(contest.config)]:

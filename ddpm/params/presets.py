@@ -4,7 +4,6 @@ the preset that its key ``base`` names, or in another that it is put on. ``digit
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import deepcopy
 from functools import cache
 from importlib import resources
 from io import StringIO
@@ -31,10 +30,7 @@ def text(name: str, on: str | None = None) -> str:
 
     on: a preset to put it on, in place of its base.
     """
-    if name not in names():
-        hint = variant.closest(name, names())
-        raise UserError(f"preset: unknown {name!r}{hint}; allowed: {', '.join(names())}")
-    written = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
+    written = _written(name)
     if name == BASE and on in {None, BASE}:
         return written
     changes = YAML().load(written)
@@ -52,20 +48,21 @@ def edit(params: str, changes: dict[str, Any], header: str) -> str:
     return "".join([header, *dropwhile(_comment, out.getvalue().splitlines(keepends=True))])
 
 
+def read(name: str) -> dict[str, Any]:
+    """The complete params as plain values: those of ``text``, many times faster, because no comment is kept. Raises
+    UserError for an unknown name."""
+    changes = file.decode(_written(name), name)
+    if name == BASE:
+        return changes
+    values = read(changes.pop("base", BASE))
+    _change(values, changes)
+    return values
+
+
 @cache
 def flat() -> dict[str, dict[str, Any]]:
     """Each preset's params by dotted key, the shipped one first."""
-    written = {
-        name: file.decode((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"), name) for name in [SHIPPED, *names()]
-    }
-
-    def whole(name: str) -> dict[str, Any]:
-        changes = dict(written[name])
-        values = {} if name == BASE else whole(changes.pop("base", BASE))
-        _change(values, deepcopy(changes))
-        return values
-
-    return {name: config.parse(whole(name)).flat() for name in written}
+    return {name: config.parse(read(name)).flat() for name in [SHIPPED, *names()]}
 
 
 def default(key: str) -> Any:
@@ -83,6 +80,14 @@ def nearest(params: Mapping[str, Any]) -> tuple[str, list[str]]:
     }
     name = min(differing, key=lambda name: len(differing[name]))
     return name, sorted(differing[name])
+
+
+def _written(name: str) -> str:
+    """What is in a preset's file. Raises UserError for an unknown name."""
+    if name not in names():
+        hint = variant.closest(name, names())
+        raise UserError(f"preset: unknown {name!r}{hint}; allowed: {', '.join(names())}")
+    return (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
 
 
 def _change(whole: dict[str, Any], changes: dict[str, Any]) -> None:

@@ -54,7 +54,7 @@ def parse(value: dict[str, Any], path: Path) -> Study:
             "`ddpm study new NAME` writes one"
         )
     plan = sections.parse(value, str(path), Plan)
-    base = file.decode(presets.text(plan.base), plan.base) if plan.base else file.read_params()
+    base = presets.read(plan.base) if plan.base else file.read_params()
     arms, grid = dict[str, Recipe](), dict[str, Sequence[Recipe]]()
     for arm, values in plan.model_dump(mode="json")["arms"].items():
         arms[arm] = _read_arm(plan, values, base, f"{path}: arms.{arm}")
@@ -161,7 +161,7 @@ def draft(name: str, vary: Sequence[str], common: Sequence[str], base: str | Non
     except OpenPrimary as error:
         missing = f"# {error}:\n# primary: classifier.fd\n"
     plan |= {"looks": list(Plan.model_fields["looks"].default)}
-    plain = file.decode(presets.text(base), base) if base else file.read_params()
+    plain = presets.read(base) if base else file.read_params()
     there = config.parse(apply_overrides(plain, plan["common"], str(path)), base or str(file.PATH)).flat()
     same = [label for label, values in arms.items() if values == {key: there.get(key) for key in values}]
     has = ", ".join(f"{key}: {there.get(key)}" for key in varied)
