@@ -81,7 +81,7 @@ def _study(space: Space, past: Sequence[Trial]) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     study = optuna.create_study(direction="minimize")
-    champion = files.digest(space.least(space.champion))
+    champion = files.digest(space.champion)
     usual = trials.means([trial for trial in past if trial.key == champion])
     judged = [trials.judge(space.contest, [trial], usual) for trial in past]
     losses = [one.loss for one in judged if math.isfinite(one.loss)]

@@ -55,7 +55,7 @@ class Search:
 
     def __post_init__(self) -> None:
         champion = self.state.champion
-        self.space = Space(self.contest, self.state.changes(champion.key) if champion else {})
+        self.space = Space(self.contest, self.contest.shorten(self.state.changes(champion.key) if champion else {}))
         self.past = trials.read(self.contest)  # those of earlier searches, too
         self.running = dict[str, tuple[Changes, int, float]]()  # by task: the recipe, its seed, when it began
         self.starts = deque(self.space.starts(_ideas(self.contest)))
@@ -81,11 +81,11 @@ class Search:
 
     def rank(self) -> list[Candidate]:
         """The recipes that keep the guards and that no attempt had, the best first; the champion among them."""
-        state, champion = self.state, self.space.least(self.space.champion)
+        state, champion = self.state, self.space.champion
         had = ({**state.changes(one.begin.on), **one.begin.changes} for one in state.attempts)
-        keys = {files.digest(self.space.least(changes)) for changes in had} - {files.digest(champion)}
+        keys = {files.digest(self.contest.shorten(changes)) for changes in had} - {files.digest(champion)}
         ranked = trials.candidates(self.contest, self.past, champion)
-        return [one for one in ranked if one.is_allowed and one.trials[0].key not in keys]
+        return [one for one in ranked if one.trials[0].key not in keys]
 
     def next(self, seed: int) -> Changes | None:
         """The recipe to run next: a new one, or a finalist again; None at the end. seed: of a proposal."""
@@ -108,9 +108,8 @@ class Search:
         break a guard."""
         ranked = self.rank()[:FINALISTS]
         most = min(RUNS, max((len(one.trials) for one in ranked), default=0))
-        champion = self.space.least(self.space.champion)
-        best = next((one.changes for one in ranked if len(one.trials) >= most), champion)
-        return None if best == champion else best
+        best = next((one.changes for one in ranked if len(one.trials) >= most), self.space.champion)
+        return None if best == self.space.champion else best
 
     def take(self, done: Done) -> Trial | None:
         """Write down what a run scored; None if it failed for a reason that is not its own."""

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.ladder.terms import BUDGET, Axis, Changes, Contest, Range
 from ddpm.params import config
@@ -23,7 +22,7 @@ TRIAL = "a trial"  # where a mistake is, in its message
 
 @dataclass(frozen=True)
 class Space:
-    """The space of a ladder, around a champion, of which ``champion`` are the changes of the base.
+    """The space of a ladder, around a champion, of which ``champion`` are the changes of the base, in short.
 
     Raises UserError for a key that is not allowed or not known, and for a value that it cannot have.
     """
@@ -73,26 +72,11 @@ class Space:
                 raise UserError(f"{TRIAL}: a single step costs {step:.4g} {self.contest.terms.cost}, more than all may")
             changes[STEPS] = steps
         self.contest.check(changes, self.champion, TRIAL, allow_null=True)
-        return self.least(changes)
-
-    def least(self, changes: Changes) -> Changes:
-        """The changes of the base without those that change nothing, so that a recipe has one spelling."""
-        base = self.contest.config.flat()
-        return {key: value for key, value in changes.items() if key not in base or base[key] != value}
+        return self.contest.shorten(changes)
 
     def place(self, changes: Changes, cost: float) -> dict[str, Any] | None:
         """The values of a trial that has these changes of the base, by what is drawn; None if a list does not have its
         value. Of a range it is the nearest."""
-        if (key := files.digest([dict(changes), cost])) not in self._places:
-            self._places[key] = self._find_place(changes, cost)
-        return self._places[key]
-
-    @cached_property
-    def _places(self) -> dict[str, dict[str, Any] | None]:
-        """What ``place`` has found: each proposal asks for all trials, and checking the params is most of its work."""
-        return {}
-
-    def _find_place(self, changes: Changes, cost: float) -> dict[str, Any] | None:
         values = self.select(self.contest.params(changes).flat() | {SHARE: cost / self.limit})
         for key, value in values.items():
             if isinstance(axis := self.axes[key], Range):
@@ -118,7 +102,7 @@ class Space:
     def starts(self, ideas: Iterator[Changes]) -> Iterator[Changes]:
         """The changes of the base that each idea makes within the space, after the champion itself; ideas that may not
         be tried are left out."""
-        yield self.least(self.champion)
+        yield self.champion
         for idea in ideas:
             with suppress(UserError):
                 changes = {**self.champion, **{key: v for key, v in idea.items() if key in self.contest.terms.space}}

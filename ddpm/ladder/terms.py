@@ -159,6 +159,11 @@ class Contest:
         """The base's params with changes, checked. Raises UserError."""
         return self.recipe(changes, source).config
 
+    def shorten(self, changes: Changes) -> Changes:
+        """The changes without those that change nothing, so that a recipe has one spelling."""
+        base = self.config.flat()
+        return {key: value for key, value in changes.items() if key not in base or base[key] != value}
+
     def gain(self, difference: float) -> float:
         """A difference in the primary metric, signed so that positive is better."""
         return metrics.gain(self.terms.primary, difference)

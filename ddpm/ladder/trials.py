@@ -94,11 +94,11 @@ def guards(contest: Contest, run: Record) -> dict[str, float]:
 
 
 def candidates(contest: Contest, trials: Sequence[Trial], champion: Changes) -> list[Candidate]:
-    """Each recipe, the best first: those that break no guard, by their mean score or, for kind ``target``, by cost."""
+    """The recipes that break no guard, the best first: by their mean score or, for kind ``target``, by cost."""
     recipes = group_by(trials, lambda trial: trial.key)
-    usual = means(recipes.get(files.digest(dict(champion)), []))
-    judged = [judge(contest, runs, usual) for runs in recipes.values()]
-    return sorted(judged, key=lambda one: (not one.is_allowed, one.loss))
+    usual = means(recipes.get(files.digest(champion), []))
+    judged = (judge(contest, runs, usual) for runs in recipes.values())
+    return sorted((one for one in judged if one.is_allowed), key=lambda one: one.loss)
 
 
 def judge(contest: Contest, runs: Sequence[Trial], usual: dict[str, float]) -> Candidate:

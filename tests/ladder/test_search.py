@@ -236,17 +236,6 @@ def test_one_process_tries_the_same_again_and_another_one_something_else():
     assert [changes for _, changes, _ in other[:5]] != [changes for _, changes, _ in alone[:5]]
 
 
-def test_a_proposal_does_not_read_old_trials_again(monkeypatch):
-    """With many trials, that was most of what a proposal cost."""
-    of, calls = space(), []
-    place = Space._find_place
-    monkeypatch.setattr(Space, "_find_place", lambda self, *trial: calls.append(trial) or place(self, *trial))
-    past = []
-    for seed in range(10):
-        past.append(some(seed, **proposals.propose(of, past, [], seed)))
-    assert len(calls) == 9
-
-
 def test_hours_end_a_search_before_the_proof(monkeypatch):
     clock = iter(np.arange(0, 10**6, 50.0))
     monkeypatch.setattr(search.time, "monotonic", lambda: next(clock))
