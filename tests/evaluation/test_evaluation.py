@@ -190,16 +190,13 @@ def fingerprint(
     return str(found["hash"])
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"count": 201}, {"steps": 48}, {"ema_length": 0.05}, {"seeds": (0, 1)}, {"drawn_in": "bfloat16"},
-        *({"settings": SETTINGS.model_copy(update=update)} for update in (
-            {"kid_subset_size": 151}, {"prc_neighborhood": 4}, {"metrics": ("fid",)},
-            {"likelihood": Likelihood(images=8)},
-        )),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("change", [
+    {"count": 201}, {"steps": 48}, {"ema_length": 0.05}, {"seeds": (0, 1)}, {"drawn_in": "bfloat16"},
+    *({"settings": SETTINGS.model_copy(update=update)} for update in (
+        {"kid_subset_size": 151}, {"prc_neighborhood": 4}, {"metrics": ("fid",)},
+        {"likelihood": Likelihood(images=8)},
+    )),
+])  # fmt: skip
 def test_what_changes_a_score_changes_the_fingerprint(classifier_reference, change):
     assert fingerprint(classifier_reference, **change) != fingerprint(classifier_reference)
 

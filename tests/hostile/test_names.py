@@ -75,13 +75,10 @@ def test_a_million_members_are_not_kept():
     assert peak < 2_000_000  # half of it for the last read, up to the archive's end
 
 
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("a\nb\tc", "a b c"), ("\x1b[31mred\x9b\x07", "\\x1b[31mred\\x9b\\x07"), ("\udcff", "\\udcff"),
-        ("\u202e", "\\u202e"), ("grün · σ × 日本", "grün · σ × 日本"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("text", "shown"), [
+    ("a\nb\tc", "a b c"), ("\x1b[31mred\x9b\x07", "\\x1b[31mred\\x9b\\x07"), ("\udcff", "\\udcff"),
+    ("\u202e", "\\u202e"), ("grün · σ × 日本", "grün · σ × 日本"),
+])  # fmt: skip
 def test_a_message_is_one_line_that_steers_no_terminal(text, shown):
     assert printable(text) == shown
     assert printable(text).isprintable()

@@ -91,15 +91,12 @@ def test_a_missing_dependency_is_named():
         start("make")
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "line"),
-    [
-        ("seed: 1", "seed: 9", "seed was 1"), ("seed: 1", "seed: 1.0", "is 1.0 now"), ("seed: 1", "", "is None now"),
-        ("seed: 1", "seed: [", "params.yaml: not valid YAML"), ("1.0e-3", "2.0e-3", "other.deep.rate was 0.001"),
-        ("[1, 2]", "[1, 3]", "other.deep.sizes was [1, 2]"), ("off", "false", "other.word was 'off'"),
-        (", word: off", "", "is absent now"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("old", "new", "line"), [
+    ("seed: 1", "seed: 9", "seed was 1"), ("seed: 1", "seed: 1.0", "is 1.0 now"), ("seed: 1", "", "is None now"),
+    ("seed: 1", "seed: [", "params.yaml: not valid YAML"), ("1.0e-3", "2.0e-3", "other.deep.rate was 0.001"),
+    ("[1, 2]", "[1, 3]", "other.deep.sizes was [1, 2]"), ("off", "false", "other.word was 'off'"),
+    (", word: off", "", "is absent now"),
+])  # fmt: skip
 def test_a_param_that_changes_while_a_stage_runs_is_named(old, new, line):
     Path("params.yaml").write_text(NESTED)
     started = start("see")

@@ -85,17 +85,14 @@ def test_a_run_does_not_differ_from_its_own_params(preset, capsys):
     assert rows(capsys)["workspace"]["differs"] == {}
 
 
-@pytest.mark.parametrize(
-    ("here", "there", "differs"),
-    [
-        ({}, {"launch__processes": 1, "train__checkpoint_every": 7, "data__source": "elsewhere"}, {}),
-        ({"train__compile": True}, {}, {"train.compile": "false"}),
-        ({}, {"diffusion__schedule": {"name": "linear", "linear": {"beta_end": 0.05}}},
-         {"diffusion.schedule.name": "linear", "diffusion.schedule.linear.beta_end": "0.05"}),
-        ({"train__posthoc": {"lengths": [0.05, 0.2], "snapshots": 4}}, {},
-         {"train.posthoc.lengths": "null", "train.posthoc.snapshots": "null"}),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("here", "there", "differs"), [
+    ({}, {"launch__processes": 1, "train__checkpoint_every": 7, "data__source": "elsewhere"}, {}),
+    ({"train__compile": True}, {}, {"train.compile": "false"}),
+    ({}, {"diffusion__schedule": {"name": "linear", "linear": {"beta_end": 0.05}}},
+     {"diffusion.schedule.name": "linear", "diffusion.schedule.linear.beta_end": "0.05"}),
+    ({"train__posthoc": {"lengths": [0.05, 0.2], "snapshots": 4}}, {},
+     {"train.posthoc.lengths": "null", "train.posthoc.snapshots": "null"}),
+])  # fmt: skip
 def test_a_run_is_described_by_what_differs_from_params_yaml(folder, capsys, here, there, differs):
     Path("params.yaml").write_text(yaml.safe_dump(params(**here)))
     finished(folder, one=of(1, **there))

@@ -212,11 +212,10 @@ def test_every_section_says_what_it_changes_and_the_page_shows_it():
     assert make_alike.table() in (Path(make_alike.__file__).with_name("concepts.md")).read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(
-    ("key", "tells_apart"),
-    [("device", False), ("launch.processes", False), ("data.source", False), ("train.snapshots", False),
-     ("sample.batch_size", False), ("compare.threshold", False), ("seed", False), ("sample.count", True),
-     ("diffusion.schedule.cosine.s", True), ("train.posthoc.lengths", True), ("unheard.of", True)],
-)  # fmt: skip
+@pytest.mark.parametrize(("key", "tells_apart"), [
+    ("device", False), ("launch.processes", False), ("data.source", False), ("train.snapshots", False),
+    ("sample.batch_size", False), ("compare.threshold", False), ("seed", False), ("sample.count", True),
+    ("diffusion.schedule.cosine.s", True), ("train.posthoc.lengths", True), ("unheard.of", True)
+])  # fmt: skip
 def test_what_a_key_changes_follows_from_its_mark_or_its_sections(key, tells_apart):
     assert alike.tells_apart(key) is tells_apart

@@ -126,17 +126,14 @@ def test_common_keys_are_those_of_every_arm():
     assert [recipe.config.train.steps for recipe in own.arms.values()] == [7, 9]
 
 
-@pytest.mark.parametrize(
-    ("vary", "names"),
-    [
-        ("train.learning_rate=1e-3,2e-3", ["learning_rate_1e-3", "learning_rate_2e-3"]),
-        ("train.horizontal_flip=true,false", ["horizontal_flip_true", "horizontal_flip_false"]),
-        ("train.gradient_clip=1.0,null", ["gradient_clip_1_0", "gradient_clip_null"]),
-        ("model.unet.multipliers=[1,2],[2,4]", ["multipliers_1_2", "multipliers_2_4"]),
-        ("diffusion.loss.name=simple,min_snr train.batch_size=64,128",
-         ["simple_64", "simple_128", "min_snr_64", "min_snr_128"]),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("vary", "names"), [
+    ("train.learning_rate=1e-3,2e-3", ["learning_rate_1e-3", "learning_rate_2e-3"]),
+    ("train.horizontal_flip=true,false", ["horizontal_flip_true", "horizontal_flip_false"]),
+    ("train.gradient_clip=1.0,null", ["gradient_clip_1_0", "gradient_clip_null"]),
+    ("model.unet.multipliers=[1,2],[2,4]", ["multipliers_1_2", "multipliers_2_4"]),
+    ("diffusion.loss.name=simple,min_snr train.batch_size=64,128",
+     ["simple_64", "simple_128", "min_snr_64", "min_snr_128"]),
+])  # fmt: skip
 def test_new_writes_a_valid_study_and_overwrites_none(vary, names, capsys):
     path, common = Path("studies/new.yaml"), ("--base", "digits_small_2026", "--set", "train.steps=9")
     assert study("new", "new", "--vary", *vary.split(), *common) == 0

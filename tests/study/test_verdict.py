@@ -113,19 +113,16 @@ def test_the_last_look_ends_the_study():
     assert one.reason == "the interval contains 0"
 
 
-@pytest.mark.parametrize(
-    ("gaps", "options", "outcome"),
-    [
-        (0.001 * noise(8), {}, "equivalent"),
-        (0.019 + 0.001 * noise(8), {}, "equivalent"),  # below the margin, however sure
-        (0.021 + 0.001 * noise(8), {}, "worse"),
-        (CLEAR[:8], {"kid_mean": 0.1}, "worse"),
-        (CLEAR[:8], {"kid_mean": -0.1}, "not yet"),
-        # a gap that counts is absolute where the metric says so (test_comparison has the others)
-        (0.012 + 1e-4 * noise(8), {"metric": "bits_per_dim", "baseline": 3.4}, "worse"),
-        (4e-4 + 5e-6 * noise(8), {"metric": "classifier.kid_mean", "baseline": 0.0}, "equivalent"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("gaps", "options", "outcome"), [
+    (0.001 * noise(8), {}, "equivalent"),
+    (0.019 + 0.001 * noise(8), {}, "equivalent"),  # below the margin, however sure
+    (0.021 + 0.001 * noise(8), {}, "worse"),
+    (CLEAR[:8], {"kid_mean": 0.1}, "worse"),
+    (CLEAR[:8], {"kid_mean": -0.1}, "not yet"),
+    # a gap that counts is absolute where the metric says so (test_comparison has the others)
+    (0.012 + 1e-4 * noise(8), {"metric": "bits_per_dim", "baseline": 3.4}, "worse"),
+    (4e-4 + 5e-6 * noise(8), {"metric": "classifier.kid_mean", "baseline": 0.0}, "equivalent"),
+])  # fmt: skip
 def test_what_is_called_what(gaps, options, outcome):
     assert primary(judged(runs(gaps, **options), primary=options.get("metric", FD))).outcome == outcome
 

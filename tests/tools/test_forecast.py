@@ -110,14 +110,11 @@ def test_the_lines_say_what_was_assumed():
     assert "1,000 images" in assumed
 
 
-@pytest.mark.parametrize(
-    ("half", "auto", "is_slower"),
-    [
-        (None, "float32", False), (Comparison(0.02, 0.6), "bfloat16", False),
-        (Comparison(0.02, 3.0), "bfloat16", True), (Comparison(0.9, 0.6), "float32", False),
-        (Comparison(math.nan, 0.6), "float32", False),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("half", "auto", "is_slower"), [
+    (None, "float32", False), (Comparison(0.02, 0.6), "bfloat16", False),
+    (Comparison(0.02, 3.0), "bfloat16", True), (Comparison(0.9, 0.6), "float32", False),
+    (Comparison(math.nan, 0.6), "float32", False),
+])  # fmt: skip
 def test_check_says_which_precision_to_take(half, auto, is_slower):
     (line,) = (one for one in forecast.lines(small(), MEASURED._replace(half=half), 20) if one.startswith("precision"))
     assert f"auto is {auto}" in line
@@ -142,11 +139,10 @@ def test_the_real_steps_are_measured():
     assert 50 * 2**20 < found.memory < 8 * 2**30
 
 
-@pytest.mark.parametrize(
-    ("seconds", "said"),
-    [(0.04, "0.0 s"), (9.4, "9.4 s"), (9.96, "10 s"), (99, "99 s"), (140.4, "2 min 20 s"), (119.7, "2 min 0 s"),
-     (3599.9, "1.0 h"), (5.8 * 3600, "5.8 h"), (12.6 * 86400, "12.6 days")],
-)  # fmt: skip
+@pytest.mark.parametrize(("seconds", "said"), [
+    (0.04, "0.0 s"), (9.4, "9.4 s"), (9.96, "10 s"), (99, "99 s"), (140.4, "2 min 20 s"), (119.7, "2 min 0 s"),
+    (3599.9, "1.0 h"), (5.8 * 3600, "5.8 h"), (12.6 * 86400, "12.6 days")
+])  # fmt: skip
 def test_a_duration_is_for_people(seconds, said):
     assert duration(seconds) == said
 

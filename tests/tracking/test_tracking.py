@@ -341,13 +341,10 @@ def test_a_broken_file_is_named_and_fails_no_stage(folder, capsys, path):
     assert refused(capsys)
 
 
-@pytest.mark.parametrize(
-    "harm",
-    [
-        "UPDATE metrics SET step = 'first'", "UPDATE experiments SET lifecycle_stage = 'deleted'",
-        "DROP TABLE metrics", "UPDATE alembic_version SET version_num = 'future'",
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("harm", [
+    "UPDATE metrics SET step = 'first'", "UPDATE experiments SET lifecycle_stage = 'deleted'",
+    "DROP TABLE metrics", "UPDATE alembic_version SET version_num = 'future'",
+])  # fmt: skip
 def test_a_store_that_others_changed_fails_no_stage_and_the_command_says_so(folder, capsys, harm):
     tracker.sync(file.read_params())
     with closing(sqlite3.connect("mlflow.db", isolation_level=None)) as database:

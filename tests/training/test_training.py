@@ -53,18 +53,15 @@ MEMORY = {"name": "loss_second_moment", "loss_second_moment": {"history": 2}}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("step", "number", "loss", "train"),
-    [
-        # a checkpoint was just written
-        (5, signal.SIGTERM, "simple", {"posthoc": {"lengths": [0.05, 0.1], "snapshots": 4}, "snapshots": [32],
-                                       "gradient_clip": 1.0, "horizontal_flip": True, "grid_every": 4}),
-        (7, signal.SIGINT, "p2", {"timestep_sampler": MEMORY, "precision": "bfloat16", "accumulate": 2}),
-        (7, signal.SIGTERM, "simple", {"augmentation": TURNED, "precision": "float16", "gradient_clip": 1.0}),
-        # a kill, after a snapshot that no checkpoint has
-        (7, None, "simple", {"augmentation": TURNED, "timestep_sampler": MEMORY, "accumulate": 2, "snapshots": [48]}),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("step", "number", "loss", "train"), [
+    # a checkpoint was just written
+    (5, signal.SIGTERM, "simple", {"posthoc": {"lengths": [0.05, 0.1], "snapshots": 4}, "snapshots": [32],
+                                   "gradient_clip": 1.0, "horizontal_flip": True, "grid_every": 4}),
+    (7, signal.SIGINT, "p2", {"timestep_sampler": MEMORY, "precision": "bfloat16", "accumulate": 2}),
+    (7, signal.SIGTERM, "simple", {"augmentation": TURNED, "precision": "float16", "gradient_clip": 1.0}),
+    # a kill, after a snapshot that no checkpoint has
+    (7, None, "simple", {"augmentation": TURNED, "timestep_sampler": MEMORY, "accumulate": 2, "snapshots": [48]}),
+])  # fmt: skip
 def test_stopped_and_resumed_gives_the_same_bytes_as_uninterrupted(step, number, loss, train, capsys):
     train = {"grid_every": 12, **train}  # a CPU takes seconds for each
     config = small(diffusion={**SHORT, "loss": {"name": loss}}, train=train, sample={"steps": 4})

@@ -67,21 +67,18 @@ def test_a_clear_gap_is_better_or_worse_by_the_metrics_direction(metric, sign):
     assert found.p == pytest.approx(float(test.p) / verdict.PRIMARY, rel=0.05, abs=1.2e-6)
 
 
-@pytest.mark.parametrize(
-    ("gaps", "options", "outcome", "reason"),
-    [
-        (CLEAR[:5], {}, "inconclusive", "fewer than 6 seeds"),
-        (CLEAR, {"kid": 0.01}, "worse", ""),
-        (CLEAR, {"kid": -0.01}, "inconclusive", "KID moved the other way"),
-        (CLEAR, {"kid": 0.0}, "inconclusive", "KID moved the other way"),
-        ([gap / 10 for gap in CLEAR], {}, "equivalent", "any gap is below 0.02"),
-        ([0.0] * 5, {}, "equivalent", ""),
-        ([0.0] * 4, {}, "inconclusive", ""),  # a one-sided sign-flip test cannot reach 5% with fewer
-        ([0.05, -0.03, 0.06, 0.01, -0.02, 0.07], {}, "inconclusive", "the interval contains 0"),
-        # what the t test takes for a difference, and the signs do not
-        ([-0.001, *(0.2 + gap for gap in CLEAR[:5])], {}, "inconclusive", "the sign-flip test does not agree"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("gaps", "options", "outcome", "reason"), [
+    (CLEAR[:5], {}, "inconclusive", "fewer than 6 seeds"),
+    (CLEAR, {"kid": 0.01}, "worse", ""),
+    (CLEAR, {"kid": -0.01}, "inconclusive", "KID moved the other way"),
+    (CLEAR, {"kid": 0.0}, "inconclusive", "KID moved the other way"),
+    ([gap / 10 for gap in CLEAR], {}, "equivalent", "any gap is below 0.02"),
+    ([0.0] * 5, {}, "equivalent", ""),
+    ([0.0] * 4, {}, "inconclusive", ""),  # a one-sided sign-flip test cannot reach 5% with fewer
+    ([0.05, -0.03, 0.06, 0.01, -0.02, 0.07], {}, "inconclusive", "the interval contains 0"),
+    # what the t test takes for a difference, and the signs do not
+    ([-0.001, *(0.2 + gap for gap in CLEAR[:5])], {}, "inconclusive", "the sign-flip test does not agree"),
+])  # fmt: skip
 def test_what_is_called_what(gaps, options, outcome, reason):
     found = judged(pair(gaps, **options))
     assert found.outcome == outcome
@@ -102,11 +99,10 @@ def test_what_copies_train_images_is_no_better_whichever_side_it_is(metric, sign
     assert (loser.outcome, loser.reason) == (honest.outcome, "")
 
 
-@pytest.mark.parametrize(
-    ("before", "after", "outcome"),
-    [(1054, 620, "useless"), (3, 63, "useless"), (1086, 1086, "useless"), (9, 8, "useless"), (63, 3, "better"),
-     (7.9, 3, "better"), (3, 7.9, "worse")],
-)  # fmt: skip
+@pytest.mark.parametrize(("before", "after", "outcome"), [
+    (1054, 620, "useless"), (3, 63, "useless"), (1086, 1086, "useless"), (9, 8, "useless"), (63, 3, "better"),
+    (7.9, 3, "better"), (3, 7.9, "worse")
+])  # fmt: skip
 def test_a_likelihood_no_better_than_a_uniform_guess_is_useless(before, after, outcome):
     gaps = [after - before + noise for noise in (0.0, 0.01, 0.02, 0.0, 0.01, 0.02)]
     assert judged(pair(gaps, "bits_per_dim", baseline=before), metric="bits_per_dim").outcome == outcome
@@ -205,19 +201,16 @@ MILD = {"diffusion__schedule": {"name": "linear", "linear": {"beta_end": 0.01}}}
 X0 = {"diffusion__parameterization": {"name": "x0"}}
 
 
-@pytest.mark.parametrize(
-    ("others", "by", "arms"),
-    [
-        ([("linear", {}), ("linear", MILD)], BY,
-         ["cosine", "linear (diffusion.schedule.linear.beta_end=0.01)",
-          "linear (diffusion.schedule.linear.beta_end=0.02)"]),
-        ([("cosine", {"sample__steps": 4})], ["sample"], ["sample.steps=5", "sample.steps=4"]),
-        ([("linear", {}), ("cosine", X0)], [*BY, "diffusion.parameterization.name"],
-         ["cosine, v", "cosine, x0", "linear, v"]),
-        ([("linear", {"device": "cuda", "sample__batch_size": 7, "train__checkpoint_every": 1})], BY,
-         ["cosine", "linear"]),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("others", "by", "arms"), [
+    ([("linear", {}), ("linear", MILD)], BY,
+     ["cosine", "linear (diffusion.schedule.linear.beta_end=0.01)",
+      "linear (diffusion.schedule.linear.beta_end=0.02)"]),
+    ([("cosine", {"sample__steps": 4})], ["sample"], ["sample.steps=5", "sample.steps=4"]),
+    ([("linear", {}), ("cosine", X0)], [*BY, "diffusion.parameterization.name"],
+     ["cosine, v", "cosine, x0", "linear, v"]),
+    ([("linear", {"device": "cuda", "sample__batch_size": 7, "train__checkpoint_every": 1})], BY,
+     ["cosine", "linear"]),
+])  # fmt: skip
 def test_arms_are_what_differs_in_the_keys_that_vary(others, by, arms):
     found = [run for number, (name, params) in enumerate(others) for run in runs(name, 2 + number, params=params)]
     assert labels(compare(*runs("cosine", 1), *found, by=by)) == arms

@@ -76,23 +76,20 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return line
 
 
-@pytest.mark.parametrize(
-    ("scores", "bad", "outcomes"),
-    [
-        ({}, [], {FD: "inconclusive", BITS: "inconclusive", "classifier.is_mean": "equivalent"}),
-        ({FD: 0.40}, [FD], {FD: "worse"}),
-        ({BITS: 1.65}, [BITS], {BITS: "worse"}),
-        ({BITS: 9.0}, [BITS], {BITS: "useless"}),
-        ({RECALL: 0.5}, [], {RECALL: "worse"}),  # it does not decide
-        ({FD: 0.1}, [], {FD: "better"}),
-        ({FD: 0.1, BITS: 1.65}, [BITS], {FD: "better", BITS: "worse"}),
-        (COPYING, ["memorisation.pixels"], {FD: "inconclusive"}),
-        (COPYING | {FD: 0.1}, ["memorisation.pixels"], {FD: "inconclusive"}),
-        (COPYING | {"memorisation.pixels.share": 0.14}, [], {}),
-        # what compare calls too early
-        ({FD: 0.40, f"yardsticks.gaussian.{FD}": 0.1}, [FD], {FD: "worse"}),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("scores", "bad", "outcomes"), [
+    ({}, [], {FD: "inconclusive", BITS: "inconclusive", "classifier.is_mean": "equivalent"}),
+    ({FD: 0.40}, [FD], {FD: "worse"}),
+    ({BITS: 1.65}, [BITS], {BITS: "worse"}),
+    ({BITS: 9.0}, [BITS], {BITS: "useless"}),
+    ({RECALL: 0.5}, [], {RECALL: "worse"}),  # it does not decide
+    ({FD: 0.1}, [], {FD: "better"}),
+    ({FD: 0.1, BITS: 1.65}, [BITS], {FD: "better", BITS: "worse"}),
+    (COPYING, ["memorisation.pixels"], {FD: "inconclusive"}),
+    (COPYING | {FD: 0.1}, ["memorisation.pixels"], {FD: "inconclusive"}),
+    (COPYING | {"memorisation.pixels.share": 0.14}, [], {}),
+    # what compare calls too early
+    ({FD: 0.40, f"yardsticks.gaussian.{FD}": 0.1}, [FD], {FD: "worse"}),
+])  # fmt: skip
 def test_what_passes_and_what_fails(scores, bad, outcomes, capsys):
     rescore(scores)
     assert run() == bool(bad)
@@ -165,17 +162,14 @@ def test_what_differs_in_scores_that_are_not_comparable_is_named(capsys):
     assert "sampling.steps (50 there, 49 here)" in line
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("metrics: [fid, fd, bits_per_dim]", "metrics: [fdd]",
-         "params.yaml: gate.metrics.0: 'fdd' is not allowed"),
-        ("metrics: [fid, fd, bits_per_dim]", "metrics: [fid]",
-         "gate.metrics: "),
-        ("metrics: [fid, fd, bits_per_dim]", "metrics: []", "params.yaml: gate.metrics: "),
-        ("    fd: 0.02", "    fdd: 0.02", "params.yaml: compare.floors.fdd"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("old", "new", "message"), [
+    ("metrics: [fid, fd, bits_per_dim]", "metrics: [fdd]",
+     "params.yaml: gate.metrics.0: 'fdd' is not allowed"),
+    ("metrics: [fid, fd, bits_per_dim]", "metrics: [fid]",
+     "gate.metrics: "),
+    ("metrics: [fid, fd, bits_per_dim]", "metrics: []", "params.yaml: gate.metrics: "),
+    ("    fd: 0.02", "    fdd: 0.02", "params.yaml: compare.floors.fdd"),
+])  # fmt: skip
 def test_params_that_let_nothing_sensible_decide(old, new, message, capsys):
     edit(old, new)
     assert refused(capsys).startswith(message)

@@ -17,14 +17,11 @@ def arranged(name: str, *files: str) -> dict[str, str]:
     return classes
 
 
-@pytest.mark.parametrize(
-    "folders",
-    [
-        ("photos/daisy", "photos/dandelion", "photos/roses", "photos/sunflowers", "photos/tulips"),
-        ("flowers/daisy", "flowers/dandelion", "flowers/rose", "flowers/sunflower", "flowers/tulip"),
-        ("Daisy", "Dandelions", "Rose", "Sunflowers", "Tulip"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("folders", [
+    ("photos/daisy", "photos/dandelion", "photos/roses", "photos/sunflowers", "photos/tulips"),
+    ("flowers/daisy", "flowers/dandelion", "flowers/rose", "flowers/sunflower", "flowers/tulip"),
+    ("Daisy", "Dandelions", "Rose", "Sunflowers", "Tulip"),
+])  # fmt: skip
 def test_flowers_in_any_layout(folders):
     found = arranged("flowers", *(f"{folder}/1.jpg" for folder in folders), "else/2.jpg")
     assert list(found.values()) == ["daisy", "dandelion", "roses", "sunflowers", "tulips"]
@@ -60,12 +57,9 @@ def test_ones_own_images_are_called_by_where_they_came_from(source, name):
     assert name_images("image_folder", source) == name
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("a/b.JPG", True), ("b.webp", True), ("b.txt", False), ("._b.jpg", False), ("__MACOSX/b.jpg", False),
-        (".git/b.png", False), ("jpg", False),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("name", "expected"), [
+    ("a/b.JPG", True), ("b.webp", True), ("b.txt", False), ("._b.jpg", False), ("__MACOSX/b.jpg", False),
+    (".git/b.png", False), ("jpg", False),
+])  # fmt: skip
 def test_what_counts_as_an_image(name, expected):
     assert is_image(name) == expected

@@ -77,13 +77,10 @@ def test_a_missing_package_and_another_file_are_one_line_that_says_what_to_insta
     assert not (tmp_path / "weights").exists()
 
 
-@pytest.mark.parametrize(
-    ("installed", "classes", "channels", "expected"),
-    [
-        (True, 5, 3, "classifier"), (True, 1, 3, "efficientnet_lite0"), (True, 5, 1, "classifier"),
-        (True, 1, 4, "random_conv"), (False, 1, 3, "random_conv"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("installed", "classes", "channels", "expected"), [
+    (True, 5, 3, "classifier"), (True, 1, 3, "efficientnet_lite0"), (True, 5, 1, "classifier"),
+    (True, 1, 4, "random_conv"), (False, 1, 3, "random_conv"),
+])  # fmt: skip
 def test_auto_takes_it_for_rgb_without_classes_if_installed(installed, classes, channels, expected, monkeypatch):
     monkeypatch.setattr(extractor, "is_installed", lambda name: installed)
     assert evaluate_params.choose_extractor(classes, channels) == expected

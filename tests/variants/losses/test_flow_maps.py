@@ -174,13 +174,10 @@ def test_a_model_file_keeps_where_steps_end_and_draws(name, tmp_path):
         assert not torch.allclose(denoise(x, t, None, 10).x_0, denoise(x, t, None).x_0)
 
 
-@pytest.mark.parametrize(
-    ("loss", "sampler", "weight"),
-    [
-        ("consistency", "ddim", 1.0), ("consistency", "flow_map", 1.0), ("simple", "consistency", 1.0),
-        ("simple", "flow_map", 1.0), ("shortcut", "flow_map", 2.0),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("loss", "sampler", "weight"), [
+    ("consistency", "ddim", 1.0), ("consistency", "flow_map", 1.0), ("simple", "consistency", 1.0),
+    ("simple", "flow_map", 1.0), ("shortcut", "flow_map", 2.0),
+])  # fmt: skip
 def test_what_does_not_go_together_is_refused_by_params_and_by_a_model_file(loss, sampler, weight):
     allowed = config(loss)
     drawn = {"sampler": {"name": sampler}, "guidance": {"weight": weight}}
