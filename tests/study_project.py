@@ -90,12 +90,9 @@ def evaluate(params, seed, arm):
         scores |= {"yardsticks.gaussian.classifier.fd": float(gaussian.read_text())}
         scores |= {"yardsticks.gaussian.classifier.count": 12}
     run = record.Record(
-        name="workspace",
-        seed=seed,
-        finished=datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC),
+        name="workspace", seed=seed, scores=scores, finished=datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC),
         params=library.relevant(config.parse(params, "params.yaml").flat()),
         fingerprint=record.Fingerprint(hash=files.digest(comparable), comparable=comparable),
-        scores=scores,
         costs=record.Costs(images_seen=1, parameters=1, evaluations=1, seconds={"train": 1.0}),
         environment={"processor": "a CPU", "training_precision": "float32"},
     )
@@ -169,10 +166,6 @@ def template() -> Path:
         "params.yaml": yaml.safe_dump(params),
         "dvc.yaml": PIPELINE,
         "stages/__main__.py": STAGES,
-        **{
-            f"stages/{name}.py": (ROOT / f"stages/{name}.py").read_text()
-            for name in ("__init__", "experiment", "server")
-        },
         ".gitignore": "/.ddpm/\n/control\n__pycache__/\n/metrics/studies/*/runs/*.lock\n",
         "metrics/run.json": "{}",  # of whatever was run last
         str(PLAN): STUDY,
@@ -180,6 +173,8 @@ def template() -> Path:
     for path, text in texts.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text)
+    for name in ("__init__", "experiment", "server"):
+        shutil.copy(ROOT / f"stages/{name}.py", folder / "stages")
     (folder / "control").mkdir()
     git("init", "--quiet", "--initial-branch=main", "--template=", at=folder)
     commit("a project", at=folder)

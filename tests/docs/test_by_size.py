@@ -20,6 +20,13 @@ SEEDS = 8
 DRAWS = 500
 
 
+@pytest.fixture
+def judged(monkeypatch) -> dict[str, dict]:
+    """Study -> its verdict; the working folder is the project's."""
+    monkeypatch.chdir(Path(__file__).parents[2])
+    return {path.parent.name: json.loads(path.read_text()) for path in Path().glob("metrics/studies/*/verdict.json")}
+
+
 def drawn(seed: int, slope: float, sd: float, shared: float = 0.0) -> list[dict[int, float]]:
     """ln(arm / baseline) at each size: -0.5 at the smallest, noise of its own, and noise that a seed's sizes share."""
     generator = np.random.default_rng(seed)
@@ -88,9 +95,7 @@ def test_the_slope_is_that_of_a_line_with_errors_in_both():
     assert low < 1 < high < low + 0.3
 
 
-def test_the_page_quotes_how_many_signs_carry_over(monkeypatch):
-    monkeypatch.chdir(Path(__file__).parents[2])
-    judged = {path.parent.name: json.loads(path.read_text()) for path in Path().glob("metrics/studies/*/verdict.json")}
+def test_the_page_quotes_how_many_signs_carry_over(judged):
     *_, note = by_size.parts(judged)
     counts = re.findall(r"\d+ of \d+", " ".join(note.text.split()))
     page = " ".join(Path("docs/atlas-size.md").read_text().split())
@@ -113,9 +118,7 @@ def test_a_prediction_is_the_regression_s_with_the_textbook_s_interval():
     assert mirrored == pytest.approx((-mean, -mean - half, -mean + half, chance))
 
 
-def test_the_forecast_is_that_of_the_studies_and_of_every_arm_of_the_plan(monkeypatch):
-    monkeypatch.chdir(Path(__file__).parents[2])
-    judged = {path.parent.name: json.loads(path.read_text()) for path in Path().glob("metrics/studies/*/verdict.json")}
+def test_the_forecast_is_that_of_the_studies_and_of_every_arm_of_the_plan(judged):
     table = by_size.forecast(judged)
     assert table.strip() in Path("docs/atlas-size.md").read_text(), "run `python -m docs.by_size`"
     _, *arms = loading.load(Path("studies/forecast_cifar10.yaml")).arms
@@ -124,14 +127,12 @@ def test_the_forecast_is_that_of_the_studies_and_of_every_arm_of_the_plan(monkey
     assert round(sum(chances) / 100) == 8  # as the page has it
 
 
-def test_the_last_budget_has_the_verdict_s_effect(monkeypatch):
-    monkeypatch.chdir(Path(__file__).parents[2])
-    studies = sorted(Path("metrics/studies").glob(f"{by_size.PREFIX}*/verdict.json"))
+def test_the_last_budget_has_the_verdict_s_effect(judged):
+    studies = {name: study for name, study in judged.items() if name.startswith(by_size.PREFIX)}
     assert studies
-    for path in studies:
-        judged = json.loads(path.read_text())
-        found = by_size.of_study(path.parent.name, judged)
-        for verdict in (each for each in judged["verdicts"] if each["metric"] == judged["primary"]):
+    for name, study in studies.items():
+        found = by_size.of_study(name, study)
+        for verdict in (each for each in study["verdicts"] if each["metric"] == study["primary"]):
             key = max(at for at in found.cells if at[0] == verdict["arm"])
             effect = percent(verdict["relative"])
             assert found.cells[key] == (f"**{effect}**" if verdict["outcome"] in ("better", "worse") else effect)

@@ -32,8 +32,8 @@ ROOT = Path(__file__).parents[2]
 TARGET = SCORE | {"kind": "target", "target": 1.9, "guards": ["random_conv.kid_mean", "memorisation"]}
 
 
-@pytest.fixture
-def alone(folder) -> None:
+@pytest.fixture(autouse=True)
+def _alone(folder) -> None:
     """A working folder with a ladder, in which nothing can run."""
     FILE.parent.mkdir()
     FILE.write_text(yaml.safe_dump(SCORE))
@@ -214,7 +214,6 @@ def test_an_attempt_that_is_killed_continues_in_one_pool_with_the_code_of_its_ru
         ({"colour": "red"}, "colour"),
     ],
 )
-@pytest.mark.usefixtures("alone")
 def test_a_ladder_that_cannot_be_climbed_is_refused(capsys, changes, key):
     FILE.write_text(yaml.safe_dump(SCORE | changes))
     assert ladder("try", "tiny", idea("better", BETTER)) == 2
@@ -239,7 +238,6 @@ def test_a_ladder_that_cannot_be_climbed_is_refused(capsys, changes, key):
         ("target", BETTER, "costs"),
     ],
 )
-@pytest.mark.usefixtures("alone")
 def test_an_entry_that_may_not_try_spends_nothing(capsys, kind, changes, key):
     FILE.write_text(yaml.safe_dump(TARGET if kind == "target" else SCORE))
     assert ladder("try", "tiny", idea("entry", changes)) == 2
@@ -250,7 +248,6 @@ def test_an_entry_that_may_not_try_spends_nothing(capsys, kind, changes, key):
 @pytest.mark.parametrize(
     "name", ["other/tiny.yaml", "ladders/tiny.yml", "ladders/deep/tiny.yaml", "ladders/Tiny.yaml", "none"]
 )
-@pytest.mark.usefixtures("alone")
 def test_two_ladders_cannot_have_one_name(capsys, name):
     assert ladder("show", name) == 2
     assert "ladder" in capsys.readouterr().err
@@ -291,7 +288,6 @@ def state() -> climb.Climb:
     return climb.read(terms.load(FILE))
 
 
-@pytest.mark.usefixtures("alone")
 def test_the_champion_is_the_highest_rung_that_stands():
     keys = [attempted("a", 0.5), attempted("bb", -0.5), attempted("ccc", 0.5)]
     assert [rung.key for rung in state().rungs] == [keys[0], keys[2]]
@@ -336,7 +332,6 @@ def rung(gains: Array, **terms_of: object) -> tuple[climb.Climb, Attempt]:
     return climbed, first
 
 
-@pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize(("noise", "harm", "accepted"), [(0.3, 0.0, 0.97), (0.1, 0.0, 0.97), (0.02, 0.05, 0.05)])
 def test_a_guard_refuses_what_does_no_harm_as_rarely_as_it_says(noise, harm, accepted):
     """noise, harm: of the guarded metric, as shares of its mean."""
@@ -349,7 +344,6 @@ def test_a_guard_refuses_what_does_no_harm_as_rarely_as_it_says(noise, harm, acc
     assert share >= accepted if harm == 0 else share <= accepted
 
 
-@pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize(("effect", "fallen"), [(1.0, (0, 0.05)), (0.0, (0.95, 1))])
 def test_a_rung_falls_only_on_evidence_against_it(effect, fallen):
     """Ten challenges of a rung that an effect of 1 sd made, if that is real and if it is not."""
@@ -368,7 +362,6 @@ def test_a_rung_falls_only_on_evidence_against_it(effect, fallen):
     assert fallen[0] <= falls / 20 <= fallen[1]
 
 
-@pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("side", ["champion", "challenger"])
 @pytest.mark.parametrize("same", ["samples", "scores"])
 def test_runs_that_ignore_the_seed_are_refused(side, same):
@@ -382,7 +375,6 @@ def test_runs_that_ignore_the_seed_are_refused(side, same):
         climbed.judge(first, SimpleNamespace(leading_records=sides.get))
 
 
-@pytest.mark.usefixtures("alone")
 def test_a_loss_as_large_as_all_gains_refuses_an_entry_and_removes_a_rung():
     climbed, first = rung(np.full(12, 0.5))
     steady = 0.5 + 0.01 * np.arange(32)
@@ -395,7 +387,6 @@ def test_a_loss_as_large_as_all_gains_refuses_an_entry_and_removes_a_rung():
     assert outcome(climbed, first, lost).outcome == "refused"
 
 
-@pytest.mark.usefixtures("alone")
 def test_the_picture_has_a_point_for_the_base_and_for_every_attempt(tmp_path):
     """Also for the many that ended too early for an interval."""
     attempted("a", 0.5)
@@ -414,7 +405,6 @@ def test_the_picture_has_a_point_for_the_base_and_for_every_attempt(tmp_path):
 
 
 @pytest.mark.parametrize("change", ["edit", "remove", "swap", "no such attempt", "cut", "not JSON", "another key"])
-@pytest.mark.usefixtures("alone")
 def test_a_log_that_was_changed_is_noticed(capsys, change):
     attempted("a", 0.5)
     attempted("bb", -0.5)
@@ -433,7 +423,6 @@ def test_a_log_that_was_changed_is_noticed(capsys, change):
     assert "log.jsonl: " in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("alone")
 def test_an_end_without_its_runs_does_not_count(capsys):
     key = attempted("a", 0.5)
     runs = sorted(Path(f"ladders/tiny/attempts/{key}/runs").glob("challenger-*.json"))
@@ -461,7 +450,6 @@ def test_an_end_without_its_runs_does_not_count(capsys):
         (0.5, 0.1, "refused", "accepted"),  # by a guard
     ],
 )
-@pytest.mark.usefixtures("alone")
 def test_an_end_that_its_records_do_not_give_is_refused(capsys, gain, harm, given, written):
     FILE.write_text(yaml.safe_dump(SCORE | {"guards": ["random_conv.kid_mean"]}))
     attempted("a", gain, harm)
@@ -472,7 +460,6 @@ def test_an_end_that_its_records_do_not_give_is_refused(capsys, gain, harm, give
         assert "log.jsonl: the end of a" in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("alone")
 def test_an_attempt_whose_lines_were_cut_off_is_found_by_its_runs(capsys):
     attempted("a", -0.5)
     LOG.unlink()
@@ -480,7 +467,6 @@ def test_an_attempt_whose_lines_were_cut_off_is_found_by_its_runs(capsys):
     assert "does not have" in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("alone")
 def test_what_git_has_of_a_log_stays_in_it(capsys, tmp_path):
     """Of the last commit, and of the branch from which others pull."""
     study_project.git("init", "--quiet", "--initial-branch=main")
@@ -527,7 +513,6 @@ def test_one_entry_tried_by_several_at_once_is_one_attempt():
     assert len({each.result().key for each in begun}) == len(log()) == 1
 
 
-@pytest.mark.usefixtures("alone")
 def test_a_rung_that_is_worse_than_a_gaussian_says_so():
     attempted("a", 0.05)
     attempted("bb", 0.5)
@@ -537,7 +522,6 @@ def test_a_rung_that_is_worse_than_a_gaussian_says_so():
 
 
 @pytest.mark.parametrize("change", [{"error": 0.1}, {"base": "digits"}])
-@pytest.mark.usefixtures("alone")
 def test_a_ladder_that_has_moved_is_refused(capsys, change):
     attempted("a", 0.5)
     FILE.write_text(yaml.safe_dump(SCORE | {"question": "Reworded?"}))
@@ -547,7 +531,6 @@ def test_a_ladder_that_has_moved_is_refused(capsys, change):
     assert "since an attempt" in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("alone")
 def test_two_machines_that_tried_at_the_same_time_are_put_into_one_order(tmp_path):
     attempted("first", -0.5)
     before, branches = LOG.read_text(), []
@@ -572,7 +555,6 @@ def test_two_machines_that_tried_at_the_same_time_are_put_into_one_order(tmp_pat
     assert [row[3] for row in climbs[0]] == ["refused", "accepted", "undecided"]
 
 
-@pytest.mark.usefixtures("alone")
 def test_muons_products_count_as_cost():
     FILE.write_text(yaml.safe_dump(SCORE | {"cost": "flops"}))
     contest = terms.load(FILE)
