@@ -17,14 +17,9 @@ def write_noise(folder: Path, channels: int, height: int, width: int, count: int
         np.save(folder / split / "images.npy", images.astype(np.uint8))
         np.save(folder / split / "labels.npy", labels)
     manifest = {
-        "dataset": "noise",
-        "classes": ["dark", "bright"],
-        "image_size": [height, width],
-        "channels": channels,
-        "counts": {"train": count, "test": count},
-        "skipped": 0,
-        "config": "",
+        "dataset": "noise", "classes": ["dark", "bright"], "image_size": [height, width], "channels": channels,
+        "counts": {"train": count, "test": count}, "skipped": 0, "config": "",
         "sha256": {split: files.sha256(folder / split) for split in ("train", "test")},
-    }
+    }  # fmt: skip
     files.write_json(folder / "manifest.json", manifest)
     return folder

@@ -61,16 +61,10 @@ def result(
     environment = {"training_precision": fields.pop("precision", "float32")}
     environment["processor"] = fields.pop("processor", "a CPU")
     values = {
-        "name": f"{schedule}-{seed}",
-        "seed": seed,
-        "finished": EPOCH + timedelta(seconds=when),
-        "params": flat,
-        "scores": {"classifier.fd": fd},
-        "costs": {name: fields.pop(name, cost) for name, cost in COSTS.items()},
-        "environment": environment,
-        "fingerprint": {"hash": files.digest(content), "comparable": content},
-        "code": CODE,
-    }
+        "name": f"{schedule}-{seed}", "seed": seed, "finished": EPOCH + timedelta(seconds=when), "params": flat,
+        "scores": {"classifier.fd": fd}, "costs": {name: fields.pop(name, cost) for name, cost in COSTS.items()},
+        "environment": environment, "fingerprint": {"hash": files.digest(content), "comparable": content}, "code": CODE,
+    }  # fmt: skip
     return Record(**values | fields)
 
 
@@ -78,13 +72,10 @@ def bare(seed: int = 0, comparable: dict | None = None, **changes) -> Record:
     """A record with few params, and fields of it changed. comparable: the fingerprint's content."""
     content = comparable or {"samples": 8, "sampling": {"steps": 4}}
     fields = {
-        "name": "workspace",
-        "seed": seed,
-        "finished": now(),
+        "name": "workspace", "seed": seed, "finished": now(), "scores": {"classifier.fd": 1.5},
         "params": {"seed": seed, "train.steps": 10, "model.unet.multipliers": [1, 2], "data.source": None},
         "fingerprint": Fingerprint(hash=files.digest(content), comparable=content),
-        "scores": {"classifier.fd": 1.5},
-    }
+    }  # fmt: skip
     return Record(**fields | changes)
 
 

@@ -32,16 +32,14 @@ Row = dict[str, Any]
 
 def config_of(row: Row) -> Config:
     """Raises UserError if params.yaml may not say so."""
-    training = {"steps": STEPS, "batch_size": 8, "learning_rate": 3e-3, "gradient_clip": 1.0}
+    training: Row = {"steps": STEPS, "batch_size": 8, "learning_rate": 3e-3, "gradient_clip": 1.0}
+    training |= {family: {"name": row[family]} for family in ("timestep_sampler", "ema", "optimizer", "augmentation")}
     sampler, guidance = {"name": row["sampler"]}, {"weight": row["weight"]}
     drawn = {"sampler": sampler, "steps": 6, "spacing": row["spacing"], "count": 3, "guidance": guidance}
     return small(
         diffusion={family: {"name": row[family]} for family in ("schedule", "parameterization", "loss", "variance")},
         model={"name": row["network"], row["network"]: NETWORKS[row["network"]], "classes": row["classes"]},
-        train={
-            **training,
-            **{family: {"name": row[family]} for family in ("timestep_sampler", "ema", "optimizer", "augmentation")},
-        },
+        train=training,
         sample=drawn,
     )
 

@@ -26,13 +26,8 @@ PARAMS = {
     "model": {
         "name": "unet",
         "unet": {
-            "base_channels": 8,
-            "multipliers": [1, 2],
-            "blocks": 1,
-            "attention_sizes": [4],
-            "attention_heads": 2,
-            "groups": 4,
-            "dropout": 0.1,
+            "base_channels": 8, "multipliers": [1, 2], "blocks": 1, "attention_sizes": [4], "attention_heads": 2,
+            "groups": 4, "dropout": 0.1,
         },
     },
     "train": {

@@ -30,15 +30,13 @@ def table(results: Results) -> str:
         share = timing.flops_per_second / max((each.flops_per_second for each in peaks), default=math.nan)
         lines.append(
             [
-                case.name,
-                case.precision,
-                _seconds(seconds["median"]),
+                case.name, case.precision, _seconds(seconds["median"]),
                 f"{_seconds(seconds['low'])} to {_seconds(seconds['high'])}",
                 f"{timing.items_per_second:,.1f}" if case.items > 1 else "",
                 f"{timing.flops_per_second / 1e9:,.1f}" if case.flops else "",
                 f"{share:.0%}" if case.flops and math.isfinite(share) else "",
             ]
-        )
+        )  # fmt: skip
     widths = [max(len(row[i]) for row in lines) for i in range(len(lines[0]))]
     head, *body = [
         "| " + " | ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)) + " |" for row in lines

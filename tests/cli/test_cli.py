@@ -104,21 +104,14 @@ def test_the_command_draws_the_images_that_the_sample_stage_would_write(model_fi
         assert (np.abs(command - stage).max() <= 1) == (seed == "7")
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--steps", "51"], "steps: 51"),
-        (["-n", "0"], "sample: count: 0"),
-        (["--batch-size", "-1"], "sample: batch_size: -1"),
-        (["--sampler", "ddmi"], "--sampler.name: unknown 'ddmi' (did you mean 'ddim'?)"),
-        (["--device", "gpu"], "device: 'gpu'"),
-        (["--out", "grid.npy"], "--out: grid.npy"),
-        (["--model", "nowhere.safetensors"], "nowhere.safetensors: "),
-        (["--model", "."], "model.safetensors: "),
-        (["--class", "3"], "sample.classes: "),
-        (["--guidance", "2"], "sample.guidance.weight: 2"),
-    ],
-)
+@pytest.mark.parametrize(("options", "message"), [
+    (["--steps", "51"], "steps: 51"), (["-n", "0"], "sample: count: 0"),
+    (["--batch-size", "-1"], "sample: batch_size: -1"),
+    (["--sampler", "ddmi"], "--sampler.name: unknown 'ddmi' (did you mean 'ddim'?)"),
+    (["--device", "gpu"], "device: 'gpu'"), (["--out", "grid.npy"], "--out: grid.npy"),
+    (["--model", "nowhere.safetensors"], "nowhere.safetensors: "), (["--model", "."], "model.safetensors: "),
+    (["--class", "3"], "sample.classes: "), (["--guidance", "2"], "sample.guidance.weight: 2"),
+])  # fmt: skip
 def test_a_wrong_option_is_refused(model_file, capsys, options, message):
     given = {"--model": str(model_file), "--steps": "5"} | dict(zip(options[::2], options[1::2], strict=True))
     line = refused(capsys, "sample", *(word for option in given.items() for word in option))

@@ -71,6 +71,7 @@ def _posthoc(ema_length: float | None = None, **posthoc) -> dict:
     return {"train": {"posthoc": posthoc}, "sample": {"ema_length": ema_length}}
 
 
+AVERAGED = _optimizer("schedule_free", ema={"name": "off"}, lr_decay="cosine")
 VALUES = [
     ("a variant named as a path", {"data": {"dataset": {"name": "../../etc/passwd"}}}, "unknown '../../etc/passwd'"),
     ("a variant named as an inner module", {"data": {"dataset": {"name": "fetch"}}}, "unknown 'fetch'"),
@@ -101,11 +102,7 @@ VALUES = [
     ("a snapshot in the middle of a decay", {"train": {"snapshots": [16], "lr_decay": "cosine"}}, "snapshots need"),
     ("a parameter that the optimizer lacks", _optimizer("adam", {"weight_decay": 0.1}), "unknown key; allowed: betas"),
     ("two averages of the weights", _optimizer("schedule_free"), "schedule_free averages already; allowed: off"),
-    (
-        "an average that needs no decay, and a decay",
-        _optimizer("schedule_free", ema={"name": "off"}, lr_decay="cosine"),
-        "takes its place; allowed: constant",
-    ),
+    ("an average in place of a decay, and a decay", AVERAGED, "takes its place; allowed: constant"),
     ("more noise than epsilon", {"train": {"input_perturbation": 1.5}}, "input_perturbation: 1.5 is not allowed"),
     ("averages from long to short", _posthoc(lengths=[0.1, 0.05]), "must be at least 1.25 times the first"),
     ("an average of three", _posthoc(lengths=[0.02, 0.05, 0.1]), "train.posthoc.lengths"),

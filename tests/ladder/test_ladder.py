@@ -195,25 +195,16 @@ def test_an_attempt_that_is_killed_continues_in_one_pool_with_the_code_of_its_ru
     assert max(run.scores["classifier.fd"] for run in read) < 3
 
 
-@pytest.mark.parametrize(
-    ("changes", "key"),
-    [
-        ({"kind": "best"}, "kind"),
-        ({"kind": "target"}, "target"),
-        ({"target": 0.2}, "target"),
-        ({"primary": "classifier.ff"}, "classifier.ff"),
-        ({"guards": ["nothing"]}, "nothing"),
-        ({"guards": ["nothing.kid_mean"]}, "extractors"),
-        ({"guards": ["classifier.clipped_density"]}, "classifier.clipped_density"),
-        ({"may_change": ["evaluate"]}, "may_change"),
-        ({"may_change": ["sample"]}, "may_change"),
-        ({"error": 1}, "error"),
-        ({"seeds": {"fewest": 9, "most": 8}}, "seeds"),
-        ({"seeds": {"fewest": 2, "most": 4}}, "seeds.most"),
-        ({"base": "nothing"}, "preset"),
-        ({"colour": "red"}, "colour"),
-    ],
-)
+@pytest.mark.parametrize(("changes", "key"), [
+    ({"kind": "best"}, "kind"), ({"kind": "target"}, "target"), ({"target": 0.2}, "target"),
+    ({"primary": "classifier.ff"}, "classifier.ff"), ({"guards": ["nothing"]}, "nothing"),
+    ({"guards": ["nothing.kid_mean"]}, "extractors"),
+    ({"guards": ["classifier.clipped_density"]}, "classifier.clipped_density"),
+    ({"may_change": ["evaluate"]}, "may_change"), ({"may_change": ["sample"]}, "may_change"),
+    ({"error": 1}, "error"), ({"seeds": {"fewest": 9, "most": 8}}, "seeds"),
+    ({"seeds": {"fewest": 2, "most": 4}}, "seeds.most"), ({"base": "nothing"}, "preset"),
+    ({"colour": "red"}, "colour"),
+])  # fmt: skip
 def test_a_ladder_that_cannot_be_climbed_is_refused(capsys, changes, key):
     FILE.write_text(yaml.safe_dump(SCORE | changes))
     assert ladder("try", "tiny", idea("better", BETTER)) == 2

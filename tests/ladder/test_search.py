@@ -30,18 +30,14 @@ from tests.scored import bare
 ROOT = Path(__file__).parents[2]
 TRIALS = Path("ladders/tiny/trials.jsonl")
 LADDER = SCORE | {
-    "question": "What is the best recipe?",
-    "base": "digits_short",
+    "question": "What is the best recipe?", "base": "digits_short", "seeds": {"fewest": 2, "most": 16},
     "may_change": ["diffusion", "train", "model.unet", "sample.sampler"],
-    "seeds": {"fewest": 2, "most": 16},
     "space": {
         "train.learning_rate": {"low": 5e-4, "high": 5e-2, "log": True},
-        "train.optimizer.name": ["adamw", "muon"],
-        "diffusion.loss.name": ["simple", "min_snr", "p2"],
-        "train.gradient_clip": [0.5, 1.0, None],
-        "train.warmup_steps": {"low": 0, "high": 40},
+        "train.optimizer.name": ["adamw", "muon"], "diffusion.loss.name": ["simple", "min_snr", "p2"],
+        "train.gradient_clip": [0.5, 1.0, None], "train.warmup_steps": {"low": 0, "high": 40},
     },
-}
+}  # fmt: skip
 RANDOM = proposals.RANDOM
 BEST = {"train.optimizer.name": "muon", "diffusion.loss.name": "p2"}
 

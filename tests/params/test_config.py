@@ -126,25 +126,16 @@ def test_every_section_must_be_there_and_no_other():
         config.parse(value, "small")
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", "NoneType"),
-        (b"- a\n- b\n", "list"),
-        (b"hello", "str"),
-        (b"seed: 0\nseed: 1\n", 'line 2: found duplicate key "seed"'),
-        (b"data: {a: 1, a: 2}", 'not valid YAML: line 1: found duplicate key "a"'),
-        (b"a: !mine 3", "'!mine'"),
-        ("seed: 0".encode("utf-16"), "UTF-8"),
-        (b"seed: 0\n---\nseed: 1\n", "line 2: "),
-        (b"seed:\n\t- 1", "line 2: "),
-        (b"seed: !!int x", "not valid YAML"),
-        (b"seed: &a [*a]", "a section contains itself"),
-        (b"1: 2", "1 is not allowed as a key"),
-        (b"diffusion: {schedule: {name: cosine, 1: {}}}", "1 is not allowed as a key"),
-        (b"{a: 1}: 2", "line 1: found unhashable key"),
-    ],
-)
+@pytest.mark.parametrize(("content", "message"), [
+    (b"", "NoneType"), (b"- a\n- b\n", "list"), (b"hello", "str"),
+    (b"seed: 0\nseed: 1\n", 'line 2: found duplicate key "seed"'),
+    (b"data: {a: 1, a: 2}", 'not valid YAML: line 1: found duplicate key "a"'), (b"a: !mine 3", "'!mine'"),
+    ("seed: 0".encode("utf-16"), "UTF-8"), (b"seed: 0\n---\nseed: 1\n", "line 2: "),
+    (b"seed:\n\t- 1", "line 2: "), (b"seed: !!int x", "not valid YAML"),
+    (b"seed: &a [*a]", "a section contains itself"), (b"1: 2", "1 is not allowed as a key"),
+    (b"diffusion: {schedule: {name: cosine, 1: {}}}", "1 is not allowed as a key"),
+    (b"{a: 1}: 2", "line 1: found unhashable key"),
+])  # fmt: skip
 def test_a_file_that_is_no_params_file_is_refused_in_one_line(tmp_path, content, message):
     path = tmp_path / "params.yaml"
     path.write_bytes(content)

@@ -136,28 +136,21 @@ def pretend(clone: Clone) -> None:
     clone.commit()
 
 
+LATE = ["train", "sample", "evaluate"]
 # what an edit to each file or room makes `dvc repro` run again, apart from the stages that follow
 RERUNS = {
     "ddpm/base/files.py": [stage for stage in STAGES if stage != "download"],  # dvc.yaml says why
     "ddpm/compute/noise.py": ["reference", "train", "sample", "evaluate"],
     "ddpm/pictures/grids.py": ["preprocess", "sample", "evaluate"],
-    "ddpm/sources/fetch.py": ["download", "preprocess"],
-    "ddpm/data/preprocessing.py": ["preprocess"],
+    "ddpm/sources/fetch.py": ["download", "preprocess"], "ddpm/data/preprocessing.py": ["preprocess"],
     "ddpm/data/processed.py": ["preprocess", "reference", "train", "sample", "evaluate"],
-    "ddpm/diffusion/chain.py": ["train", "sample", "evaluate"],
-    "ddpm/model/architecture.py": ["train", "sample", "evaluate"],
-    "ddpm/variants/networks/_unet.py": ["train", "sample", "evaluate"],
-    "ddpm/training/trainer.py": ["train"],
-    "ddpm/sampling/generator.py": ["sample", "evaluate"],
-    "ddpm/scoring/scores.py": ["reference", "evaluate"],
-    "ddpm/evaluation/evaluation.py": ["evaluate"],
-    "ddpm/runs/assembly.py": ["evaluate"],
-    "ddpm/runs/record.py": ["evaluate"],
-    "ddpm/variants/datasets/digits.py": ["download", "preprocess"],
-    "ddpm/variants/schedules/cosine.py": ["train", "sample", "evaluate"],
-    "ddpm/variants/samplers/ancestral.py": ["sample", "evaluate"],
-    "stages/train.py": ["train"],
-}
+    "ddpm/diffusion/chain.py": LATE, "ddpm/model/architecture.py": LATE, "ddpm/variants/networks/_unet.py": LATE,
+    "ddpm/training/trainer.py": ["train"], "ddpm/sampling/generator.py": ["sample", "evaluate"],
+    "ddpm/scoring/scores.py": ["reference", "evaluate"], "ddpm/evaluation/evaluation.py": ["evaluate"],
+    "ddpm/runs/assembly.py": ["evaluate"], "ddpm/runs/record.py": ["evaluate"],
+    "ddpm/variants/datasets/digits.py": ["download", "preprocess"], "ddpm/variants/schedules/cosine.py": LATE,
+    "ddpm/variants/samplers/ancestral.py": ["sample", "evaluate"], "stages/train.py": ["train"],
+}  # fmt: skip
 # all files of the rooms that no stage depends on; and variants that are not chosen, or new
 RERUN_NOTHING = [
     "ddpm/params", "ddpm/tracking", "ddpm/verdicts", "ddpm/study", "ddpm/ladder", "ddpm/use", "ddpm/sharing",

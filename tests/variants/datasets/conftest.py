@@ -79,15 +79,11 @@ def write_tar(path: Path, members: dict[str, bytes]) -> None:
 
 
 BUILDERS = {
-    "arrays": _arrays,
+    "arrays": _arrays, "mnist": _mnist, "fashion_mnist": _mnist, "cifar10": _cifar, "cifar100": _cifar,
     "digits": lambda dataset, folder: None,
-    "mnist": _mnist,
-    "fashion_mnist": _mnist,
-    "cifar10": _cifar,
-    "cifar100": _cifar,
     "flowers": lambda dataset, folder: _photos(("daisy", "dandelion", "rose", "sunflowers", "tulip"), folder),
     "image_folder": lambda dataset, folder: _photos(("cats", "dogs"), folder),
-}
+}  # fmt: skip
 
 
 @pytest.fixture

@@ -133,13 +133,8 @@ def test_it_sees_what_torchvision_makes_of_the_picture_pixel_by_pixel(height, wi
     with torch.device("meta"):
         network = EfficientNet(**VIEW)
     images = np.random.default_rng(0).integers(0, 256, (2, 3, height, width), dtype=np.uint8)
-    theirs = transforms.Compose(
-        [
-            transforms.Resize((network.size, network.size), transforms.InterpolationMode.BICUBIC),
-            transforms.ToTensor(),
-            transforms.Normalize(network.mean, network.std),
-        ]
-    )
+    resize = transforms.Resize((network.size, network.size), transforms.InterpolationMode.BICUBIC)
+    theirs = transforms.Compose([resize, transforms.ToTensor(), transforms.Normalize(network.mean, network.std)])
     expected = torch.stack([theirs(Image.fromarray(image.transpose(1, 2, 0))) for image in images])
     assert torch.equal(network.view(torch.from_numpy(images)), expected)
     gray = [theirs(Image.fromarray(image[0]).convert("RGB")) for image in images]

@@ -110,12 +110,8 @@ def test_a_flow_map_draws_the_odes_images_in_any_number_of_steps(steps, data):
 def config(name: str, sampler: str = "", **train: object):
     """The small config with that loss, in two steps by its own sampler."""
     sampler = sampler or {"consistency": "consistency", "simple": "ddim"}.get(name, "flow_map")
-    return small(
-        diffusion={"loss": {"name": name}},
-        model=TINY,
-        train=train,
-        sample={"sampler": {"name": sampler}, "steps": 2, "spacing": "trailing"},
-    )
+    drawn = {"sampler": {"name": sampler}, "steps": 2, "spacing": "trailing"}
+    return small(diffusion={"loss": {"name": name}}, model=TINY, train=train, sample=drawn)
 
 
 @pytest.mark.parametrize("name", MAPS)
@@ -184,12 +180,8 @@ def test_what_does_not_go_together_is_refused_by_params_and_by_a_model_file(loss
     model = {**TINY, "classes": 3}
     with pytest.raises(UserError, match=r"sample\.(sampler|guidance\.weight): .*allowed: "):
         small(diffusion={"loss": {"name": loss}}, model=model, sample=drawn)
-    options = allowed.sample.model_copy(
-        update={
-            "sampler": build("samplers", sampler),
-            "guidance": allowed.sample.guidance.model_copy(update={"weight": weight}),
-        }
-    )
+    guidance = allowed.sample.guidance.model_copy(update={"weight": weight})
+    options = allowed.sample.model_copy(update={"sampler": build("samplers", sampler), "guidance": guidance})
     trainer = Trainer(allowed.training(), pictures(16), CPU)
     with pytest.raises(UserError, match=r"allowed: "):
         Generator.of(Loaded(trainer.student.network, allowed.training(), {}), options, CPU)

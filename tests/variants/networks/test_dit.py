@@ -39,21 +39,17 @@ def test_diffusers_network_gives_the_same_output_from_the_same_weights():
     torch.testing.assert_close(ours.positions, theirs.pos_embed.pos_embed[0].float(), rtol=1e-5, atol=1e-6)
     embedding = theirs.transformer_blocks[0].norm1.emb
     pairs = [
-        (ours.patches, theirs.pos_embed.proj),
-        (ours.time[0], embedding.timestep_embedder.linear_1),
-        (ours.time[2], embedding.timestep_embedder.linear_2),
-        (ours.modulation, theirs.proj_out_1),
+        (ours.patches, theirs.pos_embed.proj), (ours.time[0], embedding.timestep_embedder.linear_1),
+        (ours.time[2], embedding.timestep_embedder.linear_2), (ours.modulation, theirs.proj_out_1),
         (ours.head, theirs.proj_out_2),
-    ]
+    ]  # fmt: skip
     for block, other in zip(ours.blocks, theirs.transformer_blocks, strict=True):
         other.norm1.emb = embedding  # theirs has one embedding per block, the paper one for all
         attention = other.attn1
         pairs += [
-            (block.out, attention.to_out[0]),
-            (block.mlp[0], other.ff.net[0].proj),
-            (block.mlp[2], other.ff.net[2]),
+            (block.out, attention.to_out[0]), (block.mlp[0], other.ff.net[0].proj), (block.mlp[2], other.ff.net[2]),
             (block.modulation, other.norm1.linear),
-        ]
+        ]  # fmt: skip
         parts = (attention.to_q, attention.to_k, attention.to_v)
         block.qkv.load_state_dict(
             {kind: torch.cat([getattr(part, kind) for part in parts]) for kind in ("weight", "bias")}
