@@ -75,7 +75,7 @@ FILES: list[tuple[str, Callable[[], object], str]] = [
     ("a header that is not JSON", partial(raw, b"hello!!!"), UNREADABLE),
     ("a tensor larger than its bytes", partial(raw, tensor(0, 4, [1000]), content=bytes(4)), UNREADABLE),
     ("a tensor whose shape overflows", partial(raw, tensor(0, 4, [2**40, 2**40]), content=bytes(4)), UNREADABLE),
-    ("a million empty tensors", lambda: raw(json.dumps(dict.fromkeys(map(str, range(10**6)), EMPTY)).encode()),
+    ("100,000 empty tensors", lambda: raw(json.dumps(dict.fromkeys(map(str, range(10**5)), EMPTY)).encode()),
      "a header of"),
     ("weights without a config", partial(metadata, "{}"), "model file format 'none'"),
     ("a config 100,000 deep", partial(metadata, "[" * 100_000), UNREADABLE),

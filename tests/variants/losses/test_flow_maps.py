@@ -191,7 +191,7 @@ def test_what_does_not_go_together_is_refused_by_params_and_by_a_model_file(loss
 @pytest.mark.parametrize("name", MAPS)
 def test_a_small_network_approaches_the_exact_map_in_one_step(name):
     """The mixture's images of 4x4, and where the ODE leads from 256 noises; a denoiser's one step is their mean."""
-    truth, steps = exact.pictured(3, (1, 4, 4)), 600
+    truth, steps = exact.pictured(3, (1, 4, 4)), 400
     chosen = small(
         data={"image_size": 4},
         diffusion={
