@@ -10,6 +10,7 @@ from scipy import stats
 from ddpm.verdicts import sequential
 from ddpm.verdicts.sequential import Design
 from ddpm.verdicts.statistics import Array, fewest_seeds
+from ddpm.verdicts.verdict import PRIMARY
 
 ALPHA = 0.05
 LOOKS = (8, 12, 16, 20)
@@ -113,6 +114,47 @@ def test_a_first_look_of_six_spends_what_six_equal_signs_need_and_the_rest_later
     differences = draw(40, short.looks) + np.linspace(0, 2, 40)[:, None]
     found = [next(iter(short.sign_flips(each, ALPHA)), None) for each in differences]
     assert found == [brute_force(short, each, ALPHA) for each in differences]
+
+
+SAME = "no difference "
+
+
+def false_studies(kind: str, looks: tuple[int, ...], trials: int, arms: int = 7, metrics: int = 6) -> float:
+    """The share of studies in which a difference of mean 0 is called better or worse, without margins."""
+    random, size = np.random.default_rng(0), (trials * arms, metrics, looks[-1])
+
+    def scores() -> Array:
+        match kind.removeprefix(SAME):
+            case "normal":
+                return random.standard_normal(size)
+            case "uniform":
+                return random.random(size) - 0.5
+            case "two-valued":
+                return random.choice([-1.0, 1.0], size) + 0.1 * random.standard_normal(size)
+            case _:
+                return random.exponential(size=size) - 1
+
+    gaps = scores() - (scores() if kind.startswith(SAME) else 0.0)
+    design, rates = Design(looks), ALPHA * np.array([PRIMARY, (1 - PRIMARY) / (metrics - 1)]) / arms
+    bounds = np.array([design.bounds(rate) for rate in rates])[[0] + [1] * (metrics - 1)]
+    beyond, false = np.abs(t_at(looks, gaps)) >= bounds, np.zeros(trials * arms, bool)
+    for at in np.flatnonzero(beyond.any((1, 2))):
+        until = looks[-1]  # the others are read up to the look at which the primary metric decides
+        for row, passed in zip(gaps[at], beyond[at], strict=True):
+            for look in np.array(looks)[passed]:
+                if look <= until and look in design.sign_flips(row[:look], ALPHA):
+                    false[at], until = True, look if row is gaps[at][0] else until
+                    break
+    return float(false.reshape(trials, arms).any(1).mean())
+
+
+@pytest.mark.parametrize(
+    ("kind", "low", "high"), [("normal", 0, 0.05), (f"{SAME}two-valued", 0, 0.06), ("two-valued", 0.6, 0.9)]
+)
+def test_studies_are_false_as_rarely_as_promised_for_normal_differences_and_no_difference_alone(kind, low, high):
+    """docs/verdicts.md has the table of 3,000 studies."""
+    trials, looks = 300, (6, 10, 15, 20)
+    assert low <= false_studies(kind, looks, trials) <= high + 3 * math.sqrt(high * (1 - high) / trials)
 
 
 def test_beyond_twenty_seeds_patterns_are_drawn_and_say_the_same():
