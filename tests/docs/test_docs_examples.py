@@ -75,7 +75,7 @@ def test_there_is_an_example_of_each_kind():
 def test_the_examples_pass_the_contract_tests_and_the_pages_name_them(project):
     added = [name for family in CONTRACTS for name in names(family)]
     chosen = " or ".join([*added, "has_an_order", "listed"])
-    tests = [*CONTRACTS.values(), "tests/docs/test_readme.py", "tests/base/test_catalogue.py"]
+    tests = [*CONTRACTS.values(), "tests/docs/test_readme.py", "tests/base/test_variants.py"]
     out = run(project, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rA", *tests, "-k", chosen)
     passed = re.findall(r"(?m)^PASSED (\S+)", out)
     for name in added:
