@@ -230,6 +230,15 @@ def test_no_credential_is_stored(folder):
         assert secret not in Path("mlflow.db").read_bytes()
 
 
+@pytest.mark.usefixtures("folder")
+def test_a_store_s_password_is_not_in_the_warning(monkeypatch, capsys):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hun/t@er2@127.0.0.1:1")
+    assert tracker.sync({}) is None
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: MLflow at http://***")
+    assert "er2" not in line
+
+
 def test_commit_and_experiment_are_tagged(folder, monkeypatch):
     git("init", "-q")
     git("add", "params.yaml", "dvc.yaml")
