@@ -81,8 +81,9 @@ class Given(Batch):
 def given(x_0: Tensor, epsilon: Tensor, t: Tensor, labels: Tensor | None = None, layers: int = 0, **more) -> Given:
     """A batch of those images and noise at t. layers: of the network, that drop anything."""
     dropout, place = torch.zeros(len(t), layers, 2, dtype=torch.int32), torch.arange(len(t))
-    values = {"seed": 0, "step": 0, "done": 0.5, "rows": range(len(t)), "weight": torch.ones(len(t)), **more}
-    return Given(x_0=x_0, epsilon=epsilon, t=t, labels=labels, condition=None, dropout=dropout, place=place, **values)
+    values = {"seed": 0, "step": 0, "done": 0.5, "rows": range(len(t)), "weight": torch.ones(len(t))}
+    values |= {"others": x_0[:0], "condition": None, **more}
+    return Given(x_0=x_0, epsilon=epsilon, t=t, labels=labels, dropout=dropout, place=place, **values)
 
 
 def loss_at(trainer: Trainer, x_0: Tensor, epsilon: Tensor, t: Tensor, labels: Tensor | None = None) -> float:

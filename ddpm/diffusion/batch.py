@@ -35,6 +35,7 @@ class Batch:
     in any part of a batch and on any rank. Parts of a batch are views of it."""
 
     x_0: Tensor  # (B, C, H, W) in [-1, 1]
+    others: Tensor  # x_0 of the next places in the batch of all ranks; (0, C, H, W) unless the loss contrasts
     t: Tensor  # (B,) int64 in 1..T, drawn by the timestep sampler for the batch of all ranks
     weight: Tensor  # (B,) float32, of each image's loss in the mean over the batch
     labels: Tensor | None  # (B,) int64, of which some are the null class; None without classes

@@ -76,6 +76,8 @@ class Loss(Variant, ABC):
     """What its network may be asked for."""
     passes: ClassVar[float] = 0.0
     """Forward passes an image, besides the one that the gradient flows through."""
+    contrasts: ClassVar[bool] = False
+    """Whether it needs ``Batch.others``."""
 
     def __call__(self, network: Network, batch: Batch) -> Tensor:
         """Each image's loss, (B,) float32: Algorithm 1, lines 4 and 5."""

@@ -44,12 +44,14 @@ class Batches:
         self.reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
         self.ahead: dict[int, Future[Tensor]] = {}
 
-    def __call__(self, step: int, mirrored: Tensor | None = None) -> Tensor:
-        """(B, C, H, W) float32 in [-1, 1], ``part`` of the batch of step 1, 2, ...; mirrored: (B,) bool."""
+    def __call__(self, step: int, mirrored: Tensor | None = None, ahead: int = 0) -> Tensor:
+        """(B, C, H, W) float32 in [-1, 1], ``part`` of the batch of step 1, 2, ...; mirrored: (B,) bool. ahead: so many
+        places on in the whole batch, whose first follows its last."""
         if self.on_device is not None:
-            x = self.on_device[self._pin(self._indices(step)).to(self.device, non_blocking=True)]
+            x = self.on_device[self._pin(self._indices(step, ahead)).to(self.device, non_blocking=True)]
         else:
-            x = self._from_file(step) if self.resident else self._read(step)
+            read = self._from_file(step, ahead) if self.resident or ahead else self._read(step)
+            x = read.to(self.device, non_blocking=True)
         if mirrored is not None:
             x = torch.where(mirrored[:, None, None, None], x.flip(3), x)
         return from_images(x)
@@ -65,10 +67,10 @@ class Batches:
         ready = self.ahead.pop(step, None)
         batch = ready.result() if ready else self._from_file(step)
         self.ahead = {step + 1: self.reader.submit(self._from_file, step + 1)}
-        return batch.to(self.device, non_blocking=True)
+        return batch
 
-    def _from_file(self, step: int) -> Tensor:
-        indices = self._indices(step).numpy()
+    def _from_file(self, step: int, ahead: int = 0) -> Tensor:
+        indices = self._indices(step, ahead).numpy()
         order = np.argsort(indices)  # so that the disk is read forwards
         batch = np.empty((len(indices), *self.images.shape[1:]), np.uint8)
         batch[order] = self.images[indices[order]]
@@ -78,14 +80,14 @@ class Batches:
         """For a GPU, in page-locked memory: only from there can a copy run while the host goes on."""
         return tensor.pin_memory() if self.device.type == "cuda" else tensor
 
-    def _indices(self, step: int) -> Tensor:
+    def _indices(self, step: int, ahead: int = 0) -> Tensor:
         size = len(self.images)
         first, end = (step - 1) * self.batch_size, step * self.batch_size
         parts = []
         for epoch in range(first // size, (end - 1) // size + 1):
             start = epoch * size
             parts.append(self.epoch(epoch)[max(first - start, 0) : min(end - start, size)].long())
-        return torch.cat(parts)[self.part]
+        return torch.cat(parts).roll(-ahead)[self.part]
 
     def _shuffle(self, epoch: int) -> Tensor:
         """4 bytes an image: torch draws the same permutation in any type."""

@@ -163,7 +163,7 @@ class Trainer:
         Some labels become the null class, so that one network learns both what guidance needs. Ho & Salimans 2022
         (arXiv:2207.12598), Algorithm 1.
         """
-        options, share = self.config.train, self.batches.part
+        options, loss, share = self.config.train, self.config.diffusion.loss, self.batches.part
         words, place = noise.words(self.streams, self.places, step), self.places[share]
         timestep, flip, label = noise.uniforms(words[:3])  # the other words are keys of dropout
         t, weight = options.timestep_sampler.draw(timestep, len(self.student.chain), self.sampler_state)
@@ -177,7 +177,7 @@ class Trainer:
             x_0=x_0, t=t[share], weight=weight[share] * (self.ranks.size / self.batch_size), labels=labels,
             condition=condition, dropout=words[3:, share].transpose(0, 1), place=place, rows=self.rows, seed=self.seed,
             step=step, done=(step - 1) / self.total, perturbation=options.input_perturbation,
-            draws=options.noise_draws,
+            draws=options.noise_draws, others=self.batches(step, ahead=1) if loss.contrasts else x_0[:0],
         )  # fmt: skip
 
     def state(self) -> State:

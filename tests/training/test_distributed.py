@@ -41,15 +41,15 @@ HARD = {"train": {"steps": 12, "batch_size": 9, "accumulate": 3, "timestep_sampl
 # activations are made twice
 TWICE = {"train": {**HARD["train"], "checkpoint_activations": True}}
 
-# each rank's own labels, some of them dropped, and its own augmentations, noise and perturbations; averages of three
-# lengths
+# each rank's own labels, some of them dropped, and its own augmentations, noise, perturbations and contrasts; averages
+# of three lengths
 SHOWN = {
     "train": {
         **HARD["train"], "augmentation": {"name": "non_leaking", "non_leaking": {"p": 0.5}},
         "input_perturbation": 0.1, "noise_draws": 2, "posthoc": {"lengths": [0.05, 0.1], "snapshots": 4},
         "label_dropout": 0.4,
     },
-    "model": {"classes": 3},
+    "model": {"classes": 3}, "diffusion": {"loss": {"name": "contrastive"}},
 }  # fmt: skip
 
 # the network is asked outside its data-parallel wrapper, and shown where steps end

@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 from typing import get_args
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -68,6 +69,28 @@ def test_the_published_weights():
     published = epsilon.squared_error() / (2 + ratio) ** 0.5
     torch.testing.assert_close(loss("p2", k=2.0, gamma=0.5).measure(epsilon), published)
     torch.testing.assert_close(loss("min_snr").measure(epsilon), (5 / ratio).clamp(max=1) * epsilon.squared_error())
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_a_contrast_moves_the_target_away_from_that_of_the_next_image(parts):
+    """The gradient, also of a batch in parts, is that of an error to (target - weight other) / (1 - weight)."""
+    config = small(diffusion={"loss": {"name": "contrastive"}}, train={"batch_size": 8}, model=TINY)
+    trainer = Trainer(config.training(), pictures(16), torch.device("cpu"))
+    _, _, batch = trainer.draw_batch(1)
+    chain, target_of = trainer.student.chain, trainer.config.diffusion.parameterization.target
+    ours, expected = [], []
+    for part in batch.split(parts):
+        output = torch.zeros_like(part.x_0, requires_grad=True)
+        network = Mock(return_value=output, chain=chain)
+        network.parameterization.target = target_of
+        loss("contrastive", weight=0.2)(network, part).sum().backward()
+        ours.append(output.grad)
+        noisy = part.diffuse(chain, part.t)
+        rows = torch.tensor([(row + 1) % 8 for row in part.rows])
+        target = target_of(noisy.x_0, noisy.epsilon, noisy.at)
+        other = target_of(batch.x_0[rows], part.gaussian("contrast"), noisy.at)
+        expected.append(-2 * 0.8 * (target - 0.2 * other) / 0.8 / target[0].numel())
+    torch.testing.assert_close(torch.cat(ours), torch.cat(expected))
 
 
 @pytest.mark.parametrize("name", variant.names("losses"))

@@ -1,0 +1,35 @@
+"""L_simple less a share of the error of another image's target. Contrastive flow matching, Stoica et al. 2025
+(arXiv:2506.05350)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar
+
+from ddpm.base.sections import Fraction
+from ddpm.base.tensor import Tensor
+from ddpm.diffusion.loss import Estimate, Loss, Network
+
+if TYPE_CHECKING:  # importing torch takes a second
+    from ddpm.diffusion.batch import Batch
+
+
+class Contrastive(Loss):
+    """|output - target|^2 - weight |output - other target|^2, of the next image in the batch with noise of its own.
+
+    Its gradient is that of (1 - weight) L_simple towards (target - weight other target) / (1 - weight): on average,
+    the usual target pushed away from the mean of all, by images of every class.
+    """
+
+    contrasts: ClassVar[bool] = True
+
+    weight: Fraction = 0.05
+
+    def __call__(self, network: Network, batch: Batch) -> Tensor:
+        noisy = batch.diffuse(network.chain, batch.t)
+        own = Estimate(network, noisy, network(batch, noisy.x_t, noisy.t, noisy.at))
+        other = replace(noisy, x_0=batch.others, epsilon=batch.gaussian("contrast"))
+        return self.measure(own) - self.weight * self.measure(own._replace(noisy=other))
+
+    def measure(self, estimate: Estimate) -> Tensor:
+        return estimate.squared_error()
