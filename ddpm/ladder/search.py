@@ -104,12 +104,12 @@ class Search:
         return proposals.propose(self.space, self.past, running, seed)
 
     def find(self) -> Changes | None:
-        """The recipe to prove: the best of the finalists that ran most often. None if that is the champion, or if all
-        break a guard."""
-        ranked = self.rank()[:FINALISTS]
+        """The recipe to prove: the best of the finalists that ran most often. None if that, or a better one that ran
+        less often, is the champion, which is proved, or if all break a guard."""
+        ranked, champion = self.rank()[:FINALISTS], self.space.champion
         most = min(RUNS, max((len(one.trials) for one in ranked), default=0))
-        best = next((one.changes for one in ranked if len(one.trials) >= most), self.space.champion)
-        return None if best == self.space.champion else best
+        best = next((one.changes for one in ranked if len(one.trials) >= most or one.changes == champion), champion)
+        return None if best == champion else best
 
     def take(self, done: Done) -> Trial | None:
         """Write down what a run scored; None if it failed for a reason that is not its own."""

@@ -294,6 +294,14 @@ def test_nothing_is_submitted_if_every_recipe_breaks_a_guard(monkeypatch):
     assert one.find() is None
 
 
+@pytest.mark.parametrize(("champion", "found"), [(1.0, None), (1.5, BEST)])
+def test_a_champion_that_ran_less_often_is_passed_over_only_by_a_better_recipe(champion, found):
+    of = contest()
+    for seed, (changes, score) in enumerate([({}, champion)] + [(BEST, 1.2)] * search.RUNS):
+        trials.add(of, Trial(search=1, seed=seed, changes=changes, cost=1.0, score=score, guards={}, seconds=1.0))
+    assert search.Search(of, climb.read(of), 1, 30, None, 1).find() == found
+
+
 def test_a_hyperparameter_is_drawn_only_under_its_variant():
     keys = {"train.optimizer.name": ["adamw", "muon"], "train.optimizer.muon.weight_decay": {"low": 0.0, "high": 0.1}}
     of = space(space=keys)
