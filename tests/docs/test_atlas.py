@@ -48,6 +48,7 @@ def test_what_stands_together_is_what_benjamini_and_yekutieli_let_stand(rows):
     assert all(
         f"| {row.verdict['arm']} | {row.outcome} {row.effect} |" in page and row.outcome.endswith(" *")
         for row in fragile
+        if not row.study.startswith(make_atlas.ELSEWHERE)
     )
 
 
