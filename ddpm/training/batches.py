@@ -44,13 +44,13 @@ class Batches:
         self.reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
         self.ahead: dict[int, Future[Tensor]] = {}
 
-    def __call__(self, step: int, mirrored: Tensor | None = None, ahead: int = 0) -> Tensor:
-        """(B, C, H, W) float32 in [-1, 1], ``part`` of the batch of step 1, 2, ...; mirrored: (B,) bool. ahead: so many
+    def __call__(self, step: int, mirrored: Tensor | None = None, shift: int = 0) -> Tensor:
+        """(B, C, H, W) float32 in [-1, 1], ``part`` of the batch of step 1, 2, ...; mirrored: (B,) bool. shift: so many
         places on in the whole batch, whose first follows its last."""
         if self.on_device is not None:
-            x = self.on_device[self._pin(self._indices(step, ahead)).to(self.device, non_blocking=True)]
+            x = self.on_device[self._pin(self._indices(step, shift)).to(self.device, non_blocking=True)]
         else:
-            read = self._from_file(step, ahead) if self.resident or ahead else self._read(step)
+            read = self._from_file(step, shift) if self.resident or shift else self._read(step)
             x = read.to(self.device, non_blocking=True)
         if mirrored is not None:
             x = torch.where(mirrored[:, None, None, None], x.flip(3), x)
@@ -69,8 +69,8 @@ class Batches:
         self.ahead = {step + 1: self.reader.submit(self._from_file, step + 1)}
         return batch
 
-    def _from_file(self, step: int, ahead: int = 0) -> Tensor:
-        indices = self._indices(step, ahead).numpy()
+    def _from_file(self, step: int, shift: int = 0) -> Tensor:
+        indices = self._indices(step, shift).numpy()
         order = np.argsort(indices)  # so that the disk is read forwards
         batch = np.empty((len(indices), *self.images.shape[1:]), np.uint8)
         batch[order] = self.images[indices[order]]
@@ -80,14 +80,14 @@ class Batches:
         """For a GPU, in page-locked memory: only from there can a copy run while the host goes on."""
         return tensor.pin_memory() if self.device.type == "cuda" else tensor
 
-    def _indices(self, step: int, ahead: int = 0) -> Tensor:
+    def _indices(self, step: int, shift: int = 0) -> Tensor:
         size = len(self.images)
         first, end = (step - 1) * self.batch_size, step * self.batch_size
         parts = []
         for epoch in range(first // size, (end - 1) // size + 1):
             start = epoch * size
             parts.append(self.epoch(epoch)[max(first - start, 0) : min(end - start, size)].long())
-        return torch.cat(parts).roll(-ahead)[self.part]
+        return torch.cat(parts).roll(-shift)[self.part]
 
     def _shuffle(self, epoch: int) -> Tensor:
         """4 bytes an image: torch draws the same permutation in any type."""

@@ -177,7 +177,7 @@ class Trainer:
             x_0=x_0, t=t[share], weight=weight[share] * (self.ranks.size / self.batch_size), labels=labels,
             condition=condition, dropout=words[3:, share].transpose(0, 1), place=place, rows=self.rows, seed=self.seed,
             step=step, done=(step - 1) / self.total, perturbation=options.input_perturbation,
-            draws=options.noise_draws, others=self.batches(step, ahead=1) if loss.contrasts else x_0[:0],
+            draws=options.noise_draws, others=self.batches(step, shift=1) if loss.contrasts else x_0[:0],
         )  # fmt: skip
 
     def state(self) -> State:
