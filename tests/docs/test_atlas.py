@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageColor
 
 from ddpm.pictures import plots
-from docs import make_atlas
+from docs import make_atlas, make_claims
 
 ROOT = Path(__file__).parents[2]
 
@@ -89,3 +89,12 @@ def test_every_page_says_what_papers_claim_and_what_its_studies_do_not_show():
                     if heading.startswith(f"{name}\n")]  # fmt: skip
         assert len(sections) == 2, path.name
         assert "arXiv:" in sections[0], path.name
+
+
+def test_the_lead_of_x0_ends_where_the_claims_say():
+    """docs/claims.md: on digits between 8 and 16 channels for each value of a patch, on MNIST later."""
+    digits, mnist = (
+        [make_claims.measure_lead(f"size_{data}_{width}") for width in (32, 64)] for data in ("digits", "mnist")
+    )
+    assert digits[0] > 1 > digits[1]
+    assert min(mnist) > 1
