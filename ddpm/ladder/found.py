@@ -83,27 +83,29 @@ def _panel(done: Search, result: dict[str, Any], title: str) -> Panel:
     """Each trial's score in the order in which they came, the best so far, and then the claim, the proof and the
     champion, with bars from the best to the worst seed. For kind ``target``, which is about the cost, all by their
     cost, next to the target."""
-    terms, sign = done.contest.terms, done.contest.gain(1.0)
-    by_cost = terms.kind == "target"
-    points = np.array(
-        [(trial.cost if by_cost else x, trial.score) for x, trial in enumerate(done.past, 1) if trial.score is not None]
-    )
-    curves, end = {TRIALS: _bars(points)}, 1.06 * len(done.past) + 1
+    terms, sign, proof = done.contest.terms, done.contest.gain(1.0), result["proof"]
+    scored = [(x, trial.cost, trial.score) for x, trial in enumerate(done.past, 1) if trial.score is not None]
+    by_cost = terms.target is not None
+    points = np.array([(cost if by_cost else x, score) for x, cost, score in scored])
+    curves = {TRIALS: _bars(points)}
     if not by_cost:
-        best = np.column_stack([points[:, 0], sign * np.maximum.accumulate(sign * points[:, 1])])
-        curves[BEST] = _bars(best)
-    places = [result["proof"]["cost"]] * 3 if by_cost and result["proof"] else [end, 1.03 * end, 1.06 * end]
+        best = np.maximum.accumulate(sign * points[:, 1])
+        curves[BEST] = _bars(np.column_stack([points[:, 0], sign * best]))
+    end, gap = (proof["cost"], 0.0) if by_cost and proof else (1.06 * len(done.past) + 1, 0.03)
     if result["claim"] is not None:
-        curves[CLAIM] = _bars([[places[0], result["claim"]]])
-    for place, label, side in zip(places[1:], (PROVED, display.AGAIN), ("find", "champion"), strict=True):
+        curves[CLAIM] = _bars([[end, result["claim"]]])
+    for place, (label, side) in enumerate(((PROVED, "find"), (display.AGAIN, "champion")), 1):
         if seeds := result["fresh"].get(side):
-            curves[label] = np.array([[place, np.mean(seeds), min(seeds), max(seeds)]])
-    log, gray = "y" if points[:, 1].min() > 0 else "", [TRIALS]
-    if terms.target is not None:
-        x, target = f"{terms.cost} of training", {"target": terms.target}
-        return Panel("", x, title, curves, target, log=f"x{log}", steps=True, gray=gray)  # type: ignore[arg-type]
-    ticks = range(1, len(done.past) + 1, 1 + len(done.past) // 10)
-    return Panel("", "trial", title, curves, log=log, ticks=ticks, steps=True, gray=gray)  # type: ignore[arg-type]
+            curves[label] = np.array([[(1 + gap * place) * end, np.mean(seeds), min(seeds), max(seeds)]])
+    log, x = "y" if points[:, 1].min() > 0 else "", f"{terms.cost} of training" if by_cost else "trial"
+    return Panel(
+        "", x, title, curves,
+        levels={} if terms.target is None else {"target": terms.target},
+        log=f"x{log}" if by_cost else log,  # type: ignore[arg-type]
+        ticks=() if by_cost else range(1, len(done.past) + 1, 1 + len(done.past) // 10),
+        steps=True,
+        gray=[TRIALS],
+    )  # fmt: skip
 
 
 def _bars(points: Any) -> Any:
