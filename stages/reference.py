@@ -6,7 +6,7 @@ from ddpm.base.paths import PROCESSED, REFERENCE
 from ddpm.compute.distributed import Ranks
 from ddpm.data.processed import read_manifest
 from ddpm.scoring.evaluate_params import Evaluate
-from ddpm.scoring.limits import check_counts
+from ddpm.scoring.limits import check_classes, check_counts
 from ddpm.scoring.reference import make_reference
 
 
@@ -16,6 +16,7 @@ def main(settings: Evaluate, device: torch.device, ranks: Ranks) -> None:
     if ranks.main:
         count = len(manifest.classes) if len(manifest.classes) > 1 else "no"
         print(f"evaluate.extractors: {', '.join(resolved.extractors)}, for images of {count} classes")
-    # this is the first stage that can check it: evaluate would find out after hours of training
+    # this is the first stage that can check them: evaluate would find out after hours of training
+    check_classes(resolved, len(manifest.classes), manifest.dataset)
     check_counts(resolved, {"the train split": manifest.counts["train"]})
     make_reference(settings, PROCESSED, REFERENCE, device, ranks)

@@ -6,7 +6,8 @@ import re
 import select
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 EXIT_USER_ERROR = 2
@@ -27,6 +28,15 @@ class UserError(Exception):
         line = mask_secrets(line)
         cut = f"{line[: LONGEST * 3 // 4]} [...] {line[-LONGEST // 5 :]}"
         super().__init__(line if len(line) <= LONGEST else cut)
+
+
+@contextmanager
+def blame(source: object) -> Iterator[None]:
+    """Begin the line of any UserError in this block with its source, such as a file and a key."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from error
 
 
 def plural(count: int, one: str, many: str = "") -> str:

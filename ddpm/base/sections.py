@@ -17,7 +17,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from ddpm.base import variant
-from ddpm.base.errors import UserError
+from ddpm.base.errors import UserError, blame
 from ddpm.base.files import digest
 from ddpm.base.variant import Family, Members
 
@@ -149,16 +149,15 @@ def parse(value: Any, source: str, kind: type[S]) -> S:
 
     Raises UserError with a message that starts with ``source``.
     """
-    try:
-        if not isinstance(value, dict):
-            raise UserError(f"must be a mapping of sections, not {type(value).__name__}")
-        return kind.model_validate(_freeze(value))
-    except ValidationError as error:
-        raise UserError(f"{source}: {variant.explain(error, kind, '')}") from error
-    except RecursionError as error:
-        raise UserError(f"{source}: a section contains itself: fix its alias (*)") from error
-    except UserError as error:
-        raise UserError(f"{source}: {error}") from error
+    with blame(source):
+        try:
+            if not isinstance(value, dict):
+                raise UserError(f"must be a mapping of sections, not {type(value).__name__}")
+            return kind.model_validate(_freeze(value))
+        except ValidationError as error:
+            raise UserError(variant.explain(error, kind, "")) from error
+        except RecursionError as error:
+            raise UserError("a section contains itself: fix its alias (*)") from error
 
 
 def fields(

@@ -75,10 +75,10 @@ def check(*, no_pilot: NoPilot = False) -> None:
     checked = config.load()
     if note := clone.check_clone(checked.data):
         print(f"note: {note}", file=sys.stderr)
-    images, found = clone.look(checked.data)
-    possible.check_scores(checked, images)
-    if found:
-        print(found)
+    found = clone.find_images(checked)
+    possible.check_scores(checked, found.train, found.classes)
+    if found.line:
+        print(found.line)
 
     from ddpm.model import build  # torch takes a second: after what is checked without
     from ddpm.tools import forecast
@@ -87,8 +87,7 @@ def check(*, no_pilot: NoPilot = False) -> None:
     parameters = sum(parameter.numel() for parameter in network.parameters())
     print(f"{file.PATH}: ok; {checked.model.name} with {parameters:,} parameters", flush=True)
     if not no_pilot:
-        images = images or forecast.train_images(checked)
-        print(*forecast.lines(checked, forecast.time_steps(checked), images), sep="\n")
+        print(*forecast.lines(checked, forecast.time_steps(checked), found.train), sep="\n")
 
 
 @app.command(group=MAIN, sort_key=3)

@@ -67,6 +67,12 @@ class Estimate(NamedTuple):
         return scale.flatten() * error
 
 
+def estimate(network: Network, batch: Batch) -> Estimate:
+    """What the network makes of the batch, diffused to its t."""
+    noisy = batch.diffuse(network.chain, batch.t)
+    return Estimate(network, noisy, network(batch, noisy.x_t, noisy.t, noisy.at))
+
+
 class Loss(Variant, ABC):
     """Contract of an objective."""
 
@@ -81,8 +87,7 @@ class Loss(Variant, ABC):
 
     def __call__(self, network: Network, batch: Batch) -> Tensor:
         """Each image's loss, (B,) float32: Algorithm 1, lines 4 and 5."""
-        noisy = batch.diffuse(network.chain, batch.t)
-        return self.measure(Estimate(network, noisy, network(batch, noisy.x_t, noisy.t, noisy.at)))
+        return self.measure(estimate(network, batch))
 
     @abstractmethod
     def measure(self, estimate: Estimate) -> Tensor:

@@ -16,7 +16,12 @@ from ddpm.ladder.climb import Climb
 from ddpm.ladder.space import Space
 from ddpm.ladder.terms import LADDERS
 from ddpm.params import config, presets
+from ddpm.params.config import Config
+from ddpm.scoring import extractor, limits
+from ddpm.scoring.evaluate_params import AUTO, choose_extractor
 from ddpm.study import loading, plan
+from ddpm.tools import clone
+from ddpm.tools.clone import Found
 
 WARMUPS = (0.0, 0.03, 0.1)  # shares of the training
 AVERAGES = (0.01, 0.05, 0.2)  # lengths of the weights' average, as shares of the training
@@ -29,13 +34,16 @@ def write(name: str, base: str, common: Mapping[str, Any]) -> Path:
     if path.exists():
         raise UserError(f"{path}: exists; choose another name, or edit it")
     whole = config.parse(plan.apply_overrides(presets.read(base), common, "--set"), "--set")
-    steps = whole.train.steps or 1
+    steps, primary = whole.train.steps or 1, ""
+    if measures := _measures(whole, clone.look(whole.data)):
+        common = {**common, **measures}
+        primary = f"{measures['evaluate.extractors'][0]}.kid_mean"
     values = {
         "path": path,
         "name": name,
         "base": base,
         "common": json.dumps(common),
-        "primary": loading.headline(whole, path),
+        "primary": primary or loading.headline(whole, path),
         "warmups": [round(share * steps) for share in WARMUPS],
         "averages": [round(1 - 1 / max(2.0, share * steps), 5) for share in AVERAGES],
     }
@@ -48,6 +56,18 @@ def write(name: str, base: str, common: Mapping[str, Any]) -> Path:
         path.unlink()
         raise
     return path
+
+
+def _measures(whole: Config, found: Found) -> dict[str, Any]:
+    """What scores images without classes, if the preset's extractor learns classes and its dataset has none: the
+    metrics for which the images are enough."""
+    evaluate = whole.evaluate
+    learns = any(extractor.get(name).knows_classes for name in evaluate.extractors if name != AUTO)
+    if not learns or found.train is None or found.classes != 1:
+        return {}
+    name = choose_extractor(1, whole.data.channels)
+    metrics = limits.possible_metrics(evaluate, extractor.get(name), min(whole.sample.count, found.train)).metrics
+    return {"evaluate.extractors": [name], "evaluate.metrics": [*metrics]}
 
 
 def champion_params(state: Climb) -> str:

@@ -12,10 +12,10 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 from pydantic import AfterValidator, Field, PlainValidator
 
 from ddpm.base import files, sections
-from ddpm.base.errors import UserError, printable
+from ddpm.base.errors import UserError, blame, printable
 from ddpm.base.sections import Fraction, Section
 from ddpm.base.variant import closest
-from ddpm.params import config, file, presets
+from ddpm.params import config, file, possible, presets
 from ddpm.params.config import Config
 from ddpm.study import loading, plan
 from ddpm.study.plan import NAME, Recipe, is_of_recipe, params_of_result
@@ -247,6 +247,8 @@ def load(path: Path) -> Contest:
         raise UserError(
             f"{path}: no run of {terms.base} will have {missing[0]}, by its evaluate.extractors and metrics"
         )
+    with blame(path):
+        possible.check_scores(contest.config)
     return contest
 
 

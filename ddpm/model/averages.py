@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddpm.base.errors import UserError
+from ddpm.base.errors import UserError, blame
 from ddpm.base.files import digest
 from ddpm.base.paths import AVERAGES
 from ddpm.base.sections import parse
@@ -59,10 +59,8 @@ def _average(path: Path, model: Loaded, length: float) -> dict[str, Tensor]:
             "to {lengths: [0.05, 0.1], snapshots: 16}, and train again"
         )
     posthoc = parse(options, str(path), Posthoc)
-    try:
+    with blame(path):
         weights = posthoc.weights(length, total)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
     average = {name: torch.zeros_like(tensor, dtype=torch.float64, device=CPU)
                for name, tensor in model.network.state_dict().items()}  # fmt: skip
     trained_as = digest(dict(model.written))

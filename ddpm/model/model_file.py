@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ddpm.base.errors import UserError
+from ddpm.base.errors import UserError, blame
 from ddpm.base.files import atomic_path, digest
 from ddpm.base.sections import Shape, parse
 from ddpm.model import build
@@ -68,10 +68,8 @@ def load_model(path: Path, device: torch.device) -> Loaded:
     untrained = {key: part for key, part in written.items() if key != "train"} if isinstance(written, dict) else written
     config = parse(untrained, str(path), ModelConfig)
     try:
-        # checked before any memory is allocated for the config's network
-        build.outline(config).load_state_dict(tensors, assign=True)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+        with blame(path):  # before any memory is allocated for the config's network
+            build.outline(config).load_state_dict(tensors, assign=True)
     except RuntimeError as error:
         reasons = str(error).split("\n\t")[1:] or [str(error)]
         more = f" and {len(reasons) - 1} more" if len(reasons) > 1 else ""

@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.representer import RoundTripRepresenter
 
-from ddpm.base.errors import UserError
+from ddpm.base.errors import UserError, blame
 
 PATH = Path("params.yaml")
 MAX_BYTES = 100_000
@@ -41,9 +41,8 @@ def decode(text: str, source: str) -> dict[str, Any]:
     if len(text) > MAX_BYTES:
         raise UserError(f"{source}: larger than {MAX_BYTES:,} bytes; a params file is a page of text")
     try:
-        value = plain(text)
-    except UserError as error:
-        raise UserError(f"{source}: {error}") from error
+        with blame(source):
+            value = plain(text)
     except MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise UserError(f"{source}: not valid YAML: {line}{error.problem}") from error

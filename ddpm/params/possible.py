@@ -36,14 +36,16 @@ def refuse_impossible(config: Config, params: dict[str, Any]) -> None:
     teacher.read(config.training())
 
 
-def check_scores(config: Config, train: int | None = None) -> None:
-    """Raises UserError if a metric cannot judge so many images, of so many channels, by these extractors. train: the
-    images to train on, if they are counted."""
+def check_scores(config: Config, train: int | None = None, classes: int | None = None) -> None:
+    """Raises UserError if a metric cannot judge so many images, of so many channels, by these extractors. train,
+    classes: the images to train on and their classes, if they are counted."""
     from ddpm.scoring import limits
 
     # without model.classes, enough for images without classes, whose extractor has more features
-    strictest = config.evaluate.resolve(config.model.classes, config.data.channels)
+    strictest = config.evaluate.resolve(config.model.classes if classes is None else classes, config.data.channels)
     limits.check_channels(strictest, config.data.channels)
+    if classes is not None:
+        limits.check_classes(strictest, classes, config.data.dataset.name)
     real = {} if train is None else {"the train split": train}
     limits.check_counts(strictest, {"sample.count": config.sample.count} | real)
 

@@ -1,4 +1,4 @@
-"""What a metric and an extractor can judge: how many images, of how many channels."""
+"""What a metric and an extractor can judge: how many images, of how many channels and classes."""
 
 import itertools
 
@@ -28,6 +28,16 @@ def check_channels(evaluate: Evaluate, channels: int) -> None:
             raise UserError(
                 f"evaluate.extractors: {name} sees images of {' or '.join(map(str, allowed))} channels, data.channels "
                 f"is {channels}: use classifier or random_conv"
+            )
+
+
+def check_classes(evaluate: Evaluate, classes: int, dataset: str) -> None:
+    """Raises UserError when an extractor that learns the dataset's classes finds none. ``evaluate`` is ``resolved``."""
+    for name in evaluate.extractors:
+        if extractor.get(name).knows_classes and classes < 2:
+            raise UserError(
+                f"evaluate.extractors: {name!r} needs at least 2 classes, {dataset} has {classes}: use auto or "
+                "random_conv, or sort the images into a folder per class"
             )
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ddpm.base.errors import UserError
+from ddpm.base.errors import UserError, blame
 from ddpm.params import file
 from ddpm.runs.record import Record
 from ddpm.sources import fetch
@@ -91,10 +91,8 @@ class Ledger:
             self.experiments.refuse_other_code(next(one for one in self.study.lines() if one.name == name), run)
         for arm, recipe in self.study.arms.items() if not self.records else ():
             data = recipe.config.data
-            try:
+            with blame(f"{self.study.path}: arms.{arm}"):
                 fetch.check_source(data.dataset, data.source)
-            except UserError as error:
-                raise UserError(f"{self.study.path}: {arm}: {error}") from error
 
     def runs(self, planned: Iterable[Experiment]) -> dict[tuple[str, int | None], dict[int, Record]]:
         """Those that are done, by arm and place in the grid, then by seed."""

@@ -13,11 +13,11 @@ from typing import Any
 import yaml
 
 from ddpm.base import files, sections
-from ddpm.base.errors import UserError
+from ddpm.base.errors import UserError, blame
 from ddpm.base.files import atomic_path
 from ddpm.base.paths import STUDIES
 from ddpm.base.variant import closest
-from ddpm.params import config, file, presets
+from ddpm.params import config, file, possible, presets
 from ddpm.params.config import Config
 from ddpm.scoring import extractor, metric
 from ddpm.scoring.evaluate_params import AUTO, CHOICE
@@ -72,6 +72,8 @@ def parse(value: dict[str, Any], path: Path) -> Study:
         if plan.primary not in (scores := future_scores(recipe.config, bool(recipe.program))):
             allowed = ", ".join(metrics.select_judged(scores))
             raise UserError(f"{path}: primary: no run of {arm} will have {plan.primary}; allowed: {allowed}")
+        with blame(f"{path}: arms.{arm}"):
+            possible.check_scores(recipe.config)
     fewest = statistics.fewest_seeds(1 - study.config.compare.confidence)
     if plan.looks[0] < fewest:
         raise UserError(f"{path}: looks: {plan.looks[0]} seeds cannot decide anything; allowed: {fewest} or more")

@@ -6,12 +6,15 @@ import json
 import os
 import stat
 from pathlib import Path
+from typing import NamedTuple
 
 from ddpm.base.errors import UserError, plural
 from ddpm.base.machine import SITE_CACHE, close_site_cache
-from ddpm.base.paths import RAW
+from ddpm.base.paths import PROCESSED, RAW
 from ddpm.data.data_params import Data
-from ddpm.params import file
+from ddpm.data.processed import read_manifest
+from ddpm.params import credit, file
+from ddpm.params.config import Config
 from ddpm.params.inputs import on_record
 from ddpm.runs import library
 from ddpm.sources import fetch
@@ -32,17 +35,32 @@ def check_clone(data: Data) -> str:
     )
 
 
-def look(data: Data) -> tuple[int | None, str]:
-    """How many images of ``data.source`` are for training, and a line about what is there; None, and an empty line, if
-    it was fetched before, or is not a folder or archive of pictures on this machine. Raises UserError if it cannot be
-    read."""
+class Found(NamedTuple):
+    """What ``data.source`` has: images to train on, their classes, and a line for people. Empty if nobody looked."""
+
+    train: int | None = None
+    classes: int | None = None
+    line: str = ""
+
+
+def find_images(config: Config) -> Found:
+    """What there is to train on: what preprocess has made, or what ``look`` sees, unless that is fetched already."""
+    if credit.is_made(config, "preprocess"):
+        manifest = read_manifest(PROCESSED)
+        return Found(manifest.counts["train"], len(manifest.classes))
+    return Found() if is_fetched() else look(config.data)
+
+
+def look(data: Data) -> Found:
+    """What there is in ``data.source``; empty unless it is a folder or archive of pictures on this machine. Raises
+    UserError if it cannot be read."""
     source = data.source
-    if is_fetched() or source is None or source.startswith(fetch.ADDRESSES) or not isinstance(data.dataset, Photos):
-        return None, ""
-    images, held_out, left_out = data.dataset.look(fetch.locate(source, None, (), Path()))
+    if source is None or source.startswith(fetch.ADDRESSES) or not isinstance(data.dataset, Photos):
+        return Found()
+    images, classes, held_out, others = data.dataset.look(fetch.locate(source, None, (), Path()))
     train = images - (round(images * data.test_fraction) if held_out is None else held_out)
-    found = f"{source}: {plural(images, 'image')}, {train:,} to train on"
-    return train, f"{found}; {left_out}" if left_out else found
+    line = f"{source}: {plural(images, 'image')} of {plural(classes, 'class', 'classes')}, {train:,} to train on"
+    return Found(train, classes, f"{line}; {others}" if others else line)
 
 
 def check_dvc() -> None:

@@ -16,15 +16,13 @@ import numpy as np
 import torch
 
 from ddpm.base.errors import UserError
-from ddpm.base.paths import PROCESSED, REFERENCE
+from ddpm.base.paths import REFERENCE
 from ddpm.base.progress import duration
 from ddpm.compute import devices, distributed
 from ddpm.compute.distributed import ALONE
-from ddpm.data.processed import read_manifest
 from ddpm.model import build, precision
 from ddpm.model.model_file import Loaded
 from ddpm.model.precision import ALLOWED, Comparison
-from ddpm.params import credit
 from ddpm.params.config import Config
 from ddpm.sampling.generator import Generator
 from ddpm.scoring import extractor
@@ -69,7 +67,8 @@ def lines(config: Config, measured: Measured, images: int | None) -> list[str]:
         "evaluate": "scores take {}",
     }
     texts = [f"{stage}: {text.format(f'about {duration(took[stage])}')}" for stage, text in about.items()]
-    texts.append(f"precision: {_advice(measured.half)}")
+    chosen = config.train.precision
+    texts.append(f"precision: {_advice(measured.half) if chosen == 'auto' else chosen}")
     return [*texts, f"all stages, from nothing: about {duration(sum(took.values()))}, without a download"]
 
 
@@ -103,11 +102,6 @@ def count_samples(config: Config, images: int | None) -> int:
     return sample.count * len(sample.seeds) * (1 + len(config.train.earlier(length(config, images))))
 
 
-def train_images(config: Config) -> int | None:
-    """The number of images to train on; None before they are prepared."""
-    return read_manifest(PROCESSED).counts["train"] if credit.is_made(config, "preprocess") else None
-
-
 def time_steps(config: Config) -> Measured:
     """Time a few steps of training, sampling and scoring. Raises UserError like training and sampling."""
     training, device = config.training(), devices.resolve(config.device)
@@ -125,7 +119,8 @@ def time_steps(config: Config) -> Measured:
     memory = devices.peak_memory(device)
     evaluation, feature = _evaluation(config, device), _features(config, device)
     images = max(precision.IMAGES, min(whole, int(whole * SECONDS / 2 / step)))  # a pass of about half a second
-    half = precision.compare(training, device, images, ROUNDS) if devices.has_bfloat16(device) else None
+    asked = config.train.precision == "auto" and devices.has_bfloat16(device)
+    half = precision.compare(training, device, images, ROUNDS) if asked else None
     return Measured(step, evaluation / ranks, feature / ranks, memory, devices.processor(device), half)
 
 

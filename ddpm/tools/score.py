@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ddpm.base import files, paths, variant
-from ddpm.base.errors import UserError, printable
+from ddpm.base.errors import UserError, blame, printable
 from ddpm.base.files import open_array
 from ddpm.base.images import Images, digest, distinct
 from ddpm.base.sections import Affects, Shape, parse
@@ -157,10 +157,8 @@ def _read_set(samples: Path, shape: Shape, evaluate: Evaluate, scratch: Path) ->
     """The images. Raises UserError if they are too few for the metrics, or many are repetitions, which no distance
     notices; warns of few."""
     images = read_images(samples, shape, scratch)
-    try:
+    with blame(samples):
         check_counts(evaluate, {"sample.count": len(images)})
-    except UserError as error:
-        raise UserError(f"{samples}: {error}") from error
     count, different = len(images), distinct(images)
     if different < FEWEST * count:
         raise UserError(

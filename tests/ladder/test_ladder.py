@@ -203,7 +203,7 @@ def test_an_attempt_that_is_killed_continues_in_one_pool_with_the_code_of_its_ru
     ({"may_change": ["evaluate"]}, "may_change"), ({"may_change": ["sample"]}, "may_change"),
     ({"error": 1}, "error"), ({"seeds": {"fewest": 9, "most": 8}}, "seeds"),
     ({"seeds": {"fewest": 2, "most": 4}}, "seeds.most"), ({"base": "nothing"}, "preset"),
-    ({"colour": "red"}, "colour"),
+    ({"colour": "red"}, "colour"), ({"common": {"sample.count": 2}}, "sample.count"),
 ])  # fmt: skip
 def test_a_ladder_that_cannot_be_climbed_is_refused(capsys, changes, key):
     FILE.write_text(yaml.safe_dump(SCORE | changes))

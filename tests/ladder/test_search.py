@@ -20,6 +20,7 @@ from ddpm.ladder.terms import Contest
 from ddpm.ladder.trials import Trial
 from ddpm.params import config, file
 from ddpm.runs import library, record
+from ddpm.scoring.evaluate_params import choose_extractor
 from ddpm.study import plan, revision
 from ddpm.study.pool import Done
 from docs import make_search
@@ -457,11 +458,19 @@ def test_a_new_ladder_needs_a_preset():
     assert not Path("ladders/mine.yaml").exists()
 
 
-@pytest.mark.parametrize(("base", "settings"), [("digits", {}), ("photos_small", {"data.source": "photos"})])
-def test_a_new_ladder_can_be_searched(base, settings):
+@pytest.mark.parametrize(("base", "settings", "primary"), [
+    ("digits", {}, "classifier.fd"), ("photos_small", {"data.source": "photos"}, "classifier.fd"),
+    ("photos_small", {"data.source": "photos/one"}, f"{choose_extractor(1, 3)}.kid_mean"),  # without classes
+])  # fmt: skip
+def test_a_new_ladder_can_be_searched(base, settings, primary):
+    for number in range(240):
+        path = Path("photos", ("one", "two")[number % 2], f"{number}.jpg")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
     path = draft.write("mine", base, settings)
     of = Space(terms.load(path), {})
-    assert of.contest.terms.model_dump(mode="json")["common"] == settings
+    assert of.contest.terms.primary == primary
+    assert of.contest.terms.model_dump(mode="json")["common"].items() >= settings.items()
     changes = proposals.propose(of, [], [], 0)
     assert of.contest.cost(changes) <= of.contest.limit
     starts = list(of.starts(search._ideas(of.contest)))

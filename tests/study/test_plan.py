@@ -68,6 +68,7 @@ def test_experiments_are_interleaved_over_the_arms():
         ("base: digits_small_2026", "base: digits_smal", "preset: unknown 'digits_smal'"),
         ("cosine:", "Cosine:", "Cosine"),
         ("looks", "may_differ: [cost]\nlooks", "may_differ.0: 'cost'"),
+        ("name: linear", "name: linear, sample.count: 8", "arms.linear: sample.count: 8 images are too few"),
     ],
 )
 def test_what_is_refused(old, new, line):
@@ -183,7 +184,7 @@ def test_images_that_are_not_there_are_missed_before_anything_runs(capsys):
     study_project.commit("a study")
     assert study("run", "a") == 2
     err = capsys.readouterr().err
-    assert "studies/a.yaml: cosine: data.source:" in err
+    assert "studies/a.yaml: arms.cosine: data.source:" in err
     assert "'nowhere'" in err
     assert study("run", "tin") == 2
     assert "did you mean 'tiny'?" in capsys.readouterr().err

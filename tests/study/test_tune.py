@@ -32,7 +32,7 @@ MEANS = {("cosine", 0.001): 1.0, ("cosine", 0.01): 1.5, ("linear", 0.001): 1.2, 
 
 @pytest.fixture(autouse=True)
 def _project(folder) -> None:
-    (folder / "params.yaml").write_text(yaml.safe_dump(params(compare={"confidence": 0.5})))
+    (folder / "params.yaml").write_text(yaml.safe_dump(params(compare={"confidence": 0.5}, sample__count=1000)))
     stages = {"train": {"cmd": "true", "params": ["seed", "diffusion", "train"]}}
     (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
     PLAN.parent.mkdir()

@@ -116,9 +116,12 @@ def test_the_lines_say_what_was_assumed():
     (Comparison(math.nan, 0.6), "float32", False),
 ])  # fmt: skip
 def test_check_says_which_precision_to_take(half, auto, is_slower):
-    (line,) = (one for one in forecast.lines(small(), MEASURED._replace(half=half), 20) if one.startswith("precision"))
+    free, chosen = (forecast.lines(small(train={"precision": one}), MEASURED._replace(half=half), 20)
+                    for one in ("auto", "float32"))  # fmt: skip
+    (line,) = (one for one in free if one.startswith("precision"))
     assert f"auto is {auto}" in line
     assert ("float32 is faster" in line) is is_slower
+    assert "precision: float32" in chosen  # there is nothing to advise
 
 
 def test_scores_likelihoods_and_fitting_take_their_time():

@@ -214,7 +214,7 @@ def test_a_mistake_in_params_removes_nothing_whichever_command_starts_the_pipeli
         clone.run("git", "checkout", "--quiet", "params.yaml")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_ten_digits_are_learned_by_heart(clone):
     """The preset overfit. The bounds are below what came of faults that were made on purpose: with one wrong power of
     sigma in q_sample the loss was 0.11, and with the coefficients of posterior_mean exchanged the ratio was 0.11."""

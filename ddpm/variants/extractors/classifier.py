@@ -47,10 +47,8 @@ class Classifier(Extractor):
     seed: int = 0
 
     def write_weights(self, processed: Path, path: Path, device: Device) -> None:
-        """Copy the weights that ship for exactly this train split, or else fit new ones.
-
-        Raises UserError when the dataset has fewer than two classes.
-        """
+        """Copy the weights that ship for exactly this train split, or else fit new ones, to two classes or more
+        (``limits.check_classes``)."""
         train = read_manifest(processed).sha256["train"]
         for shipped in SHIPPED.glob("*.safetensors"):
             if read_metadata(shipped)["train_sha256"] == train:
@@ -76,11 +74,6 @@ class Classifier(Extractor):
 
         manifest = read_manifest(processed)
         classes = len(manifest.classes)
-        if classes < 2:
-            raise UserError(
-                f"evaluate.extractors: 'classifier' needs at least 2 classes, {manifest.dataset} has {classes}: "
-                "use auto or random_conv, or sort the images into a folder per class"
-            )
         images, labels = open_split(processed, "train")
         state = fit(images, labels, classes, device, self)
         about = {

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ddpm.base.sections import Fraction
 from ddpm.base.tensor import Tensor
-from ddpm.diffusion.loss import Estimate, Loss, Network
+from ddpm.diffusion.loss import Estimate, Loss, Network, estimate
 
 if TYPE_CHECKING:  # importing torch takes a second
     from ddpm.diffusion.batch import Batch
@@ -26,9 +26,8 @@ class Contrastive(Loss):
     weight: Fraction = 0.05
 
     def __call__(self, network: Network, batch: Batch) -> Tensor:
-        noisy = batch.diffuse(network.chain, batch.t)
-        own = Estimate(network, noisy, network(batch, noisy.x_t, noisy.t, noisy.at))
-        other = replace(noisy, x_0=batch.others, epsilon=batch.gaussian("contrast"))
+        own = estimate(network, batch)
+        other = replace(own.noisy, x_0=batch.others, epsilon=batch.gaussian("contrast"))
         return self.measure(own) - self.weight * self.measure(own._replace(noisy=other))
 
     def measure(self, estimate: Estimate) -> Tensor:
