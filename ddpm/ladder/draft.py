@@ -18,7 +18,7 @@ from ddpm.ladder.terms import LADDERS
 from ddpm.params import config, presets
 from ddpm.params.config import Config
 from ddpm.scoring import extractor, limits
-from ddpm.scoring.evaluate_params import AUTO, choose_extractor
+from ddpm.scoring.evaluate_params import choose_extractor
 from ddpm.study import loading, plan
 from ddpm.tools import clone
 from ddpm.tools.clone import Found
@@ -33,17 +33,16 @@ def write(name: str, base: str, common: Mapping[str, Any]) -> Path:
     path = LADDERS / f"{name}.yaml"
     if path.exists():
         raise UserError(f"{path}: exists; choose another name, or edit it")
-    whole = config.parse(plan.apply_overrides(presets.read(base), common, "--set"), "--set")
-    steps, primary = whole.train.steps or 1, ""
-    if measures := _measures(whole, clone.look(whole.data)):
-        common = {**common, **measures}
-        primary = f"{measures['evaluate.extractors'][0]}.kid_mean"
+    params = plan.apply_overrides(presets.read(base), common, "--set")
+    whole = config.parse(params, "--set")
+    common = {**common, **(fitting := _fitting(whole, clone.look(whole.data)))}
+    whole, steps = config.parse(plan.apply_overrides(params, fitting, "--set")), whole.train.steps or 1
     values = {
         "path": path,
         "name": name,
         "base": base,
         "common": json.dumps(common),
-        "primary": primary or loading.headline(whole, path),
+        "primary": loading.headline(whole, path),
         "warmups": [round(share * steps) for share in WARMUPS],
         "averages": [round(1 - 1 / max(2.0, share * steps), 5) for share in AVERAGES],
     }
@@ -58,16 +57,20 @@ def write(name: str, base: str, common: Mapping[str, Any]) -> Path:
     return path
 
 
-def _measures(whole: Config, found: Found) -> dict[str, Any]:
-    """What scores images without classes, if the preset's extractor learns classes and its dataset has none: the
-    metrics for which the images are enough."""
-    evaluate = whole.evaluate
-    learns = any(extractor.get(name).knows_classes for name in evaluate.extractors if name != AUTO)
-    if not learns or found.train is None or found.classes != 1:
+def _fitting(whole: Config, found: Found) -> dict[str, Any]:
+    """The extractors and metrics for the images that were found, if those of the preset are not, because ``auto`` does
+    not say which, or an extractor learns classes and there are none."""
+    if found.train is None or found.classes is None:
         return {}
-    name = choose_extractor(1, whole.data.channels)
-    metrics = limits.possible_metrics(evaluate, extractor.get(name), min(whole.sample.count, found.train)).metrics
-    return {"evaluate.extractors": [name], "evaluate.metrics": [*metrics]}
+    evaluate = whole.evaluate.resolve(found.classes, whole.data.channels)
+    if found.classes < 2 and any(extractor.get(name).knows_classes for name in evaluate.extractors):
+        evaluate = evaluate.model_copy(update={"extractors": (choose_extractor(1, whole.data.channels),)})
+    if evaluate.extractors == whole.evaluate.extractors:
+        return {}
+    for name in evaluate.extractors:
+        count = min(whole.sample.count, found.train)
+        evaluate = limits.possible_metrics(evaluate, extractor.get(name), count)
+    return {"evaluate.extractors": [*evaluate.extractors], "evaluate.metrics": [*evaluate.metrics]}
 
 
 def champion_params(state: Climb) -> str:

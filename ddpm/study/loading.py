@@ -117,7 +117,7 @@ def headline(params: Config, path: Path) -> str:
             f"{path}: primary: missing, and what evaluate.extractors: [{AUTO}] means depends on the images: "
             f"{with_classes}.fd if they have classes, a folder for each, otherwise {first}.fd"
         )
-    return f"{first}.{extractor.get(first).frechet}"
+    return f"{first}.{extractor.get(first).frechet if 'fid' in evaluate.metrics else 'kid_mean'}"
 
 
 def future_scores(of_arm: Config, of_program: bool = False) -> set[str]:

@@ -93,7 +93,7 @@ class Plan(sections.Section):
 
     arms: name -> params key (``diffusion.schedule.name``) -> value, on top of ``common``, the keys of all arms, on top
     of ``base``: a preset or, without one, the checked-out params.yaml; or a ``Program``. primary: the metric that the
-    verdict is about; by default the Fréchet distance in the features of the baseline's first extractor.
+    verdict is about; by default the Fréchet distance in the features of the baseline's first extractor, or the KID.
     looks: numbers of seeds at which it may be decided (ddpm/verdicts/sequential.py).
     first_seed: the first of the consecutive seeds; a study that extends another one starts where that one ended.
     may_differ: what the runs of one seed need not have in common (``pairing.check``); everything else is refused.

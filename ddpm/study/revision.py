@@ -35,7 +35,7 @@ def find(name: str) -> str:
         raise UserError(f"--commit: {name}: no such commit here; allowed: one that `git log` lists") from error
 
 
-def check_committed(paths: Collection[str], why: str = "and a study runs a commit: commit or discard them") -> None:
+def check_committed(paths: Collection[str], why: str = "and experiments run a commit: commit or discard them") -> None:
     """Raises UserError unless these files and folders are what was committed last."""
     if changed := library.find_uncommitted(paths):
         raise UserError(f"{changed[0]}: has uncommitted changes, {why}")

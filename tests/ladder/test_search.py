@@ -18,7 +18,7 @@ from ddpm.ladder import attempt, climb, draft, pairs, proposals, search, terms, 
 from ddpm.ladder.space import Space
 from ddpm.ladder.terms import Contest
 from ddpm.ladder.trials import Trial
-from ddpm.params import config, file
+from ddpm.params import config, file, presets
 from ddpm.runs import library, record
 from ddpm.scoring.evaluate_params import choose_extractor
 from ddpm.study import plan, revision
@@ -477,6 +477,11 @@ def test_a_new_ladder_can_be_searched(base, settings, primary):
     assert len(starts) == 1 + len(of.contest.terms.ideas)
     with pytest.raises(UserError, match="exists"):
         draft.write("mine", base, settings)
+
+
+@pytest.mark.parametrize("base", presets.names())
+def test_every_preset_can_be_the_base_of_a_new_ladder(base):
+    assert Space(terms.load(draft.write("mine", base, {})), {}).usual
 
 
 def test_the_champion_becomes_params_yaml(capsys):
