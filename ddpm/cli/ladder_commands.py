@@ -41,7 +41,7 @@ def new(name: str, /, *, base: str, common: Annotated[Names, Parameter("--set")]
     """Write a ladder's file, with comments and a space to search.
 
     examples:
-      ddpm ladder new flowers --base photos_small --set data.source=photos
+      ddpm ladder new mine --base photos_short --set data.source=photos
 
     Args:
         base: a preset, the first champion
@@ -68,8 +68,8 @@ def search_space(
     or the search found nothing, 3 if it is undecided.
 
     examples:
-      ddpm ladder search flowers --hours 1
-      ddpm ladder search flowers --trials 80
+      ddpm ladder search mine --hours 1
+      ddpm ladder search mine --trials 80
 
     Args:
         hours: time for the search and the proof

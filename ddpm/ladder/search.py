@@ -167,10 +167,12 @@ class Search:
         seconds = fmean(one.seconds for one in made) / self.at_once
         left = duration(max(self.total() - len(made), 0) * seconds)
         arms = 2 if self.contest.terms.kind == "score" else 1
-        proof = duration(arms * (evidence.seeds_needed(EFFECT, self.state.next_needed, most) or most) * seconds)
+        proof = arms * (evidence.seeds_needed(EFFECT, self.state.next_needed, most) or most) * seconds
+        late = self.hours and proof > (1 - SEARCHING) * self.hours * 3600
+        over = f", more than --hours {self.hours:g} leaves: take more, or a shorter training" if late else ""
         best = f"best {self.rank()[0].score:.4g}, " if self.rank() else ""
         score = "diverged" if trial.score is None else f"{trial.score:.4g}"
-        return f"trial {len(made)}: {score}; {best}about {left} left to search, then {proof} to prove"
+        return f"trial {len(made)}: {score}; {best}about {left} left to search, then {duration(proof)} to prove{over}"
 
 
 def run(
