@@ -35,13 +35,13 @@ def write(name: str, base: str, common: Mapping[str, Any]) -> Path:
         raise UserError(f"{path}: exists; choose another name, or edit it")
     params = plan.apply_overrides(presets.read(base), common, "--set")
     whole = config.parse(params, "--set")
-    common = {**common, **(fitting := _fitting(whole, clone.look(whole.data)))}
-    whole, steps = config.parse(plan.apply_overrides(params, fitting, "--set")), whole.train.steps or 1
+    measures = _choose_measures(whole, clone.look(whole.data))
+    whole, steps = config.parse(plan.apply_overrides(params, measures, "--set"), "--set"), whole.train.steps or 1
     values = {
         "path": path,
         "name": name,
         "base": base,
-        "common": json.dumps(common),
+        "common": json.dumps({**common, **measures}),
         "primary": loading.headline(whole, path),
         "warmups": [round(share * steps) for share in WARMUPS],
         "averages": [round(1 - 1 / max(2.0, share * steps), 5) for share in AVERAGES],
@@ -57,9 +57,9 @@ def write(name: str, base: str, common: Mapping[str, Any]) -> Path:
     return path
 
 
-def _fitting(whole: Config, found: Found) -> dict[str, Any]:
-    """The extractors and metrics for the images that were found, if those of the preset are not, because ``auto`` does
-    not say which, or an extractor learns classes and there are none."""
+def _choose_measures(whole: Config, found: Found) -> dict[str, Any]:
+    """The extractors, and the metrics for which the images are enough, where those of the preset cannot stay: ``auto``
+    does not say which they are, and one that learns classes needs some. Empty if they can."""
     if found.train is None or found.classes is None:
         return {}
     evaluate = whole.evaluate.resolve(found.classes, whole.data.channels)
@@ -67,8 +67,8 @@ def _fitting(whole: Config, found: Found) -> dict[str, Any]:
         evaluate = evaluate.model_copy(update={"extractors": (choose_extractor(1, whole.data.channels),)})
     if evaluate.extractors == whole.evaluate.extractors:
         return {}
+    count = min(whole.sample.count, found.train)
     for name in evaluate.extractors:
-        count = min(whole.sample.count, found.train)
         evaluate = limits.possible_metrics(evaluate, extractor.get(name), count)
     return {"evaluate.extractors": [*evaluate.extractors], "evaluate.metrics": [*evaluate.metrics]}
 

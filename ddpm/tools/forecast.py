@@ -51,7 +51,7 @@ class Measured(NamedTuple):
     feature: float  # of the extractors whose weights are here, for one image
     memory: int  # bytes that a rank held at most
     device: str  # its name, for a person
-    half: Comparison | None = None  # of bfloat16, where the hardware computes in it
+    half: Comparison | None = None  # of bfloat16, where the hardware computes in it and ``auto`` chooses
 
 
 def lines(config: Config, measured: Measured, images: int | None) -> list[str]:
@@ -119,8 +119,8 @@ def time_steps(config: Config) -> Measured:
     memory = devices.peak_memory(device)
     evaluation, feature = _evaluation(config, device), _features(config, device)
     images = max(precision.IMAGES, min(whole, int(whole * SECONDS / 2 / step)))  # a pass of about half a second
-    asked = config.train.precision == "auto" and devices.has_bfloat16(device)
-    half = precision.compare(training, device, images, ROUNDS) if asked else None
+    is_open = config.train.precision == "auto" and devices.has_bfloat16(device)
+    half = precision.compare(training, device, images, ROUNDS) if is_open else None
     return Measured(step, evaluation / ranks, feature / ranks, memory, devices.processor(device), half)
 
 
