@@ -1,6 +1,14 @@
 """A ladder on the project of tests/study_project.py, whose stages take no time."""
 
+import json
 from pathlib import Path
+
+import yaml
+
+from ddpm.ladder import climb, terms
+from ddpm.ladder.space import Space
+from ddpm.ladder.terms import Contest
+from tests.command import run
 
 FILE = Path("ladders/tiny.yaml")
 LOG = Path("ladders/tiny/log.jsonl")
@@ -9,6 +17,15 @@ SCORE = {
     "cost": "images", "may_change": ["diffusion", "train", "sample.sampler"], "error": 0.5,
     "seeds": {"fewest": 6, "most": 16},
 }  # fmt: skip
+SEARCH = SCORE | {
+    "question": "What is the best recipe?", "base": "digits_short", "seeds": {"fewest": 2, "most": 16},
+    "may_change": ["diffusion", "train", "model.unet", "sample.sampler"],
+    "space": {
+        "train.learning_rate": {"low": 5e-4, "high": 5e-2, "log": True},
+        "train.optimizer.name": ["adamw", "muon"], "diffusion.loss.name": ["simple", "min_snr", "p2"],
+        "train.gradient_clip": [0.5, 1.0, None], "train.warmup_steps": {"low": 0, "high": 40},
+    },
+}  # fmt: skip
 BETTER, WORSE = {"diffusion.schedule.name": "sigmoid"}, {"diffusion.schedule.name": "linear"}
 # scores that look random, of seeds of any size
 NOISE = """
@@ -16,3 +33,33 @@ NOISE = """
     score = 2 + 0.3 * noise + (arm == "linear") * 0.8 - (arm == "sigmoid") * (0.5 + 0.1 * noise)
     extra = {"random_conv.kid_mean": 0.1 + (params["train"]["batch_size"] == 32) * 0.1 + 0.001 * noise}
 """
+
+
+def idea(name: str, changes: object) -> str:
+    path = Path(f"ideas/{name}.yaml")
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(yaml.safe_dump(changes))
+    return str(path)
+
+
+def ladder(*arguments: str) -> int:
+    """The exit code of ``ddpm ladder``."""
+    return run("ladder", *arguments)
+
+
+def log(path: Path = LOG) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def state() -> climb.Climb:
+    return climb.read(terms.load(FILE))
+
+
+def contest(**changes: object) -> Contest:
+    """The ladder with a space to search, and other terms."""
+    FILE.write_text(yaml.safe_dump(SEARCH | changes))
+    return terms.load(FILE)
+
+
+def space(**changes: object) -> Space:
+    return Space(contest(**changes), {})

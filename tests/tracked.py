@@ -11,10 +11,10 @@ from PIL import Image
 
 from ddpm.base import files
 from ddpm.base.files import md5
-from ddpm.params import config
+from ddpm.params import config, file, inputs
 from ddpm.runs import library, record
 from ddpm.runs.record import Costs
-from ddpm.tracking import store
+from ddpm.tracking import store, tracker
 from ddpm.training.history import LossRow
 from tests.scored import bare
 
@@ -77,3 +77,18 @@ def artifacts(run_id: str, folder: str = "") -> list[str]:
     for listed in client().list_artifacts(run_id, folder):
         found += artifacts(run_id, listed.path) if listed.is_dir else [listed.path]
     return sorted(found)
+
+
+def live() -> tracker.Live:
+    return tracker.Live(file.read_params(), inputs.read_inputs("train", params=file.read_params()).fingerprint())
+
+
+def train(saved: list[LossRow], error: BaseException | None = None, lost=()) -> None:
+    with live() as log:
+        for row in saved:
+            log.log(row)
+        log.flush()
+        for row in lost:
+            log.log(row)
+        if error:
+            raise error

@@ -1,4 +1,4 @@
-"""docs/atlas.md is made from the verdicts, and is current."""
+"""docs/atlas.md is made from the verdicts, and is current; and other tables that are made from records."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageColor
 
 from ddpm.pictures import plots
-from docs import make_atlas, make_claims
+from docs import make_atlas, make_claims, make_search
 
 ROOT = Path(__file__).parents[2]
 
@@ -98,3 +98,11 @@ def test_the_lead_of_x0_ends_where_the_claims_say():
     )
     assert digits[0] > 1 > digits[1]
     assert min(mnist) > 1
+
+
+@pytest.mark.slow
+def test_the_table_of_samplers_is_simulated_on_what_is_recorded():
+    row = make_search.main("tpe_mv/5/warm/4", 2, 30)
+    best, *_ = row["30/3"]
+    assert 0.5 < best < 6  # the base scores 15
+    assert row == make_search.main("tpe_mv/5/warm/4", 2, 30)

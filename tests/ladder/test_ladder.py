@@ -1,30 +1,21 @@
-"""``ddpm ladder``: a stream of entries against a champion, on a project with stages that take no time."""
+"""``ddpm ladder``: what may be tried, and whole attempts, on a project with stages that take no time."""
 
 import json
-import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import yaml
-from PIL import Image
 
 from ddpm.base import files
 from ddpm.base.errors import UserError
-from ddpm.ladder import attempt, climb, display, terms
-from ddpm.ladder.climb import Attempt
-from ddpm.ladder.log import End, Try
+from ddpm.ladder import attempt, climb, terms
 from ddpm.params import config, presets
-from ddpm.runs import library, record
+from ddpm.runs import record
 from ddpm.study import pool
-from ddpm.verdicts.statistics import Array
 from tests import study_project
-from tests.command import run
-from tests.ladders import BETTER, FILE, LOG, NOISE, SCORE, WORSE
-from tests.scored import bare
+from tests.ladders import BETTER, FILE, LOG, NOISE, SCORE, WORSE, idea, ladder, log, state
 from tests.study_project import commit, git, ran
 
 ROOT = Path(__file__).parents[2]
@@ -52,22 +43,6 @@ def project(project) -> None:
     with Path(".gitignore").open("a") as ignored:
         ignored.write("/ladders/*/attempts/*/runs/*.lock\n")
     commit("two ladders")
-
-
-def idea(name: str, changes: object) -> str:
-    path = Path(f"ideas/{name}.yaml")
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(yaml.safe_dump(changes))
-    return str(path)
-
-
-def ladder(*arguments: str) -> int:
-    """The exit code of ``ddpm ladder``."""
-    return run("ladder", *arguments)
-
-
-def log(path: Path = LOG) -> list[dict[str, object]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def tried(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, object]]:
@@ -109,8 +84,8 @@ def test_a_ladder_of_scores_is_climbed_shown_and_challenged(capsys):
     code, again = tried(capsys, "challenge", "tiny", "1")
     assert (code, again["outcome"], again["challenge"]) == (0, "accepted", True)
     assert ["of" in line for line in log()] == [False, True] * 3
-    assert "log.jsonl" in study_project.git("status", "--porcelain", "--untracked-files=all")
-    assert ".lock" not in study_project.git("status", "--porcelain", "--untracked-files=all")
+    assert "log.jsonl" in git("status", "--porcelain", "--untracked-files=all")
+    assert ".lock" not in git("status", "--porcelain", "--untracked-files=all")
     assert not list(Path("ladders/tiny/attempts").glob("*/runs/*.lock"))
     # the params of a run are those of its record, which can be made again
     commit("a challenge")
@@ -118,7 +93,7 @@ def test_a_ladder_of_scores_is_climbed_shown_and_challenged(capsys):
     assert ladder("params", "tiny", f"{path.parts[-3]}/{path.stem}") == 0
     params, of = config.load().flat(), record.read_record(path)
     assert (params["seed"], {key: params[key] for key in of.params if key in params}) == (of.seed, of.params)
-    study_project.git("checkout", "params.yaml")
+    git("checkout", "params.yaml")
     for name in ("trial-0", path.stem, f"{path.parts[-3]}/champion-0"):
         assert ladder("params", "tiny", name) == 2
     assert ladder("audit", "tiny", "-n", "2") == 0
@@ -244,245 +219,6 @@ def test_two_ladders_cannot_have_one_name(capsys, name):
     assert "ladder" in capsys.readouterr().err
 
 
-def attempted(name: str, gain: float | Array, harm: float = 0.0, **more: object) -> str:
-    """An attempt in the log, with about that gain on each seed, its records and its end; return its key. harm: the
-    loss in the guarded metric."""
-    contest = terms.load(FILE)
-    with climb.hold(contest) as before:
-        on = before.champion.key if before.champion else ""
-        changes = {"train.steps": 10 + len(name)}
-        begin = Try(**contest.identity, entry=name, changes=changes, on=on, number=1, cost=1.0, seed=40, **more)
-        begin = begin if begin.challenges else begin.model_copy(update={"needed": before.next_needed})
-        after = climb.append(before, begin)
-        key, whole = after.tip, {**after.changes(on), **changes}
-        gains = np.broadcast_to(gain, contest.terms.seeds.most) + 1e-6 * np.arange(contest.terms.seeds.most)
-        runs = after.runs(after.find(key))
-        for seed, each in enumerate(gains.tolist(), 40):
-            write_record(contest, key, "champion", after.changes(on), seed, 1.0, 0.1)
-            write_record(contest, key, "challenger", whole, seed, 1.0 - each, 0.1 + harm)
-            runs.update()
-            end, decides = after.judge(after.find(key), runs)
-            if decides:
-                break
-        climb.append(after, end)
-    return key
-
-
-def write_record(contest: terms.Contest, key: str, arm: str, changes: dict, seed: int, fd: float, kid: float) -> None:
-    scores = {"classifier.fd": fd, "random_conv.kid_mean": kid, "yardsticks.gaussian.classifier.fd": 0.9}
-    params = library.relevant(contest.params(changes).flat()) | {"seed": seed}
-    run = bare(seed, params=params, scores=scores, comparable={"samples": 12})
-    record.write_record(run, contest.attempts / key / "runs" / f"{arm}-{seed}.json")
-
-
-def state() -> climb.Climb:
-    return climb.read(terms.load(FILE))
-
-
-def test_the_champion_is_the_highest_rung_that_stands():
-    keys = [attempted("a", 0.5), attempted("bb", -0.5), attempted("ccc", 0.5)]
-    assert [rung.key for rung in state().rungs] == [keys[0], keys[2]]
-    assert state().changes(keys[2]) == {"train.steps": 13}
-    # the third attempt needs less than twice as much evidence as without the first rung
-    assert state().attempts[2].needed < 1.2 * state().attempts[0].needed
-    attempted("again", np.tile([-0.2, 0.6], 8), challenges=keys[2])
-    assert state().champion.key == keys[2]
-    attempted("again", -0.5, challenges=keys[2])
-    assert state().champion.key == keys[0]
-    assert [rung.stands for rung in state().rungs] == [True, False]
-
-
-def made(seed: int, scores: dict[str, float], samples: str | None = None) -> SimpleNamespace:
-    return SimpleNamespace(name=f"run-{seed}", seed=seed, diverged="", scores=scores, samples=samples)
-
-
-def outcome(state: climb.Climb, before: Attempt, gains: Array, harm: Array | None = None, **begin: object) -> End:
-    """How an attempt ends whose seeds have these gains, and these losses in the guarded metric, where 0.1 is usual."""
-    harm = np.zeros(len(gains)) if harm is None else harm
-    guard, zeros = "random_conv.kid_mean", np.zeros(len(gains))
-
-    def records(scores: Array, losses: Array) -> list[SimpleNamespace]:
-        pairs = enumerate(zip(scores.tolist(), (0.1 + losses).tolist(), strict=True))
-        return [made(seed, {"classifier.fd": fd, guard: kid}) for seed, (fd, kid) in pairs]
-
-    sides = {"champion": records(zeros, zeros), "challenger": records(-gains, harm)}
-    line = before.begin.model_copy(update=begin)
-    needed = 1 / state.contest.terms.error if line.challenges else before.needed
-    end, decides = state.judge(Attempt("f" * 16, line, 1, needed), SimpleNamespace(leading_records=sides.get))
-    assert decides
-    return end
-
-
-def rung(gains: Array, **terms_of: object) -> tuple[climb.Climb, Attempt]:
-    """A ladder with one rung, whose attempt had these gains."""
-    FILE.write_text(yaml.safe_dump(SCORE | {"error": 0.05, "seeds": {"fewest": 6, "most": 32}} | terms_of))
-    attempted("a", 0.5)
-    climbed = state()
-    (first,) = climbed.rungs
-    first.end = first.end.model_copy(update={"champion": (0.0,) * len(gains), "challenger": tuple((-gains).tolist())})
-    return climbed, first
-
-
-@pytest.mark.parametrize(("noise", "harm", "accepted"), [(0.3, 0.0, 0.97), (0.1, 0.0, 0.97), (0.02, 0.05, 0.05)])
-def test_a_guard_refuses_what_does_no_harm_as_rarely_as_it_says(noise, harm, accepted):
-    """noise, harm: of the guarded metric, as shares of its mean."""
-    climbed, first = rung(np.ones(12), guards=["random_conv.kid_mean"])
-    random = np.random.default_rng(0)
-    gains = random.standard_normal((100, 32)) + 3
-    losses = 0.1 * (harm + noise * 2**0.5 * random.standard_normal((100, 32)))
-    ends = [outcome(climbed, first, *one).outcome for one in zip(gains, losses, strict=True)]
-    share = ends.count("accepted") / len(ends)
-    assert share >= accepted if harm == 0 else share <= accepted
-
-
-@pytest.mark.parametrize(("effect", "fallen"), [(1.0, (0, 0.05)), (0.0, (0.95, 1))])
-def test_a_rung_falls_only_on_evidence_against_it(effect, fallen):
-    """Ten challenges of a rung that an effect of 1 sd made, if that is real and if it is not."""
-    climbed, first = rung(np.ones(20))
-    random, falls = np.random.default_rng(0), 0
-    for _ in range(20):
-        scores = tuple((-1 - random.standard_normal(20)).tolist())
-        first.end, climbed.challenges = first.end.model_copy(update={"challenger": scores}), []
-        for number in range(1, 11):
-            again = {"challenges": first.key, "number": number}
-            end = outcome(climbed, first, random.standard_normal(32) + effect, **again)
-            climbed.challenges.append(Attempt("f" * 16, first.begin.model_copy(update=again), 1, 20.0, end))
-            if end.outcome == "refused":
-                falls += 1
-                break
-    assert fallen[0] <= falls / 20 <= fallen[1]
-
-
-@pytest.mark.parametrize("side", ["champion", "challenger"])
-@pytest.mark.parametrize("same", ["samples", "scores"])
-def test_runs_that_ignore_the_seed_are_refused(side, same):
-    climbed, first = rung(np.ones(12))
-    scores = [{"classifier.fd": 1.0, "classifier.kid_mean": 0.1, "classifier.is_mean": 5.0 + seed} for seed in range(6)]
-    sides = {arm: [made(seed, of) for seed, of in enumerate(scores)] for arm in ("champion", "challenger")}
-    again = {"samples": "a" * 64} if same == "samples" else {"scores": scores[0]}
-    sides[side][5] = SimpleNamespace(**vars(sides[side][5]) | again)
-    sides[side][0] = SimpleNamespace(**vars(sides[side][0]) | again)
-    with pytest.raises(UserError, match="under seeds 0 5"):
-        climbed.judge(first, SimpleNamespace(leading_records=sides.get))
-
-
-def test_a_loss_as_large_as_all_gains_refuses_an_entry_and_removes_a_rung():
-    climbed, first = rung(np.full(12, 0.5))
-    steady = 0.5 + 0.01 * np.arange(32)
-    lost = np.where(np.arange(32) == 4, -19.0, steady)
-    again = {"challenges": first.key, "number": 1}
-    assert outcome(climbed, first, steady, **again).outcome == "accepted"
-    assert outcome(climbed, first, lost, **again).outcome == "refused"
-    # a loss that the gains outweigh does not
-    assert outcome(climbed, first, np.where(np.arange(32) == 4, -1.0, steady), **again).outcome == "accepted"
-    assert outcome(climbed, first, lost).outcome == "refused"
-
-
-def test_the_picture_has_a_point_for_the_base_and_for_every_attempt(tmp_path):
-    """Also for the many that ended too early for an interval."""
-    attempted("a", 0.5)
-    for count in range(4):
-        attempted("refused" + "d" * count, -0.5)
-    figure = display.chapters(state())[0].blocks[-1]
-    rungs = figure.drawing.keywords["panels"][0].curves["rungs"]
-    assert rungs[:, :2] == pytest.approx(np.array([[0, 1], [1, 0.5]]), abs=1e-4)
-    figure.drawing(tmp_path / "climb.png")
-    with Image.open(tmp_path / "climb.png") as picture:
-        pixels = np.asarray(picture.convert("RGB"))
-    assert (pixels == 0x88).all(axis=-1).sum() > 4 * 16
-    # the champion's scores on the seeds of each entry that was refused
-    again = figure.drawing.keywords["panels"][0].curves[display.AGAIN]
-    assert again[:, :2].tolist() == [[2 + count, 1] for count in range(4)]
-
-
-@pytest.mark.parametrize("change", ["edit", "remove", "swap", "no such attempt", "cut", "not JSON", "another key"])
-def test_a_log_that_was_changed_is_noticed(capsys, change):
-    attempted("a", 0.5)
-    attempted("bb", -0.5)
-    lines = LOG.read_text().splitlines()
-    changed = {
-        "edit": [lines[0].replace('"a"', '"c"'), *lines[1:]],
-        "remove": [lines[0], *lines[2:]],
-        "swap": [*lines[2:], *lines[:2]],
-        "no such attempt": [*lines, lines[2].replace('"entry"', '"challenges": "0000000000000000", "entry"')],
-        "cut": [*lines[:-1], lines[-1][:-5]],
-        "not JSON": [*lines, "<<<<<<< HEAD"],
-        "another key": [*lines, lines[-1].replace('"reason"', '"raison"')],
-    }[change]
-    LOG.write_text("".join(f"{line}\n" for line in changed))
-    assert ladder("show", "tiny") == 2
-    assert "log.jsonl: " in capsys.readouterr().err
-
-
-def test_an_end_without_its_runs_does_not_count(capsys):
-    key = attempted("a", 0.5)
-    runs = sorted(Path(f"ladders/tiny/attempts/{key}/runs").glob("challenger-*.json"))
-    whole = runs[3].read_text()
-    # a record of another score, of another recipe, and none
-    runs[3].write_text(whole.replace('"classifier.fd":0.49', '"classifier.fd":0.39'))
-    assert ladder("show", "tiny") == 2
-    assert str(runs[3].parent) in capsys.readouterr().err
-    runs[3].write_text(whole.replace('"train.steps":11', '"train.steps":99'))
-    assert ladder("show", "tiny") == 2
-    assert runs[3].name in capsys.readouterr().err
-    runs[3].unlink()
-    assert ladder("show", "tiny") == 2
-    assert str(runs[3].parent) in capsys.readouterr().err
-    runs[3].write_text(whole)
-    assert ladder("show", "tiny") == 0
-
-
-@pytest.mark.parametrize(
-    ("gain", "harm", "given", "written"),
-    [
-        (-0.5, 0.0, "refused", "accepted"),
-        (-0.5, 0.0, "refused", "undecided"),
-        (0.5, 0.0, "accepted", "refused"),
-        (0.5, 0.1, "refused", "accepted"),  # by a guard
-    ],
-)
-def test_an_end_that_its_records_do_not_give_is_refused(capsys, gain, harm, given, written):
-    FILE.write_text(yaml.safe_dump(SCORE | {"guards": ["random_conv.kid_mean"]}))
-    attempted("a", gain, harm)
-    assert state().attempts[0].outcome == given
-    LOG.write_text(LOG.read_text().replace(f'"outcome": "{given}"', f'"outcome": "{written}"'))
-    for command in (["show", "tiny"], ["audit", "tiny"], ["try", "tiny", idea("better", BETTER)]):
-        assert ladder(*command) == 2
-        assert "log.jsonl: the end of a" in capsys.readouterr().err
-
-
-def test_an_attempt_whose_lines_were_cut_off_is_found_by_its_runs(capsys):
-    attempted("a", -0.5)
-    LOG.unlink()
-    assert ladder("show", "tiny") == 2
-    assert "does not have" in capsys.readouterr().err
-
-
-def test_what_git_has_of_a_log_stays_in_it(capsys, tmp_path):
-    """Of the last commit, and of the branch from which others pull."""
-    study_project.git("init", "--quiet", "--initial-branch=main")
-    attempted("a", -0.5)
-    commit("an attempt")
-    study_project.git("init", "--quiet", "--bare", str(tmp_path / "shared"))
-    study_project.git("remote", "add", "origin", str(tmp_path / "shared"))
-    attempted("bb", -0.5)
-    with pytest.raises(UserError, match=LOG.name):
-        attempt.check_committed(terms.load(FILE))
-    commit("another")
-    study_project.git("push", "--quiet", "--set-upstream", "origin", "main")
-    for path in Path("ladders/tiny/attempts").glob("*/runs/*"):
-        path.unlink()
-    LOG.unlink()
-    assert ladder("show", "tiny") == 2
-    assert "HEAD" in capsys.readouterr().err
-    study_project.git("reset", "--quiet", "--hard", "HEAD~1")
-    assert ladder("show", "tiny") == 2
-    assert "origin/main" in capsys.readouterr().err
-    study_project.git("pull", "--quiet")
-    assert ladder("show", "tiny") == 0
-    attempt.check_committed(terms.load(FILE))
-
-
 @pytest.mark.usefixtures("project")
 def test_seeds_are_drawn_when_an_attempt_begins():
     contest, changes = terms.load(FILE), {"train.steps": 11}
@@ -502,48 +238,6 @@ def test_one_entry_tried_by_several_at_once_is_one_attempt():
     with ThreadPoolExecutor(4) as pool:
         begun = [pool.submit(attempt.begin, contest, "a", BETTER, source="a.yaml", say=print) for _ in range(4)]
     assert len({each.result().key for each in begun}) == len(log()) == 1
-
-
-def test_a_rung_that_is_worse_than_a_gaussian_says_so():
-    attempted("a", 0.05)
-    attempted("bb", 0.5)
-    shown = [display.to_dict(state(), one) for one in state().rungs]
-    assert [one["gaussian"] for one in shown] == pytest.approx([0.9, 0.9])
-    assert ["Gaussian" in one["reason"] for one in shown] == [True, False]
-
-
-@pytest.mark.parametrize("change", [{"error": 0.1}, {"base": "digits"}])
-def test_a_ladder_that_has_moved_is_refused(capsys, change):
-    attempted("a", 0.5)
-    FILE.write_text(yaml.safe_dump(SCORE | {"question": "Reworded?"}))
-    state()
-    FILE.write_text(yaml.safe_dump(SCORE | change))
-    assert ladder("try", "tiny", idea("better", BETTER)) == 2
-    assert "since an attempt" in capsys.readouterr().err
-
-
-def test_two_machines_that_tried_at_the_same_time_are_put_into_one_order(tmp_path):
-    attempted("first", -0.5)
-    before, branches = LOG.read_text(), []
-    shutil.copytree(LOG.parent, tmp_path / "before")
-    for name in ("here", "elsewhere"):
-        attempted(name, 0.5)
-        branches.append(LOG.read_text().removeprefix(before))
-        shutil.move(LOG.parent, tmp_path / name)
-        shutil.copytree(tmp_path / "before", LOG.parent)
-    for name in ("here", "elsewhere"):
-        shutil.copytree(tmp_path / name, LOG.parent, dirs_exist_ok=True)
-    climbs = []
-    for order in (branches, branches[::-1]):
-        LOG.write_text(before + "".join(order))
-        climbs.append([(one.key, one.number, one.needed, one.outcome, one.rung) for one in state().attempts])
-        # it goes on from there
-        key = attempted("next", -0.5)
-        assert [one.number for one in state().attempts] == [1, 2, 3, 4]
-        shutil.rmtree(LOG.parent / "attempts" / key)
-    assert climbs[0] == climbs[1]
-    # only one can have beaten the champion that both ran against
-    assert [row[3] for row in climbs[0]] == ["refused", "accepted", "undecided"]
 
 
 def test_muons_products_count_as_cost():

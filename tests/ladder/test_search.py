@@ -2,9 +2,7 @@
 
 import json
 import math
-import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,33 +10,20 @@ import pytest
 import yaml
 from PIL import Image
 
-from ddpm.base.errors import UserError
 from ddpm.base.locks import lock
-from ddpm.ladder import attempt, climb, draft, pairs, proposals, search, terms, trials
+from ddpm.ladder import attempt, climb, pairs, proposals, search, terms, trials
 from ddpm.ladder.space import Space
-from ddpm.ladder.terms import Contest
 from ddpm.ladder.trials import Trial
-from ddpm.params import config, file, presets
+from ddpm.params import config, file
 from ddpm.runs import library, record
-from ddpm.scoring.evaluate_params import choose_extractor
 from ddpm.study import plan, revision
 from ddpm.study.pool import Done
-from docs import make_search
 from tests.command import run
-from tests.ladders import FILE, SCORE
+from tests.ladders import FILE, SEARCH, contest
 from tests.scored import bare
 
 ROOT = Path(__file__).parents[2]
 TRIALS = Path("ladders/tiny/trials.jsonl")
-LADDER = SCORE | {
-    "question": "What is the best recipe?", "base": "digits_short", "seeds": {"fewest": 2, "most": 16},
-    "may_change": ["diffusion", "train", "model.unet", "sample.sampler"],
-    "space": {
-        "train.learning_rate": {"low": 5e-4, "high": 5e-2, "log": True},
-        "train.optimizer.name": ["adamw", "muon"], "diffusion.loss.name": ["simple", "min_snr", "p2"],
-        "train.gradient_clip": [0.5, 1.0, None], "train.warmup_steps": {"low": 0, "high": 40},
-    },
-}  # fmt: skip
 RANDOM = proposals.RANDOM
 BEST = {"train.optimizer.name": "muon", "diffusion.loss.name": "p2"}
 
@@ -109,7 +94,7 @@ def run_at_once(runs: pairs.Runs, seeds: int, slots: int | None, say: attempt.Sa
 def _instant(folder, monkeypatch) -> None:
     """A working folder with a ladder, runs that take no time, and proposals at random, which take none either."""
     FILE.parent.mkdir()
-    FILE.write_text(yaml.safe_dump(LADDER))
+    FILE.write_text(yaml.safe_dump(SEARCH))
     for name, value in (("score", staticmethod(landscape)), ("patience", math.inf), ("count", 0)):
         monkeypatch.setattr(Instant, name, value)
     monkeypatch.setenv("DDPM_TRACKING", "off")
@@ -127,15 +112,6 @@ def find(*options: str) -> int:
 
 def lines(path: Path = TRIALS) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def contest(**changes: object) -> Contest:
-    FILE.write_text(yaml.safe_dump(LADDER | changes))
-    return terms.load(FILE)
-
-
-def space(**changes: object) -> Space:
-    return Space(contest(**changes), {})
 
 
 @pytest.mark.slow
@@ -244,22 +220,6 @@ def test_hours_end_a_search_before_the_proof(capsys, monkeypatch, hours, late):
     assert ("more than --hours 0.5 leaves" in capsys.readouterr().out) is late
 
 
-def test_the_steps_follow_from_the_budget():
-    wide = {"model.unet.base_channels": [8, 16, 32], "train.steps": "budget"}
-    of = space(cost="flops", space=wide)
-    changes = {width: of.make_changes({"model.unet.base_channels": width}) for width in (8, 16, 32)}
-    usual = of.contest.config.train.steps
-    assert changes[16] == {}  # the base's
-    steps = {width: one.get("train.steps", usual) for width, one in changes.items()}
-    assert steps[8] > 2 * steps[16] > 4 * steps[32] > 0
-    for one in changes.values():
-        assert 0.97 * of.contest.limit < of.contest.cost(one) <= of.contest.limit
-    # a trial comes back to the values that made it
-    assert [of.place(one, of.contest.cost(one)) for one in changes.values()] == [
-        {"model.unet.base_channels": width} for width in changes
-    ]
-
-
 def test_a_target_is_reached_at_less_cost(capsys):
     def score(params: dict, seed: int) -> float:
         little_noise = 1 + 1e-3 * np.random.default_rng(seed).normal()
@@ -267,7 +227,7 @@ def test_a_target_is_reached_at_less_cost(capsys):
 
     Instant.score = staticmethod(score)
     contest(
-        kind="target", target=1.2, space=LADDER["space"] | {"train.steps": "budget"}, ideas=[BEST, {"train.steps": 40}]
+        kind="target", target=1.2, space=SEARCH["space"] | {"train.steps": "budget"}, ideas=[BEST, {"train.steps": 40}]
     )
     assert find("--trials", "40", "--slots", "2", "--json") == 0
     result = json.loads(capsys.readouterr().out)
@@ -306,48 +266,17 @@ def test_a_champion_that_ran_less_often_is_passed_over_only_by_a_better_recipe(c
     assert search.Search(of, climb.read(of), 1, 30, None, 1).find() == found
 
 
-def test_a_hyperparameter_is_drawn_only_under_its_variant():
-    keys = {"train.optimizer.name": ["adamw", "muon"], "train.optimizer.muon.weight_decay": {"low": 0.0, "high": 0.1}}
-    of = space(space=keys)
-    values = {"train.optimizer.muon.weight_decay": 0.05}
-    assert of.make_changes({**values, "train.optimizer.name": "adamw"}) == {}  # the base's
-    muon = {**values, "train.optimizer.name": "muon"}
-    assert of.make_changes(muon) == muon
-    # a model of all trials needs a value of each: the first where it does not apply, the nearest of a range
-    assert of.place({"train.optimizer.name": "adamw"}, 1.0) == {
-        "train.optimizer.name": "adamw",
-        "train.optimizer.muon.weight_decay": 0.0,
-    }
-    assert (of.place({**muon, "train.optimizer.muon.weight_decay": 0.5}, 1.0) or {}).popitem()[1] == 0.1
-    assert of.place({"train.optimizer.name": "adam"}, 1.0) is None
-
-
-def test_an_entry_takes_back_what_the_champion_changed():
-    of = Space(contest(), {"train.warmup_steps": 7, "train.lr_decay": "constant"})
-    assert of.entry({"train.warmup_steps": 3}) == {"train.warmup_steps": 3, "train.lr_decay": "cosine"}
-    assert of.entry(dict(of.champion)) == {}
-
-
-@pytest.mark.parametrize(
-    ("keys", "named"),
-    [
-        ({"train.learning_rat": [0.1, 0.2]}, "train.learning_rat"),
-        ({"train.optimizer.name": ["adamw", "lion"]}, "train.optimizer"),
-        ({"train.optimizer.muon.speed": [1, 2]}, "speed"),
-        ({"train.learning_rate": {"low": 1, "high": 0.1}}, "low"),
-        ({"train.learning_rate": {"low": 0, "high": 0.1, "log": True}}, "low"),
-        ({"train.learning_rate": []}, "train.learning_rate"),
-        ({"train.learning_rate": 0.1}, "train.learning_rate"),
-        ({"train.learning_rate": {"low": 1.0e-3, "up": 0.1}}, "up"),
-        ({"train.warmup_steps": "budget"}, "train.warmup_steps"),
-        ({"model.classes": [0, 10]}, "model.classes"),
-        ({"sample.count": [1, 2]}, "sample.count"),
-        ({}, "space"),
-        ({"train.batch_size": [10_000, 20_000]}, "costs"),  # what no trial can afford
-    ],
-)
+@pytest.mark.parametrize(("keys", "named"), [
+    ({"train.learning_rat": [0.1, 0.2]}, "train.learning_rat"), ({"train.optimizer.muon.speed": [1, 2]}, "speed"),
+    ({"train.optimizer.name": ["adamw", "lion"]}, "train.optimizer"), ({"sample.count": [1, 2]}, "sample.count"),
+    ({"train.learning_rate": {"low": 1, "high": 0.1}}, "low"), ({"train.learning_rate": 0.1}, "train.learning_rate"),
+    ({"train.learning_rate": {"low": 0, "high": 0.1, "log": True}}, "low"), ({"model.classes": [0, 10]}, "classes"),
+    ({"train.learning_rate": {"low": 1.0e-3, "up": 0.1}}, "up"), ({"train.learning_rate": []}, "train.learning_rate"),
+    ({"train.warmup_steps": "budget"}, "train.warmup_steps"), ({}, "space"),
+    ({"train.batch_size": [10_000, 20_000]}, "costs"),  # what no trial can afford
+])  # fmt: skip
 def test_a_space_that_cannot_be_searched_is_refused(capsys, keys, named):
-    FILE.write_text(yaml.safe_dump(LADDER | {"space": keys}))
+    FILE.write_text(yaml.safe_dump(SEARCH | {"space": keys}))
     assert find("--trials", "8") == 2
     assert named in capsys.readouterr().err
     assert not Path("ladders/tiny/log.jsonl").exists()
@@ -395,96 +324,12 @@ def test_a_full_disk_leaves_the_trials_as_they_were(capsys, monkeypatch):
     assert TRIALS.read_text() == before
 
 
-def some(seed: int, **changes: object) -> Trial:
-    values = {"search": 1, "seed": seed, "changes": changes, "cost": 10240.0, "score": 2.0, "seconds": 1.0}
-    return Trial.model_validate(values | {"guards": {}})
-
-
-def test_several_processes_add_to_one_file_and_see_what_others_tried():
-    of = contest()
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda seed: trials.add(of, some(seed)), range(40)))
-    assert sorted(trial.seed for trial in trials.read(of)) == list(range(40))
-
-
-def test_what_is_running_is_not_proposed_again(monkeypatch):
-    monkeypatch.setattr(proposals, "RANDOM", RANDOM)
-    of = space(space={"diffusion.loss.name": ["simple", "min_snr"], "train.learning_rate": {"low": 1e-3, "high": 1e-1}})
-    losses = of.axes["diffusion.loss.name"]
-    values = [{"diffusion.loss.name": losses[k % 2], "train.learning_rate": 0.01 + k / 500} for k in range(16)]
-    past = [some(k, **of.make_changes(each)) for k, each in enumerate(values)]
-    alone = proposals.propose(of, past, [], 0)
-    assert proposals.propose(of, past, [], 0) == alone
-    assert proposals.propose(of, past, [alone], 0) != alone
-
-
-def test_what_cannot_be_tried_is_not_proposed_for_ever(monkeypatch):
-    """The model's favourite is beyond the budget: it is told so, and the next is another."""
-    monkeypatch.setattr(proposals, "RANDOM", RANDOM)
-    of = space(space={"train.learning_rate": {"low": 1e-3, "high": 1e-1}, "train.warmup_steps": [0, 3]})
-    past = [some(k, **{"train.learning_rate": 0.004 * (k + 1), "train.warmup_steps": 0}) for k in range(16)]
-    favourite = proposals.propose(of, past, [], 0)
-    check = Contest.check
-
-    def refuse(self, changes, *others, **more):
-        if changes == favourite:
-            raise UserError("too much")
-        return check(self, changes, *others, **more)
-
-    monkeypatch.setattr(Contest, "check", refuse)
-    assert proposals.propose(of, past, [], 0) != favourite
-    monkeypatch.setattr(Contest, "check", lambda *_, **__: (_ for _ in ()).throw(UserError("too much")))
-    monkeypatch.setattr(proposals, "IMPOSSIBLE", 3)
-    with pytest.raises(UserError, match="space"):
-        proposals.propose(of, past, [], 0)
-
-
 @pytest.mark.parametrize("line", ["<<<<<<< HEAD", '{"evidence": true}', "[1]"])
 def test_a_line_that_is_no_trial_is_named(capsys, line):
     TRIALS.parent.mkdir()
     TRIALS.write_text(f"{line}\n")
     assert find("--trials", "8") == 2
     assert "trials.jsonl: line 1" in capsys.readouterr().err
-
-
-def test_trials_change_nothing_that_a_ladder_decides():
-    of = contest(error=0.05)
-    before = of.identity, climb.read(of)
-    trials.add(of, some(1))
-    again = contest(error=0.05, ideas=[{"train.learning_rate": 0.1}], space={"train.learning_rate": [0.1]})
-    assert (again.identity, climb.read(of)) == before
-
-
-def test_a_new_ladder_needs_a_preset():
-    with pytest.raises(UserError, match="preset"):
-        draft.write("mine", "nothing", {})
-    assert not Path("ladders/mine.yaml").exists()
-
-
-@pytest.mark.parametrize(("base", "settings", "primary"), [
-    ("digits", {}, "classifier.fd"), ("photos_small", {"data.source": "photos"}, "classifier.fd"),
-    ("photos_small", {"data.source": "photos/one"}, f"{choose_extractor(1, 3)}.kid_mean"),  # without classes
-])  # fmt: skip
-def test_a_new_ladder_can_be_searched(base, settings, primary):
-    for number in range(240):
-        path = Path("photos", ("one", "two")[number % 2], f"{number}.jpg")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    path = draft.write("mine", base, settings)
-    of = Space(terms.load(path), {})
-    assert of.contest.terms.primary == primary
-    assert of.contest.terms.model_dump(mode="json")["common"].items() >= settings.items()
-    changes = proposals.propose(of, [], [], 0)
-    assert of.contest.cost(changes) <= of.contest.limit
-    starts = list(of.starts(search._ideas(of.contest)))
-    assert len(starts) == 1 + len(of.contest.terms.ideas)
-    with pytest.raises(UserError, match="exists"):
-        draft.write("mine", base, settings)
-
-
-@pytest.mark.parametrize("base", presets.names())
-def test_every_preset_can_be_the_base_of_a_new_ladder(base):
-    assert draft.write("mine", base, {}).exists()
 
 
 def test_the_champion_becomes_params_yaml(capsys):
@@ -498,19 +343,3 @@ def test_the_champion_becomes_params_yaml(capsys):
     champion = state.contest.params(state.changes(state.champion.key))
     assert plan.params_of_result(config.load(), defaults=True) == plan.params_of_result(champion, defaults=True)
     assert "# The champion of ladders/tiny.yaml: rung 1" in Path("params.yaml").read_text()
-
-
-def test_a_wheel_has_the_file_that_a_new_ladder_starts_from():
-    project = (ROOT / "pyproject.toml").read_text()
-    assert "ladder/new.yaml" in project
-    ignored = subprocess.run(["git", "check-attr", "merge", "ladders/x/trials.jsonl"], cwd=ROOT, capture_output=True)
-    assert b"union" in ignored.stdout
-
-
-@pytest.mark.slow
-def test_the_table_of_samplers_is_simulated_on_what_is_recorded(monkeypatch):
-    monkeypatch.chdir(ROOT)
-    row = make_search.main("tpe_mv/5/warm/4", 2, 30)
-    best, *_ = row["30/3"]
-    assert 0.5 < best < 6  # the base scores 15
-    assert row == make_search.main("tpe_mv/5/warm/4", 2, 30)

@@ -1,20 +1,16 @@
-"""Verdicts at one look, and the rules for which runs may be compared."""
+"""Which runs may be compared, and what a comparison says of them."""
 
 import json
 from collections.abc import Sequence
 
-import numpy as np
 import pytest
 
 from ddpm.base.errors import UserError
-from ddpm.params.config import Compare
 from ddpm.report import judgement as shown
 from ddpm.runs.library import Listing
 from ddpm.runs.record import Record
 from ddpm.study import judging
-from ddpm.verdicts import citation, comparison, guards, metrics, statistics, verdict
-from ddpm.verdicts.sequential import Design
-from ddpm.verdicts.verdict import Pair, Verdict
+from ddpm.verdicts import citation, comparison
 from tests.scored import COSTS, result, study, working
 
 FD, KID = "classifier.fd", "classifier.kid_mean"
@@ -22,137 +18,6 @@ BY = ("diffusion.schedule.name",)
 SIX = range(6)
 COPIES = {"memorisation.pixels.share": 0.4, "memorisation.pixels.limit": 0.14}
 YARDSTICK = {f"yardsticks.gaussian.{FD}": 12.0, "yardsticks.gaussian.classifier.count": 720}
-CLEAR = [0.050, 0.052, 0.048, 0.051, 0.049, 0.050]
-UNSURE = [0.02, 0.05, 0.03, 0.09, 0.01, 0.06]
-MADE = {schedule: result(schedule) for schedule in ("cosine", "linear")}
-
-
-def pair(
-    gaps: Sequence[float], metric: str = FD, kid: float | None = None, baseline: float = 1.0, copying: str = ""
-) -> Pair:
-    """Runs whose scores in ``metric`` differ by ``gaps``; ``kid``: the difference of the kernel distance.
-
-    copying: the schedule whose last run copies its train images; the others come as near as new images may.
-    """
-    values = [baseline + 0.003 * seed for seed in range(len(gaps))]
-
-    def side(name: str, scores: Sequence[float], kernel: float) -> tuple[Record, ...]:
-        runs = []
-        for seed, score in enumerate(scores):
-            copies = COPIES if name == copying and seed == len(scores) - 1 else COPIES | {next(iter(COPIES)): 0.14}
-            kernels = {} if kid is None else {KID: kernel}
-            runs.append(MADE[name].model_copy(update={"seed": seed, "scores": {metric: score} | kernels | copies}))
-        return tuple(runs)
-
-    after = [value + gap for value, gap in zip(values, gaps, strict=True)]
-    return Pair("a", "b", side("cosine", values, 1), side("linear", after, 1 + (kid or 0)))
-
-
-def judged(runs: Pair, *others: str, metric: str = FD, pairs: int = 1, **options) -> Verdict:
-    """The verdict in ``metric``, of a table with so many pairs and these other metrics."""
-    seeds = len(runs.after)
-    rules = guards.rules(Compare(**options), [metric, *others], pairs, Design((seeds,)))
-    return verdict.judge(runs, rules, [seeds])[0]
-
-
-@pytest.mark.parametrize("metric", [FD, "classifier.precision", "inception.fid", "bits_per_dim"])
-@pytest.mark.parametrize("sign", [-1, 1])
-def test_a_clear_gap_is_better_or_worse_by_the_metrics_direction(metric, sign):
-    found = judged(pair([sign * gap for gap in CLEAR], metric), metric=metric)
-    assert found.outcome == ("better" if metrics.gain(metric, sign) > 0 else "worse")
-    assert (found.look, found.reason, found.seeds) == (6, "", tuple(SIX))
-    assert found.difference == pytest.approx(sign * 0.05)
-    test = statistics.t_test(np.array(found.differences), 0.0, 1 - 0.05 * verdict.PRIMARY)
-    assert (found.low, found.high) == pytest.approx((float(test.low), float(test.high)))
-    assert found.p == pytest.approx(float(test.p) / verdict.PRIMARY, rel=0.05, abs=1.2e-6)
-
-
-@pytest.mark.parametrize(("gaps", "options", "outcome", "reason"), [
-    (CLEAR[:5], {}, "inconclusive", "fewer than 6 seeds"),
-    (CLEAR, {"kid": 0.01}, "worse", ""),
-    (CLEAR, {"kid": -0.01}, "inconclusive", "KID moved the other way"),
-    (CLEAR, {"kid": 0.0}, "inconclusive", "KID moved the other way"),
-    ([gap / 10 for gap in CLEAR], {}, "equivalent", "any gap is below 0.02"),
-    ([0.0] * 5, {}, "equivalent", ""),
-    ([0.0] * 4, {}, "inconclusive", ""),  # a one-sided sign-flip test cannot reach 5% with fewer
-    ([0.05, -0.03, 0.06, 0.01, -0.02, 0.07], {}, "inconclusive", "the interval contains 0"),
-    # what the t test takes for a difference, and the signs do not
-    ([-0.001, *(0.2 + gap for gap in CLEAR[:5])], {}, "inconclusive", "the sign-flip test does not agree"),
-])  # fmt: skip
-def test_what_is_called_what(gaps, options, outcome, reason):
-    found = judged(pair(gaps, **options))
-    assert found.outcome == outcome
-    assert found.reason.startswith(reason)
-
-
-@pytest.mark.parametrize("metric", [FD, "classifier.precision", "bits_per_dim"])
-@pytest.mark.parametrize("sign", [-1, 1])
-def test_what_copies_train_images_is_no_better_whichever_side_it_is(metric, sign):
-    gaps = [sign * gap for gap in CLEAR]
-    honest = judged(pair(gaps, metric), metric=metric)
-    arm, baseline = (judged(pair(gaps, metric, copying=name), metric=metric) for name in ("linear", "cosine"))
-    winner, loser = (arm, baseline) if honest.outcome == "better" else (baseline, arm)
-    assert winner.outcome == "inconclusive"
-    assert winner.reason == f"{'b' if honest.outcome == 'better' else 'a'} copies train images (pixels)"
-    assert winner.headline == winner.reason  # how much better copies score is not the news
-    assert citation.cite(winner).startswith(winner.reason)
-    assert (loser.outcome, loser.reason) == (honest.outcome, "")
-
-
-@pytest.mark.parametrize(("before", "after", "outcome"), [
-    (1054, 620, "useless"), (3, 63, "useless"), (1086, 1086, "useless"), (9, 8, "useless"), (63, 3, "better"),
-    (7.9, 3, "better"), (3, 7.9, "worse")
-])  # fmt: skip
-def test_a_likelihood_no_better_than_a_uniform_guess_is_useless(before, after, outcome):
-    gaps = [after - before + noise for noise in (0.0, 0.01, 0.02, 0.0, 0.01, 0.02)]
-    assert judged(pair(gaps, "bits_per_dim", baseline=before), metric="bits_per_dim").outcome == outcome
-
-
-@pytest.mark.parametrize("metric", ["classifier.precision", "classifier.recall"])
-@pytest.mark.parametrize(("baseline", "outcome"), [(0.0, "inconclusive"), (0.01, "equivalent"), (0.5, "equivalent")])
-def test_two_shares_next_to_0_are_not_called_equivalent(metric, baseline, outcome):
-    """A recall of 0 on both sides says that the score sees nothing, not that the arms are equal."""
-    found = judged(pair([0.0] * 6, metric, baseline=baseline), metric=metric)
-    assert (found.outcome, "next to 0" in found.reason) == (outcome, outcome == "inconclusive")
-
-
-@pytest.mark.parametrize(
-    ("pairs", "others", "share"),
-    [(1, 0, verdict.PRIMARY), (6, 0, verdict.PRIMARY / 6), (1, 4, verdict.PRIMARY), (2, 5, verdict.PRIMARY / 2)],
-)
-def test_pairs_and_metrics_share_the_error_rate(pairs, others, share):
-    """Six metrics at one look, each tested as if it were alone, give a false verdict 15 times in 100."""
-    runs = pair(UNSURE)
-    names = ["bits_per_dim", "classifier.is_mean", "classifier.precision", "classifier.recall", KID][:others]
-    for run in runs.runs:
-        for number, name in enumerate(names):
-            run.scores[name] = run.scores[FD] * (-1 if metrics.direction(name) == "higher" else 1) + number
-    first, *rest = verdict.judge(runs, guards.rules(Compare(), [FD, *names], pairs, Design((6,))), [6])
-    p = float(statistics.t_test(np.array(UNSURE), 0, 0.95).p)
-    assert first.p == pytest.approx(p / share, rel=0.03)
-    assert first.outcome == ("worse" if p / share < 0.05 else "inconclusive")
-    assert (first.outcome == "worse") == (pairs < 6)
-    for found in rest:
-        assert found.p == pytest.approx(min(1, p * pairs * others / (1 - verdict.PRIMARY)), rel=0.03)
-        assert found.outcome == "inconclusive"
-
-
-def test_equivalence_and_intervals_are_adjusted_as_well():
-    """Without that, any of five pairs that differ by the threshold was called equivalent 18 times in 100."""
-    near = pair([0.016, -0.016, 0.016, -0.012, 0.008, 0.0])
-    assert [judged(near, pairs=pairs).outcome for pairs in (1, 5)] == ["equivalent", "inconclusive"]
-    among, wider = judged(pair(CLEAR), pairs=10), judged(pair(CLEAR), confidence=0.995)
-    assert (among.low, among.high) == pytest.approx((wider.low, wider.high))
-    assert (among.low or 0) < (judged(pair(CLEAR)).low or 0)
-
-
-@pytest.mark.parametrize(("metric", "baseline", "margin"), [
-    (FD, 10.0, 0.13), (FD, 0.5, 0.02), (KID, 0.001, 0.0005), ("bits_per_dim", 3.4, 0.01),
-    ("classifier.recall", 0.9, 0.01), ("classifier.fd_infinity", 0.5, 0.02),
-])  # fmt: skip
-def test_the_gap_that_matters_is_the_metrics_own(metric, baseline, margin):
-    assert metrics.margin(metric, baseline, Compare()) == pytest.approx(margin)
-    assert metrics.margin(metric, baseline, Compare(floors={}, threshold=0.02)) == pytest.approx(0.02 * baseline)
 
 
 def runs(schedule: str, fd: float, seeds: Sequence[int] = SIX, **fields) -> list[Record]:

@@ -1,0 +1,151 @@
+"""The space of a ladder: what a choice of values means, what is proposed, and the file of a new ladder."""
+
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from ddpm.base.errors import UserError
+from ddpm.ladder import climb, draft, proposals, search, terms, trials
+from ddpm.ladder.space import Space
+from ddpm.ladder.terms import Contest
+from ddpm.ladder.trials import Trial
+from ddpm.params import presets
+from ddpm.scoring.evaluate_params import choose_extractor
+from tests.ladders import FILE, contest, space
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _alone(folder) -> None:
+    """A working folder for a ladder."""
+    FILE.parent.mkdir()
+
+
+def test_the_steps_follow_from_the_budget():
+    wide = {"model.unet.base_channels": [8, 16, 32], "train.steps": "budget"}
+    of = space(cost="flops", space=wide)
+    changes = {width: of.make_changes({"model.unet.base_channels": width}) for width in (8, 16, 32)}
+    usual = of.contest.config.train.steps
+    assert changes[16] == {}  # the base's
+    steps = {width: one.get("train.steps", usual) for width, one in changes.items()}
+    assert steps[8] > 2 * steps[16] > 4 * steps[32] > 0
+    for one in changes.values():
+        assert 0.97 * of.contest.limit < of.contest.cost(one) <= of.contest.limit
+    # a trial comes back to the values that made it
+    assert [of.place(one, of.contest.cost(one)) for one in changes.values()] == [
+        {"model.unet.base_channels": width} for width in changes
+    ]
+
+
+def test_a_hyperparameter_is_drawn_only_under_its_variant():
+    keys = {"train.optimizer.name": ["adamw", "muon"], "train.optimizer.muon.weight_decay": {"low": 0.0, "high": 0.1}}
+    of = space(space=keys)
+    values = {"train.optimizer.muon.weight_decay": 0.05}
+    assert of.make_changes({**values, "train.optimizer.name": "adamw"}) == {}  # the base's
+    muon = {**values, "train.optimizer.name": "muon"}
+    assert of.make_changes(muon) == muon
+    # a model of all trials needs a value of each: the first where it does not apply, the nearest of a range
+    assert of.place({"train.optimizer.name": "adamw"}, 1.0) == {
+        "train.optimizer.name": "adamw",
+        "train.optimizer.muon.weight_decay": 0.0,
+    }
+    assert (of.place({**muon, "train.optimizer.muon.weight_decay": 0.5}, 1.0) or {}).popitem()[1] == 0.1
+    assert of.place({"train.optimizer.name": "adam"}, 1.0) is None
+
+
+def test_an_entry_takes_back_what_the_champion_changed():
+    of = Space(contest(), {"train.warmup_steps": 7, "train.lr_decay": "constant"})
+    assert of.entry({"train.warmup_steps": 3}) == {"train.warmup_steps": 3, "train.lr_decay": "cosine"}
+    assert of.entry(dict(of.champion)) == {}
+
+
+def some(seed: int, **changes: object) -> Trial:
+    values = {"search": 1, "seed": seed, "changes": changes, "cost": 10240.0, "score": 2.0, "seconds": 1.0}
+    return Trial.model_validate(values | {"guards": {}})
+
+
+def test_several_processes_add_to_one_file_and_see_what_others_tried():
+    of = contest()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda seed: trials.add(of, some(seed)), range(40)))
+    assert sorted(trial.seed for trial in trials.read(of)) == list(range(40))
+
+
+def test_what_is_running_is_not_proposed_again():
+    of = space(space={"diffusion.loss.name": ["simple", "min_snr"], "train.learning_rate": {"low": 1e-3, "high": 1e-1}})
+    losses = of.axes["diffusion.loss.name"]
+    values = [{"diffusion.loss.name": losses[k % 2], "train.learning_rate": 0.01 + k / 500} for k in range(16)]
+    past = [some(k, **of.make_changes(each)) for k, each in enumerate(values)]
+    alone = proposals.propose(of, past, [], 0)
+    assert proposals.propose(of, past, [], 0) == alone
+    assert proposals.propose(of, past, [alone], 0) != alone
+
+
+def test_what_cannot_be_tried_is_not_proposed_for_ever(monkeypatch):
+    """The model's favourite is beyond the budget: it is told so, and the next is another."""
+    of = space(space={"train.learning_rate": {"low": 1e-3, "high": 1e-1}, "train.warmup_steps": [0, 3]})
+    past = [some(k, **{"train.learning_rate": 0.004 * (k + 1), "train.warmup_steps": 0}) for k in range(16)]
+    favourite = proposals.propose(of, past, [], 0)
+    check = Contest.check
+
+    def refuse(self, changes, *others, **more):
+        if changes == favourite:
+            raise UserError("too much")
+        return check(self, changes, *others, **more)
+
+    monkeypatch.setattr(Contest, "check", refuse)
+    assert proposals.propose(of, past, [], 0) != favourite
+    monkeypatch.setattr(Contest, "check", lambda *_, **__: (_ for _ in ()).throw(UserError("too much")))
+    monkeypatch.setattr(proposals, "IMPOSSIBLE", 3)
+    with pytest.raises(UserError, match="space"):
+        proposals.propose(of, past, [], 0)
+
+
+def test_trials_change_nothing_that_a_ladder_decides():
+    of = contest(error=0.05)
+    before = of.identity, climb.read(of)
+    trials.add(of, some(1))
+    again = contest(error=0.05, ideas=[{"train.learning_rate": 0.1}], space={"train.learning_rate": [0.1]})
+    assert (again.identity, climb.read(of)) == before
+
+
+def test_a_new_ladder_needs_a_preset():
+    with pytest.raises(UserError, match="preset"):
+        draft.write("mine", "nothing", {})
+    assert not Path("ladders/mine.yaml").exists()
+
+
+@pytest.mark.parametrize(("base", "settings", "primary"), [
+    ("digits", {}, "classifier.fd"), ("photos_small", {"data.source": "photos"}, "classifier.fd"),
+    ("photos_small", {"data.source": "photos/one"}, f"{choose_extractor(1, 3)}.kid_mean"),  # without classes
+])  # fmt: skip
+def test_a_new_ladder_can_be_searched(base, settings, primary):
+    for number in range(240):
+        path = Path("photos", ("one", "two")[number % 2], f"{number}.jpg")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    path = draft.write("mine", base, settings)
+    of = Space(terms.load(path), {})
+    assert of.contest.terms.primary == primary
+    assert of.contest.terms.model_dump(mode="json")["common"].items() >= settings.items()
+    changes = proposals.propose(of, [], [], 0)
+    assert of.contest.cost(changes) <= of.contest.limit
+    starts = list(of.starts(search._ideas(of.contest)))
+    assert len(starts) == 1 + len(of.contest.terms.ideas)
+    with pytest.raises(UserError, match="exists"):
+        draft.write("mine", base, settings)
+
+
+@pytest.mark.parametrize("base", presets.names())
+def test_every_preset_can_be_the_base_of_a_new_ladder(base):
+    assert draft.write("mine", base, {}).exists()
+
+
+def test_a_wheel_has_the_file_that_a_new_ladder_starts_from():
+    project = (ROOT / "pyproject.toml").read_text()
+    assert "ladder/new.yaml" in project
+    ignored = subprocess.run(["git", "check-attr", "merge", "ladders/x/trials.jsonl"], cwd=ROOT, capture_output=True)
+    assert b"union" in ignored.stdout
