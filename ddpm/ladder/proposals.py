@@ -16,7 +16,6 @@ from statistics import median
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.ladder import trials
 from ddpm.ladder.space import Space
@@ -81,8 +80,7 @@ def _study(space: Space, past: Sequence[Trial]) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     study = optuna.create_study(direction="minimize")
-    champion = files.digest(space.champion)
-    usual = trials.means([trial for trial in past if trial.key == champion])
+    usual = trials.find_usual(past, space.champion)
     judged = [trials.judge(space.contest, [trial], usual) for trial in past]
     losses = [one.loss for one in judged if math.isfinite(one.loss)]
     shape, worst = math.log if losses and min(losses) > 0 else float, max(losses, default=1.0)

@@ -172,6 +172,9 @@ class Search:
         over = f", more than --hours {self.hours:g} leaves: take more, or a shorter training" if late else ""
         best = f"best {self.rank()[0].score:.4g}, " if self.rank() else ""
         score = "diverged" if trial.score is None else f"{trial.score:.4g}"
+        usual = trials.find_usual(self.past, self.space.champion)
+        if fails := trials.judge(self.contest, [trial], usual).fails:
+            score += f", fails {' and '.join(fails)}"
         return f"trial {len(made)}: {score}; {best}about {left} left to search, then {duration(proof)} to prove{over}"
 
 

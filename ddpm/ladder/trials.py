@@ -47,13 +47,14 @@ class Trial(Section):
 
 class Candidate(NamedTuple):
     """A recipe with its trials. score: their mean. loss: what a search makes small. excess: by how much it breaks
-    guards and misses the target, all together."""
+    guards and misses the target, all together. fails: the names of those."""
 
     changes: Changes
     trials: Sequence[Trial]
     score: float
     loss: float
     excess: float
+    fails: Sequence[str]
 
     @property
     def is_allowed(self) -> bool:
@@ -95,24 +96,30 @@ def guards(contest: Contest, run: Record) -> dict[str, float]:
 
 def candidates(contest: Contest, trials: Sequence[Trial], champion: Changes) -> list[Candidate]:
     """The recipes that break no guard, the best first: by their mean score or, for kind ``target``, by cost."""
-    recipes = group_by(trials, lambda trial: trial.key)
-    usual = means(recipes.get(files.digest(champion), []))
-    judged = (judge(contest, runs, usual) for runs in recipes.values())
+    usual = find_usual(trials, champion)
+    judged = (judge(contest, runs, usual) for runs in group_by(trials, lambda trial: trial.key).values())
     return sorted((one for one in judged if one.is_allowed), key=lambda one: one.loss)
+
+
+def find_usual(trials: Sequence[Trial], champion: Changes) -> dict[str, float]:
+    """The champion's guarded metrics; empty if it was not tried."""
+    key = files.digest(champion)
+    return means([trial for trial in trials if trial.key == key])
 
 
 def judge(contest: Contest, runs: Sequence[Trial], usual: dict[str, float]) -> Candidate:
     """A recipe's trials together. usual: the champion's guarded metrics; empty if they are not known."""
     terms, of_guards, diverged = contest.terms, means(runs), -contest.gain(math.inf)
     scores = [diverged if trial.score is None else trial.score for trial in runs]
-    excess = [of_guards.pop(MEMORISATION, 0.0)]
+    excess = {MEMORISATION: of_guards.pop(MEMORISATION, 0.0)}
     if terms.target is not None:  # by each run: the cheapest whose mean does would miss it on half of all fresh seeds
-        excess += [-contest.gain(score - terms.target) for score in scores]
+        excess["target"] = math.fsum(max(-contest.gain(score - terms.target), 0.0) for score in scores)
     for name in of_guards.keys() & usual.keys():
         margin = metrics.margin(name, usual[name], contest.config.compare)
-        excess.append(metrics.gain(name, usual[name] - of_guards[name]) - margin)
+        excess[name] = metrics.gain(name, usual[name] - of_guards[name]) - margin
     loss = runs[0].cost if terms.kind == "target" else -contest.gain(fmean(scores))
-    return Candidate(dict(runs[0].changes), runs, fmean(scores), loss, math.fsum(max(by, 0.0) for by in excess))
+    fails = {name: by for name, by in excess.items() if by > 0}
+    return Candidate(dict(runs[0].changes), runs, fmean(scores), loss, math.fsum(fails.values()), sorted(fails))
 
 
 def means(runs: Sequence[Trial]) -> dict[str, float]:
