@@ -15,7 +15,7 @@ from ddpm.ladder import terms
 from ddpm.ladder.climb import Climb
 from ddpm.ladder.space import Space
 from ddpm.ladder.terms import LADDERS
-from ddpm.params import config, presets
+from ddpm.params import config, possible, presets
 from ddpm.params.config import Config
 from ddpm.scoring import extractor, limits
 from ddpm.scoring.evaluate_params import choose_extractor
@@ -29,14 +29,16 @@ AVERAGES = (0.01, 0.05, 0.2)  # lengths of the weights' average, as shares of th
 
 def write(name: str, base: str, common: Mapping[str, Any]) -> Path:
     """Write ladders/NAME.yaml for a preset with the values of ``common``; return its path. Raises UserError if the file
-    exists, or the preset cannot be the base of a ladder."""
+    exists, or the preset cannot be the base of a ladder, because ``data.source`` has too few images, for example."""
     path = LADDERS / f"{name}.yaml"
     if path.exists():
         raise UserError(f"{path}: exists; choose another name, or edit it")
     params = plan.apply_overrides(presets.read(base), common, "--set")
     whole = config.parse(params, "--set")
-    measures = _choose_measures(whole, clone.look(whole.data))
-    whole, steps = config.parse(plan.apply_overrides(params, measures, "--set"), "--set"), whole.train.steps or 1
+    found, steps = clone.look(whole.data), whole.train.steps or 1
+    measures = _choose_measures(whole, found)
+    whole = config.parse(plan.apply_overrides(params, measures, "--set"), "--set")
+    possible.check_scores(whole, found.train, found.classes)
     values = {
         "path": path,
         "name": name,
