@@ -68,10 +68,11 @@ def chapters(done: Search, state: Climb) -> list[Chapter]:
 def _sentence(result: dict[str, Any], title: str) -> str:
     proof = result["proof"]
     holds = {"accepted": "it holds", "refused": "nothing that holds", "undecided": "undecided"}
-    words = f"{holds.get(proof['outcome'], 'not decided yet')}: {title} {cell(proof['score'])}"
-    if proof["champion"] is not None:
-        words += f" instead of {cell(proof['champion'])}"
-    words += f" in {proof['seeds']} fresh seeds"
+    words = holds.get(proof["outcome"], "not decided yet")
+    if proof["score"] is not None:
+        words += f": {title} {cell(proof['score'])}"
+        words += "" if proof["champion"] is None else f" instead of {cell(proof['champion'])}"
+        words += f" in {proof['seeds']} fresh seeds"
     if proof["low"] is not None and proof["high"] is not None:
         words += f", better by {cell(proof['low'])} to {cell(proof['high'])}"
     if result["claim"] is not None:
