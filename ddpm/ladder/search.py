@@ -170,7 +170,7 @@ class Search:
         proof = arms * (evidence.seeds_needed(EFFECT, self.state.next_needed, most) or most) * seconds
         late = self.hours and proof > (1 - SEARCHING) * self.hours * 3600
         over = f", more than --hours {self.hours:g} leaves: take more, or a shorter training" if late else ""
-        best = f"best {self.rank()[0].score:.4g}, " if self.rank() else ""
+        best = f"best {ranked[0].score:.4g}, " if (ranked := self.rank()) else ""
         score = "diverged" if trial.score is None else f"{trial.score:.4g}"
         usual = trials.find_usual(self.past, self.space.champion)
         if fails := trials.judge(self.contest, [trial], usual).fails:
