@@ -16,9 +16,10 @@ from ddpm.base.errors import UserError, blame
 from ddpm.params import file
 from ddpm.runs.record import Record
 from ddpm.sources import fetch
-from ddpm.study import revision
+from ddpm.study import loading, revision
 from ddpm.study.experiments import Experiments
 from ddpm.study.plan import Experiment, Study
+from ddpm.tools import clone
 from ddpm.verdicts import pairing, tuning
 from ddpm.verdicts.pairing import Arm
 
@@ -80,7 +81,8 @@ class Ledger:
 
     def check_ready(self) -> None:
         """Raises UserError unless the study may run: by a plan and with code that are committed, and the code that made
-        its first result, unless the plan lets it differ; and, before there is a result, with images that are there."""
+        its first result, unless the plan lets it differ; and, before there is a result, with images that are there and that
+        its metrics can judge."""
         self.check_plan()
         params = [] if self.study.plan.base else [str(file.PATH)]
         code = (*revision.CODE, *self.experiments.files) if self.experiments.commit == revision.head() else ()
@@ -93,6 +95,8 @@ class Ledger:
             data = recipe.config.data
             with blame(f"{self.study.path}: arms.{arm}"):
                 fetch.check_source(data.dataset, data.source)
+                found = clone.look(data)
+            loading.check_scores(self.study, arm, found)
 
     def runs(self, planned: Iterable[Experiment]) -> dict[tuple[str, int | None], dict[int, Record]]:
         """Those that are done, by arm and place in the grid, then by seed."""

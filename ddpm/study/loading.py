@@ -22,6 +22,7 @@ from ddpm.params.config import Config
 from ddpm.scoring import extractor, metric
 from ddpm.scoring.evaluate_params import AUTO, CHOICE
 from ddpm.study.plan import NAME, Plan, Program, Recipe, Study, Tune, apply_overrides, params_of_result
+from ddpm.tools.clone import Found
 from ddpm.verdicts import metrics, statistics
 from ddpm.verdicts.tuning import name_values
 
@@ -69,11 +70,7 @@ def parse(value: dict[str, Any], path: Path) -> Study:
         digest = files.digest(params_of_result(recipe.config, defaults=True))
         if (twin := known.setdefault(recipe.program.program if recipe.program else digest, arm)) != arm:
             raise UserError(f"{path}: arms: {twin} and {arm} are equal: change one of them, or drop it")
-        if plan.primary not in (scores := future_scores(recipe.config, bool(recipe.program))):
-            allowed = ", ".join(metrics.select_judged(scores))
-            raise UserError(f"{path}: primary: no run of {arm} will have {plan.primary}; allowed: {allowed}")
-        with blame(f"{path}: arms.{arm}"):
-            possible.check_scores(recipe.config)
+        check_scores(study, arm)
     fewest = statistics.fewest_seeds(1 - study.config.compare.confidence)
     if plan.looks[0] < fewest:
         raise UserError(f"{path}: looks: {plan.looks[0]} seeds cannot decide anything; allowed: {fewest} or more")
@@ -106,6 +103,21 @@ def _read_grid(tune: Tune, arm: Recipe, source: str) -> list[Recipe]:
         params = apply_overrides(arm.params, values, f"{source}: tune")
         grid.append(Recipe(params, config.parse(params, f"{source}, with {name_values(values)}"), values))
     return grid
+
+
+def check_scores(study: Study, arm: str, found: Found = Found()) -> None:
+    """Raises UserError if the arm's runs cannot be scored, or will not have the primary metric. found: their images, if
+    somebody has looked."""
+    recipe, primary = study.arms[arm], study.plan.primary
+    evaluated = recipe.config
+    if found.classes is not None:  # so it is known what ``auto`` means
+        resolved = evaluated.evaluate.resolve(found.classes, evaluated.data.channels)
+        evaluated = evaluated.model_copy(update={"evaluate": resolved})
+    if primary not in (scores := future_scores(evaluated, bool(recipe.program))):
+        allowed = ", ".join(metrics.select_judged(scores))
+        raise UserError(f"{study.path}: primary: no run of {arm} will have {primary}; allowed: {allowed}")
+    with blame(f"{study.path}: arms.{arm}"):
+        possible.check_scores(evaluated, found.train, found.classes)
 
 
 def headline(params: Config, path: Path) -> str:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from ddpm.base.errors import UserError
 from ddpm.params import config
@@ -188,6 +189,28 @@ def test_images_that_are_not_there_are_missed_before_anything_runs(capsys):
     assert "'nowhere'" in err
     assert study("run", "tin") == 2
     assert "did you mean 'tiny'?" in capsys.readouterr().err
+    assert study_project.ran() == []
+
+
+@pytest.mark.parametrize(
+    ("images", "folders", "extractors", "reason"),
+    [
+        (400, ("",), "[classifier]", "error: studies/a.yaml: arms.cosine: evaluate.extractors: 'classifier' needs"),
+        (400, ("",), "[auto]", "error: studies/a.yaml: primary: no run of cosine will have classifier.fd; allowed:"),
+        (10, ("a", "b"), "[classifier]", "error: studies/a.yaml: arms.cosine: the train split: 16 images are too few"),
+    ],
+)
+def test_images_that_cannot_be_scored_are_refused_before_anything_runs(images, folders, extractors, reason, capsys):
+    for folder in folders:
+        (Path("pictures") / folder).mkdir(parents=True)
+        for at in range(images):
+            Image.new("L", (8, 8), at % 256).save(Path("pictures") / folder / f"{at}.png")
+    common = f"{{data.dataset.name: image_folder, data.source: pictures, evaluate.extractors: {extractors}}}"
+    A.write_text(f"common: {common}\nprimary: classifier.fd\n{STUDY}")
+    study_project.commit("a study")
+    assert study("run", "a") == 2
+    [said] = capsys.readouterr().err.splitlines()
+    assert said.startswith(reason)
     assert study_project.ran() == []
 
 
