@@ -51,10 +51,8 @@ def preset(
     if ladder:
         from ddpm.ladder import climb, draft, terms
 
-        text, what = (
-            draft.champion_params(climb.read(terms.load(terms.LADDERS / f"{ladder}.yaml"))),
-            f"champion of {ladder!r}",
-        )
+        contest = terms.load(terms.LADDERS / f"{ladder}.yaml")
+        text, what = draft.champion_params(climb.read(contest)), f"champion of {ladder!r}"
     else:
         text, what = presets.text(str(name), on), f"preset {name!r}" + (f" on {on!r}" if on else "")
     write_params(text, force)

@@ -1,7 +1,7 @@
 """What a stage of dvc.yaml reads, as DVC sees it: its params' values and its dependencies' contents.
 
 DVC records params and dependencies as they are after a command has run (treeverse/dvc#11058). So a stage reads them
-once, at the start, and checks at the end that nothing changed. That of params and data
+once, at the start, and checks at the end that nothing changed. The digest of params and data, ``Start.fingerprint``,
 names the resume state and the MLflow run.
 """
 

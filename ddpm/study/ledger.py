@@ -81,8 +81,8 @@ class Ledger:
 
     def check_ready(self) -> None:
         """Raises UserError unless the study may run: by a plan and with code that are committed, and the code that made
-        its first result, unless the plan lets it differ; and, before there is a result, with images that are there and that
-        its metrics can judge."""
+        its first result, unless the plan lets it differ; and, before there is a result, with images that are there, and
+        that its metrics can judge."""
         self.check_plan()
         params = [] if self.study.plan.base else [str(file.PATH)]
         code = (*revision.CODE, *self.experiments.files) if self.experiments.commit == revision.head() else ()

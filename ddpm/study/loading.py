@@ -70,7 +70,7 @@ def parse(value: dict[str, Any], path: Path) -> Study:
         digest = files.digest(params_of_result(recipe.config, defaults=True))
         if (twin := known.setdefault(recipe.program.program if recipe.program else digest, arm)) != arm:
             raise UserError(f"{path}: arms: {twin} and {arm} are equal: change one of them, or drop it")
-        check_scores(study, arm)
+        check_scores(study, arm, Found())
     fewest = statistics.fewest_seeds(1 - study.config.compare.confidence)
     if plan.looks[0] < fewest:
         raise UserError(f"{path}: looks: {plan.looks[0]} seeds cannot decide anything; allowed: {fewest} or more")
@@ -105,9 +105,9 @@ def _read_grid(tune: Tune, arm: Recipe, source: str) -> list[Recipe]:
     return grid
 
 
-def check_scores(study: Study, arm: str, found: Found = Found()) -> None:
-    """Raises UserError if the arm's runs cannot be scored, or will not have the primary metric. found: their images, if
-    somebody has looked."""
+def check_scores(study: Study, arm: str, found: Found) -> None:
+    """Raises UserError if the arm's runs cannot be scored, or will not have the primary metric. found: their images,
+    empty if nobody has looked."""
     recipe, primary = study.arms[arm], study.plan.primary
     evaluated = recipe.config
     if found.classes is not None:  # so it is known what ``auto`` means
