@@ -34,9 +34,9 @@ def preset(
     The first lines of a preset state its cost and expected scores.
 
     examples:
-      ddpm preset fashion_mnist      # refused if params.yaml has uncommitted changes
+      ddpm preset fashion_mnist      # refused if params.yaml is not committed
       ddpm preset digits --force     # overwrites them
-      ddpm preset edm --on cifar10   # the method of one preset on the data, network and budget of another
+      ddpm preset edm --on cifar10   # the method of edm with the data of cifar10
       ddpm preset --ladder digits    # the champion, the best recipe so far
 
     Args:
@@ -64,8 +64,8 @@ def check(*, no_pilot: NoPilot = False) -> None:
     """Check params.yaml, and estimate the time and memory of the next run.
 
     examples:
-      ddpm check             # before hours of training: whether params.yaml is possible, and how long it will take
-      ddpm check --no-pilot  # only whether it is possible
+      ddpm check             # is it possible, and how long will it take?
+      ddpm check --no-pilot  # is it possible?
     """
     from ddpm.params import config, file, possible
     from ddpm.tools import clone
@@ -93,7 +93,7 @@ def summary(*, json: Json = False) -> None:
     """Show the current model's scores, their meaning, and its pictures.
 
     examples:
-      ddpm summary         # scores next to those of real images, pictures, next steps
+      ddpm summary         # scores next to real images', pictures, next steps
       ddpm summary --json  # every number, as in metrics/run.json
     """
     from ddpm.params import config
@@ -114,7 +114,7 @@ def runs(*, json: Json = False) -> None:
     """List all runs with their differing params, scores and state.
 
     examples:
-      ddpm runs         # a line for each: differing params, seed, scores, seconds, state
+      ddpm runs         # a line for each: what differs, seed, scores, state
       ddpm runs --json  # for a program, with every score
     """
     from ddpm.params import config
@@ -138,7 +138,7 @@ def compare(
     """Judge which arm is better, from runs paired by training seed.
 
     examples:
-      ddpm compare --by diffusion.schedule.name  # every schedule with runs against that of params.yaml
+      ddpm compare --by diffusion.schedule.name  # each against that of params.yaml
       ddpm compare --by sample.sampler sample.steps --may-differ evaluations
       ddpm compare --by diffusion.schedule.name --out verdict.html
 
@@ -186,7 +186,7 @@ def sanity(*, json: Json = False) -> None:
     """Damage real test images, and show which scores notice it.
 
     examples:
-      ddpm sanity  # on your own real images, as soon as `dvc repro reference` has run
+      ddpm sanity  # on your own images, after `dvc repro reference`
     """
     from ddpm.compute import devices
     from ddpm.params import config, credit
@@ -216,7 +216,7 @@ def gate(
     Exit code 0 for a pass, 1 for a regression; 2, as usual, if no verdict is possible.
 
     examples:
-      ddpm gate           # in CI: fails if scores are worse than another seed would explain
+      ddpm gate           # in CI: fails if scores are clearly worse
       ddpm gate --update  # make the runs with these params the new baseline
 
     Args:

@@ -151,8 +151,8 @@ def params(ladder: LadderFile, run: str, /, *, force: bool = False) -> None:
     """Write the params.yaml of one of its runs, so that `dvc repro` reproduces its scores.
 
     examples:
-      ddpm ladder params digits 0a1b2c3d4e5f6071/challenger-42  # attempts/0a1b2c3d4e5f6071/runs/challenger-42.json
-      ddpm ladder params digits trial-42                        # seed 42 of trials.jsonl
+      ddpm ladder params digits 0a1b2c3d4e5f6071/challenger-42  # of attempts/
+      ddpm ladder params digits trial-42                        # of trials.jsonl
 
     Args:
         run: ATTEMPT/SIDE-SEED or trial-SEED

@@ -33,7 +33,7 @@ def sample(
 
     examples:
       ddpm sample -n 16 --out digits.png     # 16 images of the current model
-      ddpm sample --class 3 --guidance 2     # one class, more clearly, of a model with classes
+      ddpm sample --class 3 --guidance 2     # one class, more clearly
       ddpm sample --model m.safetensors --seed 7 --sampler ancestral --steps 250
 
     Args:
@@ -122,8 +122,9 @@ def score(
     """Score images that any program drew, and write their run's record.
 
     examples:
-      ddpm score samples.npz --seed 0 --name edm2 --param lr=0.01 --cost images_seen=64000 seconds.train=120
-      ddpm score samples.npz --seed 0 --reference cifar10-32x32.npz  # the FID to published statistics
+      ddpm score samples.npz --seed 0 --name edm2 --param lr=0.01
+      ddpm score samples.npz --seed 0 --cost images_seen=64000 seconds.train=120
+      ddpm score samples.npz --seed 0 --reference cifar10-32x32.npz  # published FID
 
     Args:
         samples: folder or archive of pictures, or an .npy or .npz file

@@ -138,7 +138,7 @@ def print_status(file: Plan, /, *, slots: Slots = None, pilot: bool = False, jso
 
     examples:
       ddpm study status studies/loss.yaml --pilot  # before the first run
-      ddpm study status studies/loss.yaml          # from another terminal, while it runs
+      ddpm study status studies/loss.yaml          # in another terminal, as it runs
 
     Args:
         pilot: first train one run of the baseline, to measure its time and whether the training is long enough
@@ -216,8 +216,8 @@ def clean(*, states: bool = False) -> None:
     """Delete the working files of all studies and ladders, but not their records and logs; print the space freed.
 
     examples:
-      ddpm study clean           # data, models and code: the next experiment makes them again
-      ddpm study clean --states  # trainings that were stopped, too: they start over
+      ddpm study clean           # data, models and code: they are made again
+      ddpm study clean --states  # trainings that were stopped, too
 
     Args:
         states: also delete the checkpoints of stopped trainings

@@ -29,7 +29,7 @@ def inpaint(
     """Draw a part of each image, and keep the rest (RePaint).
 
     examples:
-      ddpm use inpaint --rows 0 1 2 3 --part left  # the model draws the left half of four test images
+      ddpm use inpaint --rows 0 1 2 3 --part left  # draw the left halves anew
 
     Args:
         part: left, right, top, bottom, centre, or a picture whose white pixels are drawn
@@ -59,7 +59,7 @@ def vary(
     """Draw images like the given ones (SDEdit).
 
     examples:
-      ddpm use vary --images cat.jpg --strengths 0.3 0.6  # your own photo, varied a little and more
+      ddpm use vary --images cat.jpg --strengths 0.3 0.6  # a little, and more
 
     Args:
         strengths: amounts of noise, above 0 and up to 1, a row for each
