@@ -25,6 +25,8 @@ def begin(
     with climb.hold(contest) as state:
         on = state.champion.key if state.champion else BASE
         cost = contest.check(changes, state.changes(on), source, allow_null)
+        if not state.attempts:
+            contest.check_images()
         for old in state.attempts:
             if old.end is None and old.begin.on == on and old.begin.changes == changes:
                 _announce(contest, old.needed, say)

@@ -135,6 +135,8 @@ class Search:
         import optuna  # noqa: F401  # that it is missing is said before anything runs
 
         revision.check_committed([str(self.contest.path)])
+        if not self.past:
+            self.contest.check_images()
         failed, devices = 0, [self.contest.config.device]
         code = revision.export(self.commit or revision.head())
         with _place(self.contest) as place, Pool(code, self.at_once, devices) as pool:

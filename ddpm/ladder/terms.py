@@ -17,8 +17,10 @@ from ddpm.base.sections import Fraction, Section
 from ddpm.base.variant import closest
 from ddpm.params import config, file, possible, presets
 from ddpm.params.config import Config
+from ddpm.sources import fetch
 from ddpm.study import loading, plan
 from ddpm.study.plan import NAME, Recipe, is_of_recipe, params_of_result
+from ddpm.tools import clone
 from ddpm.verdicts import metrics
 
 LADDERS = Path("ladders")
@@ -199,6 +201,14 @@ class Contest:
         if not any(sections.is_in(key, (allowed,)) for allowed in self.terms.may_change):
             allowed = ", ".join(self.terms.may_change)
             raise UserError(f"{source}: {key}: {self.path} does not let entries change it; allowed: {allowed}")
+
+    def check_images(self) -> None:
+        """Raises UserError if ``data.source`` leads nowhere, or its images are too few or of no class to score."""
+        data = self.config.data
+        with blame(self.path):
+            fetch.check_source(data.dataset, data.source)
+            found = clone.look(data)
+            possible.check_scores(self.config, found.train, found.classes)
 
     def check(self, changes: Changes, champion: Changes, source: str, allow_null: bool = False) -> float:
         """The cost of an entry. Raises UserError unless it may try. champion: the champion's changes of the base."""

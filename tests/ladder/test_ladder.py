@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 
 from ddpm.base import files
 from ddpm.base.errors import UserError
@@ -15,7 +16,7 @@ from ddpm.params import config, presets
 from ddpm.runs import record
 from ddpm.study import pool
 from tests import study_project
-from tests.ladders import BETTER, FILE, LOG, NOISE, SCORE, WORSE, idea, ladder, log, state
+from tests.ladders import BETTER, FILE, LOG, NOISE, SCORE, SEARCH, WORSE, idea, ladder, log, state
 from tests.study_project import commit, git, ran
 
 ROOT = Path(__file__).parents[2]
@@ -168,6 +169,25 @@ def test_an_attempt_that_is_killed_continues_in_one_pool_with_the_code_of_its_ru
     read = [record.read_record(path) for path in runs().values()]
     assert {run.revision for run in read} == {first}
     assert max(run.scores["classifier.fd"] for run in read) < 3
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize(("source", "named"), [("nowhere", "'nowhere'"), ("pictures", "'classifier' needs")])
+def test_images_that_cannot_be_scored_are_refused_before_anything_runs_or_is_spent(capsys, source, named):
+    Path("pictures").mkdir()
+    for at in range(300):  # of no class
+        Image.new("L", (8, 8), at % 256).save(f"pictures/{at}.png")
+    common = {"data.dataset.name": "image_folder", "data.source": source}
+    FILE.write_text(yaml.safe_dump(SEARCH | {"common": common}))
+    commit("a ladder of pictures")
+    for command in (("search", "tiny", "--trials", "8"), ("try", "tiny", idea("better", BETTER))):
+        assert ladder(*command) == 2
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert said.startswith(f"error: {FILE}: ")
+        assert named in said
+    assert not LOG.exists()
+    assert not LOG.with_name("trials.jsonl").exists()
+    assert ran() == []
 
 
 @pytest.mark.parametrize(("changes", "key"), [
