@@ -16,10 +16,11 @@ from ddpm.cli.app import Json, Names
 from ddpm.cli.study_commands import Commit, Many, Slots, repeat
 from ddpm.cli.terminal import answer, write_run
 from ddpm.ladder import attempt, climb, display, draft, found, search, terms, track, trials
-from ddpm.ladder.climb import Attempt
+from ddpm.ladder.climb import Attempt, Climb
 from ddpm.ladder.terms import LADDERS, Contest
 from ddpm.params import file
 from ddpm.report import render
+from ddpm.report.blocks import Chapter
 from ddpm.study import revision
 from ddpm.study.audit import Line
 
@@ -81,6 +82,7 @@ def search_space(
     done, state = search.run(contest, hours, trials, slots, _say(json), commit and revision.find(commit))
     chapters = found.chapters(done, state)
     render.write(contest.folder / "search.md", f"A search of {contest.name}", "ddpm ladder", chapters)
+    _write_climb(state)
     track.log(state)
     result = found.to_dict(done, state)
     answer(json, result, render.text(chapters))
@@ -139,11 +141,9 @@ def show(ladder: LadderFile, /, *, json: Json = False) -> None:
     examples:
       ddpm ladder show digits
     """
-    contest = terms.load(ladder)
-    state = climb.read(contest)
-    chapters = display.chapters(state)
-    render.write(contest.folder / "climb.md", contest.terms.question, "ddpm ladder", chapters)
-    answer(json, [display.to_dict(state, one) for one in (*state.attempts, *state.challenges)], render.text(chapters))
+    state = climb.read(terms.load(ladder))
+    text = render.text(_write_climb(state))
+    answer(json, [display.to_dict(state, one) for one in (*state.attempts, *state.challenges)], text)
 
 
 @app.command
@@ -200,9 +200,17 @@ def _say(json: bool) -> attempt.Say:
     return partial(print, file=sys.stderr if json else sys.stdout, flush=True)  # with --json, stdout is for programs
 
 
+def _write_climb(state: Climb) -> list[Chapter]:
+    """Write the page of a climb; return what is on it."""
+    contest, chapters = state.contest, display.chapters(state)
+    render.write(contest.folder / "climb.md", contest.terms.question, "ddpm ladder", chapters)
+    return chapters
+
+
 def _finish(contest: Contest, one: Attempt, slots: int | None, commit: str | None, json: bool) -> int:
     """Run an attempt to its end, print it, and return the exit code."""
     state = attempt.finish(contest, one, slots, _say(json), commit and revision.find(commit))
+    _write_climb(state)
     track.log(state)
     done = state.find(one.key)
     shown = display.to_dict(state, done)

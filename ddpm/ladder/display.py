@@ -79,10 +79,9 @@ def chapters(state: Climb) -> list[Chapter]:
     ]
     if attempts:
         rows = [[cell(one[key]) for key in COLUMNS] for one in attempts]
-        blocks += [
-            Table(list(COLUMNS.values()), rows, "", (1, 2, 13)),
-            Figure("The climb", "climb", partial(plots.lines, panels=_panels(state, attempts))),
-        ]
+        blocks.append(Table(list(COLUMNS.values()), rows, "", (1, 2, 13)))
+    if any(one["score"] is not None for one in attempts):
+        blocks.append(Figure("The climb", "climb", partial(plots.lines, panels=_panels(state, attempts))))
     return [Chapter("", blocks)]
 
 

@@ -157,6 +157,12 @@ def test_a_loss_as_large_as_all_gains_refuses_an_entry_and_removes_a_rung():
     assert outcome(climbed, first, lost).outcome == "refused"
 
 
+def test_before_an_attempt_has_ended_there_is_no_picture():
+    attempted("a", 0.5)
+    LOG.write_text(LOG.read_text().splitlines()[0] + "\n")
+    assert [type(block).__name__ for block in display.chapters(state())[0].blocks] == ["Note"] * 3 + ["Table"]
+
+
 def test_the_picture_has_a_point_for_the_base_and_for_every_attempt(tmp_path):
     """Also for the many that ended too early for an interval."""
     attempted("a", 0.5)

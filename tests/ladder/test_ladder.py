@@ -75,6 +75,7 @@ def test_a_ladder_of_scores_is_climbed_shown_and_challenged(capsys):
     assert 3 + rung["seeds"] <= len({*champion} & {*challenger})
     assert (len(set(champion)), len(set(challenger))) == (len(champion), len(challenger))
     assert len(champion) < 6 + rung["seeds"]
+    assert Path("ladders/tiny/climb.md").read_text().count("| accepted | 1 |") == 1
     commit("a rung")
     # what the champion is already changes nothing
     assert ladder("try", "tiny", idea("again", BETTER)) == 2

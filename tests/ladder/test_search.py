@@ -140,6 +140,7 @@ def test_what_helps_only_together_is_found_and_proved(capsys, monkeypatch):
     page = Path("ladders/tiny/search.md").read_text()
     assert "it holds" in page
     assert "had claimed" in page
+    assert "| accepted |" in Path("ladders/tiny/climb.md").read_text()
 
 
 def test_the_first_trials_are_the_champion_the_ideas_and_the_rungs_of_other_ladders(monkeypatch):
