@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Callable
 from contextlib import closing
 
-from ddpm.base.errors import UserError
+from ddpm.base.errors import UserError, plural
 from ddpm.ladder import climb, evidence
 from ddpm.ladder.climb import Attempt, Climb
 from ddpm.ladder.log import BASE, Try
@@ -98,6 +98,7 @@ def finish(contest: Contest, attempt: Attempt, slots: int | None, say: Say, comm
                 seeds = scored
                 end, decides = state.judge(attempt, runs)
                 e = math.exp(state.log_e(end))
-                say(f"{attempt.begin.entry}: {len(end.challenger)} seeds, e-value {e:.3g} of {attempt.needed:.0f}")
+                tried = plural(len(end.challenger), "seed")
+                say(f"{attempt.begin.entry}: {tried}, e-value {e:.3g} of {attempt.needed:.0f}")
     with climb.hold(contest) as state:
         return climb.append(state, end)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ddpm.base.errors import plural
 from ddpm.ladder import evidence
 from ddpm.ladder.climb import Attempt, Climb
 from ddpm.ladder.log import BASE
@@ -72,10 +73,11 @@ def chapters(state: Climb) -> list[Chapter]:
     if changes:
         name += f": {', '.join(f'{key} {plain(value)}' for key, value in changes.items())}"
     cost = champion.begin.cost if champion else _base_cost(state)
+    counts = f"{plural(len(state.attempts), 'attempt')}, {plural(len(state.rungs), 'rung')}"
     blocks: list[Block] = [
         Note(f"{state.contest.name}: {terms.question}"),
         Note(f"champion: {name}; {cost:.4g} {terms.cost}"),
-        Note(f"{len(state.attempts)} attempts, {len(state.rungs)} rungs; at most {terms.error:.0%} of rungs are false"),
+        Note(f"{counts}; at most {terms.error:.0%} of rungs are false"),
     ]
     if attempts:
         rows = [[cell(one[key]) for key in COLUMNS] for one in attempts]

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from scipy.special import ndtri
 
-from ddpm.base.errors import UserError
+from ddpm.base.errors import UserError, plural
 from ddpm.base.files import atomic_path, read_json
 from ddpm.base.paths import BASELINE, RUN
 from ddpm.params.config import Config, Gate
@@ -105,7 +105,7 @@ def read(path: Path = BASELINE) -> tuple[Record, ...]:
     runs: tuple[Record, ...] = read_json(path, tuple[Record, ...], REMAKE)
     if len({run.seed for run in runs}) < max(len(runs), MIN_SEEDS):
         raise UserError(
-            f"{path}: {len(runs)} runs; allowed: at least {MIN_SEEDS}, each with a seed of its own; {REMAKE}"
+            f"{path}: {plural(len(runs), 'run')}; allowed: at least {MIN_SEEDS}, each with a seed of its own; {REMAKE}"
         )
     return runs
 
