@@ -17,7 +17,6 @@ from ddpm.base.sections import Fraction, Section
 from ddpm.base.variant import closest
 from ddpm.params import config, file, possible, presets
 from ddpm.params.config import Config
-from ddpm.sources import fetch
 from ddpm.study import loading, plan
 from ddpm.study.plan import NAME, Recipe, is_of_recipe, params_of_result
 from ddpm.tools import clone
@@ -204,10 +203,8 @@ class Contest:
 
     def check_images(self) -> None:
         """Raises UserError if ``data.source`` leads nowhere, or its images are too few or of no class to score."""
-        data = self.config.data
         with blame(self.path):
-            fetch.check_source(data.dataset, data.source)
-            found = clone.look(data)
+            found = clone.look(self.config.data)
             possible.check_scores(self.config, found.train, found.classes)
 
     def check(self, changes: Changes, champion: Changes, source: str, allow_null: bool = False) -> float:

@@ -15,7 +15,6 @@ import numpy as np
 from ddpm.base.errors import UserError, blame
 from ddpm.params import file
 from ddpm.runs.record import Record
-from ddpm.sources import fetch
 from ddpm.study import loading, revision
 from ddpm.study.experiments import Experiments
 from ddpm.study.plan import Experiment, Study
@@ -92,10 +91,8 @@ class Ledger:
             name, run = first
             self.experiments.refuse_other_code(next(one for one in self.study.lines() if one.name == name), run)
         for arm, recipe in self.study.arms.items() if not self.records else ():
-            data = recipe.config.data
             with blame(f"{self.study.path}: arms.{arm}"):
-                fetch.check_source(data.dataset, data.source)
-                found = clone.look(data)
+                found = clone.look(recipe.config.data)
             loading.check_scores(self.study, arm, found)
 
     def runs(self, planned: Iterable[Experiment]) -> dict[tuple[str, int | None], dict[int, Record]]:

@@ -53,8 +53,9 @@ def find_images(config: Config) -> Found:
 
 def look(data: Data) -> Found:
     """What there is in ``data.source``; empty unless it is a folder or archive of pictures on this machine. Raises
-    UserError if it cannot be read."""
+    UserError if it leads nowhere or cannot be read."""
     source = data.source
+    fetch.check_source(data.dataset, source)
     if source is None or source.startswith(fetch.ADDRESSES) or not isinstance(data.dataset, Photos):
         return Found()
     images, classes, held_out, others = data.dataset.look(fetch.locate(source, None, (), Path()))
