@@ -5,9 +5,10 @@ from pathlib import Path
 
 import yaml
 
-from ddpm.ladder import climb, terms
+from ddpm.ladder import climb, terms, trials
 from ddpm.ladder.space import Space
 from ddpm.ladder.terms import Contest
+from ddpm.ladder.trials import Trial
 from tests.command import run
 
 FILE = Path("ladders/tiny.yaml")
@@ -59,6 +60,11 @@ def contest(**changes: object) -> Contest:
     """The ladder with a space to search, and other terms."""
     FILE.write_text(yaml.safe_dump(SEARCH | changes))
     return terms.load(FILE)
+
+
+def trial(of: Contest, seed: int, changes: dict[str, object], score: float = 2.0) -> Trial:
+    identity = trials.find_identity(of)
+    return Trial(search=1, of=identity, seed=seed, changes=changes, cost=10240.0, score=score, guards={}, seconds=1.0)
 
 
 def space(**changes: object) -> Space:

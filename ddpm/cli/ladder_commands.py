@@ -111,9 +111,9 @@ def try_entry(
         entry: a file with lines KEY: VALUE for params.yaml
         allow_null: accept an entry that changes nothing
     """
-    contest, say = terms.load(ladder), _say(json)
+    contest, say, code = terms.load(ladder), _say(json), commit and revision.find(commit)
     one = attempt.begin(contest, entry.stem, terms.entry(entry), source=str(entry), say=say, allow_null=allow_null)
-    return _finish(contest, one, slots, commit, json)
+    return _finish(contest, one, slots, code, json)
 
 
 @app.command
@@ -130,8 +130,8 @@ def challenge(
     Args:
         rung: the rung's number
     """
-    contest = terms.load(ladder)
-    return _finish(contest, attempt.challenge(contest, rung, _say(json)), slots, commit, json)
+    contest, code = terms.load(ladder), commit and revision.find(commit)
+    return _finish(contest, attempt.challenge(contest, rung, _say(json)), slots, code, json)
 
 
 @app.command
@@ -184,13 +184,13 @@ def audit(
 
 
 def _lines(contest: Contest, commit: str = "") -> list[Line]:
-    """The runs of all attempts and challenges that have a record. commit: whose code would make them again."""
+    """The runs of attempts, challenges and the base that have a record. commit: whose code would make them again."""
     state = climb.read(contest)
     whole = revision.find(commit) if commit else ""
-    all_runs = (state.runs(one, whole) for one in (*state.attempts, *state.challenges))
+    all_runs = [state.runs(one, whole) for one in (*state.attempts, *state.challenges)]
     return [
         Line(runs.experiments, one, runs.records[one.name])
-        for runs in all_runs
+        for runs in (*all_runs, state.runs_of_base(whole))
         for one in runs.planned
         if one.name in runs.records
     ]
@@ -207,9 +207,9 @@ def _write_climb(state: Climb) -> list[Chapter]:
     return chapters
 
 
-def _finish(contest: Contest, one: Attempt, slots: int | None, commit: str | None, json: bool) -> int:
-    """Run an attempt to its end, print it, and return the exit code."""
-    state = attempt.finish(contest, one, slots, _say(json), commit and revision.find(commit))
+def _finish(contest: Contest, one: Attempt, slots: int | None, code: str | None, json: bool) -> int:
+    """Run an attempt to its end with the code of a commit, print it, and return the exit code."""
+    state = attempt.finish(contest, one, slots, _say(json), code)
     _write_climb(state)
     track.log(state)
     done = state.find(one.key)

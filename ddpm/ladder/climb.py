@@ -164,7 +164,7 @@ class Climb:
         elif line.outcome == "accepted":
             champion = self.champion
             if attempt.begin.on != (champion.key if champion else BASE):
-                attempt.outcome, attempt.reason = "undecided", "another attempt became the champion first: try it again"
+                attempt.outcome, attempt.reason = "undecided", "the champion is another one by now: try it again"
             elif self.log_e(line) < math.log(attempt.needed) - 1e-9:  # an attempt elsewhere came before it
                 attempt.outcome, attempt.reason = "undecided", "not enough at its place in the merged log: try it again"
             else:

@@ -73,18 +73,26 @@ def chapters(state: Climb) -> list[Chapter]:
     if changes:
         name += f": {', '.join(f'{key} {plain(value)}' for key, value in changes.items())}"
     cost = champion.begin.cost if champion else _base_cost(state)
+    fallen = sum(not rung.stands for rung in state.rungs)
     counts = f"{plural(len(state.attempts), 'attempt')}, {plural(len(state.rungs), 'rung')}"
+    counts += f", of which {fallen} fell" if fallen else ""
     blocks: list[Block] = [
         Note(f"{state.contest.name}: {terms.question}"),
         Note(f"champion: {name}; {cost:.4g} {terms.cost}"),
-        Note(f"{counts}; at most {terms.error:.0%} of rungs are false"),
+        Note(f"{counts}; at most {100 * terms.error:g}% of rungs are false"),
     ]
     if attempts:
-        rows = [[cell(one[key]) for key in COLUMNS] for one in attempts]
+        rows = [[cell((one | _words(one))[key]) for key in COLUMNS] for one in attempts]
         blocks.append(Table(list(COLUMNS.values()), rows, "", (1, 2, 13)))
     if any(one["score"] is not None for one in attempts):
         blocks.append(Figure("The climb", "climb", partial(plots.lines, panels=_panels(state, attempts))))
     return [Chapter("", blocks)]
+
+
+def _words(one: dict[str, Any]) -> dict[str, str]:
+    """What the table says otherwise than for programs: a challenge is one, and a rung may have fallen."""
+    words = {"entry": f"challenge of {one['entry']}"} if one["challenge"] else {}
+    return words | ({"outcome": "accepted, fell"} if one["rung"] and not one["stands"] else {})
 
 
 def _base_cost(state: Climb) -> float:
@@ -109,7 +117,8 @@ def _panels(state: Climb, attempts: Sequence[dict[str, Any]]) -> list[Panel]:
             gaps = [0.0 if one[end] is None else sign * (one[end] - one["estimate"]) for end in ("low", "high")]
             scores.append((one["stands"], one["attempt"], *(one["score"] + gap for gap in (0.0, *sorted(gaps)))))
             costs.append((one["stands"], one["attempt"], *[one["cost"]] * 3))
-    again = [(one["attempt"], *[one["champion"]] * 3) for one in attempts if not one["rung"] and one["champion"]]
+    tried = [one for one in attempts if one["champion"] and not (one["rung"] or one["challenge"])]
+    again = [(one["attempt"], *[one["champion"]] * 3) for one in tried]
 
     def panel(title: str, points: Sequence[tuple[Any, ...]], levels: dict[str, float], others: dict[str, Any]) -> Panel:
         curves = {

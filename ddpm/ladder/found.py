@@ -27,7 +27,7 @@ MEANING = (
 def to_dict(done: Search, state: Climb) -> dict[str, Any]:
     """A search for programs. claim: the mean score of the find's trials, which is too good. proof: the attempt, as
     ``ddpm ladder try`` has it; null if nothing was found."""
-    proof = next((one for one in state.attempts if one.begin.entry == done.name), None)
+    proof = done.proof and state.find(done.proof.key)
     changes = {**state.changes(proof.begin.on), **proof.begin.changes} if proof else {}
     own = [trial.score for trial in done.past if proof and done.space.entry(trial.changes) == proof.begin.changes]
     scores = [score for score in own if score is not None]
@@ -51,7 +51,7 @@ def chapters(done: Search, state: Climb) -> list[Chapter]:
     proof = result["proof"]
     blocks: list[Block] = [Note(f"{result['trials']} trials; they are not evidence, the proof is")]
     if proof is None:
-        blocks.append(Note("nothing that seems better than the champion: no attempt was made, and nothing is spent"))
+        blocks.append(Note("nothing seems better than the champion, so there was no attempt: take more trials"))
     else:
         blocks.append(Note(_sentence(result, title)))
         usual = done.space.usual

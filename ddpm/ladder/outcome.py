@@ -56,7 +56,8 @@ def judge(
     pairing.check_distinct(Arm(side, {}, {run.seed or 0: run for run in runs}) for side, runs in sides.items())
     end = End(of=of, outcome="undecided", reason="", champion=(), challenger=())
     for n, last in enumerate(challenger if terms.kind == "target" else challenger[: len(champion)], 1):
-        scored = challenger[: n - 1] if last.diverged else challenger[:n]
+        diverged = next((run for run in (last, *champion[n - 1 : n]) if run.diverged), None)
+        scored = challenger[: n - 1] if diverged else challenger[:n]
         before = champion[: len(scored)]
         end = End(
             of=of,
@@ -66,12 +67,16 @@ def judge(
             challenger=tuple(run.scores[terms.primary] for run in scored),
             guards=means(terms.guard_metrics, scored),
         )
-        if last.diverged:
-            return end.model_copy(update={"outcome": "refused", "reason": f"seed {last.seed}: {last.diverged}"}), True
-        outcome, reason = _decide(contest, hurdle, end, before, scored)
+        outcome, reason = _fail(diverged, last) if diverged else _decide(contest, hurdle, end, before, scored)
         if outcome:
             return end.model_copy(update={"outcome": outcome, "reason": reason}), True
     return end, False
+
+
+def _fail(diverged: Record, challenger: Record) -> tuple[Outcome, str]:
+    """How an attempt ends in which a training of one side diverged, and why."""
+    reason = f"seed {diverged.seed}: {diverged.diverged}"
+    return ("refused", reason) if diverged is challenger else ("undecided", f"the champion, {reason}")
 
 
 def _decide(

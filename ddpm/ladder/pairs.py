@@ -6,11 +6,11 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from itertools import takewhile
 
 from ddpm.base.errors import UserError
-from ddpm.ladder.terms import CHALLENGER, CHAMPION, Changes, Contest
+from ddpm.ladder.terms import CHALLENGER, Changes, Contest
 from ddpm.runs.record import Record
 from ddpm.study import revision
 from ddpm.study.experiments import Experiments
-from ddpm.study.plan import Experiment
+from ddpm.study.plan import Experiment, Kind
 
 
 class Runs:
@@ -24,8 +24,9 @@ class Runs:
         folder, path = contest.attempts / key / "runs", contest.path
         self.experiments = Experiments(f"{contest.name}-{key}", folder, path, contest.terms.primary, commit)
         self.sides = {arm: contest.recipe(changes) for arm, changes in arms.items()}
+        kind: Kind = "side" if CHALLENGER in arms else "verdict"  # the base alone gives the guards a mean
         self.planned = [  # seed by seed
-            Experiment(f"{arm}-{seed}", arm, seed, recipe, CHALLENGER if arm == CHALLENGER else CHAMPION)
+            Experiment(f"{arm}-{seed}", arm, seed, recipe, kind)
             for seed in range(first_seed, first_seed + contest.terms.seeds.most)
             for arm, recipe in self.sides.items()
         ]

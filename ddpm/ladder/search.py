@@ -16,7 +16,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -26,7 +26,8 @@ from ddpm.base.locks import lock
 from ddpm.base.progress import duration
 from ddpm.ladder import attempt, climb, evidence, proposals, terms, trials
 from ddpm.ladder.attempt import Say
-from ddpm.ladder.climb import LOCKS, Climb
+from ddpm.ladder.climb import LOCKS, Attempt, Climb
+from ddpm.ladder.log import BASE
 from ddpm.ladder.space import Space
 from ddpm.ladder.terms import LADDERS, Changes, Contest
 from ddpm.ladder.trials import Candidate, Trial
@@ -54,12 +55,17 @@ class Search:
     commit: str | None = None
 
     def __post_init__(self) -> None:
-        champion = self.state.champion
-        self.space = Space(self.contest, self.contest.shorten(self.state.changes(champion.key) if champion else {}))
         self.past = trials.read(self.contest)  # those of earlier searches, too
         self.running = dict[str, tuple[Changes, int, float]]()  # by task: the recipe, its seed, when it began
+        self.update(self.state)
         self.starts = deque(self.space.starts(_ideas(self.contest)))
-        self.begun = len(self.past)
+        self.numbers = itertools.count()  # of seeds
+
+    def update(self, state: Climb) -> None:
+        """Search around the champion of this climb, or the one that the search's attempt is on."""
+        self.state = state
+        on = self.proof.begin.on if self.proof else state.champion.key if state.champion else BASE
+        self.space = Space(self.contest, self.contest.shorten(state.changes(on)))
 
     @property
     def name(self) -> str:
@@ -70,6 +76,11 @@ class Search:
     def own_trials(self) -> list[Trial]:
         """The trials of this search."""
         return [trial for trial in self.past if trial.search == self.number]
+
+    @property
+    def proof(self) -> Attempt | None:
+        """Its attempt, once it has begun: another process that searches may have begun it."""
+        return next((one for one in reversed(self.state.attempts) if one.begin.entry == self.name), None)
 
     def total(self) -> float:
         """How many trials the search has, judging by those that are made."""
@@ -118,6 +129,7 @@ class Search:
             return None
         trial = Trial(
             search=self.number,
+            of=trials.find_identity(self.contest),
             seed=seed,
             changes=dict(changes),
             cost=self.contest.cost(changes),
@@ -134,7 +146,7 @@ class Search:
         own, such as a full disk."""
         import optuna  # noqa: F401  # that it is missing is said before anything runs
 
-        revision.check_committed([str(self.contest.path)])
+        revision.check_committed([str(self.contest.path), *(() if self.commit else revision.CODE)])
         if not self.past:
             self.contest.check_images()
         failed, devices = 0, [self.contest.config.device]
@@ -155,13 +167,24 @@ class Search:
     def _submit(self, pool: Pool, place: int) -> None:
         """Run the next trial. Its seed, above those of attempts, is that of the proposal, too: so a process that
         searches alone tries the same again."""
-        seed = 2**40 + int(files.digest([self.contest.name, place, self.begun])[:10], 16)
+        known = {trial.seed for trial in self.past}
+        seeds = (2**40 + int(files.digest([self.contest.name, place, each])[:10], 16) for each in self.numbers)
+        seed = next(seed for seed in seeds if seed not in known)
         if (changes := self.next(seed)) is not None:
             params = trials.params(self.contest, changes, seed)
             task = Task(f"trial-{seed}", params, LOCKS / self.contest.name / f"trial-{seed}.log")
             self.running[task.name] = changes, seed, time.monotonic()
-            self.begun += 1
             pool.submit(task)
+
+    def submit(self, found: Changes, say: Say) -> None:
+        """Begin the attempt with what was found, and write that to found.yaml, as an entry."""
+        entry, path = self.space.entry(found), self.contest.folder / "found.yaml"
+        attempt.begin(self.contest, self.name, entry, source=str(path), say=say)
+        lines = [f"# What search {self.number} of {self.contest.path} found: a claim, until its attempt has ended."]
+        lines += [f"{key}: {json.dumps(value)}" for key, value in entry.items()]
+        with files.atomic_path(path) as temporary:
+            temporary.write_text("\n".join([*lines, ""]), encoding="utf-8")
+        self.update(climb.read(self.contest))
 
     def _progress(self, trial: Trial) -> str:
         """A line about a trial that has ended: the best so far, and the time left."""
@@ -189,22 +212,19 @@ def run(
     Raises UserError unless the ladder, its log and the code are committed.
     """
     state = climb.read(contest)
-    mine = [one for one in state.attempts if re.fullmatch(r"search-\d+", one.begin.entry)]
-    going = mine[-1] if mine and mine[-1].end is None else None
-    number = len(mine) if going else len(mine) + 1
+    mine = {one.begin.entry: one for one in state.attempts if re.fullmatch(r"search-\d+", one.begin.entry)}
+    name = next((name for name, one in mine.items() if one.end is None), f"search-{len(mine) + 1}")
+    number = int(name.removeprefix("search-"))
     search = Search(contest, state, number, most, hours, count_slots(slots, [contest.config.device]), commit)
-    if going is None:
+    if search.proof is None:
         attempt.check_committed(contest)
         search.explore(say)
-        if (found := search.find()) is None:
-            return search, state
-        entry, path = search.space.entry(found), contest.folder / "found.yaml"
-        lines = [f"# What search {number} of {contest.path} found: a claim, until its attempt has ended."]
-        lines += [f"{key}: {json.dumps(value)}" for key, value in entry.items()]
-        with files.atomic_path(path) as temporary:
-            temporary.write_text("\n".join([*lines, ""]), encoding="utf-8")
-        going = attempt.begin(contest, search.name, entry, source=str(path), say=say)
-    return search, attempt.finish(contest, going, slots, say, commit)
+        search.update(climb.read(contest))  # what others have tried meanwhile
+    if search.proof is None and (found := search.find()) is not None:
+        search.submit(found, say)
+    if search.proof is None or search.proof.end:
+        return search, search.state
+    return search, attempt.finish(contest, search.proof, slots, say, commit)
 
 
 @contextmanager
@@ -221,5 +241,6 @@ def _ideas(contest: Contest) -> Iterator[Changes]:
     """Where a search begins: the ideas of the ladder's file, and the rungs of all ladders that stand."""
     yield from contest.terms.model_dump(mode="json")["ideas"]
     for path in sorted(LADDERS.glob("*.yaml")):
-        other = climb.read(terms.load(path))
-        yield from (other.changes(rung.key) for rung in reversed(other.rungs) if rung.stands)
+        with suppress(UserError):  # what is wrong with another ladder is no fault of this one
+            other = climb.read(terms.load(path))
+            yield from (other.changes(rung.key) for rung in reversed(other.rungs) if rung.stands)

@@ -41,6 +41,8 @@ class Space:
                 raise UserError(f"{source}: {BUDGET}: allowed for {STEPS} alone; here, a list, or low and high")
             for value in (axis.low, axis.high) if isinstance(axis, Range) else () if axis == BUDGET else axis:
                 contest.params({**dict([condition] if condition else []), key: value}, source)
+        for idea in contest.terms.model_dump(mode="json")["ideas"]:
+            contest.params(idea, f"{contest.path}: ideas")
 
     @cached_property
     def usual(self) -> dict[str, Any]:
@@ -79,9 +81,9 @@ class Space:
         value. Of a range it is the nearest."""
         values = self.select(self.contest.params(changes).flat() | {SHARE: cost / self.limit})
         for key, value in values.items():
-            if isinstance(axis := self.axes[key], Range):
+            if isinstance(axis := self.axes[key], Range) and value is not None:
                 values[key] = min(max(value, axis.low), axis.high)
-            elif value not in axis:
+            elif isinstance(axis, Range) or value not in axis:
                 return None
         return self.fill(values)
 

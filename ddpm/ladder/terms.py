@@ -139,6 +139,7 @@ class Contest:
         """Digests that must stay the same while it is climbed: of the file without the question and what a search
         tries, and of the base's params that affect what is learned and scored."""
         terms = self.terms.model_dump(mode="json", exclude={"question", "common", "space", "ideas"})
+        terms |= plan.margins(self.terms.common)
         parts = {"terms": terms, "base": params_of_result(self.config, defaults=False)}
         return {part: files.digest(value)[:16] for part, value in parts.items()}
 

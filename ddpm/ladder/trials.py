@@ -17,6 +17,7 @@ from ddpm.base.errors import UserError
 from ddpm.base.locks import lock
 from ddpm.base.sections import Section, Seed
 from ddpm.ladder.climb import LOCKS
+from ddpm.ladder.log import LENGTH, Key
 from ddpm.ladder.terms import MEMORISATION, Changes, Contest
 from ddpm.runs.alike import group_by
 from ddpm.runs.record import Amount, Count, Record, Score, Values
@@ -27,11 +28,13 @@ NAME = "trials.jsonl"
 
 
 class Trial(Section):
-    """One run. search: the number of the search that made it. changes: of the base. score: None if it diverged. guards:
-    the guarded metrics; ``memorisation`` is 1 if it copies train images. seconds: that it took."""
+    """One run. search: the number of the search that made it. of: ``find_identity``. changes: of the base. score: None
+    if it diverged. guards: the guarded metrics; ``memorisation`` is 1 if it copies train images. seconds: that it
+    took."""
 
     evidence: Literal[False] = False
     search: Count
+    of: Key
     seed: Seed
     changes: Values
     cost: Amount
@@ -62,16 +65,23 @@ class Candidate(NamedTuple):
         return math.isfinite(self.score) and self.excess <= 0
 
 
+def find_identity(contest: Contest) -> str:
+    """Digest of what trials that are compared have in common: the base, the scores, and what a cost is. Until the first
+    attempt a ladder's file may change."""
+    terms = contest.terms
+    return files.digest([contest.identity["base"], terms.primary, terms.guards, terms.cost])[:LENGTH]
+
+
 def read(contest: Contest) -> list[Trial]:
-    """The trials so far. Raises UserError for a line that is none."""
-    path, trials = contest.folder / NAME, []
+    """The trials so far that the ladder's file, as it is, can use. Raises UserError for a line that is none."""
+    path, trials, of = contest.folder / NAME, [], find_identity(contest)
     for number, text in enumerate(path.read_text(encoding="utf-8").splitlines() if path.exists() else (), 1):
         source = f"{path}: line {number}"
         try:
             trials.append(sections.parse(json.loads(text), source, Trial))
         except (RecursionError, ValueError) as error:
             raise UserError(f"{source}: not a trial: remove the line; trials are not evidence") from error
-    return trials
+    return [trial for trial in trials if trial.of == of]
 
 
 def params(contest: Contest, changes: Changes, seed: int) -> dict[str, Any]:

@@ -30,7 +30,7 @@ Look = Annotated[int, Field(ge=2, le=200)]  # in seeds
 PLACES = ("train", "test", "seed", "samples")  # what a program's command may have in braces
 TUNING_SEED = 2 * 10**6  # the first; above the seeds of any verdict
 UNHASHED_LOOKS = (8, 12, 16, 20)  # the default when the first plans were hashed, without defaults
-Kind = Literal["verdict", "tuning", "champion", "challenger"]
+Kind = Literal["verdict", "tuning", "side"]
 
 
 def _rising(looks: tuple[int, ...]) -> tuple[int, ...]:
@@ -159,7 +159,7 @@ class Experiment(NamedTuple):
     @property
     def may_diverge(self) -> bool:
         """Whether a training that diverges is a result. In a verdict it would be a hole."""
-        return self.kind in ("tuning", "challenger")
+        return self.kind != "verdict"
 
     @property
     def params(self) -> dict[str, Any]:
@@ -215,6 +215,7 @@ class Study:
         plan = self.plan.model_dump(mode="json", exclude=left_out, exclude_defaults=True)
         if self.plan.looks != UNHASHED_LOOKS:
             plan["looks"] = [*self.plan.looks]
+        plan |= margins(self.plan.common)
         return files.digest({"plan": plan, "arms": arms, "order": list(arms)})
 
     def is_open(self, experiment: Experiment) -> bool:
@@ -251,6 +252,11 @@ class Study:
 def params_of_result(of_arm: Config, *, defaults: bool) -> dict[str, Any]:
     """The params that a result depends on, by key; those that are the defaults are included if ``defaults``."""
     return keys_affecting(Affects.RESULT, of_arm.flat(defaults))
+
+
+def margins(common: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a file's common params that say what matters. They change no run, but what its scores show."""
+    return {key: value for key, value in common.items() if sections.under(key, "compare")}
 
 
 def is_of_recipe(key: str) -> bool:

@@ -35,7 +35,8 @@ def yardsticks(arms: Iterable[Arm], primary: str) -> list[str]:
     """The scores of the yardsticks and of real images in the primary metric, or a note that a run has no yardstick."""
     records = [run for arm in arms for run in arm.runs.values()]
     if missing := [run.name for run in records if f"{metrics.GAUSSIAN}.{primary}" not in run.scores]:
-        which = f"{len(missing)} of {len(records)} runs have no yardstick in {primary}"
+        lack = "has" if len(missing) == 1 else "have"
+        which = f"{len(missing)} of {len(records)} runs {lack} no yardstick in {primary}"
         return [f"{which}: it is unknown whether the arms are better than a Gaussian"]
     lines = []
     for what, (score, count) in metrics.others(records[0].scores, primary).items() if records else ():

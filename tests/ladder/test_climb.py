@@ -276,7 +276,27 @@ def test_a_rung_that_is_worse_than_a_gaussian_says_so():
     assert ["Gaussian" in one["reason"] for one in shown] == [True, False]
 
 
-@pytest.mark.parametrize("change", [{"error": 0.1}, {"base": "digits"}])
+def test_the_page_shows_that_a_rung_fell():
+    attempted("a", -0.5, challenges=attempted("a", 0.5))
+    (chapter,) = display.chapters(state())
+    notes, table, figure = chapter.blocks[:3], chapter.blocks[3], chapter.blocks[4]
+    assert "1 rung, of which 1 fell" in notes[2].text
+    assert [row[1:3] for row in table.rows] == [["a", "accepted, fell"], ["challenge of a", "refused"]]
+    assert display.AGAIN not in figure.drawing.keywords["panels"][0].curves
+
+
+def test_a_champion_that_diverges_ends_the_attempt_undecided():
+    climbed, first = rung(np.ones(12))
+    sides = {
+        arm: [made(seed, {"classifier.fd": 2.0 + seed}) for seed in range(3)] for arm in ("champion", "challenger")
+    }
+    sides["champion"][2] = SimpleNamespace(**vars(made(2, {})) | {"diverged": "the loss is not finite"})
+    end, decides = climbed.judge(first, SimpleNamespace(leading_records=sides.get))
+    assert (decides, end.outcome, len(end.challenger)) == (True, "undecided", 2)
+    assert "the champion, seed 2" in end.reason
+
+
+@pytest.mark.parametrize("change", [{"error": 0.1}, {"base": "digits"}, {"common": {"compare.threshold": 0.9}}])
 def test_a_ladder_that_has_moved_is_refused(capsys, change):
     attempted("a", 0.5)
     FILE.write_text(yaml.safe_dump(SCORE | {"question": "Reworded?"}))

@@ -122,6 +122,8 @@ def test_a_target_is_reached_at_less_cost_and_guards_refuse(capsys):
     assert (code, rung["rung"]) == (0, 1)
     assert {line.split()[1] for line in ran() if line.startswith("train")} == {"cosine", "sigmoid"}
     assert sum(line.startswith("evaluate cosine") for line in ran()) == 6
+    base = next(Path("ladders/cheap/attempts/base/runs").glob("*.json")).stem
+    assert ladder("params", "cheap", f"base/{base}", "--force") == 0
     commit("a rung")
     # the next has to be cheaper than the new champion
     assert ladder("try", "cheap", idea("long", {"train.steps": steps // 2 + 1})) == 2
@@ -189,6 +191,27 @@ def test_images_that_cannot_be_scored_are_refused_before_anything_runs_or_is_spe
     assert not LOG.exists()
     assert not LOG.with_name("trials.jsonl").exists()
     assert ran() == []
+
+
+@pytest.mark.usefixtures("project")
+def test_a_commit_that_is_not_there_spends_nothing(capsys):
+    assert ladder("try", "tiny", idea("better", BETTER), "--commit", "typo") == 2
+    assert "typo" in capsys.readouterr().err
+    assert not LOG.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("project")
+def test_a_champion_that_diverges_on_a_seed_does_not_block_the_ladder(capsys):
+    stage = Path("stages/__main__.py")
+    diverges = 'params["diffusion"]["schedule"]["name"] == "cosine"'
+    stage.write_text(stage.read_text().replace('if params["train"]["learning_rate"] > 0.5:', f"if {diverges}:"))
+    commit("code with which the champion diverges")
+    code, undecided = tried(capsys, "try", "tiny", idea("better", BETTER))
+    assert (code, undecided["outcome"], undecided["seeds"]) == (3, "undecided", 0)
+    assert "the champion, seed" in str(undecided["reason"])
+    commit("an attempt")
+    assert ladder("show", "tiny") == 0
 
 
 @pytest.mark.parametrize(("changes", "key"), [

@@ -1,7 +1,6 @@
-"""``ddpm ladder search``: trials anywhere in a space, then one attempt; with runs that take no time."""
+"""``ddpm ladder search``: trials anywhere in a space, then one attempt."""
 
 import json
-import math
 import sys
 from pathlib import Path
 
@@ -10,108 +9,17 @@ import pytest
 import yaml
 from PIL import Image
 
-from ddpm.base.locks import lock
-from ddpm.ladder import attempt, climb, pairs, proposals, search, terms, trials
+from ddpm.ladder import climb, proposals, search, terms, trials
 from ddpm.ladder.space import Space
-from ddpm.ladder.trials import Trial
 from ddpm.params import config, file
-from ddpm.runs import library, record
-from ddpm.study import plan, revision
-from ddpm.study.pool import Done
+from ddpm.study import plan
 from tests.command import run
-from tests.ladders import FILE, SEARCH, contest
-from tests.scored import bare
+from tests.instant import BEST, TRIALS, Instant, find, landscape, lines, nothing
+from tests.ladders import FILE, SEARCH, contest, trial
 
 ROOT = Path(__file__).parents[2]
-TRIALS = Path("ladders/tiny/trials.jsonl")
 RANDOM = proposals.RANDOM
-BEST = {"train.optimizer.name": "muon", "diffusion.loss.name": "p2"}
-
-
-def landscape(params: dict, seed: int) -> float:
-    """A score that two keys improve only together, and that has noise."""
-    noise = np.random.default_rng(seed).normal(0, 0.05)
-    train, loss = params["train"], params["diffusion"]["loss"]["name"]
-    both = train["optimizer"]["name"] == "muon" and loss == "p2"
-    distance = abs(math.log10(train["learning_rate"] / 0.01))
-    alone = train["optimizer"]["name"] == "muon" and not both
-    return float(np.exp(noise)) * (2 + distance - 1.5 * both + 0.3 * alone)
-
-
-def nothing(params: dict, seed: int) -> float:
-    """A score that is noise."""
-    return 2 + float(np.random.default_rng(seed).normal(0, 0.2))
-
-
-def made(params: dict, score: float) -> record.Record:
-    scores = {"classifier.fd": score, "yardsticks.gaussian.classifier.fd": 9.0}
-    known = library.relevant(config.parse(params).flat())
-    return bare(params["seed"], params=known, scores=scores, comparable={"samples": 12})
-
-
-class Instant:
-    """Stands in for ddpm.study.pool.Pool. score: of params and a seed; a text is the reason of a failure."""
-
-    score = staticmethod(landscape)
-    patience = math.inf  # runs until it is stopped
-    count = 0
-
-    def __init__(self, code: Path, at_once: int, devices: tuple[str, ...]):
-        self.waiting, self.at_once = [], at_once
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-    def submit(self, task):
-        self.waiting.append(task)
-        assert len(self.waiting) <= self.at_once
-
-    def results(self):
-        while self.waiting:
-            task = self.waiting.pop(0)
-            type(self).count += 1
-            if self.count > self.patience:
-                raise SystemExit(143)
-            score = type(self).score(task.params, task.params["seed"])
-            if isinstance(score, str):
-                yield Done(task, reason=score)
-            else:
-                yield Done(task, made(task.params, score))
-
-
-def run_at_once(runs: pairs.Runs, seeds: int, slots: int | None, say: attempt.Say):
-    """Stands in for ``pairs.Runs.run``."""
-    for one in runs.planned[: seeds * len(runs.sides)]:
-        record.write_record(made(one.params, Instant.score(one.params, one.seed)), runs.experiments.path(one.name))
-    runs.update()
-    yield seeds
-
-
-@pytest.fixture(autouse=True)
-def _instant(folder, monkeypatch) -> None:
-    """A working folder with a ladder, runs that take no time, and proposals at random, which take none either."""
-    FILE.parent.mkdir()
-    FILE.write_text(yaml.safe_dump(SEARCH))
-    for name, value in (("score", staticmethod(landscape)), ("patience", math.inf), ("count", 0)):
-        monkeypatch.setattr(Instant, name, value)
-    monkeypatch.setenv("DDPM_TRACKING", "off")
-    monkeypatch.setattr(search, "Pool", Instant)
-    monkeypatch.setattr(proposals, "RANDOM", 10**6)
-    monkeypatch.setattr(pairs.Runs, "run", run_at_once)
-    monkeypatch.setattr(revision, "check_committed", lambda *_: None)
-    monkeypatch.setattr(revision, "head", lambda: "")
-    monkeypatch.setattr(revision, "export", lambda commit: Path())
-
-
-def find(*options: str) -> int:
-    return run("ladder", "search", "tiny", *options)
-
-
-def lines(path: Path = TRIALS) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+pytestmark = pytest.mark.usefixtures("instant")
 
 
 @pytest.mark.slow
@@ -177,50 +85,6 @@ def test_where_nothing_matters_nothing_holds_and_the_next_search_has_all_trials(
     assert again["find"] != result["find"]
 
 
-def test_a_search_that_is_stopped_continues(capsys):
-    Instant.patience = 17
-    assert find("--trials", "30") == 143
-    assert capsys.readouterr().out.startswith("search-1: ")  # before the first run has ended, which may take minutes
-    assert len(lines()) == 17
-    Instant.patience = math.inf
-    assert find("--trials", "30") == 0
-    assert len(lines()) == 30
-    assert [line["search"] for line in lines()] == [1] * 30
-
-
-def test_one_process_tries_the_same_again_and_another_one_something_else():
-    def tried(patience: float) -> list[tuple]:
-        Instant.patience = patience
-        if patience < math.inf:
-            assert find("--trials", "30", "--slots", "1") == 143
-        one = search.Search(of, climb.read(of), 1, 30, None, 1)
-        Instant.patience = math.inf
-        one.explore(print)
-        seen = [(trial.seed, dict(trial.changes), trial.score) for trial in trials.read(of)]
-        TRIALS.unlink()
-        return seen
-
-    of = contest()
-    alone = tried(math.inf)
-    Instant.count = 0
-    assert tried(17) == alone  # also after a stop
-    with lock(climb.LOCKS / "tiny" / "search-0.lock"):
-        other = tried(math.inf)
-    assert not {seed for seed, *_ in other} & {seed for seed, *_ in alone}
-    assert [changes for _, changes, _ in other[:5]] != [changes for _, changes, _ in alone[:5]]
-
-
-@pytest.mark.parametrize(("hours", "late"), [("0.5", True), ("1.5", False)])
-def test_hours_end_a_search_before_the_proof(capsys, monkeypatch, hours, late):
-    clock = iter(np.arange(0, 10**6, 50.0))
-    monkeypatch.setattr(search.time, "monotonic", lambda: next(clock))
-    find("--hours", hours, "--slots", "1")
-    # 50 seconds each, in 70% of the hours
-    assert len(lines()) == math.ceil(float(hours) * 3600 * search.SEARCHING / 50)
-    # the proof takes 20 minutes and more
-    assert ("more than --hours 0.5 leaves" in capsys.readouterr().out) is late
-
-
 def test_a_target_is_reached_at_less_cost(capsys):
     def score(params: dict, seed: int) -> float:
         little_noise = 1 + 1e-3 * np.random.default_rng(seed).normal()
@@ -264,7 +128,7 @@ def test_nothing_is_submitted_if_every_recipe_breaks_a_guard(monkeypatch):
 def test_a_champion_that_ran_less_often_is_passed_over_only_by_a_better_recipe(champion, found):
     of = contest()
     for seed, (changes, score) in enumerate([({}, champion)] + [(BEST, 1.2)] * search.RUNS):
-        trials.add(of, Trial(search=1, seed=seed, changes=changes, cost=1.0, score=score, guards={}, seconds=1.0))
+        trials.add(of, trial(of, seed, changes, score))
     assert search.Search(of, climb.read(of), 1, 30, None, 1).find() == found
 
 
@@ -284,6 +148,23 @@ def test_a_space_that_cannot_be_searched_is_refused(capsys, keys, named):
     assert not Path("ladders/tiny/log.jsonl").exists()
 
 
+def test_an_idea_of_the_file_that_is_misspelt_is_refused(capsys):
+    contest(ideas=[{"train.learning_rat": 0.01}])
+    assert find("--trials", "8") == 2
+    assert "ideas: train.learning_rat" in capsys.readouterr().err
+
+
+def test_a_range_around_a_key_that_is_null_is_searched():
+    contest(common={"train.gradient_clip": None}, space={"train.gradient_clip": {"low": 0.1, "high": 2.0}})
+    assert find("--trials", "6", "--slots", "1") != 2
+    assert len({line["changes"].get("train.gradient_clip") for line in lines()}) > 2
+
+
+def test_a_fault_of_another_ladder_is_not_this_ones():
+    FILE.with_name("idea.yaml").write_text("train.learning_rate: 0.01\n")
+    assert find("--trials", "4", "--slots", "1") != 2
+
+
 def test_an_end_of_the_search_has_to_be_given(capsys):
     assert find() == 2
     assert "--hours" in capsys.readouterr().err
@@ -294,44 +175,6 @@ def test_without_optuna_it_says_what_to_install(capsys, monkeypatch):
     assert find("--trials", "8") == 2
     assert "optuna is not installed" in capsys.readouterr().err
     assert not TRIALS.exists()
-
-
-def test_a_training_that_diverges_is_a_trial_and_a_worker_that_dies_is_not(capsys):
-    reasons = iter(["train: the loss or its gradient is not finite at step 3; LOG", "exit code 137: killed"])
-    Instant.score = staticmethod(lambda params, seed: next(reasons, None) or landscape(params, seed))
-    assert find("--trials", "20", "--slots", "1") == 0
-    assert [line["score"] is None for line in lines()] == [True] + [False] * 19
-    assert "exit code 137" in capsys.readouterr().out
-
-
-def test_a_fault_of_every_run_ends_the_search(capsys):
-    Instant.score = staticmethod(lambda params, seed: "no space left on device")
-    assert find("--trials", "20") == 2
-    assert "no space left" in capsys.readouterr().err
-    assert (Instant.count, lines()) == (search.FAILURES, [])
-
-
-def test_a_full_disk_leaves_the_trials_as_they_were(capsys, monkeypatch):
-    Instant.patience = 3
-    assert find("--trials", "20") == 143
-    before = TRIALS.read_text()
-
-    def full(self: Path, *_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Instant, "patience", math.inf)
-    monkeypatch.setattr(Path, "write_text", full)
-    assert find("--trials", "20") == 2
-    assert "No space left" in capsys.readouterr().err
-    assert TRIALS.read_text() == before
-
-
-@pytest.mark.parametrize("line", ["<<<<<<< HEAD", '{"evidence": true}', "[1]"])
-def test_a_line_that_is_no_trial_is_named(capsys, line):
-    TRIALS.parent.mkdir()
-    TRIALS.write_text(f"{line}\n")
-    assert find("--trials", "8") == 2
-    assert "trials.jsonl: line 1" in capsys.readouterr().err
 
 
 def test_the_champion_becomes_params_yaml(capsys):

@@ -10,10 +10,9 @@ from ddpm.base.errors import UserError
 from ddpm.ladder import climb, draft, proposals, search, terms, trials
 from ddpm.ladder.space import Space
 from ddpm.ladder.terms import Contest
-from ddpm.ladder.trials import Trial
 from ddpm.params import presets
 from ddpm.scoring.evaluate_params import choose_extractor
-from tests.ladders import FILE, contest, space
+from tests.ladders import FILE, contest, space, trial
 
 ROOT = Path(__file__).parents[2]
 
@@ -62,23 +61,18 @@ def test_an_entry_takes_back_what_the_champion_changed():
     assert of.entry(dict(of.champion)) == {}
 
 
-def some(seed: int, **changes: object) -> Trial:
-    values = {"search": 1, "seed": seed, "changes": changes, "cost": 10240.0, "score": 2.0, "seconds": 1.0}
-    return Trial.model_validate(values | {"guards": {}})
-
-
 def test_several_processes_add_to_one_file_and_see_what_others_tried():
     of = contest()
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda seed: trials.add(of, some(seed)), range(40)))
-    assert sorted(trial.seed for trial in trials.read(of)) == list(range(40))
+        list(pool.map(lambda seed: trials.add(of, trial(of, seed, {})), range(40)))
+    assert sorted(one.seed for one in trials.read(of)) == list(range(40))
 
 
 def test_what_is_running_is_not_proposed_again():
     of = space(space={"diffusion.loss.name": ["simple", "min_snr"], "train.learning_rate": {"low": 1e-3, "high": 1e-1}})
     losses = of.axes["diffusion.loss.name"]
     values = [{"diffusion.loss.name": losses[k % 2], "train.learning_rate": 0.01 + k / 500} for k in range(16)]
-    past = [some(k, **of.make_changes(each)) for k, each in enumerate(values)]
+    past = [trial(of.contest, k, of.make_changes(each)) for k, each in enumerate(values)]
     alone = proposals.propose(of, past, [], 0)
     assert proposals.propose(of, past, [], 0) == alone
     assert proposals.propose(of, past, [alone], 0) != alone
@@ -87,7 +81,10 @@ def test_what_is_running_is_not_proposed_again():
 def test_what_cannot_be_tried_is_not_proposed_for_ever(monkeypatch):
     """The model's favourite is beyond the budget: it is told so, and the next is another."""
     of = space(space={"train.learning_rate": {"low": 1e-3, "high": 1e-1}, "train.warmup_steps": [0, 3]})
-    past = [some(k, **{"train.learning_rate": 0.004 * (k + 1), "train.warmup_steps": 0}) for k in range(16)]
+    rates = [0.004 * (k + 1) for k in range(16)]
+    past = [
+        trial(of.contest, k, {"train.learning_rate": rate, "train.warmup_steps": 0}) for k, rate in enumerate(rates)
+    ]
     favourite = proposals.propose(of, past, [], 0)
     check = Contest.check
 
@@ -107,7 +104,7 @@ def test_what_cannot_be_tried_is_not_proposed_for_ever(monkeypatch):
 def test_trials_change_nothing_that_a_ladder_decides():
     of = contest(error=0.05)
     before = of.identity, climb.read(of)
-    trials.add(of, some(1))
+    trials.add(of, trial(of, 1, {}))
     again = contest(error=0.05, ideas=[{"train.learning_rate": 0.1}], space={"train.learning_rate": [0.1]})
     assert (again.identity, climb.read(of)) == before
 

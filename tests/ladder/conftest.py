@@ -1,0 +1,28 @@
+"""A ladder to search at once."""
+
+import math
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ddpm.ladder import pairs, proposals, search
+from ddpm.study import revision
+from tests.instant import Instant, landscape, run_at_once
+from tests.ladders import FILE, SEARCH
+
+
+@pytest.fixture
+def instant(folder, monkeypatch) -> None:
+    """A working folder with a ladder, runs that take no time, and proposals at random, which take none either."""
+    FILE.parent.mkdir()
+    FILE.write_text(yaml.safe_dump(SEARCH))
+    for name, value in (("score", staticmethod(landscape)), ("patience", math.inf), ("count", 0)):
+        monkeypatch.setattr(Instant, name, value)
+    monkeypatch.setenv("DDPM_TRACKING", "off")
+    monkeypatch.setattr(search, "Pool", Instant)
+    monkeypatch.setattr(proposals, "RANDOM", 10**6)
+    monkeypatch.setattr(pairs.Runs, "run", run_at_once)
+    monkeypatch.setattr(revision, "check_committed", lambda *_: None)
+    monkeypatch.setattr(revision, "head", lambda: "")
+    monkeypatch.setattr(revision, "export", lambda commit: Path())
