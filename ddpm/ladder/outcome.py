@@ -90,7 +90,7 @@ def _decide(
     if contradiction := _contradict(contest, hurdle, gains):
         return "refused", contradiction
     if hopeless and not (accepts or len(hurdle.rung) or is_last):
-        return "refused", f"even if it is better than it looks, {seeds.most} seeds would hardly be enough"
+        return "refused", f"hopeless: even a larger effect would hardly be proved by {seeds.most} seeds"
     doubt, refuses = _heed_guards(contest, hurdle, champion, challenger)
     if refuses:
         return "refused", doubt
