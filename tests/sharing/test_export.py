@@ -13,6 +13,7 @@ from ddpm.model import build
 from ddpm.model.model_file import load_model, save_model
 from ddpm.runs import library
 from ddpm.sharing import card
+from tests.processed import write_noise
 from tests.scored import result
 from tests.small import CPU, small
 
@@ -88,6 +89,7 @@ def scored(monkeypatch):
         monkeypatch.setattr(library, "current", lambda config: run)
         Path("metrics").mkdir()
         Path("metrics/train.json").write_text('{"seconds": 12.5, "device": "a certain GPU"}')
+        write_noise(Path("data/processed"), 1, 8, 8)
         card.export_model(model("data/model/model.safetensors", **sections), Path("out"))
         return Path("out/README.md").read_text()
 
@@ -100,6 +102,7 @@ def test_the_card_gives_scores_their_standard_error_and_real_images(scored, coun
     scores = {"classifier.fd_se": 0.25, "real.classifier.fd": 0.125, "real.classifier.count": count}
     text = scored(**scores | {f"memorisation.pixels.{name}": value for name, value in memorisation.items()})
     assert f"| classifier.fd | lower | 1.5 ± 0.25 |{error}\n" in text
+    assert ": 40 train, 40 test images |" in text
     assert apart in text
     assert f"`{result().fingerprint.hash}`" in text
     assert all(part in text for part in ("pixels", "50.00%", "5.00%"))
