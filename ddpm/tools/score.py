@@ -33,7 +33,7 @@ from ddpm.evaluation.fingerprint import fingerprint
 from ddpm.params import config, credit
 from ddpm.params import file as params_file
 from ddpm.runs import record
-from ddpm.runs.record import Costs, Fingerprint, Record
+from ddpm.runs.record import Costs, Record
 from ddpm.scoring import extractor, frechet
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import extract
@@ -68,25 +68,30 @@ def score(
     known = {} if against else config.sections_affecting(Affects.SCORED, checked.flat())
     if fixed := sorted(known.keys() & params.keys()):
         raise UserError(f"--param: {fixed[0]} is {known[fixed[0]]} for the real images here; leave it out")
-    with TemporaryDirectory(prefix="ddpm-score-") as scratch:
-        given = (samples, checked, Path(scratch))
-        content, scores, comparable = _by_file(*given, *against) if against else _by_real_images(*given)
-    if odd := [key for key, value in scores.items() if not math.isfinite(value)]:
-        raise UserError(f"{samples}: {', '.join(odd)} is not a finite number: look at the images")
     stages = {key.removeprefix(SECONDS): value for key, value in costs.items() if key.startswith(SECONDS)}
     others = {key: value for key, value in costs.items() if not key.startswith(SECONDS)}
-    return Record(
-        name=name,
-        program=name,
-        seed=seed,
-        finished=record.now(),
-        params={**known, **params},
-        fingerprint=Fingerprint(hash=files.digest(comparable), comparable=comparable),
-        samples=content,
-        scores=scores,
-        costs=parse(others | {"seconds": stages}, "--cost", Costs),
-        environment={"processor": None, "training_precision": None},
-    )
+    given = {
+        "name": name,
+        "program": name,
+        "seed": seed,
+        "finished": record.now(),
+        "params": {**known, **params},
+        "costs": parse(others | {"seconds": stages}, "--cost", Costs),
+        "environment": {"processor": None, "training_precision": None},
+    }
+    unscored = {"fingerprint": _fingerprint({}), "scores": {}, "diverged": "not scored yet"}
+    parse(given | unscored, "ddpm score", Record)  # a mistake is refused before the scoring, which takes long
+    with TemporaryDirectory(prefix="ddpm-score-") as scratch:
+        place = (samples, checked, Path(scratch))
+        content, scores, comparable = _by_file(*place, *against) if against else _by_real_images(*place)
+    if odd := [key for key, value in scores.items() if not math.isfinite(value)]:
+        raise UserError(f"{samples}: {', '.join(odd)} is not a finite number: look at the images")
+    judged = {"fingerprint": _fingerprint(comparable), "samples": content, "scores": scores}
+    return parse(given | judged, "ddpm score", Record)
+
+
+def _fingerprint(comparable: dict[str, Any]) -> dict[str, Any]:
+    return {"hash": files.digest(comparable), "comparable": comparable}
 
 
 def _by_real_images(samples: Path, checked: config.Config, scratch: Path) -> Judged:
@@ -242,7 +247,7 @@ def write_record(run: Record, out: Path | None) -> Path:
     """Write the record, by default to metrics/scored/NAME-SEED.json. Raises UserError if another one is there."""
     name = re.sub(r"[^\w.-]+", "_", run.name)
     path = out or paths.SCORED / f"{name}-{run.seed}.json"
-    if path.exists() and record.read_record(path).model_copy(update={"finished": run.finished}) != run:
+    if path.exists() and record.read_record(path).model_copy(update={"finished": run.finished}).text() != run.text():
         raise UserError(f"{path}: holds another run's record: remove it, or write elsewhere with --out")
     path.parent.mkdir(parents=True, exist_ok=True)
     record.write_record(run, path)

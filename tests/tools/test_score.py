@@ -1,6 +1,7 @@
 """`ddpm score`: images from anywhere get the scores of the evaluate stage, or one line that says why not."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -222,6 +223,17 @@ def test_anything_else_is_refused_in_one_line(wrong, tmp_path):
     with pytest.raises(UserError, match=reason) as refused:
         score.read_images(make(tmp_path / "drawn"), SHAPE, tmp_path / "scratch")
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("option", "key"), [
+    ("--seed=-1", "seed"), ("--name=my<model>", "name"), ("--param=lr=.nan", "params: lr"), ("--cost=loss=1", "loss"),
+    ("--param=seed=5", "params: its seed"), ("--param=lr(x)=1", "params.lr(x)"),
+    ("--param=day=2024-01-01", "params: day"),
+])  # fmt: skip
+def test_a_mistyped_option_is_refused_by_its_key_before_anything_is_scored(option, key, folder, capsys):
+    lay_out(folder)
+    line = command.refused(capsys, "score", "absent.npy", *([] if "--seed" in option else ["--seed=0"]), option)
+    assert re.match(rf"(ddpm score|--cost): {re.escape(key)}", line)
 
 
 def test_another_run_s_record_is_not_overwritten(folder):
