@@ -156,7 +156,14 @@ def test_a_complete_folder_leaves_nothing_missing(complete):
 
 
 @pytest.mark.parametrize(
-    ("path", "text"), [("metrics/sanity.json", "{}"), ("data/samples/samples.npy", "\x93NUMPY\x01\x00")]
+    ("path", "text"),
+    [
+        ("metrics/sanity.json", "{}"),
+        ("data/samples/samples.npy", "\x93NUMPY\x01\x00"),
+        ("data/evaluation/nearest.png", ""),
+        ("metrics/sanity.png", "version https://git-lfs.github.com/spec/v1\n"),
+        *(("metrics/loss.csv", text) for text in ("", "step,loss\n", "step,loss\n1,2\n<<<<<<< HEAD\n", "step\n1\n")),
+    ],
 )
 def test_a_damaged_file_costs_its_part_alone(complete, path, text):
     whole = len(page().missing)
