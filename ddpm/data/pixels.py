@@ -5,7 +5,7 @@ import zlib
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.Image import Transpose
 
 from ddpm.base.errors import UserError
@@ -57,6 +57,13 @@ def to_pixels(image: Image.Image | Pixels, shape: Shape, resize: Resize) -> Pixe
     box = (left, top, left + across, top + down)
     image = image.resize((width, height), Image.Resampling.BICUBIC, box=box)
     return np.asarray(image).reshape(height, width, channels).transpose(2, 0, 1)
+
+
+def explain(error: Exception) -> str:
+    """Why a picture cannot be read. error: one of BROKEN."""
+    if isinstance(error, UnidentifiedImageError):  # its own text is the address of a buffer
+        return "not an image, or not in a supported format"
+    return str(error) or type(error).__name__
 
 
 def _upright(image: Image.Image) -> Image.Image:
