@@ -1,5 +1,5 @@
-"""Blocks as a terminal's text, as Markdown and as HTML. Text stays text in each of them: names of arms, params and
-files come from outside, and none becomes markup or moves a terminal's cursor.
+"""Blocks as a terminal's text, as Markdown and as HTML. Names of arms, params and files come from outside: none becomes
+a tag, a picture or a cell, or moves a terminal's cursor. In Markdown, emphasis and code are left as they are.
 """
 
 from __future__ import annotations
@@ -85,10 +85,10 @@ def _is_line(block: Block) -> bool:
 
 
 def escape(text: str) -> str:
-    """Text from outside as Markdown that shows it as it is."""
+    """Text from outside as Markdown, which shows it as it is but for emphasis and code."""
     if isinstance(text, Markdown):
         return text
-    return re.sub(r"([\\|[\]#])", r"\\\1", printable(text)).replace("<", "&lt;")
+    return re.sub(r"([\\|[\]#])", r"\\\1", printable(text)).replace("&", "&amp;").replace("<", "&lt;")
 
 
 def html(title: str, command: str, chapters: Sequence[Chapter]) -> str:

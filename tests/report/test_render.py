@@ -110,6 +110,7 @@ def test_text_never_becomes_markup_or_moves_a_cursor(tmp_path):
         assert not [line for line in text.splitlines() if line.startswith("# ")]
     markdown = render.markdown(of(HOSTILE), tmp_path)
     assert "<" not in markdown
+    assert "'&amp;&lt;img" in markdown
     assert re.findall(r"(?<!\\)\]\(([^)]*)\)", markdown) == ["strip.png", "figure.png"]
     for line in filter(lambda line: line.startswith("|"), markdown.splitlines()):
         assert len(re.findall(r"(?<!\\)\|", line)) in (2, 3), "a cell stays a cell"
