@@ -27,7 +27,7 @@ from ddpm.base.images import Images, digest, distinct
 from ddpm.base.sections import Affects, Shape, parse
 from ddpm.base.variant import quote
 from ddpm.compute import devices
-from ddpm.data.pixels import BROKEN
+from ddpm.data.pixels import BROKEN, explain
 from ddpm.evaluation import evaluation
 from ddpm.evaluation.fingerprint import fingerprint
 from ddpm.params import config, credit
@@ -49,6 +49,7 @@ Judged: TypeAlias = tuple[str, dict[str, float], dict[str, Any]]  # the images' 
 FIRST = "arr_0"  # the array of images in an .npz
 MU, SIGMA = "mu", "sigma"  # those of the mean and covariance of their features
 ROUNDING = 1e-4  # of the largest covariance, by which one in float32 may differ from its transpose
+LARGEST = 1e100  # covariance: products of larger ones overflow
 MOST = 200_000  # images
 FEWEST = 0.9  # the share of images that differ from all before
 SECONDS = "seconds."  # begins the cost of a stage
@@ -153,8 +154,10 @@ def read_statistics(path: Path, dimensions: int, scratch: Path) -> dict[str, NDA
             raise UserError(f"{path}: {key} is {array.dtype} {quote(array.shape)}; allowed: finite floats {shape}")
         arrays[key] = array.astype(np.float64)
     sigma = arrays[SIGMA]
-    if abs(sigma - sigma.T).max() > ROUNDING * abs(sigma).max() or sigma.diagonal().min() < 0:
-        raise UserError(f"{path}: {SIGMA} is not symmetric or has negative variances, so it is not a covariance")
+    if abs(sigma - sigma.T).max() > ROUNDING * abs(sigma).max():
+        raise UserError(f"{path}: {SIGMA} is not symmetric, so it is not a covariance")
+    if abs(sigma).max() > LARGEST or (variances := np.linalg.eigvalsh(sigma))[0] < -ROUNDING * abs(variances[-1]):
+        raise UserError(f"{path}: {SIGMA} has negative variances, or more than {LARGEST:g}, so it is not a covariance")
     return arrays
 
 
@@ -197,7 +200,7 @@ def read_images(samples: Path, shape: Shape, scratch: Path) -> Images:
                 raise ValueError(f"not {mode} of {size[0]}x{size[1]}, as the real images are")
             images[row] = np.asarray(picture).reshape(*shape[1:], shape.channels).transpose(2, 0, 1)
         except BROKEN as error:
-            raise UserError(f"{samples}: {printable(name)}: {error}") from error
+            raise UserError(f"{samples}: {printable(name)}: {explain(error)}") from error
     return images
 
 
