@@ -35,6 +35,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     the same name are removed. Raises UserError when the folder cannot be written to, or the disk is full.
     """
     try:
+        if path.is_symlink() and path.is_dir():  # to a folder on another disk, for example
+            path = path.resolve()
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = _lock_holder(path)
     except OSError as error:

@@ -5,7 +5,8 @@ import zlib
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.Image import Transpose
 
 from ddpm.base.errors import UserError
 from ddpm.base.sections import Shape
@@ -15,6 +16,8 @@ from ddpm.sources.dataset import MODES
 Pixels = NDArray[np.uint8]
 
 MAX_PIXELS = 90_000_000  # 270 MB decoded: more is a decompression bomb, or a scan to cut up first
+TURNS = {2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM, 5: Transpose.TRANSPOSE,
+         6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE, 8: Transpose.ROTATE_90}  # fmt: skip
 # what PIL's readers raise for damaged files
 BROKEN = (Image.DecompressionBombError, EOFError, IndexError, OSError, SyntaxError, TypeError, ValueError,
           struct.error, zlib.error)  # fmt: skip
@@ -43,8 +46,7 @@ def to_pixels(image: Image.Image | Pixels, shape: Shape, resize: Resize) -> Pixe
         raise UserError(f"data.channels: {shape.channels} is not allowed for pictures; allowed: 1 and 3")
     if image.width * image.height > MAX_PIXELS:
         raise ValueError(f"{image.width}x{image.height} pixels; at most {MAX_PIXELS:,} are allowed")
-    ImageOps.exif_transpose(image, in_place=True)
-    image, mode = _opaque(image), MODES[shape.channels]
+    image, mode = _opaque(_upright(image)), MODES[shape.channels]
     if image.mode != mode:  # convert always copies
         image = image.convert(mode)
     channels, height, width = shape
@@ -55,6 +57,21 @@ def to_pixels(image: Image.Image | Pixels, shape: Shape, resize: Resize) -> Pixe
     box = (left, top, left + across, top + down)
     image = image.resize((width, height), Image.Resampling.BICUBIC, box=box)
     return np.asarray(image).reshape(height, width, channels).transpose(2, 0, 1)
+
+
+def explain(error: Exception) -> str:
+    """Why a picture cannot be read. error: one of BROKEN."""
+    if isinstance(error, UnidentifiedImageError):  # its own text is the address of a buffer
+        return "not an image, or not in a supported format"
+    return str(error) or type(error).__name__
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The image turned by its EXIF orientation alone: ``ImageOps.exif_transpose`` writes all tags again, and fails if
+    one has an odd type."""
+    image.load()
+    turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    return image if turn is None else image.transpose(turn)
 
 
 def _opaque(image: Image.Image) -> Image.Image:

@@ -14,14 +14,13 @@ from typing import IO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import UnidentifiedImageError
 
 from ddpm.base import files
 from ddpm.base.errors import UserError, printable
 from ddpm.base.machine import cores
 from ddpm.base.progress import bar
 from ddpm.data.data_params import Data
-from ddpm.data.pixels import BROKEN, Pixels, to_pixels
+from ddpm.data.pixels import BROKEN, Pixels, explain, to_pixels
 from ddpm.data.processed import MANIFEST, SPLITS, Manifest, Split, open_split
 from ddpm.pictures import grids
 from ddpm.sources.dataset import Originals
@@ -136,10 +135,8 @@ def _decode(originals: Originals, index: int, data: Data) -> Pixels | str:
         image = originals.open(index)
         with nullcontext() if isinstance(image, np.ndarray) else image:
             return to_pixels(image, data.shape, data.resize)
-    except UnidentifiedImageError:  # its own text is the address of a buffer
-        return "not an image, or not in a supported format"
     except BROKEN as error:
-        return str(error) or type(error).__name__
+        return explain(error)
 
 
 def _parallel(function: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:

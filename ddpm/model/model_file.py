@@ -16,6 +16,7 @@ from torch import Tensor
 from ddpm.base.errors import UserError, blame
 from ddpm.base.files import atomic_path, digest
 from ddpm.base.sections import Shape, parse
+from ddpm.base.variant import quote
 from ddpm.model import build
 from ddpm.model.layers import Backbone
 from ddpm.model.model_params import ModelConfig
@@ -67,6 +68,8 @@ def load_model(path: Path, device: torch.device) -> Loaded:
     written: Any = metadata.get("config")
     untrained = {key: part for key, part in written.items() if key != "train"} if isinstance(written, dict) else written
     config = parse(untrained, str(path), ModelConfig)
+    if not isinstance(train := written.get("train", {}), dict):
+        raise UserError(f"{path}: train: {quote(train)} is not a mapping; not a model file of this project")
     try:
         with blame(path):  # before any memory is allocated for the config's network
             build.outline(config).load_state_dict(tensors, assign=True)

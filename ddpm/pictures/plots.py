@@ -70,7 +70,8 @@ def lines(path: Path, panels: Sequence[Panel]) -> None:
             dash = "-" if place < len(colours) else "--"  # from where colours come again
             if panel.steps and name in panel.gray:
                 dash = "none"
-            style = {"color": colour, "label": name, "marker": marker, "markersize": 5, "ls": dash, "linewidth": 1.5}
+            style = {"color": colour, "marker": marker, "markersize": 5, "ls": dash, "linewidth": 1.5}
+            style["label"] = _escape(name)
             if panel.steps:
                 axes.errorbar(x, y, abs(interval - y), drawstyle="steps-post", **style)
             else:
@@ -78,8 +79,8 @@ def lines(path: Path, panels: Sequence[Panel]) -> None:
                 if len(interval):
                     axes.fill_between(x, *interval, color=colour, alpha=0.2, linewidth=0)
         for name, level in panel.levels.items():
-            axes.axhline(level, color="0.55", linestyle="--", linewidth=1.5, label=name)
-        axes.set(title=panel.title, xlabel=panel.x, ylabel=panel.y)
+            axes.axhline(level, color="0.55", linestyle="--", linewidth=1.5, label=_escape(name))
+        axes.set(title=_escape(panel.title), xlabel=_escape(panel.x), ylabel=_escape(panel.y))
         axes.grid(alpha=0.3)
         for name in panel.log:
             axes.set(**{f"{name}scale": "log"})
@@ -106,7 +107,7 @@ def gaps(path: Path, panels: Mapping[str, Sequence[Gap]], title: str) -> None:
     columns, most = min(len(panels), 3), max(map(len, panels.values()))
     lines = -(-len(panels) // columns)
     figure = Figure(figsize=(1.5 + 3.5 * columns, 0.6 + lines * (0.9 + 0.45 * most)), layout="constrained")
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(_escape(title), fontsize=10)
     grid = figure.subplots(lines, columns, squeeze=False)
     for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
@@ -120,9 +121,9 @@ def gaps(path: Path, panels: Mapping[str, Sequence[Gap]], title: str) -> None:
                 axes.plot((gap.low, gap.high), (row, row), color=colour, linewidth=2)
             axes.plot(gap.difference, row, "D", color=colour)
         axes.axvline(0, color=UNDECIDED, linewidth=1)
-        axes.set_title(name, fontsize=9)
+        axes.set_title(_escape(name), fontsize=9)
         axes.set(ylim=(len(rows) - 0.5, -0.5))
-        axes.set_yticks(range(len(rows)), [f"{gap.arm}\n{gap.outcome}" for gap in rows], fontsize=8)
+        axes.set_yticks(range(len(rows)), [_escape(f"{gap.arm}\n{gap.outcome}") for gap in rows], fontsize=8)
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.tick_params(axis="x", labelsize=8)
         values = [np.array([*gap.differences, gap.low or 0.0, gap.high or 0.0]) for gap in rows]
@@ -136,6 +137,12 @@ def gaps(path: Path, panels: Mapping[str, Sequence[Gap]], title: str) -> None:
             axes.set_xticks(shown, [f"{tick:g}" for tick in shown])
             axes.set_xlabel(f"logarithmic beyond \N{PLUS-MINUS SIGN}{usual:.2g}", fontsize=8)
     _save(figure, path)
+
+
+def _escape(text: str) -> str:
+    """Names come from outside, and matplotlib takes what is between two $ for a formula. Its own labels of logarithmic
+    axes are formulas, so these cannot be switched off."""
+    return text.replace("$", r"\$")
 
 
 def _save(figure: Any, path: Path) -> None:

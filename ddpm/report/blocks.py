@@ -6,6 +6,7 @@ Blocks are data. Pictures are drawn by the renderers that show them, so a termin
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,7 @@ from PIL import Image
 
 from ddpm.base.errors import UserError
 from ddpm.base.images import Images
+from ddpm.data.pixels import BROKEN
 from ddpm.pictures import grids
 
 
@@ -88,6 +90,16 @@ def chapter(title: str, *builders: Callable[[], Iterable[Block]]) -> Chapter:
         except UserError as error:
             blocks.append(Note(str(error), missing=True))
     return Chapter(title, blocks)
+
+
+def picture(caption: str, name: str, path: Path, remedy: str) -> Figure:
+    """A picture from a file. Raises UserError, which ends in ``remedy``, if it is missing or damaged."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+    except BROKEN as error:
+        raise UserError(f"{path}: missing, or not a picture; {remedy}") from error
+    return Figure(caption, name, partial(shutil.copyfile, path))
 
 
 def strip(caption: str, name: str, images: Images) -> Figure:

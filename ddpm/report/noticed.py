@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 from functools import partial
 
-from ddpm.report.blocks import Block, Figure, Table
+from ddpm.report.blocks import Block, Table, chapter, picture
 from ddpm.scoring.metric import DAMAGE, HARMLESS
 from ddpm.verdicts.sensitivity import BLIND, PICTURE, Sanity
 
@@ -26,8 +25,8 @@ def show_sanity(sanity: Sanity) -> list[Block]:
     )
     table = Table(["score", "whole", *(DAMAGE[damage].head for damage in damages)], rows, caption)
     shown = "real test images, and below them each damage to the same images"
-    figure = Figure(shown, "sanity", partial(shutil.copyfile, PICTURE))
-    return [table, *([figure] if PICTURE.exists() else [])]
+    draw = partial(picture, shown, "sanity", PICTURE, "`ddpm sanity` makes it")
+    return [table, *chapter("", lambda: [draw()] if PICTURE.exists() else []).blocks]
 
 
 def verdict(worse: float) -> str:

@@ -4,7 +4,7 @@ come to train images. If a file is missing, the page says how to get it.
 
 from __future__ import annotations
 
-import shutil
+import csv
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -21,13 +21,14 @@ from ddpm.params.config import Config
 from ddpm.pictures import plots
 from ddpm.pictures.plots import Panel
 from ddpm.report import convergence, noticed, render, summary
-from ddpm.report.blocks import Block, Chapter, Figure, Note, Table, chapter, plain, strip
+from ddpm.report.blocks import Block, Chapter, Figure, Note, Table, chapter, picture, plain, strip
 from ddpm.runs import library, run_images
 from ddpm.runs.record import Record
 from ddpm.sources.dataset import name_images
 from ddpm.verdicts import sensitivity
 
 NEAREST = EVALUATION / "nearest.png"
+REMEDY = "`dvc pull` or `dvc repro` makes it"
 POINTS = 100  # of the loss curve
 HOW = "± is a standard error. The Gaussian is fitted to the train images. A Fréchet distance falls as images are added."
 
@@ -75,22 +76,19 @@ def _check_record(working: Config) -> list[Block]:
 
 def _loss() -> list[Block]:
     """The training loss, in at most POINTS averages of successive rows."""
-    rows = np.atleast_1d(np.genfromtxt(_there(LOSS), delimiter=",", names=True))
-    pairs = np.stack([rows["step"], rows["loss"]], axis=1)
-    curve = np.array([part.mean(0) for part in np.array_split(pairs, min(POINTS, len(pairs)))])
+    try:
+        with LOSS.open(newline="", encoding="utf-8") as file:
+            pairs = np.array([(float(row["step"]), float(row["loss"])) for row in csv.DictReader(file)])
+        curve = np.array([part.mean(0) for part in np.array_split(pairs, min(POINTS, len(pairs)))])
+    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
+        raise UserError(f"{LOSS}: missing, or not a table of step and loss; {REMEDY}") from error
     panel = Panel("training loss", "step", "loss", {"loss": curve}, log="y")
     return [Figure(f"Training loss, in at most {POINTS} averages.", "loss", partial(plots.lines, panels=[panel]))]
 
 
 def _nearest() -> list[Block]:
     caption = "The samples that come nearest to a train image, nearest first, and that train image below each."
-    return [Figure(caption, "nearest", partial(shutil.copyfile, _there(NEAREST)))]
-
-
-def _there(path: Path) -> Path:
-    if not path.exists():
-        raise UserError(f"{path}: no such file; `dvc pull` or `dvc repro` makes it")
-    return path
+    return [picture(caption, "nearest", NEAREST, REMEDY)]
 
 
 def provenance(run: Record) -> list[Block]:

@@ -1,5 +1,5 @@
-"""Blocks as a terminal's text, as Markdown and as HTML. Text stays text in each of them: names of arms, params and
-files come from outside, and none becomes markup or moves a terminal's cursor.
+"""Blocks as a terminal's text, as Markdown and as HTML. Names of arms, params and files come from outside: none becomes
+a tag, a picture or a cell, or moves a terminal's cursor. In Markdown, emphasis and code are left as they are.
 """
 
 from __future__ import annotations
@@ -51,20 +51,20 @@ def markdown(chapters: Sequence[Chapter], folder: Path | None = None) -> str:
     def show(block: Block) -> str:
         match block:
             case Note():
-                return _escape(block.text) if isinstance(block.text, Markdown) else f"- {_escape(block.text)}"
+                return escape(block.text) if isinstance(block.text, Markdown) else f"- {escape(block.text)}"
             case Table():
                 ruler = ["---" if at in block.text_columns else "---:" for at in range(len(block.columns))]
-                head, *body = [[_escape(cell) for cell in row] for row in (block.columns, *block.rows)]
+                head, *body = [[escape(cell) for cell in row] for row in (block.columns, *block.rows)]
                 lines = [f"| {' | '.join(cells)} |" for cells in (head, ruler, *body)]
-                title = [f"### {_escape(block.caption)}\n"] if block.caption else []
+                title = [f"### {escape(block.caption)}\n"] if block.caption else []
                 return "\n".join([*title, *lines])
             case Figure() if folder:
                 with atomic_path(folder / f"{block.name}.png") as temporary:
                     temporary.write_bytes(block.png())
-                return f"![{_escape(block.caption)}]({block.name}.png)"
+                return f"![{escape(block.caption)}]({block.name}.png)"
         return ""
 
-    return _paragraphs(chapters, show, lambda title: f"## {_escape(title)}") + "\n"
+    return _paragraphs(chapters, show, lambda title: f"## {escape(title)}") + "\n"
 
 
 def _paragraphs(chapters: Sequence[Chapter], show: Callable[[Block], str], heading: Callable[[str], str]) -> str:
@@ -84,10 +84,11 @@ def _is_line(block: Block) -> bool:
     return isinstance(block, Note) and not isinstance(block.text, Markdown)
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
+    """Text from outside as Markdown, which shows it as it is but for emphasis and code."""
     if isinstance(text, Markdown):
         return text
-    return re.sub(r"([\\|[\]#])", r"\\\1", printable(text)).replace("<", "&lt;")
+    return re.sub(r"([\\|[\]#])", r"\\\1", printable(text)).replace("&", "&amp;").replace("<", "&lt;")
 
 
 def html(title: str, command: str, chapters: Sequence[Chapter]) -> str:
@@ -110,7 +111,7 @@ def _uri(figure: Figure) -> str:
 def write(path: Path, title: str, command: str, chapters: Sequence[Chapter]) -> None:
     """Write a page: Markdown if the path ends in .md, otherwise HTML. Raises UserError."""
     if path.suffix == ".md":
-        content = f"# {_escape(title)}\n\n{markdown(chapters, path.parent)}"
+        content = f"# {escape(title)}\n\n{markdown(chapters, path.parent)}"
     else:
         content = html(title, command, chapters)
     with atomic_path(path) as temporary:

@@ -42,7 +42,11 @@ def _plain(name: str) -> str:
 
 
 def _finite(values: dict[str, Any]) -> dict[str, Any]:
-    json.dumps(values, allow_nan=False)  # which raises ValueError
+    for key, value in values.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError) as error:  # TypeError for a date, which YAML has and JSON has not
+            raise ValueError(f"{key}: {variant.quote(value)} is not allowed: {error}") from error
     return values
 
 
@@ -168,9 +172,8 @@ class Record(Section):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if bool(self.diverged) == bool(self.scores):
-            raise ValueError(
-                "scores: there are some, and training diverged" if self.scores else "scores: there are none"
-            )
+            why = "some, and training diverged" if self.scores else "none"
+            raise ValueError(f"scores: there are {why}")
         samples = self.fingerprint.comparable.get("samples")
         if self.scores and (type(samples) is not int or samples < 1):
             raise ValueError(f"fingerprint.comparable: samples is {variant.quote(samples)}, not how many were scored")

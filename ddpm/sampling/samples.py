@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path, open_array
 from ddpm.base.paths import SNAPSHOTS
-from ddpm.compute import noise
 
 LABELS = "labels.npy"
 
@@ -20,6 +19,8 @@ def noise_seed(training_seed: int, seed: int) -> int:
     Models with different training seeds get independent noise; models that differ in anything else get the same. So a
     comparison paired by training seed is also paired by noise.
     """
+    from ddpm.compute import noise  # whoever only finds a set's file needs no torch
+
     return noise.stream_seed(training_seed, "samples", seed)
 
 

@@ -63,6 +63,7 @@ def render_card(source: Path, model: Loaded, folder: str) -> str:
     except UserError as error:
         facts, reason = None, str(error)
     T = model.config.diffusion.T
+    tags = origin.tags() if facts else {}
     environment = jinja2.Environment(  # noqa: S701 - Markdown, in which nothing is escaped
         loader=jinja2.PackageLoader("ddpm.sharing", ""),
         trim_blocks=True,
@@ -75,7 +76,9 @@ def render_card(source: Path, model: Loaded, folder: str) -> str:
         folder=folder,
         sha256=sha256(source),
         parameters=sum(parameter.numel() for parameter in model.network.parameters()),
-        classes=classes.read_names(model)[0],
+        classes=[render.escape(name) for name in classes.read_names(model)[0]],
+        length=_count(model.facts.get("steps")),
+        batch_size=_count(model.written.get("train", {}).get("batch_size")),
         steps=max(steps for steps in range(1, min(T, 50) + 1) if T % steps == 0),
         params=yaml.safe_dump(model.written, sort_keys=False),
         known=facts,
@@ -85,8 +88,14 @@ def render_card(source: Path, model: Loaded, folder: str) -> str:
         images=read_manifest(PROCESSED) if facts and (PROCESSED / MANIFEST).exists() else None,
         scores=render.markdown([Chapter("", summary.scores(facts.run))]) if facts else "",
         closeness=metrics.closeness(facts.run.scores) if facts else [],
-        commit=origin.tags().get(origin.COMMIT) if facts else None,
+        commit=tags.get(origin.COMMIT),
+        changed=tags.get(origin.DIRTY) == "true",
     )
+
+
+def _count(value: object) -> object:
+    """A number of a model file, in which others may have written anything."""
+    return value if type(value) is int else "an unknown number of"
 
 
 def find_facts(source: Path, model: Loaded) -> Facts:

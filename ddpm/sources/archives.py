@@ -5,6 +5,7 @@ Archives come from outside, so names, links and sizes are checked before any con
 
 import errno
 import gzip
+import lzma
 import math
 import os
 import stat
@@ -30,8 +31,8 @@ ALWAYS_ALLOWED_BYTES = 2**30
 # gigabytes long
 MAX_HEADER_BYTES = 2**20
 
-BROKEN = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError,
-          NotImplementedError)  # fmt: skip
+BROKEN = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError,
+          EOFError, NotImplementedError)  # fmt: skip
 # what else tarfile and zipfile raise for damaged tables of contents
 MISREAD = (IndexError, MemoryError, OverflowError, RecursionError, ValueError, struct.error)
 
@@ -71,9 +72,11 @@ def open_members(source: Path) -> Iterator[Iterator[Member]]:
     except (PermissionError, FileNotFoundError, ProcessLookupError) as error:  # /proc has files that come and go
         raise UserError(f"{error.filename or source}: cannot be read ({error.strerror}); make it readable") from error
     except OSError as error:
-        if error.errno != errno.EINVAL:  # from seeking before the start of the file, or far beyond its end
+        # from bz2; from seeking before the start of the file, or far beyond its end
+        if error.errno not in (None, errno.EINVAL):
             raise
-        raise UserError(f"{source}: truncated or broken archive (a member lies outside it); fetch it again") from error
+        why = "a member lies outside it" if error.errno else error
+        raise UserError(f"{source}: truncated or broken archive ({why}); fetch it again") from error
 
 
 def _folder(source: Path) -> Iterator[Member]:

@@ -59,10 +59,13 @@ class Originals:
 
 class Dataset(Variant, ABC):
     """Contract of a dataset. licence: as stated by its authors. verified: whether ``data.source`` can only be another
-    place of the published files."""
+    place of the published files. address: the public one; without any, it needs ``data.source``. packaged: whether the
+    images come with a package; then it takes no ``data.source``."""
 
     licence: ClassVar[str] = "not known to the project: look it up before you share this"
     verified: ClassVar[bool] = False
+    address: ClassVar[str | None] = None
+    packaged: ClassVar[bool] = False
 
     def download(self, source: str | None, raw: Path) -> None:
         """Put the verified files under ``raw``, all or none.

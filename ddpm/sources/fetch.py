@@ -25,14 +25,21 @@ MIN_BYTES_PER_S = 1000
 
 
 def check_source(dataset: Dataset, source: str | None) -> None:
-    """Raises UserError if there is no place to fetch the images from, or its address holds a secret, which DVC would
-    record."""
-    where = getattr(dataset, "address", "") if source is None else source
+    """Raises UserError if there is no place to fetch the images from, if there can be none, or if its address holds a
+    secret, which DVC would record."""
+    if dataset.packaged and source is None:
+        return
+    if dataset.packaged:
+        raise UserError(
+            f"data.source: {quote(source)} is not allowed: {dataset.name} come with a package; for your own images set "
+            "data.dataset.name: image_folder, otherwise data.source: null"
+        )
+    where = dataset.address if source is None else source
     if where is None:
         raise UserError(f"data.source: {dataset.name} has no public address; set it to a folder or archive of images")
     if where.startswith(ADDRESSES):
         _parts(where)
-    elif where:  # otherwise they come with a package
+    else:
         locate(where, None, (), Path())
 
 

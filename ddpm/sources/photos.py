@@ -42,7 +42,6 @@ class Contents(NamedTuple):
 class Photos(Dataset):
     """address, sha256: of the public archive, if there is one."""
 
-    address: ClassVar[str | None] = None
     sha256: ClassVar[str | None] = None
 
     def fetch(self, source: str | None, folder: Path) -> None:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.base.paths import REFERENCE
 from ddpm.base.progress import duration
@@ -110,7 +111,7 @@ def time_steps(config: Config) -> Measured:
     pictures = np.random.default_rng(0).integers(0, 256, (64, *config.data.shape), dtype=np.uint8)
 
     def cost(images: int) -> float:
-        options = config.train.model_copy(update={"batch_size": images, "compile": False})
+        options = config.train.model_copy(update={"batch_size": images, "compile": False, "snapshots": ()})
         trainer = Trainer(training.model_copy(update={"train": options}), pictures, device, ALONE, labels)
         return _typical((trainer.step(number) for number in count(1)), device)
 
@@ -146,8 +147,10 @@ def _features(config: Config, device: torch.device) -> float:
     whole = config.evaluate.batch_size
     pictures = np.random.default_rng(0).integers(0, 256, (whole, *config.data.shape), dtype=np.uint8)
     total = 0.0
-    for path in REFERENCE.glob(f"*/{WEIGHTS}") if here else ():
-        network = extractor.get(path.parent.name).load(path)
+    for name in variant.names("extractors") if here else ():
+        if not (path := REFERENCE / name / WEIGHTS).exists():
+            continue
+        network = extractor.get(name).load(path)
 
         def cost(images: int, network: torch.nn.Module = network) -> float:
             return _typical((extract(network, pictures[:images], images, device) for _ in count()), device)

@@ -27,13 +27,13 @@ from ddpm.base.images import Images, digest, distinct
 from ddpm.base.sections import Affects, Shape, parse
 from ddpm.base.variant import quote
 from ddpm.compute import devices
-from ddpm.data.pixels import BROKEN
+from ddpm.data.pixels import BROKEN, explain
 from ddpm.evaluation import evaluation
 from ddpm.evaluation.fingerprint import fingerprint
 from ddpm.params import config, credit
 from ddpm.params import file as params_file
 from ddpm.runs import record
-from ddpm.runs.record import Costs, Fingerprint, Record
+from ddpm.runs.record import Costs, Record
 from ddpm.scoring import extractor, frechet
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import extract
@@ -49,6 +49,7 @@ Judged: TypeAlias = tuple[str, dict[str, float], dict[str, Any]]  # the images' 
 FIRST = "arr_0"  # the array of images in an .npz
 MU, SIGMA = "mu", "sigma"  # those of the mean and covariance of their features
 ROUNDING = 1e-4  # of the largest covariance, by which one in float32 may differ from its transpose
+LARGEST = 1e100  # covariance: products of larger ones overflow
 MOST = 200_000  # images
 FEWEST = 0.9  # the share of images that differ from all before
 SECONDS = "seconds."  # begins the cost of a stage
@@ -68,25 +69,30 @@ def score(
     known = {} if against else config.sections_affecting(Affects.SCORED, checked.flat())
     if fixed := sorted(known.keys() & params.keys()):
         raise UserError(f"--param: {fixed[0]} is {known[fixed[0]]} for the real images here; leave it out")
-    with TemporaryDirectory(prefix="ddpm-score-") as scratch:
-        given = (samples, checked, Path(scratch))
-        content, scores, comparable = _by_file(*given, *against) if against else _by_real_images(*given)
-    if odd := [key for key, value in scores.items() if not math.isfinite(value)]:
-        raise UserError(f"{samples}: {', '.join(odd)} is not a finite number: look at the images")
     stages = {key.removeprefix(SECONDS): value for key, value in costs.items() if key.startswith(SECONDS)}
     others = {key: value for key, value in costs.items() if not key.startswith(SECONDS)}
-    return Record(
-        name=name,
-        program=name,
-        seed=seed,
-        finished=record.now(),
-        params={**known, **params},
-        fingerprint=Fingerprint(hash=files.digest(comparable), comparable=comparable),
-        samples=content,
-        scores=scores,
-        costs=parse(others | {"seconds": stages}, "--cost", Costs),
-        environment={"processor": None, "training_precision": None},
-    )
+    given = {
+        "name": name,
+        "program": name,
+        "seed": seed,
+        "finished": record.now(),
+        "params": {**known, **params},
+        "costs": parse(others | {"seconds": stages}, "--cost", Costs),
+        "environment": {"processor": None, "training_precision": None},
+    }
+    unscored = {"fingerprint": _fingerprint({}), "scores": {}, "diverged": "not scored yet"}
+    parse(given | unscored, "ddpm score", Record)  # a mistake is refused before the scoring, which takes long
+    with TemporaryDirectory(prefix="ddpm-score-") as scratch:
+        place = (samples, checked, Path(scratch))
+        content, scores, comparable = _by_file(*place, *against) if against else _by_real_images(*place)
+    if odd := [key for key, value in scores.items() if not math.isfinite(value)]:
+        raise UserError(f"{samples}: {', '.join(odd)} is not a finite number: look at the images")
+    judged = {"fingerprint": _fingerprint(comparable), "samples": content, "scores": scores}
+    return parse(given | judged, "ddpm score", Record)
+
+
+def _fingerprint(comparable: dict[str, Any]) -> dict[str, Any]:
+    return {"hash": files.digest(comparable), "comparable": comparable}
 
 
 def _by_real_images(samples: Path, checked: config.Config, scratch: Path) -> Judged:
@@ -148,8 +154,10 @@ def read_statistics(path: Path, dimensions: int, scratch: Path) -> dict[str, NDA
             raise UserError(f"{path}: {key} is {array.dtype} {quote(array.shape)}; allowed: finite floats {shape}")
         arrays[key] = array.astype(np.float64)
     sigma = arrays[SIGMA]
-    if abs(sigma - sigma.T).max() > ROUNDING * abs(sigma).max() or sigma.diagonal().min() < 0:
-        raise UserError(f"{path}: {SIGMA} is not symmetric or has negative variances, so it is not a covariance")
+    if abs(sigma - sigma.T).max() > ROUNDING * abs(sigma).max():
+        raise UserError(f"{path}: {SIGMA} is not symmetric, so it is not a covariance")
+    if abs(sigma).max() > LARGEST or (variances := np.linalg.eigvalsh(sigma))[0] < -ROUNDING * abs(variances[-1]):
+        raise UserError(f"{path}: {SIGMA} has negative variances, or more than {LARGEST:g}, so it is not a covariance")
     return arrays
 
 
@@ -192,7 +200,7 @@ def read_images(samples: Path, shape: Shape, scratch: Path) -> Images:
                 raise ValueError(f"not {mode} of {size[0]}x{size[1]}, as the real images are")
             images[row] = np.asarray(picture).reshape(*shape[1:], shape.channels).transpose(2, 0, 1)
         except BROKEN as error:
-            raise UserError(f"{samples}: {printable(name)}: {error}") from error
+            raise UserError(f"{samples}: {printable(name)}: {explain(error)}") from error
     return images
 
 
@@ -242,7 +250,7 @@ def write_record(run: Record, out: Path | None) -> Path:
     """Write the record, by default to metrics/scored/NAME-SEED.json. Raises UserError if another one is there."""
     name = re.sub(r"[^\w.-]+", "_", run.name)
     path = out or paths.SCORED / f"{name}-{run.seed}.json"
-    if path.exists() and record.read_record(path).model_copy(update={"finished": run.finished}) != run:
+    if path.exists() and record.read_record(path).model_copy(update={"finished": run.finished}).text() != run.text():
         raise UserError(f"{path}: holds another run's record: remove it, or write elsewhere with --out")
     path.parent.mkdir(parents=True, exist_ok=True)
     record.write_record(run, path)

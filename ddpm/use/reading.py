@@ -14,7 +14,7 @@ from ddpm.base.errors import UserError
 from ddpm.base.paths import MODEL_FILE, PROCESSED
 from ddpm.base.sections import Shape, parse
 from ddpm.compute import devices
-from ddpm.data.pixels import BROKEN, to_pixels
+from ddpm.data.pixels import BROKEN, explain, to_pixels
 from ddpm.data.processed import open_split
 from ddpm.diffusion.chain import from_images, to_images
 from ddpm.model.model_file import load_model
@@ -64,7 +64,7 @@ def read_pictures(paths: Iterable[Path], shape: Shape, flag: str) -> Iterable[Te
             with Image.open(path, formats=FORMATS) as image:
                 pixels = to_pixels(image, shape, "crop")
         except BROKEN as error:
-            raise UserError(f"{flag}: {path}: cannot be read as a picture ({error})") from error
+            raise UserError(f"{flag}: {path}: cannot be read as a picture ({explain(error)})") from error
         yield torch.from_numpy(pixels.copy())
 
 

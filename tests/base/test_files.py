@@ -32,6 +32,16 @@ def test_a_file_appears_whole_with_its_folders(tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ["picture.png"]
 
 
+def test_a_link_to_a_folder_stays_one(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to("disk")
+    with files.atomic_path(tmp_path / "out") as temporary:
+        temporary.mkdir()
+        (temporary / "part").touch()
+    assert (tmp_path / "out").is_symlink()
+    assert [file.name for file in (tmp_path / "disk").iterdir()] == ["part"]
+
+
 def test_all_of_it_is_on_the_disk_before_it_has_its_name_and_then_the_name_is(tmp_path, monkeypatch):
     synced: list[tuple[Path, bool]] = []
 

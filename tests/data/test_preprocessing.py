@@ -1,5 +1,6 @@
 import io
 import shutil
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -239,11 +240,17 @@ def test_numbers_without_a_range_are_refused(array):
         shown(Image.fromarray(array), data_of())
 
 
-@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
-def test_exif_rotation_is_undone(format):
+TURN = struct.pack("<HHII", 0x0112, 3, 1, 6)  # a quarter turn, as EXIF's tag
+ODD = struct.pack("<HHII", 0x010F, 5, 1, 38)  # the camera's name as a fraction
+
+
+@pytest.mark.parametrize(
+    ("format", "tags"), [("JPEG", ODD + TURN), ("PNG", ODD + TURN), ("WEBP", ODD + TURN), ("TIFF", TURN)]
+)
+def test_exif_rotation_is_undone(format, tags):
     """Stored turned, shown upright: the same pixels as the upright image."""
-    upright, exif, buffer = gradient(32, 24), Image.Exif(), io.BytesIO()
-    exif[0x0112] = 6  # a quarter turn
+    upright, buffer = gradient(32, 24), io.BytesIO()
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(tags) // 12) + tags + bytes(12)
     options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 100, "subsampling": 0}}.get(format, {})
     upright.transpose(Image.Transpose.ROTATE_90).save(buffer, format, exif=exif, **options)
     with Image.open(buffer) as image:

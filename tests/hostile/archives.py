@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from ddpm.variants.datasets.image_folder import ImageFolder
 from tests.hostile.case import Case
 
@@ -59,12 +61,12 @@ def bomb() -> Iterator[bytes]:
         yield bytes(2**20)
 
 
-def zipped(name: str = "a/1.png", content: bytes = b"x", mode: int = 0) -> bytes:
+def zipped(name: str = "a/1.png", content: bytes = b"x", mode: int = 0, method: int = zipfile.ZIP_STORED) -> bytes:
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(buffer, "w") as archive:
         info = zipfile.ZipInfo(name)
         info.external_attr = mode << 16
-        archive.writestr(info, content)
+        archive.writestr(info, content, method)
     return buffer.getvalue()
 
 
@@ -75,6 +77,11 @@ def with_lies(**fields: tuple[int, bytes]) -> bytes:
     for offset, value in fields.values():
         content[start + offset : start + offset + len(value)] = value
     return bytes(content)
+
+
+def damaged(method: int) -> None:
+    content = zipped(content=np.random.default_rng(0).bytes(4000), method=method)
+    ZIP.write_bytes(content[:300] + bytes(40) + content[340:])
 
 
 def fetch(path: Path) -> None:
@@ -92,6 +99,9 @@ GIVEN: list[tuple[str, Callable[[], object], Path, str]] = [
     ("a name with escape codes", lambda: tar(header("../\x1b[2J.png")), TAR, "leads outside the archive"),
     ("10 GB of zeros in 90 KB", lambda: packed(bomb), PACKED, "holds more than"),
     ("a file that says 4 GB", lambda: ZIP.write_bytes(with_lies(size=(24, b"\xf0\xff\xff\xff"))), ZIP, "holds more"),
+    ("a file that says 99 bytes", lambda: ZIP.write_bytes(with_lies(size=(24, b"c"))), ZIP, "broken archive"),
+    ("a damaged file of bzip2", lambda: damaged(zipfile.ZIP_BZIP2), ZIP, "broken archive"),
+    ("a damaged file of LZMA", lambda: damaged(zipfile.ZIP_LZMA), ZIP, "broken archive"),
     ("attributes of 3 GB", lambda: packed(partial(long_header, tarfile.XHDTYPE)), PACKED, "a header of more"),
     ("global attributes of 3 GB", lambda: packed(partial(long_header, tarfile.XGLTYPE)), PACKED, "a header of more"),
     ("a name of 3 GB", lambda: packed(partial(long_header, tarfile.GNUTYPE_LONGNAME)), PACKED, "a header of more"),

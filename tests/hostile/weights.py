@@ -84,6 +84,7 @@ FILES: list[tuple[str, Callable[[], object], str]] = [
     ("no config", partial(configured, None), "must be a mapping of sections, not NoneType"),
     ("a config without sections", partial(configured, {}), "seed: missing"),
     ("all of params.yaml for a config", partial(configured, small().to_dict()), "device: unknown key"),
+    ("a list of train keys", partial(configured, {**small().training().to_dict(), "train": [1]}), "train: [1] is not"),
     ("a config of a network wider than memory", partial(model, model=_unet(base_channels=2**20)), "do not fit its own"),
     ("a config of a billion blocks", partial(model, model=_unet(blocks=10**9)), "s: model.unet.blocks: 1000"),
     ("one weight too few", partial(model, lambda tensors: tensors.pop("head.weight")), "do not fit its own config"),

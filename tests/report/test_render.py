@@ -11,7 +11,7 @@ from PIL import Image
 
 from ddpm.base.errors import UserError
 from ddpm.pictures import plots
-from ddpm.pictures.plots import Panel
+from ddpm.pictures.plots import Gap, Panel
 from ddpm.report import blocks, render
 from ddpm.report.blocks import Chapter, Figure, Markdown, Note, Table, strip
 from tests.pages import Page
@@ -110,6 +110,7 @@ def test_text_never_becomes_markup_or_moves_a_cursor(tmp_path):
         assert not [line for line in text.splitlines() if line.startswith("# ")]
     markdown = render.markdown(of(HOSTILE), tmp_path)
     assert "<" not in markdown
+    assert "'&amp;&lt;img" in markdown
     assert re.findall(r"(?<!\\)\]\(([^)]*)\)", markdown) == ["strip.png", "figure.png"]
     for line in filter(lambda line: line.startswith("|"), markdown.splitlines()):
         assert len(re.findall(r"(?<!\\)\|", line)) in (2, 3), "a cell stays a cell"
@@ -121,6 +122,13 @@ def test_what_cannot_be_built_is_a_line():
 
     expected = [Note("a"), Note("metrics/loss.csv: no such file", missing=True)]
     assert blocks.chapter("t", lambda: [Note("a")], fails).blocks == expected
+
+
+def test_no_name_is_drawn_as_a_formula(tmp_path):
+    name = r"$\frac{1}$"  # not even a valid one
+    panel = Panel(name, name, name, {name: np.eye(2), "b": np.eye(2)}, {name: 1.0})
+    plots.lines(tmp_path / "lines.png", [panel])
+    plots.gaps(tmp_path / "gaps.png", {name: [Gap(name, "better", [1.0, 2.0], 1.5, 0.1, 1.0, 2.0)]}, name)
 
 
 @pytest.mark.parametrize(("count", "outside"), [(3, False), (8, True), (12, True)])

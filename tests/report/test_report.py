@@ -13,6 +13,7 @@ from PIL import Image
 from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.base.files import write_json
+from ddpm.base.images import digest
 from ddpm.pictures import plots
 from ddpm.report import page as report
 from ddpm.runs import library, record, run_images
@@ -61,6 +62,7 @@ def measured(**changes) -> Record:
         "noise_levels": record.table(levels()),
         "costs": Costs(images_seen=256000, evaluations=5, seconds={"train": 83.4}),
         "environment": {"device": "a certain GPU"},
+        "samples": digest([pictures(20)]),
     }
     return bare(**fields | changes)
 
@@ -154,7 +156,14 @@ def test_a_complete_folder_leaves_nothing_missing(complete):
 
 
 @pytest.mark.parametrize(
-    ("path", "text"), [("metrics/sanity.json", "{}"), ("data/samples/samples.npy", "\x93NUMPY\x01\x00")]
+    ("path", "text"),
+    [
+        ("metrics/sanity.json", "{}"),
+        ("data/samples/samples.npy", "\x93NUMPY\x01\x00"),
+        ("data/evaluation/nearest.png", ""),
+        ("metrics/sanity.png", "version https://git-lfs.github.com/spec/v1\n"),
+        *(("metrics/loss.csv", text) for text in ("", "step,loss\n", "step,loss\n1,2\n<<<<<<< HEAD\n", "step\n1\n")),
+    ],
 )
 def test_a_damaged_file_costs_its_part_alone(complete, path, text):
     whole = len(page().missing)
@@ -191,11 +200,14 @@ def test_images_of_an_experiment_come_from_dvcs_cache(folder):
     scored.git("commit", "--quiet", "--message", "before")
     scored.git("tag", "before")
     shutil.rmtree("data/samples")
-    np.testing.assert_array_equal(run_images.samples(bare(name="before")), pictures(30))
+    drawn = {"samples": digest([pictures(30)])}
+    np.testing.assert_array_equal(run_images.samples(bare(name="before", **drawn)), pictures(30))
+    with pytest.raises(UserError, match="not kept here"):
+        run_images.samples(bare(name="before", samples="f" * 64))  # the name alone is no proof
     shutil.rmtree(".dvc/cache")
     for name, fix in (("workspace", "dvc repro"), ("before", "dvc pull"), ("nowhere", "dvc pull")):
         with pytest.raises(UserError, match=rf"{name}: data/samples/samples\.npy .*`{fix}`"):
-            run_images.samples(bare(name=name))
+            run_images.samples(bare(name=name, **drawn))
 
 
 @pytest.mark.parametrize("array", [np.zeros((3, 1, 4, 4)), np.zeros((3, 4), np.uint8), np.array([{}], dtype=object)])

@@ -10,9 +10,11 @@ import yaml
 from ddpm.base.errors import UserError
 from ddpm.base.files import sha256
 from ddpm.model import build
-from ddpm.model.model_file import load_model, save_model
+from ddpm.model.model_file import load_model, read_tensors, save_model, write_tensors
 from ddpm.runs import library
 from ddpm.sharing import card
+from ddpm.tracking import origin
+from tests.processed import write_noise
 from tests.scored import result
 from tests.small import CPU, small
 
@@ -64,6 +66,20 @@ def test_nothing_is_replaced(taken):
     assert [path.name for path in Path("out").iterdir()] == ["kept.txt"]
 
 
+def test_what_others_wrote_into_a_model_file_is_no_markup():
+    tag, path = "<b>x</b>", model(model={**unet(), "classes": 2})
+    tensors, metadata = read_tensors(path, "model", CPU)
+    metadata["config"]["train"]["batch_size"] = tag
+    metadata["facts"] = {"steps": tag, "classes": {"names": [tag, "b"], "counts": [1, 1]}}
+    write_tensors(path, tensors, metadata)
+    card.export_model(path, Path("out"))
+    assert tag not in Path("out/README.md").read_text().partition("```yaml")[0]
+    del metadata["config"]["train"]
+    write_tensors(path, tensors, metadata)
+    card.export_model(path, Path("without"))
+    assert "an unknown number of images" in Path("without/README.md").read_text()
+
+
 def test_the_card_says_how_the_model_was_made_and_that_no_score_is_known():
     card.export_model(model(), Path("out"))
     text = Path("out/README.md").read_text()
@@ -86,8 +102,10 @@ def scored(monkeypatch):
         run = result(fd=1.5)
         run.scores.update(scores)
         monkeypatch.setattr(library, "current", lambda config: run)
+        monkeypatch.setattr(origin, "tags", lambda: {origin.COMMIT: "abc", origin.DIRTY: "true"})
         Path("metrics").mkdir()
         Path("metrics/train.json").write_text('{"seconds": 12.5, "device": "a certain GPU"}')
+        write_noise(Path("data/processed"), 1, 8, 8)
         card.export_model(model("data/model/model.safetensors", **sections), Path("out"))
         return Path("out/README.md").read_text()
 
@@ -100,10 +118,12 @@ def test_the_card_gives_scores_their_standard_error_and_real_images(scored, coun
     scores = {"classifier.fd_se": 0.25, "real.classifier.fd": 0.125, "real.classifier.count": count}
     text = scored(**scores | {f"memorisation.pixels.{name}": value for name, value in memorisation.items()})
     assert f"| classifier.fd | lower | 1.5 ± 0.25 |{error}\n" in text
+    assert ": 40 train, 40 test images |" in text
     assert apart in text
     assert f"`{result().fingerprint.hash}`" in text
     assert all(part in text for part in ("pixels", "50.00%", "5.00%"))
     assert "12.5 s on a certain GPU" in text
+    assert "`abc` with uncommitted changes, trained" in text
 
 
 @pytest.mark.parametrize(("dataset", "said"), [("digits", "CC BY 4.0"), ("image_folder", "not known to the project")])

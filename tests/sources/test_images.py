@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from ddpm.base.errors import UserError
 from ddpm.pictures import grids
 from ddpm.pictures.grids import FRAMES_PER_SECOND, SMALLEST_SIDE
 from ddpm.sampling.generator import FILM_FRAMES
@@ -76,6 +77,11 @@ def test_the_suffix_chooses_the_format(tmp_path, suffix, format):
         assert (picture.format, picture.mode) == (format, "RGB")
         same = np.array_equal(np.asarray(picture), grids.grid(shown, columns=6))
         assert same == (format == "PNG")
+
+
+def test_a_picture_too_large_for_its_format_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"grid\.webp: 18001x3 pixels"):
+        grids.save_grid(np.zeros((9000, 1, 1, 1), np.uint8), tmp_path / "grid.webp", 9000)
 
 
 @pytest.mark.parametrize(

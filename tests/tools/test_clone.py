@@ -59,17 +59,19 @@ def download(name: str, source: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "code", "words"),
+    ("source", "code", "words", "dataset"),
     [
-        (None, 0, ""),
-        ("nowhere", 2, "'nowhere'"),
-        (".dvc", 0, ""),
-        ("https://example.org/m", 0, ""),
-        ("https://me:hunter2@example.org/m", 2, "https://***@example"),
+        (None, 0, "", "mnist"),
+        ("nowhere", 2, "'nowhere'", "mnist"),
+        (".dvc", 0, "", "mnist"),
+        ("https://example.org/m", 0, "", "mnist"),
+        ("https://me:hunter2@example.org/m", 2, "https://***@example", "mnist"),
+        (None, 2, "data.source: arrays has no", "arrays"),
+        (".dvc", 2, "data.dataset.name: image_folder", "digits"),
     ],
 )
-def test_the_source_of_images_that_are_not_here_has_to_be_there(source, code, words, capsys):
-    write(data={"dataset": {"name": "mnist"}, "source": source})
+def test_the_source_of_images_that_are_not_here_has_to_be_there(source, code, words, dataset, capsys):
+    write(data={"dataset": {"name": dataset}, "source": source})
     ended, told = check(capsys)
     assert (ended, bool(told)) == (code, bool(words))
     assert words in told

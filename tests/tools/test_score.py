@@ -1,6 +1,7 @@
 """`ddpm score`: images from anywhere get the scores of the evaluate stage, or one line that says why not."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -165,6 +166,8 @@ STATISTICS = {
     "not finite": ("a.npz", {"mu": MU, "sigma": np.full((D, D), np.nan)}, "sigma is"),
     "not symmetric": ("a.npz", {"mu": MU, "sigma": np.triu(np.ones((D, D)))}, "sigma is not symmetric"),
     "negative variance": ("a.npz", {"mu": MU, "sigma": -SIGMA}, "negative variances"),
+    "a negative variance in one direction": ("a.npz", {"mu": MU, "sigma": 2 * SIGMA - 1}, "negative variances"),
+    "overflow": ("a.npz", {"mu": MU, "sigma": np.full((D, D), 1e308)}, "negative variances, or more than"),
     "no covariance": ("a.npz", {"mu": MU}, "0 are called sigma"),
     "features": ("a.npz", {"feats": SIGMA}, "0 are called mu"),
     "pickle": ("a.npz", {"mu": np.array([{}] * D, dtype=object), "sigma": SIGMA}, "not an .npy file"),
@@ -208,7 +211,7 @@ WRONG = {
     "names": (lambda at: Path(np.savez(at.with_suffix(".npz"), a=SIX, b=SIX) or at.with_suffix(".npz")), "2 arrays"),
     "size": (lambda at: write_pngs(at, SIX[:, :3]), r"00000\.png: not L of 4x4"),
     "colour": (lambda at: write_pngs(at, SIX.repeat(3, 3)), r"00000\.png: not L of 4x4"),
-    "damaged": (lambda at: [write_pngs(at, SIX), (at / "00003.png").write_bytes(b"x")] and at, r"00003\.png"),
+    "damaged": (lambda at: [write_pngs(at, SIX), (at / "00003.png").write_bytes(b"x")] and at, r"00003\.png: not an"),
     "empty": (lambda at: [at.mkdir()] and at, "no images"),
     "too many": (lambda at: write_npz(at, np.zeros((200_001, 4, 4), np.uint8)), "200,001 images; allowed"),
     "a link": (lambda at: [write_pngs(at, SIX), (at / "9.png").symlink_to("/proc/self/mem")] and at, r"9\.png: a link"),
@@ -222,6 +225,17 @@ def test_anything_else_is_refused_in_one_line(wrong, tmp_path):
     with pytest.raises(UserError, match=reason) as refused:
         score.read_images(make(tmp_path / "drawn"), SHAPE, tmp_path / "scratch")
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("option", "key"), [
+    ("--seed=-1", "seed"), ("--name=my<model>", "name"), ("--param=lr=.nan", "params: lr"), ("--cost=loss=1", "loss"),
+    ("--param=seed=5", "params: its seed"), ("--param=lr(x)=1", "params.lr(x)"),
+    ("--param=day=2024-01-01", "params: day"),
+])  # fmt: skip
+def test_a_mistyped_option_is_refused_by_its_key_before_anything_is_scored(option, key, folder, capsys):
+    lay_out(folder)
+    line = command.refused(capsys, "score", "absent.npy", *([] if "--seed" in option else ["--seed=0"]), option)
+    assert re.match(rf"(ddpm score|--cost): {re.escape(key)}", line)
 
 
 def test_another_run_s_record_is_not_overwritten(folder):

@@ -24,9 +24,9 @@ NAME = re.compile(r"[\w-]{1,100}")
 
 
 class Arrays(Dataset):
-    """``data.source`` is an .npy or .npz file, or a folder or archive of them. An .npz holds one array of images under
-    any name, and may hold their ``labels`` or ``y``; one .npy may have a labels.npy next to it. Labels are whole
-    numbers or words, one an image. A file named test holds the test split.
+    """``data.source`` is an .npy or .npz file, a folder of them, or an archive of .npy files. An .npz holds one array
+    of images under any name, and may hold their ``labels`` or ``y``; one .npy may have a labels.npy next to it. Labels
+    are whole numbers or words, one an image. A file named test holds the test split.
 
     ``layout`` says what the axes are; it must be given for four axes.
     """
@@ -69,9 +69,13 @@ class Arrays(Dataset):
                 np.full(len(images), CLASSLESS) if label is None else label
                 for label, images in zip(labels, opened.values(), strict=True)
             ]
-            if len({label.dtype.kind for label in all_labels}) > 1:
-                raise UserError(f"{raw}: some files have labels of words, others of numbers or none; give all the same")
-            classes, numbers = np.unique(np.concatenate(all_labels), return_inverse=True)
+            if len({label.dtype.kind == "U" for label in all_labels}) > 1:
+                raise UserError(
+                    "data.source: some files have labels of words, others of numbers or none; give all the same"
+                )
+            kind = np.result_type(*all_labels)
+            exact = np.dtype(object) if kind.kind == "f" else kind  # numpy rounds int64 and uint64 together to floats
+            classes, numbers = np.unique(np.concatenate(all_labels, dtype=exact), return_inverse=True)
         shown_classes = tuple(printable(str(name)) or repr(str(name)) for name in classes)
         parts = zip(opened.values(), np.split(numbers, np.cumsum(counts)[:-1]), strict=True)
         return Originals.of_arrays(dict(zip(opened, parts, strict=True)), shown_classes)
@@ -95,17 +99,19 @@ def _images(folder: Path) -> list[Path]:
 
 
 def _collect(source: Path, folder: Path) -> None:
-    """Each .npy and .npz of a folder or archive."""
-    scratch = folder.with_name(f"{folder.name}_one.npz")  # a copy of one
+    """Each .npy and .npz of a folder, or each .npy of an archive."""
     with open_members(source) as members:
         for name, _, stream in members:
             suffix = PurePosixPath(name).suffix.lower()
             if suffix == ".npy":
                 _write(stream, folder, _stem(name))
             elif suffix == ".npz":
-                with scratch.open("wb") as copy:
-                    shutil.copyfileobj(stream, copy)
-                _unpack(scratch, folder, name)
+                if not source.is_dir():  # a limit for each archive in it would be none
+                    raise UserError(
+                        f"data.source: {source} holds {quote(name)}; allowed in an archive: .npy files; unpack it by "
+                        "hand and name the folder"
+                    )
+                _unpack(source / name, folder, name)
 
 
 def _unpack(npz: Path, folder: Path, name: str) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ddpm.base.errors import UserError
 from ddpm.sources.dataset import Dataset, Originals
+from ddpm.sources.fetch import check_source
 
 PUBLISHED = "sklearn/datasets/data/digits.csv.gz"  # to import scikit-learn takes longer than all else of the stage
 FILE = "digits.npz"
@@ -14,11 +14,11 @@ LEVELS = 16
 
 
 class Digits(Dataset):
+    packaged = True
     licence = "CC BY 4.0 (E. Alpaydin, C. Kaynak: Optical Recognition of Handwritten Digits, UCI, 1998)"
 
     def fetch(self, source: str | None, folder: Path) -> None:
-        if source is not None:
-            raise UserError(f"data.source: {source!r} is not allowed: digits come with scikit-learn; set it to null")
+        check_source(self, source)
         published = next(path for path in files("scikit-learn") or () if path.match(PUBLISHED))
         rows = np.loadtxt(str(published.locate()), delimiter=",").astype(np.int64)
         np.savez(folder / FILE, images=rows[:, :-1].reshape(-1, 8, 8).astype(np.uint8), labels=rows[:, -1])

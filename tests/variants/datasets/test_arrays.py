@@ -65,10 +65,12 @@ def test_labels_of_numbers_and_words_beside_the_images(labels, key, tmp_path):
     assert originals.classes == tuple(str(label) for label in np.unique(labels))
 
 
-def test_a_file_named_test_is_the_test_split(tmp_path):
+@pytest.mark.parametrize("kind", [int, np.uint8, np.uint64])
+def test_a_file_named_test_is_the_test_split_and_may_number_its_labels_in_another_type(kind, tmp_path):
     saved(tmp_path / "s", "train.npz", y=np.arange(6) % 2)
-    saved(tmp_path / "s", "test.npz", GRAY[:2], y=np.arange(2))
+    saved(tmp_path / "s", "test.npz", GRAY[:2], y=np.arange(2, dtype=kind))
     originals = read(tmp_path / "s", tmp_path)
+    assert originals.classes == ("0", "1")
     assert [name for name, is_test in zip(originals.names, originals.is_test, strict=True) if is_test] == [
         "test/0",
         "test/1",
@@ -107,11 +109,11 @@ def test_what_arrays_may_not_hold(images, fields, line, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["s"]
 
 
-def npz(**members: bytes) -> bytes:
+def npz(suffix: str = ".npy", **members: bytes) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, content in members.items():
-            archive.writestr(f"{name}.npy", content)
+            archive.writestr(name + suffix, content)
     return buffer.getvalue()
 
 
@@ -138,6 +140,7 @@ PICKLE = npy(np.array([[[Attack()]]], dtype=object))
         ("own.npz", npz(images=npy(GRAY), y=npy(np.zeros(5, int))), r"labels of 'int64' \(5,\); allowed: 6 whole"),
         ("own.npz", npz(images=npy(GRAY), y=npy(np.zeros(6))), "labels of 'float64'"),
         ("own.npz", npz(**{"../images": npy(GRAY)}), "leads outside the archive"),
+        ("own.zip", npz(".npz", images=npz(images=npy(GRAY))), "allowed in an archive"),
         ("own.images.npy", npy(GRAY), "not allowed"),
         ("own.txt", b"x", "archive"),
     ],
