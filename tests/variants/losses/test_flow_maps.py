@@ -125,8 +125,9 @@ def test_flops_count_what_the_objective_asks_of_the_network(name):
 
 
 @pytest.mark.parametrize("name", MAPS)
-def test_a_batch_in_parts_is_taught_the_same(name):
-    whole, parts = (Trainer(config(name, accumulate=n).training(), pictures(16), CPU) for n in (1, 4))
+def test_a_batch_in_parts_and_in_another_layout_is_taught_the_same(name):
+    layouts = [{"accumulate": 1}, {"accumulate": 4, "channels_last": True}]
+    whole, parts = (Trainer(config(name, **train).training(), pictures(16), CPU) for train in layouts)
     for step in (1, 2, 3):
         torch.testing.assert_close(whole.step(step), parts.step(step), rtol=1e-4, atol=1e-5)
 
