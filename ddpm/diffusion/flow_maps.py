@@ -35,7 +35,7 @@ class FlowMapLoss(Loss):
     likely answers to their mean, and the more so the fewer pixels an image has: then L itself is a matter of chance.
     """
 
-    c: ClassVar[float] = 0.0
+    c: ClassVar[float] = 1e-3
     every: ClassVar[int] = 1
     """One of ``every`` images in a row learns a map."""
 

@@ -29,7 +29,6 @@ class MeanFlow(FlowMapLoss):
     learns: ClassVar[tuple[Learns, ...]] = ("denoiser", "consistency", "flow map")
     every: ClassVar[int] = 4
     passes: ClassVar[float] = 3 / every  # two for the derivative: torch derives a convolution by its weights too
-    c: ClassVar[float] = 1e-3
 
     power: Share = 1.0
 

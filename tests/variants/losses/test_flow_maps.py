@@ -114,6 +114,14 @@ def config(name: str, sampler: str = "", **train: object):
     return small(diffusion={"loss": {"name": name}}, model=TINY, train=train, sample=drawn)
 
 
+@pytest.mark.parametrize("power", [0.5, 1.0])
+@pytest.mark.parametrize("name", MAPS)
+def test_a_new_network_which_agrees_with_itself_has_a_gradient(name, power):
+    diffusion = {"parameterization": {"name": "x0"}, "loss": {"name": name, name: {"power": power}}}
+    chosen = small(diffusion=diffusion, model=TINY, sample={"sampler": {"name": "consistency"}})
+    assert all(value.isfinite() for value in Trainer(chosen.training(), pictures(16), CPU).step(1))
+
+
 @pytest.mark.parametrize("name", MAPS)
 def test_flops_count_what_the_objective_asks_of_the_network(name):
     chosen = config(name).training()
