@@ -41,6 +41,10 @@ class FlowMapLoss(Loss):
 
     power: Share = 0.0
 
+    @property
+    def signed(self) -> bool:
+        return self.power == 1
+
     @abstractmethod
     def times(self, batch: Batch, T: int) -> tuple[Tensor, Tensor]:
         """t and s, (B,) int64, from and to which maps lead, by the batch's own t."""

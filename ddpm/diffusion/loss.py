@@ -85,6 +85,11 @@ class Loss(Variant, ABC):
     contrasts: ClassVar[bool] = False
     """Whether it needs ``Batch.others``."""
 
+    @property
+    def signed(self) -> bool:
+        """Whether an image's loss may be negative."""
+        return False
+
     def __call__(self, network: Network, batch: Batch) -> Tensor:
         """Each image's loss, (B,) float32: Algorithm 1, lines 4 and 5."""
         return self.measure(estimate(network, batch))

@@ -67,6 +67,10 @@ def _optimizer(name: str, fields=None, **train) -> dict:
     return {"train": {"optimizer": {"name": name, name: fields}, **train}}
 
 
+def _by_losses(loss: str) -> dict:
+    return {"train": {"timestep_sampler": {"name": "loss_second_moment"}}, "diffusion": {"loss": {"name": loss}}}
+
+
 def _posthoc(ema_length: float | None = None, **posthoc) -> dict:
     return {"train": {"posthoc": posthoc}, "sample": {"ema_length": ema_length}}
 
@@ -104,6 +108,7 @@ VALUES = [
     ("two averages of the weights", _optimizer("schedule_free"), "schedule_free averages already; allowed: off"),
     ("an average in place of a decay, and a decay", AVERAGED, "takes its place; allowed: constant"),
     ("more noise than epsilon", {"train": {"input_perturbation": 1.5}}, "input_perturbation: 1.5 is not allowed"),
+    ("t by losses below 0", _by_losses("mean_flow"), "losses of mean_flow may be negative; allowed: logit_normal"),
     ("averages from long to short", _posthoc(lengths=[0.1, 0.05]), "must be at least 1.25 times the first"),
     ("an average of three", _posthoc(lengths=[0.02, 0.05, 0.1]), "train.posthoc.lengths"),
     ("a million snapshots", _posthoc(snapshots=10**6), "train.posthoc.snapshots: 1000000 is not allowed"),
