@@ -74,7 +74,8 @@ def test_the_published_weights():
 @pytest.mark.parametrize("parts", [1, 3])
 def test_a_contrast_moves_the_target_away_from_that_of_the_next_image(parts):
     """The gradient, also of a batch in parts, is that of an error to (target - weight other) / (1 - weight)."""
-    config = small(diffusion={"loss": {"name": "contrastive"}}, train={"batch_size": 8}, model=TINY)
+    train = {"horizontal_flip": True, "augmentation": {"name": "non_leaking", "non_leaking": {"p": 0.5}}}
+    config = small(diffusion={"loss": {"name": "contrastive"}}, train=train, model=TINY)
     trainer = Trainer(config.training(), pictures(16), torch.device("cpu"))
     _, _, batch = trainer.draw_batch(1)
     chain, target_of = trainer.student.chain, trainer.config.diffusion.parameterization.target
