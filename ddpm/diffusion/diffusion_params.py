@@ -44,7 +44,7 @@ class Diffusion(Section):
                 f"schedule.{schedule.name}.zero_terminal_snr: true leaves none at t = T; "
                 f"allowed: {variant.having('parameterizations', 'divides_by_signal', False)}"
             )
-        yield from self.loss.refusals(schedule)
+        yield from self.loss.refusals(schedule, self.T)
         try:
             last = float(schedule.noise_schedule(self.T).log_snr[-1])
         except ValueError as error:

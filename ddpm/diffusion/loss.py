@@ -101,8 +101,8 @@ class Loss(Variant, ABC):
         """What the network is shown as t, or as a span: (B,), for such a number of steps, int64 or floating."""
         return t
 
-    def refusals(self, schedule: Schedule) -> Iterator[str]:
-        """Why its fields cannot work with the ``schedule``, if they cannot."""
+    def refusals(self, schedule: Schedule, T: int) -> Iterator[str]:
+        """Why its fields cannot work with the ``schedule`` in T steps, if they cannot."""
         yield from ()
 
 
@@ -116,7 +116,7 @@ class SNRWeighted(Loss):
     def weight(self, snr: Tensor) -> Tensor:
         """The weight of x_0's squared error at ``snr``, of any shape."""
 
-    def refusals(self, schedule: Schedule) -> Iterator[str]:
+    def refusals(self, schedule: Schedule, T: int) -> Iterator[str]:
         if schedule.zero_terminal_snr:
             classes = {name: variant.variant_class("losses", name) for name in variant.names("losses")}
             others = ", ".join(name for name, each in classes.items() if not issubclass(each, SNRWeighted))

@@ -46,9 +46,8 @@ TEXTS: list[tuple[str, bytes, str]] = [
 ]
 
 
-def _one_step() -> dict:
-    schedule = {"name": "linear", "linear": {"zero_terminal_snr": True}}
-    return {"diffusion": {**PARAMS["diffusion"], "T": 1, "schedule": schedule}, "sample": {"steps": 1}}
+def _one_step(**chosen: dict) -> dict:
+    return {"diffusion": {"T": 1, **chosen}, "sample": {"steps": 1}}
 
 
 def _unet(**shape) -> dict:
@@ -75,6 +74,7 @@ def _posthoc(ema_length: float | None = None, **posthoc) -> dict:
     return {"train": {"posthoc": posthoc}, "sample": {"ema_length": ema_length}}
 
 
+SILENT = {"name": "linear", "linear": {"zero_terminal_snr": True}}
 AVERAGED = _optimizer("schedule_free", ema={"name": "off"}, lr_decay="cosine")
 VALUES = [
     ("a variant named as a path", {"data": {"dataset": {"name": "../../etc/passwd"}}}, "unknown '../../etc/passwd'"),
@@ -91,7 +91,8 @@ VALUES = [
     ("an image of three sides", {"data": {"image_size": [8, 8, 8]}}, "or two of them: [height, width]"),
     ("a million channels", {"data": {"channels": 10**6}}, "data.channels: 1000000 is not allowed"),
     ("pictures of four channels", {"data": {"channels": 4}}, "channels: 4 is not allowed for the pictures of digits"),
-    ("one step of noise, and that without signal", _one_step(), "needs a chain of at least 2 steps"),
+    ("one step of noise, and that without signal", _one_step(schedule=SILENT), "needs a chain of at least 2 steps"),
+    ("a derivative along one step of noise", _one_step(loss={"name": "mean_flow"}), "T: 1 makes a single step"),
     ("one class", {"model": {"classes": 1}}, "model.classes: 1 is not allowed: 0 for no classes, or at least 2"),
     ("a billion classes", {"model": {"classes": 10**9}}, "model.classes: 1000000000 is not allowed"),
     ("a class of a model that knows none", {"sample": {"classes": [3]}}, "sample.classes: the model has none"),

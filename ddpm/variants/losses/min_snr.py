@@ -19,8 +19,8 @@ class MinSNR(SNRWeighted):
     gamma: PositiveFloat = 5.0
     offset: NonNegativeFloat = 0.0
 
-    def refusals(self, schedule: Schedule) -> Iterator[str]:
-        yield from (f"{reason}, or an offset above 0" for reason in super().refusals(schedule) if self.offset == 0)
+    def refusals(self, schedule: Schedule, T: int) -> Iterator[str]:
+        yield from (f"{reason}, or an offset above 0" for reason in super().refusals(schedule, T) if self.offset == 0)
 
     def weight(self, snr: Tensor) -> Tensor:
         return (snr + self.offset).clamp(max=self.gamma)

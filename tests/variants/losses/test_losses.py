@@ -95,7 +95,7 @@ def test_a_contrast_moves_the_target_away_from_that_of_the_next_image(parts):
 
 
 def trains_zero_snr(chosen: Loss) -> bool:
-    return not [*chosen.refusals(build("schedules", "cosine", zero_terminal_snr=True))]
+    return not [*chosen.refusals(build("schedules", "cosine", zero_terminal_snr=True), T)]
 
 
 FIELDS = [(name, {}) for name in variant.names("losses")]
