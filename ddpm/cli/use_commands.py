@@ -29,12 +29,12 @@ def inpaint(
     """Draw a part of each image, and keep the rest (RePaint).
 
     examples:
-      ddpm use inpaint --rows 0 1 2 3 --part left  # draw the left halves anew
+      ddpm use inpaint --rows 0 1 --class 3 5 --part left  # draw the left halves anew
 
     Args:
         part: left, right, top, bottom, centre, or a picture whose white pixels are drawn
         rounds: number of times that each step is taken
-        classes: numbers or names, cycled over the images (without a class)
+        classes: numbers or names, cycled over the images; by default none
     """
     from ddpm.base.sections import Shape
     from ddpm.use import edits, reading
@@ -59,11 +59,11 @@ def vary(
     """Draw images like the given ones (SDEdit).
 
     examples:
-      ddpm use vary --images cat.jpg --strengths 0.3 0.6  # a little, and more
+      ddpm use vary --images cat.jpg --class cat --strengths 0.3 0.6  # a little, and more
 
     Args:
         strengths: amounts of noise, above 0 and up to 1, a row for each
-        classes: numbers or names, cycled over the images (without a class)
+        classes: numbers or names, cycled over the images; by default none
     """
     from ddpm.use import edits, reading
 
@@ -77,18 +77,21 @@ def vary(
 
 
 @use.command
-def interpolate(*, given: Given = GIVEN, out: Picture = Path("interpolate.png"), count: int = 9) -> None:
+def interpolate(
+    *, given: Given = GIVEN, out: Picture = Path("interpolate.png"), count: int = 9, classes: Classes = ()
+) -> None:
     """Draw a row from each image to the next.
 
     examples:
-      ddpm use interpolate --rows 0 1 2
+      ddpm use interpolate --rows 0 1 --class 3 5
 
     Args:
         count: number of images in a row, with the two given ones
+        classes: of the given images, numbers or names, cycled over them; by default none
     """
     from ddpm.use import edits, reading
 
-    generator, images = reading.open_request(given, "ddim", False)
+    generator, images = reading.open_request(given, "ddim", False, classes)
     if len(images) < 2 or count < 2:
         raise UserError(f"interpolate: {len(images)} images, --count: {count}; at least 2 of each are needed")
     reading.save(edits.interpolate(generator, images, count), out)
@@ -96,15 +99,18 @@ def interpolate(*, given: Given = GIVEN, out: Picture = Path("interpolate.png"),
 
 
 @use.command
-def invert(*, given: Given = GIVEN, out: Picture = Path("invert.png")) -> None:
+def invert(*, given: Given = GIVEN, out: Picture = Path("invert.png"), classes: Classes = ()) -> None:
     """Find the noise from which the model draws each image, and draw it again.
 
     examples:
-      ddpm use invert
+      ddpm use invert --rows 0 1 --class 3 5
+
+    Args:
+        classes: of the given images, numbers or names, cycled over them; by default none
     """
     from ddpm.use import edits, reading
 
-    generator, images = reading.open_request(given, "ddim", False)
+    generator, images = reading.open_request(given, "ddim", False, classes)
     noise = edits.invert(generator, images)
     back = edits.decode(generator, noise)
     reading.save([images, noise / 3, back], out)

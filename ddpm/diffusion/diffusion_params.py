@@ -37,19 +37,14 @@ class Diffusion(Section):
 
     def refusals(self) -> Iterator[str]:
         """Why these choices cannot work together, judged by the flags of each."""
-        schedule, loss = self.schedule, self.loss
+        schedule = self.schedule
         if self.parameterization.divides_by_signal and schedule.zero_terminal_snr:
             yield (
                 f"parameterization: {self.parameterization.name} divides by the signal, but "
                 f"schedule.{schedule.name}.zero_terminal_snr: true leaves none at t = T; "
                 f"allowed: {variant.having('parameterizations', 'divides_by_signal', False)}"
             )
-        if not loss.trains_zero_snr and schedule.zero_terminal_snr:
-            yield (
-                f"loss: {loss.name} has no weight at t = T, where schedule.{schedule.name}.zero_terminal_snr: true "
-                f"leaves no signal and sampling begins; allowed: {variant.having('losses', 'trains_zero_snr', True)}"
-            )
-        yield from loss.refusals(schedule)
+        yield from self.loss.refusals(schedule, self.T)
         try:
             last = float(schedule.noise_schedule(self.T).log_snr[-1])
         except ValueError as error:

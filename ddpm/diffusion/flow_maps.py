@@ -35,11 +35,15 @@ class FlowMapLoss(Loss):
     likely answers to their mean, and the more so the fewer pixels an image has: then L itself is a matter of chance.
     """
 
-    c: ClassVar[float] = 0.0
+    c: ClassVar[float] = 1e-3
     every: ClassVar[int] = 1
     """One of ``every`` images in a row learns a map."""
 
     power: Share = 0.0
+
+    @property
+    def signed(self) -> bool:
+        return self.power == 1
 
     @abstractmethod
     def times(self, batch: Batch, T: int) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Protocol
 
+from ddpm.base import variant
 from ddpm.base.tensor import Tensor
 from ddpm.base.variant import Variant
 from ddpm.diffusion.coefficients import Coefficients
@@ -76,14 +77,17 @@ def estimate(network: Network, batch: Batch) -> Estimate:
 class Loss(Variant, ABC):
     """Contract of an objective."""
 
-    trains_zero_snr: ClassVar[bool] = True
-    """Whether steps without signal have any weight."""
     learns: ClassVar[tuple[Learns, ...]] = ("denoiser",)
     """What its network may be asked for."""
     passes: ClassVar[float] = 0.0
     """Forward passes an image, besides the one that the gradient flows through."""
     contrasts: ClassVar[bool] = False
     """Whether it needs ``Batch.others``."""
+
+    @property
+    def signed(self) -> bool:
+        """Whether an image's loss may be negative."""
+        return False
 
     def __call__(self, network: Network, batch: Batch) -> Tensor:
         """Each image's loss, (B,) float32: Algorithm 1, lines 4 and 5."""
@@ -97,8 +101,8 @@ class Loss(Variant, ABC):
         """What the network is shown as t, or as a span: (B,), for such a number of steps, int64 or floating."""
         return t
 
-    def refusals(self, schedule: Schedule) -> Iterator[str]:
-        """Why its fields cannot work with the ``schedule``, if they cannot."""
+    def refusals(self, schedule: Schedule, T: int) -> Iterator[str]:
+        """Why its fields cannot work with the ``schedule`` in T steps, if they cannot."""
         yield from ()
 
 
@@ -108,11 +112,18 @@ class SNRWeighted(Loss):
     It is the same objective for every parameterization, because the error of the output is converted to x_0's.
     """
 
-    trains_zero_snr: ClassVar[bool] = False
-
     @abstractmethod
     def weight(self, snr: Tensor) -> Tensor:
         """The weight of x_0's squared error at ``snr``, of any shape."""
+
+    def refusals(self, schedule: Schedule, T: int) -> Iterator[str]:
+        if schedule.zero_terminal_snr:
+            classes = {name: variant.variant_class("losses", name) for name in variant.names("losses")}
+            others = ", ".join(name for name, each in classes.items() if not issubclass(each, SNRWeighted))
+            yield (
+                f"loss: {self.name} has no weight at t = T, where schedule.{schedule.name}.zero_terminal_snr: true "
+                f"leaves no signal and sampling begins; allowed: {others}"
+            )
 
     def measure(self, estimate: Estimate) -> Tensor:
         at = estimate.noisy.at

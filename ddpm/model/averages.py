@@ -40,7 +40,7 @@ def save(path: Path, length: float, out: Path) -> None:
 
 
 def write_snapshot(folder: Path, step: int, averages: dict[str, Tensor], config: str) -> None:
-    """averages: (names as in ``ddpm.training.power_averages``); config: digest of the training's."""
+    """averages: (names as in ``ddpm.training.snapshots``); config: digest of the training's."""
     write_tensors(_snapshot(folder, step), averages, {"format": SNAPSHOT, "step": step, "config": config})
 
 

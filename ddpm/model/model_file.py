@@ -42,6 +42,11 @@ class Loaded(NamedTuple):
     def image_shape(self) -> Shape:
         return self.config.data.shape
 
+    @property
+    def label_dropout(self) -> float | None:
+        """None if the file does not say."""
+        return self.written.get("train", {}).get("label_dropout")
+
 
 def save_model(path: Path, tensors: dict[str, Tensor], config: ModelConfig, facts: dict[str, Any]) -> None:
     """Write weights with their whole config, so that nothing but the file is needed to sample.

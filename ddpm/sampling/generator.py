@@ -63,8 +63,8 @@ class Generator:
             raise UserError(f"steps: {options.steps} must be at most the model's T = {diffusion.T}")
         if reason := options.sampler.refusal(diffusion.loss, options.guidance.weight):
             raise UserError(reason)
-        known, label_dropout = model.config.model.classes, model.written.get("train", {}).get("label_dropout")
-        if reason := options.guidance.impossible(known, label_dropout):
+        known = model.config.model.classes
+        if reason := options.guidance.impossible(known, model.label_dropout):
             raise UserError(reason)
         dtype = precision.choose(options.precision, model.config, device)
         denoiser = Denoiser(model.network, diffusion, device, dtype, options.clip_denoised, options.guidance, known)
@@ -82,10 +82,13 @@ class Generator:
 
     def reverse(self, indices: Sequence[int], x: Tensor, chain: Chain, noise: Noise) -> Iterator[Tensor]:
         """Yield x after each step from the top of ``chain``, by the denoiser, given the classes of the images."""
-        denoise: Denoise = self.denoiser
-        if self.classes:
-            denoise = partial(denoise, labels=torch.from_numpy(self.classes(indices)).to(self.denoiser.device))
-        yield from self.sampler.steps(denoise, x, chain, noise, self.denoiser.diffusion.variance)
+        yield from self.sampler.steps(self.condition(indices), x, chain, noise, self.denoiser.diffusion.variance)
+
+    def condition(self, indices: Sequence[int]) -> Denoise:
+        """The denoiser, given the classes of the images ``indices``."""
+        if not self.classes:
+            return self.denoiser
+        return partial(self.denoiser, labels=torch.from_numpy(self.classes(indices)).to(self.denoiser.device))
 
     def images(self, indices: Sequence[int], seed: int, film: Film | None = None) -> Tensor:
         """(B, C, H, W) uint8 on the CPU. Raises UserError when a pixel is not finite.

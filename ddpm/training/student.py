@@ -1,7 +1,11 @@
 """What learns: a network as losses ask it (``ddpm.diffusion.loss.Network``), its optimizer, and its averages."""
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from ddpm.base.files import flatten
@@ -58,7 +62,12 @@ class Student:
         span = None if s is None else self.network.embed_span(self.diffusion.loss.clock(t - s, self.diffusion.T))
         condition = span if augmented is None else augmented if span is None else augmented + span
         # without a gradient nothing is averaged over ranks, and these may ask unequally often
-        forward, x = self.forward if torch.is_grad_enabled() else self.network, x.contiguous(memory_format=self.layout)
+        forward: Callable[..., Tensor] = self.forward if torch.is_grad_enabled() else self.network
+        x = x.contiguous(memory_format=self.layout)
+        if precise and self.options.channels_last:  # a layout in which group norm has no forward mode
+            plain = partial(torch.clone, memory_format=torch.contiguous_format)
+            weights = {name: plain(weight) for name, weight in self.network.named_parameters()}
+            forward, x = (lambda *given: functional_call(self.network, weights, given)), plain(x)
         with devices.autocast(torch.float32 if precise else self.dtype, self.device):
             return self.diffusion.apply(forward, x, t, at, batch.labels, condition)
 

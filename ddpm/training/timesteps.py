@@ -5,6 +5,7 @@ immutable: a sampler that learns from the losses keeps what it knows in ``state`
 """
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import numpy as np
 
@@ -28,6 +29,9 @@ def draw_by_shares(shares: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
 
 class TimestepSampler(Variant, ABC):
     """Contract of a timestep sampler."""
+
+    by_loss: ClassVar[bool] = False
+    """Whether it draws t by the size of its losses, which must not be negative."""
 
     def state(self, schedule: NoiseSchedule, device: Device) -> dict[str, Tensor]:
         """What it knows before the first step; empty for a sampler without memory."""

@@ -157,3 +157,12 @@ class TrainingConfig(ModelConfig):
     """Everything that shapes a trained model; a model file's metadata holds it."""
 
     train: Annotated[Train, Affects.LEARNED]
+
+    def refusals(self) -> Iterator[str]:
+        yield from super().refusals()
+        loss, sampler = self.diffusion.loss, self.train.timestep_sampler
+        if sampler.by_loss and loss.signed:
+            yield (
+                f"train.timestep_sampler: {sampler.name} draws t by the size of the losses, and losses of {loss.name} "
+                f"may be negative; allowed: {variant.having('timestep_samplers', 'by_loss', False)}"
+            )

@@ -167,9 +167,16 @@ class Trainer:
         words, place = noise.words(self.streams, self.places, step), self.places[share]
         timestep, flip, label = noise.uniforms(words[:3])  # the other words are keys of dropout
         t, weight = options.timestep_sampler.draw(timestep, len(self.student.chain), self.sampler_state)
-        x_0, condition = self.batches(step, flip[share] < 0.5 if options.horizontal_flip else None), None
-        if draws := options.augmentation.draws:
-            x_0, condition = options.augmentation(x_0, noise.gaussian(self.seed, "augmentation", place, step, (draws,)))
+
+        def read(shift: int) -> tuple[Tensor, Tensor | None]:
+            """The images ``shift`` places on, flipped and augmented as they are there, with their condition."""
+            at, draws = self.places.roll(-shift)[share], options.augmentation.draws
+            x_0 = self.batches(step, flip[at] < 0.5 if options.horizontal_flip else None, shift)
+            if not draws:
+                return x_0, None
+            return options.augmentation(x_0, noise.gaussian(self.seed, "augmentation", at, step, (draws,)))
+
+        x_0, condition = read(0)
         if (labels := self.batches.labels(step)) is not None:
             labels = labels.masked_fill(label[share] < options.label_dropout, self.config.model.classes)
         # ranks average their gradients: so weighted, the average is that of the batch's mean
@@ -177,7 +184,7 @@ class Trainer:
             x_0=x_0, t=t[share], weight=weight[share] * (self.ranks.size / self.batch_size), labels=labels,
             condition=condition, dropout=words[3:, share].transpose(0, 1), place=place, rows=self.rows, seed=self.seed,
             step=step, done=(step - 1) / self.total, perturbation=options.input_perturbation,
-            draws=options.noise_draws, others=self.batches(step, shift=1) if loss.contrasts else x_0[:0],
+            draws=options.noise_draws, others=read(1)[0] if loss.contrasts else x_0[:0],
         )  # fmt: skip
 
     def state(self) -> State:

@@ -1,14 +1,13 @@
 """Given images changed by a trained model: inpainted, varied, inverted to noise, interpolated.
 
 Each is a short function of a ``Generator``. Images are (B, C, H, W) float32 in [-1, 1], as ``chain.from_images`` makes
-them; image i's noise depends only on the seed and i. What is drawn is of the generator's classes, if it has any; but
-``invert`` and ``interpolate``, which must find the noise of the image as it is, need one without.
+them; image i's noise depends only on the seed and i. The network is shown the generator's classes, if it has any.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -69,12 +68,12 @@ def invert(generator: Generator, images: Tensor, iterations: int = ITERATIONS) -
     whichever depends less on the guess, if the data has unit variance. At zero terminal SNR epsilon is the guess
     itself. Each level costs ``iterations`` evaluations. The generator must not clip.
     """
-    x = images
+    x, denoise = images, generator.condition(range(len(images)))
     rising = levels(generator.chain.schedule)[::-1]
     for here, there in pairwise(rising):
         guess = x
         for _ in range(iterations):
-            x_0, epsilon = generator.denoiser(guess, there.t)
+            x_0, epsilon = denoise(guess, there.t)
             if here.sigma * there.sigma <= here.signal * there.signal:
                 x_0 = (x - here.sigma * epsilon) / here.signal
             else:
@@ -84,20 +83,23 @@ def invert(generator: Generator, images: Tensor, iterations: int = ITERATIONS) -
     return x
 
 
-def decode(generator: Generator, x_T: Tensor, seed: int = 0) -> Tensor:
-    """The images that the generator's sampler draws from x_T."""
-    index = torch.arange(len(x_T), device=x_T.device)
-    return _last(_steps(generator, x_T, generator.chain, index, seed, "reverse"))
+def decode(generator: Generator, x_T: Tensor, classes_of: Sequence[int] | None = None) -> Tensor:
+    """The images that the generator's deterministic sampler draws from x_T, by default image i of its i-th class."""
+    indices = range(len(x_T)) if classes_of is None else classes_of
+    return _last(generator.reverse(indices, x_T, generator.chain, lambda t: torch.zeros_like(x_T)))
 
 
 def interpolate(generator: Generator, images: Tensor, count: int) -> Tensor:
-    """(B - 1, count, C, H, W): from each image to the next, both included, along the sphere of their noise.
+    """(B - 1, count, C, H, W): from each image to the next, both included, along the sphere of their noise. What is
+    drawn has the class of the nearer one.
 
     Song et al. 2020 (arXiv:2010.02502), section 5.3. The generator's sampler must be deterministic and must not clip.
     """
     ends = invert(generator, images)
-    between = [slerp(ends[:-1], ends[1:], weight) for weight in np.linspace(0, 1, count).tolist()]
-    drawn = decode(generator, torch.cat(between))
+    weights = np.linspace(0, 1, count).tolist()
+    between = [slerp(ends[:-1], ends[1:], weight) for weight in weights]
+    nearer = [first + (weight > 0.5) for weight in weights for first in range(len(images) - 1)]
+    drawn = decode(generator, torch.cat(between), nearer)
     return drawn.unflatten(0, (count, len(images) - 1)).transpose(0, 1)
 
 

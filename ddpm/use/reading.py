@@ -31,7 +31,7 @@ ROWS = 8  # of the test split, if no images are given
 def open_request(request: Request, sampler: str, clip: bool, classes: Sequence[str] = ()) -> tuple[Generator, Tensor]:
     """The model's generator, of ``classes`` or of none, and the given images, (B, C, H, W) float32 on its device.
 
-    Raises UserError for a wrong option, or a model or image that cannot be read.
+    Raises UserError for a wrong option, or a model or image that cannot be read, or a model that needs classes.
     """
     if request.images and request.rows:
         raise UserError("--images and --rows: give one of them")
@@ -40,7 +40,12 @@ def open_request(request: Request, sampler: str, clip: bool, classes: Sequence[s
     options = parse(drawn | ({"classes": classes} if classes else {}), "sample", Sample)
     device = devices.resolve(request.device)
     model = load_model(request.model / MODEL_FILE.name if request.model.is_dir() else request.model, device)
-    shape = model.image_shape
+    shape, known = model.image_shape, model.config.model.classes
+    if known and not classes and model.label_dropout == 0:
+        raise UserError(
+            "--class: missing, and train.label_dropout: 0 did not train the model without a class; give the images' "
+            f"classes: 0..{known - 1} or their names"
+        )
     images = read_pictures(request.images, shape, "--images") if request.images else read_rows(request.rows, shape)
     generator = Generator.of(model, options, device)
     if not classes:  # and not of all

@@ -46,9 +46,8 @@ TEXTS: list[tuple[str, bytes, str]] = [
 ]
 
 
-def _one_step() -> dict:
-    schedule = {"name": "linear", "linear": {"zero_terminal_snr": True}}
-    return {"diffusion": {**PARAMS["diffusion"], "T": 1, "schedule": schedule}, "sample": {"steps": 1}}
+def _one_step(**chosen: dict) -> dict:
+    return {"diffusion": {"T": 1, **chosen}, "sample": {"steps": 1}}
 
 
 def _unet(**shape) -> dict:
@@ -67,10 +66,15 @@ def _optimizer(name: str, fields=None, **train) -> dict:
     return {"train": {"optimizer": {"name": name, name: fields}, **train}}
 
 
+def _by_losses(loss: str) -> dict:
+    return {"train": {"timestep_sampler": {"name": "loss_second_moment"}}, "diffusion": {"loss": {"name": loss}}}
+
+
 def _posthoc(ema_length: float | None = None, **posthoc) -> dict:
     return {"train": {"posthoc": posthoc}, "sample": {"ema_length": ema_length}}
 
 
+SILENT = {"name": "linear", "linear": {"zero_terminal_snr": True}}
 AVERAGED = _optimizer("schedule_free", ema={"name": "off"}, lr_decay="cosine")
 VALUES = [
     ("a variant named as a path", {"data": {"dataset": {"name": "../../etc/passwd"}}}, "unknown '../../etc/passwd'"),
@@ -87,7 +91,8 @@ VALUES = [
     ("an image of three sides", {"data": {"image_size": [8, 8, 8]}}, "or two of them: [height, width]"),
     ("a million channels", {"data": {"channels": 10**6}}, "data.channels: 1000000 is not allowed"),
     ("pictures of four channels", {"data": {"channels": 4}}, "channels: 4 is not allowed for the pictures of digits"),
-    ("one step of noise, and that without signal", _one_step(), "needs a chain of at least 2 steps"),
+    ("one step of noise, and that without signal", _one_step(schedule=SILENT), "needs a chain of at least 2 steps"),
+    ("a derivative along one step of noise", _one_step(loss={"name": "mean_flow"}), "T: 1 makes a single step"),
     ("one class", {"model": {"classes": 1}}, "model.classes: 1 is not allowed: 0 for no classes, or at least 2"),
     ("a billion classes", {"model": {"classes": 10**9}}, "model.classes: 1000000000 is not allowed"),
     ("a class of a model that knows none", {"sample": {"classes": [3]}}, "sample.classes: the model has none"),
@@ -104,6 +109,7 @@ VALUES = [
     ("two averages of the weights", _optimizer("schedule_free"), "schedule_free averages already; allowed: off"),
     ("an average in place of a decay, and a decay", AVERAGED, "takes its place; allowed: constant"),
     ("more noise than epsilon", {"train": {"input_perturbation": 1.5}}, "input_perturbation: 1.5 is not allowed"),
+    ("t by losses below 0", _by_losses("mean_flow"), "losses of mean_flow may be negative; allowed: logit_normal"),
     ("averages from long to short", _posthoc(lengths=[0.1, 0.05]), "must be at least 1.25 times the first"),
     ("an average of three", _posthoc(lengths=[0.02, 0.05, 0.1]), "train.posthoc.lengths"),
     ("a million snapshots", _posthoc(snapshots=10**6), "train.posthoc.snapshots: 1000000 is not allowed"),

@@ -46,6 +46,7 @@ TWICE = {"train": {**HARD["train"], "checkpoint_activations": True}}
 SHOWN = {
     "train": {
         **HARD["train"], "augmentation": {"name": "non_leaking", "non_leaking": {"p": 0.5}},
+        "timestep_sampler": {"name": "stratified"},
         "input_perturbation": 0.1, "noise_draws": 2, "posthoc": {"lengths": [0.05, 0.1], "snapshots": 4},
         "label_dropout": 0.4,
     },
@@ -53,7 +54,7 @@ SHOWN = {
 }  # fmt: skip
 
 # the network is asked outside its data-parallel wrapper, and shown where steps end
-MAPPED = {"train": HARD["train"], "diffusion": {"loss": {"name": "mean_flow"}}}
+MAPPED = {"train": HARD["train"], "diffusion": {"loss": {"name": "mean_flow", "mean_flow": {"power": 0.5}}}}
 
 
 def start(trainings: dict[Path, dict], **more: str) -> subprocess.Popen[str]:

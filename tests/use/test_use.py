@@ -15,13 +15,15 @@ from ddpm.base.sections import Shape
 from ddpm.diffusion.chain import Chain
 from ddpm.diffusion.parameterization import Prediction
 from ddpm.diffusion.schedule import NoiseSchedule
+from ddpm.model.build import network
+from ddpm.model.model_file import save_model
 from ddpm.sampling.classes import Classes
 from ddpm.sampling.generator import Generator
 from ddpm.use import edits, reading
 from tests import small_project
 from tests.command import refused, run
 from tests.peers import exact
-from tests.small import build
+from tests.small import TINY, build, small
 
 SCHEDULE = exact.even_in_log_snr(200)
 VARIANCE = build("variances", "fixed_small")
@@ -40,8 +42,19 @@ class Perfect:
         return Prediction(found.x_0.float(), found.epsilon.float())
 
 
-def generator(sampler: str, steps: int = 40) -> Generator:
-    return Generator(Perfect(), build("samplers", sampler), steps, "karras", Shape(2, 1, 1))
+class WithClasses(Perfect):
+    """Data of another mean for each class: the pixels of class k are moved by 4 k."""
+
+    def __call__(self, x_t: Tensor, t: int, labels: Tensor | None = None) -> Prediction:
+        at = self.chain.at_step(t)
+        moved = 4.0 * labels.view(-1, 1, 1, 1)
+        found = super().__call__(x_t - at.signal * moved, t)
+        return Prediction(found.x_0 + moved, found.epsilon)
+
+
+def generator(sampler: str, steps: int = 40, classes: tuple[int, ...] = ()) -> Generator:
+    drawn = (WithClasses() if classes else Perfect(), build("samplers", sampler), steps, "karras", Shape(2, 1, 1))
+    return Generator(*drawn, Classes((), (1, 1, 1), classes) if classes else None)
 
 
 def images(count: int) -> Tensor:
@@ -115,9 +128,12 @@ def test_inversion_and_back_returns_the_images_at_zero_terminal_snr(monkeypatch)
     torch.testing.assert_close(back, given, rtol=0, atol=2e-4)
 
 
-def test_interpolation_starts_and_ends_at_the_images():
+@pytest.mark.parametrize("classes", [(), (2, 0)])
+def test_interpolation_starts_and_ends_at_the_images(classes):
     given = images(4)
-    between = edits.interpolate(generator("ddim"), given, count=5)
+    if classes:
+        given[::2] += 8
+    between = edits.interpolate(generator("ddim", classes=classes), given, count=5)
     assert between.shape == (3, 5, 2, 1, 1)
     torch.testing.assert_close(between[:, 0], given[:-1], rtol=0, atol=0.02)
     torch.testing.assert_close(between[:, -1], given[1:], rtol=0, atol=0.02)
@@ -136,17 +152,7 @@ def test_spherical_interpolation():
 
 @pytest.mark.parametrize("edit", ["vary", "inpaint"])
 def test_what_is_drawn_is_of_the_classes_that_are_asked_for(edit):
-    class WithClasses(Perfect):
-        """Data of another mean for each class: the pixels of class k are moved by 4 k."""
-
-        def __call__(self, x_t: Tensor, t: int, labels: Tensor | None = None) -> Prediction:
-            at = self.chain.at_step(t)
-            moved = 4.0 * labels.view(-1, 1, 1, 1)
-            found = super().__call__(x_t - at.signal * moved, t)
-            return Prediction(found.x_0 + moved, found.epsilon)
-
-    asked = Classes((), (1, 1, 1), cycle=[2, 0])
-    made = Generator(WithClasses(), build("samplers", "ancestral"), 40, "karras", Shape(2, 1, 1), asked)
+    made = generator("ancestral", classes=(2, 0))
     everywhere = torch.ones(1, 1, dtype=torch.bool)
     given = images(400)
     drawn = edits.vary(made, given, 1.0, 0) if edit == "vary" else edits.inpaint(made, given, everywhere, 0, rounds=1)
@@ -169,6 +175,16 @@ def test_each_command_writes_a_picture_of_given_images(command, model_file):
     model = "." if command == ("invert",) else "model.safetensors"  # a model may be named by its folder
     assert run("use", *command, "--model", model, "--images", "a.png", "b.png", "--steps", "3", "--out", "x.png") == 0
     assert min(Image.open("x.png").size) > 100
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+def test_a_model_that_is_trained_with_classes_alone_needs_them(command, folder, capsys):
+    config = small(model={**TINY, "classes": 3}, train={"label_dropout": 0.0}).training()
+    save_model(Path("model.safetensors"), network(config).state_dict(), config, {})
+    Image.linear_gradient("L").save("a.png")
+    given = ["use", *command, "--model", ".", "--images", "a.png", "a.png", "--steps", "3"]
+    assert refused(capsys, *given).startswith("--class: ")
+    assert run(*given, "--class", "2", "1") == 0
 
 
 def test_rows_are_images_of_the_test_split(digits, held_out, folder):

@@ -29,6 +29,8 @@ def test_only_these_pairs_are_never_allowed():
         if needs[name] not in learns[loss]
     }
     apart |= {frozenset([guided, ("sampler", name)]) for name in maps} | {frozenset([guided, ("loss", "consistency")])}
+    signed = [name for name in SHELVES["loss"] if build("losses", name).signed]
+    apart |= {frozenset([("loss", loss), ("timestep_sampler", "loss_second_moment")]) for loss in signed}
     assert set(rows()[1]) == apart | {frozenset([("classes", 0), guided])}
 
 

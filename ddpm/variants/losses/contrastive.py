@@ -25,6 +25,10 @@ class Contrastive(Loss):
 
     weight: Fraction = 0.05
 
+    @property
+    def signed(self) -> bool:
+        return True
+
     def __call__(self, network: Network, batch: Batch) -> Tensor:
         own = estimate(network, batch)
         other = replace(own.noisy, x_0=batch.others, epsilon=batch.gaussian("contrast"))

@@ -3,12 +3,14 @@ al. 2025 (arXiv:2505.13447), equations 6 to 11."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 from ddpm.base.sections import Share
 from ddpm.base.tensor import Tensor
 from ddpm.diffusion.flow_maps import FlowMapLoss, Pair
 from ddpm.diffusion.loss import Learns, Network
+from ddpm.diffusion.schedule import Schedule
 
 if TYPE_CHECKING:  # importing torch takes a second
     from ddpm.diffusion.batch import Batch, NoisyBatch
@@ -29,9 +31,12 @@ class MeanFlow(FlowMapLoss):
     learns: ClassVar[tuple[Learns, ...]] = ("denoiser", "consistency", "flow map")
     every: ClassVar[int] = 4
     passes: ClassVar[float] = 3 / every  # two for the derivative: torch derives a convolution by its weights too
-    c: ClassVar[float] = 1e-3
 
     power: Share = 1.0
+
+    def refusals(self, schedule: Schedule, T: int) -> Iterator[str]:
+        if T == 1:
+            yield "loss: mean_flow derives along the chain, which T: 1 makes a single step; allowed: T of at least 2"
 
     def clock(self, t: Tensor, T: int) -> Tensor:
         return t * (CLOCK / T)

@@ -17,7 +17,7 @@ class Simple(Loss):
     def measure(self, estimate: Estimate) -> Tensor:
         return estimate.squared_error(self.space)
 
-    def refusals(self, schedule: Schedule) -> Iterator[str]:
+    def refusals(self, schedule: Schedule, T: int) -> Iterator[str]:
         if self.space == "epsilon" and schedule.zero_terminal_snr:
             yield (
                 f"loss.simple.space: epsilon gives steps without signal no weight, and "

@@ -119,7 +119,8 @@ class Layer(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, size: int | None = None):
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(outputs, inputs, *([size, size] if size else [])))
+        self.weight = nn.Parameter(torch.empty(outputs, inputs, *([size, size] if size else [])))
+        nn.init.normal_(self.weight)
 
     def forward(self, x: Tensor, gain: Tensor | None = None) -> Tensor:
         dimensions = tuple(range(1, self.weight.ndim))

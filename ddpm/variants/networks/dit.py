@@ -13,6 +13,8 @@ class DiT(Architecture):
 
     The defaults are the paper's DiT-S/2. Depth, width and heads of the others: B (12, 768, 12), L (24, 1024, 16),
     XL (28, 1152, 16). ``mlp_ratio`` * width is the hidden width of each block's two-layer network.
+
+    Differs from the paper's code: the bias of the patch embedding starts as torch's layers do, not at zero.
     """
 
     patch_size: Positive = 2

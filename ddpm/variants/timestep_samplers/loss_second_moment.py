@@ -1,6 +1,6 @@
 """t is drawn in proportion to sqrt(E[L_t^2]) of recent losses. Improved DDPM (arXiv:2102.09672), equation 18."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -13,6 +13,8 @@ from ddpm.training.timesteps import SHARES, TimestepSampler, draw_by_shares
 class LossSecondMoment(TimestepSampler):
     """Uniform until every t has ``history`` losses. After that ``uniform_share`` of the draws stay uniform, to keep the
     losses of every t up to date. Made for the bound, whose terms differ by orders of magnitude."""
+
+    by_loss: ClassVar[bool] = True
 
     history: Annotated[int, Field(ge=1, le=1000)] = 10
     uniform_share: Fraction = 0.001

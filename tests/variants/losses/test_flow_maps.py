@@ -114,6 +114,14 @@ def config(name: str, sampler: str = "", **train: object):
     return small(diffusion={"loss": {"name": name}}, model=TINY, train=train, sample=drawn)
 
 
+@pytest.mark.parametrize("power", [0.5, 1.0])
+@pytest.mark.parametrize("name", MAPS)
+def test_a_new_network_which_agrees_with_itself_has_a_gradient(name, power):
+    diffusion = {"parameterization": {"name": "x0"}, "loss": {"name": name, name: {"power": power}}}
+    chosen = small(diffusion=diffusion, model=TINY, sample={"sampler": {"name": "consistency"}})
+    assert all(value.isfinite() for value in Trainer(chosen.training(), pictures(16), CPU).step(1))
+
+
 @pytest.mark.parametrize("name", MAPS)
 def test_flops_count_what_the_objective_asks_of_the_network(name):
     chosen = config(name).training()
@@ -125,8 +133,9 @@ def test_flops_count_what_the_objective_asks_of_the_network(name):
 
 
 @pytest.mark.parametrize("name", MAPS)
-def test_a_batch_in_parts_is_taught_the_same(name):
-    whole, parts = (Trainer(config(name, accumulate=n).training(), pictures(16), CPU) for n in (1, 4))
+def test_a_batch_in_parts_and_in_another_layout_is_taught_the_same(name):
+    layouts = [{"accumulate": 1}, {"accumulate": 4, "channels_last": True}]
+    whole, parts = (Trainer(config(name, **train).training(), pictures(16), CPU) for train in layouts)
     for step in (1, 2, 3):
         torch.testing.assert_close(whole.step(step), parts.step(step), rtol=1e-4, atol=1e-5)
 

@@ -15,7 +15,7 @@ from ddpm.compute import noise
 from ddpm.diffusion.batch import NoisyBatch
 from ddpm.diffusion.chain import Chain
 from ddpm.diffusion.coefficients import q_sample
-from ddpm.diffusion.loss import Estimate, Space
+from ddpm.diffusion.loss import Estimate, Loss, Space
 from ddpm.training.trainer import Trainer
 from tests.small import TINY, build, loss_at, pictures, small
 
@@ -74,7 +74,8 @@ def test_the_published_weights():
 @pytest.mark.parametrize("parts", [1, 3])
 def test_a_contrast_moves_the_target_away_from_that_of_the_next_image(parts):
     """The gradient, also of a batch in parts, is that of an error to (target - weight other) / (1 - weight)."""
-    config = small(diffusion={"loss": {"name": "contrastive"}}, train={"batch_size": 8}, model=TINY)
+    train = {"horizontal_flip": True, "augmentation": {"name": "non_leaking", "non_leaking": {"p": 0.5}}}
+    config = small(diffusion={"loss": {"name": "contrastive"}}, train=train, model=TINY)
     trainer = Trainer(config.training(), pictures(16), torch.device("cpu"))
     _, _, batch = trainer.draw_batch(1)
     chain, target_of = trainer.student.chain, trainer.config.diffusion.parameterization.target
@@ -93,20 +94,27 @@ def test_a_contrast_moves_the_target_away_from_that_of_the_next_image(parts):
     torch.testing.assert_close(torch.cat(ours), torch.cat(expected))
 
 
-@pytest.mark.parametrize("name", variant.names("losses"))
-def test_without_signal_a_loss_has_no_gradient_if_it_says_so(name):
-    chosen, case = loss(name), estimate("v", grad=True)
+def trains_zero_snr(chosen: Loss) -> bool:
+    return not [*chosen.refusals(build("schedules", "cosine", zero_terminal_snr=True), T)]
+
+
+FIELDS = [(name, {}) for name in variant.names("losses")]
+
+
+@pytest.mark.parametrize(("name", "fields"), [*FIELDS, ("min_snr", {"offset": 1.0}), ("simple", {"space": "epsilon"})])
+def test_without_signal_a_loss_that_has_no_gradient_is_refused(name, fields):
+    chosen, case = loss(name, **fields), estimate("v", grad=True)
     zero_snr = case.noisy.at._replace(
         signal=torch.zeros_like(case.noisy.at.signal), sigma=torch.ones_like(case.noisy.at.sigma)
     )
     chosen.measure(case._replace(noisy=replace(case.noisy, at=zero_snr, x_t=case.noisy.epsilon))).sum().backward()
-    assert bool(case.output.grad.any()) == chosen.trains_zero_snr
+    assert bool(case.output.grad.any()) == trains_zero_snr(chosen)
 
 
 @pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
 @pytest.mark.parametrize("name", variant.names("losses"))
 def test_every_pair_trains_and_its_loss_falls(name, parameterization):
-    zero_snr = {"zero_terminal_snr": loss(name).trains_zero_snr and parameterization != "epsilon"}
+    zero_snr = {"zero_terminal_snr": trains_zero_snr(loss(name)) and parameterization != "epsilon"}
     diffusion = {"T": 50, "schedule": {"name": "cosine", "cosine": zero_snr}, "loss": {"name": name}}
     diffusion |= {"parameterization": {"name": parameterization}}
     train = {"steps": STEPS_TO_FALL, "batch_size": 8, "learning_rate": 6e-3, "gradient_clip": 1.0}

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ddpm.base.sections import Shape
 from ddpm.model.layers import dropout_layers, recompute_blocks
+from tests.command import imported
 from tests.networks import SHAPES, SMALL, architecture, awake
 
 NOT_ZERO = {"uvit"}  # whose paper zeroes no layer
@@ -25,6 +26,17 @@ def network(name: str, fields: dict, channels: int = 3, outputs: int = 3) -> nn.
 def batch(channels: int = 3) -> tuple[Tensor, Tensor]:
     torch.manual_seed(1)
     return torch.randn(2, channels, SIZE, SIZE), torch.tensor([3, 900])
+
+
+def test_an_outline_imports_no_compiler():
+    code = f"""
+from ddpm.model import build
+from tests.networks import SMALL
+from tests.small import small
+for name, (fields, *_) in SMALL.items():
+    build.outline(small(model={{"name": name, name: fields, "classes": 3}}, data={{"image_size": {SIZE}}}).training())
+"""
+    assert not imported("-c", code) & {"torch._dynamo", "sympy"}
 
 
 @SHAPES
