@@ -208,9 +208,10 @@ def test_images_that_cannot_be_scored_are_refused_before_anything_runs(images, f
     common = f"{{data.dataset.name: image_folder, data.source: pictures, evaluate.extractors: {extractors}}}"
     A.write_text(f"common: {common}\nprimary: classifier.fd\n{STUDY}")
     study_project.commit("a study")
-    assert study("run", "a") == 2
-    [said] = capsys.readouterr().err.splitlines()
-    assert said.startswith(reason)
+    for command in (("run", "a"), ("status", "a", "--pilot")):
+        assert study(*command) == 2
+        [said] = capsys.readouterr().err.splitlines()
+        assert said.startswith(reason)
     assert study_project.ran() == []
 
 
