@@ -69,6 +69,7 @@ def test_experiments_are_interleaved_over_the_arms():
         ("base: digits_small_2026", "base: digits_smal", "preset: unknown 'digits_smal'"),
         ("cosine:", "Cosine:", "Cosine"),
         ("looks", "may_differ: [cost]\nlooks", "may_differ.0: 'cost'"),
+        ("name: linear", "name: linear, device: 'cuda:1'", "arms.linear: device: cuda:1 "),
         ("name: linear", "name: linear, sample.count: 8", "arms.linear: sample.count: 8 images are too few"),
     ],
 )

@@ -135,6 +135,13 @@ def test_without_a_result_nothing_is_published(capsys):
     assert not (RESULTS / "verdict.md").exists()
 
 
+def test_results_that_cannot_be_written_fail_their_experiments_alone(capsys):
+    RESULTS.parent.mkdir()
+    RESULTS.write_text("not a folder")
+    assert study("run", TINY, "--line", "1") == 1
+    assert capsys.readouterr().err.startswith("failed: cosine-0: ")
+
+
 def test_a_library_that_is_missing_is_named(capfd):
     edit(STAGE, "def preload():\n", "def preload():\n    import no_such_library\n")
     assert study("run", TINY) == 2
@@ -310,7 +317,8 @@ def test_a_plan_that_changed_after_results_is_refused(capsys):
 def test_status_shows_what_is_done_failed_and_missing_and_how_long_the_rest_takes(capsys):
     edit(STAGE, '{"train": 1.0}', '{"train": 7200.0}')  # of a run that the cache may give in a second
     Path("control/fail-linear-0").write_text("9")
-    assert study("run", TINY, "--line", "1") == 0
+    assert study("run", TINY, "--line", "1", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"failed": {}}
     assert study("run", TINY, "--line", "2") == 1
     capsys.readouterr()
     assert study("status", TINY, "--json", "--slots", "2") == 0
