@@ -30,6 +30,8 @@ from ddpm.base.paths import METRICS, PROCESSED, RUN
 from ddpm.params import config, file, inputs
 from ddpm.runs import record, run_images
 from ddpm.runs.record import Record
+from ddpm.sources import fetch
+from ddpm.sources.fetch import ADDRESSES
 from ddpm.study.pool import keep_record
 from stages import __main__ as stages
 
@@ -78,7 +80,7 @@ def read_code(params: dict[str, Any]) -> str:
         inputs.digest_code(inputs.list_code(params, "train"))
         _md5s(params)
         return _folder_name("train", params)
-    except OSError:
+    except (OSError, UserError):
         return ""
 
 
@@ -190,12 +192,22 @@ def _link_file(source: str | Path, target: str | Path) -> None:
 
 def _folder_name(stage: str, params: dict[str, Any]) -> str:
     """The name of the folder that keeps a stage's result, by what that follows from: the params, the code and the
-    stages that dvc.yaml lists for it."""
+    stages that dvc.yaml lists for it, and the images on this machine."""
     keys, deps = inputs.stage(stage, params)
     values = {key: inputs.lookup(params, key) for key in keys}
+    if stage == "download" and (source := inputs.lookup(params, "data.source")) and not source.startswith(ADDRESSES):
+        values["images"] = _list_images(source)
     code = {dep: _md5(dep) for dep in deps if inputs.is_code(dep)}
     before = [_folder_name(other, params) for other in DATA if other != stage and {*_outs(other)} & {*deps}]
     return f"{stage}-{files.digest([values, code, before])[:16]}"
+
+
+@cache
+def _list_images(source: str) -> list[tuple[str, int, int]]:
+    """The name, size and time of each file in a folder, or of an archive. Raises UserError if there is none."""
+    place = fetch.locate(source, None, (), Path())
+    inside = files.below(place) if place.is_dir() else {"": place}
+    return [(name, (at := inside[name].stat()).st_size, at.st_mtime_ns) for name in sorted(inside)]
 
 
 @cache

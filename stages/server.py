@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, NoReturn, cast
 
 from ddpm.base.errors import exit_code, printable
-from ddpm.base.locks import is_locked, lock
+from ddpm.base.locks import is_locked
 from ddpm.base.machine import die_with_parent
 from stages import __main__ as stages
 from stages import experiment
@@ -66,7 +66,6 @@ class Server:
                         child.process.terminate()
                     for child in self.running.values():
                         child.process.join()
-                        _remove_locks(child.task)
                     return
                 *lines, asked = (asked + read).split(b"\n")
                 for line in lines:
@@ -97,7 +96,6 @@ class Server:
         process.join()
         code = process.exitcode or 0
         process.close()
-        _remove_locks(task)
         if device is not None:
             self.devices.append(device)
         if code == experiment.BUSY:
@@ -138,14 +136,6 @@ def _run(task: Task, device: str | None, parent: int) -> NoReturn:
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
     sys.exit(exit_code(lambda: experiment.run(task)))
-
-
-def _remove_locks(task: Task) -> None:
-    """Remove the locks' files of a task whose process has gone, unless somebody else has them by now."""
-    for path in experiment.locks_of(task):
-        with lock(path) as mine:
-            if mine:
-                path.unlink(missing_ok=True)
 
 
 def _reason(log: Path, begin: int, code: int) -> str:

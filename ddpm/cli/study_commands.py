@@ -88,7 +88,7 @@ def run(
     ledger = open_ledger(study, revision.find(commit) if commit else None)
     ledger.check_ready()
     say = partial(print, file=sys.stderr if json else sys.stdout, flush=True)  # with --json, stdout is for programs
-    code = 0
+    code, judgement = 0, None
     if line is not None:
         planned = ledger.study.lines()
         if not 1 <= line <= len(planned):
@@ -96,10 +96,10 @@ def run(
         failed = runner.complete(ledger, [planned[line - 1]], slots, say, keep_models=True)
     else:
         judgement, failed = runner.run(ledger, slots, say)
-        if ledger.records:
-            code = _publish(ledger, judgement, json, failed=failed)
-        else:  # there is nothing to judge
-            answer(json, {"failed": failed})
+    if judgement and ledger.records:
+        code = _publish(ledger, judgement, json, failed=failed)
+    elif json:  # there is nothing to judge
+        answer(json, {"failed": failed})
     for reason in judging.merge_reasons(failed.values()):
         print(f"failed: {printable(reason)}", file=sys.stderr)
     return 1 if failed else code
@@ -222,7 +222,8 @@ def clean(*, states: bool = False) -> None:
     Args:
         states: also delete the checkpoints of stopped trainings
     """
-    if running := [path for path in pool.FOLDER.glob("*.lock") if is_locked(path)]:
+    locks = (path for folder in (".", f"audit-*/{pool.FOLDER}") for path in pool.FOLDER.glob(f"{folder}/*.lock"))
+    if running := [path for path in locks if is_locked(path)]:
         raise UserError(f"{running[0]}: an experiment is running: wait for it, or stop it")
     freed = 0
     for folder in (pool.FOLDER, revision.FOLDER, *([STATES] if states else [])):

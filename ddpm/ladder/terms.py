@@ -255,6 +255,7 @@ def load(path: Path) -> Contest:
         raise UserError(
             f"{path}: no run of {terms.base} will have {missing[0]}, by its evaluate.extractors and metrics"
         )
+    loading.check_device(contest.config, str(path))
     with blame(path):
         possible.check_scores(contest.config)
     return contest

@@ -112,11 +112,14 @@ def below(git: pygit2.Repository) -> Path:
 
 
 def find_uncommitted(paths: Collection[str]) -> list[str]:
-    """Which of these files, and files in these folders of the project, are not what was committed last."""
-    git = repository()
-    here = below(git)
-    changed = (Path(name) for name, status in git.status().items() if status != pygit2.enums.FileStatus.IGNORED)
-    wanted = {here / path for path in paths}
+    """Which of these files, and files in these folders, are not what was committed last. Raises UserError for a path
+    outside the project."""
+    git, here = repository(), Path.cwd()
+    root = Path(git.workdir).resolve()
+    changed = (root / name for name, status in git.status().items() if status != pygit2.enums.FileStatus.IGNORED)
+    wanted = {Path(path).parent.resolve() / Path(path).name for path in paths}
+    if outside := [path for path in wanted if not path.is_relative_to(here)]:
+        raise UserError(f"{outside[0]}: is not in {here}, where it could be committed: move it there")
     return [str(path.relative_to(here)) for path in changed if not wanted.isdisjoint({path, *path.parents})]
 
 

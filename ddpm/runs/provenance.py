@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ddpm.base import files
-from ddpm.base.paths import MODEL_FILE
+from ddpm.base.paths import MODEL_FILE, SAMPLES
 from ddpm.params import config, inputs
 from ddpm.params.inputs import Start
 from ddpm.runs import library
@@ -15,14 +15,15 @@ from ddpm.runs.record import Provenance
 def of(start: Start) -> Provenance:
     """The params of the run and its code: of the stages before this one as dvc.lock recorded them when they ran.
 
-    The code is left out if dvc.lock is of another model than the one that is here, because stages were run by hand.
+    The code is left out if dvc.lock is of another model or other samples than those that are here, because stages were
+    run by hand.
     """
     flat = config.parse(start.params).flat()
     params = library.relevant(flat)
-    trained, _ = inputs.read_lock("train")
-    outs = {out["path"]: out.get("md5") for out in trained.get("outs", [])}
-    if outs.get(str(MODEL_FILE)) != files.md5(MODEL_FILE):
-        return Provenance(params, {})
+    for stage, made in {"train": MODEL_FILE, "sample": SAMPLES}.items():
+        outs = {out["path"]: out.get("md5") for out in inputs.read_lock(stage)[0].get("outs", [])}
+        if outs.get(str(made)) != files.md5(made):
+            return Provenance(params, {})
     md5s = {dep: files.md5(Path(dep)) for dep in inputs.list_code(start.params, start.stage)}
     for stage in [name for name in inputs.makers() if name != start.stage]:
         entry, _ = inputs.read_lock(stage)

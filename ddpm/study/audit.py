@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 from ddpm.base.errors import UserError
 from ddpm.runs.record import Record
-from ddpm.study.experiments import LOGS, Experiments
+from ddpm.study.experiments import Experiments
 from ddpm.study.plan import Experiment
-from ddpm.study.pool import Pool
+from ddpm.study.pool import FOLDER, Pool
 
 
 class Line(NamedTuple):
@@ -43,8 +43,8 @@ def repeat(lines: Collection[Line], count: int, slots: int | None) -> Iterator[F
         raise UserError("none of its experiments is finished")
     chosen = random.SystemRandom().sample(scored, min(count, len(scored)))
     devices = {line.experiment.recipe.config.device for line in chosen}
-    LOGS.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="audit-", dir=LOGS) as folder:
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="audit-", dir=FOLDER) as folder:
         for entry in Path().iterdir():  # what params name by relative paths; but nothing that was made here
             if entry.name != ".ddpm":
                 (Path(folder) / entry.name).symlink_to(entry.absolute())
@@ -52,7 +52,8 @@ def repeat(lines: Collection[Line], count: int, slots: int | None) -> Iterator[F
         with Pool(code, slots, devices, clean=Path(folder)) as pool:
             for number, line in enumerate(chosen):
                 task = line.experiments.task(line.experiment)
-                pool.submit(task._replace(name=str(number), record=None, log=Path(folder) / f"{number}.log"))
+                log = line.experiments.log(f"audit-{task.name}")
+                pool.submit(task._replace(name=str(number), record=None, log=log))
             for done in pool.results():
                 experiments, experiment, recorded = chosen[int(done.task.name)]
                 if not (again := done.record):

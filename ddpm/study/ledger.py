@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from ddpm.base.errors import UserError, blame
+from ddpm.base.files import md5
 from ddpm.params import file
 from ddpm.runs.record import Record
 from ddpm.study import loading, revision
@@ -41,7 +43,7 @@ class Ledger:
         tuning were not scored alike."""
         self.records, self.refused, self.tried = {}, {}, ()
         files = {path.stem: path for path in sorted(self.experiments.folder.glob("*.json"))}
-        for name in files.keys() - {experiment.name for experiment in self.study.lines()}:
+        for name in sorted(files.keys() - {experiment.name for experiment in self.study.lines()}):
             self.refused[name] = f"{files[name]}: not an experiment of {self.study.path}: remove it"
         self._take(run for run in self.study.experiments(kind="tuning") if run.name in files)
         self._settle()
@@ -79,21 +81,39 @@ class Ledger:
             raise UserError(f"{self.study.path}: none of its results counts: {next(iter(self.refused.values()))}")
 
     def check_ready(self) -> None:
-        """Raises UserError unless the study may run: by a plan and with code that are committed, and the code that made
-        its first result, unless the plan lets it differ; and, before there is a result, with images that are there, and
-        that its metrics can judge."""
+        """Raises UserError unless the study may run: by a plan and with code that are committed, programs' files that
+        are those of the plan, and the code that made its first results, unless the plan lets it differ; and, before
+        there is a result, with images that can be scored."""
         self.check_plan()
         params = [] if self.study.plan.base else [str(file.PATH)]
         code = (*revision.CODE, *self.experiments.files) if self.experiments.commit == revision.head() else ()
         revision.check_committed([str(self.study.path), *params, *code])
-        first = min(self.records.items(), key=lambda item: item[1].finished, default=None)
-        if first and "code" not in self.study.plan.may_differ:
-            name, run = first
-            self.experiments.refuse_other_code(next(one for one in self.study.lines() if one.name == name), run)
-        for arm, recipe in self.study.arms.items() if not self.records else ():
+        for path in self.experiments.files:
+            if not (other := self.experiments.code / path).exists() or md5(other) != md5(Path(path)):
+                commit = self.experiments.commit[:10]
+                raise UserError(
+                    f"{path}: not what it is in commit {commit}, which would run, but part of the plan: "
+                    f"`git checkout {commit} {path}`, or name a --commit that has this one"
+                )
+        if "code" not in self.study.plan.may_differ:
+            for experiment in self._first():
+                self.experiments.refuse_other_code(experiment, self.records[experiment.name])
+        if not self.records:
+            self.check_images()
+
+    def check_images(self) -> None:
+        """Raises UserError unless the images of each arm are there, and its metrics can judge them."""
+        for arm, recipe in self.study.arms.items():
             with blame(f"{self.study.path}: arms.{arm}"):
                 found = clone.look(recipe.config.data)
             loading.check_scores(self.study, arm, found)
+
+    def _first(self) -> Iterable[Experiment]:
+        """The experiments with the first result of this trainer, and of a program, whose record has its own files
+        alone."""
+        done = [one for one in self.study.lines() if one.name in self.records and not self.records[one.name].diverged]
+        by_time = sorted(done, key=lambda one: self.records[one.name].finished)
+        return {one.recipe.program is None: one for one in by_time[::-1]}.values()
 
     def runs(self, planned: Iterable[Experiment]) -> dict[tuple[str, int | None], dict[int, Record]]:
         """Those that are done, by arm and place in the grid, then by seed."""

@@ -93,7 +93,9 @@ def _read_arm(plan: Plan, values: dict[str, Any], base: dict[str, Any], source: 
     if fixed := [key for key in (plan.tune.values if plan.tune else ()) if key in overrides]:
         raise UserError(f"{source}: {fixed[0]}: tune chooses it: take it out of the arm, or out of tune")
     params = apply_overrides(base, {**overrides, "seed": plan.first_seed}, source)
-    return Recipe(params, config.parse(params, source), program=program)
+    recipe = Recipe(params, config.parse(params, source), program=program)
+    check_device(recipe.config, source)
+    return recipe
 
 
 def _read_grid(tune: Tune, arm: Recipe, source: str) -> list[Recipe]:
@@ -103,6 +105,15 @@ def _read_grid(tune: Tune, arm: Recipe, source: str) -> list[Recipe]:
         params = apply_overrides(arm.params, values, f"{source}: tune")
         grid.append(Recipe(params, config.parse(params, f"{source}, with {name_values(values)}"), values))
     return grid
+
+
+def check_device(of_arm: Config, source: str) -> None:
+    """Raises UserError, which begins with ``source``, if params number a GPU: an experiment sees one alone."""
+    if number := of_arm.device.partition(":")[2]:
+        raise UserError(
+            f"{source}: device: {of_arm.device} is not allowed here, where experiments get one GPU each: set auto, cpu "
+            f"or cuda; CUDA_VISIBLE_DEVICES={number} before the command leaves them this GPU alone"
+        )
 
 
 def check_scores(study: Study, arm: str, found: Found) -> None:

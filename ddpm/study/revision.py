@@ -3,6 +3,7 @@ run it whatever is edited meanwhile."""
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Collection
 from pathlib import Path
@@ -13,6 +14,7 @@ from pygit2.enums import CheckoutStrategy
 from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path
+from ddpm.base.locks import lock
 from ddpm.runs import library
 
 FOLDER = Path(".ddpm/code")
@@ -48,7 +50,9 @@ def export(commit: str, more: Collection[str] = ()) -> Path:
     names = {*CODE, *(Path(path).parts[0] for path in more)}
     paths = sorted(str(below / name) for name in names if str(below / name) in tree)
     folder = FOLDER / files.digest({path: str(tree[path].id) for path in paths})[:16]
-    if not folder.exists():
+    with lock(folder.with_suffix(".lock"), math.inf):  # another job may be at it, or run it already
+        if folder.exists():
+            return folder
         # the tree of the project alone; the index of the repository stays as it is
         strategy = CheckoutStrategy.FORCE | CheckoutStrategy.DONT_UPDATE_INDEX | CheckoutStrategy.DISABLE_PATHSPEC_MATCH
         with atomic_path(folder) as temporary:

@@ -113,7 +113,8 @@ def of(ledger: Ledger, at_once: int, tried: Pilot | None = None) -> Status:
 def pilot(ledger: Ledger) -> Pilot:
     """Run the baseline's first experiment without recording it, because the first record fixes the plan. If it scores
     worse than a Gaussian, run half of its training, too: both together show how fast the score falls. Raises UserError
-    with the reason if a run fails."""
+    with the reason if images cannot be scored, or a run fails."""
+    ledger.check_images()
     study = ledger.study
     first = next(one for one in study.lines() if one.arm == study.baseline)
     task = ledger.experiments.task(first)._replace(record=None)

@@ -67,15 +67,16 @@ class Store:
         """Whether the store is a file that does not exist yet."""
         return self.database is not None and not self.database.exists()
 
-    def attempt(self, action: Callable[[], T]) -> T | None:
-        """Run ``action`` and return its result; None if tracking is off or fails. A stage waits until the deadline, a
-        command as long as the store answers."""
+    def attempt(self, action: Callable[[], T], patient: bool = False) -> T | None:
+        """Run ``action`` and return its result; None if tracking is off or fails. A stage waits until the deadline,
+        unless it is ``patient`` because the store is not asked; a command as long as the store answers."""
         if self.off:
             return None
         try:
             import mlflow  # noqa: F401  # before the clock starts: this takes seconds that are not the store's
 
-            return action() if self.strict else self._within(PATIENT_SECONDS if self.absent else DEADLINE, action)
+            patient = patient or self.strict
+            return action() if patient else self._within(PATIENT_SECONDS if self.absent else DEADLINE, action)
         except Exception as error:
             self.off = True
             line = f"MLflow at {mask_secrets(self.uri)} failed ({_reason(error, self.uri)})"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -45,15 +46,18 @@ def sync(params: dict[str, Any] | None = None) -> str | None:
     """
     store = Store(strict=params is None)
 
-    def complete() -> str:
+    def read() -> tuple[Record, str]:
         run, plain = record.read_record(RUN), params or file.read_params()
         if params is None and (why := library.why_stale(run, config.parse(plain).flat())):
             raise UserError(f"{RUN}: its run does not match params.yaml and the code: {why}; run `dvc repro` first")
-        training = inputs.read_inputs("train", params=plain).fingerprint()
+        return run, inputs.read_inputs("train", params=plain).fingerprint()
+
+    def complete(run: Record, training: str) -> str:
         with store.lock():
             return _complete(store, run, training)
 
-    return store.attempt(complete)
+    known = store.attempt(read, patient=True)  # the training images may be many
+    return store.attempt(partial(complete, *known)) if known else None
 
 
 class Page(NamedTuple):
@@ -104,13 +108,14 @@ def write_trial(
     changes: Mapping[str, Any],
     metrics: Mapping[str, float],
 ) -> None:
-    """Write a run below a page's that has no record, only flat params, of which ``changes`` are logged. For
-    ``Store.attempt``."""
+    """Write a run below a page's that has no record, only flat params, of which ``changes`` are logged; or complete it.
+    For ``Store.attempt``."""
     with store.lock():
-        run = _create(store, view.name(params, title=title), round(1000 * time.time()))
+        written = _find(store, KEY, key)
+        run = written[0] if written else _create(store, view.name(params, title=title), round(1000 * time.time()))
         _describe(store, run, view.texts(changes), view.tags(params) | {KEY: key, PARENT: parent})
         for name, value in metrics.items():
-            store.client.log_metric(run.info.run_id, name, value)
+            store.client.log_metric(run.info.run_id, name, value, run.info.start_time)
         store.client.set_terminated(run.info.run_id)
 
 

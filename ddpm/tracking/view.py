@@ -66,8 +66,9 @@ def loss_curve() -> list[LossPoint]:
 
 def key(run: Record) -> str:
     """The digest of a result: equal params, code, scores and fingerprint are one run. The program and the seed are
-    included because the params of a program's run lack both."""
-    return files.digest([run.params, run.code, run.scores, run.fingerprint.hash, run.program, run.seed])
+    included because the params of a program's run lack both, and a study's plan because a run is below one page."""
+    plan = [run.plan] if run.plan else []
+    return files.digest([run.params, run.code, run.scores, run.fingerprint.hash, run.program, run.seed, *plan])
 
 
 def params(flat: Mapping[str, Any]) -> dict[str, str]:

@@ -114,23 +114,27 @@ def test_a_record_of_other_params_or_code_is_stale(folder):
 
 
 def test_a_run_is_credited_to_the_code_of_the_stages_that_made_its_model(folder):
-    for path, text in {"ddpm/train.py": "it trained", "data/model/model.safetensors": "weights"}.items():
+    model, samples = Path("data/model/model.safetensors"), Path("data/samples")
+    for path, text in {"ddpm/train.py": "it trained", model: "weights", samples / "samples.npy": "images"}.items():
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(text)
     Path("params.yaml").write_text(yaml.safe_dump(params()))
-    model = Path("data/model/model.safetensors")
     deps = [{"path": "ddpm/train.py", "md5": "1" * 32}, {"path": "data/processed", "md5": "2" * 32}]
     train = {"cmd": "true", "deps": deps, "outs": [{"path": str(model), "md5": files.md5(model)}]}
+    sample = {"outs": [{"path": str(samples), "md5": files.md5(samples)}]}
     evaluate = {"cmd": "true", "deps": ["ddpm/score.py", str(model)]}
     Path("ddpm/score.py").write_text("it scores")
     Path("dvc.yaml").write_text(yaml.safe_dump({"stages": {"train": {"cmd": "true"}, "evaluate": evaluate}}))
-    Path("dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": {"train": train}}))
+    Path("dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": {"train": train, "sample": sample}}))
     start = Start("evaluate", params(), {}, {})
     flat, code = provenance.of(start)
     assert flat == library.relevant(working().flat())
     assert code == {"ddpm/train.py": "1" * 12, "ddpm/score.py": files.md5(Path("ddpm/score.py"))[:12]}
-    model.write_text("weights of a stage that was run by hand")
-    assert provenance.of(start) == (flat, {})
+    for made in (samples / "samples.npy", model):
+        before = made.read_text()
+        made.write_text("of a stage that was run by hand")
+        assert provenance.of(start) == (flat, {})
+        made.write_text(before)
 
 
 def matching(*runs, by: tuple[str, ...] = (), **changes):

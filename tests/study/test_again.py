@@ -1,6 +1,8 @@
 """A study's records made again, and what experiments leave deleted."""
 
 import json
+import re
+import time
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,10 @@ def test_an_audit_makes_records_again_and_finds_what_was_invented(capsys):
     assert study("audit", TINY, "-n", "9", "--json") == 1
     findings = {row["name"]: row["score"] for row in json.loads(capsys.readouterr().out)}
     assert findings == dict.fromkeys(NAMES) | {"linear-1": ["classifier.fd", 0.5, pytest.approx(1.1)]}
+    Path("control/fail-linear-1").write_text("9")
+    assert study("audit", TINY, "-n", "9") == 2
+    assert Path(re.search(r"; (\S+) has the whole output", capsys.readouterr().err)[1]).exists()
+    Path("control/fail-linear-1").unlink()
     forge("linear-1", environment={"processor": "another CPU", "training_precision": "float32"})
     assert study("audit", TINY, "-n", "9") == 3
     assert "processor another CPU, here a CPU" in capsys.readouterr().out
@@ -65,9 +71,19 @@ def test_what_experiments_leave_is_deleted_but_not_while_one_runs(capsys):
     assert "is running" in capsys.readouterr().err
     Path("control/sleep").unlink()
     assert other.wait(timeout=300) == 0
+    Path("control/sleep").write_text("60")
+    trained = len(ran())
+    other = start(TINY, "-n", "4", "--slots", "4", group=("study", "audit"))
+    until("train cosine 0", at=trained)
+    assert study("clean") == 2
+    other.kill()
+    other.wait()
+    Path("control/sleep").unlink()
     assert any(pool.FOLDER.iterdir())
-    assert study("clean") == 0
+    while study("clean"):  # all processes of the audit have to end
+        time.sleep(0.1)
     assert capsys.readouterr().out.splitlines()[-1].endswith("MiB freed")
     assert not pool.FOLDER.exists()
+    assert not [path for path in Path(".ddpm").rglob("audit-*") if path.is_dir()]
     assert study("verdict", TINY) == 0
     assert study("clean") == 0

@@ -46,6 +46,15 @@ def test_a_pilot_trains_the_baseline_and_says_whether_that_is_long_enough(gaussi
     assert not (RESULTS / "runs").exists()  # or the plan would be fixed
 
 
+def test_a_pilot_of_other_images_reads_them():
+    mine = "primary: classifier.fd\ncommon: {data.dataset.name: arrays, data.source: mine.npz}\n"
+    PLAN.write_text(f"{mine}{study_project.STUDY}")
+    for text in ("one", "another"):
+        Path("mine.npz").write_text(text)
+        assert study("status", str(PLAN), "--pilot") == 0
+    assert study_project.ran().count("reference cosine 0") == 2
+
+
 @pytest.mark.parametrize(
     ("score", "half", "steps"),
     [(3.0, 6.0, 1500), (3.03, 3.6, 3000), (4.0, 4.4, None), (3.0, 3.0, None), (3.0, 2.0, None)],

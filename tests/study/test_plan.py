@@ -69,6 +69,7 @@ def test_experiments_are_interleaved_over_the_arms():
         ("base: digits_small_2026", "base: digits_smal", "preset: unknown 'digits_smal'"),
         ("cosine:", "Cosine:", "Cosine"),
         ("looks", "may_differ: [cost]\nlooks", "may_differ.0: 'cost'"),
+        ("name: linear", "name: linear, device: 'cuda:1'", "arms.linear: device: cuda:1 "),
         ("name: linear", "name: linear, sample.count: 8", "arms.linear: sample.count: 8 images are too few"),
     ],
 )
@@ -208,9 +209,10 @@ def test_images_that_cannot_be_scored_are_refused_before_anything_runs(images, f
     common = f"{{data.dataset.name: image_folder, data.source: pictures, evaluate.extractors: {extractors}}}"
     A.write_text(f"common: {common}\nprimary: classifier.fd\n{STUDY}")
     study_project.commit("a study")
-    assert study("run", "a") == 2
-    [said] = capsys.readouterr().err.splitlines()
-    assert said.startswith(reason)
+    for command in (("run", "a"), ("status", "a", "--pilot")):
+        assert study(*command) == 2
+        [said] = capsys.readouterr().err.splitlines()
+        assert said.startswith(reason)
     assert study_project.ran() == []
 
 

@@ -106,6 +106,9 @@ def test_it_is_killed_with_the_study_and_starts_from_its_beginning():
 
 
 def test_its_file_is_part_of_the_plan(capsys):
+    write(f"{IMAGES}  # as it is now")
+    assert study("run", TINY, "--commit", "HEAD~") == 2
+    assert "tools/peer.py: not what it is in commit" in capsys.readouterr().err
     assert study("run", TINY, "--line", "2") == 0
     write("pass")
     assert study("run", TINY) == 2

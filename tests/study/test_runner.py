@@ -135,6 +135,13 @@ def test_without_a_result_nothing_is_published(capsys):
     assert not (RESULTS / "verdict.md").exists()
 
 
+def test_results_that_cannot_be_written_fail_their_experiments_alone(capsys):
+    RESULTS.parent.mkdir()
+    RESULTS.write_text("not a folder")
+    assert study("run", TINY, "--line", "1") == 1
+    assert capsys.readouterr().err.startswith("failed: cosine-0: ")
+
+
 def test_a_library_that_is_missing_is_named(capfd):
     edit(STAGE, "def preload():\n", "def preload():\n    import no_such_library\n")
     assert study("run", TINY) == 2
@@ -262,6 +269,15 @@ def test_other_code_than_that_of_the_first_result_runs_only_if_its_commit_is_nam
     assert "has no stages/server.py" in refused(capsys, "run", TINY)
 
 
+def test_a_first_result_that_diverged_does_not_hide_that_the_code_changed(capsys):
+    PLAN.write_text(f"{STUDY}tune: {{train.learning_rate: [0.6, 0.01], seeds: 2}}\n")
+    edit(STAGE, "datetime(2026, ", "datetime(2100, ")
+    assert study("run", TINY, "--line", "1") == study("run", TINY, "--line", "3") == 0
+    assert sorted(bool(run["diverged"]) for run in records().values()) == [False, True]
+    edit(STAGE, "2 + 0.1", "7 + 0.1")
+    assert f"{STAGE} differs" in refused(capsys, "run", TINY)
+
+
 def test_a_study_goes_on_with_the_code_at_hand_if_code_may_differ():
     assert study("run", TINY, "--line", "1") == 0
     edit(STAGE, "2 + 0.1", "7 + 0.1")
@@ -278,6 +294,9 @@ def test_what_is_not_committed_is_refused(capsys):
         plan = str(path) if path.suffix == ".yaml" else TINY
         assert f"{path}: has uncommitted changes" in refused(capsys, "run", plan)
         git("checkout", "--", "stages")
+    for path, reason in ((Path("studies/new.yaml").absolute(), "uncommitted"), (Path("../new.yaml"), "is not in")):
+        path.write_text(STUDY)
+        assert reason in refused(capsys, "run", str(path))
 
 
 def test_a_plan_that_changed_after_results_is_refused(capsys):
@@ -298,7 +317,8 @@ def test_a_plan_that_changed_after_results_is_refused(capsys):
 def test_status_shows_what_is_done_failed_and_missing_and_how_long_the_rest_takes(capsys):
     edit(STAGE, '{"train": 1.0}', '{"train": 7200.0}')  # of a run that the cache may give in a second
     Path("control/fail-linear-0").write_text("9")
-    assert study("run", TINY, "--line", "1") == 0
+    assert study("run", TINY, "--line", "1", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"failed": {}}
     assert study("run", TINY, "--line", "2") == 1
     capsys.readouterr()
     assert study("status", TINY, "--json", "--slots", "2") == 0

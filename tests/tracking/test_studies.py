@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
 import pygit2
 import pytest
@@ -9,7 +10,9 @@ from mlflow import MlflowClient
 
 from ddpm.ladder import climb, terms, track, trials
 from ddpm.tracking import tracker, view
+from ddpm.tracking.store import Store
 from tests import study_project, tracked
+from tests.scored import bare
 from tests.study_project import PLAN, RESULTS, ROOT, study
 
 LADDER = Path("ladders/short.yaml")
@@ -83,7 +86,17 @@ def test_a_study_is_a_run_with_its_experiments_below_and_nothing_is_sent_twice(c
     assert {path.split()[1].partition("/")[0] for path in left} == {"metrics", "mlartifacts", "mlflow.db", "secret"}
 
 
-def test_a_ladder_is_a_run_with_its_attempts_and_trials_below_and_nothing_is_sent_twice(client, climbed):
+def test_a_baseline_of_two_studies_is_below_both(client):
+    for name in "ab":
+        page = tracker.Page("ddpm.study", name, name, {}, "", [])
+        tracker.write_page(Store(strict=True), page, {"cosine-0": bare(0, plan=name * 64)})
+    assert len({run.data.tags[tracker.PARENT] for run in tracked.all_runs() if tracker.PARENT in run.data.tags}) == 2
+
+
+def test_a_ladder_is_a_run_with_its_attempts_and_trials_below_and_nothing_is_sent_twice(client, climbed, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(MlflowClient, "log_metric", Mock(side_effect=OSError("cut off in a trial")))
+        track.log(climb.read(climbed))
     track.log(climb.read(climbed))
     parent, children = runs(client)
     assert (parent.data.tags["ddpm.ladder"], parent.info.status) == ("short", "FINISHED")

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from threading import current_thread
 from unittest.mock import Mock
 
 import pytest
@@ -15,7 +16,7 @@ from mlflow.entities import ViewType
 
 from ddpm.base import files
 from ddpm.base.errors import UserError
-from ddpm.params import config, file, presets
+from ddpm.params import config, file, inputs, presets
 from ddpm.runs import library
 from ddpm.tracking import origin, store, tracker, view
 from ddpm.training.history import LossRow
@@ -206,6 +207,13 @@ def test_no_credential_is_stored(folder):
     assert run.data.tags["mlflow.source.git.repoURL"] == "https://***@host/repo.git"
     for secret in (b"hunter2", b"k3y"):
         assert secret not in Path("mlflow.db").read_bytes()
+
+
+def test_the_store_need_not_wait_for_the_images_to_be_read(folder, monkeypatch):
+    read, threads = inputs.read_inputs, []
+    monkeypatch.setattr(inputs, "read_inputs", lambda *_, **to: threads.append(current_thread()) or read("train", **to))
+    assert tracker.sync(file.read_params())
+    assert threads == [current_thread()]
 
 
 @pytest.mark.usefixtures("folder")
