@@ -31,6 +31,7 @@ def write(name: str, base: str, common: Mapping[str, Any]) -> Path:
     """Write ladders/NAME.yaml for a preset with the values of ``common``; return its path. Raises UserError if the file
     exists, or the preset cannot be the base of a ladder, because ``data.source`` has too few images, for example."""
     path = LADDERS / f"{name}.yaml"
+    terms.check_path(path)
     if path.exists():
         raise UserError(f"{path}: exists; choose another name, or edit it")
     params = plan.apply_overrides(presets.read(base), common, "--set")

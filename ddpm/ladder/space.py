@@ -35,10 +35,10 @@ class Space:
         if not contest.terms.space:
             raise UserError(f"{contest.path}: space: missing; `ddpm ladder new NAME` writes a file that has one")
         for key, axis in contest.terms.space.items():
-            source, condition = f"{contest.path}: space: {key}", config.variant_of(key)
+            source, condition = f"{contest.path}: space", config.variant_of(key)
             contest.check_allowed(key, source)
             if axis == BUDGET and key != STEPS:
-                raise UserError(f"{source}: {BUDGET}: allowed for {STEPS} alone; here, a list, or low and high")
+                raise UserError(f"{source}: {key}: {BUDGET}: allowed for {STEPS} alone; here, a list, or low and high")
             for value in (axis.low, axis.high) if isinstance(axis, Range) else () if axis == BUDGET else axis:
                 contest.params({**dict([condition] if condition else []), key: value}, source)
         for idea in contest.terms.model_dump(mode="json")["ideas"]:

@@ -234,13 +234,18 @@ class Contest:
         return cost
 
 
-def load(path: Path) -> Contest:
-    """The ladder in a file of ladders/. Raises UserError that names the key, its value and what is allowed."""
+def check_path(path: Path) -> None:
+    """Raises UserError unless the file of a ladder may have this path."""
     if path.parent != LADDERS or path.suffix != ".yaml" or not re.fullmatch(NAME, path.stem):
         raise UserError(
             f"{path}: a ladder is a file {LADDERS}/NAME.yaml, so that no two share a name; a name has small letters, "
             "digits, - and _"
         )
+
+
+def load(path: Path) -> Contest:
+    """The ladder in a file of ladders/. Raises UserError that names the key, its value and what is allowed."""
+    check_path(path)
     if not path.exists():
         known = sorted(other.stem for other in LADDERS.glob("*.yaml"))
         raise UserError(f"{path}: no such ladder{closest(path.stem, known)}; there are {', '.join(known) or 'none'}")

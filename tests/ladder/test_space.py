@@ -112,11 +112,13 @@ def test_trials_change_nothing_that_a_ladder_decides():
 def test_a_new_ladder_needs_a_preset_and_images_enough():
     with pytest.raises(UserError, match="preset"):
         draft.write("mine", "nothing", {})
+    with pytest.raises(UserError, match="a ladder is a file"):
+        draft.write("ladders/mine", "photos_short", {})
     for number in range(20):
         Path(f"{number}.jpg").touch()
     with pytest.raises(UserError, match="train split: 18 images are too few"):
         draft.write("mine", "photos_short", {"data.source": "."})
-    assert not Path("ladders/mine.yaml").exists()
+    assert not [*FILE.parent.iterdir()]
 
 
 @pytest.mark.parametrize(("base", "settings", "primary"), [
