@@ -55,15 +55,15 @@ class Search:
     commit: str | None = None
 
     def __post_init__(self) -> None:
-        self.past = trials.read(self.contest)  # those of earlier searches, too
         self.running = dict[str, tuple[Changes, int, float]]()  # by task: the recipe, its seed, when it began
         self.update(self.state)
         self.starts = deque(self.space.starts(_ideas(self.contest)))
         self.numbers = itertools.count()  # of seeds
 
     def update(self, state: Climb) -> None:
-        """Search around the champion of this climb, or the one that the search's attempt is on."""
-        self.state = state
+        """Search around the champion of this climb, or the one that the search's attempt is on, from all trials that
+        there are now, also those of earlier searches and other processes."""
+        self.state, self.past = state, trials.read(self.contest)
         on = self.proof.begin.on if self.proof else state.champion.key if state.champion else BASE
         self.space = Space(self.contest, self.contest.shorten(state.changes(on)))
 
@@ -222,9 +222,9 @@ def run(
         search.update(climb.read(contest))  # what others have tried meanwhile
     if search.proof is None and (found := search.find()) is not None:
         search.submit(found, say)
-    if search.proof is None or search.proof.end:
-        return search, search.state
-    return search, attempt.finish(contest, search.proof, slots, say, commit)
+    if search.proof and search.proof.end is None:
+        search.update(attempt.finish(contest, search.proof, slots, say, commit))
+    return search, search.state
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import pytest
 from ddpm.base.locks import lock
 from ddpm.ladder import attempt, climb, search, terms, trials
 from tests.instant import BEST, TRIALS, Instant, find, landscape, lines
-from tests.ladders import FILE, contest
+from tests.ladders import FILE, contest, trial
 
 pytestmark = pytest.mark.usefixtures("instant")
 
@@ -133,6 +133,7 @@ def test_what_was_tried_during_a_search_is_taken_into_account(entry, monkeypatch
 
     def explore_while(self, say):
         explore(self, say)
+        trials.add(of, trial(of, 1, BEST))
         one = attempt.begin(of, entry, BEST, source="", say=say)
         if entry == "hand":
             attempt.finish(of, one, 1, say)
@@ -140,6 +141,7 @@ def test_what_was_tried_during_a_search_is_taken_into_account(entry, monkeypatch
     monkeypatch.setattr(search.Search, "explore", explore_while)
     find("--trials", "20", "--slots", "1", "--json")
     state, result = climb.read(of), json.loads(capsys.readouterr().out)
+    assert result["trials"] == len(lines()) == 21
     if entry == "hand":
         assert state.attempts[0].outcome == "accepted"
         assert result["proof"] is None or of.shorten(result["find"]) in [one["changes"] for one in lines()]
