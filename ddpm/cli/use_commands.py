@@ -7,7 +7,7 @@ from typing import Annotated, TypeAlias
 
 from cyclopts import App, Parameter
 
-from ddpm.base.errors import UserError
+from ddpm.base.errors import UserError, plural
 from ddpm.cli.app import MODELS, Classes, Picture, app
 from ddpm.use.request import Request
 
@@ -93,7 +93,7 @@ def interpolate(
 
     generator, images = reading.open_request(given, "ddim", False, classes)
     if len(images) < 2 or count < 2:
-        raise UserError(f"interpolate: {len(images)} images, --count: {count}; at least 2 of each are needed")
+        raise UserError(f"interpolate: {plural(len(images), 'image')}, --count: {count}; at least 2 of each are needed")
     reading.save(edits.interpolate(generator, images, count), out)
     print(f"{out}: a row from each image to the next")
 

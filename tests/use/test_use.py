@@ -205,6 +205,7 @@ def test_rows_are_images_of_the_test_split(digits, held_out, folder):
         (["inpaint", "--part", "middle"], "--part: middle"),
         (["vary", "--strengths", "nan"], "--strengths: nan"),
         (["interpolate", "--count", "1"], "interpolate: 2 images, --count: 1"),
+        (["interpolate", "--images", "a.png"], "interpolate: 1 image, --count: 9"),
         (["vary", "--out", "x.txt"], "--out: x.txt"),
         (["vary", "--steps", "1000"], "steps: 1000"),
         (["vary", "--class", "3"], "sample.classes: "),
