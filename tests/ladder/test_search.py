@@ -133,12 +133,13 @@ def test_a_champion_that_ran_less_often_is_passed_over_only_by_a_better_recipe(c
 
 
 @pytest.mark.parametrize(("keys", "named"), [
-    ({"train.learning_rat": [0.1, 0.2]}, "space: train.learning_rat: unknown"), ({"train.optimizer.muon.speed": [1, 2]}, "speed"),
-    ({"train.optimizer.name": ["adamw", "lion"]}, "train.optimizer"), ({"sample.count": [1, 2]}, "space: sample.count: ladders"),
+    ({"train.learning_rat": [0.1, 0.2]}, "train.learning_rat"), ({"train.optimizer.muon.speed": [1, 2]}, "speed"),
+    ({"train.optimizer.name": ["adamw", "lion"]}, "train.optimizer"),
     ({"train.learning_rate": {"low": 1, "high": 0.1}}, "low"), ({"train.learning_rate": 0.1}, "train.learning_rate"),
     ({"train.learning_rate": {"low": 0, "high": 0.1, "log": True}}, "low"), ({"model.classes": [0, 10]}, "classes"),
     ({"train.learning_rate": {"low": 1.0e-3, "up": 0.1}}, "up"), ({"train.learning_rate": []}, "train.learning_rate"),
     ({"train.warmup_steps": "budget"}, "train.warmup_steps"), ({}, "space"),
+    ({"sample.count": [1, 2]}, "space: sample.count: ladders"),
     ({"train.batch_size": [10_000, 20_000]}, "costs"),  # what no trial can afford
 ])  # fmt: skip
 def test_a_space_that_cannot_be_searched_is_refused(capsys, keys, named):
