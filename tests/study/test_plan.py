@@ -169,6 +169,7 @@ def test_new_leaves_open_what_is_not_known():
         (("--vary", "diffusion.loss.name=simple,min_snr", "--set", "train.batch_size=[64"), "--set: train.batch_size"),
         (("--vary", "diffusion.loss.name=simple,none"), "unknown 'none'"),
         (("--vary", "train.batch_size=64,64"), "name the same arm twice"),
+        ((*LOSSES, *LOSSES), "--vary: diffusion.loss.name=simple,min_snr, diffusion.loss.name=simple,min_snr: contains"),
         ((*LOSSES, "--set", "data.source"), "--set: data.source"),
         ((*LOSSES, "--set", "=3"), "--set: =3"),
         ((*LOSSES, "--set", "data.sourc=x"), "did you mean 'source'"),
