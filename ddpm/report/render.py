@@ -72,11 +72,12 @@ def _paragraphs(chapters: Sequence[Chapter], show: Callable[[Block], str], headi
     paragraphs."""
     paragraphs: list[str] = []
     for chapter in chapters:
-        if chapter.title:
-            paragraphs.append(heading(chapter.title))
+        below: list[str] = []
         for is_line, group in groupby(chapter.blocks, _is_line):
             parts = list(filter(None, map(show, group)))
-            paragraphs += ["\n".join(parts)] if is_line else parts
+            below += ["\n".join(parts)] if is_line else parts
+        paragraphs += [heading(chapter.title)] if chapter.title and below else []
+        paragraphs += below
     return "\n\n".join(paragraphs)
 
 

@@ -252,7 +252,7 @@ def parse_record(text: bytes, source: str, shared: Path | None = None) -> Record
         return Record.model_validate_json(text)
     except (ValidationError, RecursionError, TypeError, ValueError) as error:
         why = variant.explain(error, Record, "") if isinstance(error, ValidationError) else printable(str(error))
-        raise UserError(f"{source}: not a run's record: {why}") from error
+        raise UserError(f"{source}: not a run's record: {why}: restore it from git, or remove it") from error
 
 
 def read_record(path: Path) -> Record:

@@ -167,6 +167,8 @@ def draft(name: str, vary: Sequence[str], common: Sequence[str], base: str | Non
         raise UserError(f"{path}: exists; choose another name, or edit it")
     pairs = (file.split_option("--vary", option) for option in vary)
     varied = {key: re.split(r",(?![^\[{]*[\]}])", values) for key, values in pairs}  # not at commas within lists
+    if len(varied) < len(vary):
+        raise UserError(f"--vary: {', '.join(vary)}: contains a duplicate; allowed: each key once, as KEY=A,B,C")
     arms: dict[str, dict[str, Any]] = {}
     for values in product(*varied.values()):
         label = "_".join(re.sub(r"[^a-z0-9_-]", "_", value.strip().lower()).strip("_") for value in values)

@@ -39,6 +39,12 @@ def _rising(looks: tuple[int, ...]) -> tuple[int, ...]:
     return looks
 
 
+def _several(arms: dict[str, Any]) -> dict[str, Any]:
+    if len(arms) < 2:
+        raise ValueError("a study compares two or more arms, of which the first is the baseline: add one")
+    return arms
+
+
 def _inside(path: str) -> str:
     if Path(path).is_absolute() or ".." in Path(path).parts:
         raise ValueError("not a path in this repository")
@@ -103,7 +109,7 @@ class Plan(sections.Section):
     question: Annotated[str, Field(min_length=1), AfterValidator(printable)]
     base: str | None = None
     common: dict[str, Any] = Field(default={})
-    arms: Annotated[dict[Name, dict[str, Any]], Field(min_length=2)]
+    arms: Annotated[dict[Name, dict[str, Any]], AfterValidator(_several)]
     primary: str = "classifier.fd"
     looks: Annotated[tuple[Look, ...], Field(min_length=1), AfterValidator(_rising)] = (6, 10, 15, 20)
     first_seed: Annotated[int, Field(ge=0, le=TUNING_SEED // 2)] = 0

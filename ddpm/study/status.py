@@ -131,8 +131,9 @@ def pilot(ledger: Ledger) -> Pilot:
         if steps and not task.program:
             shorter = apply_overrides(task.params, {"train.steps": max(1, steps // 2)}, "pilot")
             half = _try(pool, task._replace(params=shorter), "pilot-half", ledger)
-            needed = estimate_steps(gaussian, steps, score, half.scores[primary])
-            advice = f"about {needed:,} steps would be enough" if needed else "more steps alone will hardly help"
+            needed = estimate_steps(gaussian, steps, score, before := half.scores[primary])
+            unknown = f"half of it has {before:.3g}: try far more steps, or another recipe"
+            advice = f"about {needed:,} steps would be enough" if needed else unknown
     return Pilot(whole.seconds, f"{line}, worse than a Gaussian ({gaussian:.3g}): too short a training; {advice}")
 
 
@@ -174,7 +175,7 @@ def chapters(status: Status, study: Study) -> list[Chapter]:
         if status.trouble
         else f"{aim}: {status.time(count)}"
         if count
-        else "complete: `ddpm study verdict` prints the verdict",
+        else f"complete: `ddpm study verdict {study.path}` prints the verdict",
         *(
             f"failed: {reason}"
             for reason in judging.merge_reasons(row.reason for row in status.experiments if row.reason)

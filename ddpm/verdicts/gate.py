@@ -64,8 +64,8 @@ def judge(run: Record, stored: Sequence[Record], config: Config) -> Judgement:
         verdicts=tuple(verdicts),
         compare=config.compare,
         notes=(
-            f"{' and '.join(deciding)} decide: if scores are normal, a run that differs only in its seed is worse "
-            f"there at most {percent:.3g} times in 100, on average over baselines",
+            f"the gate decides by {' and '.join(deciding)}: if scores are normal, a run that differs only in its seed "
+            f"is worse there at most {percent:.3g} times in 100, on average over baselines",
             *map(_tolerance, verdicts[: len(deciding)]),
             *remarks.copies(arms[1:]),
             *(line for name in deciding for line in sensitivity.warnings(name, config)),

@@ -51,6 +51,8 @@ def check_keys(by: Sequence[str], records: Iterable[Record], config: Config) -> 
     """Raises UserError unless each is a params key, or a section of them, in which runs can differ."""
     known = set(config.flat()).union(*(run.params for run in records))
     for key in by:
+        if key == record.SEED:
+            raise UserError("--by: seed pairs the runs; allowed: other keys of params.yaml")
         if not any(under(name, key) for name in known):
             raise UserError(
                 f"--by: no run has the key {key!r}{closest(key, known)}; allowed: a key of params.yaml, such as "

@@ -56,7 +56,8 @@ def test_a_terminal_shows_notes_and_aligned_tables():
     lines = ["metric  difference  verdict", "fd            -0.5  better", "kid            -10  too early"]
     expected = ["Answer", "", "cosine is better", "8 seeds", "", "A pair", *lines]
     assert render.text([ANSWER]).splitlines() == expected
-    assert render.text([Chapter("", [Note("alone")])]) == "alone"
+    pictures = Chapter("Pictures", [Figure("one", "one", drawing)])
+    assert render.text([Chapter("", [Note("alone")]), pictures]) == "alone"
     cut = ["metric  difference  v", "fd            -0.5  b", "kid            -10  t"]
     assert render.text([ANSWER], width=21).splitlines() == [*expected[:-3], *cut]
 

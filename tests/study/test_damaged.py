@@ -35,7 +35,7 @@ def changed(**values) -> str:
 
 
 DAMAGE = {
-    "half": (lambda: changed()[:500], "not a run's record"),
+    "half": (lambda: changed()[:500], ": restore it from git, or remove it"),
     "made by two people": (lambda: changed().replace("{", "{\n<<<<<<< HEAD\n", 1), "two people"),
     "another plan": (lambda: changed(plan="0" * 64), "another plan"),
     "another arm": ((RUNS / "cosine-1.json").read_text, "another diffusion.schedule"),

@@ -31,6 +31,8 @@ def test_after_the_first_pair_run_status_and_verdict_say_that_both_are_worse_tha
     assert study("run", str(PLAN)) == (3 if worse else 0)
     assert (f"warning: {line}" in capsys.readouterr().out) is worse
     assert line not in json.loads((RESULTS / "verdict.json").read_text())["notes"]
+    assert study("status", str(PLAN)) == 0
+    assert f"complete: `ddpm study verdict {PLAN}` prints the verdict" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -41,6 +43,7 @@ def test_a_pilot_trains_the_baseline_and_says_whether_that_is_long_enough(gaussi
     out = capsys.readouterr().out
     assert ("worse than a Gaussian" in out) is (trained > 1)
     assert ("better than a Gaussian" in out) is (trained == 1)
+    assert ("; half of it has " in out) is (trained > 1)  # and how many would be enough cannot be told
     assert "not known yet" not in out  # what all experiments will take
     assert study_project.ran().count("train cosine 0") == trained
     assert not (RESULTS / "runs").exists()  # or the plan would be fixed

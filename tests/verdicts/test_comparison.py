@@ -95,7 +95,7 @@ def test_arms_are_what_differs_in_the_keys_that_vary(others, by, arms):
         ({"processor": "a GPU"}, {"may_differ": ["precision"]}, "processor: cosine a CPU, linear a GPU"),
         ({"code": {"ddpm/training": "0" * 12}}, {}, "code differs in ddpm/training"),
         ({}, {"by": ["diffusion.schedul.name"]}, "diffusion.schedul.name"),
-        ({}, {"by": ["seed"]}, "fewer than two seeds"),
+        ({}, {"by": ["seed"]}, "--by: seed pairs the runs"),
         ({}, {"by": ["diffusion.loss.name"]}, "--by diffusion.loss.name"),
         ({"scores": {"bits_per_dim": 1.0}}, {}, "no metric"),
         ({"seed": 0}, {}, "fewer than two seeds"),

@@ -118,10 +118,11 @@ def test_the_tolerance_and_what_would_be_noticed_are_printed(capsys):
     assert np.mean(runs > mean + tolerance) == pytest.approx(0.8, abs=0.02)
 
 
-def test_the_users_own_metrics_confidence_and_floors_decide():
+def test_the_users_own_metrics_confidence_and_floors_decide(capsys):
     rescore({RECALL: 0.5})
     edit("metrics: [fid, fd, bits_per_dim]", "metrics: [fd, recall]")
     assert run() == 1
+    assert f"the gate decides by {FD} and {RECALL}: " in capsys.readouterr().out
     rescore({FD: 0.32})  # 2.4 standard deviations
     assert run() == 0
     edit("confidence: 0.95", "confidence: 0.5")
@@ -156,10 +157,11 @@ def test_a_metric_that_not_every_run_has(name, capsys):
 
 
 def test_what_differs_in_scores_that_are_not_comparable_is_named(capsys):
-    rescore({}, comparable={"sampling": {"steps": 49}})
+    rescore({}, comparable={"sampling": {"steps": 49}, "metrics": "x" * 25})
     line = refused(capsys)
     assert line.startswith(f"{BASELINE}: fingerprints differ")
     assert "sampling.steps (50 there, 49 here)" in line
+    assert f"{'x' * 24}... here)" in line
 
 
 @pytest.mark.parametrize(("old", "new", "message"), [
