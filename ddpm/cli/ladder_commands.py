@@ -26,6 +26,7 @@ from ddpm.study.audit import Line
 
 app = App(name="ladder")
 EXIT_CODES = {"accepted": 0, "refused": 1, "undecided": 3}
+CHALLENGED = {"accepted": "holds", "refused": "falls", "undecided": "stands: undecided"}
 
 
 def _ladder(_: type, tokens: Sequence[Token]) -> Path:
@@ -216,5 +217,8 @@ def _finish(contest: Contest, one: Attempt, slots: int | None, code: str | None,
     shown = display.to_dict(state, done)
     reason = f": {done.reason}" if done.reason else ""
     verdict = f"{shown['entry']} is {done.outcome}{reason}"
+    if one.begin.challenges:
+        number = state.find(one.begin.challenges).rung
+        verdict = f"rung {number} {CHALLENGED[done.outcome or 'undecided']}{reason}"
     answer(json, shown, f"{verdict} (e-value {shown['e']:.3g} of {done.needed:.0f}, {shown['seeds']} seeds)")
     return EXIT_CODES[done.outcome or "undecided"]

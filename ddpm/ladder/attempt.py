@@ -29,9 +29,9 @@ def begin(
             contest.check_images()
         for old in state.attempts:
             if old.end is None and old.begin.on == on and old.begin.changes == changes:
-                _announce(contest, old.needed, say)
+                _announce(contest, "accepted", old.needed, say)
                 return old
-        _announce(contest, state.next_needed, say)
+        _announce(contest, "accepted", state.next_needed, say)
         revision.check_committed([str(contest.path), *revision.CODE])
         number = len(state.attempts) + 1
         begun = {"entry": entry, "changes": dict(changes), "on": on, "number": number, "cost": cost}
@@ -48,7 +48,7 @@ def challenge(contest: Contest, rung: int, say: Say) -> Attempt:
                 f"{contest.path}: no rung {rung} stands; allowed: {', '.join(map(str, standing)) or 'none'}"
             )
         mine = [again for again in state.challenges if again.begin.challenges == standing[rung].key]
-        _announce(contest, 1 / contest.terms.error, say)
+        _announce(contest, "it holds", 1 / contest.terms.error, say)
         if mine and mine[-1].end is None:
             return mine[-1]
         own = {"number": len(mine) + 1, "challenges": standing[rung].key, "needed": None}
@@ -67,8 +67,9 @@ def check_committed(contest: Contest) -> None:
     revision.check_committed([str(contest.log)], why)
 
 
-def _announce(contest: Contest, needed: float, say: Say) -> None:
-    """Print how many seeds an effect needs. Raises UserError if the most seeds cannot give the e-value ``needed``."""
+def _announce(contest: Contest, end: str, needed: float, say: Say) -> None:
+    """Print how many seeds an effect needs for that ``end``. Raises UserError if the most seeds cannot give the e-value
+    ``needed``."""
     most = contest.terms.seeds.most
     if (fewest := evidence.fewest(needed)) > most:
         raise UserError(
@@ -78,7 +79,7 @@ def _announce(contest: Contest, needed: float, say: Say) -> None:
     counts = {effect: evidence.seeds_needed(effect, needed, most) for effect in (1, 2, 3)}
     shown = ", ".join(f"{effect} sd {count or f'more than {most}'}" for effect, count in counts.items())
     say(
-        f"accepted at an e-value of {needed:.0f}, so after {max(fewest, contest.terms.seeds.fewest)} seeds at the "
+        f"{end} at an e-value of {needed:.0f}, so after {max(fewest, contest.terms.seeds.fewest)} seeds at the "
         f"earliest; seeds that half of all attempts need at an effect of {shown}"
     )
 
