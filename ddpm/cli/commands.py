@@ -259,7 +259,8 @@ def variants(*, json: Json = False) -> None:
     for key, members in shelves.items():
         lines.append(f"{key}  (ddpm/variants/{FAMILIES[key]}/)")
         for name, description in members.items():
-            lines += textwrap.wrap(description, 118, initial_indent=f"  {name:20} ", subsequent_indent=" " * 23)
+            entry = f"{name:20} {description}"  # without a docstring, too
+            lines += textwrap.wrap(entry, 118, initial_indent="  ", subsequent_indent=" " * 23)
     answer(json, shelves, "\n".join(lines))
 
 

@@ -107,7 +107,7 @@ def gaps(path: Path, panels: Mapping[str, Sequence[Gap]], title: str) -> None:
     columns, most = min(len(panels), 3), max(map(len, panels.values()))
     lines = -(-len(panels) // columns)
     figure = Figure(figsize=(1.5 + 3.5 * columns, 0.6 + lines * (0.9 + 0.45 * most)), layout="constrained")
-    figure.suptitle(_escape(title), fontsize=10)
+    figure.suptitle(_escape(title), fontsize=10, wrap=True)
     grid = figure.subplots(lines, columns, squeeze=False)
     for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()

@@ -123,7 +123,7 @@ def make_reference(
         digests = {}
         for name in evaluate.extractors:
             variant = extractor.get(name)
-            if manifest.channels == 1 and variant.channels and ranks.main:
+            if manifest.channels == 1 and 3 in (variant.channels or ()) and ranks.main:
                 print(f"evaluate.extractors: {name} sees RGB: gray is repeated to three channels", file=sys.stderr)
             network = variant.load(_weights(variant, processed, temporary / name / WEIGHTS, device, ranks))
             features, statistics = _of_train(network, images, evaluate.batch_size, device, ranks)

@@ -102,7 +102,7 @@ class Photos(Dataset):
 
 
 def _empty(place: Path) -> UserError:
-    return UserError(f"data.source: no images in {place}; allowed: {', '.join(sorted(SUFFIXES))}")
+    return UserError(f"{place}: no images in it; allowed: {', '.join(sorted(SUFFIXES))}")
 
 
 def is_image(name: str) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +39,7 @@ from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import extract
 from ddpm.scoring.limits import check_channels, check_counts
 from ddpm.scoring.reference import WEIGHTS, read_reference
-from ddpm.sources.archives import open_members
+from ddpm.sources.archives import is_archive, open_members
 from ddpm.sources.dataset import MODES
 from ddpm.variants.datasets.image_folder import ImageFolder
 
@@ -187,17 +187,19 @@ def read_images(samples: Path, shape: Shape, scratch: Path) -> Images:
         array = _array(samples, scratch)
         _limit(samples, len(array) if array.ndim else 0)
         return _axes(samples, array, shape)
+    if not (samples.is_dir() or is_archive(samples.name)):
+        raise UserError(f"{samples}: allowed: a folder or archive of pictures, or an .npy or .npz file")
     dataset = ImageFolder()
     dataset.download(str(samples.resolve()), scratch / "raw")
     records = dataset.read(scratch / "raw")
     _limit(samples, len(records.names))
     images = np.lib.format.open_memmap(scratch / "images.npy", "w+", np.uint8, (len(records.names), *shape))
-    mode, size = MODES.get(shape.channels), (shape.width, shape.height)
+    allowed = f"{MODES.get(shape.channels)} of {shape.width}x{shape.height}"
     for row, name in enumerate(records.names):
         try:
-            picture = records.open(row)
-            if not isinstance(picture, Image.Image) or (picture.mode, picture.size) != (mode, size):
-                raise ValueError(f"not {mode} of {size[0]}x{size[1]}, as the real images are")
+            picture = cast(Image.Image, records.open(row))
+            if (found := f"{picture.mode} of {picture.width}x{picture.height}") != allowed:
+                raise ValueError(f"{found}; allowed, as the real images are: {allowed}")
             images[row] = np.asarray(picture).reshape(*shape[1:], shape.channels).transpose(2, 0, 1)
         except BROKEN as error:
             raise UserError(f"{samples}: {printable(name)}: {explain(error)}") from error

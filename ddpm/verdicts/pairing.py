@@ -115,7 +115,9 @@ def check_fingerprints(records: Sequence[Record], by: Sequence[str]) -> str:
         one, other = (files.flatten(rests_on(group[0])) for group in groups[:2])
         shown = unlike((key for key in one | other if one.get(key) != other.get(key)), one, other)
         names = "; ".join(some([run.name for run in group]) for group in groups)
-        raise UserError(f"fingerprints differ, so these scores can't be compared ({names}): {shown}")
+        raise UserError(
+            f"fingerprints differ, so these scores can't be compared ({names}): {shown}: score all of them alike"
+        )
     return records[0].fingerprint.without("sampling") if sampling else records[0].fingerprint.hash
 
 
@@ -250,10 +252,10 @@ def pair_arms(arms: Sequence[Arm], by: Sequence[str]) -> tuple[list[Pair[Record]
         else:
             notes.append(f"left out: {pair.arm} against {pair.baseline}: fewer than two seeds in common")
     if not pairs:
-        raise UserError(
-            f"{'; '.join(notes)}: a comparison needs two, and a verdict of better or worse six: "
-            f"`dvc exp run -S {by[0]}=VALUE -S seed=N` runs one"
-        )
+        drawn = any(run.program for arm in arms for run in arm.runs.values())
+        remedy = "ddpm score SAMPLES --seed N` adds" if drawn else f"dvc exp run -S {by[0]}=VALUE -S seed=N` runs"
+        needed = "a comparison needs two, and a verdict of better or worse six"
+        raise UserError(f"{'; '.join(notes)}: {needed}: `{remedy} one")
     return pairs, notes
 
 

@@ -59,11 +59,14 @@ def test_bash_completes_commands_names_and_options(tmp_path):
         assert all(word.startswith(words[-1]) for word in shown.stdout.split()), (typed, shown)
 
 
-def test_variants_as_json_are_those_of_the_listing(capsys):
+def test_variants_are_listed_with_a_docstring_or_without_and_as_json(capsys, monkeypatch):
     assert run("variants", "--json") == 0
     assert {key: sorted(names) for key, names in json.loads(capsys.readouterr().out).items()} == {
         key: variant.names(family) for key, family in FAMILIES.items()
     }
+    monkeypatch.setattr(variant, "members", lambda family: {"undocumented": ""})
+    assert run("variants") == 0
+    assert capsys.readouterr().out.count("\n  undocumented\n") == len(FAMILIES)
 
 
 @pytest.mark.parametrize("module", ["ddpm.cli", "stages.__main__"])

@@ -132,6 +132,16 @@ def test_no_name_is_drawn_as_a_formula(tmp_path):
     plots.gaps(tmp_path / "gaps.png", {name: [Gap(name, "better", [1.0, 2.0], 1.5, 0.1, 1.0, 2.0)]}, name)
 
 
+def test_a_long_title_stays_within_a_narrow_picture(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plots, "_save", lambda figure, path: drawn.append(figure))
+    plots.gaps(Path("unused.png"), {"fd": [Gap("a", "better", [1.0, 2.0], 1.5, 0.1, 1.0, 2.0)]}, "long title " * 10)
+    (figure,) = drawn
+    figure.draw_without_rendering()
+    assert figure.bbox.x0 <= figure.get_tightbbox().x0 * figure.dpi
+    assert figure.get_tightbbox().x1 * figure.dpi <= figure.bbox.x1
+
+
 @pytest.mark.parametrize(("count", "outside"), [(3, False), (8, True), (12, True)])
 def test_a_legend_tells_all_curves_apart_and_that_of_many_stands_once_and_next_to_them(count, outside, monkeypatch):
     drawn = []

@@ -167,6 +167,8 @@ def test_a_programs_runs_are_judged_beside_ours_and_what_is_unknown_is_said():
     assert "? against 96 images seen in training" in citation.cite(only)
     assert "drawn by python theirs.py" in citation.cite(only)
     assert found.fingerprint == runs("cosine", 1)[0].fingerprint.without("sampling")
+    assert refusal(*programs(2), *runs("cosine", 1, [0])).endswith("`ddpm score SAMPLES --seed N` adds one")
+    assert "score all of them alike" in refusal(*runs("cosine", 1), *programs(2, comparable={"samples": 13}))
     for key, value in (("images_seen", 97), ("comparable", {"samples": 13}), ("processor", "a GPU")):
         assert "differ" in refusal(*runs("cosine", 1), *programs(2, **{key: value}))
 

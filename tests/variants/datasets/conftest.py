@@ -91,7 +91,7 @@ def small(tmp_path, monkeypatch):
     """name -> the dataset, with the checksums of a small source in place of the published ones, and that source."""
 
     def build(name: str) -> tuple[Dataset, str | None]:
-        assert name in BUILDERS, f"add a small source of {name} to {__file__}"
+        assert name in BUILDERS, f"{__file__}: add a small source of {name} to BUILDERS"
         dataset = variant.variant_class("datasets", name)()
         folder = tmp_path / "source"
         folder.mkdir()

@@ -12,7 +12,7 @@ from ddpm.base import files, variant
 from ddpm.base.errors import UserError
 
 NAMES = variant.names("datasets")
-SOURCELESS = ["digits"]
+SOURCELESS = [name for name in NAMES if variant.variant_class("datasets", name).packaged]
 OWN = ["arrays", "image_folder"]
 PUBLIC = [name for name in NAMES if name not in (*SOURCELESS, *OWN)]
 TORCHVISION = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
