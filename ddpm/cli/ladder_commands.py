@@ -50,7 +50,7 @@ def new(name: str, /, *, base: str, common: Annotated[Names, Parameter("--set")]
         common: params keys of the base, as KEY=VALUE
     """
     path = draft.write(name, base, file.decode_options("--set", common))
-    print(f"{path}: complete it, commit it, and `ddpm ladder search {name} --hours 1`")
+    print(f"{path}: look at it, commit it, and `ddpm ladder search {name} --hours 1`")
 
 
 @app.command(name="search")
