@@ -10,8 +10,7 @@ from torch.optim import AdamW
 from ddpm.training.optimizer import Betas, Hidden, Weights
 
 COEFFICIENTS, ITERATIONS, EPSILON = (3.4445, -4.775, 2.0315), 5, 1e-7  # of the authors' code
-# in which matrices are multiplied: as the authors do; but on a CPU small products of bfloat16 take three times as long
-DTYPES = {"cuda": torch.bfloat16, "cpu": torch.float32}
+CPU_DTYPE = torch.float32  # the authors' is bfloat16, in which a CPU takes three times as long for small products
 
 
 class OrthogonalAdamW(AdamW):
@@ -56,10 +55,11 @@ class OrthogonalAdamW(AdamW):
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
-    """(K, rows, columns), with all singular values moved to about 1 by Newton and Schulz's iteration, in DTYPES."""
+    """(K, rows, columns), with all singular values moved to about 1 by Newton and Schulz's iteration: in bfloat16,
+    or on a CPU in CPU_DTYPE."""
     a, b, c = COEFFICIENTS
     tall = matrices.shape[1] > matrices.shape[2]
-    x = matrices.to(DTYPES[matrices.device.type])
+    x = matrices.to(CPU_DTYPE if matrices.device.type == "cpu" else torch.bfloat16)
     x = x.mT if tall else x
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=EPSILON)
     for _ in range(ITERATIONS):

@@ -13,7 +13,7 @@ from ddpm.base.files import flatten
 from ddpm.base.sections import Shape
 from ddpm.model.layers import hidden_weights
 from ddpm.training.checkpoints import Checkpoints
-from ddpm.training.orthogonal import DTYPES, orthogonal
+from ddpm.training.orthogonal import orthogonal
 from ddpm.training.train_params import Train
 from ddpm.training.trainer import Trainer
 from tests.networks import SHAPES, architecture
@@ -120,7 +120,7 @@ def test_both_parts_of_muon_follow_the_learning_rate_and_keep_their_own_state():
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_muons_steps_are_torchs(layout, monkeypatch):
     """Weights of several shapes, tall and wide, over three steps, in bfloat16 as torch's."""
-    monkeypatch.setitem(DTYPES, "cpu", torch.bfloat16)
+    monkeypatch.setattr("ddpm.training.orthogonal.CPU_DTYPE", torch.bfloat16)
     torch.manual_seed(0)
     kernels = [nn.Conv2d(8, outputs, 3).to(memory_format=layout).weight for outputs in (8, 16)]
     weights = [*kernels, nn.Linear(4, 32).weight, nn.Linear(32, 4).weight]
