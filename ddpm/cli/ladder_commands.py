@@ -80,12 +80,12 @@ def search_space(
     if hours is None and trials is None:
         raise UserError("--hours or --trials: one of them is needed, to limit the search")
     contest = terms.load(ladder)
-    done, state = search.run(contest, hours, trials, slots, _say(json), commit and revision.find(commit))
-    chapters = found.chapters(done, state)
+    done = search.run(contest, hours, trials, slots, _say(json), commit and revision.find(commit))
+    result = found.to_dict(done)
+    chapters = found.chapters(done, result)
     render.write(contest.folder / "search.md", f"A search of {contest.name}", "ddpm ladder", chapters)
-    _write_climb(state)
-    track.log(state)
-    result = found.to_dict(done, state)
+    _write_climb(done.state)
+    track.log(done.state)
     answer(json, result, render.text(chapters))
     return EXIT_CODES[result["proof"]["outcome"]] if result["proof"] else 1
 
@@ -216,9 +216,9 @@ def _finish(contest: Contest, one: Attempt, slots: int | None, code: str | None,
     done = state.find(one.key)
     shown = display.to_dict(state, done)
     reason = f": {done.reason}" if done.reason else ""
-    verdict = f"{shown['entry']} is {done.outcome}{reason}"
     if one.begin.challenges:
-        number = state.find(one.begin.challenges).rung
-        verdict = f"rung {number} {CHALLENGED[done.outcome or 'undecided']}{reason}"
-    answer(json, shown, f"{verdict} (e-value {shown['e']:.3g} of {done.needed:.0f}, {shown['seeds']} seeds)")
+        verdict = f"rung {state.find(one.begin.challenges).rung} {CHALLENGED[done.outcome or 'undecided']}"
+    else:
+        verdict = f"{shown['entry']} is {done.outcome}"
+    answer(json, shown, f"{verdict}{reason} (e-value {shown['e']:.3g} of {done.needed:.0f}, {shown['seeds']} seeds)")
     return EXIT_CODES[done.outcome or "undecided"]

@@ -82,17 +82,18 @@ def chapters(state: Climb) -> list[Chapter]:
         Note(f"{counts}; at most {100 * terms.error:g}% of rungs are false"),
     ]
     if attempts:
-        rows = [[cell((one | _words(one))[key]) for key in COLUMNS] for one in attempts]
+        rows = [[cell(row[key]) for key in COLUMNS] for row in map(_describe, attempts)]
         blocks.append(Table(list(COLUMNS.values()), rows, "", (1, 2, 13)))
     if any(one["score"] is not None for one in attempts):
         blocks.append(Figure("The climb", "climb", partial(plots.lines, panels=_panels(state, attempts))))
     return [Chapter("", blocks)]
 
 
-def _words(one: dict[str, Any]) -> dict[str, str]:
-    """What the table says otherwise than for programs: a challenge is one, and a rung may have fallen."""
-    words = {"entry": f"challenge of {one['entry']}"} if one["challenge"] else {}
-    return words | ({"outcome": "accepted, fell"} if one["rung"] and not one["stands"] else {})
+def _describe(one: dict[str, Any]) -> dict[str, Any]:
+    """An attempt of ``to_dict`` as the table has it: a challenge is called one, and a rung may have fallen."""
+    entry = f"challenge of {one['entry']}" if one["challenge"] else one["entry"]
+    fell = one["rung"] and not one["stands"]
+    return one | {"entry": entry, "outcome": "accepted, fell" if fell else one["outcome"]}
 
 
 def _base_cost(state: Climb) -> float:

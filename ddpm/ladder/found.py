@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from ddpm.ladder import display, proposals
-from ddpm.ladder.climb import Climb
 from ddpm.ladder.search import Search
 from ddpm.pictures import plots
 from ddpm.pictures.plots import Panel
@@ -24,10 +23,10 @@ MEANING = (
 )
 
 
-def to_dict(done: Search, state: Climb) -> dict[str, Any]:
+def to_dict(done: Search) -> dict[str, Any]:
     """A search for programs. claim: the mean score of the find's trials, which is too good. proof: the attempt, as
     ``ddpm ladder try`` has it; null if nothing was found."""
-    proof = done.proof and state.find(done.proof.key)
+    state, proof = done.state, done.proof
     changes = {**state.changes(proof.begin.on), **proof.begin.changes} if proof else {}
     own = [trial.score for trial in done.past if proof and done.space.entry(trial.changes) == proof.begin.changes]
     scores = [score for score in own if score is not None]
@@ -45,10 +44,9 @@ def to_dict(done: Search, state: Climb) -> dict[str, Any]:
     }
 
 
-def chapters(done: Search, state: Climb) -> list[Chapter]:
-    """The find and its proof, key by key, and the picture."""
-    result, title = to_dict(done, state), metrics.title(done.contest.terms.primary)
-    proof = result["proof"]
+def chapters(done: Search, result: dict[str, Any]) -> list[Chapter]:
+    """The find and its proof, key by key, and the picture. result: ``to_dict`` of the search."""
+    title, proof = metrics.title(done.contest.terms.primary), result["proof"]
     blocks: list[Block] = [Note(f"{result['trials']} trials; they are not evidence, the proof is")]
     if proof is None:
         blocks.append(Note("nothing seems better than the champion, so there was no attempt: take more trials"))

@@ -205,9 +205,9 @@ class Search:
 
 def run(
     contest: Contest, hours: float | None, most: int | None, slots: int | None, say: Say, commit: str | None = None
-) -> tuple[Search, Climb]:
-    """Search, and prove what was found; after any stop it continues. Returns the search, and the climb after it, in
-    which there is an attempt with its name if anything was found.
+) -> Search:
+    """Search, and prove what was found; after any stop it continues. Returns the search, which has a proof if anything
+    was found.
 
     Raises UserError unless the ladder, its log and the code are committed.
     """
@@ -224,7 +224,7 @@ def run(
         search.submit(found, say)
     if search.proof and search.proof.end is None:
         search.update(attempt.finish(contest, search.proof, slots, say, commit))
-    return search, search.state
+    return search
 
 
 @contextmanager

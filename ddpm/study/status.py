@@ -131,7 +131,8 @@ def pilot(ledger: Ledger) -> Pilot:
         if steps and not task.program:
             shorter = apply_overrides(task.params, {"train.steps": max(1, steps // 2)}, "pilot")
             half = _try(pool, task._replace(params=shorter), "pilot-half", ledger)
-            needed = estimate_steps(gaussian, steps, score, before := half.scores[primary])
+            before = half.scores[primary]
+            needed = estimate_steps(gaussian, steps, score, before)
             unknown = f"half of it has {before:.3g}: try far more steps, or another recipe"
             advice = f"about {needed:,} steps would be enough" if needed else unknown
     return Pilot(whole.seconds, f"{line}, worse than a Gaussian ({gaussian:.3g}): too short a training; {advice}")
