@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,13 +26,14 @@ from ddpm.evaluation import bounds, least_error
 from ddpm.evaluation.bounds import Job
 from ddpm.pictures import grids
 from ddpm.sampling.samples import read_labels, read_samples
-from ddpm.scoring import distances, extractor, frechet, memorisation
+from ddpm.scoring import distances, extractor, frechet, memorisation, metric, panel, yardsticks
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import Features, extract
 from ddpm.scoring.limits import check_counts, possible_metrics
 from ddpm.scoring.memorisation import Nearest, nearest
 from ddpm.scoring.reference import (
     PIXELS,
+    REAL,
     RealFeatures,
     Reference,
     class_accuracy,
@@ -42,7 +43,6 @@ from ddpm.scoring.reference import (
 )
 from ddpm.scoring.scores import with_curve
 
-REAL = "real"  # in evaluate.json: the scores of test images, by extractor
 YARDSTICKS = "yardsticks"  # in evaluate.json: by yardstick and extractor
 PAIRS = 12  # samples that nearest.png shows with their nearest train images, for each space
 
@@ -97,7 +97,7 @@ def evaluate(sets: dict[int, Path], job: Job) -> Evaluation:
     asked = read_labels(next(iter(sets.values())).parent) if count else None
     reports = [report(drawn, real, job.evaluate, job.ranks, asked) for drawn in images.values()]
     terms = bounds.likelihoods(job)
-    others = comparison(real.features, len(next(iter(images.values()))), job.evaluate)
+    others = comparison(real, len(next(iter(images.values()))), job.evaluate)
     floor = others.pop(REAL)
     if asked is not None:
         _, test = open_split(job.processed, "test")
@@ -119,22 +119,20 @@ def evaluate(sets: dict[int, Path], job: Job) -> Evaluation:
     )
 
 
-def comparison(
-    real: Mapping[str, RealFeatures], count: int, evaluate: Evaluate
-) -> dict[str, dict[str, dict[str, float]]]:
+def comparison(real: Real, count: int, evaluate: Evaluate) -> dict[str, dict[str, dict[str, float]]]:
     """The scores of ``count`` images of each yardstick and of ``REAL`` test images, or of as many as there are: by name
     and extractor, with the number of images, ``count``. Metrics for which they are too few are left out.
 
     The test split against the train split is the floor: no model needs to be closer. In a split that is stratified by
     class it is lower than for as many images drawn independently.
     """
-    scores: dict[str, dict[str, dict[str, float]]] = {}
-    for name, features in real.items():
+    scores = {of: {**others} for of, others in real.others.items()}
+    for name, features in real.features.items():
         for of, drawn in {REAL: features.held_out, **features.yardsticks}.items():
             some = Features(*(distances.part(part, count) for part in drawn))
             size = len(some.features)
             enough = possible_metrics(evaluate, features.extractor, size)
-            scores.setdefault(of, {})[name] = {"count": size, **with_curve(some, features, enough)[0]}
+            scores[of][name] = {"count": size, **with_curve(some, features, enough)[0]}
     return scores
 
 
@@ -154,7 +152,8 @@ class Real(NamedTuple):
     """The real images that samples are compared with, on a device.
 
     train: (M, C, H, W), at most ``distances.MOST`` of the train split; features: by extractor; held_out: the nearest of
-    those to each test image, by space; new: whether each test image is not a copy of one of those.
+    those to each test image, by space; new: whether each test image is not a copy of one of those; others:
+    ``Reference.others``.
     """
 
     device: torch.device
@@ -162,6 +161,7 @@ class Real(NamedTuple):
     features: dict[str, RealFeatures]
     held_out: dict[str, Nearest]
     new: NDArray[np.bool_]
+    others: dict[str, dict[str, dict[str, float]]]
 
     @classmethod
     def open(cls, processed: Path, reference: Path, evaluate: Evaluate, device: torch.device) -> Real:
@@ -169,7 +169,7 @@ class Real(NamedTuple):
         pixels = load_pixels(reference)
         held_out = {PIXELS: pixels} | {name: part.nearest for name, part in features.items()}
         train = distances.part(open_split(processed, "train")[0], distances.MOST)
-        return cls(device, train, features, held_out, pixels.distance > 0)
+        return cls(device, train, features, held_out, pixels.distance > 0, read_reference(reference).others)
 
 
 def accuracies(features: dict[str, Features], labels: NDArray[np.int64]) -> dict[str, float]:
@@ -193,6 +193,12 @@ def report(
             curves[name] = curve
     for name, accuracy in accuracies(fakes, labels).items() if labels is not None else ():
         scores[name]["class_accuracy"] = accuracy
+    for judge in metric.of_images(evaluate):
+        scores[judge.name] = judge.measure(images, real.train, evaluate, real.device)
+    yardstick = real.others.get(yardsticks.PER_CLASS, real.others[yardsticks.GAUSSIAN])
+    seen = (each.get(panel.OPPONENT, {}) for each in (scores, yardstick))
+    if eyes := panel.measure_panel(fakes, real.features, *seen):
+        scores[panel.NAME] = eyes
     closeness = {space: memorisation.closeness(part, real.held_out[space], real.new) for space, part in near.items()}
     for name, features in real.features.items():
         if closeness[name]:

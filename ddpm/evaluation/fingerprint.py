@@ -10,7 +10,7 @@ import torch
 from ddpm.base import files
 from ddpm.compute import devices
 from ddpm.sampling.sample_params import Sample
-from ddpm.scoring import distances, frechet
+from ddpm.scoring import distances, frechet, metric
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.metric import ISC_SPLITS, RNG_SEED
 from ddpm.scoring.reference import WEIGHTS, Reference
@@ -57,6 +57,7 @@ def fingerprint(
             "rng_seed": RNG_SEED,
             "fd_parts": frechet.PARTS,
             **part,
+            **(evaluate.model_dump(mode="json", include={"c2st"}) if metric.of_images(evaluate) else {}),
         },
         "torch_fidelity": version("torch-fidelity"),
     }

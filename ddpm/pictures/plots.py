@@ -17,7 +17,13 @@ FEW = 20  # points of a curve that are marked
 MANY = 6  # names in a legend, from which on it would hide curves
 FAR = 20  # how much farther than most rows of a panel of gaps the farthest may reach on a linear axis
 MARKERS = "osD^vPX*<>"
-OUTCOMES = {"better": "#0072b2", "worse": "#d55e00", "equivalent": "#009e73", "too early": "#cc79a7"}
+OUTCOMES = {
+    "better": "#0072b2",
+    "worse": "#d55e00",
+    "equivalent": "#009e73",
+    "mixed": "#e69f00",
+    "too early": "#cc79a7",
+}
 UNDECIDED = "#888888"
 
 

@@ -20,6 +20,15 @@ class Likelihood(Section):
     timesteps: Positive = 50
 
 
+class C2st(Section):
+    """The metric ``c2st``: ``images`` of the samples and as many real ones, half of which 2 * ``repeats`` networks are
+    fitted to for ``steps``."""
+
+    images: Annotated[int, Field(ge=20, multiple_of=2)] = 700
+    steps: Positive = 250
+    repeats: Positive = 1
+
+
 class Evaluate(Section):
     """The features and metrics that compare samples with real images. ``auto`` among ``extractors`` is ``resolved``
     when the images are known."""
@@ -30,6 +39,7 @@ class Evaluate(Section):
     kid_subsets: Positive = 100
     kid_subset_size: Annotated[int, Field(ge=2)] = 1000
     prc_neighborhood: Positive = 3
+    c2st: C2st = C2st()
     likelihood: Likelihood = Likelihood()
 
     def refusals(self) -> Iterator[str]:

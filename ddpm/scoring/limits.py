@@ -6,17 +6,19 @@ from ddpm.base.errors import UserError
 from ddpm.scoring import extractor, metric
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.extractor import Extractor
+from ddpm.scoring.metric import FeatureMetric
 
 
-def suitable_metrics(evaluate: Evaluate, features: Extractor) -> tuple[str, ...]:
+def suitable_metrics(evaluate: Evaluate, features: Extractor) -> list[FeatureMetric]:
     """The metrics of ``evaluate`` that these features can be judged by."""
-    return tuple(name for name in evaluate.metrics if features.has_logits or not metric.get(name).needs_logits)
+    of_features = (one for one in map(metric.get, evaluate.metrics) if isinstance(one, FeatureMetric))
+    return [one for one in of_features if features.has_logits or not one.needs_logits]
 
 
 def possible_metrics(evaluate: Evaluate, features: Extractor, count: int) -> Evaluate:
     """``evaluate`` with only those of them for which ``count`` images are enough."""
-    names = suitable_metrics(evaluate, features)
-    enough = [name for name in names if count >= metric.get(name).least(evaluate, features.dimensions)[0]]
+    suitable = suitable_metrics(evaluate, features)
+    enough = [one.name for one in suitable if count >= one.least(evaluate, features.dimensions)[0]]
     return evaluate.model_copy(update={"metrics": tuple(enough)})
 
 
@@ -48,12 +50,19 @@ def check_counts(evaluate: Evaluate, counts: dict[str, int]) -> None:
     real images.
     """
     extractors = [extractor.get(name) for name in evaluate.extractors]
-    pairs = [(features, name) for features in extractors for name in suitable_metrics(evaluate, features)]
-    for (features, name), (where, count) in itertools.product(pairs, counts.items()):
-        judge = metric.get(name)
+    judges = [(judge, one) for one in extractors for judge in suitable_metrics(evaluate, one)]
+    for (judge, features), (where, count) in itertools.product(judges, counts.items()):
         least, why = judge.least(evaluate, features.dimensions)
         if count < least and (judge.compares or where == "sample.count"):
             raise UserError(
-                f"{where}: {count:,} images are too few for evaluate.metrics {name!r} with {features.name}: "
-                f"at least {least:,} are needed ({why}); use more images, leave {name!r} out, or take another extractor"
+                f"{where}: {count:,} images are too few for evaluate.metrics {judge.name!r} with {features.name}: at "
+                f"least {least:,} are needed ({why}); use more images, leave {judge.name!r} out, or take another "
+                "extractor"
+            )
+    for other, (where, count) in itertools.product(metric.of_images(evaluate), counts.items()):
+        least, why = other.least(evaluate, 0)
+        if count < least:
+            raise UserError(
+                f"{where}: {count:,} images are too few for evaluate.metrics {other.name!r}: at least {least:,} are "
+                f"needed ({why}); use more images, or leave {other.name!r} out"
             )

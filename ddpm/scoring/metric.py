@@ -1,14 +1,16 @@
 """Metrics: what their numbers mean, and how they follow from features.
 
 Contract: a variant declares its scores, which of them is better when, the fewest images that it makes sense for, and
-computes them from the features of samples and of real images. All else that lists scores reads these declarations:
-params.yaml, `ddpm sanity`, verdicts, the gate. They are read without torch and torch-fidelity, whose imports
+computes them from the features of samples and of real images, or from the images themselves. All else that lists scores
+reads these declarations: params.yaml, verdicts, the gate. They are read without torch and torch-fidelity, whose imports
 take seconds: a variant imports them where it computes.
 """
 
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, cast
 
+from ddpm.base.images import Images
+from ddpm.base.tensor import Device
 from ddpm.base.variant import Variant, names, variant_class
 from ddpm.scoring.evaluate_params import Evaluate
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 else:
     Features = RealFeatures = Any  # for annotations: importing torch takes a second
 
-__all__ = ["Direction", "Features", "Metric", "RealFeatures", "Score"]
+__all__ = ["Direction", "FeatureMetric", "Features", "ImageMetric", "RealFeatures", "Score"]
 
 Direction = Literal["lower", "higher"]
 
@@ -65,34 +67,55 @@ class Score(NamedTuple):
     sees: tuple[str, ...] = ()
 
 
-# those that no metric makes: of an extractor that knows the classes, and of the likelihood
+# scores that no metric makes: of an extractor that knows the classes, of all eyes together, and of the likelihood
 CLASS_ACCURACY = Score("class_accuracy", "higher", 0.01, "class accuracy")
+PANEL = Score("score", "lower", 0.02, "panel score")  # of several eyes: ddpm/scoring/panel.py
 LIKELIHOOD = (Score("bits_per_dim", "lower", 0.01, "bits per dimension"),)
 
 
 class Metric(Variant, ABC):
     """Contract of a metric.
 
-    scores: those of its numbers that are judged. compares: whether it looks at real images. needs_logits: whether it
-    is left out for extractors that tell no classes apart.
+    scores: those of its numbers that are judged. compares: whether it looks at real images.
     """
 
     scores: ClassVar[tuple[Score, ...]]
     compares: ClassVar[bool] = True
-    needs_logits: ClassVar[bool] = False
 
     def least(self, evaluate: Evaluate, dimensions: int) -> tuple[int, str]:
         """The fewest images for which it is meaningful, and why. dimensions: D, the number of features."""
         return 100, "100, or chance decides"
+
+
+class FeatureMetric(Metric):
+    """A metric of an extractor's features, whose name begins those of its scores.
+
+    needs_logits: whether it is left out for extractors that tell no classes apart.
+    """
+
+    needs_logits: ClassVar[bool] = False
 
     @abstractmethod
     def measure(self, fake: Features, real: RealFeatures, evaluate: Evaluate) -> dict[str, float]:
         """The declared scores, and other numbers worth a record, by name. fake: of N images."""
 
 
+class ImageMetric(Metric):
+    """A metric of the images themselves, whose own name begins those of its scores."""
+
+    @abstractmethod
+    def measure(self, fake: Images, real: Images, evaluate: Evaluate, device: Device) -> dict[str, float]:
+        """The declared scores by name. fake, real: (N, C, H, W) and (M, C, H, W) uint8."""
+
+
 def get(name: str) -> Metric:
     """The metric called ``name``, one of ``variants.names("metrics")``."""
     return cast(Metric, variant_class("metrics", name)())
+
+
+def of_images(evaluate: Evaluate) -> list[ImageMetric]:
+    """The metrics of ``evaluate`` that look at the images themselves."""
+    return [one for one in map(get, evaluate.metrics) if isinstance(one, ImageMetric)]
 
 
 def every() -> list[Metric]:
@@ -106,7 +129,7 @@ def of_extractors() -> list[Score]:
     is better, then other estimates of the same."""
     scores = [score for metric in every() for score in metric.scores]
     scores.sort(key=lambda score: score.direction == "higher")
-    return sorted([*scores, CLASS_ACCURACY], key=lambda score: bool(score.of))
+    return sorted([*scores, CLASS_ACCURACY, PANEL], key=lambda score: bool(score.of))
 
 
 def makers() -> dict[str, str]:

@@ -8,7 +8,7 @@ used, because it is keyed only by name and read by an unrestricted unpickler.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from ddpm.base.images import Images
 from ddpm.base.sections import Shape
 from ddpm.compute.distributed import ALONE, Ranks, from_tensor, to_tensor
 from ddpm.data.processed import open_split, read_manifest
-from ddpm.scoring import distances, extractor, frechet, memorisation, yardsticks
+from ddpm.scoring import distances, extractor, frechet, memorisation, metric, yardsticks
 from ddpm.scoring.evaluate_params import AUTO, Evaluate
 from ddpm.scoring.extractor import Extractor
 from ddpm.scoring.features import Features, extract
@@ -33,6 +33,7 @@ from ddpm.scoring.memorisation import Nearest
 WEIGHTS = "weights.safetensors"
 FEATURES = "features.safetensors"
 PIXELS = "pixels"
+REAL = "real"  # in evaluate.json and ``Reference.others``: the scores of test images
 NEAREST = f"{PIXELS}.safetensors"
 YARDSTICK = "yardstick"  # begins the names of their features in FEATURES
 NEAR = "nearest"  # begins the names of a ``Nearest``'s fields in files
@@ -47,7 +48,8 @@ class Reference:
 
     images: sha256 of the train split; held_out: of the test split; count, channels, image_size: the train split's
     shape; extractors: the sha256 of each extractor's files, by extractor and file name; pixels: of ``NEAREST``;
-    config: identity of the settings that made it.
+    config: identity of the settings that made it. others: the scores of the yardsticks, and of real test images if they
+    are enough, by metrics of the images themselves: by what they are of, and metric.
     """
 
     dataset: str
@@ -59,6 +61,7 @@ class Reference:
     extractors: dict[str, dict[str, str]]
     pixels: str
     config: str
+    others: dict[str, dict[str, dict[str, float]]]
 
     @property
     def shape(self) -> Shape:
@@ -153,9 +156,22 @@ def make_reference(
                 extractors=digests,
                 pixels=sha256(temporary / NEAREST),
                 config=identity,
+                others=_score_others({REAL: held_out, **drawn}, images, evaluate, device),
             )
             write_json(temporary / INDEX, asdict(index))
     ranks.largest(0)  # no rank reads the folder before it is there
+
+
+def _score_others(
+    others: Mapping[str, Images], train: Images, evaluate: Evaluate, device: torch.device
+) -> dict[str, dict[str, dict[str, float]]]:
+    scores: dict[str, dict[str, dict[str, float]]] = {name: {} for name in others}
+    for judge in metric.of_images(evaluate):
+        count = judge.least(evaluate, 0)[0]
+        for name, images in others.items():
+            if len(images) >= count:
+                scores[name][judge.name] = {"count": count, **judge.measure(images, train, evaluate, device)}
+    return scores
 
 
 def recognise(variant: Extractor, held_out: Features, labels: NDArray[np.int64]) -> None:

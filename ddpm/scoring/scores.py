@@ -8,7 +8,7 @@ import math
 import torch
 
 from ddpm.base.errors import UserError
-from ddpm.scoring import frechet, metric
+from ddpm.scoring import frechet
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import Features
 from ddpm.scoring.frechet import Curve, Distance
@@ -27,8 +27,8 @@ def score(fake: Features, real: RealFeatures, evaluate: Evaluate) -> Scores:
     if not (fake.features.isfinite().all() and fake.logits.isfinite().all()):
         raise UserError(f"evaluate.extractors: {name} gives infinite features for these images; check its weights")
     scores: Scores = {}
-    for metric_name in suitable_metrics(evaluate, real.extractor):
-        scores |= metric.get(metric_name).measure(fake, real, evaluate)
+    for judge in suitable_metrics(evaluate, real.extractor):
+        scores |= judge.measure(fake, real, evaluate)
     if bad := [f"{name}.{key}" for key, value in scores.items() if not math.isfinite(value)]:
         raise UserError(f"evaluate.metrics: {', '.join(bad)} is not a finite number for these images: look at them")
     return scores

@@ -38,7 +38,7 @@ from ddpm.scoring import extractor, frechet
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import extract
 from ddpm.scoring.limits import check_channels, check_counts
-from ddpm.scoring.reference import WEIGHTS, read_reference
+from ddpm.scoring.reference import REAL, WEIGHTS, read_reference
 from ddpm.sources.archives import is_archive, open_members
 from ddpm.sources.dataset import MODES
 from ddpm.variants.datasets.image_folder import ImageFolder
@@ -102,10 +102,10 @@ def _by_real_images(samples: Path, checked: config.Config, scratch: Path) -> Jud
     evaluate = index.resolve(checked.evaluate)
     images = _read_set(samples, index.shape, evaluate, scratch)
     real = evaluation.Real.open(paths.PROCESSED, paths.REFERENCE, evaluate, device)
-    yardsticks = evaluation.comparison(real.features, len(images), evaluate)
-    floor = yardsticks.pop(evaluation.REAL)
+    yardsticks = evaluation.comparison(real, len(images), evaluate)
+    floor = yardsticks.pop(REAL)
     theirs = evaluation.mean([evaluation.report(images, real, evaluate).scores])
-    scores = files.flatten(theirs | {evaluation.REAL: floor, evaluation.YARDSTICKS: yardsticks})
+    scores = files.flatten(theirs | {REAL: floor, evaluation.YARDSTICKS: yardsticks})
     drawn = checked.sample.model_copy(update={"count": len(images), "seeds": (0,)})
     return digest([images]), scores, fingerprint(index, evaluate, drawn, device)["comparable"]
 

@@ -9,6 +9,8 @@ def cite(verdict: Verdict) -> str:
     """The verdict with both means, the difference and its adjusted interval, the seeds and the setting."""
     if COPIES in verdict.reason:
         outcome = f"{verdict.reason}, so no verdict on {verdict.arm} against {verdict.baseline}"
+    elif verdict.outcome == "mixed":
+        outcome = f"{verdict.arm} against {verdict.baseline} is mixed: {verdict.reason}; it differs"
     elif verdict.outcome in DECIDED:
         link = "to" if verdict.outcome == "equivalent" else "than"
         outcome = f"{verdict.arm} is {verdict.outcome} {link} {verdict.baseline}"

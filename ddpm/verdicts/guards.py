@@ -1,10 +1,12 @@
 """What a verdict on this project's runs takes from outside: facts about each score, and what forbids a verdict.
 
-Two arms that both score worse than a Gaussian fitted to the train images, in the mean of the primary metric over their
+Two arms that both score worse than a Gaussian fitted to the train images, in the mean of ``metrics.decider`` over their
 runs, have learned nothing yet. The Gaussian is scored like samples (ddpm/scoring/yardsticks.py). A Fréchet distance has
 a bias that depends on the model, KID in the same features has none (Chong & Forsyth 2020, arXiv:1911.07023), so both
 have to move the same way. Copies of train images score like real images (ddpm/scoring/memorisation.py), so an arm that
-copies is never the better one.
+copies is never the better one. A verdict that another eye contradicts, or the recall, is **mixed**: that one is worse
+beyond its margin where the primary metric is better, by a one-sided t test of the seeds at AGAINST, which is not
+adjusted, because here a false alarm costs less than a miss.
 """
 
 from __future__ import annotations
@@ -13,10 +15,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from ddpm.params.config import Compare
-from ddpm.verdicts import metrics, pairing
+from ddpm.verdicts import metrics, pairing, statistics
 from ddpm.verdicts.sequential import Design
 from ddpm.verdicts.verdict import COPIES, Outcome, Pair, Rules, Verdict
+
+AGAINST = 0.05  # the level of the test that another eye moved the other way
 
 
 def rules(compare: Compare, names: Sequence[str], pairs: int, design: Design, primaries: int = 1) -> Rules:
@@ -45,23 +51,40 @@ class Guards:
 
     def forbids(self, pair: Pair[Any], verdict: Verdict) -> tuple[Outcome, str] | None:
         """Too early, or useless."""
-        gaussian = metrics.gaussian([run.scores for run in pair.runs], self.primary)
-        before, after = (float(scores.mean()) for scores in pair.scores(self.primary))
+        decider = metrics.decider([run.scores for run in pair.runs], self.primary)
+        gaussian = metrics.gaussian([run.scores for run in pair.runs], decider)
+        before, after = (float(scores.mean()) for scores in pair.scores(decider))
         if gaussian is not None and min(before, after) > gaussian:
-            shown = f"{metrics.title(self.primary)} {before:.3g} and {after:.3g}, a Gaussian {gaussian:.3g}"
+            shown = f"{metrics.title(decider)} {before:.3g} and {after:.3g}, a Gaussian {gaussian:.3g}"
             worse = f"both score worse than a Gaussian fitted to the train images ({shown})"
             return "too early", f"{worse}, so they have learned nothing yet"
         if metrics.is_useless(verdict.metric, verdict.arm_mean):
             return "useless", f"a uniform guess needs {metrics.UNIFORM:g} bits"
         return None
 
-    def doubts(self, pair: Pair[Any], verdict: Verdict, outcome: Outcome) -> str:
-        """A KID that disagrees, or a winner that copies."""
+    def doubts(self, pair: Pair[Any], verdict: Verdict, outcome: Outcome) -> tuple[Outcome, str] | None:
+        """A KID that disagrees, a winner that copies, or another eye that sees the opposite."""
         kid = metrics.kid_of(verdict.metric)
         if kid is not None and all(kid in run.scores for run in pair.runs):
             before, after = pair.scores(kid)
             if float((after - before).mean()) * verdict.difference <= 0:
-                return "KID moved the other way"
+                return "inconclusive", "KID moved the other way"
         winner, runs = (pair.arm, pair.after) if outcome == "better" else (pair.baseline, pair.before)
         spaces = sorted({space for run in runs for space in metrics.find_copies(run.scores)})
-        return f"{winner} {COPIES} ({', '.join(spaces)})" if spaces else ""
+        if spaces:
+            return "inconclusive", f"{winner} {COPIES} ({', '.join(spaces)})"
+        against = [] if verdict.metric != self.primary else self._list_against(pair, outcome)
+        return ("mixed", f"{outcome} in {verdict.title}, {' and '.join(against)}") if against else None
+
+    def _list_against(self, pair: Pair[Any], outcome: Outcome) -> list[str]:
+        """The eyes, and the recall, that moved the other way than the ``outcome`` says, with both means."""
+        against = []
+        for name in metrics.eyes([run.scores for run in pair.runs], self.primary):
+            before, after = pair.scores(name)
+            sign = -1 if outcome == "better" else 1
+            contrary = np.array([sign * metrics.gain(name, gap) for gap in after - before])
+            test = statistics.t_test(contrary, 0.0, 1 - AGAINST)
+            if test.mean > self.margin(name, float(before.mean())) and float(test.p) / 2 < AGAINST:
+                way = "worse" if outcome == "better" else "better"
+                against.append(f"{way} in {name} ({after.mean():.3g} against {before.mean():.3g})")
+        return against

@@ -8,7 +8,7 @@ alone, such as ``bits_per_dim``. Deeper names describe the data (``real.classifi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ddpm.params.config import Compare
@@ -25,6 +25,9 @@ SCORES = OF_EXTRACTOR | ALONE
 # scores whose floor is the whole margin: a relative change does not show what a gap is worth
 ABSOLUTE = (*(name for name, score in SCORES.items() if score.is_share), metric.CLASS_ACCURACY.name, *ALONE)
 HEADLINE = ("fid", "fd")  # the Fréchet distance, under its name for Inception and for any other extractor
+EYES = "panel."  # prefix of each eye's share of the way from real images to the yardstick, which has 1
+PANEL = f"{EYES}{metric.PANEL.name}"  # all eyes together
+RECALL = "recall"
 UNIFORM = 8.0  # bits per dimension of a uniform guess among the 256 values of a uint8
 
 
@@ -46,19 +49,20 @@ def estimand(name: str) -> str:
 
 def title(name: str) -> str:
     """The metric's title for people, such as ``FD`` for ``classifier.fd``."""
-    return SCORES[kind(name)].title or kind(name)
+    score = SCORES.get(kind(name))
+    return (score and score.title) or kind(name)
 
 
 def direction(name: str) -> metric.Direction:
     """Which direction is better, for a score that is judged."""
-    return SCORES[kind(name)].direction
+    return "lower" if name.startswith(EYES) else SCORES[kind(name)].direction
 
 
 def margin(name: str, baseline: float, compare: Compare) -> float:
     """The smallest gap that matters in this metric, in its own unit. baseline: the baseline's mean.
 
     Another estimate of the same metric has the same floor: ``fd_infinity`` has that of ``fd``."""
-    floor = compare.floors.get(estimand(name))
+    floor = compare.floors.get(metric.PANEL.name if name.startswith(EYES) else estimand(name))
     if floor is not None and kind(name) in ABSOLUTE:
         return floor
     return max(compare.threshold * abs(baseline), floor or 0.0)
@@ -89,9 +93,29 @@ def gaussian(runs: Iterable[Mapping[str, float]], name: str) -> float | None:
     """The Gaussian's mean score over the runs, whose scores are given; None unless the score is a distance that all
     runs have. Other scores decide nothing: a Gaussian of the train images may well have a higher recall than a good
     model."""
+    if name == PANEL:
+        return 1.0
     given = [scores.get(f"{GAUSSIAN}.{name}") for scores in runs]
     known = [score for score in given if score is not None]
     return sum(known) / len(known) if known and len(known) == len(given) and direction(name) == "lower" else None
+
+
+def decider(runs: Iterable[Mapping[str, float]], primary: str) -> str:
+    """The metric that says whether models are better than a Gaussian: the panel's score where all runs have one, since
+    a single eye may be at fault, and otherwise the primary one."""
+    return PANEL if all(PANEL in scores for scores in runs) else primary
+
+
+def eyes(runs: Sequence[Mapping[str, float]], primary: str) -> list[str]:
+    """The scores that must not contradict a verdict in the primary metric: of all that the runs have, each eye of the
+    panel or, without a panel, the Fréchet distances in other features; and each recall. None if the primary metric is
+    neither a panel's score nor a Fréchet distance."""
+    if primary != PANEL and not is_headline(primary):
+        return []
+    shared = set[str].intersection(*(set(scores) for scores in runs))
+    seen = {name for name in shared if name.startswith(EYES)} or set(filter(is_headline, shared))
+    recalls = (name for name in shared if is_judged(name) and kind(name) == RECALL)
+    return sorted({*seen, *recalls} - {primary, PANEL})
 
 
 def is_headline(name: str) -> bool:
@@ -141,6 +165,6 @@ def select_judged(names: Iterable[str]) -> list[str]:
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """The judged scores: headlines first, then in the table's order."""
+    """The judged scores: the panel's first, then headlines, then in the table's order."""
     table = [*OF_EXTRACTOR, *ALONE]
-    return sorted(names, key=lambda name: (not is_headline(name), table.index(kind(name)), name))
+    return sorted(names, key=lambda name: (name != PANEL, not is_headline(name), table.index(kind(name)), name))

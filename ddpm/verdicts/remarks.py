@@ -24,8 +24,10 @@ def copies(arms: Iterable[Arm]) -> list[str]:
 def early(arms: Iterable[Arm], primary: str) -> str:
     """A note if all arms are worse than a Gaussian so far, as soon as two of them have a run; otherwise empty."""
     scored = [runs for arm in arms if (runs := [run.scores for run in arm.runs.values() if primary in run.scores])]
-    gaussian = metrics.gaussian([scores for runs in scored for scores in runs], primary)
-    if len(scored) < 2 or gaussian is None or any(fmean(one[primary] for one in runs) <= gaussian for runs in scored):
+    every = [scores for runs in scored for scores in runs]
+    decider = metrics.decider(every, primary)
+    gaussian = metrics.gaussian(every, decider)
+    if len(scored) < 2 or gaussian is None or any(fmean(one[decider] for one in runs) <= gaussian for runs in scored):
         return ""
     arms_are = "both arms are" if len(scored) == 2 else f"all {len(scored)} arms are"
     return f"{arms_are} worse than a Gaussian ({gaussian:.3g}) so far: train for longer"

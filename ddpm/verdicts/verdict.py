@@ -19,11 +19,12 @@ tests are adjusted, because with so few seeds an adjusted sign-flip test could n
 
 There may be several looks (ddpm/verdicts/sequential.py); a comparison has one. The look that decides passes all tests
 alone: a verdict has the direction, size, interval and p of one look. So fewer looks decide than the bounds allow, and
-the error rate holds. A pair is done at the first look at which its primary metric is better, worse or equivalent, or at
-which it is too early for a verdict; more seeds change nothing. It is **futile** if the last look would give a verdict
-with a chance below FUTILE under every hope: that the true difference is one standard error larger than observed (with
-the observed one, one in seven studies of an effect of one sd would stop in vain), that it is as large as the margin, or
-that it is 0. You may ignore this stop: the error rate does not depend on it, and the looks continue.
+the error rate holds. A pair is done at the first look at which its primary metric is better, worse, equivalent or mixed
+(another eye sees the opposite), or at which it is too early for a verdict; more seeds change nothing. It is **futile**
+if the last look would give a verdict with a chance below FUTILE under every hope: that the true difference is one
+standard error larger than observed (with the observed one, one in seven studies of an effect of one sd would stop in
+vain), that it is as large as the margin, or that it is 0. You may ignore this stop: the error rate does not depend on
+it, and the looks continue.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from ddpm.verdicts.sequential import Design
 from ddpm.verdicts.statistics import Array
 
 Direction = Literal["higher", "lower"]
-Outcome = Literal["better", "worse", "equivalent", "too early", "useless", "inconclusive", "futile", "not yet"]
+Outcome = Literal["better", "worse", "equivalent", "mixed", "too early", "useless", "inconclusive", "futile", "not yet"]
 DECIDED: tuple[Outcome, ...] = ("better", "worse", "equivalent")
 WORDS = {"not yet": "not decided yet", "futile": "unlikely to be decided", "too early": "too early to be judged"}
 PRIMARY = 0.9  # the primary metric's share of the error rate
@@ -147,7 +148,7 @@ class Verdict:
         """The verdict in words: "linear is worse: FD 63% higher, 8 of 8 seeds". If an arm copies, only that."""
         if COPIES in self.reason:
             return self.reason
-        if self.outcome == "too early":
+        if self.outcome in ("mixed", "too early"):
             return f"{self.arm} is {self.said}: {self.reason}"
         way = "higher" if self.difference > 0 else "lower"
         share = self.relative and abs(self.relative)
@@ -191,8 +192,8 @@ class Known(Protocol):
     def forbids(self, pair: Pair[Any], verdict: Verdict, /) -> tuple[Outcome, str] | None:
         """The outcome, and its reason, where the tests do not count; None where they do."""
 
-    def doubts(self, pair: Pair[Any], verdict: Verdict, outcome: Outcome, /) -> str:
-        """Why a difference that the tests show is not a verdict of better or worse; empty if it is."""
+    def doubts(self, pair: Pair[Any], verdict: Verdict, outcome: Outcome, /) -> tuple[Outcome, str] | None:
+        """What a difference that the tests show is instead of better or worse, and why; None if it is that."""
 
 
 class Rules(NamedTuple):
@@ -307,8 +308,8 @@ def _decide(verdict: Verdict, pair: Pair[Any], known: Known, differs: bool, excl
         return replace(verdict, outcome=forbidden[0], reason=forbidden[1])
     if differs and abs(verdict.difference) > verdict.margin:
         outcome: Outcome = "better" if (verdict.difference > 0) == (verdict.direction == "higher") else "worse"
-        doubt = known.doubts(pair, verdict, outcome)
-        return replace(verdict, outcome="inconclusive" if doubt else outcome, reason=doubt)
+        outcome, reason = known.doubts(pair, verdict, outcome) or (outcome, "")
+        return replace(verdict, outcome=outcome, reason=reason)
     if excluded:
         return replace(verdict, outcome="equivalent", reason=f"any gap is below {verdict.margin:.3g}")
     return replace(verdict, outcome="inconclusive", reason="")

@@ -146,3 +146,55 @@ def test_equivalence_and_intervals_are_adjusted_as_well():
 def test_the_gap_that_matters_is_the_metrics_own(metric, baseline, margin):
     assert metrics.margin(metric, baseline, Compare()) == pytest.approx(margin)
     assert metrics.margin(metric, baseline, Compare(floors={}, threshold=0.02)) == pytest.approx(0.02 * baseline)
+
+
+EYES = {"panel.classifier": 0.2, "panel.c2st": 0.3, "random_conv.recall": 0.8}
+
+
+def seen(primary: str, gaps: Sequence[float], others: dict[str, float], level: float = 0.2) -> Pair:
+    """Runs whose primary scores differ by ``gaps``, and whose ``EYES`` differ by ``others``, up to a little noise."""
+    runs = pair(gaps, primary, baseline=level)
+
+    def with_eyes(run: Record, shift: bool) -> Record:
+        shown = {
+            name: value + shift * others.get(name, 0.0) + 0.001 * (run.seed or 0) * shift
+            for name, value in EYES.items()
+        }
+        return run.model_copy(update={"scores": run.scores | shown})
+
+    before, after = (
+        tuple(with_eyes(run, shift) for run in side) for shift, side in ((0, runs.before), (1, runs.after))
+    )
+    return runs._replace(before=before, after=after)
+
+
+@pytest.mark.parametrize("primary", [metrics.PANEL, FD])
+@pytest.mark.parametrize(
+    ("gap", "others", "against"),
+    [
+        (-1, {"panel.c2st": 0.2}, ["panel.c2st"]),
+        (-1, {"random_conv.recall": -0.1, "panel.classifier": 0.1}, ["panel.classifier", "random_conv.recall"]),
+        (-1, {"panel.c2st": -0.2, "random_conv.recall": 0.1}, []),
+        (-1, {"panel.c2st": 0.004}, []),  # within the margin
+        (1, {"panel.c2st": -0.2}, ["panel.c2st"]),
+        (1, {"panel.c2st": 0.2}, []),
+    ],
+)
+def test_a_verdict_that_another_eye_contradicts_is_mixed_and_names_it(primary, gap, others, against):
+    found = judged(seen(primary, [gap * size for size in CLEAR], others), metric=primary)
+    assert found.outcome == ("mixed" if against else "better" if gap < 0 else "worse")
+    assert [name for name in EYES if name in found.reason] == [name for name in EYES if name in against]
+    assert all(name in text for name in against for text in (found.headline, citation.cite(found)))
+
+
+@pytest.mark.parametrize(("level", "outcome"), [(0.5, "better"), (1.4, "too early")])
+@pytest.mark.parametrize("primary", [metrics.PANEL, FD])
+def test_the_panel_decides_whether_it_is_too_early(primary, level, outcome):
+    """Not a single eye, which may see a Gaussian's images as better or worse than they are."""
+    runs = seen(primary, [-gap for gap in CLEAR], {}, level=1.0 if primary == FD else level)
+    gaussian = {metrics.PANEL: level, f"{metrics.GAUSSIAN}.{FD}": 0.1}
+    sides = (
+        tuple(run.model_copy(update={"scores": gaussian | run.scores}) for run in side)
+        for side in (runs.before, runs.after)
+    )
+    assert judged(Pair("a", "b", *sides), metric=primary).outcome == outcome

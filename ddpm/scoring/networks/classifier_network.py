@@ -39,7 +39,7 @@ def fit(
     shifts are drawn on the CPU, so that they are the same on every device."""
     steps = max(recipe.min_steps, math.ceil(recipe.epochs * len(images) / recipe.batch_size))
     gpus = [device] if device.type == "cuda" else []  # by default fork_rng starts CUDA on all of them
-    with torch.random.fork_rng(gpus), _one_thread(), progress.bar(steps, "fit classifier", "step") as bar:
+    with torch.random.fork_rng(gpus), one_thread(), progress.bar(steps, "fit classifier", "step") as bar:
         torch.manual_seed(recipe.seed)
         network = ClassifierNetwork(Shape(*images.shape[1:]), classes).to(device).train()
         optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate)
@@ -105,7 +105,7 @@ def shift(images: Tensor, down: Tensor, right: Tensor) -> Tensor:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Use one thread, because the order in which threads sum gradients changes the last bits."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

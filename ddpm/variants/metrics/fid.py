@@ -3,12 +3,12 @@
 import numpy as np
 
 from ddpm.scoring.evaluate_params import Evaluate
-from ddpm.scoring.metric import Features, Metric, RealFeatures, Score
+from ddpm.scoring.metric import FeatureMetric, Features, RealFeatures, Score
 
 SEES = ("dropped", "doubled", "blur", "noise")
 
 
-class Frechet(Metric):
+class Frechet(FeatureMetric):
     """Called FID in Inception's features alone, and FD elsewhere. ddpm/scoring/frechet.py estimates its limit for many
     images. By torch-fidelity."""
 

@@ -1,10 +1,10 @@
 """The inception score: how sure the extractor's classes are, and how many. Salimans et al. 2016 (arXiv:1606.03498)."""
 
 from ddpm.scoring.evaluate_params import Evaluate
-from ddpm.scoring.metric import ISC_SPLITS, RNG_SEED, Features, Metric, RealFeatures, Score
+from ddpm.scoring.metric import ISC_SPLITS, RNG_SEED, FeatureMetric, Features, RealFeatures, Score
 
 
-class InceptionScore(Metric):
+class InceptionScore(FeatureMetric):
     """It needs no real images, and so cannot notice that samples differ from them. It depends on the images' order,
     because the splits are drawn by row. By torch-fidelity."""
 

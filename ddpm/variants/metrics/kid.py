@@ -1,10 +1,10 @@
 """The kernel distance: MMD with a cubic kernel, unbiased, over subsets. Bińkowski et al. 2018 (arXiv:1801.01401)."""
 
 from ddpm.scoring.evaluate_params import Evaluate
-from ddpm.scoring.metric import RNG_SEED, Features, Metric, RealFeatures, Score
+from ddpm.scoring.metric import RNG_SEED, FeatureMetric, Features, RealFeatures, Score
 
 
-class KernelDistance(Metric):
+class KernelDistance(FeatureMetric):
     """``kid_std`` is the spread over the subsets, not a standard error of ``kid_mean``. Both depend on the images'
     order, because the subsets are drawn by row. By torch-fidelity."""
 

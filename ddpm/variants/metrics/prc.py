@@ -2,10 +2,10 @@
 (arXiv:1904.06991)."""
 
 from ddpm.scoring.evaluate_params import Evaluate
-from ddpm.scoring.metric import Features, Metric, RealFeatures, Score
+from ddpm.scoring.metric import FeatureMetric, Features, RealFeatures, Score
 
 
-class PrecisionRecall(Metric):
+class PrecisionRecall(FeatureMetric):
     """``evaluate.prc_neighborhood`` neighbours. One outlier among the real images has a large neighbourhood, within
     which anything is precise. The values are torch-fidelity's, which compares all pairs of real images each time; here
     the reference stage has done that."""

@@ -9,6 +9,7 @@ from ddpm.data.processed import open_split
 from ddpm.scoring import extractor as extractors
 from ddpm.scoring.features import extract
 from ddpm.variants.extractors.classifier import Classifier
+from ddpm.variants.extractors.components import Components
 from ddpm.variants.extractors.random_conv import RandomConv
 from tests.processed import write_noise
 
@@ -28,7 +29,9 @@ def test_every_extractor_states_its_features_and_names_its_distance(name):
 @pytest.mark.parametrize(
     ("channels", "height", "width"), [(1, 1, 1), (1, 1, 2), (3, 8, 12), (5, 3, 40), (64, 9, 2), (3, 64, 64)]
 )
-@pytest.mark.parametrize("extractor", [Classifier(min_steps=30, epochs=1), RandomConv()], ids=lambda one: one.name)
+@pytest.mark.parametrize(
+    "extractor", [Classifier(min_steps=30, epochs=1), RandomConv(), Components()], ids=lambda one: one.name
+)
 def test_it_sees_images_of_any_shape(extractor, tmp_path, channels, height, width):
     """The classifier learns them; others need no classes."""
     processed = write_noise(tmp_path / "processed", channels, height, width)
@@ -44,7 +47,11 @@ def test_it_sees_images_of_any_shape(extractor, tmp_path, channels, height, widt
         assert found.logits.shape == (40, 0)
 
 
-@pytest.mark.parametrize("write", [QUICK.fit, RandomConv().write_weights], ids=["classifier", "random_conv"])
+@pytest.mark.parametrize(
+    "write",
+    [QUICK.fit, RandomConv().write_weights, Components().write_weights],
+    ids=["classifier", "random_conv", "components"],
+)
 def test_weights_are_the_same_bytes_whatever_the_threads_and_the_global_seed(write, digits, tmp_path):
     for name, count in (("one", 1), ("two", 2)):
         torch.set_num_threads(count)

@@ -22,9 +22,10 @@ from ddpm.tools import damage
 
 PAGE = (Path(__file__).parents[3] / "docs/metrics.md").read_text()
 CPU = torch.device("cpu")
-NAMES = variant.names("metrics")
+EVERY = [metric.get(name) for name in variant.names("metrics")]
+NAMES = [one.name for one in EVERY if isinstance(one, metric.FeatureMetric)]
 BY_ROW = {"isc", "kid"}  # torch-fidelity draws their splits and subsets by row
-SCORES = [score for name in NAMES for score in metric.get(name).scores]
+SCORES = [score for one in EVERY for score in one.scores]
 Images = NDArray[np.uint8]
 Clean = Callable[[str], dict[str, float]]
 
@@ -57,9 +58,9 @@ def judged(name: str, real) -> list[metric.Score]:
 
 
 def test_no_two_scores_have_the_same_name():
-    names = [score.name for score in (*SCORES, metric.CLASS_ACCURACY, *metric.LIKELIHOOD)]
+    names = [score.name for score in (*SCORES, metric.CLASS_ACCURACY, metric.PANEL, *metric.LIKELIHOOD)]
     assert len(set(names)) == len(names)
-    assert metric.makers() == {score.name: name for name in NAMES for score in metric.get(name).scores}
+    assert metric.makers() == {score.name: one.name for one in EVERY for score in one.scores}
 
 
 @pytest.mark.parametrize("score", SCORES, ids=lambda score: score.name)
@@ -148,7 +149,7 @@ def test_damage_that_a_score_claims_to_see_makes_it_worse_by_more_than_its_floor
         assert (change if score.direction == "lower" else -change) > (score.floor or 0), score.name
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [one.name for one in EVERY])
 def test_the_page_says_what_its_file_says(name):
     row = next((line for line in PAGE.splitlines() if line.startswith(f"| {name} |")), "")
     assert row, f"docs/metrics.md: {name} has no row in the table of metrics"

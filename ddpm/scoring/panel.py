@@ -1,0 +1,64 @@
+"""Several eyes on one scale: 0 is held-out real images, 1 the yardstick, a Gaussian of the train images.
+
+The yardstick is one Gaussian per class where the images have classes. An eye is an extractor's Fréchet distance, all at
+one number of images, because it is too large by about c / N (ddpm/scoring/frechet.py); or the d' of fresh opponents
+(ddpm/variants/metrics/c2st.py), which is 0 for images of the data's own distribution. Eyes that share nothing are not
+fooled by the same images: what is fitted to one, knowingly or not, is seen by the others.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddpm.scoring import metric, yardsticks
+from ddpm.scoring.features import Features
+from ddpm.scoring.frechet import Distance
+from ddpm.scoring.reference import RealFeatures
+
+NAME = "panel"  # begins the names of its scores
+FEWEST = 2  # eyes
+OPPONENT = "c2st"  # the metric of images that is an eye
+SHUFFLE = 2020
+LEAST = -0.5  # of a share: chance alone makes images that are closer to the train images than held-out ones
+
+
+def measure_panel(
+    fakes: Mapping[str, Features],
+    real: Mapping[str, RealFeatures],
+    opponents: Mapping[str, float],
+    yardstick_opponents: Mapping[str, float],
+) -> dict[str, float]:
+    """Each eye's share, and the ``score`` of all; empty with fewer than two eyes.
+
+    fakes: by extractor. opponents: the ``c2st`` scores of the samples, and of the yardstick; empty if not measured.
+    """
+    shares = {name: measure_share(fake, real[name]) for name, fake in fakes.items()}
+    if opponents and yardstick_opponents:
+        shares[OPPONENT] = opponents["d_prime"] / yardstick_opponents["d_prime"]
+    return shares | {metric.PANEL.name: combine(shares.values())} if len(shares) >= FEWEST else {}
+
+
+def combine(shares: Iterable[float]) -> float:
+    """The geometric mean of 1 + share, minus 1: 0 for real images and 1 for the yardstick, as for each eye; linear for
+    good models, and by ratios for bad ones, so that one eye alone does not decide among these."""
+    return float(np.expm1(np.mean(np.log1p(np.maximum([*shares], LEAST)))))
+
+
+def measure_share(fake: Features, real: RealFeatures) -> float:
+    """How far the samples' Fréchet distance is on the way from that of held-out images to that of the yardstick.
+
+    All are measured on as many images as the fewest of them have; of a larger set it is the mean over disjoint parts.
+    """
+    drawn = real.yardsticks.get(yardsticks.PER_CLASS, real.yardsticks[yardsticks.GAUSSIAN])
+    count = min(len(each.features) for each in (fake, real.held_out, drawn))
+    distance = Distance(real.mu, real.sigma, real.device)
+
+    def measure(features: Tensor) -> float:
+        order = torch.from_numpy(np.random.default_rng(SHUFFLE).permutation(len(features)))
+        parts = features[order[: len(order) // count * count]].split(count)
+        return float(np.mean([distance(part) for part in parts]))
+
+    zero, one = measure(real.held_out.features), measure(drawn.features)
+    return (measure(fake.features) - zero) / (one - zero)

@@ -1,0 +1,46 @@
+"""Several eyes on one scale."""
+
+from statistics import fmean
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ddpm.scoring import panel, yardsticks
+from ddpm.scoring.features import Features
+from ddpm.scoring.panel import combine, measure_panel, measure_share
+
+SHARE = st.floats(panel.LEAST, 100)
+
+
+def test_held_out_images_are_at_0_and_the_yardstick_at_1(real):
+    drawn = real.yardsticks[yardsticks.PER_CLASS]
+    count = len(real.held_out.features)
+    assert measure_share(real.held_out, real) == pytest.approx(0, abs=1e-9)
+    assert measure_share(Features(*(part[-count:] for part in drawn)), real) == pytest.approx(1, abs=0.25)
+    far = Features(*(part[-count:] for part in real.yardsticks[yardsticks.GAUSSIAN]))
+    assert measure_share(far, real) > 5  # where the images have classes, one Gaussian per class is the yardstick
+
+
+def test_more_images_of_the_same_kind_have_the_same_share(real):
+    """A Fréchet distance falls as their number grows; the share compares at one number."""
+    drawn = real.yardsticks[yardsticks.PER_CLASS].features[: 3 * 359]
+    few = [measure_share(Features(part, part[:, :0]), real) for part in drawn.split(359)]
+    assert measure_share(Features(drawn, drawn[:, :0]), real) == pytest.approx(fmean(few), abs=0.1)
+
+
+def test_all_eyes_are_combined_and_one_is_no_panel(real):
+    eyes = measure_panel({"classifier": real.held_out}, {"classifier": real}, {"d_prime": 0.5}, {"d_prime": 2.0})
+    assert eyes.keys() == {"classifier", "c2st", "score"}
+    assert eyes["c2st"] == 0.25
+    assert eyes["score"] == combine([eyes["classifier"], 0.25])
+    assert measure_panel({"classifier": real.held_out}, {"classifier": real}, {}, {"d_prime": 2.0}) == {}
+
+
+@given(st.lists(SHARE, min_size=2, max_size=5), st.integers(0, 4), st.floats(0.01, 10))
+def test_a_worse_eye_makes_the_score_worse_and_equal_eyes_are_the_score(shares, place, more):
+    place %= len(shares)
+    worse = [share + more * (n == place) for n, share in enumerate(shares)]
+    assert combine(worse) > combine(shares)
+    assert combine(shares[:1] * 3) == pytest.approx(shares[0], abs=1e-9)
+    assert combine(shares) <= max(shares) + 1e-9
