@@ -196,7 +196,7 @@ def report(
     for judge in metric.of_images(evaluate):
         scores[judge.name] = judge.measure(images, real.train, evaluate, real.device)
     yardstick = real.others.get(yardsticks.PER_CLASS, real.others[yardsticks.GAUSSIAN])
-    seen = (each.get(panel.OPPONENT, {}) for each in (scores, yardstick))
+    seen = (each.get(metric.OPPONENT, {}) for each in (scores, yardstick))
     if eyes := panel.measure_panel(fakes, real.features, *seen):
         scores[panel.NAME] = eyes
     closeness = {space: memorisation.closeness(part, real.held_out[space], real.new) for space, part in near.items()}

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field, PlainValidator
 from ddpm.base import files, sections
 from ddpm.base.errors import UserError, blame, printable
 from ddpm.base.sections import Fraction, Section
-from ddpm.base.variant import closest
+from ddpm.base.variant import closest, names
 from ddpm.params import config, file, possible, presets
 from ddpm.params.config import Config
 from ddpm.study import loading, plan
@@ -251,8 +251,9 @@ def load(path: Path) -> Contest:
         raise UserError(f"{path}: no such ladder{closest(path.stem, known)}; there are {', '.join(known) or 'none'}")
     terms = sections.parse(file.read_params(path), str(path), Terms)
     scores = (terms.primary, *terms.guard_metrics)
-    extractors = dict.fromkeys(score.rpartition(".")[0] for score in scores if "." in score)
-    evaluated = {"evaluate.extractors": list(extractors)} if extractors else {}
+    heads = dict.fromkeys(score.rpartition(".")[0] for score in scores)
+    extractors = [] if terms.primary == metrics.PANEL else [head for head in heads if head in names("extractors")]
+    evaluated = {"evaluate.extractors": extractors} if extractors else {}
     base = presets.read(terms.base)
     common = terms.model_dump(mode="json")["common"]
     contest = Contest(path.stem, path, terms, plan.apply_overrides(base, {**evaluated, **common}, str(path)))

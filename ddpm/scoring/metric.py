@@ -46,6 +46,8 @@ DAMAGE = {
 }
 
 
+OPPONENT = "c2st"  # the metric of images that is an eye of the panel; each extractor is another
+FEWEST_EYES = 2
 ISC_SPLITS = 10
 RNG_SEED = 2020  # torch-fidelity's default, used for published scores
 
@@ -116,6 +118,11 @@ def get(name: str) -> Metric:
 def of_images(evaluate: Evaluate) -> list[ImageMetric]:
     """The metrics of ``evaluate`` that look at the images themselves."""
     return [one for one in map(get, evaluate.metrics) if isinstance(one, ImageMetric)]
+
+
+def has_panel(evaluate: Evaluate) -> bool:
+    """Whether there are enough eyes for a panel's score."""
+    return len(evaluate.extractors) + (OPPONENT in evaluate.metrics) >= FEWEST_EYES
 
 
 def every() -> list[Metric]:

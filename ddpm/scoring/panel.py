@@ -18,8 +18,6 @@ from ddpm.scoring.frechet import Distance
 from ddpm.scoring.reference import RealFeatures
 
 NAME = "panel"  # begins the names of its scores
-FEWEST = 2  # eyes
-OPPONENT = "c2st"  # the metric of images that is an eye
 SHUFFLE = 2020
 LEAST = -0.5  # of a share: chance alone makes images that are closer to the train images than held-out ones
 
@@ -36,8 +34,8 @@ def measure_panel(
     """
     shares = {name: measure_share(fake, real[name]) for name, fake in fakes.items()}
     if opponents and yardstick_opponents:
-        shares[OPPONENT] = opponents["d_prime"] / yardstick_opponents["d_prime"]
-    return shares | {metric.PANEL.name: combine(shares.values())} if len(shares) >= FEWEST else {}
+        shares[metric.OPPONENT] = opponents["d_prime"] / yardstick_opponents["d_prime"]
+    return shares | {metric.PANEL.name: combine(shares.values())} if len(shares) >= metric.FEWEST_EYES else {}
 
 
 def combine(shares: Iterable[float]) -> float:

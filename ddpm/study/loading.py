@@ -33,6 +33,7 @@ HEADER = """\
 # numbers of seeds.
 """
 MADE_BY = metric.makers()
+OF_IMAGES = {one.name for one in metric.every() if isinstance(one, metric.ImageMetric)}
 
 
 class OpenPrimary(UserError):
@@ -132,7 +133,10 @@ def check_scores(study: Study, arm: str, found: Found) -> None:
 
 
 def headline(params: Config, path: Path) -> str:
-    """The primary metric of a file that names none. Raises OpenPrimary if it depends on the images."""
+    """The primary metric of a file that names none: the panel's score if there are several eyes. Raises OpenPrimary if
+    it depends on the images."""
+    if metrics.PANEL in future_scores(params):
+        return metrics.PANEL
     evaluate, channels = params.evaluate, params.data.channels
     first, with_classes = (evaluate.resolve(classes, channels).extractors[0] for classes in (0, 2))
     if first != with_classes:
@@ -149,8 +153,11 @@ def future_scores(of_arm: Config, of_program: bool = False) -> set[str]:
     options, scores = of_arm.evaluate, set[str]()
     if options.likelihood.images and not of_program:
         scores.update(metrics.ALONE)
+    if metric.has_panel(options):
+        scores.add(metrics.PANEL)
+    scores.update(f"{one.name}.{score.name}" for one in metric.of_images(options) for score in one.scores)
     for features in {*options.extractors, *(CHOICE if AUTO in options.extractors else ())} - {AUTO}:
-        names = [name for name, maker in MADE_BY.items() if maker in options.metrics]
+        names = [name for name, maker in MADE_BY.items() if maker in options.metrics and maker not in OF_IMAGES]
         if of_arm.model.classes:
             names.append(metric.CLASS_ACCURACY.name)
         other_frechet = {*metrics.HEADLINE} - {extractor.get(features).frechet}
