@@ -1,5 +1,6 @@
-"""Given images changed by a model: against closed forms for Gaussian data, and the commands of ``ddpm use``."""
+"""Given images changed by a model: against closed forms for Gaussian data, and the script's commands."""
 
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,9 +20,8 @@ from ddpm.model.build import network
 from ddpm.model.model_file import save_model
 from ddpm.sampling.classes import Classes
 from ddpm.sampling.generator import Generator
-from ddpm.use import edits, reading
+from examples import edit_images as edits
 from tests import small_project
-from tests.command import refused, run
 from tests.peers import exact
 from tests.small import TINY, build, small
 
@@ -122,7 +122,9 @@ def test_inversion_and_back_returns_the_images(steps):
 def test_inversion_and_back_returns_the_images_at_zero_terminal_snr(monkeypatch):
     """There x_T is all noise, so that its epsilon is x_T itself, whatever the image."""
     log_snr = np.append(SCHEDULE.log_snr[:-1], -np.inf)
-    monkeypatch.setattr("tests.use.test_use.SCHEDULE", NoiseSchedule(log_snr, np.arange(1, len(log_snr) + 1)))
+    monkeypatch.setattr(
+        "tests.examples.test_edit_images.SCHEDULE", NoiseSchedule(log_snr, np.arange(1, len(log_snr) + 1))
+    )
     given, ddim = images(6), generator("ddim", 20)
     back = edits.decode(ddim, edits.invert(ddim, given))
     torch.testing.assert_close(back, given, rtol=0, atol=2e-4)
@@ -173,29 +175,32 @@ def test_each_command_writes_a_picture_of_given_images(command, model_file):
         Image.linear_gradient("L").rotate(90 * (name == "b")).save(f"{name}.png")
     shutil.copy(model_file, "model.safetensors")
     model = "." if command == ("invert",) else "model.safetensors"  # a model may be named by its folder
-    assert run("use", *command, "--model", model, "--images", "a.png", "b.png", "--steps", "3", "--out", "x.png") == 0
+    edits.main([*command, "--model", model, "--images", "a.png", "b.png", "--steps", "3", "--out", "x.png"])
     assert min(Image.open("x.png").size) > 100
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
-def test_a_model_that_is_trained_with_classes_alone_needs_them(command, folder, capsys):
+@pytest.mark.usefixtures("folder")
+def test_a_model_that_is_trained_with_classes_alone_needs_them(command):
     config = small(model={**TINY, "classes": 3}, train={"label_dropout": 0.0}).training()
     save_model(Path("model.safetensors"), network(config).state_dict(), config, {})
     Image.linear_gradient("L").save("a.png")
-    given = ["use", *command, "--model", ".", "--images", "a.png", "a.png", "--steps", "3"]
-    assert refused(capsys, *given).startswith("--class: ")
-    assert run(*given, "--class", "2", "1") == 0
+    given = [*command, "--model", ".", "--images", "a.png", "a.png", "--steps", "3"]
+    with pytest.raises(UserError, match="--class: "):
+        edits.main(given)
+    edits.main([*given, "--class", "2", "1"])
+    assert Path(f"{command[0]}.png").exists()
 
 
 def test_rows_are_images_of_the_test_split(digits, held_out, folder):
     Path("data").mkdir()
     Path("data/processed").symlink_to(digits)
     small_project.write_params()
-    for numbers, expected in {(): range(reading.ROWS), (2,): [2], (0, 358): [0, 358]}.items():
-        assert np.array_equal(reading.read_rows(numbers, Shape(1, 16, 16)), held_out[[*expected]])
+    for numbers, expected in {(): range(edits.ROWS), (2,): [2], (0, 358): [0, 358]}.items():
+        assert np.array_equal(edits.read_rows(numbers, Shape(1, 16, 16)), held_out[[*expected]])
     small_project.set_params(data={"dataset": {"name": "mnist"}})
     with pytest.raises(UserError, match="data/processed: "):
-        reading.read_rows((), Shape(1, 16, 16))
+        edits.read_rows((), Shape(1, 16, 16))
 
 
 @pytest.mark.parametrize(
@@ -204,25 +209,27 @@ def test_rows_are_images_of_the_test_split(digits, held_out, folder):
         (["inpaint", "--rounds", "0"], "--rounds: 0"),
         (["inpaint", "--part", "middle"], "--part: middle"),
         (["vary", "--strengths", "nan"], "--strengths: nan"),
-        (["interpolate", "--count", "1"], "interpolate: 2 images, --count: 1"),
-        (["interpolate", "--images", "a.png"], "interpolate: 1 image, --count: 9"),
+        (["interpolate", "--count", "1"], "--count: 1"),
+        (["interpolate", "--images", "a.png"], "interpolate: 1 image"),
         (["vary", "--out", "x.txt"], "--out: x.txt"),
         (["vary", "--steps", "1000"], "steps: 1000"),
         (["vary", "--class", "3"], "sample.classes: "),
         (["vary", "--images", "none.png"], "--images: none.png"),
+        (["vary", "--rows", "1"], "--images and --rows: "),
         (["inpaint", "--part", "text.png"], "--part: text.png"),
         (["vary", "--images", "other.pcx"], "--images: other.pcx"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_cannot_be_done_is_refused(command, message, model_file, folder, capsys):
+@pytest.mark.usefixtures("folder")
+def test_what_cannot_be_done_is_refused(command, message, model_file):
     for name in ("a", "b"):
         Image.linear_gradient("L").save(f"{name}.png")
     Path("text.png").write_text("no picture")
     Image.linear_gradient("L").save("other.pcx")  # of a format that no dataset reads
     given = [] if "--images" in command else ["--images", "a.png", "b.png"]
     steps = [] if "--steps" in command else ["--steps", "2"]
-    found = refused(capsys, "use", *command, "--model", model_file, *given, *steps)
-    assert found.startswith(message)
+    with pytest.raises(UserError, match=f"^{re.escape(message)}"):
+        edits.main([*command, "--model", str(model_file), *given, *steps])
     assert not list(Path().glob("*.png.*"))
     assert {path.name for path in Path().iterdir()} <= {"a.png", "b.png", "text.png", "other.pcx"}

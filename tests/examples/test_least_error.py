@@ -15,20 +15,18 @@ from ddpm.diffusion.chain import Chain, from_images
 from ddpm.diffusion.coefficients import Coefficients
 from ddpm.diffusion.diffusion_params import Diffusion
 from ddpm.diffusion.parameterization import Parameterization, Prediction
-from ddpm.evaluation import bounds, least_error, likelihood
-from ddpm.evaluation.least_error import Gallery
+from ddpm.evaluation import bounds, likelihood
 from ddpm.evaluation.likelihood import Array, Denoises, LikelihoodJob
 from ddpm.model.model_file import Loaded
-from ddpm.report import convergence
-from ddpm.report.convergence import Diagnosis, Levels
-from ddpm.runs import record
 from ddpm.sampling.denoiser import Denoiser
 from ddpm.scoring.evaluate_params import Evaluate, Likelihood
+from examples import least_error
+from examples.least_error import Diagnosis, Errors, Gallery, Levels
 from tests.peers import exact
-from tests.scored import bare
 from tests.small import CPU, small
 
 SEED = 3
+DIGITS = Path(__file__).parents[2] / "models/digits/model.safetensors"  # it has classes
 TIMESTEPS = 12
 
 
@@ -61,6 +59,10 @@ class Ideal(torch.nn.Module):
         return self.parameterization.target(x_0, (x_t - at.signal * x_0) / at.sigma, at).float()
 
 
+def gallery_of(images: np.ndarray, labels: Tensor | None = None) -> Gallery:
+    return Gallery(torch.from_numpy(images).flatten(1), labels)
+
+
 def model_error(network: torch.nn.Module, chosen: Diffusion, images: np.ndarray, labels: Tensor | None = None) -> Array:
     denoiser = Denoiser(network, chosen, CPU, torch.float32, clip=True)
     asked = LikelihoodJob(images, 16, CPU, SEED, labels=labels)
@@ -69,7 +71,7 @@ def model_error(network: torch.nn.Module, chosen: Diffusion, images: np.ndarray,
 
 def optimum(chosen: Diffusion, queries: np.ndarray, gallery: Gallery, labels: Tensor | None = None) -> Array:
     chain = chosen.schedule.noise_schedule(chosen.T)
-    return least_error.errors(chain, gallery, LikelihoodJob(queries, 16, CPU, SEED, labels=labels), TIMESTEPS)
+    return least_error.least_errors(chain, gallery, LikelihoodJob(queries, 16, CPU, SEED, labels=labels), TIMESTEPS)
 
 
 @pytest.mark.parametrize(
@@ -80,39 +82,40 @@ def test_the_ideal_denoiser_has_no_excess_whatever_its_target_and_schedule(targe
     train, chosen = grey(40), diffusion(target, schedule)
     for queries in (train[:6], grey(6, seed=1), np.full((1, 1, 4, 4), 255, np.uint8)):
         own = model_error(Ideal(train, chosen), chosen, queries)
-        best = optimum(chosen, queries, Gallery.of(train, CPU))
+        best = optimum(chosen, queries, gallery_of(train))
         np.testing.assert_allclose(own, best, rtol=1e-3, atol=1e-5)
         assert best.max() > 0.01  # not only the lowest noise levels, where one image has all the weight
 
 
 def test_in_blocks_it_is_the_same(monkeypatch):
     train, chosen = grey(40), diffusion()
-    whole = optimum(chosen, train[:7], Gallery.of(train, CPU))
+    whole = optimum(chosen, train[:7], gallery_of(train))
     monkeypatch.setattr(least_error, "VALUES", 100)
     monkeypatch.setattr(least_error, "BATCH", 3)
-    np.testing.assert_allclose(optimum(chosen, train[:7], Gallery.of(train, CPU)), whole, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(optimum(chosen, train[:7], gallery_of(train)), whole, rtol=1e-3, atol=1e-6)
 
 
 def test_a_model_with_classes_is_measured_against_the_images_of_the_class():
     train, chosen = grey(40), diffusion()
     classes = torch.arange(40) % 4
     network, labels = Ideal(train, chosen, classes), classes[:8]
-    given = optimum(chosen, train[:8], Gallery.of(train, CPU, classes), labels)
+    given = optimum(chosen, train[:8], gallery_of(train, classes), labels)
     np.testing.assert_allclose(model_error(network, chosen, train[:8], labels), given, rtol=1e-3, atol=1e-5)
-    assert given.sum() < optimum(chosen, train[:8], Gallery.of(train, CPU)).sum()
+    assert given.sum() < optimum(chosen, train[:8], gallery_of(train)).sum()
 
 
 def test_without_signal_there_is_nothing_to_learn_and_no_row():
     zero = {"name": "cosine", "cosine": {"zero_terminal_snr": True}}
     chosen = small(diffusion={"T": 12, "schedule": zero}).diffusion
     train = grey(20)
-    best = optimum(chosen, train[:3], Gallery.of(train, CPU))
+    best = optimum(chosen, train[:3], gallery_of(train))
     assert np.isfinite(best).all()
     assert not best[:, -1].any()
-    found = {"train": likelihood.Bound(*likelihood.strata(12, TIMESTEPS), best, best, best[:, 0])}
-    rows = least_error.rows(found, {"train": best}, chosen)
-    assert [row["t"] for row in rows] == list(range(1, 12))
-    assert all(row["excess_train"] == 0 and math.isfinite(float(row["log_snr"])) for row in rows)
+    both = Errors(best, best)
+    levels = least_error.with_signal(chosen.schedule.noise_schedule(12), *likelihood.strata(12, TIMESTEPS), both, both)
+    assert levels.first.tolist() == list(range(1, 12))
+    assert np.isfinite(levels.log_snr).all()
+    assert levels.held_out.optimum.shape == (3, 11)
 
 
 def test_of_many_train_images_some_are_drawn_and_those_asked_about_are_among_them(monkeypatch):
@@ -123,15 +126,14 @@ def test_of_many_train_images_some_are_drawn_and_those_asked_about_are_among_the
     model = Loaded(Ideal(train, config.diffusion), config.training(), {})
     settings = Evaluate(extractors=("classifier",), likelihood=Likelihood(images=40, timesteps=8))
     job = bounds.Job(model, Path(), Path(), settings, CPU)
-    found = bounds.likelihoods(job)
-    whole = least_error.optima(found, job)["train"]
-    np.testing.assert_allclose(found["train"].mse, whole, rtol=1e-3, atol=1e-5)
+    whole = least_error.measure(job).train
+    np.testing.assert_allclose(whole.model, whole.optimum, rtol=1e-3, atol=1e-5)
     for most, images in (("MAX_IMAGES", 60), ("MAX_VALUES", 60 * 16)):
         with monkeypatch.context() as patch:
             patch.setattr(least_error, most, images)
-            fewer = least_error.optima(found, job)["train"]
+            fewer = least_error.measure(job).train.optimum
         assert fewer[:, :2].max() < 1e-6  # an image that is not among them could not be found
-        assert 0 < fewer.mean() < whole.mean()
+        assert 0 < fewer.mean() < whole.optimum.mean()
 
 
 Say = Callable[[str], tuple[Diagnosis, Levels]]
@@ -145,7 +147,7 @@ def said() -> Say:
     mean, covariance = truth.moments()
     variances, axes = torch.linalg.eigh(covariance)
     known = from_images(torch.from_numpy(train)).double()
-    gallery = Gallery.of(train, CPU)
+    gallery = gallery_of(train)
     chain = chosen.schedule.noise_schedule(chosen.T)
     table = Chain(chain, dtype=torch.float64)
 
@@ -177,22 +179,29 @@ def said() -> Say:
         return predict
 
     def say(name: str) -> tuple[Diagnosis, Levels]:
-        found, best = {}, {}
-        for split, images in (("train", train[:150]), ("test", test[:150])):
+        sides = []
+        for images in (train[:150], test[:150]):
             asked = LikelihoodJob(images, 50, CPU, SEED)
-            found[split] = likelihood.bound(denoises(name), chain, chosen.variance, asked, 30)
-            best[split] = least_error.errors(chain, gallery, asked, 30)
-        measured = convergence.errors(bare(noise_levels=record.table(least_error.rows(found, best, chosen), digits=6)))
-        return convergence.diagnose(measured), measured
+            found = likelihood.bound(denoises(name), chain, chosen.variance, asked, 30)
+            sides.append(Errors(found.mse, least_error.least_errors(chain, gallery, asked, 30)))
+        levels = least_error.with_signal(chain, *likelihood.strata(200, 30), *sides)
+        return least_error.diagnose(levels), levels
 
     return say
 
 
+def excess(errors: Errors) -> tuple[Array, Array]:
+    """Its mean over the images, and the standard error of that."""
+    values = errors.model - errors.optimum
+    return values.mean(0), values.std(0, ddof=1) / math.sqrt(len(values))
+
+
 def test_the_truth_lies_between_the_two_optima_and_gets_no_blame(said):
     found, levels = said("perfect")
-    assert (levels["excess_train"] > -4 * levels["excess_train_se"]).all()
-    assert (levels["excess_test"] < 4 * levels["excess_test_se"]).all()
-    assert levels["excess_train"].max() > 0.5  # so 0 on train images is no goal
+    (train, train_se), (test, test_se) = excess(levels.train), excess(levels.held_out)
+    assert (train > -4 * train_se).all()
+    assert (test < 4 * test_se).all()
+    assert train.max() > 0.5  # so 0 on train images is no goal
     assert not found.limited.any()
     assert not found.memorising.any()
     assert found.within < 0.1
@@ -203,7 +212,7 @@ def test_a_denoiser_that_is_too_simple_is_limited_where_it_matters(said):
     assert not found.memorising.any()
     assert found.above > 0.3
     low, high = found.spans[found.limited].min(), found.spans[found.limited].max()
-    inside = levels["log_snr"][(levels["t"] >= low) & (levels["t"] <= high)]
+    inside = levels.log_snr[(levels.first >= low) & (levels.first <= high)]
     assert inside.min() < 5  # where the components part
     assert inside.max() > 0
     assert "limited" in found.sentences()[1]
@@ -220,12 +229,10 @@ def test_one_that_knows_train_images_memorises_at_low_noise(name, least, said):
     assert "memorising at t = 1 to" in found.sentences()[-1]
 
 
-def levels(sides: dict[str, dict[str, Array]], draws: int, count: int) -> Levels:
-    """Levels of one step each. sides: split -> the errors and their standard errors."""
-    placed = {"t": np.arange(1.0, count + 1), "steps": np.ones(count), "log_snr": np.linspace(8, -4, count)}
-    named = {f"{name}_{split}": values for split, side in sides.items() for name, values in side.items()}
-    named = {name.replace("_se_train", "_train_se").replace("_se_test", "_test_se"): v for name, v in named.items()}
-    return placed | named | {f"draws_{split}": np.full(count, float(draws)) for split in sides}
+def levels(train: Errors, held_out: Errors) -> Levels:
+    """Levels of one step each."""
+    count = train.model.shape[1]
+    return Levels(np.arange(1, count + 1), np.ones(count, int), np.linspace(8, -4, count), train, held_out)
 
 
 @pytest.mark.parametrize(
@@ -238,13 +245,12 @@ def levels(sides: dict[str, dict[str, Array]], draws: int, count: int) -> Levels
     ],
 )
 def test_only_a_model_that_is_at_the_optimum_is_called_converged(train, test, converged, limited, start):
-    best, se = np.full(9, 0.5), np.full(9, 0.01)
-    sides = {
-        split: {"error": best * (1 + above), "error_se": se, "optimum": best, "optimum_se": se, "excess": best * above,
-                "excess_se": se}
-        for split, above in (("train", train), ("test", test))
-    }  # fmt: skip
-    found = convergence.diagnose(levels(sides, 100, 9))
+    random = np.random.default_rng(0)
+    best = 0.5 + 0.1 * random.standard_normal((100, 9))
+    best -= best.mean(0) - 0.5
+    own = 0.1 * random.standard_normal((100, 9))
+    own -= own.mean(0)
+    found = least_error.diagnose(levels(*(Errors(best + own + 0.5 * above, best) for above in (train, test))))
     assert (found.converged, bool(found.limited.any())) == (converged, limited)
     assert found.sentences()[0].startswith(start)
 
@@ -254,24 +260,36 @@ def test_honest_models_are_seldom_blamed():
     random = np.random.default_rng(0)
     level, blamed = np.linspace(0.9, 0.01, 20), 0
     for _ in range(200):
-        sides = {}
-        for split in convergence.SPLITS:
+        sides = []
+        for _ in range(2):
             difficulty = random.lognormal(0, 0.4, (60, 1))
             error = level * (difficulty + 0.3 * random.standard_normal((60, 20)))
-            own = level * 0.05 * random.standard_normal((60, 20))
-            columns = {"error": error, "optimum": error - own, "excess": own}
-            sides[split] = {name: values.mean(0) for name, values in columns.items()}
-            sides[split] |= {f"{name}_se": values.std(0, ddof=1) / math.sqrt(60) for name, values in columns.items()}
-        found = convergence.diagnose(levels(sides, 60, 20))
+            sides.append(Errors(error, error - level * 0.05 * random.standard_normal((60, 20))))
+        found = least_error.diagnose(levels(*sides))
         blamed += bool(found.limited.any() or found.memorising.any())
-    assert blamed <= 200 * 2 * convergence.ALPHA
+    assert blamed <= 200 * 2 * least_error.ALPHA
 
 
-@pytest.mark.parametrize("change", [{"log_snr": None}, {"draws_train": 1.0}, {"error_test": ""}, None])
-def test_a_record_without_the_numbers_is_refused_in_a_line(change):
-    row: dict[str, float | str] = {"t": 1.0, "steps": 1.0, "log_snr": 2.5, "draws_train": 9.0, "draws_test": 9.0}
-    row |= dict.fromkeys([name for names in convergence.ERRORS for name in names], 0.5)
-    assert convergence.errors(bare(noise_levels=record.table([row])))["draws_train"] == [9]
-    odd = {name: value for name, value in (row | (change or {})).items() if value is not None}
-    with pytest.raises(UserError, match=r"^workspace: "):
-        convergence.errors(bare(noise_levels=record.table([odd]) if change else None))
+def test_the_script_prints_a_diagnosis_and_draws_a_picture(digits, tmp_path, capsys):
+    given = ["--model", str(DIGITS), "--processed", str(digits), "--images", "8", "--timesteps", "6"]
+    least_error.main([*given, "--out", str(tmp_path / "x.png")])
+    first, *_, last = capsys.readouterr().out.splitlines()
+    assert "smallest possible error" in first
+    assert last.startswith(str(tmp_path / "x.png"))
+    assert (tmp_path / "x.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--images", "1"), ("--timesteps", "0"), ("--processed", "nowhere"), ("--model", "nowhere")]
+)
+def test_what_cannot_be_measured_is_refused(option, value, digits, tmp_path):
+    """In one line, and nothing is written."""
+    given = {"--model": DIGITS, "--processed": digits, "--out": tmp_path / "x.png", option: value}
+    with pytest.raises(UserError, match=value):
+        least_error.main([str(word) for pair in given.items() for word in pair])
+    assert not list(tmp_path.iterdir())
+
+
+def test_images_of_another_shape_are_refused(digits, model_file):
+    with pytest.raises(UserError, match="--processed: "):
+        least_error.main(["--model", str(model_file), "--processed", str(digits)])
