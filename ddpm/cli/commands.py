@@ -85,7 +85,7 @@ def check(*, no_pilot: NoPilot = False) -> None:
     parameters = sum(parameter.numel() for parameter in network.parameters())
     print(f"{file.PATH}: ok; {checked.model.name} with {parameters:,} parameters", flush=True)
     if not no_pilot:
-        print(*forecast.lines(checked, forecast.time_steps(checked), found.train), sep="\n")
+        print(*forecast.lines(checked, forecast.time_step(checked), found.train), sep="\n")
 
 
 @app.command(group=MAIN, sort_key=3)
