@@ -67,7 +67,8 @@ EPOCHS = {"steps": None, "epochs": 3}
 )
 def test_what_there_is_more_of_takes_longer(sections, images, train, passes):
     """A training step of 8 images takes 0.5 s."""
-    assert forecast.seconds(small(**sections), MEASURED, images) == pytest.approx((train, passes * 0.5 / 8 / forecast.STEPS))
+    sample = passes * 0.5 / 8 / forecast.STEPS
+    assert forecast.seconds(small(**sections), MEASURED, images) == pytest.approx((train, sample))
 
 
 def test_the_lines_say_what_was_assumed():
