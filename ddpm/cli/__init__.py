@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from ddpm.base.errors import exit_code
-from ddpm.cli import app, commands, model_commands, use_commands  # noqa: F401 (which register the commands)
+from ddpm.cli import app, commands, model_commands  # noqa: F401 (which register the commands)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 
 from ddpm.base.errors import UserError, printable
-from ddpm.base.paths import BASELINE, PROCESSED, REFERENCE
+from ddpm.base.paths import BASELINE
 from ddpm.cli import terminal
 from ddpm.cli.app import MAIN, ONE_OF, PROJECT, SCORES, Folders, Json, Names, NoPilot, app, list_files
 from ddpm.cli.terminal import answer, write_params
@@ -85,7 +85,7 @@ def check(*, no_pilot: NoPilot = False) -> None:
     parameters = sum(parameter.numel() for parameter in network.parameters())
     print(f"{file.PATH}: ok; {checked.model.name} with {parameters:,} parameters", flush=True)
     if not no_pilot:
-        print(*forecast.lines(checked, forecast.time_steps(checked), found.train), sep="\n")
+        print(*forecast.lines(checked, forecast.time_step(checked), found.train), sep="\n")
 
 
 @app.command(group=MAIN, sort_key=3)
@@ -169,7 +169,7 @@ def report(*, out: Path = Path("report.html")) -> None:
     """Write a page about the current model.
 
     examples:
-      ddpm report                 # scores, samples, convergence, memorisation
+      ddpm report                 # scores, samples, memorisation
       ddpm report --out report.md
 
     Args:
@@ -179,29 +179,6 @@ def report(*, out: Path = Path("report.html")) -> None:
 
     page.write(out)
     print(f"{out}: the page of the current model")
-
-
-@app.command(group=SCORES)
-def sanity(*, json: Json = False) -> None:
-    """Damage real test images, and show which scores notice it.
-
-    examples:
-      ddpm sanity  # on your own images, after `dvc repro reference`
-    """
-    from ddpm.compute import devices
-    from ddpm.params import config, credit
-    from ddpm.report import noticed, render
-    from ddpm.report.blocks import Chapter, Note
-    from ddpm.tools import damage
-    from ddpm.verdicts.sensitivity import PATH, PICTURE
-
-    checked = config.load()
-    credit.refuse_other_params(checked, "preprocess", "reference")
-    device = devices.resolve(checked.device)
-    sanity = damage.measure(checked.evaluate, checked.data, checked.sample.count, PROCESSED, REFERENCE, device)
-    damage.write_sanity(sanity, PROCESSED)
-    blocks = [*noticed.show_sanity(sanity), Note(f"{PATH}, {PICTURE}")]
-    answer(json, sanity.model_dump(mode="json"), render.text([Chapter("", blocks)]))
 
 
 @app.command(group=SCORES)

@@ -23,7 +23,6 @@ from ddpm.study import audit as auditing
 from ddpm.study import judging, loading, pool, publication, revision, runner, status
 from ddpm.study.audit import Line
 from ddpm.study.ledger import Ledger, open_ledger
-from ddpm.verdicts import sensitivity
 from ddpm.verdicts.comparison import Judgement
 from ddpm.verdicts.verdict import exit_code
 
@@ -83,8 +82,6 @@ def run(
         line: only this experiment of the plan, for job arrays
     """
     study = loading.load(file)
-    for warning in sensitivity.warnings(study.plan.primary, study.config):
-        print(warning, file=sys.stderr)
     ledger = open_ledger(study, revision.find(commit) if commit else None)
     ledger.check_ready()
     say = partial(print, file=sys.stderr if json else sys.stdout, flush=True)  # with --json, stdout is for programs

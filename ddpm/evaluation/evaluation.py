@@ -22,7 +22,7 @@ from ddpm.base.files import Rows
 from ddpm.base.images import Images
 from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.data.processed import check_classes, open_split
-from ddpm.evaluation import bounds, least_error
+from ddpm.evaluation import bounds
 from ddpm.evaluation.bounds import Job
 from ddpm.pictures import grids
 from ddpm.sampling.samples import read_labels, read_samples
@@ -51,14 +51,13 @@ class Evaluation(NamedTuple):
     """scores: the content of evaluate.json. The rest are rows of CSV files, and the images of nearest.png.
 
     sets: seed and all scores of each set. fd_n: extractor, n, fd and fd_sd, the Fréchet distance against N. bound:
-    ``bounds.likelihood_rows``. excess: ``least_error.rows``. nearest: ``pairs``. real: what they were compared with.
+    ``bounds.likelihood_rows``. nearest: ``pairs``. real: what they were compared with.
     """
 
     scores: dict[str, Any]
     sets: Rows
     fd_n: Rows
     bound: Rows
-    excess: Rows
     nearest: NDArray[np.uint8]
     real: Real
 
@@ -69,7 +68,6 @@ def write(evaluation: Evaluation, points: Rows) -> None:
     files.write_rows(paths.CURVE, points, ["images"])
     files.write_rows(paths.FD_N, evaluation.fd_n, ["extractor", "n", "fd", "fd_sd"])
     files.write_rows(paths.LIKELIHOOD, evaluation.bound, ["t", "steps"])
-    files.write_rows(paths.EXCESS, evaluation.excess, ["t", "steps", "log_snr"])
     columns, *shape = evaluation.nearest.shape[1:]
     grids.save_grid(evaluation.nearest.reshape(-1, *shape), paths.EVALUATION / "nearest.png", columns)
     files.write_json(paths.EVALUATE, evaluation.scores)
@@ -113,7 +111,6 @@ def evaluate(sets: dict[int, Path], job: Job) -> Evaluation:
         [{"seed": seed, **files.flatten(one.scores)} for seed, one in zip(sets, reports, strict=True)],
         fd_rows([one.curves for one in reports]),
         bounds.likelihood_rows(terms),
-        least_error.rows(terms, least_error.optima(terms, job), job.model.config.diffusion),
         pairs(next(iter(images.values())), real, reports[0].nearest),
         real,
     )

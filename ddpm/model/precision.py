@@ -1,11 +1,7 @@
 """Whether bfloat16 computes the same as float32, in one network's own shapes: torch has had CPU kernels that were
 wrong for some."""
 
-import math
-import time
 from functools import cache
-from itertools import product
-from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -18,46 +14,34 @@ ALLOWED = 0.1  # of the gradient of a layer's weights: rounding to bfloat16 chan
 IMAGES = 4
 
 
-class Comparison(NamedTuple):
-    """error: of the gradient of a layer's weights, relative to float32's, of the layer where it is largest; nan if that
-    is not finite. times: the seconds of a forward and backward pass over float32's."""
-
-    error: float
-    times: float
-
-
 def choose(choice: str, config: ModelConfig, device: torch.device) -> torch.dtype:
     """The dtype that ``choice`` stands for. ``auto`` is bfloat16 where the hardware computes in it and gradients are
     right, otherwise float32. Times do not count: they change from run to run, and so would what is chosen."""
     if choice != "auto":
         chosen: torch.dtype = getattr(torch, choice)
         return chosen
-    right = devices.has_bfloat16(device) and compare(config, device).error <= ALLOWED
+    right = devices.has_bfloat16(device) and gradient_error(config, device) <= ALLOWED
     return torch.bfloat16 if right else torch.float32
 
 
 @cache  # for the snapshots of a training
-def compare(config: ModelConfig, device: torch.device, images: int = IMAGES, rounds: int = 1) -> Comparison:
-    """bfloat16 against float32 on a network of random weights, because a new one's last layers are zero. Draws nothing
-    from torch's own generators. rounds: of which the fastest pass counts; the first of all is slow."""
+def gradient_error(config: ModelConfig, device: torch.device) -> float:
+    """The error of bfloat16's gradient of a layer's weights, relative to float32's, of the layer where it is largest;
+    nan if that is not finite. The network has random weights, because a new one's last layers are zero. Draws nothing
+    from torch's own generators."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         network = build.network(config).eval()
     generator = torch.Generator().manual_seed(0)
     for weight in network.parameters():
         nn.init.normal_(weight, std=weight[0].numel() ** -0.5 if weight.ndim else 1.0, generator=generator)
-    x = torch.randn(images, *config.data.shape, generator=generator).to(device)
-    t = torch.linspace(1, config.diffusion.T, images, device=device).long()
+    x = torch.randn(IMAGES, *config.data.shape, generator=generator).to(device)
+    t = torch.linspace(1, config.diffusion.T, IMAGES, device=device).long()
     weights = [weight for weight in network.to(device).parameters() if weight.ndim > 1]
-    gradients, seconds = {}, dict.fromkeys((torch.float32, torch.bfloat16), math.inf)
-    for _, each in product(range(rounds), seconds):
-        begin = time.perf_counter()
+    gradients = []
+    for each in (torch.float32, torch.bfloat16):
         with devices.autocast(each, device):
             output = network(x, t)
-        loss = output.float().square().mean()
-        gradients[each] = torch.autograd.grad(loss, weights, allow_unused=True)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        seconds[each] = min(seconds[each], time.perf_counter() - begin)
-    pairs = zip(gradients[torch.float32], gradients[torch.bfloat16], strict=True)
+        gradients.append(torch.autograd.grad(output.float().square().mean(), weights, allow_unused=True))
+    pairs = zip(*gradients, strict=True)
     errors = [(half - exact).norm() / exact.norm() for exact, half in pairs if exact is not None and exact.any()]
-    return Comparison(float(torch.stack(errors).max()), seconds[torch.bfloat16] / seconds[torch.float32])
+    return float(torch.stack(errors).max())

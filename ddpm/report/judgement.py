@@ -13,7 +13,6 @@ import numpy as np
 from ddpm.base.errors import UserError, plural
 from ddpm.pictures import plots
 from ddpm.pictures.plots import Gap, Panel
-from ddpm.report import noise_levels
 from ddpm.report.blocks import Block, Chapter, Figure, Note, Table, strip
 from ddpm.runs import run_images
 from ddpm.runs.alike import group_by
@@ -35,7 +34,6 @@ def chapters(judgement: Judgement, samples: Sequence[Block]) -> list[Chapter]:
         "Verdicts": [_arms(judgement), *_pairs(judgement.verdicts)],
         "By budget": _curves(judgement.curves, judgement.compare.confidence) if judgement.curves else [],
         "Tuning": [_tuning(judgement.tuning, judgement.primary)] if judgement.tuning else [],
-        "By noise level": noise_levels.show(judgement.arms, judgement.compare.confidence),
         "Notes": [*map(Note, notes(judgement))],
     }
     return [Chapter(title, blocks) for title, blocks in parts.items() if blocks]

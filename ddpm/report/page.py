@@ -20,12 +20,11 @@ from ddpm.params import config, credit
 from ddpm.params.config import Config
 from ddpm.pictures import plots
 from ddpm.pictures.plots import Panel
-from ddpm.report import convergence, noticed, render, summary
+from ddpm.report import render, summary
 from ddpm.report.blocks import Block, Chapter, Figure, Note, Table, chapter, picture, plain, strip
 from ddpm.runs import library, run_images
 from ddpm.runs.record import Record
 from ddpm.sources.dataset import name_images
-from ddpm.verdicts import sensitivity
 
 NEAREST = EVALUATION / "nearest.png"
 REMEDY = "`dvc pull` or `dvc repro` makes it"
@@ -56,8 +55,7 @@ def chapters(working: Config, run: Record) -> list[Chapter]:
             partial(_real, working),
         ),
         Chapter("Scores", [*summary.scores(run), Note(HOW)]),
-        chapter("Convergence", partial(convergence.show_excess, run), _loss),
-        chapter("What scores notice", lambda: noticed.show_sanity(sensitivity.read())),
+        chapter("Training", _loss),
         chapter("Memorisation", _nearest),
         Chapter("Provenance", provenance(run)),
     ]

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import suppress
 
-from ddpm.base.errors import UserError
 from ddpm.base.paths import EVALUATION, SAMPLES
 from ddpm.base.progress import duration
-from ddpm.report import convergence
 from ddpm.report.blocks import Block, Note, Table, cell
 from ddpm.runs.record import Record
 from ddpm.verdicts import metrics
@@ -76,14 +73,10 @@ def _apart(run: Record, names: Iterable[str], drawn: int) -> list[str]:
 
 
 def findings(run: Record) -> list[Block]:
-    """How near the model is to the smallest possible error, and whether its samples are copies; of several spaces, in
-    the one with the clearest sign."""
-    notes: list[Block] = []
-    with suppress(UserError):  # a record without errors by noise level
-        notes.append(Note(f"denoises: {'; '.join(convergence.diagnose(convergence.errors(run)).sentences())}"))
-    if spaces := metrics.closeness(run.scores):
-        worst = max(spaces, key=lambda space: space.share - space.limit)
-        sign = f"{run.program or 'this model'} {COPIES}" if worst.copies else "no sign of any"
-        nearness = f"{worst.share:.0%} of the samples are as near to a train image as the nearest {worst.expected:.0%}"
-        notes.append(Note(f"copies: {sign}: {nearness} of test images"))
-    return notes
+    """Whether the samples are copies; of several spaces, in the one with the clearest sign."""
+    if not (spaces := metrics.closeness(run.scores)):
+        return []
+    worst = max(spaces, key=lambda space: space.share - space.limit)
+    sign = f"{run.program or 'this model'} {COPIES}" if worst.copies else "no sign of any"
+    nearness = f"{worst.share:.0%} of the samples are as near to a train image as the nearest {worst.expected:.0%}"
+    return [Note(f"copies: {sign}: {nearness} of test images")]

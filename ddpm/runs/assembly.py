@@ -36,7 +36,6 @@ def assemble(
         samples=samples,
         scores=flatten(evaluation.scores),
         curve=record.table(points, digits=9),
-        noise_levels=record.table(evaluation.excess, digits=4),
         costs=Costs(
             images_seen=trained["images_seen"],
             parameters=trained["parameters"],

@@ -28,6 +28,7 @@ MOST_BYTES = 100_000  # of a record; those of shipped presets take a tenth of it
 LONGEST = 200  # characters of a name, and of a key
 SEED = "seed"
 OWN = (SEED, "sample.seeds", "train.learning_rate")  # params that differ within an arm, at least while it is tuned
+FORMER = "noise_levels"  # a table in records of version 0.2, which is ignored
 SHARED = "shared"  # the folder of what records share; in a record, the name of a file there
 WITHOUT = "!"  # no key: in a record on top of another part, it lists the keys that only the other has
 COMMON = ("code", "fingerprint", "environment", "program", "plan", "revision")  # shared, with parts of others
@@ -83,10 +84,6 @@ class NumberTable(Section):
         if len(lengths := sorted({len(column) for column in self.columns.values()})) > 1:
             raise ValueError(f"columns: one has {lengths[0]} cells, another {lengths[-1]}")
         return self
-
-    def select(self, *columns: str) -> NumberTable:
-        """The table with those of the columns that it has."""
-        return NumberTable(columns={name: column for name, column in self.columns.items() if name in columns})
 
     def dicts(self) -> list[dict[str, float]]:
         """A mapping for each row, without its empty cells."""
@@ -160,7 +157,6 @@ class Record(Section):
     samples: Digest | None = Field(default=None, description="sha256 of the scored images' bytes; null: unknown")
     scores: dict[Key, Score] = Field(description="as in metrics/evaluate.json, nested keys joined by dots")
     curve: NumberTable | None = Field(default=None, description="the same scores by `images` seen, the end last")
-    noise_levels: NumberTable | None = Field(default=None, description="denoising errors by t: metrics/excess.csv")
     costs: Costs = Costs()
     environment: dict[Key, str | int | float | bool | None] = Field(
         default={}, description="processor, precision, versions"
@@ -248,6 +244,7 @@ def parse_record(text: bytes, source: str, shared: Path | None = None) -> Record
                 )
             if shared and isinstance(base := values.pop(SHARED, None), str):
                 values = _overlaid(_read_shared(shared / f"{Path(base).name}.json"), values)
+            values.pop(FORMER, None)
             text = json.dumps(values).encode()
         return Record.model_validate_json(text)
     except (ValidationError, RecursionError, TypeError, ValueError) as error:
@@ -272,12 +269,10 @@ def _beside(path: Path) -> Path:
 def _refer_to_shared(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     """The values on top of the file of what the records of their arm share. It is a function of the record alone, so
     that the order in which records are made changes no byte."""
-    levels = values.get("noise_levels", {}).get("columns", {})
     common = {key: value for key, value in values.items() if key in COMMON} | {
         "params": {key: value for key, value in values["params"].items() if key not in OWN},
         "costs": {key: value for key, value in values.get("costs", {}).items() if key != "seconds"},
         "scores": {key: value for key, value in values["scores"].items() if OF_REAL.search(key)},
-        "noise_levels": {"columns": {key: column for key, column in levels.items() if not key.startswith("error")}},
     }
     path = folder / f"{files.digest(common)[:12]}.json"
     if not path.exists():

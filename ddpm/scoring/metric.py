@@ -25,27 +25,6 @@ __all__ = ["Direction", "FeatureMetric", "Features", "ImageMetric", "RealFeature
 Direction = Literal["lower", "higher"]
 
 
-class Damage(NamedTuple):
-    """head: of its column. done: what was done to the real test images."""
-
-    head: str
-    done: str
-
-
-STATIC = "static"  # what every score should notice
-HARMLESS = "fewer"  # what no score should notice
-DAMAGE = {
-    "dropped": Damage("class left out", "one class left out"),
-    "doubled": Damage("class doubled", "one class twice as often"),
-    "blur": Damage("blur", "blur"),
-    "noise": Damage("noise", "noise"),
-    STATIC: Damage("pure noise", "pure noise in place of images"),
-    "jpeg": Damage("JPEG", "JPEG compression"),
-    "copies": Damage("train copies", "train images in place of half of them"),
-    HARMLESS: Damage("half as many", "half as many images, which is no damage"),
-}
-
-
 OPPONENT = "c2st"  # the metric of images that is an eye of the panel; each extractor is another
 FEWEST_EYES = 2
 ISC_SPLITS = 10
@@ -57,7 +36,7 @@ class Score(NamedTuple):
 
     floor: the change that never counts, in its own unit; the default of ``compare.floors``. title: in words, if the
     name is none. is_share: of images, 0 to 1. of: the score that this is another estimate of; it shares its floor, and
-    is shown to those who ask for it. sees: the ``DAMAGE`` to real images that makes it worse, but for ``STATIC``.
+    is shown to those who ask for it. sees: the damage to real images that makes it worse, of examples/sanity.py.
     """
 
     name: str

@@ -72,7 +72,7 @@ class Experiments:
             program = trainer.model_dump(mode="json", exclude_none=True) | {"arm": experiment.arm}
         about = {"name": f"{self.name}-{name}", "plan": self.plan, "revision": self.commit}
         if experiment.kind == "tuning":
-            about |= {"noise_levels": None, "curve": None}  # nobody reads them
+            about["curve"] = None  # nobody reads it
         if experiment.pictured:
             picture = self.folder.with_name(f"{experiment.arm}.png")
         return Task(name, experiment.params, self.log(name), self.path(name), about, picture, program)

@@ -9,7 +9,7 @@ from ddpm.base.errors import plural
 from ddpm.runs.alike import group_by, some
 from ddpm.study.ledger import Ledger
 from ddpm.study.plan import Experiment, Study
-from ddpm.verdicts import curves, guards, metrics, pairing, remarks, sensitivity, verdict
+from ddpm.verdicts import curves, guards, metrics, pairing, remarks, verdict
 from ddpm.verdicts.comparison import Judgement
 from ddpm.verdicts.pairing import Arm
 from ddpm.verdicts.sequential import Design
@@ -27,7 +27,6 @@ def judge(ledger: Ledger) -> Judgement:
     looks = {pair.arm: pair.look for pair in primary}
     revisions = sorted({run.revision[:10] for arm in arms for run in arm.runs.values() if run.revision})
     notes = (
-        *sensitivity.warnings(study.plan.primary, study.config),
         *judgement.notes,
         *(f"left out: {reason}" for reason in merge_reasons(ledger.refused.values())),
         f"runs of commit {', '.join(revisions) or 'unknown'}, by the plan {study.hash}",

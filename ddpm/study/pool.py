@@ -24,7 +24,6 @@ from ddpm.runs.record import Record
 FOLDER = Path(".ddpm/runs")  # of experiments that are not recorded yet, and of what several of them need
 SERVER = "stages/server.py"
 START = "import os, sys; sys.path.insert(0, os.getcwd()); from stages.server import main; main()"
-ERRORS = ("t", "steps", "log_snr", "error_test")  # what verdicts read by noise level; all would be half of a record
 
 
 class Task(NamedTuple):
@@ -166,11 +165,6 @@ class Pool:
 def keep_record(run: Record, path: Path, about: Mapping[str, Any]) -> None:
     """Write a run's record with the fields ``about`` and without what no verdict reads; if there are any, on top of
     what the records next to it share."""
-    levels = run.noise_levels
-    # a curve without snapshots is the scores again
-    read = {
-        "noise_levels": levels and levels.select(*ERRORS),
-        "curve": run.curve if len(run.scores_by_images) > 1 else None,
-    }
+    curve = run.curve if len(run.scores_by_images) > 1 else None  # without snapshots it is the scores again
     path.parent.mkdir(parents=True, exist_ok=True)
-    record.write_record(run.model_copy(update={**read, **about}), path, share=bool(about))
+    record.write_record(run.model_copy(update={"curve": curve, **about}), path, share=bool(about))

@@ -35,9 +35,8 @@ ARTIFACTS = (
     "data/samples/forward.png",
     "data/samples/reverse.mp4",
     "data/evaluation/nearest.png",
-    *(f"metrics/{name}" for name in ("run.json", "scores.csv", "curve.csv", "fd_n.csv", "likelihood.csv",
-                                     "excess.csv")),
-)  # fmt: skip
+    *(f"metrics/{name}" for name in ("run.json", "scores.csv", "curve.csv", "fd_n.csv", "likelihood.csv")),
+)
 
 
 class LossPoint(NamedTuple):

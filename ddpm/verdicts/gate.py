@@ -26,7 +26,7 @@ from ddpm.base.paths import BASELINE, RUN
 from ddpm.params.config import Config, Gate
 from ddpm.runs import alike, library
 from ddpm.runs.record import Record
-from ddpm.verdicts import guards, metrics, pairing, remarks, sensitivity, verdict
+from ddpm.verdicts import guards, metrics, pairing, remarks, verdict
 from ddpm.verdicts.comparison import Judgement
 from ddpm.verdicts.pairing import Arm
 from ddpm.verdicts.sequential import Design
@@ -68,7 +68,6 @@ def judge(run: Record, stored: Sequence[Record], config: Config) -> Judgement:
             f"is worse there at most {percent:.3g} times in 100, on average over baselines",
             *map(_tolerance, verdicts[: len(deciding)]),
             *remarks.copies(arms[1:]),
-            *(line for name in deciding for line in sensitivity.warnings(name, config)),
         ),
         fingerprint=fingerprint,
     )

@@ -140,7 +140,7 @@ def test_the_installed_command_ends_a_mistake_without_a_traceback():
     assert len(result.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("group", [[], ["study"], ["use"], ["track"]])
+@pytest.mark.parametrize("group", [[], ["study"], ["track"]])
 def test_without_a_command_the_commands_are_listed(group, capsys):
     assert run(*group) == 0
     said = capsys.readouterr().out
@@ -160,7 +160,6 @@ def test_without_a_command_the_commands_are_listed(group, capsys):
         (["compare", "--by", "seed", "--may-differ", "cod"], 'ddpm compare: invalid value "cod" for --may-differ'),
         (["sample", "--seed", "1", "--seed", "2"], "ddpm sample: "),
         (["gate", "--update", "--json"], "ddpm gate: "),
-        (["use", "invert", "--rows", "1", "--images", "cat.jpg"], "--images and --rows: "),
         (["study", "status", "plan.yaml", "--slots", "0"], "ddpm study status: invalid value "),
         (["study", "new", "x", "--vary", "seed=0,1", "--looks", "8"], "ddpm study new: "),
     ],

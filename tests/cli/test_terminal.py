@@ -49,7 +49,7 @@ def test_bash_completes_commands_names_and_options(tmp_path):
         "ddpm pre": ["preset"],
         "ddpm compare --may-differ pre": ["precision"],
         "ddpm study status para": ["params.yaml"],
-        "ddpm use vary --images para": ["params.yaml"],
+        "ddpm sample --model para": ["params.yaml"],
         "ddpm compare --may": ["--may-differ"],
     }.items():
         words = typed.split()

@@ -5,14 +5,16 @@ blocks are parsed by the commands' own parsers, and their -S keys and values are
 """
 
 import ast
+import importlib
 import importlib.util
 import itertools
 import json
 import re
 import shutil
 import sys
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from types import ModuleType
 
 import pygit2
 import pytest
@@ -21,6 +23,7 @@ import yaml
 
 from ddpm import cli
 from ddpm.base import files, sections
+from ddpm.base.errors import exit_code
 from ddpm.cli.app import app
 from ddpm.ladder import terms
 from ddpm.model.model_file import read_tensors, write_tensors
@@ -145,9 +148,16 @@ def parses_torchrun(arguments: list[str]) -> None:
     assert importlib.util.find_spec(parsed.training_script)
 
 
-def finds_module(arguments: list[str]) -> None:
-    assert arguments[0] == "-m"
-    assert importlib.util.find_spec(arguments[1])
+def parses_python(arguments: list[str]) -> None:
+    if arguments[0] == "-m":
+        assert importlib.util.find_spec(arguments[1])
+    else:
+        example(arguments[0]).parser().parse_args(arguments[1:])
+
+
+def example(path: str) -> ModuleType:
+    """A script of examples/."""
+    return importlib.import_module(path.removesuffix(".py").replace("/", "."))
 
 
 def finds_target(arguments: list[str]) -> None:
@@ -155,7 +165,7 @@ def finds_target(arguments: list[str]) -> None:
 
 
 CHECKS = {"ddpm": parses_ddpm, "dvc": parses_dvc, "make": finds_target, "torchrun": parses_torchrun,
-          "python": finds_module}  # fmt: skip
+          "python": parses_python}  # fmt: skip
 
 
 def test_every_target_of_make_and_every_file_of_the_project_that_is_named_exists():
@@ -218,11 +228,15 @@ LONG = [one for one in ONCE if one.mark == "run: digits" or "ddpm check" in one.
 def test_what_is_to_be_run_runs(block, project, request, capsys):
     prepare(block.mark, project, request)
     for program, *arguments in block.lines:
-        assert program == "ddpm"
-        with pytest.raises(SystemExit) as ended:
-            cli.main(arguments)
+        if program == "python":
+            code = exit_code(partial(example(arguments[0]).main, arguments[1:]))
+        else:
+            assert program == "ddpm"
+            with pytest.raises(SystemExit) as ended:
+                cli.main(arguments)
+            code = ended.value.code
         output = capsys.readouterr()
-        assert ended.value.code == 0, (arguments, output.err)
+        assert code == 0, (arguments, output.err)
         assert output.out
         if "--json" in arguments:
             json.loads(output.out)

@@ -31,7 +31,7 @@ PARAMS = merged(QUICK, {
     "sample": {"seeds": [0, 1], "steps": 10},
 })  # fmt: skip
 OUTS = ("raw", "processed", "reference", "model", "samples", "evaluation")
-SCORES = ("evaluate.json", "scores.csv", "curve.csv", "fd_n.csv", "likelihood.csv", "excess.csv")
+SCORES = ("evaluate.json", "scores.csv", "curve.csv", "fd_n.csv", "likelihood.csv")
 MARK = "DDPM_FAULTS_MARK"
 LIMIT = 600.0  # seconds that a whole pipeline may take
 ORPHANS = 60.0  # seconds within which the leftovers of a killed run must end by themselves

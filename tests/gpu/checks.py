@@ -168,7 +168,7 @@ def memory_that_is_full_is_one_line(device: torch.device, folder: Path) -> None:
 
 def memory_stays_under_the_estimate(device: torch.device, folder: Path) -> None:
     config = small().model_copy(update={"device": str(device)})
-    estimate = forecast.time_steps(config).memory
+    estimate = forecast.time_step(config).memory
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)

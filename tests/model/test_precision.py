@@ -18,7 +18,7 @@ AUTO = small(train={"precision": "auto"}, sample={"precision": "auto"})
 @pytest.fixture(autouse=True)
 def hardware_has_bfloat16(monkeypatch):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
-    precision.compare.cache_clear()
+    precision.gradient_error.cache_clear()
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def chosen(config):
 @pytest.mark.parametrize("name", variant.names("networks"))
 def test_every_network_agrees_by_far(name):
     config = small(model={"name": name, name: NETWORKS[name]}).training()
-    assert 0 < precision.compare(config, CPU).error < precision.ALLOWED / 2
+    assert 0 < precision.gradient_error(config, CPU) < precision.ALLOWED / 2
 
 
 def test_auto_is_bfloat16_where_it_is_right():
@@ -57,6 +57,6 @@ def test_auto_is_float32_where_bfloat16_is_wrong(wrong):
 
 def test_the_decision_is_the_same_each_time_and_draws_nothing():
     state = torch.get_rng_state()
-    first, second = (precision.compare.__wrapped__(AUTO.training(), CPU).error for _ in range(2))
+    first, second = (precision.gradient_error.__wrapped__(AUTO.training(), CPU) for _ in range(2))
     assert first == second
     assert torch.equal(torch.get_rng_state(), state)

@@ -16,7 +16,7 @@ from ddpm.base.files import write_json
 from ddpm.base.images import digest
 from ddpm.pictures import plots
 from ddpm.report import page as report
-from ddpm.runs import library, record, run_images
+from ddpm.runs import library, run_images
 from ddpm.runs.record import Costs, Record
 from tests import command, scored
 from tests.pages import Page
@@ -59,7 +59,6 @@ def measured(**changes) -> Record:
         "params": library.relevant(SETTINGS.flat()),
         "scores": files.flatten(SCORES),
         "comparable": {"samples": 1437, "sampling": {"sampler": {"name": "ddim"}}},
-        "noise_levels": record.table(levels()),
         "costs": Costs(images_seen=256000, evaluations=5, seconds={"train": 83.4}),
         "environment": {"device": "a certain GPU"},
         "samples": digest([pictures(20)]),
@@ -72,9 +71,6 @@ def complete(folder, digits) -> Path:
     """The folder with every file that a page uses."""
     scored.write(measured())
     files.write_rows(Path("metrics/loss.csv"), [{"step": step, "loss": 1 / step} for step in range(1, 301)])
-    row = {"whole": 0.5, "noticed": {"blur": 0.55, "noise": 1.0}}
-    found = {"images": 179, "samples": 200, "sets": 8, "data": {}, "scores": {"classifier.fd": row}}
-    write_json(Path("metrics/sanity.json"), found)
     for split in ("train", "test"):
         shutil.copytree(digits / split, Path("data/processed") / split)
     made(SETTINGS, digits)
@@ -91,18 +87,6 @@ def made(settings, digits: Path) -> None:
     write_json(Path("data/processed/manifest.json"), manifest)
 
 
-def levels() -> files.Rows:
-    """Errors by noise level, above the optimum's at all of them."""
-    rows: files.Rows = []
-    for t in range(1, 51):
-        placed = {"t": t, "steps": 1, "log_snr": 8 - t / 4, "draws_train": 99, "draws_test": 99}
-        error, optimum = 1.01 - t / 50, 0.5 - t / 100
-        values = {"error": error, "optimum": optimum, "excess": error - optimum}
-        named = {f"{name}_{split}": value for name, value in values.items() for split in ("train", "test")}
-        rows.append(placed | named | {f"{name}_se": 0.01 for name in named})
-    return rows
-
-
 def pictures(count: int, size: int = 16) -> np.ndarray:
     """Image i has shade i."""
     return np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None, None, None], (count, 1, size, size))
@@ -112,7 +96,7 @@ def run(*arguments: str) -> int:
     return command.run("report", *arguments)
 
 
-CHAPTERS = ["Summary", "Samples", "Scores", "Convergence", "What scores notice", "Memorisation", "Provenance"]
+CHAPTERS = ["Summary", "Samples", "Scores", "Training", "Memorisation", "Provenance"]
 
 
 def test_where_nothing_has_run_there_is_no_page(capsys):
@@ -122,14 +106,12 @@ def test_where_nothing_has_run_there_is_no_page(capsys):
 
 
 def test_each_chapter_says_how_to_get_what_it_lacks():
-    scored.write(measured(noise_levels=None))
+    scored.write(measured())
     assert run() == 0
     html = Path("report.html").read_text()
     assert re.findall(r"<h2>([^<]*)</h2>", html) == CHAPTERS
     for lacking, maker in (
-        ("denoising errors", "evaluate.likelihood"),
         ("metrics/loss.csv", "dvc repro"),
-        ("metrics/sanity.json", "ddpm sanity"),
         ("data/samples", "dvc repro"),
         ("data/evaluation/nearest.png", "dvc pull"),
     ):
@@ -142,13 +124,12 @@ def test_a_complete_folder_leaves_nothing_missing(complete):
     assert len(shown.missing) == 1
     assert "metrics/" in shown.missing[0]  # the code is not known
     for value in (
-        *("0.55", "1.00"),  # sanity
         *("1.25", "0.75 ± 0.125", "3.5 ± 0.25", "lower", "higher", "11.5", "classifier.fd 0.1875"),  # scores
         *(measured().fingerprint.hash, "a certain GPU", "256000", "cosine"),  # provenance
     ):
         assert value in shown.text, value
     figures = re.findall(r"<figure[^>]*>(.*?)</figure>", html, re.DOTALL)
-    assert len(figures) == 5
+    assert len(figures) == 4
     assert all(re.search(r"<figcaption>.{15,}</figcaption>", one) for one in figures)
     links = {value for tag, name, value in shown.attributes if (tag, name) == ("a", "href")}
     assert links == {f"#{value}" for tag, name, value in shown.attributes if (tag, name) == ("section", "id")}
@@ -158,10 +139,8 @@ def test_a_complete_folder_leaves_nothing_missing(complete):
 @pytest.mark.parametrize(
     ("path", "text"),
     [
-        ("metrics/sanity.json", "{}"),
         ("data/samples/samples.npy", "\x93NUMPY\x01\x00"),
         ("data/evaluation/nearest.png", ""),
-        ("metrics/sanity.png", "version https://git-lfs.github.com/spec/v1\n"),
         *(("metrics/loss.csv", text) for text in ("", "step,loss\n", "step,loss\n1,2\n<<<<<<< HEAD\n", "step\n1\n")),
     ],
 )

@@ -35,7 +35,7 @@ def test_dvc_finds_no_plot_in_a_record_and_stumbles_over_no_list(tmp_path):
     assert record.read_record(tmp_path / "run.json") == run
 
 
-def test_curve_and_noise_levels_keep_their_numbers():
+def test_a_curve_keeps_its_numbers():
     rows = [{"images": 64, "classifier.fd": 0.1 + 0.2, "classifier.kid_mean": ""}, {"images": 128, "classifier.fd": 1}]
     read = record.parse_record(bare(curve=record.table(rows)).text().encode(), "run.json")
     assert read.scores_by_images == {64: {"classifier.fd": 0.1 + 0.2}, 128: {"classifier.fd": 1.0}}
@@ -43,6 +43,20 @@ def test_curve_and_noise_levels_keep_their_numbers():
         columns={"t": (1.0,), "error": (0.333333,)}
     )
     assert record.table([]) is None
+
+
+def test_the_errors_by_noise_level_of_earlier_records_are_ignored(tmp_path):
+    """Alone and on top of what others share; any other key that nobody knows is refused."""
+    levels = {"columns": {"t": [1.0], "error_test": [0.5]}}
+    values = json.loads(bare().text())
+    for former in (levels, None):
+        assert record.parse_record(json.dumps(values | {"noise_levels": former}).encode(), "x") == bare()
+    shared = {"noise_levels": levels}
+    path = tmp_path / f"{files.digest(shared)[:12]}.json"
+    path.write_text(json.dumps(shared))
+    assert record.parse_record(json.dumps(values | {"shared": path.stem}).encode(), "x", tmp_path) == bare()
+    with pytest.raises(UserError, match="noise_level: "):
+        record.parse_record(json.dumps(values | {"noise_level": levels}).encode(), "x")
 
 
 def changed(*path: str | int, to):

@@ -126,7 +126,7 @@ def recorded(path: Path):
     for name in ("train", "sample"):
         facts = {"seconds": 1.0, "images_seen": 96, "parameters": 9, "flops": 1, "evaluations_per_image": 5}
         files.write_json(Path(f"metrics/{name}.json"), facts)
-    scored = SimpleNamespace(scores={"classifier.fd": 1.0}, excess=[])
+    scored = SimpleNamespace(scores={"classifier.fd": 1.0})
     judged_by = {"comparable": {"samples": 9}, "hash": files.digest({"samples": 9}), "environment": {}}
     return assembly.assemble("run", Provenance({}, {}), load_model(path, CPU), scored, [], judged_by, 1.0, "0" * 64)
 

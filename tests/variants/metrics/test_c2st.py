@@ -10,8 +10,8 @@ from ddpm.data.processed import open_split
 from ddpm.scoring import limits
 from ddpm.scoring.evaluate_params import C2st, Evaluate
 from ddpm.scoring.networks.opponent_network import Opponents
-from ddpm.tools import damage
 from ddpm.variants.metrics.c2st import ClassifierTwoSample, measure_auc
+from examples import sanity
 
 CPU = torch.device("cpu")
 SETTINGS = Evaluate(extractors=("random_conv",), metrics=("c2st",), c2st=C2st(images=300, steps=120))
@@ -36,7 +36,7 @@ def test_the_auc_is_that_of_an_independent_implementation():
 
 def test_real_images_cannot_be_told_from_others_and_a_blur_can(train, held_out):
     whole = measure(held_out, train)
-    blurred = measure(damage.blur(held_out, 1 / 16), train)
+    blurred = measure(sanity.blur(held_out, 1 / 16), train)
     assert whole["auc"] == pytest.approx(0.5, abs=0.08)
     assert whole["d_prime"] == pytest.approx(0, abs=0.3)
     assert blurred["auc"] > whole["auc"] + 0.15

@@ -18,7 +18,7 @@ from ddpm.data.processed import open_split
 from ddpm.scoring import distances, frechet, limits, metric, scores
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import Features, extract
-from ddpm.tools import damage
+from examples import sanity
 
 PAGE = (Path(__file__).parents[3] / "docs/metrics.md").read_text()
 CPU = torch.device("cpu")
@@ -66,7 +66,7 @@ def test_no_two_scores_have_the_same_name():
 @pytest.mark.parametrize("score", SCORES, ids=lambda score: score.name)
 def test_a_score_has_a_direction_and_a_floor_or_is_another_estimate_of_one(score):
     assert score.direction in get_args(metric.Direction)
-    assert set(score.sees) <= metric.DAMAGE.keys() - {metric.HARMLESS, metric.STATIC}
+    assert set(score.sees) <= DAMAGE.keys() == sanity.DAMAGE.keys()
     assert (score.floor is None) == bool(score.of)
     assert not score.of or score.of in {other.name for other in SCORES if not other.of}
 
@@ -132,8 +132,8 @@ def test_the_train_images_themselves_get_the_best_value(name, real):
 DAMAGE: dict[str, Callable[[Images, NDArray[np.int64]], Images]] = {
     "dropped": lambda images, labels: images[labels != 3],
     "doubled": lambda images, labels: np.concatenate([images, images[labels == 3]]),
-    "blur": lambda images, labels: damage.blur(images, 1 / 16),
-    "noise": lambda images, labels: damage.add_noise(images, 1 / 8),
+    "blur": lambda images, labels: sanity.blur(images, 1 / 16),
+    "noise": lambda images, labels: sanity.add_noise(images, 1 / 8),
 }
 
 
