@@ -210,8 +210,6 @@ class Contest:
 
     def check(self, changes: Changes, champion: Changes, source: str, allow_null: bool = False) -> float:
         """The cost of an entry. Raises UserError unless it may try. champion: the champion's changes of the base."""
-        from ddpm.sampling import guidance  # it imports torch
-
         for key in changes:
             self.check_allowed(key, source)
         whole = {**champion, **changes}
@@ -226,11 +224,15 @@ class Contest:
             raise UserError(
                 f"{source}: its training costs {cost:.4g} {self.terms.cost}; allowed: {allowed} {limit:.4g}"
             )
-        asked, most = (guidance.evaluations(one.sample, one.diffusion) for one in (params, self.config))
-        if asked > most:
-            raise UserError(
-                f"{source}: each sample takes {asked} evaluations of the network; allowed: at most the base's, {most}"
-            )
+        base, entry = self.config.diffusion, params.diffusion
+        if (params.sample, entry.T, entry.schedule) != (self.config.sample, base.T, base.schedule):
+            from ddpm.sampling import guidance  # it imports torch, which takes seconds
+
+            asked, most = guidance.evaluations(params.sample, entry), guidance.evaluations(self.config.sample, base)
+            if asked > most:
+                raise UserError(
+                    f"{source}: a sample takes {asked} evaluations of the network; allowed: at most the base's, {most}"
+                )
         return cost
 
 
