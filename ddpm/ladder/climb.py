@@ -156,7 +156,7 @@ class Climb:
         attempt = self.open
         if attempt is None or attempt.key != line.of:
             raise UserError(f"{self.contest.log}: {line.of} is not the attempt that is open; {RESTORE}")
-        if line.outcome != "withdrawn":
+        if line.outcome != "withdrawn" or line.challenger:
             scores = [run.scores for run in self._check_end(attempt, line).leading_records(CHALLENGER)]
             attempt.gaussian = metrics.gaussian(scores, self.contest.terms.primary)
         attempt.end = line

@@ -187,9 +187,16 @@ class Contest:
             raise UserError(f"{source or self.path}: train.epochs: its cost is unknown beforehand; set train.steps")
         if self.terms.cost == "images":
             return float(params.train.steps * params.train.batch_size)
-        from ddpm.training.flops import step_flops
+        if (key := files.digest(dict(changes))) not in self._costs:
+            from ddpm.training.flops import step_flops  # it imports torch
 
-        return float(params.train.steps * step_flops(params))
+            self._costs[key] = float(params.train.steps * step_flops(params))
+        return self._costs[key]
+
+    @cached_property
+    def _costs(self) -> dict[str, float]:
+        """By digest of changes: whoever tries reads the log several times."""
+        return {}
 
     @cached_property
     def limit(self) -> float:

@@ -193,6 +193,7 @@ def test_an_end_without_its_runs_does_not_count(capsys):
     [
         (-0.5, 0.0, "refused", "accepted"),
         (-0.5, 0.0, "refused", "undecided"),
+        (-0.5, 0.0, "refused", "withdrawn"),  # which has no scores
         (0.5, 0.0, "accepted", "refused"),
         (0.5, 0.1, "refused", "accepted"),  # by a guard
     ],
