@@ -205,7 +205,6 @@ def _end(state: Climb, done: Attempt, json: bool) -> int:
     _write_climb(state)
     track.log(state)
     shown = display.to_dict(state, done)
-    reason = f": {shown['reason']}" if shown["reason"] else ""
-    of = f"(e-value {shown['e']:.3g} of {done.needed:.0f}, {shown['seeds']} seeds)"
-    answer(json, shown, f"{shown['entry']} is {shown['outcome']}{reason} {of}")
+    end = ": ".join(filter(None, (f"{shown['entry']} is {shown['outcome']}", shown["reason"])))
+    answer(json, shown, f"{end} (e-value {shown['e']:.3g} of {done.needed:.0f}, {shown['seeds']} seeds)")
     return EXIT_CODES[shown["outcome"]]

@@ -83,10 +83,9 @@ class Climb:
 
     def find(self, key: str) -> Attempt:
         """The attempt with that key. Raises UserError if there is none."""
-        for attempt in self.attempts:
-            if attempt.key == key:
-                return attempt
-        raise UserError(f"{self.contest.log}: no attempt {key}: restore the file from git")
+        if found := [attempt for attempt in self.attempts if attempt.key == key]:
+            return found[0]
+        raise UserError(f"{self.contest.log}: no attempt {key}; {RESTORE}")
 
     def changes(self, key: str) -> dict[str, Any]:
         """All changes of the base up to a rung; of BASE none."""
@@ -208,6 +207,6 @@ def hold(contest: Contest) -> Iterator[Climb]:
 def append(climb: Climb, line: Try | End) -> Climb:
     """Add a line to the log of a climb that ``hold`` yielded, with its ``before``, and return what the log then says.
     An end is left out if the attempt has one."""
-    if isinstance(line, Try) or climb.find(line.of).end is None:
+    if isinstance(line, Try) or (climb.open and climb.open.key == line.of):
         log.append(climb.contest, line.model_copy(update={"before": climb.tip}))
     return read(climb.contest)

@@ -71,8 +71,8 @@ def read(contest: Contest) -> dict[str, Try | End]:
     for name, there in _read_git(contest):
         if texts[: len(there)] != there:
             raise UserError(
-                f"{contest.log}: does not begin with the lines that {name} has, and an attempt that began stays: `git "
-                f"pull`, or `git show {name}{'' if name.startswith(REF) else f':./{contest.log}'} > {contest.log}`"
+                f"{contest.log}: does not begin with the lines of {name}, and an attempt that began stays: `git pull`, "
+                f"or `git show {name} > {contest.log}`"
             )
     for number, text in enumerate(texts, 1):
         source = f"{contest.log}: line {number}"
@@ -113,7 +113,8 @@ def _texts(contest: Contest) -> list[str]:
 
 
 def _read_git(contest: Contest) -> Iterator[tuple[str, list[str]]]:
-    """Name and lines of the log in the last commit, in the upstream of its branch, and as it was appended to here."""
+    """The log in the last commit, in the upstream of its branch, and as it was appended to here: what ``git show``
+    calls it, and its lines."""
     if pygit2.discover_repository(".") is None:
         return
     git = library.repository()
@@ -122,12 +123,10 @@ def _read_git(contest: Contest) -> Iterator[tuple[str, list[str]]]:
         commits[upstream.shorthand] = upstream
     public = []
     for name, reference in commits.items():
-        try:
-            blob = reference.peel(pygit2.Commit).tree[str(library.below(git) / contest.log)]
-        except KeyError:
-            continue
-        public.append(blob.data.decode().splitlines() if isinstance(blob, pygit2.Blob) else [])
-        yield name, public[-1]
+        tree, path = reference.peel(pygit2.Commit).tree, str(library.below(git) / contest.log)
+        if path in tree and isinstance(blob := tree[path], pygit2.Blob):
+            public.append(blob.data.decode().splitlines())
+            yield f"{name}:./{contest.log}", public[-1]
     if own := git.references.get(REF + contest.name):
         kept = git[own.target].peel(pygit2.Blob).data.decode().splitlines()
         # lines that contradict the public ones lost to another clone, which was faster
