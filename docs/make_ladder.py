@@ -1,6 +1,6 @@
 """Make the table of docs/ladder.md: streams of ideas, simulated through the functions that decide a ladder.
 
-``python -m docs.make_ladder`` prints it, with what the page says of guards, challenges and rare collapses; 10,000
+``python -m docs.make_ladder`` prints it, with what the page says of guards and rare collapses; 10,000
 streams of 100 ideas for each row take some minutes on one core.
 """
 
@@ -175,28 +175,6 @@ def guarded(noise: float, harm: float, trials: int = 4000, few: int = 0) -> floa
     return float(attempts(gains, 500.0, log >= -math.log(ERROR), log > 0)[1].mean())
 
 
-def fallen(effect: float, fresh: float, trials: int = 2000, challenges: int = 10) -> list[float]:
-    """The share of rungs, made by an effect in standard deviations, that have fallen after each challenge if their true
-    effect is ``fresh``."""
-    random, own = np.random.default_rng(0), list[Array]()
-    while len(own) < trials:
-        gains, never = random.standard_normal((trials, MOST)) + effect, np.zeros((trials, MOST), bool)
-        accepted, _, end = attempts(gains, evidence.threshold(1, 0, ERROR), never, never)
-        own += [row[: last + 1] for row, last in zip(gains[accepted], end[accepted], strict=True)]
-    counts = np.zeros(challenges)
-    for gains in own[:trials]:
-        seen = np.zeros(0)
-        for number in range(challenges):
-            again = random.standard_normal(MOST) + fresh
-            proved = np.flatnonzero((evidence.log_e(again) >= -math.log(ERROR)) & (np.arange(MOST) >= AT_LEAST - 1))
-            again = again[: proved[0] + 1] if len(proved) else again
-            seen = np.concatenate([seen, again])
-            if evidence.falls(gains, seen, ERROR) or evidence.collapses(np.concatenate([gains, again]))[-1]:
-                counts[number:] += 1
-                break
-    return (counts / trials).tolist()
-
-
 def collapsing(share: float, streams: int = 400) -> float:
     """The mean number of rungs of IDEAS that gain 1 (sd 1) but lose as much in all, on a share of the seeds."""
     random, rungs = np.random.default_rng(0), np.zeros(streams, int)
@@ -213,8 +191,5 @@ if __name__ == "__main__":
     for noise in (0.02, 0.1, 0.3):
         shares = ", ".join(f"{harm:.1%} worse {guarded(noise, harm):.3f}" for harm in (0.0, 0.013, 0.05, 0.15))
         print(f"a guard with noise of {noise:.0%} refuses: {shares}; of kind target {guarded(noise, 0.013, few=6):.3f}")
-    for effect in (0.5, 0.75, 1.0, 2.0):
-        both = (", ".join(f"{fallen(effect, fresh)[k]:.3f}" for k in (0, 2, 9)) for fresh in (effect, 0.0))
-        print(f"rungs of {effect} sd fall within 1, 3, 10 challenges: {'; without an effect '.join(both)}")
     print(f"rungs of ideas that lose on 5% of seeds: {collapsing(0.05):.1f} of {IDEAS}")
     print(table(*map(int, sys.argv[1:])))

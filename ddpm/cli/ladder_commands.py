@@ -25,8 +25,7 @@ from ddpm.study import revision
 from ddpm.study.audit import Line
 
 app = App(name="ladder")
-EXIT_CODES = {"accepted": 0, "refused": 1, "undecided": 3}
-CHALLENGED = {"accepted": "holds", "refused": "falls", "undecided": "stands: undecided"}
+EXIT_CODES = {"accepted": 0, "refused": 1, "undecided": 3, "withdrawn": 3}
 
 
 def _ladder(_: type, tokens: Sequence[Token]) -> Path:
@@ -114,25 +113,19 @@ def try_entry(
     """
     contest, say, code = terms.load(ladder), _say(json), commit and revision.find(commit)
     one = attempt.begin(contest, entry.stem, terms.entry(entry), source=str(entry), say=say, allow_null=allow_null)
-    return _finish(contest, one, slots, code, json)
+    state = attempt.finish(contest, one, slots, say, code)
+    return _end(state, state.find(one.key), json)
 
 
 @app.command
-def challenge(
-    ladder: LadderFile, rung: int, /, *, slots: Slots = None, commit: Commit = None, json: Json = False
-) -> int:
-    """Run a rung again on fresh seeds; it falls if it is refused.
-
-    Exit code 0 if it holds, 1 if it falls, 3 if undecided, in which case it stands.
+def withdraw(ladder: LadderFile, /, *, json: Json = False) -> int:
+    """End the open attempt without a result, so that another can begin; its share of the error stays spent.
 
     examples:
-      ddpm ladder challenge digits 3
-
-    Args:
-        rung: the rung's number
+      ddpm ladder withdraw digits
     """
-    contest, code = terms.load(ladder), commit and revision.find(commit)
-    return _finish(contest, attempt.challenge(contest, rung, _say(json)), slots, code, json)
+    state = attempt.withdraw(terms.load(ladder))
+    return _end(state, state.attempts[-1], json)
 
 
 @app.command
@@ -144,7 +137,7 @@ def show(ladder: LadderFile, /, *, json: Json = False) -> None:
     """
     state = climb.read(terms.load(ladder))
     text = render.text(_write_climb(state))
-    answer(json, [display.to_dict(state, one) for one in (*state.attempts, *state.challenges)], text)
+    answer(json, [display.to_dict(state, one) for one in state.attempts], text)
 
 
 @app.command
@@ -185,13 +178,12 @@ def audit(
 
 
 def _lines(contest: Contest, commit: str = "") -> list[Line]:
-    """The runs of attempts, challenges and the base that have a record. commit: whose code would make them again."""
+    """The runs of attempts and the base that have a record. commit: whose code would make them again."""
     state = climb.read(contest)
     whole = revision.find(commit) if commit else ""
-    all_runs = [state.runs(one, whole) for one in (*state.attempts, *state.challenges)]
     return [
         Line(runs.experiments, one, runs.records[one.name])
-        for runs in (*all_runs, state.runs_of_base(whole))
+        for runs in (*(state.runs(one, whole) for one in state.attempts), state.runs_of_base(whole))
         for one in runs.planned
         if one.name in runs.records
     ]
@@ -208,17 +200,11 @@ def _write_climb(state: Climb) -> list[Chapter]:
     return chapters
 
 
-def _finish(contest: Contest, one: Attempt, slots: int | None, code: str | None, json: bool) -> int:
-    """Run an attempt to its end with the code of a commit, print it, and return the exit code."""
-    state = attempt.finish(contest, one, slots, _say(json), code)
+def _end(state: Climb, done: Attempt, json: bool) -> int:
+    """Write the page of a climb, print how an attempt ended, and return the exit code."""
     _write_climb(state)
     track.log(state)
-    done = state.find(one.key)
     shown = display.to_dict(state, done)
-    reason = f": {done.reason}" if done.reason else ""
-    if one.begin.challenges:
-        verdict = f"rung {state.find(one.begin.challenges).rung} {CHALLENGED[done.outcome or 'undecided']}"
-    else:
-        verdict = f"{shown['entry']} is {done.outcome}"
-    answer(json, shown, f"{verdict}{reason} (e-value {shown['e']:.3g} of {done.needed:.0f}, {shown['seeds']} seeds)")
-    return EXIT_CODES[done.outcome or "undecided"]
+    end = ": ".join(filter(None, (f"{shown['entry']} is {shown['outcome']}", shown["reason"])))
+    answer(json, shown, f"{end} (e-value {shown['e']:.3g} of {done.needed:.0f}, {shown['seeds']} seeds)")
+    return EXIT_CODES[shown["outcome"]]

@@ -11,7 +11,7 @@ from contextlib import closing
 from ddpm.base.errors import UserError, plural
 from ddpm.ladder import climb, evidence
 from ddpm.ladder.climb import Attempt, Climb
-from ddpm.ladder.log import BASE, Try
+from ddpm.ladder.log import BASE, End, Try
 from ddpm.ladder.terms import Changes, Contest
 from ddpm.study import revision
 
@@ -23,42 +23,31 @@ def begin(
 ) -> Attempt:
     """The entry's open attempt on the champion, or a new one. Raises UserError if it may not try: nothing is spent."""
     with climb.hold(contest) as state:
-        on = state.champion.key if state.champion else BASE
-        cost = contest.check(changes, state.changes(on), source, allow_null)
+        contest.check(changes, state.changes(state.on), source, allow_null)
         if not state.attempts:
             contest.check_images()
-        for old in state.attempts:
-            if old.end is None and old.begin.on == on and old.begin.changes == changes:
-                _announce(contest, "accepted", old.needed, say)
-                return old
-        _announce(contest, "accepted", state.next_needed, say)
+        if last := state.open:
+            if last.begin.changes != changes:
+                raise UserError(
+                    f"{contest.log}: attempt {last.number}, {last.begin.entry}, has not ended: run it again to "
+                    f"continue, or `ddpm ladder withdraw {contest.name}`"
+                )
+            _announce(contest, last.needed, say)
+            return last
+        _announce(contest, state.next_needed, say)
         revision.check_committed([str(contest.path), *revision.CODE])
-        number = len(state.attempts) + 1
-        begun = {"entry": entry, "changes": dict(changes), "on": on, "number": number, "cost": cost}
-        line = Try.model_validate({**contest.identity, **begun, "needed": state.next_needed})
-        return _append(state, line).attempts[-1]
+        check_committed(contest)
+        begun = {"entry": entry, "changes": dict(changes), "on": state.on, "nonce": secrets.token_hex(8)}
+        return climb.append(state, Try.model_validate({**contest.identity, **begun})).attempts[-1]
 
 
-def challenge(contest: Contest, rung: int, say: Say) -> Attempt:
-    """The rung's open challenge, or a new one. Raises UserError if no such rung stands."""
+def withdraw(contest: Contest) -> Climb:
+    """End the open attempt without a result, and return the climb. Raises UserError if none is open."""
     with climb.hold(contest) as state:
-        standing = {attempt.rung: attempt for attempt in state.rungs if attempt.stands}
-        if rung not in standing:
-            raise UserError(
-                f"{contest.path}: no rung {rung} stands; allowed: {', '.join(map(str, standing)) or 'none'}"
-            )
-        mine = [again for again in state.challenges if again.begin.challenges == standing[rung].key]
-        _announce(contest, "it holds", 1 / contest.terms.error, say)
-        if mine and mine[-1].end is None:
-            return mine[-1]
-        own = {"number": len(mine) + 1, "challenges": standing[rung].key, "needed": None}
-        return _append(state, standing[rung].begin.model_copy(update=own)).challenges[-1]
-
-
-def _append(state: Climb, line: Try) -> Climb:
-    """Begin an attempt, with seeds that nobody can have known. Raises UserError if an earlier one is not committed."""
-    check_committed(state.contest)
-    return climb.append(state, line.model_copy(update={"seed": secrets.randbelow(2**40)}))
+        if not state.open:
+            raise UserError(f"{contest.log}: no attempt is open")
+        end = End(of=state.open.key, outcome="withdrawn", reason="", champion=(), challenger=())
+        return climb.append(state, end)
 
 
 def check_committed(contest: Contest) -> None:
@@ -67,9 +56,8 @@ def check_committed(contest: Contest) -> None:
     revision.check_committed([str(contest.log)], why)
 
 
-def _announce(contest: Contest, end: str, needed: float, say: Say) -> None:
-    """Print how many seeds an effect needs for that ``end``. Raises UserError if the most seeds cannot give the e-value
-    ``needed``."""
+def _announce(contest: Contest, needed: float, say: Say) -> None:
+    """Print how many seeds an effect needs. Raises UserError if the most seeds cannot give the e-value ``needed``."""
     most = contest.terms.seeds.most
     if (fewest := evidence.fewest(needed)) > most:
         raise UserError(
@@ -79,7 +67,7 @@ def _announce(contest: Contest, end: str, needed: float, say: Say) -> None:
     counts = {effect: evidence.seeds_needed(effect, needed, most) for effect in (1, 2, 3)}
     shown = ", ".join(f"{effect} sd {count or f'more than {most}'}" for effect, count in counts.items())
     say(
-        f"{end} at an e-value of {needed:.0f}, so after {max(fewest, contest.terms.seeds.fewest)} seeds at the "
+        f"accepted at an e-value of {needed:.0f}, so after {max(fewest, contest.terms.seeds.fewest)} seeds at the "
         f"earliest; seeds that half of all attempts need at an effect of {shown}"
     )
 

@@ -1,8 +1,8 @@
 """What a ladder's log says: attempts, rungs and the champion.
 
-The log is read with what it rests on. It has all lines that the last commit and the upstream branch have; each end is
-the one that the attempt's records give; and each folder with records belongs to an attempt. So an attempt cannot be
-forgotten by cutting the file, and an end cannot be made up.
+The log is read with what it rests on. It has all lines that git has; each attempt is one that ``ddpm ladder try``
+would begin; each end is the one that the attempt's records give; and each folder with records belongs to an attempt. So
+an attempt cannot be forgotten by cutting the file, and neither an entry's cost nor an end can be made up.
 """
 
 from __future__ import annotations
@@ -14,35 +14,36 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ddpm.base.errors import UserError
 from ddpm.base.locks import lock
 from ddpm.ladder import evidence, log, outcome
 from ddpm.ladder.log import BASE, End, Outcome, Try
-from ddpm.ladder.outcome import Hurdle
 from ddpm.ladder.pairs import Runs
 from ddpm.ladder.terms import CHALLENGER, CHAMPION, Changes, Contest
 from ddpm.verdicts import metrics
 from ddpm.verdicts.statistics import Array
 
 LOCKS = Path(".ddpm/ladders")  # next to the log, git would see them
+RESTORE = "restore the file from git"
 
 
 @dataclass
 class Attempt:
-    """An attempt, or a challenge."""
+    """An attempt on the champion."""
 
     key: str
     begin: Try
-    number: int  # from 1, in the order of the log; a challenge has that of the rung
+    number: int  # from 1
     needed: float  # the e-value
+    cost: float  # of the entry's training
     end: End | None = None
-    outcome: Outcome | None = None
-    reason: str = ""
     rung: int | None = None  # its number if it became one
-    stands: bool = False  # whether it still is
     gaussian: float | None = None  # what a Gaussian of the train images scores, if known
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How it ended."""
+        return self.end.outcome if self.end else None
 
 
 @dataclass
@@ -51,8 +52,7 @@ class Climb:
 
     contest: Contest
     lines: dict[str, Try | End]
-    attempts: list[Attempt] = field(default_factory=list)  # without challenges
-    challenges: list[Attempt] = field(default_factory=list)
+    attempts: list[Attempt] = field(default_factory=list)
     rungs: list[Attempt] = field(default_factory=list)
     cache: dict[tuple[str, str], Runs] = field(default_factory=dict)  # by attempt and commit: each record is read once
 
@@ -63,21 +63,29 @@ class Climb:
 
     @property
     def champion(self) -> Attempt | None:
-        """The highest rung that stands; None is the base."""
-        return next((rung for rung in reversed(self.rungs) if rung.stands), None)
+        """The highest rung; None is the base."""
+        return self.rungs[-1] if self.rungs else None
+
+    @property
+    def on(self) -> str:
+        """The champion's key."""
+        return self.champion.key if self.champion else BASE
+
+    @property
+    def open(self) -> Attempt | None:
+        """The last attempt, if it has not ended."""
+        return self.attempts[-1] if self.attempts and self.attempts[-1].end is None else None
 
     @property
     def next_needed(self) -> float:
         """The e-value that the next attempt needs."""
-        standing = sum(rung.stands for rung in self.rungs)
-        return evidence.threshold(len(self.attempts) + 1, standing, self.contest.terms.error)
+        return evidence.threshold(len(self.attempts) + 1, len(self.rungs), self.contest.terms.error)
 
     def find(self, key: str) -> Attempt:
-        """The attempt or challenge with that key. Raises UserError if there is none."""
-        for attempt in (*self.attempts, *self.challenges):
-            if attempt.key == key:
-                return attempt
-        raise UserError(f"{self.contest.log}: no attempt {key}: restore the file from git")
+        """The attempt with that key. Raises UserError if there is none."""
+        if found := [attempt for attempt in self.attempts if attempt.key == key]:
+            return found[0]
+        raise UserError(f"{self.contest.log}: no attempt {key}; {RESTORE}")
 
     def changes(self, key: str) -> dict[str, Any]:
         """All changes of the base up to a rung; of BASE none."""
@@ -90,9 +98,12 @@ class Climb:
         """What the challenger is better by, on each seed: (n,)."""
         return outcome.measure_gains(self.contest, end)
 
-    def first_seed(self, begin: Try) -> int:
+    def first_seed(self, attempt: Attempt) -> int:
         """The first of an attempt's consecutive seeds."""
-        return begin.seed if begin.seed is not None else self.contest.seed(begin.changes, begin.number)
+        begin = attempt.begin
+        if begin.nonce:
+            return int(attempt.key[:10], 16)
+        return begin.seed if begin.seed is not None else self.contest.seed(begin.changes, attempt.number)
 
     def log_e(self, end: End) -> float:
         """The logarithm of an attempt's e-value."""
@@ -104,7 +115,7 @@ class Climb:
             line, champion = attempt.begin, self.changes(attempt.begin.on)
             arms: dict[str, Changes] = {CHAMPION: champion} if self.contest.terms.kind == "score" else {}
             arms[CHALLENGER] = {**champion, **line.changes}
-            self.cache[key] = Runs(self.contest, attempt.key, self.first_seed(line), arms, commit)
+            self.cache[key] = Runs(self.contest, attempt.key, self.first_seed(attempt), arms, commit)
         return self.cache[key]
 
     def runs_of_base(self, commit: str = "") -> Runs:
@@ -113,20 +124,9 @@ class Climb:
 
     def judge(self, attempt: Attempt, runs: Runs) -> tuple[End, bool]:
         """How the attempt ends by its runs so far, and whether they decide: ``outcome.judge``."""
-        challenges, error = attempt.begin.challenges, self.contest.terms.error
-        own = self.find(challenges).end if challenges else None
-        number = attempt.begin.number
-        again = [one for one in self.challenges if one.begin.challenges == challenges and one.begin.number < number]
-        hurdle = Hurdle(
-            needed=attempt.begin.needed or attempt.needed,
-            error=error / 2**number if own else error,
-            usual=self._measure_usual(attempt.begin.on),
-            rung=self.gains(own) if own else np.zeros(0),
-            challenges=np.concatenate([np.zeros(0), *(self.gains(one.end) for one in again if own and one.end)]),
-        )
-        return outcome.judge(
-            self.contest, attempt.key, hurdle, runs.leading_records(CHAMPION), runs.leading_records(CHALLENGER)
-        )
+        usual = self._measure_usual(attempt.begin.on)
+        sides = runs.leading_records(CHAMPION), runs.leading_records(CHALLENGER)
+        return outcome.judge(self.contest, attempt.key, attempt.needed, usual, *sides)
 
     def _measure_usual(self, on: str) -> Mapping[str, float]:
         """The mean of each guarded metric of the rung ``on``, where it does not run with the challenger."""
@@ -142,43 +142,35 @@ class Climb:
         return outcome.means(terms.guard_metrics, records)
 
     def add(self, key: str, line: Try | End) -> None:
-        """Take the next line into account. Raises UserError if it refers to none before it, or if it is an end that
+        """Take the next line into account. Raises UserError if it is an attempt that could not begin, or an end that
         the attempt's records do not give."""
         if isinstance(line, Try):
             self.contest.check_same(line.terms, line.base)
-            if line.challenges:
-                again = Attempt(key, line, self.find(line.challenges).number, 1 / self.contest.terms.error)
-                self.challenges.append(again)
-            else:
-                self.attempts.append(Attempt(key, line, len(self.attempts) + 1, self.next_needed))
+            source = f"{self.contest.log}: {line.entry}"
+            if line.nonce and (self.open or line.on != self.on):
+                raise UserError(f"{source}: began on another champion, or before the last attempt ended; {RESTORE}")
+            cost = self.contest.check(line.changes, self.changes(line.on), source, True) if line.nonce else line.cost
+            self.attempts.append(Attempt(key, line, len(self.attempts) + 1, self.next_needed, cost))
             return
-        attempt = self.find(line.of)
-        if attempt.end is not None:  # two machines shared it
-            return
-        scores = [run.scores for run in self._check_end(line).leading_records(CHALLENGER)]
-        attempt.gaussian = metrics.gaussian(scores, self.contest.terms.primary)
-        attempt.end, attempt.outcome, attempt.reason = line, line.outcome, line.reason
-        if attempt.begin.challenges:
-            rung = self.find(attempt.begin.challenges)
-            rung.stands &= line.outcome != "refused"
-        elif line.outcome == "accepted":
-            champion = self.champion
-            if attempt.begin.on != (champion.key if champion else BASE):
-                attempt.outcome, attempt.reason = "undecided", "the champion is another one by now: try it again"
-            elif self.log_e(line) < math.log(attempt.needed) - 1e-9:  # an attempt elsewhere came before it
-                attempt.outcome, attempt.reason = "undecided", "not enough at its place in the merged log: try it again"
-            else:
-                self.rungs.append(attempt)
-                attempt.rung, attempt.stands = len(self.rungs), True
+        attempt = self.open
+        if attempt is None or attempt.key != line.of:
+            raise UserError(f"{self.contest.log}: {line.of} is not the attempt that is open; {RESTORE}")
+        if line.outcome != "withdrawn" or line.challenger:
+            scores = [run.scores for run in self._check_end(attempt, line).leading_records(CHALLENGER)]
+            attempt.gaussian = metrics.gaussian(scores, self.contest.terms.primary)
+        attempt.end = line
+        if line.outcome == "accepted":
+            self.rungs.append(attempt)
+            attempt.rung = len(self.rungs)
 
-    def _check_end(self, end: End) -> Runs:
+    def _check_end(self, attempt: Attempt, end: End) -> Runs:
         """The attempt's runs. Raises UserError unless they give this end."""
-        attempt = self.find(end.of)
         runs = self.runs(attempt)
         own, decides = self.judge(attempt, runs)
-        n, seedless = len(end.challenger), attempt.begin.seed is None
+        n, begin = len(end.challenger), attempt.begin
         same = (own.champion[:n], own.challenger[:n]) == (end.champion, end.challenger)
-        if not (seedless and end.outcome == "refused"):  # the guards of the first ladders, without seeds, refused more
+        # the guards of the first ladders, whose attempts have neither nonce nor seed, refused more
+        if begin.nonce or begin.seed is not None or end.outcome != "refused":
             same &= decides and (own.outcome, len(own.challenger), own.guards) == (end.outcome, n, end.guards)
         if not same:
             gave = f"{own.outcome} after {len(own.challenger)} seeds" if decides else "no end"
@@ -215,6 +207,6 @@ def hold(contest: Contest) -> Iterator[Climb]:
 def append(climb: Climb, line: Try | End) -> Climb:
     """Add a line to the log of a climb that ``hold`` yielded, with its ``before``, and return what the log then says.
     An end is left out if the attempt has one."""
-    if isinstance(line, Try) or climb.find(line.of).end is None:
+    if isinstance(line, Try) or (climb.open and climb.open.key == line.of):
         log.append(climb.contest, line.model_copy(update={"before": climb.tip}))
     return read(climb.contest)

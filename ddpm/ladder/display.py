@@ -42,17 +42,15 @@ def to_dict(state: Climb, attempt: Attempt) -> dict[str, Any]:
         "ladder": state.contest.name,
         "entry": begin.entry,
         "attempt": attempt.number,
-        "challenge": begin.challenges is not None,
         "outcome": attempt.outcome,
-        "reason": attempt.reason or early_reason,
+        "reason": (end and end.reason) or early_reason,
         "rung": attempt.rung,
-        "stands": attempt.stands,
         "changes": dict(begin.changes),
-        "cost": begin.cost,
+        "cost": attempt.cost,
         "e": math.exp(state.log_e(end)) if end else None,
         "threshold": attempt.needed,
         "seeds": len(gains),
-        "first_seed": state.first_seed(begin),
+        "first_seed": state.first_seed(attempt),
         "score": score,
         "champion": float(np.mean(end.champion)) if end and end.champion else None,
         "gaussian": attempt.gaussian,
@@ -67,33 +65,24 @@ def to_dict(state: Climb, attempt: Attempt) -> dict[str, Any]:
 def chapters(state: Climb) -> list[Chapter]:
     """The question, the champion, every attempt, and the picture."""
     terms, champion = state.contest.terms, state.champion
-    attempts = [to_dict(state, attempt) for attempt in (*state.attempts, *state.challenges)]
+    attempts = [to_dict(state, attempt) for attempt in state.attempts]
     changes = state.changes(champion.key) if champion else {}
     name = f"rung {champion.rung}, {champion.begin.entry}" if champion else f"the base, {terms.base}"
     if changes:
         name += f": {', '.join(f'{key} {plain(value)}' for key, value in changes.items())}"
-    cost = champion.begin.cost if champion else _base_cost(state)
-    fallen = sum(not rung.stands for rung in state.rungs)
+    cost = champion.cost if champion else _base_cost(state)
     counts = f"{plural(len(state.attempts), 'attempt')}, {plural(len(state.rungs), 'rung')}"
-    counts += f", of which {fallen} fell" if fallen else ""
     blocks: list[Block] = [
         Note(f"{state.contest.name}: {terms.question}"),
         Note(f"champion: {name}; {cost:.4g} {terms.cost}"),
         Note(f"{counts}; at most {100 * terms.error:g}% of rungs are false"),
     ]
     if attempts:
-        rows = [[cell(row[key]) for key in COLUMNS] for row in map(_describe, attempts)]
+        rows = [[cell(row[key]) for key in COLUMNS] for row in attempts]
         blocks.append(Table(list(COLUMNS.values()), rows, "", (1, 2, 13)))
     if any(one["score"] is not None for one in attempts):
         blocks.append(Figure("The climb", "climb", partial(plots.lines, panels=_panels(state, attempts))))
     return [Chapter("", blocks)]
-
-
-def _describe(one: dict[str, Any]) -> dict[str, Any]:
-    """An attempt of ``to_dict`` as the table has it: a challenge is called one, and a rung may have fallen."""
-    entry = f"challenge of {one['entry']}" if one["challenge"] else one["entry"]
-    fell = one["rung"] and not one["stands"]
-    return one | {"entry": entry, "outcome": "accepted, fell" if fell else one["outcome"]}
 
 
 def _base_cost(state: Climb) -> float:
@@ -114,11 +103,13 @@ def _panels(state: Climb, attempts: Sequence[dict[str, Any]]) -> list[Panel]:
     before = next((end.champion for end in ended if end.champion), None)
     scores = [(True, 0, *[float(np.mean(before))] * 3)] if before else []
     for one in attempts:
-        if one["score"] is not None and not one["challenge"]:
+        if one["score"] is not None:
             gaps = [0.0 if one[end] is None else sign * (one[end] - one["estimate"]) for end in ("low", "high")]
-            scores.append((one["stands"], one["attempt"], *(one["score"] + gap for gap in (0.0, *sorted(gaps)))))
-            costs.append((one["stands"], one["attempt"], *[one["cost"]] * 3))
-    tried = [one for one in attempts if one["champion"] and not (one["rung"] or one["challenge"])]
+            scores.append(
+                (is_rung := bool(one["rung"]), one["attempt"], *(one["score"] + gap for gap in (0.0, *sorted(gaps))))
+            )
+            costs.append((is_rung, one["attempt"], *[one["cost"]] * 3))
+    tried = [one for one in attempts if one["champion"] and not one["rung"]]
     again = [(one["attempt"], *[one["champion"]] * 3) for one in tried]
 
     def panel(title: str, points: Sequence[tuple[Any, ...]], levels: dict[str, float], others: dict[str, Any]) -> Panel:

@@ -19,7 +19,7 @@ validity; it limits what a few large gains can earn.
 **Rare collapses** make gains that are not symmetric: a little on most seeds, and a large loss on a few. Until the first
 loss nothing tells them from progress, and no cap does: of 100 ideas that gain 1 (sd 1) on 95% of seeds and lose 19 on
 the others, so nothing on average, 25 become rungs. ``statistics.collapse_rate`` is what the seeds of a rung cannot
-exclude, and a challenge that meets a loss as large as all gains (``collapses``) removes the rung.
+exclude; an attempt that meets a loss as large as all gains (``collapses``) is refused.
 
 **e-LOND** (Xu & Ramdas 2024, arXiv:2311.06412) accepts attempt t if its e-value reaches 1 / (error share(t) (rungs +
 1)), where the shares sum to 1. Then the expected share of false rungs is at most ``error`` at any time, however the
@@ -41,7 +41,6 @@ from ddpm.verdicts.statistics import Array
 Truth = NDArray[np.bool_]
 
 CAP = 0.6
-CHALLENGE = 0.5  # the bet against a rung
 HOPE = 2.0  # standard errors: how much larger than observed the effect may be before a stop is early
 FIRST = 3  # seeds before the first such stop
 POWER, SHIFT = 1.5, 5  # of the shares: a stream of 20 to 300 ideas gets most out of these
@@ -54,21 +53,13 @@ def _log_factor(z: Array) -> Array:
     return np.minimum(math.log(2) - np.logaddexp(0, -2 * z), math.log1p(CAP))  # log(1 + tanh z), without overflow
 
 
-def log_e(gains: Array, bet: float = 1.0) -> Array:
-    """The logarithm of the e-value after each seed: (..., n) -> (..., n). bet: the part of the e-value that each factor
-    puts at stake; with less than 1, small effects are proved by many seeds that a factor of 1 would never prove."""
+def log_e(gains: Array) -> Array:
+    """The logarithm of the e-value after each seed: (..., n) -> (..., n)."""
     seeds = np.arange(1, gains.shape[-1] + 1)
     scale = np.sqrt((gains**2).cumsum(-1) / seeds)
     scale = np.concatenate([np.zeros_like(gains[..., :1]), scale[..., :-1]], -1)
     z = np.divide(gains, scale, out=np.sign(gains), where=scale > 0)
-    log = _log_factor(z)
-    return (log if bet == 1 else np.log1p(bet * np.expm1(log))).cumsum(-1)
-
-
-def falls(gains: Array, fresh: Array, error: float) -> bool:
-    """Whether fresh seeds, (m,), contradict half of the mean of a rung's gains, (n,). A rung that is at least half as
-    good as it looked does so at any time with a chance of at most ``error``."""
-    return bool((log_e(gains.mean() / 2 - fresh, CHALLENGE) >= -math.log(error)).any())
+    return _log_factor(z).cumsum(-1)
 
 
 def share(attempt: int) -> float:

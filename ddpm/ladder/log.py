@@ -1,10 +1,8 @@
-"""A ladder's log: its lines, in the order in which every reader takes them.
+"""A ladder's log: its lines, and which of them may not be missing.
 
-ladders/NAME/log.jsonl only grows, and is in git. Each line has the digest of a line before it, so one that was changed,
-removed or moved is noticed. Where two machines appended at the same time, git keeps both lines (``merge=union``): the
-log then forks, and every reader puts the branches into the same order, that of their digests. Nothing that depends on
-the order is written down: an attempt's number, the e-value that it needs and whether it is a rung follow from the
-lines.
+ladders/NAME/log.jsonl only grows, and is in git. Each line has the digest of the one before it, so a line that was
+changed, removed or moved is noticed. Two clones that both append get a conflict: the log continues from one of them.
+What can be computed is not written down: an attempt's number, its cost, its seeds and the e-value that it needs.
 """
 
 from __future__ import annotations
@@ -25,26 +23,32 @@ from ddpm.runs.record import Amount, Count, Line, Name, Score, Values
 
 LENGTH = 16  # digits of a digest
 Key = Annotated[str, Field(pattern=f"^([0-9a-f]{{{LENGTH}}})?$")]
-Outcome = Literal["accepted", "refused", "undecided"]
+Outcome = Literal["accepted", "refused", "undecided", "withdrawn"]
 BASE = ""  # in place of a digest: of the rung before the first, and of the line before the first
+REF = "refs/ddpm/ladders/"  # NAME: what was appended here, where `git clean`, `stash`, `reset` and `amend` leave it
+# up to these lines, logs of ddpm's own ladders have attempts without a nonce
+OLDER = frozenset({
+    "42f9278433175469", "8f640d5c409b46d3", "62a4e1df2ee42f4b", "e59c7826f64e18b0", "91ed58f4dd8053ee",
+    "2d112baf120d513d", "ac4032e02315d91b",
+})  # fmt: skip
 
 
 class Try(Section):
     """An attempt begins, and its share of the error is spent."""
 
-    before: Key = BASE  # the digest of a line before it
+    before: Key = BASE  # the digest of the line before it
     terms: Key  # this and the next: ``Contest.identity``
     base: Key
     entry: Name
     changes: Values  # of the rung ``on``
     on: Key  # the champion
-    number: Count
-    cost: Amount
-    challenges: Key | None = None  # the attempt that it repeats
-    # the first of its consecutive seeds, drawn as it begins: seeds that can be known before it could be tried in
-    # private; the first lines of the first ladders have none: ``Contest.seed`` is theirs
+    # drawn as the attempt begins: its seeds follow from the digest of the line, and otherwise somebody could run them
+    # in private first
+    nonce: Key = ""
+    # of OLDER lines
+    number: Count | None = None
+    cost: Amount = 0.0
     seed: Seed | None = None
-    # the e-value that it is run for; after a merge its place in the log may ask for another, which decides about a rung
     needed: Amount | None = None
 
 
@@ -63,61 +67,68 @@ class End(Section):
 def read(contest: Contest) -> dict[str, Try | End]:
     """The lines of a ladder's log by digest, in order. Raises UserError if it was changed by hand, or lacks lines that
     git has."""
-    texts = _texts(contest)
-    for revision, committed in _read_commits(contest):
-        if not committed <= set(texts):
+    texts, lines, before = _texts(contest), dict[str, Try | End](), BASE
+    for name, there in _read_git(contest):
+        if texts[: len(there)] != there:
             raise UserError(
-                f"{contest.log}: lacks lines that {revision} has: `git checkout HEAD -- {contest.log}` or `git pull`; "
-                "an attempt that began stays"
+                f"{contest.log}: does not begin with the lines of {name}, and an attempt that began stays: `git pull`, "
+                f"or `git show {name} > {contest.log}`"
             )
-    lines, after = dict[str, Try | End](), dict[str, list[str]]({BASE: []})
     for number, text in enumerate(texts, 1):
-        source, key = f"{contest.log}: line {number}", files.digest(text)[:LENGTH]
+        source = f"{contest.log}: line {number}"
         try:
             value = json.loads(text)
             line = sections.parse(value, source, End) if "of" in value else sections.parse(value, source, Try)
         except (RecursionError, TypeError, ValueError) as error:
-            raise UserError(f"{source}: not a line of a ladder's log: restore the file from git") from error
-        if line.before not in after or (isinstance(line, End) and line.of not in lines):
             raise UserError(
-                f"{source}: does not continue the lines before it: some were changed, removed or moved; restore the "
-                "file from git"
+                f"{source}: not a line of a ladder's log: restore the file from git; of a conflict, keep one side"
+            ) from error
+        if line.before != before:
+            raise UserError(
+                f"{source}: does not continue the line before it: some were changed, removed or moved, or two clones "
+                "tried at the same time: restore the file from git, or keep the lines of one"
             )
-        if key not in lines:
-            lines[key], after[key] = line, []
-            after[line.before].append(key)
-    ordered, waiting = dict[str, Try | End](), [BASE]
-    while waiting:  # depth first: a branch is read to its end
-        if (key := waiting.pop()) != BASE:
-            ordered[key] = lines[key]
-        waiting += sorted(after[key], reverse=True)
-    return ordered
+        before = files.digest(text)[:LENGTH]
+        lines[before] = line
+    older = max((number for number, key in enumerate(lines, 1) if key in OLDER), default=0)
+    for number, line in enumerate(lines.values(), 1):
+        if number > older and isinstance(line, Try) and (not line.nonce or line.seed is not None):
+            raise UserError(f"{contest.log}: line {number}: chooses its seeds; `ddpm ladder try` draws them by a nonce")
+    return lines
 
 
 def append(contest: Contest, line: Try | End) -> None:
-    """Write a line at the end."""
+    """Write a line at the end, and keep a copy of the log in git."""
     text = json.dumps(line.model_dump(mode="json", exclude_defaults=True), allow_nan=False)
+    whole = "".join(f"{each}\n" for each in [*_texts(contest), text])
     with files.atomic_path(contest.log) as temporary:
-        temporary.write_text("".join(f"{each}\n" for each in [*_texts(contest), text]), encoding="utf-8")
+        temporary.write_text(whole, encoding="utf-8")
+    if pygit2.discover_repository(".") is not None:
+        git = library.repository()
+        git.references.create(REF + contest.name, git.create_blob(whole.encode()), force=True)
 
 
 def _texts(contest: Contest) -> list[str]:
     return contest.log.read_text(encoding="utf-8").splitlines() if contest.log.exists() else []
 
 
-def _read_commits(contest: Contest) -> Iterator[tuple[str, set[str]]]:
-    """Name and lines of the log in the last commit, and in the upstream of its branch."""
+def _read_git(contest: Contest) -> Iterator[tuple[str, list[str]]]:
+    """The log in the last commit, in the upstream of its branch, and as it was appended to here: what ``git show``
+    calls it, and its lines."""
     if pygit2.discover_repository(".") is None:
         return
     git = library.repository()
     commits = {} if git.head_is_unborn else {"HEAD": git.head}
     if commits and not git.head_is_detached and (upstream := git.branches.local[git.head.shorthand].upstream):
         commits[upstream.shorthand] = upstream
+    public = []
     for name, reference in commits.items():
-        try:
-            blob = reference.peel(pygit2.Commit).tree[str(library.below(git) / contest.log)]
-        except KeyError:
-            text = ""
-        else:
-            text = blob.data.decode() if isinstance(blob, pygit2.Blob) else ""
-        yield name, set(text.splitlines())
+        tree, path = reference.peel(pygit2.Commit).tree, str(library.below(git) / contest.log)
+        if path in tree and isinstance(blob := tree[path], pygit2.Blob):
+            public.append(blob.data.decode().splitlines())
+            yield f"{name}:./{contest.log}", public[-1]
+    if own := git.references.get(REF + contest.name):
+        kept = git[own.target].peel(pygit2.Blob).data.decode().splitlines()
+        # lines that contradict the public ones lost to another clone, which was faster
+        if all(kept[: len(there)] == there[: len(kept)] for there in public):
+            yield own.name, kept

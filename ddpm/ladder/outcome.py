@@ -8,19 +8,14 @@ if a challenger copies train images under the guard ``memorisation``, or loses m
 (``evidence.collapses``). So guards can only refuse, and the share of false rungs stays below the error. With kind
 ``target``, where the champion does not run, its mean is that of the attempt that made it, and the base is scored on
 ``seeds.fewest`` seeds of its own: the noise of that mean can double the guard's error.
-
-**Challenges.** A rung falls if the fresh seeds of all its challenges contradict half of what its attempt gained
-(``evidence.falls``): so one that is at least half as good as it looked ever falls that way with a chance of at most
-``error``. It also falls if a guard refuses it, for which challenge k has error / 2^k, or if a fresh loss exceeds the
-gains of the attempt and the challenge. Otherwise it stands.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from statistics import fmean
+from typing import TypeAlias
 
 import numpy as np
 
@@ -32,25 +27,17 @@ from ddpm.verdicts import metrics, pairing
 from ddpm.verdicts.pairing import Arm
 from ddpm.verdicts.statistics import Array
 
-
-@dataclass(frozen=True)
-class Hurdle:
-    """What an attempt has to pass."""
-
-    needed: float  # the e-value at which it is accepted
-    error: float  # of each guard: the chance that it refuses what does no harm
-    usual: Mapping[str, float]  # the champion's mean of each guarded metric, where it does not run
-    rung: Array  # (n,) the gains of the attempt that is challenged; (0,) of an entry
-    challenges: Array  # (m,) those of the rung's earlier challenges
+Records: TypeAlias = Sequence[Record]  # by seed
+Means: TypeAlias = Mapping[str, float]  # by metric
 
 
 def judge(
-    contest: Contest, of: str, hurdle: Hurdle, champion: Sequence[Record], challenger: Sequence[Record]
+    contest: Contest, of: str, needed: float, usual: Means, champion: Records, challenger: Records
 ) -> tuple[End, bool]:
     """How the attempt ``of`` ends, at the first seed that decides; or how it stands, and that more seeds are needed.
 
-    champion, challenger: the records by seed. Raises UserError if a side ignores the seed: the same run again is no
-    evidence.
+    needed: the e-value at which it is accepted. usual: the champion's mean of each guarded metric, where it does not
+    run. Raises UserError if a side ignores the seed: the same run again is no evidence.
     """
     terms, sides = contest.terms, {CHAMPION: champion, CHALLENGER: challenger}
     pairing.check_distinct(Arm(side, {}, {run.seed or 0: run for run in runs}) for side, runs in sides.items())
@@ -67,7 +54,7 @@ def judge(
             challenger=tuple(run.scores[terms.primary] for run in scored),
             guards=means(terms.guard_metrics, scored),
         )
-        outcome, reason = _fail(diverged, last) if diverged else _decide(contest, hurdle, end, before, scored)
+        outcome, reason = _fail(diverged, last) if diverged else _decide(contest, needed, usual, end, before, scored)
         if outcome:
             return end.model_copy(update={"outcome": outcome, "reason": reason}), True
     return end, False
@@ -80,18 +67,18 @@ def _fail(diverged: Record, challenger: Record) -> tuple[Outcome, str]:
 
 
 def _decide(
-    contest: Contest, hurdle: Hurdle, end: End, champion: Sequence[Record], challenger: Sequence[Record]
+    contest: Contest, needed: float, usual: Means, end: End, champion: Records, challenger: Records
 ) -> tuple[Outcome | None, str]:
     """What all seeds of an attempt show together, and why; None if more are needed."""
     gains, seeds = measure_gains(contest, end), contest.terms.seeds
-    looks = evidence.looks(gains, hurdle.needed, seeds.fewest, seeds.most)
+    looks = evidence.looks(gains, needed, seeds.fewest, seeds.most)
     accepts, hopeless = (bool(look[-1]) for look in looks)
     is_last = len(gains) == seeds.most
-    if contradiction := _contradict(contest, hurdle, gains):
-        return "refused", contradiction
-    if hopeless and not (accepts or len(hurdle.rung) or is_last):
+    if len(gains) >= seeds.fewest and evidence.collapses(gains)[-1]:
+        return "refused", "its worst loss exceeds the sum of its gains"
+    if hopeless and not (accepts or is_last):
         return "refused", f"hopeless: even a larger effect would hardly be proved by {seeds.most} seeds"
-    doubt, refuses = _heed_guards(contest, hurdle, champion, challenger)
+    doubt, refuses = _heed_guards(contest, usual, champion, challenger)
     if refuses:
         return "refused", doubt
     if is_last and not accepts:
@@ -106,36 +93,22 @@ def measure_gains(contest: Contest, end: End) -> Array:
     return np.array([contest.gain(gap) for gap in np.array(end.challenger) - before])
 
 
-def means(names: Sequence[str], records: Sequence[Record]) -> dict[str, float]:
+def means(names: Sequence[str], records: Records) -> dict[str, float]:
     """The mean of each score."""
     return {name: fmean(record.scores[name] for record in records) for name in names if records}
 
 
-def _contradict(contest: Contest, hurdle: Hurdle, gains: Array) -> str:
-    """What the gains, (n,), say against the entry, or against the rung that it challenges; empty if nothing."""
-    terms, rung = contest.terms, hurdle.rung
-    fresh = np.concatenate([hurdle.challenges, gains])
-    if len(rung) and evidence.falls(rung, fresh, terms.error):
-        return f"{len(fresh)} fresh seeds contradict half of its gain of {rung.mean():.3g}"
-    gains = np.concatenate([rung, gains])
-    if len(gains) >= terms.seeds.fewest and evidence.collapses(gains)[-1]:
-        return "its worst loss exceeds the sum of its gains"
-    return ""
-
-
-def _heed_guards(
-    contest: Contest, hurdle: Hurdle, champion: Sequence[Record], challenger: Sequence[Record]
-) -> tuple[str, bool]:
+def _heed_guards(contest: Contest, usual: Means, champion: Records, challenger: Records) -> tuple[str, bool]:
     """What a guard says against accepting, empty if none does; and whether that refuses the entry."""
     doubt, n = "", len(challenger)
     if MEMORISATION in contest.terms.guards and (spaces := metrics.find_copies(challenger[-1].scores)):
         return f"copies train images ({', '.join(spaces)})", True
     for name in contest.terms.guard_metrics:
-        before = [record.scores[name] for record in champion] or [hurdle.usual[name]] * n
+        before = [record.scores[name] for record in champion] or [usual[name]] * n
         losses = [metrics.gain(name, b - a.scores[name]) for a, b in zip(challenger, before, strict=True)]
         beyond = np.array(losses) - metrics.margin(name, fmean(before), contest.config.compare)
         if (log_e := float(evidence.log_e(beyond)[-1])) > 0:
             doubt = f"{name} is worse by more than its margin (e-value {math.exp(log_e):.3g})"
-            if log_e >= -math.log(hurdle.error):
+            if log_e >= -math.log(contest.terms.error):
                 return doubt, True
     return doubt, False

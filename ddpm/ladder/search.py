@@ -243,4 +243,4 @@ def _ideas(contest: Contest) -> Iterator[Changes]:
     for path in sorted(LADDERS.glob("*.yaml")):
         with suppress(UserError):  # what is wrong with another ladder is no fault of this one
             other = climb.read(terms.load(path))
-            yield from (other.changes(rung.key) for rung in reversed(other.rungs) if rung.stands)
+            yield from (other.changes(rung.key) for rung in reversed(other.rungs))

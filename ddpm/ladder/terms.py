@@ -187,9 +187,16 @@ class Contest:
             raise UserError(f"{source or self.path}: train.epochs: its cost is unknown beforehand; set train.steps")
         if self.terms.cost == "images":
             return float(params.train.steps * params.train.batch_size)
-        from ddpm.training.flops import step_flops
+        if (key := files.digest(dict(changes))) not in self._costs:
+            from ddpm.training.flops import step_flops  # it imports torch
 
-        return float(params.train.steps * step_flops(params))
+            self._costs[key] = float(params.train.steps * step_flops(params))
+        return self._costs[key]
+
+    @cached_property
+    def _costs(self) -> dict[str, float]:
+        """By digest of changes: whoever tries reads the log several times."""
+        return {}
 
     @cached_property
     def limit(self) -> float:
@@ -210,8 +217,6 @@ class Contest:
 
     def check(self, changes: Changes, champion: Changes, source: str, allow_null: bool = False) -> float:
         """The cost of an entry. Raises UserError unless it may try. champion: the champion's changes of the base."""
-        from ddpm.sampling import guidance  # it imports torch
-
         for key in changes:
             self.check_allowed(key, source)
         whole = {**champion, **changes}
@@ -226,11 +231,15 @@ class Contest:
             raise UserError(
                 f"{source}: its training costs {cost:.4g} {self.terms.cost}; allowed: {allowed} {limit:.4g}"
             )
-        asked, most = (guidance.evaluations(one.sample, one.diffusion) for one in (params, self.config))
-        if asked > most:
-            raise UserError(
-                f"{source}: each sample takes {asked} evaluations of the network; allowed: at most the base's, {most}"
-            )
+        base, entry = self.config.diffusion, params.diffusion
+        if (params.sample, entry.T, entry.schedule) != (self.config.sample, base.T, base.schedule):
+            from ddpm.sampling import guidance  # it imports torch, which takes seconds
+
+            asked, most = guidance.evaluations(params.sample, entry), guidance.evaluations(self.config.sample, base)
+            if asked > most:
+                raise UserError(
+                    f"{source}: a sample takes {asked} evaluations of the network; allowed: at most the base's, {most}"
+                )
         return cost
 
 

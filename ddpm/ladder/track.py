@@ -32,7 +32,7 @@ def log(state: Climb) -> None:
 
     def write() -> None:
         records = dict[str, Record]()
-        for one in (*state.attempts, *state.challenges):
+        for one in state.attempts:
             records |= {f"{name} {one.begin.entry}": run for name, run in state.runs(one).records.items()}
         parent, known = tracker.write_page(store, page, records)
         for number, trial in enumerate(trials.read(contest), 1):
