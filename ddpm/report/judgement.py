@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ def chapters(judgement: Judgement, samples: Sequence[Block]) -> list[Chapter]:
         "": [*map(Note, answers(judgement)), *_gaps(judgement.verdicts)],
         "Samples": samples,
         "Verdicts": [_arms(judgement), *_pairs(judgement.verdicts)],
+        "Eyes": _eyes(judgement),
         "By budget": _curves(judgement.curves, judgement.compare.confidence) if judgement.curves else [],
         "Tuning": [_tuning(judgement.tuning, judgement.primary)] if judgement.tuning else [],
         "Notes": [*map(Note, notes(judgement))],
@@ -123,6 +125,21 @@ def _arms(judgement: Judgement) -> Table:
         label = f"{arm.label} (baseline)" if arm is judgement.arms[0] else arm.label
         rows.append([label, str(len(arm.runs)), *costs])
     return Table(["arm", "seeds", *BUDGETS.values()], rows)
+
+
+def _eyes(judgement: Judgement) -> list[Block]:
+    """The means of each arm in every eye, where the runs have a panel."""
+    runs = [run.scores for arm in judgement.arms for run in arm.runs.values()]
+    names = metrics.list_eyes(runs)
+    rows = [
+        [arm.label, *(f"{fmean(run.scores[name] for run in arm.runs.values()):.3g}" for name in names)]
+        for arm in judgement.arms
+        if arm.runs
+    ]
+    title = (
+        "means over the seeds; in the panel 0 is held-out real images, and 1 a Gaussian of the train images, per class"
+    )
+    return [Table(["arm", *names], rows, title)] if names else []
 
 
 def _pairs(verdicts: Iterable[Verdict]) -> Iterator[Table]:

@@ -118,6 +118,14 @@ def eyes(runs: Sequence[Mapping[str, float]], primary: str) -> list[str]:
     return sorted({*seen, *recalls} - {primary, PANEL})
 
 
+def list_eyes(runs: Sequence[Mapping[str, float]]) -> list[str]:
+    """What all runs with a panel have of it: its score, each eye, the opponents' AUC, precision and recall."""
+    shared = set[str].intersection(*(set(scores) for scores in runs)) if runs else set()
+    beside = (name for name in shared if is_judged(name) and kind(name) in ("auc", "precision", RECALL))
+    eyes = sorted(name for name in shared if name.startswith(EYES) and name != PANEL)
+    return [PANEL, *eyes, *sorted(beside)] if PANEL in shared else []
+
+
 def is_headline(name: str) -> bool:
     """Whether it is the Fréchet distance of an extractor, by which the field ranks models."""
     return is_judged(name) and kind(name) in HEADLINE

@@ -15,7 +15,9 @@ from ddpm.params.config import Config
 from ddpm.runs import record
 from ddpm.runs.alike import group_by, some, unlike
 from ddpm.runs.record import Costs, Record
+from ddpm.scoring import metric
 from ddpm.sources.dataset import name_images
+from ddpm.verdicts import metrics
 from ddpm.verdicts.verdict import Pair
 
 # what a run cost -> in words; an arm is not better because it had more
@@ -121,7 +123,7 @@ def check_fingerprints(records: Sequence[Record], by: Sequence[str]) -> str:
     return records[0].fingerprint.without("sampling") if sampling else records[0].fingerprint.hash
 
 
-def setting(metric: str, pair: Pair[Record]) -> str:
+def setting(name: str, pair: Pair[Record]) -> str:
     """What a pair was trained on, at what cost, and how it was scored, for a sentence, with the score of real images.
 
     Where the two differ, it is "the arm's against the baseline's".
@@ -131,23 +133,33 @@ def setting(metric: str, pair: Pair[Record]) -> str:
     def of(form: Callable[[Record], str]) -> str:
         return " against ".join(dict.fromkeys(map(form, last)))
 
-    def count(name: str, what: str) -> str:
-        return f"{of(lambda run: '?' if (cost := fact(run, name)) is None else f'{cost:,}')} {what}"
+    def count(cost: str, what: str) -> str:
+        return f"{of(lambda run: '?' if (spent := fact(run, cost)) is None else f'{spent:,}')} {what}"
 
     # preferably a run of this trainer: of a program's, little is known
-    run, extractor = min(last, key=lambda run: run.program is not None), metric.rpartition(".")[0]
+    run, extractor = min(last, key=lambda run: run.program is not None), name.rpartition(".")[0]
     parts = [images(run), count("images_seen", "images seen in training"), count("parameters", "parameters")]
     if not extractor:
         return ", ".join([*parts, f"{run.params['evaluate.likelihood.images']:,} held-out images"])
     samples: int = run.fingerprint.comparable["samples"]
     parts.append(of(_sampler))
-    parts += [f"{samples:,} samples", f"features of {extractor}"]
-    if (real := run.scores.get(f"real.{metric}")) is not None:
+    parts += [f"{samples:,} samples", _name_eyes(extractor, run)]
+    if (real := run.scores.get(f"real.{name}")) is not None:
         others = round(run.scores.get(f"real.{extractor}.count", samples))
         parts.append(f"where {'' if others == samples else f'{others:,} '}real images have {real:.4g}")
     if any(one.program for one in last):
         parts.append("training seeds as stated")
     return ", ".join(parts)
+
+
+def _name_eyes(extractor: str, run: Record) -> str:
+    """What looked at the samples, for a score that begins with ``extractor``."""
+    eyes = [name.removeprefix(metrics.EYES) for name in sorted(run.scores) if name.startswith(metrics.EYES)]
+    named = {
+        metrics.EYES.rstrip("."): f"eyes: {', '.join(eye for eye in eyes if eye != metric.PANEL.name)}",
+        metric.OPPONENT: "told from real images by fresh networks",
+    }
+    return named.get(extractor, f"features of {extractor}")
 
 
 def images(run: Record) -> str:

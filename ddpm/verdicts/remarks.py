@@ -36,6 +36,8 @@ def early(arms: Iterable[Arm], primary: str) -> str:
 def yardsticks(arms: Iterable[Arm], primary: str) -> list[str]:
     """The scores of the yardsticks and of real images in the primary metric, or a note that a run has no yardstick."""
     records = [run for arm in arms for run in arm.runs.values()]
+    if primary == metrics.PANEL:
+        return ["the panel's scale: 0 is held-out real images, 1 is draws of a Gaussian of the train images, per class"]
     if missing := [run.name for run in records if f"{metrics.GAUSSIAN}.{primary}" not in run.scores]:
         lack = "has" if len(missing) == 1 else "have"
         which = f"{len(missing)} of {len(records)} runs {lack} no yardstick in {primary}"
