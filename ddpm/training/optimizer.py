@@ -31,6 +31,11 @@ class Optimizer(Variant, ABC):
         many matrices it is a stack.
         """
 
+    def flops(self, hidden: Sequence[tuple[int, int, int]]) -> int:
+        """Operations of a step's matrix products; by default there are none. hidden: of each weight of an inner layer,
+        of how many matrices it is a stack, and their rows and columns."""
+        return 0
+
     def average(self, optimizer: TorchOptimizer, weights: list[Tensor]) -> None:
         """Turn ``weights``, copies of the first parameters, into its own average of them, in place; by default nothing
         happens."""

@@ -68,6 +68,13 @@ def orthogonal(matrices: Tensor) -> Tensor:
     return x.mT if tall else x
 
 
+def flops(rows: int, columns: int) -> int:
+    """Operations of ``orthogonal`` for one matrix: in each iteration a product with its transpose, the square of that,
+    and a product with the matrix."""
+    short, long = sorted((rows, columns))
+    return ITERATIONS * 2 * (2 * short**2 * long + short**3)
+
+
 def _matrix(tensor: Tensor, weight: Tensor) -> Tensor:
     """(outputs, all else), a view of ``tensor`` if it is laid out in memory as ``weight`` is, of the same shape."""
     if not weight.is_contiguous():  # channels_last

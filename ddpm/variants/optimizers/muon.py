@@ -1,6 +1,8 @@
 """Muon for the weights of inner layers: momentum made orthogonal; AdamW for all else. Jordan et al. 2024,
 https://kellerjordan.github.io/posts/muon."""
 
+from collections.abc import Sequence
+
 from ddpm.base.sections import BelowOne
 from ddpm.base.tensor import TorchOptimizer
 from ddpm.training.optimizer import Betas, Decay, Hidden, Optimizer, Weights
@@ -26,3 +28,11 @@ class Muon(Optimizer):
 
         hidden = hidden if self.split else dict.fromkeys(hidden, 1)
         return OrthogonalAdamW(parameters, hidden, learning_rate, self.momentum, self.betas, self.weight_decay)
+
+    def flops(self, hidden: Sequence[tuple[int, int, int]]) -> int:
+        from ddpm.training import orthogonal
+
+        return sum(
+            parts * orthogonal.flops(rows, columns) if self.split else orthogonal.flops(parts * rows, columns)
+            for parts, rows, columns in hidden
+        )
