@@ -76,9 +76,14 @@ def _apart(run: Record, names: Iterable[str], drawn: int) -> list[str]:
 
 
 def findings(run: Record) -> list[Block]:
-    """How near the model is to the smallest possible error, and whether its samples are copies; of several spaces, in
-    the one with the clearest sign."""
+    """Whether the model is worse than a Gaussian by its first distance, how near it is to the smallest possible error,
+    and whether its samples are copies; of several spaces, in the one with the clearest sign."""
     notes: list[Block] = []
+    first, *_ = [*metrics.select_judged(run.scores), ""]
+    gaussian = metrics.yardstick(run.scores, first) if first else None
+    if gaussian is not None and metrics.is_early(run.scores[first], gaussian):
+        than = f"{first} is worse than that of a Gaussian of the train images, {cell(gaussian)}"
+        notes.append(Note(f"too early: {than}: train for longer"))
     with suppress(UserError):  # a record without errors by noise level
         notes.append(Note(f"denoises: {'; '.join(convergence.diagnose(convergence.errors(run)).sentences())}"))
     if spaces := metrics.closeness(run.scores):

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -11,15 +10,8 @@ from ddpm.base.sections import Shape
 from ddpm.diffusion.loss import Learns
 from ddpm.model import build, layers
 from ddpm.model.model_params import Model, ModelConfig
+from ddpm.training.optimizer import Matrices
 from ddpm.training.train_params import TrainingConfig
-
-
-class _Network(NamedTuple):
-    """Operations for one image, of the forward pass and of both passes; ``Optimizer.flops`` explains ``hidden``."""
-
-    forward: int
-    both: int
-    hidden: Sequence[tuple[int, int, int]]
 
 
 def per_image(config: ModelConfig) -> int:
@@ -30,19 +22,20 @@ def per_image(config: ModelConfig) -> int:
     them: without recomputation, and whatever kernel runs. The optimizer's few operations per weight are left out.
     Raises UserError when the network's shape is impossible.
     """
-    network = _count(config.data.shape, config.model, config.diffusion.loss.learns)
-    return round(network.both + network.forward * config.diffusion.loss.passes)
+    forward, both, _ = _count(config.data.shape, config.model, config.diffusion.loss.learns)
+    return round(both + forward * config.diffusion.loss.passes)
 
 
 def step_flops(config: TrainingConfig) -> int:
     """The operations of a training step: of the network, forward and backward, and of the optimizer's matrix products,
     which Muon has. Raises UserError when the network's shape is impossible."""
-    hidden = _count(config.data.shape, config.model, config.diffusion.loss.learns).hidden
+    *_, hidden = _count(config.data.shape, config.model, config.diffusion.loss.learns)
     return per_image(config) * config.train.batch_size + config.train.optimizer.flops(hidden)
 
 
 @lru_cache(maxsize=64)  # a search trains the same few networks in hundreds of ways
-def _count(image: Shape, model: Model, learns: Sequence[Learns]) -> _Network:
+def _count(image: Shape, model: Model, learns: Sequence[Learns]) -> tuple[int, int, Matrices]:
+    """Operations for one image, of the forward pass and of both passes; and the weights of inner layers."""
     network = build.sketch(image, model, learns).train()
     x = torch.empty(1, *image, device="meta")
     t = torch.ones(1, dtype=torch.int64, device="meta")
@@ -53,4 +46,4 @@ def _count(image: Shape, model: Model, learns: Sequence[Learns]) -> _Network:
         output.sum().backward()
     hidden = layers.hidden_weights(network).items()
     shapes = [(parts, len(weight) // parts, weight[0].numel()) for weight, parts in hidden]
-    return _Network(forward, counter.get_total_flops(), shapes)
+    return forward, counter.get_total_flops(), shapes

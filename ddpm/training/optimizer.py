@@ -14,6 +14,7 @@ Beta = Annotated[float, Field(ge=0, lt=1)]
 Betas = tuple[Beta, Beta]
 Weights = Sequence[Tensor]
 Hidden = Mapping[Tensor, int]
+Matrices = Sequence[tuple[int, int, int]]
 
 
 class Optimizer(Variant, ABC):
@@ -31,7 +32,7 @@ class Optimizer(Variant, ABC):
         many matrices it is a stack.
         """
 
-    def flops(self, hidden: Sequence[tuple[int, int, int]]) -> int:
+    def flops(self, hidden: Matrices) -> int:
         """Operations of a step's matrix products; by default there are none. hidden: of each weight of an inner layer,
         of how many matrices it is a stack, and their rows and columns."""
         return 0

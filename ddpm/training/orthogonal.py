@@ -68,11 +68,11 @@ def orthogonal(matrices: Tensor) -> Tensor:
     return x.mT if tall else x
 
 
-def flops(rows: int, columns: int) -> int:
-    """Operations of ``orthogonal`` for one matrix: in each iteration a product with its transpose, the square of that,
-    and a product with the matrix."""
+def flops(stack: int, rows: int, columns: int) -> int:
+    """Operations of ``orthogonal``: in each iteration each matrix is multiplied with its transpose, their product with
+    itself, and the matrix with that."""
     short, long = sorted((rows, columns))
-    return ITERATIONS * 2 * (2 * short**2 * long + short**3)
+    return stack * ITERATIONS * 2 * (2 * short**2 * long + short**3)
 
 
 def _matrix(tensor: Tensor, weight: Tensor) -> Tensor:

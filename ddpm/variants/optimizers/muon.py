@@ -1,11 +1,9 @@
 """Muon for the weights of inner layers: momentum made orthogonal; AdamW for all else. Jordan et al. 2024,
 https://kellerjordan.github.io/posts/muon."""
 
-from collections.abc import Sequence
-
 from ddpm.base.sections import BelowOne
 from ddpm.base.tensor import TorchOptimizer
-from ddpm.training.optimizer import Betas, Decay, Hidden, Optimizer, Weights
+from ddpm.training.optimizer import Betas, Decay, Hidden, Matrices, Optimizer, Weights
 
 
 class Muon(Optimizer):
@@ -29,10 +27,8 @@ class Muon(Optimizer):
         hidden = hidden if self.split else dict.fromkeys(hidden, 1)
         return OrthogonalAdamW(parameters, hidden, learning_rate, self.momentum, self.betas, self.weight_decay)
 
-    def flops(self, hidden: Sequence[tuple[int, int, int]]) -> int:
+    def flops(self, hidden: Matrices) -> int:
         from ddpm.training import orthogonal
 
-        return sum(
-            parts * orthogonal.flops(rows, columns) if self.split else orthogonal.flops(parts * rows, columns)
-            for parts, rows, columns in hidden
-        )
+        shapes = hidden if self.split else [(1, parts * rows, columns) for parts, rows, columns in hidden]
+        return sum(orthogonal.flops(*shape) for shape in shapes)
