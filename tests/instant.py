@@ -39,7 +39,8 @@ def made(params: dict, score: float) -> record.Record:
 
 
 class Instant:
-    """Stands in for ddpm.study.pool.Pool. score: of params and a seed; a text is the reason of a failure."""
+    """Stands in for ddpm.study.pool.Pool. score: of params and a seed; a text is the reason of a failure, and None that
+    of a run that does not end."""
 
     score = staticmethod(landscape)
     patience = math.inf  # runs until it is stopped
@@ -59,13 +60,16 @@ class Instant:
         self.waiting.append(task)
         assert len(self.waiting) <= self.at_once
 
-    def results(self):
+    def results(self, until=None):
         while self.waiting:
             task = self.waiting.pop(1 if self.last_first and len(self.waiting) > 1 else 0)
             type(self).count += 1
             if self.count > self.patience:
                 raise SystemExit(143)
             score = type(self).score(task.params, task.params["seed"])
+            if score is None:
+                assert until is not None
+                return
             if isinstance(score, str):
                 yield Done(task, reason=score)
             else:

@@ -173,7 +173,9 @@ def closest(name: str, known: Iterable[str]) -> str:
     """`` (did you mean 'x'?)``, or an empty string."""
     if len(name) > MAX_SHOWN:
         return ""  # matching takes time in the square of the length
-    match = difflib.get_close_matches(name, list(known), n=1)
+    known = list(known)
+    initials = [one for one in known if "".join(word[:1] for word in one.split("_")) == name]
+    match = difflib.get_close_matches(name, known, n=1) or initials
     return f" (did you mean {match[0]!r}?)" if match else ""
 
 

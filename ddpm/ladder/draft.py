@@ -30,6 +30,8 @@ AVERAGES = (0.01, 0.05, 0.2)  # lengths of the weights' average, as shares of th
 def write(name: str, base: str, common: Mapping[str, Any]) -> Path:
     """Write ladders/NAME.yaml for a preset with the values of ``common``; return its path. Raises UserError if the file
     exists, or the preset cannot be the base of a ladder, because ``data.source`` has too few images, for example."""
+    from ddpm.model import build  # it imports torch
+
     path = LADDERS / f"{name}.yaml"
     terms.check_path(path)
     if path.exists():
@@ -40,6 +42,7 @@ def write(name: str, base: str, common: Mapping[str, Any]) -> Path:
     measures = _choose_measures(whole, found)
     whole = config.parse(plan.apply_overrides(params, measures, "--set"), "--set")
     possible.check_scores(whole, found.train, found.classes)
+    build.outline(whole)
     values = {
         "path": path,
         "name": name,

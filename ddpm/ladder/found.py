@@ -28,7 +28,7 @@ def to_dict(done: Search) -> dict[str, Any]:
     ``ddpm ladder try`` has it; null if nothing was found."""
     state, proof = done.state, done.proof
     changes = {**state.changes(proof.begin.on), **proof.begin.changes} if proof else {}
-    own = [trial.score for trial in done.past if proof and done.space.entry(trial.changes) == proof.begin.changes]
+    own = [trial.score for trial in done.own_trials if proof and done.space.entry(trial.changes) == proof.begin.changes]
     scores = [score for score in own if score is not None]
     return {
         "ladder": done.contest.name,
@@ -39,6 +39,7 @@ def to_dict(done: Search) -> dict[str, Any]:
         "runs": len(scores),
         "find": changes,
         "importances": proposals.importances(done.space, done.past),
+        "reason": "" if proof else done.early(done.best()),
         "proof": display.to_dict(state, proof) if proof else None,
         "fresh": {"find": proof.end.challenger, "champion": proof.end.champion} if proof and proof.end else {},
     }
@@ -49,7 +50,8 @@ def chapters(done: Search, result: dict[str, Any]) -> list[Chapter]:
     title, proof = metrics.title(done.contest.terms.primary), result["proof"]
     blocks: list[Block] = [Note(f"{result['trials']} trials; they are not evidence, the proof is")]
     if proof is None:
-        blocks.append(Note("nothing seems better than the champion, so there was no attempt: take more trials"))
+        nothing = "nothing seems better than the champion, so there was no attempt: take more trials"
+        blocks.append(Note(result["reason"] or nothing))
     else:
         blocks.append(Note(_sentence(result, title)))
         usual = done.space.usual

@@ -5,6 +5,8 @@ which has seeds that no trial used and spends its share of the ladder's error, a
 
 It begins with the champion, the ideas of the ladder's file and the rungs of other ladders; then proposals.py proposes.
 At the end the best FINALISTS are run again, until each has RUNS: the best of many single runs is often a lucky one.
+Trials of others and of earlier searches only propose: the best of them run again, too. If the best recipe is worse than
+a Gaussian of the train images, nothing is proved: such a training is too short to compare recipes.
 """
 
 from __future__ import annotations
@@ -15,30 +17,33 @@ import math
 import re
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from statistics import fmean
 
 from ddpm.base import files
-from ddpm.base.errors import UserError, plural
+from ddpm.base.errors import UserError, plural, printable
 from ddpm.base.locks import lock
 from ddpm.base.progress import duration
 from ddpm.ladder import attempt, climb, evidence, proposals, terms, trials
 from ddpm.ladder.attempt import Say
 from ddpm.ladder.climb import LOCKS, Attempt, Climb
 from ddpm.ladder.log import BASE
-from ddpm.ladder.space import Space
+from ddpm.ladder.space import STEPS, Space
 from ddpm.ladder.terms import LADDERS, Changes, Contest
-from ddpm.ladder.trials import Candidate, Trial
-from ddpm.study import revision
+from ddpm.ladder.trials import Candidate, Trial, Trials
+from ddpm.report.blocks import plain
+from ddpm.study import revision, status
 from ddpm.study.experiments import DIVERGED
 from ddpm.study.pool import Done, Pool, Task, count_slots
+from ddpm.verdicts import metrics
 
 SEARCHING = 0.7  # share of the hours for trials; the rest is for the proof
 FINALISTS, RUNS = 3, 3  # ladders/short/samplers.md has the table
 FAILURES = 3  # in a row that are not a trial's own, such as a full memory
 EFFECT = 2.0  # in standard deviations of the gains: for how long a proof is expected to take
+HALF = "half"  # the name of the run that shows how fast the score falls, which is no trial
 
 
 @dataclass
@@ -56,14 +61,24 @@ class Search:
 
     def __post_init__(self) -> None:
         self.running = dict[str, tuple[Changes, int, float]]()  # by task: the recipe, its seed, when it began
+        self.file = Trials(self.contest)
         self.update(self.state)
-        self.starts = deque(self.space.starts(_ideas(self.contest)))
+        champion, *ideas = self.space.starts(_ideas(self.contest))
+        self.known = {files.digest(start) for start in (champion, *ideas)}
+        past, own = {trial.key for trial in self.past}, self.own_trials
+        new = [idea for idea in ideas if files.digest(idea) not in past]
+        others = self.rank([trial for trial in self.past if trial not in own])
+        again = [one.changes for one in others if one.trials[0].key in self.known or self.space.holds(one.changes)]
+        self.starts = deque([champion, *new, *again[:FINALISTS]])
         self.numbers = itertools.count()  # of seeds
+        self.shown: Candidate | None = None  # the best so far, as the last line has it
+        self.halved: tuple[int, float] | None = None  # steps and score of the training of which half was run
+        self.advice = "train for longer"
 
     def update(self, state: Climb) -> None:
         """Search around the champion of this climb, or the one that the search's attempt is on, from all trials that
         there are now, also those of earlier searches and other processes."""
-        self.state, self.past = state, trials.read(self.contest)
+        self.state, self.past = state, self.file.read()
         on = self.proof.begin.on if self.proof else state.champion.key if state.champion else BASE
         self.space = Space(self.contest, self.contest.shorten(state.changes(on)))
 
@@ -74,8 +89,8 @@ class Search:
 
     @property
     def own_trials(self) -> list[Trial]:
-        """The trials of this search."""
-        return [trial for trial in self.past if trial.search == self.number]
+        """The trials of this search, by processes of this folder."""
+        return [trial for trial in self.file.own if trial.search == self.number]
 
     @property
     def proof(self) -> Attempt | None:
@@ -90,37 +105,55 @@ class Search:
             total = min(total, self.hours * 3600 * SEARCHING * self.at_once / seconds)
         return total
 
-    def rank(self) -> list[Candidate]:
-        """The recipes that keep the guards and that no attempt had, the best first; the champion among them."""
+    def rank(self, runs: Sequence[Trial]) -> list[Candidate]:
+        """The recipes of these trials that keep the guards and that no attempt had, the best first; the champion among
+        them."""
         state, champion = self.state, self.space.champion
         had = ({**state.changes(one.begin.on), **one.begin.changes} for one in state.attempts)
         keys = {files.digest(self.contest.shorten(changes)) for changes in had} - {files.digest(champion)}
-        ranked = trials.candidates(self.contest, self.past, champion)
+        ranked = trials.candidates(self.contest, runs, champion)
         return [one for one in ranked if one.trials[0].key not in keys]
 
     def next(self, seed: int) -> Changes | None:
         """The recipe to run next: a new one, or a finalist again; None at the end. seed: of a proposal."""
-        running = [changes for changes, *_ in self.running.values()]
-        total, begun = self.total(), len(self.own_trials) + len(running)
+        running, own = [changes for changes, *_ in self.running.values()], self.own_trials
+        total, begun = self.total(), len(own) + len(running)
         if begun >= total:
             return None
-        finalists = self.rank()[:FINALISTS]
+        finalists = self.rank(own)[:FINALISTS]
         if finalists and begun >= total - min(FINALISTS * (RUNS - 1), total // 4):
             again = [one.changes for one in finalists if len(one.trials) + running.count(one.changes) < RUNS]
             return again[0] if again else None
-        known = {trial.key for trial in self.past}
+        known = {trial.key for trial in own}
         while self.starts:
             if files.digest(start := self.starts.popleft()) not in known:
                 return start
         return proposals.propose(self.space, self.past, running, seed)
 
-    def find(self) -> Changes | None:
-        """The recipe to prove: the best of the finalists that ran most often. None if that, or a better one that ran
-        less often, is the champion, which is proved, or if all break a guard."""
-        ranked, champion = self.rank()[:FINALISTS], self.space.champion
+    def best(self) -> Candidate | None:
+        """The best of the finalists that this search ran most often; or the champion, if that, or a better one that ran
+        less often, is the champion. None if all break a guard."""
+        ranked, champion = self.rank(self.own_trials)[:FINALISTS], self.space.champion
         most = min(RUNS, max((len(one.trials) for one in ranked), default=0))
-        best = next((one.changes for one in ranked if len(one.trials) >= most or one.changes == champion), champion)
-        return None if best == champion else best
+        return next((one for one in ranked if len(one.trials) >= most or one.changes == champion), None)
+
+    def find(self) -> Changes | None:
+        """The recipe to prove: the ``best``. None if there is none, if it is the champion, which is proved, or if it is
+        ``early``."""
+        best = self.best()
+        return None if best is None or best.changes == self.space.champion or self.early(best) else best.changes
+
+    def early(self, best: Candidate | None) -> str:
+        """That this recipe is worse than a Gaussian of the train images, and what to do; empty if it is not."""
+        if best is None or not metrics.is_early(best.score, self.yardstick):
+            return ""
+        score = f"the best {metrics.title(self.contest.terms.primary)}, {best.score:.4g}, is worse than that of"
+        return f"{score} a Gaussian of the train images, {self.yardstick:.4g}: too early to compare; {self.advice}"
+
+    @property
+    def yardstick(self) -> float | None:
+        """``metrics.yardstick`` of the search's own runs."""
+        return next((trial.yardstick for trial in self.own_trials if trial.yardstick is not None), None)
 
     def take(self, done: Done) -> Trial | None:
         """Write down what a run scored; None if it failed for a reason that is not its own."""
@@ -136,45 +169,84 @@ class Search:
             score=done.record.scores[self.contest.terms.primary] if done.record else None,
             guards=trials.guards(self.contest, done.record) if done.record else {},
             seconds=round(time.monotonic() - begin, 1),
+            yardstick=metrics.yardstick(done.record.scores, self.contest.terms.primary) if done.record else None,
         )
         trials.add(self.contest, trial)
-        self.past = trials.read(self.contest)  # with those of other processes
+        self.past = self.file.read()  # with those of other processes
         return trial
 
     def explore(self, say: Say) -> None:
-        """Run trials until the search ends. Raises UserError if several in a row fail for a reason that is not their
-        own, such as a full disk."""
+        """Run trials until the search ends; those that run when all ``hours`` are over are stopped. Raises UserError if
+        several in a row fail for a reason that is not their own, such as a full disk."""
         import optuna  # noqa: F401  # that it is missing is said before anything runs
 
-        revision.check_committed([str(self.contest.path), *(() if self.commit else revision.CODE)])
         if not self.past:
             self.contest.check_images()
         failed, devices = 0, [self.contest.config.device]
+        spent = sum(trial.seconds for trial in self.own_trials) / self.at_once
+        until = self.hours and time.monotonic() + self.hours * 3600 - spent
         code = revision.export(self.commit or revision.head())
         with _place(self.contest) as place, Pool(code, self.at_once, devices) as pool:
             say(f"{self.name}: {plural(self.at_once, 'run')} at a time; each prints a line when it ends")
+            self._name_refused(say)
             self.starts.rotate(-place)
             for _ in range(self.at_once):
-                self._submit(pool, place)
-            for done in pool.results():
-                trial = self.take(done)
-                failed = 0 if trial else failed + 1
-                say(self._progress(trial) if trial else f"failed: {done.reason}")
+                self._submit(pool, place, say)
+            for done in pool.results(until):
+                if done.task.name == HALF:
+                    self._estimate(done, say)
+                else:
+                    trial = self.take(done)
+                    failed = 0 if trial else failed + 1
+                    say(self._progress(trial) if trial else f"failed: {done.reason}")
+                    self._name_refused(say)
                 if failed == FAILURES:
                     raise UserError(f"{failed} runs in a row failed: {done.reason}")
-                self._submit(pool, place)
+                self._submit(pool, place, say)
+            if self.running:
+                say(f"--hours {self.hours:g} are over: {plural(len(self.running), 'run')} stopped before the end")
 
-    def _submit(self, pool: Pool, place: int) -> None:
+    def _name_refused(self, say: Say) -> None:
+        """Print the first of the trials that do not count, and how many more there are."""
+        if refused := self.file.refused:
+            more = f"; and {plural(len(refused) - 1, 'more trial')}" if len(refused) > 1 else ""
+            say(printable(f"left out: {refused[0]}{more}"))
+            refused.clear()
+
+    def _submit(self, pool: Pool, place: int, say: Say) -> None:
         """Run the next trial. Its seed, above those of attempts, is that of the proposal, too: so a process that
         searches alone tries the same again."""
         known = {trial.seed for trial in self.past}
         seeds = (2**40 + int(files.digest([self.contest.name, place, each])[:10], 16) for each in self.numbers)
         seed = next(seed for seed in seeds if seed not in known)
+        if not self.starts and self._submit_half(pool, say):
+            return
         if (changes := self.next(seed)) is not None:
             params = trials.params(self.contest, changes, seed)
             task = Task(f"trial-{seed}", params, LOCKS / self.contest.name / f"trial-{seed}.log")
             self.running[task.name] = changes, seed, time.monotonic()
             pool.submit(task)
+        elif not self.running:
+            self._submit_half(pool, say)
+
+    def _submit_half(self, pool: Pool, say: Say) -> bool:
+        """Once, if the best is worse than a Gaussian: half of its training, which shows how fast the score falls.
+        Returns whether it runs."""
+        ranked = self.rank(self.own_trials)
+        if self.halved or not ranked or not (early := self.early(ranked[0])):
+            return False
+        say(early)
+        trial = ranked[0].trials[0]
+        self.halved = steps, _ = self.contest.params(trial.changes).train.steps or 2, ranked[0].score
+        params = trials.params(self.contest, {**trial.changes, STEPS: max(1, steps // 2)}, trial.seed)
+        pool.submit(Task(HALF, params, LOCKS / self.contest.name / f"{HALF}.log"))
+        return True
+
+    def _estimate(self, done: Done, say: Say) -> None:
+        if done.record and self.halved:
+            half = done.record.scores[self.contest.terms.primary]
+            self.advice = status.advise(self.yardstick or 0.0, *self.halved, half)
+            say(f"half of that training: {self.advice}")
 
     def submit(self, found: Changes, say: Say) -> None:
         """Begin the attempt with what was found, and write that to found.yaml, as an entry."""
@@ -187,20 +259,32 @@ class Search:
         self.update(climb.read(self.contest))
 
     def _progress(self, trial: Trial) -> str:
-        """A line about a trial that has ended: the best so far, and the time left."""
+        """A line about a trial that has ended: its score and recipe, the best so far, and the time left."""
         made, most = self.own_trials, self.contest.terms.seeds.most
         seconds = fmean(one.seconds for one in made) / self.at_once
-        left = duration(max(self.total() - len(made), 0) * seconds)
+        left = max(self.total() - len(made), 0) * seconds
         arms = 2 if self.contest.terms.kind == "score" else 1
         proof = arms * (evidence.seeds_needed(EFFECT, self.state.next_needed, most) or most) * seconds
         late = self.hours and proof > (1 - SEARCHING) * self.hours * 3600
         over = f", more than --hours {self.hours:g} leaves: take more, or a shorter training" if late else ""
-        best = f"best {ranked[0].score:.4g}, " if (ranked := self.rank()) else ""
-        score = "diverged" if trial.score is None else f"{trial.score:.4g}"
-        usual = trials.find_usual(self.past, self.space.champion)
-        if fails := trials.judge(self.contest, [trial], usual).fails:
-            score += f", fails {' and '.join(fails)}"
-        return f"trial {len(made)}: {score}; {best}about {left} left to search, then {duration(proof)} to prove{over}"
+        ahead = f"about {duration(left)} left to search, then" if left else "the search ends, then"
+        best, before = next(iter(self.rank(made)), None), self.shown
+        self.shown, shown = best, f"best {best.score:.4g}" if best else "none keeps the guards"
+        if best and before and best.loss > before.loss:
+            shown += f", no longer {before.score:.4g}, which more runs, a guard or an attempt changed"
+        return f"trial {len(made)}: {self._describe(trial)}; {shown}; {ahead} {duration(proof)} to prove{over}"
+
+    def _describe(self, trial: Trial) -> str:
+        """A trial's score, next to the yardstick, and its recipe."""
+        primary, usual = self.contest.terms.primary, trials.find_usual(self.own_trials, self.space.champion)
+        score = "diverged" if trial.score is None else f"{metrics.title(primary)} {trial.score:.4g}"
+        than = "" if trial.yardstick is None else f", a Gaussian {trial.yardstick:.4g}"
+        fails = trials.judge(self.contest, [trial], usual).fails
+        broken = f", fails {' and '.join(fails)}" if fails else ""
+        changes = self.space.entry(trial.changes).items()
+        short = ", ".join(f"{key.partition('.')[2].removesuffix('.name')} {plain(value)}" for key, value in changes)
+        known = "known: " if trial.key in self.known else ""
+        return f"{score} ({metrics.direction(primary)} is better{than}){broken}; {known}{short or 'the champion'}"
 
 
 def run(
@@ -211,6 +295,8 @@ def run(
 
     Raises UserError unless the ladder, its log and the code are committed.
     """
+    revision.check_committed([str(contest.path), *(() if commit else revision.CODE)])
+    say(f"{contest.path}: searching by {contest.terms.primary}, {metrics.direction(contest.terms.primary)} is better")
     state = climb.read(contest)
     mine = {one.begin.entry: one for one in state.attempts if re.fullmatch(r"search-\d+", one.begin.entry)}
     name = next((name for name, one in mine.items() if one.end is None), f"search-{len(mine) + 1}")

@@ -42,6 +42,8 @@ class Space:
             for value in (axis.low, axis.high) if isinstance(axis, Range) else () if axis == BUDGET else axis:
                 contest.params({**dict([condition] if condition else []), key: value}, source)
         for idea in contest.terms.model_dump(mode="json")["ideas"]:
+            if not idea:
+                raise UserError(f"{contest.path}: ideas: {{}} is empty; allowed: keys of params.yaml, as KEY: VALUE")
             contest.params(idea, f"{contest.path}: ideas")
 
     @cached_property
@@ -113,8 +115,19 @@ class Space:
                 values[SHARE] = min(share, SHARES.high)
                 yield self.make_changes(values)
 
+    def holds(self, changes: Changes) -> bool:
+        """Whether a trial with these changes of the base is the champion but for values that the space has."""
+        space = self.contest.terms.space
+        return all(key in space and _has(space[key], value) for key, value in self.entry(changes).items())
+
     def entry(self, changes: Changes) -> Changes:
         """The changes of the champion that make a trial of it, whose changes are of the base."""
         base = self.contest.config.flat()
         back = {key: base[key] for key in self.champion if key not in changes and key in base}
         return {key: value for key, value in {**back, **changes}.items() if self.usual.get(key, back) != value}
+
+
+def _has(axis: Axis, value: Any) -> bool:
+    if isinstance(axis, Range):
+        return value is not None and axis.low <= value <= axis.high
+    return axis == BUDGET or value in axis

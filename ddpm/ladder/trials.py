@@ -1,7 +1,8 @@
 """A search's trials, ladders/NAME/trials.jsonl: what was tried, and what one run of it scored. They are not evidence.
 
 The file is in git, as the log is (``merge=union``), and its order means nothing. Each process that searches adds lines
-and reads those of others.
+and reads those of others. So a line may be anybody's: it counts if its changes may be tried, at the cost that they
+have, and as a search's own if a process of this folder wrote it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
@@ -25,12 +27,13 @@ from ddpm.study import plan
 from ddpm.verdicts import metrics
 
 NAME = "trials.jsonl"
+LARGEST = 2**22  # bytes of it: thousands of trials, each of which takes milliseconds to check
 
 
 class Trial(Section):
     """One run. search: the number of the search that made it. of: ``find_identity``. changes: of the base. score: None
     if it diverged. guards: the guarded metrics; ``memorisation`` is 1 if it copies train images. seconds: that it
-    took."""
+    took. yardstick: ``metrics.yardstick`` of the run."""
 
     evidence: Literal[False] = False
     search: Count
@@ -41,6 +44,7 @@ class Trial(Section):
     score: Score | None
     guards: dict[str, Score]
     seconds: Amount
+    yardstick: Score | None = None
 
     @property
     def key(self) -> str:
@@ -72,16 +76,60 @@ def find_identity(contest: Contest) -> str:
     return files.digest([contest.identity["base"], terms.primary, terms.guards, terms.cost])[:LENGTH]
 
 
-def read(contest: Contest) -> list[Trial]:
-    """The trials so far that the ladder's file, as it is, can use. Raises UserError for a line that is none."""
-    path, trials, of = contest.folder / NAME, [], find_identity(contest)
-    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines() if path.exists() else (), 1):
-        source = f"{path}: line {number}"
+class Trials:
+    """The trials of a ladder that count, each line checked once. own: those that processes of this folder wrote.
+    refused: why others, by file and line, do not count."""
+
+    def __init__(self, contest: Contest):
+        self.contest, self.checked = contest, dict[str, Trial | None]()
+        self.own, self.refused = list[Trial](), list[str]()
+
+    def read(self) -> list[Trial]:
+        """Those of now. Raises UserError for a file that is not one of trials."""
+        path, of = self.contest.folder / NAME, find_identity(self.contest)
+        for number, text in enumerate(texts := _read(path), 1):
+            if text not in self.checked:
+                self.checked[text] = self._check(text, f"{path}: line {number}", of)
+        counting = {text: trial for text in texts if (trial := self.checked[text])}  # a merge may double a line
+        own = {*_read(_own_path(self.contest))}
+        self.own = [trial for text, trial in counting.items() if text in own]
+        return [*counting.values()]
+
+    def _check(self, text: str, source: str, of: str) -> Trial | None:
+        """None if the line is of another base or other scores, or may not be tried."""
         try:
-            trials.append(sections.parse(json.loads(text), source, Trial))
-        except (RecursionError, ValueError) as error:
-            raise UserError(f"{source}: not a trial: remove the line; trials are not evidence") from error
-    return [trial for trial in trials if trial.of == of]
+            trial = sections.parse(json.loads(text), source, Trial)
+            if trial.of == of:
+                if trial.score is not None and trial.guards.keys() != {*self.contest.terms.guards}:
+                    raise UserError(f"{source}: guards: not those of {self.contest.path}")
+                cost = self.contest.check(trial.changes, {}, source, allow_null=True)
+                return trial.model_copy(update={"cost": cost})
+        except (OverflowError, RecursionError, ValueError):
+            self.refused.append(f"{source}: not a trial")
+        except UserError as error:
+            self.refused.append(str(error))
+        return None
+
+
+def read(contest: Contest) -> list[Trial]:
+    """``Trials.read``."""
+    return Trials(contest).read()
+
+
+def _own_path(contest: Contest) -> Path:
+    """A copy of the lines that processes of this folder wrote, which git does not see."""
+    return LOCKS / contest.name / NAME
+
+
+def _read(path: Path) -> list[str]:
+    """The lines of a file; none if there is no file. Raises UserError for one that is a link, too large or not text."""
+    try:
+        if path.is_symlink() or (path.exists() and path.stat().st_size > LARGEST):
+            raise ValueError(f"a link, or more than {LARGEST:,} bytes")
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not a file of trials ({error}): remove it; trials are not evidence") from error
+    return [line for line in text.split("\n") if line]
 
 
 def params(contest: Contest, changes: Changes, seed: int) -> dict[str, Any]:
@@ -91,11 +139,12 @@ def params(contest: Contest, changes: Changes, seed: int) -> dict[str, Any]:
 
 def add(contest: Contest, trial: Trial) -> None:
     """Append a trial. Raises UserError if the disk is full; then the file is as it was."""
-    path = contest.folder / NAME
+    line = json.dumps(trial.model_dump(mode="json"))
     with lock(LOCKS / f"{contest.name}-trials.lock", math.inf):
-        before = path.read_text(encoding="utf-8") if path.exists() else ""
-        with files.atomic_path(path) as temporary:
-            temporary.write_text(f"{before}{json.dumps(trial.model_dump(mode='json'))}\n", encoding="utf-8")
+        for path in (_own_path(contest), contest.folder / NAME):
+            texts = [*_read(path), line]
+            with files.atomic_path(path) as temporary:
+                temporary.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
 
 
 def guards(contest: Contest, run: Record) -> dict[str, float]:

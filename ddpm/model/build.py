@@ -1,5 +1,6 @@
 """From a config to its network."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import psutil
@@ -8,8 +9,10 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from ddpm.base.errors import UserError
+from ddpm.base.sections import Shape
+from ddpm.diffusion.loss import Learns
 from ddpm.model.layers import Backbone, SpanEmbedding
-from ddpm.model.model_params import ModelConfig
+from ddpm.model.model_params import Model, ModelConfig
 
 
 def network(config: ModelConfig) -> Backbone:
@@ -24,7 +27,7 @@ def network(config: ModelConfig) -> Backbone:
             f"model.{config.model.name}: its weights take {size / 2**30:,.1f} GiB, {free / 2**30:,.1f} are free; "
             "choose a smaller network"
         )
-    return _network(config)
+    return _network(config.data.shape, config.model, config.diffusion.loss.learns)
 
 
 def parameters(config: ModelConfig) -> int:
@@ -34,12 +37,17 @@ def parameters(config: ModelConfig) -> int:
 
 def outline(config: ModelConfig) -> Backbone:
     """The network without memory for its weights. Raises UserError when its shape is impossible."""
+    return sketch(config.data.shape, config.model, config.diffusion.loss.learns)
+
+
+def sketch(image: Shape, model: Model, learns: Sequence[Learns]) -> Backbone:
+    """``outline`` from the only parts of a config that shape a network."""
     try:
         with torch.device("meta"), _Uninitialised():
-            return _network(config)
+            return _network(image, model, learns)
     except (OverflowError, RuntimeError, TypeError) as error:
         reason = str(error).partition("\n")[0]  # the rest is torch's own stack
-        raise UserError(f"model.{config.model.name}: no tensor has these sizes ({reason}); choose smaller") from error
+        raise UserError(f"model.{model.name}: no tensor has these sizes ({reason}); choose smaller") from error
 
 
 class _Uninitialised(TorchFunctionMode):
@@ -50,12 +58,11 @@ class _Uninitialised(TorchFunctionMode):
         return kwargs["tensor"] if getattr(func, "__module__", "") == nn.init.__name__ else func(*args, **kwargs)
 
 
-def _network(config: ModelConfig) -> Backbone:
-    image, architecture = config.data.shape, config.model.architecture
+def _network(image: Shape, model: Model, learns: Sequence[Learns]) -> Backbone:
     try:
-        network = architecture.network(image, image.channels, config.model.classes)
+        network = model.architecture.network(image, image.channels, model.classes)
     except ValueError as error:
-        raise UserError(f"model.{architecture.name}: {error}") from error
-    if "flow map" in config.diffusion.loss.learns:
+        raise UserError(f"model.{model.name}: {error}") from error
+    if "flow map" in learns:
         network.span = SpanEmbedding(network.time_features)
     return network

@@ -73,10 +73,17 @@ def _apart(run: Record, names: Iterable[str], drawn: int) -> list[str]:
 
 
 def findings(run: Record) -> list[Block]:
-    """Whether the samples are copies; of several spaces, in the one with the clearest sign."""
-    if not (spaces := metrics.closeness(run.scores)):
-        return []
-    worst = max(spaces, key=lambda space: space.share - space.limit)
-    sign = f"{run.program or 'this model'} {COPIES}" if worst.copies else "no sign of any"
-    nearness = f"{worst.share:.0%} of the samples are as near to a train image as the nearest {worst.expected:.0%}"
-    return [Note(f"copies: {sign}: {nearness} of test images")]
+    """Whether the model is worse than a Gaussian, and whether its samples are copies: of several spaces, in the one
+    with the clearest sign."""
+    notes: list[Block] = []
+    first, *_ = [*metrics.select_judged(run.scores), ""]
+    gaussian = metrics.yardstick(run.scores, first) if first else None
+    if gaussian is not None and metrics.is_early(run.scores[first], gaussian):
+        than = f"{first} is worse than that of a Gaussian of the train images, {cell(gaussian)}"
+        notes.append(Note(f"too early: {than}: train for longer"))
+    if spaces := metrics.closeness(run.scores):
+        worst = max(spaces, key=lambda space: space.share - space.limit)
+        sign = f"{run.program or 'this model'} {COPIES}" if worst.copies else "no sign of any"
+        nearness = f"{worst.share:.0%} of the samples are as near to a train image as the nearest {worst.expected:.0%}"
+        notes.append(Note(f"copies: {sign}: {nearness} of test images"))
+    return notes

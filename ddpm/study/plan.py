@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
-from ddpm.base import files, sections
+from ddpm.base import files, sections, variant
 from ddpm.base.errors import UserError, printable
 from ddpm.base.paths import METRICS
 from ddpm.base.sections import Affects
@@ -273,10 +273,13 @@ def is_of_recipe(key: str) -> bool:
 
 
 def apply_overrides(params: Mapping[str, Any], overrides: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """A copy of params with values set at dotted keys. Raises UserError for a key that leads through anything but
-    sections."""
+    """A copy of params with values set at dotted keys. Raises UserError for a whole section, and for a key that leads
+    through anything but sections."""
     copy = deepcopy(dict(params))
     for key, value in overrides.items():
+        if "." not in key and isinstance(value, Mapping):
+            such = f"{key}.{next(iter(value), 'KEY')}"
+            raise UserError(f"{source}: {key}: {variant.quote(value)} is a whole section; allowed: keys such as {such}")
         *sections, last = key.split(".")
         block = copy
         for section in sections:

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -100,13 +102,17 @@ class Pool:
         server = self._serve()
         with suppress(BrokenPipeError):  # its end is noticed where its answer is awaited
             server.write(f"{json.dumps(line, default=str)}\n".encode())
-            server.flush()
 
-    def results(self) -> Iterator[Done]:
-        """Each task when it has ended, until none is left. Raises UserError if the process has ended from which all
-        others are forked."""
+    def results(self, until: float | None = None) -> Iterator[Done]:
+        """Each task when it has ended, until none is left, or the clock (``time.monotonic``) shows ``until``: what then
+        runs, stops when the context is left. Raises UserError if the process has ended from which all others are
+        forked."""
         while self.tasks and self.server:
-            if not (answer := cast(IO[bytes], self.server.stdout).readline()):
+            answers = cast(IO[bytes], self.server.stdout)
+            left = None if until is None else max(0.0, until - time.monotonic())
+            if not select.select([answers], [], [], left)[0]:
+                return
+            if not (answer := answers.readline()):
                 code = self.server.wait()
                 raise UserError(f"{SERVER}: ended with exit code {code}: run the same command again")
             ended = json.loads(answer)
@@ -141,6 +147,7 @@ class Pool:
                 cwd=self.code,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
+                bufsize=0,  # what waits to be read is seen by select
                 env=environment,
                 process_group=0,  # Ctrl-C reaches this process alone, which then stops the others
             )

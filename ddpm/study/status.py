@@ -131,10 +131,7 @@ def pilot(ledger: Ledger) -> Pilot:
         if steps and not task.program:
             shorter = apply_overrides(task.params, {"train.steps": max(1, steps // 2)}, "pilot")
             half = _try(pool, task._replace(params=shorter), "pilot-half", ledger)
-            before = half.scores[primary]
-            needed = estimate_steps(gaussian, steps, score, before)
-            unknown = f"half of it has {before:.3g}: try far more steps, or another recipe"
-            advice = f"about {needed:,} steps would be enough" if needed else unknown
+            advice = advise(gaussian, steps, score, half.scores[primary])
     return Pilot(whole.seconds, f"{line}, worse than a Gaussian ({gaussian:.3g}): too short a training; {advice}")
 
 
@@ -147,12 +144,19 @@ def _try(pool: Pool, task: Task, name: str, ledger: Ledger) -> Record:
     return done.record
 
 
+def advise(goal: float, steps: int, score: float, half: float) -> str:
+    """How long a training reaches the goal, by ``estimate_steps``."""
+    if needed := estimate_steps(goal, steps, score, half):
+        return f"about {needed:,} steps would be enough"
+    return f"after half the steps it scored {half:.3g}: try far more steps, or another recipe"
+
+
 def estimate_steps(goal: float, steps: int, score: float, half: float) -> int | None:
     """The steps after which a score that was ``half`` after half of ``steps``, and is ``score`` now, reaches ``goal``,
     if it continues to fall by the same factor with each doubling; rounded up to two digits. None beyond MOST times as
     many."""
     factor = half / score
-    doublings = math.log(score / goal) / math.log(factor) if factor > 1 else math.inf
+    doublings = math.log(score / goal) / math.log(factor) if factor > 1 and goal > 0 else math.inf
     if doublings > math.log2(MOST):
         return None
     needed = steps * 2**doublings

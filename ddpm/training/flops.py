@@ -1,10 +1,16 @@
 """How many floating-point operations a training step takes, counted without running it."""
 
+from collections.abc import Sequence
+from functools import lru_cache
+
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from ddpm.base.sections import Shape
+from ddpm.diffusion.loss import Learns
 from ddpm.model import build, layers
-from ddpm.model.model_params import ModelConfig
+from ddpm.model.model_params import Model, ModelConfig
+from ddpm.training.optimizer import Matrices
 from ddpm.training.train_params import TrainingConfig
 
 
@@ -16,25 +22,28 @@ def per_image(config: ModelConfig) -> int:
     them: without recomputation, and whatever kernel runs. The optimizer's few operations per weight are left out.
     Raises UserError when the network's shape is impossible.
     """
-    network = build.outline(config).train()
-    image = torch.empty(1, *config.data.shape, device="meta")
-    t = torch.ones(1, dtype=torch.int64, device="meta")
-    labels = torch.zeros_like(t) if config.model.classes else None
-    with FlopCounterMode(display=False) as counter:
-        output = network(image, t, labels)
-        forward = counter.get_total_flops()
-        output.sum().backward()
-    return round(counter.get_total_flops() + forward * config.diffusion.loss.passes)
+    forward, both, _ = _count(config.data.shape, config.model, config.diffusion.loss.learns)
+    return round(both + forward * config.diffusion.loss.passes)
 
 
 def step_flops(config: TrainingConfig) -> int:
     """The operations of a training step: of the network, forward and backward, and of the optimizer's matrix products,
     which Muon has. Raises UserError when the network's shape is impossible."""
-    passes, network = per_image(config) * config.train.batch_size, build.network(config)
-    weights = list(network.parameters())
-    for weight in weights:
-        weight.grad = torch.zeros_like(weight)
-    optimizer = config.train.optimizer.over(weights, layers.hidden_weights(network), config.train.learning_rate)
+    *_, hidden = _count(config.data.shape, config.model, config.diffusion.loss.learns)
+    return per_image(config) * config.train.batch_size + config.train.optimizer.flops(hidden)
+
+
+@lru_cache(maxsize=64)  # a search trains the same few networks in hundreds of ways
+def _count(image: Shape, model: Model, learns: Sequence[Learns]) -> tuple[int, int, Matrices]:
+    """Operations for one image, of the forward pass and of both passes; and the weights of inner layers."""
+    network = build.sketch(image, model, learns).train()
+    x = torch.empty(1, *image, device="meta")
+    t = torch.ones(1, dtype=torch.int64, device="meta")
+    labels = torch.zeros_like(t) if model.classes else None
     with FlopCounterMode(display=False) as counter:
-        optimizer.step()
-    return passes + int(counter.get_total_flops())
+        output = network(x, t, labels)
+        forward = counter.get_total_flops()
+        output.sum().backward()
+    hidden = layers.hidden_weights(network).items()
+    shapes = [(parts, len(weight) // parts, weight[0].numel()) for weight, parts in hidden]
+    return forward, counter.get_total_flops(), shapes

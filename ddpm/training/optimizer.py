@@ -14,6 +14,7 @@ Beta = Annotated[float, Field(ge=0, lt=1)]
 Betas = tuple[Beta, Beta]
 Weights = Sequence[Tensor]
 Hidden = Mapping[Tensor, int]
+Matrices = Sequence[tuple[int, int, int]]
 
 
 class Optimizer(Variant, ABC):
@@ -30,6 +31,11 @@ class Optimizer(Variant, ABC):
         hidden: those of ``parameters`` that are weights of the network's inner layers, (outputs, ...) each, and of how
         many matrices it is a stack.
         """
+
+    def flops(self, hidden: Matrices) -> int:
+        """Operations of a step's matrix products; by default there are none. hidden: of each weight of an inner layer,
+        of how many matrices it is a stack, and their rows and columns."""
+        return 0
 
     def average(self, optimizer: TorchOptimizer, weights: list[Tensor]) -> None:
         """Turn ``weights``, copies of the first parameters, into its own average of them, in place; by default nothing

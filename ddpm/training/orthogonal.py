@@ -68,6 +68,13 @@ def orthogonal(matrices: Tensor) -> Tensor:
     return x.mT if tall else x
 
 
+def flops(stack: int, rows: int, columns: int) -> int:
+    """Operations of ``orthogonal``: in each iteration each matrix is multiplied with its transpose, their product with
+    itself, and the matrix with that."""
+    short, long = sorted((rows, columns))
+    return stack * ITERATIONS * 2 * (2 * short**2 * long + short**3)
+
+
 def _matrix(tensor: Tensor, weight: Tensor) -> Tensor:
     """(outputs, all else), a view of ``tensor`` if it is laid out in memory as ``weight`` is, of the same shape."""
     if not weight.is_contiguous():  # channels_last

@@ -15,9 +15,9 @@ from ddpm.params.config import Compare
 from ddpm.scoring import metric
 
 MEMORISATION = "memorisation."  # prefix of the scores that show whether the samples are copies
-GAUSSIAN = "yardsticks.gaussian"
+GAUSSIAN, PER_CLASS = "yardsticks.gaussian", "yardsticks.class_gaussians"
 # prefix of the scores of other images than the model's -> what they are
-OTHERS = {GAUSSIAN: "a Gaussian", "yardsticks.class_gaussians": "one per class", "real": "real images"}
+OTHERS = {GAUSSIAN: "a Gaussian", PER_CLASS: "one per class", "real": "real images"}
 # by name without the extractor, in the order in which they are shown
 OF_EXTRACTOR = {score.name: score for score in metric.of_extractors()}
 ALONE = {score.name: score for score in metric.LIKELIHOOD}
@@ -89,13 +89,13 @@ def others(scores: Mapping[str, float], name: str) -> dict[str, tuple[float, int
     }
 
 
-def gaussian(runs: Iterable[Mapping[str, float]], name: str) -> float | None:
+def gaussian(runs: Iterable[Mapping[str, float]], name: str, of: str = GAUSSIAN) -> float | None:
     """The Gaussian's mean score over the runs, whose scores are given; None unless the score is a distance that all
     runs have. Other scores decide nothing: a Gaussian of the train images may well have a higher recall than a good
     model."""
     if name == PANEL:
         return 1.0
-    given = [scores.get(f"{GAUSSIAN}.{name}") for scores in runs]
+    given = [scores.get(f"{of}.{name}") for scores in runs]
     known = [score for score in given if score is not None]
     return sum(known) / len(known) if known and len(known) == len(given) and direction(name) == "lower" else None
 
@@ -124,6 +124,18 @@ def list_eyes(runs: Sequence[Mapping[str, float]]) -> list[str]:
     beside = (name for name in shared if is_judged(name) and kind(name) in ("auc", "precision", RECALL))
     eyes = sorted(name for name in shared if name.startswith(EYES) and name != PANEL)
     return [PANEL, *eyes, *sorted(beside)] if PANEL in shared else []
+
+
+def yardstick(run: Mapping[str, float], name: str) -> float | None:
+    """What a model has to beat before a difference means anything: of the Gaussians in a run's scores, of all train
+    images and one per class, the better one's. None as ``gaussian``."""
+    known = [score for of in (GAUSSIAN, PER_CLASS) if (score := gaussian([run], name, of)) is not None]
+    return min(known, default=None)
+
+
+def is_early(score: float, yardstick: float | None) -> bool:
+    """Whether a model with this score has learned less than a Gaussian knows, so that nothing about it is a finding."""
+    return yardstick is not None and score > yardstick
 
 
 def is_headline(name: str) -> bool:

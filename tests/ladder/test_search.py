@@ -120,7 +120,7 @@ def test_nothing_is_submitted_if_every_recipe_breaks_a_guard(monkeypatch):
     of = contest()
     one = search.Search(of, climb.read(of), 1, 30, None, 1)
     one.space = Space(of, {"train.warmup_steps": 7})
-    monkeypatch.setattr(search.Search, "rank", lambda self: [])
+    monkeypatch.setattr(search.Search, "rank", lambda *_: [])
     assert one.find() is None
 
 
@@ -149,10 +149,16 @@ def test_a_space_that_cannot_be_searched_is_refused(capsys, keys, named):
     assert not Path("ladders/tiny/log.jsonl").exists()
 
 
-def test_an_idea_of_the_file_that_is_misspelt_is_refused(capsys):
-    contest(ideas=[{"train.learning_rat": 0.01}])
+@pytest.mark.parametrize(("idea", "named"), [
+    ({"train.learning_rat": 0.01}, "ideas: train.learning_rat"), ({"train.lr": 0.01}, "'learning_rate'"),
+    ({"train": {"batch_size": 32}}, "train.batch_size"), ({}, "ideas: {}"),
+])  # fmt: skip
+def test_an_idea_of_the_file_that_is_misspelt_is_refused(capsys, idea, named):
+    contest(ideas=[idea])
     assert find("--trials", "8") == 2
-    assert "ideas: train.learning_rat" in capsys.readouterr().err
+    line = capsys.readouterr().err
+    assert named in line
+    assert "missing" not in line
 
 
 def test_a_range_around_a_key_that_is_null_is_searched():

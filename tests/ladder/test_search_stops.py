@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ddpm.base.errors import UserError
 from ddpm.base.locks import lock
 from ddpm.ladder import attempt, climb, search, terms, trials
+from ddpm.study import revision
 from tests.instant import BEST, TRIALS, Instant, find, landscape, lines
 from tests.ladders import FILE, contest, trial
 
@@ -18,7 +20,9 @@ pytestmark = pytest.mark.usefixtures("instant")
 def test_a_search_that_is_stopped_continues(capsys):
     Instant.patience = 17
     assert find("--trials", "30") == 143
-    assert capsys.readouterr().out.startswith("search-1: ")  # before the first run has ended, which may take minutes
+    begin = capsys.readouterr().out.splitlines()  # before the first run has ended, which may take minutes
+    assert "classifier.fd" in begin[0]
+    assert begin[1].startswith("search-1: ")
     assert len(lines()) == 17
     Instant.patience = math.inf
     assert find("--trials", "30") == 0
@@ -59,6 +63,66 @@ def test_hours_end_a_search_before_the_proof(capsys, monkeypatch, hours, late):
     assert ("more than --hours 0.5 leaves" in capsys.readouterr().out) is late
 
 
+def test_hours_end_a_run_that_goes_on(capsys, monkeypatch):
+    clock, order = iter(np.arange(0, 10**6, 50.0)), iter(range(10**6))
+    monkeypatch.setattr(search.time, "monotonic", lambda: next(clock))
+    Instant.score = staticmethod(lambda params, seed: None if next(order) == 2 else landscape(params, seed))
+    assert find("--hours", "0.1", "--slots", "1") in (0, 1, 3)
+    assert "--hours 0.1 are over: 1 run stopped" in capsys.readouterr().out
+    assert len(lines()) == 2
+
+
+def test_the_first_line_comes_before_the_log_is_read_and_after_git_was_asked(capsys, monkeypatch):
+    def read(of):
+        raise SystemExit(7)
+
+    def check(*_):
+        raise UserError("not committed")
+
+    contest()
+    monkeypatch.setattr(climb, "read", read)
+    assert find("--trials", "8") == 7
+    assert "ladders/tiny.yaml: searching by classifier.fd, lower" in capsys.readouterr().out
+    monkeypatch.setattr(revision, "check_committed", check)
+    assert find("--trials", "8") == 2
+    assert "not committed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("most", [8, 2 * 8])
+def test_nothing_is_proved_that_is_worse_than_a_gaussian(most, capsys):
+    """Half of the training has twice the distance, so 160 steps * (20 / 9) reach the Gaussian's 9. It is said after the
+    starts, and at the end."""
+    Instant.score = staticmethod(lambda params, seed: 3200 / params["train"]["steps"])
+    contest(ideas=[{"diffusion.loss.name": "p2"}])
+    assert find("--trials", str(most), "--slots", "1", "--json") == 1
+    said = capsys.readouterr()
+    result, said = json.loads(said.out), said.err.splitlines()
+    assert (result["proof"], result["find"], result["claim"]) == (None, {}, None)
+    assert "about 360 steps" in result["reason"]
+    assert not Path("ladders/tiny/log.jsonl").exists()
+    first = next(k for k, line in enumerate(said) if "trial 2:" in line)
+    assert "worse than" in said[first + 1]
+    assert "360" in said[first + 2]
+    # the half is no trial
+    assert [line["yardstick"] for line in lines()] == [9.0] * most
+    assert not any("train.steps" in line["changes"] for line in lines())
+
+
+def test_a_line_says_what_a_trial_was(capsys, monkeypatch):
+    """The champion is lucky once."""
+    clock, runs = iter(np.arange(0, 10**6, 50.0)), iter(range(10**6))
+    monkeypatch.setattr(search.time, "monotonic", lambda: next(clock))
+    Instant.score = staticmethod(lambda params, seed: 1.0 if (run := next(runs)) == 0 else 3.0 + run / 100)
+    contest(ideas=[BEST])
+    assert find("--trials", "12", "--slots", "1") in (0, 1, 3)
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("trial ")]
+    assert all("FD " in line and "lower is better" in line and "a Gaussian 9" in line for line in said)
+    assert "the champion; best 1;" in said[0]
+    assert "known: loss p2, optimizer muon;" in said[1]
+    assert sum("no longer 1," in line for line in said) == 1  # the best rises
+    assert all("0.0 s left" not in line for line in said)
+
+
 def test_a_training_that_diverges_is_a_trial_and_a_worker_that_dies_is_not(capsys):
     reasons = iter(["train: the loss or its gradient is not finite at step 3; LOG", "exit code 137: killed"])
     Instant.score = staticmethod(lambda params, seed: next(reasons, None) or landscape(params, seed))
@@ -89,12 +153,61 @@ def test_a_full_disk_leaves_the_trials_as_they_were(capsys, monkeypatch):
     assert TRIALS.read_text() == before
 
 
-@pytest.mark.parametrize("line", ["<<<<<<< HEAD", '{"evidence": true}', "[1]"])
-def test_a_line_that_is_no_trial_is_named(capsys, line):
+@pytest.mark.parametrize(("line", "named"), [
+    ("<<<<<<< HEAD", "line 1"), ('{"evidence": true}', "evidence"), ("[1]", "line 1"), ("\0" * 100, "line 1"),
+    ('{"changes": ' + "[" * 10**5 + "]" * 10**5 + "}", "line 1"), ({"score": math.nan}, "score"),
+    ({"changes": {"train.steps": 10**9}}, "costs"), ({"changes": {"train.steps": 10**400}}, "line 1"),
+    ({"changes": {"data.source": "/etc"}}, "data.source"),
+    ({"changes": {"seed": 5}}, "seed"), ({"changes": {"train": 5}}, "train"), ({"guards": {"x": 1.0}}, "guards"),
+    ({"changes": {"train.learning_rate": "\x1b[2J<script>"}}, "train.learning_rate"),
+    ({"changes": {"train.nosuch": "a\u2028b"}}, "train.nosuch"), ({"changes": {"train.start_from": "x"}}, "start_from"),
+])  # fmt: skip
+def test_a_line_that_may_not_be_tried_is_left_out_and_named(capsys, line, named):
+    of = contest()
+    if isinstance(line, dict):
+        line = json.dumps(trial(of, 1, {}, 0.1).model_dump(mode="json") | line, ensure_ascii=False)
     TRIALS.parent.mkdir()
-    TRIALS.write_text(f"{line}\n")
+    TRIALS.write_text(f"{line}\n", encoding="utf-8")
+    assert find("--trials", "8") in (0, 1, 3)
+    (left_out,) = [said for said in capsys.readouterr().out.split("\n") if said.startswith("left out: ")]
+    assert f"{TRIALS}: line 1" in left_out
+    assert named in left_out
+    assert left_out.isprintable()
+    # and the search has all of its own
+    (first, *own), known = TRIALS.read_text(encoding="utf-8").removesuffix("\n").split("\n"), trials.read(of)
+    assert (first, len(own)) == (line, 8)
+    assert all(set(one.changes) <= {*of.terms.space} for one in known)
+
+
+@pytest.mark.parametrize("make", [
+    lambda path: path.write_bytes(b"\xff\xfe{}"), lambda path: path.symlink_to("/dev/zero"), Path.mkdir,
+    lambda path: path.symlink_to("/etc/passwd"), lambda path: path.write_text("\n" * (trials.LARGEST + 1)),
+])  # fmt: skip
+def test_a_file_that_is_not_one_of_trials_is_refused(capsys, make):
+    TRIALS.parent.mkdir()
+    make(TRIALS)
     assert find("--trials", "8") == 2
-    assert "trials.jsonl: line 1" in capsys.readouterr().err
+    assert str(TRIALS) in capsys.readouterr().err
+    assert Instant.count == 0
+
+
+def test_what_others_praise_is_run_again_and_their_lines_are_not_this_searchs(capsys):
+    """Lines say that a recipe, and one beyond the space, are the best; the search makes all of its own trials, and
+    proves what those show. The costs that lines have are computed."""
+    of, praised = contest(), {"diffusion.loss.name": "min_snr"}
+    beyond = [{"model.unet.base_channels": 4096}, {"train.learning_rate": 0.4}, {"diffusion.loss.name": "contrastive"}]
+    changes = [praised, *beyond] * 3
+    lie = [trial(of, k, each, 0.001) for k, each in enumerate(changes)]
+    lie = [line.model_copy(update={"cost": 1.0, "seconds": 1e9}) for line in lie]
+    TRIALS.parent.mkdir()
+    TRIALS.write_text("".join(f"{json.dumps(one.model_dump(mode='json'))}\n" for one in lie))
+    assert {one.cost for one in trials.read(of)} == {10240.0}
+    find("--trials", "12", "--slots", "1", "--json")
+    result, own = json.loads(capsys.readouterr().out), [line["changes"] for line in lines()[12:]]
+    assert result["trials"] == len(own) == 12
+    assert own[:2] == [{}, praised]
+    assert not any(one.items() >= each.items() for one in own for each in beyond)
+    assert result["claim"] is None or result["claim"] > 0.1
 
 
 @pytest.mark.parametrize("slots", ["1", "2"])

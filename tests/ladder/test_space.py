@@ -118,6 +118,8 @@ def test_a_new_ladder_needs_a_preset_and_images_enough():
         Path(f"{number}.jpg").touch()
     with pytest.raises(UserError, match="train split: 18 images are too few"):
         draft.write("mine", "photos_short", {"data.source": "."})
+    with pytest.raises(UserError, match="image_size: 30"):  # which no level of the network can halve
+        draft.write("mine", "digits_small", {"data.image_size": 30})
     assert not [*FILE.parent.iterdir()]
 
 

@@ -56,6 +56,14 @@ def test_what_is_not_known_is_left_out():
     assert "photos 8x12" in summary.describe_training(oblong).text
 
 
+@pytest.mark.parametrize(("of_classes", "early"), [(0.2, True), (0.3, False), (None, False)])
+def test_a_run_that_is_worse_than_a_gaussian_says_so(of_classes, early):
+    """One of all images, or the better one per class."""
+    yardsticks = SCORES["yardsticks"] | ({"class_gaussians": {"classifier": {"fd": of_classes}}} if of_classes else {})
+    notes = [note.text for note in summary.findings(of(SCORES | {"yardsticks": yardsticks}))]
+    assert any("classifier.fd is worse than that of a Gaussian" in note for note in notes) is early
+
+
 def test_the_command_prints_them_or_the_record(capsys):
     RUN.parent.mkdir()
     RUN.write_text(of(SCORES).text())

@@ -84,3 +84,24 @@ def test_a_kill_loses_the_steps_since_the_last_checkpoint_at_most(code):
         psutil.wait_procs([server, child], timeout=120)
         assert run_one(code) == whole, victim
         assert "resuming after step" in log.read_text(), victim
+
+
+def test_at_its_time_it_stops_what_still_runs(tmp_path):
+    """The server answers for two of three tasks at once, and has no answer for the third."""
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "stages/__init__.py").touch()
+    (tmp_path / "stages/server.py").write_text(f"""
+import json, os, sys
+def main():
+    names = [json.loads(sys.stdin.readline())["name"] for _ in range(2)]
+    os.write(1, b"".join(json.dumps({{"name": name, "reason": "none"}}).encode() + b"\\n" for name in names))
+    sys.stdin.read()
+    open({str(tmp_path / "ended")!r}, "w")
+""")
+    begin = time.monotonic()
+    with Pool(tmp_path, 3) as pool:
+        for name in "abc":
+            pool.submit(Task(name, {}, tmp_path / "log"))
+        assert [done.task.name for done in pool.results(begin + 4)] == ["a", "b"]
+    assert 4 <= time.monotonic() - begin < 30
+    assert (tmp_path / "ended").exists()

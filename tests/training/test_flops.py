@@ -1,6 +1,17 @@
 """The FLOPs of a training step against counts by hand."""
 
+import json
+from pathlib import Path
+
+import pytest
+from torch import zeros_like
+from torch.utils.flop_counter import FlopCounterMode
+
+from ddpm.base import variant
+from ddpm.ladder import terms
+from ddpm.model import build, layers
 from ddpm.training import flops
+from tests.networks import SHAPES
 from tests.small import small
 
 
@@ -25,3 +36,34 @@ def test_the_flops_of_a_unet_are_those_counted_by_hand():
     last = residual(24, 8, 64) + residual(16, 8, 64) + 64 * 9 * 8 * 1
     forward = first_time + 32 * 32 + stem + down + middle + up + last
     assert flops.per_image(small()) == 2 * (3 * forward - stem - first_time)
+
+
+@SHAPES
+@pytest.mark.parametrize("optimizer", [*variant.names("optimizers"), "muon, split"])
+def test_the_products_of_an_optimizer_are_those_that_torch_counts(name, fields, optimizer, monkeypatch):
+    chosen, _, split = optimizer.partition(", ")
+    train = {"optimizer": {"name": chosen, **({chosen: {"split": True}} if split else {})}}
+    if chosen == "schedule_free":
+        train |= {"ema": {"name": "off"}, "lr_decay": "constant"}
+    config = small(model={"name": name, name: fields, "classes": 3}, data={"image_size": 16}, train=train).training()
+    network = build.network(config)
+    for weight in network.parameters():
+        weight.grad = zeros_like(weight)
+    step = config.train.optimizer.over([*network.parameters()], layers.hidden_weights(network), 1e-3)
+    with FlopCounterMode(display=False) as counter:
+        step.step()
+    passes = flops.per_image(config) * config.train.batch_size
+    assert (counter.get_total_flops() > 0) is (chosen == "muon")
+    # nor are the weights needed to count
+    monkeypatch.setattr(build, "network", None)
+    assert flops.step_flops(config) == passes + counter.get_total_flops()
+
+
+@pytest.mark.parametrize("name", ["digits", "quick"])
+def test_the_costs_in_a_ladder_are_those_of_today(name, monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[2])
+    contest = terms.load(Path(f"ladders/{name}.yaml"))
+    lines = [json.loads(line) for path in contest.folder.glob("*.jsonl") for line in path.read_text().splitlines()]
+    costs = [(contest.cost(line["changes"]), line["cost"]) for line in lines if "cost" in line and not line.get("on")]
+    assert costs
+    assert all(now == then for now, then in costs)

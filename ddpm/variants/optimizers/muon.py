@@ -3,7 +3,7 @@ https://kellerjordan.github.io/posts/muon."""
 
 from ddpm.base.sections import BelowOne
 from ddpm.base.tensor import TorchOptimizer
-from ddpm.training.optimizer import Betas, Decay, Hidden, Optimizer, Weights
+from ddpm.training.optimizer import Betas, Decay, Hidden, Matrices, Optimizer, Weights
 
 
 class Muon(Optimizer):
@@ -26,3 +26,9 @@ class Muon(Optimizer):
 
         hidden = hidden if self.split else dict.fromkeys(hidden, 1)
         return OrthogonalAdamW(parameters, hidden, learning_rate, self.momentum, self.betas, self.weight_decay)
+
+    def flops(self, hidden: Matrices) -> int:
+        from ddpm.training import orthogonal
+
+        shapes = hidden if self.split else [(1, parts * rows, columns) for parts, rows, columns in hidden]
+        return sum(orthogonal.flops(*shape) for shape in shapes)
