@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 
 from ddpm.ladder import display, proposals
 from ddpm.ladder.search import Search
+from ddpm.ladder.terms import CHALLENGER, CHAMPION
 from ddpm.pictures import plots
 from ddpm.pictures.plots import Panel
 from ddpm.report.blocks import Block, Chapter, Figure, Note, Table, cell, plain
@@ -16,6 +19,7 @@ from ddpm.verdicts import metrics
 
 TRIALS, BEST, CLAIM = "trials, one run each", "the best so far", "the find, as the search has it"
 PROVED = "the find, on fresh seeds"
+BEFORE, CLAIMED, FIND = SIDES = "champion, fresh seeds", "find, as claimed", "find, fresh seeds"
 SHOWN = 8  # keys
 MEANING = (
     "How much of the differences between trials each key explains, alone and with others, in this space. A key that "
@@ -40,9 +44,31 @@ def to_dict(done: Search) -> dict[str, Any]:
         "find": changes,
         "importances": proposals.importances(done.space, done.past),
         "reason": "" if proof else done.early(done.best()),
+        "eyes": _compare_eyes(done),
         "proof": display.to_dict(state, proof) if proof else None,
         "fresh": {"find": proof.end.challenger, "champion": proof.end.champion} if proof and proof.end else {},
     }
+
+
+def _compare_eyes(done: Search) -> dict[str, dict[str, float]]:
+    """The means of the proof's sides in every eye and, of the find's trials, in those that they had; empty without a
+    proof or a panel."""
+    if not done.proof:
+        return {}
+    runs, made = done.state.runs(done.proof), done.proof.begin.changes
+    sides: dict[str, list[Mapping[str, float]]] = {
+        side: [run.scores for run in runs.leading_records(arm)]
+        for side, arm in ((BEFORE, CHAMPION), (FIND, CHALLENGER))
+    }
+    sides[CLAIMED] = [trial.eyes for trial in done.own_trials if done.space.entry(trial.changes) == made and trial.eyes]
+    return (
+        {
+            side: {name: fmean(scores[name] for scores in of_side) for name in metrics.list_eyes(of_side)}
+            for side, of_side in sides.items()
+        }
+        if metrics.list_eyes(sides[FIND])
+        else {}
+    )
 
 
 def chapters(done: Search, result: dict[str, Any]) -> list[Chapter]:
@@ -57,6 +83,9 @@ def chapters(done: Search, result: dict[str, Any]) -> list[Chapter]:
         usual = done.space.usual
         rows = [[key, plain(usual.get(key)), plain(value)] for key, value in proof["changes"].items()]
         blocks.append(Table(["key", "champion", "find"], rows, "", (0, 1, 2)))
+        if eyes := result["eyes"]:
+            rows = [[name, *(cell(eyes[side].get(name)) for side in SIDES)] for name in eyes[FIND]]
+            blocks.append(Table(["eye", *SIDES], rows, "", (0,)))
     if weights := list(result["importances"].items())[:SHOWN]:
         rows = [[key, cell(weight)] for key, weight in weights]
         blocks += [Table(["key", "explains"], rows, "", (0,)), Note(MEANING)]

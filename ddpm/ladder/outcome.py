@@ -4,10 +4,11 @@ whoever reads the log can judge again.
 **Guards.** The losses beyond the margin (``metrics.margin``) in a guarded metric have an e-value of their own. An entry
 is refused when it reaches 1 / error: so a guard refuses an entry that is worse by the margin or less with a chance of
 at most ``error``. While it is above 1, the entry is not accepted yet; at the most seeds it is. An entry is also refused
-if a challenger copies train images under the guard ``memorisation``, or loses more on one seed than it gains on all
-(``evidence.collapses``). So guards can only refuse, and the share of false rungs stays below the error. With kind
-``target``, where the champion does not run, its mean is that of the attempt that made it, and the base is scored on
-``seeds.fewest`` seeds of its own: the noise of that mean can double the guard's error.
+if a challenger copies train images under the guard ``memorisation``, loses more on one seed than it gains on all
+(``evidence.collapses``), or is worse in another eye or in the recall (``guards.list_against``). So guards can only
+refuse, and the share of false rungs stays below the error. With kind ``target``, where the champion does not run, its
+mean is that of the attempt that made it, and the base is scored on ``seeds.fewest`` seeds of its own: the noise of that
+mean can double the guard's error.
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ from ddpm.ladder.log import End, Outcome
 from ddpm.ladder.terms import CHALLENGER, CHAMPION, MEMORISATION, Contest
 from ddpm.runs.record import Record
 from ddpm.verdicts import metrics, pairing
+from ddpm.verdicts.guards import list_against
 from ddpm.verdicts.pairing import Arm
 from ddpm.verdicts.statistics import Array
+from ddpm.verdicts.verdict import Pair
 
 Records: TypeAlias = Sequence[Record]  # by seed
 Means: TypeAlias = Mapping[str, float]  # by metric
@@ -81,6 +84,13 @@ def _decide(
     doubt, refuses = _heed_guards(contest, usual, champion, challenger)
     if refuses:
         return "refused", doubt
+    pair = Pair(CHAMPION, CHALLENGER, tuple(champion), tuple(challenger))
+    if (
+        accepts
+        and champion
+        and (against := list_against(pair, contest.terms.primary, "better", contest.config.compare))
+    ):
+        return "refused", f"mixed: {' and '.join(against)}"
     if is_last and not accepts:
         return "undecided", f"{len(gains)} seeds were not enough"
     return ("accepted" if accepts and (is_last or not doubt) else None), doubt

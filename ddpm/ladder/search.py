@@ -160,16 +160,18 @@ class Search:
         changes, seed, begin = self.running.pop(done.task.name)
         if done.record is None and not DIVERGED.search(done.reason):
             return None
+        scores = done.record.scores if done.record else {}
         trial = Trial(
             search=self.number,
             of=trials.find_identity(self.contest),
             seed=seed,
             changes=dict(changes),
             cost=self.contest.cost(changes),
-            score=done.record.scores[self.contest.terms.primary] if done.record else None,
+            score=scores.get(self.contest.terms.primary),
             guards=trials.guards(self.contest, done.record) if done.record else {},
             seconds=round(time.monotonic() - begin, 1),
-            yardstick=metrics.yardstick(done.record.scores, self.contest.terms.primary) if done.record else None,
+            yardstick=metrics.yardstick(scores, self.contest.terms.primary),
+            eyes={name: scores[name] for name in metrics.list_eyes([scores])},
         )
         trials.add(self.contest, trial)
         self.past = self.file.read()  # with those of other processes

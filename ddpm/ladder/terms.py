@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field, PlainValidator
 from ddpm.base import files, sections
 from ddpm.base.errors import UserError, blame, printable
 from ddpm.base.sections import Fraction, Section
-from ddpm.base.variant import closest, names
+from ddpm.base.variant import Members, closest, names
 from ddpm.params import config, file, possible, presets
 from ddpm.params.config import Config
 from ddpm.study import loading, plan
@@ -72,6 +72,8 @@ class Terms(Section):
     not get worse by more than their margin (``compare.threshold`` and ``floors``), and ``memorisation``. error: the
     share of false rungs, over the whole life of the ladder.
 
+    unseen: extractors that trials of a search leave out, so that a proof has eyes which chose nothing.
+
     space: what a search may vary: a key of params.yaml -> values, a Range, or BUDGET for train.steps. ideas: changes of
     the base with which it begins.
     """
@@ -85,6 +87,7 @@ class Terms(Section):
     cost: Literal["flops", "images"] = "flops"
     may_change: Annotated[tuple[str, ...], Field(min_length=1)]
     guards: tuple[str, ...] = ()
+    unseen: Annotated[tuple[str, ...], Members("extractors")] = ()
     error: Fraction = 0.05
     seeds: SeedRange = SeedRange()
     space: dict[str, Axis] = Field(default={})
@@ -93,6 +96,8 @@ class Terms(Section):
     def refusals(self) -> Iterator[str]:
         if (self.target is None) == (self.kind == "target"):
             yield f"target: kind {self.kind} needs {'one' if self.target is None else 'none'}"
+        if primary_of := [name for name in self.unseen if self.primary.startswith(f"{name}.")]:
+            yield f"unseen: {primary_of[0]}: trials need it for {self.primary}"
         if self.seeds.fewest > self.seeds.most:
             yield f"seeds: fewest {self.seeds.fewest} is above most {self.seeds.most}"
         for key in self.may_change:
@@ -138,7 +143,7 @@ class Contest:
     def identity(self) -> dict[str, str]:
         """Digests that must stay the same while it is climbed: of the file without the question and what a search
         tries, and of the base's params that affect what is learned and scored."""
-        terms = self.terms.model_dump(mode="json", exclude={"question", "common", "space", "ideas"})
+        terms = self.terms.model_dump(mode="json", exclude={"question", "common", "unseen", "space", "ideas"})
         terms |= plan.margins(self.terms.common)
         parts = {"terms": terms, "base": params_of_result(self.config, defaults=False)}
         return {part: files.digest(value)[:16] for part, value in parts.items()}

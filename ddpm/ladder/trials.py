@@ -14,6 +14,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
+from pydantic import Field
+
 from ddpm.base import files, sections
 from ddpm.base.errors import UserError
 from ddpm.base.locks import lock
@@ -33,7 +35,7 @@ LARGEST = 2**22  # bytes of it: thousands of trials, each of which takes millise
 class Trial(Section):
     """One run. search: the number of the search that made it. of: ``find_identity``. changes: of the base. score: None
     if it diverged. guards: the guarded metrics; ``memorisation`` is 1 if it copies train images. seconds: that it
-    took. yardstick: ``metrics.yardstick`` of the run."""
+    took. yardstick: ``metrics.yardstick`` of the run. eyes: ``metrics.list_eyes`` of it."""
 
     evidence: Literal[False] = False
     search: Count
@@ -45,6 +47,7 @@ class Trial(Section):
     guards: dict[str, Score]
     seconds: Amount
     yardstick: Score | None = None
+    eyes: dict[str, Score] = Field(default={})
 
     @property
     def key(self) -> str:
@@ -134,7 +137,8 @@ def _read(path: Path) -> list[str]:
 
 def params(contest: Contest, changes: Changes, seed: int) -> dict[str, Any]:
     """The content of a trial's params.yaml."""
-    return plan.apply_overrides(contest.values, {**changes, "seed": seed}, "a trial")
+    eyes = [name for name in contest.config.evaluate.extractors if name not in contest.terms.unseen]
+    return plan.apply_overrides(contest.values, {**changes, "evaluate.extractors": eyes, "seed": seed}, "a trial")
 
 
 def add(contest: Contest, trial: Trial) -> None:

@@ -16,8 +16,8 @@ def suitable_metrics(evaluate: Evaluate, features: Extractor) -> list[FeatureMet
 
 
 def possible_metrics(evaluate: Evaluate, features: Extractor, count: int) -> Evaluate:
-    """``evaluate`` with only those of them for which ``count`` images are enough."""
-    suitable = suitable_metrics(evaluate, features)
+    """``evaluate`` with only those of them, and of the metrics of images, for which ``count`` images are enough."""
+    suitable = [*suitable_metrics(evaluate, features), *metric.of_images(evaluate)]
     enough = [one.name for one in suitable if count >= one.least(evaluate, features.dimensions)[0]]
     return evaluate.model_copy(update={"metrics": tuple(enough)})
 

@@ -30,6 +30,19 @@ def rules(compare: Compare, names: Sequence[str], pairs: int, design: Design, pr
     return Rules(Guards(compare, names[0]), compare.confidence, names, pairs, design, primaries)
 
 
+def list_against(pair: Pair[Any], primary: str, outcome: Outcome, compare: Compare) -> list[str]:
+    """The eyes, and the recall, that moved the other way than ``outcome``, better or worse, says; with both means."""
+    against = []
+    for name in metrics.eyes([run.scores for run in pair.runs], primary):
+        before, after = pair.scores(name)
+        sign, way = (-1, "worse") if outcome == "better" else (1, "better")
+        contrary = np.array([sign * metrics.gain(name, gap) for gap in after - before])
+        test = statistics.t_test(contrary, 0.0, 1 - AGAINST)
+        if test.mean > metrics.margin(name, float(before.mean()), compare) and float(test.p) / 2 < AGAINST:
+            against.append(f"{way} in {name} ({after.mean():.3g} against {before.mean():.3g})")
+    return against
+
+
 @dataclass(frozen=True)
 class Guards:
     """primary: the metric that decides whether it is too early for a verdict on any."""
@@ -73,18 +86,5 @@ class Guards:
         spaces = sorted({space for run in runs for space in metrics.find_copies(run.scores)})
         if spaces:
             return "inconclusive", f"{winner} {COPIES} ({', '.join(spaces)})"
-        against = [] if verdict.metric != self.primary else self._list_against(pair, outcome)
+        against = list_against(pair, self.primary, outcome, self.compare) if verdict.metric == self.primary else []
         return ("mixed", f"{outcome} in {verdict.title}, {' and '.join(against)}") if against else None
-
-    def _list_against(self, pair: Pair[Any], outcome: Outcome) -> list[str]:
-        """The eyes, and the recall, that moved the other way than the ``outcome`` says, with both means."""
-        against = []
-        for name in metrics.eyes([run.scores for run in pair.runs], self.primary):
-            before, after = pair.scores(name)
-            sign = -1 if outcome == "better" else 1
-            contrary = np.array([sign * metrics.gain(name, gap) for gap in after - before])
-            test = statistics.t_test(contrary, 0.0, 1 - AGAINST)
-            if test.mean > self.margin(name, float(before.mean())) and float(test.p) / 2 < AGAINST:
-                way = "worse" if outcome == "better" else "better"
-                against.append(f"{way} in {name} ({after.mean():.3g} against {before.mean():.3g})")
-        return against
