@@ -1,6 +1,7 @@
 """A study on other machines: a job of examples/slurm.sh, slots on GPUs that are not there, and two clones, of
 which one takes what the other has finished from git, or from a folder that both share."""
 
+import json
 import os
 import signal
 import subprocess
@@ -47,6 +48,31 @@ def test_a_job_of_an_array_runs_its_line_and_is_requeued_before_its_time_ends(fo
     Path("control/sleep").unlink()
     subprocess.run(["bash", str(ROOT / "examples/slurm.sh"), TINY], env=environment, check=True)
     assert [*records()] == [NAMES[1]]
+
+
+@pytest.mark.parametrize(
+    ("ending", "restarts", "code", "again"),
+    [("kill -KILL $$", "2", 0, True), ("kill -KILL $$", "3", 137, False), ("exit 2", "0", 2, False)],
+)
+def test_a_job_whose_program_is_killed_is_requeued_three_times(ending, restarts, code, again, tmp_path):
+    for name, line in {"scontrol": f'echo "$@" > {tmp_path}/requeued', "ddpm": ending}.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    environment = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "SLURM_RESTART_COUNT": restarts}
+    environment |= {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"}
+    job = subprocess.run(["bash", str(ROOT / "examples/slurm.sh"), TINY], env=environment)
+    assert (job.returncode, (tmp_path / "requeued").exists()) == (code, again)
+
+
+def test_nothing_is_reported_as_a_leak_when_a_study_ends(tmp_path, monkeypatch):
+    """Nanobind, which Triton uses, reports what is left at the interpreter's end; this library calls abort there."""
+    study_project.make(tmp_path / "project")
+    script = (
+        "import ctypes; ctypes.pythonapi.Py_AtExit(ctypes.CDLL(None).abort); from stages.server import main; main()"
+    )
+    options = json.dumps({"at_once": 1, "devices": [], "keep_models": False})
+    server = subprocess.run([sys.executable, "-c", script, options], cwd=tmp_path / "project", input=b"")
+    assert server.returncode == 0
 
 
 def test_more_slots_than_gpus_share_them():
