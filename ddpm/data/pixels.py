@@ -5,7 +5,7 @@ import zlib
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from PIL.Image import Transpose
 
 from ddpm.base.errors import UserError
@@ -50,12 +50,8 @@ def to_pixels(image: Image.Image | Pixels, shape: Shape, resize: Resize) -> Pixe
     if image.mode != mode:  # convert always copies
         image = image.convert(mode)
     channels, height, width = shape
-    across, down = map(float, image.size)
-    if resize == "crop":  # to the shape of the result
-        across, down = min(across, down * width / height), min(down, across * height / width)
-    left, top = (image.width - across) / 2, (image.height - down) / 2
-    box = (left, top, left + across, top + down)
-    image = image.resize((width, height), Image.Resampling.BICUBIC, box=box)
+    size, bicubic = (width, height), Image.Resampling.BICUBIC
+    image = ImageOps.fit(image, size, bicubic) if resize == "crop" else image.resize(size, bicubic)
     return np.asarray(image).reshape(height, width, channels).transpose(2, 0, 1)
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import math
 import sys
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from itertools import chain
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +23,6 @@ from ddpm.data.pixels import BROKEN, Pixels, explain, to_pixels
 from ddpm.data.processed import MANIFEST, SPLITS, Manifest, Split, open_split
 from ddpm.pictures import grids
 from ddpm.sources.dataset import Originals
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 MAX_WORKERS = 16  # photos that are decoded at a time
 BATCH = 32
@@ -101,23 +97,24 @@ def _write_images(
     def decode(batch: NDArray[np.int64]) -> list[Pixels | str]:
         return [_decode(originals, int(index), data) for index in batch]
 
-    size = max(1, min(BATCH, BATCH_BYTES // math.prod(data.shape)))
-    batches = (indices[start : start + size] for start in range(0, len(indices), size))
+    workers = min(workers, MAX_WORKERS)
+    at_once = 2 * workers * max(1, min(BATCH, BATCH_BYTES // math.prod(data.shape)))
     broken: dict[int, str] = {}
     with (
         (folder / "images.npy").open("wb") as out,
         bar(len(indices), f"preprocess {folder.name}", "images") as progress,
+        ThreadPoolExecutor(workers) as executor,  # PIL releases the interpreter's lock while it decodes and resizes
     ):
         _write_header(out, len(indices), data)
-        done = 0
-        for decoded in _parallel(decode, batches, min(workers, MAX_WORKERS)):
-            for index, pixels in zip(indices[done : done + size].tolist(), decoded, strict=True):
+        for start in range(0, len(indices), at_once):
+            part = indices[start : start + at_once]
+            decoded = chain.from_iterable(executor.map(decode, np.array_split(part, 2 * workers)))
+            for index, pixels in zip(part.tolist(), decoded, strict=True):
                 if isinstance(pixels, str):
                     broken[index] = pixels
                 else:
                     out.write(pixels.tobytes())
-            done += len(decoded)
-            progress.update(len(decoded))
+            progress.update(len(part))
         out.seek(0)
         _write_header(out, len(indices) - len(broken), data)
     return broken
@@ -137,21 +134,6 @@ def _decode(originals: Originals, index: int, data: Data) -> Pixels | str:
             return to_pixels(image, data.shape, data.resize)
     except BROKEN as error:
         return explain(error)
-
-
-def _parallel(function: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
-    """``map`` over threads, in order, never more than two items per thread ahead.
-
-    Threads are enough: PIL releases the interpreter's lock while it decodes and resizes, and nothing is copied.
-    """
-    pending: deque[Future[R]] = deque()
-    with ThreadPoolExecutor(workers) as executor:
-        for item in items:
-            pending.append(executor.submit(function, item))
-            if len(pending) > 2 * workers:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
 
 
 def _report(broken: dict[str, str], total: int, on_error: str) -> None:

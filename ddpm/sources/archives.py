@@ -31,10 +31,9 @@ ALWAYS_ALLOWED_BYTES = 2**30
 # gigabytes long
 MAX_HEADER_BYTES = 2**20
 
-BROKEN = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError,
-          EOFError, NotImplementedError)  # fmt: skip
-# what else tarfile and zipfile raise for damaged tables of contents
-MISREAD = (IndexError, MemoryError, OverflowError, RecursionError, ValueError, struct.error)
+# what the readers raise for damaged content and for damaged tables of contents
+BROKEN = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError, IndexError,
+          MemoryError, NotImplementedError, OverflowError, RecursionError, ValueError, struct.error)  # fmt: skip
 
 
 class Member(NamedTuple):
@@ -66,9 +65,9 @@ def open_members(source: Path) -> Iterator[Iterator[Member]]:
             yield _check_members(source, _tar(source))
         else:
             raise UserError(f"{source}: neither a folder nor an archive; allowed: a folder, {', '.join(SUFFIXES)}")
-    except (*BROKEN, *MISREAD) as error:
-        kind = f"{type(error).__name__}: " if isinstance(error, MISREAD) else ""
-        raise UserError(f"{source}: truncated or broken archive ({kind}{error}); fetch it again") from error
+    except BROKEN as error:
+        kind = type(error).__name__
+        raise UserError(f"{source}: truncated or broken archive ({kind}: {error}); fetch it again") from error
     except (PermissionError, FileNotFoundError, ProcessLookupError) as error:  # /proc has files that come and go
         raise UserError(f"{error.filename or source}: cannot be read ({error.strerror}); make it readable") from error
     except OSError as error:

@@ -27,17 +27,14 @@ MIN_BYTES_PER_S = 1000
 def check_source(dataset: Dataset, source: str | None) -> None:
     """Raises UserError if there is no place to fetch the images from, if there can be none, or if its address holds a
     secret, which DVC would record."""
-    if dataset.packaged and source is None:
-        return
-    if dataset.packaged:
-        raise UserError(
-            f"data.source: {quote(source)} is not allowed: {dataset.name} come with a package; for your own images set "
-            "data.dataset.name: image_folder, otherwise data.source: null"
-        )
     where = dataset.address if source is None else source
-    if where is None:
-        raise UserError(f"data.source: {dataset.name} has no public address; set it to a folder or archive of images")
-    if where.startswith(ADDRESSES):
+    if dataset.packaged:
+        if source is not None:
+            raise UserError(
+                f"data.source: {quote(source)} is not allowed: {dataset.name} come with a package; for your own images "
+                "set data.dataset.name: image_folder, otherwise data.source: null"
+            )
+    elif where and where.startswith(ADDRESSES):
         _parts(where)
     else:
         locate(where, None, (), Path())
@@ -114,10 +111,8 @@ def download(url: str, path: Path) -> None:
         started = time.monotonic()
         opener = urllib.request.build_opener(_Redirects)
         with opener.open(request, timeout=TIMEOUT_S) as response, path.open("wb") as out:
-            length = response.headers.get("Content-Length")
-            expected = int(length) if length else None
             received = 0
-            with progress.bar(expected, path.name, "B") as bar:
+            with progress.bar(response.length, path.name, "B") as bar:
                 while chunk := response.read1(CHUNK):
                     received += out.write(chunk)
                     bar.update(len(chunk))
@@ -126,8 +121,8 @@ def download(url: str, path: Path) -> None:
                     seconds = time.monotonic() - started
                     if seconds > PATIENCE_S and received < MIN_BYTES_PER_S * seconds:
                         raise OSError(f"{received:,} bytes in {seconds:.0f} s")
-        if expected is not None and received != expected:
-            raise OSError(f"connection ended after {received:,} of {expected:,} bytes")
+            if response.length:  # what is still to come
+                raise OSError(f"connection ended {response.length:,} bytes early")
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise UserError(
             f"{url}: cannot be fetched ({error}); fetch it by hand, put {path.name} into a folder such as "

@@ -96,6 +96,17 @@ def test_a_workflow_runs_what_a_commit_names_and_nothing_of_the_project_may_writ
                 assert not re.search(r"make|pip|python|venv|bash|\./", commands), path
 
 
+def test_what_is_published_is_built_by_tools_with_hashes_and_without_a_cache():
+    jobs = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text())["jobs"]
+    for job in jobs.values():
+        assert not any("cache" in step.get("with", {}) or "cache" in step.get("uses", "") for step in job["steps"])
+    commands = [step["run"] for step in jobs["build"]["steps"] if "pip" in step.get("run", "")]
+    assert commands
+    assert all("--require-hashes" in command or "--no-index" in command for command in commands)
+    tools = (ROOT / ".ci/build.txt").read_text().splitlines()[1:]
+    assert all(re.fullmatch(r"[\w-]+==[\w.]+ --hash=sha256:[0-9a-f]{64}", tool) for tool in tools)
+
+
 def test_nobody_is_told_to_install_somebody_elses_package():
     """The package index has another project's `ddpm`; this one's distribution has a name of its own."""
     name = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["name"]

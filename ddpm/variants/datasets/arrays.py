@@ -60,22 +60,15 @@ class Arrays(Dataset):
     def read(self, raw: Path) -> Originals:
         paths = _images(raw)
         opened = {path.stem: self._open(path) for path in paths}
-        labels = [_labels(path.with_suffix(".labels.npy"), len(opened[path.stem])) for path in paths]
-        # a word for each of many images would take more memory than small images do
+        given = [_labels(path.with_suffix(".labels.npy"), len(opened[path.stem])) for path in paths]
+        if len({None if label is None else label.dtype.kind == "U" for label in given}) > 1:
+            raise UserError("data.source: some files have labels of words, others numbers or none; give all the same")
         counts = list(map(len, opened.values()))
         classes, numbers = np.array([CLASSLESS]), np.zeros(sum(counts), np.int64)
-        if any(label is not None for label in labels):
-            all_labels = [
-                np.full(len(images), CLASSLESS) if label is None else label
-                for label, images in zip(labels, opened.values(), strict=True)
-            ]
-            if len({label.dtype.kind == "U" for label in all_labels}) > 1:
-                raise UserError(
-                    "data.source: some files have labels of words, others of numbers or none; give all the same"
-                )
-            kind = np.result_type(*all_labels)
+        if labels := [label for label in given if label is not None]:
+            kind = np.result_type(*labels)
             exact = np.dtype(object) if kind.kind == "f" else kind  # numpy rounds int64 and uint64 together to floats
-            classes, numbers = np.unique(np.concatenate(all_labels, dtype=exact), return_inverse=True)
+            classes, numbers = np.unique(np.concatenate(labels, dtype=exact), return_inverse=True)
         shown_classes = tuple(printable(str(name)) or repr(str(name)) for name in classes)
         parts = zip(opened.values(), np.split(numbers, np.cumsum(counts)[:-1]), strict=True)
         return Originals.of_arrays(dict(zip(opened, parts, strict=True)), shown_classes)

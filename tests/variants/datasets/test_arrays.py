@@ -155,6 +155,14 @@ def test_files_that_lie(name, content, line, tmp_path):
     assert not Path("pwned").exists()
 
 
+@pytest.mark.parametrize("others", [{}, {"y": np.arange(6)}])
+def test_labels_of_one_kind_are_needed_in_all_files_or_none(others, tmp_path):
+    saved(tmp_path / "s", "a.npz", y=np.array(list("ababab")))
+    saved(tmp_path / "s", "b.npz", **others)
+    with pytest.raises(UserError, match="labels of words"):
+        read(tmp_path / "s", tmp_path)
+
+
 def test_one_labels_file_for_two_files_of_images_is_refused(tmp_path):
     for name in ("a.npy", "b.npy"):
         saved(tmp_path / "s", name)
