@@ -71,6 +71,7 @@ def test_a_study_runs_to_its_verdict_and_then_has_nothing_to_do(capsys):
     before = contents()
     assert study("run", TINY) == 0
     assert (contents(), len(ran())) == (before, 9)
+    assert not [*RESULTS.rglob("*.lock"), *pool.FOLDER.glob("????????????????.lock")]
 
 
 def test_the_verdict_so_far_runs_nothing_and_is_the_one_that_a_whole_run_writes(capsys):
@@ -200,6 +201,56 @@ def test_a_study_that_is_stopped_leaves_nothing_running_and_goes_on(number):
 
 
 @pytest.mark.slow
+def test_a_child_that_does_not_react_is_named_and_killed_at_the_second_signal():
+    Path("control/sleep").write_text("60")
+    process = start(TINY, "--line", "1")
+    until("train cosine 0")
+    [server] = psutil.Process(process.pid).children()
+    [child] = server.children()
+    child.suspend()
+    other = start(TINY, "--line", "1")
+    assert f"process {child.pid} on " in other.stdout.readline()
+    other.kill()
+    other.communicate(timeout=60)
+    for _ in range(2):
+        process.send_signal(signal.SIGTERM)
+        time.sleep(1)
+    process.communicate(timeout=30)
+    psutil.wait_procs([server, child], timeout=30)
+    assert not child.is_running()
+    Path("control/sleep").unlink()
+    assert study("run", TINY, "--line", "1") == 0
+
+
+@pytest.mark.slow
+def test_the_end_of_the_server_is_noticed_though_a_child_hangs():
+    ignore = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
+    edit(STAGE, '    sleep = control / "sleep"\n', f'    {ignore}\n    sleep = control / "sleep"\n')
+    Path("control/sleep").write_text("60")
+    process = start(TINY, "--line", "1")
+    until("train cosine 0")
+    [server] = psutil.Process(process.pid).children()
+    [child] = server.children()
+    server.kill()
+    try:
+        process.communicate(timeout=30)
+        assert process.returncode == 2
+    finally:
+        child.kill()
+
+
+def test_kept_data_that_has_changed_is_not_used(capsys):
+    assert study("run", TINY, "--line", "1") == 0
+    [kept] = pool.FOLDER.glob("preprocess-*/data/preprocess")
+    kept.write_text("other images")
+    assert study("run", TINY, "--line", "2") == 1
+    assert str(kept.parents[1].name) in capsys.readouterr().err
+    assert records().keys() == {"cosine-0"}
+    assert study("clean") == 0
+    assert study("run", TINY, "--line", "2") == 0
+
+
+@pytest.mark.slow
 def test_a_study_that_is_killed_six_times_has_the_same_bytes(project, monkeypatch):
     whole = project.with_name("whole")
     shutil.copytree(project, whole)
@@ -273,7 +324,10 @@ def test_a_first_result_that_diverged_does_not_hide_that_the_code_changed(capsys
     PLAN.write_text(f"{STUDY}tune: {{train.learning_rate: [0.6, 0.01], seeds: 2}}\n")
     edit(STAGE, "datetime(2026, ", "datetime(2100, ")
     assert study("run", TINY, "--line", "1") == study("run", TINY, "--line", "3") == 0
-    assert sorted(bool(run["diverged"]) for run in records().values()) == [False, True]
+    honest, diverged = sorted(records().values(), key=lambda run: bool(run["diverged"]))
+    assert (honest["diverged"], diverged["scores"]) == ("", {})
+    assert diverged["code"] == honest["code"]  # as any other record has it
+    assert diverged["environment"] == honest["environment"]
     edit(STAGE, "2 + 0.1", "7 + 0.1")
     assert f"{STAGE} differs" in refused(capsys, "run", TINY)
 
