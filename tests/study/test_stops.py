@@ -39,14 +39,20 @@ def test_a_study_that_is_stopped_leaves_nothing_running_and_goes_on(number):
     assert not failures()
 
 
+def hang() -> None:
+    """A training takes a minute, and ignores that it is to end."""
+    ignore = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
+    edit(STAGE, '    sleep = control / "sleep"\n', f'    {ignore}\n    sleep = control / "sleep"\n')
+    Path("control/sleep").write_text("60")
+
+
 @pytest.mark.slow
 def test_a_child_that_does_not_react_is_named_and_killed_at_the_second_signal():
-    Path("control/sleep").write_text("60")
+    hang()
     process = start(TINY, "--line", "1")
     until("train cosine 0")
     [server] = psutil.Process(process.pid).children()
     [child] = server.children()
-    child.suspend()
     other = start(TINY, "--line", "1")
     assert f"process {child.pid} on " in other.stdout.readline()
     other.kill()
@@ -63,9 +69,7 @@ def test_a_child_that_does_not_react_is_named_and_killed_at_the_second_signal():
 
 @pytest.mark.slow
 def test_the_end_of_the_server_is_noticed_though_a_child_hangs():
-    ignore = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
-    edit(STAGE, '    sleep = control / "sleep"\n', f'    {ignore}\n    sleep = control / "sleep"\n')
-    Path("control/sleep").write_text("60")
+    hang()
     process = start(TINY, "--line", "1")
     until("train cosine 0")
     [server] = psutil.Process(process.pid).children()
