@@ -16,20 +16,22 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from ddpm.base import files
-from ddpm.base.errors import UserError
+from ddpm.base.errors import Diverged, UserError, printable
 from ddpm.base.files import atomic_path, open_array
 from ddpm.base.locks import lock
 from ddpm.base.machine import die_with_parent
 from ddpm.base.paths import METRICS, PROCESSED, RUN
 from ddpm.params import config, file, inputs
-from ddpm.runs import record, run_images
-from ddpm.runs.record import Record
+from ddpm.runs import library, record, run_images
+from ddpm.runs.record import Fingerprint, Record
 from ddpm.sources import fetch
 from ddpm.sources.fetch import ADDRESSES
 from ddpm.study.pool import keep_record
@@ -39,6 +41,8 @@ DATA = ("download", "preprocess", "reference")
 LIBRARIES = ("torch", "diffusers", "denoising_diffusion_pytorch")  # whose versions say more of a program than its code
 BUSY = 75  # exit code: another process runs the experiment, or trains its model
 PATIENCE = 1.0  # seconds, before asking again
+DIGEST = "sha256"  # the file with the digest of what else is in a kept folder
+Place = Callable[[str | Path, str | Path], object]
 
 
 def run(task: dict[str, Any]) -> None:
@@ -50,15 +54,17 @@ def run(task: dict[str, Any]) -> None:
     """
     folder, kept = Path(task["folder"]), Path(task["record"])
     own, shared = locks_of(task)
-    with lock(own, PATIENCE) as alone, lock(shared) as mine:
-        if alone is None or mine is None:
-            sys.exit(BUSY)
+    with ExitStack() as locks:
+        for path in (own, shared):
+            if locks.enter_context(lock(path, PATIENCE if path == own else 0.0)) is None:
+                sys.exit(BUSY)
+            locks.callback(path.unlink, missing_ok=True)  # while it is held; a study would leave hundreds
         if not kept.exists():
             _lay_out(folder, Path(task["code"]), task["params"])
             os.chdir(folder)
             # the first line of its log: a cluster that gave no GPU is noticed there
             print(f"on {stages.prepare(task['params']['device'])}", flush=True)
-            done = _program(task["params"], task["program"]) if task["program"] else _train(task["params"])
+            done = _program(task["params"], task["program"]) if task["program"] else _train(task)
             if task["picture"]:
                 from ddpm.pictures import grids
 
@@ -93,10 +99,27 @@ def _lay_out(folder: Path, code: Path, params: dict[str, Any]) -> None:
     (folder / file.PATH).write_text(file.encode(params), encoding="utf-8")
 
 
-def _train(params: dict[str, Any]) -> Record:
+def _train(task: dict[str, Any]) -> Record:
+    params = task["params"]
     _run("check")
-    for stage in (*DATA, "train"):
+    for stage in DATA:
         _make(stage, params)
+    try:
+        _make("train", params)
+    except Diverged as error:
+        if not task["may_diverge"]:
+            raise
+        return Record(
+            name=task["name"],
+            seed=params["seed"],
+            finished=record.now(),
+            params=library.relevant(config.parse(params).flat()),
+            code=_md5s(params),
+            fingerprint=Fingerprint(hash=files.digest({}), comparable={}),
+            scores={},
+            environment=stages.environment(params),
+            diverged=printable(str(error))[: record.LONGEST],
+        )
     _run("sample")
     _run("evaluate")
     return record.read_record(RUN).model_copy(update={"code": _md5s(params)})
@@ -116,7 +139,7 @@ def _program(params: dict[str, Any], program: dict[str, Any]) -> Record:
     """Run another trainer and score what it drew."""
     _run("check")
     for stage in DATA:
-        _make(stage, params)
+        _make(stage, params, shutil.copy2)  # it may write to what it gets
     samples, seed = run_images.PATH.absolute(), params["seed"]
     samples.parent.mkdir(parents=True)
     places = {split: str((PROCESSED / split / "images.npy").absolute()) for split in ("train", "test")}
@@ -157,33 +180,43 @@ def _call(command: list[str]) -> int:
         raise
 
 
-def _make(stage: str, params: dict[str, Any]) -> None:
-    """Link what the stage makes into this folder, or make it here and keep it for others."""
+def _make(stage: str, params: dict[str, Any], place: Place | None = None) -> None:
+    """Put what the stage makes into this folder, or make it here and keep it for others. place: how, by default as
+    links. Raises UserError if what is kept is not what it was."""
     kept = Path.cwd().parent / _folder_name(stage, params)
     # a model that is being trained is worth coming back for; the data are everybody's first step
     with lock(kept.with_suffix(".lock"), PATIENCE if stage == "train" else math.inf) as mine:
         if mine is None:
             sys.exit(BUSY)
-        if kept.exists():
+        if (kept / DIGEST).exists():
+            if (kept / DIGEST).read_text(encoding="utf-8") != _digest(kept, stage):
+                why = "changed since it was made, and every experiment would get it"
+                raise UserError(f"{kept}: {why}: find out what writes there; `ddpm study clean` removes it")
             for out in _outs(stage):
-                _link(kept / out, Path(out))
+                _copy(kept / out, Path(out), place or _link)
         else:
             _run(stage)
             with atomic_path(kept) as temporary:
                 for out in _outs(stage):
-                    _link(Path(out), temporary / out)
+                    _copy(Path(out), temporary / out, place or _link)
+                (temporary / DIGEST).write_text(_digest(temporary, stage), encoding="utf-8")
 
 
-def _link(source: Path, target: Path) -> None:
-    """The same file or folder under another name, as links where the disk has them."""
+def _digest(kept: Path, stage: str) -> str:
+    return files.digest({out: files.sha256(kept / out) for out in _outs(stage)})
+
+
+def _copy(source: Path, target: Path, place: Place) -> None:
+    """The same file or folder under another name."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.is_dir():
-        shutil.copytree(source, target, copy_function=_link_file)
+        shutil.copytree(source, target, copy_function=place)
     else:
-        _link_file(source, target)
+        place(source, target)
 
 
-def _link_file(source: str | Path, target: str | Path) -> None:
+def _link(source: str | Path, target: str | Path) -> None:
+    """A file under another name, as a link where the disk has them."""
     try:
         os.link(source, target)
     except OSError:

@@ -9,36 +9,34 @@ from __future__ import annotations
 import gc
 import json
 import os
-import re
 import shutil
 import sys
 from collections import deque
 from contextlib import suppress
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkContext, ForkProcess
 from pathlib import Path
 from typing import IO, Any, NamedTuple, NoReturn, cast
 
-from ddpm.base.errors import exit_code, printable
-from ddpm.base.locks import is_locked
+from ddpm.base.errors import exit_code, print_error, printable
+from ddpm.base.locks import is_locked, read_holder
 from ddpm.base.machine import die_with_parent
 from stages import __main__ as stages
 from stages import experiment
 
-REASON = re.compile(r"^(?:error|ERROR): (.+)$", re.MULTILINE)
 STDIN = 0
-LINES = 20  # of a log that may hold the reason of a failure
 FORK = ForkContext()
 Task = dict[str, Any]
 
 
 class Child(NamedTuple):
-    """A process that runs a task. begin: of what its log says of it."""
+    """A process that runs a task. begin: of what its log says of it. reason: gives the line of an error."""
 
     task: Task
     process: ForkProcess
     begin: int
     device: str | None
+    reason: Connection
 
 
 class Server:
@@ -51,6 +49,7 @@ class Server:
         self.waiting = deque[Task]()
         self.running: dict[int, Child] = {}  # by a descriptor that can be read when the process has gone
         self.answers = answers
+        self.blocked = set[str]()  # tasks of which it was said that another process runs them
 
     def serve(self) -> None:
         asked = b""
@@ -78,24 +77,48 @@ class Server:
         for _ in range(len(self.waiting)):
             if len(self.running) < self.at_once:
                 task = self.waiting.popleft()
-                if any(map(is_locked, experiment.locks_of(task))):
+                if locked := next(filter(is_locked, experiment.locks_of(task)), None):
+                    if not self.running and task["name"] not in self.blocked:
+                        self.blocked.add(task["name"])
+                        print(f"{task['name']}: waiting for {read_holder(locked)}, which runs it", file=sys.stderr)
                     self.waiting.append(task)
                     continue
                 device = self.devices.pop() if self.devices else None
                 (log := Path(task["log"])).parent.mkdir(parents=True, exist_ok=True)
                 log.touch()
-                process = FORK.Process(target=_run, args=(task, device, os.getpid()))
+                reason, answer = FORK.Pipe(duplex=False)
+                process = FORK.Process(target=self._run, args=(task, device, os.getpid(), answer))
                 begin = log.stat().st_size
                 process.start()
-                self.running[process.sentinel] = Child(task, process, begin, device)
+                answer.close()  # so that it ends with the process
+                self.running[process.sentinel] = Child(task, process, begin, device, reason)
+
+    def _run(self, task: Task, device: str | None, parent: int, answer: Connection) -> NoReturn:
+        """Run a task in this process, which prints into its log; ``answer`` takes the line of an error."""
+        log = os.open(task["log"], os.O_WRONLY | os.O_APPEND)
+        for descriptor in (1, 2):
+            os.dup2(log, descriptor)
+        self.answers.close()  # whoever waits for them notices that the server has gone, even if this process stays
+        die_with_parent(parent)
+        if device is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = device
+
+        def say(line: str) -> None:
+            print_error(line)
+            answer.send_bytes(line.encode())
+
+        sys.exit(exit_code(lambda: experiment.run(task), say))
 
     def _end(self, end: int) -> None:
         """Answer for a task whose process has gone, and delete its model if no other task needs it. One whose model
         another process trains goes back to the end of the queue."""
-        task, process, begin, device = self.running.pop(end)
+        task, process, begin, device, answer = self.running.pop(end)
         process.join()
         code = process.exitcode or 0
         process.close()
+        line = ""
+        with answer, suppress(EOFError):  # it has ended without a word
+            line = answer.recv_bytes().decode()
         if device is not None:
             self.devices.append(device)
         if code == experiment.BUSY:
@@ -110,7 +133,7 @@ class Server:
             with suppress(FileNotFoundError):  # it may be a program's, and another study may have had it, too
                 model.rename(gone)  # at once: half of a model must not be taken for one
             shutil.rmtree(gone, ignore_errors=True)
-        reason = _reason(Path(task["log"]), begin, code) if code else ""
+        reason = (line or _last_line(Path(task["log"]), begin, code)) if code else ""
         print(json.dumps({"name": task["name"], "reason": reason}), file=self.answers)
 
 
@@ -129,21 +152,7 @@ def main() -> None:
     os._exit(exit_code(serve))
 
 
-def _run(task: Task, device: str | None, parent: int) -> NoReturn:
-    """Run a task in this process, which prints into its log."""
-    log = os.open(task["log"], os.O_WRONLY | os.O_APPEND)
-    for descriptor in (1, 2):
-        os.dup2(log, descriptor)
-    die_with_parent(parent)
-    if device is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = device
-    sys.exit(exit_code(lambda: experiment.run(task)))
-
-
-def _reason(log: Path, begin: int, code: int) -> str:
-    """The first error in the last lines written after byte ``begin``, which is a stage's own; if there is none, the
-    exit code and the last line."""
+def _last_line(log: Path, begin: int, code: int) -> str:
+    """The exit code of a process that gave no reason, and the last line written after byte ``begin``."""
     text = log.read_bytes()[begin:].decode(errors="replace").replace("\r", "\n")
-    lines = text.strip().splitlines()[-LINES:] or ["no output"]
-    error = REASON.search("\n".join(lines))
-    return printable(error[1] if error else f"exit code {code}: {lines[-1]}")
+    return printable(f"exit code {code}: {(text.strip().splitlines() or ['no output'])[-1]}")

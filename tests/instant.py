@@ -33,8 +33,11 @@ def nothing(params: dict, seed: int) -> float:
 
 
 def made(params: dict, score: float) -> record.Record:
-    scores = {"classifier.fd": score, "yardsticks.gaussian.classifier.fd": 9.0}
+    """A score that is not finite is that of a training which diverged."""
     known = library.relevant(config.parse(params).flat())
+    if not math.isfinite(score):
+        return bare(params["seed"], params=known, scores={}, diverged="train: the loss is not finite")
+    scores = {"classifier.fd": score, "yardsticks.gaussian.classifier.fd": 9.0}
     return bare(params["seed"], params=known, scores=scores, comparable={"samples": 12})
 
 

@@ -30,6 +30,10 @@ class UserError(Exception):
         super().__init__(line if len(line) <= LONGEST else cut)
 
 
+class Diverged(UserError):
+    """The loss or the gradient of a training is not finite. Where values are tried, that is a result."""
+
+
 @contextmanager
 def blame(source: object) -> Iterator[None]:
     """Begin the line of any UserError in this block with its source, such as a file and a key."""
@@ -44,14 +48,19 @@ def plural(count: int, one: str, many: str = "") -> str:
     return f"{count:,} {one if count == 1 else many or f'{one}s'}"
 
 
-def exit_code(main: Callable[[], int | None]) -> int:
+def print_error(line: str) -> None:
+    """Print what went wrong on stderr."""
+    print(f"error: {line}", file=sys.stderr)
+
+
+def exit_code(main: Callable[[], int | None], say: Callable[[str], None] = print_error) -> int:
     """Run ``main``; a UserError, a library that is not installed, a failure of the storage or a full GPU becomes one
-    line on stderr and exit code 2.
+    line, for ``say``, and exit code 2.
 
     If nobody reads the output any more (``| head``), it ends quietly, with the exit code of a SIGPIPE.
     """
     try:
-        return _report(main)
+        return _report(main, say)
     except BrokenPipeError:
         unread = [descriptor for descriptor in (STDOUT, STDERR) if _is_unread(descriptor)]
         if not unread:
@@ -62,7 +71,7 @@ def exit_code(main: Callable[[], int | None]) -> int:
         return 128 + signal.SIGPIPE
 
 
-def _report(main: Callable[[], int | None]) -> int:
+def _report(main: Callable[[], int | None], say: Callable[[str], None]) -> int:
     try:
         try:
             return main() or 0
@@ -85,7 +94,7 @@ def _report(main: Callable[[], int | None]) -> int:
         if not (full := memory_fault(error)):
             raise
         line = full
-    print(f"error: {printable(mask_secrets(line))}", file=sys.stderr)
+    say(printable(mask_secrets(line)))
     return EXIT_USER_ERROR
 
 

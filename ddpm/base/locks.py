@@ -2,14 +2,15 @@
 
 import fcntl
 import os
+import socket
 import time
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 
-from ddpm.base.errors import UserError
+from ddpm.base.errors import UserError, printable
 
 # Open files hold the locks. A child gets one only by name (subprocess's ``pass_fds``), and then holds it, too.
 _held = weakref.WeakSet[FileIO]()
@@ -42,6 +43,9 @@ def try_lock(path: Path) -> FileIO | None:
                     return None
                 raise
             if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                with suppress(OSError):  # on a full disk the lock holds, and nobody knows whose it is
+                    file.truncate(0)
+                    file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
                 return file
             file.close()  # somebody has removed it meanwhile: whoever comes next would lock another file
     except FileNotFoundError:
@@ -49,6 +53,12 @@ def try_lock(path: Path) -> FileIO | None:
     except OSError as error:
         why = f"{path}: cannot be locked ({error.strerror})"
         raise UserError(f"{why}: use a disk with file locks, and a file that you may write to") from error
+
+
+def read_holder(path: Path) -> str:
+    """Who locked the file last, for a message: "process 12 on host"."""
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    return printable(text[:200]) or "an unknown process"
 
 
 def _open(path: str, flags: int) -> int:

@@ -14,7 +14,7 @@ from cyclopts import App, Group, Parameter
 from cyclopts.validators import Number
 
 from ddpm.base.errors import UserError, printable
-from ddpm.base.locks import is_locked
+from ddpm.base.locks import is_locked, read_holder
 from ddpm.cli.app import Json, Names, Plan
 from ddpm.cli.terminal import answer, write_run
 from ddpm.report import judgement as shown
@@ -177,10 +177,11 @@ def audit(
     commit: Commit = None,
     json: Json = False,
 ) -> int:
-    """Repeat runs drawn at random, and compare the scores.
+    """Repeat runs, those that diverged first and others at random, and compare all but the times.
 
-    It uses a clean folder and a clean environment. Exit code 1 if scores differ; 3 if they do on another
-    processor or torch, where rounding differs. If six of twelve records are invented, three repeats find one with 91%.
+    It uses a clean folder, a clean environment and a new copy of the code. Exit code 1 if records differ; 3 if they
+    differ no more than rounding does on another processor or torch. If six of twelve records are invented, three
+    repeats find one with 91%.
 
     examples:
       ddpm study audit studies/loss.yaml -n 3
@@ -192,17 +193,18 @@ def audit(
 
 
 def repeat(lines: Collection[Line], number: int, slots: int | None, json: bool) -> int:
-    """Make some of the records again, print whether their scores are the same, and return the exit code."""
+    """Make some of the records again, print whether they are the same, and return the exit code."""
     findings, code = [], 0
     for finding in auditing.repeat(lines, number, slots):
         findings.append(finding)
         reasons = [*finding.elsewhere, *(f"other code: {part}" for part in finding.other_code)]
         why = f" ({'; '.join(reasons)})" if reasons else ""
         if not json:
-            shown = "the same scores" if not finding.score else "{} was {}, and is {}".format(*finding.score)
+            shown = "{} was {}, and is {}".format(*finding.difference) if finding.difference else "the same"
+            shown += ", as rounding may" if finding.rounding else ""
             print(f"{finding.name}: {shown}{why}", flush=True)
-        if finding.score:
-            code = 3 if finding.elsewhere and code != 1 else 1
+        if finding.difference:
+            code = 3 if finding.rounding and code != 1 else 1
     if json:
         answer(json, [finding._asdict() for finding in findings])
     return code
@@ -221,9 +223,11 @@ def clean(*, states: bool = False) -> None:
     """
     locks = (path for folder in (".", f"audit-*/{pool.FOLDER}") for path in pool.FOLDER.glob(f"{folder}/*.lock"))
     if running := [path for path in locks if is_locked(path)]:
-        raise UserError(f"{running[0]}: an experiment is running: wait for it, or stop it")
+        raise UserError(f"{running[0]}: {read_holder(running[0])} runs an experiment: wait for it, or stop it")
     freed = 0
     for folder in (pool.FOLDER, revision.FOLDER, *([STATES] if states else [])):
+        if folder.is_symlink():
+            raise UserError(f"{folder}: is a link to {folder.resolve()}: delete by hand what is there")
         if folder.exists():
             size = sum({(at := path.lstat()).st_ino: at.st_size for path in folder.rglob("*")}.values())  # links once
             shutil.rmtree(folder)

@@ -22,7 +22,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ddpm.base.errors import EXIT_USER_ERROR, UserError, memory_fault
+from ddpm.base.errors import EXIT_USER_ERROR, Diverged, UserError, memory_fault
 
 if TYPE_CHECKING:
     import torch
@@ -115,7 +115,8 @@ def _exit_code(failures: dict[int, ProcessFailure], line: Path, count: int) -> i
     codes = {rank: failure.exitcode for rank, failure in failures.items() if failure.timestamp < first + 20}
     killed = [rank for rank, code in codes.items() if code < 0 and code != -signal.SIGTERM]
     if not killed and line.exists():
-        raise UserError(line.read_text(encoding="utf-8"))
+        left = json.loads(line.read_text(encoding="utf-8"))
+        raise (Diverged if left["diverged"] else UserError)(left["line"])
     if not killed and (code := max(codes.values())) > 0:
         return code
     rank = killed[0] if killed else next(iter(codes))
@@ -174,7 +175,7 @@ def _leave(error: UserError) -> None:
         print(file=sys.stderr)  # another rank may have left a progress bar in the line
         raise error
     with suppress(FileExistsError), Path(os.environ[START]).with_name(ERROR).open("x", encoding="utf-8") as file:
-        file.write(str(error))
+        json.dump({"line": str(error), "diverged": isinstance(error, Diverged)}, file)
 
 
 def current() -> Ranks:

@@ -61,7 +61,16 @@ def fingerprint(
         },
         "torch_fidelity": version("torch-fidelity"),
     }
-    environment = {
+    return {
+        "hash": files.digest(comparable),
+        "comparable": comparable,
+        "environment": environment(device, trained_in),
+    }
+
+
+def environment(device: torch.device, trained_in: str) -> dict[str, Any]:
+    """What computes, as far as rounding depends on it. trained_in: the precision of the training."""
+    return {
         "torch": torch.__version__,
         "ranks": int(os.environ.get("WORLD_SIZE", "1")),
         "threads": torch.get_num_threads(),
@@ -69,4 +78,3 @@ def fingerprint(
         "processor": devices.processor(device),
         "training_precision": trained_in,
     }
-    return {"hash": files.digest(comparable), "comparable": comparable, "environment": environment}

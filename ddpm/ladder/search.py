@@ -35,7 +35,6 @@ from ddpm.ladder.terms import LADDERS, Changes, Contest
 from ddpm.ladder.trials import Candidate, Trial, Trials
 from ddpm.report.blocks import plain
 from ddpm.study import revision, status
-from ddpm.study.experiments import DIVERGED
 from ddpm.study.pool import Done, Pool, Task, count_slots
 from ddpm.verdicts import metrics
 
@@ -158,9 +157,9 @@ class Search:
     def take(self, done: Done) -> Trial | None:
         """Write down what a run scored; None if it failed for a reason that is not its own."""
         changes, seed, begin = self.running.pop(done.task.name)
-        if done.record is None and not DIVERGED.search(done.reason):
+        if done.record is None:
             return None
-        scores = done.record.scores if done.record else {}
+        scores = done.record.scores  # none of a training that diverged
         trial = Trial(
             search=self.number,
             of=trials.find_identity(self.contest),
@@ -168,7 +167,7 @@ class Search:
             changes=dict(changes),
             cost=self.contest.cost(changes),
             score=scores.get(self.contest.terms.primary),
-            guards=trials.guards(self.contest, done.record) if done.record else {},
+            guards=trials.guards(self.contest, done.record) if scores else {},
             seconds=round(time.monotonic() - begin, 1),
             yardstick=metrics.yardstick(scores, self.contest.terms.primary),
             eyes={name: scores[name] for name in metrics.list_eyes([scores])},
@@ -225,7 +224,7 @@ class Search:
             return
         if (changes := self.next(seed)) is not None:
             params = trials.params(self.contest, changes, seed)
-            task = Task(f"trial-{seed}", params, LOCKS / self.contest.name / f"trial-{seed}.log")
+            task = Task(f"trial-{seed}", params, LOCKS / self.contest.name / f"trial-{seed}.log", may_diverge=True)
             self.running[task.name] = changes, seed, time.monotonic()
             pool.submit(task)
         elif not self.running:

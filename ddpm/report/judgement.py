@@ -206,7 +206,7 @@ def _careful(tried: tuple[Tried, ...], metric: str) -> Iterator[str]:
             yield f"{arm}: left out: it has no {metric} at any of the values tried"
             continue
         if odd := [name_values(row.values) for row in of_arm if not math.isfinite(row.mean)]:
-            yield f"{arm}: no {metric}, or training diverged, at {'; '.join(odd)}"
+            yield f"{arm}: training diverged at {'; '.join(odd)}: `ddpm study audit` repeats that first"
         for key, value in best.values.items():
             values = [row.values[key] for row in of_arm]
             if {*map(type, values)} <= {int, float} and value in (min(values), max(values)):

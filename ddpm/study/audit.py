@@ -3,17 +3,32 @@ clean. A record is a note of an honest person; one that was invented is found by
 
 from __future__ import annotations
 
+import math
 import random
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ddpm.base.errors import UserError
+from ddpm.base.files import flatten
+from ddpm.runs import library
 from ddpm.runs.record import Record
+from ddpm.study import revision
 from ddpm.study.experiments import Experiments
 from ddpm.study.plan import Experiment
 from ddpm.study.pool import FOLDER, Pool
+from ddpm.verdicts import metrics
+
+OTHER_TORCH, BFLOAT16, FLOAT32 = 0.08, 0.05, 0.0001  # what rounding changes: the table of docs/reproducible.md
+KERNELS = {"kernels", "processor", "ranks", "threads", "training_precision"}  # in which environments round differently
+ROUNDED = ("scores.", "curve.", "noise_levels.")  # what that changes
+STRAY = 2  # samples that rounding may move across the border of a metric that counts them; others are near 0
+APART = {"name", "params", "finished", "environment", "code", "plan", "revision"}  # compared otherwise, or not at all
+
+Difference = tuple[str, Any, Any]  # a key, its value in the record, and its value now
 
 
 class Line(NamedTuple):
@@ -25,46 +40,83 @@ class Line(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """A record that was made again. score: the first that differs, in the record and now; None if all are equal.
-    elsewhere: what differs in the environment: in another one, scores may differ by rounding. other_code: the first
-    part of the code that differs."""
+    """A record that was made again. difference: the first, or the first that rounding cannot explain; None if all but
+    the times is equal. rounding: whether that explains all differences. elsewhere: in what the environment differs.
+    other_code: the first part of the code that differs, and the first that is not what the record's commit has."""
 
     name: str
-    score: tuple[str, float | None, float | None] | None
+    difference: Difference | None
+    rounding: bool
     elsewhere: list[str]
     other_code: list[str]
 
 
 def repeat(lines: Collection[Line], count: int, slots: int | None) -> Iterator[Finding]:
-    """Run ``count`` of the experiments again, drawn at random, and compare. Raises UserError if there are none, or with
-    the reason if one fails."""
-    scored = [line for line in lines if not line.record.diverged]
-    if not scored:
+    """Run ``count`` of the experiments again, those that diverged first and the others drawn at random, with code that
+    is exported anew, and compare. Raises UserError if there are none, or with the reason if one fails."""
+    if not lines:
         raise UserError("none of its experiments is finished")
-    chosen = random.SystemRandom().sample(scored, min(count, len(scored)))
+    mixed = random.SystemRandom().sample([*lines], len(lines))
+    # a training that is said to diverge decides what others are compared with, and has no scores that look wrong
+    chosen = sorted(mixed, key=lambda line: not line.record.diverged)[:count]
     devices = {line.experiment.recipe.config.device for line in chosen}
     FOLDER.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="audit-", dir=FOLDER) as folder:
         for entry in Path().iterdir():  # what params name by relative paths; but nothing that was made here
             if entry.name != ".ddpm":
                 (Path(folder) / entry.name).symlink_to(entry.absolute())
-        code = chosen[0].experiments.code
+        place, asking = Path(folder) / revision.FOLDER, chosen[0].experiments
+        code = revision.export(asking.commit, asking.files, place)
+        tasks = []
+        for number, line in enumerate(chosen):
+            task = line.experiments.task(line.experiment)
+            log = line.experiments.log(f"audit-{task.name}")
+            tasks.append(task._replace(name=str(number), record=None, log=log))
         with Pool(code, slots, devices, clean=Path(folder)) as pool:
-            for number, line in enumerate(chosen):
-                task = line.experiments.task(line.experiment)
-                log = line.experiments.log(f"audit-{task.name}")
-                pool.submit(task._replace(name=str(number), record=None, log=log))
-            for done in pool.results():
+            for done in pool.run(tasks):
                 experiments, experiment, recorded = chosen[int(done.task.name)]
-                if not (again := done.record):
+                if not done.record:
                     raise UserError(f"{experiment.name}: {done.reason}")
-                score = next(iter(_differences(recorded.scores, again.scores)), None)
-                there = _differences(recorded.environment, again.environment)
-                elsewhere = [f"{key} {was}, here {now}" for key, was, now in there]
-                yield Finding(experiment.name, score, elsewhere, experiments.other_code(experiment, recorded)[:1])
+                other = experiments.other_code(experiment, recorded, code)[:1]
+                if recorded.revision:
+                    commit = revision.find(recorded.revision)
+                    of_commit = library.find_changes(recorded, revision.export(commit, asking.files, place))
+                    other += [f"{path}, which its commit {commit[:10]} does not have so" for path in of_commit[:1]]
+                again = done.record.model_copy(update=dict(done.task.about))
+                yield compare(experiment.name, recorded, again)._replace(other_code=other)
 
 
-def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+def compare(name: str, recorded: Record, again: Record) -> Finding:
+    """What differs in all but the times. again: with the fields that a study sets."""
+    there, differing = (_differences(*pair) for pair in zip(*map(_facts, (recorded, again)), strict=True))
+    share, odd = 0.0, {key for key, *_ in there}
+    if "torch" in odd:
+        share = OTHER_TORCH
+    elif odd & KERNELS:
+        share = BFLOAT16 if "bfloat16" in (recorded.precision, again.precision) else FLOAT32
+    slack = STRAY / again.fingerprint.comparable.get("samples", math.inf)
+    beyond = [one for one in differing if not (share and _is_rounding(*one, share, slack))]
+    elsewhere = [f"{key} {was}, here {now}" for key, was, now in there]
+    return Finding(name, next(iter(beyond or differing), None), bool(differing and not beyond), elsewhere, [])
+
+
+def _facts(run: Record) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """The environment, and all else that a run has again, flat."""
+    facts = run.model_dump(mode="json", exclude=APART) | {"diverged": bool(run.diverged)}
+    del facts["costs"]["seconds"]
+    return run.environment, flatten(facts)
+
+
+def _is_rounding(key: str, was: Any, now: Any, share: float, slack: float) -> bool:
+    """Whether two values of a record may be the same but for rounding."""
+    if not key.startswith(ROUNDED) or was is None or now is None:
+        return key == "samples"
+    absolute = 0.0 if metrics.kind(key) in metrics.HEADLINE else slack
+    one, other = (np.array(value, float) for value in (was, now))  # an unknown cell is nan
+    return one.shape == other.shape and np.allclose(one, other, rtol=share, atol=absolute, equal_nan=True)
+
+
+def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[Difference]:
     """The keys with other values, and these."""
     pairs = ((key, one.get(key), other.get(key)) for key in sorted(one.keys() | other.keys()))
     return [pair for pair in pairs if pair[1] != pair[2]]

@@ -6,7 +6,6 @@ and pull the files like any other.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,21 +13,19 @@ from functools import cached_property
 from pathlib import Path
 
 from ddpm.base.errors import UserError
-from ddpm.base.files import digest
+from ddpm.base.files import read_json, write_json
 from ddpm.base.locks import is_locked
 from ddpm.base.progress import duration
 from ddpm.base.sections import Affects
 from ddpm.params import inputs
 from ddpm.params.config import keys_affecting
 from ddpm.runs import alike, library, record
-from ddpm.runs.record import Fingerprint, Record
+from ddpm.runs.record import Record
 from ddpm.study import revision
 from ddpm.study.plan import Experiment
-from ddpm.study.pool import Done, Pool, Task, keep_record
+from ddpm.study.pool import Pool, Task
 
 LOGS = Path(".ddpm/studies")  # what experiments print on this machine
-FAILED = "failed: "  # begins the last line of a log
-DIVERGED = re.compile(r"train: the (loss or its gradient is not finite|gradient overflowed)")
 
 
 @dataclass(frozen=True)
@@ -57,10 +54,12 @@ class Experiments:
         return LOGS / self.name / f"{name}.log"
 
     def failure(self, name: str) -> str | None:
-        """Why an experiment failed here, if nothing has run for it since."""
-        path = self.log(name)
-        last = path.read_text(encoding="utf-8", errors="replace").rstrip().rpartition("\n")[2] if path.exists() else ""
-        return last.removeprefix(FAILED) if last.startswith(FAILED) else None
+        """Why an experiment failed here, if it has not succeeded since."""
+        path = self._failure(name)
+        return read_json(path, dict[str, str], "remove it")["reason"] if path.exists() else None
+
+    def _failure(self, name: str) -> Path:
+        return self.log(name).with_suffix(".json")
 
     def is_running(self, name: str) -> bool:
         """Whether a process runs it, here or on a machine that shares the folder."""
@@ -75,12 +74,16 @@ class Experiments:
             about["curve"] = None  # nobody reads it
         if experiment.pictured:
             picture = self.folder.with_name(f"{experiment.arm}.png")
-        return Task(name, experiment.params, self.log(name), self.path(name), about, picture, program)
+        may_diverge = experiment.may_diverge
+        return Task(name, experiment.params, self.log(name), self.path(name), about, picture, program, may_diverge)
 
     def read_record(self, experiment: Experiment) -> Record:
         """The experiment's record. Raises UserError, which begins with the file, if it does not count."""
+        return self.check_record(experiment, record.read_record(self.path(experiment.name)))
+
+    def check_record(self, experiment: Experiment, run: Record) -> Record:
+        """The record, which the experiment's file holds. Raises UserError as ``read_record`` does."""
         path = self.path(experiment.name)
-        run = record.read_record(path)
         if self.plan and run.plan != self.plan:
             raise UserError(
                 f"{path}: made under another plan than {self.source} is now (`git log -p` shows what changed): "
@@ -98,18 +101,18 @@ class Experiments:
             raise UserError(f"{path}: it ran with another {other[0]} than the plan says: remove the file")
         return run
 
-    def other_code(self, experiment: Experiment, run: Record) -> list[str]:
-        """In what the code that runs is not the code that made the record."""
-        other = library.find_changes(run, self.code)
-        if not experiment.recipe.program and not run.diverged:
-            listed = inputs.list_code(experiment.params, dvc_yaml=self.code / inputs.DVC_YAML)
+    def other_code(self, experiment: Experiment, run: Record, code: Path) -> list[str]:
+        """In what the code in a folder is not the code that made the record."""
+        other = library.find_changes(run, code)
+        if not experiment.recipe.program:
+            listed = inputs.list_code(experiment.params, dvc_yaml=code / inputs.DVC_YAML)
             other += sorted({*listed} ^ run.code.keys())
         return other
 
     def refuse_other_code(self, experiment: Experiment, run: Record) -> None:
         """Raises UserError unless the code that runs made the record: one from elsewhere never chooses which code
         does."""
-        if other := self.other_code(experiment, run):
+        if other := self.other_code(experiment, run, self.code):
             commit = run.revision and run.revision[:10]
             made_by = f"`--commit {commit}` runs the code that made it, if you trust that, or " if commit else ""
             raise UserError(
@@ -123,46 +126,23 @@ class Experiments:
         """Run the experiments; try each failed one once more, after those that run by then. Yields a line when one has
         ended, and what is left; whoever stops reading stops what runs. slots: how many run at a time, by default one
         per GPU or core. failed: name -> reason, of those given up."""
-        begin, done, by_name = time.monotonic(), 0, {experiment.name: experiment for experiment in left}
-        tried = set[str]()
+        begin, count, by_name = time.monotonic(), 0, {experiment.name: experiment for experiment in left}
         with Pool(self.code, slots, {one.recipe.config.device for one in left}, keep_models) as running:
-            for experiment in left:
-                running.submit(self.task(experiment))
-            for ended in running.results():
-                name, experiment = ended.task.name, by_name[ended.task.name]
+            for done in running.run(map(self.task, left), tries=2):
+                name = done.task.name
                 try:
-                    if ended.reason and not self._write_diverged(experiment, ended):
-                        raise UserError(ended.reason)
-                    run = self.read_record(experiment)
+                    if done.record is None:
+                        raise UserError(done.reason)
+                    run = self.check_record(by_name[name], done.record)
                 except UserError as error:
                     reason = f"{name}: {error}"
-                    with self.log(name).open("a", encoding="utf-8") as log:
-                        log.write(f"\n{FAILED}{reason}\n")
-                    if name in tried:
+                    write_json(self._failure(name), {"reason": reason})
+                    if not done.again:
                         failed[name] = reason
-                    else:
-                        tried.add(name)
-                        running.submit(ended.task, again=True)
-                    yield f"failed: {reason}; {'given up' if name in failed else 'again later'}", ""
+                    yield f"failed: {reason}; {'again later' if done.again else 'given up'}", ""
                 else:
-                    done += 1
+                    self._failure(name).unlink(missing_ok=True)
+                    count += 1
                     score = "diverged" if run.diverged else f"{self.primary} {run.scores[self.primary]:.4g}"
-                    rest = duration((time.monotonic() - begin) * len(running.tasks) / done)
+                    rest = duration((time.monotonic() - begin) * len(running.tasks) / count)
                     yield f"{name}: {score}", f"; {len(running.tasks)} left, about {rest}" if running.tasks else ""
-
-    def _write_diverged(self, experiment: Experiment, ended: Done) -> bool:
-        """Write the record of a training that diverged, where that is a result: which of the values do, so that
-        everybody who runs the plan chooses from the same."""
-        reason = DIVERGED.search(ended.reason) if experiment.may_diverge else None
-        if reason:
-            run = Record(
-                name=experiment.name,
-                seed=experiment.seed,
-                finished=record.now(),
-                params=library.relevant(experiment.recipe.flat) | dict(experiment.own) | {"seed": experiment.seed},
-                fingerprint=Fingerprint(hash=digest({}), comparable={}),
-                scores={},
-                diverged=reason[0],
-            )
-            keep_record(run, self.path(experiment.name), ended.task.about)
-        return bool(reason)

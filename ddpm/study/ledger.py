@@ -142,6 +142,7 @@ class Ledger:
 def open_ledger(study: Study, commit: str | None = None) -> Ledger:
     """The ledger of a study with the records that are there. commit: the one that is checked out unless named. Raises
     UserError as ``Ledger.update`` does."""
+    revision.check_index()
     experiments = Experiments(
         name=study.name,
         folder=study.results / "runs",

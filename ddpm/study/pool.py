@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +26,8 @@ from ddpm.runs.record import Record
 
 FOLDER = Path(".ddpm/runs")  # of experiments that are not recorded yet, and of what several of them need
 SERVER = "stages/server.py"
+GRACE = 60  # seconds, for a step and its checkpoint
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")  # one that is forgotten overrides another
 START = "import os, sys; sys.path.insert(0, os.getcwd()); from stages.server import main; main()"
 
 
@@ -34,7 +37,8 @@ class Task(NamedTuple):
     params: the content of its params.yaml. log: a file that gets what its process prints. record: the file that keeps
     its record, with the fields ``about``; of all who share its folder, one runs the task, and nobody if it is there.
     picture: a file for some of its images, if its record is kept. program: of another trainer: its ``program``,
-    ``files``, ``costs``, and the ``arm``; then params say how its samples are scored.
+    ``files``, ``costs``, and the ``arm``; then params say how its samples are scored. may_diverge: whether a training
+    that diverges is a result, with a record.
     """
 
     name: str
@@ -44,14 +48,17 @@ class Task(NamedTuple):
     about: Mapping[str, Any] = {}
     picture: Path | None = None
     program: Mapping[str, Any] | None = None
+    may_diverge: bool = False
 
 
 class Done(NamedTuple):
-    """A task that has ended: the ``record`` that no file keeps, or the ``reason`` of its failure."""
+    """A task that has ended: its ``record``, or the ``reason`` of its failure. again: whether it will be tried once
+    more."""
 
     task: Task
     record: Record | None = None
     reason: str = ""
+    again: bool = False
 
 
 def find_gpus(devices: Iterable[str]) -> tuple[str, ...]:
@@ -103,6 +110,18 @@ class Pool:
         with suppress(BrokenPipeError):  # its end is noticed where its answer is awaited
             server.write(f"{json.dumps(line, default=str)}\n".encode())
 
+    def run(self, tasks: Iterable[Task], tries: int = 1) -> Iterator[Done]:
+        """Each task when it has ended, until none is left. One that fails is tried again, up to ``tries`` times, after
+        those that wait. More may be submitted meanwhile. Raises UserError as ``results`` does."""
+        failures = Counter[str]()
+        for task in tasks:
+            self.submit(task)
+        for done in self.results():
+            failures[done.task.name] += bool(done.reason)
+            if again := bool(done.reason) and failures[done.task.name] < tries:
+                self.submit(done.task, again=True)
+            yield done._replace(again=again)
+
     def results(self, until: float | None = None) -> Iterator[Done]:
         """Each task when it has ended, until none is left, or the clock (``time.monotonic``) shows ``until``: what then
         runs, stops when the context is left. Raises UserError if the process has ended from which all others are
@@ -117,13 +136,16 @@ class Pool:
                 raise UserError(f"{SERVER}: ended with exit code {code}: run the same command again")
             ended = json.loads(answer)
             task, path = self.tasks.pop(ended["name"])
-            run = None
             if ended["reason"]:
-                ended["reason"] += f"; {task.log} has the whole output"
-            elif not task.record:
-                run = record.read_record(path)
-                path.unlink()
-            yield Done(task, run, ended["reason"])
+                yield Done(task, reason=f"{ended['reason']}; {task.log} has the whole output")
+                continue
+            try:
+                done = Done(task, record.read_record(path))
+            except UserError as error:
+                done = Done(task, reason=str(error))
+            if not task.record:
+                path.unlink(missing_ok=True)
+            yield done
 
     def _serve(self) -> IO[bytes]:
         """The input of the process from which all others are forked, and which stops them at its end. It is started if
@@ -137,7 +159,7 @@ class Pool:
             flags = ["-I"] if self.clean else []
             environment = os.environ | {
                 "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
-                "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
+                **dict.fromkeys(THREADS, os.environ.get("OMP_NUM_THREADS", "1")),
                 "DVC_ROOT": str(self.root),  # where checkpoints are, and what data.source is relative to
                 "DDPM_RESUME": "restart",  # what other code has begun is another experiment
                 "DDPM_TRACKING": "off",
@@ -161,11 +183,17 @@ class Pool:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop what runs, with its state saved."""
-        if self.server:
-            with suppress(BrokenPipeError):
-                self._serve().close()
-            self.server.wait()
+        """Stop what runs, with its state saved; kill what has not stopped in GRACE seconds, or at a second signal."""
+        try:
+            if self.server:
+                with suppress(BrokenPipeError):
+                    self._serve().close()
+                self.server.wait(GRACE)
+        except (subprocess.TimeoutExpired, KeyboardInterrupt, SystemExit):
+            print("killed: experiments that did not stop; they continue from their last checkpoint", file=sys.stderr)
+            server = cast(subprocess.Popen[bytes], self.server)
+            os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
         signal.signal(signal.SIGTERM, self.before)
 
 

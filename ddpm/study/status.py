@@ -137,8 +137,7 @@ def pilot(ledger: Ledger) -> Pilot:
 
 def _try(pool: Pool, task: Task, name: str, ledger: Ledger) -> Record:
     """The record of a run that is not kept. Raises UserError."""
-    pool.submit(task._replace(name=name, log=ledger.experiments.log(name)))
-    (done,) = pool.results()
+    (done,) = pool.run([task._replace(name=name, log=ledger.experiments.log(name))])
     if done.record is None:
         raise UserError(f"{name}: {done.reason}")
     return done.record

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path, digest, flatten, read_json, write_json
-from ddpm.base.locks import lock
+from ddpm.base.locks import lock, read_holder
 from ddpm.base.variant import shorten
 from ddpm.compute.distributed import ALONE, Ranks, from_tensor, to_tensor
 from ddpm.model.model_file import CHECKSUM, read_tensors, write_tensors
@@ -49,12 +49,10 @@ class Checkpoints:
         that has changed since its state was saved."""
         if not self.folder.exists() and (before := list(filter(_newest, self._of_other_code()))):
             self._adopt(max(before, key=_newest))
-        holder = self.folder / "pid"
         with lock(self.folder / LOCK) as mine:
             if mine is None:
-                pid = holder.read_text(encoding="utf-8") if holder.exists() else "unknown"
-                raise UserError(f"this experiment is already being trained by process {pid}: wait for it, or stop it")
-            holder.write_text(str(os.getpid()))
+                holder = read_holder(self.folder / LOCK)
+                raise UserError(f"this experiment is already being trained by {holder}: wait for it, or stop it")
             write_json(self.folder / CODE, self.code)
             yield
 

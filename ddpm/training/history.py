@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ddpm.base.errors import UserError
+from ddpm.base.errors import Diverged
 
 ROWS = 400
 # The scaler halves its scale, 65,536 at first, at each overflow: after so many in a row, float16 holds no gradient.
@@ -69,12 +69,12 @@ class History:
         if not finite.all():
             first = int((~finite).nonzero()[0])
             bad = step - values.shape[1] + 1 + first
-            raise UserError(
+            raise Diverged(
                 f"train: the loss or its gradient is not finite at step {bad} (loss {values[0, first]:.4g}); the last "
                 "good checkpoint is kept: lower train.learning_rate, set train.gradient_clip, or use float32"
             )
         if self._overflows(values) >= STORM:
-            raise UserError(
+            raise Diverged(
                 f"train: the gradient overflowed float16 at each of the {self._overflows(values)} steps up to {step}, "
                 "however it was scaled: nothing is learned; use train.precision: bfloat16 or float32"
             )

@@ -23,13 +23,19 @@ from ddpm.verdicts.verdict import Pair
 # what a run cost -> in words; an arm is not better because it had more
 BUDGETS = {"images_seen": "images seen", "parameters": "parameters", "evaluations": "evaluations"}
 # facts in which partners are alike, unless a plan or the user lets them differ
-Alike = Literal["code", "images_seen", "teacher_flops", "parameters", "evaluations", "precision", "processor", "torch"]
+Alike = Literal[
+    "code", "images_seen", "teacher_flops", "parameters", "evaluations", "precision", "processor", "torch", "threads",
+    "kernels",
+]  # fmt: skip
 ALIKE: tuple[Alike, ...] = get_args(Alike)
+UNSAID = ("threads", "kernels")  # facts that no program states
 OURS = "this trainer"  # the label of its runs if they have none of the params that vary
 
 
 def fact(run: Record, name: str) -> Any:
     """The run's value of one of ALIKE, except for code; None if it is unknown."""
+    if name in UNSAID:
+        return run.environment.get(name)
     return getattr(run.costs if name in Costs.model_fields else run, name)
 
 
@@ -227,7 +233,7 @@ def _unlike(name: str, arms: Sequence[Arm]) -> str:
         return _code_differences([run for arm in arms for run in arm.runs.values()])
     facts = {arm.label: arm.facts(name) for arm in arms if arm.runs}
     known = {value for values in facts.values() for value in values}
-    if not known or (len(known) == 1 and all(facts.values())):
+    if not known or (len(known) == 1 and (all(facts.values()) or name in UNSAID)):
         return ""
     words = ([value if isinstance(value, str) else f"{value:,.0f}" for value in values] for values in facts.values())
     shown = (f"{label} {' or '.join(values) or 'unknown'}" for label, values in zip(facts, words, strict=True))

@@ -11,6 +11,7 @@ import pytest
 from ddpm.base.errors import UserError
 from ddpm.base.files import md5
 from ddpm.study import loading
+from ddpm.study.pool import FOLDER
 from tests.study_project import PLAN, RESULTS, commit, records, start, study
 
 TINY = str(PLAN)
@@ -89,6 +90,14 @@ def test_what_it_does_wrong_is_a_failure_with_a_reason(images, reason, capsys):
     assert line.startswith("failed: other-0: ")
     assert reason in line
     assert not records()
+
+
+def test_what_it_writes_to_is_a_copy():
+    write(f"open('data/preprocess', 'a').write('other images')\n{IMAGES}")
+    for line in ("2", "1", "4"):  # the first keeps the data for the others
+        assert study("run", TINY, "--line", line) == 0
+    [kept] = FOLDER.glob("preprocess-*/data/preprocess")
+    assert kept.read_text() == "preprocess"
 
 
 def test_it_is_killed_with_the_study_and_starts_from_its_beginning():

@@ -1,21 +1,15 @@
 """``ddpm study run``: from a plan to a verdict, on a project with stages that take no time."""
 
-import contextlib
 import json
-import random
 import shutil
-import signal
-import time
 from itertools import product
 from pathlib import Path
 
-import psutil
 import pytest
 
 from ddpm.study import loading, pool
 from ddpm.study.ledger import open_ledger
 from ddpm.verdicts import statistics
-from tests import study_project
 from tests.command import imported
 from tests.study_project import NAMES, PLAN, RESULTS, STUDY, commit, git, ran, records, start, study, until, verdict
 
@@ -71,6 +65,7 @@ def test_a_study_runs_to_its_verdict_and_then_has_nothing_to_do(capsys):
     before = contents()
     assert study("run", TINY) == 0
     assert (contents(), len(ran())) == (before, 9)
+    assert not [*RESULTS.rglob("*.lock"), *pool.FOLDER.glob("????????????????.lock")]
 
 
 def test_the_verdict_so_far_runs_nothing_and_is_the_one_that_a_whole_run_writes(capsys):
@@ -177,50 +172,15 @@ def test_a_second_process_runs_what_the_first_does_not(capsys):
     assert all(ran().count(f"train {name.replace('-', ' ')}") == 1 for name in NAMES)
 
 
-STOPS = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGKILL: -9}
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, *(pytest.param(stop, marks=pytest.mark.slow)
-                                                      for stop in list(STOPS)[1:])])  # fmt: skip
-def test_a_study_that_is_stopped_leaves_nothing_running_and_goes_on(number):
-    Path("control/sleep").write_text("60")
-    process = start(TINY, "--slots", "2")
-    until("train linear 0")
-    until("train cosine 0")
-    process.send_signal(number)
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == STOPS[number], output
-    Path("control/sleep").unlink()
-    assert not records()
-    assert study("run", TINY) == 0
-    assert records().keys() == {*NAMES}
-    # started once before the stop, once after it, and never by two processes at a time
-    assert ran().count("train cosine 0") == 2
-    assert not failures()
-
-
-@pytest.mark.slow
-def test_a_study_that_is_killed_six_times_has_the_same_bytes(project, monkeypatch):
-    whole = project.with_name("whole")
-    shutil.copytree(project, whole)
-    moments = random.Random(0)  # noqa: S311
-    Path("control/sleep").write_text("0.5")
-    for kill in range(6):
-        process = start(TINY, "--slots", "2")
-        time.sleep(moments.uniform(0.5, 5))
-        with contextlib.suppress(psutil.NoSuchProcess):  # one may end at any time
-            own = psutil.Process(process.pid)
-            below = own.children(recursive=True)  # the one that forks, and those that run
-            [own, *below][min(kill % 3, len(below))].kill()
-        if kill % 3:
-            process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=300)
-    assert study("run", TINY) == 0
-    assert records().keys() == {*NAMES}
-    killed = contents()
-    study_project.enter(whole, monkeypatch)
-    assert study("run", TINY) == 0
-    assert contents() == killed
+def test_kept_data_that_has_changed_is_not_used(capsys):
+    assert study("run", TINY, "--line", "1") == 0
+    [kept] = pool.FOLDER.glob("preprocess-*/data/preprocess")
+    kept.write_text("other images")
+    assert study("run", TINY, "--line", "2") == 1
+    assert str(kept.parents[1].name) in capsys.readouterr().err
+    assert records().keys() == {"cosine-0"}
+    assert study("clean") == 0
+    assert study("run", TINY, "--line", "2") == 0
 
 
 def test_what_a_killed_process_left_does_not_matter():
@@ -273,7 +233,10 @@ def test_a_first_result_that_diverged_does_not_hide_that_the_code_changed(capsys
     PLAN.write_text(f"{STUDY}tune: {{train.learning_rate: [0.6, 0.01], seeds: 2}}\n")
     edit(STAGE, "datetime(2026, ", "datetime(2100, ")
     assert study("run", TINY, "--line", "1") == study("run", TINY, "--line", "3") == 0
-    assert sorted(bool(run["diverged"]) for run in records().values()) == [False, True]
+    honest, diverged = sorted(records().values(), key=lambda run: bool(run["diverged"]))
+    assert (honest["diverged"], diverged["scores"]) == ("", {})
+    assert diverged["code"] == honest["code"]  # as any other record has it
+    assert diverged["environment"] == honest["environment"]
     edit(STAGE, "2 + 0.1", "7 + 0.1")
     assert f"{STAGE} differs" in refused(capsys, "run", TINY)
 

@@ -16,7 +16,7 @@ from ddpm.runs import library, record
 from ddpm.runs.record import NumberTable
 from ddpm.study import experiments, judging, loading, runner
 from ddpm.study.ledger import open_ledger
-from ddpm.study.pool import Done, Task, keep_record
+from ddpm.study.pool import Done, Pool, Task, keep_record
 from ddpm.verdicts import tuning
 from tests import study_project
 from tests.scored import git, params, result
@@ -50,7 +50,7 @@ def tuned(experiment) -> config.Config:
     return config.parse(experiment.params)
 
 
-class Lab:
+class Lab(Pool):
     """Trains nothing; stands in for the pool of processes. ran: names, in order. means: of the score. failing: names of
     experiments that fail."""
 
@@ -66,7 +66,7 @@ class Lab:
     def __exit__(self, *_: object) -> None:
         self.tasks.clear()
 
-    def submit(self, task: Task) -> None:
+    def submit(self, task: Task, again: bool = False) -> None:
         self.tasks.append(task)
 
     def results(self):
@@ -80,15 +80,17 @@ class Lab:
         if task.name in self.failing:
             return Done(task, reason="out of luck")
         if math.isnan(mean):
-            return Done(task, reason="train: the loss or its gradient is not finite at step 3 (loss nan)")
+            run = result(seed=chosen.seed, scores={}, diverged="train: the loss is not finite", comparable={})
+            keep_record(run.model_copy(update={"params": library.relevant(chosen.flat())}), task.record, task.about)
+            return Done(task, record.read_record(task.record))
         noise = 0.1 * math.sin(1000 * chosen.train.learning_rate * chosen.seed)
         run = result(seed=chosen.seed, fd=mean + noise, code={})
         table = NumberTable(columns={"images": (48.0, 96.0), FD: (2 * mean, mean + noise)})
         run = run.model_copy(update={"params": library.relevant(chosen.flat()), "curve": table})
         keep_record(run, task.record, task.about)
-        return Done(task)
+        return Done(task, record.read_record(task.record))
 
-    def run(self, text: str = STUDY) -> tuple:
+    def finish(self, text: str = STUDY) -> tuple:
         """Run the whole study."""
         ledger = open_ledger(load(text))
         judgement, failed = runner.run(ledger, 1, lambda _: None)
@@ -125,13 +127,13 @@ def test_runs_for_tuning_score_the_end_alone_since_that_is_what_chooses(lab):
     study = load(text)
     assert {each.recipe.config.train.snapshots for each in study.experiments()} == {(8,)}
     assert {tuned(each).train.snapshots for each in study.experiments(kind="tuning")} == {()}
-    _, ledger, _ = lab.run(text)
+    _, ledger, _ = lab.finish(text)
     assert ledger.refused == {}
     assert ledger.study.chosen.keys() == {"cosine", "linear"}
 
 
 def test_of_a_run_for_tuning_the_scores_are_kept_and_not_the_curve(lab):
-    _, ledger, _ = lab.run()
+    _, ledger, _ = lab.finish()
     assert {name for name, run in ledger.records.items() if run.curve} == set(VERDICT)
     assert all(FD in run.scores for run in ledger.records.values())
     only_end = ledger.records["cosine-0"].model_copy(update={"curve": NumberTable(columns={"images": (96.0,)})})
@@ -176,7 +178,7 @@ def test_what_is_refused(tune, line):
 def test_a_study_tunes_then_takes_each_arm_at_the_value_chosen(lab):
     with pytest.raises(UserError, match="cosine-0: "):
         lab.line(9)
-    judgement, ledger, failed = lab.run()
+    judgement, ledger, failed = lab.finish()
     assert lab.ran == [*TUNING, *VERDICT]
     assert failed == {}
     rates = {each.name: tuned(each).train.learning_rate for each in ledger.study.experiments()}
@@ -187,7 +189,7 @@ def test_a_study_tunes_then_takes_each_arm_at_the_value_chosen(lab):
     assert [arm.values[RATE] for arm in judgement.arms] == [0.001, 0.01]
     notes = shown.notes(judgement)
     assert any(note.startswith("linear: ") and "train.learning_rate 0.01" in note for note in notes)
-    lab.run()
+    lab.finish()
     lab.line(9)
     assert len(lab.ran) == 12  # nothing is run again
 
@@ -202,7 +204,7 @@ def test_the_verdict_so_far_of_a_study_that_is_still_tuning_has_the_arms_that_ar
 
 def test_a_value_that_diverges_is_a_result_and_is_not_chosen(lab):
     lab.means["linear", 0.01] = math.nan
-    judgement, ledger, failed = lab.run()
+    judgement, ledger, failed = lab.finish()
     assert set(ledger.records) == {*TUNING, *VERDICT}
     assert (failed, len(lab.ran)) == ({}, 12)  # what diverged is not run again
     assert ledger.study.chosen["linear"].values == {RATE: 0.001}

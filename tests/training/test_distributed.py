@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.launcher import api
 
-from ddpm.base.errors import UserError
+from ddpm.base.errors import Diverged, UserError
 from ddpm.base.files import sha256
 from ddpm.compute import distributed
 from ddpm.compute.distributed import Ranks
@@ -212,15 +212,16 @@ def test_the_rank_that_failed_first_is_the_cause(ends, said, monkeypatch):
             failures[rank] = ProcessFailure(rank, 0, code, "")
             failures[rank].timestamp = second
             if code == 2:
-                Path(os.environ[distributed.START]).with_name(distributed.ERROR).write_text("rank 0 lost the others")
+                distributed._leave(Diverged("rank 0 lost the others"))  # also what it is
         raise ChildFailedError("test", failures)
 
     monkeypatch.setattr(api, "elastic_launch", lambda *_: run)
     if isinstance(said, int):
         assert distributed.launch(["test"], 2, "fingerprint") == said
     else:
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=said) as raised:
             distributed.launch(["test"], 2, "fingerprint")
+        assert isinstance(raised.value, Diverged) == (said == "rank 0 lost")
 
 
 def test_a_rank_whose_gpu_is_full_does_not_blame_the_others(tmp_path, monkeypatch):
@@ -232,7 +233,7 @@ def test_a_rank_whose_gpu_is_full_does_not_blame_the_others(tmp_path, monkeypatc
     finally:
         torch.distributed.destroy_process_group()
     assert ended.value.code == 2
-    assert (tmp_path / distributed.ERROR).read_text().startswith("the GPU's memory is full")
+    assert json.loads((tmp_path / distributed.ERROR).read_text())["line"].startswith("the GPU's memory is full")
 
 
 @given(st.integers(0, 50), st.integers(1, 9))

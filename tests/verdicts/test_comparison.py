@@ -118,6 +118,15 @@ def test_seeds_that_differ_in_all_arms_alike_are_a_note_and_partners_that_differ
     assert f"different {what}: " in refusal(*arm("cosine", 1, [0, 1]), *arm("linear", 2, [0, 2]))
 
 
+@pytest.mark.parametrize("what", ["threads", "kernels"])
+def test_how_a_cpu_computes_is_alike_where_both_arms_say_so(what):
+    one, other = ({"environment": {what: value}} for value in ("1", "2"))
+    assert f"different {what}: " in refusal(*runs("cosine", 1, **one), *runs("linear", 2, **other))
+    assert compare(*runs("cosine", 1, **one), *runs("linear", 2, **other), may_differ=[what]).verdicts
+    found = compare(*runs("cosine", 1, **one), *runs("linear", 2, environment={}))  # of a program, or old
+    assert not any(what in note for note in found.notes)
+
+
 def test_each_arms_own_files_are_no_other_code():
     cosine, linear = (
         {"ddpm/training": "0" * 12, f"ddpm/variants/schedules/{name}.py": number * 12}

@@ -1,0 +1,114 @@
+"""The code of a commit in a folder of its own: the same bytes as git has, whoever was there before."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from ddpm.base.errors import UserError
+from ddpm.study import revision
+from tests.study_project import PLAN, RESULTS, commit, git, study
+
+pytestmark = pytest.mark.usefixtures("project")
+STAGE = Path("stages/__main__.py")
+
+
+def export() -> Path:
+    return revision.export(revision.head())
+
+
+def test_an_export_is_what_git_has_with_modes_and_links():
+    Path("stages/tool.sh").write_text("true")
+    Path("stages/tool.sh").chmod(0o755)
+    Path("stages/link.py").symlink_to("__main__.py")
+    commit("a program and a link")
+    folder = export()
+    names = git("ls-files", "stages").splitlines()
+    assert {str(path.relative_to(folder)) for path in (folder / "stages").rglob("*")} == {*names}
+    assert all((folder / name).read_bytes() == Path(name).read_bytes() for name in names)
+    assert (folder / "stages/tool.sh").stat().st_mode & stat.S_IXUSR
+    assert os.readlink(folder / "stages/link.py") == "__main__.py"  # noqa: PTH115
+    assert export() == folder
+
+
+def _edit(folder: Path) -> str:
+    (folder / STAGE).write_text("other code")
+    return str(STAGE)
+
+
+def _edit_secretly(folder: Path) -> str:
+    """With the size and the times that it had."""
+    path, before = folder / STAGE, (folder / STAGE).stat()
+    path.write_text(path.read_text().replace("2 + 0.1", "9 + 0.1"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    return str(STAGE)
+
+
+def _add_package(folder: Path) -> str:
+    (folder / "numpy").mkdir()
+    (folder / "numpy/__init__.py").touch()
+    return "numpy"
+
+
+def _add(folder: Path) -> str:
+    (folder / "stages/yaml.py").write_text("taken for the library")
+    return "stages/yaml.py"
+
+
+def _drop(folder: Path) -> str:
+    (folder / "dvc.yaml").unlink()
+    return "dvc.yaml"
+
+
+def _link(folder: Path) -> str:
+    (folder / STAGE).unlink()
+    (folder / STAGE).symlink_to(STAGE.absolute())  # the same bytes, until they are edited
+    return str(STAGE)
+
+
+def _make_executable(folder: Path) -> str:
+    (folder / STAGE).chmod(0o755)
+    return str(STAGE)
+
+
+@pytest.mark.parametrize("change", [_edit, _edit_secretly, _add, _add_package, _drop, _link, _make_executable])
+def test_a_copy_that_is_not_the_commits_is_refused(change, capsys):
+    name = change(export())
+    assert study("run", str(PLAN)) == 2
+    assert name in capsys.readouterr().err
+    assert not RESULTS.exists()
+    assert study("clean") == 0
+    export()
+
+
+def test_compiled_code_next_to_it_is_removed():
+    cache = export() / "stages/__pycache__"
+    cache.mkdir()
+    (cache / "experiment.cpython-311.pyc").write_bytes(b"taken for stages/experiment.py")
+    assert export() == cache.parents[1]
+    assert not cache.exists()
+
+
+def test_a_commit_may_bring_neither_copies_nor_links_that_lead_outside(capsys):
+    copy = export() / STAGE
+    git("add", "--force", str(copy))
+    git("commit", "--quiet", "--message", "tidy")
+    assert study("run", str(PLAN)) == 2
+    assert str(copy) in capsys.readouterr().err
+    git("rm", "-r", "--quiet", "--cached", ".ddpm")
+    for link, target in ((RESULTS, "../../../outside"), (Path("stages/more"), "/tmp")):  # noqa: S108
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(target)
+        commit("a link")
+        for command in ("run", "verdict"):
+            assert study(command, str(PLAN)) == 2
+            assert f"{link}: is a link" in capsys.readouterr().err
+        link.unlink()
+        link.symlink_to("loss.csv")  # inside
+        commit("another")
+        revision.check_index()
+        link.unlink()
+        commit("no link")
+    with pytest.raises(UserError, match=r"stages/more"):
+        revision.export(git("rev-parse", "HEAD~2"))  # with a link outside
