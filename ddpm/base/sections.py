@@ -28,6 +28,7 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 BelowOne = Annotated[float, Field(ge=0, lt=1)]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
+Switch = Literal[True, False, "auto"]  # auto: what pays off on the device
 
 
 def _count(value: object) -> int | str:

@@ -29,6 +29,7 @@ from ddpm.sampling.generator import Generator
 from ddpm.scoring import extractor
 from ddpm.scoring.features import extract
 from ddpm.scoring.reference import WEIGHTS, read_reference
+from ddpm.training import student
 from ddpm.training.trainer import Trainer
 
 # seconds that a stage takes that has next to nothing to do: imports, digests of its inputs, films, pictures, MLflow,
@@ -59,12 +60,16 @@ def lines(config: Config, measured: Measured, images: int | None) -> list[str]:
     """What each stage of a run needs, for a person: a line about each that computes, and one about all of them."""
     took, memory = seconds(config, measured, images), f"{measured.memory / 2**30:.1f} GiB of memory"
     assumed = "" if images or config.train.steps else f", if there are {IMAGES:,} images to train on"
-    if config.train.compile:
+    device = devices.resolve(config.device)
+    if student.compiles(config.train, device):
         assumed += ", measured without train.compile"
+    slower = (
+        ", measured without sample.compile" if devices.is_on(config.sample.compile, devices.compiles(device)) else ""
+    )
     about = {
         "reference": "the features of real images take {}, without fitting extractors",
         "train": f"{length(config, images):,} steps take {{}} on {measured.device}{assumed}, and at least {memory}",
-        "sample": f"{count_samples(config, images):,} images take {{}}",
+        "sample": f"{count_samples(config, images):,} images take {{}}{slower}",
         "evaluate": "scores take {}",
     }
     texts = [f"{stage}: {text.format(f'about {duration(took[stage])}')}" for stage, text in about.items()]
@@ -162,7 +167,7 @@ def _features(config: Config, device: torch.device) -> float:
 def _evaluation(config: Config, device: torch.device) -> float:
     """Seconds for one image at one step of sampling."""
     # classes may be asked for by names, which only a trained model knows
-    training, sample = config.training(), config.sample.model_copy(update={"classes": None})
+    training, sample = config.training(), config.sample.model_copy(update={"classes": None, "compile": False})
     network = build.network(training).to(device).eval().requires_grad_(False)
     generator = Generator.of(Loaded(network, training, {}), sample, device)
 
