@@ -55,7 +55,8 @@ class Sample(Section):
     """How images are drawn from the model.
 
     classes: numbers or names to draw in turn; null: all, in the shares of the train images. ema_length: of the average
-    of the weights, made from the snapshots of ``train.posthoc``; null: the model file's own. compile: auto is true on a GPU that Triton supports.
+    of the weights, made from the snapshots of ``train.posthoc``; null: the model file's own. compile: auto is true on
+    a GPU that Triton supports.
     """
 
     count: Annotated[Positive, Affects.SCORED]

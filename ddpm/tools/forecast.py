@@ -60,16 +60,12 @@ def lines(config: Config, measured: Measured, images: int | None) -> list[str]:
     """What each stage of a run needs, for a person: a line about each that computes, and one about all of them."""
     took, memory = seconds(config, measured, images), f"{measured.memory / 2**30:.1f} GiB of memory"
     assumed = "" if images or config.train.steps else f", if there are {IMAGES:,} images to train on"
-    device = devices.resolve(config.device)
-    if student.compiles(config.train, device):
+    if student.compiles(config.train, devices.resolve(config.device)):
         assumed += ", measured without train.compile"
-    slower = (
-        ", measured without sample.compile" if devices.is_on(config.sample.compile, devices.compiles(device)) else ""
-    )
     about = {
         "reference": "the features of real images take {}, without fitting extractors",
         "train": f"{length(config, images):,} steps take {{}} on {measured.device}{assumed}, and at least {memory}",
-        "sample": f"{count_samples(config, images):,} images take {{}}{slower}",
+        "sample": f"{count_samples(config, images):,} images take {{}}",
         "evaluate": "scores take {}",
     }
     texts = [f"{stage}: {text.format(f'about {duration(took[stage])}')}" for stage, text in about.items()]

@@ -45,8 +45,8 @@ class Train(Section):
     input_perturbation: gamma of Ning et al. 2023 (arXiv:2301.11706): noise in x_t that the target does not include, as
     a share of epsilon. noise_draws: of so many draws of its noise, an image gets the nearest. start_from: FILE@SHA256,
     a model file with whose weights the network and its averages begin; DVC sees the digest. start_may_differ: keys in
-    which that model may be another (ddpm/training/teacher.py). channels_last: auto is true on a GPU. compile: auto is true
-    on a GPU that Triton supports, unless activations are recomputed.
+    which that model may be another (ddpm/training/teacher.py). channels_last: auto is true on a GPU. compile: auto is
+    true on a GPU that Triton supports, unless activations are recomputed.
     """
 
     steps: Positive | None = None
