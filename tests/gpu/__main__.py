@@ -12,10 +12,12 @@ import argparse
 import contextlib
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -25,12 +27,14 @@ from ddpm.base.errors import UserError, exit_code
 from ddpm.compute import devices
 from tests.benchmarks import harness, table
 from tests.gpu import checks, work
-from tests.gpu.report import Report
+from tests.gpu.checks import Cases
+from tests.gpu.report import Figures, LeftOut, Report
 
 ROOT = Path(__file__).parents[2]
 OUT = Path("docs/gpu.json")
 LIBRARIES = ("torch", "triton", "numpy", "schedulefree", "torchvision", "torch-fidelity", "diffusers",
-             "denoising-diffusion-pytorch", "nvidia-nccl-cu13", "nvidia-cudnn-cu13")  # fmt: skip
+             "denoising-diffusion-pytorch", "nvidia-nccl-cu13", "nvidia-cudnn-cu13", "nvidia-nccl-cu12",
+             "nvidia-cudnn-cu12")  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -47,7 +51,8 @@ def run(parsed: argparse.Namespace) -> None:
     """Raises UserError without such a device, or if a case fails."""
     end = time.monotonic() + 60 * parsed.minutes
     device, results = devices.resolve(parsed.device), harness.Results()
-    report = Report(parsed.out.absolute(), {"machine": table.describe(device), "versions": versions(device)})
+    report = Report(parsed.out.absolute())
+    report.run("about", about(device))
     with tempfile.TemporaryDirectory() as scratch, contextlib.chdir(scratch):
         for check in checks.CHECKS:
             report.run(check.__name__, check(device, Path(scratch)))
@@ -59,21 +64,35 @@ def run(parsed: argparse.Namespace) -> None:
         raise UserError(f"make gpu: {len(failures)} cases failed, first {failures[0]}; {report.path} has their errors")
 
 
-def versions(device: torch.device) -> dict:
-    """The libraries, CUDA's parts, and the commit of this code."""
-    found = {}
-    for name in LIBRARIES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
-    about = {**found, "commit": commit.stdout.strip(), "platform": platform.platform(), "cuda": torch.version.cuda}
-    if device.type == "cuda":
-        ask = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total,clocks.max.sm,power.limit", "--format=csv"]
-        with contextlib.suppress(OSError):
-            about["nvidia-smi"] = subprocess.run(ask, capture_output=True, text=True, timeout=60).stdout
-        about |= {"cudnn": torch.backends.cudnn.version(), "gpus": torch.cuda.device_count()}
-        about["capability"] = torch.cuda.get_device_capability(device)
-    return about | {name: value for name, value in os.environ.items() if name.startswith(("CUDA_", "NCCL_", "OMP_"))}
+def about(device: torch.device) -> Cases:
+    """The machine, the commit of this code, and the versions of libraries and of CUDA's parts."""
+
+    def libraries() -> Figures:
+        found = {}
+        for name in LIBRARIES:
+            with contextlib.suppress(metadata.PackageNotFoundError):
+                found[name] = metadata.version(name)
+        return found
+
+    def call(*command: str) -> Figures:
+        if not shutil.which(command[0]):
+            raise LeftOut(f"no {command[0]} here")
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        return {"exit code": done.returncode, "output": done.stdout + done.stderr}
+
+    def cuda() -> Figures:
+        if device.type != "cuda":
+            raise LeftOut("no GPU is used")
+        return {"gpus": torch.cuda.device_count(), "capability": torch.cuda.get_device_capability(device),
+                "cudnn": torch.backends.cudnn.version()}  # fmt: skip
+
+    names = ("CUDA_", "NCCL_", "OMP_", "TORCH")
+    yield "machine", lambda: {**table.describe(device), "platform": platform.platform(), "cuda": torch.version.cuda}
+    yield "environment", lambda: {name: value for name, value in os.environ.items() if name.startswith(names)}
+    yield "libraries", libraries
+    yield "commit", partial(call, "git", "describe", "--always", "--dirty")
+    yield "driver", partial(call, "nvidia-smi")
+    yield "cuda", cuda
 
 
 if __name__ == "__main__":

@@ -21,12 +21,9 @@ class LeftOut(Exception):
 
 
 class Report:
-    def __init__(self, path: Path, about: Mapping[str, Any]):
-        self.path, self.content = path, {**about, "groups": {}}
-        self.write()
-
-    def write(self) -> None:
-        write_json(self.path, _finite(self.content))
+    def __init__(self, path: Path):
+        self.path = path
+        self.groups: dict[str, dict[str, dict[str, Any]]] = {}
 
     def run(self, group: str, cases: Iterable[tuple[str, Case]]) -> None:
         """Run all of the cases, whatever comes of any of them."""
@@ -45,22 +42,22 @@ class Report:
                 entry["error"] = _shorten(f"{type(error).__name__}: {error}")
                 entry["traceback"] = _shorten(traceback.format_exc())
             entry["seconds"] = round(time.monotonic() - begin, 2)
-            self.content["groups"].setdefault(group, {})[name] = entry
-            self.write()
+            self.groups.setdefault(group, {})[name] = entry
+            # the numbers that JSON does not have are words
+            write_json(self.path, json.loads(json.dumps(self.groups, default=str), parse_constant=str))
             text = entry.get("error", entry.get("left_out", "passed")).partition("\n")[0]
             print(f"{entry['seconds']:6.1f} s  {group}: {name}: {text}", flush=True)
 
     def failures(self) -> list[str]:
         """Group and name of each case that failed."""
-        groups = self.content["groups"].items()
-        return [f"{group}: {name}" for group, cases in groups for name, entry in cases.items() if "error" in entry]
+        return [
+            f"{group}: {name}"
+            for group, cases in self.groups.items()
+            for name, entry in cases.items()
+            if "error" in entry
+        ]
 
 
 def _shorten(text: str) -> str:
     half = LONGEST // 2
     return text if len(text) <= LONGEST else f"{text[:half]}\n[...]\n{text[-half:]}"
-
-
-def _finite(value: Any) -> Any:
-    """A copy in which the numbers that JSON does not have are words."""
-    return json.loads(json.dumps(value, default=str), parse_constant=str)

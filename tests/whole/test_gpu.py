@@ -19,10 +19,10 @@ SLOW = {checks.trainings_give_the_same_bytes_twice_and_after_a_stop}
     "check", [pytest.param(check, marks=[pytest.mark.slow] if check in SLOW else []) for check in checks.CHECKS]
 )
 def test_check(check, folder):
-    report = Report(folder / "gpu.json", {})
+    report = Report(folder / "gpu.json")
     report.run("check", check(devices.resolve("auto"), folder))
-    assert report.content["groups"]["check"]
-    assert report.failures() == [], report.content
+    assert report.groups["check"]
+    assert report.failures() == [], report.groups
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -76,7 +76,7 @@ def test_the_file_has_each_fault_with_its_variant_figures_and_traceback_and_all_
     code, written = run(tmp_path)
     assert code == 2
     assert "3 cases failed" in capsys.readouterr().err
-    (first, wrong), (second, illegal), (third, right) = written["groups"][check.__name__].items()
+    (first, wrong), (second, illegal), (third, right) = written[check.__name__].items()
     assert "loss p2" in first
     assert "loss and gradient norm at step 1" in wrong["error"]
     assert "network dit" in second
@@ -85,26 +85,26 @@ def test_the_file_has_each_fault_with_its_variant_figures_and_traceback_and_all_
     assert "loss simple" in third
     assert "error" not in right
     assert len(right["figures"]) == 2
-    benchmark = written["groups"]["benchmark"]
+    benchmark = written["benchmark"]
     assert "unspecified launch failure" in benchmark["lost, batch 2"]["error"]
     assert all(benchmark[name]["figures"]["host_ms"] > 0 for name in ("ours, batch 2", "ours, channels_last, batch 2"))
     assert {
         "article: diffusers, batch 2",
         "denoising-diffusion-pytorch, batch 2",
     } <= benchmark.keys()  # after the fault
-    assert max(row["calls"] for row in written["groups"]["profile"]["ours"]["figures"].values()) >= work.PROFILED
+    assert max(row["calls"] for row in written["profile"]["ours"]["figures"].values()) >= work.PROFILED
 
 
 def test_the_file_is_whole_after_each_case_and_nothing_stops_the_rest(tmp_path, capsys):
-    report = Report(tmp_path / "gpu.json", {"machine": "m"})
+    report = Report(tmp_path / "gpu.json")
     seen = []
 
     def cases():
         yield "nan", lambda: {"norm": float("nan"), "sizes": [1, float("inf")]}
-        seen.append(json.loads(report.path.read_text())["groups"]["g"])
+        seen.append(json.loads(report.path.read_text())["g"])
         yield "there is none", lambda: (_ for _ in ()).throw(LeftOut("no GPU"))
         yield "long", lambda: (_ for _ in ()).throw(ValueError("x" * 10**5))
-        seen.append(json.loads(report.path.read_text())["groups"]["g"])
+        seen.append(json.loads(report.path.read_text())["g"])
         raise OSError("the list itself")
 
     report.run("g", cases())
@@ -118,9 +118,9 @@ def test_the_file_is_whole_after_each_case_and_nothing_stops_the_rest(tmp_path, 
 @pytest.mark.long
 def test_the_whole_of_it_runs_tiny_on_a_cpu(tmp_path, capsys):
     code, written = run(tmp_path)
-    assert not code, [name for group in written["groups"].values() for name, case in group.items() if "error" in case]
-    groups = written["groups"]
-    assert groups.keys() == {*(check.__name__ for check in checks.CHECKS), "stages", "profile", "benchmark"}
+    assert not code, [name for group in written.values() for name, case in group.items() if "error" in case]
+    groups = written
+    assert groups.keys() == {"about", *(check.__name__ for check in checks.CHECKS), "stages", "profile", "benchmark"}
     assert {f"{stage}, {ranks} ranks" for stage in work.STAGES for ranks in (1, 2)} == groups["stages"].keys()
     assert {"ours, batch 2", "article: diffusers, batch 2"} <= groups["benchmark"].keys()
     assert "| ours, batch 2" in capsys.readouterr().out
