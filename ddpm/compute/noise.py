@@ -37,8 +37,7 @@ class Ahead:
         if self.steps == 1:
             return draw(step)
         if name not in self.drawn or step not in self.drawn[name][0]:
-            steps = range(step, step + self.steps)
-            self.drawn[name] = steps, draw(steps)
+            self.drawn[name] = (steps := range(step, step + self.steps)), draw(steps)
         steps, block = self.drawn[name]
         return block[step - steps.start]
 
@@ -48,8 +47,8 @@ def random_words(key: Key, index: Tensor, step: Steps, blocks: int) -> Tensor:
     steps."""
     device, axes = index.device, 2 if isinstance(key[0], int) else key[0].ndim
     block, low, high = torch.arange(blocks, device=device), *((index >> shift & MASK)[:, None] for shift in (0, 32))
-    steps = range(step, step + 1) if isinstance(step, int) else step
-    number = torch.arange(steps.start & MASK, (steps.start & MASK) + len(steps), device=device) & MASK
+    first, count = (step & MASK, 1) if isinstance(step, int) else (step.start & MASK, len(step))
+    number = torch.arange(first, first + count, device=device) & MASK
     words = torch.stack(philox((block, number.view(-1, *[1] * axes), low, high), key))
     return words[:, 0] if isinstance(step, int) else words
 

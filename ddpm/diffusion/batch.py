@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -73,15 +74,12 @@ class Batch:
 
     def uniform(self, purpose: str) -> Tensor:
         """(B,) draws in [0, 1)."""
-        return self._draw(purpose, lambda steps: noise.uniform(self.seed, purpose, self.place, steps))
+        draw = partial(noise.uniform, self.seed, purpose, self.place)
+        return self.ahead((purpose, self.rows), self.step, draw)
 
     def gaussian(self, purpose: str) -> Tensor:
         """Standard normals of the images' shape."""
-        shape = self.x_0.shape[1:]
-        return self._draw(purpose, lambda steps: noise.gaussian(self.seed, purpose, self.place, steps, shape))
-
-    def _draw(self, purpose: str, draw: Callable[[noise.Steps], Tensor]) -> Tensor:
-        """What the step gets of a draw for these images."""
+        draw = partial(noise.gaussian, self.seed, purpose, self.place, shape=self.x_0.shape[1:])
         return self.ahead((purpose, self.rows), self.step, draw)
 
     def diffuse(self, chain: Chain, t: Tensor) -> NoisyBatch:

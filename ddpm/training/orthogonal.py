@@ -47,8 +47,7 @@ class OrthogonalAdamW(AdamW):
                 weight.grad = None  # AdamW leaves it alone
             moments = [self.state[weight]["momentum_buffer"] for weight in weights]
             if overflow is not None:  # a moment's mean with itself is itself
-                pairs = zip(gradients, moments, strict=True)
-                gradients = [torch.where(overflow > 0, moment, gradient) for gradient, moment in pairs]
+                gradients = [torch.where(overflow > 0, *pair) for pair in zip(moments, gradients, strict=True)]
             torch._foreach_lerp_(moments, gradients, 1 - self.momentum)
             updates = torch._foreach_lerp(gradients, moments, self.momentum)
             if matrices := [_matrix(weight, weight) for weight in weights]:
