@@ -92,7 +92,9 @@ def test_the_file_has_each_fault_with_its_variant_figures_and_traceback_and_all_
         "article: diffusers, batch 2",
         "denoising-diffusion-pytorch, batch 2",
     } <= benchmark.keys()  # after the fault
-    assert max(row["calls"] for row in written["profile"]["ours"]["figures"].values()) >= work.PROFILED
+    rows = written["profile"]["ours"]["figures"]["rows"]
+    assert rows[0]["us"] >= rows[1]["us"] > 0
+    assert max(row["calls"] for row in rows) >= work.PROFILED
 
 
 def test_the_file_is_whole_after_each_case_and_nothing_stops_the_rest(tmp_path, capsys):
