@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ddpm.base import variant
+from ddpm.compute import noise
 from ddpm.diffusion.batch import Batch
 from ddpm.diffusion.loss import Estimate
 from ddpm.params import config
@@ -82,6 +83,7 @@ def given(x_0: Tensor, epsilon: Tensor, t: Tensor, labels: Tensor | None = None,
     """A batch of those images and noise at t. layers: of the network, that drop anything."""
     dropout, place = torch.zeros(len(t), layers, 2, dtype=torch.int32), torch.arange(len(t))
     values = {"seed": 0, "step": 0, "done": 0.5, "rows": range(len(t)), "weight": torch.ones(len(t))}
+    values["ahead"] = noise.Ahead(x_0[0].numel(), CPU)
     values |= {"others": x_0[:0], "condition": None, **more}
     return Given(x_0=x_0, epsilon=epsilon, t=t, labels=labels, dropout=dropout, place=place, **values)
 

@@ -36,6 +36,13 @@ def _count(value: object) -> int | str:
     return value
 
 
+def _switch(value: object) -> bool | str:
+    if not isinstance(value, bool) and value != "auto":
+        raise ValueError("true, false or auto")
+    return value
+
+
+Switch = Annotated[bool | Literal["auto"], PlainValidator(_switch)]  # auto: what pays off on the device
 Count = Annotated[int | Literal["auto"], PlainValidator(_count)]
 
 Channels = Annotated[int, Field(strict=True, ge=1, le=64)]

@@ -7,6 +7,7 @@ import re
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Literal
 
 from ddpm.base.errors import UserError
 from ddpm.base.tensor import Device, DType
@@ -104,6 +105,11 @@ def compiles(device: Device) -> bool:
     from torch.utils._triton import has_triton
 
     return device.type == "cuda" and has_triton()
+
+
+def is_on(switch: bool | Literal["auto"], pays: bool) -> bool:
+    """What a switch of params.yaml means here; pays: what ``auto`` does."""
+    return pays if switch == "auto" else switch
 
 
 def reuse_memory() -> None:

@@ -7,7 +7,7 @@ Normals are made from it by Box-Muller in float64, so that every device rounds t
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import torch
 from torch import Tensor
@@ -17,29 +17,56 @@ WEYL = (0x9E3779B9, 0xBB67AE85)
 MASK = 0xFFFFFFFF
 ROUNDS = 10
 
+TOGETHER, NUMBERS = 16, 2**22  # at most so many steps at once, and so many numbers, which take 50 bytes each
+
 Key = tuple[int, int] | tuple[Tensor, ...]  # two words of 32 bits
+Steps = int | range  # one step, or K of them, which are the first axis of what is drawn
 
 
-def random_words(key: Key, index: Tensor, step: int, blocks: int) -> Tensor:
-    """(4, B, blocks) int64 words of 32 random bits each; (4, P, B, blocks) for keys of (P, 1, 1)."""
-    block = torch.arange(blocks, device=index.device).expand(len(index), blocks)
-    low, high = ((index >> shift & MASK)[:, None].expand_as(block) for shift in (0, 32))
-    return torch.stack(philox((block, torch.full_like(block, step & MASK), low, high), key))
+class Ahead:
+    """Draws of ``steps`` steps at once, handed out step by step. On a GPU a draw costs its hundred launches, and not
+    its numbers; each step gets the bits that it gets alone. On a CPU nothing is drawn ahead."""
+
+    def __init__(self, numbers: int, device: torch.device):
+        """numbers: in the largest draw of a step."""
+        self.steps = 1 if device.type == "cpu" else max(1, min(TOGETHER, NUMBERS // numbers))
+        self.drawn: dict[Hashable, tuple[range, Tensor]] = {}
+
+    def __call__(self, name: Hashable, step: int, draw: Callable[[Steps], Tensor]) -> Tensor:
+        """``draw(step)``; name: of what is drawn, for the same images at each step."""
+        if self.steps == 1:
+            return draw(step)
+        if name not in self.drawn or step not in self.drawn[name][0]:
+            self.drawn[name] = (steps := range(step, step + self.steps)), draw(steps)
+        steps, block = self.drawn[name]
+        return block[step - steps.start]
 
 
-def gaussian(seed: int, purpose: str, index: Tensor, step: int, shape: tuple[int, ...]) -> Tensor:
-    """Standard normals, (B, *shape) float32 on index's device: row i depends on (seed, purpose, index[i], step)."""
+def random_words(key: Key, index: Tensor, step: Steps, blocks: int) -> Tensor:
+    """(4, B, blocks) int64 words of 32 random bits each; (4, P, B, blocks) for keys of (P, 1, 1), and (4, K, ...) for K
+    steps."""
+    device, axes = index.device, 2 if isinstance(key[0], int) else key[0].ndim
+    block, low, high = torch.arange(blocks, device=device), *((index >> shift & MASK)[:, None] for shift in (0, 32))
+    first, count = (step & MASK, 1) if isinstance(step, int) else (step.start & MASK, len(step))
+    number = torch.arange(first, first + count, device=device) & MASK
+    words = torch.stack(philox((block, number.view(-1, *[1] * axes), low, high), key))
+    return words[:, 0] if isinstance(step, int) else words
+
+
+def gaussian(seed: int, purpose: str, index: Tensor, step: Steps, shape: tuple[int, ...]) -> Tensor:
+    """Standard normals, (B, *shape) float32 on index's device: row i depends on (seed, purpose, index[i], step). For K
+    steps (K, B, *shape)."""
     size = math.prod(shape)
     words = random_words(_key(seed, purpose), index, step, -(-size // 4))
     radius = torch.sqrt(-2 * torch.log((words[0::2].double() + 0.5) * 2**-32))
     angle = words[1::2].double() * (2 * math.pi * 2**-32)
     normals = torch.stack([radius * torch.cos(angle), radius * torch.sin(angle)])
-    return normals.movedim(2, 0).reshape(len(index), -1)[:, :size].float().view(len(index), *shape)
+    return normals.movedim((0, 1), (-3, -2)).flatten(-3)[..., :size].float().unflatten(-1, shape)
 
 
-def uniform(seed: int, purpose: str, index: Tensor, step: int) -> Tensor:
-    """Uniform draws in [0, 1), (B,) float64: entry i depends on (seed, purpose, index[i], step)."""
-    return _fraction(*random_words(_key(seed, purpose), index, step, 1)[:2, :, 0])
+def uniform(seed: int, purpose: str, index: Tensor, step: Steps) -> Tensor:
+    """Uniform draws in [0, 1), (B,) float64: entry i depends on (seed, purpose, index[i], step). (K, B) for K steps."""
+    return _fraction(*random_words(_key(seed, purpose), index, step, 1)[:2, ..., 0])
 
 
 def streams(seed: int, purposes: Sequence[str], device: torch.device) -> Tensor:
@@ -48,10 +75,11 @@ def streams(seed: int, purposes: Sequence[str], device: torch.device) -> Tensor:
     return torch.tensor(keys, dtype=torch.int64, device=device).view(-1, 2)
 
 
-def words(streams: Tensor, index: Tensor, step: int) -> Tensor:
-    """(P, B, 2) int32, 64 random bits in each row: row (i, j) depends on (seed, purpose i, index[j], step)."""
+def words(streams: Tensor, index: Tensor, step: Steps) -> Tensor:
+    """(P, B, 2) int32, 64 random bits in each row: row (i, j) depends on (seed, purpose i, index[j], step). For K steps
+    (K, P, B, 2)."""
     low, high = streams[:, :, None, None].unbind(dim=1)
-    return random_words((low, high), index, step, 1)[:2, :, :, 0].movedim(0, -1).to(torch.int32)
+    return random_words((low, high), index, step, 1)[:2, ..., 0].movedim(0, -1).to(torch.int32)
 
 
 def uniforms(words: Tensor) -> Tensor:

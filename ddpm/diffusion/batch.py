@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -45,6 +46,7 @@ class Batch:
     rows: range  # the same, for the host
     seed: int
     step: int
+    ahead: noise.Ahead
     done: float  # the share of the training's steps that came before this one
     perturbation: float = 0.0  # gamma of train.input_perturbation
     draws: int = 1  # train.noise_draws
@@ -72,11 +74,13 @@ class Batch:
 
     def uniform(self, purpose: str) -> Tensor:
         """(B,) draws in [0, 1)."""
-        return noise.uniform(self.seed, purpose, self.place, self.step)
+        draw = partial(noise.uniform, self.seed, purpose, self.place)
+        return self.ahead((purpose, self.rows), self.step, draw)
 
     def gaussian(self, purpose: str) -> Tensor:
         """Standard normals of the images' shape."""
-        return noise.gaussian(self.seed, purpose, self.place, self.step, self.x_0.shape[1:])
+        draw = partial(noise.gaussian, self.seed, purpose, self.place, shape=self.x_0.shape[1:])
+        return self.ahead((purpose, self.rows), self.step, draw)
 
     def diffuse(self, chain: Chain, t: Tensor) -> NoisyBatch:
         """Draw epsilon, and make x_t of it: Algorithm 1, line 4, and equation 4.

@@ -37,9 +37,12 @@ class Denoiser:
     clip: bool
     guidance: Guidance = field(default_factory=Guidance)
     no_class: int = 0
+    compiled: bool = False
 
     def __post_init__(self) -> None:
         self.network = round_weights(self.network, self.dtype)
+        if self.compiled:  # for each size of a batch alone, of which there are few
+            self.network = torch.compile(self.network, dynamic=False)  # type: ignore[assignment]
         self.chain = Chain(self.diffusion.schedule.noise_schedule(self.diffusion.T), self.device)
 
     @torch.inference_mode()

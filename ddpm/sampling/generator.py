@@ -67,7 +67,8 @@ class Generator:
         if reason := options.guidance.impossible(known, model.label_dropout):
             raise UserError(reason)
         dtype = precision.choose(options.precision, model.config, device)
-        denoiser = Denoiser(model.network, diffusion, device, dtype, options.clip_denoised, options.guidance, known)
+        on = devices.is_on(options.compile, devices.compiles(device))
+        denoiser = Denoiser(model.network, diffusion, device, dtype, options.clip_denoised, options.guidance, known, on)
         classes = Classes.of(model, options.classes)
         return cls(denoiser, options.sampler, options.steps, options.spacing, model.image_shape, classes)
 

@@ -8,7 +8,7 @@ from pydantic import Field, InstanceOf
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
-from ddpm.base.sections import Affects, Positive, Precision, Section, Seed, Share
+from ddpm.base.sections import Affects, Positive, Precision, Section, Seed, Share, Switch
 from ddpm.base.tensor import Tensor
 from ddpm.base.variant import Family
 from ddpm.diffusion.schedule import NoiseSchedule
@@ -55,7 +55,8 @@ class Sample(Section):
     """How images are drawn from the model.
 
     classes: numbers or names to draw in turn; null: all, in the shares of the train images. ema_length: of the average
-    of the weights, made from the snapshots of ``train.posthoc``; null: the model file's own.
+    of the weights, made from the snapshots of ``train.posthoc``; null: the model file's own. compile: auto is true on
+    a GPU that Triton supports.
     """
 
     count: Annotated[Positive, Affects.SCORED]
@@ -69,6 +70,7 @@ class Sample(Section):
     classes: Annotated[tuple[int | str, ...], Field(min_length=1)] | None = None
     guidance: Guidance = Guidance()
     ema_length: Length | None = None
+    compile: Annotated[Switch, Affects.ROUNDING] = False
 
     def refusals(self) -> Iterator[str]:
         if len(set(self.seeds)) < len(self.seeds):

@@ -17,6 +17,7 @@ from ddpm.compute import devices, distributed
 from ddpm.compute.distributed import ALONE
 from ddpm.params.config import Config
 from ddpm.sampling.guidance import evaluations
+from ddpm.training import student
 from ddpm.training.trainer import Trainer
 
 # seconds that all stages take that have next to nothing to do: imports, digests of their inputs, films, pictures,
@@ -41,7 +42,7 @@ def lines(config: Config, measured: Measured, images: int | None) -> list[str]:
     train, sample = seconds(config, measured, images)
     memory = f"{measured.memory / 2**30:.1f} GiB of memory"
     assumed = "" if images or config.train.steps else f", if there are {IMAGES:,} images to train on"
-    if config.train.compile:
+    if student.compiles(config.train, devices.resolve(config.device)):
         assumed += ", measured without train.compile"
     steps = f"{length(config, images):,} steps take about {duration(train)} on {measured.device}{assumed}"
     return [

@@ -19,7 +19,12 @@ from ddpm.model.layers import dropout_layers, hidden_weights, recompute_blocks
 from ddpm.training import teacher
 from ddpm.training.checkpoints import State
 from ddpm.training.snapshots import Averages
-from ddpm.training.train_params import TrainingConfig
+from ddpm.training.train_params import Train, TrainingConfig
+
+
+def compiles(options: Train, device: torch.device) -> bool:
+    """Whether a training compiles its network there."""
+    return devices.is_on(options.compile, devices.compiles(device) and not options.checkpoint_activations)
 
 
 class Student:
@@ -34,7 +39,8 @@ class Student:
         self.diffusion, self.parameterization = diffusion, diffusion.parameterization
         self.chain = Chain(diffusion.schedule.noise_schedule(diffusion.T), device)
         self.dtype = precision.choose(options.precision, config, device)
-        self.layout = torch.channels_last if options.channels_last else torch.contiguous_format
+        channels_last = devices.is_on(options.channels_last, device.type == "cuda")
+        self.layout = torch.channels_last if channels_last else torch.contiguous_format
         network = build.network(config).train().to(device)
         self.network = network.to(memory_format=self.layout)  # type: ignore[call-overload, unused-ignore]  # torch < 2.15
         self.facts = {"precision": devices.precision_name(self.dtype), **teacher.start(network, config, ranks.main)}
@@ -48,10 +54,9 @@ class Student:
         self.optimizer = options.optimizer.over(self.parameters, hidden, options.learning_rate)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
         self.augmented = ranks.parallel(self.auxiliary[0]) if layer else None
-        compiled = devices.compiles(device) if options.compile == "auto" else options.compile
         # the exchange of gradients is inside what is compiled, so that it overlaps with the backward pass
         forward = ranks.parallel(self.network)
-        self.forward: nn.Module = torch.compile(forward) if compiled else forward  # type: ignore[assignment]
+        self.forward: nn.Module = torch.compile(forward) if compiles(options, device) else forward  # type: ignore[assignment]
 
     def __call__(
         self, batch: Batch, x: Tensor, t: Tensor, at: Coefficients, s: Tensor | None = None, precise: bool = False
@@ -64,7 +69,7 @@ class Student:
         # without a gradient nothing is averaged over ranks, and these may ask unequally often
         forward: Callable[..., Tensor] = self.forward if torch.is_grad_enabled() else self.network
         x = x.contiguous(memory_format=self.layout)
-        if precise and self.options.channels_last:  # a layout in which group norm has no forward mode
+        if precise and self.layout == torch.channels_last:  # a layout in which group norm has no forward mode
             plain = partial(torch.clone, memory_format=torch.contiguous_format)
             weights = {name: plain(weight) for name, weight in self.network.named_parameters()}
             forward, x = (lambda *given: functional_call(self.network, weights, given)), plain(x)

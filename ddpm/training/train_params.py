@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, InstanceOf, NonNegativeInt, Positive
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
-from ddpm.base.sections import Affects, Positive, Precision, Section, Share
+from ddpm.base.sections import Affects, Positive, Precision, Section, Share, Switch
 from ddpm.base.variant import Family
 from ddpm.model.model_params import ModelConfig
 from ddpm.model.posthoc import Posthoc
@@ -45,7 +45,8 @@ class Train(Section):
     input_perturbation: gamma of Ning et al. 2023 (arXiv:2301.11706): noise in x_t that the target does not include, as
     a share of epsilon. noise_draws: of so many draws of its noise, an image gets the nearest. start_from: FILE@SHA256,
     a model file with whose weights the network and its averages begin; DVC sees the digest. start_may_differ: keys in
-    which that model may be another (ddpm/training/teacher.py). compile: auto is true on a GPU that Triton supports.
+    which that model may be another (ddpm/training/teacher.py). channels_last: auto is true on a GPU. compile: auto is
+    true on a GPU that Triton supports, unless activations are recomputed.
     """
 
     steps: Positive | None = None
@@ -72,8 +73,8 @@ class Train(Section):
     posthoc: Posthoc | None = None
     start_from: Annotated[str, AfterValidator(_require_digest)] | None = None
     start_may_differ: tuple[str, ...] = ()
-    channels_last: bool = False
-    compile: bool | Literal["auto"] = False
+    channels_last: Annotated[Switch, Affects.ROUNDING] = False
+    compile: Annotated[Switch, Affects.ROUNDING] = False
     checkpoint_activations: Annotated[bool, Affects.ROUNDING] = False
     deterministic: bool = True
     checkpoint_every: Annotated[Positive, Affects.NOTHING] = 1000
@@ -87,8 +88,8 @@ class Train(Section):
             yield "set exactly one of steps and epochs, and the other to null"
         if self.batch_size % self.accumulate:
             yield f"accumulate: {self.accumulate} must divide batch_size: {self.batch_size}"
-        if self.compile and self.checkpoint_activations:
-            yield "compile and checkpoint_activations do not go together: set one of them to false"
+        if self.compile is True and self.checkpoint_activations:
+            yield "compile: true and checkpoint_activations do not go together: set compile to auto or false"
         name = self.optimizer.name
         if self.optimizer.averages and self.ema.decay(1000) > 0:
             yield f"ema: {self.ema.name} averages what optimizer: {name} averages already; allowed: off"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -138,6 +140,7 @@ class Trainer:
         self.streams = noise.streams(self.seed, ["timestep", "flip", "label", *dropout], device)
         self.places, share = torch.arange(self.batch_size, device=device), ranks.share(self.batch_size)
         self.rows = range(self.batch_size)[share]
+        self.ahead = noise.Ahead(len(self.rows) * math.prod(self.shape), device)
         self.batches = Batches(pictures, self.batch_size, config.seed, device, share, None, labels)
 
     def step(self, step: int) -> tuple[Tensor, Tensor]:
@@ -164,7 +167,8 @@ class Trainer:
         (arXiv:2207.12598), Algorithm 1.
         """
         options, loss, share = self.config.train, self.config.diffusion.loss, self.batches.part
-        words, place = noise.words(self.streams, self.places, step), self.places[share]
+        words = self.ahead("words", step, lambda steps: noise.words(self.streams, self.places, steps))
+        place = self.places[share]
         timestep, flip, label = noise.uniforms(words[:3])  # the other words are keys of dropout
         t, weight = options.timestep_sampler.draw(timestep, len(self.student.chain), self.sampler_state)
 
@@ -174,7 +178,8 @@ class Trainer:
             x_0 = self.batches(step, flip[at] < 0.5 if options.horizontal_flip else None, shift)
             if not draws:
                 return x_0, None
-            return options.augmentation(x_0, noise.gaussian(self.seed, "augmentation", at, step, (draws,)))
+            draw = partial(noise.gaussian, self.seed, "augmentation", at, shape=(draws,))
+            return options.augmentation(x_0, self.ahead(("augmentation", shift), step, draw))
 
         x_0, condition = read(0)
         if (labels := self.batches.labels(step)) is not None:
@@ -183,7 +188,7 @@ class Trainer:
         return t, weight, Batch(
             x_0=x_0, t=t[share], weight=weight[share] * (self.ranks.size / self.batch_size), labels=labels,
             condition=condition, dropout=words[3:, share].transpose(0, 1), place=place, rows=self.rows, seed=self.seed,
-            step=step, done=(step - 1) / self.total, perturbation=options.input_perturbation,
+            step=step, ahead=self.ahead, done=(step - 1) / self.total, perturbation=options.input_perturbation,
             draws=options.noise_draws, others=read(1)[0] if loss.contrasts else x_0[:0],
         )  # fmt: skip
 

@@ -3,42 +3,38 @@
     make gpu
     python -m tests.gpu [--device cuda] [--quick] [--minutes 10] [--out docs/gpu.json]
 
-It installs nothing: a library that is not there is left out, and the table says so. ``make gpu ARGS='--device cpu
---quick'`` runs the same code on tiny networks. A check that fails stops no other one.
+It installs nothing: a library that is not there is left out, and the file says so. ``make gpu ARGS='--device cpu
+--quick'`` runs the same code on tiny networks. Nothing that fails stops anything else: the file has each case's
+figures, or its error and traceback, and is written after each, so that whoever gets it can repair what failed.
 """
 
 import argparse
 import contextlib
-import itertools
+import os
+import platform
+import shutil
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from functools import partial
+from importlib import metadata
 from pathlib import Path
 
 import torch
 
 from ddpm.base.errors import UserError, exit_code
-from ddpm.base.files import write_json
-from ddpm.base.sections import parse
 from ddpm.compute import devices
-from ddpm.model import build
-from ddpm.model.model_params import Model
-from ddpm.training.trainer import Trainer
 from tests.benchmarks import harness, table
-from tests.benchmarks.harness import Case
-from tests.benchmarks.train import LIBRARIES, auto, pictures, plain, preset
-from tests.gpu.checks import CHECKS
+from tests.gpu import checks, work
+from tests.gpu.checks import Cases
+from tests.gpu.report import Figures, LeftOut, Report
 
+ROOT = Path(__file__).parents[2]
 OUT = Path("docs/gpu.json")
-TINY = {"base_channels": 8, "multipliers": (1, 2), "blocks": 1, "attention_sizes": (16,), "groups": 4}
-STEPS = 10  # between two waits for the device
-BATCHES = (64, 256)
-OURS = {
-    "ours": {},
-    "ours, channels_last": {"channels_last": True},
-    "ours, compiled": {"channels_last": True, "compile": True},
-}
+LIBRARIES = ("torch", "triton", "numpy", "schedulefree", "torchvision", "torch-fidelity", "diffusers",
+             "denoising-diffusion-pytorch", "nvidia-nccl-cu13", "nvidia-cudnn-cu13", "nvidia-nccl-cu12",
+             "nvidia-cudnn-cu12")  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -52,87 +48,51 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def run(parsed: argparse.Namespace) -> None:
-    """Raises UserError without such a device, or if a check fails."""
+    """Raises UserError without such a device, or if a case fails."""
     end = time.monotonic() + 60 * parsed.minutes
-    device, out = devices.resolve(parsed.device), parsed.out.absolute()
+    device, results = devices.resolve(parsed.device), harness.Results()
+    report = Report(parsed.out.absolute())
+    report.run("about", about(device))
     with tempfile.TemporaryDirectory() as scratch, contextlib.chdir(scratch):
-        failed = {check.__name__: _reason(check, device, Path(scratch)) for check in CHECKS}
-        write_json(out, {"checks": failed})  # whatever comes of the benchmark
-    results, left_out = benchmark(device, parsed.quick, end)
-    described = table.describe(device)
-    write_json(out, {"machine": described, "checks": failed, "left_out": left_out, **table.record(results)})
-    print(", ".join(f"{name} {value}" for name, value in described.items()), end="\n\n")
-    print(table.table(results), *(f"{name}: {reason}" for name, reason in left_out.items()), "", out, sep="\n")
-    if broken := [name for name, reason in failed.items() if reason]:
-        raise UserError(f"make gpu: {', '.join(broken)} failed; {out} has the reasons")
+        for check in checks.CHECKS:
+            report.run(check.__name__, check(device, Path(scratch)))
+        report.run("stages", work.stages(device, Path(scratch)))
+    report.run("profile", work.profile(device, parsed.quick))
+    report.run("benchmark", work.benchmark(device, parsed.quick, end, results))
+    print("", table.table(results), "", report.path, sep="\n")
+    if failures := report.failures():
+        raise UserError(f"make gpu: {len(failures)} cases failed, first {failures[0]}; {report.path} has their errors")
 
 
-def _reason(check: Callable[[torch.device, Path], None], device: torch.device, folder: Path) -> str:
-    """Why it failed; nothing if it passed. Prints either."""
-    begin, reason = time.monotonic(), ""
-    try:
-        check(device, folder)
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-    print(f"{time.monotonic() - begin:6.1f} s  {check.__name__}: {reason or 'passed'}", flush=True)
-    return reason
+def about(device: torch.device) -> Cases:
+    """The machine, the commit of this code, and the versions of libraries and of CUDA's parts."""
 
+    def libraries() -> Figures:
+        found = {}
+        for name in LIBRARIES:
+            with contextlib.suppress(metadata.PackageNotFoundError):
+                found[name] = metadata.version(name)
+        return found
 
-def benchmark(device: torch.device, quick: bool, end: float) -> tuple[harness.Results, dict[str, str]]:
-    """Steps of the article's network at equal precision, the peak measured next to them, and what was left out."""
-    precision = auto(device)
-    results = harness.measure([] if quick else harness.peaks(precision, device), 5)
-    left_out: dict[str, str] = {}
-    for batch in (2,) if quick else BATCHES:
-        cases = []
-        for name, make in makers(device, precision, batch, quick):
-            if time.monotonic() > end - 60:
-                left_out[f"{name}, batch {batch}"] = "no time left"
-                continue
-            try:
-                case = make()
-                case.run()
-                cases.append(case)
-            except (ModuleNotFoundError, UserError, torch.cuda.OutOfMemoryError) as error:
-                left_out[f"{name}, batch {batch}"] = str(error).partition("\n")[0]
-        results |= harness.measure(cases, 1 if quick else 5)
-    return results, left_out
+    def call(*command: str) -> Figures:
+        if not shutil.which(command[0]):
+            raise LeftOut(f"no {command[0]} here")
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        return {"exit code": done.returncode, "output": done.stdout + done.stderr}
 
+    def cuda() -> Figures:
+        if device.type != "cuda":
+            raise LeftOut("no GPU is used")
+        return {"gpus": torch.cuda.device_count(), "capability": torch.cuda.get_device_capability(device),
+                "cudnn": torch.backends.cudnn.version()}  # fmt: skip
 
-def makers(device: torch.device, precision: str, batch: int, quick: bool) -> Iterator[tuple[str, Callable[[], Case]]]:
-    """A name, and what makes the case of so many images a step; each is warm after one call."""
-    count = 1 if quick else STEPS
-    base = preset("article", batch_size=batch, precision=precision, deterministic=False)
-    if quick:
-        model = {"name": "unet", "unet": {**base.model.model_dump()["unet"], **TINY}}
-        base = base.model_copy(update={"model": parse(model, "model", Model)})
-
-    def case(name: str, network: torch.nn.Module, step: Callable[[int], object]) -> Case:
-        numbers = itertools.count(1)
-
-        def run() -> None:
-            for number in itertools.islice(numbers, count):
-                step(number)
-            harness.synchronize(device)
-
-        flops = harness.network_flops(network, base.data.shape) * batch * count
-        return Case(f"{name}, batch {batch}", precision, run, batch * count, flops)
-
-    def ours(name: str) -> Case:
-        config = base.model_copy(update={"train": base.train.model_copy(update=OURS[name])})
-        trainer = Trainer(config.training(), pictures(config), device)
-        return case(name, build.network(config.training()), trainer.step)
-
-    def theirs(name: str) -> Case:
-        network, loss = LIBRARIES[name](device, 8 if quick else 64)
-        step = plain(network, loss, pictures(base), batch, precision, device)
-        return case(name, network, lambda _: step())
-
-    for name, options in OURS.items():
-        if not (quick and options.get("compile")):  # minutes on a CPU
-            yield name, lambda name=name: ours(name)
-    for name in LIBRARIES:
-        yield name, lambda name=name: theirs(name)
+    names = ("CUDA_", "NCCL_", "OMP_", "TORCH")
+    yield "machine", lambda: {**table.describe(device), "platform": platform.platform(), "cuda": torch.version.cuda}
+    yield "environment", lambda: {name: value for name, value in os.environ.items() if name.startswith(names)}
+    yield "libraries", libraries
+    yield "commit", partial(call, "git", "describe", "--always", "--dirty")
+    yield "driver", partial(call, "nvidia-smi")
+    yield "cuda", cuda
 
 
 if __name__ == "__main__":

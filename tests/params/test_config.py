@@ -91,6 +91,8 @@ def _adamw(**fields) -> dict:
         ("train", {"learning_rate": float("nan")}, "train.learning_rate: nan "),
         ("train", {"optimizer": _adamw(weight_decay=float("inf"))}, "train.optimizer.adamw.weight_decay: inf "),
         ("train", {"channels_last": "off"}, "train.channels_last: 'off' "),
+        ("train", {"compile": 1}, "train.compile: 1 "),
+        ("sample", {"compile": "on"}, "sample.compile: 'on' "),
         ("train", {"precision": "half"}, "train.precision: 'half' is not allowed: Input should be 'auto'"),
         ("train", {"optimizer": _adamw(betas=[0.9])}, "train.optimizer.adamw.betas.1: missing"),
         ("train", {"epochs": 3}, "train: set exactly one of steps and epochs"),

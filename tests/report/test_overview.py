@@ -87,7 +87,7 @@ def test_a_run_does_not_differ_from_its_own_params(preset, capsys):
 
 @pytest.mark.parametrize(("here", "there", "differs"), [
     ({}, {"launch__processes": 1, "train__checkpoint_every": 7, "data__source": "elsewhere"}, {}),
-    ({"train__compile": True}, {}, {"train.compile": "false"}),
+    ({"train__deterministic": False, "train__compile": True}, {}, {"train.deterministic": "true"}),
     ({}, {"diffusion__schedule": {"name": "linear", "linear": {"beta_end": 0.05}}},
      {"diffusion.schedule.name": "linear", "diffusion.schedule.linear.beta_end": "0.05"}),
     ({"train__posthoc": {"lengths": [0.05, 0.2], "snapshots": 4}}, {},

@@ -60,8 +60,11 @@ class EDM2Module(Backbone):
                 self.up.append(block(width, width, False, nn.Upsample(scale_factor=2.0, mode="nearest"), up=True))
         self.head = Layer(width, outputs, 3)
         self.gain = nn.Parameter(torch.zeros(()))
+        self.layers = [module for module in self.modules() if isinstance(module, Layer)]
 
     def forward(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
+        if self.training:
+            normalize([layer.weight for layer in self.layers])
         embedding = self.time(time_features(t, self.time_features, condition) * math.sqrt(2))
         if self.classes is not None:
             embedding = balance(embedding, unit(self.classes(labels)), CLASS)
@@ -114,8 +117,7 @@ class EDM2Block(Recomputable):
 
 class Layer(nn.Module):
     """A convolution of ``size`` pixels a side, or a linear layer without one, whose weights always have the same
-    magnitude: those of each output are normalised, in training also in place (the paper's forced normalisation), so
-    that the learning rate alone decides how fast they turn."""
+    magnitude: those of each output are normalised."""
 
     def __init__(self, inputs: int, outputs: int, size: int | None = None):
         super().__init__()
@@ -123,16 +125,23 @@ class Layer(nn.Module):
         nn.init.normal_(self.weight)
 
     def forward(self, x: Tensor, gain: Tensor | None = None) -> Tensor:
-        dimensions = tuple(range(1, self.weight.ndim))
-        if self.training:
-            with torch.no_grad():
-                size = self.weight.square().mean(dimensions, keepdim=True).sqrt()
-                # not again, by rounding, when the same weights run another part of the batch or a block once more
-                self.weight.div_(torch.where((size - 1).abs() < EPSILON, 1.0, size))
-        weight = unit(self.weight, *dimensions) / math.sqrt(self.weight[0].numel())
+        weight = unit(self.weight, *range(1, self.weight.ndim)) / math.sqrt(self.weight[0].numel())
         if gain is not None:
             weight = weight * gain
         return F.conv2d(x, weight, padding="same") if weight.ndim == 4 else F.linear(x, weight)
+
+
+@torch.no_grad()
+def normalize(weights: list[Tensor]) -> None:
+    """Give each output's weights a root mean square of 1, in place and together: a GPU waits for each call. This is the
+    paper's forced normalisation, by which the learning rate alone decides how fast they turn."""
+    squares = torch._foreach_mul(weights, weights)
+    sizes = torch.cat([square.mean(tuple(range(1, square.ndim))) for square in squares]).sqrt()
+    # not again, by rounding, when the same weights run another part of the batch
+    sizes = torch.where((sizes - 1).abs() < EPSILON, 1.0, sizes)
+    parts = sizes.split([len(weight) for weight in weights])
+    shaped = [part.view(-1, *[1] * (weight.ndim - 1)) for part, weight in zip(parts, weights, strict=True)]
+    torch._foreach_div_(weights, shaped)
 
 
 def unit(x: Tensor, *dimensions: int) -> Tensor:

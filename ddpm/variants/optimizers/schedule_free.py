@@ -18,12 +18,10 @@ class ScheduleFree(Optimizer):
     betas: tuple[Fraction, Beta] = (0.9, 0.999)
 
     def over(self, parameters: Weights, hidden: Hidden, learning_rate: float) -> TorchOptimizer:
-        from schedulefree import AdamWScheduleFree
+        from ddpm.training.schedule_free import AmpScheduleFree
 
-        optimizer: TorchOptimizer = AdamWScheduleFree(
-            parameters, learning_rate, betas=self.betas, weight_decay=self.weight_decay
-        )
-        optimizer.train()  # type: ignore[attr-defined]
+        optimizer = AmpScheduleFree(parameters, learning_rate, betas=self.betas, weight_decay=self.weight_decay)
+        optimizer.train()
         return optimizer
 
     def average(self, optimizer: TorchOptimizer, weights: list[Tensor]) -> None:
@@ -33,5 +31,5 @@ class ScheduleFree(Optimizer):
 
         (group,) = optimizer.param_groups
         states = [optimizer.state[parameter] for parameter in group["params"][: len(weights)]]
-        if all(states):  # until float16's scaler lets the first step pass, x, y and z are one
+        if all(states):  # before its first gradient, a weight's x, y and z are one
             torch._foreach_lerp_(weights, [state["z"] for state in states], 1 - 1 / group["betas"][0])

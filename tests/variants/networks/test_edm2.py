@@ -5,8 +5,10 @@ import torch
 from torch import nn
 
 from ddpm.base.sections import Shape
-from ddpm.variants.networks._edm2 import Layer, balance, concatenate, silu
+from ddpm.variants.networks._edm2 import Layer, balance, concatenate, normalize, silu
 from ddpm.variants.networks.edm2 import EDM2
+from tests.compute.test_waits import Launches
+from tests.networks import architecture
 
 
 @pytest.mark.parametrize(("channels", "millions"), [(128, 124), (192, 280), (256, 498)], ids=["XS", "S", "M"])
@@ -37,17 +39,22 @@ def test_every_part_keeps_the_magnitude():
 
 def test_training_keeps_the_weights_magnitude_whatever_the_optimizer_does():
     torch.manual_seed(0)
-    layer = Layer(8, 4, 3)
-    optimizer = torch.optim.SGD(layer.parameters(), lr=1.0)
-    x, y = torch.randn(5, 8, 6, 6), torch.randn(5, 4, 6, 6)
-    for _ in range(5):
-        optimizer.zero_grad()
-        (layer(x) - y).square().sum().backward()
-        optimizer.step()
-    assert magnitude(layer.weight) > 1.5
-    made = layer(x)
-    torch.testing.assert_close(layer.weight.square().mean((1, 2, 3)), torch.ones(4))
-    kept = layer.weight.clone()
-    layer(x)
-    assert torch.equal(layer.weight, kept), "the same weights must not drift if they are used twice"
-    torch.testing.assert_close(nn.Module.eval(layer)(x), made)
+    network = architecture("edm2", dropout=0.0).network(Shape(3, 16, 16), 3, 0).train()
+    nn.init.ones_(network.gain)
+    x, t = torch.randn(2, 3, 16, 16), torch.tensor([3, 7])
+    weights = [weight for weight in network.parameters() if weight.ndim > 1]
+    for weight in weights:
+        nn.init.normal_(weight, std=3.0)
+    alone = [weight / weight.square().mean(tuple(range(1, weight.ndim)), keepdim=True).sqrt() for weight in weights]
+    made = network(x, t)
+    assert all(map(torch.equal, weights, alone)), "normalised together, each has the bits that it gets alone"
+    network(x, t)
+    assert all(map(torch.equal, weights, alone)), "the same weights must not drift if they are used twice"
+    torch.testing.assert_close(network.eval()(x, t), made)
+
+
+def test_weights_are_normalised_together():
+    weights = [torch.randn(8, 4, 3, 3) for _ in range(20)] + [torch.randn(4, 8) for _ in range(10)]
+    with Launches() as launches:
+        normalize(weights)
+    assert launches.count < 3 * len(weights)  # alone, each needs eight

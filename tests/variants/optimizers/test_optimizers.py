@@ -2,11 +2,13 @@
 
 import copy
 import json
+import math
 from functools import partial
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ddpm.base import variant
 from ddpm.base.files import flatten
@@ -71,6 +73,56 @@ def test_the_loss_falls_and_what_is_shipped_has_learned_too(name, monkeypatch):
     monkeypatch.setattr(Train, "rate", lambda *_: 0.0)
     shipped = torch.stack([made.step(step)[0] for step in range(41, 46)])
     assert shipped.mean() < 0.8 * losses[:5].mean()
+
+
+@OPTIMIZERS
+def test_a_step_of_float16_asks_for_no_value(name):
+    """On a GPU the host would wait for it at each step."""
+    made = trainer(name, precision="float16")
+    made.step(1)
+    with Values() as values:
+        made.step(2)
+    assert values.asked == []
+    with Values() as values:
+        float(made.step(3)[0])
+    assert values.asked
+
+
+class Values(TorchDispatchMode):
+    asked: list[str]
+
+    def __enter__(self):
+        self.asked = []
+        return super().__enter__()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func._overloadpacket.__name__
+        if name in {"_local_scalar_dense", "nonzero", "equal", "is_nonzero", "masked_select"}:
+            self.asked.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+@OPTIMIZERS
+def test_a_gradient_that_overflows_leaves_no_trace(name):
+    """The scaler's ``found_inf`` is 1; all goes on as if there had been no such step, which is the plain one."""
+
+    def weights_after(*gradients: float, amp: bool = True) -> list[Tensor]:
+        torch.manual_seed(0)
+        weights = [nn.Parameter(torch.randn(size)) for size in ((6, 4), (4, 4), (5,))]
+        made = optimizer(name, weight_decay=0.1) if name != "adam" else optimizer(name)
+        steps = made.over(weights, dict.fromkeys(weights[:2], 1), 0.02)
+        for gradient in gradients:
+            for weight in weights:
+                weight.grad = weight.detach().cos() * gradient
+            if amp:
+                steps.grad_scale, steps.found_inf = None, torch.tensor(float(not math.isfinite(gradient)))
+            steps.step()
+        return [weight.detach() for weight in weights]
+
+    expected = weights_after(1.0, -2.0, 3.0)
+    assert all(map(torch.equal, weights_after(math.inf, 1.0, math.nan, -2.0, 3.0), expected))
+    assert not any(map(torch.equal, weights_after(1.0, -2.0), expected))
+    torch.testing.assert_close(weights_after(1.0, -2.0, 3.0, amp=False), expected)
 
 
 def test_adam_is_adamw_without_decay():
