@@ -170,10 +170,12 @@ def unknown(family: str, name: str, others: tuple[str, ...] = ()) -> str:
 
 
 def closest(name: str, known: Iterable[str]) -> str:
-    """`` (did you mean 'x'?)``, or an empty string."""
+    """`` (did you mean 'x'?)``, or an empty string. Initials count: lr is close to learning_rate."""
     if len(name) > MAX_SHOWN:
         return ""  # matching takes time in the square of the length
-    match = difflib.get_close_matches(name, list(known), n=1)
+    known = list(known)
+    initials = [each for each in known if name == "".join(word[:1] for word in each.split("_"))]
+    match = initials or difflib.get_close_matches(name, known, n=1)
     return f" (did you mean {match[0]!r}?)" if match else ""
 
 

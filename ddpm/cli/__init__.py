@@ -9,5 +9,6 @@ from ddpm.cli import app, commands, model_commands, use_commands  # noqa: F401 (
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point; exits with 0, or 2 after one line on stderr that names the mistake and its fix."""
-    sys.exit(exit_code(lambda: app.run(arguments)))
+    """Entry point; exits with 0, or 2 after one line on stderr that names the mistake and its fix. With --json, that is
+    on stdout, too, as an object."""
+    sys.exit(exit_code(lambda: app.run(arguments), "--json" in (sys.argv if arguments is None else arguments)))
