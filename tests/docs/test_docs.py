@@ -47,7 +47,7 @@ NEEDS = {
     "needs: a server",
     "needs: Slurm",
 }
-TRUSTED = {"git", "mlflow", "export", "pip", "parallel", "sbatch"}  # programs whose lines are not checked
+TRUSTED = {"git", "mkdir", "source", "mlflow", "export", "pip", "parallel", "sbatch"}  # programs whose lines are not checked
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 MAKE_TARGETS = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M)
 
