@@ -60,7 +60,7 @@ def run_here(stage, films=True):
 
 def scored(params, whole):
     seed, comparable = params["seed"], {"samples": whole.sample.count, "sampling": {"steps": whole.sample.steps}}
-    score = 2 + np.random.default_rng(seed).normal(0, 0.1) - (whole.diffusion.parameterization.name == "x0")
+    score = 2 + np.random.default_rng(seed).normal(0, 0.1) - (whole.train.learning_rate == 4e-3)
     known = library.relevant(whole.flat())
     return record.Record(
         name="workspace", seed=seed, scores=dict.fromkeys(sorted(loading.future_scores(whole)), score), params=known,
@@ -87,6 +87,7 @@ def fresh(once) -> Path:
             shutil.copy(ROOT / path, folder / path)
         (folder / "stages/__main__.py").write_text(STAGES)
         git("init", "--quiet", "--initial-branch=main", "--template=", at=folder)
+        git("config", "gc.auto", "0", at=folder)  # or it packs in the background, while the clone is copied
         commit("a clone", at=folder)
         (folder / ".venv/bin").mkdir(parents=True)
         for name in (".ready", "bin/activate"):
