@@ -4,7 +4,7 @@ PORT ?= 5000
 TESTS ?= not slow and not long
 UV ?= $(shell command -v uv)
 BIN := .venv/bin
-INSTALL = $(if $(UV),$(UV) pip install --python $(BIN)/python,$(BIN)/python -m pip install) --quiet --constraint constraints.txt
+INSTALL = $(if $(UV),$(UV) pip install --python $(BIN)/python,$(BIN)/python -m pip install) --constraint constraints.txt
 READY := .venv/.ready
 PEERS := .venv/.peers
 DOCS := .venv/.docs
@@ -33,6 +33,7 @@ test-all: $(DOCS)  ## run all tests: whole pipelines, real kills and long simula
 RUNS = http://127.0.0.1:$(PORT)/\#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey=ddpm
 CONNECT = import socket; socket.create_connection(("127.0.0.1", $(PORT)))
 ui: $(READY)  ## compare runs in the browser, at the address that is printed last; make ui PORT=5001
+	@test ! -e data/model/model.safetensors || ddpm track sync || true  # what a stage had no time to write
 	@while sleep 1 && kill -0 $$$$ 2> /dev/null; do \
 	    python -c '$(CONNECT)' 2> /dev/null && echo 'your runs: $(RUNS)' && break; \
 	done & \
@@ -79,8 +80,8 @@ slurm: $(READY)  ## a study on a Slurm cluster of two nodes on this machine, one
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.x")'
-	@echo "setup: torch, DVC, MLflow and others, as constraints.txt pins them, into .venv: 2 GB on disk, 1 to 4 minutes by"
-	@echo "       the network, once"
+	@echo "setup: torch, DVC, MLflow and others, as constraints.txt pins them, into .venv: 2 GB on disk, 5.8 GB where torch"
+	@echo "       comes with CUDA; 1 to 5 minutes by the network, once$(if $(UV),, (uv, if it is installed, takes half a minute))"
 	@$(PYTHON) -m venv .venv
 	@mkdir -p .dvc-site && chmod 700 .dvc-site  # DVC's pickles, in a folder that it would open to everybody
 	@$(INSTALL) $(LOCK:%=--constraint %) --editable '.[dev]'

@@ -103,8 +103,8 @@ class Server:
         if device is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = device
 
-        def say(line: str) -> None:
-            print_error(line)
+        def say(kind: str, line: str) -> None:
+            print_error(kind, line)
             answer.send_bytes(line.encode())
 
         sys.exit(exit_code(lambda: experiment.run(task), say))

@@ -1,5 +1,6 @@
 """The ``ddpm`` command, in this process; and what another one imports."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -17,12 +18,13 @@ def run(*arguments: str | Path) -> int:
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
-    """The one line on stderr of a command that must fail, with nothing on stdout."""
+    """The one line on stderr of a command that must fail; with --json it is on stdout, too, and otherwise nothing."""
     assert run(*arguments) == 2
     output = capsys.readouterr()
-    assert output.out == ""
     (line,) = output.err.splitlines()
-    return line.removeprefix("error: ")
+    line = line.removeprefix("error: ")
+    assert (json.loads(output.out)["error"] == line) if "--json" in arguments else (output.out == "")
+    return line
 
 
 def imported(*arguments: str) -> set[str]:

@@ -1,6 +1,8 @@
 """Mistakes that a person can fix, and the one place that turns them into a line and an exit code."""
 
 import errno
+import io
+import json
 import os
 import re
 import select
@@ -48,17 +50,26 @@ def plural(count: int, one: str, many: str = "") -> str:
     return f"{count:,} {one if count == 1 else many or f'{one}s'}"
 
 
-def print_error(line: str) -> None:
+def print_error(kind: str, line: str) -> None:
     """Print what went wrong on stderr."""
     print(f"error: {line}", file=sys.stderr)
 
 
-def exit_code(main: Callable[[], int | None], say: Callable[[str], None] = print_error) -> int:
-    """Run ``main``; a UserError, a library that is not installed, a failure of the storage or a full GPU becomes one
-    line, for ``say``, and exit code 2.
+def print_described(kind: str, line: str) -> None:
+    """Print it for a program, too, on stdout."""
+    print_error(kind, line)
+    print(json.dumps(describe(kind, line), indent=2), flush=True)
+
+
+def exit_code(main: Callable[[], int | None], say: Callable[[str, str], None] = print_error) -> int:
+    """Run ``main``; a UserError, a library that is not installed, a failure of the storage or a full GPU becomes its
+    kind and one line, for ``say``, and exit code 2.
 
     If nobody reads the output any more (``| head``), it ends quietly, with the exit code of a SIGPIPE.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # in the locale C, ± and é
     try:
         return _report(main, say)
     except BrokenPipeError:
@@ -71,30 +82,39 @@ def exit_code(main: Callable[[], int | None], say: Callable[[str], None] = print
         return 128 + signal.SIGPIPE
 
 
-def _report(main: Callable[[], int | None], say: Callable[[str], None]) -> int:
+def describe(kind: str, line: str) -> dict[str, str | None]:
+    """The parts of an error's line, for a program. key: the last of the words that end in a colon at its beginning.
+    allowed: what may stand there. Both are of the first of several mistakes, and None if the line does not say."""
+    first = re.split(r"; (?!allowed: )(?=\S+: )", line)[0]
+    key = re.match(r"(?:ddpm[\w -]*: )?(?:\S+: )*(\S+): ", first)
+    allowed = re.search(r"allowed: ([^;]+)", first)
+    return {"kind": kind, "key": key and key[1], "allowed": allowed and allowed[1], "error": line}
+
+
+def _report(main: Callable[[], int | None], say: Callable[[str, str], None]) -> int:
     try:
         try:
             return main() or 0
         finally:
             print(end="", flush=True)  # so that a failure to write is handled here
     except UserError as error:
-        line = str(error)
+        kind, line = "mistake", str(error)
     except ModuleNotFoundError as error:
         if (error.name or "ddpm").startswith(("ddpm", "stages")):
             raise
-        line = f"{error.name} is not installed: run `pip install 'ddpm-referee[train]'`"
+        kind, line = "library", f"{error.name} is not installed: run `pip install 'ddpm-referee[train]'`"
     except KeyboardInterrupt:
         print("interrupted: run the same command again", file=sys.stderr)
         return 128 + signal.SIGINT
     except OSError as error:
         if not (reason := storage_fault(error)):
             raise
-        line = f"{error.filename or 'the disk'}: cannot be written or read ({reason}): {FIX}"
+        kind, line = "storage", f"{error.filename or 'the disk'}: cannot be written or read ({reason}): {FIX}"
     except RuntimeError as error:
         if not (full := memory_fault(error)):
             raise
-        line = full
-    say(printable(mask_secrets(line)))
+        kind, line = "memory", full
+    say(kind, printable(mask_secrets(line)))
     return EXIT_USER_ERROR
 
 

@@ -103,6 +103,8 @@ def read_json(path: Path, kind: Any = Any, remedy: str = "`dvc repro` makes it")
 
     try:
         return _adapter(kind).validate_json(path.read_bytes())
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; {remedy}") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
     except ValidationError as error:

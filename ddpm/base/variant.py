@@ -170,7 +170,7 @@ def unknown(family: str, name: str, others: tuple[str, ...] = ()) -> str:
 
 
 def closest(name: str, known: Iterable[str]) -> str:
-    """`` (did you mean 'x'?)``, or an empty string."""
+    """`` (did you mean 'x'?)``, or an empty string. Initials count: lr is close to learning_rate."""
     if len(name) > MAX_SHOWN:
         return ""  # matching takes time in the square of the length
     known = list(known)

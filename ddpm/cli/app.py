@@ -17,10 +17,20 @@ exit codes:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
-from cyclopts import App, CycloptsError, Group, Parameter, Token, UnknownCommandError, UnusedCliTokensError
+from cyclopts import (
+    App,
+    CycloptsError,
+    Group,
+    MissingArgumentError,
+    Parameter,
+    Token,
+    UnknownCommandError,
+    UnusedCliTokensError,
+)
 from cyclopts.validators import mutually_exclusive
 from rich.console import Console
 
@@ -51,14 +61,15 @@ app = App(
     name="ddpm",
     help=__doc__,
     help_format="plaintext",
-    version_flags=(),
+    version=lambda: metadata.version("ddpm-referee"),
+    version_flags=("--version",),
     default_parameter=Parameter(negative=(), consume_multiple=1, show_default=_default),
     suppress_keyboard_interrupt=False,
     result_action="return_value",
     exit_on_error=False,
     print_error=False,
 )
-app["--help"].group = PROJECT
+app["--help"].group = app["--version"].group = PROJECT
 app.command("ddpm.cli.study_commands:app", name="study", help="Take a question to a verdict.", group=MAIN, sort_key=5)
 app.command(
     "ddpm.cli.ladder_commands:app",
@@ -88,6 +99,8 @@ def _mistake(error: CycloptsError) -> str:
         return f"unknown command {unused!r}{closest(unused, names)}; allowed: {', '.join(names)}"
     if isinstance(error, UnusedCliTokensError):
         return f"unexpected argument {unused!r}; --help lists what is allowed"
+    if isinstance(error, MissingArgumentError) and error.argument and not error.keyword:
+        return f"{error.argument.name}: missing; --help shows what it is"
     text = str(error)
     return text[:1].lower() + text[1:]
 

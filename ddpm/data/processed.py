@@ -48,7 +48,7 @@ class TrainClasses(NamedTuple):
 
 def read_manifest(processed: Path) -> Manifest:
     """Raises UserError when it is missing or not a manifest."""
-    return files.read_json(processed / MANIFEST, Manifest)
+    return files.read_json(processed / MANIFEST, Manifest, "`dvc repro reference` makes it, and trains nothing")
 
 
 def open_split(processed: Path, split: Split) -> tuple[Images, NDArray[np.int64]]:

@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ddpm.base import variant
-from ddpm.base.errors import EXIT_USER_ERROR, UserError, exit_code, mask_secrets
+from ddpm.base.errors import EXIT_USER_ERROR, UserError, describe, exit_code, mask_secrets
 
 # the letters of the secrets appear in nothing else
 SECRET = st.text("KQZ/@?#:%&=+.,;'()[]!$*~-_", min_size=1).filter(lambda text: set(text) & set("KQZ"))
@@ -66,6 +66,20 @@ def test_a_line_that_quotes_too_much_keeps_its_beginning_and_its_end(capsys):
     assert len(line) < 3000
     assert line.startswith("error: params.yaml: key: xxx")
     assert line.endswith("run it again")
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "allowed"),
+    [
+        ("params.yaml: train.lr: unknown key (did you mean 'learning_rate'?); allowed: steps, epochs", "train.lr",
+         "steps, epochs"),
+        ("params.yaml: train.steps: 0 is not allowed; see: x; train.lr: unknown; allowed: steps", "train.steps", None),
+        ("ddpm study new: --vary: contains a duplicate; allowed: each key once; or none", "--vary", "each key once"),
+        ("metrics/ does not match the params: run `dvc repro`", None, None),
+    ],
+)  # fmt: skip
+def test_what_a_program_learns_of_a_mistake(line, key, allowed):
+    assert describe("mistake", line) == {"kind": "mistake", "key": key, "allowed": allowed, "error": line}
 
 
 # as torch words it

@@ -104,7 +104,7 @@ def test_json_that_is_no_number_is_refused_and_the_old_file_stays(tmp_path):
 def test_json_that_is_broken_or_missing_is_refused_by_name(tmp_path, content):
     if content is not None:
         (tmp_path / "scores.json").write_bytes(content)
-    line = r"scores\.json: .*" + ("No such file" if content is None else "Invalid JSON") + ".*; `dvc repro` makes it"
+    line = r"scores\.json: .*" + ("no such file" if content is None else "Invalid JSON") + ".*; `dvc repro` makes it"
     with pytest.raises(UserError, match=line):
         files.read_json(tmp_path / "scores.json")
 

@@ -155,6 +155,7 @@ def test_without_a_command_the_commands_are_listed(group, capsys):
         (["study", "statu"], "ddpm study: unknown command 'statu' (did you mean 'status'?)"),
         (["runs", "--jso"], "ddpm runs: unknown option: --jso. Did you mean --json?"),
         (["runs", "now"], "ddpm runs: unexpected argument 'now'"),
+        (["score", "photos", "--name", "g"], "ddpm score: --seed: "),
         (["sample", "-n", "many"], "ddpm sample: invalid value for -n: "),
         (["compare"], "ddpm compare: "),
         (["compare", "--by", "seed", "--may-differ", "cod"], 'ddpm compare: invalid value "cod" for --may-differ'),

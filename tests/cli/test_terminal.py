@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from importlib import metadata
 
 import pytest
 
@@ -92,6 +93,18 @@ def test_a_reader_that_has_gone_ends_a_command_quietly(arguments, gone, unbuffer
     ended = subprocess.run([sys.executable, "-c", CODE, *arguments.split()], env=environment, **streams)
     os.close(write_end)
     assert (ended.returncode, ended.stdout or b"", ended.stderr or b"") == (128 + signal.SIGPIPE, b"", b"")
+
+
+def test_without_utf_8_a_command_prints_what_it_can():
+    environment = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0"}
+    ended = subprocess.run([sys.executable, "-c", CODE, "variants"], env=environment, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert r"Fr\xe9chet" in ended.stdout
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    assert run("--version") == 0
+    assert capsys.readouterr().out.strip() == metadata.version("ddpm-referee")
 
 
 def test_another_pipe_that_breaks_is_no_reader_that_has_gone():

@@ -284,3 +284,8 @@ def test_missing_files_name_the_file_and_the_cure(processed):
     (processed / "manifest.json").unlink()
     with pytest.raises(UserError, match=r"manifest\.json.*dvc repro"):
         read_manifest(processed)
+
+
+def test_where_nothing_ran_the_command_is_named_that_makes_the_images(tmp_path):
+    with pytest.raises(UserError, match=r"manifest\.json: .*`dvc repro reference`"):
+        read_manifest(tmp_path)

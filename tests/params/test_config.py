@@ -85,6 +85,7 @@ def _adamw(**fields) -> dict:
     ("section", "values", "message"),
     [
         ("train", {"stepz": 3}, "train.stepz: unknown key (did you mean 'steps'?); allowed: steps, epochs"),
+        ("train", {"lr": 0.1}, "train.lr: unknown key (did you mean 'learning_rate'?); allowed: steps, epochs"),
         ("train", {"batch_size": "64"}, "train.batch_size: '64' "),
         ("train", {"batch_size": True}, "train.batch_size: True "),
         ("train", {"batch_size": 0}, "train.batch_size: 0 "),

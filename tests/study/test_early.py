@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from ddpm.study import judging, loading, status
-from tests import command, study_project
-from tests.pages import blocks
+from tests import study_project
 from tests.study_project import PLAN, RESULTS, study
 
 pytestmark = pytest.mark.usefixtures("project")
@@ -82,15 +81,3 @@ def test_a_new_study_names_the_base_s_own_arm(capsys):
     assert study("new", "two", "--vary", "train.steps=10,20", "--base", "digits_small_2026") == 0
     assert "none of the arms" in capsys.readouterr().out
     assert loading.load(Path("studies/one.yaml")).baseline == "sigmoid"
-
-
-@pytest.mark.slow
-def test_the_page_s_commands_run_as_printed(capsys):
-    (block,) = (block for block in blocks() if block.page == "study.md" and block.language == "sh")
-    set_gaussian(9.0)
-    for program, *arguments in block.lines:
-        if program == "git":
-            study_project.git(*arguments)
-        else:
-            assert command.run(*arguments) == 0, (arguments, capsys.readouterr().err)
-    assert "sigmoid is better" in Path("metrics/studies/schedules/verdict.md").read_text()

@@ -104,9 +104,12 @@ def test_images_are_counted_where_they_are_and_other_files_are_named(capsys):
         Path("mine", name).touch()
     capsys.readouterr()
     assert run("check", "--no-pilot") == 0
-    line, _ = capsys.readouterr().out.splitlines()
-    assert all(part in line for part in ("mine", "1,500", "1,350", "2 .heic", "1 .txt"))
+    output = capsys.readouterr()
+    line, _ = output.out.splitlines()
+    assert all(part in line for part in ("mine", "1,500", "1,350"))
     assert clone.look(config.load().data)[:2] == (1350, 1)
+    (line,) = (output.err + capsys.readouterr().err).splitlines()  # once, though two looked
+    assert all(part in line for part in ("mine", "2 .heic", "1 .txt"))
 
 
 @pytest.mark.parametrize("lock", [None, "", "stages: []", "stages: {download: {}}", "{"])
@@ -223,3 +226,14 @@ def test_make_says_that_the_environment_is_another_folder_s(tmp_path):
         activate.write_text(f"VIRTUAL_ENV={place}\n")
         done = subprocess.run(["make", "--dry-run", "setup"], cwd=tmp_path, capture_output=True, text=True)
         assert (done.returncode, "rm -r .venv" in done.stderr) == (code, code > 0)
+
+
+def test_make_shows_how_the_setup_proceeds_and_completes_the_run_before_the_browser_shows_it():
+    setup, ui = (
+        subprocess.check_output(["make", "--dry-run", "--assume-new=pyproject.toml", *target], cwd=ROOT, text=True)
+        for target in (["setup", "UV="], ["ui"])
+    )
+    (install,) = (line for line in setup.splitlines() if "pip install" in line)
+    assert "--quiet" not in install
+    assert "5.8 GB" in setup
+    assert -1 < ui.find("ddpm track sync") < ui.find("mlflow ui")
