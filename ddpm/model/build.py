@@ -53,7 +53,7 @@ class _Uninitialised(TorchFunctionMode):
 def _network(config: ModelConfig) -> Backbone:
     image, architecture = config.data.shape, config.model.architecture
     try:
-        network = architecture.network(image, image.channels, config.model.classes)
+        network = architecture.network(image, image.channels * config.diffusion.variance.outputs, config.model.classes)
     except ValueError as error:
         raise UserError(f"model.{architecture.name}: {error}") from error
     if "flow map" in config.diffusion.loss.learns:
