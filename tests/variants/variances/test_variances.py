@@ -9,7 +9,8 @@ from diffusers import DDPMScheduler
 from ddpm.base import variant
 from ddpm.diffusion.chain import Chain
 from ddpm.diffusion.schedule import NoiseSchedule
-from tests.small import build
+from ddpm.model import build as model
+from tests.small import TINY, build, small
 
 T = 100
 PEER = DDPMScheduler(T, beta_schedule="linear", beta_end=0.2, variance_type="learned_range")
@@ -31,6 +32,13 @@ def test_log_variances_are_finite_and_in_order(name):
     assert log_variance.isfinite().all()
     assert (log_variance >= AT.log_beta_tilde - 1e-12).all()
     assert (log_variance <= AT.log_beta + 1e-12).all()
+
+
+@pytest.mark.parametrize("name", variant.names("variances"))
+def test_the_network_has_twice_the_channels_only_if_it_learns_the_variance(name):
+    config = small(diffusion={"variance": {"name": name}, "loss": {"name": "vlb"}}, model=TINY).training()
+    output = model.network(config)(torch.zeros(2, 1, 8, 8), torch.tensor([1, 2]))
+    assert output.shape[1] == (2 if name == "learned_range" else 1)
 
 
 def test_fixed_large_equals_diffusers_and_has_the_posteriors_variance_at_the_first_step():
