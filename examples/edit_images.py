@@ -92,7 +92,7 @@ def invert(generator: Generator, images: Tensor, iterations: int = ITERATIONS) -
     for here, there in pairwise(rising):
         guess = x
         for _ in range(iterations):
-            x_0, epsilon = denoise(guess, there.t)
+            x_0, epsilon, _ = denoise(guess, there.t)
             if here.sigma * there.sigma <= here.signal * there.signal:
                 x_0 = (x - here.sigma * epsilon) / here.signal
             else:

@@ -97,7 +97,8 @@ def loss_at(trainer: Trainer, x_0: Tensor, epsilon: Tensor, t: Tensor, labels: T
     with torch.no_grad():
         output = student(batch, noisy.x_t, t, noisy.at)
     trainer.student.network.train()
-    return float(trainer.config.diffusion.loss.measure(Estimate(student, noisy, output)).mean())
+    halves = student.variance.split(output)
+    return float(trainer.config.diffusion.loss.measure(Estimate(student, noisy, *halves)).mean())
 
 
 class Memory:

@@ -124,10 +124,10 @@ def variant_class(family: str, name: str) -> type[Variant]:
     return classes[0]
 
 
-def having(family: str, flag: str, value: object) -> str:
-    """The names of the family's variants that have this value of the flag, for messages."""
+def having(family: str, flag: str, *values: object) -> str:
+    """The names of the family's variants that have one of these values of the flag, for messages."""
     classes = {name: variant_class(family, name) for name in names(family)}
-    return ", ".join(name for name, cls in classes.items() if getattr(cls, flag) == value)
+    return ", ".join(name for name, cls in classes.items() if getattr(cls, flag) in values)
 
 
 def build(family: str, spec: Any, key: str) -> Any:

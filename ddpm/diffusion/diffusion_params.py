@@ -30,21 +30,28 @@ class Diffusion(Section):
     def apply(
         self, network: Callable[..., Tensor], x_t: Tensor, t: Tensor, at: Coefficients, *conditions: Tensor | None
     ) -> Tensor:
-        """The network's float32 output at x_t, (B, C, H, W). conditions: labels, and where images are augmented or
-        steps have an end, a vector of that."""
+        """The network's float32 output at x_t, (B, variance.outputs * C, H, W). conditions: labels, and where images
+        are augmented or steps have an end, a vector of that."""
         shown = self.parameterization.network_input(x_t, at)
         return network(shown, self.loss.clock(t, self.T), *conditions).float()
 
     def refusals(self) -> Iterator[str]:
         """Why these choices cannot work together, judged by the flags of each."""
-        schedule = self.schedule
+        schedule, variance, loss = self.schedule, self.variance, self.loss
         if self.parameterization.divides_by_signal and schedule.zero_terminal_snr:
             yield (
                 f"parameterization: {self.parameterization.name} divides by the signal, but "
                 f"schedule.{schedule.name}.zero_terminal_snr: true leaves none at t = T; "
                 f"allowed: {variant.having('parameterizations', 'divides_by_signal', False)}"
             )
-        yield from self.loss.refusals(schedule, self.T)
+        yield from loss.refusals(schedule, self.T, self.parameterization)
+        if variance.outputs not in loss.outputs:
+            yield (
+                f"loss: {loss.name} does not go with variance: {variance.name}, which is "
+                f"{'fixed' if variance.outputs == 1 else 'learned'}; "
+                f"allowed: variance: {variant.having('variances', 'outputs', *loss.outputs)}, "
+                f"or loss: {variant.having('losses', 'outputs', (variance.outputs,), (1, 2))}"
+            )
         try:
             last = float(schedule.noise_schedule(self.T).log_snr[-1])
         except ValueError as error:

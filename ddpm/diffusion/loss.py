@@ -6,6 +6,7 @@ network once or more, and compares. Most only ``measure`` a denoiser's estimate;
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Protocol
@@ -13,9 +14,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Protocol
 from ddpm.base import variant
 from ddpm.base.tensor import Tensor
 from ddpm.base.variant import Variant
-from ddpm.diffusion.coefficients import Coefficients
+from ddpm.diffusion.coefficients import Coefficients, posterior_mean
 from ddpm.diffusion.parameterization import Parameterization
 from ddpm.diffusion.schedule import Schedule
+from ddpm.diffusion.variance import Variance
 
 if TYPE_CHECKING:  # importing torch takes a second
     from ddpm.diffusion.batch import Batch, NoisyBatch
@@ -38,11 +40,13 @@ class Network(Protocol):
 
     chain: Chain
     parameterization: Parameterization
+    variance: Variance
 
     def __call__(
         self, batch: Batch, x: Tensor, t: Tensor, at: Coefficients, s: Tensor | None = None, precise: bool = False
     ) -> Tensor:
-        """Its output for x at t, (B, C, H, W) float32, for the batch's labels, augmentations and dropout.
+        """Its output for x at t, (B, variance.outputs * C, H, W) float32, for the batch's labels, augmentations and
+        dropout.
 
         at: the chain's constants at t. s: (B,) where a flow map leads; without it the output is a denoiser's. precise:
         nothing is computed in less than float32.
@@ -51,11 +55,12 @@ class Network(Protocol):
 
 
 class Estimate(NamedTuple):
-    """A network's output, float32, for a noisy batch."""
+    """A network's output, float32, for a noisy batch. variance_output: its second half, if the variance is learned."""
 
     network: Network
     noisy: NoisyBatch
     output: Tensor
+    variance_output: Tensor | None = None
 
     def squared_error(self, space: Space | None = None) -> Tensor:
         """(B,) mean squared error between the output and the parameterization's target, or in another ``space``."""
@@ -67,11 +72,22 @@ class Estimate(NamedTuple):
         scale = (SPACES[space](at) / at.sigma).square() * parameterization.x_0_scale(at)
         return scale.flatten() * error
 
+    def bound(self) -> Tensor:
+        """(B,) bits per dimension: T times equation 5's term at t, so that its mean over uniform t is the whole bound
+        but for the constant L_T. Computed in float64, as gradients of far tails are differences of large numbers."""
+        from ddpm.diffusion.chain import bound_term
+
+        network, at, x_t = self.network, self.noisy.at, self.noisy.x_t.double()
+        x_0 = network.parameterization.predict(self.output, self.noisy.x_t, at).x_0.double()
+        log_variance = network.variance.log_variance(at, self.variance_output).double()
+        nats = bound_term(self.noisy.x_0.double(), x_t, posterior_mean(x_0, x_t, at), log_variance, at)
+        return nats.mean(dim=(1, 2, 3)).to(self.output) * (len(network.chain) / math.log(2))
+
 
 def estimate(network: Network, batch: Batch) -> Estimate:
     """What the network makes of the batch, diffused to its t."""
     noisy = batch.diffuse(network.chain, batch.t)
-    return Estimate(network, noisy, network(batch, noisy.x_t, noisy.t, noisy.at))
+    return Estimate(network, noisy, *network.variance.split(network(batch, noisy.x_t, noisy.t, noisy.at)))
 
 
 class Loss(Variant, ABC):
@@ -81,6 +97,8 @@ class Loss(Variant, ABC):
     """What its network may be asked for."""
     passes: ClassVar[float] = 0.0
     """Forward passes an image, besides the one that the gradient flows through."""
+    outputs: ClassVar[tuple[int, ...]] = (1,)
+    """The ``outputs`` of the variances that it goes with: 2 if it trains a learned one."""
     contrasts: ClassVar[bool] = False
     """Whether it needs ``Batch.others``."""
 
@@ -101,8 +119,8 @@ class Loss(Variant, ABC):
         """What the network is shown as t, or as a span: (B,), for such a number of steps, int64 or floating."""
         return t
 
-    def refusals(self, schedule: Schedule, T: int) -> Iterator[str]:
-        """Why its fields cannot work with the ``schedule`` in T steps, if they cannot."""
+    def refusals(self, schedule: Schedule, T: int, target: Parameterization) -> Iterator[str]:
+        """Why its fields cannot work with the ``schedule`` in T steps and that ``target``, if they cannot."""
         yield from ()
 
 
@@ -116,7 +134,7 @@ class SNRWeighted(Loss):
     def weight(self, snr: Tensor) -> Tensor:
         """The weight of x_0's squared error at ``snr``, of any shape."""
 
-    def refusals(self, schedule: Schedule, T: int) -> Iterator[str]:
+    def refusals(self, schedule: Schedule, T: int, target: Parameterization) -> Iterator[str]:
         if schedule.zero_terminal_snr:
             classes = {name: variant.variant_class("losses", name) for name in variant.names("losses")}
             others = ", ".join(name for name, each in classes.items() if not issubclass(each, SNRWeighted))

@@ -14,10 +14,12 @@ from ddpm.diffusion.coefficients import Coefficients
 
 
 class Prediction(NamedTuple):
-    """The network's estimate of x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) epsilon, (B, C, H, W) each."""
+    """The network's estimate of x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) epsilon, (B, C, H, W) each, and its
+    output for the variance, if that is learned."""
 
     x_0: Tensor
     epsilon: Tensor
+    variance_output: Tensor | None = None
 
 
 class Parameterization(Variant, ABC):
@@ -25,6 +27,8 @@ class Parameterization(Variant, ABC):
 
     divides_by_signal: ClassVar[bool] = False
     """Whether x_0 cannot be computed from the output if sqrt(alpha_bar) is 0."""
+    needs_float32: ClassVar[bool] = False
+    """Whether ``precision: auto`` is float32, because x_0 magnifies the output's rounding."""
 
     def network_input(self, x_t: Tensor, at: Coefficients) -> Tensor:
         """What the network gets as its input, (B, C, H, W): x_t, unless the variant scales it."""

@@ -136,6 +136,6 @@ def term(
     x_t = q_sample(x_0, epsilon, at)
     prediction = denoiser(x_t.float(), t)
     mean = posterior_mean(prediction.x_0.to(x_0), x_t, at)
-    nats = bound_term(x_0, x_t, mean, variance.log_variance(at), at)
+    nats = bound_term(x_0, x_t, mean, variance.log_variance(at, prediction.variance_output), at)
     mse = (prediction.epsilon.to(x_0) - epsilon).square()
     return nats.mean(dim=(1, 2, 3)) / math.log(2), mse.mean(dim=(1, 2, 3))

@@ -27,7 +27,7 @@ def network(config: ModelConfig) -> Backbone:
             f"model.{config.model.name}: its weights take {size / 2**30:,.1f} GiB, {free / 2**30:,.1f} are free; "
             "choose a smaller network"
         )
-    return _network(config.data.shape, config.model, config.diffusion.loss.learns)
+    return _network(*list_shape(config))
 
 
 def parameters(config: ModelConfig) -> int:
@@ -37,14 +37,21 @@ def parameters(config: ModelConfig) -> int:
 
 def outline(config: ModelConfig) -> Backbone:
     """The network without memory for its weights. Raises UserError when its shape is impossible."""
-    return sketch(config.data.shape, config.model, config.diffusion.loss.learns)
+    return sketch(*list_shape(config))
 
 
-def sketch(image: Shape, model: Model, learns: Sequence[Learns]) -> Backbone:
-    """``outline`` from the only parts of a config that shape a network."""
+def list_shape(config: ModelConfig) -> tuple[Shape, Model, tuple[Learns, ...], int]:
+    """The only parts of a config that shape a network: the images, the model, what the loss learns, and how many
+    outputs the network has for each channel."""
+    diffusion = config.diffusion
+    return config.data.shape, config.model, tuple(diffusion.loss.learns), diffusion.variance.outputs
+
+
+def sketch(image: Shape, model: Model, learns: Sequence[Learns], outputs: int) -> Backbone:
+    """``outline`` from ``list_shape``."""
     try:
         with torch.device("meta"), _Uninitialised():
-            return _network(image, model, learns)
+            return _network(image, model, learns, outputs)
     except (OverflowError, RuntimeError, TypeError) as error:
         reason = str(error).partition("\n")[0]  # the rest is torch's own stack
         raise UserError(f"model.{model.name}: no tensor has these sizes ({reason}); choose smaller") from error
@@ -58,9 +65,9 @@ class _Uninitialised(TorchFunctionMode):
         return kwargs["tensor"] if getattr(func, "__module__", "") == nn.init.__name__ else func(*args, **kwargs)
 
 
-def _network(image: Shape, model: Model, learns: Sequence[Learns]) -> Backbone:
+def _network(image: Shape, model: Model, learns: Sequence[Learns], outputs: int) -> Backbone:
     try:
-        network = model.architecture.network(image, image.channels, model.classes)
+        network = model.architecture.network(image, outputs * image.channels, model.classes)
     except ValueError as error:
         raise UserError(f"model.{model.name}: {error}") from error
     if "flow map" in learns:

@@ -16,11 +16,13 @@ IMAGES = 4
 
 def choose(choice: str, config: ModelConfig, device: torch.device) -> torch.dtype:
     """The dtype that ``choice`` stands for. ``auto`` is bfloat16 where the hardware computes in it and gradients are
-    right, otherwise float32. Times do not count: they change from run to run, and so would what is chosen."""
+    right, and the parameterization can do with it, otherwise float32. Times do not count: they change from run to run,
+    and so would what is chosen."""
     if choice != "auto":
         chosen: torch.dtype = getattr(torch, choice)
         return chosen
-    right = devices.has_bfloat16(device) and gradient_error(config, device) <= ALLOWED
+    coarse = devices.has_bfloat16(device) and not config.diffusion.parameterization.needs_float32
+    right = coarse and gradient_error(config, device) <= ALLOWED
     return torch.bfloat16 if right else torch.float32
 
 

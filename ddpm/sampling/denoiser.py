@@ -24,7 +24,7 @@ class Denoiser:
 
     With ``clip``, x_0 is clamped to [-1, 1] and epsilon recomputed from it, so that
     x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) epsilon still holds. With ``guidance``, away from the label
-    ``no_class``, t is an int. It comes before the clamp.
+    ``no_class``, t is an int. It comes before the clamp, and leaves a learned variance as it is.
 
     end: the s to which a flow map leads from x_t, an int; without it the estimate is a denoiser's. What leads to a
     noise level is not clamped, because its x_0 is not an image.
@@ -65,7 +65,8 @@ class Denoiser:
         span = None if end is None else self.network.embed_span(diffusion.loss.clock(t - end, diffusion.T))
         with devices.autocast(self.dtype, self.device):
             output = diffusion.apply(self.network, x_t, t, at, labels, span)
-        return diffusion.parameterization.predict(output, x_t, at)
+        output, variance_output = diffusion.variance.split(output)
+        return diffusion.parameterization.predict(output, x_t, at)._replace(variance_output=variance_output)
 
     def _guide(self, x_t: Tensor, t: Tensor, labels: Tensor | None) -> Prediction:
         """without + weight (with - without the class). Both x_0 and epsilon are linear in the output, so it is the same
@@ -78,7 +79,9 @@ class Denoiser:
             return torch.lerp(without, with_class, self.guidance.weight)
 
         both = torch.cat([labels, torch.full_like(labels, self.no_class)])  # one call for both
-        return Prediction(*map(extrapolate, self.estimate(torch.cat([x_t, x_t]), torch.cat([t, t]), both)))
+        x_0, epsilon, variance_output = self.estimate(torch.cat([x_t, x_t]), torch.cat([t, t]), both)
+        own = None if variance_output is None else variance_output[: len(x_t)]
+        return Prediction(extrapolate(x_0), extrapolate(epsilon), own)
 
 
 def round_weights(network: Backbone, dtype: torch.dtype) -> Backbone:

@@ -19,7 +19,7 @@ def evaluations(options: Sample, diffusion: Diffusion) -> int:
 
     def denoise(x_t: Tensor, t: int, end: int | None = None) -> Prediction:
         counts.append(2 if guidance.weight and guidance.acts(schedule, t) else 1)
-        return Prediction(x_t, x_t)
+        return Prediction(x_t, x_t, x_t)
 
     x_T = torch.zeros(1, 1, 1, 1)
     chain = Chain(schedule.respace(spacing.timesteps(schedule, options.steps, options.spacing)))

@@ -82,10 +82,9 @@ class Sampler(Variant, ABC):
     def refusal(self, loss: Loss, weight: float) -> str:
         """Why it cannot draw from a network that the loss trained, with guidance of that weight; empty if it can."""
         if self.needs not in loss.learns:
-            allowed = ", ".join(variant.having("samplers", "needs", kind) for kind in loss.learns)
             return (
                 f"sample.sampler: {self.name} needs a {self.needs}, which diffusion.loss: {loss.name} does not train; "
-                f"allowed: {allowed}"
+                f"allowed: {variant.having('samplers', 'needs', *loss.learns)}"
             )
         if self.needs != "denoiser" and weight != 1:
             return f"sample.guidance.weight: {weight:g} guides a denoiser, not sample.sampler: {self.name}; allowed: 1"

@@ -22,21 +22,21 @@ def per_image(config: ModelConfig) -> int:
     them: without recomputation, and whatever kernel runs. The optimizer's few operations per weight are left out.
     Raises UserError when the network's shape is impossible.
     """
-    forward, both, _ = _count(config.data.shape, config.model, config.diffusion.loss.learns)
+    forward, both, _ = _count(*build.list_shape(config))
     return round(both + forward * config.diffusion.loss.passes)
 
 
 def step_flops(config: TrainingConfig) -> int:
     """The operations of a training step: of the network, forward and backward, and of the optimizer's matrix products,
     which Muon has. Raises UserError when the network's shape is impossible."""
-    *_, hidden = _count(config.data.shape, config.model, config.diffusion.loss.learns)
+    *_, hidden = _count(*build.list_shape(config))
     return per_image(config) * config.train.batch_size + config.train.optimizer.flops(hidden)
 
 
 @lru_cache(maxsize=64)  # a search trains the same few networks in hundreds of ways
-def _count(image: Shape, model: Model, learns: Sequence[Learns]) -> tuple[int, int, Matrices]:
+def _count(image: Shape, model: Model, learns: Sequence[Learns], outputs: int) -> tuple[int, int, Matrices]:
     """Operations for one image, of the forward pass and of both passes; and the weights of inner layers."""
-    network = build.sketch(image, model, learns).train()
+    network = build.sketch(image, model, learns, outputs).train()
     x = torch.empty(1, *image, device="meta")
     t = torch.ones(1, dtype=torch.int64, device="meta")
     labels = torch.zeros_like(t) if model.classes else None

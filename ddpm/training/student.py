@@ -36,7 +36,7 @@ class Student:
         """total: steps of the whole training."""
         options, diffusion = config.train, config.diffusion
         self.options, self.device, self.total = options, device, total
-        self.diffusion, self.parameterization = diffusion, diffusion.parameterization
+        self.diffusion, self.parameterization, self.variance = diffusion, diffusion.parameterization, diffusion.variance
         self.chain = Chain(diffusion.schedule.noise_schedule(diffusion.T), device)
         self.dtype = precision.choose(options.precision, config, device)
         channels_last = devices.is_on(options.channels_last, device.type == "cuda")

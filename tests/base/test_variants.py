@@ -144,6 +144,12 @@ ZERO = {"name": "cosine", "cosine": {"zero_terminal_snr": True}}
             {"schedule": ZERO, "loss": {"name": "simple", "simple": {"space": "epsilon"}}},
             r"loss.simple.space: epsilon .*schedule.cosine.zero_terminal_snr: true .*allowed: null, flow, v, x0$",
         ),
+        ({"variance": {"name": "learned_range"}}, r"variance: learned_range.*allowed: .*fixed_small, .*hybrid, vlb$"),
+        ({"loss": {"name": "hybrid"}}, r"variance: fixed_small.*allowed: variance: learned_range, or loss: .*\bsimple"),
+        (
+            {"loss": {"name": "min_snr", "min_snr": {"offset": 1.0}}, "parameterization": {"name": "epsilon"}},
+            r"loss.min_snr.offset: 1 .*epsilon.*allowed: 0, or parameterization: v$",
+        ),
         (
             {"schedule": {"name": "linear", "linear": {"beta_start": 0.02}}, "T": 20},
             r"schedule: linear with T: 20 .*float32",

@@ -3,23 +3,26 @@
 import math
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
 from ddpm.base import variant
+from ddpm.compute import noise
 from ddpm.diffusion.chain import Chain, from_images
 from ddpm.diffusion.parameterization import Prediction
 from ddpm.evaluation import bounds, likelihood
 from ddpm.evaluation.likelihood import Bound, Denoises, LikelihoodJob
 from ddpm.model.model_file import Loaded
+from ddpm.sampling.denoiser import Denoiser
 from ddpm.scoring.evaluate_params import Evaluate, Likelihood
+from ddpm.training.trainer import Trainer
 from tests.peers import exact
-from tests.small import CPU, build, small
+from tests.small import CPU, TINY, build, given, pictures, small
 
 BITS = math.log(2)
 MEAN, SD = 0.1, 0.2  # of the one-pixel images of the closed form
@@ -39,7 +42,7 @@ def pixels(count: int) -> np.ndarray:
 def crude(x_t: Tensor, t: Tensor) -> Prediction:
     """A wrong prediction with an error that depends on x_t and t."""
     x_0 = torch.tanh(1.2 * x_t + 0.01 * t[:, None, None, None])
-    return Prediction(x_0, torch.sin(3 * x_t))
+    return Prediction(x_0, torch.sin(3 * x_t), torch.cos(x_t))
 
 
 def bound(
@@ -85,14 +88,15 @@ def test_with_a_perfect_denoiser_and_many_steps_the_bound_comes_down_to_the_entr
     assert many < few
 
 
-def test_a_term_is_the_one_computed_from_distributions():
+@pytest.mark.parametrize("reverse", ["fixed_large", "learned_range"])
+def test_a_term_is_the_one_computed_from_distributions(reverse):
     chain = schedule(40, "linear")
     table = Chain(chain, dtype=torch.float64)
     generator = torch.Generator().manual_seed(0)
     x_0 = from_images(torch.from_numpy(noisy_images(5) // 4 + 96)).double()
     epsilon = torch.randn(x_0.shape, generator=generator, dtype=torch.float64)
     t = torch.tensor([1, 2, 7, 39, 40])
-    bits, mse = likelihood.term(crude, table, build("variances", "fixed_large"), x_0, epsilon, t)
+    bits, mse = likelihood.term(crude, table, build("variances", reverse), x_0, epsilon, t)
     betas = chain.beta
     alpha_bar = np.cumprod(1 - betas)
     for i, step in enumerate(t.tolist()):
@@ -106,18 +110,45 @@ def test_a_term_is_the_one_computed_from_distributions():
             return (math.sqrt(p) * b * image + math.sqrt(1 - b) * (1 - p) * x_t) / (1 - a)
 
         tilde = (1 - a_bar_prev) / (1 - a_bar) * beta
-        sd = math.sqrt(beta if step > 1 else (1 - alpha_bar[0]) / (1 - alpha_bar[1]) * betas[1])
+        low = tilde if step > 1 else (1 - alpha_bar[0]) / (1 - alpha_bar[1]) * betas[1]
+        sd = np.full_like(x_t, math.sqrt(beta if step > 1 else low))
+        if reverse == "learned_range":  # of which crude's output is the cosine of x_t
+            sd = np.sqrt(beta ** ((np.cos(x_t) + 1) / 2) * low ** ((1 - np.cos(x_t)) / 2))
         if step == 1:
             upper = np.where(clean > 0.999, np.inf, clean + 1 / 255)
             lower = np.where(clean < -0.999, -np.inf, clean - 1 / 255)
             nats = -np.log(stats.norm.cdf(upper, mean(guess), sd) - stats.norm.cdf(lower, mean(guess), sd))
         else:
-            p = torch.distributions.Normal(torch.from_numpy(mean(guess)), sd)
+            p = torch.distributions.Normal(torch.from_numpy(mean(guess)), torch.from_numpy(sd))
             q = torch.distributions.Normal(torch.from_numpy(mean(clean)), math.sqrt(tilde))
             nats = torch.distributions.kl_divergence(q, p).numpy()
         assert float(bits[i]) == pytest.approx(nats.mean() / BITS, rel=1e-4)
         error = np.square(np.sin(3 * x_t) - noise).mean()
         assert float(mse[i]) == pytest.approx(error, rel=1e-5)
+
+
+@pytest.mark.parametrize(("parameterization", "variance"), [("epsilon", "fixed_large"), ("mean", "learned_range")])
+def test_the_loss_vlb_summed_over_the_steps_is_the_bound(parameterization, variance):
+    """Of a network with random weights, for the same images and noise, term by term."""
+    families = {"parameterization": parameterization, "variance": variance, "loss": "vlb"}
+    diffusion = {"T": 30, **{family: {"name": name} for family, name in families.items()}}
+    student = Trainer(small(diffusion=diffusion, model=TINY).training(), pictures(4), CPU).student
+    generator = torch.Generator().manual_seed(0)
+    for weight in student.network.eval().parameters():
+        torch.nn.init.normal_(weight, std=0.1, generator=generator)
+    denoiser = Denoiser(student.network, student.diffusion, CPU, torch.float32, clip=False)
+    asked = LikelihoodJob(pictures(4), 4, CPU, seed=0)
+    whole = likelihood.bound(denoiser, student.chain.schedule, student.variance, asked, 29)
+    index, x_0 = torch.arange(4), from_images(torch.from_numpy(asked.images))
+    terms = []
+    with torch.no_grad():
+        for t in range(1, 31):
+            epsilon = noise.gaussian(0, "likelihood", index, t, x_0.shape[1:])
+            batch = given(x_0, epsilon, torch.full((4,), t), layers=len(student.dropout))
+            terms.append(student.diffusion.loss(student, batch) / 30)
+    terms = torch.stack(terms, dim=1).double().numpy()
+    np.testing.assert_allclose(terms, whole.terms, rtol=2e-4)
+    np.testing.assert_allclose(terms.sum(1) + whole.prior, whole.bits_per_dim, rtol=1e-4)
 
 
 def test_few_strata_agree_with_the_whole_sum_on_the_average():
@@ -137,7 +168,7 @@ def test_an_image_has_its_own_noise_whatever_the_batch():
     assert (bound(crude, chain, images, 5, seed=1).terms != whole.terms).any()
 
 
-@given(st.integers(1, 3000), st.integers(1, 200))
+@hypothesis.given(st.integers(1, 3000), st.integers(1, 200))
 def test_strata_are_t_1_alone_and_then_every_t_once(T, timesteps):
     first, steps = likelihood.strata(T, timesteps)
     assert [t for low, count in zip(first, steps, strict=True) for t in range(low, low + count)] == [*range(1, T + 1)]

@@ -47,6 +47,10 @@ def test_every_network_agrees_by_far(name):
 
 def test_auto_is_bfloat16_where_it_is_right():
     assert chosen(AUTO) == (torch.bfloat16, torch.bfloat16)
+    mean = small(
+        diffusion={"parameterization": {"name": "mean"}}, **{key: {"precision": "auto"} for key in ("train", "sample")}
+    )
+    assert chosen(mean) == (torch.float32, torch.float32)  # which needs more digits, however right they are
 
 
 def test_auto_is_float32_where_bfloat16_is_wrong(wrong):

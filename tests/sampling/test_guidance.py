@@ -86,6 +86,21 @@ def test_the_guided_score_is_the_exact_one_for_every_target_in_one_call(target, 
         torch.testing.assert_close(mixed.float(), x_t, rtol=1e-4, atol=1e-4)
 
 
+def test_a_learned_variance_is_that_of_the_class_and_guidance_and_the_clamp_leave_it_alone():
+    class Halves(nn.Module):
+        def forward(self, x_t: Tensor, t: Tensor, labels: Tensor, _: None) -> Tensor:
+            of_class = labels.view(-1, 1, 1, 1).expand_as(x_t).float()
+            return torch.cat([of_class, 10 + of_class], dim=1)
+
+    learned = diffusion("x0", variance={"name": "learned_range"}, loss={"name": "hybrid"})
+    x_t, labels = batch()
+    for weight in (1.0, 3.0):
+        made = Denoiser(Halves(), learned, CPU, torch.float32, True, Guidance(weight=weight), NONE)
+        found = made(x_t, 20, labels)
+        assert found.variance_output.flatten().tolist() == [10 + label for label in labels.tolist()]
+        assert found.x_0.flatten().tolist() == [max(-1, min(1, 2 + weight * (k - 2))) for k in labels.tolist()]
+
+
 def test_outside_the_interval_there_is_none():
     x_t, labels = batch()
     network = Exact(diffusion())

@@ -20,7 +20,8 @@ rows = cache(partial(covering_rows, 2, seed=0))
 @pytest.mark.long
 def test_only_these_pairs_are_never_allowed():
     apart = {frozenset([("optimizer", "schedule_free"), ("ema", ema)]) for ema in SHELVES["ema"] if ema != "off"}
-    learns = {name: build("losses", name).learns for name in SHELVES["loss"]}
+    losses = {name: build("losses", name) for name in SHELVES["loss"]}
+    learns = {name: loss.learns for name, loss in losses.items()}
     needs = {name: build("samplers", name).needs for name in SHELVES["sampler"]}
     guided, maps = ("weight", 2.0), [name for name in needs if needs[name] != "denoiser"]
     apart |= {
@@ -28,8 +29,14 @@ def test_only_these_pairs_are_never_allowed():
         for loss, name in product(learns, needs)
         if needs[name] not in learns[loss]
     }
+    apart |= {
+        frozenset([("loss", name), ("variance", one)])
+        for name, one in product(losses, SHELVES["variance"])
+        if build("variances", one).outputs not in losses[name].outputs
+    }
+    apart |= {frozenset([("sampler", name), ("variance", "learned_range")]) for name in maps}  # whose losses train none
     apart |= {frozenset([guided, ("sampler", name)]) for name in maps} | {frozenset([guided, ("loss", "consistency")])}
-    signed = [name for name in SHELVES["loss"] if build("losses", name).signed]
+    signed = [name for name, loss in losses.items() if loss.signed]
     apart |= {frozenset([("loss", loss), ("timestep_sampler", "loss_second_moment")]) for loss in signed}
     assert set(rows()[1]) == apart | {frozenset([("classes", 0), guided])}
 

@@ -10,6 +10,7 @@ from ddpm.base.sections import Share
 from ddpm.base.tensor import Tensor
 from ddpm.diffusion.flow_maps import FlowMapLoss, Pair
 from ddpm.diffusion.loss import Learns, Network
+from ddpm.diffusion.parameterization import Parameterization
 from ddpm.diffusion.schedule import Schedule
 
 if TYPE_CHECKING:  # importing torch takes a second
@@ -34,7 +35,7 @@ class MeanFlow(FlowMapLoss):
 
     power: Share = 1.0
 
-    def refusals(self, schedule: Schedule, T: int) -> Iterator[str]:
+    def refusals(self, schedule: Schedule, T: int, target: Parameterization) -> Iterator[str]:
         if T == 1:
             yield "loss: mean_flow derives along the chain, which T: 1 makes a single step; allowed: T of at least 2"
 

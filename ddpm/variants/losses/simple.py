@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from ddpm.base.tensor import Tensor
 from ddpm.diffusion.loss import Estimate, Loss, Space
+from ddpm.diffusion.parameterization import Parameterization
 from ddpm.diffusion.schedule import Schedule
 
 
@@ -17,7 +18,7 @@ class Simple(Loss):
     def measure(self, estimate: Estimate) -> Tensor:
         return estimate.squared_error(self.space)
 
-    def refusals(self, schedule: Schedule, T: int) -> Iterator[str]:
+    def refusals(self, schedule: Schedule, T: int, target: Parameterization) -> Iterator[str]:
         if self.space == "epsilon" and schedule.zero_terminal_snr:
             yield (
                 f"loss.simple.space: epsilon gives steps without signal no weight, and "

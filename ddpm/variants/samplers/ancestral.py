@@ -17,7 +17,8 @@ class Ancestral(Sampler):
         for step in range(len(chain), 0, -1):
             t = chain.timestep(step)
             at = chain.at_step(step)
-            x = posterior_mean(denoise(x, t).x_0, x, at)
+            x_0, _, variance_output = denoise(x, t)
+            x = posterior_mean(x_0, x, at)
             if step > 1:
-                x = x + (0.5 * variance.log_variance(at)).exp() * noise(t)
+                x = x + (0.5 * variance.log_variance(at, variance_output)).exp() * noise(t)
             yield x

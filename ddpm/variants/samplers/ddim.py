@@ -17,7 +17,7 @@ class DDIM(Sampler):
         x = x_T
         deviations = self.eta * chain.schedule.beta_tilde[::-1] ** 0.5
         for (start, end, _), deviation in zip(steps_of(chain), deviations.tolist(), strict=True):
-            x_0, epsilon = denoise(x, start.t)
+            x_0, epsilon, _ = denoise(x, start.t)
             x = end.signal * x_0 + max(end.sigma**2 - deviation**2, 0) ** 0.5 * epsilon
             if deviation > 0:
                 x = x + deviation * noise(start.t)

@@ -18,6 +18,6 @@ class FlowMapSampler(Sampler):
     def steps(self, denoise: Denoise, x_T: Tensor, chain: Chain, noise: Noise, variance: Variance) -> Iterator[Tensor]:
         x = x_T
         for start, end, _ in steps_of(chain):
-            x_0, epsilon = denoise(x, start.t, end=end.t)
+            x_0, epsilon, _ = denoise(x, start.t, end=end.t)
             x = end.signal * x_0 + end.sigma * epsilon
             yield x

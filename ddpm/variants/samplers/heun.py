@@ -22,7 +22,7 @@ class Heun(Sampler):
     def steps(self, denoise: Denoise, x_T: Tensor, chain: Chain, noise: Noise, variance: Variance) -> Iterator[Tensor]:
         x = x_T
         for start, end, _ in steps_of(chain):
-            x_0, epsilon = denoise(x, start.t)
+            x_0, epsilon, _ = denoise(x, start.t)
             x = end.signal * x_0 + end.sigma * epsilon
             if end.sigma > 0:
                 high, low = (math.atan2(level.sigma, level.signal) for level in (start, end))

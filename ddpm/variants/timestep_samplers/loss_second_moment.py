@@ -12,7 +12,7 @@ from ddpm.training.timesteps import SHARES, TimestepSampler, draw_by_shares
 
 class LossSecondMoment(TimestepSampler):
     """Uniform until every t has ``history`` losses. After that ``uniform_share`` of the draws stay uniform, to keep the
-    losses of every t up to date. Made for the bound, whose terms differ by orders of magnitude."""
+    losses of every t up to date. Made for ``vlb``, whose terms differ by orders of magnitude."""
 
     by_loss: ClassVar[bool] = True
 

@@ -8,5 +8,5 @@ from ddpm.diffusion.variance import Variance
 class FixedLarge(Variance):
     """At t = 1 it is beta_tilde_2 instead of beta_1, as in the paper's code: the last step's noise would be visible."""
 
-    def log_variance(self, at: Coefficients) -> Tensor:
+    def log_variance(self, at: Coefficients, variance_output: Tensor | None = None) -> Tensor:
         return at.log_beta_tilde.where(at.sigma_prev == 0, at.log_beta)

@@ -6,5 +6,5 @@ from ddpm.diffusion.variance import Variance
 
 
 class FixedSmall(Variance):
-    def log_variance(self, at: Coefficients) -> Tensor:
+    def log_variance(self, at: Coefficients, variance_output: Tensor | None = None) -> Tensor:
         return at.log_beta_tilde

@@ -7,6 +7,8 @@ from types import SimpleNamespace
 from typing import get_args
 from unittest.mock import Mock
 
+import mpmath
+import numpy as np
 import pytest
 import torch
 
@@ -28,7 +30,7 @@ PARAMETERIZATIONS = variant.names("parameterizations")
 loss = partial(build, "losses")
 
 
-def estimate(parameterization: str, grad: bool = False) -> Estimate:
+def estimate(parameterization: str, grad: bool = False, variance: str = "learned_range") -> Estimate:
     """The same wrong belief about x_0, expressed in ``parameterization``'s terms, float64."""
     chain = Chain(build("schedules", "cosine").noise_schedule(T), dtype=torch.float64)
     at = chain.at(STEPS)
@@ -39,12 +41,14 @@ def estimate(parameterization: str, grad: bool = False) -> Estimate:
     x_t = q_sample(x_0, epsilon, at)
     belief = x_0 + 0.1 * error
     output = told.target(belief, (x_t - at.signal * belief) / at.sigma, at).requires_grad_(grad)
-    network = SimpleNamespace(chain=chain, parameterization=told)
-    return Estimate(network, NoisyBatch(x_0, epsilon, x_t, STEPS, at), output)
+    spread = build("variances", variance)
+    head = torch.linspace(-1.2, 1.2, output.numel()).double().view_as(output).requires_grad_(grad)
+    network = SimpleNamespace(chain=chain, parameterization=told, variance=spread)
+    return Estimate(network, NoisyBatch(x_0, epsilon, x_t, STEPS, at), output, head if spread.outputs == 2 else None)
 
 
 @pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
-@pytest.mark.parametrize("name", ["min_snr", "p2"])
+@pytest.mark.parametrize("name", ["min_snr", "p2", "vlb"])
 def test_a_weighting_is_the_same_objective_for_every_parameterization(name, parameterization):
     ours, other = (loss(name).measure(estimate(chosen)) for chosen in (parameterization, "x0"))
     assert ours.shape == (len(STEPS),)
@@ -82,7 +86,7 @@ def test_a_contrast_moves_the_target_away_from_that_of_the_next_image(parts):
     ours, expected = [], []
     for part in batch.split(parts):
         output = torch.zeros_like(part.x_0, requires_grad=True)
-        network = Mock(return_value=output, chain=chain)
+        network = Mock(return_value=output, chain=chain, variance=build("variances", "fixed_small"))
         network.parameterization.target = target_of
         loss("contrastive", weight=0.2)(network, part).sum().backward()
         ours.append(output.grad)
@@ -94,8 +98,92 @@ def test_a_contrast_moves_the_target_away_from_that_of_the_next_image(parts):
     torch.testing.assert_close(torch.cat(ours), torch.cat(expected))
 
 
+@pytest.mark.parametrize("variance", variant.names("variances"))
+def test_vlb_is_the_divergence_that_is_found_by_summing_over_the_values_of_a_pixel(variance):
+    """T times the mean over the pixels, in bits: KL(q(x_{t-1} | x_t, x_0) || p), q by Bayes' rule from equations 2 and
+    4 instead of equation 7, and at t = 1 minus the log of the mass that p has within a level of x_0."""
+    case = estimate("mean", variance=variance)
+    noisy, chain = case.noisy, case.network.chain.schedule
+    believed = case.network.parameterization.predict(case.output.detach(), noisy.x_t, noisy.at).x_0
+    deviation = (case.network.variance.log_variance(noisy.at, case.variance_output) / 2).exp().expand_as(believed)
+    expected = []
+    for i, t in enumerate(STEPS.tolist()):
+        x_0, x_t, sd = noisy.x_0[i].flatten(), noisy.x_t[i].flatten(), deviation[i].flatten()
+        guess = believed[i].flatten()
+        if t == 1:
+            low, high = (x_0 - 1 / 255).masked_fill(x_0 < -0.999, -50), (x_0 + 1 / 255).masked_fill(x_0 > 0.999, 50)
+            with mpmath.workdps(1000):
+                masses = [
+                    mpmath.ncdf(b, m, s) - mpmath.ncdf(a, m, s)
+                    for a, b, m, s in zip(low.tolist(), high.tolist(), guess.tolist(), sd.tolist(), strict=True)
+                ]
+                nats = np.mean([-float(mpmath.log(mass)) for mass in masses])
+        else:
+            beta, before = chain.beta[t - 1], chain.alpha_bar_prev[t - 1]
+            root = (1 - beta) ** 0.5
+            value = (x_t[:, None] + torch.linspace(-12, 12, 4001, dtype=torch.float64) * beta**0.5) / root  # of x_{t-1}
+            likely = -(x_t[:, None] - root * value).square() / (2 * beta)
+            q, of_guess = (
+                (likely - (value - before**0.5 * image[:, None]).square() / (2 - 2 * before)).log_softmax(1)
+                for image in (x_0, guess)
+            )
+            mean = (of_guess.exp() * value).sum(1, keepdim=True)
+            p = torch.distributions.Normal(mean, sd[:, None]).log_prob(value) + (value[:, 1:2] - value[:, :1]).log()
+            nats = float((q.exp() * (q - p)).sum(1).mean())
+        expected.append(T * nats / math.log(2))
+    np.testing.assert_allclose(loss("vlb").measure(case).numpy(force=True), expected, rtol=1e-6)
+
+
+def test_vlb_is_equation_12s_weight_on_epsilon_where_the_variance_is_the_posteriors():
+    case = estimate("epsilon", variance="fixed_small")
+    schedule = case.network.chain.schedule
+    beta, tilde, alpha, noise2 = (
+        torch.from_numpy(values)[STEPS - 1]
+        for values in (schedule.beta, schedule.beta_tilde, schedule.alpha, schedule.one_minus_alpha_bar)
+    )
+    bits = beta**2 / (2 * tilde * alpha * noise2) * case.squared_error() * T / math.log(2)
+    torch.testing.assert_close(loss("vlb").measure(case)[1:], bits[1:], rtol=1e-8, atol=0)
+
+
+def test_hybrid_trains_the_mean_by_simple_and_the_variance_by_vlb():
+    gradients = []
+    for name in ("hybrid", "simple", "vlb"):
+        case = estimate("epsilon", grad=True)
+        loss(name).measure(case).sum().backward()
+        gradients.append((case.output.grad, case.variance_output.grad))
+    hybrid, simple, vlb = gradients
+    torch.testing.assert_close(hybrid[0], simple[0])
+    torch.testing.assert_close(hybrid[1], 0.001 * vlb[1])
+    assert simple[1] is None
+    assert (vlb[0].flatten(1).abs().sum(1) > 0).all()
+    assert (hybrid[1].flatten(1).abs().sum(1) > 0).all()
+
+
+@pytest.mark.parametrize("schedule", variant.names("schedules"))
+@pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
+@pytest.mark.parametrize("size", [0.0, 100.0])
+def test_vlb_has_a_finite_gradient_at_every_t_in_float32_however_wrong_the_network(schedule, parameterization, size):
+    chain = Chain(build("schedules", schedule).noise_schedule(1000))
+    t = torch.arange(1, 1001)
+    at, (x_0, epsilon, output) = chain.at(t), torch.randn(3, 1000, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    x_0, output = x_0.clamp(-1, 1), (size * output).requires_grad_()
+    network = SimpleNamespace(
+        chain=chain,
+        parameterization=build("parameterizations", parameterization),
+        variance=build("variances", "learned_range"),
+    )
+    head = torch.zeros_like(output).requires_grad_()
+    found = loss("vlb").measure(
+        Estimate(network, NoisyBatch(x_0, epsilon, q_sample(x_0, epsilon, at), t, at), output, head)
+    )
+    found.sum().backward()
+    for values in (found, output.grad, head.grad):
+        assert values.isfinite().all()
+
+
 def trains_zero_snr(chosen: Loss) -> bool:
-    return not [*chosen.refusals(build("schedules", "cosine", zero_terminal_snr=True), T)]
+    schedule = build("schedules", "cosine", zero_terminal_snr=True)
+    return not [*chosen.refusals(schedule, T, build("parameterizations", "v"))]
 
 
 FIELDS = [(name, {}) for name in variant.names("losses")]
@@ -117,6 +205,7 @@ def test_every_pair_trains_and_its_loss_falls(name, parameterization):
     zero_snr = {"zero_terminal_snr": trains_zero_snr(loss(name)) and parameterization != "epsilon"}
     diffusion = {"T": 50, "schedule": {"name": "cosine", "cosine": zero_snr}, "loss": {"name": name}}
     diffusion |= {"parameterization": {"name": parameterization}}
+    diffusion |= {"variance": {"name": "learned_range" if 2 in loss(name).outputs else "fixed_small"}}
     train = {"steps": STEPS_TO_FALL, "batch_size": 8, "learning_rate": 6e-3, "gradient_clip": 1.0}
     sampler = "consistency" if name == "consistency" else "ddim"
     config = small(diffusion=diffusion, train=train, model=TINY, sample={"sampler": {"name": sampler}})

@@ -75,15 +75,40 @@ def test_v_target_equals_diffusers():
 @pytest.mark.parametrize("name", NAMES)
 def test_targets_are_of_the_same_size_at_every_t(name, schedule):
     """For x_0 of N(0, s^2), a linear target's variance is the sum of its squares at x_0 = s and at epsilon = 1. It is
-    1, except for the flow: as published, that is the difference of two independent N(0, 1).
+    1, except for the flow, the difference of two independent N(0, 1), and for the mean of x_{t-1}, whose variance of 1
+    is the mean's and the posterior's.
     """
     at, chosen = constants(schedule, torch.arange(1, T + 1)), parameterization(name)
     one, zero = torch.ones_like(at.signal), torch.zeros_like(at.signal)
     s = dict(chosen).get("sigma_data", 1.0)
     of_x_0, of_epsilon = (chosen.target(*pair, at) for pair in ((one * s, zero), (zero, one)))
-    torch.testing.assert_close(
-        of_x_0.square() + of_epsilon.square(), one * (2 if name == "flow" else 1), rtol=1e-9, atol=0
-    )
+    expected = {"flow": 2 * one, "mean": one - at.log_beta_tilde.exp() * (at.sigma_prev > 0)}.get(name, one)
+    torch.testing.assert_close(of_x_0.square() + of_epsilon.square(), expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("schedule", variant.names("schedules"))
+def test_the_mean_is_the_image_at_the_first_step_and_equation_11s_elsewhere(schedule):
+    """Equation 11 has epsilon in place of x_0. In float32 what is lost is the rounding of the output, magnified as
+    ``x_0_scale`` says."""
+    at, x_0, epsilon = constants(schedule, STEPS[:-1]), gaussian(0)[:-1], gaussian(1)[:-1]  # of T, little is left
+    mean, x_t = parameterization("mean"), q_sample(x_0, epsilon, at)
+    beta = at.log_beta.exp()
+    eleven = (x_t - beta / at.sigma * epsilon) / (1 - beta).sqrt()
+    torch.testing.assert_close(mean.target(x_0, epsilon, at), eleven, rtol=0, atol=1e-9)
+    torch.testing.assert_close(mean.target(x_0, epsilon, at)[0], x_0[0], rtol=1e-12, atol=0)
+    single = Coefficients(*(value.float() for value in at))
+    found = mean.predict(mean.target(x_0, epsilon, at).float(), x_t.float(), single)
+    error = (found.x_0 - x_0).abs() / mean.x_0_scale(at).sqrt()
+    assert float(error.max()) < 4 * torch.finfo(torch.float32).eps * float(x_t.abs().max())
+    torch.testing.assert_close(q_sample(found.x_0, found.epsilon, single), x_t.float(), rtol=1e-5, atol=1e-5)
+
+
+def test_at_zero_snr_the_mean_still_tells_the_image():
+    at, x_0, x_t = constants("linear", zero_terminal_snr=True), gaussian(0), gaussian(1)
+    assert at.signal[-1] == 0
+    found = parameterization("mean").predict(at.signal_prev * x_0, x_t, at)
+    torch.testing.assert_close(found.x_0[-1], x_0[-1])
+    torch.testing.assert_close(found.epsilon[-1], x_t[-1])
 
 
 @pytest.mark.parametrize("schedule", ["rectified_flow", "karras", "cosine"])

@@ -18,6 +18,7 @@ from diffusers import (
 )
 from torch import Tensor
 
+from ddpm.base import variant
 from ddpm.compute import noise
 from ddpm.diffusion.chain import Chain
 from ddpm.diffusion.parameterization import Prediction
@@ -46,12 +47,12 @@ def network(x: Tensor, t: int) -> Tensor:
     return torch.tanh(x + t / T)
 
 
-def denoiser(whole: NoiseSchedule, dtype: torch.dtype) -> Denoise:
-    chain = Chain(whole, dtype=dtype)
+def denoiser(whole: NoiseSchedule, dtype: torch.dtype, target: str = "epsilon") -> Denoise:
+    chain, parameterization = Chain(whole, dtype=dtype), build("parameterizations", target)
 
     def denoise(x: Tensor, t: int) -> Prediction:
-        at, epsilon = chain.at_step(t), network(x, t)
-        return Prediction((x - at.sigma * epsilon) / at.signal, epsilon)
+        prediction = parameterization.predict(network(x, t), x, chain.at_step(t))
+        return prediction._replace(variance_output=torch.cos(x))
 
     return denoise
 
@@ -102,9 +103,23 @@ def test_ddim_equals_diffusers(eta, dtype, tolerance):
         assert_near(state, theirs, tolerance)
 
 
-@pytest.mark.parametrize("variance", ["fixed_small", "fixed_large"])
-def test_ancestral_equals_diffusers(variance):
-    peer = DDPMScheduler(100, beta_schedule="linear", beta_end=0.2, variance_type=variance, clip_sample=False)
+def sample_of(mean: Tensor, x: Tensor, step: int, schedule: NoiseSchedule) -> Tensor:
+    """The x_0 whose posterior has that mean, by equation 11: diffusers has no name for this target."""
+    beta, signal, sigma = (
+        values[step - 1] for values in (schedule.beta, schedule.alpha_bar**0.5, schedule.one_minus_alpha_bar**0.5)
+    )
+    epsilon = (x - (1 - beta) ** 0.5 * mean) * sigma / beta
+    return (x - sigma * epsilon) / signal
+
+
+@pytest.mark.parametrize("variance", variant.names("variances"))
+@pytest.mark.parametrize(
+    ("target", "named"), [("epsilon", "epsilon"), ("v", "v_prediction"), ("x0", "sample"), ("mean", "sample")]
+)
+def test_ancestral_equals_diffusers(target, named, variance):
+    """Also with a variance that the network's second half interpolates, for every target that they have."""
+    kind = {"variance_type": variance, "prediction_type": named, "clip_sample": False}
+    peer = DDPMScheduler(100, beta_schedule="linear", beta_end=0.2, **kind)
     peer.alphas_cumprod = torch.cumprod(1 - peer.betas.double(), 0)
     schedule = NoiseSchedule.from_betas(peer.betas.double().numpy())
 
@@ -112,11 +127,14 @@ def test_ancestral_equals_diffusers(variance):
         return torch.randn((3, *SHAPE), generator=torch.Generator().manual_seed(t), dtype=torch.float64)
 
     theirs = start(torch.float64)
-    chain, denoise = Chain(schedule, dtype=torch.float64), denoiser(schedule, torch.float64)
+    chain, denoise = Chain(schedule, dtype=torch.float64), denoiser(schedule, torch.float64, target)
     states = sampler("ancestral").steps(denoise, theirs, chain, drawn, build("variances", variance))
     for step, state in zip(range(100, 0, -1), states, strict=True):
         generator = torch.Generator().manual_seed(step)
-        theirs = peer.step(network(theirs, step), step - 1, theirs, generator=generator).prev_sample
+        output = network(theirs, step)
+        output = sample_of(output, theirs, step, schedule) if target == "mean" else output
+        output = torch.cat([output, torch.cos(theirs)], dim=1) if variance == "learned_range" else output
+        theirs = peer.step(output, step - 1, theirs, generator=generator).prev_sample
         assert_near(state, theirs, 1e-10)
 
 
