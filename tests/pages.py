@@ -11,6 +11,9 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "AGENTS.md", *(ROOT / "docs").glob("*.md")])
 
 
+HEREDOC = re.compile(r"^cat > (\S+) <<(\w+)\n(.*?)^\2\n", re.S | re.M)
+
+
 class Block(NamedTuple):
     """preset: the last one that the page wrote before this block, or in it."""
 
@@ -21,8 +24,13 @@ class Block(NamedTuple):
     preset: str
 
     @property
+    def files(self) -> dict[str, str]:
+        """What its shell writes into files, by ``cat``."""
+        return {name: text for name, _, text in HEREDOC.findall(self.text)}
+
+    @property
     def lines(self) -> list[list[str]]:
-        joined = self.text.replace("\\\n", " ").splitlines()
+        joined = HEREDOC.sub("", self.text).replace("\\\n", " ").splitlines()
         commands = (part for line in joined for part in line.split(" | "))
         return [words for command in commands if (words := shlex.split(command, comments=True))]
 

@@ -31,6 +31,7 @@ from cyclopts import (
     UnknownCommandError,
     UnusedCliTokensError,
 )
+from cyclopts.validators import Path as FileKind
 from cyclopts.validators import mutually_exclusive
 from rich.console import Console
 
@@ -134,4 +135,8 @@ Names: TypeAlias = tuple[str, ...]
 Folders: TypeAlias = Annotated[tuple[Path, ...], Parameter("--from")]
 Classes: TypeAlias = Annotated[Names, Parameter("--class")]
 Picture: TypeAlias = Annotated[Path, Parameter(validator=_check_picture, help="picture to write")]
+Tables: TypeAlias = Annotated[
+    tuple[Annotated[Path, Parameter(validator=FileKind(ext=("tex", "csv")))], ...],
+    Parameter("--table", help="tables for a paper to write: .tex, .csv"),
+]
 NoPilot: TypeAlias = Annotated[bool, Parameter(help="skip the step that measures time and memory")]

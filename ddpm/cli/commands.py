@@ -12,7 +12,7 @@ from cyclopts import App, Parameter
 from ddpm.base.errors import UserError, printable
 from ddpm.base.paths import BASELINE
 from ddpm.cli import terminal
-from ddpm.cli.app import MAIN, ONE_OF, PROJECT, SCORES, Folders, Json, Names, NoPilot, app, list_files
+from ddpm.cli.app import MAIN, ONE_OF, PROJECT, SCORES, Folders, Json, Names, NoPilot, Tables, app, list_files
 from ddpm.cli.terminal import answer, write_params
 
 Alike = Literal["code", "images_seen", "teacher_flops", "parameters", "evaluations", "precision", "processor", "torch"]
@@ -133,6 +133,7 @@ def compare(
     may_differ: tuple[Alike, ...] = (),
     runs: Folders = (),
     out: Path | None = None,
+    tables: Tables = (),
     json: Json = False,
 ) -> int:
     """Judge which arm is better, from runs paired by training seed.
@@ -140,7 +141,7 @@ def compare(
     examples:
       ddpm compare --by diffusion.schedule.name  # each against that of params.yaml
       ddpm compare --by sample.sampler sample.steps --may-differ evaluations
-      ddpm compare --by diffusion.schedule.name --out verdict.html
+      ddpm compare --by diffusion.schedule.name --out verdict.html --table t.tex
 
     Args:
         by: params keys, such as diffusion.schedule.name
@@ -148,20 +149,54 @@ def compare(
         runs: more runs: folders of records, such as metrics/studies/NAME/runs
         out: folder for verdict.md, .json and pictures; or a page to write, .html
     """
+    from ddpm.cli.study_commands import publish
     from ddpm.params import config
     from ddpm.report import judgement as shown
-    from ddpm.report import render
     from ddpm.runs import library
-    from ddpm.study import publication
-    from ddpm.verdicts import comparison, verdict
+    from ddpm.verdicts import comparison
 
     judgement = comparison.compare(library.everywhere(runs), by, config.load(), may_differ)
-    written = (
-        publication.write_verdict(judgement, out, shown.chapters(judgement, shown.samples(judgement))) if out else []
-    )
-    text = render.text(shown.chapters(judgement, []))
-    answer(json, shown.to_dict(judgement), text, *([""] if written else []), *written)
-    return verdict.exit_code(judgement.verdicts, judgement.primary)
+    return publish(judgement, shown.samples(judgement) if out else [], out, tables, json)
+
+
+@app.command(group=SCORES)
+def judge(
+    scores: Path,
+    /,
+    *,
+    better: Names,
+    arm: str = "arm",
+    seed: str = "seed",
+    baseline: str | None = None,
+    primary: str | None = None,
+    margin: Names = (),
+    out: Path | None = None,
+    tables: Tables = (),
+    json: Json = False,
+) -> int:
+    """Judge a table of any program's scores: a row for each run.
+
+    examples:
+      ddpm judge scores.csv --better lower  # columns arm, seed, and metrics
+      ddpm judge wandb.csv --arm optimizer --better val/loss=lower,acc=higher
+
+    Args:
+        scores: CSV file, such as an export of MLflow or W&B
+        better: lower or higher, or COLUMN=lower,COLUMN=higher to judge only these
+        arm: column that names the run's arm
+        seed: column of the run's seed; runs of the same seed are paired
+        baseline: arm that the others are compared with (the first row's)
+        primary: metric that decides (the first)
+        margin: smallest gap that matters, such as acc=0.005 (0)
+        out: folder for verdict.md, .json and pictures; or a page to write, .html
+    """
+    from ddpm.cli.study_commands import publish
+    from ddpm.verdicts import table
+
+    if scores.resolve() in map(Path.resolve, tables):
+        raise UserError(f"--table: {scores} holds the scores; allowed: another file")
+    judgement = table.judge(scores, better, margin, baseline, primary, arm, seed)
+    return publish(judgement, [], out, tables, json)
 
 
 @app.command(group=SCORES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -15,10 +15,11 @@ from cyclopts.validators import Number
 
 from ddpm.base.errors import UserError, printable
 from ddpm.base.locks import is_locked, read_holder
-from ddpm.cli.app import Json, Names, Plan
+from ddpm.cli.app import Json, Names, Plan, Tables
 from ddpm.cli.terminal import answer, write_run
 from ddpm.report import judgement as shown
-from ddpm.report import render
+from ddpm.report import paper, render
+from ddpm.report.blocks import Block
 from ddpm.study import audit as auditing
 from ddpm.study import judging, loading, pool, publication, revision, runner, status
 from ddpm.study.audit import Line
@@ -102,31 +103,42 @@ def run(
     return 1 if failed else code
 
 
-def _publish(ledger: Ledger, judgement: Judgement, json: bool, **more: object) -> int:
-    """Write the verdict, log it, print it, and return the exit code."""
-    chapters = shown.chapters(judgement, publication.pictures(ledger.study))
-    written = publication.write_verdict(judgement, ledger.study.results, chapters)
+def _publish(ledger: Ledger, judgement: Judgement, json: bool, tables: Sequence[Path] = (), **more: object) -> int:
+    """Publish the verdict with its pictures, and log the study."""
+    code = publish(judgement, publication.pictures(ledger.study), ledger.study.results, tables, json, **more)
     try:
         publication.log(ledger)
     except UserError as error:  # a failure there fails nothing here
         again = f"`ddpm study verdict {ledger.study.path}` logs the study later"
         print(f"warning: {printable(str(error))}; {again}", file=sys.stderr)
-    answer(json, shown.to_dict(judgement) | more, render.text(chapters), "", *written)
+    return code
+
+
+def publish(
+    judgement: Judgement, samples: Sequence[Block], out: Path | None, tables: Sequence[Path], json: bool, **more: object
+) -> int:
+    """Write the verdict into ``out`` and the tables, print it, and return the exit code. samples: pictures of the arms.
+    more: what the JSON has besides."""
+    chapters = shown.chapters(judgement, samples)
+    written = publication.write_verdict(judgement, out, chapters) if out else []
+    written += [paper.write(judgement, path) for path in tables]
+    answer(json, shown.to_dict(judgement) | more, render.text(chapters), *([""] if written else []), *written)
     return exit_code(judgement.verdicts, judgement.primary)
 
 
 @app.command(name="verdict", group=LOOP)
-def print_verdict(file: Plan, /, *, json: Json = False) -> int:
+def print_verdict(file: Plan, /, *, tables: Tables = (), json: Json = False) -> int:
     """Judge the runs so far, and start none.
 
     examples:
       ddpm study verdict studies/loss.yaml
+      ddpm study verdict loss --table loss.tex loss.csv
     """
     ledger = open_ledger(loading.load(file))
     ledger.check_plan()
     if not ledger.records:
         raise UserError(f"{file}: none of its experiments is finished: `ddpm study run {file}` runs them")
-    return _publish(ledger, judging.judge(ledger), json)
+    return _publish(ledger, judging.judge(ledger), json, tables)
 
 
 @app.command(name="status", group=LOOP)

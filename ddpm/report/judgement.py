@@ -120,11 +120,12 @@ def _gaps(verdicts: Sequence[Verdict]) -> Iterator[Block]:
 
 def _arms(judgement: Judgement) -> Table:
     rows = []
+    budgets = [budget for budget in BUDGETS if any(arm.facts(budget) for arm in judgement.arms)]
     for arm in judgement.arms:
-        costs = ["unknown" if (cost := arm.cost(budget)) is None else f"{cost:,}" for budget in BUDGETS]
+        costs = ["unknown" if (cost := arm.cost(budget)) is None else f"{cost:,}" for budget in budgets]
         label = f"{arm.label} (baseline)" if arm is judgement.arms[0] else arm.label
         rows.append([label, str(len(arm.runs)), *costs])
-    return Table(["arm", "seeds", *BUDGETS.values()], rows)
+    return Table(["arm", "seeds", *(BUDGETS[budget] for budget in budgets)], rows)
 
 
 def _eyes(judgement: Judgement) -> list[Block]:
@@ -156,8 +157,8 @@ def _pairs(verdicts: Iterable[Verdict]) -> Iterator[Table]:
             worst = "-" if pair.worst is None else f"{pair.worst:+.3g}"
             rows.append([pair.metric, *means, worst, *tested, pair.outcome, pair.reason])
         heads = ["metric", baseline, arm, "difference", "worst seed", "interval", "p", "verdict", "why"]
-        rate = of_pair[0].collapse_rate
-        title = f"{arm} against {baseline}, {pairing.name_seeds(of_pair[0].seeds)}"
+        rate, seeds = of_pair[0].collapse_rate, of_pair[0].seeds
+        title = f"{arm} against {baseline}, {pairing.name_seeds(seeds) if seeds else 'not paired by seed'}"
         if rate is not None:
             title += f", so up to {rate:.0%} of seeds (at 95%) may be worse than the worst"
         yield Table(heads, rows, title, (0, 7, 8))

@@ -30,13 +30,13 @@ def write_verdict(judgement: Judgement, folder: Path, chapters: Sequence[Chapter
     if folder.suffix in {".md", ".json", ".png", ".htm"}:
         raise UserError(f"--out: {folder} ends in {folder.suffix}; allowed: a folder, or a page that ends in .html")
     if folder.suffix == ".html":
-        render.write(folder, judgement.question, "ddpm compare", chapters)
+        render.write(folder, judgement.question, "ddpm", chapters)
         return [folder]
     for_programs, for_people = folder / "verdict.json", folder / "verdict.md"
     with atomic_path(for_programs) as temporary:
         compact = json.dumps(shown.to_dict(judgement), separators=(",", ":"), sort_keys=True, allow_nan=False)
         temporary.write_text(compact, encoding="utf-8")
-    render.write(for_people, judgement.question, "ddpm compare", chapters)
+    render.write(for_people, judgement.question, "ddpm", chapters)
     return [for_programs, for_people]
 
 

@@ -31,9 +31,9 @@ from ddpm.data.pixels import BROKEN, explain
 from ddpm.evaluation import evaluation
 from ddpm.evaluation.fingerprint import fingerprint
 from ddpm.params import config, credit
-from ddpm.params import file as params_file
 from ddpm.runs import record
 from ddpm.runs.record import Costs, Record
+from ddpm.sampling.sample_params import Sample
 from ddpm.scoring import extractor, frechet
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import extract
@@ -65,8 +65,9 @@ def score(
     with the real images here. Raises UserError if the images are too few, of another shape than the real ones or not
     uint8, or a value is not allowed.
     """
-    checked = config.parse(params_file.read_params())
-    known = {} if against else config.sections_affecting(Affects.SCORED, checked.flat())
+    checked = config.load_scoring()
+    flat = files.flatten(checked.model_dump(mode="json", serialize_as_any=True))
+    known = {} if against else config.sections_affecting(Affects.SCORED, flat)
     if fixed := sorted(known.keys() & params.keys()):
         raise UserError(f"--param: {fixed[0]} is {known[fixed[0]]} for the real images here; leave it out")
     stages = {key.removeprefix(SECONDS): value for key, value in costs.items() if key.startswith(SECONDS)}
@@ -95,7 +96,7 @@ def _fingerprint(comparable: dict[str, Any]) -> dict[str, Any]:
     return {"hash": files.digest(comparable), "comparable": comparable}
 
 
-def _by_real_images(samples: Path, checked: config.Config, scratch: Path) -> Judged:
+def _by_real_images(samples: Path, checked: config.Scoring, scratch: Path) -> Judged:
     """By the real images here, as the evaluate stage does."""
     credit.refuse_other_params(checked, "preprocess", "reference")
     index, device = read_reference(paths.REFERENCE), devices.resolve(checked.device)
@@ -106,11 +107,11 @@ def _by_real_images(samples: Path, checked: config.Config, scratch: Path) -> Jud
     floor = yardsticks.pop(REAL)
     theirs = evaluation.mean([evaluation.report(images, real, evaluate).scores])
     scores = files.flatten(theirs | {REAL: floor, evaluation.YARDSTICKS: yardsticks})
-    drawn = checked.sample.model_copy(update={"count": len(images), "seeds": (0,)})
+    drawn = Sample.model_construct(count=len(images), seeds=(0,))
     return digest([images]), scores, fingerprint(index, evaluate, drawn, device)["comparable"]
 
 
-def _by_file(samples: Path, checked: config.Config, scratch: Path, reference: Path, features: str) -> Judged:
+def _by_file(samples: Path, checked: config.Scoring, scratch: Path, reference: Path, features: str) -> Judged:
     """By the Fréchet distance to the images that ``reference`` describes."""
     if features not in (allowed := [each for each in variant.names("extractors") if extractor.get(each).published]):
         raise UserError(f"--extractor: {quote(features)}; allowed, with published weights: {', '.join(allowed)}")

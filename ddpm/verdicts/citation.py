@@ -19,9 +19,12 @@ def cite(verdict: Verdict) -> str:
     interval = (
         "no interval" if verdict.low is None else f"{verdict.low:+.3g} to {verdict.high:+.3g}, {verdict.coverage}"
     )
-    seeds, stored = len(verdict.seeds), len(verdict.baseline_scores)
-    basis = f"means over {seeds} paired training seeds" if seeds == stored else f"one run against {stored} stored ones"
-    return (
+    runs, stored = len(verdict.arm_scores), len(verdict.baseline_scores)
+    basis = f"means over {runs} paired training seeds" if runs == stored else f"one run against {stored} stored ones"
+    if not verdict.seeds:
+        basis = f"means over {runs} and {stored} runs, not paired by seed"
+    sentence = (
         f"{outcome} in {verdict.title} ({verdict.direction} is better): {verdict.arm_mean:.4g} against "
-        f"{verdict.baseline_mean:.4g}, difference {verdict.difference:+.3g} ({interval}), {basis}; {verdict.setting}."
+        f"{verdict.baseline_mean:.4g}, difference {verdict.difference:+.3g} ({interval}), {basis}"
     )
+    return f"{'; '.join(filter(None, (sentence, verdict.setting)))}."

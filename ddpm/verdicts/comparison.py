@@ -62,11 +62,6 @@ def compare(listing: Listing, by: Sequence[str], config: Config, may_differ: Col
         seeds = len(pair.after)
         verdicts += verdict.judge(pair, guards.rules(config.compare, names, len(pairs), Design((seeds,))), [seeds])
     fingerprint, differing = pairing.check(arms, by, may_differ)
-    rule = (
-        f"all verdicts and intervals hold together with probability {config.compare.confidence:.4g}, if differences "
-        "are normal and these seeds were chosen beforehand; less often if you add seeds after a look: use a study "
-        "(`ddpm study`) for that"
-    )
     standard = *remarks.yardsticks(arms, names[0]), *remarks.copies(arms)
     return Judgement(
         question=f"Which is better: {', '.join(by)}?",
@@ -74,6 +69,15 @@ def compare(listing: Listing, by: Sequence[str], config: Config, may_differ: Col
         arms=tuple(arms),
         verdicts=tuple(verdicts),
         compare=config.compare,
-        notes=(*differing, *standard, *listing.notes, *matched.notes, *dropped, rule),
+        notes=(*differing, *standard, *listing.notes, *matched.notes, *dropped, describe_rule(config.compare)),
         fingerprint=fingerprint,
+    )
+
+
+def describe_rule(compare: Compare) -> str:
+    """What a table that was read once promises, for its notes."""
+    return (
+        f"all verdicts and intervals hold together with probability {compare.confidence:.4g}, if differences "
+        "are normal and these seeds were chosen beforehand; less often if you add seeds after a look: use a study "
+        "(`ddpm study`) for that"
     )

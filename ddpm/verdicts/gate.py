@@ -1,7 +1,7 @@
 """Scores against a baseline of several training seeds: did a change make the model worse than another seed would?
 
 The baseline is a stored arm, metrics/baseline.json, and the run in the working folder is judged against it
-(``verdict.judge_run``). The metrics of ``gate.metrics`` decide, by default the Fréchet distance and the bits per
+(``verdict.judge_unpaired``). The metrics of ``gate.metrics`` decide, by default the Fréchet distance and the bits per
 dimension, and share the primary metric's part of the error rate; the others are shown next to them. With
 ``compare.confidence`` at 95% and normal scores, an honest run with another seed is called worse in a deciding metric
 at most 2.25 times in 100. That is a mean over baselines: one in seven baselines of eight seeds fails more than 5 of 100
@@ -56,7 +56,7 @@ def judge(run: Record, stored: Sequence[Record], config: Config) -> Judgement:
     arms = Arm("the stored runs", {}, {one.seed or 0: one for one in stored}), Arm("this run", {}, {run.seed or 0: run})
     rules = guards.rules(config.compare, names, 1, Design((1,)), primaries=len(deciding))
     percent = 50 * PRIMARY * (1 - config.compare.confidence)
-    verdicts = verdict.judge_run(Pair(arms[0].label, arms[1].label, tuple(stored), (run,)), rules)
+    verdicts = verdict.judge_unpaired(Pair(arms[0].label, arms[1].label, tuple(stored), (run,)), rules)
     return Judgement(
         question=f"Is this run worse than the {len(stored)} of {BASELINE}?",
         primary=names[0],

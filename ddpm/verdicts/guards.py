@@ -4,9 +4,10 @@ Two arms that both score worse than a Gaussian fitted to the train images, in th
 runs, have learned nothing yet. The Gaussian is scored like samples (ddpm/scoring/yardsticks.py). A Fréchet distance has
 a bias that depends on the model, KID in the same features has none (Chong & Forsyth 2020, arXiv:1911.07023), so both
 have to move the same way. Copies of train images score like real images (ddpm/scoring/memorisation.py), so an arm that
-copies is never the better one. A verdict that another eye contradicts, or the recall, is **mixed**: that one is worse
-beyond its margin where the primary metric is better, by a one-sided t test of the seeds at AGAINST, which is not
-adjusted, because here a false alarm costs less than a miss.
+copies is never the better one, and if its mean is the better one, that is the headline whatever the tests show. A
+verdict that another eye contradicts, or the recall, is **mixed**: that one is worse beyond its margin where the primary
+metric is better, by a one-sided t test of the seeds at AGAINST, which is not adjusted, because here a false alarm costs
+less than a miss.
 """
 
 from __future__ import annotations
@@ -76,15 +77,15 @@ class Guards:
         return None
 
     def doubts(self, pair: Pair[Any], verdict: Verdict, outcome: Outcome) -> tuple[Outcome, str] | None:
-        """A KID that disagrees, a winner that copies, or another eye that sees the opposite."""
+        """A winner that copies, a KID that disagrees, or another eye that sees the opposite."""
+        winner, runs = (pair.arm, pair.after) if outcome == "better" else (pair.baseline, pair.before)
+        spaces = sorted({space for run in runs for space in metrics.find_copies(run.scores)})
+        if spaces:
+            return "inconclusive", f"{winner} {COPIES} ({', '.join(spaces)})"
         kid = metrics.kid_of(verdict.metric)
         if kid is not None and all(kid in run.scores for run in pair.runs):
             before, after = pair.scores(kid)
             if float((after - before).mean()) * verdict.difference <= 0:
                 return "inconclusive", "KID moved the other way"
-        winner, runs = (pair.arm, pair.after) if outcome == "better" else (pair.baseline, pair.before)
-        spaces = sorted({space for run in runs for space in metrics.find_copies(run.scores)})
-        if spaces:
-            return "inconclusive", f"{winner} {COPIES} ({', '.join(spaces)})"
         against = list_against(pair, self.primary, outcome, self.compare) if verdict.metric == self.primary else []
         return ("mixed", f"{outcome} in {verdict.title}, {' and '.join(against)}") if against else None

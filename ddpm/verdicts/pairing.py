@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from statistics import mode
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -132,19 +132,21 @@ def check_fingerprints(records: Sequence[Record], by: Sequence[str]) -> str:
 def setting(name: str, pair: Pair[Record]) -> str:
     """What a pair was trained on, at what cost, and how it was scored, for a sentence, with the score of real images.
 
-    Where the two differ, it is "the arm's against the baseline's".
+    Where the two differ, it is "the arm's against the baseline's". What is unknown of either is left out.
     """
     last = pair.after[-1], pair.before[-1]
 
     def of(form: Callable[[Record], str]) -> str:
         return " against ".join(dict.fromkeys(map(form, last)))
 
-    def count(cost: str, what: str) -> str:
-        return f"{of(lambda run: '?' if (spent := fact(run, cost)) is None else f'{spent:,}')} {what}"
+    def count(cost: str, what: str) -> list[str]:
+        costs = dict.fromkeys(fact(run, cost) for run in last)
+        return [] if None in costs else [f"{' against '.join(f'{spent:,}' for spent in costs)} {what}"]
 
     # preferably a run of this trainer: of a program's, little is known
     run, extractor = min(last, key=lambda run: run.program is not None), name.rpartition(".")[0]
-    parts = [images(run), count("images_seen", "images seen in training"), count("parameters", "parameters")]
+    parts = [images(run)] if "data.dataset.name" in run.params else []
+    parts += [*count("images_seen", "images seen in training"), *count("parameters", "parameters")]
     if not extractor:
         return ", ".join([*parts, f"{run.params['evaluate.likelihood.images']:,} held-out images"])
     samples: int = run.fingerprint.comparable["samples"]
@@ -258,12 +260,10 @@ def partners(before: Arm, after: Arm) -> Pair[Record]:
 def pair_arms(arms: Sequence[Arm], by: Sequence[str]) -> tuple[list[Pair[Record]], list[str]]:
     """Each arm paired with the first one, and notes on runs without a partner. Raises UserError if no pair has two
     seeds."""
-    pairs, notes = [], []
+    pairs, notes = [], list[str]()
     before, *others = arms
     for after in others:
-        for arm, other in ((before, after), (after, before)):
-            if alone := arm.runs.keys() - other.runs.keys():
-                notes.append(f"{arm.label}'s {name_seeds(alone)} left out, which {other.label} does not have")
+        notes += name_alone(before, after)
         pair = partners(before, after)
         if len(pair.after) > 1:
             pairs.append(pair)
@@ -275,6 +275,13 @@ def pair_arms(arms: Sequence[Arm], by: Sequence[str]) -> tuple[list[Pair[Record]
         needed = "a comparison needs two, and a verdict of better or worse six"
         raise UserError(f"{'; '.join(notes)}: {needed}: `{remedy} one")
     return pairs, notes
+
+
+def name_alone(before: Arm, after: Arm) -> Iterator[str]:
+    """A note for each arm with runs of seeds that the other does not have."""
+    for arm, other in ((before, after), (after, before)):
+        if alone := arm.runs.keys() - other.runs.keys():
+            yield f"{arm.label}'s {name_seeds(alone)} left out, which {other.label} does not have"
 
 
 def name_seeds(seeds: Iterable[int]) -> str:

@@ -1,4 +1,5 @@
 """Statistics of paired differences. Functions take many samples at once: differences are (..., n), n seeds last.
+Welch's test is for runs that share no seeds.
 
 The t interval and test are exact for normal differences. The sign-flip test is exact for differences that are symmetric
 about 0. They are if nothing differs at all, whatever the distribution of the scores; they need not be if only the means
@@ -43,7 +44,17 @@ def t_test_of_one(value: float, others: Array, margin: float, confidence: float)
     return _test(value - others.mean(), sd, sd * math.sqrt(1 + 1 / n), n - 1, margin, confidence)
 
 
-def _test(mean: Array, sd: Array, error: Array, freedom: int, margin: Array | float, confidence: float) -> TTest:
+def welch_test(before: Array, after: Array, margin: float, confidence: float) -> TTest:
+    """Welch's (1947) two-sample t test and interval of the mean of (m,) ``after`` minus that of (n,) ``before``, whose
+    sds may differ; m and n at least 2."""
+    parts = np.array([scores.var(ddof=1) / len(scores) for scores in (before, after)])
+    weights = parts / (parts.sum() or 1.0)
+    freedom = 1 / max(float(weights**2 @ [1 / (len(before) - 1), 1 / (len(after) - 1)]), 1e-9)
+    error = np.sqrt(parts.sum())
+    return _test(after.mean() - before.mean(), error, error, freedom, margin, confidence)
+
+
+def _test(mean: Array, sd: Array, error: Array, freedom: float, margin: Array | float, confidence: float) -> TTest:
     """Student's t test of a mean with that standard error."""
     half = -error * stdtrit(freedom, (1 - confidence) / 2)
     above, below = (stdtr(freedom, -_ratio(margin + side * mean, error)) for side in (1, -1))

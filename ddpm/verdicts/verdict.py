@@ -94,7 +94,7 @@ class Verdict:
     direction: Direction
     baseline: str
     arm: str
-    seeds: tuple[int, ...]
+    seeds: tuple[int, ...]  # none if the runs are not paired
     baseline_scores: tuple[float, ...]
     arm_scores: tuple[float, ...]
     baseline_mean: float
@@ -115,14 +115,16 @@ class Verdict:
     def of(cls, metric: str, pair: Pair[Any], known: Known) -> Verdict:
         """The verdict before any test, from the pair's scores."""
         before, after = pair.scores(metric)
-        baseline, difference = float(before.mean()), float((after - before).mean())
+        seeds = tuple(run.seed for run in pair.after if run.seed is not None)
+        baseline = float(before.mean())
+        difference = float((after - (before if seeds else baseline)).mean())
         return cls(
             metric=metric,
             title=known.title(metric),
             direction=known.direction(metric),
             baseline=pair.baseline,
             arm=pair.arm,
-            seeds=tuple(run.seed or 0 for run in pair.after),
+            seeds=seeds,
             baseline_scores=tuple(before.tolist()),
             arm_scores=tuple(after.tolist()),
             baseline_mean=baseline,
@@ -154,7 +156,7 @@ class Verdict:
         share = self.relative and abs(self.relative)
         size = f"{abs(self.difference):.3g}" if share is None else f"{share:.{0 if share >= 0.095 else 1}%}"
         same = sum(gap * self.difference > 0 for gap in self.differences)
-        of = f"{same} of {plural(len(self.differences), 'seed')}"
+        of = f"{same} of {plural(len(self.differences), 'seed' if self.seeds else 'run')}"
         return f"{self.arm} is {self.said}: {self.title} {size} {way}, {of}"
 
     @property
@@ -169,14 +171,16 @@ class Verdict:
 
     @property
     def differences(self) -> tuple[float, ...]:
-        """The differences seed by seed; those of one run from each run of a stored baseline."""
-        return tuple(np.subtract(self.arm_scores, self.baseline_scores).tolist())
+        """The differences seed by seed; those of one run from each run of a stored baseline; without pairs, those of
+        each run from the baseline's mean."""
+        return tuple(np.subtract(self.arm_scores, self.baseline_scores if self.seeds else self.baseline_mean).tolist())
 
 
 class Known(Protocol):
     """What comes from outside: facts about each metric, and guards against verdicts that the tests alone would give."""
 
-    def title(self, metric: str, /) -> str: ...
+    def title(self, metric: str, /) -> str:
+        return metric
 
     def direction(self, metric: str, /) -> Direction: ...
 
@@ -184,16 +188,20 @@ class Known(Protocol):
         """The smallest gap that matters, in the metric's unit. baseline: the baseline's mean."""
 
     def setting(self, metric: str, pair: Pair[Any], /) -> str:
-        """What the pair was trained on and how it was scored, in words."""
+        """What the pair was trained on and how it was scored, in words; empty if that is unknown."""
+        return ""
 
     def is_worst(self, verdict: Verdict, /) -> bool:
         """Whether both sides have the worst score there is, which shows nothing."""
+        return False
 
     def forbids(self, pair: Pair[Any], verdict: Verdict, /) -> tuple[Outcome, str] | None:
         """The outcome, and its reason, where the tests do not count; None where they do."""
+        return None
 
     def doubts(self, pair: Pair[Any], verdict: Verdict, outcome: Outcome, /) -> tuple[Outcome, str] | None:
         """What a difference that the tests show is instead of better or worse, and why; None if it is that."""
+        return None
 
 
 class Rules(NamedTuple):
@@ -243,23 +251,30 @@ def judge(pair: Pair[Any], rules: Rules, complete: Sequence[int]) -> list[Verdic
     return verdicts
 
 
-def judge_run(pair: Pair[Any], rules: Rules) -> list[Verdict]:
-    """A verdict for each metric on one run, ``pair.after``, against a stored baseline of several.
+def judge_unpaired(pair: Pair[Any], rules: Rules) -> list[Verdict]:
+    """A verdict for each metric on runs without partners: one, ``pair.after``, against a stored baseline of several, or
+    several that share no seeds with the baseline's.
 
-    The run has no partners, and the sd of its kind is unknown. So it is tested as one value against the others, with
-    their sd, which is exact for normal scores. There is no sign-flip test, because there is only one sign.
+    The sd of one run's kind is unknown. So it is tested as one value against the others, with their sd, which is exact
+    for normal scores. Several are tested by Welch's t test. There is no sign-flip test, because there are no pairs; so
+    that no verdict is cheaper than with pairs, each side needs as many runs as that test needs seeds.
     """
-    verdicts = []
+    fewest, fewer, verdicts = statistics.fewest_seeds(rules.alpha), min(map(len, pair[2:])), []
     for name in rules.names:
         verdict, family = Verdict.of(name, pair, rules.known), rules.family(name)
-        (before, (value,)), level = pair.scores(name), rules.alpha / family
-        test = statistics.t_test_of_one(float(value), before, verdict.margin, 1 - level)
-        differs, excluded = bool(test.p <= level), bool(test.equivalence_p <= level)
+        (before, after), level = pair.scores(name), rules.alpha / family
+        if fewer == 1:
+            test = statistics.t_test_of_one(float(after[0]), before, verdict.margin, 1 - level)
+        else:
+            test = statistics.welch_test(before, after, verdict.margin, 1 - level)
+        enough = fewer in (1, *range(fewest, fewer + 1))
+        differs, excluded = enough and bool(test.p <= level), enough and bool(test.equivalence_p <= level)
         low, high, p = float(test.low), float(test.high), min(1.0, float(test.p) * family)
-        verdict = replace(verdict, look=1, low=low, high=high, coverage=rules.coverage, p=p)
+        verdict = replace(verdict, look=fewer, low=low, high=high, coverage=rules.coverage, p=p)
         verdict = _decide(verdict, pair, rules.known, differs, excluded)
         if verdict.outcome == "inconclusive" and not verdict.reason:
-            verdict = replace(verdict, reason="another seed could do that")
+            reason = "another seed could do that" if enough else f"fewer than {fewest} runs of an arm"
+            verdict = replace(verdict, reason=reason)
         verdicts.append(verdict)
     return verdicts
 
@@ -286,7 +301,7 @@ def _replay_looks(pair: Pair[Any], metric: str, rules: Rules, complete: Sequence
         p = min(1.0, float(design.p(place, test.p)) * family)
         verdict = replace(verdict, look=look, low=low, high=high, coverage=rules.coverage, p=p)
         verdict = _decide(verdict, so_far, known, flips, excluded)
-        if verdict.outcome != "inconclusive" or COPIES in verdict.reason:
+        if verdict.outcome != "inconclusive" or (flips and COPIES in verdict.reason):
             return verdict
     if look == design.looks[-1]:
         doubt = NOTHING if known.is_worst(verdict) else _doubt(verdict, beyond, flips, alpha)
@@ -295,7 +310,8 @@ def _replay_looks(pair: Pair[Any], metric: str, rules: Rules, complete: Sequence
         return replace(verdict, outcome="not yet")
     hopes = (math.copysign(size, verdict.difference) for size in (0.0, margin, abs(verdict.difference) + error))
     chance = max(design.chance(level, gaps, hope, float(test.sd), margin) for hope in hopes)
-    reason = f"a verdict by {design.looks[-1]} seeds has a chance of {chance:.0%}"
+    expected = f"a verdict by {design.looks[-1]} seeds has a chance of {chance:.0%}"
+    reason = verdict.reason if COPIES in verdict.reason else expected
     return replace(verdict, outcome="futile" if chance < FUTILE else "not yet", reason=reason)
 
 
@@ -304,11 +320,14 @@ def _decide(verdict: Verdict, pair: Pair[Any], known: Known, differs: bool, excl
 
     differs: the tests reject "no difference". excluded: they reject every gap as large as the margin.
     """
+    outcome: Outcome = "better" if (verdict.difference > 0) == (verdict.direction == "higher") else "worse"
+    doubt = known.doubts(pair, verdict, outcome)
+    if doubt and COPIES in doubt[1]:  # the news, however few the seeds
+        return replace(verdict, outcome=doubt[0], reason=doubt[1])
     if forbidden := known.forbids(pair, verdict):
         return replace(verdict, outcome=forbidden[0], reason=forbidden[1])
     if differs and abs(verdict.difference) > verdict.margin:
-        outcome: Outcome = "better" if (verdict.difference > 0) == (verdict.direction == "higher") else "worse"
-        outcome, reason = known.doubts(pair, verdict, outcome) or (outcome, "")
+        outcome, reason = doubt or (outcome, "")
         return replace(verdict, outcome=outcome, reason=reason)
     if excluded:
         return replace(verdict, outcome="equivalent", reason=f"any gap is below {verdict.margin:.3g}")

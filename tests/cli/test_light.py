@@ -54,6 +54,19 @@ def test_a_command_that_judges_needs_nothing_of_the_extra(command, clone):
     assert done.stdout
 
 
+def test_a_table_is_judged_in_an_empty_folder(folder):
+    """Without params.yaml and a git repository, too."""
+    runs = [
+        f"{arm},{seed},{loss + seed / 9 + seed % 2 / 90}" for arm, loss in (("a", 2), ("b", 1)) for seed in range(6)
+    ]
+    Path("scores.csv").write_text("\n".join(["arm,seed,loss", *runs]))
+    done = ddpm("judge", "scores.csv", "--better", "lower", "--out", "verdict", "--table", "t.tex", "t.csv")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("b is better")
+    assert {"verdict.md", "verdict.json", "verdict.png"} <= {path.name for path in Path("verdict").iterdir()}
+    assert {path.name for path in Path().iterdir()} == {"scores.csv", "verdict", "t.tex", "t.csv"}
+
+
 def test_a_command_that_draws_names_the_extra(clone):
     done = ddpm("sample", "--model", ROOT / "models/digits")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)

@@ -229,6 +229,8 @@ LONG = [one for one in ONCE if one.mark == "run: digits" or "ddpm check" in one.
 )
 def test_what_is_to_be_run_runs(block, project, request, capsys):
     prepare(block.mark, project, request)
+    for name, text in block.files.items():
+        Path(name).write_text(text)
     for program, *arguments in block.lines:
         if program == "python":
             code = exit_code(partial(example(arguments[0]).main, arguments[1:]))

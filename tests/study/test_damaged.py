@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -48,7 +49,8 @@ DAMAGE = {
 def test_one_that_is_damaged_is_left_out(text, reason, finished, capsys):
     path = RUNS / f"{NAME}.json"
     path.write_text(damaged := text())
-    assert study("verdict", TINY, "--json") == 0
+    assert study("verdict", TINY, "--json", "--table", "table.csv") == 0
+    assert [line.split(",")[1] for line in Path("table.csv").read_text().splitlines()] == ["seeds", "1", "1"]
     verdict = json.loads(capsys.readouterr().out)
     assert [arm["seeds"] for arm in verdict["arms"]] == [[0, 1], [0]]
     [note] = [note for note in verdict["notes"] if note.startswith(f"left out: {path}: ")]

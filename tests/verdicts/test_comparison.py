@@ -173,8 +173,9 @@ def test_a_programs_runs_are_judged_beside_ours_and_what_is_unknown_is_said():
     assert only.outcome == "worse"
     for name in ("images seen", "parameters", "evaluations", "precision"):
         assert any(note.startswith(f"different {name}: ") and "unknown" in note for note in found.notes)
-    assert "? against 96 images seen in training" in citation.cite(only)
-    assert "drawn by python theirs.py" in citation.cite(only)
+    assert "images seen" not in citation.cite(only)
+    assert "?" not in citation.cite(only)
+    assert "digits 8x8, drawn by python theirs.py" in citation.cite(only)
     assert found.fingerprint == runs("cosine", 1)[0].fingerprint.without("sampling")
     assert refusal(*programs(2), *runs("cosine", 1, [0])).endswith("`ddpm score SAMPLES --seed N` adds one")
     assert "score all of them alike" in refusal(*runs("cosine", 1), *programs(2, comparable={"samples": 13}))
@@ -195,7 +196,7 @@ def test_programs_are_told_apart_by_their_params_or_else_by_their_names():
     (only,) = compare(
         *[run.model_copy(update={"params": {"recipe": "b"}}) for run in two], *two, by=["recipe"]
     ).verdicts
-    assert "unknown images" in citation.cite(only)
+    assert not {"?", "unknown"} & {*citation.cite(only).split()}
 
 
 def test_whichever_arm_copies_is_said_with_its_seeds():

@@ -92,6 +92,26 @@ def test_what_copies_train_images_is_no_better_whichever_side_it_is(metric, sign
     assert (loser.outcome, loser.reason) == (honest.outcome, "")
 
 
+@pytest.mark.parametrize("gaps", [CLEAR[:2], [0.2, -0.15, 0.1, -0.1, 0.3, -0.2], [gap / 10 for gap in CLEAR]])
+@pytest.mark.parametrize("unpaired", [False, True])
+def test_that_the_apparent_winner_copies_is_the_headline_whatever_the_tests_show(gaps, unpaired):
+    """Ahead of too few seeds, of an interval that contains 0, and of a gap that does not matter."""
+    for sign, name, label in ((-1, "linear", "b"), (1, "cosine", "a")):
+        runs = pair([sign * gap for gap in gaps], copying=name)
+        rules = guards.rules(Compare(), [FD], 1, Design((len(gaps),)))
+        found = verdict.judge_unpaired(runs, rules)[0] if unpaired else verdict.judge(runs, rules, [len(gaps)])[0]
+        assert found.outcome == "inconclusive"
+        assert found.headline == f"{label} copies train images (pixels)"
+        assert citation.cite(found).startswith(found.headline)
+
+
+def test_a_study_goes_on_while_a_copying_arm_is_ahead_by_chance():
+    runs, design = pair([-0.2, 0.15, -0.1, 0.1, -0.3, 0.2] * 2, copying="linear"), Design((6, 12, 20))
+    found = verdict.judge(runs, guards.rules(Compare(), [FD], 1, design), [6, 12])[0]
+    assert (found.look, found.headline) == (12, "b copies train images (pixels)")
+    assert found.outcome in ("not yet", "futile")
+
+
 @pytest.mark.parametrize(("before", "after", "outcome"), [
     (1054, 620, "useless"), (3, 63, "useless"), (1086, 1086, "useless"), (9, 8, "useless"), (63, 3, "better"),
     (7.9, 3, "better"), (3, 7.9, "worse")

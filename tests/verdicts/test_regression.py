@@ -24,7 +24,7 @@ def verdicts(scores: Scores, baseline, compare: Compare = NO_FLOORS, primaries: 
     """Of a run with these scores against others, all of which share the error rate, or the first ``primaries``."""
     before = tuple(rescored(RUN, seed, each) for seed, each in enumerate(baseline))
     rules = guards.rules(compare, [*scores], 1, Design((1,)), primaries=primaries or len(scores))
-    return verdict.judge_run(Pair("baseline", "run", before, (rescored(RUN, 99, scores),)), rules)
+    return verdict.judge_unpaired(Pair("baseline", "run", before, (rescored(RUN, 99, scores),)), rules)
 
 
 @given(st.lists(st.floats(-5, 5), min_size=5, max_size=12).filter(lambda values: np.std(values) > 0.01),

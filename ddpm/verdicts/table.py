@@ -1,0 +1,175 @@
+"""A table of scores from anywhere, judged: a row for each run, with its arm, its seed and a column for each metric.
+
+Such tables are written by hand, by a script or by a tracker. MLflow's ``search_runs`` and ``mlflow experiments csv``
+put ``metrics.``, ``params.`` or ``tags.`` before a column's name, which may be left out here; exports of its pages and
+of W&B's do not. Nothing else is known of the runs, so no guard refuses a verdict.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from statistics import mode
+from typing import Any
+
+from ddpm.base.errors import UserError
+from ddpm.base.variant import closest, quote
+from ddpm.params.config import Compare
+from ddpm.runs.record import LONGEST, Record
+from ddpm.verdicts import pairing, verdict
+from ddpm.verdicts.comparison import Judgement, describe_rule
+from ddpm.verdicts.pairing import Arm
+from ddpm.verdicts.sequential import Design
+from ddpm.verdicts.verdict import Direction, Known, Pair, Rules
+
+MOST_BYTES = 50_000_000
+MOST = 10_000  # rows, and columns; a table with more has a row for each step, not for each run
+LARGEST = 1e100  # score: the squares of larger ones overflow
+PREFIXES = ("metrics.", "params.", "tags.")
+FINITE = "a finite number; --better COLUMN=lower names the columns that are metrics"
+
+
+@dataclass(frozen=True)
+class Columns(Known):
+    """Facts about the metrics of a table, by column, as its user states them."""
+
+    directions: Mapping[str, Direction]
+    margins: Mapping[str, float]
+
+    def direction(self, metric: str, /) -> Direction:
+        return self.directions[metric]
+
+    def margin(self, metric: str, baseline: float, /) -> float:
+        return self.margins.get(metric, 0.0)
+
+
+def judge(
+    path: Path,
+    better: Sequence[str],
+    margin: Sequence[str] = (),
+    baseline: str | None = None,
+    primary: str | None = None,
+    arm: str = "arm",
+    seed: str = "seed",
+) -> Judgement:
+    """Every arm of the table against the baseline, which is the first row's arm by default.
+
+    better: COLUMN=lower or COLUMN=higher for each metric, or one direction for all columns besides ``arm`` and
+    ``seed``; of MLflow's, for all metrics. margin: the smallest gap that matters in each metric's unit, likewise; 0 by
+    default. primary: the first metric by default. Raises UserError for a mistake in the options or the table.
+
+    Arms that share two seeds or more are paired by them. Others are not, which a note says.
+    """
+    columns, rows = _read(path)
+    find = partial(_find, path, columns)
+    of_arm, of_seed = find("--arm", arm), find("--seed", seed)
+    rest = [name for name in columns if name not in (of_arm, of_seed)]
+    rest = [name for name in rest if name.startswith(PREFIXES[0])] or rest
+    directions = _by_column(find, "--better", better, rest)
+    if not directions or not {*directions.values()} <= {"lower", "higher"}:
+        raise UserError(f"--better {' '.join(better)}: allowed: lower or higher, or COLUMN=lower,COLUMN=higher")
+    margins = _by_column(find, "--margin", margin, directions)
+    margins = {name: _number(text, f"--margin: {name}", "at least 0", least=0) for name, text in margins.items()}
+    first = _find(path, directions, "--primary", primary or next(iter(directions)))
+    names = [*dict.fromkeys([first, *directions])]
+    arms = _arms(path, rows, of_arm, of_seed, names)
+    before = arms.pop(_find(path, arms, "--baseline", baseline or next(iter(arms))))
+    compare, verdicts, notes = Compare(threshold=0.0, floors={}), [], list[str]()
+    for after in arms.values():
+        pair = pairing.partners(before, after)
+        seeds = len(pair.after)
+        rules = Rules(Columns(directions, margins), compare.confidence, names, len(arms), Design((seeds,)))
+        if seeds > 1:
+            notes += pairing.name_alone(before, after)
+            verdicts += verdict.judge(pair, rules, [seeds])
+        else:
+            notes.append(f"{after.label} and {before.label} share fewer than two seeds: Welch's t test, without pairs")
+            sides = ([run.model_copy(update={"seed": None}) for run in one.runs.values()] for one in (before, after))
+            verdicts += verdict.judge_unpaired(Pair(before.label, after.label, *map(tuple, sides)), rules)
+    notes.append(describe_rule(compare))
+    return Judgement(f"Which {arm} is better?", first, (before, *arms.values()), tuple(verdicts), compare, tuple(notes))
+
+
+def _read(path: Path) -> tuple[Sequence[str], list[dict[Any, Any]]]:
+    """The columns, and the cells of each row. Raises UserError."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        lines = io.StringIO("" if len(content) > MOST_BYTES else content.decode("utf-8-sig"), newline="")
+        delimiter = max(",;\t", key=lines.readline().count)
+        lines.seek(0)
+        reader = csv.DictReader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
+        columns, rows = reader.fieldnames or (), [*islice(reader, MOST)]
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: not a CSV file in UTF-8 ({error})") from error
+    if len(content) > MOST_BYTES or len(columns) > MOST or len(rows) == MOST:
+        raise UserError(f"{path}: too large; allowed: a row for each run, not for each step, and {MOST:,} of them")
+    if len({*columns}) < len(columns):
+        raise UserError(f"{path}: two columns are called {quote(mode(columns))}: rename one")
+    return columns, rows
+
+
+def _find(path: Path, names: Collection[str], option: str, given: str) -> str:
+    """The name, with or without one of PREFIXES. Raises UserError unless there is one."""
+    found = [name for name in names if name == given]
+    found = found or [name for name in names if name in {prefix + given for prefix in PREFIXES}]
+    if len(found) != 1:
+        raise UserError(
+            f"{path}: {option}: {quote(given)}{closest(given, names)}; allowed: {', '.join(found or names)}"
+        )
+    return found[0]
+
+
+def _by_column(find: Callable[..., str], option: str, given: Sequence[str], every: Collection[str]) -> dict[str, Any]:
+    """What an option gives by column: COLUMN=VALUE, or VALUE for ``every`` one."""
+    values: dict[str, Any] = {}
+    for text in filter(None, ",".join(given).split(",")):
+        column, sign, value = text.rpartition("=")
+        values |= {find(option, column): value} if sign else dict.fromkeys(every, value)
+    return values
+
+
+def _arms(
+    path: Path, rows: Sequence[Mapping[Any, Any]], of_arm: str, of_seed: str, names: Sequence[str]
+) -> dict[str, Arm]:
+    """The runs by arm. Raises UserError for a cell that cannot be used, and for runs that cannot be judged."""
+    arms: dict[str, Arm] = {}
+    for number, cells in enumerate(rows, 2):
+        where = f"{path}: row {number}"
+        if None in cells or None in cells.values():
+            raise UserError(f"{where}: too few cells, or too many; allowed: one for each column")
+        seed = _number(cells[of_seed].removesuffix(".0"), f"{where}: {of_seed}", "a whole number", int)  # 3.0 in pandas
+        if not 0 < len(label := cells[of_arm].strip()) <= LONGEST or not label.isprintable():
+            raise UserError(
+                f"{where}: {of_arm}: {quote(label)}; allowed: a name of 1 to {LONGEST} printable characters"
+            )
+        runs = arms.setdefault(label, Arm(label, {of_arm: label}, {})).runs
+        if seed in runs:
+            raise UserError(f"{where}: {label} has seed {seed} twice; allowed: one row for each arm and seed")
+        scores = {name: _number(cells[name], f"{where}: {name}", FINITE) for name in names}
+        runs[seed] = Record.model_construct(name=f"{label} {seed}", seed=seed, params={}, scores=scores)
+    if len(arms) < 2:
+        raise UserError(f"{path}: {of_arm}: {', '.join(arms) or 'no rows'}; allowed: two arms or more")
+    for label, arm in arms.items():
+        if len({tuple(run.scores.values()) for run in arm.runs.values()}) == 1:
+            raise UserError(
+                f"{path}: {label}: only one row, or only equal ones; allowed: two seeds or more that differ"
+            )
+    pairing.check_distinct(arms.values())
+    return arms
+
+
+def _number(text: str, where: str, allowed: str, kind: Callable[[str], Any] = float, least: float = -LARGEST) -> Any:
+    """Raises UserError, which begins with ``where``, unless it is a finite number of at least ``least``."""
+    with suppress(ValueError):
+        if least <= (value := kind(text)) <= LARGEST:
+            return value
+    raise UserError(f"{where}: {quote(text)}; allowed: {allowed}")

@@ -1,0 +1,230 @@
+"""``ddpm judge``: a table from anywhere becomes a verdict, or one line that says why not."""
+
+import csv
+import io
+import json
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from ddpm.verdicts import statistics, table, verdict
+from tests.command import refused, run
+
+pytestmark = pytest.mark.usefixtures("folder")
+
+NOISE = np.array([0.12, 0.03, 0.07, 0.16, 0.01, 0.09])
+LOSS = {"adam": 1.0, "muon": 0.8, "sgd": 1.2}
+BETTER = ("--better", "loss=lower,acc=higher")
+NAN = "scores.csv: row 3: loss: "
+
+
+def write(rows: list[dict], delimiter: str = ",", begin: str = "", path: str = "scores.csv") -> Path:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0], delimiter=delimiter)
+    writer.writeheader()
+    writer.writerows(rows)
+    Path(path).write_text(begin + text.getvalue())
+    return Path(path)
+
+
+def rows(arms: dict[str, float] = LOSS, seeds=range(6), shift: int = 0) -> list[dict]:
+    """shift: of each arm's seeds against those of the one before."""
+    found = []
+    for at, (arm, loss) in enumerate(arms.items()):
+        for place, seed in enumerate(seeds):
+            score = loss + NOISE[place % 6] + (place * 7 + at * 3) % 5 / 1000
+            found.append({"arm": arm, "seed": seed + shift * at, "loss": score, "acc": 1 - score / 10})
+    return found
+
+
+def judged(capsys: pytest.CaptureFixture, *arguments: object) -> dict:
+    assert run("judge", "scores.csv", *map(str, arguments), "--json") == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def outcomes(found: dict) -> dict[tuple[str, str], str]:
+    return {(row["arm"], row["metric"]): row["outcome"] for row in found["verdicts"]}
+
+
+def test_runs_of_the_same_seed_are_paired_and_each_metric_has_its_direction(capsys):
+    write(rows())
+    found = judged(capsys, *BETTER)
+    assert found["primary"] == "loss"
+    assert outcomes(found) == {
+        (arm, metric): outcome
+        for (arm, outcome), metric in product({"muon": "better", "sgd": "worse"}.items(), ("loss", "acc"))
+    }
+    for row in found["verdicts"]:
+        assert (row["baseline"], row["seeds"], row["setting"]) == ("adam", [0, 1, 2, 3, 4, 5], "")
+        gaps = np.subtract(row["arm_scores"], row["baseline_scores"])
+        level = 0.05 * (0.9 if row["metric"] == "loss" else 0.1) / 2
+        low, high = stats.ttest_1samp(gaps, 0).confidence_interval(1 - level)
+        assert (row["low"], row["high"]) == pytest.approx((low, high))
+    assert "6 paired training seeds" in found["citations"]["muon"]
+    assert not any(word in found["citations"]["muon"] for word in ("?", "unknown", "; ."))
+
+
+def test_the_options_name_the_baseline_the_primary_metric_and_the_margins(capsys):
+    write(rows())
+    found = judged(capsys, *BETTER, "--baseline", "sgd", "--primary", "acc", "--margin", "acc=0.5", "loss=0.3")
+    assert (found["primary"], found["arms"][0]["label"]) == ("acc", "sgd")
+    assert outcomes(found) == {
+        ("adam", "acc"): "equivalent", ("adam", "loss"): "equivalent",
+        ("muon", "acc"): "equivalent", ("muon", "loss"): "better"
+    }  # fmt: skip
+    assert {row["margin"] for row in judged(capsys, "--better", "lower", "--margin", "0.01")["verdicts"]} == {0.01}
+
+
+@pytest.mark.parametrize(("given", "form"), [
+    (("--better", "loss=lower"), "as MLflow's search_runs and its command write them"),
+    (("--better", "lower"), "as MLflow's search_runs and its command write them"),
+    (("--better", "val/loss=lower"), "as W&B's page does"),
+    (("--better", "loss=lower"), "as a spreadsheet does"),
+])  # fmt: skip
+def test_the_exports_of_others_are_read(capsys, given, form):
+    if "MLflow" in form:
+        named = {"arm": "params.arm", "seed": "params.seed", "loss": "metrics.loss"}
+        others = {
+            "run_id": "ab12",
+            "status": "FINISHED",
+            "start_time": "2026-01-01 00:00:00+00:00",
+            "tags.mlflow.user": "",
+        }
+    else:
+        named = {"arm": "arm", "seed": "seed", "loss": given[1].partition("=")[0]}
+        others = {"Name": "brisk-sun-1", "State": "finished", "Runtime": "12", "Tags": "a, b"}
+    made = [others | {name: row[key] for key, name in named.items()} for row in rows()]
+    for row in made[:6]:
+        row[named["seed"]] = f"{row[named['seed']]}.0"  # pandas, where one run has no seed
+    write(made, ";" if "spreadsheet" in form else ",", "\ufeff" if "spreadsheet" in form else "")
+    found = judged(capsys, *given)
+    assert outcomes(found) == {("muon", named["loss"]): "better", ("sgd", named["loss"]): "worse"}
+
+
+def test_arms_without_common_seeds_are_judged_by_welchs_test_which_is_said(capsys):
+    write(rows(shift=100))
+    found = judged(capsys, "--better", "loss=lower")
+    assert outcomes(found) == {("muon", "loss"): "better", ("sgd", "loss"): "worse"}
+    for row in found["verdicts"]:
+        assert row["seeds"] == []
+        assert row["worst"] is None
+        test = stats.ttest_ind(row["arm_scores"], row["baseline_scores"], equal_var=False)
+        low, high = test.confidence_interval(1 - 0.05 * 0.9 / 2)
+        assert (row["low"], row["high"]) == pytest.approx((low, high))
+        assert row["p"] == pytest.approx(test.pvalue * 2 / 0.9)
+        assert any("Welch" in note and row["arm"] in note for note in found["notes"])
+    assert "not paired" in found["citations"]["muon"]
+    assert run("judge", "scores.csv", "--better", "lower", "--out", "verdict", "--table", "t.csv") == 0
+    assert "share" in capsys.readouterr().out
+    write(rows(seeds=range(5), shift=100))
+    assert set(outcomes(judged(capsys, "--better", "loss=lower")).values()) == {"inconclusive"}
+
+
+def test_seeds_that_one_arm_lacks_are_left_out_and_named(capsys):
+    write([row for row in rows() if (row["arm"], row["seed"]) != ("adam", 4)])
+    found = judged(capsys, "--better", "loss=lower")
+    assert [row["seeds"] for row in found["verdicts"]] == [[0, 1, 2, 3, 5]] * 2
+    assert sum("seed 4 left out" in note for note in found["notes"]) == 2
+
+
+def test_welchs_test_keeps_its_error_rate_where_sds_and_sizes_differ():
+    random = np.random.default_rng(0)
+    tests = [statistics.welch_test(random.normal(0, 1, 6), random.normal(0, 4, 18), 0.0, 0.95) for _ in range(4000)]
+    assert np.mean([float(test.p) <= 0.05 for test in tests]) == pytest.approx(0.05, abs=0.01)
+    assert np.mean([test.low <= 0 <= test.high for test in tests]) == pytest.approx(0.95, abs=0.01)
+    still = statistics.welch_test(np.ones(6), np.ones(6), 0.0, 0.95)
+    assert (still.p, still.low, still.high) == (1, 0, 0)
+
+
+def changed(place: int, **cells: object) -> list[dict]:
+    made = rows()
+    made[place] |= cells
+    return made
+
+
+@pytest.mark.parametrize(("made", "options", "named"), [
+    (rows(), ["--arm", "optimiser"], "--arm: 'optimiser'"),
+    (rows(), ["--seed", "sede"], "did you mean 'seed'"),
+    (rows(), ["--better", "lost=lower"], "did you mean 'loss'"),
+    (rows(), ["--better", "loss=down"], "loss=down"),
+    (rows(), ["--better", "loss=lower", "--primary", "acc"], "--primary: 'acc'"),
+    (rows(), ["--baseline", "adan"], "did you mean 'adam'"),
+    (rows(), ["--table", "./scores.csv"], "--table: scores.csv"),
+    (rows(), ["--margin", "loss=-1"], "--margin: loss: '-1'"),
+    (rows(), ["--margin", "loss=wide"], "--margin: loss: 'wide'"),
+    (changed(1, seed=0), [], "row 3: adam has seed 0 twice"),
+    (changed(1, loss="NaN"), [], f"{NAN}'NaN'"),
+    (changed(1, loss=""), [], f"{NAN}''"),
+    (changed(1, loss="-inf"), [], f"{NAN}'-inf'"),
+    (changed(1, loss="1e200"), [], f"{NAN}'1e200'"),
+    (changed(1, loss="=1+1"), [], f"{NAN}'=1+1'"),
+    (changed(1, seed="first"), [], "row 3: seed: 'first'"),
+    (changed(1, seed=0.5), [], "row 3: seed: '0.5'"),
+    (changed(1, arm=""), [], "row 3: arm: ''"),
+    (changed(1, arm="\x1b[2J"), [], "row 3: arm: "),
+    (changed(1, arm="a\nb"), [], "row 3: arm: "),
+    ([row | {"state": "finished"} for row in rows()], ["--better", "lower"], "row 2: state: 'finished'"),
+    (rows({"adam": 1.0}), [], "arm: adam; allowed: two"),
+    (rows()[:7], [], "muon: only one row"),
+    ([row | {"loss": 1, "acc": 1} for row in rows()], [], "adam: only one row, or only equal ones"),
+])  # fmt: skip
+def test_a_mistake_is_one_line_and_writes_nothing(capsys, made, options, named):
+    write(made)
+    given = options if "--better" in options else [*BETTER, *options]
+    line = refused(capsys, "judge", "scores.csv", *given, "--out", "verdict")
+    assert named in line
+    assert [path.name for path in Path().iterdir()] == ["scores.csv"]
+
+
+@pytest.mark.parametrize(("content", "named"), [
+    (b"", "--arm"),
+    (b"arm,seed,loss\n", "no rows"),
+    (b"arm,seed,loss,loss\na,1,2,3\n", "two columns are called 'loss'"),
+    (b"arm,seed,loss\na,1\n", "row 2"),
+    (b"arm,seed,loss\na,1,2,3\n", "row 2"),
+    (b"arm,seed,loss\na,1," + b"9" * 200_000, "field"),
+    (b"arm,seed,loss\na,1," + b"9" * 5000, "row 2: loss"),
+    (b"arm,seed,loss\na," + b"9" * 5000 + b",1", "row 2: seed"),
+    (b"arm,seed,loss\n" + b"a" * 1000 + b",1,1", "row 2: arm"),
+    (b'arm,seed,loss\n"a,1,1', "not a CSV file"),
+    (b"arm,seed,loss\n\xff\xfe,1,1", "not a CSV file"),
+    (b"arm,seed,loss\n" + b"".join(b"a,%d,1\n" % seed for seed in range(10**6)), "too large"),
+    (b"x" * 60_000_000, "too large"),
+    (b"x," * 10**6, "too large"),
+])  # fmt: skip
+def test_a_hostile_table_is_refused_by_a_line(capsys, content, named):
+    Path("scores.csv").write_bytes(content)
+    line = refused(capsys, "judge", "scores.csv", "--better", "loss=lower")
+    assert named in line
+    assert len(line) < 3000
+    assert "scores.csv: cannot be read" in refused(capsys, "judge", "./", "--better", "lower").replace(
+        ".:", "scores.csv:"
+    )
+
+
+EVIL = ["<script>", "=HYPERLINK(1)", "|a| # b", "$x$ \\input{/etc/passwd}"]
+
+
+def test_names_from_a_table_control_no_page_formula_or_macro():
+    write(rows(dict(zip(EVIL, (1.0, 0.8, 1.2, 1.1), strict=True))))
+    given = ["--better", "loss=lower", "--out", "verdict", "--table", "t.tex", "t.csv"]
+    assert run("judge", "scores.csv", *given) == 0
+    assert not any(odd in Path("verdict/verdict.md").read_text() for odd in ("<script", " |a|"))
+    assert run("judge", "scores.csv", "--better", "loss=lower", "--out", "page.html") == 0
+    assert "<script" not in Path("page.html").read_text()
+    assert "\\input" not in Path("t.tex").read_text()
+    with Path("t.csv").open(newline="") as file:
+        assert [row["arm"][:2] for row in csv.DictReader(file)][1] == "'="
+
+
+def test_a_large_table_takes_a_moment():
+    """Each seed of its thousands, and both kinds of test."""
+    for shift in (0, 10**6):
+        write(rows({"a": 1.0, "b": 0.9}, range(4000), shift))
+        found = table.judge(Path("scores.csv"), ["loss=lower"])
+        assert found.verdicts[0].outcome == "better"
+        assert found.verdicts[0].look == 4000
+    assert verdict.exit_code(found.verdicts, found.primary) == 0
