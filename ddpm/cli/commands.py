@@ -15,7 +15,10 @@ from ddpm.cli import terminal
 from ddpm.cli.app import MAIN, ONE_OF, PROJECT, SCORES, Folders, Json, Names, NoPilot, Tables, app, list_files
 from ddpm.cli.terminal import answer, write_params
 
-Alike = Literal["code", "images_seen", "teacher_flops", "parameters", "evaluations", "precision", "processor", "torch"]
+Alike = Literal[
+    "code", "images_seen", "teacher_flops", "parameters", "evaluations", "precision", "processor", "torch", "threads",
+    "kernels",
+]  # fmt: skip
 track = App(name="track", help="Complete the run in MLflow.", group=PROJECT)
 app.command(track)
 

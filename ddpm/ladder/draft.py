@@ -18,12 +18,13 @@ from ddpm.ladder.terms import LADDERS
 from ddpm.params import config, possible, presets
 from ddpm.params.config import Config
 from ddpm.scoring import extractor, limits
-from ddpm.scoring.evaluate_params import choose_extractor
+from ddpm.scoring.evaluate_params import AUTO, choose_extractor
 from ddpm.study import loading, plan
 from ddpm.tools import clone
 from ddpm.tools.clone import Found
 
 WARMUPS = (0.0, 0.03, 0.1)  # shares of the training
+EYES, MEASURES = ("random_conv", "components"), ("prc", "c2st")  # of each new ladder
 AVERAGES = (0.01, 0.05, 0.2)  # lengths of the weights' average, as shares of the training
 
 
@@ -64,19 +65,24 @@ def write(name: str, base: str, common: Mapping[str, Any]) -> Path:
 
 
 def _choose_measures(whole: Config, found: Found) -> dict[str, Any]:
-    """The extractors, and the metrics for which the images are enough, where those of the preset cannot stay: ``auto``
-    does not say which they are, and one that learns classes needs some. Empty if they can."""
-    if found.train is None or found.classes is None:
-        return {}
-    evaluate = whole.evaluate.resolve(found.classes, whole.data.channels)
-    if found.classes < 2 and any(extractor.get(name).knows_classes for name in evaluate.extractors):
-        evaluate = evaluate.model_copy(update={"extractors": (choose_extractor(1, whole.data.channels),)})
-    if evaluate.extractors == whole.evaluate.extractors:
-        return {}
-    count = min(whole.sample.count, found.train)
-    for name in evaluate.extractors:
+    """The preset's eyes and ``EYES``, and the metrics for which the images are enough. Where ``auto`` stands for an
+    extractor that learns classes, or the preset names one, and there are none, it is another."""
+    classes, count = found.classes, whole.sample.count if found.train is None else min(whole.sample.count, found.train)
+    evaluate = whole.evaluate if classes is None else whole.evaluate.resolve(classes, whole.data.channels)
+    named = evaluate.extractors
+    if classes is not None and classes < 2 and any(extractor.get(name).knows_classes for name in named):
+        named = (choose_extractor(1, whole.data.channels),)
+    eyes = tuple(dict.fromkeys([*named, *EYES]))
+    opponents = evaluate.c2st.model_copy(update={"images": min(evaluate.c2st.images, count // 2 * 2)})
+    measures = tuple(dict.fromkeys([*evaluate.metrics, *MEASURES]))
+    evaluate = evaluate.model_copy(update={"extractors": eyes, "metrics": measures, "c2st": opponents})
+    for name in eyes if AUTO not in eyes else ():
         evaluate = limits.possible_metrics(evaluate, extractor.get(name), count)
-    return {"evaluate.extractors": [*evaluate.extractors], "evaluate.metrics": [*evaluate.metrics]}
+    return {
+        "evaluate.extractors": [*evaluate.extractors],
+        "evaluate.metrics": [*evaluate.metrics],
+        "evaluate.c2st.images": opponents.images,
+    }
 
 
 def champion_params(state: Climb) -> str:

@@ -24,7 +24,7 @@ from ddpm.verdicts import metrics
 
 OTHER_TORCH, BFLOAT16, FLOAT32 = 0.08, 0.05, 0.0001  # what rounding changes: the table of docs/reproducible.md
 KERNELS = {"kernels", "processor", "ranks", "threads", "training_precision"}  # in which environments round differently
-ROUNDED = ("scores.", "curve.", "noise_levels.")  # what that changes
+ROUNDED = ("scores.", "curve.")  # what that changes
 STRAY = 2  # samples that rounding may move across the border of a metric that counts them; others are near 0
 APART = {"name", "params", "finished", "environment", "code", "plan", "revision"}  # compared otherwise, or not at all
 

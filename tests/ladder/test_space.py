@@ -12,6 +12,7 @@ from ddpm.ladder.space import Space
 from ddpm.ladder.terms import Contest
 from ddpm.params import presets
 from ddpm.scoring.evaluate_params import choose_extractor
+from ddpm.verdicts import metrics
 from tests.ladders import FILE, contest, space, trial
 
 ROOT = Path(__file__).parents[2]
@@ -123,18 +124,21 @@ def test_a_new_ladder_needs_a_preset_and_images_enough():
     assert not [*FILE.parent.iterdir()]
 
 
-@pytest.mark.parametrize(("base", "settings", "primary"), [
-    ("digits", {}, "classifier.fd"), ("photos_small", {"data.source": "photos"}, "classifier.fd"),
-    ("photos_small", {"data.source": "photos/one"}, f"{choose_extractor(1, 3)}.kid_mean"),  # without classes
+@pytest.mark.parametrize(("base", "settings", "first"), [
+    ("digits", {}, "classifier"), ("photos_small", {"data.source": "photos"}, "classifier"),
+    ("photos_small", {"data.source": "photos/one"}, choose_extractor(1, 3)),  # without classes
 ])  # fmt: skip
-def test_a_new_ladder_can_be_searched(base, settings, primary):
+def test_a_new_ladder_can_be_searched_by_several_eyes(base, settings, first):
     for number in range(240):
         path = Path("photos", ("one", "two")[number % 2], f"{number}.jpg")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     path = draft.write("mine", base, settings)
     of = Space(terms.load(path), {})
-    assert of.contest.terms.primary == primary
+    evaluate = of.contest.config.evaluate
+    assert of.contest.terms.primary == metrics.PANEL
+    assert evaluate.extractors == (first, "random_conv", "components")
+    assert {"prc", "c2st"} <= {*evaluate.metrics}
     assert of.contest.terms.model_dump(mode="json")["common"].items() >= settings.items()
     changes = proposals.propose(of, [], [], 0)
     assert of.contest.cost(changes) <= of.contest.limit

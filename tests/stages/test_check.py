@@ -56,7 +56,7 @@ def test_a_secret_in_the_source_is_refused_before_dvc_records_it(project, secret
         ("sample.count", 20, "sample.count: 20"),
         ("evaluate.kid_subset_size", 5000, "'kid'"),
         ("data.source", "nowhere", "data.source: "),
-        ("data.dataset.name", "image_folder", "data.source: image_folder"),
+        ("data.dataset.name", "image_folder", "data.source: null"),
         ("device", "cuda:999", "device: 'cuda:999'"),
     ],
 )

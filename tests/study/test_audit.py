@@ -8,7 +8,7 @@ from tests.scored import result
 
 SCORES = {"classifier.fd": 1.0, "classifier.kid_mean": 0.91, "classifier.recall": 0.5}
 AGAIN = result(
-    scores=SCORES, comparable={"samples": 1000}, noise_levels=NumberTable(columns={"t": (1.0,), "error_test": (0.2,)})
+    scores=SCORES, comparable={"samples": 1000}, curve=NumberTable(columns={"images": (1.0,), "classifier.fd": (0.2,)})
 )
 COSTS = AGAIN.costs.model_dump()
 
@@ -24,8 +24,8 @@ def scores(**changes: float) -> dict:
         ({"costs": COSTS | {"seconds": {"train": 99.0}}}, "float32", None, False),
         ({"costs": COSTS | {"images_seen": 97}}, "float32", "costs.images_seen", False),
         ({"costs": COSTS | {"flops": 1.0}}, "float32", "costs.flops", False),
-        ({"noise_levels": {"columns": {"t": (1.0,), "error_test": (0.1,)}}}, "float32", "noise_levels.", False),
-        ({"noise_levels": None}, "float32", "noise_levels.", False),
+        ({"curve": {"columns": {"images": (1.0,), "classifier.fd": (0.1,)}}}, "float32", "curve.", False),
+        ({"curve": None}, "float32", "curve.", False),
         ({"samples": "0" * 64}, "float32", "samples", True),
         (scores(fd=1.00005), "float32", "scores.classifier.fd", True),
         (scores(fd=1.01), "float32", "scores.classifier.fd", False),

@@ -151,7 +151,7 @@ def test_new_writes_a_valid_study_and_overwrites_none(vary, names, capsys):
 
 def test_new_leaves_open_what_is_not_known():
     mine = ("data.dataset.name=image_folder", "data.source=studies")
-    assert study("new", "mine", *LOSSES, "--base", "digits", "--set", *mine) == 0
+    assert study("new", "mine", *LOSSES, "--base", "digits_2026", "--set", *mine) == 0
     path = Path("studies/mine.yaml")
     with pytest.raises(loading.OpenPrimary):
         loading.load(path)

@@ -66,7 +66,7 @@ def download(name: str, source: str | None) -> None:
         (".dvc", 0, "", "mnist"),
         ("https://example.org/m", 0, "", "mnist"),
         ("https://me:hunter2@example.org/m", 2, "https://***@example", "mnist"),
-        (None, 2, "data.source: arrays has no", "arrays"),
+        (None, 2, "data.source: null", "arrays"),
         (".dvc", 2, "data.dataset.name: image_folder", "digits"),
     ],
 )

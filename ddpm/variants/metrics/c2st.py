@@ -20,8 +20,8 @@ class ClassifierTwoSample(ImageMetric):
     """
 
     scores = (
-        Score("auc", "lower", 0.01, "AUC of a fresh opponent", sees=("blur", "noise", "jpeg")),
-        Score("d_prime", "lower", 0.05, "d' of a fresh opponent", of="auc", sees=("blur", "noise", "jpeg")),
+        Score("auc", "lower", 0.01, "AUC of a fresh opponent", sees=("blur", "noise")),
+        Score("d_prime", "lower", None, "d' of a fresh opponent", of="auc", sees=("blur", "noise")),
     )
 
     def least(self, evaluate: Evaluate, dimensions: int) -> tuple[int, str]:
