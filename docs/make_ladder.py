@@ -1,7 +1,7 @@
 """Make the table of docs/ladder.md: streams of ideas, simulated through the functions that decide a ladder.
 
-``python -m docs.make_ladder`` prints it, with what the page says of guards and rare collapses; 10,000
-streams of 100 ideas for each row take some minutes on one core.
+``python -m docs.make_ladder`` prints it, with what the page says of guards, rare collapses and proofs; 2,000
+streams of 100 ideas for each row take some two minutes on one core.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import stdtrit
 
-from ddpm.ladder import evidence
-from ddpm.ladder.evidence import Truth
 from ddpm.report import render
 from ddpm.report.blocks import Chapter, Table
+from ddpm.verdicts import evidence
+from ddpm.verdicts.evidence import ALIKE, PAIRS, RANKS, Evidence, Truth
 from ddpm.verdicts.statistics import Array
 
 ERROR, AT_LEAST, MOST, IDEAS, EIGHT = 0.05, 6, 32, 100, 8
+FIRST = 8  # seeds after which most attempts have ended
+TIGHT = 1 / 101  # the spread of a challenger whose standard deviation is a tenth of the champion's
 
 
 class Share(NamedTuple):
@@ -45,55 +47,94 @@ class Simulated(NamedTuple):
 
 
 class Case(NamedTuple):
-    """Streams of ideas. gains: their distribution around the effect. real: the share of ideas with an effect, which is
-    one of ``effects``, in standard deviations of the gains. resubmits: every other idea is the best failure so far."""
+    """Streams of ideas. noise: the distribution of either side's scores. real: the share of ideas with an effect, which
+    is one of ``effects``, in standard deviations of the gains. resubmits: every other idea is the best failure so far.
+    spread: the challenger's share of the variance of a gain. alike: the correlation by seed if both have half."""
 
     name: str
-    gains: str = "normal"
+    noise: str = "normal"
     real: float = 0.0
-    effects: tuple[float, ...] = (1.0, 2.0, 3.0)
+    effects: tuple[float, ...] = (0.5, 1.0, 2.0, 3.0, 5.0)
     resubmits: bool = False
+    spread: float = 0.5
+    alike: float = ALIKE
 
 
 CASES = (
-    Case("no real idea"),
-    Case("no real idea, best failures tried again", resubmits=True),
-    Case("10% real, 1 to 3 sd", real=0.1),
+    Case("none real"),
+    Case("none real, best failures tried again", resubmits=True),
+    Case("10% real", real=0.1),
     Case("10% real, best failures tried again", real=0.1, resubmits=True),
-    Case("30% real, best failures tried again", real=0.3, resubmits=True),
+    Case("33% real", real=0.33),
+    *(Case(f"33% real, {effect:g} sd", real=0.33, effects=(effect,)) for effect in (0.5, 1.0, 2.0, 3.0, 5.0)),
     Case("10% real, t with 3 degrees of freedom", "t3", real=0.1, resubmits=True),
     Case("10% real, ties", "tied", real=0.1, resubmits=True),
+    Case("none real, a third of the spread", spread=0.1, alike=0.0),
+    Case("none real, a tenth of the spread", spread=TIGHT, alike=0.0),
+    Case("none real, three times the spread", spread=0.9, alike=0.0),
     *(
-        Case(f"{share}, skewness {skewness}, rare {what}", f"{skewness} {what}", real, resubmits=bool(real))
-        for skewness in (1, 2)
+        Case(f"{share}, skewness 2 to {what}", f"2 {what}", real, resubmits=bool(real), spread=1.0, alike=0.0)
         for what in ("losses", "gains")
-        for share, real in (("no real idea", 0.0), ("10% real", 0.1))
+        for share, real in (("none real", 0.0), ("10% real", 0.1))
     ),
 )
 
 
-def draw(random: np.random.Generator, gains: str, size: tuple[int, ...]) -> Array:
-    """Gains of mean 0 and standard deviation 1."""
-    match gains.split():
-        case ["normal"]:
+def draw(random: np.random.Generator, noise: str, size: tuple[int, ...]) -> Array:
+    """Noise of mean 0 and standard deviation 1."""
+    match noise.split():
+        case ["normal" | "tied"]:
             return random.standard_normal(size)
         case ["t3"]:
             return random.standard_t(3, size) / 3**0.5
-        case ["tied"]:
-            return np.round(random.standard_normal(size) / 0.67) * 0.67
         case [skewness, what]:
             shape = 4 / int(skewness) ** 2  # of a gamma distribution
             skewed: Array = (random.gamma(shape, size=size) - shape) / shape**0.5
             return skewed if what == "gains" else -skewed
-    raise ValueError(gains)
+    raise ValueError(noise)
 
 
-def simulate(case: Case, streams: int = 10_000, ideas: int = IDEAS, seed: int = 0) -> Simulated:
+def run(random: np.random.Generator, case: Case, effect: Array, seeds: int) -> tuple[Array, Array]:
+    """What both sides score, (streams, seeds), higher being better; gains have a standard deviation of 1."""
+    size = (len(effect), seeds)
+    both = (case.alike / (1 - case.alike) / 2) ** 0.5 * random.standard_normal(size)
+    champion = both + (1 - case.spread) ** 0.5 * draw(random, case.noise, size)
+    challenger = both + case.spread**0.5 * draw(random, case.noise, size) + effect[:, None]
+    return (np.round(champion), np.round(challenger)) if case.noise == "tied" else (champion, challenger)
+
+
+def attempts(
+    rule: Evidence, champion: Array, challenger: Array, needed: Array | float, harm: Array | None = None
+) -> tuple[Truth, Truth, Array]:
+    """Whether each attempt, (trials, MOST), is accepted; whether a guard or a collapse ended it; and its last place.
+    harm: the logarithm of a guard's e-value."""
+    rows = np.arange(len(champion))
+    accepted, ended, end = np.zeros(len(rows), bool), np.zeros(len(rows), bool), np.full(len(rows), MOST - 1)
+    for seeds in (FIRST, MOST):
+        sides, e = (champion[rows, :seeds], challenger[rows, :seeds]), np.broadcast_to(needed, len(end))[rows]
+        accepts, hopeless = rule.look(*sides, e, AT_LEAST, MOST)
+        refuses = evidence.collapses(sides[1] - sides[0]) & (np.arange(seeds) >= AT_LEAST - 1)
+        waits = np.zeros_like(refuses)
+        if harm is not None:
+            refuses, waits = refuses | (harm[rows, :seeds] >= -math.log(ERROR)), harm[rows, :seeds] > 0
+        waits[:, MOST - 1 :] = False
+        accepts = accepts & ~waits & ~refuses
+        stops = accepts | refuses | hopeless
+        stops[:, MOST - 1 :] = True
+        place = stops.argmax(1)
+        stopped, at = stops.any(1), (np.arange(len(rows)), place)
+        accepted[rows], ended[rows], end[rows] = accepts[at], refuses[at], place
+        rows = rows[~stopped]
+    return accepted, ended, end
+
+
+def simulate(case: Case, streams: int = 2000, ideas: int = IDEAS, seed: int = 0, rule: Evidence = PAIRS) -> Simulated:
     """Run that many streams, all at once."""
     random, rows = np.random.default_rng(seed), np.arange(streams)
     counts = {rule: np.zeros((2, streams)) for rule in Simulated._fields[:3]}  # false and real rungs
     failures, failed_effects = np.full((streams, ideas), -np.inf), np.zeros((streams, ideas))
-    level, record = np.zeros(streams), draw(random, case.gains, (streams,))  # the champion of keep-if-better
+    level = np.zeros(streams)  # the champion of keep-if-better
+    record = run(random, case, level, 1)[1][:, 0]
     given = spent = 0
     for attempt in range(1, ideas + 1):
         effect = np.where(random.random(streams) < case.real, random.choice(case.effects, streams), 0.0)
@@ -103,19 +144,18 @@ def simulate(case: Case, streams: int = 10_000, ideas: int = IDEAS, seed: int = 
             effect = np.where(again, failed_effects[rows, best], effect)
             failures[rows, best] = -np.inf
         given += int((effect > 0).sum())
-        gains = draw(random, case.gains, (streams, MOST)) + effect[:, None]
+        champion, challenger = run(random, case, effect, MOST)
         needed = np.array([evidence.threshold(attempt, rungs, ERROR) for rungs in range(attempt)])
-        accepts, hopeless = evidence.looks(gains, needed[counts["ladder"].sum(0).astype(int)], AT_LEAST, MOST)
-        stops = accepts | hopeless
-        end = np.where(stops.any(1), stops.argmax(1), MOST - 1)
-        eight = draw(random, case.gains, (streams, EIGHT)) + effect[:, None]
-        t = eight.mean(1) / eight.std(1, ddof=1) * EIGHT**0.5
-        score = level + effect + draw(random, case.gains, (streams,))
-        accepted = {"ladder": accepts[rows, end], "fixed": t > -stdtrit(EIGHT - 1, ERROR), "keep": score > record}
-        for rule, accepts_it in accepted.items():
-            counts[rule] += np.stack([accepts_it & (effect == 0), accepts_it & (effect > 0)])
+        became, _, end = attempts(rule, champion, challenger, needed[counts["ladder"].sum(0).astype(int)])
+        before, after = run(random, case, effect, EIGHT)
+        eight = after - before
+        t = eight.mean(1) / np.maximum(eight.std(1, ddof=1), 1e-9) * EIGHT**0.5
+        score = level + run(random, case, effect, 1)[1][:, 0]
+        accepted = {"ladder": became, "fixed": t > -stdtrit(EIGHT - 1, ERROR), "keep": score > record}
+        for name, accepts_it in accepted.items():
+            counts[name] += np.stack([accepts_it & (effect == 0), accepts_it & (effect > 0)])
         spent += int((end + 1).sum())
-        failures[:, attempt - 1] = np.where(accepted["ladder"], -np.inf, evidence.log_e(gains).max(1))
+        failures[:, attempt - 1] = np.where(became, -np.inf, evidence.log_e(challenger - champion)[rows, end])
         failed_effects[:, attempt - 1] = effect
         level = np.where(accepted["keep"], level + effect, level)
         record = np.maximum(record, score)
@@ -131,13 +171,11 @@ def simulate(case: Case, streams: int = 10_000, ideas: int = IDEAS, seed: int = 
     return Simulated(ladder, fixed, keep, spent / (streams * ideas), float((record - level).mean()))
 
 
-def table(streams: int = 10_000) -> str:
+def table(streams: int = 2000) -> str:
     """A row for each of CASES, in Markdown."""
     heads = [
         "ideas",
-        "ladder: false",
-        "real ones found",
-        "seeds an idea",
+        *(f"{what}, by {rule}" for rule in ("ranks", "pairs") for what in ("false", "found", "seeds an idea")),
         "t test: false",
         "found",
         "keep-if-better: false",
@@ -145,25 +183,15 @@ def table(streams: int = 10_000) -> str:
     ]
     rows = []
     for case in CASES:
-        done = simulate(case, streams)
-        pairs = [[f"{rule.false:.3f}", f"{rule.real:.2f}" if case.real else "-"] for rule in done[:3]]
-        rows.append([case.name, *pairs[0], f"{done.seeds:.1f}", *pairs[1], *pairs[2]])
-        print(case.name, done, file=sys.stderr, flush=True)
+        ranks, pairs = (simulate(case, streams, rule=rule) for rule in (RANKS, PAIRS))
+        shares = (ranks.ladder, pairs.ladder, ranks.fixed, ranks.keep)
+        cells = [[f"{each.false:.3f}", f"{each.real:.2f}" if case.real else "-"] for each in shares]
+        rows.append([case.name, *cells[0], f"{ranks.seeds:.1f}", *cells[1], f"{pairs.seeds:.1f}", *cells[2], *cells[3]])
+        print(case.name, ranks, pairs, file=sys.stderr, flush=True)
     return render.markdown([Chapter("", [Table(heads, rows, text_columns=range(1))])])
 
 
-def attempts(gains: Array, needed: Array | float, refuses: Truth, waits: Truth) -> tuple[Truth, Truth, Array]:
-    """Whether each attempt, (trials, MOST), is accepted; whether ``refuses`` ended it; and its last place."""
-    accepts, hopeless = evidence.looks(gains, needed, AT_LEAST, MOST)
-    accepted, refused = accepts & ~waits & ~refuses, refuses | (hopeless & ~accepts)
-    stops = accepted | refused
-    end = np.where(stops.any(1), stops.argmax(1), MOST - 1)
-    rows = np.arange(len(gains))
-    held = accepts[rows, end] & ~refuses[rows, end] & (end == MOST - 1)
-    return accepted[rows, end] | held, refuses[rows, end], end
-
-
-def guarded(noise: float, harm: float, trials: int = 4000, few: int = 0) -> float:
+def guarded(noise: float, harm: float, trials: int = 4000, few: int = 0, rule: Evidence = PAIRS) -> float:
     """The share of entries, better by 3 sd, that a guard refuses. noise, harm: as shares of the metric's mean; the
     margin is .013. few: the seeds behind the champion's mean under kind ``target``; 0 under kind ``score``."""
     random = np.random.default_rng(0)
@@ -171,25 +199,40 @@ def guarded(noise: float, harm: float, trials: int = 4000, few: int = 0) -> floa
     if few:
         before[:] = random.standard_normal((trials, few)).mean(1, keepdims=True)
     log = evidence.log_e(harm - 0.013 + noise * (random.standard_normal((trials, MOST)) - before))
-    gains = random.standard_normal((trials, MOST)) + 3
-    return float(attempts(gains, 500.0, log >= -math.log(ERROR), log > 0)[1].mean())
+    sides = run(random, Case(""), np.full(trials, 3.0), MOST)
+    return float(attempts(rule, *sides, 500.0, log)[1].mean())
 
 
-def collapsing(share: float, streams: int = 400) -> float:
-    """The mean number of rungs of IDEAS that gain 1 (sd 1) but lose as much in all, on a share of the seeds."""
+def collapsing(share: float, gain: float, rule: Evidence, streams: int = 400, ideas: int = IDEAS) -> float:
+    """The mean number of rungs of ideas that gain that much (sd 1) but lose as much in all, on a share of the seeds."""
     random, rungs = np.random.default_rng(0), np.zeros(streams, int)
-    for attempt in range(1, IDEAS + 1):
-        lost = random.random((streams, MOST)) < share
-        gains = np.where(lost, 1 - 1 / share, 1.0) + random.standard_normal((streams, MOST))
+    for attempt in range(1, ideas + 1):
+        champion, challenger = run(random, Case(""), np.full(streams, gain), MOST)
+        challenger -= gain * (random.random((streams, MOST)) < share) / share
         needed = np.array([evidence.threshold(attempt, count, ERROR) for count in range(attempt)])[rungs]
-        refuses = evidence.collapses(gains) & (np.arange(MOST) >= AT_LEAST - 1)
-        rungs += attempts(gains, needed, refuses, np.zeros_like(refuses))[0]
+        rungs += attempts(rule, champion, challenger, needed)[0]
     return float(rungs.mean())
 
 
+def prove(case: Case, effect: float, rule: Evidence, trials: int = 4000) -> tuple[float, float]:
+    """How often a ladder's first attempt is accepted, and its mean number of seeds."""
+    sides = run(np.random.default_rng(0), case, np.full(trials, effect), MOST)
+    accepted, _, end = attempts(rule, *sides, evidence.threshold(1, 0, ERROR))
+    return float(accepted.mean()), float(end.mean()) + 1
+
+
 if __name__ == "__main__":
-    for noise in (0.02, 0.1, 0.3):
-        shares = ", ".join(f"{harm:.1%} worse {guarded(noise, harm):.3f}" for harm in (0.0, 0.013, 0.05, 0.15))
-        print(f"a guard with noise of {noise:.0%} refuses: {shares}; of kind target {guarded(noise, 0.013, few=6):.3f}")
-    print(f"rungs of ideas that lose on 5% of seeds: {collapsing(0.05):.1f} of {IDEAS}")
+    for which in (PAIRS, RANKS):
+        by = which.name
+        for loud in (0.02, 0.1, 0.3):
+            shares = [f"{harm:.1%} worse {guarded(loud, harm, rule=which):.3f}" for harm in (0, 0.013, 0.05, 0.15)]
+            print(f"{by}: a guard with noise of {loud:.0%} refuses: {', '.join(shares)}")
+        for gain in (1, 3):
+            rungs, one = collapsing(0.05, gain, which), collapsing(0.05, gain, which, 4000, 1)
+            print(f"{by}: ideas that gain {gain} sd, lost on 5% of seeds: rungs {rungs:.1f} of {IDEAS}, {one:.3f} of 1")
+        for size in Case("").effects:
+            print(f"{by}: a first attempt, {size} sd, accepted and seeds:", *prove(Case(""), size, which))
+        for usual in (case for case in CASES if not case.real):
+            print(f"{by}: a first attempt, {usual.name}, accepted and seeds:", *prove(usual, 0, which, 20_000))
+    print(f"kind target: a guard refuses 1.3% worse {guarded(0.1, 0.013, few=6):.3f}")
     print(table(*map(int, sys.argv[1:])))

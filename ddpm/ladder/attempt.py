@@ -9,11 +9,12 @@ from collections.abc import Callable
 from contextlib import closing
 
 from ddpm.base.errors import UserError, plural
-from ddpm.ladder import climb, evidence
+from ddpm.ladder import climb
 from ddpm.ladder.climb import Attempt, Climb
 from ddpm.ladder.log import BASE, End, Try
 from ddpm.ladder.terms import Changes, Contest
 from ddpm.study import revision
+from ddpm.verdicts.evidence import Evidence
 
 Say = Callable[[str], None]
 
@@ -32,13 +33,14 @@ def begin(
                     f"{contest.log}: attempt {last.number}, {last.begin.entry}, has not ended: run it again to "
                     f"continue, or `ddpm ladder withdraw {contest.name}`"
                 )
-            _announce(contest, last.needed, say)
+            _announce(contest, last.evidence, last.needed, say)
             return last
-        _announce(contest, state.next_needed, say)
+        _announce(contest, contest.evidence(entry), state.next_needed, say)
         revision.check_committed([str(contest.path), *revision.CODE])
         check_committed(contest)
-        begun = {"entry": entry, "changes": dict(changes), "on": state.on, "nonce": secrets.token_hex(8)}
-        return climb.append(state, Try.model_validate({**contest.identity, **begun})).attempts[-1]
+        begun = {"entry": entry, "changes": dict(changes), "on": state.on, "evidence": contest.evidence(entry).name}
+        line = {**contest.identity, **begun, "nonce": secrets.token_hex(8)}
+        return climb.append(state, Try.model_validate(line)).attempts[-1]
 
 
 def withdraw(contest: Contest) -> Climb:
@@ -56,15 +58,15 @@ def check_committed(contest: Contest) -> None:
     revision.check_committed([str(contest.log)], why)
 
 
-def _announce(contest: Contest, needed: float, say: Say) -> None:
+def _announce(contest: Contest, rule: Evidence, needed: float, say: Say) -> None:
     """Print how many seeds an effect needs. Raises UserError if the most seeds cannot give the e-value ``needed``."""
     most = contest.terms.seeds.most
-    if (fewest := evidence.fewest(needed)) > most:
+    if (fewest := rule.fewest(needed)) > most:
         raise UserError(
             f"{contest.path}: seeds.most: an e-value of {needed:.0f} is needed, which {most} seeds cannot give; "
             f"allowed: {fewest} or more, in a ladder of another name"
         )
-    counts = {effect: evidence.seeds_needed(effect, needed, most) for effect in (1, 2, 3)}
+    counts = {effect: rule.seeds_needed(effect, needed, most) for effect in (1, 2, 3)}
     shown = ", ".join(f"{effect} sd {count or f'more than {most}'}" for effect, count in counts.items())
     say(
         f"accepted at an e-value of {needed:.0f}, so after {max(fewest, contest.terms.seeds.fewest)} seeds at the "

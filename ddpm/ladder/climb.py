@@ -16,12 +16,12 @@ from typing import Any
 
 from ddpm.base.errors import UserError
 from ddpm.base.locks import lock
-from ddpm.ladder import evidence, log, outcome
+from ddpm.ladder import log, outcome
 from ddpm.ladder.log import BASE, End, Outcome, Try
 from ddpm.ladder.pairs import Runs
 from ddpm.ladder.terms import CHALLENGER, CHAMPION, Changes, Contest
-from ddpm.verdicts import metrics
-from ddpm.verdicts.statistics import Array
+from ddpm.verdicts import evidence, metrics
+from ddpm.verdicts.evidence import Evidence
 
 LOCKS = Path(".ddpm/ladders")  # next to the log, git would see them
 RESTORE = "restore the file from git"
@@ -39,6 +39,11 @@ class Attempt:
     end: End | None = None
     rung: int | None = None  # its number if it became one
     gaussian: float | None = None  # what a Gaussian of the train images scores, if known
+
+    @property
+    def evidence(self) -> Evidence:
+        """What decides it."""
+        return Evidence(self.begin.evidence)
 
     @property
     def outcome(self) -> Outcome | None:
@@ -94,10 +99,6 @@ class Climb:
         begin = self.find(key).begin
         return {**self.changes(begin.on), **begin.changes}
 
-    def gains(self, end: End) -> Array:
-        """What the challenger is better by, on each seed: (n,)."""
-        return outcome.measure_gains(self.contest, end)
-
     def first_seed(self, attempt: Attempt) -> int:
         """The first of an attempt's consecutive seeds."""
         begin = attempt.begin
@@ -107,7 +108,8 @@ class Climb:
 
     def log_e(self, end: End) -> float:
         """The logarithm of an attempt's e-value."""
-        return float(evidence.log_e(self.gains(end))[-1]) if end.challenger else 0.0
+        sides = outcome.scores(self.contest, end)
+        return float(self.find(end.of).evidence.log_e(*sides)[-1]) if end.challenger else 0.0
 
     def runs(self, attempt: Attempt, commit: str = "") -> Runs:
         """The runs of an attempt. commit: whose code makes more of them."""
@@ -126,7 +128,7 @@ class Climb:
         """How the attempt ends by its runs so far, and whether they decide: ``outcome.judge``."""
         usual = self._measure_usual(attempt.begin.on)
         sides = runs.leading_records(CHAMPION), runs.leading_records(CHALLENGER)
-        return outcome.judge(self.contest, attempt.key, attempt.needed, usual, *sides)
+        return outcome.judge(self.contest, attempt.key, attempt.evidence, attempt.needed, usual, *sides)
 
     def _measure_usual(self, on: str) -> Mapping[str, float]:
         """The mean of each guarded metric of the rung ``on``, where it does not run with the challenger."""
@@ -149,6 +151,8 @@ class Climb:
             source = f"{self.contest.log}: {line.entry}"
             if line.nonce and (self.open or line.on != self.on):
                 raise UserError(f"{source}: began on another champion, or before the last attempt ended; {RESTORE}")
+            if line.evidence not in ("pairs", self.contest.evidence(line.entry).name):
+                raise UserError(f"{source}: evidence: {line.evidence}; allowed: pairs; {RESTORE}")
             cost = self.contest.check(line.changes, self.changes(line.on), source, True) if line.nonce else line.cost
             self.attempts.append(Attempt(key, line, len(self.attempts) + 1, self.next_needed, cost))
             return

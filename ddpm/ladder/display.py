@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ddpm.base.errors import plural
-from ddpm.ladder import evidence
+from ddpm.ladder import outcome
 from ddpm.ladder.climb import Attempt, Climb
 from ddpm.ladder.log import BASE
 from ddpm.ladder.terms import CHAMPION
@@ -33,8 +33,9 @@ def to_dict(state: Climb, attempt: Attempt) -> dict[str, Any]:
     """An attempt for programs. estimate, low, high, worst: of the gain, positive if better; null if unknown.
     collapse_rate: the share of seeds that may be worse than the worst. Seeds are consecutive."""
     begin, end, terms = attempt.begin, attempt.end, state.contest.terms
-    gains = state.gains(end) if end else np.array([])
-    low, high = evidence.interval(gains, terms.error) if len(gains) else (-math.inf, math.inf)
+    champion, challenger = outcome.scores(state.contest, end) if end else (np.array([]), np.array([]))
+    gains = -(champion - challenger)  # equal scores are -0, as on stored pages
+    low, high = attempt.evidence.interval(champion, challenger, terms.error) if len(gains) else (-math.inf, math.inf)
     score = float(np.mean(end.challenger)) if end and end.challenger else None
     early = attempt.rung and score is not None and attempt.gaussian is not None and score > attempt.gaussian
     early_reason = f"still worse than a Gaussian, {attempt.gaussian:.3g}: train for longer" if early else ""

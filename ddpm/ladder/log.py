@@ -42,6 +42,7 @@ class Try(Section):
     entry: Name
     changes: Values  # of the rung ``on``
     on: Key  # the champion
+    evidence: Literal["pairs", "ranks"] = "pairs"  # what decides it
     # drawn as the attempt begins: its seeds follow from the digest of the line, and otherwise somebody could run them
     # in private first
     nonce: Key = ""

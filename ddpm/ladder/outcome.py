@@ -20,11 +20,11 @@ from typing import TypeAlias
 
 import numpy as np
 
-from ddpm.ladder import evidence
 from ddpm.ladder.log import End, Outcome
 from ddpm.ladder.terms import CHALLENGER, CHAMPION, MEMORISATION, Contest
 from ddpm.runs.record import Record
-from ddpm.verdicts import metrics, pairing
+from ddpm.verdicts import evidence, metrics, pairing
+from ddpm.verdicts.evidence import Evidence
 from ddpm.verdicts.guards import list_against
 from ddpm.verdicts.pairing import Arm
 from ddpm.verdicts.statistics import Array
@@ -35,12 +35,14 @@ Means: TypeAlias = Mapping[str, float]  # by metric
 
 
 def judge(
-    contest: Contest, of: str, needed: float, usual: Means, champion: Records, challenger: Records
+    contest: Contest, of: str, rule: Evidence, needed: float, usual: Means, champion: Records, challenger: Records
 ) -> tuple[End, bool]:
     """How the attempt ``of`` ends, at the first seed that decides; or how it stands, and that more seeds are needed.
 
-    needed: the e-value at which it is accepted. usual: the champion's mean of each guarded metric, where it does not
-    run. Raises UserError if a side ignores the seed: the same run again is no evidence.
+    rule, needed: the evidence that decides it, and the e-value at which it is accepted. usual: the champion's mean of
+    each guarded metric, where it does not run.
+
+    Raises UserError if a side ignores the seed: the same run again is no evidence.
     """
     terms, sides = contest.terms, {CHAMPION: champion, CHALLENGER: challenger}
     pairing.check_distinct(Arm(side, {}, {run.seed or 0: run for run in runs}) for side, runs in sides.items())
@@ -57,7 +59,9 @@ def judge(
             challenger=tuple(run.scores[terms.primary] for run in scored),
             guards=means(terms.guard_metrics, scored),
         )
-        outcome, reason = _fail(diverged, last) if diverged else _decide(contest, needed, usual, end, before, scored)
+        outcome, reason = (
+            _fail(diverged, last) if diverged else _decide(contest, rule, needed, usual, end, before, scored)
+        )
         if outcome:
             return end.model_copy(update={"outcome": outcome, "reason": reason}), True
     return end, False
@@ -70,14 +74,14 @@ def _fail(diverged: Record, challenger: Record) -> tuple[Outcome, str]:
 
 
 def _decide(
-    contest: Contest, needed: float, usual: Means, end: End, champion: Records, challenger: Records
+    contest: Contest, rule: Evidence, needed: float, usual: Means, end: End, champion: Records, challenger: Records
 ) -> tuple[Outcome | None, str]:
     """What all seeds of an attempt show together, and why; None if more are needed."""
-    gains, seeds = measure_gains(contest, end), contest.terms.seeds
-    looks = evidence.looks(gains, needed, seeds.fewest, seeds.most)
-    accepts, hopeless = (bool(look[-1]) for look in looks)
-    is_last = len(gains) == seeds.most
-    if len(gains) >= seeds.fewest and evidence.collapses(gains)[-1]:
+    (before, after), seeds = scores(contest, end), contest.terms.seeds
+    look = rule.look(before, after, needed, seeds.fewest, seeds.most)
+    accepts, hopeless = (bool(each[-1]) for each in look)
+    is_last = len(after) == seeds.most
+    if len(after) >= seeds.fewest and evidence.collapses(after - before)[-1]:
         return "refused", "its worst loss exceeds the sum of its gains"
     if hopeless and not (accepts or is_last):
         return "refused", f"hopeless: even a larger effect would hardly be proved by {seeds.most} seeds"
@@ -92,15 +96,15 @@ def _decide(
     ):
         return "refused", f"mixed: {' and '.join(against)}"
     if is_last and not accepts:
-        return "undecided", f"{len(gains)} seeds were not enough"
+        return "undecided", f"{len(after)} seeds were not enough"
     return ("accepted" if accepts and (is_last or not doubt) else None), doubt
 
 
-def measure_gains(contest: Contest, end: End) -> Array:
-    """What the challenger is better by, on each seed: (n,)."""
-    target = np.full(len(end.challenger), contest.terms.target or 0.0)
-    before = np.array(end.champion) if contest.terms.kind == "score" else target
-    return np.array([contest.gain(gap) for gap in np.array(end.challenger) - before])
+def scores(contest: Contest, end: End) -> tuple[Array, Array]:
+    """What the champion, or the target, and the challenger scored, by seed, signed so that higher is better: (n,)."""
+    target = [contest.terms.target or 0.0] * len(end.challenger)
+    before = end.champion if contest.terms.kind == "score" else target
+    return contest.gain(1.0) * np.array(before), contest.gain(1.0) * np.array(end.challenger)
 
 
 def means(names: Sequence[str], records: Records) -> dict[str, float]:

@@ -26,12 +26,12 @@ from ddpm.base import files
 from ddpm.base.errors import UserError, plural, printable
 from ddpm.base.locks import lock
 from ddpm.base.progress import duration
-from ddpm.ladder import attempt, climb, evidence, proposals, terms, trials
+from ddpm.ladder import attempt, climb, proposals, terms, trials
 from ddpm.ladder.attempt import Say
 from ddpm.ladder.climb import LOCKS, Attempt, Climb
 from ddpm.ladder.log import BASE
 from ddpm.ladder.space import STEPS, Space
-from ddpm.ladder.terms import LADDERS, Changes, Contest
+from ddpm.ladder.terms import LADDERS, SEARCH, Changes, Contest
 from ddpm.ladder.trials import Candidate, Trial, Trials
 from ddpm.report.blocks import plain
 from ddpm.study import revision, status
@@ -265,7 +265,8 @@ class Search:
         seconds = fmean(one.seconds for one in made) / self.at_once
         left = max(self.total() - len(made), 0) * seconds
         arms = 2 if self.contest.terms.kind == "score" else 1
-        proof = arms * (evidence.seeds_needed(EFFECT, self.state.next_needed, most) or most) * seconds
+        needed = self.contest.evidence(self.name).seeds_needed(EFFECT, self.state.next_needed, most)
+        proof = arms * (needed or most) * seconds
         late = self.hours and proof > (1 - SEARCHING) * self.hours * 3600
         over = f", more than --hours {self.hours:g} leaves: take more, or a shorter training" if late else ""
         ahead = f"about {duration(left)} left to search, then" if left else "the search ends, then"
@@ -299,7 +300,7 @@ def run(
     revision.check_committed([str(contest.path), *(() if commit else revision.CODE)])
     say(f"{contest.path}: searching by {contest.terms.primary}, {metrics.direction(contest.terms.primary)} is better")
     state = climb.read(contest)
-    mine = {one.begin.entry: one for one in state.attempts if re.fullmatch(r"search-\d+", one.begin.entry)}
+    mine = {one.begin.entry: one for one in state.attempts if re.fullmatch(SEARCH, one.begin.entry)}
     name = next((name for name, one in mine.items() if one.end is None), f"search-{len(mine) + 1}")
     number = int(name.removeprefix("search-"))
     search = Search(contest, state, number, most, hours, count_slots(slots, [contest.config.device]), commit)

@@ -21,11 +21,13 @@ from ddpm.study import loading, plan
 from ddpm.study.plan import NAME, Recipe, is_of_recipe, params_of_result
 from ddpm.tools import clone
 from ddpm.verdicts import metrics
+from ddpm.verdicts.evidence import PAIRS, RANKS, Evidence
 
 LADDERS = Path("ladders")
 CHAMPION: Final = "champion"  # the sides of an attempt
 CHALLENGER: Final = "challenger"
 MEMORISATION = "memorisation"  # the guard that no challenger copies train images
+SEARCH: Final = r"search-\d+"  # what the attempts of searches are called
 BUDGET: Final = "budget"  # in a space: the steps are those that the rest leaves
 Changes = Mapping[str, Any]  # key of params.yaml -> value
 
@@ -170,6 +172,11 @@ class Contest:
         """The changes without those that change nothing, so that a recipe has one spelling."""
         base = self.config.flat()
         return {key: value for key, value in changes.items() if key not in base or base[key] != value}
+
+    def evidence(self, entry: str) -> Evidence:
+        """What decides a new attempt: the order of all runs for a search's, if the champion runs. Others need what
+        assumes less, as a stream of ideas may have many of no use."""
+        return RANKS if self.terms.kind == "score" and re.fullmatch(SEARCH, entry) else PAIRS
 
     def gain(self, difference: float) -> float:
         """A difference in the primary metric, signed so that positive is better."""

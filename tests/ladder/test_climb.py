@@ -128,6 +128,25 @@ def test_a_loss_as_large_as_all_gains_refuses_an_entry():
     assert outcome(climbed, first, np.where(np.arange(32) == 4, -1.0, steady)).outcome == "accepted"
 
 
+@pytest.mark.parametrize(("evidence", "seeds"), [({}, 12), ({"evidence": "pairs"}, 12), ({"evidence": "ranks"}, 7)])
+def test_an_attempt_is_decided_by_the_evidence_that_its_line_names(evidence, seeds):
+    """So attempts from before ranks, of which one may be open, are judged as they were."""
+    FILE.write_text(yaml.safe_dump(SCORE | {"error": 0.05}))
+    attempted("search-1", 0.5, **evidence)
+    (rung,) = state().rungs
+    shown = display.to_dict(state(), rung)
+    assert (shown["seeds"], shown["e"] >= shown["threshold"]) == (seeds, True)
+    assert 0.4 < shown["low"] < shown["estimate"] < shown["high"] < 0.6
+    assert shown["collapse_rate"] == pytest.approx(1 - 0.05 ** (1 / seeds))
+
+
+@pytest.mark.parametrize(("name", "kind"), [("search-1", {"kind": "target", "target": 0.9}), ("a", {})])
+def test_no_line_chooses_the_evidence_that_assumes_more(name, kind):
+    FILE.write_text(yaml.safe_dump(SCORE | kind))
+    with pytest.raises(UserError, match="evidence: ranks"):
+        attempted(name, 0.5, evidence="ranks")
+
+
 def test_before_an_attempt_has_ended_there_is_no_picture():
     attempted("a", 0.5)
     LOG.write_text(LOG.read_text().splitlines()[0] + "\n")

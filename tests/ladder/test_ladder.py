@@ -11,10 +11,11 @@ from PIL import Image
 
 from ddpm.base import files
 from ddpm.base.errors import UserError
-from ddpm.ladder import attempt, climb, terms
+from ddpm.ladder import attempt, climb, outcome, terms
 from ddpm.params import config, presets
 from ddpm.runs import record
 from ddpm.study import pool
+from ddpm.verdicts.evidence import RANKS
 from tests import study_project
 from tests.ladders import BETTER, FILE, LOG, NOISE, SCORE, SEARCH, WORSE, idea, ladder, log, state
 from tests.study_project import commit, git, ran
@@ -263,6 +264,17 @@ def test_two_ladders_cannot_have_one_name(capsys, name):
 
 
 @pytest.mark.usefixtures("project")
+@pytest.mark.parametrize(
+    ("name", "entry", "evidence"),
+    [("tiny", "search-1", "ranks"), ("tiny", "search-again", "pairs"), ("cheap", "search-1", "pairs")],
+)
+def test_a_searchs_find_is_decided_by_the_order_of_all_runs_if_the_champion_runs(name, entry, evidence):
+    contest = terms.load(FILE.with_name(f"{name}.yaml"))
+    begun = attempt.begin(contest, entry, {"train.steps": 11}, source="a.yaml", say=print)
+    assert begun.begin.evidence == evidence
+
+
+@pytest.mark.usefixtures("project")
 def test_seeds_are_drawn_when_an_attempt_begins():
     contest, changes = terms.load(FILE), {"train.steps": 11}
     seeds = []
@@ -335,3 +347,9 @@ def test_each_shipped_ladder_has_a_log_that_can_be_read(path, monkeypatch):
     read = climb.read(contest)
     for one in read.attempts:  # also those of before the reader checked
         assert contest.check(one.begin.changes, read.changes(one.begin.on), "log", True) == one.cost
+    for rung in (one for one in read.rungs if contest.terms.kind == "score" and one.begin.evidence == "pairs"):
+        look = RANKS.look(
+            *outcome.scores(contest, rung.end), rung.needed, contest.terms.seeds.fewest, contest.terms.seeds.most
+        )
+        assert look.accepts.argmax() + 1 in {7, 8}  # docs/ladder.md
+        assert not look.hopeless.any()

@@ -52,15 +52,15 @@ def test_one_process_tries_the_same_again_and_another_one_something_else():
     assert [changes for _, changes, _ in other[:5]] != [changes for _, changes, _ in alone[:5]]
 
 
-@pytest.mark.parametrize(("hours", "late"), [("0.5", True), ("1.5", False)])
+@pytest.mark.parametrize(("hours", "late"), [("0.4", True), ("1.5", False)])
 def test_hours_end_a_search_before_the_proof(capsys, monkeypatch, hours, late):
     clock = iter(np.arange(0, 10**6, 50.0))
     monkeypatch.setattr(search.time, "monotonic", lambda: next(clock))
     find("--hours", hours, "--slots", "1")
     # 50 seconds each, in 70% of the hours
     assert len(lines()) == math.ceil(float(hours) * 3600 * search.SEARCHING / 50)
-    # the proof takes 20 minutes and more
-    assert ("more than --hours 0.5 leaves" in capsys.readouterr().out) is late
+    # the proof takes eight minutes and more
+    assert ("more than --hours 0.4 leaves" in capsys.readouterr().out) is late
 
 
 def test_hours_end_a_run_that_goes_on(capsys, monkeypatch):
