@@ -18,7 +18,7 @@ from ddpm.ladder.terms import LADDERS
 from ddpm.params import config, possible, presets
 from ddpm.params.config import Config
 from ddpm.scoring import extractor, limits
-from ddpm.scoring.evaluate_params import AUTO, choose_extractor
+from ddpm.scoring.evaluate_params import AUTO, FEWEST_IMAGES, choose_extractor
 from ddpm.study import loading, plan
 from ddpm.tools import clone
 from ddpm.tools.clone import Found
@@ -73,7 +73,8 @@ def _choose_measures(whole: Config, found: Found) -> dict[str, Any]:
     if classes is not None and classes < 2 and any(extractor.get(name).knows_classes for name in named):
         named = (choose_extractor(1, whole.data.channels),)
     eyes = tuple(dict.fromkeys([*named, *EYES]))
-    opponents = evaluate.c2st.model_copy(update={"images": min(evaluate.c2st.images, count // 2 * 2)})
+    images = max(FEWEST_IMAGES, min(evaluate.c2st.images, count // 2 * 2))  # with fewer, c2st is left out below
+    opponents = evaluate.c2st.model_copy(update={"images": images})
     measures = tuple(dict.fromkeys([*evaluate.metrics, *MEASURES]))
     evaluate = evaluate.model_copy(update={"extractors": eyes, "metrics": measures, "c2st": opponents})
     for name in eyes if AUTO not in eyes else ():

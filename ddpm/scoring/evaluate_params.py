@@ -10,6 +10,7 @@ from ddpm.base.variant import Members
 from ddpm.scoring import extractor
 
 AUTO = "auto"  # in evaluate.extractors: ``auto``
+FEWEST_IMAGES = 20  # of c2st
 CHOICE = ("classifier", "efficientnet_lite0", "random_conv")  # what ``auto`` may stand for
 
 
@@ -24,7 +25,7 @@ class C2st(Section):
     """The metric ``c2st``: ``images`` of the samples and as many real ones, half of which 2 * ``repeats`` networks are
     fitted to for ``steps``."""
 
-    images: Annotated[int, Field(ge=20, multiple_of=2)] = 700
+    images: Annotated[int, Field(ge=FEWEST_IMAGES, multiple_of=2)] = 700
     steps: Positive = 250
     repeats: Positive = 1
 
