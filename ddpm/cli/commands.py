@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import textwrap
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -186,39 +189,62 @@ def gate(
     *,
     update: Annotated[bool, Parameter(group=ONE_OF)] = False,
     runs: Folders = (),
+    confirm: bool = False,
     json: Annotated[Json, Parameter(group=ONE_OF)] = False,
 ) -> int:
     """Judge the scores against metrics/baseline.json.
 
-    Exit code 0 for a pass, 1 for a regression; 2, as usual, if no verdict is possible.
+    Exit code 0 for a pass, 1 for a regression, 3 for an alarm that fresh seeds have to confirm; 2, as usual, if no
+    verdict is possible.
 
     examples:
-      ddpm gate           # in CI: fails if scores are clearly worse
-      ddpm gate --update  # make the runs with these params the new baseline
+      ddpm gate            # fails if scores are clearly worse; after an alarm names the runs that decide
+      ddpm gate --confirm  # in CI: after an alarm makes these runs, and decides
+      ddpm gate --update   # make the runs with these params the new baseline
 
     Args:
         update: write the baseline, from runs of five seeds or more
-        runs: with --update, more runs: folders of records, such as metrics/studies/NAME/runs
+        runs: more runs: folders of records, such as metrics/studies/NAME/runs
+        confirm: after an alarm, train its fresh seeds
     """
     from ddpm.params import config as params
     from ddpm.report import judgement as shown
     from ddpm.report import render
-    from ddpm.runs import library
     from ddpm.verdicts import gate
+    from ddpm.verdicts.verdict import NO_ANSWER
 
     config = params.load()
     if update:
         print(*gate.update(config, runs), f"{BASELINE} is written; `ddpm gate` compares with it", sep="\n")
         return 0
-    judgement = gate.judge(library.current(config), gate.read(), config)
-    bad = gate.regressions(judgement, config.gate)
+    judgement, bad, alarms, fresh = gate.decide(config, runs, _train if confirm else None)
+    head = f"regression in {', '.join(bad)}" if bad else "pass"
+    if fresh:
+        commands = [" ".join(["dvc", *_experiment(seed)]) for seed in fresh]
+        head = "\n  ".join([f"alarm in {', '.join(alarms)}: {len(fresh)} fresh seeds decide:", *commands, "ddpm gate"])
     answer(
         json,
-        shown.to_dict(judgement) | {"regressions": bad},
-        f"gate: {'regression in ' + ', '.join(bad) if bad else 'pass'}\n",
+        shown.to_dict(judgement) | {"regressions": bad, "alarms": alarms, "fresh": fresh},
+        f"gate: {head}\n",
         render.text(shown.chapters(judgement, [])),
     )
-    return 1 if bad else 0
+    return 1 if bad else NO_ANSWER if fresh else 0
+
+
+def _experiment(seed: int) -> list[str]:
+    """DVC's arguments for an experiment with that seed, which leaves the working folder as it is."""
+    return ["exp", "run", "--temp", "-S", f"seed={seed}"]
+
+
+def _train(seeds: Iterable[int]) -> None:
+    """Run an experiment with each seed. Raises UserError if one fails."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # of the stages' Python, too
+    for seed in seeds:
+        print(f"gate: an alarm; seed {seed} runs", file=sys.stderr, flush=True)
+        command = [sys.executable, "-m", "dvc", *_experiment(seed)]
+        # stdout is for the answer
+        if subprocess.run(command, check=False, stdout=2, env=os.environ | {"PATH": path}).returncode:
+            raise UserError(f"gate --confirm: `{' '.join(['dvc', *command[3:]])}` failed; its output is above")
 
 
 @app.command(group=PROJECT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ddpm.base.errors import plural
 from ddpm.verdicts.verdict import COPIES, DECIDED, Verdict
 
 
@@ -20,7 +21,8 @@ def cite(verdict: Verdict) -> str:
         "no interval" if verdict.low is None else f"{verdict.low:+.3g} to {verdict.high:+.3g}, {verdict.coverage}"
     )
     seeds, stored = len(verdict.seeds), len(verdict.baseline_scores)
-    basis = f"means over {seeds} paired training seeds" if seeds == stored else f"one run against {stored} stored ones"
+    unpaired = f"{plural(seeds, 'run')} against {stored} stored ones"
+    basis = f"means over {seeds} paired training seeds" if seeds == stored else unpaired
     return (
         f"{outcome} in {verdict.title} ({verdict.direction} is better): {verdict.arm_mean:.4g} against "
         f"{verdict.baseline_mean:.4g}, difference {verdict.difference:+.3g} ({interval}), {basis}; {verdict.setting}."

@@ -20,7 +20,7 @@ import numpy as np
 from ddpm.params.config import Compare
 from ddpm.verdicts import metrics, pairing, statistics
 from ddpm.verdicts.sequential import Design
-from ddpm.verdicts.verdict import COPIES, Outcome, Pair, Rules, Verdict
+from ddpm.verdicts.verdict import COPIES, Outcome, Pair, Rules, Verdict, subtract
 
 AGAINST = 0.05  # the level of the test that another eye moved the other way
 
@@ -66,14 +66,16 @@ class Guards:
         """A KID that disagrees, a winner that copies, or another eye that sees the opposite."""
         kid = metrics.kid_of(verdict.metric)
         if kid is not None and all(kid in run.scores for run in pair.runs):
-            before, after = pair.scores(kid)
-            if float((after - before).mean()) * verdict.difference <= 0:
+            moved = subtract(*pair.scores(kid)).mean()
+            if moved * verdict.difference <= 0:
                 return "inconclusive", "KID moved the other way"
         winner, runs = (pair.arm, pair.after) if outcome == "better" else (pair.baseline, pair.before)
         spaces = sorted({space for run in runs for space in metrics.find_copies(run.scores)})
         if spaces:
             return "inconclusive", f"{winner} {COPIES} ({', '.join(spaces)})"
-        against = [] if verdict.metric != self.primary else self._list_against(pair, outcome)
+        # a stored baseline's run has no partners: whoever sets a gate says by which metrics it decides
+        asked = verdict.metric == self.primary and len(pair.before) == len(pair.after)
+        against = self._list_against(pair, outcome) if asked else []
         return ("mixed", f"{outcome} in {verdict.title}, {' and '.join(against)}") if against else None
 
     def _list_against(self, pair: Pair[Any], outcome: Outcome) -> list[str]:

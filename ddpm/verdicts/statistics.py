@@ -30,29 +30,16 @@ class TTest(NamedTuple):
 
 def t_test(differences: Array, margin: Array | float, confidence: float) -> TTest:
     """The paired t test and interval. differences: (..., n), n at least 2; margin: (...), at least 0."""
-    n, sd = differences.shape[-1], differences.std(-1, ddof=1)
-    return _test(differences.mean(-1), sd, sd / math.sqrt(n), n - 1, margin, confidence)
-
-
-def t_test_of_one(value: float, others: Array, margin: float, confidence: float) -> TTest:
-    """The two-sample t test and interval of one value minus the mean of (n,) others, all with the others' sd.
-
-    So the value is off by more than half of the interval if it is outside the others' prediction interval.
-    """
-    n, sd = len(others), others.std(ddof=1)
-    return _test(value - others.mean(), sd, sd * math.sqrt(1 + 1 / n), n - 1, margin, confidence)
-
-
-def _test(mean: Array, sd: Array, error: Array, freedom: int, margin: Array | float, confidence: float) -> TTest:
-    """Student's t test of a mean with that standard error."""
-    half = -error * stdtrit(freedom, (1 - confidence) / 2)
-    above, below = (stdtr(freedom, -_ratio(margin + side * mean, error)) for side in (1, -1))
+    n, mean, sd = differences.shape[-1], differences.mean(-1), differences.std(-1, ddof=1)
+    error = sd / math.sqrt(n)
+    half = -error * stdtrit(n - 1, (1 - confidence) / 2)
+    above, below = (stdtr(n - 1, -_ratio(margin + side * mean, error)) for side in (1, -1))
     return TTest(
         mean=mean,
         sd=sd,
         low=mean - half,
         high=mean + half,
-        p=2 * stdtr(freedom, -_ratio(np.abs(mean), error)),
+        p=2 * stdtr(n - 1, -_ratio(np.abs(mean), error)),
         equivalence_p=np.where((mean == 0) & (sd == 0), 0.0, np.maximum(above, below)),
     )
 

@@ -37,7 +37,7 @@ from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 import numpy as np
 
 from ddpm.base.errors import plural
-from ddpm.verdicts import statistics
+from ddpm.verdicts import confirmation, statistics
 from ddpm.verdicts.sequential import Design
 from ddpm.verdicts.statistics import Array
 
@@ -82,6 +82,11 @@ class Pair(NamedTuple, Generic[AnyRun]):
         return tuple(np.array([run.scores[metric] for run in runs]) for runs in (self.before, self.after))
 
 
+def subtract(before: Array, after: Array) -> Array:
+    """An arm's scores minus its partners' or, of runs without, minus the mean of a stored baseline: (n,)."""
+    return after - (before if len(before) == len(after) else before.mean())
+
+
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
     """An arm's scores next to a baseline's in one metric; differences are arm minus baseline, seed by seed.
@@ -115,7 +120,7 @@ class Verdict:
     def of(cls, metric: str, pair: Pair[Any], known: Known) -> Verdict:
         """The verdict before any test, from the pair's scores."""
         before, after = pair.scores(metric)
-        baseline, difference = float(before.mean()), float((after - before).mean())
+        baseline, difference = float(before.mean()), float(subtract(before, after).mean())
         return cls(
             metric=metric,
             title=known.title(metric),
@@ -169,8 +174,8 @@ class Verdict:
 
     @property
     def differences(self) -> tuple[float, ...]:
-        """The differences seed by seed; those of one run from each run of a stored baseline."""
-        return tuple(np.subtract(self.arm_scores, self.baseline_scores).tolist())
+        """The differences seed by seed, as ``subtract`` has them."""
+        return tuple(subtract(np.array(self.baseline_scores), np.array(self.arm_scores)).tolist())
 
 
 class Known(Protocol):
@@ -217,6 +222,10 @@ class Rules(NamedTuple):
             return self.pairs * self.primaries / PRIMARY
         return self.pairs * (len(self.names) - self.primaries) / (1 - PRIMARY)
 
+    def bounds(self, metric: str, stored: int) -> tuple[float, float, float]:
+        """``confirmation.bounds`` of a run against ``stored`` others; half of the error rate is for the better side."""
+        return confirmation.bounds(stored, self.alpha / self.family(metric) / 2)
+
     @property
     def coverage(self) -> str:
         """How sure the intervals are, and what they are adjusted for."""
@@ -243,23 +252,32 @@ def judge(pair: Pair[Any], rules: Rules, complete: Sequence[int]) -> list[Verdic
     return verdicts
 
 
-def judge_run(pair: Pair[Any], rules: Rules) -> list[Verdict]:
-    """A verdict for each metric on one run, ``pair.after``, against a stored baseline of several.
+def judge_run(first: Pair[Any], rules: Rules, fresh: Pair[Any] | None = None) -> list[Verdict]:
+    """A verdict for each metric on one run, ``first.after``, against a stored baseline of several.
 
-    The run has no partners, and the sd of its kind is unknown. So it is tested as one value against the others, with
-    their sd, which is exact for normal scores. There is no sign-flip test, because there is only one sign.
+    The run has no partners, and the sd of its kind is unknown, so it is tested with the baseline's sd, which is exact
+    for normal scores; there is no sign-flip test, because there is only one sign. A run that raises an alarm in one of
+    ``rules.primaries`` is "not yet" judged: the ``fresh`` runs of its kind decide (ddpm/verdicts/confirmation.py).
     """
     verdicts = []
-    for name in rules.names:
-        verdict, family = Verdict.of(name, pair, rules.known), rules.family(name)
-        (before, (value,)), level = pair.scores(name), rules.alpha / family
-        test = statistics.t_test_of_one(float(value), before, verdict.margin, 1 - level)
-        differs, excluded = bool(test.p <= level), bool(test.equivalence_p <= level)
-        low, high, p = float(test.low), float(test.high), min(1.0, float(test.p) * family)
-        verdict = replace(verdict, look=1, low=low, high=high, coverage=rules.coverage, p=p)
-        verdict = _decide(verdict, pair, rules.known, differs, excluded)
+    for place, name in enumerate(rules.names):
+        verdict = Verdict.of(name, fresh or first, rules.known)
+        stored, one = first.scores(name)
+        gap, sd = float(one[0] - stored.mean()), float(stored.std(ddof=1))
+        at_once, alarm, confirm = (sd * bound for bound in rules.bounds(name, len(stored)))
+        low, high = gap - at_once, gap + at_once
+        if fresh:  # every difference that the two steps do not reject
+            low = max(low, min(gap - alarm, verdict.difference - confirm))
+            high = min(high, max(gap + alarm, verdict.difference + confirm))
+        verdict = replace(verdict, look=len(verdict.seeds), low=low, high=high, coverage=rules.coverage)
+        excluded = -verdict.margin < low and high < verdict.margin
+        verdict = _decide(verdict, fresh or first, rules.known, low > 0 or high < 0, excluded)
         if verdict.outcome == "inconclusive" and not verdict.reason:
-            verdict = replace(verdict, reason="another seed could do that")
+            worse = gap if verdict.direction == "lower" else -gap
+            if fresh is None and place < rules.primaries and worse > max(alarm, verdict.margin):
+                verdict = replace(verdict, outcome="not yet", reason="an alarm: fresh seeds decide")
+            else:
+                verdict = replace(verdict, reason="another seed could do that")
         verdicts.append(verdict)
     return verdicts
 
