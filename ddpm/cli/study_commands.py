@@ -103,15 +103,15 @@ def run(
 
 
 def _publish(ledger: Ledger, judgement: Judgement, json: bool, **more: object) -> int:
-    """Write the verdict, log it, print it, and return the exit code."""
+    """Write the verdict, print it, log it, and return the exit code."""
     chapters = shown.chapters(judgement, publication.pictures(ledger.study))
     written = publication.write_verdict(judgement, ledger.study.results, chapters)
+    answer(json, shown.to_dict(judgement) | more, render.text(chapters), "", *written)
     try:
         publication.log(ledger)
     except UserError as error:  # a failure there fails nothing here
         again = f"`ddpm study verdict {ledger.study.path}` logs the study later"
         print(f"warning: {printable(str(error))}; {again}", file=sys.stderr)
-    answer(json, shown.to_dict(judgement) | more, render.text(chapters), "", *written)
     return exit_code(judgement.verdicts, judgement.primary)
 
 
