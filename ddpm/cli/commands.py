@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 
 from ddpm.base.errors import UserError, printable
+from ddpm.base.machine import SITE_CACHE
 from ddpm.base.paths import BASELINE
 from ddpm.cli import terminal
 from ddpm.cli.app import MAIN, ONE_OF, PROJECT, SCORES, Folders, Json, Names, NoPilot, app, list_files
@@ -198,8 +199,8 @@ def gate(
     verdict is possible.
 
     examples:
-      ddpm gate            # fails if scores are clearly worse; after an alarm names the runs that decide
-      ddpm gate --confirm  # in CI: after an alarm makes these runs, and decides
+      ddpm gate            # fails if scores are clearly worse
+      ddpm gate --confirm  # in CI: after an alarm trains three fresh seeds, which decide
       ddpm gate --update   # make the runs with these params the new baseline
 
     Args:
@@ -220,8 +221,8 @@ def gate(
     judgement, bad, alarms, fresh = gate.decide(config, runs, _train if confirm else None)
     head = f"regression in {', '.join(bad)}" if bad else "pass"
     if fresh:
-        commands = [" ".join(["dvc", *_experiment(seed)]) for seed in fresh]
-        head = "\n  ".join([f"alarm in {', '.join(alarms)}: {len(fresh)} fresh seeds decide:", *commands, "ddpm gate"])
+        seeds = " ".join(map(str, fresh))
+        head = f"alarm in {', '.join(alarms)}: `ddpm gate --confirm` trains seeds {seeds}, which decide"
     answer(
         json,
         shown.to_dict(judgement) | {"regressions": bad, "alarms": alarms, "fresh": fresh},
@@ -231,20 +232,16 @@ def gate(
     return 1 if bad else NO_ANSWER if fresh else 0
 
 
-def _experiment(seed: int) -> list[str]:
-    """DVC's arguments for an experiment with that seed, which leaves the working folder as it is."""
-    return ["exp", "run", "--temp", "-S", f"seed={seed}"]
-
-
 def _train(seeds: Iterable[int]) -> None:
-    """Run an experiment with each seed. Raises UserError if one fails."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # of the stages' Python, too
+    """Run an experiment with each seed, which leaves the working folder as it is. Raises UserError if one fails."""
+    # the stages' Python; and DVC's cache, which it would look for in the experiment's own folder
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    variables = {"DVC_SITE_CACHE_DIR": str(SITE_CACHE.absolute())} | os.environ | {"PATH": path}
     for seed in seeds:
-        print(f"gate: an alarm; seed {seed} runs", file=sys.stderr, flush=True)
-        command = [sys.executable, "-m", "dvc", *_experiment(seed)]
-        # stdout is for the answer
-        if subprocess.run(command, check=False, stdout=2, env=os.environ | {"PATH": path}).returncode:
-            raise UserError(f"gate --confirm: `{' '.join(['dvc', *command[3:]])}` failed; its output is above")
+        print(f"an alarm: seed {seed} runs", file=sys.stderr, flush=True)
+        command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "-S", f"seed={seed}"]
+        if subprocess.run(command, check=False, stdout=2, env=variables).returncode:  # stdout is for the answer
+            raise UserError(f"gate --confirm: `{' '.join(command[2:])}` failed; its output is above")
 
 
 @app.command(group=PROJECT)

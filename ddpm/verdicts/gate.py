@@ -98,7 +98,7 @@ def judge(run: Record, stored: Sequence[Record], config: Config, fresh: Sequence
     deciding = decisive(names, config.gate)
     names = [*deciding, *(name for name in names if name not in deciding)]
     before = Arm("the stored runs", {}, {one.seed or 0: one for one in stored})
-    after = Arm("its fresh seeds" if fresh else "this run", {}, {one.seed or 0: one for one in fresh or [run]})
+    after = Arm("this model" if fresh else "this run", {}, {one.seed or 0: one for one in fresh or [run]})
     rules = guards.rules(config.compare, names, 1, Design((1,)), primaries=len(deciding))
     percent = 50 * PRIMARY * (1 - config.compare.confidence)
     pairs = [Pair(before.label, after.label, tuple(stored), tuple(ones)) for ones in ([run], fresh) if ones]

@@ -145,7 +145,7 @@ def test_an_alarm_is_decided_by_the_next_three_seeds_of_the_same_params_and_code
     make(folder, (6, 7, 8), {FD: 0.2}, name="old", code={"ddpm/x.py": "0" * 12})
     make(folder, (6, 7), {FD: mean + 1.01 * confirm})
     assert run() == 3
-    assert "-S seed=8" in capsys.readouterr().out
+    assert "seeds 6 7 8" in capsys.readouterr().out
     for factor, code in ((0.99, 0), (1.01, 1)):
         Path("theirs").mkdir(exist_ok=True)
         eighth = mean + (3 * factor - 2.02) * confirm
@@ -167,6 +167,7 @@ def test_confirm_runs_the_missing_seeds(folder, capsys, monkeypatch):
     def train(command: list[str], **options) -> subprocess.CompletedProcess:
         if "dvc" not in command:
             return real(command, **options)
+        assert Path(options["env"]["DVC_SITE_CACHE_DIR"]).is_absolute()
         runs.append(command[2:])
         seed = int(command[-1].removeprefix("seed="))
         make(folder, [] if seed in fails else [seed], {FD: 0.25})
