@@ -218,18 +218,22 @@ def gate(
     if update:
         print(*gate.update(config, runs), f"{BASELINE} is written; `ddpm gate` compares with it", sep="\n")
         return 0
-    judgement, bad, alarms, fresh = gate.decide(config, runs, _train if confirm else None)
+    decision = gate.decide(config, runs)
+    if confirm and decision.missing:
+        _train(decision.missing)
+        decision = gate.decide(config, runs)
+    judgement, bad, alarms, missing = decision
     head = f"regression in {', '.join(bad)}" if bad else "pass"
-    if fresh:
-        seeds = " ".join(map(str, fresh))
-        head = f"alarm in {', '.join(alarms)}: `ddpm gate --confirm` trains seeds {seeds}, which decide"
+    if missing:
+        seeds = " ".join(map(str, missing))
+        head = f"alarm in {', '.join(alarms)}: `ddpm gate --confirm` runs the seeds that decide ({seeds})"
     answer(
         json,
-        shown.to_dict(judgement) | {"regressions": bad, "alarms": alarms, "fresh": fresh},
+        shown.to_dict(judgement) | {"regressions": bad, "alarms": alarms, "missing": missing},
         f"gate: {head}\n",
         render.text(shown.chapters(judgement, [])),
     )
-    return 1 if bad else NO_ANSWER if fresh else 0
+    return 1 if bad else NO_ANSWER if missing else 0
 
 
 def _train(seeds: Iterable[int]) -> None:

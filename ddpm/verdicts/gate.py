@@ -15,7 +15,7 @@ baseline is made from it (ddpm/scoring/memorisation.py).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,21 +40,18 @@ REMAKE = "`ddpm gate --update` makes a new one"
 
 
 class Answer(NamedTuple):
-    """What the gate answers. fresh: the seeds that still have to decide; none if it passes or fails."""
+    """What the gate answers. missing: the seeds that have to run before it can decide; none if it passes or fails."""
 
     judgement: Judgement
     regressions: list[str]
     alarms: list[str]  # deciding metrics in which the run is so bad that fresh seeds decide
-    fresh: list[int]
+    missing: list[int]
 
 
-def decide(config: Config, folders: Iterable[Path] = (), train: Callable[[list[int]], None] | None = None) -> Answer:
-    """Whether the working folder's run passes. After an alarm its fresh seeds decide: the recorded ones, also of
-    ``folders``, and those that ``train`` makes.
-
-    Raises UserError if no verdict is possible.
-    """
-    run, stored, folders = library.current(config), read(), [*folders]
+def decide(config: Config, folders: Iterable[Path] = ()) -> Answer:
+    """Whether the working folder's run passes. After an alarm its fresh seeds decide, if they are recorded, also in
+    ``folders``. Raises UserError if no verdict is possible."""
+    run, stored = library.current(config), read()
     judgement = judge(run, stored, config)
     bad = regressions(judgement, config.gate)
     alarms = [judged.metric for judged in judgement.verdicts if judged.outcome == "not yet"]
@@ -62,21 +59,11 @@ def decide(config: Config, folders: Iterable[Path] = (), train: Callable[[list[i
         return Answer(judgement, bad, alarms, [])
     # always the same ones, so that nobody can choose them by their scores
     first = 1 + max(one.seed or 0 for one in (run, *stored))
-    seeds = range(first, first + FRESH)
-    fresh = _find_fresh(seeds, config, folders)
-    if train and len(fresh) < FRESH:
-        train([seed for seed in seeds if seed not in {one.seed for one in fresh}])
-        fresh = _find_fresh(seeds, config, folders)
-    if len(fresh) < FRESH:
-        return Answer(judgement, bad, alarms, [*seeds])
-    judgement = judge(run, stored, config, fresh)
+    recorded = {one.seed: one for one in _list_matching(config, folders).records if library.is_checked_out(one)}
+    if missing := [seed for seed in range(first, first + FRESH) if seed not in recorded]:
+        return Answer(judgement, bad, alarms, missing)
+    judgement = judge(run, stored, config, [recorded[first + number] for number in range(FRESH)])
     return Answer(judgement, regressions(judgement, config.gate), alarms, [])
-
-
-def _find_fresh(seeds: Iterable[int], config: Config, folders: Iterable[Path]) -> list[Record]:
-    """The recorded runs with these seeds, and the params and code that are checked out."""
-    runs = _list_matching(config, folders).records
-    return [run for run in runs if run.seed in seeds and library.is_checked_out(run)]
 
 
 def judge(run: Record, stored: Sequence[Record], config: Config, fresh: Sequence[Record] = ()) -> Judgement:

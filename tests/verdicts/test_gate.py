@@ -139,13 +139,13 @@ def test_an_alarm_is_decided_by_the_next_three_seeds_of_the_same_params_and_code
     rescore({FD: 0.33})
     assert run("--json") == 3
     answer = json.loads(capsys.readouterr().out)
-    assert (answer["regressions"], answer["alarms"], answer["fresh"]) == ([], [FD], [6, 7, 8])
+    assert (answer["regressions"], answer["alarms"], answer["missing"]) == ([], [FD], [6, 7, 8])
     assert answer["verdicts"][0]["outcome"] == "not yet"
     make(folder, (9, 10, 11), {FD: 0.2})  # nobody chooses the seeds
     make(folder, (6, 7, 8), {FD: 0.2}, name="old", code={"ddpm/x.py": "0" * 12})
     make(folder, (6, 7), {FD: mean + 1.01 * confirm})
     assert run() == 3
-    assert "seeds 6 7 8" in capsys.readouterr().out
+    assert "(8)" in capsys.readouterr().out
     for factor, code in ((0.99, 0), (1.01, 1)):
         Path("theirs").mkdir(exist_ok=True)
         eighth = mean + (3 * factor - 2.02) * confirm
@@ -153,7 +153,7 @@ def test_an_alarm_is_decided_by_the_next_three_seeds_of_the_same_params_and_code
         assert run("--json", "--from", "theirs") == code
         answer = json.loads(capsys.readouterr().out)
         assert answer["regressions"] == [FD] * code
-        assert (answer["fresh"], answer["verdicts"][0]["seeds"]) == ([], [6, 7, 8])
+        assert (answer["missing"], answer["verdicts"][0]["seeds"]) == ([], [6, 7, 8])
         assert answer["verdicts"][0]["arm_scores"][2] == eighth
         assert (answer["verdicts"][0]["low"] > 0) == code
     make(folder, [8], {FD: 0.2} | COPYING)
