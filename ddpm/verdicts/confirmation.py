@@ -36,7 +36,8 @@ def bounds(stored: int, level: float) -> tuple[float, float, float]:
         middle = (low + high) / 2
         confirms = (alarm - at_once) * stdtr(freedom + 1, (shared * first - middle) / scale).mean()
         low, high = (middle, high) if confirms > level - at_once else (low, middle)
-    return *(-one * float(stdtrit(freedom, part)) for part in (at_once, alarm)), few * float(high)
+    fails, alarms = (-one * float(stdtrit(freedom, part)) for part in (at_once, alarm))
+    return fails, alarms, few * float(high)
 
 
 def regressions_noticed(limits: Array, sd: float, chances: Array) -> Array:
