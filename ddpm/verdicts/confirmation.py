@@ -26,8 +26,8 @@ def bounds(stored: int, level: float) -> tuple[float, float, float]:
     fresh runs confirms it, in sd of the baseline's ``stored`` runs. level: the share of honest runs that fail."""
     freedom, at_once, alarm = stored - 1, AT_ONCE * level, max(ALARM, 2 * level)
     one, few = (math.sqrt(1 / runs + 1 / stored) for runs in (1, FRESH))
-    # the first run's t where it raises an alarm; given that, the fresh ones' is t with a degree more (Ding 2016,
-    # arXiv:1604.00561): both have the baseline's mean and sd in common
+    # the first run's t where it raises an alarm; given that, the fresh ones' is t with a degree more (Ding 2016, The
+    # American Statistician 70): both have the baseline's mean and sd in common
     first = -stdtrit(freedom, at_once + (alarm - at_once) * QUANTILES)
     shared = 1 / stored / (one * few)
     scale = np.sqrt((1 - shared**2) * (freedom + first**2) / (freedom + 1))
