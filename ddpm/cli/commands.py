@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import textwrap
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
 from ddpm.base.errors import UserError, printable
+from ddpm.base.machine import SITE_CACHE
 from ddpm.base.paths import BASELINE
 from ddpm.cli import terminal
 from ddpm.cli.app import MAIN, ONE_OF, PROJECT, SCORES, Folders, Json, Names, NoPilot, Tables, app, list_files
@@ -224,39 +228,62 @@ def gate(
     *,
     update: Annotated[bool, Parameter(group=ONE_OF)] = False,
     runs: Folders = (),
+    confirm: bool = False,
     json: Annotated[Json, Parameter(group=ONE_OF)] = False,
 ) -> int:
     """Judge the scores against metrics/baseline.json.
 
-    Exit code 0 for a pass, 1 for a regression; 2, as usual, if no verdict is possible.
+    Exit code 0 for a pass, 1 for a regression, 3 for an alarm that fresh seeds have to confirm; 2, as usual, if no
+    verdict is possible.
 
     examples:
-      ddpm gate           # in CI: fails if scores are clearly worse
-      ddpm gate --update  # make the runs with these params the new baseline
+      ddpm gate            # fails if scores are clearly worse
+      ddpm gate --confirm  # in CI: after an alarm trains three fresh seeds, which decide
+      ddpm gate --update   # make the runs with these params the new baseline
 
     Args:
         update: write the baseline, from runs of five seeds or more
-        runs: with --update, more runs: folders of records, such as metrics/studies/NAME/runs
+        runs: more runs: folders of records, such as metrics/studies/NAME/runs
+        confirm: after an alarm, train its fresh seeds
     """
     from ddpm.params import config as params
     from ddpm.report import judgement as shown
     from ddpm.report import render
-    from ddpm.runs import library
     from ddpm.verdicts import gate
+    from ddpm.verdicts.verdict import NO_ANSWER
 
     config = params.load()
     if update:
         print(*gate.update(config, runs), f"{BASELINE} is written; `ddpm gate` compares with it", sep="\n")
         return 0
-    judgement = gate.judge(library.current(config), gate.read(), config)
-    bad = gate.regressions(judgement, config.gate)
+    decision = gate.decide(config, runs)
+    if confirm and decision.missing:
+        _train(decision.missing)
+        decision = gate.decide(config, runs)
+    judgement, bad, alarms, missing = decision
+    head = f"regression in {', '.join(bad)}" if bad else "pass"
+    if missing:
+        seeds = " ".join(map(str, missing))
+        head = f"alarm in {', '.join(alarms)}: `ddpm gate --confirm` runs the seeds that decide ({seeds})"
     answer(
         json,
-        shown.to_dict(judgement) | {"regressions": bad},
-        f"gate: {'regression in ' + ', '.join(bad) if bad else 'pass'}\n",
+        shown.to_dict(judgement) | {"regressions": bad, "alarms": alarms, "missing": missing},
+        f"gate: {head}\n",
         render.text(shown.chapters(judgement, [])),
     )
-    return 1 if bad else 0
+    return 1 if bad else NO_ANSWER if missing else 0
+
+
+def _train(seeds: Iterable[int]) -> None:
+    """Run an experiment with each seed, which leaves the working folder as it is. Raises UserError if one fails."""
+    # the stages' Python; and DVC's cache, which it would look for in the experiment's own folder
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    variables = {"DVC_SITE_CACHE_DIR": str(SITE_CACHE.absolute())} | os.environ | {"PATH": path}
+    for seed in seeds:
+        print(f"an alarm: seed {seed} runs", file=sys.stderr, flush=True)
+        command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "-S", f"seed={seed}"]
+        if subprocess.run(command, check=False, stdout=2, env=variables).returncode:  # stdout is for the answer
+            raise UserError(f"gate --confirm: `{' '.join(command[2:])}` failed; its output is above")
 
 
 @app.command(group=PROJECT)

@@ -20,7 +20,6 @@ from ddpm.ladder.climb import Attempt, Climb
 from ddpm.ladder.terms import LADDERS, Contest
 from ddpm.params import file
 from ddpm.report import render
-from ddpm.report.blocks import Chapter
 from ddpm.study import revision
 from ddpm.study.audit import Line
 
@@ -130,13 +129,13 @@ def withdraw(ladder: LadderFile, /, *, json: Json = False) -> int:
 
 @app.command
 def show(ladder: LadderFile, /, *, json: Json = False) -> None:
-    """Show the climb, and write it with its picture to ladders/NAME/climb.md.
+    """Show the climb; each attempt and search writes it, with its picture, to ladders/NAME/climb.md.
 
     examples:
       ddpm ladder show digits
     """
     state = climb.read(terms.load(ladder))
-    text = render.text(_write_climb(state))
+    text = render.text(display.chapters(state))
     answer(json, [display.to_dict(state, one) for one in state.attempts], text)
 
 
@@ -193,11 +192,10 @@ def _say(json: bool) -> attempt.Say:
     return partial(print, file=sys.stderr if json else sys.stdout, flush=True)  # with --json, stdout is for programs
 
 
-def _write_climb(state: Climb) -> list[Chapter]:
-    """Write the page of a climb; return what is on it."""
-    contest, chapters = state.contest, display.chapters(state)
-    render.write(contest.folder / "climb.md", contest.terms.question, "ddpm ladder", chapters)
-    return chapters
+def _write_climb(state: Climb) -> None:
+    """Write the page of a climb."""
+    contest = state.contest
+    render.write(contest.folder / "climb.md", contest.terms.question, "ddpm ladder", display.chapters(state))
 
 
 def _end(state: Climb, done: Attempt, json: bool) -> int:

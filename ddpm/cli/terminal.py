@@ -19,7 +19,7 @@ def width() -> int:
 
 def answer(as_json: bool, value: object, *lines: object) -> None:
     """Print ``lines`` or, as JSON, ``value`` as one document; NaN and infinity in it raise ValueError."""
-    print(*([json.dumps(value, indent=2, allow_nan=False)] if as_json else lines), sep="\n")
+    print(*([json.dumps(value, indent=2, allow_nan=False)] if as_json else lines), sep="\n", flush=True)
 
 
 def write_params(text: str, force: bool) -> None:

@@ -151,8 +151,8 @@ def _pairs(verdicts: Iterable[Verdict]) -> Iterator[Table]:
         for pair in of_pair:
             relative = "" if pair.relative is None else f" ({pair.relative:+.1%})"
             tested = ["-", "-"]
-            if pair.low is not None:  # then the others are not None either
-                tested = [_span(pair.low, pair.high), f"{pair.p:.2g}"]
+            if pair.low is not None:  # then ``high`` is not None either
+                tested = [_span(pair.low, pair.high), "-" if pair.p is None else f"{pair.p:.2g}"]
             means = (f"{pair.baseline_mean:.4g}", f"{pair.arm_mean:.4g}", f"{pair.difference:+.3g}{relative}")
             worst = "-" if pair.worst is None else f"{pair.worst:+.3g}"
             rows.append([pair.metric, *means, worst, *tested, pair.outcome, pair.reason])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ddpm.base.errors import plural
 from ddpm.verdicts.verdict import COPIES, DECIDED, Verdict
 
 
@@ -20,7 +21,8 @@ def cite(verdict: Verdict) -> str:
         "no interval" if verdict.low is None else f"{verdict.low:+.3g} to {verdict.high:+.3g}, {verdict.coverage}"
     )
     runs, stored = len(verdict.arm_scores), len(verdict.baseline_scores)
-    basis = f"means over {runs} paired training seeds" if runs == stored else f"one run against {stored} stored ones"
+    unpaired = f"{plural(runs, 'run')} against {stored} stored ones"
+    basis = f"means over {runs} paired training seeds" if runs == stored else unpaired
     if not verdict.seeds:
         basis = f"means over {runs} and {stored} runs, not paired by seed"
     sentence = (

@@ -1,11 +1,12 @@
 """Scores against a baseline of several training seeds: did a change make the model worse than another seed would?
 
 The baseline is a stored arm, metrics/baseline.json, and the run in the working folder is judged against it
-(``verdict.judge_unpaired``). The metrics of ``gate.metrics`` decide, by default the Fréchet distance and the bits per
-dimension, and share the primary metric's part of the error rate; the others are shown next to them. With
-``compare.confidence`` at 95% and normal scores, an honest run with another seed is called worse in a deciding metric
-at most 2.25 times in 100. That is a mean over baselines: one in seven baselines of eight seeds fails more than 5 of 100
-honest runs. The notes give the tolerance, and the regression that the gate would notice.
+(``unpaired.judge_run``). The metrics of ``gate.metrics`` decide, by default the Fréchet distance and the bits per
+dimension, and share the primary metric's part of the error rate; the others are shown next to them. A run that is among
+the worst in one of them raises an alarm, and fresh seeds of the same params and code confirm it or clear it
+(ddpm/verdicts/confirmation.py). With ``compare.confidence`` at 95% and normal scores, a change that makes nothing worse
+fails in a deciding metric at most 2.25 times in 100. That is a mean over baselines: a baseline of few seeds may fail
+more. The notes give the bounds, and the regressions that the gate would notice.
 
 Copies of train images score like real images. So a run that copies fails, whatever the baseline says, and no
 baseline is made from it (ddpm/scoring/memorisation.py).
@@ -16,9 +17,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from scipy.special import ndtri
 
 from ddpm.base.errors import UserError, plural
 from ddpm.base.files import atomic_path, read_json
@@ -26,61 +27,97 @@ from ddpm.base.paths import BASELINE, RUN
 from ddpm.params.config import Config, Gate
 from ddpm.runs import alike, library
 from ddpm.runs.record import Record
-from ddpm.verdicts import guards, metrics, pairing, remarks, verdict
+from ddpm.verdicts import guards, metrics, pairing, remarks, unpaired
 from ddpm.verdicts.comparison import Judgement
+from ddpm.verdicts.confirmation import FRESH, regressions_noticed
 from ddpm.verdicts.pairing import Arm
 from ddpm.verdicts.sequential import Design
-from ddpm.verdicts.verdict import PRIMARY, Pair, Verdict
+from ddpm.verdicts.verdict import PRIMARY, Pair, Rules, Verdict
 
-MIN_SEEDS = 5
-NOTICED = 0.8
+MIN_SEEDS = 5  # more than FRESH
+NOTICED = (0.5, 0.9)  # chances
 REMAKE = "`ddpm gate --update` makes a new one"
 
 
-def judge(run: Record, stored: Sequence[Record], config: Config) -> Judgement:
-    """The run against the baseline in every metric, those that decide first.
+class Answer(NamedTuple):
+    """What the gate answers. missing: the seeds that have to run before it can decide; none if it passes or fails."""
+
+    judgement: Judgement
+    regressions: list[str]
+    alarms: list[str]  # deciding metrics in which the run is so bad that fresh seeds decide
+    missing: list[int]
+
+
+def decide(config: Config, folders: Iterable[Path] = ()) -> Answer:
+    """Whether the working folder's run passes. After an alarm its fresh seeds decide, if they are recorded, also in
+    ``folders``. Raises UserError if no verdict is possible."""
+    run, stored = library.current(config), read()
+    judgement = judge(run, stored, config)
+    bad = regressions(judgement, config.gate)
+    alarms = [judged.metric for judged in judgement.verdicts if judged.outcome == "not yet"]
+    if bad or not alarms:
+        return Answer(judgement, bad, alarms, [])
+    # always the same ones, so that nobody can choose them by their scores
+    first = 1 + max(one.seed or 0 for one in (run, *stored))
+    recorded = {one.seed: one for one in _list_matching(config, folders).records if library.is_checked_out(one)}
+    if missing := [seed for seed in range(first, first + FRESH) if seed not in recorded]:
+        return Answer(judgement, bad, alarms, missing)
+    judgement = judge(run, stored, config, [recorded[first + number] for number in range(FRESH)])
+    return Answer(judgement, regressions(judgement, config.gate), alarms, [])
+
+
+def judge(run: Record, stored: Sequence[Record], config: Config, fresh: Sequence[Record] = ()) -> Judgement:
+    """The run against the baseline in every metric, those that decide first; or the ``fresh`` runs that its alarm
+    called for.
 
     Raises UserError if they can't be compared, because of another fingerprint or a missing metric, or if no metric
     decides.
     """
+    runs = *stored, run, *fresh
     try:
-        fingerprint = pairing.check_fingerprints([*stored, run], ())
+        fingerprint = pairing.check_fingerprints(runs, ())
     except UserError as error:
         raise UserError(f"{BASELINE}: {error}: change that back and run `dvc repro`, or {REMAKE}") from error
-    names = metrics.select_judged({name for one in (*stored, run) for name in one.scores})
-    for one in (*stored, run):
+    names = metrics.select_judged({name for one in runs for name in one.scores})
+    for one in runs:
         if missing := [name for name in names if name not in one.scores]:
             raise UserError(f"{BASELINE} and {RUN} need the same metrics: {one.name} has no {missing[0]}: {REMAKE}")
     deciding = decisive(names, config.gate)
     names = [*deciding, *(name for name in names if name not in deciding)]
-    arms = Arm("the stored runs", {}, {one.seed or 0: one for one in stored}), Arm("this run", {}, {run.seed or 0: run})
+    before = Arm("the stored runs", {}, {one.seed or 0: one for one in stored})
+    after = Arm("this model" if fresh else "this run", {}, {one.seed or 0: one for one in fresh or [run]})
     rules = guards.rules(config.compare, names, 1, Design((1,)), primaries=len(deciding))
     percent = 50 * PRIMARY * (1 - config.compare.confidence)
-    verdicts = verdict.judge_unpaired(Pair(arms[0].label, arms[1].label, tuple(stored), (run,)), rules)
+    pairs = [Pair(before.label, after.label, tuple(stored), tuple(ones)) for ones in ([run], fresh) if ones]
+    verdicts = unpaired.judge_run(pairs[0], rules, *pairs[1:])
     return Judgement(
         question=f"Is this run worse than the {len(stored)} of {BASELINE}?",
         primary=names[0],
-        arms=arms,
+        arms=(before, after),
         verdicts=tuple(verdicts),
         compare=config.compare,
         notes=(
-            f"the gate decides by {' and '.join(deciding)}: if scores are normal, a run that differs only in its seed "
-            f"is worse there at most {percent:.3g} times in 100, on average over baselines",
-            *map(_tolerance, verdicts[: len(deciding)]),
-            *remarks.copies(arms[1:]),
+            f"the gate decides by {' and '.join(deciding)}: if scores are normal, a change that makes nothing worse "
+            f"fails there at most {percent:.3g} times in 100, on average over baselines",
+            *(_bounds(judged, rules) for judged in verdicts[: len(deciding)]),
+            *remarks.copies([after]),
         ),
         fingerprint=fingerprint,
     )
 
 
-def _tolerance(judged: Verdict) -> str:
-    """How much worse a score may be, and the regression that the gate notices with a chance of NOTICED, in words."""
-    allowed = max((judged.high or 0.0) - judged.difference, judged.margin)
-    noticed = allowed + float(ndtri(NOTICED)) * float(np.std(judged.baseline_scores, ddof=1))
-    mean = abs(judged.baseline_mean)
-    small, large = (f"{gap:.3g}" + (f" ({gap / mean:.0%})" if mean else "") for gap in (allowed, noticed))
-    chance = f"a regression of {large} would be noticed in {NOTICED:.0%} of runs"
-    return f"{judged.metric} may be worse than the baseline's mean by {small}; {chance}"
+def _bounds(judged: Verdict, rules: Rules) -> str:
+    """How much worse a score may be, and the regressions that the gate notices with chances of NOTICED, in words."""
+    stored, mean = judged.baseline_scores, abs(judged.baseline_mean)
+    sd = float(np.std(stored, ddof=1))
+    limits = np.maximum(sd * np.array(rules.bounds(judged.metric, len(stored))), judged.margin)
+    gaps = *limits, *regressions_noticed(limits, sd, np.array(NOTICED))
+    at_once, alarm, confirm, *seen = (f"{gap:.3g}" + (f" ({gap / mean:.0%})" if mean else "") for gap in gaps)
+    noticed = " and of ".join(f"{gap} in {chance:.0%} of runs" for gap, chance in zip(seen, NOTICED, strict=True))
+    return (
+        f"{judged.metric}: worse than the baseline's mean by {alarm} is an alarm, by {at_once} a failure; {FRESH} "
+        f"fresh seeds confirm an alarm if their mean is worse by {confirm}. This notices a regression of {noticed}"
+    )
 
 
 def regressions(judgement: Judgement, gate: Gate) -> list[str]:
@@ -115,9 +152,7 @@ def update(config: Config, folders: Iterable[Path] = (), path: Path = BASELINE) 
     Raises UserError, and keeps the old one, if there are fewer than MIN_SEEDS seeds, a run copies train images, they
     have several fingerprints or versions of the code, or no metric is left to decide.
     """
-    listing = library.everywhere(folders)
-    # of another program's run no param may be known, so that it would match any
-    runs, notes = alike.matching((run for run in listing.records if not run.program), config)
+    runs, notes = _list_matching(config, folders)
     if len(runs) < MIN_SEEDS:
         seeds = pairing.name_seeds(run.seed or 0 for run in runs)
         raise UserError(
@@ -134,7 +169,15 @@ def update(config: Config, folders: Iterable[Path] = (), path: Path = BASELINE) 
         temporary.write_text(
             "[\n" + ",\n".join(json.dumps(_select_parts(run, shared), sort_keys=True) for run in runs) + "\n]\n"
         )
-    return [*listing.notes, *notes]
+    return [*notes]
+
+
+def _list_matching(config: Config, folders: Iterable[Path]) -> library.Listing:
+    """The recorded runs with these params and any seed."""
+    listing = library.everywhere(folders)
+    # of another program's run no param may be known, so that it would match any
+    runs, notes = alike.matching((run for run in listing.records if not run.program), config)
+    return library.Listing(runs, (*listing.notes, *notes))
 
 
 def _select_parts(run: Record, names: Iterable[str]) -> dict[str, object]:

@@ -21,7 +21,7 @@ import numpy as np
 from ddpm.params.config import Compare
 from ddpm.verdicts import metrics, pairing, statistics
 from ddpm.verdicts.sequential import Design
-from ddpm.verdicts.verdict import COPIES, Outcome, Pair, Rules, Verdict
+from ddpm.verdicts.verdict import COPIES, Outcome, Pair, Rules, Verdict, subtract
 
 AGAINST = 0.05  # the level of the test that another eye moved the other way
 
@@ -85,7 +85,9 @@ class Guards:
         kid = metrics.kid_of(verdict.metric)
         if kid is not None and all(kid in run.scores for run in pair.runs):
             before, after = pair.scores(kid)
-            if float((after - before).mean()) * verdict.difference <= 0:
+            if float(subtract(before, after).mean()) * verdict.difference <= 0:
                 return "inconclusive", "KID moved the other way"
-        against = list_against(pair, self.primary, outcome, self.compare) if verdict.metric == self.primary else []
+        # a stored baseline's run has no partners: whoever sets a gate says by which metrics it decides
+        asked = verdict.metric == self.primary and len(pair.before) == len(pair.after)
+        against = list_against(pair, self.primary, outcome, self.compare) if asked else []
         return ("mixed", f"{outcome} in {verdict.title}, {' and '.join(against)}") if against else None

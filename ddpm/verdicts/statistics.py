@@ -35,15 +35,6 @@ def t_test(differences: Array, margin: Array | float, confidence: float) -> TTes
     return _test(differences.mean(-1), sd, sd / math.sqrt(n), n - 1, margin, confidence)
 
 
-def t_test_of_one(value: float, others: Array, margin: float, confidence: float) -> TTest:
-    """The two-sample t test and interval of one value minus the mean of (n,) others, all with the others' sd.
-
-    So the value is off by more than half of the interval if it is outside the others' prediction interval.
-    """
-    n, sd = len(others), others.std(ddof=1)
-    return _test(value - others.mean(), sd, sd * math.sqrt(1 + 1 / n), n - 1, margin, confidence)
-
-
 def welch_test(before: Array, after: Array, margin: float, confidence: float) -> TTest:
     """Welch's (1947) two-sample t test and interval of the mean of (m,) ``after`` minus that of (n,) ``before``, whose
     sds may differ; m and n at least 2."""

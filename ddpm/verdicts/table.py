@@ -22,7 +22,7 @@ from ddpm.base.errors import UserError
 from ddpm.base.variant import closest, quote
 from ddpm.params.config import Compare
 from ddpm.runs.record import LONGEST, Record
-from ddpm.verdicts import pairing, verdict
+from ddpm.verdicts import pairing, unpaired, verdict
 from ddpm.verdicts.comparison import Judgement, describe_rule
 from ddpm.verdicts.pairing import Arm
 from ddpm.verdicts.sequential import Design
@@ -91,7 +91,7 @@ def judge(
         else:
             notes.append(f"{after.label} and {before.label} share fewer than two seeds: Welch's t test, without pairs")
             sides = ([run.model_copy(update={"seed": None}) for run in one.runs.values()] for one in (before, after))
-            verdicts += verdict.judge_unpaired(Pair(before.label, after.label, *map(tuple, sides)), rules)
+            verdicts += unpaired.judge_unpaired(Pair(before.label, after.label, *map(tuple, sides)), rules)
     notes.append(describe_rule(compare))
     return Judgement(f"Which {arm} is better?", first, (before, *arms.values()), tuple(verdicts), compare, tuple(notes))
 

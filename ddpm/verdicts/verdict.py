@@ -37,7 +37,7 @@ from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 import numpy as np
 
 from ddpm.base.errors import plural
-from ddpm.verdicts import statistics
+from ddpm.verdicts import confirmation, statistics
 from ddpm.verdicts.sequential import Design
 from ddpm.verdicts.statistics import Array
 
@@ -82,6 +82,11 @@ class Pair(NamedTuple, Generic[AnyRun]):
         return tuple(np.array([run.scores[metric] for run in runs]) for runs in (self.before, self.after))
 
 
+def subtract(before: Array, after: Array, paired: bool = True) -> Array:
+    """An arm's scores minus its partners' or, of runs without, minus the mean of the baseline: (n,)."""
+    return after - (before if paired and len(before) == len(after) else before.mean())
+
+
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
     """An arm's scores next to a baseline's in one metric; differences are arm minus baseline, seed by seed.
@@ -116,8 +121,7 @@ class Verdict:
         """The verdict before any test, from the pair's scores."""
         before, after = pair.scores(metric)
         seeds = tuple(run.seed for run in pair.after if run.seed is not None)
-        baseline = float(before.mean())
-        difference = float((after - (before if seeds else baseline)).mean())
+        baseline, difference = float(before.mean()), float(subtract(before, after, bool(seeds)).mean())
         return cls(
             metric=metric,
             title=known.title(metric),
@@ -171,9 +175,9 @@ class Verdict:
 
     @property
     def differences(self) -> tuple[float, ...]:
-        """The differences seed by seed; those of one run from each run of a stored baseline; without pairs, those of
-        each run from the baseline's mean."""
-        return tuple(np.subtract(self.arm_scores, self.baseline_scores if self.seeds else self.baseline_mean).tolist())
+        """The differences seed by seed, as ``subtract`` has them."""
+        scores = np.array(self.baseline_scores), np.array(self.arm_scores)
+        return tuple(subtract(*scores, bool(self.seeds)).tolist())
 
 
 class Known(Protocol):
@@ -225,6 +229,10 @@ class Rules(NamedTuple):
             return self.pairs * self.primaries / PRIMARY
         return self.pairs * (len(self.names) - self.primaries) / (1 - PRIMARY)
 
+    def bounds(self, metric: str, stored: int) -> tuple[float, float, float]:
+        """``confirmation.bounds`` of a run against ``stored`` others; half of the error rate is for the better side."""
+        return confirmation.bounds(stored, self.alpha / self.family(metric) / 2)
+
     @property
     def coverage(self) -> str:
         """How sure the intervals are, and what they are adjusted for."""
@@ -251,34 +259,6 @@ def judge(pair: Pair[Any], rules: Rules, complete: Sequence[int]) -> list[Verdic
     return verdicts
 
 
-def judge_unpaired(pair: Pair[Any], rules: Rules) -> list[Verdict]:
-    """A verdict for each metric on runs without partners: one, ``pair.after``, against a stored baseline of several, or
-    several that share no seeds with the baseline's.
-
-    The sd of one run's kind is unknown. So it is tested as one value against the others, with their sd, which is exact
-    for normal scores. Several are tested by Welch's t test. There is no sign-flip test, because there are no pairs; so
-    that no verdict is cheaper than with pairs, each side needs as many runs as that test needs seeds.
-    """
-    fewest, fewer, verdicts = statistics.fewest_seeds(rules.alpha), min(map(len, pair[2:])), []
-    for name in rules.names:
-        verdict, family = Verdict.of(name, pair, rules.known), rules.family(name)
-        (before, after), level = pair.scores(name), rules.alpha / family
-        if fewer == 1:
-            test = statistics.t_test_of_one(float(after[0]), before, verdict.margin, 1 - level)
-        else:
-            test = statistics.welch_test(before, after, verdict.margin, 1 - level)
-        enough = fewer in (1, *range(fewest, fewer + 1))
-        differs, excluded = enough and bool(test.p <= level), enough and bool(test.equivalence_p <= level)
-        low, high, p = float(test.low), float(test.high), min(1.0, float(test.p) * family)
-        verdict = replace(verdict, look=fewer, low=low, high=high, coverage=rules.coverage, p=p)
-        verdict = _decide(verdict, pair, rules.known, differs, excluded)
-        if verdict.outcome == "inconclusive" and not verdict.reason:
-            reason = "another seed could do that" if enough else f"fewer than {fewest} runs of an arm"
-            verdict = replace(verdict, reason=reason)
-        verdicts.append(verdict)
-    return verdicts
-
-
 def _replay_looks(pair: Pair[Any], metric: str, rules: Rules, complete: Sequence[int]) -> Verdict:
     """The verdict, look by look, up to the first complete look that decides."""
     known, alpha, design, family = rules.known, rules.alpha, rules.design, rules.family(metric)
@@ -300,7 +280,7 @@ def _replay_looks(pair: Pair[Any], metric: str, rules: Rules, complete: Sequence
         low, high = verdict.difference - half, verdict.difference + half
         p = min(1.0, float(design.p(place, test.p)) * family)
         verdict = replace(verdict, look=look, low=low, high=high, coverage=rules.coverage, p=p)
-        verdict = _decide(verdict, so_far, known, flips, excluded)
+        verdict = decide(verdict, so_far, known, flips, excluded)
         if verdict.outcome != "inconclusive" or (flips and COPIES in verdict.reason):
             return verdict
     if look == design.looks[-1]:
@@ -315,7 +295,7 @@ def _replay_looks(pair: Pair[Any], metric: str, rules: Rules, complete: Sequence
     return replace(verdict, outcome="futile" if chance < FUTILE else "not yet", reason=reason)
 
 
-def _decide(verdict: Verdict, pair: Pair[Any], known: Known, differs: bool, excluded: bool) -> Verdict:
+def decide(verdict: Verdict, pair: Pair[Any], known: Known, differs: bool, excluded: bool) -> Verdict:
     """The verdict with its outcome and the reason; inconclusive, without a reason, if the tests reject nothing.
 
     differs: the tests reject "no difference". excluded: they reject every gap as large as the margin.

@@ -205,6 +205,7 @@ def test_an_end_without_its_runs_does_not_count(capsys):
     assert str(runs[3].parent) in capsys.readouterr().err
     runs[3].write_text(whole)
     assert ladder("show", "tiny") == 0
+    assert not Path("ladders/tiny/climb.png").exists()  # to draw takes longer than to show
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 from mlflow import MlflowClient
 
 from ddpm.ladder import climb, terms, track, trials
+from ddpm.study import publication
 from ddpm.tracking import tracker, view
 from ddpm.tracking.store import Store
 from tests import study_project, tracked
@@ -48,13 +49,16 @@ def runs(client):
     return parent, children
 
 
-def test_a_study_is_a_run_with_its_experiments_below_and_nothing_is_sent_twice(client, folder, monkeypatch):
+def test_a_study_is_a_run_with_its_experiments_below_and_nothing_is_sent_twice(client, folder, monkeypatch, capsys):
     study_project.make(folder)
     monkeypatch.setenv("DDPM_TRACKING", "off")
     for line in "12":
         assert study("run", str(PLAN), "--line", line) == 0
     monkeypatch.delenv("DDPM_TRACKING")
+    printed, log = [], publication.log
+    monkeypatch.setattr(publication, "log", lambda ledger: (printed.append(capsys.readouterr().out), log(ledger)))
     assert study("verdict", str(PLAN)) == 0
+    assert str(RESULTS / "verdict.md") in printed[0]  # nobody waits for MLflow to see it
     parent, children = runs(client)
     assert (parent.info.run_name, parent.info.status) == ("study tiny", "FINISHED")
     assert parent.data.tags["ddpm.primary"] == "classifier.fd"

@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     ({BITS: 1.65}, [BITS], {BITS: "worse"}),
     ({BITS: 9.0}, [BITS], {BITS: "useless"}),
     ({RECALL: 0.5}, [], {RECALL: "worse"}),  # it does not decide
+    ({FD: 0.40, RECALL: 0.95}, [FD], {FD: "worse"}),  # whoever sets gate.metrics says what decides
     ({FD: 0.1}, [], {FD: "better"}),
     ({FD: 0.1, BITS: 1.65}, [BITS], {FD: "better", BITS: "worse"}),
     (COPYING, ["memorisation.pixels"], {FD: "inconclusive"}),
@@ -106,16 +108,84 @@ def test_what_passes_and_what_fails(scores, bad, outcomes, capsys):
     assert widths[FD] == pytest.approx(widths[BITS])  # those that decide share the error rate equally
 
 
-def test_the_tolerance_and_what_would_be_noticed_are_printed(capsys):
-    assert run() == 0
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if f"{FD} may be worse" in line]
-    tolerance, noticed = (float(part.split()[0]) for part in re.split("mean by |regression of ", line)[1:])
+def bounds(capsys) -> list[float]:
+    """The numbers of the gate's note on the distance, in its unit: alarm, failure, confirmation, noticed in half and in
+    nine tenths of runs."""
+    run()
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith(f"{FD}: worse than")]
+    return [float(number) for number in re.findall(r"(\S+) \(\d+%\)", line)]
+
+
+def test_the_bounds_and_what_would_be_noticed_are_printed(capsys):
+    alarm, failure, confirm, *noticed = bounds(capsys)
     mean, sd = np.mean([one[FD] for one in HONEST]), np.std([one[FD] for one in HONEST], ddof=1)
-    for factor, code in ((0.99, 0), (1.01, 1)):
-        rescore({FD: mean + factor * tolerance})
+    for gap, code in ((0.99 * alarm, 0), (1.01 * alarm, 3), (0.99 * failure, 3), (1.01 * failure, 1)):
+        rescore({FD: mean + gap})
         assert run() == code
-    runs = mean + noticed + sd * np.random.default_rng(0).standard_normal(10**5)
-    assert np.mean(runs > mean + tolerance) == pytest.approx(0.8, abs=0.02)
+    drawn = sd * np.random.default_rng(0).standard_normal((4, 10**5))
+    for gap, chance in zip(noticed, (0.5, 0.9), strict=True):
+        first, fresh = gap + drawn[0], gap + drawn[1:].mean(0)
+        fails = (first > failure) | (first > alarm) & (fresh > confirm)
+        assert np.mean(fails) == pytest.approx(chance, abs=0.02)
+
+
+def make(folder, seeds, scores: dict[str, float], name: str = "exp", **fields) -> None:
+    record(folder, [run_of(seed, HONEST[0] | scores, name=f"{name}-{seed}", **fields) for seed in seeds])
+
+
+def test_an_alarm_is_decided_by_the_next_three_seeds_of_the_same_params_and_code(folder, capsys):
+    _, _, confirm, *_ = bounds(capsys)
+    mean = np.mean([one[FD] for one in HONEST])
+    rescore({FD: 0.33})
+    assert run("--json") == 3
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["regressions"], answer["alarms"], answer["missing"]) == ([], [FD], [6, 7, 8])
+    assert answer["verdicts"][0]["outcome"] == "not yet"
+    make(folder, (9, 10, 11), {FD: 0.2})  # nobody chooses the seeds
+    make(folder, (6, 7, 8), {FD: 0.2}, name="old", code={"ddpm/x.py": "0" * 12})
+    make(folder, (6, 7), {FD: mean + 1.01 * confirm})
+    assert run() == 3
+    assert "(8)" in capsys.readouterr().out
+    for factor, code in ((0.99, 0), (1.01, 1)):
+        Path("theirs").mkdir(exist_ok=True)
+        eighth = mean + (3 * factor - 2.02) * confirm
+        Path("theirs/8.json").write_text(run_of(8, HONEST[0] | {FD: eighth}).text())
+        assert run("--json", "--from", "theirs") == code
+        answer = json.loads(capsys.readouterr().out)
+        assert answer["regressions"] == [FD] * code
+        assert (answer["missing"], answer["verdicts"][0]["seeds"]) == ([], [6, 7, 8])
+        assert answer["verdicts"][0]["arm_scores"][2] == eighth
+        assert (answer["verdicts"][0]["low"] > 0) == code
+    make(folder, [8], {FD: 0.2} | COPYING)
+    assert run("--json") == 1
+    assert json.loads(capsys.readouterr().out)["regressions"] == ["memorisation.pixels"]
+
+
+def test_confirm_runs_the_missing_seeds(folder, capsys, monkeypatch):
+    runs, real, fails = [], subprocess.run, []
+
+    def train(command: list[str], **options) -> subprocess.CompletedProcess:
+        if "dvc" not in command:
+            return real(command, **options)
+        assert Path(options["env"]["DVC_SITE_CACHE_DIR"]).is_absolute()
+        runs.append(command[2:])
+        seed = int(command[-1].removeprefix("seed="))
+        make(folder, [] if seed in fails else [seed], {FD: 0.25})
+        return subprocess.CompletedProcess(command, int(seed in fails))
+
+    monkeypatch.setattr(subprocess, "run", train)
+    assert run("--confirm") == 0
+    rescore({FD: 0.9})
+    assert run("--confirm") == 1
+    assert not runs  # there was nothing to confirm
+    rescore({FD: 0.33})
+    make(folder, [6], {FD: 0.25})
+    fails.append(8)
+    assert run("--confirm") == 2
+    assert "seed=8" in capsys.readouterr().err
+    fails.clear()
+    assert run("--confirm") == 0
+    assert runs == [["dvc", "exp", "run", "--temp", "-S", f"seed={seed}"] for seed in (7, 8, 8)]
 
 
 def test_the_users_own_metrics_confidence_and_floors_decide(capsys):
@@ -123,8 +193,8 @@ def test_the_users_own_metrics_confidence_and_floors_decide(capsys):
     edit("metrics: [fid, fd, bits_per_dim]", "metrics: [fd, recall]")
     assert run() == 1
     assert f"the gate decides by {FD} and {RECALL}: " in capsys.readouterr().out
-    rescore({FD: 0.32})  # 2.4 standard deviations
-    assert run() == 0
+    rescore({FD: 0.345})  # 3.7 standard deviations
+    assert run() == 3
     edit("confidence: 0.95", "confidence: 0.5")
     assert run() == 1
     store(run_of(seed, HONEST[seed] | {FD: 0.25}) for seed in range(6))  # lay close by luck; the floor is 0.02

@@ -99,7 +99,7 @@ def test_that_the_apparent_winner_copies_is_the_headline_whatever_the_tests_show
     for sign, name, label in ((-1, "linear", "b"), (1, "cosine", "a")):
         runs = pair([sign * gap for gap in gaps], copying=name)
         rules = guards.rules(Compare(), [FD], 1, Design((len(gaps),)))
-        found = verdict.judge_unpaired(runs, rules)[0] if unpaired else verdict.judge(runs, rules, [len(gaps)])[0]
+        found = unpaired.judge_unpaired(runs, rules)[0] if unpaired else verdict.judge(runs, rules, [len(gaps)])[0]
         assert found.outcome == "inconclusive"
         assert found.headline == f"{label} copies train images (pixels)"
         assert citation.cite(found).startswith(found.headline)

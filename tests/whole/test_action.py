@@ -34,19 +34,22 @@ def program(folder: Path, name: str, text: str) -> None:
     path.chmod(0o755)
 
 
-@pytest.mark.parametrize(("code", "title"), [(0, "pass"), (1, "regression"), (2, "no verdict")])
+@pytest.mark.parametrize(("code", "title"), [(0, "pass"), (1, "regression"), (2, "no verdict"), (3, "alarm")])
+@pytest.mark.parametrize("confirm", ["true", "false"])
 @pytest.mark.parametrize("old", ["", "17"])
-def test_the_gate_becomes_one_comment_and_its_exit_code_the_job_s(tmp_path, code, title, old):
-    program(tmp_path, "ddpm", f"echo 'the table of' \"$@\"; exit {code}")
+def test_the_gate_becomes_one_comment_and_its_exit_code_the_job_s(tmp_path, code, title, old, confirm):
+    out = "echo an error >&2" if code == 2 else "echo 'the table of' \"$@\""
+    program(tmp_path, "ddpm", f"echo what DVC prints >&2; {out}; exit {code}")
     answers = f"'api user'*) echo denied; exit 1;; *env.ME*) [ \"$ME\" = 'github-actions[bot]' ] && printf '{old}';;"
     program(tmp_path, "gh", f'echo "$@" >> calls; case "$*" in {answers} esac')
     values = {"runner.temp": str(tmp_path), "github.repository": "owner/name", "github.event.number": "7",
-              "inputs.token": "secret"}  # fmt: skip
+              "inputs.token": "secret", "inputs.confirm": confirm}  # fmt: skip
     assert run("Install, unless an earlier step has", tmp_path, {"github.action_path": "nowhere"}).returncode == 0
     assert run("Judge", tmp_path, values).returncode == 0
     table = (tmp_path / "ddpm-gate.md").read_text()
     assert table.startswith(f"<!-- ddpm gate -->\n### `ddpm gate`: {title}\n")
-    assert "\nthe table of gate\n" in table
+    table_of = f"the table of gate{' --confirm' * (confirm == 'true')}"
+    assert table.splitlines()[4:-1] == ["an error" if code == 2 else table_of]
     assert (tmp_path / "GITHUB_STEP_SUMMARY").read_text() == table
     assert (tmp_path / "GITHUB_OUTPUT").read_text() == f"code={code}\n"
     assert run("Comment", tmp_path, values).returncode == 0
@@ -59,6 +62,6 @@ def test_the_gate_becomes_one_comment_and_its_exit_code_the_job_s(tmp_path, code
 def test_names_in_the_table_cannot_end_its_fence(tmp_path):
     hostile = "arm\n`````\n[click](https://example.org)"
     program(tmp_path, "ddpm", f"printf '%s' '{hostile}'; exit 1")
-    assert run("Judge", tmp_path, {"runner.temp": str(tmp_path)}).returncode == 0
+    assert run("Judge", tmp_path, {"runner.temp": str(tmp_path), "inputs.confirm": "false"}).returncode == 0
     _, _, _, begin, *table, end = (tmp_path / "ddpm-gate.md").read_text().splitlines()
     assert (begin, "\n".join(table), end) == ("``````text", hostile, "``````")
