@@ -17,7 +17,7 @@ from ddpm.ladder.space import Space
 from ddpm.ladder.terms import LADDERS
 from ddpm.params import config, possible, presets
 from ddpm.params.config import Config
-from ddpm.scoring import extractor, limits
+from ddpm.scoring import extractor, limits, metric
 from ddpm.scoring.evaluate_params import AUTO, FEWEST_IMAGES, choose_extractor
 from ddpm.study import loading, plan
 from ddpm.tools import clone
@@ -75,9 +75,10 @@ def _choose_measures(whole: Config, found: Found) -> dict[str, Any]:
     eyes = tuple(dict.fromkeys([*named, *EYES]))
     images = max(FEWEST_IMAGES, min(evaluate.c2st.images, count // 2 * 2))  # with fewer, c2st is left out below
     opponents = evaluate.c2st.model_copy(update={"images": images})
-    measures = tuple(dict.fromkeys([*evaluate.metrics, *MEASURES]))
-    evaluate = evaluate.model_copy(update={"extractors": eyes, "metrics": measures, "c2st": opponents})
-    for name in eyes if AUTO not in eyes else ():
+    evaluate = evaluate.model_copy(update={"extractors": eyes, "c2st": opponents})
+    enough = [name for name in MEASURES if count >= metric.get(name).least(evaluate, 0)[0]]
+    evaluate = evaluate.model_copy(update={"metrics": tuple(dict.fromkeys([*evaluate.metrics, *enough]))})
+    for name in named if AUTO not in named and named != whole.evaluate.extractors else ():
         evaluate = limits.possible_metrics(evaluate, extractor.get(name), count)
     return {
         "evaluate.extractors": [*evaluate.extractors],

@@ -7,7 +7,7 @@ import pytest
 
 from ddpm.params.config import Compare
 from ddpm.runs.record import Record
-from ddpm.verdicts import citation, guards, metrics, statistics, verdict
+from ddpm.verdicts import citation, guards, metrics, statistics, unpaired, verdict
 from ddpm.verdicts.sequential import Design
 from ddpm.verdicts.verdict import Pair, Verdict
 from tests.scored import result
@@ -93,13 +93,13 @@ def test_what_copies_train_images_is_no_better_whichever_side_it_is(metric, sign
 
 
 @pytest.mark.parametrize("gaps", [CLEAR[:2], [0.2, -0.15, 0.1, -0.1, 0.3, -0.2], [gap / 10 for gap in CLEAR]])
-@pytest.mark.parametrize("unpaired", [False, True])
-def test_that_the_apparent_winner_copies_is_the_headline_whatever_the_tests_show(gaps, unpaired):
+@pytest.mark.parametrize("apart", [False, True])
+def test_that_the_apparent_winner_copies_is_the_headline_whatever_the_tests_show(gaps, apart):
     """Ahead of too few seeds, of an interval that contains 0, and of a gap that does not matter."""
     for sign, name, label in ((-1, "linear", "b"), (1, "cosine", "a")):
         runs = pair([sign * gap for gap in gaps], copying=name)
         rules = guards.rules(Compare(), [FD], 1, Design((len(gaps),)))
-        found = unpaired.judge_unpaired(runs, rules)[0] if unpaired else verdict.judge(runs, rules, [len(gaps)])[0]
+        found = unpaired.judge_unpaired(runs, rules)[0] if apart else verdict.judge(runs, rules, [len(gaps)])[0]
         assert found.outcome == "inconclusive"
         assert found.headline == f"{label} copies train images (pixels)"
         assert citation.cite(found).startswith(found.headline)
