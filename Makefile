@@ -85,6 +85,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -m venv .venv
 	@mkdir -p .dvc-site && chmod 700 .dvc-site  # DVC's pickles, in a folder that it would open to everybody
 	@$(INSTALL) $(LOCK:%=--constraint %) --editable '.[dev]'
+	@dvc config --local core.site_cache_dir '$(CURDIR)/.dvc-site'  # experiments in other folders do not find a relative one
 	@touch $(READY)
 	@echo "setup: done"
 

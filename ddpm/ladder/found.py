@@ -96,7 +96,7 @@ def chapters(done: Search, result: dict[str, Any]) -> list[Chapter]:
 
 def _sentence(result: dict[str, Any], title: str) -> str:
     proof = result["proof"]
-    holds = {"accepted": "it holds", "refused": "nothing that holds", "undecided": "undecided"}
+    holds = {"accepted": "it holds", "refused": "the find did not hold up", "undecided": "undecided"}
     words = holds.get(proof["outcome"], "not decided yet")
     if proof["score"] is not None:
         words += f": {title} {cell(proof['score'])}"
