@@ -11,7 +11,9 @@ def cite(verdict: Verdict) -> str:
     if COPIES in verdict.reason:
         outcome = f"{verdict.reason}, so no verdict on {verdict.arm} against {verdict.baseline}"
     elif verdict.outcome == "mixed":
-        outcome = f"{verdict.arm} against {verdict.baseline} is mixed: {verdict.reason}; it differs"
+        is_better = (verdict.difference > 0) == (verdict.direction == "higher")
+        other = "better" if is_better else "worse"
+        outcome = f"{verdict.arm} against {verdict.baseline} is mixed: {verdict.reason}, {other}"
     elif verdict.outcome in DECIDED:
         link = "to" if verdict.outcome == "equivalent" else "than"
         outcome = f"{verdict.arm} is {verdict.outcome} {link} {verdict.baseline}"

@@ -90,4 +90,4 @@ class Guards:
         # a stored baseline's run has no partners: whoever sets a gate says by which metrics it decides
         asked = verdict.metric == self.primary and len(pair.before) == len(pair.after)
         against = list_against(pair, self.primary, outcome, self.compare) if asked else []
-        return ("mixed", f"{outcome} in {verdict.title}, {' and '.join(against)}") if against else None
+        return ("mixed", " and ".join(against)) if against else None

@@ -154,14 +154,15 @@ class Verdict:
         """The verdict in words: "linear is worse: FD 63% higher, 8 of 8 seeds". If an arm copies, only that."""
         if COPIES in self.reason:
             return self.reason
-        if self.outcome in ("mixed", "too early"):
+        if self.outcome == "too early":
             return f"{self.arm} is {self.said}: {self.reason}"
         way = "higher" if self.difference > 0 else "lower"
         share = self.relative and abs(self.relative)
         size = f"{abs(self.difference):.3g}" if share is None else f"{share:.{0 if share >= 0.095 else 1}%}"
         same = sum(gap * self.difference > 0 for gap in self.differences)
         of = f"{same} of {plural(len(self.differences), 'seed' if self.seeds else 'run')}"
-        return f"{self.arm} is {self.said}: {self.title} {size} {way}, {of}"
+        but = f", but {self.reason}" if self.outcome == "mixed" else ""
+        return f"{self.arm} is {self.said}: {self.title} {size} {way}, {of}{but}"
 
     @property
     def worst(self) -> float | None:

@@ -139,7 +139,7 @@ def test_all_lines_of_a_ladder_are_kept(monkeypatch):
     identity = {"terms": "0" * 16, "base": "0" * 16}
     monkeypatch.setattr(Contest, "identity", identity)
     monkeypatch.setattr(Contest, "check", lambda *_, **__: 1.0)
-    contest = Contest("tiny", Path("ladders/tiny.yaml"), Terms.model_construct(error=0.05), {})
+    contest = Contest("tiny", Path("ladders/tiny.yaml"), Terms.model_construct(error=0.05, kind="score"), {})
     barrier = threading.Barrier(4)
 
     def climb_on(number: int) -> None:
