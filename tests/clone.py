@@ -18,7 +18,14 @@ PARAMS = {
     "model": {"unet": {"base_channels": 8, "multipliers": [1, 2], "attention_sizes": [8], "groups": 4}},
     "train": {"steps": 40, "batch_size": 16, "precision": "float32", "checkpoint_every": 10, "grid_every": 20},
     "sample": {"count": 120, "seeds": [0, 1], "batch_size": 64, "steps": 10, "precision": "float32"},
-    "evaluate": {"kid_subsets": 5, "kid_subset_size": 50, "likelihood": {"images": 8, "timesteps": 5}},
+    "evaluate": {
+        "extractors": ["auto", "components"],
+        "metrics": ["fid", "isc", "kid", "prc", "c2st"],
+        "kid_subsets": 5,
+        "kid_subset_size": 50,
+        "c2st": {"images": 100, "steps": 10},
+        "likelihood": {"images": 8, "timesteps": 5},
+    },
 }
 
 

@@ -29,6 +29,7 @@ PARAMS = merged(QUICK, {
     "device": "cpu",
     "train": {"steps": STEPS, "checkpoint_every": 5, "grid_every": GRIDS},
     "sample": {"seeds": [0, 1], "steps": 10},
+    "evaluate": {"extractors": ["auto"], "metrics": ["fid", "isc", "kid", "prc"]},
 })  # fmt: skip
 OUTS = ("raw", "processed", "reference", "model", "samples", "evaluation")
 SCORES = ("evaluate.json", "scores.csv", "curve.csv", "fd_n.csv", "likelihood.csv")

@@ -133,7 +133,7 @@ def test_a_rank_that_has_loaded_other_code_than_its_launcher_saw_does_not_begin(
         [sys.executable, "-m", "stages", "train"], env=environment, stderr=subprocess.PIPE, text=True, timeout=240
     )
     assert rank.returncode == 2, rank.stderr
-    assert Path("error").read_text().startswith("ddpm/compute: ")
+    assert json.loads(Path("error").read_text())["line"].startswith("ddpm/compute: ")
     assert not Path("data/model").exists()
 
 

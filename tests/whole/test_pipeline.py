@@ -39,6 +39,7 @@ def test_an_experiment_another_and_back(clone):
     assert list((clone.folder / ".ddpm/checkpoints").iterdir()) == []
     cosine = sha256(clone.folder / "data/model/model.safetensors")
     scores = read_json(clone.folder / "metrics/evaluate.json")
+    assert scores["panel"].keys() == {"classifier", "components", "c2st", "score"}
     output = clone.run("dvc", "repro")
     assert ran(output) == []
     assert UP_TO_DATE in output
@@ -85,7 +86,7 @@ def assert_every_file_of_the_interface(folder: Path) -> None:
     scores = read_json(folder / "metrics/evaluate.json")
     assert set(scores["classifier"]) == names
     assert set(scores["real"]["classifier"]) == names | {"count"}
-    assert set(scores["memorisation"]) == {"pixels", "classifier"}
+    assert set(scores["memorisation"]) == {"pixels", "classifier", "components"}
     assert min(scores["bits_per_dim"], scores["bits_per_dim_se"], scores["bits_per_dim_train"]) > 0
     assert (folder / "data/evaluation/nearest.png").stat().st_size > 0
     assert [row["seed"] for row in rows(folder, "scores")] == ["0", "1"]
