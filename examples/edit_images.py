@@ -1,7 +1,7 @@
 """Given images changed by a trained model: inpainted, varied, interpolated, inverted to noise.
 
 `python examples/edit_images.py inpaint --rows 0 1 --class 3 5 --part left` draws the left halves of two test images
-anew. docs/use.md shows the four commands.
+again. docs/use.md shows the four commands.
 
 Each edit is a short function of a ``Generator``. Images are (B, C, H, W) float32 in [-1, 1], as ``chain.from_images``
 makes them; image i's noise depends only on the seed and i. The network is shown the generator's classes, if it has any.

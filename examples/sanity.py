@@ -34,7 +34,6 @@ from ddpm.report import render
 from ddpm.report.blocks import Chapter, Note, Table
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import Features, extract
-from ddpm.scoring.frechet import Distance
 from ddpm.scoring.limits import possible_metrics
 from ddpm.scoring.reference import RealFeatures, load_features, read_reference
 from ddpm.scoring.scores import score
@@ -99,7 +98,7 @@ def move_to_mean(images: Images, labels: Rows, share: float) -> Images:
 
 def fit_noise(real: RealFeatures, start: Images, steps: int) -> Images:
     """Images from noise, ``start``, fitted to the Fréchet distance of one extractor, and to nothing else."""
-    target, network = Distance(real.mu, real.sigma, real.device), real.network.to(real.device)
+    target, network = real.distance, real.network.to(real.device)
     share = torch.from_numpy(start).to(real.device).float().clamp(1, 254) / 255
     pixels = share.logit().requires_grad_()
     optimizer = torch.optim.Adam([pixels], STEP)

@@ -26,7 +26,7 @@ from ddpm.evaluation import bounds
 from ddpm.evaluation.bounds import Job
 from ddpm.pictures import grids
 from ddpm.sampling.samples import read_labels, read_samples
-from ddpm.scoring import distances, extractor, frechet, memorisation, metric, panel, yardsticks
+from ddpm.scoring import distances, extractor, frechet, memorisation, metric, panel
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import Features, extract
 from ddpm.scoring.limits import check_counts, possible_metrics
@@ -192,8 +192,7 @@ def report(
         scores[name]["class_accuracy"] = accuracy
     for judge in metric.of_images(evaluate):
         scores[judge.name] = judge.measure(images, real.train, evaluate, real.device)
-    yardstick = real.others.get(yardsticks.PER_CLASS, real.others[yardsticks.GAUSSIAN])
-    seen = (each.get(metric.OPPONENT, {}) for each in (scores, yardstick))
+    seen = (each.get(metric.OPPONENT, {}) for each in (scores, panel.find_yardstick(real.others)))
     if eyes := panel.measure_panel(fakes, real.features, *seen):
         scores[panel.NAME] = eyes
     closeness = {space: memorisation.closeness(part, real.held_out[space], real.new) for space, part in near.items()}

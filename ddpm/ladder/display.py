@@ -37,7 +37,7 @@ def to_dict(state: Climb, attempt: Attempt) -> dict[str, Any]:
     gains = -(champion - challenger)  # equal scores are -0, as on stored pages
     low, high = attempt.evidence.interval(champion, challenger, terms.error) if len(gains) else (-math.inf, math.inf)
     score = float(np.mean(end.challenger)) if end and end.challenger else None
-    early = attempt.rung and score is not None and attempt.gaussian is not None and score > attempt.gaussian
+    early = attempt.rung and score is not None and metrics.is_early(score, attempt.gaussian)
     early_reason = f"still worse than a Gaussian, {attempt.gaussian:.3g}: train for longer" if early else ""
     return {
         "ladder": state.contest.name,

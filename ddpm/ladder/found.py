@@ -55,20 +55,17 @@ def _compare_eyes(done: Search) -> dict[str, dict[str, float]]:
     proof or a panel."""
     if not done.proof:
         return {}
-    runs, made = done.state.runs(done.proof), done.proof.begin.changes
+    proof, made = done.state.runs(done.proof), done.proof.begin.changes
     sides: dict[str, list[Mapping[str, float]]] = {
-        side: [run.scores for run in runs.leading_records(arm)]
+        side: [run.scores for run in proof.leading_records(arm)]
         for side, arm in ((BEFORE, CHAMPION), (FIND, CHALLENGER))
     }
     sides[CLAIMED] = [trial.eyes for trial in done.own_trials if done.space.entry(trial.changes) == made and trial.eyes]
-    return (
-        {
-            side: {name: fmean(scores[name] for scores in of_side) for name in metrics.list_eyes(of_side)}
-            for side, of_side in sides.items()
-        }
-        if metrics.list_eyes(sides[FIND])
-        else {}
-    )
+    means = {
+        side: {name: fmean(scores[name] for scores in runs) for name in metrics.list_panel(runs)}
+        for side, runs in sides.items()
+    }
+    return means if means[FIND] else {}
 
 
 def chapters(done: Search, result: dict[str, Any]) -> list[Chapter]:

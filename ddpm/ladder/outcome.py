@@ -88,13 +88,10 @@ def _decide(
     doubt, refuses = _heed_guards(contest, usual, champion, challenger)
     if refuses:
         return "refused", doubt
-    pair = Pair(CHAMPION, CHALLENGER, tuple(champion), tuple(challenger))
-    if (
-        accepts
-        and champion
-        and (against := list_against(pair, contest.terms.primary, "better", contest.config.compare))
-    ):
-        return "refused", f"mixed: {' and '.join(against)}"
+    if accepts and champion:
+        pair = Pair(CHAMPION, CHALLENGER, tuple(champion), tuple(challenger))
+        if against := list_against(pair, contest.terms.primary, "better", contest.config.compare):
+            return "refused", f"mixed: {' and '.join(against)}"
     if is_last and not accepts:
         return "undecided", f"{len(after)} seeds were not enough"
     return ("accepted" if accepts and (is_last or not doubt) else None), doubt

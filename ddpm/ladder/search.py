@@ -170,7 +170,7 @@ class Search:
             guards=trials.guards(self.contest, done.record) if scores else {},
             seconds=round(time.monotonic() - begin, 1),
             yardstick=metrics.yardstick(scores, self.contest.terms.primary),
-            eyes={name: scores[name] for name in metrics.list_eyes([scores])},
+            eyes={name: scores[name] for name in metrics.list_panel([scores])},
         )
         trials.add(self.contest, trial)
         self.past = self.file.read()  # with those of other processes

@@ -35,7 +35,7 @@ LARGEST = 2**22  # bytes of it: thousands of trials, each of which takes millise
 class Trial(Section):
     """One run. search: the number of the search that made it. of: ``find_identity``. changes: of the base. score: None
     if it diverged. guards: the guarded metrics; ``memorisation`` is 1 if it copies train images. seconds: that it
-    took. yardstick: ``metrics.yardstick`` of the run. eyes: ``metrics.list_eyes`` of it."""
+    took. yardstick: ``metrics.yardstick`` of the run. eyes: ``metrics.list_panel`` of it."""
 
     evidence: Literal[False] = False
     search: Count

@@ -131,7 +131,7 @@ def _arms(judgement: Judgement) -> Table:
 def _eyes(judgement: Judgement) -> list[Block]:
     """The means of each arm in every eye, where the runs have a panel."""
     runs = [run.scores for arm in judgement.arms for run in arm.runs.values()]
-    names = metrics.list_eyes(runs)
+    names = metrics.list_panel(runs)
     rows = [
         [arm.label, *(f"{fmean(run.scores[name] for run in arm.runs.values()):.3g}" for name in names)]
         for arm in judgement.arms

@@ -43,7 +43,7 @@ def write(judgement: Judgement, path: Path) -> Path:
         raise UserError(f"--table: {path}: no arm has a verdict yet")
     most = max(judged, key=lambda one: len(one.baseline_scores))
     runs = {arm.label: arm.runs for arm in judgement.arms}
-    eyes = metrics.eyes([run.scores for arm in runs.values() for run in arm.values()], judgement.primary)
+    eyes = metrics.select_eyes([run.scores for arm in runs.values() for run in arm.values()], judgement.primary)
     names = [*dict.fromkeys([judgement.primary, *(eyes or (name for _, name in of))])]
     rows: list[dict[str, Any]] = [{"arm": most.baseline, "seeds": len(most.baseline_scores)}]
     rows += [{"arm": one.arm, "seeds": len(one.arm_scores)} for one in judged]

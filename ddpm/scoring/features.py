@@ -1,5 +1,7 @@
 """Features: what an extractor's network makes of images."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -42,3 +44,14 @@ def extract(
     counts = [sum(map(len, batches[share])) for share in shares]
     whole = (torch.cat(part)[: counts[ranks.rank]] for part in zip(*parts, strict=True))
     return Features(*(ranks.join(part, counts) for part in whole))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Use one thread, because the order in which threads sum gradients changes the last bits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

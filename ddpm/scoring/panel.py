@@ -7,6 +7,8 @@ fooled by the same images: what is fitted to one, knowingly or not, is seen by t
 """
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,10 +16,10 @@ from torch import Tensor
 
 from ddpm.scoring import metric, yardsticks
 from ddpm.scoring.features import Features
-from ddpm.scoring.frechet import Distance
 from ddpm.scoring.reference import RealFeatures
 
 NAME = "panel"  # begins the names of its scores
+T = TypeVar("T")
 SHUFFLE = 2020
 LEAST = -0.5  # of a share: chance alone makes images that are closer to the train images than held-out ones
 
@@ -49,14 +51,25 @@ def measure_share(fake: Features, real: RealFeatures) -> float:
 
     All are measured on as many images as the fewest of them have; of a larger set it is the mean over disjoint parts.
     """
-    drawn = real.yardsticks.get(yardsticks.PER_CLASS, real.yardsticks[yardsticks.GAUSSIAN])
-    count = min(len(each.features) for each in (fake, real.held_out, drawn))
-    distance = Distance(real.mu, real.sigma, real.device)
+    count = min(len(each.features) for each in (fake, real.held_out, find_yardstick(real.yardsticks)))
+    zero, one = _measure_ends(real, count)
+    return (_measure_parts(real, fake.features, count) - zero) / (one - zero)
 
-    def measure(features: Tensor) -> float:
-        order = torch.from_numpy(np.random.default_rng(SHUFFLE).permutation(len(features)))
-        parts = features[order[: len(order) // count * count]].split(count)
-        return float(np.mean([distance(part) for part in parts]))
 
-    zero, one = measure(real.held_out.features), measure(drawn.features)
-    return (measure(fake.features) - zero) / (one - zero)
+@lru_cache(maxsize=16)  # the same for each set of samples
+def _measure_ends(real: RealFeatures, count: int) -> tuple[float, float]:
+    """The distances of held-out images and of the yardstick."""
+    held_out, drawn = real.held_out.features, find_yardstick(real.yardsticks).features
+    return _measure_parts(real, held_out, count), _measure_parts(real, drawn, count)
+
+
+def _measure_parts(real: RealFeatures, features: Tensor, count: int) -> float:
+    """The mean distance of disjoint parts of ``count`` images, drawn at random."""
+    order = torch.from_numpy(np.random.default_rng(SHUFFLE).permutation(len(features)))
+    parts = features[order[: len(order) // count * count]].split(count)
+    return float(np.mean([real.distance(part) for part in parts]))
+
+
+def find_yardstick(drawn: Mapping[str, T]) -> T:
+    """What the yardstick of the panel has, by yardstick: of one Gaussian per class, if there are classes."""
+    return drawn.get(yardsticks.PER_CLASS, drawn[yardsticks.GAUSSIAN])

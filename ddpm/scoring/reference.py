@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from ddpm.scoring import distances, extractor, frechet, memorisation, metric, ya
 from ddpm.scoring.evaluate_params import AUTO, Evaluate
 from ddpm.scoring.extractor import Extractor
 from ddpm.scoring.features import Features, extract
+from ddpm.scoring.frechet import Distance
 from ddpm.scoring.memorisation import Nearest
 
 WEIGHTS = "weights.safetensors"
@@ -100,6 +102,11 @@ class RealFeatures:
     def apart(self) -> NDArray[np.float64]:
         """(N,), the distance of each of ``features`` to its nearest other."""
         return self.around[:, 0].double().sqrt().numpy()
+
+    @cached_property
+    def distance(self) -> Distance:
+        """The Fréchet distance to the train split."""
+        return Distance(self.mu, self.sigma, self.device)
 
     def reach(self, k: int) -> Tensor:
         """(N,), the squared distance of each of ``features`` to its k-th nearest other, on the device."""

@@ -11,7 +11,7 @@ from ddpm.base.errors import UserError
 from ddpm.scoring import frechet
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import Features
-from ddpm.scoring.frechet import Curve, Distance
+from ddpm.scoring.frechet import Curve
 from ddpm.scoring.limits import suitable_metrics
 from ddpm.scoring.reference import RealFeatures
 
@@ -40,7 +40,6 @@ def with_curve(fake: Features, real: RealFeatures, evaluate: Evaluate) -> tuple[
     scores = score(fake, real, evaluate)
     if "fid" not in evaluate.metrics or not frechet.is_enough(len(fake.features), real.extractor.dimensions):
         return scores, None
-    distance = Distance(real.mu, real.sigma, real.device)
-    curve = frechet.extrapolate(fake.features.to(real.device, torch.float64), distance)
+    curve = frechet.extrapolate(fake.features.to(real.device, torch.float64), real.distance)
     name = f"{real.extractor.frechet}_infinity"
     return scores | {name: curve.infinity, f"{name}_se": curve.infinity_se}, curve

@@ -53,7 +53,7 @@ class Finding(NamedTuple):
 
 def repeat(lines: Collection[Line], count: int, slots: int | None) -> Iterator[Finding]:
     """Run ``count`` of the experiments again, those that diverged first and the others drawn at random, with code that
-    is exported anew, and compare. Raises UserError if there are none, or with the reason if one fails."""
+    is exported again, and compare. Raises UserError if there are none, or with the reason if one fails."""
     if not lines:
         raise UserError("none of its experiments is finished")
     mixed = random.SystemRandom().sample([*lines], len(lines))

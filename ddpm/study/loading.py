@@ -33,7 +33,6 @@ HEADER = """\
 # numbers of seeds.
 """
 MADE_BY = metric.makers()
-OF_IMAGES = {one.name for one in metric.every() if isinstance(one, metric.ImageMetric)}
 
 
 class OpenPrimary(UserError):
@@ -155,9 +154,10 @@ def future_scores(of_arm: Config, of_program: bool = False) -> set[str]:
         scores.update(metrics.ALONE)
     if metric.has_panel(options):
         scores.add(metrics.PANEL)
-    scores.update(f"{one.name}.{score.name}" for one in metric.of_images(options) for score in one.scores)
+    of_images = {one.name: one for one in metric.of_images(options)}
+    scores.update(f"{name}.{score.name}" for name, one in of_images.items() for score in one.scores)
     for features in {*options.extractors, *(CHOICE if AUTO in options.extractors else ())} - {AUTO}:
-        names = [name for name, maker in MADE_BY.items() if maker in options.metrics and maker not in OF_IMAGES]
+        names = [name for name, maker in MADE_BY.items() if maker in options.metrics and maker not in of_images]
         if of_arm.model.classes:
             names.append(metric.CLASS_ACCURACY.name)
         other_frechet = {*metrics.HEADLINE} - {extractor.get(features).frechet}

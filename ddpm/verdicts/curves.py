@@ -115,7 +115,7 @@ def compare_budgets(
         outcome: AtBudget = "open"
         if halves is not None:
             low, high = difference - float(halves[place]), difference + float(halves[place])
-            if gaussian is not None and min(before[:, place].mean(), after[:, place].mean()) > gaussian:
+            if metrics.is_early(min(before[:, place].mean(), after[:, place].mean()), gaussian):
                 outcome = "too early"
             elif (low > 0 or high < 0) and abs(difference) > margin:
                 outcome = "better" if metrics.gain(metric, difference) > 0 else "worse"

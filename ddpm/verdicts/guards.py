@@ -34,7 +34,7 @@ def rules(compare: Compare, names: Sequence[str], pairs: int, design: Design, pr
 def list_against(pair: Pair[Any], primary: str, outcome: Outcome, compare: Compare) -> list[str]:
     """The eyes, and the recall, that moved the other way than ``outcome``, better or worse, says; with both means."""
     against = []
-    for name in metrics.eyes([run.scores for run in pair.runs], primary):
+    for name in metrics.select_eyes([run.scores for run in pair.runs], primary):
         before, after = pair.scores(name)
         sign, way = (-1, "worse") if outcome == "better" else (1, "better")
         contrary = np.array([sign * metrics.gain(name, gap) for gap in after - before])
@@ -68,7 +68,7 @@ class Guards:
         decider = metrics.decider([run.scores for run in pair.runs], self.primary)
         gaussian = metrics.gaussian([run.scores for run in pair.runs], decider)
         before, after = (float(scores.mean()) for scores in pair.scores(decider))
-        if gaussian is not None and min(before, after) > gaussian:
+        if metrics.is_early(min(before, after), gaussian):
             shown = f"{metrics.title(decider)} {before:.3g} and {after:.3g}, a Gaussian {gaussian:.3g}"
             worse = f"both score worse than a Gaussian fitted to the train images ({shown})"
             return "too early", f"{worse}, so they have learned nothing yet"

@@ -106,7 +106,7 @@ def decider(runs: Iterable[Mapping[str, float]], primary: str) -> str:
     return PANEL if all(PANEL in scores for scores in runs) else primary
 
 
-def eyes(runs: Sequence[Mapping[str, float]], primary: str) -> list[str]:
+def select_eyes(runs: Sequence[Mapping[str, float]], primary: str) -> list[str]:
     """The scores that must not contradict a verdict in the primary metric: of all that the runs have, each eye of the
     panel or, without a panel, the Fréchet distances in other features; and each recall. None if the primary metric is
     neither a panel's score nor a Fréchet distance."""
@@ -118,12 +118,12 @@ def eyes(runs: Sequence[Mapping[str, float]], primary: str) -> list[str]:
     return sorted({*seen, *recalls} - {primary, PANEL})
 
 
-def list_eyes(runs: Sequence[Mapping[str, float]]) -> list[str]:
+def list_panel(runs: Sequence[Mapping[str, float]]) -> list[str]:
     """What all runs with a panel have of it: its score, each eye, the opponents' AUC, precision and recall."""
     shared = set[str].intersection(*(set(scores) for scores in runs)) if runs else set()
-    beside = (name for name in shared if is_judged(name) and kind(name) in ("auc", "precision", RECALL))
+    others = (name for name in shared if is_judged(name) and kind(name) in ("auc", "precision", RECALL))
     eyes = sorted(name for name in shared if name.startswith(EYES) and name != PANEL)
-    return [PANEL, *eyes, *sorted(beside)] if PANEL in shared else []
+    return [PANEL, *eyes, *sorted(others)] if PANEL in shared else []
 
 
 def yardstick(run: Mapping[str, float], name: str) -> float | None:

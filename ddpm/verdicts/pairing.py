@@ -162,12 +162,12 @@ def setting(name: str, pair: Pair[Record]) -> str:
 
 def _name_eyes(extractor: str, run: Record) -> str:
     """What looked at the samples, for a score that begins with ``extractor``."""
-    eyes = [name.removeprefix(metrics.EYES) for name in sorted(run.scores) if name.startswith(metrics.EYES)]
-    named = {
-        metrics.EYES.rstrip("."): f"eyes: {', '.join(eye for eye in eyes if eye != metric.PANEL.name)}",
-        metric.OPPONENT: "told from real images by fresh networks",
-    }
-    return named.get(extractor, f"features of {extractor}")
+    if extractor == metric.OPPONENT:
+        return "told from real images by fresh networks"
+    if f"{extractor}." != metrics.EYES:
+        return f"features of {extractor}"
+    eyes = (name for name in sorted(run.scores) if name.startswith(metrics.EYES) and name != metrics.PANEL)
+    return f"eyes: {', '.join(name.removeprefix(metrics.EYES) for name in eyes)}"
 
 
 def images(run: Record) -> str:

@@ -4,6 +4,7 @@ import contextlib
 import random
 import shutil
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -46,13 +47,19 @@ def hang() -> None:
     Path("control/sleep").write_text("60")
 
 
-@pytest.mark.slow
-def test_a_child_that_does_not_react_is_named_and_killed_at_the_second_signal():
+def start_hanging() -> tuple[subprocess.Popen, psutil.Process, psutil.Process]:
+    """The command, its server, and the server's child, which hangs."""
     hang()
     process = start(TINY, "--line", "1")
     until("train cosine 0")
     [server] = psutil.Process(process.pid).children()
     [child] = server.children()
+    return process, server, child
+
+
+@pytest.mark.slow
+def test_a_child_that_does_not_react_is_named_and_killed_at_the_second_signal():
+    process, server, child = start_hanging()
     other = start(TINY, "--line", "1")
     assert f"process {child.pid} on " in other.stdout.readline()
     other.kill()
@@ -69,11 +76,7 @@ def test_a_child_that_does_not_react_is_named_and_killed_at_the_second_signal():
 
 @pytest.mark.slow
 def test_the_end_of_the_server_is_noticed_though_a_child_hangs():
-    hang()
-    process = start(TINY, "--line", "1")
-    until("train cosine 0")
-    [server] = psutil.Process(process.pid).children()
-    [child] = server.children()
+    process, server, child = start_hanging()
     server.kill()
     try:
         process.communicate(timeout=30)

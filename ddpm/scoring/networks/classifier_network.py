@@ -1,8 +1,6 @@
 """The network of Classifier, and how it is fitted: see ddpm/variants/extractors/classifier.py."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Protocol
 
 import numpy as np
@@ -14,7 +12,7 @@ from torch import Tensor, nn
 from ddpm.base import progress
 from ddpm.base.images import Images
 from ddpm.base.sections import Shape
-from ddpm.scoring.features import Features
+from ddpm.scoring.features import Features, one_thread
 
 DIMENSIONS = 64
 RGB = 3  # channels
@@ -102,14 +100,3 @@ def shift(images: Tensor, down: Tensor, right: Tensor) -> Tensor:
     )
     index = torch.arange(len(images))[:, None, None]
     return images[index, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Use one thread, because the order in which threads sum gradients changes the last bits."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

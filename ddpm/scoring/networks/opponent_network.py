@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ddpm.base.images import Images
 from ddpm.scoring import distances
 from ddpm.scoring.evaluate_params import C2st
-from ddpm.scoring.networks.classifier_network import one_thread
+from ddpm.scoring.features import one_thread
 
 WIDTH = 8  # channels of the first layer for each channel of the image
 WIDEST = 24
@@ -66,7 +66,7 @@ def tell_apart(fake: Images, real: Images, settings: C2st, device: torch.device)
     """Fit 2 * ``repeats`` networks to half of ``images`` of ``fake`` and as many of ``real``, (N, C, H, W) uint8, for
     ``steps``, and let each judge as many others of both.
 
-    Each repeat splits the images anew, and its two networks learn one half and judge the other. What is drawn is drawn
+    Each repeat splits the images again, and its two networks learn one half and judge the other. What is drawn is drawn
     on the CPU, so that it is the same on every device; one thread sums, or the last bits would depend on their number.
     """
     half, networks = settings.images // 2, 2 * settings.repeats
