@@ -76,7 +76,8 @@ def find_identity(contest: Contest) -> str:
     """Digest of what trials that are compared have in common: the base, the scores, and what a cost is. Until the first
     attempt a ladder's file may change."""
     terms = contest.terms
-    return files.digest([contest.identity["base"], terms.primary, terms.guards, terms.cost])[:LENGTH]
+    what = [contest.identity["base"], terms.primary, terms.guards, terms.cost, *sorted(terms.unseen)]
+    return files.digest(what)[:LENGTH]
 
 
 class Trials:

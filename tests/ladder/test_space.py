@@ -110,6 +110,13 @@ def test_trials_change_nothing_that_a_ladder_decides():
     assert (again.identity, climb.read(of)) == before
 
 
+def test_trials_that_were_seen_by_other_eyes_do_not_count():
+    """Their panel would be another one."""
+    of = contest()
+    trials.add(of, trial(of, 1, {}))
+    assert [len(trials.read(one)) for one in (of, contest(unseen=["random_conv"]), contest(unseen=[]))] == [1, 0, 1]
+
+
 def test_a_new_ladder_needs_a_preset_and_images_enough():
     with pytest.raises(UserError, match="preset"):
         draft.write("mine", "nothing", {})
