@@ -25,8 +25,10 @@ from ddpm.params import config
 
 ROOT = Path(__file__).parent.parent
 LIMIT, SLOW_LIMIT = 180, 900  # seconds, ten times what they take on a quiet machine
-for name in list(os.environ):  # what a user, DVC or a git hook has set is not what a test is about
-    if name.startswith(("DVC_", "MLFLOW_", "GIT_", "DDPM_")) and not name.startswith("DDPM_TEST"):
+# what a user, DVC, a git hook or the make that started the tests has set is not what a test is about
+FOREIGN = ("DVC_", "MLFLOW_", "GIT_", "DDPM_", "MAKE", "MFLAGS", "TESTS", "ARGS")
+for name in list(os.environ):
+    if name.startswith(FOREIGN) and not name.startswith("DDPM_TEST"):
         del os.environ[name]
 os.environ |= {"DVC_NO_ANALYTICS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
 os.environ |= {f"GIT_{who}_{what}": "t@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
