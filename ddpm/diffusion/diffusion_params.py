@@ -19,13 +19,18 @@ MIN_LOG_SNR = -80  # alpha_bar below e^-87 is not a normal float32
 
 
 class Diffusion(Section):
-    """The forward process, what the network predicts, and its loss."""
+    """The forward process, what the network predicts, and its loss.
+
+    noise_conditioning: whether the network is shown t; without, it has to see in x_t how noisy that is (Sun 2025,
+    arXiv:2502.13129).
+    """
 
     T: Annotated[int, Field(ge=1, le=10_000)] = 1000
     schedule: Annotated[InstanceOf[Schedule], Family("schedules")]
     parameterization: Annotated[InstanceOf[Parameterization], Family("parameterizations")]
     variance: Annotated[InstanceOf[Variance], Family("variances")]
     loss: Annotated[InstanceOf[Loss], Family("losses")]
+    noise_conditioning: bool = True
 
     def apply(
         self, network: Callable[..., Tensor], x_t: Tensor, t: Tensor, at: Coefficients, *conditions: Tensor | None
@@ -33,11 +38,14 @@ class Diffusion(Section):
         """The network's float32 output at x_t, (B, variance.outputs * C, H, W). conditions: labels, and where images
         are augmented or steps have an end, a vector of that."""
         shown = self.parameterization.network_input(x_t, at)
-        return network(shown, self.loss.clock(t, self.T), *conditions).float()
+        clock = self.loss.clock(t, self.T)
+        return network(shown, clock if self.noise_conditioning else clock.new_zeros(len(clock)), *conditions).float()
 
     def refusals(self) -> Iterator[str]:
         """Why these choices cannot work together, judged by the flags of each."""
         schedule, variance, loss = self.schedule, self.variance, self.loss
+        if not self.noise_conditioning and loss.learns != ("denoiser",):
+            yield f"noise_conditioning: false is for denoisers, not loss: {loss.name}; allowed: true"
         if self.parameterization.divides_by_signal and schedule.zero_terminal_snr:
             yield (
                 f"parameterization: {self.parameterization.name} divides by the signal, but "
