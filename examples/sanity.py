@@ -30,6 +30,7 @@ from ddpm.compute import devices, noise
 from ddpm.data.processed import open_split
 from ddpm.params import config, credit
 from ddpm.pictures import grids
+from ddpm.referee import metrics
 from ddpm.report import render
 from ddpm.report.blocks import Chapter, Note, Table
 from ddpm.scoring import metric
@@ -38,7 +39,6 @@ from ddpm.scoring.features import Features, extract
 from ddpm.scoring.limits import possible_metrics
 from ddpm.scoring.reference import RealFeatures, load_features, read_reference
 from ddpm.scoring.scores import score
-from ddpm.verdicts import metrics
 
 SETS = 8
 SHOWN = 12  # images of each damage in the picture
