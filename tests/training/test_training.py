@@ -91,7 +91,7 @@ def test_a_rank_draws_its_own_part_of_the_noise_ahead(rank, monkeypatch):
     one = Trainer(small().training(), pictures(), CPU, shares)
     for step in (2, 3, 4, 5, 3):
         whole = noise.gaussian(alone.seed, "train", alone.places, step, alone.shape)
-        assert torch.equal(one.draw_batch(step)[2].gaussian("train"), whole[shares.share(8)])
+        assert torch.equal(one.draw_batch(step)[2].draws.gaussian("train"), whole[shares.share(8)])
         assert torch.equal(one.draw_batch(step)[0], alone.draw_batch(step)[0])
 
 
