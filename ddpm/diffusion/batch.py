@@ -81,7 +81,7 @@ class Batch:
         return replace(self, **parts)
 
     def split(self, parts: int) -> Iterator[Batch]:
-        """That many micro-batches, as even as possible, the larger ones first."""
+        """Micro-batches as even as possible, the larger ones first."""
         size, more = divmod(len(self), parts)
         for part in range(parts):
             first = part * size + min(part, more)

@@ -19,7 +19,7 @@ MIN_LOG_SNR = -80  # alpha_bar below e^-87 is not a normal float32
 
 
 class Spanned(Protocol):
-    """What is asked: a network, whose ``embed_span`` gives the condition that shows it a span, or None."""
+    """A network whose ``embed_span`` gives the condition that shows it a span, or None."""
 
     def embed_span(self, span: Tensor) -> Tensor | None: ...
 

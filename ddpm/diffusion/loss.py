@@ -90,7 +90,7 @@ class Estimate(NamedTuple):
 
 
 def estimate(network: Network, batch: Batch) -> Estimate:
-    """What the network makes of the batch, diffused to its t."""
+    """The network's output for the batch, diffused to its t."""
     noisy = network.diffuse(batch, batch.t)
     return Estimate(network, noisy, *network.variance.split(network(batch, noisy.x_t, noisy.t, noisy.at)))
 
@@ -121,7 +121,7 @@ class Loss(Variant, ABC):
         """Each image's loss, (B,) float32, for a network's estimate."""
 
     def clock(self, t: Tensor, T: int) -> Tensor:
-        """What the network is shown as t, or as a span: (B,), for such a number of steps, int64 or floating."""
+        """t, or a span, as the network is shown it: (B,), int64 or floating, for a chain of T steps."""
         return t
 
     def refusals(self, schedule: Schedule, T: int, target: Parameterization) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What learns: a network as losses ask it (``ddpm.diffusion.loss.Network``), its optimizer, and its averages."""
+"""The learner: a network as losses ask it (``ddpm.diffusion.loss.Network``), its optimizer, and its averages."""
 
 from collections.abc import Callable
 from functools import partial
