@@ -103,7 +103,7 @@ def test_one_pair_of_methods_changes_its_order_with_the_average_of_the_weights()
     assert "arms keep their order, as on [MNIST]" in Path("docs/claims.md").read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_table_of_samplers_is_simulated_on_what_is_recorded():
     row = make_search.main("tpe_mv/5/warm/4", 2, 30)
     best, *_ = row["30/3"]
