@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageColor
 
 from ddpm.pictures import plots
-from ddpm.runs import record
+from ddpm.runs import library
 from docs import make_atlas, make_claims, make_search
 
 ROOT = Path(__file__).parents[2]
@@ -89,15 +89,15 @@ def test_one_pair_of_methods_changes_its_order_with_the_average_of_the_weights()
     """docs/claims.md: 14 of 15 keep it, on digits as on MNIST."""
     arms = "epsilon", "flow", "min_snr", "muon", "v", "x0"
     for short, long in (
-        ("ema_short/runs/{}", "ema_long/runs/{}"),
-        ("ema_mnist/runs/{}_short", "ema_mnist/runs/{}_long"),
+        ("ema_short/{}", "ema_long/{}"),
+        ("ema_mnist/{}_short", "ema_mnist/{}_long"),
     ):
-        runs = [
-            [Path("metrics/studies").glob(f"claims_{of.format(arm)}-?.json") for arm in arms] for of in (short, long)
-        ]
-        means = [
-            [fmean(record.read_record(run).scores["classifier.fd"] for run in of_arm) for of_arm in row] for row in runs
-        ]
+        means = []
+        for study, arm in (of.split("/") for of in (short, long)):
+            runs = library.folder(Path(f"metrics/studies/claims_{study}")).records
+            names = [f"claims_{study}-{arm.format(one)}" for one in arms]
+            of_arms = ([run for run in runs if run.name.rpartition("-")[0] == name] for name in names)
+            means.append([fmean(run.scores["classifier.fd"] for run in of_arm) for of_arm in of_arms])
         signs = [np.sign(np.subtract.outer(row, row)) for row in means]
         assert (signs[0] != signs[1]).sum() / 2 == 1
     assert "arms keep their order, as on [MNIST]" in Path("docs/claims.md").read_text()
