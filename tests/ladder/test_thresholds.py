@@ -31,10 +31,9 @@ def ends(gains: np.ndarray, losses: np.ndarray, fewest: int = 2) -> End:
         known = {"diverged": "", "samples": None}
         return [SimpleNamespace(name=f"run-{seed}", seed=seed, scores=one, **known) for seed, one in enumerate(each)]
 
-    still = np.zeros(len(gains))
     noise = 1e-6 * np.arange(len(gains))
-    end, _ = outcome.judge(of, "a" * 16, PAIRS, 1e6, {}, side(still, 0.1 + noise), side(noise - gains, 0.1 + noise + losses))
-    return end
+    sides = side(0 * gains, 0.1 + noise), side(noise - gains, 0.1 + noise + losses)
+    return outcome.judge(of, "a" * 16, PAIRS, 1e6, {}, *sides)[0]
 
 
 def test_a_guard_refuses_at_the_seed_at_which_its_e_value_reaches_one_over_the_error():
