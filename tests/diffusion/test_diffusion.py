@@ -86,13 +86,13 @@ def test_images_survive_the_way_to_floats_and_back():
 def test_without_noise_conditioning_the_network_is_shown_the_same_t_at_all_steps():
     shown = []
 
-    def network(x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    def network(x_t: torch.Tensor, t: torch.Tensor, *_: object) -> torch.Tensor:
         shown.append(t)
         return x_t
 
     x_t, at = torch.zeros(2, 1, 8, 8), Chain(small().diffusion.schedule.noise_schedule(T)).at(STEPS[:2])
     for sees in (True, False):
-        small(diffusion={"noise_conditioning": sees}).diffusion.apply(network, x_t, STEPS[:2], at)
+        small(diffusion={"noise_conditioning": sees}).diffusion.ask(network, x_t, STEPS[:2], at)
     assert [t.tolist() for t in shown] == [[1, 2], [0, 0]]
     with pytest.raises(UserError, match="noise_conditioning: false"):
         small(diffusion={"noise_conditioning": False, "loss": {"name": "shortcut"}})
