@@ -214,10 +214,10 @@ def shared() -> Note:
     """Which studies rest on the same trainings, by the params and seeds of their records."""
     trainings: dict[str, set[str]] = {}
     records = 0
-    for folder in sorted(STUDIES.glob("*/runs")):
+    for folder in sorted(STUDIES.glob("*")):
         for run in library.folder(folder).records:
             inputs = keys_affecting(Affects.LEARNED, run.params)
-            trainings.setdefault(folder.parent.name, set()).add(files.digest([inputs, run.seed, run.program]))
+            trainings.setdefault(folder.name, set()).add(files.digest([inputs, run.seed, run.program]))
             records += 1
     groups: list[list[str]] = []
     for name, models in trainings.items():

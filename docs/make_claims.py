@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
@@ -12,7 +13,8 @@ from statistics import fmean
 import numpy as np
 
 from ddpm.pictures import plots
-from ddpm.runs import record
+from ddpm.runs import rows
+from ddpm.runs.rows import Rows
 
 PICTURE = Path(__file__).parent / "claims-patches.png"
 # of each curve: study -> channels of the network for each value of a patch
@@ -30,11 +32,10 @@ STUDIES: Mapping[str, Mapping[str, float]] = {
 
 def measure_lead(study: str) -> float:
     """Flow's mean Fréchet distance over x0's."""
+    runs = Rows(Path(f"metrics/studies/{study}") / rows.NAME).records
     flow, x_0 = (
-        fmean(record.read_record(path).scores["classifier.fd"] for path in paths)
-        for paths in (
-            sorted(Path(f"metrics/studies/{study}/runs").glob(f"{arm}-[0-9]*.json")) for arm in ("flow", "x0")
-        )
+        fmean(run.scores["classifier.fd"] for name, run in runs.items() if re.fullmatch(rf"{study}-{arm}-\d+", name))
+        for arm in ("flow", "x0")
     )
     return flow / x_0
 

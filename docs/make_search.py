@@ -24,10 +24,11 @@ from sklearn.ensemble import ExtraTreesRegressor
 from ddpm.ladder import terms
 from ddpm.ladder.space import Space
 from ddpm.ladder.terms import Range
-from ddpm.runs import record
+from ddpm.runs import rows
+from ddpm.runs.rows import Rows
 
 LADDER = Path("ladders/short.yaml")
-RECORDS = ("ladders/night/attempts/*/runs", "ladders/short/attempts/*/runs", "metrics/studies/night/runs")
+ROWS = ("ladders/night", "ladders/short", "metrics/studies/night")
 TABLES = ("ladders/short/trials.jsonl", "ladders/short/samplers.jsonl")
 LIMIT = 60.0  # what a diverged training counts as
 GOOD = 2.0  # a score below which the noise is another
@@ -52,7 +53,8 @@ def encode(space: Space, params: Mapping[str, Any]) -> tuple[float, ...]:
 def scores(space: Space) -> dict[tuple[float, ...], list[float]]:
     """The logarithms of what each recorded recipe scored."""
     known = defaultdict(list)
-    for run in (record.read_record(path) for folder in RECORDS for path in sorted(Path().glob(f"{folder}/*.json"))):
+    runs = (run for folder in ROWS for _, run in sorted(Rows(Path(folder) / rows.NAME).records.items()))
+    for run in runs:
         known[encode(space, run.params)].append(math.log(run.scores["classifier.fd"]))
     for line in (line for table in TABLES for line in Path(table).read_text(encoding="utf-8").splitlines()):
         tried = json.loads(line)

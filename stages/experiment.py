@@ -1,8 +1,8 @@
 """One experiment in this process: the stages of dvc.yaml one after the other, in a folder of its own.
 
 What several experiments need is kept by what it depends on, STAGE-DIGEST in the folder of all experiments, and linked
-into each one's: data, reference and trained models are made once. The record is the last file to be written, so whoever
-finds one need not run the experiment again.
+into each one's: data, reference and trained models are made once. The row is written last, so whoever finds one need
+not run the experiment again.
 """
 
 from __future__ import annotations
@@ -30,11 +30,10 @@ from ddpm.base.locks import lock
 from ddpm.base.machine import die_with_parent
 from ddpm.base.paths import METRICS, PROCESSED, RUN
 from ddpm.params import config, file, inputs
-from ddpm.runs import library, record, run_images
+from ddpm.runs import library, record, rows, run_images
 from ddpm.runs.record import Fingerprint, Record
 from ddpm.sources import fetch
 from ddpm.sources.fetch import ADDRESSES
-from ddpm.study.pool import keep_record
 from stages import __main__ as stages
 
 DATA = ("download", "preprocess", "reference")
@@ -45,38 +44,41 @@ DIGEST = "sha256"  # the file with the digest of what else is in a kept folder
 Place = Callable[[str | Path, str | Path], object]
 
 
-def run(task: dict[str, Any]) -> None:
-    """Run the experiment, if nobody has, and write its record. Raises UserError, and SystemExit with the code of a
-    stage that failed.
+def run(task: dict[str, Any]) -> dict[str, Any] | None:
+    """Run the experiment, if nobody has, and append its row; or return its record's values, if it has no file of rows.
+    Raises UserError, and SystemExit with the code of a stage that failed.
 
     task: the fields of ``pool.Task``; folder: the experiment's, named by what it depends on; code: the folder with the
     code of a commit.
     """
-    folder, kept = Path(task["folder"]), Path(task["record"])
-    own, shared = locks_of(task)
+    folder, own, done = Path(task["folder"]), Path(task["folder"]).with_suffix(".lock"), None
+    kept = task["rows"] and Path(task["rows"])
     with ExitStack() as locks:
-        for path in (own, shared):
+        for path in locks_of(task):
             if locks.enter_context(lock(path, PATIENCE if path == own else 0.0)) is None:
                 sys.exit(BUSY)
             locks.callback(path.unlink, missing_ok=True)  # while it is held; a study would leave hundreds
-        if not kept.exists():
+        if not kept or not rows.has(kept, task["about"]["name"]):
             _lay_out(folder, Path(task["code"]), task["params"])
             os.chdir(folder)
             # the first line of its log: a cluster that gave no GPU is noticed there
             print(f"on {stages.prepare(task['params']['device'])}", flush=True)
             done = _program(task["params"], task["program"]) if task["program"] else _train(task)
-            if task["picture"]:
+            if kept and task["picture"]:
                 from ddpm.pictures import grids
 
                 grids.save_strip(open_array(run_images.PATH), Path(task["picture"]))
-            keep_record(done, kept, task["about"])
+            if kept:
+                rows.append(kept, done | task["about"])
         shutil.rmtree(folder, ignore_errors=True)
+    return None if kept else done
 
 
-def locks_of(task: dict[str, Any]) -> tuple[Path, Path]:
-    """The files whose locks are held by whoever runs the task: of its folder, and of its record, for all machines that
+def locks_of(task: dict[str, Any]) -> list[Path]:
+    """The files whose locks are held by whoever runs the task: of its folder, and of its row, for all machines that
     share that."""
-    return Path(task["folder"]).with_suffix(".lock"), Path(task["record"]).with_suffix(".lock")
+    shared = [rows.lock_path(Path(task["rows"]), task["about"]["name"])] if task["rows"] else []
+    return [Path(task["folder"]).with_suffix(".lock"), *shared]
 
 
 def read_code(params: dict[str, Any]) -> str:
@@ -99,7 +101,8 @@ def _lay_out(folder: Path, code: Path, params: dict[str, Any]) -> None:
     (folder / file.PATH).write_text(file.encode(params), encoding="utf-8")
 
 
-def _train(task: dict[str, Any]) -> Record:
+def _train(task: dict[str, Any]) -> dict[str, Any]:
+    """The values of its record."""
     params = task["params"]
     _run("check")
     for stage in DATA:
@@ -109,7 +112,7 @@ def _train(task: dict[str, Any]) -> Record:
     except Diverged as error:
         if not task["may_diverge"]:
             raise
-        return Record(
+        diverged = Record(
             name=task["name"],
             seed=params["seed"],
             finished=record.now(),
@@ -120,9 +123,11 @@ def _train(task: dict[str, Any]) -> Record:
             environment=stages.environment(params),
             diverged=printable(str(error))[: record.LONGEST],
         )
+        return diverged.model_dump(mode="json")
     _run("sample")
     _run("evaluate")
-    return record.read_record(RUN).model_copy(update={"code": _md5s(params)})
+    values: dict[str, Any] = files.read_json(RUN)
+    return values | {"code": _md5s(params)}
 
 
 def _run(stage: str) -> None:
@@ -135,8 +140,8 @@ def _md5s(params: dict[str, Any]) -> dict[str, str]:
     return {dep: _md5(dep)[:12] for dep in inputs.list_code(params)}
 
 
-def _program(params: dict[str, Any], program: dict[str, Any]) -> Record:
-    """Run another trainer and score what it drew."""
+def _program(params: dict[str, Any], program: dict[str, Any]) -> dict[str, Any]:
+    """Run another trainer and score what it drew; return the values of its record."""
     _run("check")
     for stage in DATA:
         _make(stage, params, shutil.copy2)  # it may write to what it gets
@@ -157,7 +162,7 @@ def _program(params: dict[str, Any], program: dict[str, Any]) -> Record:
     run = score.score(samples, seed, program["arm"], {}, costs)
     versions = {name: metadata.version(name) for name in LIBRARIES if importlib.util.find_spec(name)}
     made_by = {"program": program["program"], "code": {path: files.md5(Path(path)) for path in program["files"]}}
-    return run.model_copy(update={**made_by, "environment": run.environment | versions})
+    return run.model_dump(mode="json") | made_by | {"environment": run.environment | versions}
 
 
 def _call(command: list[str]) -> int:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkContext, ForkProcess
 from pathlib import Path
-from typing import IO, Any, NamedTuple, NoReturn, cast
+from typing import IO, Any, NamedTuple, NoReturn
 
 from ddpm.base.errors import exit_code, print_error, printable
 from ddpm.base.locks import is_locked, read_holder
@@ -30,13 +30,12 @@ Task = dict[str, Any]
 
 
 class Child(NamedTuple):
-    """A process that runs a task. begin: of what its log says of it. reason: gives the line of an error."""
+    """A process that runs a task. begin: of what its log says of it."""
 
     task: Task
     process: ForkProcess
     begin: int
     device: str | None
-    reason: Connection
 
 
 class Server:
@@ -47,7 +46,7 @@ class Server:
         self.devices = [devices[number % len(devices)] for number in range(at_once)] if devices else []
         self.keep_models = keep_models
         self.waiting = deque[Task]()
-        self.running: dict[int, Child] = {}  # by a descriptor that can be read when the process has gone
+        self.running: dict[Connection, Child] = {}  # by what each answers, at its end
         self.answers = answers
         self.blocked = set[str]()  # tasks of which it was said that another process runs them
 
@@ -56,8 +55,8 @@ class Server:
         while True:
             self._start()
             others = experiment.PATIENCE if self.waiting and len(self.running) < self.at_once else None
-            for ready in cast(list[int], wait([STDIN, *self.running], others)):
-                if ready != STDIN:
+            for ready in wait([STDIN, *self.running], others):
+                if isinstance(ready, Connection):
                     self._end(ready)
                     continue
                 if not (read := os.read(STDIN, 2**20)):
@@ -86,15 +85,16 @@ class Server:
                 device = self.devices.pop() if self.devices else None
                 (log := Path(task["log"])).parent.mkdir(parents=True, exist_ok=True)
                 log.touch()
-                reason, answer = FORK.Pipe(duplex=False)
+                answers, answer = FORK.Pipe(duplex=False)
                 process = FORK.Process(target=self._run, args=(task, device, os.getpid(), answer))
                 begin = log.stat().st_size
                 process.start()
                 answer.close()  # so that it ends with the process
-                self.running[process.sentinel] = Child(task, process, begin, device, reason)
+                self.running[answers] = Child(task, process, begin, device)
 
     def _run(self, task: Task, device: str | None, parent: int, answer: Connection) -> NoReturn:
-        """Run a task in this process, which prints into its log; ``answer`` takes the line of an error."""
+        """Run a task in this process, which prints into its log; ``answer`` takes the line of an error, or what
+        ``experiment.run`` returns."""
         log = os.open(task["log"], os.O_WRONLY | os.O_APPEND)
         for descriptor in (1, 2):
             os.dup2(log, descriptor)
@@ -105,20 +105,20 @@ class Server:
 
         def say(kind: str, line: str) -> None:
             print_error(kind, line)
-            answer.send_bytes(line.encode())
+            answer.send_bytes(json.dumps(line).encode())
 
-        sys.exit(exit_code(lambda: experiment.run(task), say))
+        sys.exit(exit_code(lambda: answer.send_bytes(json.dumps(experiment.run(task)).encode()), say))
 
-    def _end(self, end: int) -> None:
+    def _end(self, answer: Connection) -> None:
         """Answer for a task whose process has gone, and delete its model if no other task needs it. One whose model
         another process trains goes back to the end of the queue."""
-        task, process, begin, device, answer = self.running.pop(end)
+        task, process, begin, device = self.running.pop(answer)
+        answered = None
+        with answer, suppress(EOFError):  # it has ended without a word
+            answered = json.loads(answer.recv_bytes())
         process.join()
         code = process.exitcode or 0
         process.close()
-        line = ""
-        with answer, suppress(EOFError):  # it has ended without a word
-            line = answer.recv_bytes().decode()
         if device is not None:
             self.devices.append(device)
         if code == experiment.BUSY:
@@ -133,8 +133,9 @@ class Server:
             with suppress(FileNotFoundError):  # it may be a program's, and another study may have had it, too
                 model.rename(gone)  # at once: half of a model must not be taken for one
             shutil.rmtree(gone, ignore_errors=True)
-        reason = (line or _last_line(Path(task["log"]), begin, code)) if code else ""
-        print(json.dumps({"name": task["name"], "reason": reason}), file=self.answers)
+        reason = (answered or _last_line(Path(task["log"]), begin, code)) if code else ""
+        record = None if code else answered
+        print(json.dumps({"name": task["name"], "reason": reason, "record": record}), file=self.answers)
 
 
 def main() -> None:

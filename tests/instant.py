@@ -8,7 +8,7 @@ import numpy as np
 
 from ddpm.ladder import attempt, pairs
 from ddpm.params import config
-from ddpm.runs import library, record
+from ddpm.runs import library, record, rows
 from ddpm.study.pool import Done
 from tests.command import run
 from tests.scored import bare
@@ -82,7 +82,9 @@ class Instant:
 def run_at_once(runs: pairs.Runs, seeds: int, slots: int | None, say: attempt.Say):
     """Stands in for ``pairs.Runs.run``."""
     for one in runs.planned[: seeds * len(runs.sides)]:
-        record.write_record(made(one.params, Instant.score(one.params, one.seed)), runs.experiments.path(one.name))
+        run = made(one.params, Instant.score(one.params, one.seed)).model_dump(mode="json")
+        rows.append(runs.experiments.rows.path, run | {"name": runs.experiments.row_name(one.name)})
+    runs.experiments.rows.update()
     runs.update()
     yield seeds
 

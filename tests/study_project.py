@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -20,7 +21,8 @@ import pytest
 import yaml
 
 from ddpm.params import presets
-from ddpm.runs import record
+from ddpm.runs import rows
+from ddpm.runs.rows import Rows
 from tests import command
 
 STAGES = """
@@ -139,6 +141,7 @@ looks: [2]
 """
 PLAN = Path("studies/tiny.yaml")
 RESULTS = Path("metrics/studies/tiny")
+ROWS = RESULTS / "rows.jsonl"
 NAMED = [f"{arm}-{seed}" for seed in range(3) for arm in ("cosine", "linear")]
 NAMES = NAMED[:4]
 
@@ -170,7 +173,8 @@ def template() -> Path:
         "params.yaml": yaml.safe_dump(params),
         "dvc.yaml": PIPELINE,
         "stages/__main__.py": STAGES,
-        ".gitignore": "/.ddpm/\n/control\n__pycache__/\n/metrics/studies/*/runs/*.lock\n",
+        ".gitignore": "/.ddpm/\n/control\n__pycache__/\n/metrics/studies/*/rows.locks/\n",
+        ".gitattributes": (ROOT / ".gitattributes").read_text(),
         "metrics/run.json": "{}",  # of whatever was run last
         str(PLAN): STUDY,
     }
@@ -208,7 +212,26 @@ def ran() -> list[str]:
 
 def records() -> dict:
     """Experiment -> its record."""
-    return {path.stem: json.loads(record.read_record(path).text()) for path in (RESULTS / "runs").glob("*.json")}
+    runs = Rows(ROWS).records
+    return {name.removeprefix("tiny-"): json.loads(run.text()) for name, run in runs.items()}
+
+
+def rewrite(path: Path, change: Callable[[dict], dict | None]) -> None:
+    """Change the records in a file of rows; None removes one."""
+    runs = [change(json.loads(run.text())) for run in Rows(path).records.values()]
+    path.unlink()
+    for run in filter(None, runs):
+        rows.append(path, run)
+
+
+def change(name: str, **values: object) -> None:
+    """Change a record in the study's rows."""
+    rewrite(ROWS, lambda run: run | values if run["name"] == f"tiny-{name}" else run)
+
+
+def remove(*names: str) -> None:
+    """Remove rows of the study."""
+    rewrite(ROWS, lambda run: None if run["name"].removeprefix("tiny-") in names else run)
 
 
 def verdict() -> dict:

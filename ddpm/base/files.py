@@ -1,13 +1,15 @@
 """Files that are either complete or absent, and their digests."""
 
 import csv
+import errno
+import fcntl
 import glob
 import hashlib
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache, partial
 from io import FileIO
@@ -63,6 +65,60 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         lock.close()  # first: NFS keeps what is open
         shutil.rmtree(holder, ignore_errors=True)
+
+
+def read_lines(path: Path, largest: int = 2**28) -> list[str]:
+    """The lines of a file to which ``append_lines`` appends, without a last one that is only half written; none if
+    there is no file. Raises UserError if it is a link, has more than ``largest`` bytes, or cannot be read."""
+    try:
+        if path.is_symlink() or (path.exists() and not (path.is_file() and path.stat().st_size <= largest)):
+            raise OSError(errno.EINVAL, f"a link, or not a file of at most {largest:,} bytes")
+        text = path.read_bytes().decode(errors="backslashreplace") if path.exists() else ""
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); restore it from git, or remove it") from error
+    *lines, last = text.split("\n")
+    return [line for line in [*lines, last if _is_json(last) else ""] if line]
+
+
+def append_lines(path: Path, texts: Collection[str]) -> None:
+    """Append JSON texts as lines, those that the file does not have yet, all or none, whoever else appends at the same
+    time. A last line that is only half written is removed first. Raises UserError if that fails; then the file is as it
+    was."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            with FileIO(path, "a+", opener=_open_file) as file:
+                fcntl.flock(file.fileno(), fcntl.LOCK_EX)
+                file.seek(0)
+                there = file.read()
+                known, last = {*there.split(b"\n")}, there.rpartition(b"\n")[2]
+                data = b"".join(line + b"\n" for text in texts if (line := text.encode()) not in known)
+                end = len(there) if _is_json(last) else len(there) - len(last)
+                data = b"\n" + data if last and end == len(there) else data
+                file.truncate(end)
+                try:
+                    if file.write(data) < len(data):
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                    _sync(path)
+                except OSError:
+                    file.truncate(end)
+                    raise
+                if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                    return  # otherwise git has replaced the file meanwhile
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}): {FIX}") from error
+
+
+def _open_file(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+
+
+def _is_json(line: str | bytes) -> bool:
+    try:
+        json.loads(line)
+    except (RecursionError, ValueError):
+        return False
+    return True
 
 
 def _lock_holder(path: Path) -> FileIO:

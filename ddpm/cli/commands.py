@@ -153,7 +153,7 @@ def compare(
     Args:
         by: params keys, such as diffusion.schedule.name
         may_differ: facts in which compared runs may differ
-        runs: more runs: folders of records, such as metrics/studies/NAME/runs
+        runs: more runs: folders of runs, such as metrics/studies/NAME
         out: folder for verdict.md, .json and pictures; or a page to write, .html
     """
     from ddpm.cli.study_commands import publish
@@ -243,7 +243,7 @@ def gate(
 
     Args:
         update: write the baseline, from runs of five seeds or more
-        runs: more runs: folders of records, such as metrics/studies/NAME/runs
+        runs: more runs: folders of runs, such as metrics/studies/NAME
         confirm: after an alarm, train its fresh seeds
     """
     from ddpm.params import config as params

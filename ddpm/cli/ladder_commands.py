@@ -144,7 +144,7 @@ def params(ladder: LadderFile, run: str, /, *, force: bool = False) -> None:
     """Write the params.yaml of one of its runs, so that `dvc repro` reproduces its scores.
 
     examples:
-      ddpm ladder params digits 0a1b2c3d4e5f6071/challenger-42  # of attempts/
+      ddpm ladder params digits 0a1b2c3d4e5f6071/challenger-42  # of rows.jsonl
       ddpm ladder params digits trial-42                        # of trials.jsonl
 
     Args:
@@ -156,11 +156,11 @@ def params(ladder: LadderFile, run: str, /, *, force: bool = False) -> None:
         if run == f"trial-{trial.seed}":
             return write_run(contest.name, run, trials.params(contest, trial.changes, trial.seed), None, force)
     for line in _lines(contest):
-        if run == f"{line.experiments.folder.parent.name}/{line.experiment.name}":
+        if run == f"{line.experiments.name.removeprefix(f'{contest.name}-')}/{line.experiment.name}":
             return write_run(contest.name, run, line.experiment.params, line.record.revision, force)
     raise UserError(
-        f"{run}: not a run of {ladder}; allowed: ATTEMPT/SIDE-SEED of a file attempts/ATTEMPT/runs/SIDE-SEED.json, "
-        f"or trial-SEED of a line of {trials.NAME}"
+        f"{run}: not a run of {ladder}; allowed: ATTEMPT/SIDE-SEED of a row {contest.name}-ATTEMPT-SIDE-SEED of "
+        f"{contest.rows.path}, or trial-SEED of a line of {trials.NAME}"
     )
 
 

@@ -193,7 +193,7 @@ def audit(
 
     It uses a clean folder, a clean environment and a new copy of the code. Exit code 1 if records differ; 3 if they
     differ no more than rounding does on another processor or torch. If six of twelve records are invented, three
-    repeats find one with 91%.
+    repeats find one with a probability of 91%.
 
     examples:
       ddpm study audit studies/loss.yaml -n 3

@@ -1,7 +1,7 @@
 """What a ladder's log says: attempts, rungs and the champion.
 
 The log is read with what it rests on. It has all lines that git has; each attempt is one that ``ddpm ladder try``
-would begin; each end is the one that the attempt's records give; and each folder with records belongs to an attempt. So
+would begin; each end is the one that the attempt's records give; and each row belongs to an attempt. So
 an attempt cannot be forgotten by cutting the file, and neither an entry's cost nor an end can be made up.
 """
 
@@ -140,8 +140,8 @@ class Climb:
             return end.guards
         records = (base := self.runs_of_base()).leading_records(CHAMPION)[: terms.seeds.fewest]
         if len(records) < terms.seeds.fewest:
-            missing = base.experiments.path(base.planned[len(records)].name)
-            raise UserError(f"{missing}: no such record of the base, with which guards compare: restore it from git")
+            missing = f"{base.experiments.rows.path}: {base.planned[len(records)].name}"
+            raise UserError(f"{missing}: no such row of the base, with which guards compare: restore it from git")
         return outcome.means(terms.guard_metrics, records)
 
     def add(self, key: str, line: Try | End) -> None:
@@ -181,7 +181,7 @@ class Climb:
             gave = f"{own.outcome} after {len(own.challenger)} seeds" if decides else "no end"
             raise UserError(
                 f"{self.contest.log}: the end of {attempt.begin.entry}: {end.outcome} after {n} seeds, and the "
-                f"records in {runs.experiments.folder} give {gave}: restore both from git"
+                f"rows in {runs.experiments.rows.path} give {gave}: restore both from git"
             )
         return runs
 
@@ -190,10 +190,13 @@ def read(contest: Contest) -> Climb:
     """The climb so far. Raises UserError if the log was changed by hand, lacks lines that git has, or does not match
     the records; or if the ladder is not the one it is of."""
     climb = Climb(contest, log.read(contest))
-    for path in sorted(contest.attempts.glob("*/runs/*.json")):
-        if path.parts[-3] not in {*climb.lines, "base"}:
+    contest.rows.update()
+    for reason in contest.rows.refused.values():
+        raise UserError(reason)
+    for name, place in contest.rows.places.items():
+        if name.removeprefix(f"{contest.name}-").partition("-")[0] not in {*climb.lines, "base"}:
             raise UserError(
-                f"{path}: the run of an attempt that {contest.log} does not have: restore the file from git, or `git "
+                f"{place}: the run of an attempt that {contest.log} does not have: restore the file from git, or `git "
                 "pull`; an attempt that began stays"
             )
     for key, line in climb.lines.items():

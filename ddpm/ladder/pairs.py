@@ -21,8 +21,8 @@ class Runs:
     """
 
     def __init__(self, contest: Contest, key: str, first_seed: int, arms: Mapping[str, Changes], commit: str):
-        folder, path = contest.attempts / key / "runs", contest.path
-        self.experiments = Experiments(f"{contest.name}-{key}", folder, path, contest.terms.primary, commit)
+        prefix, primary = f"{contest.name}-{key}", contest.terms.primary
+        self.experiments = Experiments(prefix, contest.rows, contest.path, primary, commit)
         self.sides = {arm: contest.recipe(changes) for arm, changes in arms.items()}
         kind: Kind = "side" if CHALLENGER in arms else "verdict"  # the base alone gives the guards a mean
         self.planned = [  # seed by seed
@@ -36,8 +36,8 @@ class Runs:
     def update(self) -> None:
         """Read the records that are new. Raises UserError if one is not what its name says."""
         for one in self.planned:
-            if one.name not in self.records and self.experiments.path(one.name).exists():
-                self.records[one.name] = self.experiments.read_record(one)
+            if one.name not in self.records and (run := self.experiments.find(one)):
+                self.records[one.name] = run
 
     def run(self, seeds: int, slots: int | None, say: Callable[[str], None]) -> Generator[int]:
         """Run what is missing of the first seeds, seed by seed, ``slots`` at a time, by default one per GPU or core.

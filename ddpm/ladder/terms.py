@@ -18,6 +18,8 @@ from ddpm.base.variant import Members, closest, names
 from ddpm.params import config, file, possible, presets
 from ddpm.params.config import Config
 from ddpm.referee import metrics
+from ddpm.runs import rows
+from ddpm.runs.rows import Rows
 from ddpm.study import loading, plan
 from ddpm.study.plan import NAME, Recipe, is_of_recipe, params_of_result
 from ddpm.tools import clone
@@ -136,10 +138,10 @@ class Contest:
     def log(self) -> Path:
         return self.folder / "log.jsonl"
 
-    @property
-    def attempts(self) -> Path:
-        """The folder of the attempts' records."""
-        return self.folder / "attempts"
+    @cached_property
+    def rows(self) -> Rows:
+        """Those of its attempts, which begin with the ladder's name and the attempt's key."""
+        return Rows(self.folder / rows.NAME)
 
     @cached_property
     def identity(self) -> dict[str, str]:

@@ -18,7 +18,6 @@ from pydantic import Field
 
 from ddpm.base import files, sections
 from ddpm.base.errors import UserError
-from ddpm.base.locks import lock
 from ddpm.base.sections import Section, Seed
 from ddpm.ladder.climb import LOCKS
 from ddpm.ladder.log import LENGTH, Key
@@ -91,11 +90,11 @@ class Trials:
     def read(self) -> list[Trial]:
         """Those of now. Raises UserError for a file that is not one of trials."""
         path, of = self.contest.folder / NAME, find_identity(self.contest)
-        for number, text in enumerate(texts := _read(path), 1):
+        for number, text in enumerate(texts := files.read_lines(path, LARGEST), 1):
             if text not in self.checked:
                 self.checked[text] = self._check(text, f"{path}: line {number}", of)
         counting = {text: trial for text in texts if (trial := self.checked[text])}  # a merge may double a line
-        own = {*_read(_own_path(self.contest))}
+        own = {*files.read_lines(_own_path(self.contest), LARGEST)}
         self.own = [trial for text, trial in counting.items() if text in own]
         return [*counting.values()]
 
@@ -125,17 +124,6 @@ def _own_path(contest: Contest) -> Path:
     return LOCKS / contest.name / NAME
 
 
-def _read(path: Path) -> list[str]:
-    """The lines of a file; none if there is no file. Raises UserError for one that is a link, too large or not text."""
-    try:
-        if path.is_symlink() or (path.exists() and path.stat().st_size > LARGEST):
-            raise ValueError(f"a link, or more than {LARGEST:,} bytes")
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not a file of trials ({error}): remove it; trials are not evidence") from error
-    return [line for line in text.split("\n") if line]
-
-
 def params(contest: Contest, changes: Changes, seed: int) -> dict[str, Any]:
     """The content of a trial's params.yaml."""
     eyes = [name for name in contest.config.evaluate.extractors if name not in contest.terms.unseen]
@@ -144,12 +132,8 @@ def params(contest: Contest, changes: Changes, seed: int) -> dict[str, Any]:
 
 def add(contest: Contest, trial: Trial) -> None:
     """Append a trial. Raises UserError if the disk is full; then the file is as it was."""
-    line = json.dumps(trial.model_dump(mode="json"))
-    with lock(LOCKS / f"{contest.name}-trials.lock", math.inf):
-        for path in (_own_path(contest), contest.folder / NAME):
-            texts = [*_read(path), line]
-            with files.atomic_path(path) as temporary:
-                temporary.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+    for path in (_own_path(contest), contest.folder / NAME):
+        files.append_lines(path, [json.dumps(trial.model_dump(mode="json"))])
 
 
 def guards(contest: Contest, run: Record) -> dict[str, float]:

@@ -20,6 +20,7 @@ from ddpm.base.sections import Affects
 from ddpm.params.config import Config, sections_affecting
 from ddpm.runs import record
 from ddpm.runs.record import Record
+from ddpm.runs.rows import Rows
 
 WORKSPACE = "workspace"
 EXPERIMENT = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)")  # next to DVC's stashes and locks
@@ -47,10 +48,15 @@ def everywhere(folders: Iterable[Path] = ()) -> Listing:
 
 
 def folder(path: Path) -> Listing:
-    """The records in a folder's .json files. Raises UserError if there is no such folder."""
+    """The records in a folder's files of rows or, without those, in its .json files. Raises UserError if there is no
+    such folder."""
     if not path.is_dir():
-        raise UserError(f"{path}: no such folder; name one that holds records, such as metrics/studies/NAME/runs")
-    return _listing((str(file), file) for file in sorted(path.glob("*.json")))
+        raise UserError(f"{path}: no such folder; name one that holds runs, such as metrics/studies/NAME")
+    files_of_rows = [Rows(file) for file in sorted(path.glob("*.jsonl"))]
+    if not files_of_rows:
+        return _listing((str(file), file) for file in sorted(path.glob("*.json")))
+    records = sorted((run for rows in files_of_rows for run in rows.records.values()), key=lambda run: run.finished)
+    return Listing(tuple(records), tuple(f"left out: {why}" for rows in files_of_rows for why in rows.refused.values()))
 
 
 def workspace() -> Record:

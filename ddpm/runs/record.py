@@ -2,9 +2,6 @@
 
 The evaluate stage writes metrics/run.json. Whatever compares, lists or shows runs reads records and nothing else, so
 that a verdict outlives the code that made it, and a result is shared like any other file.
-
-Most of a study's records is the same in all of them. Next to their folder is another, ``shared``, with files named by
-the digest of their content; a record on top of one names it and holds what it has otherwise.
 """
 
 from __future__ import annotations
@@ -27,12 +24,9 @@ FORMAT = 2
 MOST_BYTES = 100_000  # of a record; those of shipped presets take a tenth of it
 LONGEST = 200  # characters of a name, and of a key
 SEED = "seed"
-OWN = (SEED, "sample.seeds", "train.learning_rate")  # params that differ within an arm, at least while it is tuned
 FORMER = "noise_levels"  # a table in records of version 0.2, which is ignored
-SHARED = "shared"  # the folder of what records share; in a record, the name of a file there
-WITHOUT = "!"  # no key: in a record on top of another part, it lists the keys that only the other has
-COMMON = ("code", "fingerprint", "environment", "program", "plan", "revision")  # shared, with parts of others
 OF_REAL = re.compile(r"^(real|yardsticks)\.|expected$|limit$")  # scores that depend on the real images alone
+RESTORE = "restore it from git, or remove it"
 SCHEMA = Path(__file__).with_name("run.schema.json")
 
 
@@ -43,11 +37,14 @@ def _plain(name: str) -> str:
 
 
 def _finite(values: dict[str, Any]) -> dict[str, Any]:
-    for key, value in values.items():
-        try:
-            json.dumps(value, allow_nan=False)
-        except (TypeError, ValueError) as error:  # TypeError for a date, which YAML has and JSON has not
+    try:
+        json.dumps(values, allow_nan=False)
+    except (TypeError, ValueError) as error:  # TypeError for a date, which YAML has and JSON has not
+        (key, value), *others = values.items()
+        if not others:
             raise ValueError(f"{key}: {variant.quote(value)} is not allowed: {error}") from error
+        for each in values.items():
+            _finite(dict([each]))
     return values
 
 
@@ -211,110 +208,51 @@ class Record(Section):
         return _lines(self.model_dump(mode="json"))
 
 
-def write_record(record: Record, path: Path, share: bool = False) -> None:
-    """Write the record; with ``share``, on top of what those next to it share. Raises UserError if it would be too
-    large to be read again."""
-    values = record.model_dump(mode="json", exclude_defaults=share) | {"format": FORMAT}
+def write_record(record: Record, path: Path) -> None:
+    """Write the record. Raises UserError if it would be too large to be read again."""
+    values = record.model_dump(mode="json")
     # DVC looks for plots in metrics/run.json, and an empty list there ends its search with a warning
     params = {key: {} if value == [] else value for key, value in values["params"].items()}
-    text = _lines(_refer_to_shared(values, _beside(path)) if share else values | {"params": params})
+    text = _lines(values | {"params": params})
     if len(text) > MOST_BYTES:
         raise UserError(f"{path}: {len(text):,} bytes; a record has at most {MOST_BYTES:,}")
     with files.atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def parse_record(text: bytes, source: str, shared: Path | None = None) -> Record:
-    """The record in a file's content. shared: the folder of what it may rest on. Raises UserError, which begins with
-    ``source``, with the key and the reason."""
+def parse_record(text: bytes, source: str) -> Record:
+    """The record in a file's content. Raises UserError, which begins with ``source``, with the key and the reason."""
     if len(text) > MOST_BYTES:
         raise UserError(f"{source}: a record has at most {MOST_BYTES:,} bytes, and this has more")
-    if text.startswith(b"<<<<<<< ") or b"\n<<<<<<< " in text:
-        raise UserError(
-            f"{source}: two people made this run, and git left both in the file: keep one, by `git checkout --ours "
-            f"{source}`, and `git add` it"
-        )
     try:
-        values = json.loads(text)
-        if isinstance(values, dict):
-            if (other := values.get("format")) != FORMAT and type(other) is int:
-                raise UserError(
-                    f"{source}: a record of format {other}; this version reads format {FORMAT}: use the version of "
-                    "ddpm that is as old or as new as the record"
-                )
-            if shared and isinstance(base := values.pop(SHARED, None), str):
-                values = _overlaid(_read_shared(shared / f"{Path(base).name}.json"), values)
-            values.pop(FORMER, None)
-            text = json.dumps(values).encode()
-        return Record.model_validate_json(text)
+        return from_values(json.loads(text), source)
+    except (RecursionError, ValueError) as error:
+        raise UserError(f"{source}: not a run's record: {printable(str(error))}: {RESTORE}") from error
+
+
+def from_values(values: Any, source: str) -> Record:
+    """The record with these plain values. Raises UserError as ``parse_record`` does."""
+    if isinstance(values, dict):
+        if (other := values.get("format")) != FORMAT and type(other) is int:
+            raise UserError(
+                f"{source}: a record of format {other}; this version reads format {FORMAT}: use the version of "
+                "ddpm that is as old or as new as the record"
+            )
+        values.pop(FORMER, None)
+    try:
+        return Record.model_validate_json(json.dumps(values))
     except (ValidationError, RecursionError, TypeError, ValueError) as error:
         why = variant.explain(error, Record, "") if isinstance(error, ValidationError) else printable(str(error))
-        raise UserError(f"{source}: not a run's record: {why}: restore it from git, or remove it") from error
+        raise UserError(f"{source}: not a run's record: {why}: {RESTORE}") from error
 
 
 def read_record(path: Path) -> Record:
     """The record in a file. Raises UserError like ``parse_record``, or if the file cannot be read."""
     try:
         with path.open("rb") as file:
-            return parse_record(file.read(MOST_BYTES + 1), str(path), _beside(path))
+            return parse_record(file.read(MOST_BYTES + 1), str(path))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); `dvc repro` makes metrics/run.json") from error
-
-
-def _beside(path: Path) -> Path:
-    """The folder of what the record in ``path`` may share."""
-    return (path.parent.parent if path.parent.name else Path("..")) / SHARED
-
-
-def _refer_to_shared(values: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The values on top of the file of what the records of their arm share. It is a function of the record alone, so
-    that the order in which records are made changes no byte."""
-    common = {key: value for key, value in values.items() if key in COMMON} | {
-        "params": {key: value for key, value in values["params"].items() if key not in OWN},
-        "costs": {key: value for key, value in values.get("costs", {}).items() if key != "seconds"},
-        "scores": {key: value for key, value in values["scores"].items() if OF_REAL.search(key)},
-    }
-    path = folder / f"{files.digest(common)[:12]}.json"
-    if not path.exists():
-        with files.atomic_path(path) as temporary:
-            temporary.write_text(_lines(common), encoding="utf-8")
-    return _above(common, values) | {SHARED: path.stem}
-
-
-@lru_cache(maxsize=1024)  # its name says what it holds
-def _read_shared(path: Path) -> dict[str, Any]:
-    """What a file of SHARED holds. Raises UserError."""
-    try:
-        with path.open("rb") as file:
-            values = json.loads(file.read(MOST_BYTES))
-        if files.digest(values)[:12] == path.stem and isinstance(values, dict):
-            return values
-        why = "its name is not the digest of its content"
-    except (OSError, RecursionError, ValueError) as error:
-        why = str(error)
-    raise UserError(f"{path}: records next to it rest on this file, and {why}: restore it from git")
-
-
-def _above(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    """What ``_overlaid`` puts on ``base`` to get ``values``."""
-    top = {}
-    for key, value in values.items():
-        if key not in base or _compact(base[key]) != _compact(value):
-            both = isinstance(value, dict) and isinstance(base.get(key), dict)
-            top[key] = _above(base[key], value) if both else value
-    gone = [key for key in base if key not in values]
-    return top | {WITHOUT: gone} if gone else top
-
-
-def _overlaid(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
-    """Everything in ``top``, and in ``base`` where ``top`` has nothing else."""
-    gone = top.get(WITHOUT, ())
-    values = {key: value for key, value in base.items() if key not in gone}
-    for key, value in top.items():
-        if key != WITHOUT:
-            both = isinstance(value, dict) and isinstance(values.get(key), dict)
-            values[key] = _overlaid(values[key], value) if both else value
-    return values
 
 
 def table(rows: Iterable[Mapping[str, float | int | str]], digits: int = 17) -> NumberTable | None:
@@ -338,8 +276,9 @@ def now() -> datetime:
 
 
 def _lines(values: Mapping[str, Any]) -> str:
-    return "{\n" + ",\n".join(f"{json.dumps(key)}: {_compact(values[key])}" for key in sorted(values)) + "\n}\n"
+    return "{\n" + ",\n".join(f"{json.dumps(key)}: {compact(values[key])}" for key in sorted(values)) + "\n}\n"
 
 
-def _compact(value: Any) -> str:
+def compact(value: Any) -> str:
+    """JSON in one line, with sorted keys. Raises ValueError for NaN and infinity."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -67,9 +67,8 @@ class Denoiser:
     def estimate(self, x_t: Tensor, t: Tensor, labels: Tensor | None, end: int | None = None) -> Prediction:
         """From one evaluation of the network, without guidance or clamp."""
         at, diffusion = self.chain.at(t), self.diffusion
-        span = None if end is None else self.network.embed_span(diffusion.loss.clock(t - end, diffusion.T))
         with devices.autocast(self.dtype, self.device):
-            output = diffusion.apply(self.network, x_t, t, at, labels, span)
+            output = diffusion.ask(self.network, x_t, t, at, labels, s=end)
         output, variance_output = diffusion.variance.split(output)
         if self.contrast and self.mean is not None:
             mean = diffusion.parameterization.target(self.mean, torch.zeros_like(self.mean), at)

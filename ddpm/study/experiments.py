@@ -1,7 +1,7 @@
-"""The experiments of a study, or of an attempt on a ladder: their records, a file each, and runs of those without one.
+"""The experiments of a study, or of an attempt on a ladder: their rows, and runs of those without one.
 
-What is missing in the folder of records is the queue. Machines that share the folder share the work; others add, commit
-and pull the files like any other.
+What is missing in the file of rows is the queue. Machines that share its folder share the work; others add, commit and
+pull it like any other file.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from ddpm.base.progress import duration
 from ddpm.base.sections import Affects
 from ddpm.params import inputs
 from ddpm.params.config import keys_affecting
-from ddpm.runs import alike, library, record
+from ddpm.runs import alike, library, rows
 from ddpm.runs.record import Record
+from ddpm.runs.rows import Rows
 from ddpm.study import revision
 from ddpm.study.plan import Experiment
 from ddpm.study.pool import Pool, Task
@@ -30,11 +31,11 @@ LOGS = Path(".ddpm/studies")  # what experiments print on this machine
 
 @dataclass(frozen=True)
 class Experiments:
-    """name: begins those of the records. folder: of the records. source: the file that asks for them. primary: the
-    metric that each must have. commit: whose code runs, with these ``files``. plan: the digest in each record."""
+    """name: begins those of the rows. source: the file that asks for them. primary: the metric that each must have.
+    commit: whose code runs, with these ``files``. plan: the digest in each row."""
 
     name: str
-    folder: Path
+    rows: Rows
     source: Path
     primary: str
     commit: str
@@ -46,9 +47,13 @@ class Experiments:
         """The folder with the code that runs."""
         return revision.export(self.commit, self.files)
 
-    def path(self, name: str) -> Path:
-        """Of an experiment's record."""
-        return self.folder / f"{name}.json"
+    def row_name(self, name: str) -> str:
+        """Of an experiment's row."""
+        return f"{self.name}-{name}"
+
+    def place(self, name: str) -> str:
+        """File and line of an experiment's row."""
+        return self.rows.places[self.row_name(name)]
 
     def log(self, name: str) -> Path:
         return LOGS / self.name / f"{name}.log"
@@ -63,34 +68,36 @@ class Experiments:
 
     def is_running(self, name: str) -> bool:
         """Whether a process runs it, here or on a machine that shares the folder."""
-        return is_locked(self.path(name).with_suffix(".lock"))
+        return is_locked(rows.lock_path(self.rows.path, self.row_name(name)))
 
     def task(self, experiment: Experiment) -> Task:
         name, program, picture = experiment.name, None, None
         if trainer := experiment.recipe.program:
             program = trainer.model_dump(mode="json", exclude_none=True) | {"arm": experiment.arm}
-        about = {"name": f"{self.name}-{name}", "plan": self.plan, "revision": self.commit}
+        about = {"name": self.row_name(name), "plan": self.plan, "revision": self.commit}
         if experiment.kind == "tuning":
             about["curve"] = None  # nobody reads it
         if experiment.pictured:
-            picture = self.folder.with_name(f"{experiment.arm}.png")
+            picture = self.rows.path.with_name(f"{experiment.arm}.png")
         may_diverge = experiment.may_diverge
-        return Task(name, experiment.params, self.log(name), self.path(name), about, picture, program, may_diverge)
+        return Task(name, experiment.params, self.log(name), self.rows.path, about, picture, program, may_diverge)
 
-    def read_record(self, experiment: Experiment) -> Record:
-        """The experiment's record. Raises UserError, which begins with the file, if it does not count."""
-        return self.check_record(experiment, record.read_record(self.path(experiment.name)))
-
-    def check_record(self, experiment: Experiment, run: Record) -> Record:
-        """The record, which the experiment's file holds. Raises UserError as ``read_record`` does."""
-        path = self.path(experiment.name)
+    def find(self, experiment: Experiment) -> Record | None:
+        """The experiment's record, if it has a row. Raises UserError, which begins with the row's place, if that does
+        not count."""
+        name = self.row_name(experiment.name)
+        if name in self.rows.refused:
+            raise UserError(self.rows.refused[name])
+        if (run := self.rows.records.get(name)) is None:
+            return None
+        path = self.rows.places[name]
         if self.plan and run.plan != self.plan:
             raise UserError(
                 f"{path}: made under another plan than {self.source} is now (`git log -p` shows what changed): "
-                "undo the change, give the study another name, or remove the file"
+                "undo the change, give the study another name, or remove the row"
             )
         if run.diverged and not experiment.may_diverge:
-            raise UserError(f"{path}: its training diverged: remove the file, and look at the params")
+            raise UserError(f"{path}: its training diverged: remove the row, and look at the params")
         if not run.diverged and self.primary not in run.scores:
             raise UserError(f"{path}: it has no {self.primary}, which {self.source} is about: remove it")
         planned, program = experiment.recipe.flat | dict(experiment.own), experiment.recipe.program
@@ -98,7 +105,7 @@ class Experiments:
             planned = keys_affecting(Affects.SCORED, planned)
         same = {"seed": run.seed == experiment.seed, "program": run.program == (program and program.program)}
         if other := [key for key in same if not same[key]] or alike.differences(run, planned):
-            raise UserError(f"{path}: it ran with another {other[0]} than the plan says: remove the file")
+            raise UserError(f"{path}: it ran with another {other[0]} than the plan says: remove the row")
         return run
 
     def other_code(self, experiment: Experiment, run: Record, code: Path) -> list[str]:
@@ -116,8 +123,8 @@ class Experiments:
             commit = run.revision and run.revision[:10]
             made_by = f"`--commit {commit}` runs the code that made it, if you trust that, or " if commit else ""
             raise UserError(
-                f"{self.path(experiment.name)}: was made by other code: {other[0]} differs from commit "
-                f"{self.commit[:10]}: {made_by}remove the results"
+                f"{self.place(experiment.name)}: was made by other code: {other[0]} differs from commit "
+                f"{self.commit[:10]}: {made_by}remove the rows"
             )
 
     def run(
@@ -131,9 +138,11 @@ class Experiments:
             for done in running.run(map(self.task, left), tries=2):
                 name = done.task.name
                 try:
-                    if done.record is None:
+                    if done.reason:
                         raise UserError(done.reason)
-                    run = self.check_record(by_name[name], done.record)
+                    self.rows.update()
+                    if (run := self.find(by_name[name])) is None:
+                        raise UserError(f"{self.rows.path}: its row has gone: run it again")
                 except UserError as error:
                     reason = f"{name}: {error}"
                     write_json(self._failure(name), {"reason": reason})

@@ -1,7 +1,7 @@
-"""A study's results: the record of each finished experiment, a file in metrics/studies/NAME/runs.
+"""A study's results: the record of each finished experiment, a row in metrics/studies/NAME/rows.jsonl.
 
-A file counts if it is named after an experiment of the plan, was made under this plan, and its params are those that
-the plan asks for.
+A row counts if it is named after an experiment of the plan, was made under this plan, and its params are those that the
+plan asks for.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from ddpm.base.errors import UserError, blame
 from ddpm.base.files import md5
 from ddpm.params import file
 from ddpm.referee import metrics, pairing
+from ddpm.runs import rows
 from ddpm.runs.record import Record
+from ddpm.runs.rows import Rows
 from ddpm.study import loading, revision
 from ddpm.study.experiments import Experiments
 from ddpm.study.plan import Experiment, Study
@@ -28,7 +30,7 @@ from ddpm.verdicts.arms import Arm
 
 class Ledger:
     """The records of a study. study: with the values chosen of the arms that are done with tuning. records: by
-    experiment. refused: why files are left out, by experiment. tried: what the runs for tuning say. experiments: where
+    experiment. refused: why rows are left out, by experiment. tried: what the runs for tuning say. experiments: where
     the records are, and the commit whose code runs.
     """
 
@@ -40,21 +42,26 @@ class Ledger:
         self.tried: tuple[tuning.Tried, ...] = ()
 
     def update(self) -> None:
-        """Read the folder, and choose the values of the arms that are done with tuning. Raises UserError if runs for
+        """Read the rows, and choose the values of the arms that are done with tuning. Raises UserError if runs for
         tuning were not scored alike."""
         self.records, self.refused, self.tried = {}, {}, ()
-        files = {path.stem: path for path in sorted(self.experiments.folder.glob("*.json"))}
-        for name in sorted(files.keys() - {experiment.name for experiment in self.study.lines()}):
-            self.refused[name] = f"{files[name]}: not an experiment of {self.study.path}: remove it"
-        self._take(run for run in self.study.experiments(kind="tuning") if run.name in files)
+        rows = self.experiments.rows
+        rows.update()
+        planned = {self.experiments.row_name(experiment.name) for experiment in self.study.lines()}
+        self.refused |= {name: reason for name, reason in rows.refused.items() if name not in planned}
+        for name, place in rows.places.items():
+            if name not in planned:
+                self.refused[name] = f"{place}: {name} is not an experiment of {self.study.path}: remove it"
+        self._take(self.study.experiments(kind="tuning"))
         self._settle()
-        self._take(run for run in self.study.experiments() if run.name in files and not self.study.is_open(run))
+        self._take(run for run in self.study.experiments() if not self.study.is_open(run))
 
     def _take(self, experiments: Iterable[Experiment]) -> None:
         """Take the records of these experiments, or why they do not count."""
         for experiment in experiments:
             try:
-                self.records[experiment.name] = self.experiments.read_record(experiment)
+                if run := self.experiments.find(experiment):
+                    self.records[experiment.name] = run
             except UserError as error:
                 self.refused[experiment.name] = str(error)
 
@@ -146,7 +153,7 @@ def open_ledger(study: Study, commit: str | None = None) -> Ledger:
     revision.check_index()
     experiments = Experiments(
         name=study.name,
-        folder=study.results / "runs",
+        rows=Rows(study.results / rows.NAME),
         source=study.path,
         primary=study.plan.primary,
         commit=commit or revision.head(),

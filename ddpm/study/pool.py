@@ -34,17 +34,17 @@ START = "import os, sys; sys.path.insert(0, os.getcwd()); from stages.server imp
 class Task(NamedTuple):
     """A run to make.
 
-    params: the content of its params.yaml. log: a file that gets what its process prints. record: the file that keeps
-    its record, with the fields ``about``; of all who share its folder, one runs the task, and nobody if it is there.
-    picture: a file for some of its images, if its record is kept. program: of another trainer: its ``program``,
-    ``files``, ``costs``, and the ``arm``; then params say how its samples are scored. may_diverge: whether a training
-    that diverges is a result, with a record.
+    params: the content of its params.yaml. log: a file that gets what its process prints. rows: the file that gets its
+    row, with the fields ``about``, of which one is the row's name; of all who share its folder, one runs the task, and
+    nobody if the row is there. picture: a file for some of its images, if it has ``rows``. program: of another trainer:
+    its ``program``, ``files``, ``costs``, and the ``arm``; then params say how its samples are scored. may_diverge:
+    whether a training that diverges is a result, with a record.
     """
 
     name: str
     params: Mapping[str, Any]
     log: Path
-    record: Path | None = None
+    rows: Path | None = None
     about: Mapping[str, Any] = {}
     picture: Path | None = None
     program: Mapping[str, Any] | None = None
@@ -52,8 +52,8 @@ class Task(NamedTuple):
 
 
 class Done(NamedTuple):
-    """A task that has ended: its ``record``, or the ``reason`` of its failure. again: whether it will be tried once
-    more."""
+    """A task that has ended: its ``record``, unless that is a row now; or the ``reason`` of its failure. again: whether
+    it will be tried once more."""
 
     task: Task
     record: Record | None = None
@@ -93,19 +93,16 @@ class Pool:
         self.options = json.dumps(options)
         self.clean = clean
         self.root = (clean or Path()).absolute()
-        self.tasks: dict[str, tuple[Task, Path]] = {}  # those that have not ended, and their records' files
+        self.tasks: dict[str, Task] = {}  # those that have not ended
         self.server: subprocess.Popen[bytes] | None = None
 
     def submit(self, task: Task, again: bool = False) -> None:
         """Run the task when those before it leave a process for it; also while ``results`` is being read. again: after
         those that run by then."""
         folder = self.root / FOLDER / files.digest([self.code.name, task.params, task.program])[:16]
-        path = (task.record or folder.with_suffix(".run.json")).absolute()
-        line = task._asdict() | {"folder": folder, "code": self.code, "record": path, "again": again}
-        line |= {"log": task.log.absolute(), "picture": task.picture and task.picture.absolute()}
-        if not task.record:
-            line |= {"about": {}, "picture": None}
-        self.tasks[task.name] = task, path
+        line = task._asdict() | {"folder": folder, "code": self.code, "again": again}
+        line |= {key: path.absolute() for key, path in line.items() if isinstance(path, Path)}
+        self.tasks[task.name] = task
         server = self._serve()
         with suppress(BrokenPipeError):  # its end is noticed where its answer is awaited
             server.write(f"{json.dumps(line, default=str)}\n".encode())
@@ -135,17 +132,11 @@ class Pool:
                 code = self.server.wait()
                 raise UserError(f"{SERVER}: ended with exit code {code}: run the same command again")
             ended = json.loads(answer)
-            task, path = self.tasks.pop(ended["name"])
+            task = self.tasks.pop(ended["name"])
             if ended["reason"]:
                 yield Done(task, reason=f"{ended['reason']}; {task.log} has the whole output")
-                continue
-            try:
-                done = Done(task, record.read_record(path))
-            except UserError as error:
-                done = Done(task, reason=str(error))
-            if not task.record:
-                path.unlink(missing_ok=True)
-            yield done
+            else:
+                yield Done(task, ended["record"] and record.from_values(ended["record"], task.name))
 
     def _serve(self) -> IO[bytes]:
         """The input of the process from which all others are forked, and which stops them at its end. It is started if
@@ -195,11 +186,3 @@ class Pool:
             os.killpg(server.pid, signal.SIGKILL)
             server.wait()
         signal.signal(signal.SIGTERM, self.before)
-
-
-def keep_record(run: Record, path: Path, about: Mapping[str, Any]) -> None:
-    """Write a run's record with the fields ``about`` and without what no verdict reads; if there are any, on top of
-    what the records next to it share."""
-    curve = run.curve if len(run.scores_by_images) > 1 else None  # without snapshots it is the scores again
-    path.parent.mkdir(parents=True, exist_ok=True)
-    record.write_record(run.model_copy(update={"curve": curve, **about}), path, share=bool(about))

@@ -117,7 +117,7 @@ def pilot(ledger: Ledger) -> Pilot:
     ledger.check_images()
     study = ledger.study
     first = next(one for one in study.lines() if one.arm == study.baseline)
-    task = ledger.experiments.task(first)._replace(record=None)
+    task = ledger.experiments.task(first)._replace(rows=None)
     steps, primary = first.recipe.config.train.steps, study.plan.primary
     with Pool(ledger.experiments.code, 1, [first.recipe.config.device]) as pool:
         whole = _try(pool, task, "pilot", ledger)

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 TRAIN = {re.match(r"[\w-]+", text)[0].lower() for text in EXTRAS["train"]}
 MODULES = sorted(name for name, makers in packages_distributions().items() if TRAIN & {one.lower() for one in makers})
-SCHEDULES = ROOT / "metrics/studies/schedule/runs"
+SCHEDULES = ROOT / "metrics/studies/schedule"
 
 
 @pytest.fixture

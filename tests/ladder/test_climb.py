@@ -15,11 +15,13 @@ from ddpm.base.errors import UserError
 from ddpm.ladder import attempt, climb, display, log, terms
 from ddpm.ladder.climb import Attempt
 from ddpm.ladder.log import End, Try
-from ddpm.runs import library, record
+from ddpm.runs import library, rows
 from ddpm.verdicts.statistics import Array
 from tests.ladders import BETTER, FILE, LOG, SCORE, idea, ladder, state
 from tests.scored import bare
 from tests.study_project import commit, git
+
+ROWS = Path("ladders/tiny/rows.jsonl")
 
 
 @pytest.fixture(autouse=True)
@@ -29,9 +31,10 @@ def _alone(folder) -> None:
     FILE.write_text(yaml.safe_dump(SCORE))
 
 
-def attempted(name: str, gain: float | Array, harm: float = 0.0, **more: object) -> str:
+def attempted(name: str, gain: float | Array, harm: float = 0.0, most: int | None = None, **more: object) -> str:
     """An attempt in the log, with about that gain on each seed, its records and its end; return its key. harm: the
-    loss in the guarded metric. more: what a line says that ``ddpm ladder try`` would not."""
+    loss in the guarded metric. most: seeds, even if they do not decide. more: what a line says that ``ddpm ladder try``
+    would not."""
     contest = terms.load(FILE)
     with climb.hold(contest) as before:
         line = {"entry": name, "changes": {"train.steps": 10 + len(name)}, "on": before.on, "nonce": "0" * 16} | more
@@ -44,9 +47,10 @@ def attempted(name: str, gain: float | Array, harm: float = 0.0, **more: object)
         for seed, each in enumerate(gains.tolist(), after.first_seed(attempt)):
             write_record(contest, attempt.key, "champion", after.changes(before.on), seed, 1.0, 0.1)
             write_record(contest, attempt.key, "challenger", whole, seed, 1.0 - each, 0.1 + harm)
+            contest.rows.update()
             runs.update()
             end, decides = after.judge(attempt, runs)
-            if decides:
+            if decides or len(end.challenger) == most:
                 break
         climb.append(after, end)
     return attempt.key
@@ -56,7 +60,7 @@ def write_record(contest: terms.Contest, key: str, arm: str, changes: dict, seed
     scores = {"classifier.fd": fd, "random_conv.kid_mean": kid, "yardsticks.gaussian.classifier.fd": 0.9}
     params = library.relevant(contest.params(changes).flat()) | {"seed": seed}
     run = bare(seed, params=params, scores=scores, comparable={"samples": 12})
-    record.write_record(run, contest.attempts / key / "runs" / f"{arm}-{seed}.json")
+    rows.append(contest.rows.path, run.model_dump(mode="json") | {"name": f"tiny-{key}-{arm}-{seed}"})
 
 
 def test_the_champion_is_the_highest_rung():
@@ -191,19 +195,20 @@ def test_a_log_that_was_changed_is_noticed(capsys, change):
 
 def test_an_end_without_its_runs_does_not_count(capsys):
     key = attempted("a", 0.5)
-    runs = sorted(Path(f"ladders/tiny/attempts/{key}/runs").glob("challenger-*.json"))
-    whole = runs[3].read_text()
-    # a record of another score, of another recipe, and none
-    runs[3].write_text(whole.replace('"classifier.fd":0.49', '"classifier.fd":0.39'))
-    assert ladder("show", "tiny") == 2
-    assert str(runs[3].parent) in capsys.readouterr().err
-    runs[3].write_text(whole.replace('"train.steps":11', '"train.steps":99'))
-    assert ladder("show", "tiny") == 2
-    assert runs[3].name in capsys.readouterr().err
-    runs[3].unlink()
-    assert ladder("show", "tiny") == 2
-    assert str(runs[3].parent) in capsys.readouterr().err
-    runs[3].write_text(whole)
+    whole = ROWS.read_text()
+    *others, last = whole.splitlines(keepends=True)
+    # a row of another score, one of a header with another recipe, half of one, none, and another one's
+    for damaged in (
+        [*others, last.replace('"classifier.fd":0.49', '"classifier.fd":0.39')],
+        [line.replace('"train.steps":11', '"train.steps":99') for line in whole.splitlines(keepends=True)],
+        [*others[:-1], others[-1][:100], "\n", last],
+        others,
+        [*others, last, last.replace(key, "0" * 16)],
+    ):
+        ROWS.write_text("".join(damaged))
+        assert ladder("show", "tiny") == 2
+        assert str(ROWS) in capsys.readouterr().err
+    ROWS.write_text(whole)
     assert ladder("show", "tiny") == 0
     assert not Path("ladders/tiny/climb.png").exists()  # to draw takes longer than to show
 
@@ -228,6 +233,11 @@ def test_an_end_that_its_records_do_not_give_is_refused(capsys, gain, harm, give
         assert "log.jsonl: the end of a" in capsys.readouterr().err
 
 
+def test_an_end_before_its_records_decide_is_refused():
+    with pytest.raises(UserError, match="the end of a"):
+        attempted("a", 0.5, most=3)
+
+
 def test_an_attempt_whose_lines_were_cut_off_is_found_by_its_runs(capsys):
     attempted("a", -0.5)
     LOG.unlink()
@@ -247,8 +257,7 @@ def test_what_git_has_of_a_log_stays_in_it(capsys, tmp_path):
         attempt.check_committed(terms.load(FILE))
     commit("another")
     git("push", "--quiet", "--set-upstream", "origin", "main")
-    for path in Path("ladders/tiny/attempts").glob("*/runs/*"):
-        path.unlink()
+    ROWS.unlink()
     LOG.unlink()
     assert ladder("show", "tiny") == 2
     assert "HEAD" in capsys.readouterr().err
@@ -337,14 +346,13 @@ def test_of_two_clones_that_tried_at_the_same_time_the_second_tries_again(capsys
     commit("the first")
     git("push", "--quiet")
     monkeypatch.chdir(tmp_path / "second")
-    key = attempted("bb", 0.5)
+    attempted("bb", 0.5)
     commit("the second")
     with pytest.raises(AssertionError, match="pull"):
         git("pull", "--no-rebase")
     assert ladder("show", "tiny") == 2
     assert "log.jsonl: " in capsys.readouterr().err
-    git("checkout", "--theirs", str(LOG))
-    shutil.rmtree(f"ladders/tiny/attempts/{key}")
+    git("checkout", "MERGE_HEAD", "--", "ladders/tiny")
     commit("what the first tried")
     assert [one.begin.entry for one in state().rungs] == ["a"]
     attempted("bb", 0.5)

@@ -9,16 +9,18 @@ import pytest
 import yaml
 from PIL import Image
 
-from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.ladder import attempt, climb, outcome, terms
 from ddpm.params import config, presets
-from ddpm.runs import record
+from ddpm.runs.record import Record
+from ddpm.runs.rows import Rows
 from ddpm.study import pool
 from ddpm.verdicts.evidence import RANKS
 from tests import study_project
 from tests.ladders import BETTER, FILE, LOG, NOISE, SCORE, SEARCH, WORSE, idea, ladder, log, state
-from tests.study_project import commit, git, ran
+from tests.study_project import commit, git, ran, rewrite
+
+ROWS = Path("ladders/tiny/rows.jsonl")
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,7 +45,7 @@ def project(project) -> None:
     FILE.write_text(yaml.safe_dump(SCORE))
     FILE.with_name("cheap.yaml").write_text(yaml.safe_dump(TARGET))
     with Path(".gitignore").open("a") as ignored:
-        ignored.write("/ladders/*/attempts/*/runs/*.lock\n")
+        ignored.write("/ladders/*/rows.locks/\n")
     commit("two ladders")
 
 
@@ -70,7 +72,7 @@ def test_a_ladder_of_scores_is_climbed_and_shown(capsys):
     assert 0 < rung["low"] < 0.5 < rung["high"]
     # both sides ran on the same fresh seeds, which no other attempt has; the end of each attempt may have stopped one
     # side of the seed after its last
-    records = [path.stem.rpartition("-")[::2] for path in Path("ladders/tiny/attempts").glob("*/runs/*.json")]
+    records = [name.split("-")[2:] for name in Rows(ROWS).records]
     champion, challenger = ([seed for name, seed in records if name == arm] for arm in ("champion", "challenger"))
     assert len(set(champion) ^ set(challenger)) <= 2
     assert 3 + rung["seeds"] <= len({*champion} & {*challenger})
@@ -90,17 +92,16 @@ def test_a_ladder_of_scores_is_climbed_and_shown(capsys):
     assert ".lock" not in git("status", "--porcelain", "--untracked-files=all")
     # the params of a run are those of its record, which can be made again
     commit("another attempt")
-    path = next(Path("ladders/tiny/attempts").glob("*/runs/challenger-*.json"))
-    assert ladder("params", "tiny", f"{path.parts[-3]}/{path.stem}") == 0
-    params, of = config.load().flat(), record.read_record(path)
+    name, of = next((name, run) for name, run in Rows(ROWS).records.items() if "-challenger-" in name)
+    _, key, run = name.split("-", 2)
+    assert ladder("params", "tiny", f"{key}/{run}") == 0
+    params = config.load().flat()
     assert (params["seed"], {key: params[key] for key in of.params if key in params}) == (of.seed, of.params)
     git("checkout", "params.yaml")
-    for name in ("trial-0", path.stem, f"{path.parts[-3]}/champion-0"):
+    for name in ("trial-0", run, f"{key}/champion-0"):
         assert ladder("params", "tiny", name) == 2
     assert ladder("audit", "tiny", "-n", "2") == 0
-    for path in Path("ladders/tiny/attempts").glob("*/runs/*.json"):
-        score = files.read_json(path)["scores"]
-        path.write_text(json.dumps(files.read_json(path) | {"scores": score | {"random_conv.kid_mean": 0.5}}))
+    rewrite(ROWS, lambda run: run | {"scores": run["scores"] | {"random_conv.kid_mean": 0.5}})
     assert ladder("audit", "tiny", "-n", "1") == 1
 
 
@@ -121,8 +122,8 @@ def test_a_target_is_reached_at_less_cost_and_guards_refuse(capsys):
     assert (code, rung["rung"]) == (0, 1)
     assert {line.split()[1] for line in ran() if line.startswith("train")} == {"cosine", "sigmoid"}
     assert sum(line.startswith("evaluate cosine") for line in ran()) == 6
-    base = next(Path("ladders/cheap/attempts/base/runs").glob("*.json")).stem
-    assert ladder("params", "cheap", f"base/{base}", "--force") == 0
+    base = next(name for name in Rows(Path("ladders/cheap/rows.jsonl")).records if "-base-" in name)
+    assert ladder("params", "cheap", f"base/{base.removeprefix('cheap-base-')}", "--force") == 0
     commit("a rung")
     # the next has to be cheaper than the new champion
     assert ladder("try", "cheap", idea("long", {"train.steps": steps // 2 + 1})) == 2
@@ -139,8 +140,8 @@ def test_an_attempt_that_is_killed_continues_in_one_pool_with_the_code_of_its_ru
     process = study_project.start("try", "tiny", entry, "--slots", "2", group=("ladder",))
     end = time.monotonic() + 300
 
-    def runs() -> dict[str, Path]:
-        return {path.stem: path for path in Path("ladders/tiny/attempts").glob("*/runs/*.json")}
+    def runs() -> dict[str, Record]:
+        return {name.split("-", 2)[2]: run for name, run in Rows(ROWS).records.items()}
 
     while len(runs()) < 2:
         assert process.poll() is None
@@ -153,7 +154,7 @@ def test_an_attempt_that_is_killed_continues_in_one_pool_with_the_code_of_its_ru
     assert len(log()) == 1
     # the first of the plan: another machine may have finished others
     lost = min(name for name in done if name.startswith("champion"))
-    runs()[lost].unlink()
+    rewrite(ROWS, lambda run: None if run["name"].endswith(lost) else run)
     stage.write_text(stage.read_text().replace("score = 2 +", "score = 7 +"))
     commit("other code, which scores otherwise")
     assert ladder("try", "tiny", entry, "--slots", "2") == 2
@@ -168,9 +169,8 @@ def test_an_attempt_that_is_killed_continues_in_one_pool_with_the_code_of_its_ru
     for arm, _, seed in (name.partition("-") for name in done - {lost}):
         assert ran().count(f"evaluate {arms[arm]} {seed}") == 1
     assert done < {*runs()}
-    read = [record.read_record(path) for path in runs().values()]
-    assert {run.revision for run in read} == {first}
-    assert max(run.scores["classifier.fd"] for run in read) < 3
+    assert {run.revision for run in runs().values()} == {first}
+    assert max(run.scores["classifier.fd"] for run in runs().values()) < 3
 
 
 @pytest.mark.usefixtures("project")

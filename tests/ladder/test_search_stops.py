@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.base.locks import lock
 from ddpm.ladder import attempt, climb, search, terms, trials
@@ -143,11 +144,11 @@ def test_a_full_disk_leaves_the_trials_as_they_were(capsys, monkeypatch):
     assert find("--trials", "20") == 143
     before = TRIALS.read_text()
 
-    def full(self: Path, *_: object, **__: object) -> None:
+    def full(_: Path) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Instant, "patience", math.inf)
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(files, "_sync", full)
     assert find("--trials", "20") == 2
     assert "No space left" in capsys.readouterr().err
     assert TRIALS.read_text() == before
@@ -180,7 +181,7 @@ def test_a_line_that_may_not_be_tried_is_left_out_and_named(capsys, line, named)
 
 
 @pytest.mark.parametrize("make", [
-    lambda path: path.write_bytes(b"\xff\xfe{}"), lambda path: path.symlink_to("/dev/zero"), Path.mkdir,
+    lambda path: path.symlink_to("/dev/zero"), Path.mkdir,
     lambda path: path.symlink_to("/etc/passwd"), lambda path: path.write_text("\n" * (trials.LARGEST + 1)),
 ])  # fmt: skip
 def test_a_file_that_is_not_one_of_trials_is_refused(capsys, make):

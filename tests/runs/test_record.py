@@ -2,7 +2,6 @@
 
 import json
 import math
-from datetime import timedelta
 
 import jsonschema
 import pytest
@@ -46,15 +45,11 @@ def test_a_curve_keeps_its_numbers():
 
 
 def test_the_errors_by_noise_level_of_earlier_records_are_ignored(tmp_path):
-    """Alone and on top of what others share; any other key that nobody knows is refused."""
+    """Any other key that nobody knows is refused."""
     levels = {"columns": {"t": [1.0], "error_test": [0.5]}}
     values = json.loads(bare().text())
     for former in (levels, None):
         assert record.parse_record(json.dumps(values | {"noise_levels": former}).encode(), "x") == bare()
-    shared = {"noise_levels": levels}
-    path = tmp_path / f"{files.digest(shared)[:12]}.json"
-    path.write_text(json.dumps(shared))
-    assert record.parse_record(json.dumps(values | {"shared": path.stem}).encode(), "x", tmp_path) == bare()
     with pytest.raises(UserError, match="noise_level: "):
         record.parse_record(json.dumps(values | {"noise_level": levels}).encode(), "x")
 
@@ -134,93 +129,11 @@ def test_bytes_that_are_no_json_object_are_refused(text):
         record.parse_record(text, "run.json")
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=3),
-    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from("abcd"), inner, max_size=4),
-    max_leaves=12,
-)
-OBJECTS = st.dictionaries(st.sampled_from("abcd"), JSON, max_size=4)
-
-
-@given(OBJECTS, OBJECTS)
-def test_what_is_put_on_top_of_what_is_shared_gives_the_record_with_its_types(base, values):
-    assert json.dumps(record._overlaid(base, record._above(base, values)), sort_keys=True) == json.dumps(
-        values, sort_keys=True
-    )
-
-
-@pytest.fixture
-def shelf(tmp_path) -> list:
-    """Records of three seeds in a study's folder; the last is of another arm."""
-    arms = [{"train.steps": 10, "diffusion.loss.p2.k": 1.0}, {"train.steps": 10, "diffusion.loss.p2.k": 1}, {}]
-    code = {f"ddpm/{room}": "0" * 12 for room in ("base", "data", "model", "training", "sampling", "scoring")}
-    paths = [tmp_path / "runs" / f"{seed}.json" for seed in range(3)]
-    for seed, (path, params) in enumerate(zip(paths, arms, strict=True)):
-        scores = {"real.classifier.fd": 0.2, "classifier.fd": float(seed)}
-        record.write_record(
-            bare(seed, params=params | {"seed": seed}, code=code, scores=scores, plan="0" * 64), path, share=True
-        )
-    return paths
-
-
-def test_records_of_a_folder_share_what_they_have_in_common(shelf):
-    runs = [record.read_record(path) for path in shelf]
-    names = [json.loads(path.read_text())[record.SHARED] for path in shelf]
-    folder = shelf[0].parent.parent / record.SHARED
-    assert {path.stem for path in folder.iterdir()} == set(names)
-    shared = folder / f"{names[1]}.json"
-    assert [one.seed for one in runs] == [0, 1, 2]
-    assert [one.params.get("train.steps") for one in runs] == [10, 10, None]
-    assert [type(one.params.get("diffusion.loss.p2.k")) for one in runs] == [float, int, type(None)]
-    assert [one.scores["real.classifier.fd"] for one in runs] == [0.2] * 3
-    for path, one in zip(shelf, runs, strict=True):
-        assert "ddpm/base" not in path.read_text()
-        assert '"classifier.fd"' in path.read_text()  # its own are where people look
-        record.write_record(one, path.parent.parent / "whole.json")
-        assert record.read_record(path.parent.parent / "whole.json") == one
-    for text in (shared.read_text().replace("0" * 12, "1" * 12, 1), "[" * 50_000, None):
-        record._read_shared.cache_clear()
-        shared.unlink() if text is None else shared.write_text(text)
-        with pytest.raises(UserError, match=rf"^{shared}: .*restore it from git"):
-            record.read_record(shelf[1])
-
-
-def test_the_order_in_which_records_are_made_changes_no_byte(shelf, tmp_path):
-    for path in reversed(shelf):
-        record.write_record(record.read_record(path), tmp_path / "again/runs" / path.name, share=True)
-    for path in (*shelf, *(tmp_path / record.SHARED).iterdir()):
-        assert (tmp_path / "again" / path.relative_to(tmp_path)).read_bytes() == path.read_bytes(), path
-
-
-def test_tuning_an_arm_shares_what_the_arm_shares(tmp_path):
-    for seed, rate in enumerate((1e-3, 2e-3)):
-        params = {"train.learning_rate": rate, "sample.seeds": [seed], "train.steps": 10, "seed": seed}
-        path = tmp_path / "runs" / f"{seed}.json"
-        record.write_record(bare(seed, params=params), path, share=True)
-        assert record.read_record(path).params == params
-    assert len(list((tmp_path / record.SHARED).iterdir())) == 1
-
-
-def test_a_name_of_what_is_shared_leads_nowhere_else(shelf, tmp_path):
-    (tmp_path / "secret.json").write_text("{}")
-    values = json.loads(shelf[0].read_text()) | {record.SHARED: "../secret"}
-    shelf[0].write_text(json.dumps(values))
-    with pytest.raises(UserError, match=r"shared/secret\.json"):
-        record.read_record(shelf[0])
-
-
 @pytest.mark.parametrize("format", [1, 3])
 def test_a_record_of_another_format_is_one_line(format):
     text = json.dumps(json.loads(bare().text()) | {"format": format, "more": 1})
     with pytest.raises(UserError, match=f"^run.json.* format {format}; .* format 2"):
         record.parse_record(text.encode(), "run.json")
-
-
-def test_a_run_that_two_people_made_is_told_from_a_damaged_file():
-    ours, theirs = bare().text(), bare(finished=record.now() - timedelta(days=1)).text()
-    merged = ours.replace('"finished"', f'<<<<<<< HEAD\n"finished": "x",\n=======\n{theirs}>>>>>>> theirs\n"finished"')
-    with pytest.raises(UserError, match=r"^run\.json: .*git checkout --ours run\.json"):
-        record.parse_record(merged.encode(), "run.json")
 
 
 def test_the_schema_in_the_repository_is_that_of_the_record():

@@ -11,7 +11,7 @@ import yaml
 
 from ddpm.study import pool
 from tests import study_project
-from tests.study_project import NAMES, PLAN, RESULTS, STUDY, commit, ran, records, start, study, until
+from tests.study_project import NAMES, PLAN, RESULTS, STUDY, change, commit, ran, records, remove, start, study, until
 
 TINY = str(PLAN)
 
@@ -21,10 +21,6 @@ def _done(project) -> None:
     PLAN.write_text(STUDY.replace("cosine}", "cosine, train.steps: 9}"))
     commit("a study")
     assert study("run", TINY) == 0
-
-
-def forge(name: str, **values: object) -> None:
-    (RESULTS / f"runs/{name}.json").write_text(json.dumps(records()[name] | values))
 
 
 def test_the_params_of_a_run_are_those_of_its_record(capsys):
@@ -46,7 +42,7 @@ def test_an_audit_makes_records_again_and_finds_what_was_invented(capsys):
     assert {line.split(": ")[0] for line in capsys.readouterr().out.splitlines()} == {*NAMES}
     assert len(ran()) > trained + len(NAMES)  # data, too, are made again
     assert records() == before
-    forge("linear-1", scores={"classifier.fd": 0.5})
+    change("linear-1", scores={"classifier.fd": 0.5})
     assert study("audit", TINY, "-n", "9", "--json") == 1
     findings = {row["name"]: row["difference"] for row in json.loads(capsys.readouterr().out)}
     assert findings == dict.fromkeys(NAMES) | {"linear-1": ["scores.classifier.fd", 0.5, pytest.approx(1.1)]}
@@ -54,7 +50,7 @@ def test_an_audit_makes_records_again_and_finds_what_was_invented(capsys):
     assert study("audit", TINY, "-n", "9") == 2
     assert Path(re.search(r"; (\S+) has the whole output", capsys.readouterr().err)[1]).exists()
     Path("control/fail-linear-1").unlink()
-    forge("linear-1", code={"stages/__main__.py": "0" * 32})
+    change("linear-1", code={"stages/__main__.py": "0" * 32})
     assert study("audit", TINY, "-n", "9") == 1
     said = capsys.readouterr().out
     assert "other code: stages/__main__.py" in said
@@ -69,7 +65,7 @@ def test_an_audit_begins_with_what_is_said_to_diverge_and_runs_code_that_nobody_
     for line in ("1", "3", "4"):
         assert study("run", TINY, "--line", line) == 0
     assert records().keys() == {"cosine-tune-1-1", "cosine-tune-2-1", "linear-tune-2-1"}
-    forge("linear-tune-2-1", diverged="train: out of range", scores={})
+    change("linear-tune-2-1", diverged="train: out of range", scores={})
     [stage] = Path(".ddpm/code").glob("*/stages/__main__.py")
     stage.write_text(stage.read_text().replace("> 0.5", "> 0.001"))
     capsys.readouterr()
@@ -82,7 +78,7 @@ def test_an_audit_begins_with_what_is_said_to_diverge_and_runs_code_that_nobody_
 
 def test_what_experiments_leave_is_deleted_but_not_while_one_runs(capsys):
     Path("control/sleep").write_text("60")
-    (RESULTS / "runs/cosine-0.json").unlink()
+    remove("cosine-0")
     trained = len(ran())
     other = start(TINY, "--line", "1")
     until("train cosine 0", at=trained)

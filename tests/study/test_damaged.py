@@ -1,4 +1,4 @@
-"""A record that is not one of the study's is left out with its file and the reason; the others are judged."""
+"""A row that is not one of the study's is left out with its place and the reason; the others are judged."""
 
 import json
 import shutil
@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from ddpm.runs import rows
+from ddpm.runs.rows import Rows
 from tests import study_project
-from tests.study_project import NAMES, PLAN, RESULTS, STUDY, commit, records, study
+from tests.study_project import NAMES, PLAN, ROWS, STUDY, change, commit, git, records, remove, study
 
 TINY = str(PLAN)
-RUNS = RESULTS / "runs"
 NAME = "linear-1"
 
 
@@ -31,46 +32,89 @@ def project(finished, tmp_path, monkeypatch) -> None:
     study_project.enter(tmp_path / "project", monkeypatch)
 
 
-def changed(**values) -> str:
-    return json.dumps(records()[NAME] | values)
+def again(**values: object) -> None:
+    """Append the same run, with other values."""
+    rows.append(ROWS, records()[NAME] | {"name": f"tiny-{NAME}"} | values)
 
 
 DAMAGE = {
-    "half": (lambda: changed()[:500], ": restore it from git, or remove it"),
-    "made by two people": (lambda: changed().replace("{", "{\n<<<<<<< HEAD\n", 1), "two people"),
-    "another plan": (lambda: changed(plan="0" * 64), "another plan"),
-    "another arm": ((RUNS / "cosine-1.json").read_text, "another diffusion.schedule"),
-    "without the primary metric": (lambda: changed(scores={"classifier.kid_mean": 0.1}), "classifier.fd"),
-    "diverged": (lambda: changed(diverged="the loss is not finite", scores={}), "diverged"),
+    "other scores": (lambda: again(scores={"classifier.fd": 1.0}), f"contradicts {ROWS}:"),
+    "no record": (lambda: again(scores={}), "not a run's record"),
+    "another plan": (lambda: change(NAME, plan="0" * 64), "another plan"),
+    "another arm": (lambda: change(NAME, params=records()["cosine-1"]["params"]), "another diffusion.schedule"),
+    "without the primary metric": (lambda: change(NAME, scores={"classifier.kid_mean": 0.1}), "classifier.fd"),
+    "diverged": (lambda: change(NAME, diverged="the loss is not finite", scores={}), "diverged"),
 }
 
 
-@pytest.mark.parametrize(("text", "reason"), DAMAGE.values(), ids=DAMAGE)
-def test_one_that_is_damaged_is_left_out(text, reason, finished, capsys):
-    path = RUNS / f"{NAME}.json"
-    path.write_text(damaged := text())
+@pytest.mark.parametrize(("damage", "reason"), DAMAGE.values(), ids=DAMAGE)
+def test_one_that_is_damaged_is_left_out(damage, reason, capsys):
+    whole = records()
+    damage()
+    damaged = ROWS.read_text()
     assert study("verdict", TINY, "--json", "--table", "table.csv") == 0
     assert [line.split(",")[1] for line in Path("table.csv").read_text().splitlines()] == ["seeds", "1", "1"]
     verdict = json.loads(capsys.readouterr().out)
     assert [arm["seeds"] for arm in verdict["arms"]] == [[0, 1], [0]]
-    [note] = [note for note in verdict["notes"] if note.startswith(f"left out: {path}: ")]
+    [note] = [note for note in verdict["notes"] if note.startswith(f"left out: {ROWS}:")]
     assert reason in note
     assert study("status", TINY, "--json") == 0
     states = {each["name"]: each["state"] for each in json.loads(capsys.readouterr().out)["experiments"]}
     assert states == dict.fromkeys(NAMES, "done") | {NAME: "failed"}
     assert study("run", TINY, "--line", "4") == 1  # neither taken for a finished one nor overwritten
-    assert str(path) in capsys.readouterr().err
-    assert path.read_text() == damaged
-    path.unlink()  # then it runs again
+    assert f"{ROWS}:" in capsys.readouterr().err
+    assert ROWS.read_text() == damaged
+    remove(NAME)  # then it runs again
     assert study("run", TINY, "--line", "4") == 0
-    assert path.read_text() == (finished / path).read_text()
+    assert records() == whole
+
+
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_half_of_a_line_is_no_row_and_nothing_else_is_lost(end, capsys):
+    """Its writer was killed, or the disk was full; a whole line after it, as a merge may leave it, is named."""
+    *others, last = ROWS.read_text().splitlines(keepends=True)
+    half = json.loads(last)["name"].removeprefix("tiny-")
+    ROWS.write_text("".join(others) + last[:100] + end)
+    assert records().keys() == {*NAMES} - {half}
+    assert study("verdict", TINY, "--json") == 0
+    notes = json.loads(capsys.readouterr().out)["notes"]
+    assert any(f"{ROWS}:{len(others) + 1}: not a row" in note for note in notes) is bool(end)
+    assert study("run", TINY) == 0
+    assert records().keys() == {*NAMES}
+    assert ROWS.read_text().startswith("".join(others))
+    assert (last[:100] + "\n" in ROWS.read_text()) is bool(end)
+
+
+def test_git_merges_the_rows_of_two_clones(capsys):
+    """Of a run that both made, the first counts; if the results differ, neither."""
+    whole = ROWS.read_text()
+    *others, last = whole.splitlines(keepends=True)
+    later = last.replace('"finished":"2026-01-01', '"finished":"2026-01-02').replace('"train":1.0', '"train":3.0')
+    ROWS.write_text("".join(others))
+    commit("three runs")
+    git("checkout", "--quiet", "-b", "other")
+    ROWS.write_text("".join(others) + later)
+    commit("a run")
+    git("checkout", "--quiet", "main")
+    ROWS.write_text(whole + last[:50])  # a line that is not whole is committed, too
+    commit("the same run")
+    git("merge", "--quiet", "other", "--message", "both")
+    assert later in ROWS.read_text()
+    runs = Rows(ROWS)
+    assert {name.removeprefix("tiny-") for name in runs.records} == {*NAMES}
+    assert max(run.seconds for run in runs.records.values()) == 1
+    odd = later.replace('"classifier.fd":', '"classifier.fd":1')
+    ROWS.write_text(ROWS.read_text() + odd)
+    name = json.loads(last)["name"]
+    assert f"{ROWS}:" in Rows(ROWS).refused[name]
+    assert name not in Rows(ROWS).records
 
 
 def test_the_status_of_runs_that_cannot_be_compared_names_the_odd_one(capsys):
     environment = {"processor": "another", "torch": "2.99.0+cpu"}
-    for name, run in records().items():
+    for name in NAMES:
         here = {"processor": "one", "torch": "2.13.0+cu126"} | (environment if name == NAME else {})
-        (RUNS / f"{name}.json").write_text(json.dumps(run | {"environment": here}))
+        change(name, environment=here)
     assert study("verdict", TINY) == 2
     assert f"run the odd ones (tiny-{NAME}) again" in capsys.readouterr().err
     assert study("status", TINY, "--json") == 0
@@ -82,29 +126,27 @@ def test_the_status_of_runs_that_cannot_be_compared_names_the_odd_one(capsys):
     assert study("verdict", TINY) == 0
 
 
-def test_two_records_of_one_arm_and_seed_are_one(capsys):
-    for copy in range(1, 7):
-        (RUNS / f"{NAME} ({copy}).json").write_text(changed())
+def test_rows_of_no_experiment_are_named(capsys):
+    for number in range(1, 7):
+        again(name=f"tiny-{NAME}{number}")
     assert study("run", TINY, "--json") == 0
     verdict = json.loads(capsys.readouterr().out)
     assert [arm["seeds"] for arm in verdict["arms"]] == [[0, 1], [0, 1]]
-    named = ", ".join(f"{RUNS / NAME} ({copy}).json" for copy in range(1, 4))
-    assert any(f"{named} and 3 more" in note for note in verdict["notes"])  # in one order, whichever process says so
+    assert sum(f"tiny-{NAME}{number} is not an experiment" in "".join(verdict["notes"]) for number in range(1, 7)) == 6
 
 
 @pytest.mark.slow
 def test_a_record_of_another_tuned_value_is_left_out(capsys):
     PLAN.write_text(f"{STUDY}tune: {{train.learning_rate: [0.001, 0.01], seeds: 2}}\n")
     commit("a tuned study")
-    for path in RUNS.iterdir():
-        path.unlink()
+    ROWS.unlink()
     assert study("run", TINY) == 0
     other = records()["cosine-0"]
     tried = {0.001, 0.01} - {other["params"]["train.learning_rate"]}
     other["params"]["train.learning_rate"] = tried.pop()
-    (RUNS / "cosine-0.json").write_text(json.dumps(other))
+    change("cosine-0", params=other["params"])
     capsys.readouterr()
     assert study("verdict", TINY, "--json") == 0
     verdict = json.loads(capsys.readouterr().out)
     assert verdict["arms"][0]["seeds"] == [1]
-    assert any("cosine-0.json: " in note and "train.learning_rate" in note for note in verdict["notes"])
+    assert any(str(ROWS) in note and "train.learning_rate" in note for note in verdict["notes"])

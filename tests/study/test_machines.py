@@ -108,7 +108,7 @@ def test_two_clones_that_share_git_finish_a_study_together(clones, monkeypatch):
     published = records()
     study_project.enter(second, monkeypatch)
     assert study("run", TINY, "--line", "1") == 0
-    run = RESULTS / "runs" / f"{NAMES[0]}.json"
+    run = study_project.ROWS
     run.write_text(run.read_text().replace('"train":1.0', '"train":2.0'))  # it took longer here
     subprocess.run(publish, shell=True, check=True)  # noqa: S602
     assert records() == published

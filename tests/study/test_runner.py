@@ -19,8 +19,10 @@ TINY, STAGE = str(PLAN), "stages/__main__.py"
 pytestmark = pytest.mark.usefixtures("project")
 
 
-def contents() -> dict[str, bytes]:
-    return {str(path): path.read_bytes() for path in RESULTS.rglob("*") if path.is_file() and path.suffix != ".lock"}
+def contents() -> dict[str, bytes | list[bytes]]:
+    """Of the study's files; rows in order, since they are in that in which they were made."""
+    files = {str(path): path.read_bytes() for path in RESULTS.rglob("*") if path.is_file() and path.suffix != ".lock"}
+    return {path: sorted(text.splitlines()) if path.endswith(".jsonl") else text for path, text in files.items()}
 
 
 def failures() -> set[str]:
@@ -101,24 +103,24 @@ def test_a_decided_arm_gets_no_more_seeds(monkeypatch):
 
 def test_a_failed_experiment_is_tried_again_and_the_others_go_on(capsys):
     """Training fails once, and always; and the disk is full."""
-    Path("control/full-cosine-1.json").touch()
+    Path("control/full-cosine.png").touch()
     Path("control/fail-linear-0").write_text("1")
     Path("control/fail-linear-1").write_text("9")
     assert study("run", TINY) == 1
-    assert records().keys() == {"cosine-0", "linear-0"}
+    assert records().keys() == {"cosine-1", "linear-0"}
     assert ran().count("train linear 1") == 2
     lines = sorted(capsys.readouterr().err.splitlines())
     assert len(lines) == 2, lines
     one, other = lines
-    assert "cosine-1.json: " in one, lines
+    assert "cosine.png: " in one, lines
     assert "No space left" in one, lines
     assert other.startswith("failed: linear-1: train: out of luck")
-    assert failures() == {"cosine-1", "linear-1"}
-    Path("control/full-cosine-1.json").unlink()
+    assert failures() == {"cosine-0", "linear-1"}
+    Path("control/full-cosine.png").unlink()
     Path("control/fail-linear-1").unlink()
     assert study("run", TINY) == 0
     assert records().keys() == {*NAMES}
-    assert ran().count("train cosine 1") == 1  # the cache has it
+    assert ran().count("train cosine 0") == 1  # the cache has it
     assert not failures()
 
 

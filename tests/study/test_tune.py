@@ -12,11 +12,12 @@ import yaml
 from ddpm.base.errors import UserError
 from ddpm.params import config
 from ddpm.report import judgement as shown
-from ddpm.runs import library, record
-from ddpm.runs.record import NumberTable
+from ddpm.runs import library, rows
+from ddpm.runs.record import NumberTable, Record
+from ddpm.runs.rows import Rows
 from ddpm.study import experiments, judging, loading, runner
 from ddpm.study.ledger import open_ledger
-from ddpm.study.pool import Done, Pool, Task, keep_record
+from ddpm.study.pool import Done, Pool, Task
 from ddpm.verdicts import tuning
 from tests import study_project
 from tests.scored import git, params, result
@@ -81,14 +82,16 @@ class Lab(Pool):
             return Done(task, reason="out of luck")
         if math.isnan(mean):
             run = result(seed=chosen.seed, scores={}, diverged="train: the loss is not finite", comparable={})
-            keep_record(run.model_copy(update={"params": library.relevant(chosen.flat())}), task.record, task.about)
-            return Done(task, record.read_record(task.record))
+            return self.keep(run.model_copy(update={"params": library.relevant(chosen.flat())}), task)
         noise = 0.1 * math.sin(1000 * chosen.train.learning_rate * chosen.seed)
         run = result(seed=chosen.seed, fd=mean + noise, code={})
         table = NumberTable(columns={"images": (48.0, 96.0), FD: (2 * mean, mean + noise)})
         run = run.model_copy(update={"params": library.relevant(chosen.flat()), "curve": table})
-        keep_record(run, task.record, task.about)
-        return Done(task, record.read_record(task.record))
+        return self.keep(run, task)
+
+    def keep(self, run: Record, task: Task) -> Done:
+        rows.append(task.rows, run.model_dump(mode="json") | task.about)
+        return Done(task)
 
     def finish(self, text: str = STUDY) -> tuple:
         """Run the whole study."""
@@ -137,9 +140,9 @@ def test_of_a_run_for_tuning_the_scores_are_kept_and_not_the_curve(lab):
     assert {name for name, run in ledger.records.items() if run.curve} == set(VERDICT)
     assert all(FD in run.scores for run in ledger.records.values())
     only_end = ledger.records["cosine-0"].model_copy(update={"curve": NumberTable(columns={"images": (96.0,)})})
-    task = ledger.experiments.task(ledger.study.experiments()[0])
-    keep_record(only_end, ledger.experiments.path("cosine-0"), task.about)
-    assert record.read_record(ledger.experiments.path("cosine-0")).curve is None
+    rows.append(Path("other.jsonl"), only_end.model_dump(mode="json"))
+    (run,) = Rows(Path("other.jsonl")).records.values()
+    assert run.curve is None
 
 
 def test_tuning_is_part_of_what_decides():
