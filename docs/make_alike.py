@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from ddpm.base.sections import Affects
 from ddpm.params.config import AFFECTS, affects
+from ddpm.referee.pairing import ALIKE
 from ddpm.report import render
 from ddpm.report.blocks import Chapter, Table
-from ddpm.verdicts.pairing import ALIKE
 
 ROWS = {
     Affects.NOTHING: ("nothing", "may differ"),

@@ -23,12 +23,12 @@ from ddpm.base import files
 from ddpm.base.sections import Affects
 from ddpm.params.config import Config, keys_affecting
 from ddpm.pictures import plots
+from ddpm.referee import metrics
 from ddpm.report import overview, render
 from ddpm.report.blocks import Chapter, Figure, Markdown, Note, Table
 from ddpm.runs import library
 from ddpm.study import loading
 from ddpm.study.plan import Study
-from ddpm.verdicts import metrics
 from ddpm.verdicts.statistics import Array
 from ddpm.verdicts.verdict import PRIMARY
 from docs import atlas_text, by_size

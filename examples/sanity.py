@@ -30,14 +30,15 @@ from ddpm.compute import devices, noise
 from ddpm.data.processed import open_split
 from ddpm.params import config, credit
 from ddpm.pictures import grids
+from ddpm.referee import metrics
 from ddpm.report import render
 from ddpm.report.blocks import Chapter, Note, Table
+from ddpm.scoring import metric
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import Features, extract
 from ddpm.scoring.limits import possible_metrics
 from ddpm.scoring.reference import RealFeatures, load_features, read_reference
 from ddpm.scoring.scores import score
-from ddpm.verdicts import metrics
 
 SETS = 8
 SHOWN = 12  # images of each damage in the picture
@@ -188,7 +189,6 @@ def measure(
     sources = {WHOLE: np.concatenate([test, train[pool]]), **spoiled}
     sets += [Drawn(name, name, one.rows) for one in sets if one.damage == WHOLE for name in spoiled]
     values: dict[str, dict[str, list[float]]] = {}  # score -> damage -> of each set
-    # a score of the images themselves, such as a two-sample test, would join here: sources[one.source][one.rows]
     for name in read_reference(reference).resolve(evaluate).extractors:
         real = load_features(reference, name, device)
         options, fewer = (possible_metrics(evaluate, real.extractor, size) for size in (count, count // 2))
@@ -209,6 +209,15 @@ def measure(
                 for key, value in score(part, real, fewer if one.damage == FEWER else options).items():
                     if metrics.is_judged(f"{name}.{key}"):
                         values.setdefault(f"{name}.{key}", {}).setdefault(one.damage, []).append(value)
+                bar.update()
+    real_images = np.array(train)
+    for judge in metric.of_images(evaluate):
+        with progress.bar(len(sets), f"sanity, {judge.name}", "set") as bar:
+            for one in sets:
+                c2st = evaluate.c2st.model_copy(update={"images": min(evaluate.c2st.images, len(one.rows))})
+                fitted = evaluate.model_copy(update={"c2st": c2st})
+                for key, value in judge.measure(sources[one.source][one.rows], real_images, fitted, device).items():
+                    values.setdefault(f"{judge.name}.{key}", {}).setdefault(one.damage, []).append(value)
                 bar.update()
     whole, shares = {}, {}
     for key, table in values.items():

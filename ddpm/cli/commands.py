@@ -158,9 +158,9 @@ def compare(
     """
     from ddpm.cli.study_commands import publish
     from ddpm.params import config
+    from ddpm.referee import comparison
     from ddpm.report import judgement as shown
     from ddpm.runs import library
-    from ddpm.verdicts import comparison
 
     judgement = comparison.compare(library.everywhere(runs), by, config.load(), may_differ)
     return publish(judgement, shown.samples(judgement) if out else [], out, tables, json)
@@ -247,9 +247,9 @@ def gate(
         confirm: after an alarm, train its fresh seeds
     """
     from ddpm.params import config as params
+    from ddpm.referee import gate
     from ddpm.report import judgement as shown
     from ddpm.report import render
-    from ddpm.verdicts import gate
     from ddpm.verdicts.verdict import NO_ANSWER
 
     config = params.load()

@@ -24,7 +24,7 @@ from ddpm.study import audit as auditing
 from ddpm.study import judging, loading, pool, publication, revision, runner, status
 from ddpm.study.audit import Line
 from ddpm.study.ledger import Ledger, open_ledger
-from ddpm.verdicts.comparison import Judgement
+from ddpm.verdicts.result import Judgement
 from ddpm.verdicts.verdict import exit_code
 
 app = App(name="study")

@@ -20,7 +20,8 @@ from ddpm.ladder import log, outcome
 from ddpm.ladder.log import BASE, End, Outcome, Try
 from ddpm.ladder.pairs import Runs
 from ddpm.ladder.terms import CHALLENGER, CHAMPION, Changes, Contest
-from ddpm.verdicts import evidence, metrics
+from ddpm.referee import metrics
+from ddpm.verdicts import evidence
 from ddpm.verdicts.evidence import Evidence
 
 LOCKS = Path(".ddpm/ladders")  # next to the log, git would see them

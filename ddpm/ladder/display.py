@@ -16,8 +16,9 @@ from ddpm.ladder.log import BASE
 from ddpm.ladder.terms import CHAMPION
 from ddpm.pictures import plots
 from ddpm.pictures.plots import Panel
+from ddpm.referee import metrics
 from ddpm.report.blocks import Block, Chapter, Figure, Note, Table, cell, plain
-from ddpm.verdicts import metrics, statistics
+from ddpm.verdicts import statistics
 
 REFUSED = "not accepted"
 AGAIN = "the champion, on the same seeds"

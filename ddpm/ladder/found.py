@@ -14,8 +14,8 @@ from ddpm.ladder.search import Search
 from ddpm.ladder.terms import CHALLENGER, CHAMPION
 from ddpm.pictures import plots
 from ddpm.pictures.plots import Panel
+from ddpm.referee import metrics
 from ddpm.report.blocks import Block, Chapter, Figure, Note, Table, cell, plain
-from ddpm.verdicts import metrics
 
 TRIALS, BEST, CLAIM = "trials, one run each", "the best so far", "the find, as the search has it"
 PROVED = "the find, on fresh seeds"

@@ -22,13 +22,13 @@ import numpy as np
 
 from ddpm.ladder.log import End, Outcome
 from ddpm.ladder.terms import CHALLENGER, CHAMPION, MEMORISATION, Contest
+from ddpm.referee import metrics, pairing
+from ddpm.referee.guards import list_against
 from ddpm.runs.record import Record
-from ddpm.verdicts import evidence, metrics, pairing
+from ddpm.verdicts import evidence
+from ddpm.verdicts.arms import Arm, Pair
 from ddpm.verdicts.evidence import Evidence
-from ddpm.verdicts.guards import list_against
-from ddpm.verdicts.pairing import Arm
 from ddpm.verdicts.statistics import Array
-from ddpm.verdicts.verdict import Pair
 
 Records: TypeAlias = Sequence[Record]  # by seed
 Means: TypeAlias = Mapping[str, float]  # by metric

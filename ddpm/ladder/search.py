@@ -33,10 +33,10 @@ from ddpm.ladder.log import BASE
 from ddpm.ladder.space import STEPS, Space
 from ddpm.ladder.terms import LADDERS, SEARCH, Changes, Contest
 from ddpm.ladder.trials import Candidate, Trial, Trials
+from ddpm.referee import metrics
 from ddpm.report.blocks import plain
 from ddpm.study import revision, status
 from ddpm.study.pool import Done, Pool, Task, count_slots
-from ddpm.verdicts import metrics
 
 SEARCHING = 0.7  # share of the hours for trials; the rest is for the proof
 FINALISTS, RUNS = 3, 3  # ladders/short/samplers.md has the table

@@ -17,12 +17,12 @@ from ddpm.base.sections import Fraction, Section
 from ddpm.base.variant import Members, closest, names
 from ddpm.params import config, file, possible, presets
 from ddpm.params.config import Config
+from ddpm.referee import metrics
 from ddpm.runs import rows
 from ddpm.runs.rows import Rows
 from ddpm.study import loading, plan
 from ddpm.study.plan import NAME, Recipe, is_of_recipe, params_of_result
 from ddpm.tools import clone
-from ddpm.verdicts import metrics
 from ddpm.verdicts.evidence import PAIRS, RANKS, Evidence
 
 LADDERS = Path("ladders")

@@ -22,10 +22,10 @@ from ddpm.base.sections import Section, Seed
 from ddpm.ladder.climb import LOCKS
 from ddpm.ladder.log import LENGTH, Key
 from ddpm.ladder.terms import MEMORISATION, Changes, Contest
+from ddpm.referee import metrics
 from ddpm.runs.alike import group_by
 from ddpm.runs.record import Amount, Count, Record, Score, Values
 from ddpm.study import plan
-from ddpm.verdicts import metrics
 
 NAME = "trials.jsonl"
 LARGEST = 2**22  # bytes of it: thousands of trials, each of which takes milliseconds to check

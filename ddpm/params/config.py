@@ -48,7 +48,7 @@ class Compare(Section):
     """When ``ddpm compare``, a study and ``ddpm gate`` call a difference real. No stage reads it.
 
     threshold: the smallest gap that matters, as a share of the baseline's mean. floors: the same in the metric's own
-    unit, by the metric without its extractor; it alone counts for shares and bits (ddpm/verdicts/metrics.py), for
+    unit, by the metric without its extractor; it alone counts for shares and bits (ddpm/referee/metrics.py), for
     others the larger of the two. confidence: one minus it is the chance that a table of verdicts
     holds any false one.
     """

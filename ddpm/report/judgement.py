@@ -14,13 +14,15 @@ import numpy as np
 from ddpm.base.errors import UserError, plural
 from ddpm.pictures import plots
 from ddpm.pictures.plots import Gap, Panel
+from ddpm.referee import metrics, pairing, remarks
+from ddpm.referee.pairing import BUDGETS
 from ddpm.report.blocks import Block, Chapter, Figure, Note, Table, strip
 from ddpm.runs import run_images
 from ddpm.runs.alike import group_by
-from ddpm.verdicts import citation, metrics, pairing, remarks, tuning
-from ddpm.verdicts.comparison import Judgement
+from ddpm.verdicts import citation, tuning
+from ddpm.verdicts.arms import name_seeds
 from ddpm.verdicts.curves import Curves
-from ddpm.verdicts.pairing import BUDGETS
+from ddpm.verdicts.result import Judgement
 from ddpm.verdicts.tuning import Tried, name_values
 from ddpm.verdicts.verdict import Verdict
 
@@ -34,7 +36,7 @@ def chapters(judgement: Judgement, samples: Sequence[Block]) -> list[Chapter]:
         "Samples": samples,
         "Verdicts": [_arms(judgement), *_pairs(judgement.verdicts)],
         "Eyes": _eyes(judgement),
-        "By budget": _curves(judgement.curves, judgement.compare.confidence) if judgement.curves else [],
+        "By budget": _curves(judgement.curves, judgement.compare["confidence"]) if judgement.curves else [],
         "Tuning": [_tuning(judgement.tuning, judgement.primary)] if judgement.tuning else [],
         "Notes": [*map(Note, notes(judgement))],
     }
@@ -83,12 +85,12 @@ def to_dict(judgement: Judgement) -> dict[str, Any]:
             "seeds": [*arm.runs],
             "runs": [run.name for run in arm.runs.values()],
         }
-        | {budget: arm.cost(budget) for budget in BUDGETS}
+        | {budget: pairing.cost(arm, budget) for budget in BUDGETS}
         for arm in judgement.arms
     ]
     primary = (pair for pair in judgement.verdicts if pair.metric == judgement.primary)
     return {name: getattr(judgement, name) for name in FIELDS} | {
-        "compare": judgement.compare.model_dump(mode="json"),
+        "compare": {**judgement.compare},
         "arms": arms,
         "verdicts": [pair.to_dict() for pair in judgement.verdicts],
         "citations": {pair.arm: citation.cite(pair) for pair in primary},
@@ -120,9 +122,9 @@ def _gaps(verdicts: Sequence[Verdict]) -> Iterator[Block]:
 
 def _arms(judgement: Judgement) -> Table:
     rows = []
-    budgets = [budget for budget in BUDGETS if any(arm.facts(budget) for arm in judgement.arms)]
+    budgets = [budget for budget in BUDGETS if any(pairing.facts(arm, budget) for arm in judgement.arms)]
     for arm in judgement.arms:
-        costs = ["unknown" if (cost := arm.cost(budget)) is None else f"{cost:,}" for budget in budgets]
+        costs = ["unknown" if (cost := pairing.cost(arm, budget)) is None else f"{cost:,}" for budget in budgets]
         label = f"{arm.label} (baseline)" if arm is judgement.arms[0] else arm.label
         rows.append([label, str(len(arm.runs)), *costs])
     return Table(["arm", "seeds", *(BUDGETS[budget] for budget in budgets)], rows)
@@ -158,7 +160,7 @@ def _pairs(verdicts: Iterable[Verdict]) -> Iterator[Table]:
             rows.append([pair.metric, *means, worst, *tested, pair.outcome, pair.reason])
         heads = ["metric", baseline, arm, "difference", "worst seed", "interval", "p", "verdict", "why"]
         rate, seeds = of_pair[0].collapse_rate, of_pair[0].seeds
-        title = f"{arm} against {baseline}, {pairing.name_seeds(seeds) if seeds else 'not paired by seed'}"
+        title = f"{arm} against {baseline}, {name_seeds(seeds) if seeds else 'not paired by seed'}"
         if rate is not None:
             title += f", so up to {rate:.0%} of seeds (at 95%) may be worse than the worst"
         yield Table(heads, rows, title, (0, 7, 8))

@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 from ddpm.base.errors import mask_secrets, plural
 from ddpm.params import config
 from ddpm.params.config import Config
+from ddpm.referee import metrics
 from ddpm.report.blocks import Block, Note, Table, cell
 from ddpm.runs import library
 from ddpm.runs.alike import tells_apart
 from ddpm.runs.library import WORKSPACE
 from ddpm.runs.record import Record
-from ddpm.verdicts import metrics
 
 # metric in the table besides the headlines -> its column's head
 HEADS = {"class_accuracy": "accuracy", "bits_per_dim": "bits/dim"}

@@ -9,8 +9,8 @@ from typing import Any
 
 from ddpm.base import files
 from ddpm.base.errors import UserError, printable
-from ddpm.verdicts import metrics
-from ddpm.verdicts.comparison import Judgement
+from ddpm.referee import metrics
+from ddpm.verdicts.result import Judgement
 
 TESTED = ("difference", "low", "high", "verdict")  # of an arm from the baseline, with the interval
 ARROWS = {"lower": r" $\downarrow$", "higher": r" $\uparrow$"}

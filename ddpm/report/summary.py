@@ -6,11 +6,11 @@ from collections.abc import Iterable
 
 from ddpm.base.paths import EVALUATION, SAMPLES
 from ddpm.base.progress import duration
+from ddpm.referee import metrics
+from ddpm.referee.guards import COPIES
+from ddpm.referee.pairing import images
 from ddpm.report.blocks import Block, Note, Table, cell
 from ddpm.runs.record import Record
-from ddpm.verdicts import metrics
-from ddpm.verdicts.pairing import images
-from ddpm.verdicts.verdict import COPIES
 
 PICTURES = (SAMPLES / "grid.png", SAMPLES / "reverse.mp4", EVALUATION / "nearest.png")
 

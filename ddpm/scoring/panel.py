@@ -21,6 +21,7 @@ from ddpm.scoring.reference import RealFeatures
 NAME = "panel"  # begins the names of its scores
 T = TypeVar("T")
 SHUFFLE = 2020
+LEAST_UNIT = 0.005  # of a share, of the features' variance
 LEAST = -0.5  # of a share: chance alone makes images that are closer to the train images than held-out ones
 
 
@@ -52,15 +53,20 @@ def measure_share(fake: Features, real: RealFeatures) -> float:
     All are measured on as many images as the fewest of them have; of a larger set it is the mean over disjoint parts.
     """
     count = min(len(each.features) for each in (fake, real.held_out, find_yardstick(real.yardsticks)))
-    zero, one = _measure_ends(real, count)
-    return (_measure_parts(real, fake.features, count) - zero) / (one - zero)
+    zero, unit = _measure_scale(real, count)
+    return (_measure_parts(real, fake.features, count) - zero) / unit
 
 
 @lru_cache(maxsize=16)  # the same for each set of samples
-def _measure_ends(real: RealFeatures, count: int) -> tuple[float, float]:
-    """The distances of held-out images and of the yardstick."""
-    held_out, drawn = real.held_out.features, find_yardstick(real.yardsticks).features
-    return _measure_parts(real, held_out, count), _measure_parts(real, drawn, count)
+def _measure_scale(real: RealFeatures, count: int) -> tuple[float, float]:
+    """The distance of held-out images, and how far the yardstick's is from it.
+
+    The yardstick has the train images' mean and covariance, so linear features of photographs do not see that it is
+    none, nor do any in few images. There the unit is how well real images agree with real ones, train with held-out.
+    """
+    train, held_out = (_measure_parts(real, each, count) for each in (real.features, real.held_out.features))
+    drawn = _measure_parts(real, find_yardstick(real.yardsticks).features, count)
+    return held_out, max(drawn - held_out, abs(train - held_out), LEAST_UNIT * float(np.trace(real.sigma)))
 
 
 def _measure_parts(real: RealFeatures, features: Tensor, count: int) -> float:

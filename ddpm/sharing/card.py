@@ -21,6 +21,7 @@ from ddpm.data.processed import MANIFEST, read_manifest
 from ddpm.model.model_file import Loaded, load_model
 from ddpm.params import config
 from ddpm.params.config import Config
+from ddpm.referee import metrics
 from ddpm.report import render, summary
 from ddpm.report.blocks import Chapter
 from ddpm.runs import library
@@ -28,7 +29,6 @@ from ddpm.runs.record import Record
 from ddpm.sampling import classes
 from ddpm.sources.dataset import name_images
 from ddpm.tracking import origin
-from ddpm.verdicts import metrics
 
 
 class Facts(NamedTuple):

@@ -14,13 +14,13 @@ import numpy as np
 
 from ddpm.base.errors import UserError
 from ddpm.base.files import flatten
+from ddpm.referee import metrics
 from ddpm.runs import library
 from ddpm.runs.record import Record
 from ddpm.study import revision
 from ddpm.study.experiments import Experiments
 from ddpm.study.plan import Experiment
 from ddpm.study.pool import FOLDER, Pool
-from ddpm.verdicts import metrics
 
 OTHER_TORCH, BFLOAT16, FLOAT32 = 0.08, 0.05, 0.0001  # what rounding changes: the table of docs/reproducible.md
 KERNELS = {"kernels", "processor", "ranks", "threads", "training_precision"}  # in which environments round differently

@@ -6,12 +6,13 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from ddpm.base.errors import plural
+from ddpm.referee import guards, metrics, pairing, remarks
 from ddpm.runs.alike import group_by, some
 from ddpm.study.ledger import Ledger
 from ddpm.study.plan import Experiment, Study
-from ddpm.verdicts import curves, guards, metrics, pairing, remarks, verdict
-from ddpm.verdicts.comparison import Judgement
-from ddpm.verdicts.pairing import Arm
+from ddpm.verdicts import curves, verdict
+from ddpm.verdicts.arms import Arm, partners
+from ddpm.verdicts.result import Judgement
 from ddpm.verdicts.sequential import Design
 from ddpm.verdicts.verdict import Rules
 
@@ -77,7 +78,7 @@ def of_arms(study: Study, arms: Sequence[Arm]) -> Judgement:
     rule = rules(study, list(dict.fromkeys([plan.primary, *metrics.select_judged(shared)])))  # in what every run has
     verdicts = []
     for arm in others:
-        pair = pairing.partners(baseline, arm)
+        pair = partners(baseline, arm)
         seeds = [run.seed for run in pair.after]
         complete = [look for look in plan.looks if seeds[:look] == [*planned[:look]]]
         verdicts += verdict.judge(pair, rule, complete) if seeds else []
@@ -91,7 +92,7 @@ def of_arms(study: Study, arms: Sequence[Arm]) -> Judgement:
         primary=plan.primary,
         arms=tuple(arms),
         verdicts=tuple(verdicts),
-        compare=study.config.compare,
+        compare=study.config.compare.model_dump(mode="json"),
         notes=(*differing, *remarks.yardsticks(arms, plan.primary)),
         fingerprint=fingerprint,
         plan=study.hash,

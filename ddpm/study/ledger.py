@@ -16,6 +16,7 @@ import numpy as np
 from ddpm.base.errors import UserError, blame
 from ddpm.base.files import md5
 from ddpm.params import file
+from ddpm.referee import metrics, pairing
 from ddpm.runs import rows
 from ddpm.runs.record import Record
 from ddpm.runs.rows import Rows
@@ -23,8 +24,8 @@ from ddpm.study import loading, revision
 from ddpm.study.experiments import Experiments
 from ddpm.study.plan import Experiment, Study
 from ddpm.tools import clone
-from ddpm.verdicts import pairing, tuning
-from ddpm.verdicts.pairing import Arm
+from ddpm.verdicts import tuning
+from ddpm.verdicts.arms import Arm
 
 
 class Ledger:
@@ -77,7 +78,7 @@ class Ledger:
             if all(len(of_point) == tune.seeds for of_point in of_arm):
                 scores[arm] = np.array([[run.scores.get(primary, math.nan) for run in row] for row in of_arm])
         alpha = 1 - study.config.compare.confidence
-        self.tried = tuning.tries(tune.grid, scores, primary, alpha, len(study.grid))
+        self.tried = tuning.tries(tune.grid, scores, metrics.direction(primary), alpha, len(study.grid))
         chosen = {row.arm: row.values for row in self.tried if row.chosen}
         recipes = ((arm, recipe) for arm in chosen for recipe in study.grid[arm])
         self.study = replace(study, chosen={arm: recipe for arm, recipe in recipes if recipe.values == chosen[arm]})

@@ -19,11 +19,12 @@ from ddpm.base.paths import STUDIES
 from ddpm.base.variant import closest
 from ddpm.params import config, file, possible, presets
 from ddpm.params.config import Config
+from ddpm.referee import metrics
 from ddpm.scoring import extractor, metric
 from ddpm.scoring.evaluate_params import AUTO, CHOICE
 from ddpm.study.plan import NAME, Plan, Program, Recipe, Study, Tune, apply_overrides, params_of_result
 from ddpm.tools.clone import Found
-from ddpm.verdicts import metrics, statistics
+from ddpm.verdicts import statistics
 from ddpm.verdicts.tuning import name_values
 
 HEADER = """\

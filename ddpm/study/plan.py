@@ -21,8 +21,8 @@ from ddpm.base.errors import UserError, printable
 from ddpm.base.paths import METRICS
 from ddpm.base.sections import Affects
 from ddpm.params.config import AFFECTS, Config, affects, keys_affecting
+from ddpm.referee.pairing import Alike
 from ddpm.runs import record
-from ddpm.verdicts.pairing import Alike
 
 NAME = r"[a-z0-9][a-z0-9_-]{0,40}"
 Name = Annotated[str, Field(pattern=f"^{NAME}$")]

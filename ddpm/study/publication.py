@@ -21,7 +21,7 @@ from ddpm.study.plan import Study
 from ddpm.tracking import tracker
 from ddpm.tracking.store import Store
 from ddpm.tracking.tracker import Page
-from ddpm.verdicts.comparison import Judgement
+from ddpm.verdicts.result import Judgement
 
 
 def write_verdict(judgement: Judgement, folder: Path, chapters: Sequence[Chapter]) -> list[Path]:

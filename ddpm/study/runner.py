@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ddpm.base.errors import UserError
+from ddpm.referee import remarks
 from ddpm.study import judging
 from ddpm.study.ledger import Ledger
 from ddpm.study.plan import Experiment
-from ddpm.verdicts import remarks
-from ddpm.verdicts.comparison import Judgement
+from ddpm.verdicts.result import Judgement
 
 Say = Callable[[str], None]
 

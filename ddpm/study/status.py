@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 
 from ddpm.base.errors import UserError
 from ddpm.base.progress import duration
+from ddpm.referee import metrics, remarks
 from ddpm.report.blocks import Chapter, Note, Table
 from ddpm.runs.alike import group_by
 from ddpm.runs.record import Record
@@ -19,7 +20,6 @@ from ddpm.study.experiments import LOGS
 from ddpm.study.ledger import Ledger
 from ddpm.study.plan import Experiment, Kind, Study, apply_overrides
 from ddpm.study.pool import Pool, Task
-from ddpm.verdicts import metrics, remarks
 
 State = Literal["done", "running", "failed", "missing"]
 SIGNS: Mapping[State, str] = {"done": "#", "running": ">", "failed": "!", "missing": "."}

@@ -12,12 +12,12 @@ from ddpm.base import files
 from ddpm.base.errors import mask_secrets
 from ddpm.base.paths import LOSS
 from ddpm.params import presets
+from ddpm.referee.guards import COPIES
+from ddpm.referee.metrics import find_copies
 from ddpm.runs import alike
 from ddpm.runs.record import Record
 from ddpm.sources.dataset import name_images
 from ddpm.tracking.origin import COMMIT, DIRTY, EXPERIMENT
-from ddpm.verdicts.metrics import find_copies
-from ddpm.verdicts.verdict import COPIES
 
 # params that also become short tags, to group and filter runs by; the tag's name is the last word of the section
 VARIANTS = ("diffusion.schedule", "diffusion.parameterization", "diffusion.variance", "diffusion.loss", "model",

@@ -1,1 +1,1 @@
-"""Verdicts: which runs may be compared, and what their scores show."""
+"""Verdicts: what the scores of arms show, whatever was trained."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from ddpm.base.errors import plural
-from ddpm.verdicts.verdict import COPIES, DECIDED, Verdict
+from ddpm.verdicts.verdict import DECIDED, Verdict
 
 
 def cite(verdict: Verdict) -> str:
     """The verdict with both means, the difference and its adjusted interval, the seeds and the setting."""
-    if COPIES in verdict.reason:
+    if verdict.overridden:
         outcome = f"{verdict.reason}, so no verdict on {verdict.arm} against {verdict.baseline}"
     elif verdict.outcome == "mixed":
         is_better = (verdict.difference > 0) == (verdict.direction == "higher")

@@ -14,15 +14,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from ddpm.runs.record import Record
-from ddpm.verdicts import metrics
-from ddpm.verdicts.pairing import Arm, partners
+from ddpm.verdicts.arms import Arm, Pair, partners
 from ddpm.verdicts.statistics import Array
-from ddpm.verdicts.verdict import Known, Pair, Rules
+from ddpm.verdicts.verdict import Known, Rules
 
 DRAWS = 2**14  # of the largest |t|; c is then off by less than 2%
 
@@ -95,34 +93,35 @@ def measure_curves(arms: Sequence[Arm], looks: Mapping[str, int | None], rules: 
     return Curves(primary, baseline.label, tuple(learned), tuple(against)) if learned else None
 
 
-def shared_budgets(runs: Sequence[Record], metric: str) -> list[int]:
+def shared_budgets(runs: Sequence[Any], metric: str) -> list[int]:
     """The numbers of images seen at which all runs have the score, in order."""
     known = [{images for images, scores in run.scores_by_images.items() if metric in scores} for run in runs]
     return sorted(set.intersection(*known)) if known else []
 
 
 def compare_budgets(
-    pair: Pair[Record], images: Sequence[int], metric: str, known: Known, level: float | None
+    pair: Pair[Any], images: Sequence[int], metric: str, known: Known, level: float | None
 ) -> tuple[BudgetPoint, ...]:
     """The arm against the baseline at each number of ``images``. level: the error rate of the band; None: no band."""
     before, after = (_scores(runs, images, metric) for runs in (pair.before, pair.after))
-    gaps, gaussian = after - before, metrics.gaussian([run.scores for run in pair.runs], metric)
+    gaps = after - before
     halves = None if level is None else simulate_critical(gaps, level) * gaps.std(0, ddof=1) / math.sqrt(len(gaps))
     points = []
     for place, (at, difference) in enumerate(zip(images, gaps.mean(0).tolist(), strict=True)):
-        margin = known.margin(metric, float(before[:, place].mean()))
+        means = float(before[:, place].mean()), float(after[:, place].mean())
+        margin, forbidden = known.margin(metric, means[0]), known.forbids_means(pair, metric, *means)
         low = high = None
         outcome: AtBudget = "open"
         if halves is not None:
             low, high = difference - float(halves[place]), difference + float(halves[place])
-            if metrics.is_early(min(before[:, place].mean(), after[:, place].mean()), gaussian):
-                outcome = "too early"
+            if forbidden:
+                outcome = forbidden
             elif (low > 0 or high < 0) and abs(difference) > margin:
-                outcome = "better" if metrics.gain(metric, difference) > 0 else "worse"
+                outcome = "better" if (difference > 0) == (known.direction(metric) == "higher") else "worse"
             elif -margin <= low and high <= margin:
                 outcome = "equivalent"
-        if metrics.is_useless(metric, float(after[:, place].mean())):
-            outcome = "useless"
+        if forbidden == "useless":  # without a band, too
+            outcome = forbidden
         points.append(BudgetPoint(at, difference, margin, low, high, outcome))
     return tuple(points)
 
@@ -153,5 +152,5 @@ def _draw_moments(seeds: int, count: int) -> tuple[Array, Array]:
     return means, drawn.transpose(0, 2, 1) @ drawn / (seeds - 1)
 
 
-def _scores(runs: Sequence[Record], images: Sequence[int], metric: str) -> Array:
+def _scores(runs: Sequence[Any], images: Sequence[int], metric: str) -> Array:
     return np.array([[run.scores_by_images[at][metric] for at in images] for run in runs])

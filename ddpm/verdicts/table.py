@@ -16,23 +16,31 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from statistics import mode
-from typing import Any
+from typing import Any, NamedTuple
 
 from ddpm.base.errors import UserError
 from ddpm.base.variant import closest, quote
-from ddpm.params.config import Compare
-from ddpm.runs.record import LONGEST, Record
-from ddpm.verdicts import pairing, unpaired, verdict
-from ddpm.verdicts.comparison import Judgement, describe_rule
-from ddpm.verdicts.pairing import Arm
+from ddpm.verdicts import unpaired, verdict
+from ddpm.verdicts.arms import Arm, Pair, name_alone, partners, refuse_twins
+from ddpm.verdicts.result import Judgement, describe_rule
 from ddpm.verdicts.sequential import Design
-from ddpm.verdicts.verdict import Direction, Known, Pair, Rules
+from ddpm.verdicts.verdict import Direction, Known, Rules
 
+CONFIDENCE = 0.95
+LONGEST = 200  # characters of an arm's name
 MOST_BYTES = 50_000_000
 MOST = 10_000  # rows, and columns; a table with more has a row for each step, not for each run
 LARGEST = 1e100  # score: the squares of larger ones overflow
 PREFIXES = ("metrics.", "params.", "tags.")
 FINITE = "a finite number; --better COLUMN=lower names the columns that are metrics"
+
+
+class Row(NamedTuple):
+    """A run, of which the table states the seed and the scores; the seed is None if it pairs nothing."""
+
+    name: str
+    seed: int | None
+    scores: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -80,19 +88,20 @@ def judge(
     names = [*dict.fromkeys([first, *directions])]
     arms = _arms(path, rows, of_arm, of_seed, names)
     before = arms.pop(_find(path, arms, "--baseline", baseline or next(iter(arms))))
-    compare, verdicts, notes = Compare(threshold=0.0, floors={}), [], list[str]()
+    verdicts, notes = [], list[str]()
     for after in arms.values():
-        pair = pairing.partners(before, after)
+        pair = partners(before, after)
         seeds = len(pair.after)
-        rules = Rules(Columns(directions, margins), compare.confidence, names, len(arms), Design((seeds,)))
+        rules = Rules(Columns(directions, margins), CONFIDENCE, names, len(arms), Design((seeds,)))
         if seeds > 1:
-            notes += pairing.name_alone(before, after)
+            notes += name_alone(before, after)
             verdicts += verdict.judge(pair, rules, [seeds])
         else:
             notes.append(f"{after.label} and {before.label} share fewer than two seeds: Welch's t test, without pairs")
-            sides = ([run.model_copy(update={"seed": None}) for run in one.runs.values()] for one in (before, after))
+            sides = ([run._replace(seed=None) for run in one.runs.values()] for one in (before, after))
             verdicts += unpaired.judge_unpaired(Pair(before.label, after.label, *map(tuple, sides)), rules)
-    notes.append(describe_rule(compare))
+    notes.append(describe_rule(CONFIDENCE))
+    compare = {"confidence": CONFIDENCE, "threshold": 0.0, "floors": {}}
     return Judgement(f"Which {arm} is better?", first, (before, *arms.values()), tuple(verdicts), compare, tuple(notes))
 
 
@@ -155,7 +164,7 @@ def _arms(
         if seed in runs:
             raise UserError(f"{where}: {label} has seed {seed} twice; allowed: one row for each arm and seed")
         scores = {name: _number(cells[name], f"{where}: {name}", FINITE) for name in names}
-        runs[seed] = Record.model_construct(name=f"{label} {seed}", seed=seed, params={}, scores=scores)
+        runs[seed] = Row(f"{label} {seed}", seed, scores)
     if len(arms) < 2:
         raise UserError(f"{path}: {of_arm}: {', '.join(arms) or 'no rows'}; allowed: two arms or more")
     for label, arm in arms.items():
@@ -163,7 +172,7 @@ def _arms(
             raise UserError(
                 f"{path}: {label}: only one row, or only equal ones; allowed: two seeds or more that differ"
             )
-    pairing.check_distinct(arms.values())
+    refuse_twins(arms.values(), {"scores": lambda run: tuple(run.scores.values()) if len(run.scores) > 2 else ()})
     return arms
 
 

@@ -19,8 +19,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ddpm.verdicts import metrics, statistics
+from ddpm.verdicts import statistics
 from ddpm.verdicts.statistics import Array
+from ddpm.verdicts.verdict import Direction
 
 EXCLUDING = 0.2  # of the error rate
 
@@ -54,13 +55,14 @@ def best(costs: Array, alpha: float, arms: int) -> tuple[Array, Array, Array]:
 
 
 def tries(
-    grid: Sequence[Mapping[str, Any]], scores: Mapping[str, Array], metric: str, alpha: float, arms: int
+    grid: Sequence[Mapping[str, Any]], scores: Mapping[str, Array], direction: Direction, alpha: float, arms: int
 ) -> tuple[Tried, ...]:
     """Every point of the arms that are done with tuning.
 
-    scores: arm -> the metric (points, seeds), nan where training diverged. arms: how many are tuned in all.
+    scores: arm -> the metric (points, seeds), nan where training diverged. direction: the better one. arms: how many
+    are tuned in all.
     """
-    rows, sign = [], -metrics.gain(metric, 1.0)
+    rows, sign = [], 1.0 if direction == "lower" else -1.0
     for arm, table in scores.items():
         place, lows, highs = best(sign * table, alpha, arms)
         for at, (values, row, low, high) in enumerate(zip(grid, table, lows, highs, strict=True)):

@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from ddpm.verdicts import statistics
-from ddpm.verdicts.verdict import Pair, Rules, Verdict, decide
+from ddpm.verdicts.arms import Pair
+from ddpm.verdicts.verdict import Rules, Verdict, decide
 
 
 def judge_run(first: Pair[Any], rules: Rules, fresh: Pair[Any] | None = None) -> list[Verdict]:

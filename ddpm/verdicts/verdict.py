@@ -8,7 +8,7 @@ which shows nothing. Everything else is **inconclusive**, with the condition tha
 
 Nothing here knows what was trained: of a run, only its scores and its seed are read. Facts about the metrics, and
 reasons to forbid a verdict that the tests would give (**too early**, **useless**, copies), come from outside as
-``Known``; for this project's runs that is ddpm/verdicts/guards.py.
+``Known``; for this project's runs that is ddpm/referee/guards.py.
 
 For normal differences, one minus ``Rules.confidence`` is the chance that any verdict of a table is false, whichever
 kind it is and however early; docs/verdicts.md has the chance for other differences. The primary metric gets PRIMARY of
@@ -30,61 +30,26 @@ it, and the looks continue.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
 from ddpm.base.errors import plural
 from ddpm.verdicts import confirmation, statistics
+from ddpm.verdicts.arms import Pair, subtract
 from ddpm.verdicts.sequential import Design
-from ddpm.verdicts.statistics import Array
 
 Direction = Literal["higher", "lower"]
 Outcome = Literal["better", "worse", "equivalent", "mixed", "too early", "useless", "inconclusive", "futile", "not yet"]
+Early = Literal["too early", "useless"]
 DECIDED: tuple[Outcome, ...] = ("better", "worse", "equivalent")
 WORDS = {"not yet": "not decided yet", "futile": "unlikely to be decided", "too early": "too early to be judged"}
 PRIMARY = 0.9  # the primary metric's share of the error rate
 FUTILE = 0.1
 NOTHING = "both are next to 0, the worst there is"
-COPIES = "copies train images"
 NO_ANSWER = 3  # exit code
-
-
-class Run(Protocol):
-    """What a verdict needs of a trained and scored model: its training seed, and its scores by name."""
-
-    @property
-    def seed(self) -> int | None: ...
-
-    @property
-    def scores(self) -> Mapping[str, float]: ...
-
-
-AnyRun = TypeVar("AnyRun", bound=Run)
-
-
-class Pair(NamedTuple, Generic[AnyRun]):
-    """Two arms' runs: those at the same place of ``before`` and ``after`` are partners."""
-
-    baseline: str
-    arm: str
-    before: tuple[AnyRun, ...]
-    after: tuple[AnyRun, ...]
-
-    @property
-    def runs(self) -> tuple[AnyRun, ...]:
-        return *self.before, *self.after
-
-    def scores(self, metric: str) -> tuple[Array, ...]:
-        """The scores of the baseline's runs, and of the arm's."""
-        return tuple(np.array([run.scores[metric] for run in runs]) for runs in (self.before, self.after))
-
-
-def subtract(before: Array, after: Array, paired: bool = True) -> Array:
-    """An arm's scores minus its partners' or, of runs without, minus the mean of the baseline: (n,)."""
-    return after - (before if paired and len(before) == len(after) else before.mean())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +80,7 @@ class Verdict:
     high: float | None = None  # look, and for the whole table together
     coverage: str = ""  # how sure the interval is, and what it is adjusted for
     p: float | None = None  # of the look, adjusted for the whole table and all looks
+    overridden: bool = False  # by an objection, which ``reason`` is
 
     @classmethod
     def of(cls, metric: str, pair: Pair[Any], known: Known) -> Verdict:
@@ -142,7 +108,7 @@ class Verdict:
     def to_dict(self) -> dict[str, Any]:
         """The verdict as a mapping for JSON."""
         added = {"worst": self.worst, "collapse_rate": self.collapse_rate, "headline": self.headline}
-        return {name: value for name, value in asdict(self).items() if name != "title"} | added
+        return {name: value for name, value in asdict(self).items() if name not in ("title", "overridden")} | added
 
     @property
     def said(self) -> str:
@@ -151,8 +117,8 @@ class Verdict:
 
     @property
     def headline(self) -> str:
-        """The verdict in words: "linear is worse: FD 63% higher, 8 of 8 seeds". If an arm copies, only that."""
-        if COPIES in self.reason:
+        """The verdict in words: "linear is worse: FD 63% higher, 8 of 8 seeds". If it is overridden, only that."""
+        if self.overridden:
             return self.reason
         if self.outcome == "too early":
             return f"{self.arm} is {self.said}: {self.reason}"
@@ -181,6 +147,14 @@ class Verdict:
         return tuple(subtract(*scores, bool(self.seeds)).tolist())
 
 
+class Objection(NamedTuple):
+    """An outcome other than the tests'. overrides: whether it is the news, whatever the tests show."""
+
+    outcome: Outcome
+    reason: str
+    overrides: bool = False
+
+
 class Known(Protocol):
     """What comes from outside: facts about each metric, and guards against verdicts that the tests alone would give."""
 
@@ -200,12 +174,16 @@ class Known(Protocol):
         """Whether both sides have the worst score there is, which shows nothing."""
         return False
 
-    def forbids(self, pair: Pair[Any], verdict: Verdict, /) -> tuple[Outcome, str] | None:
-        """The outcome, and its reason, where the tests do not count; None where they do."""
+    def forbids(self, pair: Pair[Any], verdict: Verdict, /) -> Objection | None:
+        """The outcome where the tests do not count; None where they do."""
         return None
 
-    def doubts(self, pair: Pair[Any], verdict: Verdict, outcome: Outcome, /) -> tuple[Outcome, str] | None:
-        """What a difference that the tests show is instead of better or worse, and why; None if it is that."""
+    def forbids_means(self, pair: Pair[Any], metric: str, before: float, after: float, /) -> Early | None:
+        """The outcome of both means in the course of a training, where the tests do not count; None where they do."""
+        return None
+
+    def doubts(self, pair: Pair[Any], verdict: Verdict, outcome: Outcome, /) -> Objection | None:
+        """What a difference that the tests show is instead of better or worse; None if it is that."""
         return None
 
 
@@ -255,7 +233,7 @@ def judge(pair: Pair[Any], rules: Rules, complete: Sequence[int]) -> list[Verdic
         verdict = _replay_looks(pair, name, rules, looked)
         if verdict.outcome == "not yet" and primary.outcome != "not yet":
             reason = NOTHING if rules.known.is_worst(verdict) else "undecided at the primary metric's last look"
-            verdict = replace(verdict, outcome="inconclusive", reason=reason)
+            verdict = replace(verdict, outcome="inconclusive", reason=reason, overridden=False)
         verdicts.append(verdict)
     return verdicts
 
@@ -282,7 +260,7 @@ def _replay_looks(pair: Pair[Any], metric: str, rules: Rules, complete: Sequence
         p = min(1.0, float(design.p(place, test.p)) * family)
         verdict = replace(verdict, look=look, low=low, high=high, coverage=rules.coverage, p=p)
         verdict = decide(verdict, so_far, known, flips, excluded)
-        if verdict.outcome != "inconclusive" or (flips and COPIES in verdict.reason):
+        if verdict.outcome != "inconclusive" or (flips and verdict.overridden):
             return verdict
     if look == design.looks[-1]:
         doubt = NOTHING if known.is_worst(verdict) else _doubt(verdict, beyond, flips, alpha)
@@ -292,7 +270,7 @@ def _replay_looks(pair: Pair[Any], metric: str, rules: Rules, complete: Sequence
     hopes = (math.copysign(size, verdict.difference) for size in (0.0, margin, abs(verdict.difference) + error))
     chance = max(design.chance(level, gaps, hope, float(test.sd), margin) for hope in hopes)
     expected = f"a verdict by {design.looks[-1]} seeds has a chance of {chance:.0%}"
-    reason = verdict.reason if COPIES in verdict.reason else expected
+    reason = verdict.reason if verdict.overridden else expected
     return replace(verdict, outcome="futile" if chance < FUTILE else "not yet", reason=reason)
 
 
@@ -303,13 +281,13 @@ def decide(verdict: Verdict, pair: Pair[Any], known: Known, differs: bool, exclu
     """
     outcome: Outcome = "better" if (verdict.difference > 0) == (verdict.direction == "higher") else "worse"
     doubt = known.doubts(pair, verdict, outcome)
-    if doubt and COPIES in doubt[1]:  # the news, however few the seeds
-        return replace(verdict, outcome=doubt[0], reason=doubt[1])
-    if forbidden := known.forbids(pair, verdict):
-        return replace(verdict, outcome=forbidden[0], reason=forbidden[1])
-    if differs and abs(verdict.difference) > verdict.margin:
-        outcome, reason = doubt or (outcome, "")
-        return replace(verdict, outcome=outcome, reason=reason)
+    if doubt and doubt.overrides:  # however few the seeds
+        return replace(verdict, outcome=doubt.outcome, reason=doubt.reason, overridden=True)
+    objection = known.forbids(pair, verdict)
+    if objection is None and differs and abs(verdict.difference) > verdict.margin:
+        objection = doubt or Objection(outcome, "")
+    if objection:
+        return replace(verdict, outcome=objection.outcome, reason=objection.reason)
     if excluded:
         return replace(verdict, outcome="equivalent", reason=f"any gap is below {verdict.margin:.3g}")
     return replace(verdict, outcome="inconclusive", reason="")

@@ -37,7 +37,7 @@ def test_a_file_holds_one_variant_of_its_family_that_its_name_alone_builds(famil
 DECLARATIONS = f"""
 import sys
 from pathlib import Path
-from ddpm.verdicts import metrics
+from ddpm.referee import metrics
 assert "scipy" not in sys.modules, "metrics"
 from ddpm.base.variant import variant_class
 from ddpm.cli import app

@@ -17,8 +17,8 @@ from ddpm.model import build
 from ddpm.model.model_file import load_model, save_model
 from ddpm.params import presets
 from ddpm.pictures import grids
+from ddpm.referee import pairing
 from ddpm.sampling import generator as sampling
-from ddpm.verdicts import pairing
 from tests.command import imported, refused, run
 from tests.scored import git
 from tests.small import CPU, DENOISING, PARAMS, small

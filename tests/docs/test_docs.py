@@ -28,10 +28,10 @@ from ddpm.cli.app import app
 from ddpm.ladder import terms
 from ddpm.model.model_file import read_tensors, write_tensors
 from ddpm.params import config, file, presets
+from ddpm.referee import gate
 from ddpm.runs import library
 from ddpm.study import loading
 from ddpm.study.plan import apply_overrides
-from ddpm.verdicts import gate
 from tests.pages import PAGES, ROOT, Block, blocks
 from tests.scored import grid, params, record, result, write
 from tests.small_project import merged

@@ -15,9 +15,9 @@ from ddpm.data.processed import open_split
 from ddpm.evaluation import evaluation
 from ddpm.evaluation.bounds import Job
 from ddpm.evaluation.fingerprint import fingerprint as fingerprint_of
+from ddpm.referee import metrics
 from ddpm.scoring import distances, reference
 from ddpm.scoring.evaluate_params import Evaluate, Likelihood
-from ddpm.verdicts import metrics
 from tests import scoring_ranks
 from tests.small import CPU, small
 

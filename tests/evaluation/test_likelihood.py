@@ -15,6 +15,7 @@ from ddpm.base import variant
 from ddpm.compute import noise
 from ddpm.diffusion.chain import Chain, from_images
 from ddpm.diffusion.parameterization import Prediction
+from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.evaluation import bounds, likelihood
 from ddpm.evaluation.likelihood import Bound, Denoises, LikelihoodJob
 from ddpm.model.model_file import Loaded
@@ -86,6 +87,17 @@ def test_with_a_perfect_denoiser_and_many_steps_the_bound_comes_down_to_the_entr
     )
     assert entropy - 0.02 < many < entropy + gap
     assert many < few
+
+
+def test_what_the_chain_leaves_of_the_image_is_in_the_bound():
+    """Of a chain of one step with a blind denoiser: KL(q(x_1 | x_0) || N(0, 1)) and -log p(x_0), p = N(0, beta_1)."""
+    chain, images = NoiseSchedule(np.array([2.0]), np.array([1])), noisy_images(5) // 4 + 96  # no level of the ends
+    x_0, sd = images / 127.5 - 1, chain.beta[0] ** 0.5
+    q = torch.distributions.Normal(torch.from_numpy(chain.alpha_bar[0] ** 0.5 * x_0), sd)
+    prior = torch.distributions.kl_divergence(q, torch.distributions.Normal(0.0, 1.0)).numpy()
+    decoder = -np.log(stats.norm.cdf((x_0 + 1 / 255) / sd) - stats.norm.cdf((x_0 - 1 / 255) / sd))
+    found = bound(lambda x, t: Prediction(0 * x, x), chain, images, 3).bits_per_dim
+    assert found == pytest.approx((prior + decoder).mean((1, 2, 3)) / BITS, rel=1e-5)
 
 
 @pytest.mark.parametrize("reverse", ["fixed_large", "learned_range"])

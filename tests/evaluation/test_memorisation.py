@@ -9,9 +9,9 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
+from ddpm.referee import metrics
 from ddpm.scoring import distances, memorisation
 from ddpm.scoring.memorisation import Nearest
-from ddpm.verdicts import metrics
 
 CPU = torch.device("cpu")
 

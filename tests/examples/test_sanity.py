@@ -68,6 +68,15 @@ def test_the_table_of_digits(found):
     assert cells["blur"].startswith("sees")
 
 
+@pytest.mark.slow
+def test_fresh_opponents_see_what_moves_towards_the_mean_and_no_copies(digits, classifier_reference, monkeypatch):
+    monkeypatch.setattr(sanity, "SETS", 2)
+    settings = Evaluate(extractors=("classifier",), metrics=("prc", "c2st"), c2st={"images": 700, "steps": 80})
+    worse = sanity.measure(settings, 1437, digits, classifier_reference, CPU, 0).worse["c2st.auc"]
+    assert sanity.verdict(worse["towards class mean"]) == sanity.verdict(worse["blur"]) == "sees"
+    assert sanity.verdict(worse["train copies"]) != "sees"
+
+
 def test_noise_images_are_fitted_to_the_distance_alone(classifier_reference, held_out):
     real = load_features(classifier_reference, "classifier", CPU)
     start = np.random.default_rng(0).integers(0, 256, (150, 1, 16, 16), dtype=np.uint8)

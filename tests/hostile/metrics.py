@@ -5,8 +5,8 @@ from functools import partial
 from pathlib import Path
 
 from ddpm.base import files
+from ddpm.referee import gate
 from ddpm.runs.record import parse_record
-from ddpm.verdicts import gate
 from tests.hostile.case import Case
 from tests.scored import result
 

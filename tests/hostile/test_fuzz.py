@@ -17,11 +17,11 @@ from ddpm.data.pixels import BROKEN, to_pixels
 from ddpm.data.processed import open_split, read_manifest
 from ddpm.model.model_file import load_model
 from ddpm.params import config, file
+from ddpm.referee import gate
 from ddpm.runs import alike, record
 from ddpm.sampling.samples import read_samples
 from ddpm.sources import archives
 from ddpm.sources.cifar import _contents
-from ddpm.verdicts import gate
 from tests import scored
 from tests.hostile import archives as traps
 from tests.hostile import arrays, metrics, pictures, weights

@@ -11,8 +11,8 @@ from ddpm.ladder import climb, draft, proposals, search, terms, trials
 from ddpm.ladder.space import Space
 from ddpm.ladder.terms import Contest
 from ddpm.params import presets
+from ddpm.referee import metrics
 from ddpm.scoring.evaluate_params import choose_extractor
-from ddpm.verdicts import metrics
 from tests.ladders import FILE, contest, space, trial
 
 ROOT = Path(__file__).parents[2]

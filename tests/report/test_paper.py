@@ -10,9 +10,9 @@ import yaml
 
 from ddpm.base.errors import UserError
 from ddpm.params.config import Compare
+from ddpm.referee import metrics
 from ddpm.report import paper
-from ddpm.verdicts import metrics
-from ddpm.verdicts.comparison import Judgement
+from ddpm.verdicts.result import Judgement
 from tests.command import refused, run
 from tests.scored import params, record, result
 

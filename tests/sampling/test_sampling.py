@@ -1,5 +1,6 @@
 """Images from a trained model: image i depends only on the model, the sampler, the seed and i."""
 
+from collections.abc import Iterator
 from unittest.mock import Mock
 
 import imageio_ffmpeg
@@ -8,9 +9,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 from torch import Tensor, nn
 
-from ddpm.diffusion.chain import to_images
+from ddpm.diffusion.chain import Chain, to_images
+from ddpm.diffusion.variance import Variance
 from ddpm.model.model_file import Loaded, load_model
 from ddpm.pictures import grids
 from ddpm.pictures.grids import FRAMES_PER_SECOND
@@ -18,6 +21,7 @@ from ddpm.sampling import generator as sampling
 from ddpm.sampling import samples
 from ddpm.sampling.denoiser import Denoiser
 from ddpm.sampling.generator import Generator
+from ddpm.sampling.sampler import Denoise, Noise, Sampler, levels
 from tests.small import CPU, DENOISING, pictures, small
 
 SHAPE = (1, 8, 8)
@@ -57,6 +61,25 @@ def test_an_image_depends_on_seed_and_index_and_neither_on_the_batch_nor_on_how_
     assert_same_images(draw(model, options(**chosen | {"count": 4})), whole[:4])
     assert len({image.numpy().tobytes() for image in whole}) == 7
     assert not torch.equal(draw(model, options(**chosen, batch_size=100), seed=1), whole)
+
+
+class Revealing(Sampler):
+    """Yields the noise of each step instead of an image."""
+
+    def steps(self, denoise: Denoise, x_T: Tensor, chain: Chain, noise: Noise, variance: Variance) -> Iterator[Tensor]:
+        yield from (noise(level.t) for level in levels(chain.schedule)[:-1])
+
+
+def test_each_step_of_each_image_of_each_set_has_noise_of_its_own(model):
+    """Also x_T, the first here: two with anything in common are correlated over the pixels."""
+    generator = Generator.of(model, options(), CPU)
+    generator.sampler, generator.shape = Revealing(), (1, 40, 40)
+    noises = torch.stack([torch.stack([*generator.trajectory(range(5), seed)]) for seed in (0, 1)])
+    assert noises.shape[:3] == (2, 11, 5)
+    noises = noises.flatten(3).flatten(0, 2)
+    assert stats.kstest(noises.flatten().numpy(), "norm").pvalue > 1e-3
+    related = noises.corrcoef().fill_diagonal_(0).abs().max() * noises.shape[1] ** 0.5
+    assert related < 5, "two states have noise in common"
 
 
 def test_samples_pictures_and_film(model, tmp_path):

@@ -1,5 +1,7 @@
 """Several eyes on one scale."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +20,14 @@ def test_held_out_images_are_at_0_and_the_yardstick_at_1(real):
     assert measure_share(Features(*(part[-count:] for part in drawn)), real) == pytest.approx(1, abs=0.25)
     far = Features(*(part[-count:] for part in real.yardsticks[yardsticks.GAUSSIAN]))
     assert measure_share(far, real) > 5  # where the images have classes, one Gaussian per class is the yardstick
+
+
+def test_an_eye_that_takes_the_yardstick_for_real_still_tells_bad_from_good(real):
+    """Linear features of photographs do: the yardstick has the train images' mean and covariance."""
+    train = Features(real.features, real.features[:, :0])
+    blind = replace(real, yardsticks=real.yardsticks | {yardsticks.PER_CLASS: train})
+    assert measure_share(real.yardsticks[yardsticks.GAUSSIAN], blind) > 5
+    assert abs(measure_share(train, blind)) <= 1 + 1e-9
 
 
 def test_more_images_of_the_same_kind_have_the_same_share(real):

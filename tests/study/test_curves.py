@@ -13,8 +13,8 @@ from ddpm.report import judgement as shown
 from ddpm.runs.record import NumberTable, Record
 from ddpm.study import judging
 from ddpm.verdicts import curves
+from ddpm.verdicts.arms import Arm
 from ddpm.verdicts.curves import Curves, simulate_critical
-from ddpm.verdicts.pairing import Arm
 from ddpm.verdicts.statistics import Array, t_test
 from tests.scored import rescored, result, study
 

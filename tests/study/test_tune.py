@@ -229,7 +229,7 @@ def test_several_keys_make_a_grid_in_the_plans_order():
     ]  # fmt: skip
     assert study.plan.tune
     scores = {arm: np.array([[4.0, 4], [6, 6], [3, 5], [9, 9]]) for arm in study.grid}
-    rows = tuning.tries(study.plan.tune.grid, scores, FD, 0.5, 2)
+    rows = tuning.tries(study.plan.tune.grid, scores, "lower", 0.5, 2)
     assert [row.values for row in rows if row.chosen] == [{RATE: 0.001, "sample.clip_denoised": True}] * 2
     assert [row.behind for row in rows[:2]] == [(0, 0), (2, 2)]
     assert [row.possible for row in rows[:4]] == [True, False, True, False]

@@ -8,10 +8,11 @@ import pytest
 
 from ddpm.base.errors import UserError
 from ddpm.params.config import Compare
+from ddpm.referee import guards
 from ddpm.runs.record import Costs, Record
 from ddpm.study import judging
-from ddpm.verdicts import citation, guards, statistics, verdict
-from ddpm.verdicts.pairing import Arm
+from ddpm.verdicts import citation, statistics, verdict
+from ddpm.verdicts.arms import Arm
 from ddpm.verdicts.sequential import Design
 from ddpm.verdicts.statistics import Array
 from ddpm.verdicts.verdict import PRIMARY, Verdict

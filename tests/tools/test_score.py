@@ -21,13 +21,13 @@ from ddpm.base.files import flatten, read_json, sha256
 from ddpm.base.sections import Shape
 from ddpm.data.processed import open_split
 from ddpm.params import config, credit, file
+from ddpm.referee import metrics
 from ddpm.runs import record
 from ddpm.runs.record import Costs
 from ddpm.scoring.features import extract
 from ddpm.tools import score
 from ddpm.variants.extractors.inception import Inception
 from ddpm.variants.extractors.random_conv import RandomConv
-from ddpm.verdicts import metrics
 from tests import command
 from tests.scored import bare
 from tests.small_project import QUICK, lay_out, run_stage

@@ -8,10 +8,12 @@ import pytest
 from scipy import stats
 
 from ddpm.params.config import Compare
-from ddpm.verdicts import guards, unpaired
+from ddpm.referee import guards
+from ddpm.verdicts import unpaired
+from ddpm.verdicts.arms import Pair
 from ddpm.verdicts.confirmation import FRESH, bounds
 from ddpm.verdicts.sequential import Design
-from ddpm.verdicts.verdict import Pair, Verdict
+from ddpm.verdicts.verdict import Verdict
 from tests.scored import rescored, result
 
 FD, PRECISION, BITS = "classifier.fd", "classifier.precision", "bits_per_dim"

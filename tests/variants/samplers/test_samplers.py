@@ -78,6 +78,18 @@ def test_one_step_is_the_denoisers_own_answer(name):
 
 
 @pytest.mark.parametrize("name", variant.names("samplers"))
+def test_noise_is_asked_for_once_at_each_step_but_the_last_or_never(name):
+    visited, asked = chain(WHOLE["cosine"], 10), []
+    fields = {"eta": 1.0} if name == "ddim" else {}
+    [
+        *sampler(name, **fields).steps(
+            exact.gaussian(WHOLE["cosine"]), start(5), visited, lambda t: asked.append(t) or 0, SMALL
+        )
+    ]
+    assert asked in ([], [level.t for level in levels(visited.schedule)[:-2]])
+
+
+@pytest.mark.parametrize("name", variant.names("samplers"))
 def test_float32_states_stay_float32_and_close_to_float64(name):
     whole, x_T = WHOLE["linear"], start(15)
     states = sampler(name).steps(exact.mixture(whole), x_T, chain(whole, 20), noises(15), SMALL)

@@ -25,14 +25,15 @@ from ddpm.base.errors import UserError, plural
 from ddpm.base.files import atomic_path, read_json
 from ddpm.base.paths import BASELINE, RUN
 from ddpm.params.config import Config, Gate
+from ddpm.referee import guards, metrics, pairing, remarks
 from ddpm.runs import alike, library
 from ddpm.runs.record import Record
-from ddpm.verdicts import guards, metrics, pairing, remarks, unpaired
-from ddpm.verdicts.comparison import Judgement
+from ddpm.verdicts import unpaired
+from ddpm.verdicts.arms import Arm, Pair, name_seeds
 from ddpm.verdicts.confirmation import FRESH, regressions_noticed
-from ddpm.verdicts.pairing import Arm
+from ddpm.verdicts.result import Judgement
 from ddpm.verdicts.sequential import Design
-from ddpm.verdicts.verdict import PRIMARY, Pair, Rules, Verdict
+from ddpm.verdicts.verdict import PRIMARY, Rules, Verdict
 
 MIN_SEEDS = 5  # more than FRESH
 NOTICED = (0.5, 0.9)  # chances
@@ -95,7 +96,7 @@ def judge(run: Record, stored: Sequence[Record], config: Config, fresh: Sequence
         primary=names[0],
         arms=(before, after),
         verdicts=tuple(verdicts),
-        compare=config.compare,
+        compare=config.compare.model_dump(mode="json"),
         notes=(
             f"the gate decides by {' and '.join(deciding)}: if scores are normal, a change that makes nothing worse "
             f"fails there at most {percent:.3g} times in 100, on average over baselines",
@@ -154,7 +155,7 @@ def update(config: Config, folders: Iterable[Path] = (), path: Path = BASELINE) 
     """
     runs, notes = _list_matching(config, folders)
     if len(runs) < MIN_SEEDS:
-        seeds = pairing.name_seeds(run.seed or 0 for run in runs)
+        seeds = name_seeds(run.seed or 0 for run in runs)
         raise UserError(
             f"gate --update: only {seeds} ran with these params; allowed: at least {MIN_SEEDS} training seeds: add "
             "some by `dvc exp run -S seed=N`"

@@ -19,10 +19,13 @@ from typing import Any
 import numpy as np
 
 from ddpm.params.config import Compare
-from ddpm.verdicts import metrics, pairing, statistics
+from ddpm.referee import metrics, pairing
+from ddpm.verdicts import statistics
+from ddpm.verdicts.arms import Pair, subtract
 from ddpm.verdicts.sequential import Design
-from ddpm.verdicts.verdict import COPIES, Outcome, Pair, Rules, Verdict, subtract
+from ddpm.verdicts.verdict import Early, Objection, Outcome, Rules, Verdict
 
+COPIES = "copies train images"
 AGAINST = 0.05  # the level of the test that another eye moved the other way
 
 
@@ -63,7 +66,7 @@ class Guards:
         is_share = metrics.SCORES[metrics.kind(verdict.metric)].is_share
         return is_share and max(verdict.baseline_mean, verdict.arm_mean) < verdict.margin
 
-    def forbids(self, pair: Pair[Any], verdict: Verdict) -> tuple[Outcome, str] | None:
+    def forbids(self, pair: Pair[Any], verdict: Verdict) -> Objection | None:
         """Too early, or useless."""
         decider = metrics.decider([run.scores for run in pair.runs], self.primary)
         gaussian = metrics.gaussian([run.scores for run in pair.runs], decider)
@@ -71,23 +74,30 @@ class Guards:
         if metrics.is_early(min(before, after), gaussian):
             shown = f"{metrics.title(decider)} {before:.3g} and {after:.3g}, a Gaussian {gaussian:.3g}"
             worse = f"both score worse than a Gaussian fitted to the train images ({shown})"
-            return "too early", f"{worse}, so they have learned nothing yet"
+            return Objection("too early", f"{worse}, so they have learned nothing yet")
         if metrics.is_useless(verdict.metric, verdict.arm_mean):
-            return "useless", f"a uniform guess needs {metrics.UNIFORM:g} bits"
+            return Objection("useless", f"a uniform guess needs {metrics.UNIFORM:g} bits")
         return None
 
-    def doubts(self, pair: Pair[Any], verdict: Verdict, outcome: Outcome) -> tuple[Outcome, str] | None:
+    def forbids_means(self, pair: Pair[Any], metric: str, before: float, after: float) -> Early | None:
+        """Useless, or too early by the metric itself."""
+        if metrics.is_useless(metric, after):
+            return "useless"
+        gaussian = metrics.gaussian([run.scores for run in pair.runs], metric)
+        return "too early" if metrics.is_early(min(before, after), gaussian) else None
+
+    def doubts(self, pair: Pair[Any], verdict: Verdict, outcome: Outcome) -> Objection | None:
         """A winner that copies, a KID that disagrees, or another eye that sees the opposite."""
         winner, runs = (pair.arm, pair.after) if outcome == "better" else (pair.baseline, pair.before)
         spaces = sorted({space for run in runs for space in metrics.find_copies(run.scores)})
         if spaces:
-            return "inconclusive", f"{winner} {COPIES} ({', '.join(spaces)})"
+            return Objection("inconclusive", f"{winner} {COPIES} ({', '.join(spaces)})", overrides=True)
         kid = metrics.kid_of(verdict.metric)
         if kid is not None and all(kid in run.scores for run in pair.runs):
             before, after = pair.scores(kid)
             if float(subtract(before, after).mean()) * verdict.difference <= 0:
-                return "inconclusive", "KID moved the other way"
+                return Objection("inconclusive", "KID moved the other way")
         # a stored baseline's run has no partners: whoever sets a gate says by which metrics it decides
         asked = verdict.metric == self.primary and len(pair.before) == len(pair.after)
         against = list_against(pair, self.primary, outcome, self.compare) if asked else []
-        return ("mixed", " and ".join(against)) if against else None
+        return Objection("mixed", " and ".join(against)) if against else None

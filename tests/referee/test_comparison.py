@@ -6,11 +6,12 @@ from collections.abc import Sequence
 import pytest
 
 from ddpm.base.errors import UserError
+from ddpm.referee import comparison
 from ddpm.report import judgement as shown
 from ddpm.runs.library import Listing
 from ddpm.runs.record import Record
 from ddpm.study import judging
-from ddpm.verdicts import citation, comparison
+from ddpm.verdicts import citation
 from tests.scored import COSTS, result, study, working
 
 FD, KID = "classifier.fd", "classifier.kid_mean"

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from ddpm.params.config import Compare
+from ddpm.referee import guards, metrics
 from ddpm.runs.record import Record
-from ddpm.verdicts import citation, guards, metrics, statistics, unpaired, verdict
+from ddpm.verdicts import citation, statistics, unpaired, verdict
+from ddpm.verdicts.arms import Pair
 from ddpm.verdicts.sequential import Design
-from ddpm.verdicts.verdict import Pair, Verdict
+from ddpm.verdicts.verdict import Verdict
 from tests.scored import result
 
 FD, KID = "classifier.fd", "classifier.kid_mean"

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from statistics import mode
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.base.sections import is_in, under
 from ddpm.base.variant import closest
 from ddpm.params.config import Config
+from ddpm.referee import metrics
 from ddpm.runs import record
 from ddpm.runs.alike import group_by, some, unlike
 from ddpm.runs.record import Costs, Record
 from ddpm.scoring import metric
 from ddpm.sources.dataset import name_images
-from ddpm.verdicts import metrics
-from ddpm.verdicts.verdict import Pair
+from ddpm.verdicts.arms import Arm, Pair, name_alone, partners, refuse_twins
 
 # what a run cost -> in words; an arm is not better because it had more
 BUDGETS = {"images_seen": "images seen", "parameters": "parameters", "evaluations": "evaluations"}
@@ -32,27 +32,23 @@ UNSAID = ("threads", "kernels")  # facts that no program states
 OURS = "this trainer"  # the label of its runs if they have none of the params that vary
 
 
-def fact(run: Record, name: str) -> Any:
-    """The run's value of one of ALIKE, except for code; None if it is unknown."""
+def fact(run: Any, name: str) -> Any:
+    """The run's value of one of ALIKE, except for code; None if it is unknown, as for a table's row."""
+    if not isinstance(run, Record):
+        return None
     if name in UNSAID:
         return run.environment.get(name)
     return getattr(run.costs if name in Costs.model_fields else run, name)
 
 
-class Arm(NamedTuple):
-    """One side of a comparison."""
+def facts(arm: Arm, name: str) -> list[Any]:
+    """The known values of one of ALIKE, except for code, in ascending order."""
+    return sorted({fact(run, name) for run in arm.runs.values()} - {None})
 
-    label: str
-    values: dict[str, Any]  # its params under the keys that vary
-    runs: dict[int, Record]  # by training seed
 
-    def facts(self, name: str) -> list[Any]:
-        """The known values of one of ALIKE, except for code, in ascending order."""
-        return sorted({fact(run, name) for run in self.runs.values()} - {None})
-
-    def cost(self, budget: str) -> int | None:
-        """What each run had; None if the runs differ, or it is unknown."""
-        return facts[0] if len(facts := self.facts(budget)) == 1 else None
+def cost(arm: Arm, budget: str) -> int | None:
+    """What each run had; None if the runs differ, or it is unknown."""
+    return known[0] if len(known := facts(arm, budget)) == 1 else None
 
 
 def check_keys(by: Sequence[str], records: Iterable[Record], config: Config) -> None:
@@ -187,18 +183,8 @@ def _sampler(run: Record) -> str:
 
 
 def check_distinct(arms: Iterable[Arm]) -> None:
-    """Raises UserError if two seeds of an arm have the same samples or the same scores: they are one run, counted
-    twice."""
-    for arm in arms:
-        for what, of in {"samples": lambda run: run.samples, "scores": _own_scores}.items():
-            known = (run for run in arm.runs.values() if of(run))
-            for twins in group_by(known, of).values():
-                if len(twins) > 1:
-                    names, seeds = some([run.name for run in twins]), name_seeds(run.seed or 0 for run in twins)
-                    raise UserError(
-                        f"{names}: the same {what} under {seeds}: each seed must be another training, and a program "
-                        "must use the seed that it is given; leave out all but one of these runs"
-                    )
+    """Raises UserError if two seeds of an arm have the same samples or the same scores."""
+    refuse_twins(arms, {"samples": lambda run: run.samples, "scores": _own_scores})
 
 
 def _own_scores(run: Record) -> Sequence[tuple[str, float]]:
@@ -233,12 +219,12 @@ def _unlike(name: str, arms: Sequence[Arm]) -> str:
     """A line about one of ALIKE in which runs differ, or which is unknown for an arm; otherwise empty."""
     if name == "code":
         return _code_differences([run for arm in arms for run in arm.runs.values()])
-    facts = {arm.label: arm.facts(name) for arm in arms if arm.runs}
-    known = {value for values in facts.values() for value in values}
-    if not known or (len(known) == 1 and (all(facts.values()) or name in UNSAID)):
+    by_arm = {arm.label: facts(arm, name) for arm in arms if arm.runs}
+    known = {value for values in by_arm.values() for value in values}
+    if not known or (len(known) == 1 and (all(by_arm.values()) or name in UNSAID)):
         return ""
-    words = ([value if isinstance(value, str) else f"{value:,.0f}" for value in values] for values in facts.values())
-    shown = (f"{label} {' or '.join(values) or 'unknown'}" for label, values in zip(facts, words, strict=True))
+    words = ([value if isinstance(value, str) else f"{value:,.0f}" for value in values] for values in by_arm.values())
+    shown = (f"{label} {' or '.join(values) or 'unknown'}" for label, values in zip(by_arm, words, strict=True))
     return f"different {name.replace('_', ' ')}: {', '.join(shown)}"
 
 
@@ -249,12 +235,6 @@ def _code_differences(records: Sequence[Record]) -> str:
     groups = group_by(records, lambda run: files.digest([run.code.get(path) for path in differing])).values()
     names = "; ".join(some([run.name for run in group]) for group in groups)
     return f"code differs in {some(differing)}: {names}" if differing else ""
-
-
-def partners(before: Arm, after: Arm) -> Pair[Record]:
-    """The runs of the seeds that both arms have."""
-    seeds = sorted(before.runs.keys() & after.runs.keys())
-    return Pair(before.label, after.label, *(tuple(arm.runs[seed] for seed in seeds) for arm in (before, after)))
 
 
 def pair_arms(arms: Sequence[Arm], by: Sequence[str]) -> tuple[list[Pair[Record]], list[str]]:
@@ -275,19 +255,6 @@ def pair_arms(arms: Sequence[Arm], by: Sequence[str]) -> tuple[list[Pair[Record]
         needed = "a comparison needs two, and a verdict of better or worse six"
         raise UserError(f"{'; '.join(notes)}: {needed}: `{remedy} one")
     return pairs, notes
-
-
-def name_alone(before: Arm, after: Arm) -> Iterator[str]:
-    """A note for each arm with runs of seeds that the other does not have."""
-    for arm, other in ((before, after), (after, before)):
-        if alone := arm.runs.keys() - other.runs.keys():
-            yield f"{arm.label}'s {name_seeds(alone)} left out, which {other.label} does not have"
-
-
-def name_seeds(seeds: Iterable[int]) -> str:
-    """Training seeds as text, for a message."""
-    ordered = sorted(set(seeds))
-    return f"{'seed' if len(ordered) == 1 else 'seeds'} {' '.join(map(str, ordered))}"
 
 
 def _label(values: Mapping[str, Any], every: Sequence[Mapping[str, Any]], by: Sequence[str]) -> str:

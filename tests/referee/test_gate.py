@@ -11,8 +11,8 @@ import pytest
 from ddpm.base import files
 from ddpm.base.paths import BASELINE, RUN, SCORED
 from ddpm.params import config, presets
+from ddpm.referee import gate
 from ddpm.runs import library
-from ddpm.verdicts import gate
 from tests import command
 from tests.scored import record, result, write
 

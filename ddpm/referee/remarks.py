@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from statistics import fmean
 
-from ddpm.verdicts import metrics, pairing
-from ddpm.verdicts.pairing import Arm
-from ddpm.verdicts.verdict import COPIES
+from ddpm.referee import metrics
+from ddpm.referee.guards import COPIES
+from ddpm.verdicts.arms import Arm, name_seeds
 
 
 def copies(arms: Iterable[Arm]) -> list[str]:
@@ -17,7 +17,7 @@ def copies(arms: Iterable[Arm]) -> list[str]:
         copying = {seed: spaces for seed, run in arm.runs.items() if (spaces := metrics.find_copies(run.scores))}
         if copying:
             shown = ", ".join(sorted(set().union(*copying.values())))
-            lines.append(f"{arm.label} {COPIES} ({shown}) with {pairing.name_seeds(copying)}")
+            lines.append(f"{arm.label} {COPIES} ({shown}) with {name_seeds(copying)}")
     return lines
 
 

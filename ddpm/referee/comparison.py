@@ -1,38 +1,17 @@
-"""A comparison: arms of the runs that exist, judged at one look; and the result of any judgement of arms."""
+"""A comparison: arms of the runs that exist, judged at one look."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 from ddpm.base.errors import UserError
-from ddpm.params.config import Compare, Config
+from ddpm.params.config import Config
+from ddpm.referee import guards, metrics, pairing, remarks
 from ddpm.runs import alike
 from ddpm.runs.library import Listing
-from ddpm.verdicts import guards, metrics, pairing, remarks, verdict
-from ddpm.verdicts.curves import Curves
-from ddpm.verdicts.pairing import Arm
+from ddpm.verdicts import verdict
+from ddpm.verdicts.result import Judgement, describe_rule
 from ddpm.verdicts.sequential import Design
-from ddpm.verdicts.tuning import Tried
-from ddpm.verdicts.verdict import Verdict
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """The result of a comparison or a study; ``plan`` and what follows it are those of a study."""
-
-    question: str
-    primary: str
-    arms: tuple[Arm, ...]  # the baseline first
-    verdicts: tuple[Verdict, ...]  # by pair, the primary metric first; none for an arm without seeds
-    compare: Compare
-    notes: tuple[str, ...]
-    fingerprint: str = ""  # of all scores
-    plan: str = ""  # its hash
-    open: tuple[str, ...] = ()  # the arms that need more seeds, including the baseline
-    next_look: int | None = None  # in seeds; None if the study is over
-    curves: Curves | None = None  # the primary metric over training, if the runs have snapshots
-    tuning: tuple[Tried, ...] = ()  # the tries that chose the arms' values
 
 
 def compare(listing: Listing, by: Sequence[str], config: Config, may_differ: Collection[str] = ()) -> Judgement:
@@ -68,16 +47,14 @@ def compare(listing: Listing, by: Sequence[str], config: Config, may_differ: Col
         primary=names[0],
         arms=tuple(arms),
         verdicts=tuple(verdicts),
-        compare=config.compare,
-        notes=(*differing, *standard, *listing.notes, *matched.notes, *dropped, describe_rule(config.compare)),
+        compare=config.compare.model_dump(mode="json"),
+        notes=(
+            *differing,
+            *standard,
+            *listing.notes,
+            *matched.notes,
+            *dropped,
+            describe_rule(config.compare.confidence),
+        ),
         fingerprint=fingerprint,
-    )
-
-
-def describe_rule(compare: Compare) -> str:
-    """What a table that was read once promises, for its notes."""
-    return (
-        f"all verdicts and intervals hold together with probability {compare.confidence:.4g}, if differences "
-        "are normal and these seeds were chosen beforehand; less often if you add seeds after a look: use a study "
-        "(`ddpm study`) for that"
     )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ddpm.verdicts import metrics
+from ddpm.referee import metrics
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""This project's runs as arms of a verdict: which may be compared, by which scores, and what forbids a verdict."""
