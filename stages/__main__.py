@@ -140,7 +140,7 @@ def prepare(device: str) -> str:
 
 
 def environment(params: dict[str, Any]) -> dict[str, Any]:
-    """What a record says about the processor and the libraries, for a training that ends before it is scored."""
+    """The processor and libraries for the record of a training that ends before it is scored."""
     from ddpm.evaluation import fingerprint
     from ddpm.model import precision
 

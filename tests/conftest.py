@@ -33,7 +33,7 @@ for name in list(os.environ):
 os.environ |= {"DVC_NO_ANALYTICS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
 os.environ |= {f"GIT_{who}_{what}": "t@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 # how long an example takes says how busy the machine is
-settings.register_profile("busy", deadline=None, max_examples=50)
+settings.register_profile("busy", deadline=None, max_examples=30)
 settings.load_profile("busy")
 
 

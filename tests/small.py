@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ddpm.base import variant
 from ddpm.compute import noise
-from ddpm.diffusion.batch import Batch
+from ddpm.diffusion.batch import Batch, Draws
 from ddpm.diffusion.loss import Estimate
 from ddpm.params import config
 from ddpm.params.config import Config
@@ -66,33 +66,34 @@ def pictures(count: int = 30, size: int = 8, channels: int = 1) -> np.ndarray:
     return coarse.repeat(size // 2, 2).repeat(size // 2, 3).astype(np.uint8)
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Given(Batch):
-    """A batch with a given epsilon."""
+@dataclass(frozen=True, eq=False)
+class Given(Draws):
+    """Draws with a given epsilon."""
 
     epsilon: Tensor
 
-    def __getitem__(self, rows: slice) -> Batch:
+    def __getitem__(self, rows: slice) -> Draws:
         return replace(super().__getitem__(rows), epsilon=self.epsilon[rows])
 
     def gaussian(self, purpose: str) -> Tensor:
         return self.epsilon
 
 
-def given(x_0: Tensor, epsilon: Tensor, t: Tensor, labels: Tensor | None = None, layers: int = 0, **more) -> Given:
+def given(
+    x_0: Tensor, epsilon: Tensor, t: Tensor, labels: Tensor | None = None, layers: int = 0, step: int = 0
+) -> Batch:
     """A batch of those images and noise at t. layers: of the network, that drop anything."""
-    dropout, place = torch.zeros(len(t), layers, 2, dtype=torch.int32), torch.arange(len(t))
-    values = {"seed": 0, "step": 0, "done": 0.5, "rows": range(len(t)), "weight": torch.ones(len(t))}
-    values["ahead"] = noise.Ahead(x_0[0].numel(), CPU)
-    values |= {"others": x_0[:0], "condition": None, **more}
-    return Given(x_0=x_0, epsilon=epsilon, t=t, labels=labels, dropout=dropout, place=place, **values)
+    dropout, tensors = torch.zeros(len(t), layers, 2, dtype=torch.int32), {"x_0": x_0, "others": x_0[:0], "t": t}
+    ahead, rows = noise.Ahead(x_0[0].numel(), CPU), range(len(t))
+    draws = Given(0, step, torch.arange(len(t)), rows, x_0.shape[1:], ahead, epsilon=epsilon)
+    return Batch(**tensors, weight=torch.ones(len(t)), labels=labels, condition=None, dropout=dropout, draws=draws)
 
 
 def loss_at(trainer: Trainer, x_0: Tensor, epsilon: Tensor, t: Tensor, labels: Tensor | None = None) -> float:
     """The mean loss of those images and noise at t, as a denoiser's without dropout."""
     student = trainer.student
     batch = given(x_0, epsilon, t, labels, len(student.dropout))
-    noisy = batch.diffuse(trainer.student.chain, t)
+    noisy = student.diffuse(batch, t)
     trainer.student.network.eval()
     with torch.no_grad():
         output = student(batch, noisy.x_t, t, noisy.at)

@@ -16,7 +16,7 @@ EXIT_USER_ERROR = 2
 STDOUT, STDERR = 1, 2
 FIX = "check the disk's space and the folder's permissions, and run the same command again"
 STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM}
-LONGEST = 2000  # characters of a line; what the middle of a longer one quotes helps nobody
+LONGEST = 2000  # characters; longer lines lose their middle
 
 
 class UserError(Exception):
@@ -142,7 +142,7 @@ def mask_secrets(text: str) -> str:
 
 
 def _without_secret(address: str) -> str:
-    """What may be shown of ``user:password@host/path?query``."""
+    """``user:password@host/path?query`` without its secrets."""
     user, at, rest = ("", "", address) if address.startswith("/") else address.rpartition("@")
     if re.search(r"[?#]", user):
         return "***"

@@ -108,7 +108,7 @@ def compiles(device: Device) -> bool:
 
 
 def is_on(switch: bool | Literal["auto"], pays: bool) -> bool:
-    """What a switch of params.yaml means here; pays: what ``auto`` does."""
+    """Whether a switch of params.yaml is on here. pays: the meaning of ``auto``."""
     return pays if switch == "auto" else switch
 
 

@@ -193,7 +193,7 @@ def to_tensor(value: Any) -> Tensor:
 
 
 def from_tensor(tensor: Tensor) -> Any:
-    """What ``to_tensor`` was given; tuples come back as lists."""
+    """The value that ``to_tensor`` was given; tuples come back as lists."""
     return json.loads(bytes(tensor.tolist()))
 
 

@@ -1,7 +1,7 @@
 """The ``diffusion`` section of params.yaml."""
 
 from collections.abc import Callable, Iterator
-from typing import Annotated
+from typing import Annotated, Any, Protocol
 
 from pydantic import Field, InstanceOf
 
@@ -18,6 +18,14 @@ from ddpm.diffusion.variance import Variance
 MIN_LOG_SNR = -80  # alpha_bar below e^-87 is not a normal float32
 
 
+class Spanned(Protocol):
+    """A network whose ``embed_span`` gives the condition that shows it a span, or None."""
+
+    def embed_span(self, span: Tensor) -> Tensor | None: ...
+
+    def __call__(self, *given: Any) -> Any: ...
+
+
 class Diffusion(Section):
     """The forward process, what the network predicts, and its loss."""
 
@@ -27,13 +35,26 @@ class Diffusion(Section):
     variance: Annotated[InstanceOf[Variance], Family("variances")]
     loss: Annotated[InstanceOf[Loss], Family("losses")]
 
-    def apply(
-        self, network: Callable[..., Tensor], x_t: Tensor, t: Tensor, at: Coefficients, *conditions: Tensor | None
+    def ask(
+        self,
+        network: Spanned,
+        x: Tensor,
+        t: Tensor,
+        at: Coefficients,
+        labels: Tensor | None = None,
+        condition: Tensor | None = None,
+        s: Tensor | int | None = None,
+        forward: Callable[..., Tensor] | None = None,
     ) -> Tensor:
-        """The network's float32 output at x_t, (B, variance.outputs * C, H, W). conditions: labels, and where images
-        are augmented or steps have an end, a vector of that."""
-        shown = self.parameterization.network_input(x_t, at)
-        return network(shown, self.loss.clock(t, self.T), *conditions).float()
+        """The network's float32 output at x, (B, variance.outputs * C, H, W): a denoiser's or, with s, that of the map
+        from t to s. condition: (B, features), how images were augmented. forward: runs the network, if it is wrapped.
+        """
+        span = None if s is None else network.embed_span(self.loss.clock(t - s, self.T))
+        if span is not None:
+            condition = span if condition is None else condition + span
+        shown = self.parameterization.network_input(x, at)
+        output: Tensor = (forward or network)(shown, self.loss.clock(t, self.T), labels, condition)
+        return output.float()
 
     def refusals(self) -> Iterator[str]:
         """Why these choices cannot work together, judged by the flags of each."""

@@ -37,7 +37,7 @@ class FlowMapLoss(Loss):
 
     c: ClassVar[float] = 1e-3
     every: ClassVar[int] = 1
-    """One of ``every`` images in a row learns a map."""
+    """Every so many images learn a map."""
 
     power: Share = 0.0
 
@@ -56,11 +56,11 @@ class FlowMapLoss(Loss):
     def __call__(self, network: Network, batch: Batch) -> Tensor:
         import torch
 
-        rows = batch.one_of(self.every)
+        rows = batch.draws.one_of(self.every)
         maps = batch[rows]
         t, s = batch.t.clone(), batch.t.clone()  # s = t is a denoiser's
         t[rows], s[rows] = self.times(maps, len(network.chain))
-        noisy = batch.diffuse(network.chain, t)
+        noisy = network.diffuse(batch, t)
         x_0, epsilon = noisy.x_0.clone(), noisy.epsilon.clone()
         if len(maps):
             with torch.no_grad():

@@ -41,6 +41,11 @@ class Network(Protocol):
     chain: Chain
     parameterization: Parameterization
     variance: Variance
+    total: int  # steps of the whole training
+
+    def diffuse(self, batch: Batch, t: Tensor) -> NoisyBatch:
+        """Draw epsilon, and make x_t of it: Algorithm 1, line 4, and equation 4."""
+        ...
 
     def __call__(
         self, batch: Batch, x: Tensor, t: Tensor, at: Coefficients, s: Tensor | None = None, precise: bool = False
@@ -85,8 +90,8 @@ class Estimate(NamedTuple):
 
 
 def estimate(network: Network, batch: Batch) -> Estimate:
-    """What the network makes of the batch, diffused to its t."""
-    noisy = batch.diffuse(network.chain, batch.t)
+    """The network's output for the batch, diffused to its t."""
+    noisy = network.diffuse(batch, batch.t)
     return Estimate(network, noisy, *network.variance.split(network(batch, noisy.x_t, noisy.t, noisy.at)))
 
 
@@ -94,7 +99,7 @@ class Loss(Variant, ABC):
     """Contract of an objective."""
 
     learns: ClassVar[tuple[Learns, ...]] = ("denoiser",)
-    """What its network may be asked for."""
+    """What sampling may ask of its network."""
     passes: ClassVar[float] = 0.0
     """Forward passes an image, besides the one that the gradient flows through."""
     outputs: ClassVar[tuple[int, ...]] = (1,)
@@ -116,7 +121,7 @@ class Loss(Variant, ABC):
         """Each image's loss, (B,) float32, for a network's estimate."""
 
     def clock(self, t: Tensor, T: int) -> Tensor:
-        """What the network is shown as t, or as a span: (B,), for such a number of steps, int64 or floating."""
+        """t, or a span, as the network is shown it: (B,), int64 or floating, for a chain of T steps."""
         return t
 
     def refusals(self, schedule: Schedule, T: int, target: Parameterization) -> Iterator[str]:

@@ -31,12 +31,12 @@ class Parameterization(Variant, ABC):
     """Whether ``precision: auto`` is float32, because x_0 magnifies the output's rounding."""
 
     def network_input(self, x_t: Tensor, at: Coefficients) -> Tensor:
-        """What the network gets as its input, (B, C, H, W): x_t, unless the variant scales it."""
+        """The network's input, (B, C, H, W): x_t, unless the variant scales it."""
         return x_t
 
     @abstractmethod
     def target(self, x_0: Tensor, epsilon: Tensor, at: Coefficients) -> Tensor:
-        """What the network should output, (B, C, H, W), for the x_t made from x_0 and epsilon."""
+        """The output that the network learns, (B, C, H, W), for the x_t made from x_0 and epsilon."""
 
     @abstractmethod
     def predict(self, output: Tensor, x_t: Tensor, at: Coefficients) -> Prediction:

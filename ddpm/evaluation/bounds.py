@@ -27,8 +27,8 @@ Result = TypeVar("Result")
 
 
 class Job(NamedTuple):
-    """What is evaluated, by what and where: the folders of the processed and of the reference, and the ranks that share
-    the work, each of which gets the whole."""
+    """A model, the folders of the processed images and of the reference, and the ranks that share the evaluation, each
+    of which gets the whole."""
 
     model: Loaded
     processed: Path
@@ -53,7 +53,7 @@ def likelihoods(job: Job) -> dict[Split, Bound]:
 
 
 def run_on_split(job: Job, split: Split, find: Callable[[LikelihoodJob, int], Result], steps: int) -> Result:
-    """What ``find`` finds on the split's images for the likelihood at so many ``steps``, in full float32."""
+    """``find`` on the split's images for the likelihood at that many ``steps``, in full float32."""
     (images, labels), config = open_split(job.processed, split), job.model.config
     rows = choose_rows(len(images), job.evaluate.likelihood.images)
     known = torch.from_numpy(labels[rows]).to(job.device) if config.model.classes else None

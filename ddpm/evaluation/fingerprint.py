@@ -24,7 +24,7 @@ def fingerprint(
     drawn: Mapping[str, Any] | None = None,
     trained_in: str = "unknown",
 ) -> dict[str, Any]:
-    """Of the scores, for metrics/run.json.
+    """The scores' fingerprint, for metrics/run.json.
 
     ``comparable``: what two models must share for their scores to be compared; ``hash``: its digest, the same on every
     machine; ``environment``: recorded but not hashed. drawn: metrics/sample.json; None for another program's images. A
@@ -69,7 +69,7 @@ def fingerprint(
 
 
 def environment(device: torch.device, trained_in: str) -> dict[str, Any]:
-    """What computes, as far as rounding depends on it. trained_in: the precision of the training."""
+    """The processor and libraries, as far as rounding depends on them. trained_in: the precision of the training."""
     return {
         "torch": torch.__version__,
         "ranks": int(os.environ.get("WORLD_SIZE", "1")),

@@ -110,8 +110,8 @@ def bound(denoiser: Denoises, schedule: NoiseSchedule, variance: Variance, job: 
 def map_images(
     title: str, function: Callable[[Tensor, NDArray[np.uint8]], tuple[Tensor, ...]], job: LikelihoodJob
 ) -> list[Array]:
-    """What ``function`` returns for the images, (M, ...) each, from the numbers of some, (B,), and their uint8
-    (B, C, H, W). ``title``: of the progress bar."""
+    """The results of ``function`` for all images, (M, ...) each. It gets the numbers of some, (B,), and their uint8
+    (B, C, H, W). title: of the progress bar."""
     images, parts = job.images, []
     share = torch.arange(len(images), device=job.device)[job.ranks.share(len(images))]
     with progress.bar(len(images), title, "image", shown=job.ranks.main) as bar:

@@ -45,7 +45,8 @@ class SpanEmbedding(nn.Module):
     def forward(self, span: Tensor) -> Tensor:
         size = self.linear.in_features
         zero = sinusoidal_embedding(torch.zeros_like(span), size)
-        return self.linear(sinusoidal_embedding(span, size) - zero)
+        with torch.autocast(span.device.type, enabled=False):  # a span may be one of ten thousand steps
+            return self.linear(sinusoidal_embedding(span, size) - zero)
 
 
 class Backbone(nn.Module):

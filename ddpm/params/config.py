@@ -59,7 +59,7 @@ class Compare(Section):
 
 
 class Gate(Section):
-    """What lets ``ddpm gate`` fail a run; how much worse it has to be, ``compare`` says. No stage reads it.
+    """The metrics by which ``ddpm gate`` fails a run; ``compare`` says how much worse it has to be. No stage reads it.
 
     metrics: those that decide, without the extractor's name.
     """

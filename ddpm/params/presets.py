@@ -83,7 +83,7 @@ def nearest(params: Mapping[str, Any]) -> tuple[str, list[str]]:
 
 
 def _written(name: str) -> str:
-    """What is in a preset's file. Raises UserError for an unknown name."""
+    """The text of a preset's file. Raises UserError for an unknown name."""
     if name not in names():
         hint = variant.closest(name, names())
         raise UserError(f"preset: unknown {name!r}{hint}; allowed: {', '.join(names())}")

@@ -41,7 +41,7 @@ REMAKE = "`ddpm gate --update` makes a new one"
 
 
 class Answer(NamedTuple):
-    """What the gate answers. missing: the seeds that have to run before it can decide; none if it passes or fails."""
+    """The gate's answer. missing: the seeds that have to run before it can decide; none if it passes or fails."""
 
     judgement: Judgement
     regressions: list[str]

@@ -1,4 +1,4 @@
-"""What a verdict on this project's runs takes from outside: facts about each score, and what forbids a verdict.
+"""Facts about each score of this project's runs, and reasons to forbid a verdict.
 
 Two arms that both score worse than a Gaussian fitted to the train images, in the mean of ``metrics.decider`` over their
 runs, have learned nothing yet. The Gaussian is scored like samples (ddpm/scoring/yardsticks.py). A Fréchet distance has
@@ -62,7 +62,7 @@ class Guards:
         return metrics.margin(metric, baseline, self.compare)
 
     def is_worst(self, verdict: Verdict) -> bool:
-        """Whether both sides have a share of the images, such as recall, that is as good as 0."""
+        """Whether the metric is a share of the images, and both sides have practically none, as in a recall of 0."""
         is_share = metrics.SCORES[metrics.kind(verdict.metric)].is_share
         return is_share and max(verdict.baseline_mean, verdict.arm_mean) < verdict.margin
 

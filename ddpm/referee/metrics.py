@@ -119,7 +119,7 @@ def select_eyes(runs: Sequence[Mapping[str, float]], primary: str) -> list[str]:
 
 
 def list_panel(runs: Sequence[Mapping[str, float]]) -> list[str]:
-    """What all runs with a panel have of it: its score, each eye, the opponents' AUC, precision and recall."""
+    """The panel's scores that all runs have: its own, each eye's, the opponents' AUC, precision and recall."""
     shared = set[str].intersection(*(set(scores) for scores in runs)) if runs else set()
     others = (name for name in shared if is_judged(name) and kind(name) in ("auc", "precision", RECALL))
     eyes = sorted(name for name in shared if name.startswith(EYES) and name != PANEL)
@@ -127,8 +127,8 @@ def list_panel(runs: Sequence[Mapping[str, float]]) -> list[str]:
 
 
 def yardstick(run: Mapping[str, float], name: str) -> float | None:
-    """What a model has to beat before a difference means anything: of the Gaussians in a run's scores, of all train
-    images and one per class, the better one's. None as ``gaussian``."""
+    """The score that a model has to beat before a difference means anything: the better one of the Gaussians in a run's
+    scores, of all train images and one per class. None as ``gaussian``."""
     known = [score for of in (GAUSSIAN, PER_CLASS) if (score := gaussian([run], name, of)) is not None]
     return min(known, default=None)
 

@@ -47,7 +47,7 @@ def facts(arm: Arm, name: str) -> list[Any]:
 
 
 def cost(arm: Arm, budget: str) -> int | None:
-    """What each run had; None if the runs differ, or it is unknown."""
+    """The cost of each run; None if the runs differ, or it is unknown."""
     return known[0] if len(known := facts(arm, budget)) == 1 else None
 
 
@@ -126,7 +126,7 @@ def check_fingerprints(records: Sequence[Record], by: Sequence[str]) -> str:
 
 
 def setting(name: str, pair: Pair[Record]) -> str:
-    """What a pair was trained on, at what cost, and how it was scored, for a sentence, with the score of real images.
+    """A pair's training data, costs and scoring, for a sentence, with the score of real images.
 
     Where the two differ, it is "the arm's against the baseline's". What is unknown of either is left out.
     """
@@ -157,7 +157,7 @@ def setting(name: str, pair: Pair[Record]) -> str:
 
 
 def _name_eyes(extractor: str, run: Record) -> str:
-    """What looked at the samples, for a score that begins with ``extractor``."""
+    """The eyes that looked at the samples, for a score that begins with ``extractor``."""
     if extractor == metric.OPPONENT:
         return "told from real images by fresh networks"
     if f"{extractor}." != metrics.EYES:
@@ -167,7 +167,7 @@ def _name_eyes(extractor: str, run: Record) -> str:
 
 
 def images(run: Record) -> str:
-    """What a run was trained on: "digits 16x16", or "photos 32x32" for a folder called photos."""
+    """The images that a run was trained on: "digits 16x16", or "photos 32x32" for a folder called photos."""
     size = run.params.get("data.image_size", "?")
     sides = "x".join(map(str, size)) if isinstance(size, list | tuple) else f"{size}x{size}"
     if (dataset := run.params.get("data.dataset.name")) is None:

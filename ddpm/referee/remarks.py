@@ -1,4 +1,4 @@
-"""What stands next to a table of verdicts: copies, yardsticks, arms that have learned nothing yet."""
+"""Notes next to a table of verdicts: copies, yardsticks, arms that have learned nothing yet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a comparison or a study comes to, in blocks: the answer and its picture, then tables, curves and notes."""
+"""The result of a comparison or a study in blocks: the answer and its picture, then tables, curves and notes."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ PICTURES = (SAMPLES / "grid.png", SAMPLES / "reverse.mp4", EVALUATION / "nearest
 
 
 def show_summary(run: Record) -> list[Block]:
-    """What ``ddpm summary`` prints. What the record or the disk lacks is left out."""
+    """The blocks that ``ddpm summary`` prints, without those that the record or the disk lacks."""
     pictures = [str(path) for path in PICTURES if path.exists()]
     return [
         describe_training(run),
@@ -29,7 +29,7 @@ def show_summary(run: Record) -> list[Block]:
 
 
 def describe_training(run: Record) -> Note:
-    """What was trained, on what, for how long."""
+    """The network, its data, and how long it was trained."""
     params, costs = run.params, run.costs
     facts = {"parameters": costs.parameters, "steps": params.get("train.steps"), "images seen": costs.images_seen}
     model = [str(params.get("model.name", run.name)), *(f"{n:,} {what}" for what, n in facts.items() if n is not None)]

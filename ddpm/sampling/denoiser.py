@@ -62,9 +62,8 @@ class Denoiser:
     def estimate(self, x_t: Tensor, t: Tensor, labels: Tensor | None, end: int | None = None) -> Prediction:
         """From one evaluation of the network, without guidance or clamp."""
         at, diffusion = self.chain.at(t), self.diffusion
-        span = None if end is None else self.network.embed_span(diffusion.loss.clock(t - end, diffusion.T))
         with devices.autocast(self.dtype, self.device):
-            output = diffusion.apply(self.network, x_t, t, at, labels, span)
+            output = diffusion.ask(self.network, x_t, t, at, labels, s=end)
         output, variance_output = diffusion.variance.split(output)
         return diffusion.parameterization.predict(output, x_t, at)._replace(variance_output=variance_output)
 

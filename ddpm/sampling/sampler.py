@@ -69,7 +69,7 @@ class Sampler(Variant, ABC):
     """Contract of a sampler."""
 
     needs: ClassVar[Learns] = "denoiser"
-    """What it asks of the network."""
+    """The kind of network that it asks."""
 
     @abstractmethod
     def steps(self, denoise: Denoise, x_T: Tensor, chain: Chain, noise: Noise, variance: Variance) -> Iterator[Tensor]:

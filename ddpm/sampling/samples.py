@@ -43,7 +43,7 @@ def write_labels(folder: Path, labels: NDArray[np.int64]) -> None:
 
 
 def read_labels(folder: Path) -> NDArray[np.int64]:
-    """What ``write_labels`` recorded."""
+    """The labels that ``write_labels`` recorded."""
     return np.array(open_array(folder / LABELS))
 
 

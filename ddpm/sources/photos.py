@@ -65,7 +65,7 @@ class Photos(Dataset):
             print(describe_others(others), file=sys.stderr)
 
     def look(self, place: Path) -> Contents:
-        """What a folder or archive has. Raises UserError if it cannot be read."""
+        """The content of a folder or archive. Raises UserError if it cannot be read."""
         with open_members(place) as members:
             names = sorted(str(PurePosixPath(member.name)) for member in members)
         images = [name for name in names if is_image(name)]

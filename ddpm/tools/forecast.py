@@ -38,7 +38,7 @@ class Measured(NamedTuple):
 
 
 def lines(config: Config, measured: Measured, images: int | None) -> list[str]:
-    """What a run needs, for a person. images: in the train split, None if not known yet."""
+    """The time and memory of a run, for a person. images: in the train split, None if not known yet."""
     train, sample = seconds(config, measured, images)
     memory = f"{measured.memory / 2**30:.1f} GiB of memory"
     assumed = "" if images or config.train.steps else f", if there are {IMAGES:,} images to train on"

@@ -132,7 +132,7 @@ def _by_file(samples: Path, checked: config.Scoring, scratch: Path, reference: P
 
 
 def describe_reference(reference: Path, features: str) -> str:
-    """What a distance to ``reference`` rests on, for people."""
+    """The real images and features behind a distance to ``reference``, for people."""
     return (
         f"{reference}, by features of {features}; resizer: {extractor.get(features).resizer}. The file does not say "
         "what made it: ADM's and clean-fid's extractors and resizers differ; compare distances of one program only."

@@ -1,4 +1,4 @@
-"""What is done to the training images before they are noised.
+"""Changes to the training images before they are noised.
 
 Contract: a variant changes images by random numbers that it is given, and says what it did. The network is shown that
 as a condition, and nothing when it samples: so it learns from changed images, and draws none.
@@ -32,7 +32,7 @@ class Augmentation(Variant, ABC):
         """
 
     def layer(self, features: int) -> nn.Module | None:
-        """What turns conditions into (B, features), to be added to the network's features of t; None without any.
+        """The layer from conditions to (B, features), which are added to the network's of t; None without any.
 
         It has no bias, so "nothing was done" is always zero: a trained network works without it. It starts as in EDM's
         DDPM++ (Karras et al. 2022, arXiv:2206.00364), whose layers have Xavier's uniform weights. Starting at zero, it

@@ -79,7 +79,7 @@ class Checkpoints:
             if mine is None:
                 raise UserError(f"{other}: is being trained by other code: wait for it, or stop it")
             other.rename(self.folder)
-        print(f"warning: {state}: no one commit can make the result again", file=sys.stderr)
+        print(f"warning: {state}: no single commit reproduces the result", file=sys.stderr)
 
     def save(self, step: int, state: State) -> None:
         """Write the state after ``step``, and keep the KEPT newest up to that step.

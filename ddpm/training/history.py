@@ -86,7 +86,7 @@ class History:
         return values.shape[1] - 1 - int(fine[-1]) if len(fine) else self.overflows + values.shape[1]
 
     def state(self, step: int) -> dict[str, Any]:
-        """What a checkpoint after ``step`` has of it; raises UserError rather than let a broken state be saved."""
+        """Its state in a checkpoint after ``step``; raises UserError rather than let a broken state be saved."""
         pending = self.check(step) if self.pending else torch.empty(2, 0, dtype=torch.float64)
         return {"pending": pending, "rows": self.rows, "seconds": self.seconds, "overflows": self.overflows}
 

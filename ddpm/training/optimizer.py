@@ -1,4 +1,4 @@
-"""What turns gradients into steps."""
+"""From gradients to steps."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence

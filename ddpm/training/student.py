@@ -1,4 +1,4 @@
-"""What learns: a network as losses ask it (``ddpm.diffusion.loss.Network``), its optimizer, and its averages."""
+"""The learner: a network as losses ask it (``ddpm.diffusion.loss.Network``), its optimizer, and its averages."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,9 +11,9 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from ddpm.base.files import flatten
 from ddpm.compute import devices
 from ddpm.compute.distributed import Ranks
-from ddpm.diffusion.batch import Batch
+from ddpm.diffusion.batch import Batch, NoisyBatch
 from ddpm.diffusion.chain import Chain
-from ddpm.diffusion.coefficients import Coefficients
+from ddpm.diffusion.coefficients import Coefficients, q_sample
 from ddpm.model import build, precision
 from ddpm.model.layers import dropout_layers, hidden_weights, recompute_blocks
 from ddpm.training import teacher
@@ -64,8 +64,6 @@ class Student:
         for layer, keys in zip(self.dropout.values(), batch.dropout.unbind(1), strict=True):
             layer.keys = keys
         augmented = None if self.augmented is None or batch.condition is None else self.augmented(batch.condition)
-        span = None if s is None else self.network.embed_span(self.diffusion.loss.clock(t - s, self.diffusion.T))
-        condition = span if augmented is None else augmented if span is None else augmented + span
         # without a gradient nothing is averaged over ranks, and these may ask unequally often
         forward: Callable[..., Tensor] = self.forward if torch.is_grad_enabled() else self.network
         x = x.contiguous(memory_format=self.layout)
@@ -74,7 +72,25 @@ class Student:
             weights = {name: plain(weight) for name, weight in self.network.named_parameters()}
             forward, x = (lambda *given: functional_call(self.network, weights, given)), plain(x)
         with devices.autocast(torch.float32 if precise else self.dtype, self.device):
-            return self.diffusion.apply(forward, x, t, at, batch.labels, condition)
+            return self.diffusion.ask(self.network, x, t, at, batch.labels, augmented, s, forward)
+
+    def diffuse(self, batch: Batch, t: Tensor) -> NoisyBatch:
+        """Draw epsilon, and make x_t of it: Algorithm 1, line 4, and equation 4.
+
+        Of several ``train.noise_draws`` it is the nearest to x_0: immiscible diffusion, Li et al. 2025
+        (arXiv:2505.18521). With ``train.input_perturbation``, x_t has more noise than epsilon, which stays what there
+        is to learn. Ning et al. 2023 (arXiv:2301.11706), Algorithm 3.
+        """
+        options, draws, x_0, at = self.options, batch.draws, batch.x_0, self.chain.at(t)
+        epsilon = draws.gaussian("train")
+        for draw in range(1, options.noise_draws):
+            other = draws.gaussian(f"train/{draw}")
+            far, near = ((each - x_0).flatten(1).norm(dim=1) for each in (epsilon, other))
+            epsilon = torch.where((near < far)[:, None, None, None], other, epsilon)
+        perturbed, gamma = epsilon, options.input_perturbation
+        if gamma:
+            perturbed = epsilon + gamma * draws.gaussian("perturbation")
+        return NoisyBatch(x_0, epsilon, q_sample(x_0, perturbed, at), t, at)
 
     def learn(self, step: int) -> Tensor:
         """Take optimizer step ``step`` with the gradients that are there, and add the new weights to the averages.

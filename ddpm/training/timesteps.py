@@ -34,7 +34,7 @@ class TimestepSampler(Variant, ABC):
     """Whether it draws t by the size of its losses, which must not be negative."""
 
     def state(self, schedule: NoiseSchedule, device: Device) -> dict[str, Tensor]:
-        """What it knows before the first step; empty for a sampler without memory."""
+        """Its memory before the first step; empty for a sampler without any."""
         return {}
 
     @abstractmethod

@@ -20,7 +20,7 @@ from ddpm.base.images import Images
 from ddpm.compute import devices, noise
 from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.data.processed import TrainClasses
-from ddpm.diffusion.batch import Batch
+from ddpm.diffusion.batch import Batch, Draws
 from ddpm.model.model_file import save_model
 from ddpm.training.batches import Batches
 from ddpm.training.checkpoints import Checkpoints, State, interruptible
@@ -151,7 +151,8 @@ class Trainer:
         options, student, losses = self.config.train, self.student, []
         t, weight, batch = self.draw_batch(step)  # lines 2 and 3
         for micro_batch in batch.split(options.accumulate):
-            last = micro_batch.rows.stop == batch.rows.stop  # only its backward pass averages gradients over the ranks
+            # only the last one's backward pass averages gradients over the ranks
+            last = micro_batch.draws.rows.stop == batch.draws.rows.stop
             with nullcontext() if last else self.ranks.alone(student.forward):
                 loss = self.config.diffusion.loss(student, micro_batch)  # line 4, and the error of line 5, by image
                 student.scaler.scale((micro_batch.weight * loss).sum()).backward()
@@ -166,31 +167,38 @@ class Trainer:
         Some labels become the null class, so that one network learns both what guidance needs. Ho & Salimans 2022
         (arXiv:2207.12598), Algorithm 1.
         """
-        options, loss, share = self.config.train, self.config.diffusion.loss, self.batches.part
-        words = self.ahead("words", step, lambda steps: noise.words(self.streams, self.places, steps))
-        place = self.places[share]
+        options, share, places = self.config.train, self.batches.part, self.places
+        words = self.ahead("words", step, lambda steps: noise.words(self.streams, places, steps))
         timestep, flip, label = noise.uniforms(words[:3])  # the other words are keys of dropout
         t, weight = options.timestep_sampler.draw(timestep, len(self.student.chain), self.sampler_state)
-
-        def read(shift: int) -> tuple[Tensor, Tensor | None]:
-            """The images ``shift`` places on, flipped and augmented as they are there, with their condition."""
-            at, draws = self.places.roll(-shift)[share], options.augmentation.draws
-            x_0 = self.batches(step, flip[at] < 0.5 if options.horizontal_flip else None, shift)
-            if not draws:
-                return x_0, None
-            draw = partial(noise.gaussian, self.seed, "augmentation", at, shape=(draws,))
-            return options.augmentation(x_0, self.ahead(("augmentation", shift), step, draw))
-
-        x_0, condition = read(0)
+        x_0, condition = self.read(step, flip)
         if (labels := self.batches.labels(step)) is not None:
             labels = labels.masked_fill(label[share] < options.label_dropout, self.config.model.classes)
-        # ranks average their gradients: so weighted, the average is that of the batch's mean
-        return t, weight, Batch(
-            x_0=x_0, t=t[share], weight=weight[share] * (self.ranks.size / self.batch_size), labels=labels,
-            condition=condition, dropout=words[3:, share].transpose(0, 1), place=place, rows=self.rows, seed=self.seed,
-            step=step, ahead=self.ahead, done=(step - 1) / self.total, perturbation=options.input_perturbation,
-            draws=options.noise_draws, others=read(1)[0] if loss.contrasts else x_0[:0],
-        )  # fmt: skip
+        return (
+            t,
+            weight,
+            Batch(
+                x_0=x_0,
+                others=self.read(step, flip, shift=1)[0] if self.config.diffusion.loss.contrasts else x_0[:0],
+                t=t[share],
+                # ranks average their gradients: so weighted, the average is that of the batch's mean
+                weight=weight[share] * (self.ranks.size / self.batch_size),
+                labels=labels,
+                condition=condition,
+                dropout=words[3:, share].transpose(0, 1),
+                draws=Draws(self.seed, step, places[share], self.rows, self.shape, self.ahead),
+            ),
+        )
+
+    def read(self, step: int, flip: Tensor, shift: int = 0) -> tuple[Tensor, Tensor | None]:
+        """This rank's images or, with ``shift``, those so many places on, flipped and augmented as they are there, with
+        their condition. flip: (B,) draws in [0, 1), of the batch of all ranks."""
+        options, at = self.config.train, self.places.roll(-shift)[self.batches.part]
+        x_0 = self.batches(step, flip[at] < 0.5 if options.horizontal_flip else None, shift)
+        if not (draws := options.augmentation.draws):
+            return x_0, None
+        draw = partial(noise.gaussian, self.seed, "augmentation", at, shape=(draws,))
+        return options.augmentation(x_0, self.ahead(("augmentation", shift), step, draw))
 
     def state(self) -> State:
         """Everything that the next step depends on; random numbers are functions of the step and need no state."""

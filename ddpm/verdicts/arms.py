@@ -13,7 +13,7 @@ from ddpm.verdicts.statistics import Array
 
 
 class Run(Protocol):
-    """What a verdict needs of a trained and scored model: its training seed, and its scores by name."""
+    """A trained and scored model as verdicts see it: its training seed, and its scores by name."""
 
     @property
     def seed(self) -> int | None: ...

@@ -113,7 +113,7 @@ class Evidence(NamedTuple):
         return int(np.searchsorted(best, math.log(needed) - 1e-9)) + 1
 
     def look(self, champion: Array, challenger: Array, needed: Array | float, at_least: int, most: int) -> Look:
-        """What each seed shows. needed: the e-value to reach, (...). at_least, most: seeds.
+        """Acceptance and hopelessness after each seed. needed: the e-value to reach, (...). at_least, most: seeds.
 
         It is hopeless if the rest up to ``most``, at the growth of an effect HOPE standard errors larger than observed,
         would not be enough. Every rule for stopping early is valid.

@@ -1,4 +1,4 @@
-"""What a judgement of several arms consists of."""
+"""The parts of a judgement of several arms."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Judgement:
 
 
 def describe_rule(confidence: float) -> str:
-    """What a table that was read once promises, for its notes."""
+    """The promise of a table that was read once, for its notes."""
     return (
         f"all verdicts and intervals hold together with probability {confidence:.4g}, if differences "
         "are normal and these seeds were chosen beforehand; less often if you add seeds after a look: use a study "

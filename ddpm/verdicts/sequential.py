@@ -151,7 +151,7 @@ def _nominals(design: Design) -> Array:
 
 
 def _draw_directions(random: np.random.Generator, draws: int, n: int) -> Array:
-    """Of the differences from their mean: (draws, n), of mean 0 and length 1."""
+    """Directions of the differences from their mean: (draws, n), each with mean 0 and length 1."""
     parts = random.standard_normal((draws, n))
     parts -= parts.mean(1, keepdims=True)
     directions: Array = parts / np.linalg.norm(parts, axis=1, keepdims=True)

@@ -138,7 +138,7 @@ def _find(path: Path, names: Collection[str], option: str, given: str) -> str:
 
 
 def _by_column(find: Callable[..., str], option: str, given: Sequence[str], every: Collection[str]) -> dict[str, Any]:
-    """What an option gives by column: COLUMN=VALUE, or VALUE for ``every`` one."""
+    """The values of an option by column: COLUMN=VALUE, or VALUE for ``every`` one."""
     values: dict[str, Any] = {}
     for text in filter(None, ",".join(given).split(",")):
         column, sign, value = text.rpartition("=")

@@ -35,7 +35,7 @@ def judge_run(first: Pair[Any], rules: Rules, fresh: Pair[Any] | None = None) ->
             if fresh is None and place < rules.primaries and worse > max(alarm, verdict.margin):
                 verdict = replace(verdict, outcome="not yet", reason="an alarm: fresh seeds decide")
             else:
-                verdict = replace(verdict, reason="another seed could do that")
+                verdict = replace(verdict, reason="within what another seed may give")
         verdicts.append(verdict)
     return verdicts
 
@@ -56,7 +56,7 @@ def judge_unpaired(pair: Pair[Any], rules: Rules) -> list[Verdict]:
         verdict = replace(verdict, look=fewer, low=low, high=high, coverage=rules.coverage, p=p)
         verdict = decide(verdict, pair, rules.known, differs, excluded)
         if verdict.outcome == "inconclusive" and not verdict.reason:
-            reason = "another seed could do that" if enough else f"fewer than {fewest} runs of an arm"
+            reason = "within what another seed may give" if enough else f"fewer than {fewest} runs of an arm"
             verdict = replace(verdict, reason=reason)
         verdicts.append(verdict)
     return verdicts

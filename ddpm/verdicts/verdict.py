@@ -156,7 +156,7 @@ class Objection(NamedTuple):
 
 
 class Known(Protocol):
-    """What comes from outside: facts about each metric, and guards against verdicts that the tests alone would give."""
+    """Facts about each metric, and guards against verdicts that the tests alone would give. They come from outside."""
 
     def title(self, metric: str, /) -> str:
         return metric
@@ -167,7 +167,7 @@ class Known(Protocol):
         """The smallest gap that matters, in the metric's unit. baseline: the baseline's mean."""
 
     def setting(self, metric: str, pair: Pair[Any], /) -> str:
-        """What the pair was trained on and how it was scored, in words; empty if that is unknown."""
+        """Training data and scoring of the pair, in words; empty if unknown."""
         return ""
 
     def is_worst(self, verdict: Verdict, /) -> bool:
@@ -183,7 +183,7 @@ class Known(Protocol):
         return None
 
     def doubts(self, pair: Pair[Any], verdict: Verdict, outcome: Outcome, /) -> Objection | None:
-        """What a difference that the tests show is instead of better or worse; None if it is that."""
+        """The objection to calling a difference that the tests show better or worse; None without one."""
         return None
 
 
@@ -203,7 +203,7 @@ class Rules(NamedTuple):
         return 1 - self.confidence
 
     def family(self, metric: str) -> float:
-        """One over a verdict's part of the error rate."""
+        """The factor by which a verdict's p value is multiplied."""
         if metric in self.names[: self.primaries]:
             return self.pairs * self.primaries / PRIMARY
         return self.pairs * (len(self.names) - self.primaries) / (1 - PRIMARY)
@@ -294,7 +294,7 @@ def decide(verdict: Verdict, pair: Pair[Any], known: Known, differs: bool, exclu
 
 
 def _doubt(verdict: Verdict, beyond: bool, flips: bool, alpha: float) -> str:
-    """What keeps a difference from being a verdict at the last look."""
+    """The reason why a difference is not a verdict at the last look."""
     if not beyond:
         return "the interval contains 0"
     if len(verdict.seeds) < (fewest := statistics.fewest_seeds(alpha)):

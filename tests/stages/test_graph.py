@@ -89,6 +89,47 @@ def test_no_stage_depends_on_a_file_that_it_does_not_use(stage):
     assert code <= needed(stage) | _model_variants(), sorted(code - needed(stage))
 
 
+LATE = ["train", "sample", "evaluate"]
+# what an edit to each file or room makes `dvc repro` run again, apart from the stages that follow
+RERUNS = {
+    "ddpm/base/files.py": [stage for stage in STAGES if stage != "download"],  # dvc.yaml says why
+    "ddpm/compute/noise.py": ["reference", "train", "sample", "evaluate"],
+    "ddpm/pictures/grids.py": ["preprocess", "sample", "evaluate"],
+    "ddpm/sources/fetch.py": ["download", "preprocess"], "ddpm/data/preprocessing.py": ["preprocess"],
+    "ddpm/data/processed.py": ["preprocess", "reference", "train", "sample", "evaluate"],
+    "ddpm/diffusion/chain.py": LATE, "ddpm/model/architecture.py": LATE, "ddpm/variants/networks/_unet.py": LATE,
+    "ddpm/training/trainer.py": ["train"], "ddpm/sampling/generator.py": ["sample", "evaluate"],
+    "ddpm/scoring/scores.py": ["reference", "evaluate"], "ddpm/evaluation/evaluation.py": ["evaluate"],
+    "ddpm/runs/assembly.py": ["evaluate"], "ddpm/runs/record.py": ["evaluate"],
+    "ddpm/variants/datasets/digits.py": ["download", "preprocess"], "ddpm/variants/schedules/cosine.py": LATE,
+    "ddpm/variants/samplers/ancestral.py": ["sample", "evaluate"], "stages/train.py": ["train"],
+}  # fmt: skip
+# all files of the rooms that no stage depends on; and variants that are not chosen, or new
+RERUN_NOTHING = [
+    "ddpm/params", "ddpm/tracking", "ddpm/verdicts", "ddpm/referee", "ddpm/study", "ddpm/ladder", "ddpm/sharing",
+    "ddpm/report", "ddpm/pictures/plots.py", "ddpm/runs/library.py", "ddpm/cli", "ddpm/tools", "ddpm/__init__.py",
+    "stages/__main__.py", "ddpm/variants/schedules/linear.py", "ddpm/variants/samplers/ddim.py",
+    "ddpm/variants/losses/mine.py",
+]  # fmt: skip
+
+
+def test_which_stages_an_edit_of_each_room_runs_again():
+    params = file.read_params(ROOT / "params.yaml")
+    deps = {stage: [*map(Path, inputs.stage(stage, params, ROOT / "dvc.yaml")[1])] for stage in STAGES}
+
+    def outdated(path: Path) -> list[str]:
+        return [
+            stage
+            for stage in STAGES
+            if any(path.is_relative_to(dep) or dep.is_relative_to(path) for dep in deps[stage])
+        ]
+
+    assert {name: outdated(Path(name)) for name in RERUNS} == RERUNS
+    assert [name for name in RERUN_NOTHING if outdated(Path(name))] == []
+    named = {Path(name).parts[1] for name in (*RERUNS, *RERUN_NOTHING)}
+    assert {path.parent.name for path in (ROOT / "ddpm").glob("*/__init__.py")} <= named  # every room
+
+
 def test_data_that_a_stage_reads_is_an_out_by_itself():
     """For a file in a folder that is one out, dvc.lock does not show whether it is the one that was made."""
     outs = {out for stage in STAGES.values() for out in stage["outs"]}

@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 from ddpm.diffusion.batch import Batch
-from ddpm.diffusion.chain import Chain
+from ddpm.training.student import Student
 from ddpm.training.trainer import Trainer
 from tests.small import CPU, small
 
@@ -16,19 +16,19 @@ CLASSES, DROPPED, T, STEPS, PLACES = 2, 0.3, 50, 40, 64
 SCALED = {"p": 0.9999, "flip_x": False, "flip_y": False, "translation": 0, "rotation": 0, "anisotropy": 0}
 
 
-def numbers(batch: Batch, chain: Chain) -> dict[str, torch.Tensor]:
+def numbers(batch: Batch, student: Student) -> dict[str, torch.Tensor]:
     """One number of each image of the batch for each purpose, (B,)."""
-    noisy = batch.diffuse(chain, batch.t)
+    noisy, draws = student.diffuse(batch, batch.t), batch.draws
     more = (noisy.x_t - noisy.at.signal * noisy.x_0) / noisy.at.sigma - noisy.epsilon
     found = {
         "training noise": noisy.epsilon[:, 0, 0, 0],
         "another pixel": noisy.epsilon[:, 0, 5, 2],
         "perturbation": more[:, 0, 0, 0],
-        "another draw": batch.gaussian("train/1")[:, 0, 0, 0],
-        "contrast": batch.gaussian("contrast")[:, 0, 0, 0],
+        "another draw": draws.gaussian("train/1")[:, 0, 0, 0],
+        "contrast": draws.gaussian("contrast")[:, 0, 0, 0],
         "augmentation": batch.condition[:, 4],
         "t": batch.t,
-        "span": batch.uniform("mean flow"),
+        "span": draws.uniform("mean flow"),
         "label": batch.labels == CLASSES,
         "flip": batch.x_0[:, 0, 0, 0] > batch.x_0[:, 0, 0, 7],
     }
@@ -44,7 +44,7 @@ def drawn() -> dict[str, np.ndarray]:
     config = small(train=train, model={"classes": CLASSES})
     pictures = np.tile(np.linspace(255, 0, 8, dtype=np.uint8), (PLACES, 1, 8, 1))  # which falls unless it is flipped
     trainer = Trainer(config.training(), pictures, CPU, labels=np.arange(PLACES) % CLASSES)
-    steps = [numbers(trainer.draw_batch(step)[2], trainer.student.chain) for step in range(1, STEPS + 1)]
+    steps = [numbers(trainer.draw_batch(step)[2], trainer.student) for step in range(1, STEPS + 1)]
     return {name: torch.stack([step[name] for step in steps]).numpy() for name in steps[0]}
 
 

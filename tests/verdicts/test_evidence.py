@@ -153,7 +153,7 @@ def test_the_interval_holds_the_effect_and_agrees_with_the_e_value(rule, seeds):
     assert rule.interval(np.zeros(3), np.ones(3), 0.05) == (-np.inf, np.inf)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("case", make_ladder.CASES, ids=lambda case: case.name)
 def test_few_rungs_of_a_stream_are_false(case):
     """docs/ladder.md has the table of more streams."""

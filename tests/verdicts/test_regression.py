@@ -115,7 +115,7 @@ def test_so_do_honest_runs_whose_distance_is_skewed_to_the_bad_side():
     assert 0.015 <= rate <= 0.045
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("regression", "share", "runs"), TABLE)
 def test_the_table_of_the_gate(regression, share, runs):
     """docs/ci.md shows it: a distance that spreads by 19%, a baseline of 12 runs, and bits per dimension."""

@@ -34,9 +34,10 @@ def program(folder: Path, name: str, text: str) -> None:
     path.chmod(0o755)
 
 
-@pytest.mark.parametrize(("code", "title"), [(0, "pass"), (1, "regression"), (2, "no verdict"), (3, "alarm")])
-@pytest.mark.parametrize("confirm", ["true", "false"])
-@pytest.mark.parametrize("old", ["", "17"])
+@pytest.mark.parametrize(("code", "title", "confirm", "old"), [
+    (0, "pass", "true", ""), (1, "regression", "false", "17"),
+    (2, "no verdict", "true", "17"), (3, "alarm", "false", ""),
+])  # fmt: skip
 def test_the_gate_becomes_one_comment_and_its_exit_code_the_job_s(tmp_path, code, title, old, confirm):
     out = "echo an error >&2" if code == 2 else "echo 'the table of' \"$@\""
     program(tmp_path, "ddpm", f"echo what DVC prints >&2; {out}; exit {code}")

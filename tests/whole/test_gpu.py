@@ -12,11 +12,11 @@ from tests.gpu import checks, work
 from tests.gpu.report import LeftOut, Report
 from tests.shelves import covering_rows
 
-SLOW = {checks.trainings_give_the_same_bytes_twice_and_after_a_stop}
+LONG = {checks.trainings_give_the_same_bytes_twice_and_after_a_stop}
 
 
 @pytest.mark.parametrize(
-    "check", [pytest.param(check, marks=[pytest.mark.slow] if check in SLOW else []) for check in checks.CHECKS]
+    "check", [pytest.param(check, marks=[pytest.mark.long] if check in LONG else []) for check in checks.CHECKS]
 )
 def test_check(check, folder):
     report = Report(folder / "gpu.json")
@@ -43,7 +43,7 @@ def run(tmp_path) -> tuple[int, dict]:
     return end.value.code, json.loads(out.read_text())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_file_has_each_fault_with_its_variant_figures_and_traceback_and_all_else(tmp_path, monkeypatch, capsys):
     """A wrong kernel in one variant, an exception in one network, and one in the benchmark."""
     plain = {"network": "unet", "optimizer": "adamw", "ema": "constant", "loss": "simple", "sampler": "ddim",

@@ -47,7 +47,8 @@ class Consistency(FlowMapLoss):
         chain, t = network.chain, noisy.t
         levels = chain.noise_levels
         level = levels[t - 1]
-        gap = self.q ** -(1 + int(batch.done * self.stages)) * (1 + K * torch.sigmoid(-level))
+        done = (batch.draws.step - 1) / network.total
+        gap = self.q ** -(1 + int(done * self.stages)) * (1 + K * torch.sigmoid(-level))
         wanted = level * (1 - gap).clamp(min=0)
         r = torch.searchsorted(levels, wanted, right=True).minimum(t - 1)  # the last step that is at most so noisy
         known = predict(network, batch, mix(chain, noisy, r), r.clamp(min=1), s).x_0

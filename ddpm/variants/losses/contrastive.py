@@ -31,7 +31,7 @@ class Contrastive(Loss):
 
     def __call__(self, network: Network, batch: Batch) -> Tensor:
         own = estimate(network, batch)
-        other = replace(own.noisy, x_0=batch.others, epsilon=batch.gaussian("contrast"))
+        other = replace(own.noisy, x_0=batch.others, epsilon=batch.draws.gaussian("contrast"))
         return self.measure(own) - self.weight * self.measure(own._replace(noisy=other))
 
     def measure(self, estimate: Estimate) -> Tensor:

@@ -43,7 +43,7 @@ class MeanFlow(FlowMapLoss):
         return t * (CLOCK / T)
 
     def times(self, batch: Batch, T: int) -> tuple[Tensor, Tensor]:
-        return batch.t, (batch.uniform("mean flow") * batch.t).long()
+        return batch.t, (batch.draws.uniform("mean flow") * batch.t).long()
 
     def target(self, network: Network, batch: Batch, noisy: NoisyBatch, s: Tensor) -> Pair:
         import torch

@@ -31,7 +31,7 @@ class Shortcut(FlowMapLoss):
 
     def times(self, batch: Batch, T: int) -> tuple[Tensor, Tensor]:
         """Start and end of the step that t lies in, of a length drawn for each image."""
-        parts = 2.0 ** (batch.uniform("shortcut") * self._lengths(T)).floor()
+        parts = 2.0 ** (batch.draws.uniform("shortcut") * self._lengths(T)).floor()
         section = (batch.t * parts / T).ceil()
         return (section * T / parts).round().long(), ((section - 1) * T / parts).round().long()
 

@@ -40,5 +40,5 @@ class EDMParameterization(Parameterization):
         return (at.sigma * self.sigma_data / self._deviation(at)).square()
 
     def _deviation(self, at: Coefficients) -> Tensor:
-        """Of x_t: n above, written as a sum of positive terms that is exactly 1 if sigma_data is."""
+        """The standard deviation n of x_t, written as a sum of positive terms that is exactly 1 if sigma_data is."""
         return (self.sigma_data**2 + at.sigma.square() * (1 - self.sigma_data**2)).sqrt()

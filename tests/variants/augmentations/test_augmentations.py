@@ -169,18 +169,6 @@ def test_each_image_comes_with_what_was_done_to_it(estimates):
     torch.testing.assert_close(torch.cat(shown), expected)
 
 
-def test_perturbed_inputs_keep_their_target_and_their_epsilon(estimates):
-    """x_t has gamma more noise, of its own; the target is made of epsilon alone. Ning et al. 2023, Algorithm 3."""
-    for gamma in (0.0, 0.1):
-        Trainer(small(train={"input_perturbation": gamma, "batch_size": 64}).training(), pictures(64), CPU).step(1)
-    plain, perturbed = (estimate.noisy for estimate in estimates)
-    assert torch.equal(plain.epsilon, perturbed.epsilon)
-    assert torch.equal(plain.x_0, perturbed.x_0)
-    extra = (perturbed.x_t - plain.x_t) / plain.at.sigma
-    assert float(extra.std()) == pytest.approx(0.1, rel=0.05)
-    assert abs(float((extra * plain.epsilon).mean())) < 0.01
-
-
 def test_an_image_gets_the_nearest_of_several_draws_of_its_noise(estimates):
     """Li et al. 2025: so a draw is nearer than the usual one, or it is that."""
     for draws in (1, 2, 3):

@@ -15,7 +15,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ddpm.base.errors import UserError
 from ddpm.compute import noise
+from ddpm.diffusion.batch import NoisyBatch
 from ddpm.diffusion.chain import Chain
+from ddpm.diffusion.coefficients import q_sample
 from ddpm.diffusion.parameterization import Prediction
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.model.model_file import Loaded, load_model, save_model
@@ -38,7 +40,7 @@ class Exact:
     """The exact flow map as a network that predicts the parameterization's target; differentiable in x, t and span."""
 
     def __init__(self, truth: exact.Truth, target: str):
-        self.truth, self.angle = truth, ANGLES[target]
+        self.truth, self.angle, self.total = truth, ANGLES[target], 1000
         self.parameterization = build("parameterizations", target)
         log_snr = -2 * self.angle(torch.arange(1, T + 1).double()).tan().log()
         self.chain = Chain(NoiseSchedule(log_snr.numpy(), np.arange(1, T + 1)), dtype=torch.float64)
@@ -54,11 +56,15 @@ class Exact:
         at = self.chain.at(t.detach().long())._replace(signal=signal, sigma=sigma)
         return self.parameterization.target(image, epsilon, at)
 
+    def diffuse(self, batch, t: Tensor) -> NoisyBatch:
+        at, epsilon = self.chain.at(t), batch.draws.gaussian("train")
+        return NoisyBatch(batch.x_0, epsilon, q_sample(batch.x_0, epsilon, at), t, at)
+
     def loss(self, loss, done: float) -> Tensor:
         """The exact flow map's mean squared error, (B,), at random t, with the exact denoiser's x_0 and epsilon."""
         place = torch.arange(32)
-        batch = given(place, place, (noise.uniform(0, "t", place, 0) * T).long() + 1, done=done)
-        t, rows = batch.t.clone(), batch.one_of(loss.every)
+        batch = given(place, place, (noise.uniform(0, "t", place, 0) * T).long() + 1, step=round(done * self.total) + 1)
+        t, rows = batch.t.clone(), batch.draws.one_of(loss.every)
         t[rows], _ = loss.times(batch[rows], T)
         labels = (noise.uniform(0, "label", place, 0) * len(self.truth.weights)).long()
         pixels, rank = self.truth.factors.shape[1:]
@@ -67,7 +73,8 @@ class Exact:
         epsilon = noise.gaussian(0, "epsilon", place, 0, tuple(self.truth.shape)).double()
         x_t = at.signal * self.truth.draw(labels, *normals) + at.sigma * epsilon
         x_0 = self.truth.posterior_mean(x_t, at.signal.flatten(), at.sigma.flatten())
-        exactly = replace(batch, x_0=x_0, epsilon=(x_t - at.signal * x_0) / at.sigma)
+        draws = replace(batch.draws, epsilon=(x_t - at.signal * x_0) / at.sigma)
+        exactly = replace(batch, x_0=x_0, others=x_0[:0], draws=draws)
         return loss.model_copy(update={"power": 0.0})(self, exactly) - loss.c
 
 
@@ -143,10 +150,11 @@ def test_a_batch_in_parts_and_in_another_layout_is_taught_the_same(name):
 def test_parts_of_a_batch_are_views_whose_rows_take_turns():
     *_, batch = Trainer(config("shortcut", batch_size=14).training(), pictures(16), CPU).draw_batch(3)
     parts = list(batch.split(4))
-    assert [list(part.rows) for part in parts] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10], [11, 12, 13]]
+    assert [list(part.draws.rows) for part in parts] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10], [11, 12, 13]]
     for part in (batch, *parts):
-        assert list(part[part.one_of(4)].rows) == [row for row in part.rows if (row + 3) % 4 == 0]
-        assert torch.equal(part.gaussian("train"), batch.gaussian("train")[part.rows.start : part.rows.stop])
+        assert list(part[part.draws.one_of(4)].draws.rows) == [row for row in part.draws.rows if (row + 3) % 4 == 0]
+        rows = slice(part.draws.rows.start, part.draws.rows.stop)
+        assert torch.equal(part.draws.gaussian("train"), batch.draws.gaussian("train")[rows])
 
 
 def test_a_sampler_of_t_learns_the_losses_at_the_t_that_it_drew(monkeypatch):

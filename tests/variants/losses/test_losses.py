@@ -87,13 +87,14 @@ def test_a_contrast_moves_the_target_away_from_that_of_the_next_image(parts):
     for part in batch.split(parts):
         output = torch.zeros_like(part.x_0, requires_grad=True)
         network = Mock(return_value=output, chain=chain, variance=build("variances", "fixed_small"))
+        network.diffuse = trainer.student.diffuse
         network.parameterization.target = target_of
         loss("contrastive", weight=0.2)(network, part).sum().backward()
         ours.append(output.grad)
-        noisy = part.diffuse(chain, part.t)
-        rows = torch.tensor([(row + 1) % 8 for row in part.rows])
+        noisy = trainer.student.diffuse(part, part.t)
+        rows = torch.tensor([(row + 1) % 8 for row in part.draws.rows])
         target = target_of(noisy.x_0, noisy.epsilon, noisy.at)
-        other = target_of(batch.x_0[rows], part.gaussian("contrast"), noisy.at)
+        other = target_of(batch.x_0[rows], part.draws.gaussian("contrast"), noisy.at)
         expected.append(-2 * 0.8 * (target - 0.2 * other) / 0.8 / target[0].numel())
     torch.testing.assert_close(torch.cat(ours), torch.cat(expected))
 
