@@ -87,9 +87,8 @@ class Student:
             other = draws.gaussian(f"train/{draw}")
             far, near = ((each - x_0).flatten(1).norm(dim=1) for each in (epsilon, other))
             epsilon = torch.where((near < far)[:, None, None, None], other, epsilon)
-        perturbed, gamma = epsilon, options.input_perturbation
-        if gamma:
-            perturbed = epsilon + gamma * draws.gaussian("perturbation")
+        gamma = options.input_perturbation
+        perturbed = epsilon + gamma * draws.gaussian("perturbation") if gamma else epsilon
         return NoisyBatch(x_0, epsilon, q_sample(x_0, perturbed, at), t, at)
 
     def learn(self, step: int) -> Tensor:

@@ -31,9 +31,10 @@ def _alone(folder) -> None:
     FILE.write_text(yaml.safe_dump(SCORE))
 
 
-def attempted(name: str, gain: float | Array, harm: float = 0.0, **more: object) -> str:
+def attempted(name: str, gain: float | Array, harm: float = 0.0, most: int | None = None, **more: object) -> str:
     """An attempt in the log, with about that gain on each seed, its records and its end; return its key. harm: the
-    loss in the guarded metric. more: what a line says that ``ddpm ladder try`` would not."""
+    loss in the guarded metric. most: seeds, even if they do not decide. more: what a line says that ``ddpm ladder try``
+    would not."""
     contest = terms.load(FILE)
     with climb.hold(contest) as before:
         line = {"entry": name, "changes": {"train.steps": 10 + len(name)}, "on": before.on, "nonce": "0" * 16} | more
@@ -48,7 +49,7 @@ def attempted(name: str, gain: float | Array, harm: float = 0.0, **more: object)
             write_record(contest, attempt.key, "challenger", whole, seed, 1.0 - each, 0.1 + harm)
             runs.take_all()
             end, decides = after.judge(attempt, runs)
-            if decides:
+            if decides or len(end.challenger) == most:
                 break
         climb.append(after, end)
     return attempt.key
@@ -229,6 +230,11 @@ def test_an_end_that_its_records_do_not_give_is_refused(capsys, gain, harm, give
     for command in (["show", "tiny"], ["audit", "tiny"], ["try", "tiny", idea("better", BETTER)]):
         assert ladder(*command) == 2
         assert "log.jsonl: the end of a" in capsys.readouterr().err
+
+
+def test_an_end_before_its_records_decide_is_refused():
+    with pytest.raises(UserError, match="the end of a"):
+        attempted("a", 0.5, most=3)
 
 
 def test_an_attempt_whose_lines_were_cut_off_is_found_by_its_runs(capsys):

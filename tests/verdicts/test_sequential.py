@@ -182,3 +182,14 @@ def test_a_seed_beyond_the_signs_has_that_of_an_earlier_one(monkeypatch):
     design = Design((8,))
     assert design.sign_flips(differences, extreme + 1e-6) == [8]
     assert design.sign_flips(differences, extreme - 1e-6) == []
+
+
+def test_each_of_twenty_seeds_has_a_sign_of_its_own():
+    differences = draw(1)[0] + 0.5
+    sums = differences[:1]
+    for gap in differences[1:]:
+        sums = np.concatenate([sums + gap, sums - gap])
+    extreme = (np.abs(sums) >= abs(differences.sum()) - 1e-9).mean()
+    assert 1e-4 < extreme < 0.5
+    assert Design((20,)).sign_flips(differences, extreme + 1e-7) == [20]
+    assert Design((20,)).sign_flips(differences, extreme - 1e-7) == []

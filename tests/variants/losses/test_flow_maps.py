@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -137,6 +138,13 @@ def test_flops_count_what_the_objective_asks_of_the_network(name):
         trainer.step(1)
     # what is not counted is the layer that shows the span
     assert counter.get_total_flops() / 8 == pytest.approx(flops.per_image(chosen), rel=2e-3)
+
+
+def test_mean_flows_maps_end_anywhere_below_their_start():
+    place = torch.arange(2000)
+    t, s = build("losses", "mean_flow").times(given(place, place, torch.full((2000,), T)), T)
+    assert (t == T).all()
+    assert stats.kstest((s.double() / T).numpy(), "uniform").pvalue > 1e-3
 
 
 @pytest.mark.parametrize("name", MAPS)
