@@ -71,7 +71,7 @@ class Lab(Pool):
     def submit(self, task: Task, again: bool = False) -> None:
         self.tasks.append(task)
 
-    def results(self):
+    def results(self, until: float | None = None):
         while self.tasks:
             yield self.start(self.tasks.popleft())
 
