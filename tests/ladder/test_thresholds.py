@@ -44,6 +44,15 @@ def test_a_guard_refuses_at_the_seed_at_which_its_e_value_reaches_one_over_the_e
     assert GUARD in end.reason
 
 
+def test_a_loss_refuses_from_the_fewest_seeds_on_and_only_if_it_exceeds_all_gains_together():
+    gains = np.linspace(1, 2, 32)
+    gains[0] = -1.5
+    assert ends(gains, np.zeros(32), fewest=3).outcome == "accepted"
+    assert (end := ends(gains, np.zeros(32), fewest=1)).outcome == "refused"
+    assert len(end.challenger) == 1
+    assert evidence.collapses(np.array([-1.0, 0.5, 0.6, -1.05])).tolist() == [True, True, False, False]
+
+
 def test_an_attempt_is_accepted_at_the_first_seed_that_decides_and_no_sooner():
     gains = np.linspace(1, 2, 32)
     needed = int((evidence.log_e(gains) >= math.log(1e6)).argmax()) + 1
