@@ -27,13 +27,18 @@ class Spanned(Protocol):
 
 
 class Diffusion(Section):
-    """The forward process, what the network predicts, and its loss."""
+    """The forward process, what the network predicts, and its loss.
+
+    noise_conditioning: whether the network is shown t; without, it has to see in x_t how noisy that is (Sun 2025,
+    arXiv:2502.13129).
+    """
 
     T: Annotated[int, Field(ge=1, le=10_000)] = 1000
     schedule: Annotated[InstanceOf[Schedule], Family("schedules")]
     parameterization: Annotated[InstanceOf[Parameterization], Family("parameterizations")]
     variance: Annotated[InstanceOf[Variance], Family("variances")]
     loss: Annotated[InstanceOf[Loss], Family("losses")]
+    noise_conditioning: bool = True
 
     def ask(
         self,
@@ -52,13 +57,17 @@ class Diffusion(Section):
         span = None if s is None else network.embed_span(self.loss.clock(t - s, self.T))
         if span is not None:
             condition = span if condition is None else condition + span
-        shown = self.parameterization.network_input(x, at)
-        output: Tensor = (forward or network)(shown, self.loss.clock(t, self.T), labels, condition)
+        shown, clock = self.parameterization.network_input(x, at), self.loss.clock(t, self.T)
+        if not self.noise_conditioning:
+            clock = clock.new_zeros(len(clock))
+        output: Tensor = (forward or network)(shown, clock, labels, condition)
         return output.float()
 
     def refusals(self) -> Iterator[str]:
         """Why these choices cannot work together, judged by the flags of each."""
         schedule, variance, loss = self.schedule, self.variance, self.loss
+        if not self.noise_conditioning and loss.learns != ("denoiser",):
+            yield f"noise_conditioning: false is for denoisers, not loss: {loss.name}; allowed: true"
         if self.parameterization.divides_by_signal and schedule.zero_terminal_snr:
             yield (
                 f"parameterization: {self.parameterization.name} divides by the signal, but "

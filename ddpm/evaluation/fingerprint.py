@@ -37,6 +37,7 @@ def fingerprint(
     if drawn:
         keys = {"sampler", "steps", "spacing", "clip_denoised", "classes", "guidance", "ema_length"}
         sampling = sample.model_dump(mode="json", include=keys, serialize_as_any=True)
+        sampling |= {"contrast": sample.contrast} if sample.contrast else {}  # newer than stored fingerprints
         sampling |= {"evaluations": drawn["evaluations_per_image"], "precision": drawn["precision"]}
     measures = {"metrics", "kid_subsets", "kid_subset_size", "prc_neighborhood", "likelihood"}
     comparable = {

@@ -28,6 +28,9 @@ class Denoiser:
 
     end: the s to which a flow map leads from x_t, an int; without it the estimate is a denoiser's. What leads to a
     noise level is not clamped, because its x_0 is not an image.
+
+    contrast, mean: with a mean image, (C, H, W) in [-1, 1], the output u becomes (u - contrast m) / (1 - contrast),
+    where m is the mean of the network's targets. Linear like guidance, so the order of the two does not matter.
     """
 
     network: Backbone
@@ -38,6 +41,8 @@ class Denoiser:
     guidance: Guidance = field(default_factory=Guidance)
     no_class: int = 0
     compiled: bool = False
+    contrast: float = 0.0
+    mean: Tensor | None = None
 
     def __post_init__(self) -> None:
         self.network = round_weights(self.network, self.dtype)
@@ -65,6 +70,9 @@ class Denoiser:
         with devices.autocast(self.dtype, self.device):
             output = diffusion.ask(self.network, x_t, t, at, labels, s=end)
         output, variance_output = diffusion.variance.split(output)
+        if self.contrast and self.mean is not None:
+            mean = diffusion.parameterization.target(self.mean, torch.zeros_like(self.mean), at)
+            output = (output - self.contrast * mean) / (1 - self.contrast)
         return diffusion.parameterization.predict(output, x_t, at)._replace(variance_output=variance_output)
 
     def _guide(self, x_t: Tensor, t: Tensor, labels: Tensor | None) -> Prediction:

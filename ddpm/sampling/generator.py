@@ -55,9 +55,10 @@ class Generator:
         self.chain = Chain(schedule.respace(visited), self.denoiser.device)
 
     @classmethod
-    def of(cls, model: Loaded, options: Sample, device: torch.device) -> Generator:
+    def of(cls, model: Loaded, options: Sample, device: torch.device, mean: Tensor | None = None) -> Generator:
         """The generator for ``options``. Raises UserError when the model's chain is shorter than ``options.steps``, or
-        the model does not have their classes or guidance, or is not what their sampler needs."""
+        the model does not have their classes or guidance, or is not what their sampler needs. mean: the mean train
+        image, (C, H, W) in [-1, 1], for ``options.contrast``."""
         diffusion = model.config.diffusion
         if options.steps > diffusion.T:
             raise UserError(f"steps: {options.steps} must be at most the model's T = {diffusion.T}")
@@ -66,9 +67,12 @@ class Generator:
         known = model.config.model.classes
         if reason := options.guidance.impossible(known, model.label_dropout):
             raise UserError(reason)
+        if options.contrast and mean is None:
+            raise UserError(f"sample.contrast: {options.contrast:g} needs the train images; allowed without them: 0")
         dtype = precision.choose(options.precision, model.config, device)
         on = devices.is_on(options.compile, devices.compiles(device))
         denoiser = Denoiser(model.network, diffusion, device, dtype, options.clip_denoised, options.guidance, known, on)
+        denoiser.contrast, denoiser.mean = options.contrast, mean
         classes = Classes.of(model, options.classes)
         return cls(denoiser, options.sampler, options.steps, options.spacing, model.image_shape, classes)
 

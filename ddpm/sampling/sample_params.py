@@ -8,7 +8,7 @@ from pydantic import Field, InstanceOf
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
-from ddpm.base.sections import Affects, Positive, Precision, Section, Seed, Share, Switch
+from ddpm.base.sections import Affects, BelowOne, Positive, Precision, Section, Seed, Share, Switch
 from ddpm.base.tensor import Tensor
 from ddpm.base.variant import Family
 from ddpm.diffusion.schedule import NoiseSchedule
@@ -56,7 +56,8 @@ class Sample(Section):
 
     classes: numbers or names to draw in turn; null: all, in the shares of the train images. ema_length: of the average
     of the weights, made from the snapshots of ``train.posthoc``; null: the model file's own. compile: auto is true on
-    a GPU that Triton supports.
+    a GPU that Triton supports. contrast: w of (output - w m) / (1 - w), away from m, the mean of what the network
+    learned to predict: the optimum of contrastive flow matching (arXiv:2506.05350), without its training.
     """
 
     count: Annotated[Positive, Affects.SCORED]
@@ -69,12 +70,15 @@ class Sample(Section):
     precision: Precision = "auto"
     classes: Annotated[tuple[int | str, ...], Field(min_length=1)] | None = None
     guidance: Guidance = Guidance()
+    contrast: BelowOne = 0.0
     ema_length: Length | None = None
     compile: Annotated[Switch, Affects.ROUNDING] = False
 
     def refusals(self) -> Iterator[str]:
         if len(set(self.seeds)) < len(self.seeds):
             yield f"seeds: {list(self.seeds)} contains a duplicate; list each once"
+        if self.contrast and self.sampler.needs != "denoiser":
+            yield f"contrast: {self.contrast:g} is for denoisers, not sampler: {self.sampler.name}; allowed: 0"
 
 
 def class_number(value: int | str, names: Sequence[str], count: int) -> int:

@@ -9,10 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from ddpm.base.errors import UserError
 from ddpm.diffusion import chain as diffusion
 from ddpm.diffusion.chain import Chain
 from ddpm.diffusion.coefficients import posterior_mean, q_sample
 from ddpm.diffusion.schedule import NoiseSchedule
+from tests.small import small
 
 T = 100
 
@@ -79,3 +81,18 @@ def test_images_survive_the_way_to_floats_and_back():
     assert floats.max() == 1
     assert torch.equal(diffusion.to_images(floats), levels)
     assert diffusion.to_images(torch.tensor([-9.0, 9.0])).tolist() == [0, 255]
+
+
+def test_without_noise_conditioning_the_network_is_shown_the_same_t_at_all_steps():
+    shown = []
+
+    def network(x_t: torch.Tensor, t: torch.Tensor, *_: object) -> torch.Tensor:
+        shown.append(t)
+        return x_t
+
+    x_t, at = torch.zeros(2, 1, 8, 8), Chain(small().diffusion.schedule.noise_schedule(T)).at(STEPS[:2])
+    for sees in (True, False):
+        small(diffusion={"noise_conditioning": sees}).diffusion.ask(network, x_t, STEPS[:2], at)
+    assert [t.tolist() for t in shown] == [[1, 2], [0, 0]]
+    with pytest.raises(UserError, match="noise_conditioning: false"):
+        small(diffusion={"noise_conditioning": False, "loss": {"name": "shortcut"}})

@@ -183,7 +183,7 @@ def fingerprint(
 
 
 @pytest.mark.parametrize("change", [
-    {"count": 201}, {"steps": 48}, {"ema_length": 0.05}, {"seeds": (0, 1)}, {"drawn_in": "bfloat16"},
+    {"count": 201}, {"steps": 48}, {"ema_length": 0.05}, {"contrast": 0.1}, {"seeds": (0, 1)}, {"drawn_in": "bfloat16"},
     *({"settings": SETTINGS.model_copy(update=update)} for update in (
         {"kid_subset_size": 151}, {"prc_neighborhood": 4}, {"metrics": ("fid",)},
         {"likelihood": Likelihood(images=8)},

@@ -1,13 +1,17 @@
 """Guidance against the exact score of a mixture of two Gaussians, and what it costs."""
 
 import math
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from ddpm.base import variant
+from ddpm.base import paths, variant
 from ddpm.base.errors import UserError
+from ddpm.compute.distributed import ALONE
+from ddpm.data.processed import open_split
 from ddpm.diffusion.chain import Chain
 from ddpm.model import build
 from ddpm.model.model_file import Loaded, load_model, save_model
@@ -15,6 +19,7 @@ from ddpm.sampling import guidance
 from ddpm.sampling.denoiser import Denoiser
 from ddpm.sampling.generator import Generator
 from ddpm.sampling.sample_params import Guidance
+from stages import sample
 from tests.small import CPU, DENOISING, PARAMS, small
 
 MEANS, SPREAD, SHARE = torch.tensor([-0.6, 0.4]), 0.3, torch.tensor([0.3, 0.7])
@@ -86,6 +91,28 @@ def test_the_guided_score_is_the_exact_one_for_every_target_in_one_call(target, 
         torch.testing.assert_close(mixed.float(), x_t, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("target", variant.names("parameterizations"))
+def test_a_contrast_is_guidance_away_from_the_mean_target_for_every_target(target):
+    """For the flow it is the optimum of contrastive flow matching: (u - w m) / (1 - w), where m is minus the image."""
+    (x_t, labels), image, weight = batch(), torch.tensor([[[0.25]]]), 0.1
+    network = Exact(diffusion(target))
+    plain, contrasted = denoiser(network, 1.0, target), denoiser(network, 1.0, target)
+    contrasted.contrast, contrasted.mean = weight, image
+    for t in (5, 25):
+        own, found = plain(x_t, t, labels), contrasted(x_t, t, labels)
+        at = network.chain.at(torch.full((6,), t))
+        torch.testing.assert_close(
+            (at.signal * found.x_0 + at.sigma * found.epsilon).float(), x_t, rtol=1e-4, atol=1e-4
+        )
+        if target == "flow":
+            flow = (own.epsilon - own.x_0 + weight * image) / (1 - weight)
+            torch.testing.assert_close(found.epsilon - found.x_0, flow, rtol=1e-4, atol=1e-4)
+        if target == "x0":
+            torch.testing.assert_close(found.x_0, (own.x_0 - weight * image) / (1 - weight), rtol=1e-4, atol=1e-4)
+        if target == "epsilon":
+            torch.testing.assert_close(found.epsilon, own.epsilon / (1 - weight), rtol=1e-4, atol=1e-4)
+
+
 def test_a_learned_variance_is_that_of_the_class_and_guidance_and_the_clamp_leave_it_alone():
     class Halves(nn.Module):
         def forward(self, x_t: Tensor, t: Tensor, labels: Tensor, _: None) -> Tensor:
@@ -150,6 +177,35 @@ def test_the_evaluations_that_are_reported_are_those_that_were_made(name):
         handle.remove()
         assert sum(rows) / 2 == guidance.evaluations(options, one.config.diffusion)
     assert sum(rows) / 2 > (11 if name == "heun" else 6)
+
+
+def test_a_contrast_needs_the_mean_image_and_a_denoiser():
+    options = config(sample={"contrast": 0.1}).sample
+    with pytest.raises(UserError, match=r"sample\.contrast: 0\.1"):
+        Generator.of(model(), options, CPU)
+    assert Generator.of(model(), options, CPU, torch.zeros(1, 8, 8)).denoiser.contrast == 0.1
+    with pytest.raises(UserError, match=r"contrast: 0\.1 .* consistency"):
+        config(sample={"contrast": 0.1, "sampler": {"name": "consistency"}})
+
+
+def test_the_stage_contrasts_with_the_mean_train_image(digits, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("data/model").mkdir(parents=True)
+    paths.PROCESSED.symlink_to(digits)
+    one, means = model(), []
+    save_model(paths.MODEL_FILE, dict(one.network.state_dict()), one.config, {**one.facts, "steps": 1})
+
+    def see(*given) -> None:
+        means.append(given[-1])
+        raise InterruptedError
+
+    monkeypatch.setattr(Generator, "of", see)
+    for contrast in (0.0, 0.1):
+        with pytest.raises(InterruptedError):
+            sample.main(config(sample={"contrast": contrast}).sample, CPU, ALONE)
+    images = torch.from_numpy(np.array(open_split(digits, "train")[0])).double()
+    assert means[0] is None
+    torch.testing.assert_close(means[1], (images.mean(dim=0) / 127.5 - 1).float())
 
 
 def test_guidance_of_a_model_that_was_always_shown_the_class_is_refused(tmp_path):

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from ddpm.base import variant
+from ddpm.base.errors import UserError
 from ddpm.compute import noise
 from ddpm.diffusion.batch import NoisyBatch
 from ddpm.diffusion.chain import Chain
@@ -61,6 +62,20 @@ def test_the_space_of_simple_is_apart_from_the_target(space, parameterization):
     """The same belief about x_0 costs what it costs if that space is the target."""
     ours = loss("simple", space=space).measure(estimate(parameterization))
     torch.testing.assert_close(ours, loss("simple").measure(estimate(space)), rtol=1e-6, atol=1e-12)
+
+
+def test_the_least_noise_is_jits():
+    """Li & He 2025, in their words: z = t x + (1 - t) e, v = (x - z) / max(1 - t, 0.05), the loss |v_pred - v|^2."""
+    belief = estimate("x0")
+    at, x, prediction = belief.noisy.at, belief.noisy.x_0, belief.output
+    t = at.signal / (at.signal + at.sigma)
+    z = t * x + (1 - t) * belief.noisy.epsilon
+    flow, of_prediction = ((image - z) / (1 - t).clamp(min=0.05) for image in (x, prediction))
+    ours = loss("simple", space="flow", least_noise=0.05).measure(belief)
+    torch.testing.assert_close(ours, (flow - of_prediction).square().mean(dim=(1, 2, 3)))
+    assert ours[0] < loss("simple", space="flow").measure(belief)[0]  # t = 1 is clipped
+    with pytest.raises(UserError, match=r"loss\.simple\.least_noise"):
+        small(diffusion={"loss": {"name": "simple", "simple": {"least_noise": 0.05}}})
 
 
 def test_the_published_weights():

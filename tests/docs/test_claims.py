@@ -1,0 +1,59 @@
+"""docs/claims.md: each figure is that of its study, from the scores of its seeds, and what it concludes from others."""
+
+import re
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+
+from ddpm.base import files
+from docs.atlas_text import percent
+
+ROOT = Path(__file__).parents[2]
+PAGE, STUDIES = ROOT / "docs/claims.md", ROOT / "metrics/studies"
+STUDY = re.compile(r"\]\(\.\./metrics/studies/(\w+)/verdict\.md\)")
+FIGURE = re.compile(r"(\w+) (\*\*)?([+-][\d.]+%)(?:\*\*)? \(([+-]\d+)\.\.([+-]\d+)(?:; (\d) of (\d) eyes)?\)")
+EYES = re.compile(r"\w+\.fd|c2st\.auc")
+
+
+def figures() -> list[tuple[str, ...]]:
+    """The study, arm, mark, difference, ends of the interval, and eyes that agree, of every figure on the page."""
+    page = " ".join(PAGE.read_text().split())
+    _, *parts = STUDY.split(page)
+    return [
+        (study, *figure) for study, text in zip(parts[::2], parts[1::2], strict=True) for figure in FIGURE.findall(text)
+    ]
+
+
+def relative(verdict: dict) -> float:
+    return fmean(verdict["arm_scores"]) / fmean(verdict["baseline_scores"]) - 1
+
+
+@pytest.mark.parametrize("figure", figures(), ids=lambda figure: "-".join(figure[:2]))
+def test_a_figure_is_that_of_the_seeds_of_its_study(figure):
+    study, arm, bold, difference, low, high, agree, eyes = figure
+    judged = files.read_json(STUDIES / study / "verdict.json")
+    of_arm = [one for one in judged["verdicts"] if one["arm"] == arm]
+    verdict = next(one for one in of_arm if one["metric"] == judged["primary"])
+    assert percent(relative(verdict)) == difference
+    ends = [f"{100 * verdict[end] / fmean(verdict['baseline_scores']):+.0f}" for end in ("low", "high")]
+    assert ends == [low, high]
+    assert (verdict["outcome"] in {"better", "worse"}) == bool(bold)
+    if bold and judged["primary"].startswith("panel"):
+        signs = [relative(one) * relative(verdict) > 0 for one in of_arm if EYES.fullmatch(one["metric"])]
+        assert (agree, eyes) == (str(sum(signs)), str(len(signs)))
+
+
+def test_rescaled_models_are_better_than_the_same_ones_in_every_seed():
+    judged = files.read_json(STUDIES / "claims_rescale_digits/verdict.json")
+    scores = {one["arm"]: one["arm_scores"] for one in judged["verdicts"] if one["metric"] == judged["primary"]}
+    page = " ".join(PAGE.read_text().split())
+    for arm, said in (("rescale_10", "0.1, score {} lower**"), ("rescale_05", "(at 0.05 {})")):
+        assert len(scores[arm]) == 6
+        assert all(mine < flow for mine, flow in zip(scores[arm], scores["flow"], strict=True))
+        assert said.format(percent(1 - fmean(scores[arm]) / fmean(scores["flow"])).lstrip("+")) in page
+
+
+def test_every_study_of_a_claim_is_on_the_page():
+    named = set(STUDY.findall(PAGE.read_text()))
+    assert {path.parent.name for path in STUDIES.glob("claims_*/verdict.json")} - named <= {"claims_find_flowers"}
