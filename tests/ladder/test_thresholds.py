@@ -48,8 +48,8 @@ def test_a_loss_refuses_from_the_fewest_seeds_on_and_only_if_it_exceeds_all_gain
     gains = np.linspace(1, 2, 32)
     gains[0] = -1.5
     assert ends(gains, np.zeros(32), fewest=3, needed=100).outcome == "accepted"
-    assert (end := ends(gains, np.zeros(32), fewest=1, needed=100)).outcome == "refused"
-    assert len(end.challenger) == 1
+    assert (end := ends(gains, np.zeros(32), needed=100)).outcome == "refused"
+    assert len(end.challenger) == 2
     assert evidence.collapses(np.array([-1.0, 0.5, 0.6, -1.05])).tolist() == [True, True, False, False]
 
 
