@@ -22,6 +22,7 @@ import torch
 import yaml
 
 from ddpm import cli
+from ddpm.arms.run import apply_overrides
 from ddpm.base import files, sections
 from ddpm.base.errors import exit_code
 from ddpm.cli.app import app
@@ -31,7 +32,6 @@ from ddpm.params import config, file, presets
 from ddpm.referee import gate
 from ddpm.runs import library
 from ddpm.study import loading
-from ddpm.study.plan import apply_overrides
 from tests.pages import PAGES, ROOT, Block, blocks
 from tests.scored import grid, params, record, result, write
 from tests.small_project import merged
