@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from ddpm.arms.run import Run
 from ddpm.base.errors import UserError
 from ddpm.referee import remarks
 from ddpm.study import judging
 from ddpm.study.ledger import Ledger
-from ddpm.study.plan import Experiment
 from ddpm.verdicts.result import Judgement
 
 Say = Callable[[str], None]
@@ -31,7 +31,7 @@ def run(ledger: Ledger, slots: int | None, say: Say) -> tuple[Judgement, dict[st
 
 
 def complete(
-    ledger: Ledger, left: Sequence[Experiment], slots: int | None, say: Say, keep_models: bool = False
+    ledger: Ledger, left: Sequence[Run], slots: int | None, say: Say, keep_models: bool = False
 ) -> dict[str, str]:
     """Run those of these experiments that are not done, and return why which failed. keep_models: for jobs elsewhere,
     which may differ in sampling alone. After the first pair, say whether both score worse than a Gaussian."""
@@ -40,7 +40,7 @@ def complete(
         if study.is_open(experiment):
             why = f"all runs for tuning come first, and one of them needs a {study.plan.primary}"
             raise UserError(f"{experiment.name}: the values of {experiment.arm} are not known: {why}")
-    for line, rest in ledger.experiments.run(ledger.missing(left), slots, failed, keep_models):
+    for line, rest in ledger.make(ledger.missing(left), slots, failed, keep_models):
         say(line + rest)
         if not compared:
             ledger.update()
