@@ -219,7 +219,7 @@ def prepare(mark: str, folder: Path, request: pytest.FixtureRequest) -> None:
 # several pages say `ddpm check`
 ONCE = {(block.mark, block.text): block for block in shell() if block.mark in RUN - ELSEWHERE}.values()
 # longer than five seconds
-LONG = [one for one in ONCE if one.mark == "run: digits" or "ddpm check" in one.text]
+LONG = [one for one in ONCE if one.mark == "run: digits" or "ddpm check" in one.text or "ddpm sample" in one.text]
 
 
 @pytest.mark.parametrize(
