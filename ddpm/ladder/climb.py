@@ -8,6 +8,7 @@ an attempt cannot be forgotten by cutting the file, and neither an entry's cost 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from ddpm.base.locks import lock
 from ddpm.ladder import log, outcome
 from ddpm.ladder.log import BASE, End, Outcome, Try
 from ddpm.ladder.pairs import Runs
-from ddpm.ladder.terms import CHALLENGER, CHAMPION, Changes, Contest
+from ddpm.ladder.terms import CHALLENGER, CHAMPION, SEARCH, Changes, Contest
 from ddpm.referee import metrics
 from ddpm.verdicts import evidence
 from ddpm.verdicts.evidence import Evidence
@@ -118,7 +119,8 @@ class Climb:
             line, champion = attempt.begin, self.changes(attempt.begin.on)
             arms: dict[str, Changes] = {CHAMPION: champion} if self.contest.terms.kind == "score" else {}
             arms[CHALLENGER] = {**champion, **line.changes}
-            self.cache[key] = Runs(self.contest, attempt.key, self.first_seed(attempt), arms, commit)
+            model = self.contest.find if re.fullmatch(SEARCH, line.entry) else None
+            self.cache[key] = Runs(self.contest, attempt.key, self.first_seed(attempt), arms, commit, model)
         return self.cache[key]
 
     def runs_of_base(self, commit: str = "") -> Runs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from itertools import takewhile
+from pathlib import Path
 
 from ddpm.base.errors import UserError
 from ddpm.ladder.terms import CHALLENGER, Changes, Contest
@@ -15,18 +16,34 @@ from ddpm.study.plan import Experiment, Kind
 
 class Runs:
     """The runs of an attempt, on consecutive seeds. arms: CHAMPION, CHALLENGER or both -> changes of the base. commit:
-    whose code runs; empty: none will.
+    whose code runs; empty: none will. model: the folder that gets the challenger's first model.
 
     Raises UserError if a record is not what its name says.
     """
 
-    def __init__(self, contest: Contest, key: str, first_seed: int, arms: Mapping[str, Changes], commit: str):
+    def __init__(
+        self,
+        contest: Contest,
+        key: str,
+        first_seed: int,
+        arms: Mapping[str, Changes],
+        commit: str,
+        model: Path | None = None,
+    ):
         prefix, primary = f"{contest.name}-{key}", contest.terms.primary
         self.experiments = Experiments(prefix, contest.rows, contest.path, primary, commit)
         self.sides = {arm: contest.recipe(changes) for arm, changes in arms.items()}
         kind: Kind = "side" if CHALLENGER in arms else "verdict"  # the base alone gives the guards a mean
         self.planned = [  # seed by seed
-            Experiment(f"{arm}-{seed}", arm, seed, recipe, kind)
+            Experiment(
+                f"{arm}-{seed}",
+                arm,
+                seed,
+                recipe,
+                kind,
+                pictured=seed == first_seed,
+                model=model if (arm, seed) == (CHALLENGER, first_seed) else None,
+            )
             for seed in range(first_seed, first_seed + contest.terms.seeds.most)
             for arm, recipe in self.sides.items()
         ]

@@ -71,7 +71,7 @@ def repeat(lines: Collection[Line], count: int, slots: int | None) -> Iterator[F
         for number, line in enumerate(chosen):
             task = line.experiments.task(line.experiment)
             log = line.experiments.log(f"audit-{task.name}")
-            tasks.append(task._replace(name=str(number), rows=None, log=log))
+            tasks.append(task._replace(name=str(number), rows=None, log=log, keep=None))
         with Pool(code, slots, devices, clean=Path(folder)) as pool:
             for done in pool.run(tasks):
                 experiments, experiment, recorded = chosen[int(done.task.name)]

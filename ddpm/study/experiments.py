@@ -58,6 +58,10 @@ class Experiments:
     def log(self, name: str) -> Path:
         return LOGS / self.name / f"{name}.log"
 
+    def grids(self, arm: str) -> Path:
+        """The folder of what the first run of an arm drew on this machine."""
+        return LOGS / self.name / arm
+
     def failure(self, name: str) -> str | None:
         """Why an experiment failed here, if it has not succeeded since."""
         path = self._failure(name)
@@ -77,10 +81,20 @@ class Experiments:
         about = {"name": self.row_name(name), "plan": self.plan, "revision": self.commit}
         if experiment.kind == "tuning":
             about["curve"] = None  # nobody reads it
-        if experiment.pictured:
+        if experiment.pictured and self.plan:
             picture = self.rows.path.with_name(f"{experiment.arm}.png")
-        may_diverge = experiment.may_diverge
-        return Task(name, experiment.params, self.log(name), self.rows.path, about, picture, program, may_diverge)
+        return Task(
+            name,
+            experiment.params,
+            self.log(name),
+            self.rows.path,
+            about,
+            picture,
+            program,
+            experiment.may_diverge,
+            keep=experiment.model or (self.grids(experiment.arm) if experiment.pictured else None),
+            keep_model=bool(experiment.model),
+        )
 
     def find(self, experiment: Experiment) -> Record | None:
         """The experiment's record, if it has a row. Raises UserError, which begins with the row's place, if that does

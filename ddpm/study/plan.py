@@ -150,7 +150,8 @@ class Recipe:
 class Experiment(NamedTuple):
     """One run of one arm with one seed. name: of its record's file. kind: what asks for it: the verdict, the choice of
     values, or a side of an attempt on a ladder. place: of its values in the grid, unless it runs with the arm's chosen
-    ones. own: keys that it sets besides the seed. pictured: whether what it draws is shown with the verdict.
+    ones. own: keys that it sets besides the seed. pictured: whether what it draws is shown. model: the folder
+    that gets its model.
     """
 
     name: str
@@ -161,6 +162,7 @@ class Experiment(NamedTuple):
     place: int | None = None
     own: Mapping[str, Any] = MappingProxyType({})
     pictured: bool = False
+    model: Path | None = None
 
     @property
     def may_diverge(self) -> bool:
