@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -119,13 +118,13 @@ def _best(done: Search) -> str:
 def _pictures(done: Search) -> list[Block]:
     """Real images, and what the champion and the best recipe drew first; of a find, in its proof."""
     firsts = {trial.key: done.grids(trial.seed) for trial in reversed(done.own_trials)}
-    champion, best = (firsts.get(key, Path()) for key in (files.digest(done.space.champion), _best(done)))
+    nowhere = done.grids(0)  # which is no seed of a trial
+    champion, best = (firsts.get(key, nowhere) for key in (files.digest(done.space.champion), _best(done)))
     shown = {"real images": champion / "real.png", "the champion": champion / "grid.png"}
-    if best != champion:
-        shown["the best so far"] = best / "grid.png"
     if done.proof and (done.contest.find / "grid.png").exists():
         shown["the find"] = done.contest.find / "grid.png"
-        del shown["the best so far"]
+    elif best != champion:
+        shown["the best so far"] = best / "grid.png"
     return live.side_by_side(shown)
 
 

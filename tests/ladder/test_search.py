@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
-from ddpm.ladder import climb, proposals, search, terms, trials
+from ddpm.ladder import climb, found, proposals, search, terms, trials
 from ddpm.ladder.space import Space
 from ddpm.params import config, file
 from ddpm.study import plan
@@ -80,6 +81,17 @@ def test_the_first_run_of_a_find_keeps_its_model_and_no_other():
     assert tasks[1].keep_model
     assert [bool(task.keep) for task in tasks] == [True, True] + [False] * (len(tasks) - 2)
     assert not any(task.picture for task in tasks)  # nothing that git would see
+    Image.new("L", (8, 8)).save("grid.png")  # of somebody's `ddpm sample`
+    one = search.Search(terms.load(FILE), state, 1, 12, None, 1)
+
+    def shown() -> list[str]:
+        (pictures,) = (chapter for chapter in found.page(one) if chapter.title == "Pictures")
+        return [block.caption for block in pictures.blocks]
+
+    assert shown() == []
+    Path("ladders/tiny/find").mkdir()
+    Path("grid.png").rename("ladders/tiny/find/grid.png")
+    assert shown() == ["the find"]
 
 
 def test_where_nothing_matters_nothing_holds_and_the_next_search_has_all_trials(capsys):
