@@ -176,6 +176,8 @@ class Question:
                     continue
                 mark.unlink(missing_ok=True)
                 count, record = count + 1, self.records[name]
-                score = "diverged" if record.diverged else f"{self.primary} {record.scores[self.primary]:.4g}"
+                score = f"no score: {record.diverged}"
+                if not record.diverged:
+                    score = f"{self.primary} {record.scores[self.primary]:.4g}"
                 rest = duration((time.monotonic() - begin) * len(pool.tasks) / count)
                 yield f"{name}: {score}", f"; {len(pool.tasks)} left, about {rest}" if pool.tasks else ""

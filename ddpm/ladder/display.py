@@ -102,7 +102,7 @@ def page(state: Climb, running: bool = True) -> list[Chapter]:
     levels = {"target": terms.target, "a Gaussian of the train images": attempt.gaussian}
     drawn = {"real images": grids(CHALLENGER) / "real.png"} | {arm: grids(arm) / "grid.png" for arm in sides}
     changes = ", ".join(f"{key} {plain(value)}" for key, value in attempt.begin.changes.items())
-    title = f"{metrics.title(terms.primary)} ({metrics.direction(terms.primary)} is better)"
+    title = f"{metrics.title(terms.primary)} ({state.contest.known.direction(terms.primary)} is better)"
     seeds = plural(shown["seeds"], "seed")
     return [
         Chapter(
