@@ -22,6 +22,7 @@ from ddpm.cli.terminal import answer, write_run
 from ddpm.report import judgement as shown
 from ddpm.report import paper, render
 from ddpm.report.blocks import Block
+from ddpm.report.live import PAGE, Live
 from ddpm.study import audit as auditing
 from ddpm.study import judging, loading, publication, runner, status
 from ddpm.study.ledger import Ledger, open_ledger
@@ -94,7 +95,14 @@ def run(
             raise UserError(f"--line: {line} is not an experiment of {file}; allowed: 1 to {len(planned)}")
         failed = runner.complete(ledger, [planned[line - 1]], slots, say, keep_models=True)
     else:
-        judgement, failed = runner.run(ledger, slots, say)
+        with Live(study.results / PAGE, study.plan.question, "ddpm study", say) as live:
+            judgement, failed = runner.run(
+                ledger, slots, say, lambda left: live(partial(publication.page, ledger, left))
+            )
+            if ledger.records:
+                live.end(
+                    [*shown.chapters(judgement, publication.pictures(study)), *publication.page(ledger, "complete")[1:]]
+                )
     if judgement and ledger.records:
         code = _publish(ledger, judgement, json, failed=failed)
     elif json:  # there is nothing to judge
@@ -155,8 +163,7 @@ def print_status(file: Plan, /, *, slots: Slots = None, pilot: bool = False, jso
     """
     ledger = open_ledger(loading.load(file))
     tried = status.pilot(ledger) if pilot and not ledger.records else None
-    at_once = pool.count_slots(slots, (recipe.config.device for recipe in ledger.study.arms.values()))
-    state = status.of(ledger, at_once, tried)
+    state = status.of(ledger, ledger.study.count_slots(slots), tried)
     answer(json, asdict(state), render.text(status.chapters(state, ledger.study)))
 
 
@@ -172,6 +179,8 @@ def params(file: Plan, arm: str, seed: int, /, *, force: bool = False) -> None:
     """
     ledger = open_ledger(loading.load(file))
     study = ledger.study
+    if study.of_program:
+        raise UserError(f"{file}: params: its runs are a program's; each row has its command's values and its commit")
     here = [one for one in study.lines() if (one.arm, one.seed) == (arm, seed) and not study.is_open(one)]
     if not here or here[-1].recipe.program:
         allowed = ", ".join(name for name, recipe in study.arms.items() if not recipe.program)

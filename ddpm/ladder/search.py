@@ -15,20 +15,23 @@ import itertools
 import json
 import math
 import re
+import shutil
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean
+from typing import TypeAlias
 
 from ddpm.arms import revision
-from ddpm.arms.pool import Done, Pool, Task, count_slots
+from ddpm.arms.pool import Done, Pool, Task
 from ddpm.base import files
 from ddpm.base.errors import UserError, plural, printable
 from ddpm.base.locks import lock
 from ddpm.base.progress import duration
-from ddpm.ladder import attempt, climb, proposals, terms, trials
+from ddpm.ladder import attempt, climb, opening, proposals, trials
 from ddpm.ladder.attempt import Say
 from ddpm.ladder.climb import LOCKS, Attempt, Climb
 from ddpm.ladder.log import BASE
@@ -36,7 +39,6 @@ from ddpm.ladder.space import STEPS, Space
 from ddpm.ladder.terms import LADDERS, SEARCH, Changes, Contest
 from ddpm.ladder.trials import Candidate, Trial, Trials
 from ddpm.referee import metrics
-from ddpm.report.blocks import plain
 from ddpm.study import status
 
 SEARCHING = 0.7  # share of the hours for trials; the rest is for the proof
@@ -44,6 +46,7 @@ FINALISTS, RUNS = 3, 3  # ladders/short/samplers.md has the table
 FAILURES = 3  # in a row that are not a trial's own, such as a full memory
 EFFECT = 2.0  # in standard deviations of the gains: for how long a proof is expected to take
 HALF = "half"  # the name of the run that shows how fast the score falls, which is no trial
+Show: TypeAlias = Callable[["Search"], None]
 
 
 @dataclass
@@ -104,6 +107,10 @@ class Search:
             seconds = fmean(trial.seconds for trial in self.own_trials)
             total = min(total, self.hours * 3600 * SEARCHING * self.at_once / seconds)
         return total
+
+    def grids(self, seed: int) -> Path:
+        """The folder of what a trial drew, if it ran on this machine."""
+        return LOCKS / self.contest.name / f"trial-{seed}"
 
     def rank(self, runs: Sequence[Trial]) -> list[Candidate]:
         """The recipes of these trials that keep the guards and that no attempt had, the best first; the champion among
@@ -177,19 +184,19 @@ class Search:
         self.past = self.file.read()  # with those of other processes
         return trial
 
-    def explore(self, say: Say) -> None:
-        """Run trials until the search ends; those that run when all ``hours`` are over are stopped. Raises UserError if
-        several in a row fail for a reason that is not their own, such as a full disk."""
+    def explore(self, say: Say, show: Show = lambda _: None) -> None:
+        """Run trials until the search ends, and show it after each; those that run when all ``hours`` are over are
+        stopped. Raises UserError if several in a row fail for a reason that is not their own, such as a full disk."""
         import optuna  # noqa: F401  # that it is missing is said before anything runs
 
         if not self.past:
             self.contest.check_images()
-        failed, devices = 0, [self.contest.config.device]
+        failed = 0
         spent = sum(trial.seconds for trial in self.own_trials) / self.at_once
         until = self.hours and time.monotonic() + self.hours * 3600 - spent
-        code = revision.export(self.commit or revision.head())
-        with _place(self.contest) as place, Pool(code, self.at_once, devices) as pool:
+        with _place(self.contest) as place, self.contest.pool(self.at_once, self.commit) as pool:
             say(f"{self.name}: {plural(self.at_once, 'run')} at a time; each prints a line when it ends")
+            show(self)
             self._name_refused(say)
             self.starts.rotate(-place)
             for _ in range(self.at_once):
@@ -199,9 +206,12 @@ class Search:
                     self._estimate(done, say)
                 else:
                     trial = self.take(done)
+                    if done.record and done.record.diverged:
+                        say(f"no score: {done.record.diverged}")
                     failed = 0 if trial else failed + 1
                     say(self._progress(trial) if trial else f"failed: {done.reason}")
                     self._name_refused(say)
+                    show(self)
                 if failed == FAILURES:
                     raise UserError(f"{failed} runs in a row failed: {done.reason}")
                 self._submit(pool, place, say)
@@ -218,14 +228,15 @@ class Search:
     def _submit(self, pool: Pool, place: int, say: Say) -> None:
         """Run the next trial. Its seed, above those of attempts, is that of the proposal, too: so a process that
         searches alone tries the same again."""
-        known = {trial.seed for trial in self.past}
-        seeds = (2**40 + int(files.digest([self.contest.name, place, each])[:10], 16) for each in self.numbers)
+        known, below = {trial.seed for trial in self.past}, self.contest.seeds_below
+        seeds = (below + int(files.digest([self.contest.name, place, each])[:10], 16) % below for each in self.numbers)
         seed = next(seed for seed in seeds if seed not in known)
         if not self.starts and self._submit_half(pool, say):
             return
         if (changes := self.next(seed)) is not None:
-            params = trials.params(self.contest, changes, seed)
-            task = Task(f"trial-{seed}", params, LOCKS / self.contest.name / f"trial-{seed}.log", may_diverge=True)
+            params = self.contest.trial(changes, seed)
+            log, keep = LOCKS / self.contest.name / f"trial-{seed}.log", self.grids(seed)
+            task = Task(f"trial-{seed}", params, log, may_diverge=True, keep=keep)
             self.running[task.name] = changes, seed, time.monotonic()
             pool.submit(task)
         elif not self.running:
@@ -240,7 +251,7 @@ class Search:
         say(early)
         trial = ranked[0].trials[0]
         self.halved = steps, _ = self.contest.params(trial.changes).train.steps or 2, ranked[0].score
-        params = trials.params(self.contest, {**trial.changes, STEPS: max(1, steps // 2)}, trial.seed)
+        params = self.contest.trial({**trial.changes, STEPS: max(1, steps // 2)}, trial.seed)
         pool.submit(Task(HALF, params, LOCKS / self.contest.name / f"{HALF}.log"))
         return True
 
@@ -251,8 +262,10 @@ class Search:
             say(f"half of that training: {self.advice}")
 
     def submit(self, found: Changes, say: Say) -> None:
-        """Begin the attempt with what was found, and write that to found.yaml, as an entry."""
+        """Begin the attempt with what was found, and write that to found.yaml, as an entry; remove the last find."""
         entry, path = self.space.entry(found), self.contest.folder / "found.yaml"
+        if self.state.open is None:
+            shutil.rmtree(self.contest.find, ignore_errors=True)  # of the last search
         attempt.begin(self.contest, self.name, entry, source=str(path), say=say)
         lines = [f"# What search {self.number} of {self.contest.path} found: a claim, until its attempt has ended."]
         lines += [f"{key}: {json.dumps(value)}" for key, value in entry.items()]
@@ -260,9 +273,11 @@ class Search:
             temporary.write_text("\n".join([*lines, ""]), encoding="utf-8")
         self.update(climb.read(self.contest))
 
-    def _progress(self, trial: Trial) -> str:
-        """A line about a trial that has ended: its score and recipe, the best so far, and the time left."""
+    def left(self) -> str:
+        """How long the search and the proof take."""
         made, most = self.own_trials, self.contest.terms.seeds.most
+        if not made:
+            return "the time left is not known yet"
         seconds = fmean(one.seconds for one in made) / self.at_once
         left = max(self.total() - len(made), 0) * seconds
         arms = 2 if self.contest.terms.kind == "score" else 1
@@ -271,48 +286,60 @@ class Search:
         late = self.hours and proof > (1 - SEARCHING) * self.hours * 3600
         over = f", more than --hours {self.hours:g} leaves: take more, or a shorter training" if late else ""
         ahead = f"about {duration(left)} left to search, then" if left else "the search ends, then"
-        best, before = next(iter(self.rank(made)), None), self.shown
+        return f"{ahead} {duration(proof)} to prove{over}"
+
+    def fails(self, trial: Trial) -> str:
+        """The guards that a trial fails."""
+        usual = trials.find_usual(self.own_trials, self.space.champion)
+        return " and ".join(trials.judge(self.contest, [trial], usual).fails)
+
+    def _progress(self, trial: Trial) -> str:
+        """A line about a trial that has ended: its score, the best so far, and the time left; its recipe is on the
+        page."""
+        best, before = next(iter(self.rank(self.own_trials)), None), self.shown
         self.shown, shown = best, f"best {best.score:.4g}" if best else "none keeps the guards"
         if best and before and best.loss > before.loss:
             shown += f", no longer {before.score:.4g}, which more runs, a guard or an attempt changed"
-        return f"trial {len(made)}: {self._describe(trial)}; {shown}; {ahead} {duration(proof)} to prove{over}"
-
-    def _describe(self, trial: Trial) -> str:
-        """A trial's score, next to the yardstick, and its recipe."""
-        primary, usual = self.contest.terms.primary, trials.find_usual(self.own_trials, self.space.champion)
-        score = "diverged" if trial.score is None else f"{metrics.title(primary)} {trial.score:.4g}"
-        than = "" if trial.yardstick is None else f", a Gaussian {trial.yardstick:.4g}"
-        fails = trials.judge(self.contest, [trial], usual).fails
-        broken = f", fails {' and '.join(fails)}" if fails else ""
-        changes = self.space.entry(trial.changes).items()
-        short = ", ".join(f"{key.partition('.')[2].removesuffix('.name')} {plain(value)}" for key, value in changes)
-        known = "known: " if trial.key in self.known else ""
-        return f"{score} ({metrics.direction(primary)} is better{than}){broken}; {known}{short or 'the champion'}"
+        score = "diverged" if trial.score is None else f"{trial.score:.4g}"
+        broken = f", fails {fails}" if (fails := self.fails(trial)) else ""
+        return f"trial {len(self.own_trials)}: {score}{broken}; {shown}; {self.left()}"
 
 
 def run(
-    contest: Contest, hours: float | None, most: int | None, slots: int | None, say: Say, commit: str | None = None
+    contest: Contest,
+    hours: float | None,
+    most: int | None,
+    slots: int | None,
+    say: Say,
+    commit: str | None = None,
+    show: Show = lambda _: None,
 ) -> Search:
     """Search, and prove what was found; after any stop it continues. Returns the search, which has a proof if anything
-    was found.
+    was found. show: gets the search after each run.
 
     Raises UserError unless the ladder, its log and the code are committed.
     """
-    revision.check_committed([str(contest.path), *(() if commit else revision.CODE)])
-    say(f"{contest.path}: searching by {contest.terms.primary}, {metrics.direction(contest.terms.primary)} is better")
+    revision.check_committed([str(contest.path), *(() if commit else contest.code)])
+    primary = contest.terms.primary
+    say(f"{contest.path}: searching by {primary}, {contest.known.direction(primary)} is better")
     state = climb.read(contest)
     mine = {one.begin.entry: one for one in state.attempts if re.fullmatch(SEARCH, one.begin.entry)}
     name = next((name for name, one in mine.items() if one.end is None), f"search-{len(mine) + 1}")
     number = int(name.removeprefix("search-"))
-    search = Search(contest, state, number, most, hours, count_slots(slots, [contest.config.device]), commit)
+    search = Search(contest, state, number, most, hours, contest.count_slots(slots), commit)
     if search.proof is None:
         attempt.check_committed(contest)
-        search.explore(say)
+        search.explore(say, show)
         search.update(climb.read(contest))  # what others have tried meanwhile
     if search.proof is None and (found := search.find()) is not None:
         search.submit(found, say)
     if search.proof and search.proof.end is None:
-        search.update(attempt.finish(contest, search.proof, slots, say, commit))
+
+        def show_proof(state: Climb) -> None:
+            search.state = state
+            show(search)
+
+        search.update(attempt.finish(contest, search.proof, slots, say, commit, show_proof))
     return search
 
 
@@ -331,5 +358,5 @@ def _ideas(contest: Contest) -> Iterator[Changes]:
     yield from contest.terms.model_dump(mode="json")["ideas"]
     for path in sorted(LADDERS.glob("*.yaml")):
         with suppress(UserError):  # what is wrong with another ladder is no fault of this one
-            other = climb.read(terms.load(path))
+            other = climb.read(opening.load(path))
             yield from (other.changes(rung.key) for rung in reversed(other.rungs))
