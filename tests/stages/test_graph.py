@@ -106,7 +106,8 @@ RERUNS = {
 }  # fmt: skip
 # all files of the rooms that no stage depends on; and variants that are not chosen, or new
 RERUN_NOTHING = [
-    "ddpm/params", "ddpm/tracking", "ddpm/verdicts", "ddpm/referee", "ddpm/study", "ddpm/ladder", "ddpm/sharing",
+    "ddpm/params", "ddpm/tracking", "ddpm/verdicts", "ddpm/referee", "ddpm/arms", "ddpm/programs", "ddpm/study",
+    "ddpm/ladder", "ddpm/sharing",
     "ddpm/report", "ddpm/pictures/plots.py", "ddpm/runs/library.py", "ddpm/cli", "ddpm/tools", "ddpm/__init__.py",
     "stages/__main__.py", "ddpm/variants/schedules/linear.py", "ddpm/variants/samplers/ddim.py",
     "ddpm/variants/losses/mine.py",
