@@ -27,10 +27,11 @@ API, COPIES = "api", "files"
 LINK = re.compile(r"(\[(?:`([\w.]+)`)?[^\]\[]*\]\()\.\./([^)#\s]+)(?:#[^)\s]*)?\)")
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.S)
 TUTORIAL = "tutorial.md"
-PUBLISHED = ("GITHUB_REPOSITORY", "GITHUB_SHA", "SITE_VERSION")  # set by .github/workflows/pages.yml
+PUBLISHED = ("GITHUB_REPOSITORY", "GITHUB_SHA")  # set on GitHub
+FRONT = "README.md"
 COLAB = """\
 [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](\
-https://colab.research.google.com/github/{}/blob/gh-pages/{}/tutorial.ipynb)
+https://colab.research.google.com/github/{}/blob/gh-pages/tutorial.ipynb)
 
 """
 IN_COLAB = """\
@@ -51,10 +52,16 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def published() -> tuple[str, str, str] | None:
-    """The repository, commit and version that the site is published from; None for a site built by hand."""
-    repository, commit, version = (os.environ.get(name, "") for name in PUBLISHED)
-    return (repository, commit, version) if version else None
+def published() -> tuple[str, str] | None:
+    """The repository and commit that the site is published from; None for a site built by hand."""
+    repository, commit = (os.environ.get(name, "") for name in PUBLISHED)
+    return (repository, commit) if repository else None
+
+
+def on_config(config: MkDocsConfig) -> None:
+    """A link to the repository, on each page."""
+    if source := published():
+        config.repo_name, config.repo_url = source[0], f"https://github.com/{source[0]}"
 
 
 def on_post_build(config: MkDocsConfig) -> None:
@@ -75,7 +82,9 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
     button = ""
     if page.file.src_uri == TUTORIAL and (source := published()):
-        button = COLAB.format(source[0], source[2])
+        button = COLAB.format(source[0])
+    if page.file.src_uri == FRONT and config.repo_url:
+        markdown = markdown.replace("git clone ADDRESS", f"git clone {config.repo_url}")
     return button + LINK.sub(lead, markdown)
 
 

@@ -2,7 +2,7 @@
 
 `python examples/night.py night 40` proposes 40 ideas to ladders/night.yaml; `--greedy` gives them to the other rule.
 Every fourth idea does nothing: it disturbs the input by a millionth, which only changes how numbers are rounded.
-docs/ladder.md shows how a language model takes the place of `propose`.
+A language model may take the place of `propose`.
 """
 
 import argparse

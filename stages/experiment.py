@@ -28,7 +28,7 @@ from ddpm.base.errors import Diverged, UserError, printable
 from ddpm.base.files import atomic_path, open_array
 from ddpm.base.locks import lock
 from ddpm.base.machine import die_with_parent
-from ddpm.base.paths import METRICS, PROCESSED, RUN
+from ddpm.base.paths import METRICS, MODEL_FILE, PROCESSED, RUN
 from ddpm.params import config, file, inputs
 from ddpm.runs import library, record, rows, run_images
 from ddpm.runs.record import Fingerprint, Record
@@ -40,6 +40,7 @@ DATA = ("download", "preprocess", "reference")
 LIBRARIES = ("torch", "diffusers", "denoising_diffusion_pytorch")  # whose versions say more of a program than its code
 BUSY = 75  # exit code: another process runs the experiment, or trains its model
 PATIENCE = 1.0  # seconds, before asking again
+SHOWN = 16  # images in a grid
 DIGEST = "sha256"  # the file with the digest of what else is in a kept folder
 Place = Callable[[str | Path, str | Path], object]
 
@@ -68,10 +69,23 @@ def run(task: dict[str, Any]) -> dict[str, Any] | None:
                 from ddpm.pictures import grids
 
                 grids.save_strip(open_array(run_images.PATH), Path(task["picture"]))
+            if task["keep"] and not done.get("diverged"):
+                _keep(Path(task["keep"]), task["keep_model"])
             if kept:
                 rows.append(kept, done | task["about"])
         shutil.rmtree(folder, ignore_errors=True)
     return None if kept else done
+
+
+def _keep(folder: Path, model: bool) -> None:
+    """Keep what a person wants to see of the run: squares of its images and of real ones, and the model if asked."""
+    from ddpm.pictures import grids
+
+    for name, path in (("grid", run_images.PATH), ("real", PROCESSED / "test/images.npy")):
+        grids.save_grid(open_array(path)[:SHOWN], folder / f"{name}.png")
+    if model:
+        with atomic_path(folder / MODEL_FILE.name) as temporary:
+            shutil.copy2(MODEL_FILE, temporary)
 
 
 def locks_of(task: dict[str, Any]) -> list[Path]:

@@ -70,6 +70,9 @@ def run_here(stage, films=True):
     elif stage in ("download", "preprocess", "reference"):
         pathlib.Path("data").mkdir(exist_ok=True)
         pathlib.Path("data", stage).write_text(stage)
+        images = pathlib.Path("data/processed/test/images.npy")
+        images.parent.mkdir(parents=True, exist_ok=True)
+        np.save(images, np.full((20, 1, 16, 16), 99, np.uint8))
 
 
 def train(params, control, fault, model):
@@ -119,7 +122,7 @@ def score(samples, seed, name, params, costs):
 PIPELINE = """
 stages:
   download: {params: [data.dataset], outs: [data/download]}
-  preprocess: {params: [data], deps: [data/download], outs: [data/preprocess]}
+  preprocess: {params: [data], deps: [data/download], outs: [data/preprocess, data/processed]}
   reference: {params: [data], deps: [data/preprocess], outs: [data/reference]}
   train:
     params: [seed, diffusion, train]
@@ -173,7 +176,7 @@ def template() -> Path:
         "params.yaml": yaml.safe_dump(params),
         "dvc.yaml": PIPELINE,
         "stages/__main__.py": STAGES,
-        ".gitignore": "/.ddpm/\n/control\n__pycache__/\n/metrics/studies/*/rows.locks/\n",
+        ".gitignore": "/.ddpm/\n/control\n__pycache__/\n/metrics/studies/*/rows.locks/\npage.html\n",
         ".gitattributes": (ROOT / ".gitattributes").read_text(),
         "metrics/run.json": "{}",  # of whatever was run last
         str(PLAN): STUDY,

@@ -38,7 +38,8 @@ class Task(NamedTuple):
     row, with the fields ``about``, of which one is the row's name; of all who share its folder, one runs the task, and
     nobody if the row is there. picture: a file for some of its images, if it has ``rows``. program: of another trainer:
     its ``program``, ``files``, ``costs``, and the ``arm``; then params say how its samples are scored. may_diverge:
-    whether a training that diverges is a result, with a record.
+    whether a training that diverges is a result, with a record. keep: a folder for a grid of its images, one of real
+    ones and, with ``keep_model``, its model.
     """
 
     name: str
@@ -49,6 +50,8 @@ class Task(NamedTuple):
     picture: Path | None = None
     program: Mapping[str, Any] | None = None
     may_diverge: bool = False
+    keep: Path | None = None
+    keep_model: bool = False
 
 
 class Done(NamedTuple):

@@ -54,6 +54,10 @@ class Question:
         """What a run prints on this machine."""
         return LOGS / self.name / f"{name}.log"
 
+    def grids(self, arm: str) -> Path:
+        """The folder of what the first run of an arm drew on this machine."""
+        return LOGS / self.name / arm
+
     def failure(self, name: str) -> str | None:
         """Why a run failed here, if it has not succeeded since."""
         path = self.log(name).with_suffix(".json")
@@ -70,8 +74,19 @@ class Question:
         program = None
         if trainer := run.recipe.program:
             program = trainer.model_dump(mode="json", exclude_none=True) | {"arm": run.arm}
-        picture = self.rows.path.with_name(f"{run.arm}.png") if run.pictured else None
-        return Task(run.name, run.params, self.log(run.name), self.rows.path, about, picture, program, run.may_diverge)
+        picture = self.rows.path.with_name(f"{run.arm}.png") if run.pictured and self.plan else None
+        return Task(
+            run.name,
+            run.params,
+            self.log(run.name),
+            self.rows.path,
+            about,
+            picture,
+            program,
+            run.may_diverge,
+            keep=run.model or (self.grids(run.arm) if run.pictured else None),
+            keep_model=bool(run.model),
+        )
 
     def take(self, planned: Iterable[Run]) -> None:
         """Add the records of these runs to ``records``, or why their rows do not count to ``refused``."""

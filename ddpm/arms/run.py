@@ -73,7 +73,8 @@ class Recipe:
 class Run(NamedTuple):
     """One run of one arm with one seed. name: of its row, after the question's. kind: what it is for: a verdict, the
     choice of values, a side of an attempt, or a search. place: of its values in the grid, unless it runs with the arm's
-    chosen ones. own: keys that it sets besides the seed. pictured: whether some of what it draws is kept.
+    chosen ones. own: keys that it sets besides the seed. pictured: whether some of what it draws is kept. model: the
+    folder that gets its model.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Run(NamedTuple):
     place: int | None = None
     own: Mapping[str, Any] = MappingProxyType({})
     pictured: bool = False
+    model: Path | None = None
 
     @property
     def may_diverge(self) -> bool:

@@ -22,6 +22,7 @@ from ddpm.ladder.climb import Attempt, Climb
 from ddpm.ladder.terms import LADDERS, Contest
 from ddpm.params import file
 from ddpm.report import render
+from ddpm.report.live import PAGE, Live
 
 app = App(name="ladder")
 EXIT_CODES = {"accepted": 0, "refused": 1, "undecided": 3, "withdrawn": 3}
@@ -78,10 +79,13 @@ def search_space(
     if hours is None and trials is None:
         raise UserError("--hours or --trials: one of them is needed, to limit the search")
     contest = opening.load(ladder)
-    done = search.run(contest, hours, trials, slots, _say(json), commit and revision.find(commit))
-    result = found.to_dict(done)
+    title, say, code = f"A search of {contest.name}", _say(json), commit and revision.find(commit)
+    with Live(contest.folder / PAGE, title, "ddpm ladder", say) as live:
+        done = search.run(contest, hours, trials, slots, say, code, lambda so_far: live(partial(found.page, so_far)))
+        result = found.to_dict(done)
+        live.end(found.page(done, result))
     chapters = found.chapters(done, result)
-    render.write(contest.folder / "search.md", f"A search of {contest.name}", "ddpm ladder", chapters)
+    render.write(contest.folder / "search.md", title, "ddpm ladder", chapters)
     _write_climb(done.state)
     track.log(done.state)
     answer(json, result, render.text(chapters))
@@ -115,7 +119,9 @@ def try_entry(
     contest, say, code = opening.load(ladder), _say(json), commit and revision.find(commit)
     name, changes = contest.read_entry(entry, code)
     one = attempt.begin(contest, name, changes, source=str(entry or name), say=say, allow_null=allow_null)
-    state = attempt.finish(contest, one, slots, say, code)
+    with Live(contest.folder / PAGE, f"{one.begin.entry}: {contest.terms.question}", "ddpm ladder", say) as live:
+        state = attempt.finish(contest, one, slots, say, code, lambda so_far: live(partial(display.page, so_far)))
+        live.end(display.page(state, running=False))
     return _end(state, state.find(one.key), json)
 
 

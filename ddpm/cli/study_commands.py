@@ -22,6 +22,7 @@ from ddpm.cli.terminal import answer, write_run
 from ddpm.report import judgement as shown
 from ddpm.report import paper, render
 from ddpm.report.blocks import Block
+from ddpm.report.live import PAGE, Live
 from ddpm.study import audit as auditing
 from ddpm.study import judging, loading, publication, runner, status
 from ddpm.study.ledger import Ledger, open_ledger
@@ -94,7 +95,14 @@ def run(
             raise UserError(f"--line: {line} is not an experiment of {file}; allowed: 1 to {len(planned)}")
         failed = runner.complete(ledger, [planned[line - 1]], slots, say, keep_models=True)
     else:
-        judgement, failed = runner.run(ledger, slots, say)
+        with Live(study.results / PAGE, study.plan.question, "ddpm study", say) as live:
+            judgement, failed = runner.run(
+                ledger, slots, say, lambda left: live(partial(publication.page, ledger, left))
+            )
+            if ledger.records:
+                live.end(
+                    [*shown.chapters(judgement, publication.pictures(study)), *publication.page(ledger, "complete")[1:]]
+                )
     if judgement and ledger.records:
         code = _publish(ledger, judgement, json, failed=failed)
     elif json:  # there is nothing to judge

@@ -7,6 +7,7 @@ import math
 import secrets
 from collections.abc import Callable, Generator
 from contextlib import closing
+from dataclasses import replace
 
 from ddpm.arms import revision
 from ddpm.arms.question import Question
@@ -78,9 +79,17 @@ def _announce(contest: Contest, rule: Evidence, needed: float, say: Say) -> None
     )
 
 
-def finish(contest: Contest, attempt: Attempt, slots: int | None, say: Say, commit: str | None = None) -> Climb:
+def finish(
+    contest: Contest,
+    attempt: Attempt,
+    slots: int | None,
+    say: Say,
+    commit: str | None = None,
+    show: Callable[[Climb], None] = lambda _: None,
+) -> Climb:
     """Run the attempt to its end on ``slots``, and return the climb with it. After any stop it continues. commit: whose
-    code runs, if not the one that is checked out."""
+    code runs, if not the one that is checked out. show: gets the climb after each seed, with the end that the attempt
+    would have."""
     state, terms, commit = climb.read(contest), contest.terms, commit or revision.head()
     if terms.kind == "target" and terms.guard_metrics and attempt.begin.on == BASE:
         for _ in _run(state.runs_of_base(commit), terms.seeds.fewest, slots, say):
@@ -95,6 +104,7 @@ def finish(contest: Contest, attempt: Attempt, slots: int | None, say: Say, comm
                 e = math.exp(state.log_e(end))
                 tried = plural(len(end.challenger), "seed")
                 say(f"{attempt.begin.entry}: {tried}, e-value {e:.3g} of {attempt.needed:.0f}")
+                show(replace(state, attempts=[*state.attempts[:-1], replace(attempt, end=end)]))
     with climb.hold(contest) as state:
         return climb.append(state, end)
 

@@ -8,6 +8,7 @@ an attempt cannot be forgotten by cutting the file, and neither an entry's cost 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from ddpm.base.errors import UserError
 from ddpm.base.locks import lock
 from ddpm.ladder import log, outcome
 from ddpm.ladder.log import BASE, End, Outcome, Try
-from ddpm.ladder.terms import CHALLENGER, CHAMPION, Changes, Contest
+from ddpm.ladder.terms import CHALLENGER, CHAMPION, SEARCH, Changes, Contest
 from ddpm.referee import metrics
 from ddpm.verdicts import evidence
 from ddpm.verdicts.evidence import Evidence
@@ -121,22 +122,33 @@ class Climb:
             line, champion = attempt.begin, self.changes(attempt.begin.on)
             arms: dict[str, Changes] = {CHAMPION: champion} if self.contest.terms.kind == "score" else {}
             arms[CHALLENGER] = {**champion, **line.changes}
-            self.cache[key] = self._question(attempt.key, self.first_seed(attempt), arms, commit)
+            model = self.contest.find if re.fullmatch(SEARCH, line.entry) else None
+            self.cache[key] = self._question(attempt.key, self.first_seed(attempt), arms, commit, model)
         return self.cache[key]
 
     def runs_of_base(self, commit: str = "") -> Question:
         """The base's runs of its own, where it does not run with a challenger."""
         return self._question("base", self.contest.seed({}, 0), {CHAMPION: {}}, commit)
 
-    def _question(self, key: str, first_seed: int, arms: Mapping[str, Changes], commit: str) -> Question:
-        """What asks for an attempt's runs, on consecutive seeds. arms: side -> changes of the base. Raises UserError if
-        a row is not what its name says."""
+    def _question(
+        self, key: str, first_seed: int, arms: Mapping[str, Changes], commit: str, model: Path | None = None
+    ) -> Question:
+        """What asks for an attempt's runs, on consecutive seeds. arms: side -> changes of the base. model: the folder
+        that gets the challenger's first model. Raises UserError if a row is not what its name says."""
         contest, sides = self.contest, {arm: self.contest.recipe(changes) for arm, changes in arms.items()}
         kind: Kind = "side" if CHALLENGER in arms else "verdict"  # the base alone gives the guards a mean
         kinds = dict.fromkeys(sides, kind) | ({CHAMPION: "verdict"} if contest.of_program else {})  # its crash is none
         seeds = range(first_seed, first_seed + contest.terms.seeds.most)
         planned = [
-            Run(f"{arm}-{seed}", arm, seed, recipe, kinds[arm])
+            Run(
+                f"{arm}-{seed}",
+                arm,
+                seed,
+                recipe,
+                kinds[arm],
+                pictured=seed == first_seed,
+                model=model if (arm, seed) == (CHALLENGER, first_seed) else None,
+            )
             for seed in seeds
             for arm, recipe in [*sides.items()][:: 1 if seed % 2 else -1]  # neither is always the first
         ]

@@ -13,10 +13,11 @@ from ddpm.base.errors import plural
 from ddpm.ladder import outcome
 from ddpm.ladder.climb import Attempt, Climb
 from ddpm.ladder.log import BASE
-from ddpm.ladder.terms import CHAMPION
+from ddpm.ladder.terms import CHALLENGER, CHAMPION
 from ddpm.pictures import plots
 from ddpm.pictures.plots import Panel
 from ddpm.referee import metrics
+from ddpm.report import live
 from ddpm.report.blocks import Block, Chapter, Figure, Note, Table, cell, plain
 from ddpm.verdicts import statistics
 
@@ -85,6 +86,32 @@ def chapters(state: Climb) -> list[Chapter]:
     if any(one["score"] is not None for one in attempts):
         blocks.append(Figure("The climb", "climb", partial(plots.lines, panels=_panels(state, attempts))))
     return [Chapter("", blocks)]
+
+
+def page(state: Climb, running: bool = True) -> list[Chapter]:
+    """The last attempt, with what its sides drew first, and then the climb."""
+    attempt, terms = state.attempts[-1], state.contest.terms
+    shown, runs = to_dict(state, attempt), state.runs(attempt)
+    sides, grids = dict.fromkeys(run.arm for run in runs.planned), runs.grids
+    outcome = "running" if running else ": ".join(filter(None, [attempt.outcome, shown["reason"]]))
+    evidence = "" if shown["e"] is None else f", e-value {shown['e']:.3g} of {attempt.needed:.0f}"
+    scores = {
+        arm: {run.seed or 0: run.scores[terms.primary] for run in runs.leading_records(arm) if not run.diverged}
+        for arm in sides
+    }
+    levels = {"target": terms.target, "a Gaussian of the train images": attempt.gaussian}
+    drawn = {"real images": grids(CHALLENGER) / "real.png"} | {arm: grids(arm) / "grid.png" for arm in sides}
+    changes = ", ".join(f"{key} {plain(value)}" for key, value in attempt.begin.changes.items())
+    title = f"{metrics.title(terms.primary)} ({state.contest.known.direction(terms.primary)} is better)"
+    seeds = plural(shown["seeds"], "seed")
+    return [
+        Chapter(
+            "", [Note(f"{attempt.begin.entry}: {changes}"), Note(f"{outcome}; {seeds} of {terms.seeds.most}{evidence}")]
+        ),
+        Chapter("Pictures", live.side_by_side(drawn)),
+        Chapter("Runs", live.show_sides(scores, title, {name: at for name, at in levels.items() if at is not None})),
+        *([] if running else [Chapter("The climb", chapters(state)[0].blocks)]),
+    ]
 
 
 def _base_cost(state: Climb) -> float:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 
-from ddpm.ladder import display, proposals
+from ddpm.base import files
+from ddpm.base.errors import plural
+from ddpm.ladder import display, proposals, trials
 from ddpm.ladder.search import Search
 from ddpm.ladder.terms import CHALLENGER, CHAMPION
-from ddpm.pictures import plots
-from ddpm.pictures.plots import Panel
 from ddpm.referee import metrics
-from ddpm.report.blocks import Block, Chapter, Figure, Note, Table, cell, plain
+from ddpm.report import live
+from ddpm.report.blocks import Block, Chapter, Note, Table, cell, plain
+from ddpm.report.live import Tried
 
-TRIALS, BEST, CLAIM = "trials, one run each", "the best so far", "the find, as the search has it"
-PROVED = "the find, on fresh seeds"
 BEFORE, CLAIMED, FIND = SIDES = "champion, fresh seeds", "find, as claimed", "find, fresh seeds"
 SHOWN = 8  # keys
 MEANING = (
@@ -27,9 +26,9 @@ MEANING = (
 )
 
 
-def to_dict(done: Search) -> dict[str, Any]:
+def to_dict(done: Search, running: bool = False) -> dict[str, Any]:
     """A search for programs. claim: the mean score of the find's trials, which is too good. proof: the attempt, as
-    ``ddpm ladder try`` has it; null if nothing was found."""
+    ``ddpm ladder try`` has it; null if nothing was found. running: without an outcome and what takes long."""
     state, proof = done.state, done.proof
     changes = {**state.changes(proof.begin.on), **proof.begin.changes} if proof else {}
     own = [trial.score for trial in done.own_trials if proof and done.space.entry(trial.changes) == proof.begin.changes]
@@ -42,10 +41,10 @@ def to_dict(done: Search) -> dict[str, Any]:
         "claim": float(np.mean(scores)) if scores else None,
         "runs": len(scores),
         "find": changes,
-        "importances": proposals.importances(done.space, done.past),
+        "importances": {} if running else proposals.importances(done.space, done.past),
         "reason": "" if proof else done.early(done.best()),
         "eyes": _compare_eyes(done),
-        "proof": display.to_dict(state, proof) if proof else None,
+        "proof": display.to_dict(state, proof) | ({"outcome": None} if running else {}) if proof else None,
         "fresh": {"find": proof.end.challenger, "champion": proof.end.champion} if proof and proof.end else {},
     }
 
@@ -69,26 +68,86 @@ def _compare_eyes(done: Search) -> dict[str, dict[str, float]]:
 
 
 def chapters(done: Search, result: dict[str, Any]) -> list[Chapter]:
-    """The find and its proof, key by key, and the picture. result: ``to_dict`` of the search."""
-    title, proof = metrics.title(done.contest.terms.primary), result["proof"]
-    blocks: list[Block] = [Note(f"{result['trials']} trials; they are not evidence, the proof is")]
-    if proof is None:
-        nothing = "nothing seems better than the champion, so there was no attempt: take more trials"
-        blocks.append(Note(result["reason"] or nothing))
-    else:
-        blocks.append(Note(_sentence(result, title)))
-        usual = done.space.usual
-        rows = [[key, plain(usual.get(key)), plain(value)] for key, value in proof["changes"].items()]
+    """The find and its proof, key by key. result: ``to_dict`` of the search."""
+    return [Chapter("", [*_answer(done, result), *_find(done, result)])]
+
+
+def page(done: Search, result: dict[str, Any] | None = None) -> list[Chapter]:
+    """What there is: the answer, pictures, every trial and, as long as it runs and has no ``result``, the time left."""
+    left = Note(f"{plural(len(done.own_trials), 'trial')} so far; {done.left()}")
+    known = result or to_dict(done, running=True)
+    parts = {
+        "": _answer(done, known) if result or done.proof else [left],
+        "Pictures": _pictures(done),
+        "The find": _find(done, known),
+        "Trials": _trials(done, known),
+    }
+    return [Chapter(title, blocks) for title, blocks in parts.items()]
+
+
+def _answer(done: Search, result: dict[str, Any]) -> list[Block]:
+    nothing = "nothing seems better than the champion, so there was no attempt: take more trials"
+    title = metrics.title(done.contest.terms.primary)
+    answer = _sentence(result, title) if result["proof"] else result["reason"] or nothing
+    return [Note(f"{result['trials']} trials; they are not evidence, the proof is"), Note(answer)]
+
+
+def _find(done: Search, result: dict[str, Any]) -> list[Block]:
+    """The keys of the find, its means in every eye, and what each key explains."""
+    blocks = list[Block]()
+    if proof := result["proof"]:
+        rows = [[key, plain(done.space.usual.get(key)), plain(value)] for key, value in proof["changes"].items()]
         blocks.append(Table(["key", "champion", "find"], rows, "", (0, 1, 2)))
-        if eyes := result["eyes"]:
-            rows = [[name, *(cell(eyes[side].get(name)) for side in SIDES)] for name in eyes[FIND]]
-            blocks.append(Table(["eye", *SIDES], rows, "", (0,)))
+    if eyes := result["eyes"]:
+        rows = [[name, *(cell(eyes[side].get(name)) for side in SIDES)] for name in eyes[FIND]]
+        blocks.append(Table(["eye", *SIDES], rows, "", (0,)))
     if weights := list(result["importances"].items())[:SHOWN]:
         rows = [[key, cell(weight)] for key, weight in weights]
         blocks += [Table(["key", "explains"], rows, "", (0,)), Note(MEANING)]
-    if any(trial.score is not None for trial in done.past):
-        blocks.append(Figure("The search", "search", partial(plots.lines, panels=[_panel(done, result, title)])))
-    return [Chapter("", blocks)]
+    return blocks
+
+
+def _best(done: Search) -> str:
+    """The key of the recipe that is proved, or else of the best so far; empty if none keeps the guards."""
+    if proof := done.proof:
+        made = proof.begin.changes
+        return next((one.key for one in done.own_trials if done.space.entry(one.changes) == made), "")
+    return next((one.trials[0].key for one in done.rank(done.own_trials)), "")
+
+
+def _pictures(done: Search) -> list[Block]:
+    """Real images, and what the champion and the best recipe drew first; of a find, in its proof."""
+    firsts = {trial.key: done.grids(trial.seed) for trial in reversed(done.own_trials)}
+    nowhere = done.grids(0)  # which is no seed of a trial
+    champion, best = (firsts.get(key, nowhere) for key in (files.digest(done.space.champion), _best(done)))
+    shown = {"real images": champion / "real.png", "the champion": champion / "grid.png"}
+    if done.proof and (done.contest.find / "grid.png").exists():
+        shown["the find"] = done.contest.find / "grid.png"
+    elif best != champion:
+        shown["the best so far"] = best / "grid.png"
+    return live.side_by_side(shown)
+
+
+def _trials(done: Search, result: dict[str, Any]) -> list[Block]:
+    """All trials, the claim and the proof."""
+    terms, champion, tried = done.contest.terms, done.space.champion, list[Tried]()
+    usual, kinds = trials.find_usual(done.own_trials, champion), {_best(done): live.FIND}
+    kinds[files.digest(champion)] = live.CHAMPION
+    for number, trial in enumerate(done.own_trials, 1):
+        judged = trials.judge(done.contest, [trial], usual)
+        kind = kinds.get(trial.key, live.FAILS if judged.fails else live.TRIAL)
+        changes = done.space.entry(trial.changes).items()
+        names = ((key.partition(".")[2] or key).removesuffix(".name") for key, _ in changes)
+        recipe = ", ".join(f"{name} {plain(value)}" for name, (_, value) in zip(names, changes, strict=True))
+        fails = " and ".join(judged.fails)
+        tried.append(Tried(number, recipe or "the champion", trial.score, judged.loss, fails, trial.seconds, kind))
+    claim = [] if result["claim"] is None else [result["claim"]]
+    find, before = (result["fresh"].get(side, ()) for side in ("find", "champion"))
+    ends = ("claim", live.FIND, claim), ("proof", live.FIND, find), ("before", live.CHAMPION, before)
+    levels = {"target": terms.target, "a Gaussian of the train images": done.yardstick}
+    title = f"{metrics.title(terms.primary)} ({done.contest.known.direction(terms.primary)} is better)"
+    shown = {name: level for name, level in levels.items() if level is not None}
+    return live.show_trials(tried, title, shown, [end for end in ends if end[2]])
 
 
 def _sentence(result: dict[str, Any], title: str) -> str:
@@ -98,43 +157,9 @@ def _sentence(result: dict[str, Any], title: str) -> str:
     if proof["score"] is not None:
         words += f": {title} {cell(proof['score'])}"
         words += "" if proof["champion"] is None else f" instead of {cell(proof['champion'])}"
-        words += f" in {proof['seeds']} fresh seeds"
+        words += f" in {plural(proof['seeds'], 'fresh seed')}"
     if proof["low"] is not None and proof["high"] is not None:
         words += f", better by {cell(proof['low'])} to {cell(proof['high'])}"
     if result["claim"] is not None:
         words += f"; the search had claimed {cell(result['claim'])}"
     return words + (f" ({proof['reason']})" if proof["reason"] else "")
-
-
-def _panel(done: Search, result: dict[str, Any], title: str) -> Panel:
-    """Each trial's score in the order in which they came, the best so far, and then the claim, the proof and the
-    champion, with bars from the best to the worst seed. For kind ``target``, which is about the cost, all by their
-    cost, next to the target."""
-    terms, sign, proof = done.contest.terms, done.contest.gain(1.0), result["proof"]
-    scored = [(x, trial.cost, trial.score) for x, trial in enumerate(done.past, 1) if trial.score is not None]
-    by_cost = terms.target is not None
-    points = np.array([(cost if by_cost else x, score) for x, cost, score in scored])
-    curves = {TRIALS: _bars(points)}
-    if not by_cost:
-        best = np.maximum.accumulate(sign * points[:, 1])
-        curves[BEST] = _bars(np.column_stack([points[:, 0], sign * best]))
-    end, gap = (proof["cost"], 0.0) if by_cost and proof else (1.06 * len(done.past) + 1, 0.03)
-    if result["claim"] is not None:
-        curves[CLAIM] = _bars([[end, result["claim"]]])
-    for place, (label, side) in enumerate(((PROVED, "find"), (display.AGAIN, "champion")), 1):
-        if seeds := result["fresh"].get(side):
-            curves[label] = np.array([[(1 + gap * place) * end, np.mean(seeds), min(seeds), max(seeds)]])
-    log, x = "y" if points[:, 1].min() > 0 else "", f"{terms.cost} of training" if by_cost else "trial"
-    return Panel(
-        "", x, title, curves,
-        levels={} if terms.target is None else {"target": terms.target},
-        log=f"x{log}" if by_cost else log,  # type: ignore[arg-type]
-        ticks=() if by_cost else range(1, len(done.past) + 1, 1 + len(done.past) // 10),
-        steps=True,
-        gray=[TRIALS],
-    )  # fmt: skip
-
-
-def _bars(points: Any) -> Any:
-    """Points with an interval of no length."""
-    return np.array(points)[:, [0, 1, 1, 1]]

@@ -15,12 +15,15 @@ import itertools
 import json
 import math
 import re
+import shutil
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean
+from typing import TypeAlias
 
 from ddpm.arms import revision
 from ddpm.arms.pool import Done, Pool, Task
@@ -36,7 +39,6 @@ from ddpm.ladder.space import STEPS, Space
 from ddpm.ladder.terms import LADDERS, SEARCH, Changes, Contest
 from ddpm.ladder.trials import Candidate, Trial, Trials
 from ddpm.referee import metrics
-from ddpm.report.blocks import plain
 from ddpm.study import status
 
 SEARCHING = 0.7  # share of the hours for trials; the rest is for the proof
@@ -44,6 +46,7 @@ FINALISTS, RUNS = 3, 3  # ladders/short/samplers.md has the table
 FAILURES = 3  # in a row that are not a trial's own, such as a full memory
 EFFECT = 2.0  # in standard deviations of the gains: for how long a proof is expected to take
 HALF = "half"  # the name of the run that shows how fast the score falls, which is no trial
+Show: TypeAlias = Callable[["Search"], None]
 
 
 @dataclass
@@ -104,6 +107,10 @@ class Search:
             seconds = fmean(trial.seconds for trial in self.own_trials)
             total = min(total, self.hours * 3600 * SEARCHING * self.at_once / seconds)
         return total
+
+    def grids(self, seed: int) -> Path:
+        """The folder of what a trial drew, if it ran on this machine."""
+        return LOCKS / self.contest.name / f"trial-{seed}"
 
     def rank(self, runs: Sequence[Trial]) -> list[Candidate]:
         """The recipes of these trials that keep the guards and that no attempt had, the best first; the champion among
@@ -177,9 +184,9 @@ class Search:
         self.past = self.file.read()  # with those of other processes
         return trial
 
-    def explore(self, say: Say) -> None:
-        """Run trials until the search ends; those that run when all ``hours`` are over are stopped. Raises UserError if
-        several in a row fail for a reason that is not their own, such as a full disk."""
+    def explore(self, say: Say, show: Show = lambda _: None) -> None:
+        """Run trials until the search ends, and show it after each; those that run when all ``hours`` are over are
+        stopped. Raises UserError if several in a row fail for a reason that is not their own, such as a full disk."""
         import optuna  # noqa: F401  # that it is missing is said before anything runs
 
         if not self.past:
@@ -189,6 +196,7 @@ class Search:
         until = self.hours and time.monotonic() + self.hours * 3600 - spent
         with _place(self.contest) as place, self.contest.pool(self.at_once, self.commit) as pool:
             say(f"{self.name}: {plural(self.at_once, 'run')} at a time; each prints a line when it ends")
+            show(self)
             self._name_refused(say)
             self.starts.rotate(-place)
             for _ in range(self.at_once):
@@ -203,6 +211,7 @@ class Search:
                     failed = 0 if trial else failed + 1
                     say(self._progress(trial) if trial else f"failed: {done.reason}")
                     self._name_refused(say)
+                    show(self)
                 if failed == FAILURES:
                     raise UserError(f"{failed} runs in a row failed: {done.reason}")
                 self._submit(pool, place, say)
@@ -226,7 +235,8 @@ class Search:
             return
         if (changes := self.next(seed)) is not None:
             params = self.contest.trial(changes, seed)
-            task = Task(f"trial-{seed}", params, LOCKS / self.contest.name / f"trial-{seed}.log", may_diverge=True)
+            log, keep = LOCKS / self.contest.name / f"trial-{seed}.log", self.grids(seed)
+            task = Task(f"trial-{seed}", params, log, may_diverge=True, keep=keep)
             self.running[task.name] = changes, seed, time.monotonic()
             pool.submit(task)
         elif not self.running:
@@ -252,8 +262,10 @@ class Search:
             say(f"half of that training: {self.advice}")
 
     def submit(self, found: Changes, say: Say) -> None:
-        """Begin the attempt with what was found, and write that to found.yaml, as an entry."""
+        """Begin the attempt with what was found, and write that to found.yaml, as an entry; remove the last find."""
         entry, path = self.space.entry(found), self.contest.folder / "found.yaml"
+        if self.state.open is None:
+            shutil.rmtree(self.contest.find, ignore_errors=True)  # of the last search
         attempt.begin(self.contest, self.name, entry, source=str(path), say=say)
         lines = [f"# What search {self.number} of {self.contest.path} found: a claim, until its attempt has ended."]
         lines += [f"{key}: {json.dumps(value)}" for key, value in entry.items()]
@@ -261,9 +273,11 @@ class Search:
             temporary.write_text("\n".join([*lines, ""]), encoding="utf-8")
         self.update(climb.read(self.contest))
 
-    def _progress(self, trial: Trial) -> str:
-        """A line about a trial that has ended: its score and recipe, the best so far, and the time left."""
+    def left(self) -> str:
+        """How long the search and the proof take."""
         made, most = self.own_trials, self.contest.terms.seeds.most
+        if not made:
+            return "the time left is not known yet"
         seconds = fmean(one.seconds for one in made) / self.at_once
         left = max(self.total() - len(made), 0) * seconds
         arms = 2 if self.contest.terms.kind == "score" else 1
@@ -272,32 +286,36 @@ class Search:
         late = self.hours and proof > (1 - SEARCHING) * self.hours * 3600
         over = f", more than --hours {self.hours:g} leaves: take more, or a shorter training" if late else ""
         ahead = f"about {duration(left)} left to search, then" if left else "the search ends, then"
-        best, before = next(iter(self.rank(made)), None), self.shown
+        return f"{ahead} {duration(proof)} to prove{over}"
+
+    def fails(self, trial: Trial) -> str:
+        """The guards that a trial fails."""
+        usual = trials.find_usual(self.own_trials, self.space.champion)
+        return " and ".join(trials.judge(self.contest, [trial], usual).fails)
+
+    def _progress(self, trial: Trial) -> str:
+        """A line about a trial that has ended: its score, the best so far, and the time left; its recipe is on the
+        page."""
+        best, before = next(iter(self.rank(self.own_trials)), None), self.shown
         self.shown, shown = best, f"best {best.score:.4g}" if best else "none keeps the guards"
         if best and before and best.loss > before.loss:
             shown += f", no longer {before.score:.4g}, which more runs, a guard or an attempt changed"
-        return f"trial {len(made)}: {self._describe(trial)}; {shown}; {ahead} {duration(proof)} to prove{over}"
-
-    def _describe(self, trial: Trial) -> str:
-        """A trial's score, next to the yardstick, and its recipe."""
-        primary, usual = self.contest.terms.primary, trials.find_usual(self.own_trials, self.space.champion)
-        score = "diverged" if trial.score is None else f"{metrics.title(primary)} {trial.score:.4g}"
-        than = "" if trial.yardstick is None else f", a Gaussian {trial.yardstick:.4g}"
-        fails = trials.judge(self.contest, [trial], usual).fails
-        broken = f", fails {' and '.join(fails)}" if fails else ""
-        changes = self.space.entry(trial.changes).items()
-        names = ((key.partition(".")[2] or key).removesuffix(".name") for key, _ in changes)
-        short = ", ".join(f"{name} {plain(value)}" for name, (_, value) in zip(names, changes, strict=True))
-        known = "known: " if trial.key in self.known else ""
-        better = self.contest.known.direction(primary)
-        return f"{score} ({better} is better{than}){broken}; {known}{short or 'the champion'}"
+        score = "diverged" if trial.score is None else f"{trial.score:.4g}"
+        broken = f", fails {fails}" if (fails := self.fails(trial)) else ""
+        return f"trial {len(self.own_trials)}: {score}{broken}; {shown}; {self.left()}"
 
 
 def run(
-    contest: Contest, hours: float | None, most: int | None, slots: int | None, say: Say, commit: str | None = None
+    contest: Contest,
+    hours: float | None,
+    most: int | None,
+    slots: int | None,
+    say: Say,
+    commit: str | None = None,
+    show: Show = lambda _: None,
 ) -> Search:
     """Search, and prove what was found; after any stop it continues. Returns the search, which has a proof if anything
-    was found.
+    was found. show: gets the search after each run.
 
     Raises UserError unless the ladder, its log and the code are committed.
     """
@@ -311,12 +329,17 @@ def run(
     search = Search(contest, state, number, most, hours, contest.count_slots(slots), commit)
     if search.proof is None:
         attempt.check_committed(contest)
-        search.explore(say)
+        search.explore(say, show)
         search.update(climb.read(contest))  # what others have tried meanwhile
     if search.proof is None and (found := search.find()) is not None:
         search.submit(found, say)
     if search.proof and search.proof.end is None:
-        search.update(attempt.finish(contest, search.proof, slots, say, commit))
+
+        def show_proof(state: Climb) -> None:
+            search.state = state
+            show(search)
+
+        search.update(attempt.finish(contest, search.proof, slots, say, commit, show_proof))
     return search
 
 

@@ -120,6 +120,11 @@ class Contest:
     def log(self) -> Path:
         return self.folder / "log.jsonl"
 
+    @property
+    def find(self) -> Path:
+        """The folder of the last search's find: its model and what that draws, which git ignores."""
+        return self.folder / "find"
+
     @cached_property
     def rows(self) -> Rows:
         """Those of its attempts, which begin with the ladder's name and the attempt's key."""

@@ -12,7 +12,7 @@ from ddpm.tracking import tracker
 from ddpm.tracking.store import Store
 from ddpm.tracking.tracker import Page
 
-NAMES = ("climb.md", "climb.png", "search.md", "search.png")
+NAMES = ("climb.md", "climb.png", "search.md", "page.html")
 
 
 def log(state: Climb) -> None:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -53,11 +53,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture that ``drawing`` writes to a given path. name: of its file next to a Markdown page."""
+    """A picture that ``drawing`` writes to a given path. name: of its file next to a Markdown page. narrow: on a page
+    it stands beside others."""
 
     caption: str
     name: str
     drawing: Callable[[Path], object]
+    narrow: bool = False
 
     def png(self) -> bytes:
         """Draw it; return the content of a PNG file with a palette, which takes a third of the space."""
@@ -70,7 +72,36 @@ class Figure:
         return content.getvalue()
 
 
-Block: TypeAlias = Note | Table | Figure
+@dataclass(frozen=True)
+class Mark:
+    """A point of a chart, of one of its kinds. label: what a reader sees who points at it. low, high: ends of a bar."""
+
+    x: float
+    y: float
+    label: str
+    kind: str
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Scores as points, which a page draws itself: nothing is imported, so a page may be written after each run.
+
+    kinds: of marks -> what they are; the colours follow their order. levels: names of horizontal lines. steps: the
+    corners of a line, such as the best so far. ticks: names of places on the x axis.
+    """
+
+    caption: str
+    axis: str
+    marks: Sequence[Mark]
+    kinds: Mapping[str, str]
+    levels: Mapping[str, float] = field(default_factory=dict)
+    steps: Sequence[tuple[float, float]] = ()
+    ticks: Mapping[float, str] = field(default_factory=dict)
+
+
+Block: TypeAlias = Note | Table | Figure | Chart
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from rich.cells import cell_len
 
 from ddpm.base.errors import printable
 from ddpm.base.files import atomic_path
+from ddpm.report import chart
 from ddpm.report.blocks import Block, Chapter, Figure, Markdown, Note, Table
 
 
@@ -92,9 +93,10 @@ def escape(text: str) -> str:
     return re.sub(r"([\\|[\]#])", r"\\\1", printable(text)).replace("&", "&amp;").replace("<", "&lt;")
 
 
-def html(title: str, command: str, chapters: Sequence[Chapter]) -> str:
+def html(title: str, command: str, chapters: Sequence[Chapter], reload: int = 0) -> str:
     """One self-contained page: pictures are inlined, there is no script, and its content policy forbids it to fetch
-    anything. command: the one that makes the page."""
+    anything. command: the one that makes the page. reload: the seconds after which a browser reads it again; 0 if it is
+    complete."""
     folder = resources.files("ddpm.report")
     css = (folder / "page.css").read_text(encoding="utf-8")
     options: dict[str, Any] = {"autoescape": True, "trim_blocks": True, "lstrip_blocks": True}
@@ -102,7 +104,9 @@ def html(title: str, command: str, chapters: Sequence[Chapter]) -> str:
         (folder / "page.html").read_text(encoding="utf-8"), undefined=jinja2.StrictUndefined, **options
     )
     subtitle = f"Made on {datetime.now(UTC):%Y-%m-%d at %H:%M} UTC by {command}."
-    return page.render(title=title, subtitle=subtitle, css=css, chapters=chapters, uri=_uri)
+    return page.render(
+        title=title, subtitle=subtitle, css=css, chapters=chapters, reload=reload, uri=_uri, place=chart.place
+    )
 
 
 def _uri(figure: Figure) -> str:

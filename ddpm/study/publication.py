@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from ddpm.base.errors import UserError
+from ddpm.base.errors import UserError, plural
 from ddpm.base.files import atomic_path
+from ddpm.referee import metrics
 from ddpm.report import judgement as shown
-from ddpm.report import render
-from ddpm.report.blocks import Block, Chapter, Figure
+from ddpm.report import live, render
+from ddpm.report.blocks import Block, Chapter, Figure, Note
 from ddpm.study.ledger import Ledger
 from ddpm.study.plan import Study
 from ddpm.tracking import tracker
@@ -45,6 +46,28 @@ def pictures(study: Study) -> list[Block]:
     paths = {arm: study.results / f"{arm}.png" for arm in study.plan.arms}
     return [
         Figure(arm, arm, partial(shutil.copyfile, path)) for arm, path in paths.items() if tracker.is_own_file(path)
+    ]
+
+
+def page(ledger: Ledger, left: str) -> list[Chapter]:
+    """What there is so far, without a verdict, which waits for its look. left: the last line of the progress."""
+    ledger.update()
+    primary, arms = ledger.study.plan.primary, ledger.arms()
+    scores = {arm.label: {seed: run.scores[primary] for seed, run in arm.runs.items()} for arm in arms}
+    gaussian = metrics.gaussian([run.scores for arm in arms for run in arm.runs.values()], primary)
+    levels = {} if gaussian is None else {"a Gaussian of the train images": gaussian}
+    axis = f"{metrics.title(primary)} ({metrics.direction(primary)} is better)"
+    tuned = (
+        f"{plural(len(ledger.records) - sum(map(len, scores.values())), 'run')} for tuning; "
+        if ledger.study.plan.tune
+        else ""
+    )
+    real = {"real images": ledger.grids(arms[0].label) / "real.png"}
+    drawn = {name: ledger.grids(name) / "grid.png" for name in scores}
+    return [
+        Chapter("", [Note(f"{tuned}{left}"), Note("no verdict before the look is complete")]),
+        Chapter("Pictures", live.side_by_side(real | drawn)),
+        Chapter("Runs", live.show_sides(scores, axis, levels)),
     ]
 
 

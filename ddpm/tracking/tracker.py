@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from PIL import Image
@@ -90,7 +91,7 @@ def write_page(store: Store, page: Page, records: Mapping[str, Record]) -> tuple
     for title, record_ in records.items():
         if not record_.diverged and view.key(record_) not in known:
             with store.lock():
-                client.set_tag(_complete(store, record_, title=title), PARENT, parent)
+                _complete(store, record_, title=title, parent=parent)
     client.set_tag(parent, NOTE, page.note)
     for path in page.files:
         if is_own_file(path):
@@ -119,10 +120,11 @@ def write_trial(
         store.client.set_terminated(run.info.run_id)
 
 
-def _complete(store: Store, run: Record, training: str | None = None, title: str = "") -> str:
+def _complete(store: Store, run: Record, training: str | None = None, title: str = "", parent: str = "") -> str:
     """Write the run of a record, or complete it, also after a crash; return its id. Rows that are sent twice are equal,
-    so MLflow keeps one. training: the digest of the training's inputs, if the working folder holds the result."""
-    from mlflow.entities import Dataset, DatasetInput, InputTag, Metric
+    so MLflow keeps one. training: the digest of the training's inputs, if the working folder holds the result. parent:
+    the run that lists it."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
     key = view.key(run)
     written = _find(store, KEY, key)
@@ -130,19 +132,23 @@ def _complete(store: Store, run: Record, training: str | None = None, title: str
     if written and written[0].info.status == "FINISHED":
         if started:  # the same result, trained again
             store.client.delete_run(started.info.run_id)
+        if parent:
+            store.client.set_tag(written[0].info.run_id, PARENT, parent)
         return str(written[0].info.run_id)
     tags = origin.tags() | {TRAINING: training} if training else {}
-    tags |= view.result_tags(run) | {KEY: key, NOTE: view.note(run, tags)}
+    tags |= view.result_tags(run) | {KEY: key, NOTE: view.note(run, tags)} | ({PARENT: parent} if parent else {})
     last = key[:7] if run.name == library.WORKSPACE else "" if title else run.name
     name = view.name({"seed": run.seed} | run.params, last, run.program, title)
     finished = round(1000 * run.finished.timestamp())
     start = finished - round(1000 * sum(run.costs.seconds.values()))
-    at = (written[0] if written else started) or _create(store, name, start)
-    client, run_id = store.client, str(at.info.run_id)
-    client.update_run(run_id, status="RUNNING", name=name)
-    _describe(store, at, view.params(run.params), tags)
+    client, before = store.client, written[0] if written else started
+    at = before or _create(store, name, start, tags)
+    run_id = str(at.info.run_id)
+    if before:
+        client.update_run(run_id, status="RUNNING", name=name)
+    params = [Param(key, value) for key, value in view.params(run.params).items() if key not in at.data.params]
     metrics = [Metric(key, value, finished, seen) for key, value, seen in view.metrics(run)]
-    client.log_batch(run_id, metrics)
+    client.log_batch(run_id, metrics, params, [RunTag(key, value) for key, value in tags.items()] if before else [])
     if fields := view.data(run):
         context = InputTag("mlflow.data.context", "training")
         client.log_inputs(run_id, [DatasetInput(Dataset(**fields), [context])])
@@ -165,8 +171,8 @@ def _find_open(store: Store, training: str | None) -> Run | None:
     return next((run for run in _find(store, TRAINING, training) if KEY not in run.data.tags), None)
 
 
-def _create(store: Store, name: str, start: int) -> Run:
-    return store.client.create_run(store.experiment, start, {"mlflow.source.name": "dvc repro"}, name)
+def _create(store: Store, name: str, start: int, tags: Mapping[str, str] = MappingProxyType({})) -> Run:
+    return store.client.create_run(store.experiment, start, {"mlflow.source.name": "dvc repro", **tags}, name)
 
 
 def _describe(store: Store, run: Run, params: dict[str, str], tags: dict[str, str]) -> None:

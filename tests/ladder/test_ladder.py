@@ -18,6 +18,7 @@ from ddpm.runs.rows import Rows
 from ddpm.verdicts.evidence import RANKS
 from tests import study_project
 from tests.ladders import BETTER, FILE, LOG, NOISE, SCORE, SEARCH, WORSE, idea, ladder, log, state
+from tests.pages import Page
 from tests.study_project import commit, git, ran, rewrite
 
 ROWS = Path("ladders/tiny/rows.jsonl")
@@ -45,7 +46,7 @@ def project(project) -> None:
     FILE.write_text(yaml.safe_dump(SCORE))
     FILE.with_name("cheap.yaml").write_text(yaml.safe_dump(TARGET))
     with Path(".gitignore").open("a") as ignored:
-        ignored.write("/ladders/*/rows.locks/\n")
+        ignored.write("/ladders/*/rows.locks/\npage.html\n")
     commit("two ladders")
 
 
@@ -63,6 +64,11 @@ def tried(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dic
 def test_a_ladder_of_scores_is_climbed_and_shown(capsys):
     code, refused = tried(capsys, "try", "tiny", idea("worse", WORSE))
     assert (code, refused["outcome"], refused["seeds"]) == (1, "refused", 3)
+    page = Page(Path("ladders/tiny/page.html").read_text())
+    assert "refused" in page.text
+    pictures = [value for tag, name, value in page.attributes if (tag, name) == ("img", "alt")]
+    assert pictures[:3] == ["real images", "champion", "challenger"]
+    assert page.tags.count("circle") == 2 * 3 + 2  # a dot for each seed of each side, and the legend's
     assert ladder("try", "tiny", idea("better", BETTER)) == 2
     assert "log.jsonl: " in capsys.readouterr().err
     commit("an attempt")

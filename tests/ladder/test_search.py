@@ -9,13 +9,14 @@ import pytest
 import yaml
 from PIL import Image
 
-from ddpm.ladder import climb, proposals, search, terms, trials
+from ddpm.ladder import climb, found, proposals, search, terms, trials
 from ddpm.ladder.space import Space
 from ddpm.params import config, file
 from ddpm.study import plan
 from tests.command import run
 from tests.instant import BEST, TRIALS, Instant, find, landscape, lines, nothing
 from tests.ladders import FILE, SEARCH, contest, trial
+from tests.pages import Page
 
 ROOT = Path(__file__).parents[2]
 RANDOM = proposals.RANDOM
@@ -43,11 +44,11 @@ def test_what_helps_only_together_is_found_and_proved(capsys, monkeypatch):
     # the find as an entry, for people
     written = file.read_params(Path("ladders/tiny/found.yaml"))
     assert written == proof["changes"]
-    with Image.open("ladders/tiny/search.png") as picture:
-        assert np.asarray(picture.convert("L")).std() > 10
-    page = Path("ladders/tiny/search.md").read_text()
-    assert "it holds" in page
-    assert "had claimed" in page
+    for page in ("search.md", "page.html"):
+        text = Path("ladders/tiny", page).read_text()
+        assert "it holds" in text
+        assert "had claimed" in text
+    assert Page(text).tags.count("circle") >= 48
     assert "| accepted |" in Path("ladders/tiny/climb.md").read_text()
 
 
@@ -69,6 +70,28 @@ def test_the_first_trials_are_the_champion_the_ideas_and_the_rungs_of_other_ladd
     assert "sample.steps" not in second
     assert third.items() >= BEST.items()
     assert set(third) == set(BEST)  # the rest is the base's
+
+
+def test_the_first_run_of_a_find_keeps_its_model_and_no_other():
+    assert find("--trials", "12") in (0, 1, 3)
+    state = climb.read(terms.load(FILE))
+    runs = state.runs(state.attempts[-1])
+    tasks = [runs.task(one) for one in runs.planned]
+    assert [task.keep for task in tasks if task.keep_model] == [Path("ladders/tiny/find")]
+    assert tasks[1].keep_model
+    assert [bool(task.keep) for task in tasks] == [True, True] + [False] * (len(tasks) - 2)
+    assert not any(task.picture for task in tasks)  # nothing that git would see
+    Image.new("L", (8, 8)).save("grid.png")  # of somebody's `ddpm sample`
+    one = search.Search(terms.load(FILE), state, 1, 12, None, 1)
+
+    def shown() -> list[str]:
+        (pictures,) = (chapter for chapter in found.page(one) if chapter.title == "Pictures")
+        return [block.caption for block in pictures.blocks]
+
+    assert shown() == []
+    Path("ladders/tiny/find").mkdir()
+    Path("grid.png").rename("ladders/tiny/find/grid.png")
+    assert shown() == ["the find"]
 
 
 def test_where_nothing_matters_nothing_holds_and_the_next_search_has_all_trials(capsys):

@@ -14,6 +14,7 @@ from ddpm.base.locks import lock
 from ddpm.ladder import attempt, climb, search, terms, trials
 from tests.instant import BEST, TRIALS, Instant, find, landscape, lines
 from tests.ladders import FILE, contest, trial
+from tests.pages import Page
 
 pytestmark = pytest.mark.usefixtures("instant")
 
@@ -117,11 +118,30 @@ def test_a_line_says_what_a_trial_was(capsys, monkeypatch):
     contest(ideas=[BEST])
     assert find("--trials", "12", "--slots", "1") in (0, 1, 3)
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("trial ")]
-    assert all("FD " in line and "lower is better" in line and "a Gaussian 9" in line for line in said)
-    assert "the champion; best 1;" in said[0]
-    assert "known: loss p2, optimizer muon;" in said[1]
+    assert said[0].startswith("trial 1: 1; best 1;")
     assert sum("no longer 1," in line for line in said) == 1  # the best rises
     assert all("0.0 s left" not in line for line in said)
+    page = Page(Path("ladders/tiny/page.html").read_text())
+    for shown in ("FD (lower is better)", "a Gaussian of the train images", "loss p2, optimizer muon", "the champion"):
+        assert shown in page.text
+    assert not [value for _, name, value in page.attributes if (name, value) == ("http-equiv", "refresh")]
+
+
+def test_the_page_of_a_search_is_read_again_while_it_runs_and_says_that_it_was_stopped():
+    seen = list[str]()
+
+    def score(params: dict, seed: int) -> float:
+        seen.append(Path("ladders/tiny/page.html").read_text())  # of what there is before this run has ended
+        return landscape(params, seed)
+
+    Instant.score = staticmethod(score)
+    Instant.patience = 5
+    assert find("--trials", "20", "--slots", "1") == 143
+    assert all('<meta http-equiv="refresh"' in page for page in seen)
+    assert "not known yet" in seen[0]
+    after = Path("ladders/tiny/page.html").read_text()
+    assert "refresh" not in after
+    assert Page(after).missing == ["stopped: run the same command again to continue"]
 
 
 def test_a_training_that_diverges_is_a_trial_and_a_worker_that_dies_is_not(capsys):
@@ -245,8 +265,8 @@ def test_what_was_tried_during_a_search_is_taken_into_account(entry, monkeypatch
     """Somebody's attempt becomes the champion, or another process that searches the ladder begins the proof."""
     of, explore = contest(), search.Search.explore
 
-    def explore_while(self, say):
-        explore(self, say)
+    def explore_while(self, say, show):
+        explore(self, say, show)
         trials.add(of, trial(of, 1, BEST))
         one = attempt.begin(of, entry, BEST, source="", say=say)
         if entry == "hand":

@@ -13,7 +13,7 @@ from ddpm.base.errors import UserError
 from ddpm.pictures import plots
 from ddpm.pictures.plots import Gap, Panel
 from ddpm.report import blocks, render
-from ddpm.report.blocks import Chapter, Figure, Markdown, Note, Table, strip
+from ddpm.report.blocks import Chapter, Chart, Figure, Mark, Markdown, Note, Table, strip
 from tests.pages import Page
 
 HOSTILE = "</style><script>alert(1)</script>\"'&<img src=x onerror=alert(1)>![a](http://evil)|\x1b[2J\u202e\n# b"
@@ -29,6 +29,7 @@ def of(text: str) -> list[Chapter]:
     blocks = [
         Note(text), Note(text, missing=True), Table([text, text], [(text, text)], text),
         Table([text], [(text,)], text, folded=True), strip(text, "strip", IMAGES), Figure(text, "figure", drawing),
+        Chart(text, text, [Mark(1, 2, text, text, 1, 3)], {text: text}, {text: 9.0}, [(1, 2)], {1: text}),
     ]  # fmt: skip
     return [Chapter(text, blocks)]
 
@@ -105,7 +106,7 @@ def test_text_never_becomes_markup_or_moves_a_cursor(tmp_path):
     page = Page(html)
     assert "script" not in page.tags
     assert not {"onerror", "onload", "onclick"} & {name for _, name, _ in page.attributes}
-    assert page.text.count("<script>alert(1)</script>") == 16
+    assert page.text.count("<script>alert(1)</script>") == 22
     for text in (render.text(of(HOSTILE)), render.markdown(of(HOSTILE), tmp_path)):
         assert all(character.isprintable() or character == "\n" for character in text)
         assert not [line for line in text.splitlines() if line.startswith("# ")]

@@ -12,6 +12,7 @@ from ddpm.study import loading
 from ddpm.study.ledger import open_ledger
 from ddpm.verdicts import statistics
 from tests.command import imported
+from tests.pages import Page
 from tests.study_project import NAMES, PLAN, RESULTS, STUDY, commit, git, ran, records, start, study, until, verdict
 
 TINY, STAGE = str(PLAN), "stages/__main__.py"
@@ -21,8 +22,9 @@ pytestmark = pytest.mark.usefixtures("project")
 
 
 def contents() -> dict[str, bytes | list[bytes]]:
-    """Of the study's files; rows in order, since they are in that in which they were made."""
-    files = {str(path): path.read_bytes() for path in RESULTS.rglob("*") if path.is_file() and path.suffix != ".lock"}
+    """Of the study's files but the page; rows in order, since they are in that in which they were made."""
+    paths = (path for path in RESULTS.rglob("*") if path.is_file() and path.suffix not in {".lock", ".html"})
+    files = {str(path): path.read_bytes() for path in paths}
     return {path: sorted(text.splitlines()) if path.endswith(".jsonl") else text for path, text in files.items()}
 
 
@@ -59,6 +61,12 @@ def test_a_study_runs_to_its_verdict_and_then_has_nothing_to_do(capsys):
         "cosine-0": 2.0, "linear-0": 3.0, "cosine-1": 2.1, "linear-1": pytest.approx(1.1),
     }  # fmt: skip
     assert plan.plan.question in (RESULTS / "verdict.md").read_text()
+    page = Page((RESULTS / "page.html").read_text())
+    assert "linear is inconclusive" in page.text
+    assert [value for tag, name, value in page.attributes if (tag, name) == ("img", "alt")][-3:] == [
+        "real images", "cosine", "linear",
+    ]  # fmt: skip
+    assert ("meta", "http-equiv", "refresh") not in page.attributes
     assert (verdict()["open"], verdict()["next_look"]) == ([], None)
     # what experiments share is made once, by whichever comes first
     stages = {f"{stage} {arm} {seed}" for stage in ("train", "evaluate") for arm in plan.arms for seed in range(2)}
