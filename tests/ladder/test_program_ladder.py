@@ -13,7 +13,7 @@ from ddpm.base.errors import UserError
 from ddpm.ladder import climb, opening
 from ddpm.programs.program import LARGEST_SEED
 from tests.command import run
-from tests.programs.repository import FILE, LADDER, LOG, build, calls, commit, log, train, write
+from tests.programs.repository import FILE, LADDER, build, calls, commit, log, train, write
 from tests.study_project import git
 
 
