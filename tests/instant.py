@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ddpm.ladder import attempt, pairs
+from ddpm.arms.pool import Done
+from ddpm.arms.question import Question
+from ddpm.ladder import attempt
 from ddpm.params import config
 from ddpm.runs import library, record, rows
-from ddpm.study.pool import Done
 from tests.command import run
 from tests.scored import bare
 
@@ -42,7 +43,7 @@ def made(params: dict, score: float) -> record.Record:
 
 
 class Instant:
-    """Stands in for ddpm.study.pool.Pool. score: of params and a seed; a text is the reason of a failure, and None that
+    """Stands in for ddpm.arms.pool.Pool. score: of params and a seed; a text is the reason of a failure, and None that
     of a run that does not end."""
 
     score = staticmethod(landscape)
@@ -63,7 +64,7 @@ class Instant:
         self.waiting.append(task)
         assert len(self.waiting) <= self.at_once
 
-    def results(self, until=None):
+    def run(self, until=None):
         while self.waiting:
             task = self.waiting.pop(1 if self.last_first and len(self.waiting) > 1 else 0)
             type(self).count += 1
@@ -79,13 +80,12 @@ class Instant:
                 yield Done(task, made(task.params, score))
 
 
-def run_at_once(runs: pairs.Runs, seeds: int, slots: int | None, say: attempt.Say):
-    """Stands in for ``pairs.Runs.run``."""
-    for one in runs.planned[: seeds * len(runs.sides)]:
+def run_at_once(runs: Question, seeds: int, slots: int | None, say: attempt.Say):
+    """Stands in for ``attempt._run``."""
+    for one in runs.planned[: 2 * seeds]:
         run = made(one.params, Instant.score(one.params, one.seed)).model_dump(mode="json")
-        rows.append(runs.experiments.rows.path, run | {"name": runs.experiments.row_name(one.name)})
-    runs.experiments.rows.update()
-    runs.update()
+        rows.append(runs.rows.path, run | {"name": runs.row_name(one.name)})
+    runs.take_all()
     yield seeds
 
 

@@ -8,13 +8,14 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 
+from ddpm.arms.run import Recipe
 from ddpm.base import files
 from ddpm.base.paths import RUN
 from ddpm.params import config
 from ddpm.params.config import Config
 from ddpm.runs import library
 from ddpm.runs.record import Fingerprint, Record, now
-from ddpm.study.plan import Plan, Recipe, Study
+from ddpm.study.plan import Plan, Study
 from tests.small import PARAMS
 
 BASELINE = "0123456789abcdef0123456789abcdef01234567"  # the commit that the experiments started from

@@ -1,5 +1,5 @@
 """A project with stages that take no time, to test what ``ddpm study`` does around the runs: stages/experiment.py and
-stages/server.py are the real ones.
+stages/maker.py are the real ones.
 
 The folder ``control`` sets what goes wrong: ``fail-ARM-SEED`` holds how many times, ``sleep`` how long it trains,
 unless that file is removed; ``gaussian`` what a Gaussian scores; ``full-FILE`` that the disk has no space for it. Each
@@ -184,7 +184,7 @@ def template() -> Path:
     for path, text in texts.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text)
-    for name in ("__init__", "experiment", "server"):
+    for name in ("__init__", "experiment", "maker"):
         shutil.copy(ROOT / f"stages/{name}.py", folder / "stages")
     (folder / "control").mkdir()
     git("init", "--quiet", "--initial-branch=main", "--template=", at=folder)

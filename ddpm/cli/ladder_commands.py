@@ -11,6 +11,8 @@ from typing import Annotated, TypeAlias
 from cyclopts import App, Parameter, Token
 from cyclopts.validators import Number
 
+from ddpm.arms import revision
+from ddpm.arms.question import Question
 from ddpm.base.errors import UserError
 from ddpm.cli.app import Json, Names
 from ddpm.cli.study_commands import Commit, Many, Slots, repeat
@@ -21,8 +23,6 @@ from ddpm.ladder.terms import LADDERS, Contest
 from ddpm.params import file
 from ddpm.report import render
 from ddpm.report.live import PAGE, Live
-from ddpm.study import revision
-from ddpm.study.audit import Line
 
 app = App(name="ladder")
 EXIT_CODES = {"accepted": 0, "refused": 1, "undecided": 3, "withdrawn": 3}
@@ -161,9 +161,12 @@ def params(ladder: LadderFile, run: str, /, *, force: bool = False) -> None:
     for trial in trials.read(contest):
         if run == f"trial-{trial.seed}":
             return write_run(contest.name, run, trials.params(contest, trial.changes, trial.seed), None, force)
-    for line in _lines(contest):
-        if run == f"{line.experiments.name.removeprefix(f'{contest.name}-')}/{line.experiment.name}":
-            return write_run(contest.name, run, line.experiment.params, line.record.revision, force)
+    for question in _questions(contest):
+        for one in question.planned:
+            if one.name in question.records and f"{contest.name}-{run.replace('/', '-')}" == question.row_name(
+                one.name
+            ):
+                return write_run(contest.name, run, one.params, question.records[one.name].revision, force)
     raise UserError(
         f"{run}: not a run of {ladder}; allowed: ATTEMPT/SIDE-SEED of a row {contest.name}-ATTEMPT-SIDE-SEED of "
         f"{contest.rows.path}, or trial-SEED of a line of {trials.NAME}"
@@ -179,19 +182,13 @@ def audit(
     examples:
       ddpm ladder audit digits -n 3
     """
-    return repeat(_lines(terms.load(ladder), commit or "HEAD"), number, slots, json)
+    return repeat(_questions(terms.load(ladder), commit or "HEAD"), number, slots, json)
 
 
-def _lines(contest: Contest, commit: str = "") -> list[Line]:
-    """The runs of attempts and the base that have a record. commit: whose code would make them again."""
-    state = climb.read(contest)
-    whole = revision.find(commit) if commit else ""
-    return [
-        Line(runs.experiments, one, runs.records[one.name])
-        for runs in (*(state.runs(one, whole) for one in state.attempts), state.runs_of_base(whole))
-        for one in runs.planned
-        if one.name in runs.records
-    ]
+def _questions(contest: Contest, commit: str = "") -> list[Question]:
+    """The attempts, and the base's own runs. commit: whose code would make them again."""
+    state, whole = climb.read(contest), revision.find(commit) if commit else ""
+    return [*(state.runs(one, whole) for one in state.attempts), state.runs_of_base(whole)]
 
 
 def _say(json: bool) -> attempt.Say:

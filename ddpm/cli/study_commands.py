@@ -13,6 +13,8 @@ from typing import Annotated, TypeAlias
 from cyclopts import App, Group, Parameter
 from cyclopts.validators import Number
 
+from ddpm.arms import pool, revision
+from ddpm.arms.question import Question
 from ddpm.base.errors import UserError, printable
 from ddpm.base.locks import is_locked, read_holder
 from ddpm.cli.app import Json, Names, Plan, Tables
@@ -22,8 +24,7 @@ from ddpm.report import paper, render
 from ddpm.report.blocks import Block
 from ddpm.report.live import PAGE, Live
 from ddpm.study import audit as auditing
-from ddpm.study import judging, loading, pool, publication, revision, runner, status
-from ddpm.study.audit import Line
+from ddpm.study import judging, loading, publication, runner, status
 from ddpm.study.ledger import Ledger, open_ledger
 from ddpm.verdicts.result import Judgement
 from ddpm.verdicts.verdict import exit_code
@@ -85,7 +86,7 @@ def run(
     """
     study = loading.load(file)
     ledger = open_ledger(study, revision.find(commit) if commit else None)
-    ledger.check_ready()
+    ledger.check_study()
     say = partial(print, file=sys.stderr if json else sys.stdout, flush=True)  # with --json, stdout is for programs
     code, judgement = 0, None
     if line is not None:
@@ -208,14 +209,13 @@ def audit(
     """
     ledger = open_ledger(loading.load(file), revision.find(commit) if commit else None)
     ledger.check_plan()
-    experiments = ((one, ledger.records.get(one.name)) for one in ledger.study.lines())
-    return repeat([Line(ledger.experiments, one, run) for one, run in experiments if run], number, slots, json)
+    return repeat([ledger], number, slots, json)
 
 
-def repeat(lines: Collection[Line], number: int, slots: int | None, json: bool) -> int:
+def repeat(questions: Collection[Question], number: int, slots: int | None, json: bool) -> int:
     """Make some of the records again, print whether they are the same, and return the exit code."""
     findings, code = [], 0
-    for finding in auditing.repeat(lines, number, slots):
+    for finding in auditing.repeat(questions, number, slots):
         findings.append(finding)
         reasons = [*finding.elsewhere, *(f"other code: {part}" for part in finding.other_code)]
         why = f" ({'; '.join(reasons)})" if reasons else ""

@@ -24,7 +24,7 @@ def answer(as_json: bool, value: object, *lines: object) -> None:
 
 def write_params(text: str, force: bool) -> None:
     """Write params.yaml. Raises UserError if it has uncommitted changes, unless ``force``."""
-    from ddpm.study import revision
+    from ddpm.arms import revision
 
     if file.PATH.exists() and not force:
         revision.check_committed([str(file.PATH)], "which this would overwrite: commit them, or pass --force")

@@ -60,7 +60,7 @@ class Draws:
         return slice(first, None, count)
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False)
 class Batch:
     """Images of one step. Parts of a batch are views of it."""
 

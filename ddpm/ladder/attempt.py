@@ -5,16 +5,17 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import replace
 
+from ddpm.arms import revision
+from ddpm.arms.question import Question
 from ddpm.base.errors import UserError, plural
 from ddpm.ladder import climb
 from ddpm.ladder.climb import Attempt, Climb
 from ddpm.ladder.log import BASE, End, Try
 from ddpm.ladder.terms import Changes, Contest
-from ddpm.study import revision
 from ddpm.verdicts.evidence import Evidence
 
 Say = Callable[[str], None]
@@ -88,11 +89,11 @@ def finish(
     would have."""
     state, terms, commit = climb.read(contest), contest.terms, commit or revision.head()
     if terms.kind == "target" and terms.guard_metrics and attempt.begin.on == BASE:
-        for _ in state.runs_of_base(commit).run(terms.seeds.fewest, slots, say):
+        for _ in _run(state.runs_of_base(commit), terms.seeds.fewest, slots, say):
             pass
     runs, seeds = state.runs(attempt, commit), 0
     end, decides = state.judge(attempt, runs)
-    with closing(runs.run(terms.seeds.most, slots, say)) as ended:
+    with closing(_run(runs, terms.seeds.most, slots, say)) as ended:
         while not decides:
             if (scored := next(ended)) > seeds:
                 seeds = scored
@@ -103,3 +104,19 @@ def finish(
                 show(replace(state, attempts=[*state.attempts[:-1], replace(attempt, end=end)]))
     with climb.hold(contest) as state:
         return climb.append(state, end)
+
+
+def _run(runs: Question, seeds: int, slots: int | None, say: Say) -> Generator[int]:
+    """Make what is missing of the first seeds, seed by seed. Yields how many are scored on all sides, after each run.
+
+    Raises UserError unless the ladder and the code are committed, and made the rows that are there; or with the reason,
+    if a run fails.
+    """
+    runs.check_ready()
+    arms = {run.arm for run in runs.planned}
+    failed: dict[str, str] = {}
+    for line, _ in runs.make(runs.missing(runs.planned[: seeds * len(arms)]), slots, failed):
+        say(line)
+        for reason in failed.values():
+            raise UserError(reason)
+        yield min(len(runs.leading_records(arm)) for arm in arms)

@@ -15,11 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ddpm.arms.maker import Pipeline
+from ddpm.arms.question import Question
+from ddpm.arms.run import Kind, Run
 from ddpm.base.errors import UserError
 from ddpm.base.locks import lock
 from ddpm.ladder import log, outcome
 from ddpm.ladder.log import BASE, End, Outcome, Try
-from ddpm.ladder.pairs import Runs
 from ddpm.ladder.terms import CHALLENGER, CHAMPION, SEARCH, Changes, Contest
 from ddpm.referee import metrics
 from ddpm.verdicts import evidence
@@ -61,7 +63,9 @@ class Climb:
     lines: dict[str, Try | End]
     attempts: list[Attempt] = field(default_factory=list)
     rungs: list[Attempt] = field(default_factory=list)
-    cache: dict[tuple[str, str], Runs] = field(default_factory=dict)  # by attempt and commit: each record is read once
+    cache: dict[tuple[str, str], Question] = field(
+        default_factory=dict
+    )  # by attempt and commit: each record is read once
 
     @property
     def tip(self) -> str:
@@ -113,21 +117,40 @@ class Climb:
         sides = outcome.scores(self.contest, end)
         return float(self.find(end.of).evidence.log_e(*sides)[-1]) if end.challenger else 0.0
 
-    def runs(self, attempt: Attempt, commit: str = "") -> Runs:
+    def runs(self, attempt: Attempt, commit: str = "") -> Question:
         """The runs of an attempt. commit: whose code makes more of them."""
         if (key := (attempt.key, commit)) not in self.cache:
             line, champion = attempt.begin, self.changes(attempt.begin.on)
             arms: dict[str, Changes] = {CHAMPION: champion} if self.contest.terms.kind == "score" else {}
             arms[CHALLENGER] = {**champion, **line.changes}
             model = self.contest.find if re.fullmatch(SEARCH, line.entry) else None
-            self.cache[key] = Runs(self.contest, attempt.key, self.first_seed(attempt), arms, commit, model)
+            self.cache[key] = self._question(attempt.key, self.first_seed(attempt), arms, commit, model)
         return self.cache[key]
 
-    def runs_of_base(self, commit: str = "") -> Runs:
+    def runs_of_base(self, commit: str = "") -> Question:
         """The base's runs of its own, where it does not run with a challenger."""
-        return Runs(self.contest, "base", self.contest.seed({}, 0), {CHAMPION: {}}, commit)
+        return self._question("base", self.contest.seed({}, 0), {CHAMPION: {}}, commit)
 
-    def judge(self, attempt: Attempt, runs: Runs) -> tuple[End, bool]:
+    def _question(
+        self, key: str, first_seed: int, arms: Mapping[str, Changes], commit: str, model: Path | None = None
+    ) -> Question:
+        """What asks for an attempt's runs, on consecutive seeds. arms: side -> changes of the base. model: the folder
+        that gets the challenger's first model. Raises UserError if a row is not what its name says."""
+        contest, sides = self.contest, {arm: self.contest.recipe(changes) for arm, changes in arms.items()}
+        kind: Kind = "side" if CHALLENGER in arms else "verdict"  # the base alone gives the guards a mean
+        seeds = range(first_seed, first_seed + contest.terms.seeds.most)
+        planned = [
+            Run(f"{arm}-{seed}", arm, seed, recipe, kind, pictured=seed == first_seed)
+            for seed in seeds
+            for arm, recipe in sides.items()
+        ]
+        planned = [run._replace(model=model) if run.pictured and run.arm == CHALLENGER else run for run in planned]
+        maker, name = Pipeline(commit), f"{contest.name}-{key}"
+        question = Question(name, contest.rows, contest.path, contest.terms.primary, maker, planned)
+        question.take_all()
+        return question
+
+    def judge(self, attempt: Attempt, runs: Question) -> tuple[End, bool]:
         """How the attempt ends by its runs so far, and whether they decide: ``outcome.judge``."""
         usual = self._measure_usual(attempt.begin.on)
         sides = runs.leading_records(CHAMPION), runs.leading_records(CHALLENGER)
@@ -142,7 +165,7 @@ class Climb:
             return end.guards
         records = (base := self.runs_of_base()).leading_records(CHAMPION)[: terms.seeds.fewest]
         if len(records) < terms.seeds.fewest:
-            missing = f"{base.experiments.rows.path}: {base.planned[len(records)].name}"
+            missing = f"{base.rows.path}: {base.planned[len(records)].name}"
             raise UserError(f"{missing}: no such row of the base, with which guards compare: restore it from git")
         return outcome.means(terms.guard_metrics, records)
 
@@ -170,7 +193,7 @@ class Climb:
             self.rungs.append(attempt)
             attempt.rung = len(self.rungs)
 
-    def _check_end(self, attempt: Attempt, end: End) -> Runs:
+    def _check_end(self, attempt: Attempt, end: End) -> Question:
         """The attempt's runs. Raises UserError unless they give this end."""
         runs = self.runs(attempt)
         own, decides = self.judge(attempt, runs)
@@ -183,7 +206,7 @@ class Climb:
             gave = f"{own.outcome} after {len(own.challenger)} seeds" if decides else "no end"
             raise UserError(
                 f"{self.contest.log}: the end of {attempt.begin.entry}: {end.outcome} after {n} seeds, and the "
-                f"rows in {runs.experiments.rows.path} give {gave}: restore both from git"
+                f"rows in {runs.rows.path} give {gave}: restore both from git"
             )
         return runs
 
@@ -192,7 +215,7 @@ def read(contest: Contest) -> Climb:
     """The climb so far. Raises UserError if the log was changed by hand, lacks lines that git has, or does not match
     the records; or if the ladder is not the one it is of."""
     climb = Climb(contest, log.read(contest))
-    contest.rows.update()
+    contest.rows.reread()
     for reason in contest.rows.refused.values():
         raise UserError(reason)
     for name, place in contest.rows.places.items():

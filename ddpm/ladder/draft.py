@@ -9,6 +9,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from ddpm.arms.run import apply_overrides
 from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path
 from ddpm.ladder import terms
@@ -19,7 +20,7 @@ from ddpm.params import config, possible, presets
 from ddpm.params.config import Config
 from ddpm.scoring import extractor, limits, metric
 from ddpm.scoring.evaluate_params import AUTO, FEWEST_IMAGES, choose_extractor
-from ddpm.study import loading, plan
+from ddpm.study import loading
 from ddpm.tools import clone
 from ddpm.tools.clone import Found
 
@@ -37,11 +38,11 @@ def write(name: str, base: str, common: Mapping[str, Any]) -> Path:
     terms.check_path(path)
     if path.exists():
         raise UserError(f"{path}: exists; choose another name, or edit it")
-    params = plan.apply_overrides(presets.read(base), common, "--set")
+    params = apply_overrides(presets.read(base), common, "--set")
     whole = config.parse(params, "--set")
     found, steps = clone.look(whole.data), whole.train.steps or 1
     measures = _choose_measures(whole, found)
-    whole = config.parse(plan.apply_overrides(params, measures, "--set"), "--set")
+    whole = config.parse(apply_overrides(params, measures, "--set"), "--set")
     possible.check_scores(whole, found.train, found.classes)
     build.outline(whole)
     values = {
@@ -93,4 +94,4 @@ def champion_params(state: Climb) -> str:
     changes = contest.terms.model_dump(mode="json")["common"] | (state.changes(champion.key) if champion else {})
     which = f"rung {champion.rung}, {champion.begin.entry}" if champion else "the base"
     header = f"# The champion of {contest.path}: {which}, on the preset {contest.terms.base}.\n# Run: dvc repro\n"
-    return presets.edit(presets.text(contest.terms.base), plan.apply_overrides({}, changes, str(contest.path)), header)
+    return presets.edit(presets.text(contest.terms.base), apply_overrides({}, changes, str(contest.path)), header)

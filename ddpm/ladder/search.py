@@ -25,6 +25,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import TypeAlias
 
+from ddpm.arms import revision
+from ddpm.arms.pool import Done, Pool, Task, count_slots
 from ddpm.base import files
 from ddpm.base.errors import UserError, plural, printable
 from ddpm.base.locks import lock
@@ -37,8 +39,7 @@ from ddpm.ladder.space import STEPS, Space
 from ddpm.ladder.terms import LADDERS, SEARCH, Changes, Contest
 from ddpm.ladder.trials import Candidate, Trial, Trials
 from ddpm.referee import metrics
-from ddpm.study import revision, status
-from ddpm.study.pool import Done, Pool, Task, count_slots
+from ddpm.study import status
 
 SEARCHING = 0.7  # share of the hours for trials; the rest is for the proof
 FINALISTS, RUNS = 3, 3  # ladders/short/samplers.md has the table
@@ -201,7 +202,7 @@ class Search:
             self.starts.rotate(-place)
             for _ in range(self.at_once):
                 self._submit(pool, place, say)
-            for done in pool.results(until):
+            for done in pool.run(until=until):
                 if done.task.name == HALF:
                     self._estimate(done, say)
                 else:

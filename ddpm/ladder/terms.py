@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, PlainValidator
 
+from ddpm.arms.run import Recipe, apply_overrides
 from ddpm.base import files, sections
 from ddpm.base.errors import UserError, blame, printable
 from ddpm.base.sections import Fraction, Section
@@ -21,7 +22,7 @@ from ddpm.referee import metrics
 from ddpm.runs import rows
 from ddpm.runs.rows import Rows
 from ddpm.study import loading, plan
-from ddpm.study.plan import NAME, Recipe, is_of_recipe, params_of_result
+from ddpm.study.plan import NAME, is_of_recipe, params_of_result
 from ddpm.tools import clone
 from ddpm.verdicts.evidence import PAIRS, RANKS, Evidence
 
@@ -168,7 +169,7 @@ class Contest:
     def recipe(self, changes: Changes, source: str = "") -> Recipe:
         """The base with changes, checked. Raises UserError."""
         source = source or str(self.path)
-        params = plan.apply_overrides(self.values, changes, source)
+        params = apply_overrides(self.values, changes, source)
         return Recipe(params, config.parse(params, source))
 
     def params(self, changes: Changes, source: str = "") -> Config:
@@ -284,7 +285,7 @@ def load(path: Path) -> Contest:
     evaluated = {"evaluate.extractors": extractors} if extractors else {}
     base = presets.read(terms.base)
     common = terms.model_dump(mode="json")["common"]
-    contest = Contest(path.stem, path, terms, plan.apply_overrides(base, {**evaluated, **common}, str(path)))
+    contest = Contest(path.stem, path, terms, apply_overrides(base, {**evaluated, **common}, str(path)))
     if missing := [score for score in scores if score not in loading.future_scores(contest.config)]:
         raise UserError(
             f"{path}: no run of {terms.base} will have {missing[0]}, by its evaluate.extractors and metrics"

@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
+from ddpm.arms.run import apply_overrides
 from ddpm.base import files, sections
 from ddpm.base.errors import UserError
 from ddpm.base.sections import Section, Seed
@@ -25,7 +26,6 @@ from ddpm.ladder.terms import MEMORISATION, Changes, Contest
 from ddpm.referee import metrics
 from ddpm.runs.alike import group_by
 from ddpm.runs.record import Amount, Count, Record, Score, Values
-from ddpm.study import plan
 
 NAME = "trials.jsonl"
 LARGEST = 2**22  # bytes of it: thousands of trials, each of which takes milliseconds to check
@@ -127,7 +127,7 @@ def _own_path(contest: Contest) -> Path:
 def params(contest: Contest, changes: Changes, seed: int) -> dict[str, Any]:
     """The content of a trial's params.yaml."""
     eyes = [name for name in contest.config.evaluate.extractors if name not in contest.terms.unseen]
-    return plan.apply_overrides(contest.values, {**changes, "evaluate.extractors": eyes, "seed": seed}, "a trial")
+    return apply_overrides(contest.values, {**changes, "evaluate.extractors": eyes, "seed": seed}, "a trial")
 
 
 def add(contest: Contest, trial: Trial) -> None:

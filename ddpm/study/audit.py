@@ -6,21 +6,19 @@ from __future__ import annotations
 import math
 import random
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ddpm.arms import revision
+from ddpm.arms.pool import FOLDER
+from ddpm.arms.question import Question
 from ddpm.base.errors import UserError
 from ddpm.base.files import flatten
 from ddpm.referee import metrics
-from ddpm.runs import library
 from ddpm.runs.record import Record
-from ddpm.study import revision
-from ddpm.study.experiments import Experiments
-from ddpm.study.plan import Experiment
-from ddpm.study.pool import FOLDER, Pool
 
 OTHER_TORCH, BFLOAT16, FLOAT32 = 0.08, 0.05, 0.0001  # what rounding changes: the table of docs/reproducible.md
 KERNELS = {"kernels", "processor", "ranks", "threads", "training_precision"}  # in which environments round differently
@@ -29,14 +27,6 @@ STRAY = 2  # samples that rounding may move across the border of a metric that c
 APART = {"name", "params", "finished", "environment", "code", "plan", "revision"}  # compared otherwise, or not at all
 
 Difference = tuple[str, Any, Any]  # a key, its value in the record, and its value now
-
-
-class Line(NamedTuple):
-    """An experiment of a study or an attempt, and its record."""
-
-    experiments: Experiments
-    experiment: Experiment
-    record: Record
 
 
 class Finding(NamedTuple):
@@ -51,39 +41,37 @@ class Finding(NamedTuple):
     other_code: list[str]
 
 
-def repeat(lines: Collection[Line], count: int, slots: int | None) -> Iterator[Finding]:
-    """Run ``count`` of the experiments again, those that diverged first and the others drawn at random, with code that
-    is exported again, and compare. Raises UserError if there are none, or with the reason if one fails."""
-    if not lines:
+def repeat(questions: Iterable[Question], count: int, slots: int | None) -> Iterator[Finding]:
+    """Make ``count`` of the rows again, those that diverged first and the others drawn at random, with code that is
+    exported again, and compare. Raises UserError if there are none, or with the reason if one fails."""
+    done = [(one, run, one.records[run.name]) for one in questions for run in one.planned if run.name in one.records]
+    if not done:
         raise UserError("none of its experiments is finished")
-    mixed = random.SystemRandom().sample([*lines], len(lines))
+    mixed = random.SystemRandom().sample(done, len(done))
     # a training that is said to diverge decides what others are compared with, and has no scores that look wrong
-    chosen = sorted(mixed, key=lambda line: not line.record.diverged)[:count]
-    devices = {line.experiment.recipe.config.device for line in chosen}
+    chosen = sorted(mixed, key=lambda line: not line[2].diverged)[:count]
     FOLDER.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="audit-", dir=FOLDER) as folder:
         for entry in Path().iterdir():  # what params name by relative paths; but nothing that was made here
             if entry.name != ".ddpm":
                 (Path(folder) / entry.name).symlink_to(entry.absolute())
-        place, asking = Path(folder) / revision.FOLDER, chosen[0].experiments
-        code = revision.export(asking.commit, asking.files, place)
+        maker = (asking := chosen[0][0].maker).at(asking.commit, Path(folder))
         tasks = []
-        for number, line in enumerate(chosen):
-            task = line.experiments.task(line.experiment)
-            log = line.experiments.log(f"audit-{task.name}")
-            tasks.append(task._replace(name=str(number), rows=None, log=log, keep=None))
-        with Pool(code, slots, devices, clean=Path(folder)) as pool:
-            for done in pool.run(tasks):
-                experiments, experiment, recorded = chosen[int(done.task.name)]
-                if not done.record:
-                    raise UserError(f"{experiment.name}: {done.reason}")
-                other = experiments.other_code(experiment, recorded, code)[:1]
+        for number, (question, run, _) in enumerate(chosen):
+            log = question.log(f"audit-{run.name}")
+            tasks.append(question.task(run)._replace(name=str(number), rows=None, log=log, keep=None))
+        with maker.pool([run for _, run, _ in chosen], slots) as pool:
+            for made in pool.run(tasks):
+                _, run, recorded = chosen[int(made.task.name)]
+                if not made.record:
+                    raise UserError(f"{run.name}: {made.reason}")
+                other = maker.other_code(run, recorded)[:1]
                 if recorded.revision:
                     commit = revision.find(recorded.revision)
-                    of_commit = library.find_changes(recorded, revision.export(commit, asking.files, place))
+                    of_commit = maker.at(commit, Path(folder)).other_code(run, recorded)
                     other += [f"{path}, which its commit {commit[:10]} does not have so" for path in of_commit[:1]]
-                again = done.record.model_copy(update=dict(done.task.about))
-                yield compare(experiment.name, recorded, again)._replace(other_code=other)
+                again = made.record.model_copy(update=dict(made.task.about))
+                yield compare(run.name, recorded, again)._replace(other_code=other)
 
 
 def compare(name: str, recorded: Record, again: Record) -> Finding:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
+from ddpm.arms.run import Run
 from ddpm.base.errors import plural
 from ddpm.referee import guards, metrics, pairing, remarks
 from ddpm.runs.alike import group_by, some
 from ddpm.study.ledger import Ledger
-from ddpm.study.plan import Experiment, Study
+from ddpm.study.plan import Study
 from ddpm.verdicts import curves, verdict
 from ddpm.verdicts.arms import Arm, partners
 from ddpm.verdicts.result import Judgement
@@ -36,7 +37,7 @@ def judge(ledger: Ledger) -> Judgement:
     return replace(judgement, curves=learned, tuning=ledger.tried, notes=notes)
 
 
-def missing(ledger: Ledger, judgement: Judgement, failed: Collection[str] = ()) -> tuple[int | None, list[Experiment]]:
+def missing(ledger: Ledger, judgement: Judgement, failed: Collection[str] = ()) -> tuple[int | None, list[Run]]:
     """The experiments to run next: those of tuning, then those up to the first look, in seeds, at which an open arm has
     no run yet. None is the look of tuning, and of nothing.
 

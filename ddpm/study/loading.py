@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from ddpm.arms.run import Program, Recipe, apply_overrides
 from ddpm.base import files, sections
 from ddpm.base.errors import UserError, blame
 from ddpm.base.files import atomic_path
@@ -22,7 +23,7 @@ from ddpm.params.config import Config
 from ddpm.referee import metrics
 from ddpm.scoring import extractor, metric
 from ddpm.scoring.evaluate_params import AUTO, CHOICE
-from ddpm.study.plan import NAME, Plan, Program, Recipe, Study, Tune, apply_overrides, params_of_result
+from ddpm.study.plan import NAME, Plan, Study, Tune, params_of_result
 from ddpm.tools.clone import Found
 from ddpm.verdicts import statistics
 from ddpm.verdicts.tuning import name_values

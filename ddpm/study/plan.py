@@ -1,23 +1,21 @@
-"""A study's plan: one file in git that states the question, the arms, and when it may be decided; and the experiments
+"""A study's plan: one file in git that states the question, the arms, and when it may be decided; and the runs
 that it asks for, one by one."""
 
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from types import MappingProxyType
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
-from ddpm.base import files, sections, variant
-from ddpm.base.errors import UserError, printable
+from ddpm.arms.run import Kind, Recipe, Run
+from ddpm.base import files, sections
+from ddpm.base.errors import printable
 from ddpm.base.paths import METRICS
 from ddpm.base.sections import Affects
 from ddpm.params.config import AFFECTS, Config, affects, keys_affecting
@@ -27,10 +25,8 @@ from ddpm.runs import record
 NAME = r"[a-z0-9][a-z0-9_-]{0,40}"
 Name = Annotated[str, Field(pattern=f"^{NAME}$")]
 Look = Annotated[int, Field(ge=2, le=200)]  # in seeds
-PLACES = ("train", "test", "seed", "samples")  # what a program's command may have in braces
 TUNING_SEED = 2 * 10**6  # the first; above the seeds of any verdict
 UNHASHED_LOOKS = (8, 12, 16, 20)  # the default when the first plans were hashed, without defaults
-Kind = Literal["verdict", "tuning", "side"]
 
 
 def _rising(looks: tuple[int, ...]) -> tuple[int, ...]:
@@ -43,22 +39,6 @@ def _several(arms: dict[str, Any]) -> dict[str, Any]:
     if len(arms) < 2:
         raise ValueError("a study compares two or more arms, of which the first is the baseline: add one")
     return arms
-
-
-def _inside(path: str) -> str:
-    if Path(path).is_absolute() or ".." in Path(path).parts:
-        raise ValueError("not a path in this repository")
-    return path
-
-
-def _command(program: str) -> str:
-    try:
-        shlex.split(program.format_map(dict.fromkeys(PLACES, "")))
-    except (KeyError, IndexError, ValueError) as error:
-        raise ValueError(f"not a command ({error!r}); allowed in braces: {', '.join(PLACES)}") from error
-    if "{samples}" not in program or "{seed}" not in program:
-        raise ValueError("needs {seed}, and {samples}, the file that it has to write")
-    return program
 
 
 class Tune(sections.Section):
@@ -117,64 +97,6 @@ class Plan(sections.Section):
     tune: Tune | None = None
 
 
-class Program(sections.Section):
-    """Another trainer as an arm.
-
-    program: a command, run in a clone of the project, in which {train} and {test} are the processed images
-    (.npy, uint8 N×C×H×W), {seed} the training seed and {samples} the file that it has to write, of the same form,
-    with as many images as sample.count. files: of the repository, that it consists of. costs: what it costs, as far as
-    that is known.
-    """
-
-    program: Annotated[record.Name, AfterValidator(_command)]
-    files: tuple[Annotated[record.Key, AfterValidator(_inside)], ...] = ()
-    costs: record.Costs = record.Costs()
-
-
-@dataclass(frozen=True, eq=False)
-class Recipe:
-    """What runs of an arm have in common. Of a program, which is another trainer, what the params say about data and
-    scores counts."""
-
-    params: Mapping[str, Any]  # the content of a params.yaml, in which each run sets its seed
-    config: Config  # the same, checked
-    values: Mapping[str, Any] = field(default_factory=dict)  # of the tuned keys
-    program: Program | None = None
-
-    @cached_property  # a hundred runs have the same
-    def flat(self) -> dict[str, Any]:
-        """``Config.flat``."""
-        return self.config.flat()
-
-
-class Experiment(NamedTuple):
-    """One run of one arm with one seed. name: of its record's file. kind: what asks for it: the verdict, the choice of
-    values, or a side of an attempt on a ladder. place: of its values in the grid, unless it runs with the arm's chosen
-    ones. own: keys that it sets besides the seed. pictured: whether what it draws is shown. model: the folder
-    that gets its model.
-    """
-
-    name: str
-    arm: str
-    seed: int
-    recipe: Recipe
-    kind: Kind = "verdict"
-    place: int | None = None
-    own: Mapping[str, Any] = MappingProxyType({})
-    pictured: bool = False
-    model: Path | None = None
-
-    @property
-    def may_diverge(self) -> bool:
-        """Whether a training that diverges is a result. In a verdict it would be a hole."""
-        return self.kind != "verdict"
-
-    @property
-    def params(self) -> dict[str, Any]:
-        """The content of its params.yaml."""
-        return apply_overrides(self.recipe.params, {**self.own, "seed": self.seed}, self.name)
-
-
 @dataclass(frozen=True, eq=False)
 class Study:
     """A checked plan: every arm's params are valid, and no two are equal.
@@ -226,12 +148,12 @@ class Study:
         plan |= margins(self.plan.common)
         return files.digest({"plan": plan, "arms": arms, "order": list(arms)})
 
-    def is_open(self, experiment: Experiment) -> bool:
+    def is_open(self, run: Run) -> bool:
         """Whether the values that it runs with are not chosen yet."""
-        return self.plan.tune is not None and experiment.kind == "verdict" and experiment.arm not in self.chosen
+        return self.plan.tune is not None and run.kind == "verdict" and run.arm not in self.chosen
 
-    def lines(self) -> list[Experiment]:
-        """Every experiment, in the order of ``--line``, each kind seed by seed, so that each seed is complete early.
+    def lines(self) -> list[Run]:
+        """Every run, in the order of ``--line``, each kind seed by seed, so that each seed is complete early.
 
         First those that choose each arm's values. They draw their images from seeds of their own, and score the end of
         their training alone, which is what chooses. Then the verdict's.
@@ -246,12 +168,12 @@ class Study:
             if recipe.config.train.snapshots:
                 own["train.snapshots"] = []
             name, seed = f"{arm}-tune-{place + 1}-{number + 1}", TUNING_SEED + number
-            runs.append(Experiment(name, arm, seed, recipe, "tuning", place, own))
+            runs.append(Run(name, arm, seed, recipe, "tuning", place, own))
         for seed, (arm, recipe) in product(seeds, (self.arms | self.chosen).items()):
-            runs.append(Experiment(f"{arm}-{seed}", arm, seed, recipe, pictured=seed == seeds[0]))
+            runs.append(Run(f"{arm}-{seed}", arm, seed, recipe, pictured=seed == seeds[0]))
         return runs
 
-    def experiments(self, upto: int | None = None, kind: Kind = "verdict") -> list[Experiment]:
+    def experiments(self, upto: int | None = None, kind: Kind = "verdict") -> list[Run]:
         """Those of one kind; of the verdict's seeds, the first ``upto``."""
         end = math.inf if upto is None else self.plan.first_seed + upto
         return [run for run in self.lines() if run.kind == kind and run.seed < end]
@@ -272,21 +194,3 @@ def is_of_recipe(key: str) -> bool:
     marks = [mark for known, mark in AFFECTS.items() if sections.under(known, key)] or [affects(key)]
     recipe, judged = (any(mark & what for mark in marks) for what in (Affects.LEARNED | Affects.DRAWN, Affects.SCORED))
     return recipe and not judged and key != record.SEED
-
-
-def apply_overrides(params: Mapping[str, Any], overrides: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """A copy of params with values set at dotted keys. Raises UserError for a whole section, and for a key that leads
-    through anything but sections."""
-    copy = deepcopy(dict(params))
-    for key, value in overrides.items():
-        if "." not in key and isinstance(value, Mapping):
-            such = f"{key}.{next(iter(value), 'KEY')}"
-            raise UserError(f"{source}: {key}: {variant.quote(value)} is a whole section; allowed: keys such as {such}")
-        *sections, last = key.split(".")
-        block = copy
-        for section in sections:
-            block = block.setdefault(section, {})
-            if not isinstance(block, dict):
-                raise UserError(f"{source}: {key}: {section} is a value, no section; allowed: a key of params.yaml")
-        block[last] = value
-    return copy

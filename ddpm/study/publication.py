@@ -52,7 +52,7 @@ def pictures(study: Study) -> list[Block]:
 def page(ledger: Ledger, left: str) -> list[Chapter]:
     """What there is so far, without a verdict, which waits for its look. left: the last line of the progress."""
     ledger.update()
-    primary, arms, folder = ledger.study.plan.primary, ledger.arms(), ledger.experiments
+    primary, arms = ledger.study.plan.primary, ledger.arms()
     scores = {arm.label: {seed: run.scores[primary] for seed, run in arm.runs.items()} for arm in arms}
     gaussian = metrics.gaussian([run.scores for arm in arms for run in arm.runs.values()], primary)
     levels = {} if gaussian is None else {"a Gaussian of the train images": gaussian}
@@ -62,8 +62,8 @@ def page(ledger: Ledger, left: str) -> list[Chapter]:
         if ledger.study.plan.tune
         else ""
     )
-    real = {"real images": folder.grids(arms[0].label) / "real.png"}
-    drawn = {name: folder.grids(name) / "grid.png" for name in scores}
+    real = {"real images": ledger.grids(arms[0].label) / "real.png"}
+    drawn = {name: ledger.grids(name) / "grid.png" for name in scores}
     return [
         Chapter("", [Note(f"{tuned}{left}"), Note("no verdict before the look is complete")]),
         Chapter("Pictures", live.side_by_side(real | drawn)),

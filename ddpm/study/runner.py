@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from ddpm.arms.run import Run
 from ddpm.base.errors import UserError
 from ddpm.referee import remarks
 from ddpm.study import judging
 from ddpm.study.ledger import Ledger
-from ddpm.study.plan import Experiment
 from ddpm.verdicts.result import Judgement
 
 Say = Callable[[str], None]
@@ -33,7 +33,7 @@ def run(ledger: Ledger, slots: int | None, say: Say, show: Say = lambda _: None)
 
 def complete(
     ledger: Ledger,
-    left: Sequence[Experiment],
+    left: Sequence[Run],
     slots: int | None,
     say: Say,
     keep_models: bool = False,
@@ -46,7 +46,7 @@ def complete(
         if study.is_open(experiment):
             why = f"all runs for tuning come first, and one of them needs a {study.plan.primary}"
             raise UserError(f"{experiment.name}: the values of {experiment.arm} are not known: {why}")
-    for line, rest in ledger.experiments.run(ledger.missing(left), slots, failed, keep_models):
+    for line, rest in ledger.make(ledger.missing(left), slots, failed, keep_models):
         say(line + rest)
         show(f"{line}{rest}")
         if not compared:

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal, NamedTuple
 
+from ddpm.arms.pool import Pool, Task
+from ddpm.arms.question import LOGS
+from ddpm.arms.run import Kind, Run, apply_overrides
 from ddpm.base.errors import UserError
 from ddpm.base.progress import duration
 from ddpm.referee import metrics, remarks
@@ -16,10 +19,8 @@ from ddpm.report.blocks import Chapter, Note, Table
 from ddpm.runs.alike import group_by
 from ddpm.runs.record import Record
 from ddpm.study import judging
-from ddpm.study.experiments import LOGS
 from ddpm.study.ledger import Ledger
-from ddpm.study.plan import Experiment, Kind, Study, apply_overrides
-from ddpm.study.pool import Pool, Task
+from ddpm.study.plan import Study
 
 State = Literal["done", "running", "failed", "missing"]
 SIGNS: Mapping[State, str] = {"done": "#", "running": ">", "failed": "!", "missing": "."}
@@ -78,13 +79,13 @@ def of(ledger: Ledger, at_once: int, tried: Pilot | None = None) -> Status:
     """The status now, from files and locks. tried: the pilot, until an experiment is finished. Records that cannot be
     judged together, which ``judging.judge`` refuses, are its ``trouble``."""
     trouble, early, look, outcomes, still = "", "", None, dict[str, str](), tuple[str, ...]()
-    left, rows, experiments = list[Experiment](), list[Row](), ledger.experiments
+    left, rows = list[Run](), list[Row]()
     took = [run.seconds for run in ledger.records.values()]
     for line, one in enumerate(ledger.study.lines(), 1):
         refused = ledger.refused.get(one.name)
-        reason = None if one.name in ledger.records else refused or experiments.failure(one.name)
+        reason = None if one.name in ledger.records else refused or ledger.failure(one.name)
         state: State = "done" if one.name in ledger.records else "failed" if reason else "missing"
-        if state != "done" and not refused and experiments.is_running(one.name):
+        if state != "done" and not refused and ledger.is_running(one.name):
             state, reason = "running", None
         rows.append(Row(line, one.name, one.arm, one.kind, state, reason))
     try:
@@ -96,7 +97,7 @@ def of(ledger: Ledger, at_once: int, tried: Pilot | None = None) -> Status:
         trouble = str(error)
     return Status(
         plan=ledger.study.hash,
-        commit=ledger.experiments.commit,
+        commit=ledger.maker.commit,
         open=still,
         outcomes=outcomes,
         next_look=look,
@@ -117,9 +118,9 @@ def pilot(ledger: Ledger) -> Pilot:
     ledger.check_images()
     study = ledger.study
     first = next(one for one in study.lines() if one.arm == study.baseline)
-    task = ledger.experiments.task(first)._replace(rows=None)
+    task = ledger.task(first)._replace(rows=None)
     steps, primary = first.recipe.config.train.steps, study.plan.primary
-    with Pool(ledger.experiments.code, 1, [first.recipe.config.device]) as pool:
+    with ledger.maker.pool([first], 1) as pool:
         whole = _try(pool, task, "pilot", ledger)
         score, gaussian = whole.scores[primary], metrics.gaussian([whole.scores], primary)
         line = f"pilot: {first.name} has {primary} {score:.3g}"
@@ -137,7 +138,7 @@ def pilot(ledger: Ledger) -> Pilot:
 
 def _try(pool: Pool, task: Task, name: str, ledger: Ledger) -> Record:
     """The record of a run that is not kept. Raises UserError."""
-    (done,) = pool.run([task._replace(name=name, log=ledger.experiments.log(name))])
+    (done,) = pool.run([task._replace(name=name, log=ledger.log(name))])
     if done.record is None:
         raise UserError(f"{name}: {done.reason}")
     return done.record

@@ -174,21 +174,11 @@ class Trainer:
         x_0, condition = self.read(step, flip)
         if (labels := self.batches.labels(step)) is not None:
             labels = labels.masked_fill(label[share] < options.label_dropout, self.config.model.classes)
-        return (
-            t,
-            weight,
-            Batch(
-                x_0=x_0,
-                others=self.read(step, flip, shift=1)[0] if self.config.diffusion.loss.contrasts else x_0[:0],
-                t=t[share],
-                # ranks average their gradients: so weighted, the average is that of the batch's mean
-                weight=weight[share] * (self.ranks.size / self.batch_size),
-                labels=labels,
-                condition=condition,
-                dropout=words[3:, share].transpose(0, 1),
-                draws=Draws(self.seed, step, places[share], self.rows, self.shape, self.ahead),
-            ),
-        )
+        others = self.read(step, flip, shift=1)[0] if self.config.diffusion.loss.contrasts else x_0[:0]
+        # ranks average their gradients: so weighted, the average is that of the batch's mean
+        in_mean, keys = weight[share] * (self.ranks.size / self.batch_size), words[3:, share].transpose(0, 1)
+        draws = Draws(self.seed, step, places[share], self.rows, self.shape, self.ahead)
+        return t, weight, Batch(x_0, others, t[share], in_mean, labels, condition, keys, draws)
 
     def read(self, step: int, flip: Tensor, shift: int = 0) -> tuple[Tensor, Tensor | None]:
         """This rank's images or, with ``shift``, those so many places on, flipped and augmented as they are there, with

@@ -22,6 +22,7 @@ import torch
 import yaml
 
 from ddpm import cli
+from ddpm.arms.run import apply_overrides
 from ddpm.base import files, sections
 from ddpm.base.errors import exit_code
 from ddpm.cli.app import app
@@ -31,7 +32,6 @@ from ddpm.params import config, file, presets
 from ddpm.referee import gate
 from ddpm.runs import library
 from ddpm.study import loading
-from ddpm.study.plan import apply_overrides
 from tests.pages import PAGES, ROOT, Block, blocks
 from tests.scored import grid, params, record, result, write
 from tests.small_project import merged
@@ -219,7 +219,7 @@ def prepare(mark: str, folder: Path, request: pytest.FixtureRequest) -> None:
 # several pages say `ddpm check`
 ONCE = {(block.mark, block.text): block for block in shell() if block.mark in RUN - ELSEWHERE}.values()
 # longer than five seconds
-LONG = [one for one in ONCE if one.mark == "run: digits" or "ddpm check" in one.text]
+LONG = [one for one in ONCE if one.mark == "run: digits" or "ddpm check" in one.text or "ddpm sample" in one.text]
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
+from ddpm.arms.run import apply_overrides
 from ddpm.params import config, file, presets
-from ddpm.study.plan import apply_overrides
 
 ROOT = Path(__file__).parents[2]
 ONE_FILE = ROOT / "examples/ddpm_in_one_file.py"

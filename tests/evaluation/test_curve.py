@@ -50,6 +50,7 @@ def test_snapshots_change_no_byte_of_the_weights():
     assert all(torch.equal(value, weights[name]) for name, value in model.network.state_dict().items())
 
 
+@pytest.mark.slow
 def test_the_curve_has_each_snapshot_and_ends_with_the_models_own_scores(digits, classifier_reference, monkeypatch):
     unet = {"base_channels": 8, "multipliers": [1, 2], "blocks": 1, "attention_sizes": [], "groups": 4}
     config = small(

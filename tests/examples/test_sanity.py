@@ -51,6 +51,7 @@ def test_an_image_has_its_own_noise(held_out, monkeypatch):
     np.testing.assert_array_equal(sanity.add_noise(held_out[:9], 0.1), whole)
 
 
+@pytest.mark.slow
 def test_the_table_of_digits(found):
     assert found.images == 179  # half of the test split
     words = {name: {kind: sanity.verdict(share) for kind, share in row.items()} for name, row in found.worse.items()}

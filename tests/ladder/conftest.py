@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ddpm.ladder import pairs, proposals, search
-from ddpm.study import revision
+from ddpm.arms import revision
+from ddpm.ladder import attempt, proposals, search
 from tests.instant import Instant, landscape, run_at_once
 from tests.ladders import FILE, SEARCH
 
@@ -22,7 +22,7 @@ def instant(folder, monkeypatch) -> None:
     monkeypatch.setenv("DDPM_TRACKING", "off")
     monkeypatch.setattr(search, "Pool", Instant)
     monkeypatch.setattr(proposals, "RANDOM", 10**6)
-    monkeypatch.setattr(pairs.Runs, "run", run_at_once)
+    monkeypatch.setattr(attempt, "_run", run_at_once)
     monkeypatch.setattr(revision, "check_committed", lambda *_: None)
     monkeypatch.setattr(revision, "head", lambda: "")
     monkeypatch.setattr(revision, "export", lambda commit: Path())

@@ -47,8 +47,7 @@ def attempted(name: str, gain: float | Array, harm: float = 0.0, most: int | Non
         for seed, each in enumerate(gains.tolist(), after.first_seed(attempt)):
             write_record(contest, attempt.key, "champion", after.changes(before.on), seed, 1.0, 0.1)
             write_record(contest, attempt.key, "challenger", whole, seed, 1.0 - each, 0.1 + harm)
-            contest.rows.update()
-            runs.update()
+            runs.take_all()
             end, decides = after.judge(attempt, runs)
             if decides or len(end.challenger) == most:
                 break

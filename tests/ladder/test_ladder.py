@@ -9,12 +9,12 @@ import pytest
 import yaml
 from PIL import Image
 
+from ddpm.arms import pool
 from ddpm.base.errors import UserError
 from ddpm.ladder import attempt, climb, outcome, terms
 from ddpm.params import config, presets
 from ddpm.runs.record import Record
 from ddpm.runs.rows import Rows
-from ddpm.study import pool
 from ddpm.verdicts.evidence import RANKS
 from tests import study_project
 from tests.ladders import BETTER, FILE, LOG, NOISE, SCORE, SEARCH, WORSE, idea, ladder, log, state

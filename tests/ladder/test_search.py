@@ -76,7 +76,7 @@ def test_the_first_run_of_a_find_keeps_its_model_and_no_other():
     assert find("--trials", "12") in (0, 1, 3)
     state = climb.read(terms.load(FILE))
     runs = state.runs(state.attempts[-1])
-    tasks = [runs.experiments.task(one) for one in runs.planned]
+    tasks = [runs.task(one) for one in runs.planned]
     assert [task.keep for task in tasks if task.keep_model] == [Path("ladders/tiny/find")]
     assert tasks[1].keep_model
     assert [bool(task.keep) for task in tasks] == [True, True] + [False] * (len(tasks) - 2)

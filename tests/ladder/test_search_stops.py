@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ddpm.arms import revision
 from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.base.locks import lock
 from ddpm.ladder import attempt, climb, search, terms, trials
-from ddpm.study import revision
 from tests.instant import BEST, TRIALS, Instant, find, landscape, lines
 from tests.ladders import FILE, contest, trial
 from tests.pages import Page

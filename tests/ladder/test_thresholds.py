@@ -22,7 +22,7 @@ def _ladders(folder) -> None:
     (folder / "ladders").mkdir()
 
 
-def ends(gains: np.ndarray, losses: np.ndarray, fewest: int = 2) -> End:
+def ends(gains: np.ndarray, losses: np.ndarray, fewest: int = 2, needed: float = 1e6) -> End:
     """How an attempt ends whose challenger gains in the score and loses in the guarded metric, by seed."""
     of = contest(base="digits_small_2026", guards=[GUARD], error=ERROR, seeds={"fewest": fewest, "most": 32})
 
@@ -33,7 +33,7 @@ def ends(gains: np.ndarray, losses: np.ndarray, fewest: int = 2) -> End:
 
     noise = 1e-6 * np.arange(len(gains))
     sides = side(0 * gains, 0.1 + noise), side(noise - gains, 0.1 + noise + losses)
-    return outcome.judge(of, "a" * 16, PAIRS, 1e6, {}, *sides)[0]
+    return outcome.judge(of, "a" * 16, PAIRS, needed, {}, *sides)[0]
 
 
 def test_a_guard_refuses_at_the_seed_at_which_its_e_value_reaches_one_over_the_error():
@@ -42,6 +42,15 @@ def test_a_guard_refuses_at_the_seed_at_which_its_e_value_reaches_one_over_the_e
     end = ends(np.linspace(1, 2, 12), losses)
     assert (end.outcome, len(end.challenger)) == ("refused", reached)
     assert GUARD in end.reason
+
+
+def test_a_loss_refuses_from_the_fewest_seeds_on_and_only_if_it_exceeds_all_gains_together():
+    gains = np.linspace(1, 2, 32)
+    gains[0] = -1.5
+    assert ends(gains, np.zeros(32), fewest=3, needed=100).outcome == "accepted"
+    assert (end := ends(gains, np.zeros(32), needed=100)).outcome == "refused"
+    assert len(end.challenger) == 2
+    assert evidence.collapses(np.array([-1.0, 0.5, 0.6, -1.05])).tolist() == [True, True, False, False]
 
 
 def test_an_attempt_is_accepted_at_the_first_seed_that_decides_and_no_sooner():

@@ -52,7 +52,7 @@ def test_the_order_in_which_rows_are_written_changes_no_line_and_each_is_parsed_
     assert sorted((tmp_path / "one").read_text()) == sorted((tmp_path / "other").read_text())
     found = Rows(tmp_path / "one")
     monkeypatch.setattr(rows.record, "from_values", None)
-    found.update()
+    found.reread()
     assert found.records.keys() == {each.name for each in runs}
 
 
@@ -73,6 +73,20 @@ def test_what_is_no_row_is_named_by_its_line(tmp_path, line):
     write(path, run(0))
     assert [reason.startswith(f"{path}:1: ") for reason in Rows(path).refused.values()] == [True]
     assert Rows(path).records == {"tiny-a-0": run(0)}
+
+
+@pytest.mark.parametrize(
+    "change", [{"params": []}, {"scores": {"a": "b"}}, {"plan": "x"}, {"curve": 1}, {"costs": {"flops": -1}}]
+)
+def test_a_row_that_is_no_record_is_named_whether_or_not_it_is_the_first_of_its_header(tmp_path, change):
+    path = tmp_path / "rows.jsonl"
+    write(path, run(0), run(1))
+    header, *lines = path.read_text().splitlines()
+    odd = [json.dumps(json.loads(line) | change) for line in lines]
+    path.write_text("".join(f"{line}\n" for line in (header, odd[0], lines[1])))
+    assert (Rows(path).records.keys(), Rows(path).refused.keys()) == ({"tiny-a-1"}, {"tiny-a-0"})
+    path.write_text("".join(f"{line}\n" for line in (header, lines[0], odd[1])))
+    assert (Rows(path).records.keys(), Rows(path).refused.keys()) == ({"tiny-a-0"}, {"tiny-a-1"})
 
 
 @pytest.mark.parametrize("make", [lambda path: path.symlink_to("/dev/zero"), Path.mkdir, os.mkfifo])

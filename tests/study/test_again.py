@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ddpm.study import pool
+from ddpm.arms import pool
 from tests import study_project
 from tests.study_project import NAMES, PLAN, RESULTS, STUDY, change, commit, ran, records, remove, start, study, until
 

@@ -14,8 +14,8 @@ from threading import Barrier
 import pytest
 import yaml
 
-from ddpm.study import revision
-from stages.server import Server
+from ddpm.arms import revision
+from stages.maker import Server
 from tests import study_project
 from tests.pages import blocks
 from tests.study_project import NAMES, PLAN, RESULTS, ROOT, STUDY, git, ran, records, start, study, until
@@ -105,9 +105,7 @@ def test_a_managed_job_of_skypilot_runs_its_line_and_gives_the_record_back(tmp_p
 def test_nothing_is_reported_as_a_leak_when_a_study_ends(tmp_path, monkeypatch):
     """Nanobind, which Triton uses, reports what is left at the interpreter's end; this library calls abort there."""
     study_project.make(tmp_path / "project")
-    script = (
-        "import ctypes; ctypes.pythonapi.Py_AtExit(ctypes.CDLL(None).abort); from stages.server import main; main()"
-    )
+    script = "import ctypes; ctypes.pythonapi.Py_AtExit(ctypes.CDLL(None).abort); from stages.maker import main; main()"
     options = json.dumps({"at_once": 1, "devices": [], "keep_models": False})
     server = subprocess.run([sys.executable, "-c", script, options], cwd=tmp_path / "project", input=b"")
     assert server.returncode == 0

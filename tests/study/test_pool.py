@@ -11,9 +11,9 @@ import psutil
 import pytest
 import yaml
 
+from ddpm.arms.pool import Pool, Task
 from ddpm.base.paths import RUN
 from ddpm.runs import record
-from ddpm.study.pool import Pool, Task
 from tests.small_project import QUICK, ROOT, lay_out
 
 CODE = ("ddpm", "stages", "dvc.yaml")
@@ -90,7 +90,7 @@ def test_at_its_time_it_stops_what_still_runs(tmp_path):
     """The server answers for two of three tasks at once, and has no answer for the third."""
     (tmp_path / "stages").mkdir()
     (tmp_path / "stages/__init__.py").touch()
-    (tmp_path / "stages/server.py").write_text(f"""
+    (tmp_path / "stages/maker.py").write_text(f"""
 import json, os, sys
 def main():
     names = [json.loads(sys.stdin.readline())["name"] for _ in range(2)]

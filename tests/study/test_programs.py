@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from ddpm.arms.pool import FOLDER
 from ddpm.base.errors import UserError
 from ddpm.base.files import md5
 from ddpm.study import loading
-from ddpm.study.pool import FOLDER
 from tests.study_project import PLAN, RESULTS, commit, records, start, study
 
 TINY = str(PLAN)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from ddpm.arms import revision
 from ddpm.base.errors import UserError
-from ddpm.study import revision
 from tests.study_project import PLAN, RESULTS, commit, git, study
 
 pytestmark = pytest.mark.usefixtures("project")

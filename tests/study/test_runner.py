@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ddpm.study import loading, pool
+from ddpm.arms import pool
+from ddpm.study import loading
 from ddpm.study.ledger import open_ledger
 from ddpm.verdicts import statistics
 from tests.command import imported
@@ -28,9 +29,9 @@ def contents() -> dict[str, bytes | list[bytes]]:
 
 
 def failures() -> set[str]:
-    experiments = open_ledger(loading.load(PLAN)).experiments
-    names = [path.stem for path in experiments.log("").parent.glob("?*.log")]
-    return {name for name in names if experiments.failure(name)} - {*records()}
+    ledger = open_ledger(loading.load(PLAN))
+    names = [path.stem for path in ledger.log("").parent.glob("?*.log")]
+    return {name for name in names if ledger.failure(name)} - {*records()}
 
 
 def edit(path: str | Path, old: str, new: str) -> None:
@@ -224,19 +225,19 @@ def test_other_code_than_that_of_the_first_result_runs_only_if_its_commit_is_nam
         message = refused(capsys, "run", TINY, *line)
         assert f"{STAGE} differs" in message
         assert f"`--commit {first[:10]}`" in message
-    edit("dvc.yaml", "sample], deps: [data/model, stages/__main__.py]", "sample], deps: [data/model, stages/server.py]")
+    edit("dvc.yaml", "sample], deps: [data/model, stages/__main__.py]", "sample], deps: [data/model, stages/maker.py]")
     edit(STAGE, "7 + 0.1", "2 + 0.1")
-    assert "stages/server.py differs" in refused(capsys, "run", TINY)
+    assert "stages/maker.py differs" in refused(capsys, "run", TINY)
     shutil.rmtree(".ddpm")  # as on another machine, which takes the results from git
     assert study("run", TINY, "--line", "3", "--commit", first[:10]) == 0
     assert records()["cosine-1"]["revision"] == first
     assert records()["cosine-1"]["code"] == records()["cosine-0"]["code"]
     assert "no such commit" in refused(capsys, "run", TINY, "--commit", "nothing")
-    git("rm", "--quiet", "stages/server.py")
+    git("rm", "--quiet", "stages/maker.py")
     commit("code that cannot be forked")
     shutil.rmtree(RESULTS)
     commit("no results")
-    assert "has no stages/server.py" in refused(capsys, "run", TINY)
+    assert "has no stages/maker.py" in refused(capsys, "run", TINY)
 
 
 def test_a_first_result_that_diverged_does_not_hide_that_the_code_changed(capsys):

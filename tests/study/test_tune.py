@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 import yaml
 
+from ddpm.arms import maker
+from ddpm.arms.pool import Done, Pool, Task
 from ddpm.base.errors import UserError
 from ddpm.params import config
 from ddpm.report import judgement as shown
 from ddpm.runs import library, rows
 from ddpm.runs.record import NumberTable, Record
 from ddpm.runs.rows import Rows
-from ddpm.study import experiments, judging, loading, runner
+from ddpm.study import judging, loading, runner
 from ddpm.study.ledger import open_ledger
-from ddpm.study.pool import Done, Pool, Task
 from ddpm.verdicts import tuning
 from tests import study_project
 from tests.scored import git, params, result
@@ -70,7 +71,7 @@ class Lab(Pool):
     def submit(self, task: Task, again: bool = False) -> None:
         self.tasks.append(task)
 
-    def results(self):
+    def results(self, until: float | None = None):
         while self.tasks:
             yield self.start(self.tasks.popleft())
 
@@ -109,7 +110,7 @@ class Lab(Pool):
 @pytest.fixture
 def lab(monkeypatch) -> Lab:
     lab = Lab()
-    monkeypatch.setattr(experiments, "Pool", lambda *_: lab)
+    monkeypatch.setattr(maker, "Pool", lambda *_: lab)
     return lab
 
 

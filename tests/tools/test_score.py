@@ -270,6 +270,7 @@ cli.main(["score", "x.npy", "--seed", "0"])
 """
 
 
+@pytest.mark.slow
 def test_what_was_unpacked_is_removed_when_it_is_stopped(tmp_path):
     environment = os.environ | {"TMPDIR": str(tmp_path)}
     with subprocess.Popen([sys.executable, "-c", BUSY], env=environment, stdout=subprocess.PIPE) as process:

@@ -16,7 +16,8 @@ LONG = {checks.trainings_give_the_same_bytes_twice_and_after_a_stop}
 
 
 @pytest.mark.parametrize(
-    "check", [pytest.param(check, marks=[pytest.mark.long] if check in LONG else []) for check in checks.CHECKS]
+    "check",
+    [pytest.param(check, marks=[pytest.mark.long if check in LONG else pytest.mark.slow]) for check in checks.CHECKS],
 )
 def test_check(check, folder):
     report = Report(folder / "gpu.json")

@@ -1,5 +1,5 @@
 """Experiments, each in a process of its own, a number of them at a time; with the code of a commit, whatever is edited
-meanwhile. Nothing here imports torch: that is the business of the processes (stages/server.py)."""
+meanwhile. Nothing here imports torch: that is the business of the processes (stages/maker.py)."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from ddpm.runs import record
 from ddpm.runs.record import Record
 
 FOLDER = Path(".ddpm/runs")  # of experiments that are not recorded yet, and of what several of them need
-SERVER = "stages/server.py"
+SERVER = "stages/maker.py"
 GRACE = 60  # seconds, for a step and its checkpoint
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")  # one that is forgotten overrides another
-START = "import os, sys; sys.path.insert(0, os.getcwd()); from stages.server import main; main()"
+START = "import os, sys; sys.path.insert(0, os.getcwd()); from stages.maker import main; main()"
 
 
 class Task(NamedTuple):
@@ -110,13 +110,14 @@ class Pool:
         with suppress(BrokenPipeError):  # its end is noticed where its answer is awaited
             server.write(f"{json.dumps(line, default=str)}\n".encode())
 
-    def run(self, tasks: Iterable[Task], tries: int = 1) -> Iterator[Done]:
-        """Each task when it has ended, until none is left. One that fails is tried again, up to ``tries`` times, after
-        those that wait. More may be submitted meanwhile. Raises UserError as ``results`` does."""
+    def run(self, tasks: Iterable[Task] = (), tries: int = 1, until: float | None = None) -> Iterator[Done]:
+        """Each task when it has ended, until none is left or, as ``results`` says, ``until``. One that fails is tried
+        again, up to ``tries`` times, after those that wait. More may be submitted meanwhile. Raises UserError as
+        ``results`` does."""
         failures = Counter[str]()
         for task in tasks:
             self.submit(task)
-        for done in self.results():
+        for done in self.results(until):
             failures[done.task.name] += bool(done.reason)
             if again := bool(done.reason) and failures[done.task.name] < tries:
                 self.submit(done.task, again=True)
@@ -147,7 +148,7 @@ class Pool:
         if self.server is None:
             if not (self.code / SERVER).exists():
                 raise UserError(
-                    f"--commit: its code has no {SERVER}, which runs experiments; allowed: a later commit; or check "
+                    f"--commit: its code has no {SERVER}, which makes rows; allowed: a later commit; or check "
                     "that one out, and use its own ddpm"
                 )
             flags = ["-I"] if self.clean else []
