@@ -22,8 +22,8 @@ from optuna import create_study, distributions, logging, samplers, trial
 from sklearn.ensemble import ExtraTreesRegressor
 
 from ddpm.ladder import terms
+from ddpm.ladder.axes import Range
 from ddpm.ladder.space import Space
-from ddpm.ladder.terms import Range
 from ddpm.runs import rows
 from ddpm.runs.rows import Rows
 

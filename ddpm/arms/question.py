@@ -75,9 +75,18 @@ class Question:
         if trainer := run.recipe.program:
             program = trainer.model_dump(mode="json", exclude_none=True) | {"arm": run.arm}
         picture = self.rows.path.with_name(f"{run.arm}.png") if run.pictured and self.plan else None
-        keep = run.model or (self.grids(run.arm) if run.pictured else None)
-        log, diverges, model = self.log(run.name), run.may_diverge, bool(run.model)
-        return Task(run.name, run.params, log, self.rows.path, about, picture, program, diverges, keep, model)
+        return Task(
+            run.name,
+            run.params,
+            self.log(run.name),
+            self.rows.path,
+            about,
+            picture,
+            program,
+            run.may_diverge,
+            keep=run.model or (self.grids(run.arm) if run.pictured else None),
+            keep_model=bool(run.model),
+        )
 
     def take(self, planned: Iterable[Run]) -> None:
         """Add the records of these runs to ``records``, or why their rows do not count to ``refused``."""
@@ -167,6 +176,8 @@ class Question:
                     continue
                 mark.unlink(missing_ok=True)
                 count, record = count + 1, self.records[name]
-                score = "diverged" if record.diverged else f"{self.primary} {record.scores[self.primary]:.4g}"
+                score = f"no score: {record.diverged}"
+                if not record.diverged:
+                    score = f"{self.primary} {record.scores[self.primary]:.4g}"
                 rest = duration((time.monotonic() - begin) * len(pool.tasks) / count)
                 yield f"{name}: {score}", f"; {len(pool.tasks)} left, about {rest}" if pool.tasks else ""

@@ -17,7 +17,7 @@ from ddpm.base.errors import UserError
 from ddpm.cli.app import Json, Names
 from ddpm.cli.study_commands import Commit, Many, Slots, repeat
 from ddpm.cli.terminal import answer, write_run
-from ddpm.ladder import attempt, climb, display, draft, found, search, terms, track, trials
+from ddpm.ladder import attempt, climb, display, draft, found, opening, search, track, trials
 from ddpm.ladder.climb import Attempt, Climb
 from ddpm.ladder.terms import LADDERS, Contest
 from ddpm.params import file
@@ -78,7 +78,7 @@ def search_space(
     """
     if hours is None and trials is None:
         raise UserError("--hours or --trials: one of them is needed, to limit the search")
-    contest = terms.load(ladder)
+    contest = opening.load(ladder)
     title, say, code = f"A search of {contest.name}", _say(json), commit and revision.find(commit)
     with Live(contest.folder / PAGE, title, "ddpm ladder", say) as live:
         done = search.run(contest, hours, trials, slots, say, code, lambda so_far: live(partial(found.page, so_far)))
@@ -95,7 +95,7 @@ def search_space(
 @app.command(name="try")
 def try_entry(
     ladder: LadderFile,
-    entry: Path,
+    entry: Path | None = None,
     /,
     *,
     slots: Slots = None,
@@ -111,11 +111,13 @@ def try_entry(
       ddpm ladder try digits ideas/min_snr.yaml
 
     Args:
-        entry: a file with lines KEY: VALUE for params.yaml
+        entry: a file with lines KEY: VALUE, of params.yaml or a program's values;
+            without one, a program's commit that is checked out, or --commit
         allow_null: accept an entry that changes nothing
     """
-    contest, say, code = terms.load(ladder), _say(json), commit and revision.find(commit)
-    one = attempt.begin(contest, entry.stem, terms.entry(entry), source=str(entry), say=say, allow_null=allow_null)
+    contest, say, code = opening.load(ladder), _say(json), commit and revision.find(commit)
+    name, changes = contest.read_entry(entry, code)
+    one = attempt.begin(contest, name, changes, source=str(entry or name), say=say, allow_null=allow_null)
     with Live(contest.folder / PAGE, f"{one.begin.entry}: {contest.terms.question}", "ddpm ladder", say) as live:
         state = attempt.finish(contest, one, slots, say, code, lambda so_far: live(partial(display.page, so_far)))
         live.end(display.page(state, running=False))
@@ -129,7 +131,7 @@ def withdraw(ladder: LadderFile, /, *, json: Json = False) -> int:
     examples:
       ddpm ladder withdraw digits
     """
-    state = attempt.withdraw(terms.load(ladder))
+    state = attempt.withdraw(opening.load(ladder))
     return _end(state, state.attempts[-1], json)
 
 
@@ -140,7 +142,7 @@ def show(ladder: LadderFile, /, *, json: Json = False) -> None:
     examples:
       ddpm ladder show digits
     """
-    state = climb.read(terms.load(ladder))
+    state = climb.read(opening.load(ladder))
     text = render.text(display.chapters(state))
     answer(json, [display.to_dict(state, one) for one in state.attempts], text)
 
@@ -157,10 +159,12 @@ def params(ladder: LadderFile, run: str, /, *, force: bool = False) -> None:
         run: ATTEMPT/SIDE-SEED or trial-SEED
         force: overwrite uncommitted changes of params.yaml
     """
-    contest = terms.load(ladder)
+    contest = opening.load(ladder)
+    if contest.of_program:
+        raise UserError(f"{ladder}: params: its runs are a program's; each row has its command's values and its commit")
     for trial in trials.read(contest):
         if run == f"trial-{trial.seed}":
-            return write_run(contest.name, run, trials.params(contest, trial.changes, trial.seed), None, force)
+            return write_run(contest.name, run, contest.trial(trial.changes, trial.seed), None, force)
     for question in _questions(contest):
         for one in question.planned:
             if one.name in question.records and f"{contest.name}-{run.replace('/', '-')}" == question.row_name(
@@ -182,7 +186,7 @@ def audit(
     examples:
       ddpm ladder audit digits -n 3
     """
-    return repeat(_questions(terms.load(ladder), commit or "HEAD"), number, slots, json)
+    return repeat(_questions(opening.load(ladder), commit or "HEAD"), number, slots, json)
 
 
 def _questions(contest: Contest, commit: str = "") -> list[Question]:

@@ -163,8 +163,7 @@ def print_status(file: Plan, /, *, slots: Slots = None, pilot: bool = False, jso
     """
     ledger = open_ledger(loading.load(file))
     tried = status.pilot(ledger) if pilot and not ledger.records else None
-    at_once = pool.count_slots(slots, (recipe.config.device for recipe in ledger.study.arms.values()))
-    state = status.of(ledger, at_once, tried)
+    state = status.of(ledger, ledger.study.count_slots(slots), tried)
     answer(json, asdict(state), render.text(status.chapters(state, ledger.study)))
 
 
@@ -180,6 +179,8 @@ def params(file: Plan, arm: str, seed: int, /, *, force: bool = False) -> None:
     """
     ledger = open_ledger(loading.load(file))
     study = ledger.study
+    if study.of_program:
+        raise UserError(f"{file}: params: its runs are a program's; each row has its command's values and its commit")
     here = [one for one in study.lines() if (one.arm, one.seed) == (arm, seed) and not study.is_open(one)]
     if not here or here[-1].recipe.program:
         allowed = ", ".join(name for name, recipe in study.arms.items() if not recipe.program)

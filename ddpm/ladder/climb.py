@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ddpm.arms.maker import Pipeline
 from ddpm.arms.question import Question
 from ddpm.arms.run import Kind, Run
 from ddpm.base.errors import UserError
@@ -109,7 +108,7 @@ class Climb:
         """The first of an attempt's consecutive seeds."""
         begin = attempt.begin
         if begin.nonce:
-            return int(attempt.key[:10], 16)
+            return int(attempt.key[:10], 16) % self.contest.seeds_below
         return begin.seed if begin.seed is not None else self.contest.seed(begin.changes, attempt.number)
 
     def log_e(self, end: End) -> float:
@@ -138,15 +137,23 @@ class Climb:
         that gets the challenger's first model. Raises UserError if a row is not what its name says."""
         contest, sides = self.contest, {arm: self.contest.recipe(changes) for arm, changes in arms.items()}
         kind: Kind = "side" if CHALLENGER in arms else "verdict"  # the base alone gives the guards a mean
+        kinds = dict.fromkeys(sides, kind) | ({CHAMPION: "verdict"} if contest.of_program else {})  # its crash is none
         seeds = range(first_seed, first_seed + contest.terms.seeds.most)
         planned = [
-            Run(f"{arm}-{seed}", arm, seed, recipe, kind, pictured=seed == first_seed)
+            Run(
+                f"{arm}-{seed}",
+                arm,
+                seed,
+                recipe,
+                kinds[arm],
+                pictured=seed == first_seed,
+                model=model if (arm, seed) == (CHALLENGER, first_seed) else None,
+            )
             for seed in seeds
-            for arm, recipe in sides.items()
+            for arm, recipe in [*sides.items()][:: 1 if seed % 2 else -1]  # neither is always the first
         ]
-        planned = [run._replace(model=model) if run.pictured and run.arm == CHALLENGER else run for run in planned]
-        maker, name = Pipeline(commit), f"{contest.name}-{key}"
-        question = Question(name, contest.rows, contest.path, contest.terms.primary, maker, planned)
+        name, primary = f"{contest.name}-{key}", contest.terms.primary
+        question = Question(name, contest.rows, contest.path, primary, contest.maker(commit), planned)
         question.take_all()
         return question
 

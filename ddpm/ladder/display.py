@@ -92,7 +92,7 @@ def page(state: Climb, running: bool = True) -> list[Chapter]:
     """The last attempt, with what its sides drew first, and then the climb."""
     attempt, terms = state.attempts[-1], state.contest.terms
     shown, runs = to_dict(state, attempt), state.runs(attempt)
-    grids, sides = runs.grids, dict.fromkeys(run.arm for run in runs.planned)
+    sides, grids = dict.fromkeys(run.arm for run in runs.planned), runs.grids
     outcome = "running" if running else ": ".join(filter(None, [attempt.outcome, shown["reason"]]))
     evidence = "" if shown["e"] is None else f", e-value {shown['e']:.3g} of {attempt.needed:.0f}"
     scores = {
@@ -102,7 +102,7 @@ def page(state: Climb, running: bool = True) -> list[Chapter]:
     levels = {"target": terms.target, "a Gaussian of the train images": attempt.gaussian}
     drawn = {"real images": grids(CHALLENGER) / "real.png"} | {arm: grids(arm) / "grid.png" for arm in sides}
     changes = ", ".join(f"{key} {plain(value)}" for key, value in attempt.begin.changes.items())
-    title = f"{metrics.title(terms.primary)} ({metrics.direction(terms.primary)} is better)"
+    title = f"{metrics.title(terms.primary)} ({state.contest.known.direction(terms.primary)} is better)"
     seeds = plural(shown["seeds"], "seed")
     return [
         Chapter(

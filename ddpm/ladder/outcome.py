@@ -22,8 +22,7 @@ import numpy as np
 
 from ddpm.ladder.log import End, Outcome
 from ddpm.ladder.terms import CHALLENGER, CHAMPION, MEMORISATION, Contest
-from ddpm.referee import metrics, pairing
-from ddpm.referee.guards import list_against
+from ddpm.referee import metrics
 from ddpm.runs.record import Record
 from ddpm.verdicts import evidence
 from ddpm.verdicts.arms import Arm, Pair
@@ -31,6 +30,7 @@ from ddpm.verdicts.evidence import Evidence
 from ddpm.verdicts.statistics import Array
 
 Records: TypeAlias = Sequence[Record]  # by seed
+Decision: TypeAlias = tuple[Outcome | None, str]  # and why; None if more seeds are needed
 Means: TypeAlias = Mapping[str, float]  # by metric
 
 
@@ -45,7 +45,7 @@ def judge(
     Raises UserError if a side ignores the seed: the same run again is no evidence.
     """
     terms, sides = contest.terms, {CHAMPION: champion, CHALLENGER: challenger}
-    pairing.check_distinct(Arm(side, {}, {run.seed or 0: run for run in runs}) for side, runs in sides.items())
+    contest.check_distinct([Arm(side, {}, {run.seed or 0: run for run in runs}) for side, runs in sides.items()])
     end = End(of=of, outcome="undecided", reason="", champion=(), challenger=())
     for n, last in enumerate(challenger if terms.kind == "target" else challenger[: len(champion)], 1):
         diverged = next((run for run in (last, *champion[n - 1 : n]) if run.diverged), None)
@@ -59,23 +59,32 @@ def judge(
             challenger=tuple(run.scores[terms.primary] for run in scored),
             guards=means(terms.guard_metrics, scored),
         )
-        outcome, reason = (
-            _fail(diverged, last) if diverged else _decide(contest, rule, needed, usual, end, before, scored)
-        )
+        if diverged:
+            outcome, reason = _fail(diverged, last)
+        elif terms.deterministic:
+            outcome, reason = _decide_at_once(contest, usual, end, before, scored)
+        else:
+            outcome, reason = _decide(contest, rule, needed, usual, end, before, scored)
         if outcome:
             return end.model_copy(update={"outcome": outcome, "reason": reason}), True
     return end, False
 
 
-def _fail(diverged: Record, challenger: Record) -> tuple[Outcome, str]:
+def _fail(diverged: Record, challenger: Record) -> Decision:
     """How an attempt ends in which a training of one side diverged, and why."""
     reason = f"seed {diverged.seed}: {diverged.diverged}"
     return ("refused", reason) if diverged is challenger else ("undecided", f"the champion, {reason}")
 
 
+def _decide_at_once(contest: Contest, usual: Means, end: End, champion: Records, challenger: Records) -> Decision:
+    """What one run of each side shows if the seed changes nothing."""
+    (before, after), (doubt, _) = scores(contest, end), _heed_guards(contest, usual, champion, challenger)
+    return ("accepted" if after[0] > before[0] and not doubt else "refused"), doubt or "one run decides"
+
+
 def _decide(
     contest: Contest, rule: Evidence, needed: float, usual: Means, end: End, champion: Records, challenger: Records
-) -> tuple[Outcome | None, str]:
+) -> Decision:
     """What all seeds of an attempt show together, and why; None if more are needed."""
     (before, after), seeds = scores(contest, end), contest.terms.seeds
     look = rule.look(before, after, needed, seeds.fewest, seeds.most)
@@ -90,7 +99,7 @@ def _decide(
         return "refused", doubt
     if accepts and champion:
         pair = Pair(CHAMPION, CHALLENGER, tuple(champion), tuple(challenger))
-        if against := list_against(pair, contest.terms.primary, "better", contest.config.compare):
+        if against := contest.list_against(pair):
             return "refused", f"mixed: {' and '.join(against)}"
     if is_last and not accepts:
         return "undecided", f"{len(after)} seeds were not enough"
@@ -116,8 +125,8 @@ def _heed_guards(contest: Contest, usual: Means, champion: Records, challenger: 
         return f"copies train images ({', '.join(spaces)})", True
     for name in contest.terms.guard_metrics:
         before = [record.scores[name] for record in champion] or [usual[name]] * n
-        losses = [metrics.gain(name, b - a.scores[name]) for a, b in zip(challenger, before, strict=True)]
-        beyond = np.array(losses) - metrics.margin(name, fmean(before), contest.config.compare)
+        losses = [contest.gain(b - a.scores[name], name) for a, b in zip(challenger, before, strict=True)]
+        beyond = np.array(losses) - contest.known.margin(name, fmean(before))
         if (log_e := float(evidence.log_e(beyond)[-1])) > 0:
             doubt = f"{name} is worse by more than its margin (e-value {math.exp(log_e):.3g})"
             if log_e >= -math.log(contest.terms.error):

@@ -12,14 +12,16 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from statistics import median
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ddpm.base.errors import UserError
 from ddpm.ladder import trials
+from ddpm.ladder.axes import Axis, Range
 from ddpm.ladder.space import Space
-from ddpm.ladder.terms import Axis, Changes, Range
+from ddpm.ladder.terms import Changes
 from ddpm.ladder.trials import Trial
 
 if TYPE_CHECKING:
@@ -37,11 +39,11 @@ def propose(space: Space, past: Sequence[Trial], running: Sequence[Changes], see
     study, reason = _study(space, past), ""
     for changes in running:
         _add(study, space, space.place(changes, space.contest.cost(changes)))
-    study.sampler = optuna.samplers.GPSampler(
-        seed=seed % 2**32,
-        n_startup_trials=RANDOM if len(past) % EACH else len(past) + 1,
-        warn_independent_sampling=False,
-    )
+    seed, first = seed % 2**32, RANDOM if len(past) % EACH else len(past) + 1
+    if find_spec("torch"):
+        study.sampler = optuna.samplers.GPSampler(seed=seed, n_startup_trials=first, warn_independent_sampling=False)
+    else:  # which the process needs
+        study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=first, multivariate=True)
     for _ in range(IMPOSSIBLE):
         trial = study.ask(_distributions(space))
         try:
@@ -68,7 +70,7 @@ def importances(space: Space, past: Sequence[Trial]) -> dict[str, float]:
             evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0),
             target=lambda trial: float(sum(value < (trial.value or 0.0) for value in values)),
         )
-    except (RuntimeError, ValueError):  # too few trials, or all alike
+    except (ImportError, RuntimeError, ValueError):  # no scikit-learn; too few trials, or all alike
         return {}
 
 

@@ -26,12 +26,12 @@ from statistics import fmean
 from typing import TypeAlias
 
 from ddpm.arms import revision
-from ddpm.arms.pool import Done, Pool, Task, count_slots
+from ddpm.arms.pool import Done, Pool, Task
 from ddpm.base import files
 from ddpm.base.errors import UserError, plural, printable
 from ddpm.base.locks import lock
 from ddpm.base.progress import duration
-from ddpm.ladder import attempt, climb, proposals, terms, trials
+from ddpm.ladder import attempt, climb, opening, proposals, trials
 from ddpm.ladder.attempt import Say
 from ddpm.ladder.climb import LOCKS, Attempt, Climb
 from ddpm.ladder.log import BASE
@@ -191,11 +191,10 @@ class Search:
 
         if not self.past:
             self.contest.check_images()
-        failed, devices = 0, [self.contest.config.device]
+        failed = 0
         spent = sum(trial.seconds for trial in self.own_trials) / self.at_once
         until = self.hours and time.monotonic() + self.hours * 3600 - spent
-        code = revision.export(self.commit or revision.head())
-        with _place(self.contest) as place, Pool(code, self.at_once, devices) as pool:
+        with _place(self.contest) as place, self.contest.pool(self.at_once, self.commit) as pool:
             say(f"{self.name}: {plural(self.at_once, 'run')} at a time; each prints a line when it ends")
             show(self)
             self._name_refused(say)
@@ -207,6 +206,8 @@ class Search:
                     self._estimate(done, say)
                 else:
                     trial = self.take(done)
+                    if done.record and done.record.diverged:
+                        say(f"no score: {done.record.diverged}")
                     failed = 0 if trial else failed + 1
                     say(self._progress(trial) if trial else f"failed: {done.reason}")
                     self._name_refused(say)
@@ -227,13 +228,13 @@ class Search:
     def _submit(self, pool: Pool, place: int, say: Say) -> None:
         """Run the next trial. Its seed, above those of attempts, is that of the proposal, too: so a process that
         searches alone tries the same again."""
-        known = {trial.seed for trial in self.past}
-        seeds = (2**40 + int(files.digest([self.contest.name, place, each])[:10], 16) for each in self.numbers)
+        known, below = {trial.seed for trial in self.past}, self.contest.seeds_below
+        seeds = (below + int(files.digest([self.contest.name, place, each])[:10], 16) % below for each in self.numbers)
         seed = next(seed for seed in seeds if seed not in known)
         if not self.starts and self._submit_half(pool, say):
             return
         if (changes := self.next(seed)) is not None:
-            params = trials.params(self.contest, changes, seed)
+            params = self.contest.trial(changes, seed)
             log, keep = LOCKS / self.contest.name / f"trial-{seed}.log", self.grids(seed)
             task = Task(f"trial-{seed}", params, log, may_diverge=True, keep=keep)
             self.running[task.name] = changes, seed, time.monotonic()
@@ -250,7 +251,7 @@ class Search:
         say(early)
         trial = ranked[0].trials[0]
         self.halved = steps, _ = self.contest.params(trial.changes).train.steps or 2, ranked[0].score
-        params = trials.params(self.contest, {**trial.changes, STEPS: max(1, steps // 2)}, trial.seed)
+        params = self.contest.trial({**trial.changes, STEPS: max(1, steps // 2)}, trial.seed)
         pool.submit(Task(HALF, params, LOCKS / self.contest.name / f"{HALF}.log"))
         return True
 
@@ -318,13 +319,14 @@ def run(
 
     Raises UserError unless the ladder, its log and the code are committed.
     """
-    revision.check_committed([str(contest.path), *(() if commit else revision.CODE)])
-    say(f"{contest.path}: searching by {contest.terms.primary}, {metrics.direction(contest.terms.primary)} is better")
+    revision.check_committed([str(contest.path), *(() if commit else contest.code)])
+    primary = contest.terms.primary
+    say(f"{contest.path}: searching by {primary}, {contest.known.direction(primary)} is better")
     state = climb.read(contest)
     mine = {one.begin.entry: one for one in state.attempts if re.fullmatch(SEARCH, one.begin.entry)}
     name = next((name for name, one in mine.items() if one.end is None), f"search-{len(mine) + 1}")
     number = int(name.removeprefix("search-"))
-    search = Search(contest, state, number, most, hours, count_slots(slots, [contest.config.device]), commit)
+    search = Search(contest, state, number, most, hours, contest.count_slots(slots), commit)
     if search.proof is None:
         attempt.check_committed(contest)
         search.explore(say, show)
@@ -356,5 +358,5 @@ def _ideas(contest: Contest) -> Iterator[Changes]:
     yield from contest.terms.model_dump(mode="json")["ideas"]
     for path in sorted(LADDERS.glob("*.yaml")):
         with suppress(UserError):  # what is wrong with another ladder is no fault of this one
-            other = climb.read(terms.load(path))
+            other = climb.read(opening.load(path))
             yield from (other.changes(rung.key) for rung in reversed(other.rungs))

@@ -10,7 +10,8 @@ from functools import cached_property
 from typing import Any
 
 from ddpm.base.errors import UserError
-from ddpm.ladder.terms import BUDGET, Axis, Changes, Contest, Range
+from ddpm.ladder.axes import BUDGET, Axis, Range
+from ddpm.ladder.terms import Changes, Contest
 from ddpm.params import config
 
 STEPS = "train.steps"
@@ -40,16 +41,16 @@ class Space:
             if axis == BUDGET and key != STEPS:
                 raise UserError(f"{source}: {key}: {BUDGET}: allowed for {STEPS} alone; here, a list, or low and high")
             for value in (axis.low, axis.high) if isinstance(axis, Range) else () if axis == BUDGET else axis:
-                contest.params({**dict([condition] if condition else []), key: value}, source)
+                contest.flat({**dict([condition] if condition else []), key: value}, source)
         for idea in contest.terms.model_dump(mode="json")["ideas"]:
             if not idea:
                 raise UserError(f"{contest.path}: ideas: {{}} is empty; allowed: keys of params.yaml, as KEY: VALUE")
-            contest.params(idea, f"{contest.path}: ideas")
+            contest.flat(idea, f"{contest.path}: ideas")
 
     @cached_property
     def usual(self) -> dict[str, Any]:
         """The champion's params by key."""
-        return self.contest.params(self.champion).flat()
+        return self.contest.flat(self.champion)
 
     @cached_property
     def limit(self) -> float:
@@ -81,7 +82,7 @@ class Space:
     def place(self, changes: Changes, cost: float) -> dict[str, Any] | None:
         """The values of a trial that has these changes of the base, by what is drawn; None if a list does not have its
         value. Of a range it is the nearest."""
-        values = self.select(self.contest.params(changes).flat() | {SHARE: cost / self.limit})
+        values = self.select(self.contest.flat(changes) | {SHARE: cost / self.limit})
         for key, value in values.items():
             if isinstance(axis := self.axes[key], Range) and value is not None:
                 values[key] = min(max(value, axis.low), axis.high)
@@ -110,7 +111,7 @@ class Space:
         for idea in ideas:
             with suppress(UserError):
                 changes = {**self.champion, **{key: v for key, v in idea.items() if key in self.contest.terms.space}}
-                values = self.contest.params(changes).flat()
+                values = self.contest.flat(changes)
                 share = self.contest.cost(changes) / self.limit if STEPS in idea else START
                 values[SHARE] = min(share, SHARES.high)
                 yield self.make_changes(values)
@@ -122,7 +123,7 @@ class Space:
 
     def entry(self, changes: Changes) -> Changes:
         """The changes of the champion that make a trial of it, whose changes are of the base."""
-        base = self.contest.config.flat()
+        base = self.contest.flat({})
         back = {key: base[key] for key in self.champion if key not in changes and key in base}
         return {key: value for key, value in {**back, **changes}.items() if self.usual.get(key, back) != value}
 

@@ -3,68 +3,43 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import AfterValidator, Field, PlainValidator
+from pydantic import AfterValidator, Field
 
+from ddpm.arms import revision
+from ddpm.arms.maker import Maker, Pipeline
+from ddpm.arms.pool import Pool, count_slots
 from ddpm.arms.run import Recipe, apply_overrides
 from ddpm.base import files, sections
 from ddpm.base.errors import UserError, blame, printable
 from ddpm.base.sections import Fraction, Section
 from ddpm.base.variant import Members, closest, names
+from ddpm.ladder.axes import Axis, SeedRange
 from ddpm.params import config, file, possible, presets
 from ddpm.params.config import Config
-from ddpm.referee import metrics
+from ddpm.referee import metrics, pairing
+from ddpm.referee.guards import Guards, list_against
 from ddpm.runs import rows
+from ddpm.runs.record import Record
 from ddpm.runs.rows import Rows
 from ddpm.study import loading, plan
 from ddpm.study.plan import NAME, is_of_recipe, params_of_result
 from ddpm.tools import clone
+from ddpm.verdicts.arms import Arm, Pair
 from ddpm.verdicts.evidence import PAIRS, RANKS, Evidence
+from ddpm.verdicts.verdict import Known
 
 LADDERS = Path("ladders")
 CHAMPION: Final = "champion"  # the sides of an attempt
 CHALLENGER: Final = "challenger"
 MEMORISATION = "memorisation"  # the guard that no challenger copies train images
 SEARCH: Final = r"search-\d+"  # what the attempts of searches are called
-BUDGET: Final = "budget"  # in a space: the steps are those that the rest leaves
 Changes = Mapping[str, Any]  # key of params.yaml -> value
-
-
-class SeedRange(Section):
-    """fewest: before an entry can be accepted. most: then the attempt ends undecided."""
-
-    fewest: Annotated[int, Field(ge=2, le=200)] = 6
-    most: Annotated[int, Field(ge=2, le=200)] = 32
-
-
-class Range(Section):
-    """low, high: the ends of what is tried; whole numbers if both are. log: whether by its logarithm."""
-
-    low: int | float
-    high: int | float
-    log: bool = False
-
-    def refusals(self) -> Iterator[str]:
-        if self.low > self.high or (self.log and self.low <= 0):
-            yield f"low {self.low}, high {self.high}: low must be the smaller one, and above 0 with log"
-
-
-def _axis(value: Any) -> Any:
-    if value == BUDGET:
-        return value
-    if isinstance(value, dict):
-        return Range.model_validate(value)
-    if not isinstance(value, tuple) or not value or any(isinstance(each, tuple | dict) for each in value):
-        raise ValueError(f"a list of values, {{low, high, log}} or {BUDGET}")
-    return value
-
-
-Axis: TypeAlias = Annotated[Any, PlainValidator(_axis)]  # a list of values, a Range, or BUDGET
 
 
 class Terms(Section):
@@ -109,6 +84,8 @@ class Terms(Section):
             if not is_of_recipe(key):
                 yield f"may_change: {key}; allowed: keys of diffusion, model, train and sample"
 
+    deterministic: ClassVar = False  # a training never is
+
     @property
     def guard_metrics(self) -> tuple[str, ...]:
         """The metrics among the guards."""
@@ -124,6 +101,10 @@ class Contest:
     path: Path
     terms: Terms
     values: Mapping[str, Any]
+    code: ClassVar[tuple[str, ...]] = revision.CODE  # what must be committed, besides the file
+    seeds_below: ClassVar = 2**40  # those of attempts; trials have as many above them
+    of_program: ClassVar = False  # whether its runs are a program's
+    of_trials: ClassVar[Sequence[str]] = ()  # what else trials that are compared have in common
 
     @property
     def folder(self) -> Path:
@@ -176,9 +157,40 @@ class Contest:
         """The base's params with changes, checked. Raises UserError."""
         return self.recipe(changes, source).config
 
+    def read_entry(self, path: Path | None, commit: str | None) -> tuple[str, dict[str, Any]]:
+        """Name and changes of an entry, of the lines ``KEY: VALUE`` in its file. Raises UserError."""
+        if path is None:
+            raise UserError(f"{self.path}: ENTRY: missing; allowed: a file of lines KEY: VALUE of params.yaml")
+        return path.stem, entry(path)
+
+    def maker(self, commit: str) -> Maker:
+        """Who makes the rows of attempts. commit: whose code does."""
+        return Pipeline(commit)
+
+    def pool(self, slots: int, commit: str | None) -> Pool:
+        """What makes the runs of trials. commit: whose code runs, if not the one that is checked out."""
+        return Pool(revision.export(commit or revision.head()), slots, [self.config.device])
+
+    def count_slots(self, slots: int | None) -> int:
+        """How many runs are made at a time."""
+        return count_slots(slots, [self.config.device])
+
+    def is_same(self, one: Changes, other: Changes) -> bool:
+        """Whether two entries of one champion are the same."""
+        return one == other
+
+    def flat(self, changes: Changes, source: str = "") -> dict[str, Any]:
+        """All params of the base with changes, by key. Raises UserError."""
+        return self.params(changes, source).flat()
+
+    def trial(self, changes: Changes, seed: int) -> dict[str, Any]:
+        """The params of a trial, which has no eyes that are ``unseen``."""
+        eyes = [name for name in self.config.evaluate.extractors if name not in self.terms.unseen]
+        return apply_overrides(self.values, {**changes, "evaluate.extractors": eyes, "seed": seed}, "a trial")
+
     def shorten(self, changes: Changes) -> Changes:
         """The changes without those that change nothing, so that a recipe has one spelling."""
-        base = self.config.flat()
+        base = self.flat({})
         return {key: value for key, value in changes.items() if key not in base or base[key] != value}
 
     def evidence(self, entry: str) -> Evidence:
@@ -186,9 +198,22 @@ class Contest:
         assumes less, as a stream of ideas may have many of no use."""
         return RANKS if self.terms.kind == "score" and re.fullmatch(SEARCH, entry) else PAIRS
 
-    def gain(self, difference: float) -> float:
-        """A difference in the primary metric, signed so that positive is better."""
-        return metrics.gain(self.terms.primary, difference)
+    @property
+    def known(self) -> Known:
+        """Facts about the metrics."""
+        return Guards(self.config.compare, self.terms.primary)
+
+    def check_distinct(self, sides: Sequence[Arm]) -> None:
+        """Raises UserError if two seeds of a side are the same run."""
+        pairing.check_distinct(sides)
+
+    def list_against(self, pair: Pair[Record]) -> list[str]:
+        """What contradicts that the challenger is better."""
+        return list_against(pair, self.terms.primary, "better", self.config.compare)
+
+    def gain(self, difference: float, metric: str = "") -> float:
+        """A difference in a metric, by default the primary one, signed so that positive is better."""
+        return difference if self.known.direction(metric or self.terms.primary) == "higher" else -difference
 
     def seed(self, changes: Changes, number: int) -> int:
         """The first of the seeds that the base is scored on, and of those of attempts that have drawn none: anybody can

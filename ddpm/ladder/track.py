@@ -19,6 +19,8 @@ def log(state: Climb) -> None:
     """Write the runs that MLflow does not have yet, unless tracking is off. A failure of the store is a warning: the
     next attempt logs the rest."""
     contest, store = state.contest, Store(strict=True)
+    if contest.of_program:
+        return
     primary, champion = contest.terms.primary, state.champion
     name = f"rung {champion.rung}, {champion.begin.entry}" if champion else f"the base, {contest.terms.base}"
     page = Page(
@@ -39,7 +41,7 @@ def log(state: Climb) -> None:
             key = files.digest([contest.name, trial.seed, trial.key])
             if trial.score is not None and key not in known:
                 scores = {primary: trial.score, **trial.guards, "seconds": trial.seconds}
-                params = config.parse(trials.params(contest, trial.changes, trial.seed)).flat()
+                params = config.parse(contest.trial(trial.changes, trial.seed)).flat()
                 tracker.write_trial(store, parent, key, f"trial {number}", params, trial.changes, scores)
 
     try:

@@ -12,11 +12,10 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from pydantic import Field
 
-from ddpm.arms.run import apply_overrides
 from ddpm.base import files, sections
 from ddpm.base.errors import UserError
 from ddpm.base.sections import Section, Seed
@@ -76,7 +75,7 @@ def find_identity(contest: Contest) -> str:
     attempt a ladder's file may change."""
     terms = contest.terms
     what = [contest.identity["base"], terms.primary, terms.guards, terms.cost, *sorted(terms.unseen)]
-    return files.digest(what)[:LENGTH]
+    return files.digest([*what, *contest.of_trials])[:LENGTH]
 
 
 class Trials:
@@ -124,12 +123,6 @@ def _own_path(contest: Contest) -> Path:
     return LOCKS / contest.name / NAME
 
 
-def params(contest: Contest, changes: Changes, seed: int) -> dict[str, Any]:
-    """The content of a trial's params.yaml."""
-    eyes = [name for name in contest.config.evaluate.extractors if name not in contest.terms.unseen]
-    return apply_overrides(contest.values, {**changes, "evaluate.extractors": eyes, "seed": seed}, "a trial")
-
-
 def add(contest: Contest, trial: Trial) -> None:
     """Append a trial. Raises UserError if the disk is full; then the file is as it was."""
     for path in (_own_path(contest), contest.folder / NAME):
@@ -163,8 +156,8 @@ def judge(contest: Contest, runs: Sequence[Trial], usual: dict[str, float]) -> C
     if terms.target is not None:  # by each run: the cheapest whose mean does would miss it on half of all fresh seeds
         excess["target"] = math.fsum(max(-contest.gain(score - terms.target), 0.0) for score in scores)
     for name in of_guards.keys() & usual.keys():
-        margin = metrics.margin(name, usual[name], contest.config.compare)
-        excess[name] = metrics.gain(name, usual[name] - of_guards[name]) - margin
+        margin = contest.known.margin(name, usual[name])
+        excess[name] = contest.gain(usual[name] - of_guards[name], name) - margin
     loss = runs[0].cost if terms.kind == "target" else -contest.gain(fmean(scores))
     fails = {name: by for name, by in excess.items() if by > 0}
     return Candidate(dict(runs[0].changes), runs, fmean(scores), loss, math.fsum(fails.values()), sorted(fails))

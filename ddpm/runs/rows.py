@@ -39,7 +39,7 @@ class Rows:
         self.path = path
         self.records, self.places, self.refused = dict[str, Record](), dict[str, str](), dict[str, str]()
         self._known = dict[str, Record | None]()  # by line; None is a header
-        self._headers, self._first = dict[str, dict[str, Any]](), dict[str, Record]()  # by digest
+        self._headers = dict[str, dict[str, Any]]()  # by digest
         self.reread()
 
     def reread(self) -> None:
@@ -71,28 +71,12 @@ class Rows:
             if HEADER not in values:
                 self._headers[files.digest(values)[:12]] = values
                 return None
-            digest = values.pop(HEADER)
-            if digest not in self._headers:
+            if (header := self._headers.get(digest := values.pop(HEADER))) is None:
                 raise UserError(f"{place}: its header {digest} is not in a line above: restore it from git")
-            return self._join(digest, values, place)
+            nested = {part: header.get(part, {}) | values.get(part, {}) for part in COMMON}
+            return record.from_values(header | values | nested, place)
         except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
             raise UserError(f"{place}: not a row: restore it from git, or remove it") from error
-
-    def _join(self, digest: str, values: dict[str, Any], place: str) -> Record:
-        """A row and its header as a record. What is in a header is checked with the first of its rows alone."""
-        header, first = self._headers[digest], self._first.get(digest)
-        if not (first and first.scores and values.get("scores")):
-            nested = {part: header.get(part, {}) | values.get(part, {}) for part in COMMON}
-            run = record.from_values(header | values | nested, place)
-            self._first.setdefault(digest, run)
-            return run
-        own = record.from_values(values | {"fingerprint": header["fingerprint"]}, place)
-        shared = {key: getattr(first, key) for key in WHOLE if key in header}
-        costs = {key: getattr(own.costs, key) for key in own.costs.model_fields_set}
-        shared |= {"costs": first.costs.model_copy(update=costs)}
-        for part in ("params", "scores"):
-            shared[part] = {key: getattr(first, part)[key] for key in header[part]} | getattr(own, part)
-        return own.model_copy(update=shared)
 
 
 def append(path: Path, values: Mapping[str, Any]) -> None:

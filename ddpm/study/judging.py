@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from ddpm.arms.run import Run
 from ddpm.base.errors import plural
-from ddpm.referee import guards, metrics, pairing, remarks
 from ddpm.runs.alike import group_by, some
 from ddpm.study.ledger import Ledger
 from ddpm.study.plan import Study
@@ -76,7 +75,7 @@ def of_arms(study: Study, arms: Sequence[Arm]) -> Judgement:
     baseline, *others = arms
     runs = [run for arm in arms for run in arm.runs.values()]
     shared = set.intersection(*(set(run.scores) for run in runs)) if runs else set()
-    rule = rules(study, list(dict.fromkeys([plan.primary, *metrics.select_judged(shared)])))  # in what every run has
+    rule = rules(study, list(dict.fromkeys([plan.primary, *study.select_metrics(shared)])))  # in what every run has
     verdicts = []
     for arm in others:
         pair = partners(baseline, arm)
@@ -84,7 +83,7 @@ def of_arms(study: Study, arms: Sequence[Arm]) -> Judgement:
         complete = [look for look in plan.looks if seeds[:look] == [*planned[:look]]]
         verdicts += verdict.judge(pair, rule, complete) if seeds else []
     by = sorted({key for arm in arms for key in arm.values})
-    fingerprint, differing = pairing.check(arms, by, plan.may_differ)
+    fingerprint, notes = study.check(arms, by)
     primary = {one.arm: one for one in verdicts if one.metric == plan.primary}
     looks = {arm.label: primary[arm.label].look if arm.label in primary else None for arm in others}
     waiting = [arm for arm in looks if arm not in primary or primary[arm].outcome == "not yet"]
@@ -93,8 +92,8 @@ def of_arms(study: Study, arms: Sequence[Arm]) -> Judgement:
         primary=plan.primary,
         arms=tuple(arms),
         verdicts=tuple(verdicts),
-        compare=study.config.compare.model_dump(mode="json"),
-        notes=(*differing, *remarks.yardsticks(arms, plan.primary)),
+        compare=study.compare.model_dump(mode="json"),
+        notes=tuple(notes),
         fingerprint=fingerprint,
         plan=study.hash,
         open=(baseline.label, *waiting) if waiting else (),
@@ -104,7 +103,8 @@ def of_arms(study: Study, arms: Sequence[Arm]) -> Judgement:
 
 def rules(study: Study, names: Sequence[str]) -> Rules:
     """How the plan's arms are judged, in the metrics ``names``, the primary one first."""
-    return guards.rules(study.config.compare, names, len(study.plan.arms) - 1, Design(study.plan.looks))
+    known = study.known(names[0])
+    return Rules(known, study.compare.confidence, names, len(study.plan.arms) - 1, Design(study.plan.looks))
 
 
 def power(study: Study, effect: float) -> dict[int, float]:

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ddpm.arms import revision
-from ddpm.arms.maker import Pipeline
 from ddpm.arms.question import Question
 from ddpm.arms.run import Run
 from ddpm.base.errors import UserError, blame
@@ -63,7 +62,7 @@ class Ledger(Question):
             of_arm = [runs.get((arm, place), {}).values() for place in range(len(grid))]
             if all(len(of_point) == tune.seeds for of_point in of_arm):
                 scores[arm] = np.array([[run.scores.get(primary, math.nan) for run in row] for row in of_arm])
-        alpha = 1 - study.config.compare.confidence
+        alpha = 1 - study.compare.confidence
         self.tried = tuning.tries(tune.grid, scores, metrics.direction(primary), alpha, len(study.grid))
         chosen = {row.arm: row.values for row in self.tried if row.chosen}
         recipes = ((arm, recipe) for arm in chosen for recipe in study.grid[arm])
@@ -80,12 +79,13 @@ class Ledger(Question):
         self.check_plan()
         params = [] if self.study.plan.base else [str(file.PATH)]
         self.check_ready(params, "code" in self.study.plan.may_differ)
+        self.study.check_code()
         if not self.records:
             self.check_images()
 
     def check_images(self) -> None:
         """Raises UserError unless the images of each arm are there, and its metrics can judge them."""
-        for arm, recipe in self.study.arms.items():
+        for arm, recipe in () if self.study.of_program else self.study.arms.items():
             with blame(f"{self.source}: arms.{arm}"):
                 found = clone.look(recipe.config.data)
             loading.check_scores(self.study, arm, found)
@@ -113,13 +113,12 @@ def open_ledger(study: Study, commit: str | None = None) -> Ledger:
     """The ledger of a study with the rows that are there. commit: the one that is checked out unless named. Raises
     UserError as ``Ledger.update`` does."""
     revision.check_index()
-    paths = tuple(path for recipe in study.arms.values() if recipe.program for path in recipe.program.files)
     ledger = Ledger(
         name=study.name,
         rows=Rows(study.results / rows.NAME),
         source=study.path,
         primary=study.plan.primary,
-        maker=Pipeline(commit or revision.head(), paths),
+        maker=study.maker(commit or revision.head()),
         plan=study.hash,
         study=study,
     )

@@ -16,13 +16,16 @@ from ddpm.arms.run import Program, Recipe, apply_overrides
 from ddpm.base import files, sections
 from ddpm.base.errors import UserError, blame
 from ddpm.base.files import atomic_path
-from ddpm.base.paths import STUDIES
+from ddpm.base.paths import METRICS, STUDIES
 from ddpm.base.variant import closest
 from ddpm.params import config, file, possible, presets
 from ddpm.params.config import Config
 from ddpm.referee import metrics
+from ddpm.runs import rows
+from ddpm.runs.rows import Rows
 from ddpm.scoring import extractor, metric
 from ddpm.scoring.evaluate_params import AUTO, CHOICE
+from ddpm.study import program_study
 from ddpm.study.plan import NAME, Plan, Study, Tune, params_of_result
 from ddpm.tools.clone import Found
 from ddpm.verdicts import statistics
@@ -56,6 +59,8 @@ def parse(value: dict[str, Any], path: Path) -> Study:
             f"{path}: a study's file ends in .yaml, and its name has small letters, digits, - and _ (at most 41); "
             "`ddpm study new NAME` writes one"
         )
+    if "run" in value:
+        return _check_looks(program_study.parse(value, path, Rows(METRICS / "studies" / path.stem / rows.NAME)))
     plan = sections.parse(value, str(path), Plan)
     base = presets.read(plan.base) if plan.base else file.read_params()
     arms, grid = dict[str, Recipe](), dict[str, Sequence[Recipe]]()
@@ -73,9 +78,13 @@ def parse(value: dict[str, Any], path: Path) -> Study:
         if (twin := known.setdefault(recipe.program.program if recipe.program else digest, arm)) != arm:
             raise UserError(f"{path}: arms: {twin} and {arm} are equal: change one of them, or drop it")
         check_scores(study, arm, Found())
-    fewest = statistics.fewest_seeds(1 - study.config.compare.confidence)
-    if plan.looks[0] < fewest:
-        raise UserError(f"{path}: looks: {plan.looks[0]} seeds cannot decide anything; allowed: {fewest} or more")
+    return _check_looks(study)
+
+
+def _check_looks(study: Study) -> Study:
+    fewest = statistics.fewest_seeds(1 - study.compare.confidence)
+    if (first := study.plan.looks[0]) < fewest:
+        raise UserError(f"{study.path}: looks: {first} seeds cannot decide anything; allowed: {fewest} or more")
     return study
 
 

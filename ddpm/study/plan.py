@@ -9,18 +9,24 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
+from ddpm.arms.maker import Maker, Pipeline
+from ddpm.arms.pool import count_slots
 from ddpm.arms.run import Kind, Recipe, Run
 from ddpm.base import files, sections
 from ddpm.base.errors import printable
 from ddpm.base.paths import METRICS
 from ddpm.base.sections import Affects
-from ddpm.params.config import AFFECTS, Config, affects, keys_affecting
+from ddpm.params.config import AFFECTS, Compare, Config, affects, keys_affecting
+from ddpm.referee import metrics, pairing, remarks
+from ddpm.referee.guards import Guards
 from ddpm.referee.pairing import Alike
 from ddpm.runs import record
+from ddpm.verdicts.arms import Arm
+from ddpm.verdicts.verdict import Known
 
 NAME = r"[a-z0-9][a-z0-9_-]{0,40}"
 Name = Annotated[str, Field(pattern=f"^{NAME}$")]
@@ -29,13 +35,13 @@ TUNING_SEED = 2 * 10**6  # the first; above the seeds of any verdict
 UNHASHED_LOOKS = (8, 12, 16, 20)  # the default when the first plans were hashed, without defaults
 
 
-def _rising(looks: tuple[int, ...]) -> tuple[int, ...]:
+def rising(looks: tuple[int, ...]) -> tuple[int, ...]:
     if list(looks) != sorted(set(looks)):
         raise ValueError("must rise")
     return looks
 
 
-def _several(arms: dict[str, Any]) -> dict[str, Any]:
+def several(arms: dict[str, Any]) -> dict[str, Any]:
     if len(arms) < 2:
         raise ValueError("a study compares two or more arms, of which the first is the baseline: add one")
     return arms
@@ -89,9 +95,9 @@ class Plan(sections.Section):
     question: Annotated[str, Field(min_length=1), AfterValidator(printable)]
     base: str | None = None
     common: dict[str, Any] = Field(default={})
-    arms: Annotated[dict[Name, dict[str, Any]], AfterValidator(_several)]
+    arms: Annotated[dict[Name, dict[str, Any]], AfterValidator(several)]
     primary: str = "classifier.fd"
-    looks: Annotated[tuple[Look, ...], Field(min_length=1), AfterValidator(_rising)] = (6, 10, 15, 20)
+    looks: Annotated[tuple[Look, ...], Field(min_length=1), AfterValidator(rising)] = (6, 10, 15, 20)
     first_seed: Annotated[int, Field(ge=0, le=TUNING_SEED // 2)] = 0
     may_differ: tuple[Alike, ...] = ()
     tune: Tune | None = None
@@ -109,6 +115,7 @@ class Study:
     plan: Plan
     arms: dict[str, Recipe]
     path: Path = Path("studies")
+    of_program: ClassVar = False  # whether its runs are a program's
     grid: Mapping[str, Sequence[Recipe]] = field(default_factory=dict)
     chosen: dict[str, Recipe] = field(default_factory=dict)
 
@@ -120,6 +127,36 @@ class Study:
     def config(self) -> Config:
         """The baseline's, by which all arms are judged."""
         return self.arms[self.baseline].config
+
+    @property
+    def compare(self) -> Compare:
+        """When a difference is real."""
+        return self.config.compare
+
+    def check_code(self) -> None:
+        """Raises UserError if what is checked out is not what the arms run."""
+
+    def maker(self, commit: str) -> Maker:
+        """Who makes its rows. commit: whose code does."""
+        programs = (recipe.program for recipe in self.arms.values() if recipe.program)
+        return Pipeline(commit, tuple(path for program in programs for path in program.files))
+
+    def count_slots(self, slots: int | None) -> int:
+        """How many runs are made at a time."""
+        return count_slots(slots, (recipe.config.device for recipe in self.arms.values()))
+
+    def known(self, primary: str) -> Known:
+        """Facts about the metrics."""
+        return Guards(self.compare, primary)
+
+    def select_metrics(self, shared: set[str]) -> list[str]:
+        """Those that are judged, of the scores that all runs have."""
+        return metrics.select_judged(shared)
+
+    def check(self, arms: Sequence[Arm], by: Sequence[str]) -> tuple[str, list[str]]:
+        """The fingerprint that all runs share, and notes on them. Raises UserError if they cannot be compared."""
+        fingerprint, differing = pairing.check(arms, by, self.plan.may_differ)
+        return fingerprint, [*differing, *remarks.yardsticks(arms, self.plan.primary)]
 
     @property
     def results(self) -> Path:

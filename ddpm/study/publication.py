@@ -75,6 +75,8 @@ def log(ledger: Ledger) -> None:
     """Write the study's run and those of its results, unless tracking is off. The files of its verdict are artifacts,
     and the answers in verdict.md are its page. Raises UserError if the store fails."""
     study, store = ledger.study, Store(strict=True)
+    if study.of_program:
+        return
     text = (study.results / "verdict.md").read_text(encoding="utf-8")
     answer, *_ = text.partition("\n## ")
     names = ("verdict.json", "verdict.md", *sorted({*re.findall(r"\]\(([\w-]+\.png)\)", text)}))

@@ -117,6 +117,8 @@ def pilot(ledger: Ledger) -> Pilot:
     with the reason if images cannot be scored, or a run fails."""
     ledger.check_images()
     study = ledger.study
+    if study.of_program:
+        raise UserError(f"{study.path}: --pilot: is for trainings here; run the command once by hand")
     first = next(one for one in study.lines() if one.arm == study.baseline)
     task = ledger.task(first)._replace(rows=None)
     steps, primary = first.recipe.config.train.steps, study.plan.primary

@@ -49,12 +49,13 @@ class Columns(Known):
 
     directions: Mapping[str, Direction]
     margins: Mapping[str, float]
+    share: float = 0.0  # of the baseline's mean, which is the margin where there is no other
 
     def direction(self, metric: str, /) -> Direction:
         return self.directions[metric]
 
     def margin(self, metric: str, baseline: float, /) -> float:
-        return self.margins.get(metric, 0.0)
+        return self.margins.get(metric, self.share * abs(baseline))
 
 
 def judge(

@@ -48,7 +48,7 @@ def ddpm(*arguments: object) -> subprocess.CompletedProcess:
     ],
 )
 def test_a_command_that_judges_needs_nothing_of_the_extra(command, clone):
-    assert {"torch", "mlflow", "dvc", "optuna"} <= set(MODULES)
+    assert {"torch", "mlflow", "dvc", "sklearn"} <= set(MODULES)
     done = ddpm(*command.split())
     assert done.returncode == 0, done.stderr
     assert done.stdout

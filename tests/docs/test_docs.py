@@ -26,7 +26,7 @@ from ddpm.arms.run import apply_overrides
 from ddpm.base import files, sections
 from ddpm.base.errors import exit_code
 from ddpm.cli.app import app
-from ddpm.ladder import terms
+from ddpm.ladder import program_contest, terms
 from ddpm.model.model_file import read_tensors, write_tensors
 from ddpm.params import config, file, presets
 from ddpm.referee import gate
@@ -39,7 +39,7 @@ from tests.small_project import merged
 CODE = sorted([*(ROOT / "ddpm").rglob("*.py"), *(ROOT / "stages").rglob("*.py")])
 
 LINKING = [*PAGES, *(ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md"))]
-ELSEWHERE = {"run: clone", "run: .ci/run"}  # tests/docs/test_fresh_clone.py
+ELSEWHERE = {"run: clone", "run: .ci/run", "run: program"}  # test_fresh_clone.py, test_any_program.py
 RUN = {"run", "run: model", "run: digits", "run: scores", "run: schedules", "run: gate"} | ELSEWHERE
 WORDS = 30_000  # of all pages, so that they are read
 NEEDS = {"needs: the pipeline", "needs: a GPU", "needs: other machines", "needs: a server", "needs: Slurm",
@@ -86,7 +86,8 @@ def test_the_contents_name_every_page():
 
 
 def test_every_command_is_one_that_its_program_takes():
-    for program, *arguments in (line for block in shell() for line in block.lines):
+    checked = (block for block in shell() if block.mark != "run: program")  # whose lines are a script's
+    for program, *arguments in (line for block in checked for line in block.lines):
         if program not in TRUSTED:
             CHECKS[program](arguments)
 
@@ -109,6 +110,9 @@ def test_what_is_shown_of_params_or_a_study_may_stand_there(block, monkeypatch):
         return
     if block.mark == "workflow":
         assert yaml.safe_load(block.text)["steps"]
+        return
+    if block.mark == "program":
+        sections.parse(yaml.safe_load(block.text), block.page, program_contest.ProgramTerms)
         return
     if block.mark == "ladder":
         sections.parse(yaml.safe_load(block.text), block.page, terms.Terms)

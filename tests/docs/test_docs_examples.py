@@ -1,4 +1,4 @@
-"""Whoever adds a variant as docs/variants.md says finds that it passes: the page's own examples, in a copy of the tree.
+"""Whoever adds a variant as docs/variants.md says finds that it passes: the page's examples, in a copy of the tree.
 
 What "Add one" lists is done here, and nothing else: the files are written, their names go into the tables that the page
 names, and the tests run that it names.
@@ -20,6 +20,8 @@ FILES = {
     for block in blocks()
     if block.language == "python" and block.page == "variants.md"
 }
+HERE = Path(__file__).parent  # of those that the page links to
+FILES |= {f"ddpm/{path.relative_to(HERE)}": path.read_text() for path in sorted(HERE.glob("variants/*/*.py"))}
 EDITED = ("ddpm", "docs", "tests")  # folders of which the copy has its own
 CONTRACTS = {
     "schedules": "tests/variants/schedules",

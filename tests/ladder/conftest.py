@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from ddpm.arms import revision
-from ddpm.ladder import attempt, proposals, search
+from ddpm.ladder import attempt, proposals, terms
 from tests.instant import Instant, landscape, run_at_once
 from tests.ladders import FILE, SEARCH
 
@@ -20,7 +20,7 @@ def instant(folder, monkeypatch) -> None:
     for name, value in (("score", staticmethod(landscape)), ("patience", math.inf), ("count", 0)):
         monkeypatch.setattr(Instant, name, value)
     monkeypatch.setenv("DDPM_TRACKING", "off")
-    monkeypatch.setattr(search, "Pool", Instant)
+    monkeypatch.setattr(terms, "Pool", Instant)
     monkeypatch.setattr(proposals, "RANDOM", 10**6)
     monkeypatch.setattr(attempt, "_run", run_at_once)
     monkeypatch.setattr(revision, "check_committed", lambda *_: None)

@@ -1,0 +1,44 @@
+"""What a ladder's file says of recipes and programs alike: how many seeds an attempt has, and what a search varies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Final, TypeAlias
+
+from pydantic import Field, PlainValidator
+
+from ddpm.base.sections import Section
+
+BUDGET: Final = "budget"  # in a space: the steps are those that the rest leaves
+
+
+class SeedRange(Section):
+    """fewest: before an entry can be accepted. most: then the attempt ends undecided."""
+
+    fewest: Annotated[int, Field(ge=2, le=200)] = 6
+    most: Annotated[int, Field(ge=2, le=200)] = 32
+
+
+class Range(Section):
+    """low, high: the ends of what is tried; whole numbers if both are. log: whether by its logarithm."""
+
+    low: int | float
+    high: int | float
+    log: bool = False
+
+    def refusals(self) -> Iterator[str]:
+        if self.low > self.high or (self.log and self.low <= 0):
+            yield f"low {self.low}, high {self.high}: low must be the smaller one, and above 0 with log"
+
+
+def _axis(value: Any) -> Any:
+    if value == BUDGET:
+        return value
+    if isinstance(value, dict):
+        return Range.model_validate(value)
+    if not isinstance(value, tuple) or not value or any(isinstance(each, tuple | dict) for each in value):
+        raise ValueError(f"a list of values, {{low, high, log}} or {BUDGET}")
+    return value
+
+
+Axis: TypeAlias = Annotated[Any, PlainValidator(_axis)]  # a list of values, a Range, or BUDGET

@@ -1,0 +1,80 @@
+"""The example of a program in a repository of its own: its pages' blocks, its night of edits, its simulation."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.pages import ROOT, blocks
+from tests.study_project import git
+
+BLOCKS = [block for block in blocks() if block.mark == "run: program"]
+
+
+@pytest.fixture(autouse=True)
+def _example(tmp_path, monkeypatch):
+    shutil.copytree(ROOT / "examples/any_program", tmp_path / "example", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.chdir(tmp_path / "example")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    git("init", "--quiet", "--initial-branch=main", "--template=")
+    git("add", "--all")
+    git("commit", "--quiet", "--message=x")
+
+
+def output(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", BLOCKS, ids=[block.page for block in BLOCKS])
+def test_what_a_page_prints_works_in_the_example(block):
+    names = "import sys; from ddpm.cli import main; main()"
+    Path("ddpm").write_text(f'#!/bin/sh\nexec {sys.executable} -c "{names}" "$@"\n')
+    Path("ddpm").chmod(0o755)
+    git("add", "ddpm")
+    git("commit", "--quiet", "--message=x")
+    text = block.text.replace("--trials 12", "--trials 4")
+    done = subprocess.run(
+        ["bash", "-c", text],
+        env=os.environ | {"PATH": f"{Path.cwd()}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+    )
+    assert "error: " not in done.stderr
+    assert done.returncode in (0, 1, 3)
+    log = [json.loads(line) for line in Path("ladders/spirals/log.jsonl").read_text().splitlines()]
+    assert [line["outcome"] for line in log if "of" in line]
+
+
+def test_a_page_and_the_skill_show_the_loop():
+    assert [block.page for block in BLOCKS] == ["AGENTS.md", "any-program.md"]
+    assert (ROOT / "AGENTS.md").read_text().startswith("---\nname: ")
+    assert len((ROOT / "AGENTS.md").read_text().splitlines()) <= 60
+    assert len((ROOT / "docs/any-program.md").read_text().split()) <= 350
+
+
+def test_every_edit_of_the_night_fits_the_program():
+    sys.path.insert(0, str(ROOT / "examples/any_program"))
+    import night
+
+    text = Path("train.py").read_text()
+    for name, edit in night.EDITS.items():
+        assert all(old in text for old in edit), name
+
+
+def test_a_rule_that_trusts_one_run_keeps_what_does_nothing():
+    code = """
+import random, nights
+scores = {nights.State(): [3 - at / 200 for at in range(200)], nights.State([0]): [1 + at / 900 for at in range(200)]}
+night = [None] * 40, scores, random.Random(0)
+print(nights.greedy(1, *night)[1], nights.climb(*night)[1], len(nights.climb([0], *night[1:])[0]))
+"""
+    greedy, false, real = map(int, output([sys.executable, "-c", code]).split())
+    assert greedy > false == 0
+    assert real == 1

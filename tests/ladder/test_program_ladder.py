@@ -1,0 +1,283 @@
+"""Ladders about a program, from its commands to the log: entries by value and by commit, and what goes wrong."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ddpm.base.errors import UserError
+from ddpm.ladder import climb, opening
+from ddpm.programs.program import LARGEST_SEED
+from tests.command import run
+from tests.programs.repository import FILE, LADDER, LOG, build, calls, commit, log, train, write
+from tests.study_project import git
+
+
+@pytest.fixture(autouse=True)
+def _repository(tmp_path, monkeypatch):
+    (tmp_path / "repo").mkdir()
+    monkeypatch.chdir(tmp_path / "repo")
+    monkeypatch.setenv("COUNT", "")
+    build()
+
+
+def mistake(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The line of a command that must fail by a mistake."""
+    capsys.readouterr()
+    assert run(*arguments) == 2
+    *_, line = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+def ladder(**changes: object) -> None:
+    write(FILE, LADDER | changes)
+
+
+def attempt(*more: str) -> int:
+    """The exit code of an attempt, whose log is then committed."""
+    code = run("ladder", "try", "mine", *more)
+    commit()
+    return code
+
+
+def idea(**changes: object) -> str:
+    return write(Path("ideas/idea.yaml"), changes)
+
+
+def test_an_entry_changes_values():
+    assert attempt(idea(lr=0.1)) == 0
+    assert attempt(idea(lr=0.3)) == 1
+    assert attempt(idea(width=9)) == 1
+    state = climb.read(opening.load(FILE))
+    assert [one.outcome for one in state.attempts] == ["accepted", "refused", "refused"]
+    assert state.changes(state.on) == {"lr": 0.1}
+    assert {tuple(call[1:]) for call in calls()} == {("0.5", "8"), ("0.1", "8"), ("0.3", "8"), ("0.1", "9")}
+    assert all(0 <= int(seed) <= LARGEST_SEED for seed, *_ in calls())
+
+
+def test_an_entry_is_the_commit_that_is_checked_out(capsys):
+    better = train("print('val_loss:', lr / 2 + noise)")
+    assert attempt("--json") == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["outcome"], shown["changes"]) == ("accepted", {"commit": better})
+    train("print('val_loss:', lr + noise)")
+    assert attempt() == 1
+    assert attempt(idea(commit=better, lr=0.1)) == 0
+    assert climb.read(opening.load(FILE)).champion.begin.changes == {"commit": better, "lr": 0.1}
+
+
+def test_sides_take_turns_and_neither_is_always_first():
+    attempt(idea(lr=0.1))
+    pairs = [*zip(calls()[::2], calls()[1::2], strict=True)]
+    assert all(one[0] == other[0] for one, other in pairs)
+    assert {one[1] for one, _ in pairs} == {"0.5", "0.1"}
+
+
+@pytest.mark.slow
+def test_a_search_finds_and_proves(capsys):
+    assert run("ladder", "search", "mine", "--trials", "8", "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["find"]["lr"] < 0.5
+    assert (result["trials"], result["proof"]["outcome"]) == (8, "accepted")
+    proof = result["proof"]["first_seed"]
+    seeds = {int(seed) for seed, *_ in calls()}
+    assert {seed > LARGEST_SEED // 2 for seed in seeds - {*range(proof, proof + 24)}} == {True}
+    commit()
+    assert run("ladder", "show", "mine", "--json") == 0
+
+
+@pytest.mark.slow
+def test_a_search_goes_on_after_a_stop():
+    code = "from ddpm.cli import main; main(['ladder', 'search', 'mine', '--trials', '8'])"
+    with subprocess.Popen([sys.executable, "-c", code], process_group=0) as process:
+        while len(calls()) < 5:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+    assert process.returncode == 130
+    before = len(Path("ladders/mine/trials.jsonl").read_text().splitlines())
+    assert before >= 4
+    assert run("ladder", "search", "mine", "--trials", "8") == 0
+    assert len(Path("ladders/mine/trials.jsonl").read_text().splitlines()) == 8
+
+
+@pytest.mark.slow
+def test_an_attempt_goes_on_after_a_stop_and_a_commit_of_its_log():
+    """No run is made twice but the one that was stopped."""
+    train("import time; time.sleep(0.05); print('val_loss:', lr / 2 + noise)")
+    with subprocess.Popen(
+        [sys.executable, "-c", "from ddpm.cli import main; main(['ladder', 'try', 'mine'])"], process_group=0
+    ) as process:
+        while len(calls()) < 4:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+    assert process.returncode == 143
+    commit()
+    assert attempt() == 0
+    assert len(log()) == 2
+    assert len(calls()) <= len({tuple(call) for call in calls()}) * 2 + 1  # the sides' arguments are alike
+
+
+def test_a_guard_refuses():
+    ladder(guards={"memory": "lower"})
+    assert attempt(idea(lr=0.1, width=80)) == 1
+    assert "memory" in log()[-1]["reason"]
+    assert attempt(idea(lr=0.1)) == 0
+
+
+def test_one_run_decides_where_the_seed_changes_nothing(capsys):
+    train("print('val_loss:', lr)")
+    ladder(deterministic=True)
+    assert attempt(idea(lr=0.1)) == 0
+    assert attempt(idea(lr=0.2)) == 1
+    assert attempt(idea(lr=0.1, width=9), "--json") == 1
+    assert len(calls()) == 6
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ("sys.exit(3)", "exit code 3"),
+        ("raise RuntimeError('out of memory')", "out of memory"),
+        ("import time; time.sleep(60)", "minutes"),
+        ("print('val_loss: nan')", "nan"),
+        ("open('train.py', 'a').write('#')", "train.py"),
+        ("import gone", "gone"),
+    ],
+)
+def test_a_challenger_that_fails_is_refused(more, says):
+    ladder(minutes=0.02)
+    train(more)
+    assert attempt() == 1
+    assert says in log()[-1]["reason"]
+
+
+def test_a_champion_that_crashes_loses_nothing(monkeypatch, capsys):
+    train("sys.exit(os.environ.get('BROKEN') == '1')")
+    ladder(minutes=1)
+    monkeypatch.setenv("BROKEN", "1")
+    train("print('val_loss:', lr / 2 + noise)")
+    assert "exit code 1" in mistake(capsys, "ladder", "try", "mine")
+    assert len(log()) == 1
+    monkeypatch.setenv("BROKEN", "0")
+    commit()
+    assert attempt() == 0
+    assert len(log()) == 2
+
+
+def test_a_program_that_ignores_its_seed_is_no_evidence(capsys):
+    train("print('val_loss:', lr)")
+    ladder(minutes=1)
+    train("print('val_loss:', lr / 2)")
+    assert "deterministic" in mistake(capsys, "ladder", "try", "mine")
+    assert len(calls()) == 6
+    assert len(log()) == 1
+    assert run("ladder", "withdraw", "mine") == 3
+
+
+def test_what_is_not_committed_does_not_run(capsys):
+    entry = idea(lr=0.1)
+    Path("train.py").write_text("")
+    assert "train.py" in mistake(capsys, "ladder", "try", "mine")
+    git("checkout", "--quiet", "train.py")
+    FILE.write_text(FILE.read_text() + "\n")
+    assert "mine.yaml" in mistake(capsys, "ladder", "search", "mine", "--trials", "4")
+    assert "mine.yaml" in mistake(capsys, "ladder", "try", "mine", entry)
+    git("rm", "--quiet", "--force", "--cached", str(FILE))
+    git("commit", "--quiet", "--message=x")
+    assert str(FILE) in mistake(capsys, "ladder", "search", "mine", "--trials", "4")
+    assert not calls()
+
+
+def test_the_log_is_committed_before_the_next_attempt(capsys):
+    assert run("ladder", "try", "mine", idea(lr=0.1)) == 0
+    Path("ideas/idea.yaml").write_text("lr: 0.05")
+    assert "log.jsonl" in mistake(capsys, "ladder", "try", "mine", "ideas/idea.yaml")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"rate": 1}, "rate"),
+        ({"lr": [1]}, "lr"),
+        ({"lr": None}, "lr"),
+        ({"commit": "gone"}, "commit"),
+        ({"lr": 0.5}, "champion"),
+        ({}, "champion"),
+    ],
+)
+def test_an_entry_that_may_not_try(changes, says, capsys):
+    assert says in mistake(capsys, "ladder", "try", "mine", idea(**changes), "--json")
+    assert not calls()
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"space": {}}, "space"),
+        ({"space": {"rate": [1]}}, "rate"),
+        ({"space": {"lr": 3}}, "space"),
+        ({"better": "up"}, "better"),
+    ],
+)
+def test_a_file_with_a_mistake(changes, key, capsys):
+    ladder(**changes)
+    assert key in mistake(capsys, "ladder", "search", "mine", "--trials", "4")
+    assert not calls()
+
+
+def test_the_champion_is_no_entry(capsys):
+    assert "champion" in mistake(capsys, "ladder", "try", "mine")
+
+
+def test_a_command_that_changed_since_an_attempt(capsys):
+    attempt(idea(lr=0.1))
+    ladder(run="python -SE train.py {seed} {lr} {width} # more")
+    assert "mine.yaml" in mistake(capsys, "ladder", "show", "mine")
+
+
+def test_a_row_that_was_changed_is_noticed(capsys):
+    attempt(idea(lr=0.1))
+    rows = Path("ladders/mine/rows.jsonl")
+    rows.write_text(rows.read_text().replace('"val_loss":0.1', '"val_loss":0.2'))
+    assert "rows.jsonl" in mistake(capsys, "ladder", "show", "mine")
+
+
+@pytest.mark.parametrize("commit", ["--output=gone", "HEAD", "x" * 40, 7])
+def test_a_commit_that_somebody_put_into_a_log_is_no_argument_of_git(commit):
+    with pytest.raises(UserError, match="commit"):
+        opening.load(FILE).check({"commit": commit}, {}, "a log", allow_null=True)
+
+
+def test_rows_can_be_made_again(capsys):
+    attempt(idea(lr=0.1))
+    assert run("ladder", "audit", "mine", "-n", "2") == 0
+    assert capsys.readouterr().out.count("the same") == 2
+    assert run("ladder", "params", "mine", "x") == 2
+
+
+def test_outside_git(tmp_path, monkeypatch, capsys):
+    (tmp_path / "other/ladders").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "other")
+    FILE.write_text(Path("../repo/ladders/mine.yaml").read_text())
+    assert "git" in mistake(capsys, "ladder", "try", "mine")
+    git("init", "--quiet", "--template=")
+    assert run("ladder", "try", "mine") == 2
+
+
+def test_nothing_of_this_project_is_written_elsewhere():
+    attempt(idea(lr=0.1))
+    assert sorted(path.name for path in Path().iterdir()) == [
+        ".ddpm",
+        ".git",
+        "ideas",
+        "ladders",
+        "studies",
+        "train.py",
+    ]
+    assert not git("status", "--porcelain")
+    assert {path.name for path in LOG.parent.iterdir()} == {"log.jsonl", "rows.jsonl", "climb.md", "climb.png"}

@@ -1,0 +1,121 @@
+"""Studies of a program: arms by value and by commit, and what goes wrong."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.command import run
+from tests.programs.repository import PLAN, STUDY, build, calls, commit, train, write
+from tests.study_project import git
+
+ROWS = Path("metrics/studies/rates/rows.jsonl")
+
+
+@pytest.fixture(autouse=True)
+def _repository(tmp_path, monkeypatch):
+    (tmp_path / "repo").mkdir()
+    monkeypatch.chdir(tmp_path / "repo")
+    monkeypatch.setenv("COUNT", "")
+    build()
+
+
+def study(*arguments: object, **changes: object) -> int:
+    """The exit code of ``ddpm study``, on the study with changes if there are any."""
+    if changes:
+        write(PLAN, STUDY | changes)
+    return run("study", *arguments)
+
+
+def mistake(capsys: pytest.CaptureFixture[str], *arguments: object, **changes: object) -> str:
+    capsys.readouterr()
+    assert study(*arguments, **changes) == 2
+    *_, line = capsys.readouterr().err.splitlines()
+    return line
+
+
+def test_arms_by_value_and_by_commit(capsys):
+    first = git("rev-parse", "HEAD").strip()
+    second = train("print('val_loss:', 2 * lr + noise)")
+    arms = {"now": {}, "before": {"commit": first}, "slow": {"lr": 0.1, "commit": second[:12]}}
+    assert study("run", "rates", "--json", arms=arms) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert {one["arm"]: one["outcome"] for one in shown["verdicts"]} == {"before": "better", "slow": "better"}
+    assert len(calls()) == 18
+    for command in ("status", "verdict"):
+        assert study(command, "rates", "--json") == 0
+    assert study("audit", "rates", "-n", "1") == 0
+    assert len(calls()) == 19
+
+
+def test_only_what_is_missing_runs():
+    assert study("run", "rates", "--line", "2") == 0
+    assert study("run", "rates", "--slots", "2") == 0
+    assert sorted({tuple(call) for call in calls()}) == sorted(map(tuple, calls()))
+    assert len(calls()) == 12
+
+
+def test_guards_are_judged_as_other_metrics(capsys):
+    assert study("run", "rates", "--json", guards={"memory": "lower"}, arms={"a": {}, "b": {"width": 80}}) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert {one["metric"]: one["outcome"] for one in shown["verdicts"]}["memory"] == "worse"
+
+
+def test_a_run_that_fails_is_tried_twice_and_leaves_the_rest(capsys):
+    train("sys.exit(lr == 0.1)")
+    assert study("run", "rates") == 1
+    assert "exit code 1" in capsys.readouterr().err
+    assert ROWS.read_text().count('"header"') == 6
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"arms": {"a": {}}}, "arms"),
+        ({"arms": {"a": {}, "b": {}}}, "arms"),
+        ({"arms": {"a": {}, "b": {"rate": 1}}}, "rate"),
+        ({"arms": {"a": {}, "b": {"commit": "gone"}}}, "commit"),
+        ({"deterministic": True}, "deterministic"),
+        ({"looks": [2]}, "looks"),
+        ({"space": {}}, "space"),
+    ],
+)
+def test_a_file_with_a_mistake(changes, key, capsys):
+    assert key in mistake(capsys, "run", "rates", **changes)
+    assert not calls()
+
+
+def test_what_is_not_committed_does_not_run(capsys):
+    Path("train.py").write_text("")
+    assert "train.py" in mistake(capsys, "run", "rates")
+    git("checkout", "--quiet", "train.py")
+    PLAN.write_text(PLAN.read_text() + "\n")
+    assert "rates.yaml" in mistake(capsys, "run", "rates")
+    assert not calls()
+
+
+def test_code_that_changed_since_the_first_run(capsys):
+    assert study("run", "rates", "--line", "1") == 0
+    commit()
+    train("# another")
+    assert "checked out" in mistake(capsys, "run", "rates")
+    git("revert", "--no-edit", "HEAD")
+    assert study("run", "rates") == 0
+    assert len(calls()) == 12
+
+
+def test_a_commit_that_somebody_put_into_a_row_is_no_argument_of_git(capsys):
+    assert study("run", "rates", "--line", "1") == 0
+    ROWS.write_text(ROWS.read_text().replace(git("rev-parse", "HEAD").strip(), "--output=gone"))
+    assert study("status", "rates") == 0
+    assert not list(Path().rglob("gone*"))
+
+
+def test_a_program_that_ignores_its_seed(capsys):
+    train("print('val_loss:', lr)")
+    assert "seed" in mistake(capsys, "run", "rates")
+
+
+def test_what_is_for_trainings_alone(capsys):
+    assert "params" in mistake(capsys, "params", "rates", "slow", "0")
+    assert "--pilot" in mistake(capsys, "status", "rates", "--pilot")
