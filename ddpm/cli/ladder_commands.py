@@ -109,6 +109,7 @@ def try_entry(
 
     examples:
       ddpm ladder try digits ideas/min_snr.yaml
+      ddpm ladder try spirals  # a program's commit that is checked out
 
     Args:
         entry: a file with lines KEY: VALUE, of params.yaml or a program's values;

@@ -36,7 +36,7 @@ STATES = Path(".ddpm/checkpoints")  # of trainings that were stopped
 Commit: TypeAlias = Annotated[str | None, Parameter(help="commit whose code runs (the one that is checked out)")]
 Many: TypeAlias = Annotated[int, Parameter(("--number", "-n"), validator=Number(gte=1), help="number of records")]
 Slots: TypeAlias = Annotated[
-    int | None, Parameter(validator=Number(gte=1), help="runs at a time (one per core or GPU)")
+    int | None, Parameter(validator=Number(gte=1), help="runs at a time (one per core or GPU; of a program, one)")
 ]
 
 

@@ -18,6 +18,7 @@ from ddpm.base.locks import try_lock
 from ddpm.runs import library
 
 FOLDER = Path(".ddpm/worktrees")
+PAGES = ("ladders/*/page.html", "metrics/studies/*/page.html")
 MARK = "DDPM_WORKTREE"  # in the environment of a run and of all that it starts: its folder
 
 
@@ -85,10 +86,14 @@ def git(*words: str, at: Path | None = None) -> str:
 
 
 def hide_folder() -> None:
-    """Keep git from seeing .ddpm, in whichever repository."""
+    """Keep git from seeing .ddpm, and pages that are rewritten while something runs, in whichever repository."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     if not (ignore := FOLDER.parent / ".gitignore").exists():
         ignore.write_text("*\n")
+        exclude = Path(git("rev-parse", "--git-path", "info/exclude").strip())
+        exclude.parent.mkdir(exist_ok=True)
+        with exclude.open("a") as file:
+            file.write("".join(f"{page}\n" for page in PAGES))
 
 
 def _remove_leftovers() -> None:

@@ -56,7 +56,7 @@ def page(ledger: Ledger, left: str) -> list[Chapter]:
     scores = {arm.label: {seed: run.scores[primary] for seed, run in arm.runs.items()} for arm in arms}
     gaussian = metrics.gaussian([run.scores for arm in arms for run in arm.runs.values()], primary)
     levels = {} if gaussian is None else {"a Gaussian of the train images": gaussian}
-    axis = f"{metrics.title(primary)} ({metrics.direction(primary)} is better)"
+    axis = f"{metrics.title(primary)} ({ledger.study.known(primary).direction(primary)} is better)"
     tuned = (
         f"{plural(len(ledger.records) - sum(map(len, scores.values())), 'run')} for tuning; "
         if ledger.study.plan.tune
