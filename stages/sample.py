@@ -16,8 +16,10 @@ from ddpm.sampling.samples import noise_seed, set_paths
 
 def main(settings: Sample, device: torch.device, ranks: Ranks, films: bool = True) -> None:
     model = averages.load(MODEL_FILE, settings.ema_length, device)
-    train, _ = open_split(PROCESSED, "train")
-    mean = from_images(torch.from_numpy(train.mean(axis=0))).to(device) if settings.contrast else None
+    mean = None
+    if settings.contrast:
+        train, _ = open_split(PROCESSED, "train")
+        mean = from_images(torch.from_numpy(train.mean(axis=0))).to(device)
     generator = Generator.of(model, settings, device, mean)
     title = f"step {model.facts['steps']:,}"
     facts = write_samples(generator, settings, model.config.seed, SAMPLES, ranks, title, films)
