@@ -3,13 +3,19 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import yaml
 
 from ddpm.ladder import climb, terms, trials
+from ddpm.ladder import log as lines
+from ddpm.ladder.log import Try
 from ddpm.ladder.space import Space
 from ddpm.ladder.terms import Contest
 from ddpm.ladder.trials import Trial
+from ddpm.runs import library, rows
+from ddpm.verdicts.statistics import Array
 from tests.command import run
+from tests.scored import bare
 
 FILE = Path("ladders/tiny.yaml")
 LOG = Path("ladders/tiny/log.jsonl")
@@ -69,3 +75,34 @@ def trial(of: Contest, seed: int, changes: dict[str, object], score: float = 2.0
 
 def space(**changes: object) -> Space:
     return Space(contest(**changes), {})
+
+
+def attempted(name: str, gain: float | Array, harm: float = 0.0, most: int | None = None, **more: object) -> str:
+    """An attempt in the log, with about that gain on each seed, its records and its end; return its key. harm: the
+    loss in the guarded metric. most: seeds, even if they do not decide. more: what a line says that ``ddpm ladder try``
+    would not."""
+    contest = terms.load(FILE)
+    with climb.hold(contest) as before:
+        line = {"entry": name, "changes": {"train.steps": 10 + len(name)}, "on": before.on, "nonce": "0" * 16} | more
+        begin = Try(**contest.identity, **line)
+        lines.append(contest, begin.model_copy(update={"before": before.tip}))
+        after = climb.read(contest)
+        attempt, whole = after.open, {**after.changes(before.on), **line["changes"]}
+        gains = np.broadcast_to(gain, contest.terms.seeds.most) + 1e-6 * np.arange(contest.terms.seeds.most)
+        runs = after.runs(attempt)
+        for seed, each in enumerate(gains.tolist(), after.first_seed(attempt)):
+            write_record(contest, attempt.key, "champion", after.changes(before.on), seed, 1.0, 0.1)
+            write_record(contest, attempt.key, "challenger", whole, seed, 1.0 - each, 0.1 + harm)
+            runs.take_all()
+            end, decides = after.judge(attempt, runs)
+            if decides or len(end.challenger) == most:
+                break
+        climb.append(after, end)
+    return attempt.key
+
+
+def write_record(contest: terms.Contest, key: str, arm: str, changes: dict, seed: int, fd: float, kid: float) -> None:
+    scores = {"classifier.fd": fd, "random_conv.kid_mean": kid, "yardsticks.gaussian.classifier.fd": 0.9}
+    params = library.relevant(contest.params(changes).flat()) | {"seed": seed}
+    record = bare(seed, params=params, scores=scores, comparable={"samples": 12})
+    rows.append(contest.rows.path, record.model_dump(mode="json") | {"name": f"tiny-{key}-{arm}-{seed}"})

@@ -19,11 +19,10 @@ import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import TypeAlias
 
 from ddpm.arms import revision
 from ddpm.arms.pool import Done, Pool, Task
@@ -36,7 +35,7 @@ from ddpm.ladder.attempt import Say
 from ddpm.ladder.climb import LOCKS, Attempt, Climb
 from ddpm.ladder.log import BASE
 from ddpm.ladder.space import STEPS, Space
-from ddpm.ladder.terms import LADDERS, SEARCH, Changes, Contest
+from ddpm.ladder.terms import SEARCH, Changes, Contest
 from ddpm.ladder.trials import Candidate, Trial, Trials
 from ddpm.referee import metrics
 from ddpm.study import status
@@ -46,7 +45,6 @@ FINALISTS, RUNS = 3, 3  # ladders/short/samplers.md has the table
 FAILURES = 3  # in a row that are not a trial's own, such as a full memory
 EFFECT = 2.0  # in standard deviations of the gains: for how long a proof is expected to take
 HALF = "half"  # the name of the run that shows how fast the score falls, which is no trial
-Show: TypeAlias = Callable[["Search"], None]
 
 
 @dataclass
@@ -66,13 +64,12 @@ class Search:
         self.running = dict[str, tuple[Changes, int, float]]()  # by task: the recipe, its seed, when it began
         self.file = Trials(self.contest)
         self.update(self.state)
-        champion, *ideas = self.space.starts(_ideas(self.contest))
+        champion, *ideas = self.space.starts(opening.list_ideas(self.contest))
         self.known = {files.digest(start) for start in (champion, *ideas)}
         past, own = {trial.key for trial in self.past}, self.own_trials
-        new = [idea for idea in ideas if files.digest(idea) not in past]
         others = self.rank([trial for trial in self.past if trial not in own])
         again = [one.changes for one in others if one.trials[0].key in self.known or self.space.holds(one.changes)]
-        self.starts = deque([champion, *new, *again[:FINALISTS]])
+        self.starts = deque([champion, *(one for one in ideas if files.digest(one) not in past), *again[:FINALISTS]])
         self.numbers = itertools.count()  # of seeds
         self.shown: Candidate | None = None  # the best so far, as the last line has it
         self.halved: tuple[int, float] | None = None  # steps and score of the training of which half was run
@@ -102,11 +99,11 @@ class Search:
 
     def total(self) -> float:
         """How many trials the search has, judging by those that are made."""
-        total = math.inf if self.trials is None else self.trials
-        if self.hours is not None and self.own_trials:
-            seconds = fmean(trial.seconds for trial in self.own_trials)
-            total = min(total, self.hours * 3600 * SEARCHING * self.at_once / seconds)
-        return total
+        total = self.trials or math.inf
+        if self.hours is None or not self.own_trials:
+            return total
+        seconds = fmean(trial.seconds for trial in self.own_trials)
+        return min(total, self.hours * 3600 * SEARCHING * self.at_once / seconds)
 
     def grids(self, seed: int) -> Path:
         """The folder of what a trial drew, if it ran on this machine."""
@@ -184,7 +181,7 @@ class Search:
         self.past = self.file.read()  # with those of other processes
         return trial
 
-    def explore(self, say: Say, show: Show = lambda _: None) -> None:
+    def explore(self, say: Say, show: Callable[[Search], None] = lambda _: None) -> None:
         """Run trials until the search ends, and show it after each; those that run when all ``hours`` are over are
         stopped. Raises UserError if several in a row fail for a reason that is not their own, such as a full disk."""
         import optuna  # noqa: F401  # that it is missing is said before anything runs
@@ -312,7 +309,7 @@ def run(
     slots: int | None,
     say: Say,
     commit: str | None = None,
-    show: Show = lambda _: None,
+    show: Callable[[Search], None] = lambda _: None,
 ) -> Search:
     """Search, and prove what was found; after any stop it continues. Returns the search, which has a proof if anything
     was found. show: gets the search after each run.
@@ -351,12 +348,3 @@ def _place(contest: Contest) -> Iterator[int]:
             if mine:
                 yield place
                 return
-
-
-def _ideas(contest: Contest) -> Iterator[Changes]:
-    """Where a search begins: the ideas of the ladder's file, and the rungs of all ladders that stand."""
-    yield from contest.terms.model_dump(mode="json")["ideas"]
-    for path in sorted(LADDERS.glob("*.yaml")):
-        with suppress(UserError):  # what is wrong with another ladder is no fault of this one
-            other = climb.read(opening.load(path))
-            yield from (other.changes(rung.key) for rung in reversed(other.rungs))

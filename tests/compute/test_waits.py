@@ -2,6 +2,7 @@
 it compiles whole."""
 
 import sys
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ CPU, META = torch.device("cpu"), torch.device("meta")  # tensors on META have sh
 def test_steps_and_drawings_stay_on_the_device_and_look_at_no_value(monkeypatch):
     """META refuses both: an operation on tensors of two devices, and one that needs values, such as ``item``."""
     monkeypatch.setattr(sys.modules["torch.optim.optimizer"], "_get_fused_kernels_supported_devices", lambda: ["meta"])
+    monkeypatch.setattr(torch, "autocast", lambda *_, **options: nullcontext())  # META has none
     for row in covering_rows()[0]:
         labels = np.arange(16) % 3 if row["classes"] else None
         config = config_of(row)

@@ -1,7 +1,6 @@
 """What a ladder's log and records decide: rungs, guards, and which of them count."""
 
 import json
-import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,11 +13,9 @@ from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.ladder import attempt, climb, display, log, terms
 from ddpm.ladder.climb import Attempt
-from ddpm.ladder.log import End, Try
-from ddpm.runs import library, rows
+from ddpm.ladder.log import End
 from ddpm.verdicts.statistics import Array
-from tests.ladders import BETTER, FILE, LOG, SCORE, idea, ladder, state
-from tests.scored import bare
+from tests.ladders import BETTER, FILE, LOG, SCORE, attempted, idea, ladder, state
 from tests.study_project import commit, git
 
 ROWS = Path("ladders/tiny/rows.jsonl")
@@ -29,37 +26,6 @@ def _alone(folder) -> None:
     """A working folder with a ladder, in which nothing can run."""
     FILE.parent.mkdir()
     FILE.write_text(yaml.safe_dump(SCORE))
-
-
-def attempted(name: str, gain: float | Array, harm: float = 0.0, most: int | None = None, **more: object) -> str:
-    """An attempt in the log, with about that gain on each seed, its records and its end; return its key. harm: the
-    loss in the guarded metric. most: seeds, even if they do not decide. more: what a line says that ``ddpm ladder try``
-    would not."""
-    contest = terms.load(FILE)
-    with climb.hold(contest) as before:
-        line = {"entry": name, "changes": {"train.steps": 10 + len(name)}, "on": before.on, "nonce": "0" * 16} | more
-        begin = Try(**contest.identity, **line)
-        log.append(contest, begin.model_copy(update={"before": before.tip}))
-        after = climb.read(contest)
-        attempt, whole = after.open, {**after.changes(before.on), **line["changes"]}
-        gains = np.broadcast_to(gain, contest.terms.seeds.most) + 1e-6 * np.arange(contest.terms.seeds.most)
-        runs = after.runs(attempt)
-        for seed, each in enumerate(gains.tolist(), after.first_seed(attempt)):
-            write_record(contest, attempt.key, "champion", after.changes(before.on), seed, 1.0, 0.1)
-            write_record(contest, attempt.key, "challenger", whole, seed, 1.0 - each, 0.1 + harm)
-            runs.take_all()
-            end, decides = after.judge(attempt, runs)
-            if decides or len(end.challenger) == most:
-                break
-        climb.append(after, end)
-    return attempt.key
-
-
-def write_record(contest: terms.Contest, key: str, arm: str, changes: dict, seed: int, fd: float, kid: float) -> None:
-    scores = {"classifier.fd": fd, "random_conv.kid_mean": kid, "yardsticks.gaussian.classifier.fd": 0.9}
-    params = library.relevant(contest.params(changes).flat()) | {"seed": seed}
-    run = bare(seed, params=params, scores=scores, comparable={"samples": 12})
-    rows.append(contest.rows.path, run.model_dump(mode="json") | {"name": f"tiny-{key}-{arm}-{seed}"})
 
 
 def test_the_champion_is_the_highest_rung():
@@ -331,39 +297,3 @@ def test_a_line_that_try_would_not_write_is_refused_in_a_fresh_clone(capsys, mon
     for command in ("show", "audit"):
         assert ladder(command, "tiny") == 2
         assert key in capsys.readouterr().err
-
-
-def test_of_two_clones_that_tried_at_the_same_time_the_second_tries_again(capsys, monkeypatch, tmp_path):
-    git("init", "--quiet", "--initial-branch=main")
-    shutil.copy(Path(__file__).parents[2] / ".gitattributes", ".gitattributes")
-    commit("a ladder")
-    git("init", "--quiet", "--bare", "--initial-branch=main", str(tmp_path / "shared"))
-    git("remote", "add", "origin", str(tmp_path / "shared"))
-    git("push", "--quiet", "--set-upstream", "origin", "main")
-    git("clone", "--quiet", str(tmp_path / "shared"), str(tmp_path / "second"))
-    attempted("a", 0.5)
-    commit("the first")
-    git("push", "--quiet")
-    monkeypatch.chdir(tmp_path / "second")
-    attempted("bb", 0.5)
-    commit("the second")
-    with pytest.raises(AssertionError, match="pull"):
-        git("pull", "--no-rebase")
-    assert ladder("show", "tiny") == 2
-    assert "log.jsonl: " in capsys.readouterr().err
-    git("checkout", "MERGE_HEAD", "--", "ladders/tiny")
-    commit("what the first tried")
-    assert [one.begin.entry for one in state().rungs] == ["a"]
-    attempted("bb", 0.5)
-    assert [one.begin.entry for one in state().rungs] == ["a", "bb"]
-
-
-def test_a_second_attempt_does_not_begin_before_the_first_ended(capsys):
-    """So a thousand lines, merged from anybody, do not use up a ladder's error."""
-    attempted("a", 0.5)
-    contest, line = terms.load(FILE), state().attempts[0].begin
-    for number in range(2):
-        again = {"entry": f"more-{number}", "before": state().tip, "on": state().on}
-        log.append(contest, line.model_copy(update=again))
-        assert ladder("show", "tiny") == 2 * number
-    assert "before the last attempt ended" in capsys.readouterr().err

@@ -24,16 +24,17 @@ from torch.distributed.launcher import api
 
 from ddpm.base.errors import Diverged, UserError
 from ddpm.base.files import sha256
-from ddpm.compute import distributed
+from ddpm.compute import distributed, noise
 from ddpm.compute.distributed import Ranks
-from tests.small import Memory
+from ddpm.training.trainer import Trainer
+from tests.small import CPU, Memory, pictures, small
 from tests.small_project import QUICK, ROOT, lay_out
 from tests.two_ranks import trained
 
 LAUNCH = """
 import sys
 from ddpm.base.errors import exit_code
-from ddpm.compute import distributed
+from ddpm.compute import distributed, noise
 sys.exit(exit_code(lambda: distributed.launch(["-m", "tests.two_ranks"], int(sys.argv[1]), "fingerprint")))
 """
 HARD = {"train": {"steps": 12, "batch_size": 9, "accumulate": 3, "timestep_sampler": {"name": "loss_second_moment"}}}
@@ -255,3 +256,15 @@ def test_processes_follow_the_machine(monkeypatch):
     for count, device in ((8, "auto"), (2, "cuda:1")):
         with pytest.raises(UserError, match=r"launch.processes: \d"):
             distributed.processes(count, device)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_rank_draws_its_own_part_of_the_noise_ahead(rank, monkeypatch):
+    alone, shares = Trainer(small().training(), pictures(), CPU), Ranks(rank, 2)
+    monkeypatch.setattr(Ranks, "parallel", lambda self, network: network)
+    monkeypatch.setattr(noise.Ahead, "steps", property(lambda self: 3, lambda self, steps: None), raising=False)
+    one = Trainer(small().training(), pictures(), CPU, shares)
+    for step in (2, 3, 4, 5, 3):
+        whole = noise.gaussian(alone.seed, "train", alone.places, step, alone.shape)
+        assert torch.equal(one.draw_batch(step)[2].draws.gaussian("train"), whole[shares.share(8)])
+        assert torch.equal(one.draw_batch(step)[0], alone.draw_batch(step)[0])

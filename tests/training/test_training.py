@@ -13,7 +13,6 @@ from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.base.files import sha256
 from ddpm.compute import noise
-from ddpm.compute.distributed import Ranks
 from ddpm.compute.noise import stream_seed
 from ddpm.model.model_file import load_model
 from ddpm.report.previews import Previews
@@ -81,24 +80,6 @@ def test_noise_of_several_steps_at_once_has_the_bits_of_each_step(options, monke
     again = Trainer(small(**options).training(), pictures(), CPU)
     again.restore(ahead.state())
     assert [float(again.step(step)[0]) for step in (6, 7, 8)] == [float(loss) for loss in expected[5:]]
-
-
-@pytest.mark.parametrize("rank", [0, 1])
-def test_a_rank_draws_its_own_part_of_the_noise_ahead(rank, monkeypatch):
-    alone, shares = Trainer(small().training(), pictures(), CPU), Ranks(rank, 2)
-    monkeypatch.setattr(Ranks, "parallel", lambda self, network: network)
-    monkeypatch.setattr(noise.Ahead, "steps", property(lambda self: 3, lambda self, steps: None), raising=False)
-    one = Trainer(small().training(), pictures(), CPU, shares)
-    for step in (2, 3, 4, 5, 3):
-        whole = noise.gaussian(alone.seed, "train", alone.places, step, alone.shape)
-        assert torch.equal(one.draw_batch(step)[2].draws.gaussian("train"), whole[shares.share(8)])
-        assert torch.equal(one.draw_batch(step)[0], alone.draw_batch(step)[0])
-
-
-def test_how_far_noise_is_drawn_ahead_depends_on_the_device_and_its_size():
-    gpu = torch.device("cuda")
-    assert [noise.Ahead(n, gpu).steps for n in (1, noise.NUMBERS // 5, 9 * noise.NUMBERS)] == [noise.TOGETHER, 5, 1]
-    assert noise.Ahead(1, CPU).steps == 1
 
 
 @pytest.mark.slow
