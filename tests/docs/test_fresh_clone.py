@@ -44,7 +44,7 @@ def run_here(stage, films=True):
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.is_dir():
             path.write_text("{}" if path.suffix == ".json" else f"{stage} {params}")
-    if stage in ("sample", "evaluate"):
+    if stage in ("preprocess", "sample", "evaluate"):
         finish(stage, params)
 
 
@@ -54,6 +54,11 @@ def finish(stage, params):
     from ddpm.runs import record
 
     whole = config.parse(params)
+    if stage == "preprocess":
+        test = pathlib.Path("data/processed/test")
+        test.unlink()
+        test.mkdir()
+        np.save(test / "images.npy", np.zeros((16, *whole.data.shape), np.uint8))
     if stage == "sample":
         pathlib.Path("data/samples").unlink()
         pathlib.Path("data/samples").mkdir()
