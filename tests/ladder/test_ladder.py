@@ -154,6 +154,7 @@ def test_an_attempt_that_is_killed_continues_in_one_pool_with_the_code_of_its_ru
         time.sleep(0.02)
     process.kill()
     process.wait()
+    time.sleep(1)  # a run that was about to end may do so before it notices
     done = {*runs()}
     Path("control/sleep").unlink()
     assert len(log()) == 1
