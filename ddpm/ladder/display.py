@@ -92,7 +92,8 @@ def page(state: Climb, running: bool = True) -> list[Chapter]:
     """The last attempt, with what its sides drew first, and then the climb."""
     attempt, terms = state.attempts[-1], state.contest.terms
     shown, runs = to_dict(state, attempt), state.runs(attempt)
-    sides, grids = [arm for arm in (CHAMPION, CHALLENGER) if arm in {run.arm for run in runs.planned}], runs.grids
+    arms, grids = {run.arm for run in runs.planned}, runs.grids
+    sides: list[str] = [arm for arm in (CHAMPION, CHALLENGER) if arm in arms]
     outcome = "running" if running else ": ".join(filter(None, [attempt.outcome, shown["reason"]]))
     evidence = "" if shown["e"] is None else f", e-value {shown['e']:.3g} of {attempt.needed:.0f}"
     scores = {
