@@ -141,6 +141,9 @@ def _train(task: dict[str, Any]) -> dict[str, Any]:
     _run("sample")
     _run("evaluate")
     values: dict[str, Any] = files.read_json(RUN)
+    curve = values.pop("curve", None)
+    if curve and len(curve["columns"]["images"]) > 1:  # without snapshots it is the scores again
+        values["curve"] = curve
     return values | {"code": _md5s(params)}
 
 

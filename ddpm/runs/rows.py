@@ -80,13 +80,9 @@ class Rows:
 
 
 def append(path: Path, values: Mapping[str, Any]) -> None:
-    """Append the row of a record, given as its plain values, without a curve that only has the scores again, and fields
-    that are not known. Raises UserError if it is too large to be read again, or cannot be written; then the file is as
-    it was."""
-    is_curve = bool(values.get("curve")) and len(values["curve"]["columns"]["images"]) > 1
-    values = {
-        key: value for key, value in values.items() if value not in (None, "", {}) and (key != "curve" or is_curve)
-    }
+    """Append the row of a record, given as its plain values, without fields that are not known. Raises UserError if it
+    is too large to be read again, or cannot be written; then the file is as it was."""
+    values = {key: value for key, value in values.items() if value not in (None, "", {})}
     header = {key: values[key] for key in WHOLE if key in values}
     own = {key: value for key, value in values.items() if key not in WHOLE}
     for part, is_common in COMMON.items():

@@ -70,8 +70,7 @@ def repeat(questions: Iterable[Question], count: int, slots: int | None) -> Iter
                     commit = revision.find(recorded.revision)
                     of_commit = maker.at(commit, Path(folder)).other_code(run, recorded)
                     other += [f"{path}, which its commit {commit[:10]} does not have so" for path in of_commit[:1]]
-                curve = made.record.curve if len(made.record.scores_by_images) > 1 else None  # as rows keep it
-                again = made.record.model_copy(update={"curve": curve} | dict(made.task.about))
+                again = made.record.model_copy(update=dict(made.task.about))
                 yield compare(run.name, recorded, again)._replace(other_code=other)
 
 
