@@ -114,6 +114,17 @@ def _limits(request):
 
 
 @pytest.fixture
+def repository(tmp_path, monkeypatch) -> None:
+    """The working folder is a repository with a program, a ladder and a study of it."""
+    from tests.programs.repository import build
+
+    (tmp_path / "repo").mkdir()
+    monkeypatch.chdir(tmp_path / "repo")
+    monkeypatch.setenv("COUNT", "")
+    build()
+
+
+@pytest.fixture
 def folder(tmp_path) -> Path:
     """The working folder, which is empty."""
     (tmp_path / "work").mkdir()

@@ -13,16 +13,10 @@ from ddpm.base.errors import UserError
 from ddpm.ladder import climb, opening
 from ddpm.programs.program import LARGEST_SEED
 from tests.command import run
-from tests.programs.repository import FILE, LADDER, build, calls, commit, log, train, write
+from tests.programs.repository import FILE, LADDER, calls, commit, log, train, write
 from tests.study_project import git
 
-
-@pytest.fixture(autouse=True)
-def _repository(tmp_path, monkeypatch):
-    (tmp_path / "repo").mkdir()
-    monkeypatch.chdir(tmp_path / "repo")
-    monkeypatch.setenv("COUNT", "")
-    build()
+pytestmark = pytest.mark.usefixtures("repository")
 
 
 def mistake(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

@@ -6,18 +6,11 @@ from pathlib import Path
 import pytest
 
 from tests.command import run
-from tests.programs.repository import PLAN, STUDY, build, calls, commit, train, write
+from tests.programs.repository import PLAN, STUDY, calls, commit, train, write
 from tests.study_project import git
 
 ROWS = Path("metrics/studies/rates/rows.jsonl")
-
-
-@pytest.fixture(autouse=True)
-def _repository(tmp_path, monkeypatch):
-    (tmp_path / "repo").mkdir()
-    monkeypatch.chdir(tmp_path / "repo")
-    monkeypatch.setenv("COUNT", "")
-    build()
+pytestmark = pytest.mark.usefixtures("repository")
 
 
 def study(*arguments: object, **changes: object) -> int:
