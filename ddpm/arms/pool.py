@@ -178,6 +178,10 @@ class Pool:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+        signal.signal(signal.SIGTERM, self.before)
+
+    def stop(self) -> None:
         """Stop what runs, with its state saved; kill what has not stopped in GRACE seconds, or at a second signal."""
         try:
             if self.server:
@@ -189,4 +193,3 @@ class Pool:
             server = cast(subprocess.Popen[bytes], self.server)
             os.killpg(server.pid, signal.SIGKILL)
             server.wait()
-        signal.signal(signal.SIGTERM, self.before)

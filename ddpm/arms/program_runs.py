@@ -61,12 +61,8 @@ class ProgramPool(Pool):
                         rows.append(task.rows, values)
             yield Done(task, run)
 
-    def __enter__(self) -> Self:
-        self.maker.__enter__()
-        return self
-
-    def __exit__(self, *about: object) -> None:
-        self.maker.__exit__(*about)
+    def stop(self) -> None:
+        self.maker.close()
 
 
 def to_record(program: Program, row: Row, task: Task) -> Record:

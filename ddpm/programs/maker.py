@@ -19,8 +19,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from types import FrameType
-from typing import IO, NamedTuple, NoReturn, Self
+from typing import IO, NamedTuple
 
 from ddpm.base.files import atomic_path
 from ddpm.base.machine import die_with_parent
@@ -66,8 +65,7 @@ class _Running:
 
 
 class Maker:
-    """Makes rows on ``slots``. A context: when it is left, what runs is killed, and its worktrees are removed. say:
-    receives each command before it first runs."""
+    """Makes rows on ``slots``, until it is closed. say: receives each command before it first runs."""
 
     def __init__(self, program: Program, slots: int, say: Callable[[str], None]):
         self.program, self.slots, self.say = program, slots, say
@@ -188,14 +186,8 @@ class Maker:
             reason = f"{odd[0]} is {values[odd[0]]:g}"
         return Row(job, {} if reason else {name: values[name] for name in wanted}, seconds, facts, reason)
 
-    def __enter__(self) -> Self:
-        def end(number: int, _: FrameType | None) -> NoReturn:
-            raise SystemExit(128 + number)
-
-        self.before = signal.signal(signal.SIGTERM, end)
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Kill what runs, and remove the worktrees."""
         for one in self.running:
             worktree.kill(one.folder, one.process.pid)
             one.process.wait()
@@ -204,4 +196,3 @@ class Maker:
         self.running.clear()
         self.trees.close()
         self.selector.close()
-        signal.signal(signal.SIGTERM, self.before)

@@ -7,6 +7,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -48,7 +49,7 @@ def write(text: str, whole: bool = False) -> str:
 
 def make(*jobs: Job, slots: int = 1, **changes: object) -> list[Row]:
     terms = {"run": f"{sys.executable} -SE train.py {{seed}} {{lr}}", **changes}
-    with Maker(program(**terms), slots, lambda line: None) as maker:
+    with closing(Maker(program(**terms), slots, lambda line: None)) as maker:
         for job in jobs or [Job("a", {}, "HEAD", 3)]:
             maker.submit(job)
         return [*maker.results()]
@@ -76,7 +77,7 @@ def test_rows_by_value_and_commit():
 
 def test_a_command_is_printed_before_it_runs():
     said: list[str] = []
-    with Maker(program(run="python train.py {seed} {lr}"), 1, said.append) as maker:
+    with closing(Maker(program(run="python train.py {seed} {lr}"), 1, said.append)) as maker:
         maker.submit(Job("a", {}, "HEAD", 3))
         assert not said
         next(maker.results())
@@ -155,7 +156,7 @@ def test_leaving_early_kills_what_runs():
     write("print(os.getpid(), file=open(os.environ['PIDS'], 'w'), flush=True); time.sleep(60)")
     pids = Path("pids").absolute()
     os.environ["PIDS"] = str(pids)
-    with Maker(program(run=f"{sys.executable} -SE train.py {{seed}} {{lr}}"), 1, print) as maker:
+    with closing(Maker(program(run=f"{sys.executable} -SE train.py {{seed}} {{lr}}"), 1, print)) as maker:
         maker.submit(Job("a", {}, "HEAD", 3))
         while not pids.exists() or not pids.read_text():
             for _ in maker.results(time.monotonic() + 0.1):
@@ -240,9 +241,10 @@ def test_what_a_killed_process_left_is_removed():
     write("print(os.getpid(), file=open(os.environ['PIDS'], 'w'), flush=True); time.sleep(60)")
     pids = Path("pids").absolute()
     code = f"""
+from contextlib import closing
 from ddpm.programs.maker import Job, Maker
 from tests.programs.test_program import program
-with Maker(program(run="{sys.executable} -SE train.py {{seed}} {{lr}}"), 1, print) as maker:
+with closing(Maker(program(run="{sys.executable} -SE train.py {{seed}} {{lr}}"), 1, print)) as maker:
     maker.submit(Job("a", {{}}, "HEAD", 3))
     list(maker.results())
 """
