@@ -110,7 +110,7 @@ def page(state: Climb, running: bool = True) -> list[Chapter]:
             "", [Note(f"{attempt.begin.entry}: {changes}"), Note(f"{outcome}; {seeds} of {terms.seeds.most}{evidence}")]
         ),
         Chapter("Pictures", live.side_by_side(drawn)),
-        Chapter("Runs", live.show_sides(scores, title, {name: at for name, at in levels.items() if at is not None})),
+        Chapter("Runs", live.show_sides(scores, title, levels)),
         *([] if running else [Chapter("The climb", chapters(state)[0].blocks)]),
     ]
 

@@ -136,18 +136,14 @@ def _trials(done: Search, result: dict[str, Any]) -> list[Block]:
     for number, trial in enumerate(done.own_trials, 1):
         judged = trials.judge(done.contest, [trial], usual)
         kind = kinds.get(trial.key, live.FAILS if judged.fails else live.TRIAL)
-        changes = done.space.entry(trial.changes).items()
-        names = ((key.partition(".")[2] or key).removesuffix(".name") for key, _ in changes)
-        recipe = ", ".join(f"{name} {plain(value)}" for name, (_, value) in zip(names, changes, strict=True))
-        fails = " and ".join(judged.fails)
-        tried.append(Tried(number, recipe or "the champion", trial.score, judged.loss, fails, trial.seconds, kind))
+        recipe, fails = done.space.describe(trial.changes), " and ".join(judged.fails)
+        tried.append(Tried(number, recipe, trial.score, judged.loss, fails, trial.seconds, kind))
     claim = [] if result["claim"] is None else [result["claim"]]
     find, before = (result["fresh"].get(side, ()) for side in ("find", "champion"))
     ends = ("claim", live.FIND, claim), ("proof", live.FIND, find), ("before", live.CHAMPION, before)
     levels = {"target": terms.target, "a Gaussian of the train images": done.yardstick}
     title = f"{metrics.title(terms.primary)} ({done.contest.known.direction(terms.primary)} is better)"
-    shown = {name: level for name, level in levels.items() if level is not None}
-    return live.show_trials(tried, title, shown, [end for end in ends if end[2]])
+    return live.show_trials(tried, title, levels, [end for end in ends if end[2]])
 
 
 def _sentence(result: dict[str, Any], title: str) -> str:

@@ -285,21 +285,20 @@ class Search:
         ahead = f"about {duration(left)} left to search, then" if left else "the search ends, then"
         return f"{ahead} {duration(proof)} to prove{over}"
 
-    def fails(self, trial: Trial) -> str:
-        """The guards that a trial fails."""
-        usual = trials.find_usual(self.own_trials, self.space.champion)
-        return " and ".join(trials.judge(self.contest, [trial], usual).fails)
-
     def _progress(self, trial: Trial) -> str:
-        """A line about a trial that has ended: its score, the best so far, and the time left; its recipe is on the
-        page."""
+        """A line about a trial that has ended: its score and recipe, the best so far, and the time left."""
         best, before = next(iter(self.rank(self.own_trials)), None), self.shown
         self.shown, shown = best, f"best {best.score:.4g}" if best else "none keeps the guards"
         if best and before and best.loss > before.loss:
             shown += f", no longer {before.score:.4g}, which more runs, a guard or an attempt changed"
-        score = "diverged" if trial.score is None else f"{trial.score:.4g}"
-        broken = f", fails {fails}" if (fails := self.fails(trial)) else ""
-        return f"trial {len(self.own_trials)}: {score}{broken}; {shown}; {self.left()}"
+        primary, usual = self.contest.terms.primary, trials.find_usual(self.own_trials, self.space.champion)
+        score = "diverged" if trial.score is None else f"{metrics.title(primary)} {trial.score:.4g}"
+        than = "" if trial.yardstick is None else f", a Gaussian {trial.yardstick:.4g}"
+        score += f" ({self.contest.known.direction(primary)} is better{than})"
+        fails = trials.judge(self.contest, [trial], usual).fails
+        broken = f", fails {' and '.join(fails)}" if fails else ""
+        recipe = f"{'known: ' if trial.key in self.known else ''}{self.space.describe(trial.changes)}"
+        return f"trial {len(self.own_trials)}: {score}{broken}; {recipe}; {shown}; {self.left()}"
 
 
 def run(

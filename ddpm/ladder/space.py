@@ -13,6 +13,7 @@ from ddpm.base.errors import UserError
 from ddpm.ladder.axes import BUDGET, Axis, Range
 from ddpm.ladder.terms import Changes, Contest
 from ddpm.params import config
+from ddpm.report.blocks import plain
 
 STEPS = "train.steps"
 SHARE = "share of the champion's cost"  # a name for the only thing that is searched and is no key of params.yaml
@@ -126,6 +127,14 @@ class Space:
         base = self.contest.flat({})
         back = {key: base[key] for key in self.champion if key not in changes and key in base}
         return {key: value for key, value in {**back, **changes}.items() if self.usual.get(key, back) != value}
+
+    def describe(self, changes: Changes) -> str:
+        """A recipe in words: in what it differs from the champion."""
+        made = (
+            f"{(key.partition('.')[2] or key).removesuffix('.name')} {plain(value)}"
+            for key, value in self.entry(changes).items()
+        )
+        return ", ".join(made) or "the champion"
 
 
 def _has(axis: Axis, value: Any) -> bool:

@@ -72,6 +72,9 @@ class Figure:
         return content.getvalue()
 
 
+Levels: TypeAlias = Mapping[str, float | None]  # by name; None: not known
+
+
 @dataclass(frozen=True)
 class Mark:
     """A point of a chart, of one of its kinds. label: what a reader sees who points at it. low, high: ends of a bar."""
@@ -96,7 +99,7 @@ class Chart:
     axis: str
     marks: Sequence[Mark]
     kinds: Mapping[str, str]
-    levels: Mapping[str, float] = field(default_factory=dict)
+    levels: Levels = field(default_factory=dict)
     steps: Sequence[tuple[float, float]] = ()
     ticks: Mapping[float, str] = field(default_factory=dict)
 

@@ -16,7 +16,8 @@ COLOURS = 6  # of page.css; more kinds begin again
 
 def place(chart: Chart) -> dict[str, Any]:
     """The places of marks, lines and ticks. A chart has a mark at least, and its values are finite."""
-    ys = [y for mark in chart.marks for y in (mark.y, mark.low, mark.high) if y is not None] + [*chart.levels.values()]
+    levels = {name: level for name, level in chart.levels.items() if level is not None}
+    ys = [y for mark in chart.marks for y in (mark.y, mark.low, mark.high) if y is not None] + [*levels.values()]
     xs = [mark.x for mark in chart.marks] + [*chart.ticks]
     is_log = min(ys) > 0 and max(ys) > WIDE * min(ys)
     scale = math.log if is_log else float
@@ -40,7 +41,7 @@ def place(chart: Chart) -> dict[str, Any]:
         "right": RIGHT,
         "rows": [(f"{value:g}", y(value)) for value in rows],
         "columns": [(name, x(value)) for value, name in chart.ticks.items()],
-        "levels": [(name, y(value)) for name, value in chart.levels.items()],
+        "levels": [(name, y(value)) for name, value in levels.items()],
         "steps": " ".join(f"{x(at)},{y(value)}" for at, value in chart.steps),
         "marks": [
             replace(

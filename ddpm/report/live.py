@@ -15,7 +15,7 @@ from typing import NamedTuple, Self
 
 from ddpm.base.files import atomic_path
 from ddpm.report import render
-from ddpm.report.blocks import Block, Chapter, Chart, Figure, Mark, Note, Table, cell
+from ddpm.report.blocks import Block, Chapter, Chart, Figure, Levels, Mark, Note, Table, cell
 
 PAGE = "page.html"
 RELOAD = 5  # seconds
@@ -82,7 +82,7 @@ class Tried(NamedTuple):
 
 
 def show_trials(
-    tried: Sequence[Tried], axis: str, levels: Mapping[str, float], ends: Sequence[tuple[str, str, Sequence[float]]]
+    tried: Sequence[Tried], axis: str, levels: Levels, ends: Sequence[tuple[str, str, Sequence[float]]]
 ) -> list[Block]:
     """A chart of the trials with the best so far, and a table, the best first. ends: what follows the trials, such as
     the claim and the proof: name, kind and scores."""
@@ -117,7 +117,7 @@ def show_trials(
     return [*([Chart(caption, axis, marks, kinds, levels, steps, ticks)] if marks else []), *([table] if rows else [])]
 
 
-def show_sides(sides: Mapping[str, Mapping[int, float]], axis: str, levels: Mapping[str, float]) -> list[Block]:
+def show_sides(sides: Mapping[str, Mapping[int, float]], axis: str, levels: Levels) -> list[Block]:
     """A chart of scores by arm: side -> seed -> score."""
     kinds = {name: name for name, runs in sides.items() if runs}
     places = {seed: place for place, seed in enumerate(sorted({seed for runs in sides.values() for seed in runs}))}

@@ -55,7 +55,6 @@ def page(ledger: Ledger, left: str) -> list[Chapter]:
     primary, arms = ledger.study.plan.primary, ledger.arms()
     scores = {arm.label: {seed: run.scores[primary] for seed, run in arm.runs.items()} for arm in arms}
     gaussian = metrics.gaussian([run.scores for arm in arms for run in arm.runs.values()], primary)
-    levels = {} if gaussian is None else {"a Gaussian of the train images": gaussian}
     axis = f"{metrics.title(primary)} ({ledger.study.known(primary).direction(primary)} is better)"
     tuned = (
         f"{plural(len(ledger.records) - sum(map(len, scores.values())), 'run')} for tuning; "
@@ -67,7 +66,7 @@ def page(ledger: Ledger, left: str) -> list[Chapter]:
     return [
         Chapter("", [Note(f"{tuned}{left}"), Note("no verdict before the look is complete")]),
         Chapter("Pictures", live.side_by_side(real | drawn)),
-        Chapter("Runs", live.show_sides(scores, axis, levels)),
+        Chapter("Runs", live.show_sides(scores, axis, {"a Gaussian of the train images": gaussian})),
     ]
 
 

@@ -118,7 +118,9 @@ def test_a_line_says_what_a_trial_was(capsys, monkeypatch):
     contest(ideas=[BEST])
     assert find("--trials", "12", "--slots", "1") in (0, 1, 3)
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("trial ")]
-    assert said[0].startswith("trial 1: 1; best 1;")
+    assert all("FD " in line and "lower is better" in line and "a Gaussian 9" in line for line in said)
+    assert "the champion; best 1;" in said[0]
+    assert "known: loss p2, optimizer muon;" in said[1]
     assert sum("no longer 1," in line for line in said) == 1  # the best rises
     assert all("0.0 s left" not in line for line in said)
     page = Page(Path("ladders/tiny/page.html").read_text())
