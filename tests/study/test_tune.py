@@ -16,7 +16,6 @@ from ddpm.params import config
 from ddpm.report import judgement as shown
 from ddpm.runs import library, rows
 from ddpm.runs.record import NumberTable, Record
-from ddpm.runs.rows import Rows
 from ddpm.study import judging, loading, runner
 from ddpm.study.ledger import open_ledger
 from ddpm.verdicts import tuning
@@ -140,10 +139,6 @@ def test_of_a_run_for_tuning_the_scores_are_kept_and_not_the_curve(lab):
     _, ledger, _ = lab.finish()
     assert {name for name, run in ledger.records.items() if run.curve} == set(VERDICT)
     assert all(FD in run.scores for run in ledger.records.values())
-    only_end = ledger.records["cosine-0"].model_copy(update={"curve": NumberTable(columns={"images": (96.0,)})})
-    rows.append(Path("other.jsonl"), only_end.model_dump(mode="json"))
-    (run,) = Rows(Path("other.jsonl")).records.values()
-    assert run.curve is None
 
 
 def test_tuning_is_part_of_what_decides():
