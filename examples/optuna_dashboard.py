@@ -7,11 +7,13 @@ install optuna-dashboard` installs that. Scores are those of the trials, not wha
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from ddpm.base.errors import UserError, exit_code
@@ -36,7 +38,7 @@ def main(argv: list[str] | None = None) -> None:
     path = FOLDER / f"{name}.journal"
     path.unlink(missing_ok=True)  # it follows from the trials
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    direction = "minimize" if contest.gain(1.0) < 0 else "maximize"
+    direction = StudyDirection.MINIMIZE if contest.gain(1.0) < 0 else StudyDirection.MAXIMIZE
     study = optuna.create_study(
         storage=JournalStorage(JournalFileBackend(str(path))),
         study_name=f"{name}: {contest.terms.primary}",
@@ -50,21 +52,25 @@ def main(argv: list[str] | None = None) -> None:
 def _distribution(space: Space, past: list[Trial], key: str) -> BaseDistribution:
     """What the trials have of a key: the champion's value need not be one that the space draws."""
     axis, values = space.axes[key], [_value(space, trial, key) for trial in past]
-    if isinstance(axis, Range) and all(isinstance(value, float | int) for value in values):
-        return FloatDistribution(min(axis.low, *values), max(axis.high, *values), log=axis.log)
-    return CategoricalDistribution([*dict.fromkeys([*(() if isinstance(axis, Range) else axis), *values])])
+    if not isinstance(axis, Range):
+        return CategoricalDistribution([*dict.fromkeys([*axis, *values])])
+    numbers = [float(value) for value in values if value is not None]
+    return FloatDistribution(min([axis.low, *numbers]), max([axis.high, *numbers]), log=axis.log)
 
 
-def _value(space: Space, trial: Trial, key: str) -> object:
+def _value(space: Space, trial: Trial, key: str) -> Any:
+    """The trial's value of a key, None if its variant is not chosen."""
     return space.contest.flat(trial.changes).get(key)
 
 
 def _trial(space: Space, axes: dict[str, BaseDistribution], trial: Trial) -> FrozenTrial:
+    values = {key: _value(space, trial, key) for key in axes}
+    shown = [key for key, axis in axes.items() if values[key] is not None or isinstance(axis, CategoricalDistribution)]
     return create_trial(
         state=TrialState.COMPLETE if trial.score is not None else TrialState.FAIL,
         value=trial.score,
-        params={key: _value(space, trial, key) for key in axes},
-        distributions=axes,
+        params={key: values[key] for key in shown},
+        distributions={key: axes[key] for key in shown},
         user_attrs={"recipe": space.describe(trial.changes), "seed": trial.seed, "cost": trial.cost, **trial.eyes},
     )
 
