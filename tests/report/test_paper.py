@@ -74,6 +74,16 @@ def test_a_table_has_a_row_for_each_arm_and_a_column_for_each_eye():
     assert r"classifier.recall $\uparrow$" in head
 
 
+def test_numbers_of_a_metric_have_the_decimals_that_its_narrowest_interval_deserves():
+    arms(cosine=0.5, linear=0.4, sigmoid=0.55)
+    run(*BY, "--table", "t.csv", "t.tex")
+    numbers = {float(row[f"{metrics.PANEL} high"]) - float(row[f"{metrics.PANEL} low"])
+               for arm, row in read("t.csv").items() if arm != "cosine"}  # fmt: skip
+    assert 0.001 <= min(numbers) < 0.01
+    rows = [line.split(" & ")[2:6] for line in Path("t.tex").read_text().splitlines() if line.startswith(("co", "li", "si"))]
+    assert {len(part) for row in rows for part in re.findall(r"\.(\d+)", " ".join(row))} == {4}
+
+
 @pytest.mark.parametrize(("levels", "best"), [
     ({"cosine": 0.5, "linear": 0.4, "sigmoid": 0.55}, "linear"),
     ({"cosine": 0.5, "linear": 0.45, "sigmoid": 0.4}, "sigmoid"),
