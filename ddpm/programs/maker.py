@@ -180,11 +180,19 @@ class Maker:
         facts["python"] = platform.python_version()
         wanted = self.program.directions
         if not reason and (missing := [name for name in wanted if name not in values]):
-            place = self.program.read.file if isinstance(self.program.read, InFile) else "what it prints"
-            reason = f"no {missing[0]} in {place}"
+            reason = f"no {missing[0]} {self._place(missing[0])}"
         if not reason and (odd := [name for name in wanted if not abs(values[name]) < LARGEST]):
             reason = f"{odd[0]} is {values[odd[0]]:g}"
         return Row(job, {} if reason else {name: values[name] for name in wanted}, seconds, facts, reason)
+
+    def _place(self, name: str) -> str:
+        """Where a metric was looked for, for the reason why it is missing."""
+        if isinstance(rule := self.program.read, InFile):
+            return f"in {rule.file}"
+        if name == self.program.metric != rule:
+            return f"in what it prints: no line has a number where {rule} has ( )"
+        other = f"; for another form, read: {name} (\\S+)" if name == rule else ""
+        return f"in what it prints, as {name}: 0.5 or {name}=0.5{other}"
 
     def close(self) -> None:
         """Kill what runs, and remove the worktrees."""

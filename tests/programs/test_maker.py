@@ -108,6 +108,11 @@ def test_a_run_that_fails_has_a_reason(text, says):
     assert says in reason(text)
 
 
+@pytest.mark.parametrize(("read", "says"), [("val loss", "val loss=0.5"), (r"loss is (\d+)", r"loss is (\d+)")])
+def test_a_score_that_is_not_found_comes_with_the_form_that_it_needs(read, says):
+    assert says in reason("print('val loss 0.5')", read=read)
+
+
 def test_a_run_without_a_score():
     write("print('loss is 3')", whole=True)
     assert "val_loss" in make()[0].reason
