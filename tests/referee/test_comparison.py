@@ -194,6 +194,7 @@ def test_programs_are_told_apart_by_their_params_or_else_by_their_names():
         run.params["recipe"] = "a"
     assert labels(compare(*one, *two, by=["recipe"])) == ["a (python theirs.py)", "a (ruby)"]
     assert labels(compare(*one, *runs("cosine", 1), by=["recipe"])) == ["a", "this trainer"]
+    assert "ddpm score" in refusal(*one[:1], by=["recipe"])  # another arm, which no experiment of DVC's can be
     (only,) = compare(
         *[run.model_copy(update={"params": {"recipe": "b"}}) for run in two], *two, by=["recipe"]
     ).verdicts
