@@ -27,7 +27,7 @@ from ddpm.base import files
 from ddpm.base.errors import Diverged, UserError, printable
 from ddpm.base.files import atomic_path, open_array
 from ddpm.base.locks import lock
-from ddpm.base.machine import die_with_parent
+from ddpm.base.machine import die_with_parent, exit_at_sigterm
 from ddpm.base.paths import METRICS, MODEL_FILE, PROCESSED, RUN
 from ddpm.params import config, file, inputs
 from ddpm.runs import library, record, rows, run_images
@@ -193,7 +193,7 @@ def _call(command: list[str]) -> int:
         preexec_fn=lambda: die_with_parent(me),  # noqa: PLW1509
     )
 
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    exit_at_sigterm()
     try:
         return process.wait()
     except SystemExit:

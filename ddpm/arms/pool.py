@@ -14,12 +14,11 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import FrameType
-from typing import IO, Any, NamedTuple, NoReturn, Self, cast
+from typing import IO, Any, NamedTuple, Self, cast
 
 from ddpm.base import files
 from ddpm.base.errors import UserError
-from ddpm.base.machine import cores
+from ddpm.base.machine import cores, exit_at_sigterm
 from ddpm.compute import devices as machine
 from ddpm.runs import record
 from ddpm.runs.record import Record
@@ -171,10 +170,7 @@ class Pool:
         return cast(IO[bytes], self.server.stdin)
 
     def __enter__(self) -> Self:
-        def end(number: int, _: FrameType | None) -> NoReturn:
-            raise SystemExit(128 + number)
-
-        self.before = signal.signal(signal.SIGTERM, end)
+        self.before = exit_at_sigterm()
         return self
 
     def __exit__(self, *_: object) -> None:
