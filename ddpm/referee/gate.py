@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ddpm.base.errors import UserError, plural
-from ddpm.base.files import atomic_path, read_json
+from ddpm.base.files import read_json, write_text
 from ddpm.base.paths import BASELINE, RUN
 from ddpm.params.config import Config, Gate
 from ddpm.referee import guards, metrics, pairing, remarks
@@ -166,10 +166,8 @@ def update(config: Config, folders: Iterable[Path] = (), path: Path = BASELINE) 
     pairing.check(arms, (), ())
     shared = metrics.select_judged(set.intersection(*(set(run.scores) for run in runs)))
     decisive(shared, config.gate)
-    with atomic_path(path) as temporary:
-        temporary.write_text(
-            "[\n" + ",\n".join(json.dumps(_select_parts(run, shared), sort_keys=True) for run in runs) + "\n]\n"
-        )
+    lines = ",\n".join(json.dumps(_select_parts(run, shared), sort_keys=True) for run in runs)
+    write_text(path, f"[\n{lines}\n]\n")
     return [*notes]
 
 

@@ -216,8 +216,7 @@ def write_record(record: Record, path: Path) -> None:
     text = _lines(values | {"params": params})
     if len(text) > MOST_BYTES:
         raise UserError(f"{path}: {len(text):,} bytes; a record has at most {MOST_BYTES:,}")
-    with files.atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    files.write_text(path, text)
 
 
 def parse_record(text: bytes, source: str) -> Record:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from PIL import Image
 
 from ddpm.base.errors import UserError
+from ddpm.base.files import is_own
 from ddpm.base.paths import GRIDS, RUN
 from ddpm.base.sections import Affects
 from ddpm.params import config, file, inputs
@@ -72,11 +73,6 @@ class Page(NamedTuple):
     files: Sequence[Path]  # artifacts, as far as they exist
 
 
-def is_own_file(path: Path) -> bool:
-    """Whether it is a file: a link in somebody's commit would publish what it leads to on this machine."""
-    return path.is_file() and not path.is_symlink()
-
-
 def write_page(store: Store, page: Page, records: Mapping[str, Record]) -> tuple[str, set[str]]:
     """Write a page's run, and those of records below it, by the beginnings of their names; return its id, and the keys
     of the runs that it lists. Finished ones stay as they are. For ``Store.attempt``."""
@@ -94,7 +90,7 @@ def write_page(store: Store, page: Page, records: Mapping[str, Record]) -> tuple
                 _complete(store, record_, title=title, parent=parent)
     client.set_tag(parent, NOTE, page.note)
     for path in page.files:
-        if is_own_file(path):
+        if is_own(path):
             client.log_artifact(parent, str(path))
     client.set_terminated(parent)
     return parent, known
