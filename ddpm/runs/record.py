@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -18,7 +17,7 @@ from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, Validatio
 
 from ddpm.base import files, variant
 from ddpm.base.errors import UserError, printable
-from ddpm.base.sections import Section, Seed
+from ddpm.base.sections import Section, Seed, inside
 
 FORMAT = 2
 MOST_BYTES = 100_000  # of a record; those of shipped presets take a tenth of it
@@ -51,13 +50,6 @@ def _finite(values: dict[str, Any]) -> dict[str, Any]:
 def _with_lists(params: dict[str, Any]) -> dict[str, Any]:
     """What ``write_record`` writes as {} is an empty list: flat params have no mappings."""
     return {key: [] if value == {} else value for key, value in params.items()}
-
-
-@lru_cache(maxsize=2**12)  # a thousand records have the same
-def _inside(path: str) -> str:
-    if not (parts := Path(path).parts) or parts[0] == "/" or ".." in parts:
-        raise ValueError("a path in the repository")
-    return path
 
 
 Key = Annotated[str, Field(pattern=r"^[\w./ -]+$", max_length=LONGEST)]
@@ -147,7 +139,7 @@ class Record(Section):
     params: Annotated[Values, AfterValidator(_with_lists)] = Field(
         description="every parameter that results depend on: dotted key -> plain value"
     )
-    code: dict[Annotated[Key, AfterValidator(_inside)], Digest] = Field(
+    code: dict[Annotated[Key, AfterValidator(inside)], Digest] = Field(
         default={}, description="path -> md5 of the code that made the run; empty: unknown"
     )
     fingerprint: Fingerprint
