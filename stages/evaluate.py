@@ -7,7 +7,7 @@ import torch
 from ddpm.base import images, paths
 from ddpm.base.files import read_json
 from ddpm.compute.distributed import Ranks
-from ddpm.evaluation import curve, evaluation
+from ddpm.evaluation import evaluation
 from ddpm.evaluation.bounds import Job
 from ddpm.evaluation.fingerprint import fingerprint
 from ddpm.model import averages
@@ -31,7 +31,7 @@ def main(
     job = Job(model, paths.PROCESSED, paths.REFERENCE, evaluate, device, ranks)
     sets = set_paths(paths.SAMPLES, sample.seeds)
     result = evaluation.evaluate(sets, job)
-    points = curve.curve(result, snapshot_paths(paths.SAMPLES, sample.seeds), paths.SAMPLES, job)
+    points = evaluation.learning_curve(result, snapshot_paths(paths.SAMPLES, sample.seeds), paths.SAMPLES, job)
     if not ranks.main:
         return
     evaluation.write(result, points)

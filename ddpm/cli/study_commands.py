@@ -96,9 +96,12 @@ def run(
         failed = runner.complete(ledger, [planned[line - 1]], slots, say, keep_models=True)
     else:
         with Live(study.results / PAGE, study.plan.question, "ddpm study", say) as live:
-            judgement, failed = runner.run(
-                ledger, slots, say, lambda left: live(partial(publication.page, ledger, left))
-            )
+
+            def tell(line: str) -> None:
+                say(line)
+                live(partial(publication.page, ledger, line))
+
+            judgement, failed = runner.run(ledger, slots, tell)
             if ledger.records:
                 live.end(
                     [*shown.chapters(judgement, publication.pictures(study)), *publication.page(ledger, "complete")[1:]]

@@ -22,8 +22,8 @@ def assemble(
     seconds: float,
     samples: str,
 ) -> Record:
-    """The record of the run that was just scored. points: ``curve.curve``; seconds: what scoring took; samples: the
-    digest of what was scored."""
+    """The record of the run that was just scored. points: ``evaluation.learning_curve``; seconds: what scoring took;
+    samples: the digest of what was scored."""
     trained, drawn = read_json(TRAIN_FACTS), read_json(SAMPLE_FACTS)
     taken = {"train": trained["seconds"], "sample": drawn["seconds"], "evaluate": round(seconds, 2)}
     return Record(

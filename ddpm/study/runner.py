@@ -14,10 +14,9 @@ from ddpm.verdicts.result import Judgement
 Say = Callable[[str], None]
 
 
-def run(ledger: Ledger, slots: int | None, say: Say, show: Say = lambda _: None) -> tuple[Judgement, dict[str, str]]:
+def run(ledger: Ledger, slots: int | None, say: Say) -> tuple[Judgement, dict[str, str]]:
     """Run a study: tune the arms, and continue until all are decided, the plan ends, or everything left has failed.
     slots: how many experiments run at a time, by default one per GPU or core. say: receives progress, line by line.
-    show: gets what is left, after each.
     Returns the judgement, and why which experiments failed."""
     failed: dict[str, str] = {}
     while True:
@@ -27,17 +26,12 @@ def run(ledger: Ledger, slots: int | None, say: Say, show: Say = lambda _: None)
             return judgement, failed
         arms = ", ".join(dict.fromkeys(experiment.arm for experiment in left))
         say(f"{judging.aim(look, len(left))}: {arms}")
-        failed |= complete(ledger, left, slots, say, show=show)
+        failed |= complete(ledger, left, slots, say)
         ledger.update()
 
 
 def complete(
-    ledger: Ledger,
-    left: Sequence[Run],
-    slots: int | None,
-    say: Say,
-    keep_models: bool = False,
-    show: Say = lambda _: None,
+    ledger: Ledger, left: Sequence[Run], slots: int | None, say: Say, keep_models: bool = False
 ) -> dict[str, str]:
     """Run those of these experiments that are not done, and return why which failed. keep_models: for jobs elsewhere,
     which may differ in sampling alone. After the first pair, say whether both score worse than a Gaussian."""
@@ -47,8 +41,7 @@ def complete(
             why = f"all runs for tuning come first, and one of them needs a {study.plan.primary}"
             raise UserError(f"{experiment.name}: the values of {experiment.arm} are not known: {why}")
     for line, rest in ledger.make(ledger.missing(left), slots, failed, keep_models):
-        say(line + rest)
-        show(f"{line}{rest}")
+        say(f"{line}{rest}")
         if not compared:
             ledger.update()
             arms = ledger.arms()
