@@ -5,8 +5,6 @@ into each one's: data, reference and trained models are made once. The row is wr
 not run the experiment again.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import math
 import os

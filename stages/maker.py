@@ -4,8 +4,6 @@ It reads tasks from its input, a line of JSON each, and answers with a line when
 it stops those that run, with their state saved. Only plain values pass, so whoever asks may have other code than this.
 """
 
-from __future__ import annotations
-
 import gc
 import json
 import os

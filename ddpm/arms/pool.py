@@ -1,8 +1,6 @@
 """Experiments, each in a process of its own, a number of them at a time; with the code of a commit, whatever is edited
 meanwhile. Nothing here imports torch: that is the business of the processes (stages/maker.py)."""
 
-from __future__ import annotations
-
 import json
 import os
 import select

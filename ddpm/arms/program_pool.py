@@ -7,8 +7,6 @@ they run side by side. So if champion and challenger are asked for seed by seed,
 A program's row is a record like any other. Its params are the values and the commit, its one cost are the seconds.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import platform

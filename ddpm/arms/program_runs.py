@@ -1,7 +1,5 @@
 """The maker whose rows are runs of a program, and what a study and a ladder need to know of it."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path

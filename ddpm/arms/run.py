@@ -1,7 +1,5 @@
 """A run that a question asks for: an arm with a seed."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Mapping
 from copy import deepcopy

@@ -1,7 +1,5 @@
 """The commands of ``ddpm`` about params, scores, verdicts and the project; torch is imported where it is needed."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

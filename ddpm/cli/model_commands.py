@@ -1,7 +1,5 @@
 """The commands of ``ddpm`` that draw from, average and share model files."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """The commands of ``ddpm study``."""
 
-from __future__ import annotations
-
 import shutil
 import sys
 from collections.abc import Collection, Sequence

@@ -1,7 +1,5 @@
 """What the commands of ``ddpm`` share in showing their results."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from typing import Any

@@ -1,7 +1,5 @@
 """Reading the processed dataset: data/processed/{train,test}/{images,labels}.npy and manifest.json."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 

@@ -1,7 +1,5 @@
 """Plots. Nothing else imports matplotlib."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -3,8 +3,6 @@
 Nothing but this file chooses which command runs. It must be committed, and a person names it on the command line.
 """
 
-from __future__ import annotations
-
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence

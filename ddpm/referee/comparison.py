@@ -1,7 +1,5 @@
 """A comparison: arms of the runs that exist, judged at one look."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 
 from ddpm.base.errors import UserError

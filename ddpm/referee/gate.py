@@ -12,8 +12,6 @@ Copies of train images score like real images. So a run that copies fails, whate
 baseline is made from it (ddpm/scoring/memorisation.py).
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path

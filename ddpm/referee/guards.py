@@ -10,8 +10,6 @@ metric is better, by a one-sided t test of the seeds at AGAINST, which is not ad
 less than a miss.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

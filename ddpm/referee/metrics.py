@@ -5,8 +5,6 @@ alone, such as ``bits_per_dim``. Deeper names describe the data (``real.classifi
 (``yardsticks.gaussian.classifier.fd``), or say whether the model copies (``memorisation.pixels.share``).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Which runs may be compared with which: arms, which differ in some params keys, paired by training seed."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from statistics import mode

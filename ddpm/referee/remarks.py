@@ -1,7 +1,5 @@
 """Notes next to a table of verdicts: copies, yardsticks, arms that have learned nothing yet."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from statistics import fmean
 

@@ -1,7 +1,5 @@
 """Where a page draws the marks of a chart: in units of its viewBox, with 0 at the top."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import replace

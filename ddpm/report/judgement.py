@@ -1,7 +1,5 @@
 """The result of a comparison or a study in blocks: the answer and its picture, then tables, curves and notes."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress

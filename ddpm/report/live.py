@@ -3,8 +3,6 @@
 It is one file that needs no server. The browser reads it again every RELOAD seconds as long as something runs.
 """
 
-from __future__ import annotations
-
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """The table of a verdict for a paper: a row for each arm, as CSV, or as LaTeX with booktabs."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from statistics import fmean

@@ -2,8 +2,6 @@
 a tag, a picture or a cell, or moves a terminal's cursor. In Markdown, emphasis and code are left as they are.
 """
 
-from __future__ import annotations
-
 import base64
 import re
 from collections.abc import Callable, Iterator, Sequence

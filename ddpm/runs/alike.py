@@ -1,7 +1,5 @@
 """Which records have the same params, and in which keys others differ."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 

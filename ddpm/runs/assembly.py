@@ -1,7 +1,5 @@
 """From what the stages measured to the run's record."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from ddpm.base.files import Rows, flatten, read_json

@@ -4,8 +4,6 @@ An experiment of DVC is a commit under refs/exps, which holds metrics/run.json l
 each, and DVC is not asked.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What made the run that the evaluate stage is about to score."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from ddpm.base import files

@@ -4,8 +4,6 @@ The evaluate stage writes metrics/run.json. Whatever compares, lists or shows ru
 that a verdict outlives the code that made it, and a result is shared like any other file.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable, Mapping

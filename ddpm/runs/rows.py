@@ -7,8 +7,6 @@ clones by keeping the lines of both (``merge=union`` in .gitattributes). A line 
 was killed, is not a row; the next writer removes it.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -4,8 +4,6 @@ card.md has the card's text; the front matter is for the Hugging Face Hub. Score
 the working folder's model is the exported one.
 """
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 from typing import NamedTuple

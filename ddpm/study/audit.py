@@ -1,8 +1,6 @@
 """Records made again: whoever has the code of a record can, to the same scores, in a folder and an environment that are
 clean. A record is a note of an honest person; one that was invented is found by repeating it."""
 
-from __future__ import annotations
-
 import math
 import random
 import tempfile

@@ -1,7 +1,5 @@
 """The verdict of a study's records, look by look, for each arm against the baseline."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 

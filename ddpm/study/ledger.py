@@ -4,8 +4,6 @@ A row counts if it is named after a run of the plan, was made under this plan, a
 asks for.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace

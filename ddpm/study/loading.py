@@ -1,8 +1,6 @@
 """From a study's file to a Study, checked: every arm's params are valid, no two are equal, and it can be decided. And
 the file that a new study starts from."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,8 +1,6 @@
 """A study's plan: one file in git that states the question, the arms, and when it may be decided; and the runs
 that it asks for, one by one."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -2,8 +2,6 @@
 parent run with its verdict, and its experiments' runs as children, also other machines'. Like every run it is a view of
 files, and can be written again: nothing is sent twice."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from pathlib import Path

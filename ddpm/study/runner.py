@@ -1,7 +1,5 @@
 """From a study's plan to its verdict: run what is missing up to the next look on the slots, then judge it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 from ddpm.arms.run import Run

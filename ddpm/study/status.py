@@ -1,7 +1,5 @@
 """The state of a study: which experiments are done, running, failed or missing, what is next and how long it takes."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence

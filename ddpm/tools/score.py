@@ -4,8 +4,6 @@ or by their distance to the statistics of real images that others ship.
 What made them is recorded as given. What is not given is unknown, and never guessed.
 """
 
-from __future__ import annotations
-
 import math
 import re
 import shutil

@@ -1,7 +1,5 @@
 """The commit behind a run, as MLflow tags."""
 
-from __future__ import annotations
-
 import os
 from contextlib import suppress
 

@@ -1,7 +1,5 @@
 """A run's record as MLflow shows it: params, tags, metrics and pictures. Nothing here imports MLflow."""
 
-from __future__ import annotations
-
 import csv
 import json
 from collections.abc import Iterator, Mapping

@@ -11,8 +11,6 @@ length. So it is drawn given the last look's t, which runs evenly over the tail,
 it. That makes small error rates as precise as large ones, with few draws.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from functools import cache

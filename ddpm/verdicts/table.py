@@ -5,8 +5,6 @@ put ``metrics.``, ``params.`` or ``tags.`` before a column's name, which may be 
 of W&B's do not. Nothing else is known of the runs, so no guard refuses a verdict.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Callable, Collection, Mapping, Sequence
