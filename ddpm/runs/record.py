@@ -193,6 +193,20 @@ class Record(Section):
         rows = self.curve.dicts() if self.curve else []
         return {int(row.pop("images")): row for row in rows}
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """All but the times, as plain values: what the same run has again."""
+        return self.model_dump(mode="json", exclude={"finished": True, "costs": {"seconds"}})
+
+    @property
+    def result(self) -> str:
+        """The digest of the result: equal params, code, scores and fingerprint are one. The program and the seed are
+        included because the params of a program's run lack both, and a study's plan because its runs are its own."""
+        plan = [self.plan] if self.plan else []
+        return files.digest(
+            [self.params, self.code, self.scores, self.fingerprint.hash, self.program, self.seed, *plan]
+        )
+
     def text(self) -> str:
         """The record as JSON with sorted keys: a line for each section, so that git shows what differs."""
         return _lines(self.model_dump(mode="json"))

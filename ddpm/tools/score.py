@@ -251,7 +251,7 @@ def write_record(run: Record, out: Path | None) -> Path:
     """Write the record, by default to metrics/scored/NAME-SEED.json. Raises UserError if another one is there."""
     name = re.sub(r"[^\w.-]+", "_", run.name)
     path = out or paths.SCORED / f"{name}-{run.seed}.json"
-    if path.exists() and record.read_record(path).model_copy(update={"finished": run.finished}).text() != run.text():
+    if path.exists() and record.read_record(path).facts != run.facts:
         raise UserError(f"{path}: holds another run's record: remove it, or write elsewhere with --out")
     path.parent.mkdir(parents=True, exist_ok=True)
     record.write_record(run, path)

@@ -85,7 +85,7 @@ def write_page(store: Store, page: Page, records: Mapping[str, Record]) -> tuple
     query = f"tags.`{PARENT}` = '{parent}' and attributes.status = 'FINISHED'"
     known = {child.data.tags.get(KEY, "") for child in client.search_runs([store.experiment], query, max_results=5000)}
     for title, record_ in records.items():
-        if not record_.diverged and view.key(record_) not in known:
+        if not record_.diverged and record_.result not in known:
             with store.lock():
                 _complete(store, record_, title=title, parent=parent)
     client.set_tag(parent, NOTE, page.note)
@@ -122,7 +122,7 @@ def _complete(store: Store, run: Record, training: str | None = None, title: str
     the run that lists it."""
     from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
-    key = view.key(run)
+    key = run.result
     written = _find(store, KEY, key)
     started = _find_open(store, training)
     if written and written[0].info.status == "FINISHED":

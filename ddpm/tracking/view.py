@@ -61,13 +61,6 @@ def loss_curve() -> list[LossPoint]:
         return [LossPoint.of(row) for row in csv.DictReader(file)]
 
 
-def key(run: Record) -> str:
-    """The digest of a result: equal params, code, scores and fingerprint are one run. The program and the seed are
-    included because the params of a program's run lack both, and a study's plan because a run is below one page."""
-    plan = [run.plan] if run.plan else []
-    return files.digest([run.params, run.code, run.scores, run.fingerprint.hash, run.program, run.seed, *plan])
-
-
 def params(flat: Mapping[str, Any]) -> dict[str, str]:
     """The params to log, as text without passwords: those that differ from the preset digits and from each variant's
     defaults, and those of ``SOUGHT``.
