@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from ddpm.base.errors import UserError, exit_code
 from ddpm.base.machine import die_with_parent
@@ -66,10 +66,7 @@ def train(checked: Config, start: Start) -> None:
 def sample(checked: Config, start: Start) -> None:
     from stages import sample
 
-    ranks = distributed.current()
-    sample.main(checked.sample, devices.resolve(checked.device), ranks, start.films)
-    if ranks.main:
-        start.refuse_changes()
+    sample.main(checked.sample, devices.resolve(checked.device), distributed.current(), start.films)
 
 
 def evaluate(checked: Config, start: Start) -> None:
@@ -133,24 +130,6 @@ def preload() -> None:
     from stages import check, download, evaluate, preprocess, reference, sample, train  # noqa: F401
 
 
-def prepare(device: str) -> str:
-    """Set this process's memory and threads up for stages; return the name of the processor that ``device`` means."""
-    devices.reuse_memory()
-    return devices.processor(devices.resolve(device))
-
-
-def environment(params: dict[str, Any]) -> dict[str, Any]:
-    """The processor and libraries for the record of a training that ends before it is scored."""
-    from ddpm.evaluation import fingerprint
-    from ddpm.model import precision
-
-    whole = config.parse(params)
-    device = devices.resolve(whole.device)
-    trained_in = precision.choose(whole.train.precision, whole.training(), device)
-    ranks = distributed.processes(whole.launch.processes, whole.device)
-    return fingerprint.environment(device, devices.precision_name(trained_in)) | {"ranks": ranks}
-
-
 def run_here(name: str, films: bool = True) -> int | None:
     """Run the stage in the working folder, in this process or, for several ranks, below it. Returns the exit code of a
     failed rank. films: as in ``Start``. Raises UserError."""
@@ -176,6 +155,8 @@ def _rank(name: str) -> None:
     with distributed.join_group(devices.resolve(whole.device)):
         start.refuse_other_code()
         STAGES[name](whole.only(start.keys), start)
+        if distributed.START not in os.environ and distributed.current().main:
+            start.refuse_changes()  # as ``run_here`` does after ``launch``
 
 
 def begin(name: str, films: bool = True) -> tuple[Config, Start]:

@@ -83,7 +83,7 @@ def run(
         line: only this experiment of the plan, for job arrays
     """
     study = loading.load(file)
-    ledger = open_ledger(study, revision.find(commit) if commit else None)
+    ledger = open_ledger(study, commit)
     ledger.check_study()
     say = partial(print, file=sys.stderr if json else sys.stdout, flush=True)  # with --json, stdout is for programs
     code, judgement = 0, None
@@ -209,7 +209,7 @@ def audit(
     examples:
       ddpm study audit studies/loss.yaml -n 3
     """
-    ledger = open_ledger(loading.load(file), revision.find(commit) if commit else None)
+    ledger = open_ledger(loading.load(file), commit)
     ledger.check_plan()
     return repeat([ledger], number, slots, json)
 

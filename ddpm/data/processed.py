@@ -32,9 +32,6 @@ class Manifest(ImageShape):
     sha256: Annotated[dict[Split, str], Field(min_length=len(SPLITS))]
     config: str
 
-    def count_text(self) -> str:
-        return ", ".join(f"{self.counts[split]:,} {split}" for split in SPLITS)
-
 
 class TrainClasses(NamedTuple):
     """names: of the K classes; counts: their images in the train split; labels: (N,) of them, int64 in 0..K - 1."""

@@ -108,15 +108,15 @@ class Ledger(Question):
 
 
 def open_ledger(study: Study, commit: str | None = None) -> Ledger:
-    """The ledger of a study with the rows that are there. commit: the one that is checked out unless named. Raises
-    UserError as ``Ledger.update`` does."""
+    """The ledger of a study with the rows that are there. commit: a name of it, by default the one that is checked out.
+    Raises UserError as ``Ledger.update`` does."""
     revision.check_index()
     ledger = Ledger(
         name=study.name,
         rows=Rows(study.results / rows.NAME),
         source=study.path,
         primary=study.plan.primary,
-        maker=study.maker(commit or revision.head()),
+        maker=study.maker(revision.find(commit) if commit else revision.head()),
         plan=study.hash,
         study=study,
     )
