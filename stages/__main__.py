@@ -70,13 +70,13 @@ def sample(checked: Config, start: Start) -> None:
 
 
 def evaluate(checked: Config, start: Start) -> None:
-    from ddpm.runs import library, provenance
+    from ddpm.runs import library
     from ddpm.tracking import tracker
     from stages import evaluate
 
     ranks = distributed.current()
     name = os.environ.get("DVC_EXP_NAME") or library.WORKSPACE
-    origin = provenance.of(start)
+    origin = library.provenance(start)
     evaluate.main(checked.evaluate, checked.sample, devices.resolve(checked.device), ranks, origin, name)
     if ranks.main:
         start.refuse_changes()

@@ -22,7 +22,7 @@ from ddpm.report import paper, render
 from ddpm.report.blocks import Block
 from ddpm.report.live import PAGE, Live
 from ddpm.study import audit as auditing
-from ddpm.study import judging, loading, publication, runner, status
+from ddpm.study import judging, loading, publication, status
 from ddpm.study.ledger import Ledger, open_ledger
 from ddpm.verdicts.result import Judgement
 from ddpm.verdicts.verdict import exit_code
@@ -91,7 +91,7 @@ def run(
         planned = ledger.study.lines()
         if not 1 <= line <= len(planned):
             raise UserError(f"--line: {line} is not an experiment of {file}; allowed: 1 to {len(planned)}")
-        failed = runner.complete(ledger, [planned[line - 1]], slots, say, keep_models=True)
+        failed = judging.complete(ledger, [planned[line - 1]], slots, say, keep_models=True)
     else:
         with Live(study.results / PAGE, study.plan.question, "ddpm study", say) as live:
 
@@ -99,7 +99,7 @@ def run(
                 say(line)
                 live(partial(publication.page, ledger, line))
 
-            judgement, failed = runner.run(ledger, slots, tell)
+            judgement, failed = judging.run(ledger, slots, tell)
             if ledger.records:
                 live.end(
                     [*shown.chapters(judgement, publication.pictures(study)), *publication.page(ledger, "complete")[1:]]

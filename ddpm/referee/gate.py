@@ -23,7 +23,7 @@ from ddpm.base.errors import UserError, plural
 from ddpm.base.files import read_json, write_text
 from ddpm.base.paths import BASELINE, RUN
 from ddpm.params.config import Config, Gate
-from ddpm.referee import guards, metrics, pairing, remarks
+from ddpm.referee import guards, metrics, pairing
 from ddpm.runs import alike, library
 from ddpm.runs.record import Record
 from ddpm.verdicts import unpaired
@@ -99,7 +99,7 @@ def judge(run: Record, stored: Sequence[Record], config: Config, fresh: Sequence
             f"the gate decides by {' and '.join(deciding)}: if scores are normal, a change that makes nothing worse "
             f"fails there at most {percent:.3g} times in 100, on average over baselines",
             *(_bounds(judged, rules) for judged in verdicts[: len(deciding)]),
-            *remarks.copies([after]),
+            *guards.copies([after]),
         ),
         fingerprint=fingerprint,
     )
@@ -159,7 +159,7 @@ def update(config: Config, folders: Iterable[Path] = (), path: Path = BASELINE) 
             "some by `dvc exp run -S seed=N`"
         )
     arms = [Arm("this model", {}, {run.seed or 0: run for run in runs})]
-    if copying := remarks.copies(arms):
+    if copying := guards.copies(arms):
         raise UserError(f"gate --update: {copying[0]}: train on more images, for fewer steps, or a smaller network")
     pairing.check(arms, (), ())
     shared = metrics.select_judged(set.intersection(*(set(run.scores) for run in runs)))

@@ -12,7 +12,7 @@ import numpy as np
 from ddpm.base.errors import UserError, plural
 from ddpm.pictures import plots
 from ddpm.pictures.plots import Gap, Panel
-from ddpm.referee import metrics, pairing, remarks
+from ddpm.referee import guards, metrics, pairing
 from ddpm.referee.pairing import BUDGETS
 from ddpm.report.blocks import Block, Chapter, Figure, Note, Table, strip
 from ddpm.runs import run_images
@@ -55,7 +55,7 @@ def answers(judgement: Judgement) -> list[str]:
     """A line for each arm, and one each about what they were tuned on and what comes next."""
     primary, tried = judgement.primary, judgement.tuning
     lines = [pair.headline for pair in judgement.verdicts if pair.metric == primary]
-    if judgement.open and (early := remarks.early(judgement.arms, primary)):
+    if judgement.open and (early := guards.early(judgement.arms, primary)):
         lines.insert(0, early)
     if tried:
         values = "; ".join(f"{row.arm} {_values(row.values)}" for row in tried if row.chosen) or "none yet"

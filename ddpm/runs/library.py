@@ -14,11 +14,13 @@ import pygit2
 
 from ddpm.base import files
 from ddpm.base.errors import UserError, mask_secrets
-from ddpm.base.paths import METRICS, RUN, SCORED
+from ddpm.base.paths import METRICS, MODEL_FILE, RUN, SAMPLES, SCORED
 from ddpm.base.sections import Affects
-from ddpm.params.config import Config, sections_affecting
+from ddpm.params import inputs
+from ddpm.params.config import Config, parse, sections_affecting
+from ddpm.params.inputs import Start
 from ddpm.runs import record
-from ddpm.runs.record import Record
+from ddpm.runs.record import Provenance, Record
 from ddpm.runs.rows import Rows
 
 WORKSPACE = "workspace"
@@ -159,3 +161,21 @@ def _listing(contents: Iterable[tuple[str, bytes | Path]], rename: bool = False)
             continue
         records.setdefault((run.result, run.finished), run)
     return Listing(tuple(sorted(records.values(), key=lambda run: run.finished)), tuple(notes))
+
+
+def provenance(start: Start) -> Provenance:
+    """The params of the run and its code: of the stages before this one as dvc.lock recorded them when they ran.
+
+    The code is left out if dvc.lock is of another model or other samples than those that are here, because stages were
+    run by hand.
+    """
+    params = relevant(parse(start.params).flat())
+    for stage, made in {"train": MODEL_FILE, "sample": SAMPLES}.items():
+        outs = {out["path"]: out.get("md5") for out in inputs.read_lock(stage)[0].get("outs", [])}
+        if outs.get(str(made)) != files.md5(made):
+            return Provenance(params, {})
+    md5s = {dep: files.md5(Path(dep)) for dep in inputs.list_code(start.params, start.stage)}
+    for stage in [name for name in inputs.makers() if name != start.stage]:
+        entry, _ = inputs.read_lock(stage)
+        md5s |= {dep["path"]: dep["md5"] for dep in entry.get("deps", []) if inputs.is_code(dep["path"])}
+    return Provenance(params, {path: md5[:12] for path, md5 in md5s.items()})

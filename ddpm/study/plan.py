@@ -19,8 +19,7 @@ from ddpm.base.errors import printable
 from ddpm.base.paths import METRICS
 from ddpm.base.sections import Affects
 from ddpm.params.config import AFFECTS, Compare, Config, affects, keys_affecting
-from ddpm.referee import metrics, pairing, remarks
-from ddpm.referee.guards import Guards
+from ddpm.referee import guards, metrics, pairing
 from ddpm.referee.pairing import Alike
 from ddpm.runs import record
 from ddpm.verdicts.arms import Arm
@@ -145,7 +144,7 @@ class Study:
 
     def known(self, primary: str) -> Known:
         """Facts about the metrics."""
-        return Guards(self.compare, primary)
+        return guards.Guards(self.compare, primary)
 
     def select_metrics(self, shared: set[str]) -> list[str]:
         """Those that are judged, of the scores that all runs have."""
@@ -154,7 +153,7 @@ class Study:
     def check(self, arms: Sequence[Arm], by: Sequence[str]) -> tuple[str, list[str]]:
         """The fingerprint that all runs share, and notes on them. Raises UserError if they cannot be compared."""
         fingerprint, differing = pairing.check(arms, by, self.plan.may_differ)
-        return fingerprint, [*differing, *remarks.yardsticks(arms, self.plan.primary)]
+        return fingerprint, [*differing, *guards.yardsticks(arms, self.plan.primary)]
 
     @property
     def results(self) -> Path:

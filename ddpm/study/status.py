@@ -12,7 +12,7 @@ from ddpm.arms.question import LOGS
 from ddpm.arms.run import Kind, Run, apply_overrides
 from ddpm.base.errors import UserError
 from ddpm.base.progress import duration
-from ddpm.referee import metrics, remarks
+from ddpm.referee import guards, metrics
 from ddpm.report.blocks import Chapter, Note, Table
 from ddpm.runs.alike import group_by
 from ddpm.runs.record import Record
@@ -89,7 +89,7 @@ def of(ledger: Ledger, at_once: int, tried: Pilot | None = None) -> Status:
     try:
         judgement = judging.judge(ledger)
         look, left = judging.missing(ledger, judgement)
-        still, early = judgement.open, remarks.early(judgement.arms, judgement.primary)
+        still, early = judgement.open, guards.early(judgement.arms, judgement.primary)
         outcomes = {one.arm: one.outcome for one in judgement.verdicts if one.metric == judgement.primary}
     except UserError as error:
         trouble = str(error)

@@ -25,7 +25,7 @@ from ddpm.base.sections import Affects
 from ddpm.params import config, file, inputs
 from ddpm.runs import library, record
 from ddpm.runs.record import Record
-from ddpm.tracking import origin, view
+from ddpm.tracking import view
 from ddpm.tracking.store import Store
 from ddpm.tracking.view import LossPoint
 
@@ -131,7 +131,7 @@ def _complete(store: Store, run: Record, training: str | None = None, title: str
         if parent:
             store.client.set_tag(written[0].info.run_id, PARENT, parent)
         return str(written[0].info.run_id)
-    tags = origin.tags() | {TRAINING: training} if training else {}
+    tags = view.origin() | {TRAINING: training} if training else {}
     tags |= view.result_tags(run) | {KEY: key, NOTE: view.note(run, tags)} | ({PARENT: parent} if parent else {})
     last = key[:7] if run.name == library.WORKSPACE else "" if title else run.name
     name = view.name({"seed": run.seed} | run.params, last, run.program, title)
@@ -255,6 +255,6 @@ class Live:
                 run = None
             start = round(1000 * (time.time() - self.waiting[-1].seconds))
             run = run or _create(self.store, view.name(known, self.training[:7]), start)
-            _describe(self.store, run, view.params(known), origin.tags() | view.tags(known) | {TRAINING: self.training})
+            _describe(self.store, run, view.params(known), view.origin() | view.tags(known) | {TRAINING: self.training})
         client.update_run(run.info.run_id, status="RUNNING")
         return run
