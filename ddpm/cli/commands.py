@@ -6,7 +6,7 @@ import sys
 import textwrap
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import App, Parameter
 
@@ -16,11 +16,8 @@ from ddpm.base.paths import BASELINE
 from ddpm.cli import terminal
 from ddpm.cli.app import MAIN, ONE_OF, PROJECT, SCORES, Folders, Json, Names, NoPilot, Tables, app, list_files
 from ddpm.cli.terminal import answer, write_params
+from ddpm.referee import Alike
 
-Alike = Literal[
-    "code", "images_seen", "teacher_flops", "parameters", "evaluations", "precision", "processor", "torch", "threads",
-    "kernels",
-]  # fmt: skip
 track = App(name="track", help="Complete the run in MLflow.", group=PROJECT)
 app.command(track)
 

@@ -1,4 +1,4 @@
-"""The verdict of a study's records, look by look, for each arm against the baseline; and the runs that it still needs."""
+"""The verdict of a study's records, look by look, for each arm against the baseline; and the runs that it needs."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace

@@ -19,8 +19,7 @@ from ddpm.base.errors import printable
 from ddpm.base.paths import METRICS
 from ddpm.base.sections import Affects
 from ddpm.params.config import AFFECTS, Compare, Config, affects, keys_affecting
-from ddpm.referee import guards, metrics, pairing
-from ddpm.referee.pairing import Alike
+from ddpm.referee import Alike, guards, metrics, pairing
 from ddpm.runs import record
 from ddpm.verdicts.arms import Arm
 from ddpm.verdicts.verdict import Known
