@@ -7,9 +7,8 @@ import torch
 from ddpm.base import images, paths
 from ddpm.base.files import read_json
 from ddpm.compute.distributed import Ranks
-from ddpm.evaluation import evaluation
+from ddpm.evaluation import evaluation, fingerprint
 from ddpm.evaluation.bounds import Job
-from ddpm.evaluation.fingerprint import fingerprint
 from ddpm.model import averages
 from ddpm.runs import record
 from ddpm.runs.assembly import assemble
@@ -36,6 +35,6 @@ def main(
         return
     evaluation.write(result, points)
     drawn, trained_in = read_json(paths.SAMPLE_FACTS), model.facts.get("precision", "unknown")
-    judged_by = fingerprint(index, evaluate, sample, device, drawn, trained_in)
+    judged_by = fingerprint.comparable(index, evaluate, sample, drawn), fingerprint.environment(device, trained_in)
     seconds, samples = time.perf_counter() - started, images.digest(map(read_samples, sets.values()))
-    record.write_record(assemble(name, provenance, model, result, points, judged_by, seconds, samples), paths.RUN)
+    record.write_record(assemble(name, provenance, model, result, points, *judged_by, seconds, samples), paths.RUN)

@@ -139,7 +139,7 @@ def _train(task: dict[str, Any]) -> dict[str, Any]:
             finished=record.now(),
             params=library.relevant(whole.flat()),
             code=_md5s(params),
-            fingerprint=Fingerprint(hash=files.digest({}), comparable={}),
+            fingerprint=Fingerprint.of({}),
             scores={},
             environment=environment | {"ranks": distributed.processes(whole.launch.processes, whole.device)},
             diverged=printable(str(error))[: record.LONGEST],

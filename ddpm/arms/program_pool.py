@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import IO
 
 from ddpm.arms.pool import Done, Pool, Task
-from ddpm.base import files
 from ddpm.base.files import atomic_path
 from ddpm.base.locks import lock
 from ddpm.base.machine import die_with_parent
@@ -179,7 +178,7 @@ class ProgramPool(Pool):
             "program": _plain(self.program.run),
             "finished": record.now(),
             "params": task.params,
-            "fingerprint": Fingerprint(hash=files.digest(comparable), comparable=comparable),
+            "fingerprint": Fingerprint.of(comparable),
             "scores": {} if reason else {name: values[name] for name in wanted},
             "costs": Costs(seconds={"run": seconds}),
             "environment": {"system": platform.platform(terse=True), "python": platform.python_version()},

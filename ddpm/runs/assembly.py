@@ -16,7 +16,8 @@ def assemble(
     model: Loaded,
     evaluation: Evaluation,
     points: Rows,
-    fingerprint: dict[str, Any],
+    comparable: dict[str, Any],
+    environment: dict[str, Any],
     seconds: float,
     samples: str,
 ) -> Record:
@@ -30,7 +31,7 @@ def assemble(
         finished=record.now(),
         params=provenance.params,
         code=provenance.code,
-        fingerprint=Fingerprint(hash=fingerprint["hash"], comparable=fingerprint["comparable"]),
+        fingerprint=Fingerprint.of(comparable),
         samples=samples,
         scores=flatten(evaluation.scores),
         curve=record.table(points, digits=9),
@@ -42,5 +43,5 @@ def assemble(
             evaluations=drawn["evaluations_per_image"],
             seconds=taken,
         ),
-        environment=fingerprint["environment"],
+        environment=environment,
     )

@@ -85,6 +85,10 @@ class Fingerprint(Section):
     hash: Digest
     comparable: Values
 
+    @classmethod
+    def of(cls, comparable: dict[str, Any]) -> Self:
+        return cls(hash=files.digest(comparable), comparable=comparable)
+
     @model_validator(mode="after")
     def _is_digest(self) -> Self:
         if files.digest(self.comparable) != self.hash:
