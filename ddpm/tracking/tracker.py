@@ -120,7 +120,7 @@ def _complete(store: Store, run: Record, training: str | None = None, title: str
     """Write the run of a record, or complete it, also after a crash; return its id. Rows that are sent twice are equal,
     so MLflow keeps one. training: the digest of the training's inputs, if the working folder holds the result. parent:
     the run that lists it."""
-    from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+    from mlflow.entities import Dataset, DatasetInput, InputTag, Metric
 
     key = run.result
     written = _find(store, KEY, key)
@@ -142,9 +142,8 @@ def _complete(store: Store, run: Record, training: str | None = None, title: str
     run_id = str(at.info.run_id)
     if before:
         client.update_run(run_id, status="RUNNING", name=name)
-    params = [Param(key, value) for key, value in view.params(run.params).items() if key not in at.data.params]
-    metrics = [Metric(key, value, finished, seen) for key, value, seen in view.metrics(run)]
-    client.log_batch(run_id, metrics, params, [RunTag(key, value) for key, value in tags.items()] if before else [])
+    _describe(store, at, view.params(run.params), tags)
+    client.log_batch(run_id, [Metric(key, value, finished, seen) for key, value, seen in view.metrics(run)])
     if fields := view.data(run):
         context = InputTag("mlflow.data.context", "training")
         client.log_inputs(run_id, [DatasetInput(Dataset(**fields), [context])])
