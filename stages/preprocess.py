@@ -4,12 +4,10 @@ from ddpm.base.errors import plural
 from ddpm.base.paths import PROCESSED, RAW
 from ddpm.data.data_params import Data
 from ddpm.data.preprocessing import preprocess
-from ddpm.data.processed import SPLITS
 
 
 def main(data: Data) -> None:
     manifest = preprocess(data, RAW, PROCESSED)
     picture = PROCESSED / "dataset.png"
     classes = plural(len(manifest.classes), "class", "classes")
-    counts = ", ".join(f"{manifest.counts[split]:,} {split}" for split in SPLITS)
-    print(f"{manifest.dataset}: {counts} images, {classes}; see {picture}")
+    print(f"{manifest.dataset}: {manifest.count_text()} images, {classes}; see {picture}")

@@ -1,5 +1,7 @@
 """Reading the processed dataset: data/processed/{train,test}/{images,labels}.npy and manifest.json."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -31,6 +33,9 @@ class Manifest(ImageShape):
     skipped: NonNegativeInt
     sha256: Annotated[dict[Split, str], Field(min_length=len(SPLITS))]
     config: str
+
+    def count_text(self) -> str:
+        return ", ".join(f"{self.counts[split]:,} {split}" for split in SPLITS)
 
 
 class TrainClasses(NamedTuple):
