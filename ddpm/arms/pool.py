@@ -1,5 +1,9 @@
 """Experiments, each in a process of its own, a number of them at a time; with the code of a commit, whatever is edited
-meanwhile. Nothing here imports torch: that is the business of the processes (stages/maker.py)."""
+meanwhile. Nothing here imports torch: that is the business of the processes (stages/maker.py).
+
+An executor of concurrent.futures would fork this process, whose code is what is checked out; and one child that is
+killed breaks it for all others.
+"""
 
 import json
 import os
