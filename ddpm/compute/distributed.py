@@ -79,8 +79,8 @@ def launch(program: Sequence[str], count: int, start: str) -> int:
         ranks = list[subprocess.Popen[bytes]]()
         hung = set[int]()
         try:
-            for rank in map(str, range(count)):
-                own = environment | {"RANK": rank, "LOCAL_RANK": rank}
+            for number in map(str, range(count)):
+                own = environment | {"RANK": number, "LOCAL_RANK": number}
                 # of a group of its own, so that Ctrl-C reaches this process alone
                 ranks.append(subprocess.Popen([sys.executable, *program], env=own, process_group=0))
             while not any(codes := [rank.poll() for rank in ranks]) and None in codes:

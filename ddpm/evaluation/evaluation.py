@@ -258,6 +258,6 @@ def learning_curve(
     scores = files.flatten(evaluation.scores)
     points[end] = {name: scores[name] for name in evaluation.sets[0] if name in scores}
     return [
-        {"images": images} | {name: repr(value) if math.isfinite(value) else "" for name, value in row.items()}
+        {"images": images, **{name: repr(value) if math.isfinite(value) else "" for name, value in row.items()}}
         for images, row in points.items()
     ]
