@@ -121,8 +121,8 @@ def _exit_code(codes: Mapping[int, int], line: Path, count: int) -> int:
 
 @contextmanager
 def join_group(device: torch.device) -> Iterator[None]:
-    """Join torchrun's group. A user's mistake is left for ``launch`` to print, because every rank may find the same
-    one. So is the loss of another rank: ``launch`` may know which one died, and how.
+    """Join the group of all ranks. A user's mistake is left for ``launch`` to print, because every rank may find the
+    same one. So is the loss of another rank: ``launch`` may know which one died, and how.
 
     Raises UserError if torchrun was started by hand, so that no ``launch`` is waiting.
     """
