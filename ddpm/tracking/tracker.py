@@ -54,12 +54,8 @@ def sync(params: dict[str, Any] | None = None) -> str | None:
             raise UserError(f"{RUN}: its run does not match params.yaml and the code: {why}; run `dvc repro` first")
         return run, inputs.read_inputs("train", params=plain).fingerprint()
 
-    def complete(run: Record, training: str) -> str:
-        with store.lock():
-            return _complete(store, run, training)
-
     known = store.attempt(read, patient=True)  # the training images may be many
-    return store.attempt(partial(complete, *known)) if known else None
+    return store.attempt(partial(_complete, store, *known)) if known else None
 
 
 class Page(NamedTuple):
@@ -86,8 +82,7 @@ def write_page(store: Store, page: Page, records: Mapping[str, Record]) -> tuple
     known = {child.data.tags.get(KEY, "") for child in client.search_runs([store.experiment], query, max_results=5000)}
     for title, record_ in records.items():
         if not record_.diverged and record_.result not in known:
-            with store.lock():
-                _complete(store, record_, title=title, parent=parent)
+            _complete(store, record_, title=title, parent=parent)
     client.set_tag(parent, NOTE, page.note)
     for path in page.files:
         if is_own(path):
@@ -122,38 +117,39 @@ def _complete(store: Store, run: Record, training: str | None = None, title: str
     the run that lists it."""
     from mlflow.entities import Dataset, DatasetInput, InputTag, Metric
 
-    key = run.result
-    written = _find(store, KEY, key)
-    started = _find_open(store, training)
-    if written and written[0].info.status == "FINISHED":
-        if started:  # the same result, trained again
-            store.client.delete_run(started.info.run_id)
-        if parent:
-            store.client.set_tag(written[0].info.run_id, PARENT, parent)
-        return str(written[0].info.run_id)
-    tags = view.origin() | {TRAINING: training} if training else {}
-    tags |= view.result_tags(run) | {KEY: key, NOTE: view.note(run, tags)} | ({PARENT: parent} if parent else {})
-    last = key[:7] if run.name == library.WORKSPACE else "" if title else run.name
-    name = view.name({"seed": run.seed} | run.params, last, run.program, title)
-    finished = round(1000 * run.finished.timestamp())
-    start = finished - round(1000 * sum(run.costs.seconds.values()))
-    client, before = store.client, written[0] if written else started
-    at = before or _create(store, name, start, tags)
-    run_id = str(at.info.run_id)
-    if before:
-        client.update_run(run_id, status="RUNNING", name=name)
-    _describe(store, at, view.params(run.params), tags)
-    client.log_batch(run_id, [Metric(key, value, finished, seen) for key, value, seen in view.metrics(run)])
-    if fields := view.data(run):
-        context = InputTag("mlflow.data.context", "training")
-        client.log_inputs(run_id, [DatasetInput(Dataset(**fields), [context])])
-    client.log_text(run_id, run.text(), "metrics/run.json")
-    if training:
-        sent = {metric.step for metric in client.get_metric_history(run_id, "loss")}
-        _send(store, at, (point for point in view.loss_curve() if point.step not in sent))
-        _pictures(store, run_id)
-    client.set_terminated(run_id, end_time=finished)
-    return run_id
+    with store.lock():
+        key = run.result
+        written = _find(store, KEY, key)
+        started = _find_open(store, training)
+        if written and written[0].info.status == "FINISHED":
+            if started:  # the same result, trained again
+                store.client.delete_run(started.info.run_id)
+            if parent:
+                store.client.set_tag(written[0].info.run_id, PARENT, parent)
+            return str(written[0].info.run_id)
+        tags = view.origin() | {TRAINING: training} if training else {}
+        tags |= view.result_tags(run) | {KEY: key, NOTE: view.note(run, tags)} | ({PARENT: parent} if parent else {})
+        last = key[:7] if run.name == library.WORKSPACE else "" if title else run.name
+        name = view.name({"seed": run.seed} | run.params, last, run.program, title)
+        finished = round(1000 * run.finished.timestamp())
+        start = finished - round(1000 * sum(run.costs.seconds.values()))
+        client, before = store.client, written[0] if written else started
+        at = before or _create(store, name, start, tags)
+        run_id = str(at.info.run_id)
+        if before:
+            client.update_run(run_id, status="RUNNING", name=name)
+        _describe(store, at, view.params(run.params), tags)
+        client.log_batch(run_id, [Metric(key, value, finished, seen) for key, value, seen in view.metrics(run)])
+        if fields := view.data(run):
+            context = InputTag("mlflow.data.context", "training")
+            client.log_inputs(run_id, [DatasetInput(Dataset(**fields), [context])])
+        client.log_text(run_id, run.text(), "metrics/run.json")
+        if training:
+            sent = {metric.step for metric in client.get_metric_history(run_id, "loss")}
+            _send(store, at, (point for point in view.loss_curve() if point.step not in sent))
+            _pictures(store, run_id)
+        client.set_terminated(run_id, end_time=finished)
+        return run_id
 
 
 def _find(store: Store, tag: str, value: str | None) -> list[Run]:
