@@ -15,7 +15,7 @@ baseline is made from it (ddpm/scoring/memorisation.py).
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -164,7 +164,10 @@ def update(config: Config, folders: Iterable[Path] = (), path: Path = BASELINE) 
     pairing.check(arms, (), ())
     shared = metrics.select_judged(set.intersection(*(set(run.scores) for run in runs)))
     decisive(shared, config.gate)
-    lines = ",\n".join(json.dumps(_select_parts(run, shared), sort_keys=True) for run in runs)
+    # the parts that are judged again; yardsticks are not: a gate also serves models that have learned nothing yet
+    parts: dict[str, Any] = dict.fromkeys(("format", "name", "seed", "finished", "params", "fingerprint"), True)
+    parts |= {"costs": {*pairing.BUDGETS}, "scores": {*shared}}
+    lines = ",\n".join(json.dumps(run.model_dump(mode="json", include=parts), sort_keys=True) for run in runs)
     write_text(path, f"[\n{lines}\n]\n")
     return [*notes]
 
@@ -175,10 +178,3 @@ def _list_matching(config: Config, folders: Iterable[Path]) -> library.Listing:
     # of another program's run no param may be known, so that it would match any
     runs, notes = alike.matching((run for run in listing.records if not run.program), config)
     return library.Listing(runs, (*listing.notes, *notes))
-
-
-def _select_parts(run: Record, names: Iterable[str]) -> dict[str, object]:
-    """The parts of a run that are judged again. Yardsticks are not: a gate also serves models that have learned nothing
-    yet."""
-    whole = dict.fromkeys(("format", "name", "seed", "finished", "params", "fingerprint"), True)
-    return run.model_dump(mode="json", include={**whole, "costs": {*pairing.BUDGETS}, "scores": {*names}})
