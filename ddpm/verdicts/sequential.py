@@ -82,14 +82,13 @@ class Design:
         for look, spent in zip(self.looks, self.sign_budget(level), strict=True):
             if look > len(differences):
                 break
-            for gap in differences[past : min(look, FREE)]:  # the observed pattern stays the first
-                sums, is_open = np.concatenate([sums + gap, sums - gap]), np.concatenate([is_open, is_open])
-            if look > FREE:
-                shared = np.zeros(1)
-                for sign in range(FREE - 1):  # those that share it are one gap
-                    gap = sum(differences[seed] for seed in range(FREE + sign, look, FREE - 1) if seed >= past)
-                    shared = np.concatenate([shared + gap, shared - gap])
-                sums = sums + shared
+            for place in range(1, min(look, FREE)):  # later seeds that share its sign are one gap with it
+                gap = sum(differences[seed] for seed in range(place, look, FREE - 1) if seed >= past)
+                if place >= past:  # the observed pattern stays the first
+                    sums, is_open = np.concatenate([sums + gap, sums - gap]), np.concatenate([is_open, is_open])
+                else:
+                    by_sign = sums.reshape(-1, 2, 2 ** (place - 1))
+                    by_sign += np.array([[gap], [-gap]])
             past = look
             budget = math.floor(spent * len(sums) + 1e-9) - int((~is_open).sum())
             sizes = np.where(is_open, np.abs(sums), -1.0)
