@@ -11,7 +11,7 @@ import numpy as np
 
 from ddpm.base.errors import UserError, plural
 from ddpm.pictures import plots
-from ddpm.pictures.plots import Gap, Panel
+from ddpm.pictures.plots import Panel
 from ddpm.referee import guards, metrics, pairing
 from ddpm.referee.pairing import BUDGETS
 from ddpm.report.blocks import Block, Chapter, Figure, Note, Table, strip
@@ -107,11 +107,7 @@ def _plain(value: Any) -> Any:
 
 def _gaps(verdicts: Sequence[Verdict]) -> Iterator[Block]:
     """The seeds' differences with their mean and interval: a panel per metric, a row per arm."""
-    panels: dict[str, list[Gap]] = {}
-    for pair in verdicts:
-        gap = Gap(pair.arm, pair.outcome, pair.differences, pair.difference, pair.margin, pair.low, pair.high)
-        panels.setdefault(f"{pair.metric} ({pair.direction} is better)", []).append(gap)
-    if panels:
+    if panels := group_by(verdicts, lambda pair: f"{pair.metric} ({pair.direction} is better)"):
         caption = (
             f"difference from {verdicts[0].baseline}: a dot for each training seed, a band for the practical threshold"
         )
