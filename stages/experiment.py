@@ -27,7 +27,6 @@ from ddpm.base.files import atomic_path, open_array
 from ddpm.base.locks import lock
 from ddpm.base.machine import die_with_parent, exit_at_sigterm
 from ddpm.base.paths import METRICS, MODEL_FILE, PROCESSED, RUN
-from ddpm.compute import devices, distributed
 from ddpm.params import config, file, inputs
 from ddpm.runs import library, record, rows, run_images
 from ddpm.runs.record import Fingerprint, Record
@@ -61,9 +60,8 @@ def run(task: dict[str, Any]) -> dict[str, Any] | None:
         if not kept or not rows.has(kept, task["about"]["name"]):
             _lay_out(folder, Path(task["code"]), task["params"])
             os.chdir(folder)
-            devices.reuse_memory()
             # the first line of its log: a cluster that gave no GPU is noticed there
-            print(f"on {devices.processor(devices.resolve(task['params']['device']))}", flush=True)
+            print(f"on {stages.prepare(task['params']['device'])}", flush=True)
             done = _program(task["params"], task["program"]) if task["program"] else _train(task)
             if kept and task["picture"]:
                 from ddpm.pictures import grids
@@ -126,22 +124,15 @@ def _train(task: dict[str, Any]) -> dict[str, Any]:
     except Diverged as error:
         if not task["may_diverge"]:
             raise
-        from ddpm.evaluation import fingerprint
-        from ddpm.model import precision
-
-        whole = config.parse(params)
-        device = devices.resolve(whole.device)
-        dtype = precision.choose(whole.train.precision, whole.training(), device)
-        environment = fingerprint.environment(device, devices.precision_name(dtype))
         diverged = Record(
             name=task["name"],
             seed=params["seed"],
             finished=record.now(),
-            params=library.relevant(whole.flat()),
+            params=library.relevant(config.parse(params).flat()),
             code=_md5s(params),
             fingerprint=Fingerprint.of({}),
             scores={},
-            environment=environment | {"ranks": distributed.processes(whole.launch.processes, whole.device)},
+            environment=stages.environment(params),
             diverged=printable(str(error))[: record.LONGEST],
         )
         return diverged.model_dump(mode="json")
