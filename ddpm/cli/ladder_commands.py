@@ -1,7 +1,5 @@
 """The commands of ``ddpm ladder``."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from functools import partial

@@ -12,7 +12,8 @@ from typing import Any, ClassVar, cast
 from pydantic import Field
 
 from ddpm.arms import program_runs, revision
-from ddpm.arms.program_runs import ProgramMaker, ProgramPool
+from ddpm.arms.program_pool import ProgramPool
+from ddpm.arms.program_runs import ProgramMaker
 from ddpm.arms.run import Recipe
 from ddpm.base import files, sections
 from ddpm.base.errors import UserError

@@ -4,20 +4,17 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from ddpm.cli import commands
 from ddpm.cli.app import app
 from ddpm.model import build
 from ddpm.model.model_file import load_model, save_model
 from ddpm.params import presets
 from ddpm.pictures import grids
-from ddpm.referee import pairing
 from ddpm.sampling import generator as sampling
 from tests.command import imported, refused, run
 from tests.scored import git
@@ -167,10 +164,6 @@ def test_without_a_command_the_commands_are_listed(group, capsys):
 )
 def test_a_mistake_in_the_arguments_is_one_line(capsys, arguments, message):
     assert refused(capsys, *arguments).startswith(message)
-
-
-def test_what_may_differ_is_what_the_verdict_compares():
-    assert get_args(commands.Alike) == get_args(pairing.Alike)
 
 
 def test_the_help_imports_no_torch():

@@ -7,7 +7,7 @@ from ddpm.data.preprocessing import preprocess
 from ddpm.data.processed import open_split
 from ddpm.evaluation import evaluation
 from ddpm.evaluation.bounds import Job
-from ddpm.evaluation.fingerprint import fingerprint
+from ddpm.evaluation.fingerprint import comparable
 from ddpm.model.model_file import load_model, save_model
 from ddpm.sampling.generator import Generator, forward_picture, write_samples
 from ddpm.scoring.reference import make_reference, read_reference
@@ -49,8 +49,8 @@ def test_images_of_8x12_from_raw_files_to_scores(tmp_path, monkeypatch):
     assert scored.nearest.shape[2:] == (3, 8, 12)
     assert {"fd", "precision", "recall"} <= scored.scores["classifier"].keys()
     assert scored.scores["bits_per_dim"] > 0
-    said = fingerprint(read_reference(reference), settings.evaluate, settings.sample, CPU)
-    assert said["comparable"]["images"]["size"] == [8, 12]
+    said = comparable(read_reference(reference), settings.evaluate, settings.sample)
+    assert said["images"]["size"] == [8, 12]
     for path in (tmp_path / "forward.png", samples / "grid.png", processed / "dataset.png"):
         with Image.open(path) as picture:
             assert min(picture.size) > 50

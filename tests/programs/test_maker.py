@@ -7,15 +7,15 @@ import sys
 import textwrap
 import time
 from collections.abc import Mapping
-from contextlib import closing
 from pathlib import Path
 
 import psutil
 import pytest
 
+from ddpm.arms.pool import Done, Task
+from ddpm.arms.program_pool import ProgramPool
 from ddpm.base.errors import UserError
 from ddpm.programs import worktree
-from ddpm.programs.maker import Job, Maker, Row
 from tests.programs.test_program import program
 from tests.study_project import git
 
@@ -47,46 +47,53 @@ def write(text: str, whole: bool = False) -> str:
     return git("rev-parse", "HEAD").strip()
 
 
-def make(*jobs: Job, slots: int = 1, **changes: object) -> list[Row]:
+def ask(name: str, seed: int, commit: str = "", **values: float) -> Task:
+    commit = commit or git("rev-parse", "HEAD").strip()
+    return Task(name, {**values, "commit": commit, "seed": seed}, Path(f"logs/{name}.log"))
+
+
+def make(*tasks: Task, slots: int = 1, **changes: object) -> list[Done]:
     terms = {"run": f"{sys.executable} -SE train.py {{seed}} {{lr}}", **changes}
-    with closing(Maker(program(**terms), slots, lambda line: None)) as maker:
-        for job in jobs or [Job("a", {}, "HEAD", 3)]:
-            maker.submit(job)
-        return [*maker.results()]
+    with ProgramPool(program(**terms), slots) as pool:
+        for task in tasks or [ask("a", 3)]:
+            pool.submit(task)
+        return [*pool.results()]
+
+
+def scores(*tasks: Task, **changes: object) -> list[dict[str, float]]:
+    return [done.record.scores if done.record else {} for done in make(*tasks, **changes)]
 
 
 def reason(text: str, **changes: object) -> str:
     """Why one run of train.py with these lines fails."""
     write(text)
-    (row,) = make(**changes)
-    assert not row.scores
-    assert row.reason.isprintable()
-    return row.reason
+    (done,) = make(**changes)
+    assert done.record is None
+    assert done.reason.isprintable()
+    return done.reason
 
 
 def test_rows_by_value_and_commit():
     first = git("rev-parse", "HEAD").strip()
     second = write("print('val_loss: 9')")
-    jobs = [Job("a", {}, first, 3), Job("b", {"lr": 0.5}, first, 4), Job("c", {}, second, 5)]
-    rows = make(*jobs)
-    assert [row.scores for row in rows] == [{"val_loss": 0.001003}, {"val_loss": 0.500004}, {"val_loss": 9.0}]
-    assert [row.job for row in rows] == jobs
-    assert {row.facts["commit"] for row in rows} == {first, second}
-    assert "train.py 4 0.5" in rows[1].facts["command"]
+    tasks = [ask("a", 3, first), ask("b", 4, first, lr=0.5), ask("c", 5, second)]
+    rows = make(*tasks)
+    assert [done.task for done in rows] == tasks
+    assert [done.record.scores["val_loss"] for done in rows if done.record] == [0.001003, 0.500004, 9.0]
+    assert [done.record.revision for done in rows if done.record] == [first, first, second]
 
 
-def test_a_command_is_printed_before_it_runs():
-    said: list[str] = []
-    with closing(Maker(program(run="python train.py {seed} {lr}"), 1, said.append)) as maker:
-        maker.submit(Job("a", {}, "HEAD", 3))
-        assert not said
-        next(maker.results())
-    assert "python train.py 3 0.001" in said[0]
+def test_a_command_is_printed_before_it_runs(capsys):
+    with ProgramPool(program(run="python train.py {seed} {lr}"), 1) as pool:
+        pool.submit(ask("a", 3))
+        assert not capsys.readouterr().err
+        next(pool.results())
+    assert "python train.py 3 0.001" in capsys.readouterr().err
 
 
 def test_the_seed_is_in_the_environment():
     write("print('val_loss:', os.environ['SEED'])")
-    assert make()[0].scores == {"val_loss": 3.0}
+    assert scores() == [{"val_loss": 3.0}]
 
 
 @pytest.mark.parametrize(
@@ -143,8 +150,7 @@ def test_a_run_that_leaves_a_process_ends():
     text = "import subprocess; print(subprocess.Popen(['sleep', '60'], start_new_session=True).pid, file=sys.stderr)"
     write(text)
     begin = time.monotonic()
-    (row,) = make()
-    assert row.scores
+    assert scores() != [{}]
     assert time.monotonic() - begin < 30
 
 
@@ -156,10 +162,10 @@ def test_leaving_early_kills_what_runs():
     write("print(os.getpid(), file=open(os.environ['PIDS'], 'w'), flush=True); time.sleep(60)")
     pids = Path("pids").absolute()
     os.environ["PIDS"] = str(pids)
-    with closing(Maker(program(run=f"{sys.executable} -SE train.py {{seed}} {{lr}}"), 1, print)) as maker:
-        maker.submit(Job("a", {}, "HEAD", 3))
+    with ProgramPool(program(run=f"{sys.executable} -SE train.py {{seed}} {{lr}}"), 1) as pool:
+        pool.submit(ask("a", 3))
         while not pids.exists() or not pids.read_text():
-            for _ in maker.results(time.monotonic() + 0.1):
+            for _ in pool.results(time.monotonic() + 0.1):
                 pass
     assert not alive(int(pids.read_text()))
 
@@ -167,22 +173,20 @@ def test_leaving_early_kills_what_runs():
 def test_a_gigabyte_costs_bounded_memory():
     write("for _ in range(400): sys.stdout.buffer.write(b'a line\\n' * 2**16)\nprint('val_loss: 0.25')", whole=False)
     before = psutil.Process().memory_info().rss
-    (row,) = make()
-    assert row.scores == {"val_loss": 0.25}
+    assert scores() == [{"val_loss": 0.25}]
     assert psutil.Process().memory_info().rss - before < 2**26
 
 
 def test_each_run_begins_with_the_files_of_its_commit():
     write("left = pathlib.Path('left'); print('val_loss:', int(left.exists())); left.touch()")
-    rows = make(Job("a", {}, "HEAD", 3), Job("b", {}, "HEAD", 4))
-    assert [row.scores["val_loss"] for row in rows] == [0.0, 0.0]
+    assert scores(ask("a", 3), ask("b", 4)) == [{"val_loss": 0.0}, {"val_loss": 0.0}]
 
 
 def test_what_git_does_not_have_is_seen_by_a_link():
     Path("data").mkdir()
     Path("data/x").write_text("7")
     write("print('val_loss:', pathlib.Path('data/x').read_text())")
-    assert make(Job("a", {}, "HEAD", 3), Job("b", {}, "HEAD", 4), links=["data"])[1].scores == {"val_loss": 7.0}
+    assert scores(ask("a", 3), ask("b", 4), links=["data"])[1] == {"val_loss": 7.0}
     assert Path("data/x").read_text() == "7"
     for links in (["none"], ["data.txt"]):
         with pytest.raises(UserError, match=f"links: {links[0]}"):
@@ -191,13 +195,13 @@ def test_what_git_does_not_have_is_seen_by_a_link():
 
 def test_a_score_in_a_file():
     write("pathlib.Path('out.json').write_text('{\"val\": {\"loss\": 0.25}}')")
-    assert make(read={"file": "out.json", "key": "val.loss"})[0].scores == {"val.loss": 0.25}
+    assert scores(read={"file": "out.json", "key": "val.loss"}) == [{"val.loss": 0.25}]
     assert "none.json" in make(read={"file": "none.json", "key": "val.loss"})[0].reason
 
 
 def test_the_end_of_the_output_is_kept():
     write("print('an end', file=sys.stderr)")
-    make(Job("a", {}, "HEAD", 3, Path("logs/a.log")))
+    make(ask("a", 3))
     assert "an end" in Path("logs/a.log").read_text()
     assert "val_loss" in Path("logs/a.log").read_text()
 
@@ -213,7 +217,7 @@ def test_hooks_of_the_repository_do_not_run():
     hook.parent.mkdir(exist_ok=True)
     hook.write_text("#!/bin/sh\ntouch ../../../hooked\nexit 1\n")
     hook.chmod(0o755)
-    assert make()[0].scores
+    assert scores() != [{}]
     assert not Path("hooked").exists()
 
 
@@ -223,30 +227,28 @@ def test_a_project_below_its_repository(monkeypatch):
     git("add", "--all")
     git("commit", "--quiet", "--message=x")
     monkeypatch.chdir("inner")
-    assert make()[0].scores
+    assert scores() != [{}]
     monkeypatch.chdir("..")
 
 
 def test_two_sides_run_side_by_side_or_in_turn():
     """Each writes when it began and ended."""
     write("time.sleep(0.2)")
-    jobs = [Job(f"{side}-{seed}", {}, "HEAD", seed) for seed in (3, 4) for side in ("champion", "challenger")]
+    tasks = [ask(f"{side}-{seed}", seed) for seed in (3, 4) for side in ("champion", "challenger")]
     begin = time.monotonic()
-    assert [row.job for row in make(*jobs)] == jobs
+    assert [done.task for done in make(*tasks)] == tasks
     alone = time.monotonic() - begin
-    assert alone > sum(row.seconds for row in make(*jobs, slots=2)) / 2
+    assert alone > sum(done.record.seconds for done in make(*tasks, slots=2) if done.record) / 2
 
 
 def test_what_a_killed_process_left_is_removed():
     write("print(os.getpid(), file=open(os.environ['PIDS'], 'w'), flush=True); time.sleep(60)")
     pids = Path("pids").absolute()
     code = f"""
-from contextlib import closing
-from ddpm.programs.maker import Job, Maker
-from tests.programs.test_program import program
-with closing(Maker(program(run="{sys.executable} -SE train.py {{seed}} {{lr}}"), 1, print)) as maker:
-    maker.submit(Job("a", {{}}, "HEAD", 3))
-    list(maker.results())
+from tests.programs.test_maker import ProgramPool, ask, program
+with ProgramPool(program(run="{sys.executable} -SE train.py {{seed}} {{lr}}"), 1) as pool:
+    pool.submit(ask("a", 3))
+    list(pool.results())
 """
     environment: Mapping[str, str] = os.environ | {"PIDS": str(pids), "PYTHONPATH": str(Path(__file__).parents[2])}
     with subprocess.Popen([sys.executable, "-c", code], env=environment) as process:
@@ -255,5 +257,5 @@ with closing(Maker(program(run="{sys.executable} -SE train.py {{seed}} {{lr}}"),
         process.send_signal(signal.SIGKILL)
     assert list(worktree.FOLDER.glob("*"))
     write("")
-    assert make()[0].scores
+    assert scores() != [{}]
     assert not alive(int(pids.read_text()))

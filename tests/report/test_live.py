@@ -75,11 +75,10 @@ def test_trials_are_shown_with_the_best_so_far_which_keeps_the_guards():
 def test_every_mark_and_tick_of_a_chart_is_within_it(scores):
     marks = [Mark(place, score, "", "a", score - 0.0005, score) for place, score in enumerate(scores)]
     at = chart.place(Chart("", "", marks, {"a": ""}, {"level": scores[0]}))
-    assert all(at["left"] <= mark.x <= at["right"] for mark in at["marks"])
-    heights = [mark.y for mark in at["marks"]] + [y for _, y in at["rows"] + at["levels"]]
-    assert all(0 < y < at["height"] for y in heights)
+    assert all(at["left"] <= at["x"](mark.x) <= at["right"] for mark in marks)
+    assert all(0 < at["y"](value) < at["height"] for value in (*scores, *at["rows"]))
     assert at["rows"]
-    low, high = (mark.y for mark in at["marks"])
+    low, high = map(at["y"], scores)
     assert (low > high) == (scores[0] < scores[1])  # up is more
 
 

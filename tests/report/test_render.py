@@ -4,6 +4,7 @@ import base64
 import io
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from PIL import Image
 
 from ddpm.base.errors import UserError
 from ddpm.pictures import plots
-from ddpm.pictures.plots import Gap, Panel
+from ddpm.pictures.plots import Panel
 from ddpm.report import blocks, render
 from ddpm.report.blocks import Chapter, Chart, Figure, Mark, Markdown, Note, Table, strip
 from tests.pages import Page
@@ -126,17 +127,22 @@ def test_what_cannot_be_built_is_a_line():
     assert blocks.chapter("t", lambda: [Note("a")], fails).blocks == expected
 
 
+def gap(arm: str) -> SimpleNamespace:
+    spread = {"differences": [1.0, 2.0], "difference": 1.5, "margin": 0.1, "low": 1.0, "high": 2.0}
+    return SimpleNamespace(arm=arm, outcome="better", **spread)
+
+
 def test_no_name_is_drawn_as_a_formula(tmp_path):
     name = r"$\frac{1}$"  # not even a valid one
     panel = Panel(name, name, name, {name: np.eye(2), "b": np.eye(2)}, {name: 1.0})
     plots.lines(tmp_path / "lines.png", [panel])
-    plots.gaps(tmp_path / "gaps.png", {name: [Gap(name, "better", [1.0, 2.0], 1.5, 0.1, 1.0, 2.0)]}, name)
+    plots.gaps(tmp_path / "gaps.png", {name: [gap(name)]}, name)
 
 
 def test_a_long_title_stays_within_a_narrow_picture(monkeypatch):
     drawn = []
     monkeypatch.setattr(plots, "_save", lambda figure, path: drawn.append(figure))
-    plots.gaps(Path("unused.png"), {"fd": [Gap("a", "better", [1.0, 2.0], 1.5, 0.1, 1.0, 2.0)]}, "long title " * 10)
+    plots.gaps(Path("unused.png"), {"fd": [gap("a")]}, "long title " * 10)
     (figure,) = drawn
     figure.draw_without_rendering()
     assert figure.bbox.x0 <= figure.get_tightbbox().x0 * figure.dpi

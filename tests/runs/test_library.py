@@ -12,7 +12,7 @@ from ddpm.base.paths import RUN, SCORED
 from ddpm.base.sections import Affects
 from ddpm.params import config
 from ddpm.params.inputs import Start
-from ddpm.runs import alike, library, provenance
+from ddpm.runs import alike, library
 from docs import make_alike
 from tests.scored import params, record, result, working, write
 
@@ -127,13 +127,13 @@ def test_a_run_is_credited_to_the_code_of_the_stages_that_made_its_model(folder)
     Path("dvc.yaml").write_text(yaml.safe_dump({"stages": {"train": {"cmd": "true"}, "evaluate": evaluate}}))
     Path("dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": {"train": train, "sample": sample}}))
     start = Start("evaluate", params(), {}, {})
-    flat, code = provenance.of(start)
+    flat, code = library.provenance(start)
     assert flat == library.relevant(working().flat())
     assert code == {"ddpm/train.py": "1" * 12, "ddpm/score.py": files.md5(Path("ddpm/score.py"))[:12]}
     for made in (samples / "samples.npy", model):
         before = made.read_text()
         made.write_text("of a stage that was run by hand")
-        assert provenance.of(start) == (flat, {})
+        assert library.provenance(start) == (flat, {})
         made.write_text(before)
 
 

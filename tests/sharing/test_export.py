@@ -13,7 +13,7 @@ from ddpm.model import build
 from ddpm.model.model_file import load_model, read_tensors, save_model, write_tensors
 from ddpm.runs import library
 from ddpm.sharing import card
-from ddpm.tracking import origin
+from ddpm.tracking import view
 from tests.processed import write_noise
 from tests.scored import result
 from tests.small import CPU, small
@@ -102,7 +102,7 @@ def scored(monkeypatch):
         run = result(fd=1.5)
         run.scores.update(scores)
         monkeypatch.setattr(library, "current", lambda config: run)
-        monkeypatch.setattr(origin, "tags", lambda: {origin.COMMIT: "abc", origin.DIRTY: "true"})
+        monkeypatch.setattr(view, "origin", lambda: {view.COMMIT: "abc", view.DIRTY: "true"})
         Path("metrics").mkdir()
         Path("metrics/train.json").write_text('{"seconds": 12.5, "device": "a certain GPU"}')
         write_noise(Path("data/processed"), 1, 8, 8)

@@ -16,7 +16,7 @@ from ddpm.params import config
 from ddpm.report import judgement as shown
 from ddpm.runs import library, rows
 from ddpm.runs.record import NumberTable, Record
-from ddpm.study import judging, loading, runner
+from ddpm.study import judging, loading
 from ddpm.study.ledger import open_ledger
 from ddpm.verdicts import tuning
 from tests import study_project
@@ -96,13 +96,13 @@ class Lab(Pool):
     def finish(self, text: str = STUDY) -> tuple:
         """Run the whole study."""
         ledger = open_ledger(load(text))
-        judgement, failed = runner.run(ledger, 1, lambda _: None)
+        judgement, failed = judging.run(ledger, 1, lambda _: None)
         return judgement, ledger, failed
 
     def line(self, number: int, text: str = STUDY) -> None:
         """Run one experiment, as a job of an array does."""
         ledger = open_ledger(load(text))
-        for reason in runner.complete(ledger, [ledger.study.lines()[number - 1]], 1, lambda _: None).values():
+        for reason in judging.complete(ledger, [ledger.study.lines()[number - 1]], 1, lambda _: None).values():
             raise UserError(reason)
 
 

@@ -18,7 +18,7 @@ from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.params import config, file, inputs, presets
 from ddpm.runs import library
-from ddpm.tracking import origin, store, tracker, view
+from ddpm.tracking import store, tracker, view
 from ddpm.training.history import LossRow
 from tests import tracked
 from tests.scored import git
@@ -230,7 +230,7 @@ def test_commit_and_experiment_are_tagged(folder, monkeypatch):
     git("add", "params.yaml", "dvc.yaml")
     git("commit", "-qm", "start")
     head = git("rev-parse", "HEAD")
-    assert origin.tags()["ddpm.git.dirty"] == "false"
+    assert view.origin()["ddpm.git.dirty"] == "false"
     set_params(sample={"steps": 10})
     write_record(Path(), name="short-tern")
     monkeypatch.setenv("DVC_EXP_NAME", "short-tern")

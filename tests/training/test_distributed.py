@@ -19,8 +19,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
-from torch.distributed.launcher import api
 
 from ddpm.base.errors import Diverged, UserError
 from ddpm.base.files import sha256
@@ -142,7 +140,6 @@ def the_error(code: int, said: str) -> str:
 
 @pytest.mark.slow
 def test_nothing_listens_on_the_network_and_a_killed_rank_ends_the_others_with_one_clear_line(tmp_path):
-    """torchrun unpickles what its store holds, so whoever reached a port of the launcher could run code in it."""
     launched = start({tmp_path: {"train": {"steps": 100_000, "checkpoint_every": 5}}})
     wait_for(lambda: list((tmp_path / "checkpoints").glob("*.safetensors")), launched)
     launcher = psutil.Process(launched.pid)
@@ -194,34 +191,27 @@ def test_torchrun_on_two_machines_makes_the_model_of_two_processes(tmp_path, dig
 @pytest.mark.parametrize(
     ("ends", "said"),
     [
-        ({0: (2, 0), 1: (2, 0)}, "rank 0 lost"),
-        ({1: (2, 0), 0: (-signal.SIGTERM, 0)}, "rank 0 lost"),  # torchrun ended rank 0
-        ({1: (2, 0), 0: (-signal.SIGKILL, 31)}, "rank 0 lost"),  # the same here, but rank 0 hung
-        ({0: (2, 0), 1: (-signal.SIGKILL, 0)}, "rank 1 of 2 was killed by SIGKILL"),
-        ({0: (1, 0), 1: (-signal.SIGTERM, 0)}, 1),  # rank 0 printed a traceback
-        ({0: (2, 1), 1: (1, 0)}, "rank 0 lost"),  # below the traceback of rank 1
-        ({0: (128 + signal.SIGTERM, 0), 1: (128 + signal.SIGTERM, 0)}, 128 + signal.SIGTERM),
+        ({0: 2, 1: 2}, "rank 0 lost"),
+        ({1: 2, 0: -signal.SIGTERM}, "rank 0 lost"),  # rank 0 was told to end
+        ({1: 2}, "rank 0 lost"),  # the same here, but rank 0 hung
+        ({0: 2, 1: -signal.SIGKILL}, "rank 1 of 2 was killed by SIGKILL"),
+        ({0: 0, 1: -signal.SIGTERM}, "rank 1 of 2 was killed by SIGTERM"),
+        ({0: 1, 1: -signal.SIGTERM}, 1),  # rank 0 printed a traceback
+        ({0: 2, 1: 1}, "rank 0 lost"),  # below the traceback of rank 1
+        ({0: 128 + signal.SIGTERM, 1: 128 + signal.SIGTERM}, 128 + signal.SIGTERM),
+        ({0: 0, 1: 0}, 0),
     ],
 )
-def test_the_rank_that_failed_first_is_the_cause(ends, said, monkeypatch):
-    """ends: exit code and second of each rank's end."""
-    monkeypatch.setattr(os, "environ", dict(os.environ))
-
-    def run(*_: object):
-        failures = {}
-        for rank, (code, second) in ends.items():
-            failures[rank] = ProcessFailure(rank, 0, code, "")
-            failures[rank].timestamp = second
-            if code == 2:
-                distributed._leave(Diverged("rank 0 lost the others"))  # also what it is
-        raise ChildFailedError("test", failures)
-
-    monkeypatch.setattr(api, "elastic_launch", lambda *_: run)
+def test_the_rank_that_failed_first_is_the_cause(ends, said, tmp_path, monkeypatch):
+    """ends: exit code of each rank."""
+    monkeypatch.setenv(distributed.START, str(tmp_path / "start.json"))
+    if 2 in ends.values():
+        distributed._leave(Diverged("rank 0 lost the others"))  # also what it is
     if isinstance(said, int):
-        assert distributed.launch(["test"], 2, "fingerprint") == said
+        assert distributed._exit_code(ends, tmp_path / distributed.ERROR, 2) == said
     else:
         with pytest.raises(UserError, match=said) as raised:
-            distributed.launch(["test"], 2, "fingerprint")
+            distributed._exit_code(ends, tmp_path / distributed.ERROR, 2)
         assert isinstance(raised.value, Diverged) == (said == "rank 0 lost")
 
 

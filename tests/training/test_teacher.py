@@ -127,8 +127,8 @@ def recorded(path: Path):
         facts = {"seconds": 1.0, "images_seen": 96, "parameters": 9, "flops": 1, "evaluations_per_image": 5}
         files.write_json(Path(f"metrics/{name}.json"), facts)
     scored = SimpleNamespace(scores={"classifier.fd": 1.0})
-    judged_by = {"comparable": {"samples": 9}, "hash": files.digest({"samples": 9}), "environment": {}}
-    return assembly.assemble("run", Provenance({}, {}), load_model(path, CPU), scored, [], judged_by, 1.0, "0" * 64)
+    model, judged_by = load_model(path, CPU), ({"samples": 9}, {})
+    return assembly.assemble("run", Provenance({}, {}), model, scored, [], *judged_by, 1.0, "0" * 64)
 
 
 @pytest.mark.slow
