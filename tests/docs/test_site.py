@@ -25,11 +25,6 @@ def loaded(path: Path) -> list[str]:
     return values(path, {"script", "link", "img"}, {"src", "href"})
 
 
-def test_every_page_is_in_the_contents_of_the_site():
-    text = (ROOT / "mkdocs.yml").read_text()
-    assert [path.name for path in (ROOT / "docs").glob("*.md") if f" {path.name}\n" not in text] == []
-
-
 @pytest.mark.long
 def test_the_site_is_built_and_its_links_lead_somewhere(tmp_path):
     pytest.importorskip("mkdocs", reason="it is of the extra docs, which make test-all installs")

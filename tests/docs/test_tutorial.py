@@ -21,10 +21,6 @@ def printed(notebook: dict) -> str:
     return "".join(line for output in outputs if output["output_type"] == "stream" for line in output["text"])
 
 
-def test_it_shows_all_pictures_that_are_kept_for_it():
-    assert sorted(SHOWN) == sorted(path.name for path in PAGE.with_suffix("").iterdir())
-
-
 def test_everything_that_it_imports_is_there():
     blocks = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.S | re.M)
     nodes = [node for block in blocks for node in ast.walk(ast.parse(block)) if isinstance(node, ast.ImportFrom)]
