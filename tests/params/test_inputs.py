@@ -62,8 +62,6 @@ def test_what_is_read_is_what_is_listed():
         ("params.yaml", PARAMS.replace("seed: 1", "seed: 2"), True),
         ("params.yaml", PARAMS.replace("cosine", "linear"), True),
         ("params.yaml", PARAMS.replace("other: 2", "other: 3").replace("unused: 3", "unused: 4"), False),
-        ("params.yaml", f"# a comment\n{PARAMS}", False),
-        ("linear.py", "a variant that is not chosen", False),
         ("stranger.py", "other code", False),
         ("ddpm/base/files.py", "a = 2", False),
     ],
@@ -76,7 +74,7 @@ def test_the_fingerprint_changes_with_what_is_listed_and_with_nothing_else(file,
 
 @pytest.mark.parametrize(
     ("text", "matters"),
-    [("# why\n\na  =  1", False), ("a = 1\n# b = 2", False), ("a = 2", True), ("def a(): 1", True), ("a = (1)", False)],
+    [("# why\n\na  =  1", False), ("a = 1\n# b = 2", False), ("a = 2", True), ("a = (1)", False)],
 )
 def test_code_is_other_code_unless_only_comments_and_blanks_differ(text, matters):
     before = start("make").code()
