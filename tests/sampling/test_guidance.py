@@ -1,25 +1,19 @@
 """Guidance against the exact score of a mixture of two Gaussians, and what it costs."""
 
 import math
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from ddpm.base import paths, variant
-from ddpm.base.errors import UserError
-from ddpm.compute.distributed import ALONE
-from ddpm.data.processed import open_split
+from ddpm.base import variant
 from ddpm.diffusion.chain import Chain
 from ddpm.model import build
-from ddpm.model.model_file import Loaded, load_model, save_model
+from ddpm.model.model_file import Loaded
 from ddpm.sampling import guidance
 from ddpm.sampling.denoiser import Denoiser
 from ddpm.sampling.generator import Generator
 from ddpm.sampling.sample_params import Guidance
-from stages import sample
 from tests.small import CPU, DENOISING, PARAMS, small
 
 MEANS, SPREAD, SHARE = torch.tensor([-0.6, 0.4]), 0.3, torch.tensor([0.3, 0.7])
@@ -177,40 +171,3 @@ def test_the_evaluations_that_are_reported_are_those_that_were_made(name):
         handle.remove()
         assert sum(rows) / 2 == guidance.evaluations(options, one.config.diffusion)
     assert sum(rows) / 2 > (11 if name == "heun" else 6)
-
-
-def test_a_contrast_needs_the_mean_image_and_a_denoiser():
-    options = config(sample={"contrast": 0.1}).sample
-    with pytest.raises(UserError, match=r"sample\.contrast: 0\.1"):
-        Generator.of(model(), options, CPU)
-    assert Generator.of(model(), options, CPU, torch.zeros(1, 8, 8)).denoiser.contrast == 0.1
-    with pytest.raises(UserError, match=r"contrast: 0\.1 .* consistency"):
-        config(sample={"contrast": 0.1, "sampler": {"name": "consistency"}})
-
-
-def test_the_stage_contrasts_with_the_mean_train_image(digits, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    Path("data/model").mkdir(parents=True)
-    paths.PROCESSED.symlink_to(digits)
-    one, means = model(), []
-    save_model(paths.MODEL_FILE, dict(one.network.state_dict()), one.config, {**one.facts, "steps": 1})
-
-    def see(*given) -> None:
-        means.append(given[-1])
-        raise InterruptedError
-
-    monkeypatch.setattr(Generator, "of", see)
-    for contrast in (0.0, 0.1):
-        with pytest.raises(InterruptedError):
-            sample.main(config(sample={"contrast": contrast}).sample, CPU, ALONE)
-    images = torch.from_numpy(np.array(open_split(digits, "train")[0])).double()
-    assert means[0] is None
-    torch.testing.assert_close(means[1], (images.mean(dim=0) / 127.5 - 1).float())
-
-
-def test_guidance_of_a_model_that_was_always_shown_the_class_is_refused(tmp_path):
-    settings = config().sample.model_copy(update={"guidance": Guidance(weight=2.0)})
-    one = model(train={"label_dropout": 0.0})
-    save_model(tmp_path / "model.safetensors", dict(one.network.state_dict()), one.config, one.facts)
-    with pytest.raises(UserError, match=r"guidance\.weight: 2 leads .* train\.label_dropout: 0"):
-        Generator.of(load_model(tmp_path / "model.safetensors", CPU), settings, CPU)
