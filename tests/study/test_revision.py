@@ -82,14 +82,6 @@ def test_a_copy_that_is_not_the_commits_is_refused(change, capsys):
     export()
 
 
-def test_compiled_code_next_to_it_is_removed():
-    cache = export() / "stages/__pycache__"
-    cache.mkdir()
-    (cache / "experiment.cpython-311.pyc").write_bytes(b"taken for stages/experiment.py")
-    assert export() == cache.parents[1]
-    assert not cache.exists()
-
-
 def test_a_commit_may_bring_neither_copies_nor_links_that_lead_outside(capsys):
     copy = export() / STAGE
     git("add", "--force", str(copy))
@@ -112,3 +104,11 @@ def test_a_commit_may_bring_neither_copies_nor_links_that_lead_outside(capsys):
         commit("no link")
     with pytest.raises(UserError, match=r"stages/more"):
         revision.export(git("rev-parse", "HEAD~2"))  # with a link outside
+
+
+def test_compiled_code_next_to_it_is_removed():
+    cache = export() / "stages/__pycache__"
+    cache.mkdir()
+    (cache / "experiment.cpython-311.pyc").write_bytes(b"taken for stages/experiment.py")
+    assert export() == cache.parents[1]
+    assert not cache.exists()
