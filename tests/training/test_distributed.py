@@ -3,10 +3,8 @@
 import json
 import os
 import re
-import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,12 +21,11 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.launcher import api
 
 from ddpm.base.errors import Diverged, UserError
-from ddpm.base.files import sha256
 from ddpm.compute import distributed, noise
 from ddpm.compute.distributed import Ranks
 from ddpm.training.trainer import Trainer
 from tests.small import CPU, Memory, pictures, small
-from tests.small_project import QUICK, ROOT, lay_out
+from tests.small_project import ROOT
 from tests.two_ranks import trained
 
 LAUNCH = """
@@ -167,30 +164,6 @@ def test_ranks_that_lose_each_other_end_with_what_happened_and_what_to_check(tmp
     assert "launch.processes: 1" in line
 
 
-@pytest.mark.slow
-def test_torchrun_on_two_machines_makes_the_model_of_two_processes(tmp_path, digits):
-    """With the command of docs/machines.md, twice on this machine as on two."""
-    lay_out(tmp_path, digits, **QUICK | {"launch": {"processes": 2}})
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "DDPM_"))}
-    options = {"cwd": tmp_path, "env": environment | {"DDPM_TRACKING": "off"}, "stderr": subprocess.PIPE, "text": True}
-    subprocess.run([sys.executable, "-m", "stages", "train"], check=True, **options)
-    model = tmp_path / "data/model/model.safetensors"
-    expected = sha256(model)
-    model.unlink()
-    (command,) = re.findall(r"^torchrun (--.*)$", (ROOT / "docs/machines.md").read_text(), re.M)
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    for page, here in (("node0:29400", f"localhost:{port}"), ("--nproc-per-node=8", "--nproc-per-node=1")):
-        assert page in command
-        command = command.replace(page, here)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", *shlex.split(command)]
-    for machine in [subprocess.Popen(torchrun, **options) for _ in range(2)]:
-        code, said = finish(machine)
-        assert code == 0, said
-    assert sha256(model) == expected
-
-
 @pytest.mark.parametrize(
     ("ends", "said"),
     [
@@ -225,37 +198,11 @@ def test_the_rank_that_failed_first_is_the_cause(ends, said, monkeypatch):
         assert isinstance(raised.value, Diverged) == (said == "rank 0 lost")
 
 
-def test_a_rank_whose_gpu_is_full_does_not_blame_the_others(tmp_path, monkeypatch):
-    for name, value in {"RANK": "0", "WORLD_SIZE": "1", distributed.START: str(tmp_path / "start.json")}.items():
-        monkeypatch.setenv(name, value)
-    try:
-        with pytest.raises(SystemExit) as ended, distributed.join_group(torch.device("cpu")):
-            raise torch.distributed.DistBackendError("NCCL error in: N.cpp:1\nCuda failure 2 'out of memory'")
-    finally:
-        torch.distributed.destroy_process_group()
-    assert ended.value.code == 2
-    assert json.loads((tmp_path / distributed.ERROR).read_text())["line"].startswith("the GPU's memory is full")
-
-
 @given(st.integers(0, 50), st.integers(1, 9))
 def test_the_shares_are_the_whole_in_order_and_even(count, size):
     shares = [range(count)[Ranks(rank, size).share(count)] for rank in range(size)]
     assert [item for share in shares for item in share] == list(range(count))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
-
-
-def test_processes_follow_the_machine(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert distributed.processes("auto", "auto") == 1
-    assert distributed.processes(5, "cpu") == 5
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    assert distributed.processes("auto", "auto") == 4
-    assert distributed.processes("auto", "cpu") == 1
-    assert distributed.processes("auto", "cuda:1") == 1
-    assert distributed.processes(2, "cuda") == 2
-    for count, device in ((8, "auto"), (2, "cuda:1")):
-        with pytest.raises(UserError, match=r"launch.processes: \d"):
-            distributed.processes(count, device)
 
 
 @pytest.mark.parametrize("rank", [0, 1])

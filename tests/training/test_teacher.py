@@ -98,14 +98,6 @@ def test_another_file_is_refused(model_file, value, key):
         teacher.read(small(train=start).training())
 
 
-def test_weights_for_an_objective_that_the_file_does_not_have_are_left_at_their_init_if_named(model_file):
-    sections = {"diffusion": {**DIFFUSION, "loss": {"name": "shortcut"}}, "sample": {"sampler": {"name": "flow_map"}}}
-    with pytest.raises(UserError, match=r"no span\.linear\.weight.* \[diffusion\.loss\]"):
-        Trainer(starting(model_file, **sections).training(), pictures(), CPU)
-    config = starting(model_file, ("diffusion.loss",), **sections)
-    assert Trainer(config.training(), pictures(), CPU).student.network.span
-
-
 def test_the_record_has_the_cost_of_all_teachers_and_never_a_guess(model_file):
     once = trained(starting(model_file), "once")
     twice = trained(starting(once), "twice")
