@@ -6,17 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from ddpm.model import build
-from ddpm.model.model_file import load_model, save_model
+from ddpm.model.model_file import load_model
 from ddpm.params import presets
 from ddpm.pictures import grids
 from ddpm.sampling import generator as sampling
 from tests.command import refused, run
 from tests.scored import git
-from tests.small import CPU, DENOISING, PARAMS, small
+from tests.small import CPU, DENOISING, small
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -90,19 +88,6 @@ def test_a_wrong_option_is_refused(model_file, capsys, options, message):
     line = refused(capsys, "sample", *(word for option in given.items() for word in option))
     assert line.startswith(message)
     assert not list(Path().iterdir())
-
-
-def test_a_class_is_asked_for_by_name_and_guided(capsys):
-    settings = small(model={"classes": 2, "unet": {**PARAMS["model"]["unet"], "zero_init": False}}).training()
-    torch.manual_seed(0)
-    facts = {"classes": {"names": ["cat", "dog"], "counts": [3, 1]}}
-    save_model(Path("two.safetensors"), dict(build.network(settings).state_dict()), settings, facts)
-    dogs, second = (sample(Path("two.safetensors"), "--steps", "5", "--class", name) for name in ("dog", "1"))
-    assert np.array_equal(dogs, second)
-    capsys.readouterr()
-    guided = sample(Path("two.safetensors"), "--steps", "5", "--class", "dog", "--guidance", "3")
-    assert not np.array_equal(dogs, guided)
-    assert "10 images, 10 evaluations each" in capsys.readouterr().out
 
 
 def test_the_installed_command_ends_a_mistake_without_a_traceback():
