@@ -57,9 +57,7 @@ def test_every_page_has_blocks_that_say_how_they_are_tested():
         assert block.language in {"sh", "python", "mermaid", "yaml"}, block
         if block.language == "sh":
             assert block.mark in RUN | NEEDS, block
-        if (
-            block.language == "python" and block.page != "tutorial.md"
-        ):  # a notebook, which tests/docs/test_tutorial.py runs
+        if block.language == "python" and block.page != "tutorial.md":  # a notebook, which CI runs
             assert re.fullmatch(r"file: ddpm/(variants/\w+|networks)/\w+\.py", block.mark), block
 
 
