@@ -17,17 +17,11 @@ from ddpm.base.errors import UserError
 from ddpm.params import config
 from ddpm.scoring.evaluate_params import Evaluate
 from examples import sanity
-from examples.sanity import FEWER, STATIC, Sanity
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
 SETTINGS = Evaluate(extractors=("classifier",), kid_subsets=10, kid_subset_size=100)
 DIGITS = config.load(ROOT / "ddpm/presets/digits_2026.yaml")
-
-
-@pytest.fixture(scope="module")
-def found(digits, classifier_reference) -> Sanity:
-    return sanity.measure(SETTINGS, 1437, digits, classifier_reference, CPU, 100)
 
 
 def test_spoiling_keeps_the_mean_and_does_more_at_a_higher_level(held_out):
@@ -39,24 +33,6 @@ def test_spoiling_keeps_the_mean_and_does_more_at_a_higher_level(held_out):
     noise = sanity.add_noise(images, 1 / 16).astype(float) - images
     assert noise.mean() == pytest.approx(0, abs=0.5)
     assert noise.std() == pytest.approx(255 / 16, rel=0.05)
-
-
-@pytest.mark.slow
-def test_the_table_of_digits(found):
-    assert found.images == 179  # half of the test split
-    words = {name: {kind: sanity.verdict(share) for kind, share in row.items()} for name, row in found.worse.items()}
-    fd, precision, recall = (words[f"classifier.{name}"] for name in ("fd", "precision", "recall"))
-    assert [fd[kind] for kind in ("class left out", "class doubled", "blur", "noise")] == ["sees"] * 4
-    assert all(row[STATIC] == 1 for row in found.worse.values())
-    assert fd["copies of few"] == recall["copies of few"] == "sees"
-    assert found.worse["classifier.fd"][FEWER] == 1  # it falls as the number of images grows
-    assert precision["train copies"] == "misled"  # copies are as precise as can be
-    assert precision["towards class mean"] == "misled"
-    table, *_ = sanity.show(found)
-    column = table.columns.index("classifier.fd")
-    cells = {row[0]: row[column] for row in table.rows}
-    assert cells[FEWER].startswith("moves")
-    assert cells["blur"].startswith("sees")
 
 
 @given(st.lists(st.integers(0, 5), min_size=1), st.lists(st.integers(0, 5), min_size=1), st.booleans())
@@ -73,17 +49,10 @@ def test_the_script_prints_a_table_and_draws_the_damages(digits, classifier_refe
     chosen["evaluate"] |= {"metrics": ["prc"], "extractors": ["classifier"]}
     Path("params.yaml").write_text(yaml.safe_dump(chosen))
     index = json.loads(Path("data/reference/reference.json").read_text())
-    right = {"config": config.load().evaluate.reference_identity()}
-    for wrong in ({}, right | {"held_out": "0" * 64}):  # made with other metrics, or of other images
-        Path("data/reference/reference.json").write_text(json.dumps(index | wrong))
-        with pytest.raises(UserError, match="data/reference: "):
-            sanity.main([])
-    Path("data/reference/reference.json").write_text(json.dumps(index | right))
-    cifar = chosen | {"data": chosen["data"] | {"dataset": {"name": "cifar100"}}}
-    Path("params.yaml").write_text(yaml.safe_dump(cifar))
-    with pytest.raises(UserError, match="data/processed: "):
+    with pytest.raises(UserError, match="data/reference: "):  # made with other metrics
         sanity.main([])
-    Path("params.yaml").write_text(yaml.safe_dump(chosen))
+    right = {"config": config.load().evaluate.reference_identity()}
+    Path("data/reference/reference.json").write_text(json.dumps(index | right))
     sanity.main(["--json", "--out", "shown.png"])
     assert json.loads(capsys.readouterr().out)["worse"].keys() == {"classifier.precision", "classifier.recall"}
     assert min(Image.open("shown.png").size) > 100
