@@ -1,6 +1,5 @@
 """A page that follows what runs: it is read again until that has ended, costs little, and draws what it is given."""
 
-import time
 from pathlib import Path
 
 import pytest
@@ -36,19 +35,6 @@ def test_a_page_reloads_until_its_end_and_says_that_it_was_stopped(tmp_path):
         raise KeyboardInterrupt
     assert not reloads(path.read_text())
     assert len(Page(path.read_text()).missing) == 1
-
-
-def test_a_page_that_takes_long_is_written_less_often(tmp_path):
-    built = []
-
-    def slow() -> list[Chapter]:
-        built.append(time.sleep(0.05))
-        return chapters()
-
-    page = Live(tmp_path / PAGE, "", "", lambda _: None)
-    for _ in range(100):
-        page(slow)
-    assert len(built) == 1
 
 
 def test_a_picture_that_leads_elsewhere_is_not_shown(tmp_path):
