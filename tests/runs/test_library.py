@@ -128,19 +128,6 @@ def test_what_varies_may_differ_with_its_hyperparameters():
     assert matching(result(params=unused)).records
 
 
-def test_a_key_that_is_newer_than_a_record_has_its_default_there():
-    """Else each new option would be the end of all records."""
-    for key in ("train.noise_draws", "train.optimizer.adamw.betas"):
-        run = result(params={"train__optimizer": {"name": "adamw"}})
-        older = run.model_copy(update={"params": {name: value for name, value in run.params.items() if name != key}})
-        assert older.params != run.params
-        same = {"train__optimizer": {"name": "adamw"}}
-        assert len(matching(older, run, **same).records) == 1, "the same recipe and seed"
-        assert matching(older, **same).records
-    with pytest.raises(UserError, match=r"train.noise_draws \(.* there, 2 here\)"):
-        matching(older, train__noise_draws=2, **same)
-
-
 def test_of_a_program_only_the_params_that_are_known_have_to_match():
     program = result(program="python theirs.py")
     assert "train.steps" not in program.params

@@ -111,13 +111,6 @@ def test_bytes_that_are_no_json_object_are_refused(text):
         record.parse_record(text, "run.json")
 
 
-@pytest.mark.parametrize("format", [1, 3])
-def test_a_record_of_another_format_is_one_line(format):
-    text = json.dumps(json.loads(bare().text()) | {"format": format, "more": 1})
-    with pytest.raises(UserError, match=f"^run.json.* format {format}; .* format 2"):
-        record.parse_record(text.encode(), "run.json")
-
-
 def test_the_schema_in_the_repository_is_that_of_the_record():
     schema = json.loads(record.SCHEMA.read_text())
     assert schema == record.schema()
