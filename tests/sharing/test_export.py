@@ -90,20 +90,6 @@ def scored(monkeypatch):
     return write
 
 
-@pytest.mark.parametrize(("count", "error", "apart"), [(12, " 0.125 |", ""), (359, "", "N = 359: classifier.fd 0.125")])
-def test_the_card_gives_scores_their_standard_error_and_real_images(scored, count, error, apart):
-    memorisation = {"share": 0.5, "expected": 0.05, "limit": 0.14}
-    scores = {"classifier.fd_se": 0.25, "real.classifier.fd": 0.125, "real.classifier.count": count}
-    text = scored(**scores | {f"memorisation.pixels.{name}": value for name, value in memorisation.items()})
-    assert f"| classifier.fd | lower | 1.5 ± 0.25 |{error}\n" in text
-    assert ": 40 train, 40 test images |" in text
-    assert apart in text
-    assert f"`{result().fingerprint.hash}`" in text
-    assert all(part in text for part in ("pixels", "50.00%", "5.00%"))
-    assert "12.5 s on a certain GPU" in text
-    assert "`abc` with uncommitted changes, trained" in text
-
-
 def test_the_scores_of_another_model_are_never_given(scored):
     scored()
     other = Path("other.safetensors")
