@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from ddpm.runs import rows
-from ddpm.runs.rows import Rows
 from tests import study_project
-from tests.study_project import NAMES, PLAN, ROWS, change, commit, git, records, remove, study
+from tests.study_project import NAMES, PLAN, ROWS, change, records, remove, study
 
 TINY = str(PLAN)
 NAME = "linear-1"
@@ -83,28 +82,3 @@ def test_half_of_a_line_is_no_row_and_nothing_else_is_lost(end, capsys):
     assert records().keys() == {*NAMES}
     assert ROWS.read_text().startswith("".join(others))
     assert (last[:100] + "\n" in ROWS.read_text()) is bool(end)
-
-
-def test_git_merges_the_rows_of_two_clones(capsys):
-    """Of a run that both made, the first counts; if the results differ, neither."""
-    whole = ROWS.read_text()
-    *others, last = whole.splitlines(keepends=True)
-    later = last.replace('"finished":"2026-01-01', '"finished":"2026-01-02').replace('"train":1.0', '"train":3.0')
-    ROWS.write_text("".join(others))
-    commit("three runs")
-    git("checkout", "--quiet", "-b", "other")
-    ROWS.write_text("".join(others) + later)
-    commit("a run")
-    git("checkout", "--quiet", "main")
-    ROWS.write_text(whole + last[:50])  # a line that is not whole is committed, too
-    commit("the same run")
-    git("merge", "--quiet", "other", "--message", "both")
-    assert later in ROWS.read_text()
-    runs = Rows(ROWS)
-    assert {name.removeprefix("tiny-") for name in runs.records} == {*NAMES}
-    assert max(run.seconds for run in runs.records.values()) == 1
-    odd = later.replace('"classifier.fd":', '"classifier.fd":1')
-    ROWS.write_text(ROWS.read_text() + odd)
-    name = json.loads(last)["name"]
-    assert f"{ROWS}:" in Rows(ROWS).refused[name]
-    assert name not in Rows(ROWS).records

@@ -5,12 +5,10 @@ import re
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from ddpm.base.errors import UserError
 from ddpm.params import config
 from ddpm.study import loading
-from tests import study_project
 from tests.study_project import study
 
 STUDY = """\
@@ -136,25 +134,3 @@ def test_new_refuses_what_is_not_a_study(options, line, capsys):
     [said] = capsys.readouterr().err.splitlines()
     assert line in said
     assert not Path("studies/loss.yaml").exists()
-
-
-@pytest.mark.parametrize(
-    ("images", "folders", "extractors", "reason"),
-    [
-        (400, ("",), "[auto]", "error: studies/a.yaml: primary: no run of cosine will have classifier.fd; allowed:"),
-        (10, ("a", "b"), "[classifier]", "error: studies/a.yaml: arms.cosine: the train split: 16 images are too few"),
-    ],
-)
-def test_images_that_cannot_be_scored_are_refused_before_anything_runs(images, folders, extractors, reason, capsys):
-    for folder in folders:
-        (Path("pictures") / folder).mkdir(parents=True)
-        for at in range(images):
-            Image.new("L", (8, 8), at % 256).save(Path("pictures") / folder / f"{at}.png")
-    common = f"{{data.dataset.name: image_folder, data.source: pictures, evaluate.extractors: {extractors}}}"
-    A.write_text(f"common: {common}\nprimary: classifier.fd\n{STUDY}")
-    study_project.commit("a study")
-    for command in (("run", "a"), ("status", "a", "--pilot")):
-        assert study(*command) == 2
-        [said] = capsys.readouterr().err.splitlines()
-        assert said.startswith(reason)
-    assert study_project.ran() == []

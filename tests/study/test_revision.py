@@ -56,23 +56,13 @@ def _add(folder: Path) -> str:
     return "stages/yaml.py"
 
 
-def _drop(folder: Path) -> str:
-    (folder / "dvc.yaml").unlink()
-    return "dvc.yaml"
-
-
 def _link(folder: Path) -> str:
     (folder / STAGE).unlink()
     (folder / STAGE).symlink_to(STAGE.absolute())  # the same bytes, until they are edited
     return str(STAGE)
 
 
-def _make_executable(folder: Path) -> str:
-    (folder / STAGE).chmod(0o755)
-    return str(STAGE)
-
-
-@pytest.mark.parametrize("change", [_edit, _edit_secretly, _add, _add_package, _drop, _link, _make_executable])
+@pytest.mark.parametrize("change", [_edit, _edit_secretly, _add, _add_package, _link])
 def test_a_copy_that_is_not_the_commits_is_refused(change, capsys):
     name = change(export())
     assert study("run", str(PLAN)) == 2

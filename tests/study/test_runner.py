@@ -201,16 +201,6 @@ def test_other_code_than_that_of_the_first_result_runs_only_if_its_commit_is_nam
     assert "no such commit" in refused(capsys, "run", TINY, "--commit", "nothing")
 
 
-def test_a_study_goes_on_with_the_code_at_hand_if_code_may_differ():
-    assert study("run", TINY, "--line", "1") == 0
-    edit(STAGE, "2 + 0.1", "7 + 0.1")
-    PLAN.write_text(f"{STUDY}may_differ: [code]\n")
-    commit("code may differ")
-    assert study("run", TINY, "--line", "2") == 0
-    assert records()["linear-0"]["scores"] == {"classifier.fd": 8.0}
-    assert records()["linear-0"]["revision"] == git("rev-parse", "HEAD")
-
-
 def test_what_is_not_committed_is_refused(capsys):
     for path, text in ((Path("studies/new.yaml"), STUDY), (Path(STAGE), "changed"), (Path("stages/more.py"), "new")):
         path.write_text(text)

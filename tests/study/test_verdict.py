@@ -220,3 +220,12 @@ def test_a_studys_p_are_those_of_these_simulations():
         ]
         for each, expected in zip(verdicts, different.reshape(-1, len(LOOKS)), strict=True):
             assert each.p == pytest.approx(min(1, expected[LOOKS.index(each.look)]))
+
+
+def test_secondary_metrics_end_with_the_primary_one():
+    found = runs(CLEAR)
+    for seed in range(20):  # the bits differ from the ninth seed on
+        for name, extra in (("cosine", 0.0), ("linear", 0.02 + 0.5 * (seed > 7))):
+            found[name][seed].scores["bits_per_dim"] = 3.0 + 0.2 * math.sin(2.5 * seed + (name == "linear")) + extra
+    fd, bits = judged(found).verdicts
+    assert (fd.look, bits.look, bits.outcome) == (8, 8, "inconclusive")
