@@ -2,7 +2,6 @@
 
 import math
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -12,33 +11,6 @@ from tests.small import small
 
 ROOT = Path(__file__).parents[2]
 MEASURED = Measured(step=0.5, memory=2**30, device="cpu (1 thread)")
-
-
-class Machine:
-    """A step takes ``each`` seconds per image; the first takes twice that."""
-
-    def __init__(self, each: float, monkeypatch: pytest.MonkeyPatch):
-        self.each, self.now = each, 0.0
-        monkeypatch.setattr(forecast, "clock", lambda: self.now)
-        monkeypatch.setattr(forecast, "Trainer", self.trainer)
-
-    def trainer(self, config, pictures: object, device: object, ranks, *_: object):
-        images = config.train.batch_size
-        assert images % (config.train.accumulate * ranks.size) == 0
-
-        def step(number: int) -> None:
-            self.now += images * self.each * (2 if number == 1 else 1)
-
-        return SimpleNamespace(step=step)
-
-
-@pytest.mark.parametrize("each", [0.001, 0.019, 0.021, 40.0])
-def test_the_second_step_is_the_measure_unless_the_first_takes_long(monkeypatch, each):
-    machine = Machine(each, monkeypatch)
-    found = forecast.time_step(small(train={"batch_size": 256, "accumulate": 4}))
-    is_long = 512 * each > forecast.LONG
-    assert found.step == pytest.approx(256 * each * (2 if is_long else 1))
-    assert machine.now == pytest.approx(256 * each * (2 if is_long else 3))
 
 
 SAMPLE = {"count": 1000, "steps": 5}
