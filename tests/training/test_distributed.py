@@ -17,11 +17,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
-from torch.distributed.launcher import api
 
-from ddpm.base.errors import Diverged, UserError
-from ddpm.compute import distributed, noise
+from ddpm.compute import noise
 from ddpm.compute.distributed import Ranks
 from ddpm.training.trainer import Trainer
 from tests.small import CPU, Memory, pictures, small
@@ -162,40 +159,6 @@ def test_ranks_that_lose_each_other_end_with_what_happened_and_what_to_check(tmp
     line = the_error(*finish(start({tmp_path: {"train": {"steps": 400}}}, TWO_RANKS_CUT="yes")))
     assert re.match(r"error: rank [01] of 2 lost the others \(\w.+?\): ", line)
     assert "launch.processes: 1" in line
-
-
-@pytest.mark.parametrize(
-    ("ends", "said"),
-    [
-        ({0: (2, 0), 1: (2, 0)}, "rank 0 lost"),
-        ({1: (2, 0), 0: (-signal.SIGTERM, 0)}, "rank 0 lost"),  # torchrun ended rank 0
-        ({1: (2, 0), 0: (-signal.SIGKILL, 31)}, "rank 0 lost"),  # the same here, but rank 0 hung
-        ({0: (2, 0), 1: (-signal.SIGKILL, 0)}, "rank 1 of 2 was killed by SIGKILL"),
-        ({0: (1, 0), 1: (-signal.SIGTERM, 0)}, 1),  # rank 0 printed a traceback
-        ({0: (2, 1), 1: (1, 0)}, "rank 0 lost"),  # below the traceback of rank 1
-        ({0: (128 + signal.SIGTERM, 0), 1: (128 + signal.SIGTERM, 0)}, 128 + signal.SIGTERM),
-    ],
-)
-def test_the_rank_that_failed_first_is_the_cause(ends, said, monkeypatch):
-    """ends: exit code and second of each rank's end."""
-    monkeypatch.setattr(os, "environ", dict(os.environ))
-
-    def run(*_: object):
-        failures = {}
-        for rank, (code, second) in ends.items():
-            failures[rank] = ProcessFailure(rank, 0, code, "")
-            failures[rank].timestamp = second
-            if code == 2:
-                distributed._leave(Diverged("rank 0 lost the others"))  # also what it is
-        raise ChildFailedError("test", failures)
-
-    monkeypatch.setattr(api, "elastic_launch", lambda *_: run)
-    if isinstance(said, int):
-        assert distributed.launch(["test"], 2, "fingerprint") == said
-    else:
-        with pytest.raises(UserError, match=said) as raised:
-            distributed.launch(["test"], 2, "fingerprint")
-        assert isinstance(raised.value, Diverged) == (said == "rank 0 lost")
 
 
 @given(st.integers(0, 50), st.integers(1, 9))
