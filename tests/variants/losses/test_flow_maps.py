@@ -13,7 +13,6 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from ddpm.base.errors import UserError
 from ddpm.compute import noise
 from ddpm.diffusion.batch import NoisyBatch
 from ddpm.diffusion.chain import Chain
@@ -153,23 +152,6 @@ def test_a_model_file_keeps_where_steps_end_and_draws(name, tmp_path):
         denoise = generator.denoiser.estimate
         torch.testing.assert_close(denoise(x, t, None, 30)[:2], denoise(x, t, None)[:2])
         assert not torch.allclose(denoise(x, t, None, 10).x_0, denoise(x, t, None).x_0)
-
-
-@pytest.mark.parametrize(("loss", "sampler", "weight"), [
-    ("consistency", "ddim", 1.0), ("consistency", "flow_map", 1.0), ("simple", "consistency", 1.0),
-    ("simple", "flow_map", 1.0), ("shortcut", "flow_map", 2.0),
-])  # fmt: skip
-def test_what_does_not_go_together_is_refused_by_params_and_by_a_model_file(loss, sampler, weight):
-    allowed = config(loss)
-    drawn = {"sampler": {"name": sampler}, "guidance": {"weight": weight}}
-    model = {**TINY, "classes": 3}
-    with pytest.raises(UserError, match=r"sample\.(sampler|guidance\.weight): .*allowed: "):
-        small(diffusion={"loss": {"name": loss}}, model=model, sample=drawn)
-    guidance = allowed.sample.guidance.model_copy(update={"weight": weight})
-    options = allowed.sample.model_copy(update={"sampler": build("samplers", sampler), "guidance": guidance})
-    trainer = Trainer(allowed.training(), pictures(16), CPU)
-    with pytest.raises(UserError, match=r"allowed: "):
-        Generator.of(Loaded(trainer.student.network, allowed.training(), {}), options, CPU)
 
 
 @pytest.mark.slow
