@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,11 +20,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from ddpm.base.files import sha256
 from ddpm.compute import noise
 from ddpm.compute.distributed import Ranks
 from ddpm.training.trainer import Trainer
 from tests.small import CPU, Memory, pictures, small
-from tests.small_project import ROOT
+from tests.small_project import QUICK, ROOT, lay_out
 from tests.two_ranks import trained
 
 LAUNCH = """
@@ -178,3 +181,27 @@ def test_a_rank_draws_its_own_part_of_the_noise_ahead(rank, monkeypatch):
         whole = noise.gaussian(alone.seed, "train", alone.places, step, alone.shape)
         assert torch.equal(one.draw_batch(step)[2].draws.gaussian("train"), whole[shares.share(8)])
         assert torch.equal(one.draw_batch(step)[0], alone.draw_batch(step)[0])
+
+
+@pytest.mark.slow
+def test_torchrun_on_two_machines_makes_the_model_of_two_processes(tmp_path, digits):
+    """With the command of docs/machines.md, twice on this machine as on two."""
+    lay_out(tmp_path, digits, **QUICK | {"launch": {"processes": 2}})
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "DDPM_"))}
+    options = {"cwd": tmp_path, "env": environment | {"DDPM_TRACKING": "off"}, "stderr": subprocess.PIPE, "text": True}
+    subprocess.run([sys.executable, "-m", "stages", "train"], check=True, **options)
+    model = tmp_path / "data/model/model.safetensors"
+    expected = sha256(model)
+    model.unlink()
+    (command,) = re.findall(r"^torchrun (--.*)$", (ROOT / "docs/machines.md").read_text(), re.M)
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    for page, here in (("node0:29400", f"localhost:{port}"), ("--nproc-per-node=8", "--nproc-per-node=1")):
+        assert page in command
+        command = command.replace(page, here)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", *shlex.split(command)]
+    for machine in [subprocess.Popen(torchrun, **options) for _ in range(2)]:
+        code, said = finish(machine)
+        assert code == 0, said
+    assert sha256(model) == expected
