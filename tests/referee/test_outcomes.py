@@ -128,6 +128,15 @@ def test_a_verdict_that_another_eye_contradicts_is_mixed_and_names_it(primary, g
     assert all(name in text for name in against for text in (found.headline, citation.cite(found)))
 
 
+@pytest.mark.parametrize(
+    ("level", "gap", "outcome"),
+    [(0.2, 1, "mixed"), (0.2, -1, "mixed"), (0.8, 1, "worse"), (1.2, -1, "better")],
+)
+def test_the_recall_of_what_is_behind_a_gaussian_contradicts_nothing(level, gap, outcome):
+    runs = seen(metrics.PANEL, [0.5 * gap + 0.01 * size for size in CLEAR], {"random_conv.recall": 0.1 * gap}, level)
+    assert judged(runs, metric=metrics.PANEL).outcome == outcome
+
+
 @pytest.mark.parametrize(("level", "outcome"), [(0.5, "better"), (1.4, "too early")])
 @pytest.mark.parametrize("primary", [metrics.PANEL, FD])
 def test_the_panel_decides_whether_it_is_too_early(primary, level, outcome):

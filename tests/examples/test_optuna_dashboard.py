@@ -1,0 +1,41 @@
+"""examples/optuna_dashboard.py: what it writes is a study of Optuna's with the scores and recipes of the trials."""
+
+import json
+import warnings
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from ddpm.base.errors import UserError
+from examples import optuna_dashboard
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(optuna_dashboard, "FOLDER", tmp_path)
+
+
+def test_optuna_reads_the_trials_of_a_search(tmp_path, capsys):
+    optuna_dashboard.main(["eyes"])
+    path = tmp_path / "eyes.journal"
+    assert str(path) in capsys.readouterr().out
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study = optuna.load_study(study_name=None, storage=JournalStorage(JournalFileBackend(str(path))))
+    lines = [json.loads(line) for line in (ROOT / "ladders/eyes/trials.jsonl").read_text().splitlines()]
+    assert [trial.value for trial in study.trials] == [line["score"] for line in lines]
+    assert study.best_value == min(line["score"] for line in lines)
+    for trial, line in zip(study.trials, lines, strict=True):
+        assert all(trial.params[key] == value for key, value in line["changes"].items() if key in trial.params)
+        assert trial.user_attrs["c2st.auc"] == line["eyes"]["c2st.auc"]
+
+
+def test_a_ladder_without_a_space_is_refused():
+    with pytest.raises(UserError, match="space"):
+        optuna_dashboard.main(["digits"])
