@@ -2,17 +2,21 @@
 
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from ddpm.base.errors import UserError
+from ddpm.compute.distributed import ALONE
 from ddpm.model import averages, build, posthoc
-from ddpm.model.model_file import load_model, save_model
+from ddpm.model.model_file import Loaded, load_model, save_model
 from ddpm.model.posthoc import TOLERANCE
+from ddpm.runs.record import Provenance
 from ddpm.training.ema import EMA
 from ddpm.training.snapshots import Averages
+from stages import evaluate, sample
 from tests.command import refused, run
 from tests.small import CPU, small
 
@@ -119,3 +123,28 @@ def test_snapshots_of_another_training_are_refused(tracked, tmp_path):
     (tmp_path / "ema").symlink_to(tracked[0] / "ema")
     with pytest.raises(UserError, match=r"000000020\.safetensors: .*own\.safetensors"):
         averages.load(tmp_path / "own.safetensors", 0.05, CPU)
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize(("length", "said"), [(None, None), (0.075, 0.075)])
+def test_both_stages_use_the_chosen_average(length, said, monkeypatch):
+    used: list[Loaded] = []
+
+    def draw(model: Loaded, *rest: object) -> None:
+        used.append(model)
+        raise InterruptedError
+
+    def score(sets: object, job) -> None:
+        draw(job.model)
+
+    monkeypatch.setattr(sample.Generator, "of", draw)
+    monkeypatch.setattr(evaluate.evaluation, "evaluate", score)
+    monkeypatch.setattr(evaluate, "read_reference", lambda _: SimpleNamespace(resolve=lambda settings: settings))
+    settings = kept()
+    drawing = settings.sample.model_copy(update={"ema_length": length})
+    with pytest.raises(InterruptedError):
+        sample.main(drawing, CPU, ALONE)
+    with pytest.raises(InterruptedError):
+        evaluate.main(settings.evaluate, drawing, CPU, ALONE, Provenance(settings.flat(), {}), "run")
+    assert [model.facts.get("ema_length") for model in used] == [said, said]
+    assert all(torch.equal(*pair) for pair in zip(*(each.network.parameters() for each in used), strict=True))
