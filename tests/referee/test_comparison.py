@@ -194,3 +194,11 @@ def test_one_model_under_two_seeds_is_refused(twin, what):
     assert f"linear-2, linear-5: the same {what} under seeds 2 5" in refusal(*ours, *copied)
     shares = [run.model_copy(update={"scores": run.scores | {"classifier.precision": 0.5}}) for run in theirs]
     assert compare(*ours, *shares)  # one score may well be the same twice
+
+
+def test_programs_are_told_apart_by_their_names_where_their_params_are_alike():
+    one, two = programs(2), [run.model_copy(update={"program": "ruby", "params": {}}) for run in programs(3)]
+    assert labels(compare(*one, *two)) == ["python theirs.py", "ruby"]
+    for run in (*one, *two):
+        run.params["recipe"] = "a"
+    assert labels(compare(*one, *two, by=["recipe"])) == ["a (python theirs.py)", "a (ruby)"]
