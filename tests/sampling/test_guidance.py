@@ -1,19 +1,24 @@
 """Guidance against the exact score of a mixture of two Gaussians, and what it costs."""
 
 import math
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from ddpm.base import variant
+from ddpm.base import paths, variant
+from ddpm.compute.distributed import ALONE
+from ddpm.data.processed import open_split
 from ddpm.diffusion.chain import Chain
 from ddpm.model import build
-from ddpm.model.model_file import Loaded
+from ddpm.model.model_file import Loaded, save_model
 from ddpm.sampling import guidance
 from ddpm.sampling.denoiser import Denoiser
 from ddpm.sampling.generator import Generator
 from ddpm.sampling.sample_params import Guidance
+from stages import sample
 from tests.small import CPU, DENOISING, PARAMS, small
 
 MEANS, SPREAD, SHARE = torch.tensor([-0.6, 0.4]), 0.3, torch.tensor([0.3, 0.7])
@@ -171,3 +176,23 @@ def test_the_evaluations_that_are_reported_are_those_that_were_made(name):
         handle.remove()
         assert sum(rows) / 2 == guidance.evaluations(options, one.config.diffusion)
     assert sum(rows) / 2 > (11 if name == "heun" else 6)
+
+
+def test_the_stage_contrasts_with_the_mean_train_image(digits, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("data/model").mkdir(parents=True)
+    paths.PROCESSED.symlink_to(digits)
+    one, means = model(), []
+    save_model(paths.MODEL_FILE, dict(one.network.state_dict()), one.config, {**one.facts, "steps": 1})
+
+    def see(*given) -> None:
+        means.append(given[-1])
+        raise InterruptedError
+
+    monkeypatch.setattr(Generator, "of", see)
+    for contrast in (0.0, 0.1):
+        with pytest.raises(InterruptedError):
+            sample.main(config(sample={"contrast": contrast}).sample, CPU, ALONE)
+    images = torch.from_numpy(np.array(open_split(digits, "train")[0])).double()
+    assert means[0] is None
+    torch.testing.assert_close(means[1], (images.mean(dim=0) / 127.5 - 1).float())
