@@ -240,3 +240,13 @@ def test_status_shows_what_is_done_failed_and_missing_and_how_long_the_rest_take
     assert status["left"] == ["linear-0", "cosine-1", "linear-1"]
     assert (status["seconds_each"], status["slots"]) == (7200, 2)
     assert "out of luck" in status["experiments"][1]["reason"]
+
+
+def test_a_study_goes_on_with_the_code_at_hand_if_code_may_differ():
+    assert study("run", TINY, "--line", "1") == 0
+    edit(STAGE, "2 + 0.1", "7 + 0.1")
+    PLAN.write_text(f"{STUDY}may_differ: [code]\n")
+    commit("code may differ")
+    assert study("run", TINY, "--line", "2") == 0
+    assert records()["linear-0"]["scores"] == {"classifier.fd": 8.0}
+    assert records()["linear-0"]["revision"] == git("rev-parse", "HEAD")
