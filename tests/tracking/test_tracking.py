@@ -156,3 +156,16 @@ def test_only_a_record_of_these_params_and_this_code_is_written(folder):
     Path("metrics/run.json").unlink()
     with pytest.raises(UserError, match="dvc repro"):
         tracker.sync()
+
+
+def test_a_queued_experiment_is_in_the_repository_s_store(folder, monkeypatch):
+    temporary = folder / ".dvc/tmp/exps/one"
+    temporary.mkdir(parents=True)
+    write_folder(temporary)
+    monkeypatch.setenv("DVC_ROOT", str(folder))
+    monkeypatch.chdir(temporary)
+    run_id = tracker.sync(file.read_params())
+    monkeypatch.chdir(folder)
+    assert [run.info.run_id for run in all_runs()] == [run_id]
+    assert (folder / "mlartifacts" / str(run_id) / "artifacts/samples/grid.png").exists()
+    assert not (temporary / "mlflow.db").exists()
