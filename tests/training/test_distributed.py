@@ -20,8 +20,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from ddpm.base.errors import UserError
 from ddpm.base.files import sha256
-from ddpm.compute import noise
+from ddpm.compute import distributed, noise
 from ddpm.compute.distributed import Ranks
 from ddpm.training.trainer import Trainer
 from tests.small import CPU, Memory, pictures, small
@@ -205,3 +206,17 @@ def test_torchrun_on_two_machines_makes_the_model_of_two_processes(tmp_path, dig
         code, said = finish(machine)
         assert code == 0, said
     assert sha256(model) == expected
+
+
+def test_processes_follow_the_machine(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert distributed.processes("auto", "auto") == 1
+    assert distributed.processes(5, "cpu") == 5
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert distributed.processes("auto", "auto") == 4
+    assert distributed.processes("auto", "cpu") == 1
+    assert distributed.processes("auto", "cuda:1") == 1
+    assert distributed.processes(2, "cuda") == 2
+    for count, device in ((8, "auto"), (2, "cuda:1")):
+        with pytest.raises(UserError, match=r"launch.processes: \d"):
+            distributed.processes(count, device)
