@@ -1,16 +1,22 @@
 """The network whose weights a package ships: it sees photographs, and what is missing is said in one line."""
 
+import dataclasses
 import sys
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from torchvision import transforms
 
+from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.scoring import evaluate_params, extractor
+from ddpm.scoring.features import extract
+from ddpm.scoring.networks import efficientnet_lite0_network
 from ddpm.scoring.networks.efficientnet_lite0_network import Convolution, EfficientNet
+from ddpm.variants.extractors import efficientnet_lite0
 from ddpm.variants.extractors.efficientnet_lite0 import VIEW, EfficientNetLite0
 
 CPU = torch.device("cpu")
@@ -64,3 +70,39 @@ def test_it_sees_what_torchvision_makes_of_the_picture_pixel_by_pixel(height, wi
     assert torch.equal(network.view(torch.from_numpy(images)), expected)
     gray = [theirs(Image.fromarray(image[0]).convert("RGB")) for image in images]
     assert torch.equal(network.view(torch.from_numpy(images[:, :1])), torch.stack(gray))
+
+
+@pytest.fixture
+def double(tmp_path, monkeypatch) -> dict:
+    """A small network's random weights in the place of the published ones, in torch.hub's cache under its own names."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr(efficientnet_lite0_network, "STAGES", ((1, 3, 1, 4, 1), (2, 5, 2, 6, 2)))
+    monkeypatch.setattr(efficientnet_lite0_network, "HEAD", 12)
+    monkeypatch.setattr(efficientnet_lite0, "NAMES", {})
+    monkeypatch.setattr(efficientnet_lite0, "VIEW", VIEW | {"size": 28})
+    monkeypatch.setattr(EfficientNetLite0, "dimensions", 12)
+    elsewhere = {"url": "https://example.org/lite0.pth", "file": "", "package": ""}
+    published = dataclasses.replace(EfficientNetLite0.published, **elsewhere)
+    torch.manual_seed(0)
+    state = {key: torch.randn(value.shape) * 0.3 for key, value in EfficientNet(**VIEW).state_dict().items()}
+    state |= {key: torch.full_like(value, 0.01) for key, value in state.items() if key.endswith("running_var")}
+    published.location.parent.mkdir(parents=True)
+    torch.save({"left out": torch.zeros(1), **state}, published.location)
+    published = dataclasses.replace(published, sha256=files.sha256(published.location))
+    monkeypatch.setattr(EfficientNetLite0, "published", published)
+    return state
+
+
+def test_published_weights_are_converted_once_and_give_the_features_of_their_network(double, tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (5, 3, 9, 14), dtype=np.uint8)
+    for path in ("one", "two"):
+        EfficientNetLite0().write_weights(tmp_path, tmp_path / path, CPU)
+    found = extract(EfficientNetLite0().load(tmp_path / "one"), images, 2, CPU)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    assert load_file(tmp_path / "one").keys() == double.keys()
+    network = EfficientNet(**efficientnet_lite0.VIEW).eval()
+    network.load_state_dict(double)
+    torch.testing.assert_close(
+        found.features, network(torch.from_numpy(images)).features.detach(), rtol=1e-4, atol=1e-4
+    )
+    assert found.features.std(dim=0).mean() > 1e-3
