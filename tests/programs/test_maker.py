@@ -83,50 +83,20 @@ def test_rows_by_value_and_commit():
     assert [done.record.revision for done in rows if done.record] == [first, first, second]
 
 
-def test_a_command_is_printed_before_it_runs(capsys):
-    with ProgramPool(program(run="python train.py {seed} {lr}"), 1) as pool:
-        pool.submit(ask("a", 3))
-        assert not capsys.readouterr().err
-        next(pool.results())
-    assert "python train.py 3 0.001" in capsys.readouterr().err
-
-
-def test_the_seed_is_in_the_environment():
-    write("print('val_loss:', os.environ['SEED'])")
-    assert scores() == [{"val_loss": 3.0}]
-
-
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("raise SystemExit(3)", "exit code 3"),
         ("raise ValueError('a bad width')", "a bad width"),
         ("os.kill(os.getpid(), 9)", "SIGKILL"),
         ("print('val_loss: nan')", "val_loss is nan"),
-        ("print('val_loss: -inf')", "val_loss is -inf"),
         ("print('val_loss: 1e200')", "val_loss is 1e"),
         ("pathlib.Path('data.txt').write_text('b')", "data.txt"),
-        ("pathlib.Path('data.txt').unlink()", "data.txt"),
         ("sys.stderr.write('\\x1b[31mred\\x07\\n' * 10**5); sys.exit(1)", "red"),
         ("sys.stdout.buffer.write(bytes(range(256)) * 100); sys.exit(1)", "exit code 1"),
     ],
 )
 def test_a_run_that_fails_has_a_reason(text, says):
     assert says in reason(text)
-
-
-def test_a_run_without_a_score():
-    write("print('loss is 3')", whole=True)
-    assert "val_loss" in make()[0].reason
-
-
-def test_a_guard_that_is_not_printed():
-    assert "memory" in reason("", guards={"memory": "lower"})
-
-
-def test_a_program_that_is_not_there():
-    (row,) = make(run="no-such-program {seed} {lr}")
-    assert "no-such-program" in row.reason
 
 
 def test_a_run_that_takes_too_long_ends_with_all_that_it_started():
@@ -199,19 +169,6 @@ def test_a_score_in_a_file():
     assert "none.json" in make(read={"file": "none.json", "key": "val.loss"})[0].reason
 
 
-def test_the_end_of_the_output_is_kept():
-    write("print('an end', file=sys.stderr)")
-    make(ask("a", 3))
-    assert "an end" in Path("logs/a.log").read_text()
-    assert "val_loss" in Path("logs/a.log").read_text()
-
-
-def test_a_worktree_that_somebody_removed_is_a_mistake():
-    write("import shutil; shutil.rmtree(os.getcwd())")
-    with pytest.raises(UserError, match="git"):
-        make()
-
-
 def test_hooks_of_the_repository_do_not_run():
     hook = Path(".git/hooks/post-checkout")
     hook.parent.mkdir(exist_ok=True)
@@ -219,26 +176,6 @@ def test_hooks_of_the_repository_do_not_run():
     hook.chmod(0o755)
     assert scores() != [{}]
     assert not Path("hooked").exists()
-
-
-def test_a_project_below_its_repository(monkeypatch):
-    Path("inner").mkdir()
-    Path("train.py").rename("inner/train.py")
-    git("add", "--all")
-    git("commit", "--quiet", "--message=x")
-    monkeypatch.chdir("inner")
-    assert scores() != [{}]
-    monkeypatch.chdir("..")
-
-
-def test_two_sides_run_side_by_side_or_in_turn():
-    """Each writes when it began and ended."""
-    write("time.sleep(0.2)")
-    tasks = [ask(f"{side}-{seed}", seed) for seed in (3, 4) for side in ("champion", "challenger")]
-    begin = time.monotonic()
-    assert [done.task for done in make(*tasks)] == tasks
-    alone = time.monotonic() - begin
-    assert alone > sum(done.record.seconds for done in make(*tasks, slots=2) if done.record) / 2
 
 
 def test_what_a_killed_process_left_is_removed():
