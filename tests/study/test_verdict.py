@@ -229,3 +229,11 @@ def test_secondary_metrics_end_with_the_primary_one():
             found[name][seed].scores["bits_per_dim"] = 3.0 + 0.2 * math.sin(2.5 * seed + (name == "linear")) + extra
     fd, bits = judged(found).verdicts
     assert (fd.look, bits.look, bits.outcome) == (8, 8, "inconclusive")
+
+
+def test_what_copies_never_wins_and_needs_no_more_seeds():
+    found = runs(-CLEAR[:8])
+    found["linear"][2].scores.update({"memorisation.pixels.share": 0.4, "memorisation.pixels.limit": 0.14})
+    one = primary(judged(found))
+    assert (one.outcome, one.reason) == ("inconclusive", "linear copies train images (pixels)")
+    assert judged(found).open == ()

@@ -169,3 +169,12 @@ def test_a_queued_experiment_is_in_the_repository_s_store(folder, monkeypatch):
     assert [run.info.run_id for run in all_runs()] == [run_id]
     assert (folder / "mlartifacts" / str(run_id) / "artifacts/samples/grid.png").exists()
     assert not (temporary / "mlflow.db").exists()
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_store_s_password_is_not_in_the_warning(monkeypatch, capsys):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hun/t@er2@127.0.0.1:1")
+    assert tracker.sync({}) is None
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: MLflow at http://***")
+    assert "er2" not in line

@@ -17,6 +17,7 @@ from ddpm.compute.noise import stream_seed
 from ddpm.report.previews import Previews
 from ddpm.training.batches import Batches
 from ddpm.training.checkpoints import Checkpoints
+from ddpm.training.train_params import DECAYS
 from ddpm.training.trainer import Trainer, train
 from ddpm.variants.losses.simple import Simple
 from ddpm.variants.timestep_samplers.uniform import Uniform
@@ -271,3 +272,23 @@ def test_a_state_of_other_code_is_continued_or_left_only_if_somebody_says_so(cho
     assert before.items() <= states().items() or choice == "continue"  # until there is something in its place
     checkpoints.finish()
     assert states() == {}
+
+
+@pytest.mark.parametrize("decay", [*DECAYS])
+@pytest.mark.parametrize(("steps", "warmup"), [(3, 0), (3, 3), (3, 9), (1, 0)])
+def test_every_step_learns(decay, steps, warmup):
+    """Even the last one; a warm-up may last longer than the training."""
+    options = small(train={"steps": steps, "warmup_steps": warmup, "lr_decay": decay}).train
+    assert min(options.rate(step, steps) for step in range(1, steps + 1)) > 0
+
+
+def test_the_gradient_is_clipped_to_its_limit():
+    """A limit that is never reached changes nothing, and one that is changes what Adam makes of several steps."""
+
+    def losses(clip: float | None) -> list[float]:
+        trainer = Trainer(small(train={"gradient_clip": clip}).training(), pictures(), CPU)
+        return [float(trainer.step(step)[0]) for step in range(1, 6)]
+
+    free = losses(None)
+    assert losses(1e9) == free
+    assert losses(0.01) != free
