@@ -23,8 +23,8 @@ that are better or worse, {standing} survive; with the likelihoods, {standing_al
 seeds, {flips} would survive. The differences do look normal: a Shapiro-Wilk test at 5% rejects {odd} of {samples}
 samples of eight seeds or more, and the mean excess kurtosis is {kurtosis:+.2f} (standard error {error:.2f})."""
 SHARED = """\
-The {records} published records come from {trainings} trainings. Studies that share trainings (equal params and
-seed) are not independent evidence: {groups}."""
+The {records} published records come from {trainings} trainings. Studies of this page that share trainings (equal
+params and seed) are not independent evidence: {groups}."""
 TRANSFER = """\
 Settings changed alone on more than one data set, with the study's name. Studies that disagree also differ in the
 network, the budget, the sampler or the learning rate."""

@@ -223,10 +223,11 @@ def shared() -> Note:
     for name, models in trainings.items():
         linked = [group for group in groups if any(models & trainings[other] for other in group)]
         groups = [group for group in groups if group not in linked] + [[*chain.from_iterable(linked), name]]
+    shown = [[name for name in sorted(group) if not name.startswith(ELSEWHERE)] for group in sorted(groups)]
     text = atlas_text.SHARED.format(
         records=records,
         trainings=len(set().union(*trainings.values())),
-        groups="; ".join(", ".join(sorted(group)) for group in sorted(groups) if len(group) > 1),
+        groups="; ".join(", ".join(group) for group in shown if len(group) > 1),
     )
     return Note(Markdown(fill(text, 120, break_on_hyphens=False)))
 

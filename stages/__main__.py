@@ -66,20 +66,17 @@ def train(checked: Config, start: Start) -> None:
 def sample(checked: Config, start: Start) -> None:
     from stages import sample
 
-    ranks = distributed.current()
-    sample.main(checked.sample, devices.resolve(checked.device), ranks, start.films)
-    if ranks.main:
-        start.refuse_changes()
+    sample.main(checked.sample, devices.resolve(checked.device), distributed.current(), start.films)
 
 
 def evaluate(checked: Config, start: Start) -> None:
-    from ddpm.runs import library, provenance
+    from ddpm.runs import library
     from ddpm.tracking import tracker
     from stages import evaluate
 
     ranks = distributed.current()
     name = os.environ.get("DVC_EXP_NAME") or library.WORKSPACE
-    origin = provenance.of(start)
+    origin = library.provenance(start)
     evaluate.main(checked.evaluate, checked.sample, devices.resolve(checked.device), ranks, origin, name)
     if ranks.main:
         start.refuse_changes()
@@ -176,6 +173,8 @@ def _rank(name: str) -> None:
     with distributed.join_group(devices.resolve(whole.device)):
         start.refuse_other_code()
         STAGES[name](whole.only(start.keys), start)
+        if distributed.START not in os.environ and distributed.current().main:
+            start.refuse_changes()  # as ``run_here`` does after ``launch``
 
 
 def begin(name: str, films: bool = True) -> tuple[Config, Start]:

@@ -5,7 +5,7 @@ DVC deletes a stage's outputs before it runs the stage again, so a mistake has t
 
 from typing import Any
 
-from ddpm.base.files import atomic_path
+from ddpm.base.files import write_text
 from ddpm.base.machine import close_site_cache
 from ddpm.base.paths import CHECKED
 from ddpm.params import possible
@@ -16,5 +16,4 @@ def main(config: Config, params: dict[str, Any]) -> None:
     """params: all of params.yaml, from which ``config`` was made."""
     close_site_cache()
     possible.refuse_impossible(config, params)
-    with atomic_path(CHECKED) as temporary:
-        temporary.write_text("params.yaml is possible\n")
+    write_text(CHECKED, "params.yaml is possible\n")

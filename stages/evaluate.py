@@ -7,9 +7,8 @@ import torch
 from ddpm.base import images, paths
 from ddpm.base.files import read_json
 from ddpm.compute.distributed import Ranks
-from ddpm.evaluation import curve, evaluation
+from ddpm.evaluation import evaluation, fingerprint
 from ddpm.evaluation.bounds import Job
-from ddpm.evaluation.fingerprint import fingerprint
 from ddpm.model import averages
 from ddpm.runs import record
 from ddpm.runs.assembly import assemble
@@ -31,11 +30,11 @@ def main(
     job = Job(model, paths.PROCESSED, paths.REFERENCE, evaluate, device, ranks)
     sets = set_paths(paths.SAMPLES, sample.seeds)
     result = evaluation.evaluate(sets, job)
-    points = curve.curve(result, snapshot_paths(paths.SAMPLES, sample.seeds), paths.SAMPLES, job)
+    points = evaluation.learning_curve(result, snapshot_paths(paths.SAMPLES, sample.seeds), paths.SAMPLES, job)
     if not ranks.main:
         return
     evaluation.write(result, points)
     drawn, trained_in = read_json(paths.SAMPLE_FACTS), model.facts.get("precision", "unknown")
-    judged_by = fingerprint(index, evaluate, sample, device, drawn, trained_in)
+    judged_by = fingerprint.comparable(index, evaluate, sample, drawn), fingerprint.environment(device, trained_in)
     seconds, samples = time.perf_counter() - started, images.digest(map(read_samples, sets.values()))
-    record.write_record(assemble(name, provenance, model, result, points, judged_by, seconds, samples), paths.RUN)
+    record.write_record(assemble(name, provenance, model, result, points, *judged_by, seconds, samples), paths.RUN)

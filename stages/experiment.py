@@ -5,8 +5,6 @@ into each one's: data, reference and trained models are made once. The row is wr
 not run the experiment again.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import math
 import os
@@ -27,7 +25,7 @@ from ddpm.base import files
 from ddpm.base.errors import Diverged, UserError, printable
 from ddpm.base.files import atomic_path, open_array
 from ddpm.base.locks import lock
-from ddpm.base.machine import die_with_parent
+from ddpm.base.machine import die_with_parent, exit_at_sigterm
 from ddpm.base.paths import METRICS, MODEL_FILE, PROCESSED, RUN
 from ddpm.params import config, file, inputs
 from ddpm.runs import library, record, rows, run_images
@@ -132,7 +130,7 @@ def _train(task: dict[str, Any]) -> dict[str, Any]:
             finished=record.now(),
             params=library.relevant(config.parse(params).flat()),
             code=_md5s(params),
-            fingerprint=Fingerprint(hash=files.digest({}), comparable={}),
+            fingerprint=Fingerprint.of({}),
             scores={},
             environment=stages.environment(params),
             diverged=printable(str(error))[: record.LONGEST],
@@ -193,7 +191,7 @@ def _call(command: list[str]) -> int:
         preexec_fn=lambda: die_with_parent(me),  # noqa: PLW1509
     )
 
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    exit_at_sigterm()
     try:
         return process.wait()
     except SystemExit:

@@ -1,10 +1,8 @@
-"""Experiments, a process each, forked from this one, which has imported all that stages need (ddpm/study/pool.py).
+"""Experiments, a process each, forked from this one, which has imported all that stages need (ddpm/arms/pool.py).
 
 It reads tasks from its input, a line of JSON each, and answers with a line when one has ended. At the end of its input
 it stops those that run, with their state saved. Only plain values pass, so whoever asks may have other code than this.
 """
-
-from __future__ import annotations
 
 import gc
 import json

@@ -1,4 +1,4 @@
-"""One rank of tests/training/test_distributed.py: train the small model and write the results. Run by torchrun."""
+"""One rank of tests/training/test_distributed.py: train the small model and write the results."""
 
 import json
 import os

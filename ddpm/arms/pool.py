@@ -1,7 +1,9 @@
 """Experiments, each in a process of its own, a number of them at a time; with the code of a commit, whatever is edited
-meanwhile. Nothing here imports torch: that is the business of the processes (stages/maker.py)."""
+meanwhile. Nothing here imports torch: that is the business of the processes (stages/maker.py).
 
-from __future__ import annotations
+An executor of concurrent.futures would fork this process, whose code is what is checked out; and one child that is
+killed breaks it for all others.
+"""
 
 import json
 import os
@@ -14,12 +16,11 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import FrameType
-from typing import IO, Any, NamedTuple, NoReturn, Self, cast
+from typing import IO, Any, NamedTuple, Self, cast
 
 from ddpm.base import files
 from ddpm.base.errors import UserError
-from ddpm.base.machine import cores
+from ddpm.base.machine import cores, exit_at_sigterm
 from ddpm.compute import devices as machine
 from ddpm.runs import record
 from ddpm.runs.record import Record
@@ -171,10 +172,7 @@ class Pool:
         return cast(IO[bytes], self.server.stdin)
 
     def __enter__(self) -> Self:
-        def end(number: int, _: FrameType | None) -> NoReturn:
-            raise SystemExit(128 + number)
-
-        self.before = signal.signal(signal.SIGTERM, end)
+        self.before = exit_at_sigterm()
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -4,8 +4,6 @@ What is missing in the file of rows is the queue. Machines that share its folder
 pull it like any other file.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field

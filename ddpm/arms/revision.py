@@ -1,8 +1,6 @@
 """The code of a commit: whether what is checked out is one, and its files in a folder of their own, so that experiments
 run it whatever is edited meanwhile."""
 
-from __future__ import annotations
-
 import math
 import os
 import shutil

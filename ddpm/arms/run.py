@@ -1,7 +1,5 @@
 """A run that a question asks for: an arm with a seed."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Mapping
 from copy import deepcopy
@@ -24,12 +22,6 @@ Kind = Literal["verdict", "tuning", "side", "trial"]
 PLACES = ("train", "test", "seed", "samples")  # what a program's command may have in braces
 
 
-def _inside(path: str) -> str:
-    if Path(path).is_absolute() or ".." in Path(path).parts:
-        raise ValueError("not a path in this repository")
-    return path
-
-
 def _command(program: str) -> str:
     try:
         shlex.split(program.format_map(dict.fromkeys(PLACES, "")))
@@ -50,7 +42,7 @@ class Program(sections.Section):
     """
 
     program: Annotated[record.Name, AfterValidator(_command)]
-    files: tuple[Annotated[record.Key, AfterValidator(_inside)], ...] = ()
+    files: tuple[Annotated[record.Key, AfterValidator(sections.inside)], ...] = ()
     costs: record.Costs = record.Costs()
 
 

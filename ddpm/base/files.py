@@ -145,10 +145,20 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a file of UTF-8 text. Raises UserError as ``atomic_path`` does."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as JSON with sorted keys. Raises ValueError for NaN and infinity."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def is_own(path: Path) -> bool:
+    """Whether it is a file: a link in somebody's commit would show or publish what it leads to on this machine."""
+    return path.is_file() and not path.is_symlink()
 
 
 def read_json(path: Path, kind: Any = Any, remedy: str = "`dvc repro` makes it") -> Any:

@@ -6,6 +6,7 @@ import signal
 import stat
 import sys
 from pathlib import Path
+from typing import Any
 
 SITE_CACHE = Path(".dvc-site")  # as in .dvc/config
 
@@ -28,6 +29,12 @@ def die_with_parent(parent: int | None = None) -> None:
     orphan = now != parent if parent else "DVC_STAGE" in os.environ and os.getpgid(now) != os.getpgrp()
     if orphan:
         sys.exit(128 + signal.SIGTERM)
+
+
+def exit_at_sigterm() -> Any:
+    """From now on SIGTERM raises SystemExit, so that what this process has started ends in order. Returns the handler
+    that SIGTERM had."""
+    return signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
 def close_site_cache() -> None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Collection, Iterator, Sequence
 from enum import Flag, auto
 from functools import lru_cache
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeVar
 
 from pydantic import (
@@ -60,6 +61,15 @@ def _size(value: object) -> int | tuple[int, int]:
 
 
 ImageSize = Annotated[int | Sequence[int], PlainValidator(_size)]
+
+
+@lru_cache(maxsize=2**12)  # a thousand records have the same
+def inside(path: str) -> str:
+    """The path. Raises ValueError unless it is below the project's folder, and none of git's files or our own."""
+    parts = Path(path).parts
+    if not parts or parts[0] == "/" or {"..", ".git", ".ddpm"} & {*parts}:
+        raise ValueError(f"{variant.quote(path)}: not a path in this folder")
+    return path
 
 
 class Affects(Flag):

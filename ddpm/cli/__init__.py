@@ -1,7 +1,5 @@
 """The ``ddpm`` command: presets, checks, verdicts, sampling from a model file, tracking. DVC runs the stages."""
 
-from __future__ import annotations
-
 import sys
 
 from ddpm.base.errors import exit_code, print_described, print_error

@@ -15,8 +15,6 @@ exit codes:
 # The text above is what `ddpm --help` prints. Here are the groups of the commands, and the options that several take: a
 # command is a function, whose signature holds its options, and from which cyclopts makes the parser and the help.
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path

@@ -1,14 +1,12 @@
 """The commands of ``ddpm`` about params, scores, verdicts and the project; torch is imported where it is needed."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
 import textwrap
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import App, Parameter
 
@@ -18,11 +16,8 @@ from ddpm.base.paths import BASELINE
 from ddpm.cli import terminal
 from ddpm.cli.app import MAIN, ONE_OF, PROJECT, SCORES, Folders, Json, Names, NoPilot, Tables, app, list_files
 from ddpm.cli.terminal import answer, write_params
+from ddpm.referee import Alike
 
-Alike = Literal[
-    "code", "images_seen", "teacher_flops", "parameters", "evaluations", "precision", "processor", "torch", "threads",
-    "kernels",
-]  # fmt: skip
 track = App(name="track", help="Complete the run in MLflow.", group=PROJECT)
 app.command(track)
 

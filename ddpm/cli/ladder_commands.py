@@ -1,7 +1,5 @@
 """The commands of ``ddpm ladder``."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -74,7 +72,7 @@ def search_space(
 
     Args:
         hours: time for the search and the proof
-        trials: number of trials of this search, one run each
+        trials: number of trials of this search, one run each; shorter ones count in parts
     """
     if hours is None and trials is None:
         raise UserError("--hours or --trials: one of them is needed, to limit the search")
@@ -165,7 +163,7 @@ def params(ladder: LadderFile, run: str, /, *, force: bool = False) -> None:
         raise UserError(f"{ladder}: params: its runs are a program's; each row has its command's values and its commit")
     for trial in trials.read(contest):
         if run == f"trial-{trial.seed}":
-            return write_run(contest.name, run, contest.trial(trial.changes, trial.seed), None, force)
+            return write_run(contest.name, run, contest.trial(trial.changes, trial.seed, trial.length), None, force)
     for question in _questions(contest):
         for one in question.planned:
             if one.name in question.records and f"{contest.name}-{run.replace('/', '-')}" == question.row_name(

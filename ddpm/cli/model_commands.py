@@ -1,14 +1,11 @@
 """The commands of ``ddpm`` that draw from, average and share model files."""
 
-from __future__ import annotations
-
-import signal
-import sys
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
+from ddpm.base.machine import exit_at_sigterm
 from ddpm.base.paths import MODEL_FILE
 from ddpm.cli.app import MODELS, SCORES, Classes, Json, Model, Names, Picture, app, list_files
 from ddpm.cli.terminal import answer
@@ -141,8 +138,7 @@ def score(
     from ddpm.report.blocks import Chapter, Note
     from ddpm.tools import score
 
-    # as an error, so that what was unpacked is removed
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    exit_at_sigterm()  # so that what was unpacked is removed
     name = name or samples.resolve().stem
     params, costs = file.decode_options("--param", param), file.decode_options("--cost", cost)
     against = (reference, extractor) if reference else None

@@ -1,7 +1,5 @@
 """The commands of ``ddpm study``."""
 
-from __future__ import annotations
-
 import shutil
 import sys
 from collections.abc import Collection, Sequence
@@ -24,7 +22,7 @@ from ddpm.report import paper, render
 from ddpm.report.blocks import Block
 from ddpm.report.live import PAGE, Live
 from ddpm.study import audit as auditing
-from ddpm.study import judging, loading, publication, runner, status
+from ddpm.study import judging, loading, publication, status
 from ddpm.study.ledger import Ledger, open_ledger
 from ddpm.verdicts.result import Judgement
 from ddpm.verdicts.verdict import exit_code
@@ -85,7 +83,7 @@ def run(
         line: only this experiment of the plan, for job arrays
     """
     study = loading.load(file)
-    ledger = open_ledger(study, revision.find(commit) if commit else None)
+    ledger = open_ledger(study, commit)
     ledger.check_study()
     say = partial(print, file=sys.stderr if json else sys.stdout, flush=True)  # with --json, stdout is for programs
     code, judgement = 0, None
@@ -93,12 +91,15 @@ def run(
         planned = ledger.study.lines()
         if not 1 <= line <= len(planned):
             raise UserError(f"--line: {line} is not an experiment of {file}; allowed: 1 to {len(planned)}")
-        failed = runner.complete(ledger, [planned[line - 1]], slots, say, keep_models=True)
+        failed = judging.complete(ledger, [planned[line - 1]], slots, say, keep_models=True)
     else:
         with Live(study.results / PAGE, study.plan.question, "ddpm study", say) as live:
-            judgement, failed = runner.run(
-                ledger, slots, say, lambda left: live(partial(publication.page, ledger, left))
-            )
+
+            def tell(line: str) -> None:
+                say(line)
+                live(partial(publication.page, ledger, line))
+
+            judgement, failed = judging.run(ledger, slots, tell)
             if ledger.records:
                 live.end(
                     [*shown.chapters(judgement, publication.pictures(study)), *publication.page(ledger, "complete")[1:]]
@@ -208,7 +209,7 @@ def audit(
     examples:
       ddpm study audit studies/loss.yaml -n 3
     """
-    ledger = open_ledger(loading.load(file), revision.find(commit) if commit else None)
+    ledger = open_ledger(loading.load(file), commit)
     ledger.check_plan()
     return repeat([ledger], number, slots, json)
 

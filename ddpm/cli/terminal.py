@@ -1,12 +1,10 @@
 """What the commands of ``ddpm`` share in showing their results."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from typing import Any
 
-from ddpm.base.files import atomic_path
+from ddpm.base.files import write_text
 from ddpm.params import file
 
 MOST = 1000  # columns without a terminal: what reads a pipe may want all
@@ -28,8 +26,7 @@ def write_params(text: str, force: bool) -> None:
 
     if file.PATH.exists() and not force:
         revision.check_committed([str(file.PATH)], "which this would overwrite: commit them, or pass --force")
-    with atomic_path(file.PATH) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(file.PATH, text)
 
 
 def write_run(of: str, name: str, params: dict[str, Any], revision: str | None, force: bool) -> None:

@@ -1,4 +1,5 @@
-"""One stage on several processes: torchrun starts them, and each is a rank with a share of every batch.
+"""One stage on several processes: each is a rank with a share of every batch. On one machine ``launch`` starts them, on
+several torchrun.
 
 Every random draw is a function of (seed, purpose, index, step), so results agree up to rounding on any number of
 ranks, and a run may be resumed on a different number.
@@ -7,15 +8,15 @@ ranks, and a run may be resumed on a different number.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
-import uuid
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,11 +24,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ddpm.base.errors import EXIT_USER_ERROR, Diverged, UserError, memory_fault
+from ddpm.base.machine import exit_at_sigterm
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
-    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 # environment variables that the launcher sets for its ranks
 START = "DDPM_START"  # a file with the stage's ``inputs.Start``; what else ranks share is next to it
@@ -35,6 +36,7 @@ LAUNCHER = "DDPM_LAUNCHER"  # the launcher's process id
 ERROR = "error"  # name of the file with the line that the launcher prints, of the first rank that fails
 STORE = "store"  # name of the file by which the ranks meet
 REASON = 400  # characters shown of a message from gloo or NCCL
+POLL, GRACE = 0.1, 30.0  # seconds between looks at the ranks, and for those that have to end
 PATIENCE = timedelta(days=1)  # how long to wait for what the main rank does alone: gloo's 30 minutes may be too few
 
 
@@ -55,50 +57,47 @@ def processes(choice: int | Literal["auto"], device: str) -> int:
 
 
 def launch(program: Sequence[str], count: int, start: str) -> int:
-    """Run Python with the arguments ``program`` on ``count`` ranks of this machine with torchrun; returns an exit code.
+    """Run Python with the arguments ``program`` on ``count`` ranks of this machine; returns an exit code.
 
-    The ranks read ``start`` from the file that START names. If one rank fails, the others are ended. Nothing listens on
-    the network: the ranks meet in files of a folder that only this user can read. Raises UserError with the failed
-    rank's line, with the signal that killed it, or, if no rank failed by itself, with the message of gloo or NCCL.
+    The ranks read ``start`` from the file that START names. If one fails, or this process is to end, the others are
+    ended. Nothing listens on the network: the ranks meet in files of a folder that only this user can read. Raises
+    UserError with the failed rank's line, with the signal that killed it, or, if no rank failed by itself, with the
+    message of gloo or NCCL.
     """
-    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # this function reports failures itself
     loopback = next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
+    before = exit_at_sigterm()
     with tempfile.TemporaryDirectory(prefix="ddpm-ranks-") as folder:
-        ranks = LaunchConfig(
-            min_nodes=1,
-            max_nodes=1,
-            nproc_per_node=count,
-            run_id=uuid.uuid4().hex,
-            rdzv_backend="c10d",
-            rdzv_endpoint=f"{folder}/rendezvous",
-            # a file, because torchrun unpickles what it reads from its store; its keep-alives, each 5 s, are only
-            # missed by a machine that was asleep
-            rdzv_configs={"store_type": "file", "keep_alive_max_attempt": 120},
-            local_addr="127.0.0.1",
-            max_restarts=0,
-            monitor_interval=0.1,
-            logs_specs=DefaultLogsSpecs(log_dir=folder),  # else it leaves torchelastic_* in /tmp forever
-        )
         given = Path(folder) / "start.json"
         given.write_text(start, encoding="utf-8")
-        os.environ |= {
+        environment = os.environ | {
             START: str(given),
             LAUNCHER: str(os.getpid()),
-            "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",  # else torchrun serves a store to the ranks, on all interfaces
+            "WORLD_SIZE": str(count),
             "GLOO_SOCKET_IFNAME": loopback,
             "NCCL_SOCKET_IFNAME": loopback,
         }
+        ranks = list[subprocess.Popen[bytes]]()
+        hung = set[int]()
         try:
-            elastic_launch(ranks, sys.executable)(*program)
-        except SignalException as stopped:
-            return 128 + int(stopped.sigval)
-        except ChildFailedError as error:
-            return _exit_code(error.failures, given.with_name(ERROR), count)
-    return 0
+            for number in map(str, range(count)):
+                own = environment | {"RANK": number, "LOCAL_RANK": number}
+                # of a group of its own, so that Ctrl-C reaches this process alone
+                ranks.append(subprocess.Popen([sys.executable, *program], env=own, process_group=0))
+            while not any(codes := [rank.poll() for rank in ranks]) and None in codes:
+                time.sleep(POLL)
+        finally:
+            for process in ranks:
+                process.terminate()
+            until = time.monotonic() + GRACE
+            for rank, process in enumerate(ranks):
+                try:
+                    process.wait(max(0.0, until - time.monotonic()))
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    hung.add(rank)
+            signal.signal(signal.SIGTERM, before)
+        ends = {rank: process.wait() for rank, process in enumerate(ranks) if rank not in hung}
+        return _exit_code(ends, given.with_name(ERROR), count)
 
 
 def _reason(error: BaseException) -> str:
@@ -106,28 +105,24 @@ def _reason(error: BaseException) -> str:
     return re.sub(r"^\[\S+\] |\. This is typically .*", "", " ".join(str(error).split()))[:REASON]
 
 
-def _exit_code(failures: dict[int, ProcessFailure], line: Path, count: int) -> int:
+def _exit_code(codes: Mapping[int, int], line: Path, count: int) -> int:
     """The exit code of a rank that printed the reason. Raises UserError if a rank was killed, or wrote the ``line``.
-
-    The first failure is the cause: torchrun ends the others, with SIGTERM at once and with SIGKILL after 30 s.
-    """
-    first = min(failure.timestamp for failure in failures.values())
-    codes = {rank: failure.exitcode for rank, failure in failures.items() if failure.timestamp < first + 20}
+    codes: by rank; those that were told to end may have -SIGTERM."""
     killed = [rank for rank, code in codes.items() if code < 0 and code != -signal.SIGTERM]
     if not killed and line.exists():
         left = json.loads(line.read_text(encoding="utf-8"))
         raise (Diverged if left["diverged"] else UserError)(left["line"])
-    if not killed and (code := max(codes.values())) > 0:
-        return code
-    rank = killed[0] if killed else next(iter(codes))
+    if not killed and (max(codes.values()) > 0 or min(codes.values()) == 0):
+        return max(codes.values())
+    rank = killed[0] if killed else min(codes, key=lambda rank: codes[rank])
     name = signal.Signals(-codes[rank]).name
     raise UserError(f"rank {rank} of {count} was killed by {name}: run the same command again to resume")
 
 
 @contextmanager
 def join_group(device: torch.device) -> Iterator[None]:
-    """Join torchrun's group. A user's mistake is left for ``launch`` to print, because every rank may find the same
-    one. So is the loss of another rank: ``launch`` may know which one died, and how.
+    """Join the group of all ranks. A user's mistake is left for ``launch`` to print, because every rank may find the
+    same one. So is the loss of another rank: ``launch`` may know which one died, and how.
 
     Raises UserError if torchrun was started by hand, so that no ``launch`` is waiting.
     """

@@ -1,7 +1,5 @@
 """Originals -> uint8 arrays of images of one size: decoded once, in parallel, in bounded memory."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 import sys

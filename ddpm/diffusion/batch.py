@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from torch import Tensor
-
 from ddpm.base.sections import Shape
-from ddpm.compute import noise
+from ddpm.base.tensor import Tensor
 from ddpm.diffusion.coefficients import Coefficients
 
 
@@ -39,18 +37,22 @@ class Draws:
     place: Tensor  # (B,) int64, the images' places in the batch of all ranks
     rows: range  # the same, for the host
     shape: Shape  # of the images
-    ahead: noise.Ahead
+    ahead: Callable[..., Tensor]  # ``noise.Ahead``
 
     def __getitem__(self, rows: slice) -> Draws:
         return replace(self, place=self.place[rows], rows=self.rows[rows])
 
     def uniform(self, purpose: str) -> Tensor:
         """(B,) draws in [0, 1)."""
+        from ddpm.compute import noise
+
         draw = partial(noise.uniform, self.seed, purpose, self.place)
         return self.ahead((purpose, self.rows), self.step, draw)
 
     def gaussian(self, purpose: str) -> Tensor:
         """Standard normals of the images' shape."""
+        from ddpm.compute import noise
+
         draw = partial(noise.gaussian, self.seed, purpose, self.place, shape=self.shape)
         return self.ahead((purpose, self.rows), self.step, draw)
 

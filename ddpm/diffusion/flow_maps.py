@@ -7,20 +7,15 @@ its x_0 is the consistency function, and epsilon - x_0 is MeanFlow's mean veloci
 with x / (signal + sigma) as their x and sigma / (signal + sigma) as their time, under every schedule.
 """
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from ddpm.base.sections import Share
 from ddpm.base.tensor import Tensor
+from ddpm.diffusion.batch import Batch, NoisyBatch
 from ddpm.diffusion.loss import Estimate, Loss, Network
 from ddpm.diffusion.parameterization import Prediction
-
-if TYPE_CHECKING:  # importing torch takes a second
-    from ddpm.diffusion.batch import Batch, NoisyBatch
-    from ddpm.diffusion.chain import Chain
 
 Pair = tuple[Tensor, Tensor]  # x_0 and epsilon, (B, C, H, W) each
 
@@ -79,7 +74,7 @@ def predict(network: Network, batch: Batch, x: Tensor, t: Tensor, s: Tensor) -> 
     return network.parameterization.predict(network(batch, x, t, at, s), x, at)
 
 
-def mix(chain: Chain, pair: Prediction | NoisyBatch, s: Tensor) -> Tensor:
-    """x_s, the mixture of x_0 and epsilon at s in 0..T-1."""
-    after = chain.at(s + 1)
+def mix(network: Network, pair: Prediction | NoisyBatch, s: Tensor) -> Tensor:
+    """x_s, the mixture of x_0 and epsilon at s in 0..T-1 of the network's chain."""
+    after = network.chain.at(s + 1)
     return after.signal_prev * pair.x_0 + after.sigma_prev * pair.epsilon

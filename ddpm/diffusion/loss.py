@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Protocol
 from ddpm.base import variant
 from ddpm.base.tensor import Tensor
 from ddpm.base.variant import Variant
+from ddpm.diffusion.batch import Batch, NoisyBatch
 from ddpm.diffusion.coefficients import Coefficients, posterior_mean
 from ddpm.diffusion.parameterization import Parameterization
 from ddpm.diffusion.schedule import Schedule
 from ddpm.diffusion.variance import Variance
 
-if TYPE_CHECKING:  # importing torch takes a second
-    from ddpm.diffusion.batch import Batch, NoisyBatch
-    from ddpm.diffusion.chain import Chain
+if TYPE_CHECKING:
+    from ddpm.diffusion.chain import Chain  # importing torch takes a second
 
 Space = Literal["x0", "epsilon", "v", "flow"]
 # what sampling may ask a network for: see ddpm/diffusion/flow_maps.py

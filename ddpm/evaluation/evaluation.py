@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,7 +63,7 @@ class Evaluation(NamedTuple):
 
 
 def write(evaluation: Evaluation, points: Rows) -> None:
-    """Write the scores' files in metrics/ and data/evaluation/. points: ``curve.curve``."""
+    """Write the scores' files in metrics/ and data/evaluation/. points: ``learning_curve``."""
     files.write_rows(paths.METRICS / "scores.csv", evaluation.sets, ["seed"])
     files.write_rows(paths.CURVE, points, ["images"])
     files.write_rows(paths.FD_N, evaluation.fd_n, ["extractor", "n", "fd", "fd_sd"])
@@ -236,3 +236,28 @@ def pairs(samples: Images, real: Real, nearest: dict[str, Nearest]) -> NDArray[n
         closest = np.argsort(neighbours.relative, kind="stable")[:PAIRS]
         rows += [samples[closest], real.train[neighbours.row[closest]]]
     return np.stack(rows)
+
+
+def learning_curve(
+    evaluation: Evaluation, snapshots: Mapping[int, Mapping[int, Path]], samples: Path, job: Job
+) -> Rows:
+    """A row for each of the model's snapshots, in order, and a last one for the model: images, the number seen by
+    training, and each score, the mean over the sets.
+
+    evaluation: the model's. snapshots: images seen -> the sets' files by seed. samples: the folder of the model's
+    sets. Scores are text that gives back their very value; empty if it is not finite.
+    """
+    end = job.model.facts["steps"] * job.model.written["train"]["batch_size"]
+    index, count = read_reference(job.reference), job.model.config.model.classes
+    points: dict[int, dict[str, float]] = {}
+    for images, sets in snapshots.items():
+        drawn = [read_set(path, index, job.evaluate) for path in sets.values()]
+        labels = read_labels(samples) if count else None
+        reports = [report(part, evaluation.real, job.evaluate, job.ranks, labels) for part in drawn]
+        points[images] = files.flatten(mean([one.scores for one in reports]))
+    scores = files.flatten(evaluation.scores)
+    points[end] = {name: scores[name] for name in evaluation.sets[0] if name in scores}
+    return [
+        {"images": images, **{name: repr(value) if math.isfinite(value) else "" for name, value in row.items()}}
+        for images, row in points.items()
+    ]

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from ddpm.base import files
 from ddpm.compute import devices
 from ddpm.sampling.sample_params import Sample
 from ddpm.scoring import distances, frechet, metric
@@ -16,20 +15,13 @@ from ddpm.scoring.metric import ISC_SPLITS, RNG_SEED
 from ddpm.scoring.reference import WEIGHTS, Reference
 
 
-def fingerprint(
-    index: Reference,
-    evaluate: Evaluate,
-    sample: Sample,
-    device: torch.device,
-    drawn: Mapping[str, Any] | None = None,
-    trained_in: str = "unknown",
+def comparable(
+    index: Reference, evaluate: Evaluate, sample: Sample, drawn: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The scores' fingerprint, for metrics/run.json.
+    """What two models must share for their scores to be compared, the same on every machine.
 
-    ``comparable``: what two models must share for their scores to be compared; ``hash``: its digest, the same on every
-    machine; ``environment``: recorded but not hashed. drawn: metrics/sample.json; None for another program's images. A
-    model's samples score differently in bfloat16 and in float32, so the precision that ``auto`` stood for is part of
-    the sampling. trained_in: the precision of the training.
+    drawn: metrics/sample.json; None for another program's images. A model's samples score differently in bfloat16 and
+    in float32, so the precision that ``auto`` stood for is part of the sampling.
     """
     # of sets that are compared in part
     part = {"part": distances.MOST} if max(index.count, sample.count) > distances.MOST else {}
@@ -40,7 +32,7 @@ def fingerprint(
         sampling |= {"contrast": sample.contrast} if sample.contrast else {}  # newer than stored fingerprints
         sampling |= {"evaluations": drawn["evaluations_per_image"], "precision": drawn["precision"]}
     measures = {"metrics", "kid_subsets", "kid_subset_size", "prc_neighborhood", "likelihood"}
-    comparable = {
+    return {
         "images": {
             "sha256": index.images,
             "held_out": index.held_out,
@@ -62,15 +54,11 @@ def fingerprint(
         },
         "torch_fidelity": version("torch-fidelity"),
     }
-    return {
-        "hash": files.digest(comparable),
-        "comparable": comparable,
-        "environment": environment(device, trained_in),
-    }
 
 
 def environment(device: torch.device, trained_in: str) -> dict[str, Any]:
-    """The processor and libraries, as far as rounding depends on them. trained_in: the precision of the training."""
+    """The processor and libraries, as far as rounding depends on them, which are recorded and not compared. trained_in:
+    the precision of the training."""
     return {
         "torch": torch.__version__,
         "ranks": int(os.environ.get("WORLD_SIZE", "1")),

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, TypeAlias
 
 from pydantic import Field, PlainValidator
 
-from ddpm.base.sections import Section
+from ddpm.base.sections import Fraction, Section
 
 BUDGET: Final = "budget"  # in a space: the steps are those that the rest leaves
 
@@ -17,6 +17,18 @@ class SeedRange(Section):
 
     fewest: Annotated[int, Field(ge=2, le=200)] = 6
     most: Annotated[int, Field(ge=2, le=200)] = 32
+
+
+class Lengths(Section):
+    """Shorter trainings, of which the best trials go on to the next length. keys: what is shortened. shares: of their
+    values, the shortest first."""
+
+    keys: tuple[str, ...] = ()
+    shares: tuple[Fraction, ...] = ()
+
+    def refusals(self) -> Iterator[str]:
+        if list(self.shares) != sorted(set(self.shares)) or bool(self.keys) != bool(self.shares):
+            yield f"keys {self.keys}, shares {self.shares}: both are needed, and each share above the one before it"
 
 
 class Range(Section):

@@ -62,9 +62,7 @@ class Climb:
     lines: dict[str, Try | End]
     attempts: list[Attempt] = field(default_factory=list)
     rungs: list[Attempt] = field(default_factory=list)
-    cache: dict[tuple[str, str], Question] = field(
-        default_factory=dict
-    )  # by attempt and commit: each record is read once
+    cache: dict[tuple[str, str], Question] = field(default_factory=dict)  # by attempt and commit: records are read once
 
     @property
     def tip(self) -> str:
@@ -131,25 +129,17 @@ class Climb:
         return self._question("base", self.contest.seed({}, 0), {CHAMPION: {}}, commit)
 
     def _question(
-        self, key: str, first_seed: int, arms: Mapping[str, Changes], commit: str, model: Path | None = None
+        self, key: str, first: int, arms: Mapping[str, Changes], commit: str, model: Path | None = None
     ) -> Question:
         """What asks for an attempt's runs, on consecutive seeds. arms: side -> changes of the base. model: the folder
         that gets the challenger's first model. Raises UserError if a row is not what its name says."""
         contest, sides = self.contest, {arm: self.contest.recipe(changes) for arm, changes in arms.items()}
         kind: Kind = "side" if CHALLENGER in arms else "verdict"  # the base alone gives the guards a mean
         kinds = dict.fromkeys(sides, kind) | ({CHAMPION: "verdict"} if contest.of_program else {})  # its crash is none
-        seeds = range(first_seed, first_seed + contest.terms.seeds.most)
+        models = {(CHALLENGER, first): model}
         planned = [
-            Run(
-                f"{arm}-{seed}",
-                arm,
-                seed,
-                recipe,
-                kinds[arm],
-                pictured=seed == first_seed,
-                model=model if (arm, seed) == (CHALLENGER, first_seed) else None,
-            )
-            for seed in seeds
+            Run(f"{arm}-{seed}", arm, seed, recipe, kinds[arm], pictured=seed == first, model=models.get((arm, seed)))
+            for seed in range(first, first + contest.terms.seeds.most)
             for arm, recipe in [*sides.items()][:: 1 if seed % 2 else -1]  # neither is always the first
         ]
         name, primary = f"{contest.name}-{key}", contest.terms.primary

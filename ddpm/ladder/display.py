@@ -104,11 +104,9 @@ def page(state: Climb, running: bool = True) -> list[Chapter]:
     drawn = {"real images": grids(CHALLENGER) / "real.png"} | {arm: grids(arm) / "grid.png" for arm in sides}
     changes = ", ".join(f"{key} {plain(value)}" for key, value in attempt.begin.changes.items())
     title = f"{metrics.title(terms.primary)} ({state.contest.known.direction(terms.primary)} is better)"
-    seeds = plural(shown["seeds"], "seed")
+    seeds = f"{plural(shown['seeds'], 'seed')} of {terms.seeds.most}"
     return [
-        Chapter(
-            "", [Note(f"{attempt.begin.entry}: {changes}"), Note(f"{outcome}; {seeds} of {terms.seeds.most}{evidence}")]
-        ),
+        Chapter("", [Note(f"{attempt.begin.entry}: {changes}"), Note(f"{outcome}; {seeds}{evidence}")]),
         Chapter("Pictures", live.side_by_side(drawn)),
         Chapter("Runs", live.show_sides(scores, title, levels)),
         *([] if running else [Chapter("The climb", chapters(state)[0].blocks)]),

@@ -10,7 +10,7 @@ import numpy as np
 
 from ddpm.base import files
 from ddpm.base.errors import plural
-from ddpm.ladder import display, proposals, trials
+from ddpm.ladder import display, trials
 from ddpm.ladder.search import Search
 from ddpm.ladder.terms import CHALLENGER, CHAMPION
 from ddpm.referee import metrics
@@ -19,29 +19,23 @@ from ddpm.report.blocks import Block, Chapter, Note, Table, cell, plain
 from ddpm.report.live import Tried
 
 BEFORE, CLAIMED, FIND = SIDES = "champion, fresh seeds", "find, as claimed", "find, fresh seeds"
-SHOWN = 8  # keys
-MEANING = (
-    "How much of the differences between trials each key explains, alone and with others, in this space. A key that "
-    "the find needs may explain little, because few trials went elsewhere; none of it is a verdict."
-)
 
 
 def to_dict(done: Search, running: bool = False) -> dict[str, Any]:
     """A search for programs. claim: the mean score of the find's trials, which is too good. proof: the attempt, as
-    ``ddpm ladder try`` has it; null if nothing was found. running: without an outcome and what takes long."""
+    ``ddpm ladder try`` has it; null if nothing was found. running: without an outcome."""
     state, proof = done.state, done.proof
     changes = {**state.changes(proof.begin.on), **proof.begin.changes} if proof else {}
-    own = [trial.score for trial in done.own_trials if proof and done.space.entry(trial.changes) == proof.begin.changes]
+    own = [trial.score for trial in done.own(1.0) if proof and done.space.entry(trial.changes) == proof.begin.changes]
     scores = [score for score in own if score is not None]
     return {
         "ladder": done.contest.name,
         "search": done.number,
-        "trials": len(done.own_trials),
+        "trials": len(done.own()),
         "evidence": False,
         "claim": float(np.mean(scores)) if scores else None,
         "runs": len(scores),
         "find": changes,
-        "importances": {} if running else proposals.importances(done.space, done.past),
         "reason": "" if proof else done.early(done.best()),
         "eyes": _compare_eyes(done),
         "proof": display.to_dict(state, proof) | ({"outcome": None} if running else {}) if proof else None,
@@ -59,7 +53,7 @@ def _compare_eyes(done: Search) -> dict[str, dict[str, float]]:
         side: [run.scores for run in proof.leading_records(arm)]
         for side, arm in ((BEFORE, CHAMPION), (FIND, CHALLENGER))
     }
-    sides[CLAIMED] = [trial.eyes for trial in done.own_trials if done.space.entry(trial.changes) == made and trial.eyes]
+    sides[CLAIMED] = [trial.eyes for trial in done.own(1.0) if done.space.entry(trial.changes) == made and trial.eyes]
     means = {
         side: {name: fmean(scores[name] for scores in runs) for name in metrics.list_panel(runs)}
         for side, runs in sides.items()
@@ -74,7 +68,7 @@ def chapters(done: Search, result: dict[str, Any]) -> list[Chapter]:
 
 def page(done: Search, result: dict[str, Any] | None = None) -> list[Chapter]:
     """What there is: the answer, pictures, every trial and, as long as it runs and has no ``result``, the time left."""
-    left = Note(f"{plural(len(done.own_trials), 'trial')} so far; {done.left()}")
+    left = Note(f"{plural(len(done.own()), 'trial')} so far; {done.left()}")
     known = result or to_dict(done, running=True)
     parts = {
         "": _answer(done, known) if result or done.proof else [left],
@@ -89,11 +83,12 @@ def _answer(done: Search, result: dict[str, Any]) -> list[Block]:
     nothing = "nothing seems better than the champion, so there was no attempt: take more trials"
     title = metrics.title(done.contest.terms.primary)
     answer = _sentence(result, title) if result["proof"] else result["reason"] or nothing
-    return [Note(f"{result['trials']} trials; they are not evidence, the proof is"), Note(answer)]
+    whole = f", {len(done.own(1.0))} of them whole" if done.contest.lengths[:-1] else ""
+    return [Note(f"{result['trials']} trials{whole}; they are not evidence, the proof is"), Note(answer)]
 
 
 def _find(done: Search, result: dict[str, Any]) -> list[Block]:
-    """The keys of the find, its means in every eye, and what each key explains."""
+    """The keys of the find, and its means in every eye."""
     blocks = list[Block]()
     if proof := result["proof"]:
         rows = [[key, plain(done.space.usual.get(key)), plain(value)] for key, value in proof["changes"].items()]
@@ -101,9 +96,6 @@ def _find(done: Search, result: dict[str, Any]) -> list[Block]:
     if eyes := result["eyes"]:
         rows = [[name, *(cell(eyes[side].get(name)) for side in SIDES)] for name in eyes[FIND]]
         blocks.append(Table(["eye", *SIDES], rows, "", (0,)))
-    if weights := list(result["importances"].items())[:SHOWN]:
-        rows = [[key, cell(weight)] for key, weight in weights]
-        blocks += [Table(["key", "explains"], rows, "", (0,)), Note(MEANING)]
     return blocks
 
 
@@ -111,13 +103,13 @@ def _best(done: Search) -> str:
     """The key of the recipe that is proved, or else of the best so far; empty if none keeps the guards."""
     if proof := done.proof:
         made = proof.begin.changes
-        return next((one.key for one in done.own_trials if done.space.entry(one.changes) == made), "")
-    return next((one.trials[0].key for one in done.rank(done.own_trials)), "")
+        return next((one.key for one in done.own(1.0) if done.space.entry(one.changes) == made), "")
+    return next((one.key for one in done.rank(done.own(1.0))), "")
 
 
 def _pictures(done: Search) -> list[Block]:
     """Real images, and what the champion and the best recipe drew first; of a find, in its proof."""
-    firsts = {trial.key: done.grids(trial.seed) for trial in reversed(done.own_trials)}
+    firsts = {trial.key: done.grids(trial.seed) for trial in reversed(done.own(1.0))}
     nowhere = done.grids(0)  # which is no seed of a trial
     champion, best = (firsts.get(key, nowhere) for key in (files.digest(done.space.champion), _best(done)))
     shown = {"real images": champion / "real.png", "the champion": champion / "grid.png"}
@@ -131,12 +123,12 @@ def _pictures(done: Search) -> list[Block]:
 def _trials(done: Search, result: dict[str, Any]) -> list[Block]:
     """All trials, the claim and the proof."""
     terms, champion, tried = done.contest.terms, done.space.champion, list[Tried]()
-    usual, kinds = trials.find_usual(done.own_trials, champion), {_best(done): live.FIND}
-    kinds[files.digest(champion)] = live.CHAMPION
-    for number, trial in enumerate(done.own_trials, 1):
-        judged = trials.judge(done.contest, [trial], usual)
+    usual = {length: trials.find_usual(done.own(length), champion) for length in done.contest.lengths}
+    kinds = {_best(done): live.FIND, files.digest(champion): live.CHAMPION}
+    for number, trial in enumerate(done.own(), 1):
+        judged = trials.judge(done.contest, [trial], usual[trial.length])
         kind = kinds.get(trial.key, live.FAILS if judged.fails else live.TRIAL)
-        recipe, fails = done.space.describe(trial.changes), " and ".join(judged.fails)
+        recipe, fails = done.space.describe(trial.changes, trial.length), " and ".join(judged.fails)
         tried.append(Tried(number, recipe, trial.score, judged.loss, fails, trial.seconds, kind))
     claim = [] if result["claim"] is None else [result["claim"]]
     find, before = (result["fresh"].get(side, ()) for side in ("find", "champion"))

@@ -51,29 +51,21 @@ def judge(
         diverged = next((run for run in (last, *champion[n - 1 : n]) if run.diverged), None)
         scored = challenger[: n - 1] if diverged else challenger[:n]
         before = champion[: len(scored)]
-        end = End(
-            of=of,
-            outcome="undecided",
-            reason="",
-            champion=tuple(run.scores[terms.primary] for run in before),
-            challenger=tuple(run.scores[terms.primary] for run in scored),
-            guards=means(terms.guard_metrics, scored),
-        )
+        own, other = (tuple(run.scores[terms.primary] for run in side) for side in (before, scored))
+        guards = means(terms.guard_metrics, scored)
+        end = end.model_copy(update={"champion": own, "challenger": other, "guards": guards})
+        decision: Decision
         if diverged:
-            outcome, reason = _fail(diverged, last)
+            reason = f"seed {diverged.seed}: {diverged.diverged}"
+            decision = ("refused", reason) if diverged is last else ("undecided", f"the champion, {reason}")
         elif terms.deterministic:
-            outcome, reason = _decide_at_once(contest, usual, end, before, scored)
+            decision = _decide_at_once(contest, usual, end, before, scored)
         else:
-            outcome, reason = _decide(contest, rule, needed, usual, end, before, scored)
+            decision = _decide(contest, rule, needed, usual, end, before, scored)
+        outcome, reason = decision
         if outcome:
             return end.model_copy(update={"outcome": outcome, "reason": reason}), True
     return end, False
-
-
-def _fail(diverged: Record, challenger: Record) -> Decision:
-    """How an attempt ends in which a training of one side diverged, and why."""
-    reason = f"seed {diverged.seed}: {diverged.diverged}"
-    return ("refused", reason) if diverged is challenger else ("undecided", f"the champion, {reason}")
 
 
 def _decide_at_once(contest: Contest, usual: Means, end: End, champion: Records, challenger: Records) -> Decision:

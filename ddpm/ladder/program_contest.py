@@ -12,13 +12,14 @@ from typing import Any, ClassVar, cast
 from pydantic import Field
 
 from ddpm.arms import program_runs, revision
-from ddpm.arms.program_runs import ProgramMaker, ProgramPool
+from ddpm.arms.program_pool import ProgramPool
+from ddpm.arms.program_runs import ProgramMaker
 from ddpm.arms.run import Recipe
 from ddpm.base import files, sections
 from ddpm.base.errors import UserError
 from ddpm.base.sections import Fraction
-from ddpm.ladder.axes import Axis, SeedRange
-from ddpm.ladder.terms import Changes, Contest
+from ddpm.ladder.axes import Axis, Lengths, SeedRange
+from ddpm.ladder.terms import SEARCHED, Changes, Contest
 from ddpm.programs.program import COMMIT, LARGEST_SEED, Program
 from ddpm.runs.record import Record
 from ddpm.verdicts.arms import Arm, Pair
@@ -40,6 +41,7 @@ class ProgramTerms(Program):
     seeds: SeedRange = SeedRange()
     space: dict[str, Axis] = Field(default={})
     ideas: tuple[dict[str, Any], ...] = ()
+    lengths: Lengths = Lengths()
 
     @property
     def primary(self) -> str:
@@ -67,7 +69,7 @@ class ProgramContest(Contest):
 
     @cached_property
     def identity(self) -> dict[str, str]:
-        terms = self.terms.model_dump(mode="json", exclude={"question", "space", "ideas"})
+        terms = self.terms.model_dump(mode="json", exclude={"question", *SEARCHED})
         first = self.log.read_text(encoding="utf-8").partition("\n")[0] if self.log.exists() else ""
         base = json.loads(first)["base"] if first else program_runs.find_commit(self.path)[:LENGTH]
         return {"terms": files.digest(terms)[:LENGTH], "base": base}
@@ -88,8 +90,8 @@ class ProgramContest(Contest):
         self.terms.check(changes, source)
         return {**self.terms.values, **changes}
 
-    def trial(self, changes: Changes, seed: int) -> dict[str, Any]:
-        return {**self.recipe(changes).params, "seed": seed}
+    def trial(self, changes: Changes, seed: int, length: float = 1.0) -> dict[str, Any]:
+        return {**self.recipe(self.cut(changes, length)).params, "seed": seed}
 
     def cost(self, changes: Changes, source: str = "") -> float:
         return 1.0

@@ -58,22 +58,6 @@ def propose(space: Space, past: Sequence[Trial], running: Sequence[Changes], see
     raise UserError(f"{space.contest.path}: space: {IMPOSSIBLE} proposals in a row may not be tried: {reason}")
 
 
-def importances(space: Space, past: Sequence[Trial]) -> dict[str, float]:
-    """How much of the trials' ranks each key explains, the most first (functional ANOVA, Hutter et al. 2014)."""
-    import optuna
-
-    study = _study(space, past)
-    values = [trial.value or 0.0 for trial in study.trials]
-    try:
-        return optuna.importance.get_param_importances(
-            study,
-            evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0),
-            target=lambda trial: float(sum(value < (trial.value or 0.0) for value in values)),
-        )
-    except (ImportError, RuntimeError, ValueError):  # no scikit-learn; too few trials, or all alike
-        return {}
-
-
 def _study(space: Space, past: Sequence[Trial]) -> optuna.Study:
     """The trials within the space. Scores span orders of magnitude, so their logarithms are modelled where all are
     positive; one that diverged counts as the worst."""

@@ -4,7 +4,9 @@ Trials are free and prove nothing: the best score of many is too good, however i
 which has seeds that no trial used and spends its share of the ladder's error, as any other entry does.
 
 It begins with the champion, the ideas of the ladder's file and the rungs of other ladders; then proposals.py proposes.
-At the end the best FINALISTS are run again, until each has RUNS: the best of many single runs is often a lucky one.
+Where the file has ``lengths``, all but the champion begin at the shortest, and whenever a recipe is among the best 1 /
+ETA of its length, it runs at the next one (asynchronous successive halving, Li et al. 2020, arXiv:1810.05934). At the
+end the best FINALISTS are run again, until each has RUNS: the best of many single runs is often a lucky one.
 Trials of others and of earlier searches only propose: the best of them run again, too. If the best recipe is worse than
 a Gaussian of the train images, nothing is proved: such a training is too short to compare recipes.
 """
@@ -17,7 +19,7 @@ import math
 import re
 import shutil
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,7 +29,7 @@ from statistics import fmean
 from ddpm.arms import revision
 from ddpm.arms.pool import Done, Pool, Task
 from ddpm.base import files
-from ddpm.base.errors import UserError, plural, printable
+from ddpm.base.errors import UserError, plural
 from ddpm.base.locks import lock
 from ddpm.base.progress import duration
 from ddpm.ladder import attempt, climb, opening, proposals, trials
@@ -41,6 +43,7 @@ from ddpm.referee import metrics
 from ddpm.study import status
 
 SEARCHING = 0.7  # share of the hours for trials; the rest is for the proof
+ETA = 3  # of as many trials at a length, one goes on
 FINALISTS, RUNS = 3, 3  # ladders/short/samplers.md has the table
 FAILURES = 3  # in a row that are not a trial's own, such as a full memory
 EFFECT = 2.0  # in standard deviations of the gains: for how long a proof is expected to take
@@ -49,8 +52,9 @@ HALF = "half"  # the name of the run that shows how fast the score falls, which 
 
 @dataclass
 class Search:
-    """One search of a ladder, the ``number``th, with ``at_once`` runs at a time. It ends after ``trials``, or when
-    SEARCHING of the ``hours`` are over; one of them is given. commit: whose code runs, if not the one checked out."""
+    """One search of a ladder, the ``number``th, with ``at_once`` runs at a time. It ends after ``trials`` whole
+    trainings, or when SEARCHING of the ``hours`` are over; one of them is given. commit: whose code runs, if not the
+    one checked out."""
 
     contest: Contest
     state: Climb
@@ -61,15 +65,16 @@ class Search:
     commit: str | None = None
 
     def __post_init__(self) -> None:
-        self.running = dict[str, tuple[Changes, int, float]]()  # by task: the recipe, its seed, when it began
+        self.running = dict[str, Trial]()  # by task
         self.file = Trials(self.contest)
         self.update(self.state)
         champion, *ideas = self.space.starts(opening.list_ideas(self.contest))
         self.known = {files.digest(start) for start in (champion, *ideas)}
-        past, own = {trial.key for trial in self.past}, self.own_trials
-        others = self.rank([trial for trial in self.past if trial not in own])
-        again = [one.changes for one in others if one.trials[0].key in self.known or self.space.holds(one.changes)]
-        self.starts = deque([champion, *(one for one in ideas if files.digest(one) not in past), *again[:FINALISTS]])
+        past, own = {trial.key for trial in self.past}, self.own()
+        others = self.rank([trial for trial in self.past if trial not in own and trial.length == 1])
+        again = [one.changes for one in others if one.key in self.known or self.space.holds(one.changes)]
+        starts = [*(one for one in ideas if files.digest(one) not in past), *again[:FINALISTS]]
+        self.starts = deque([(champion, 1.0), *((start, self.contest.lengths[0]) for start in starts)])
         self.numbers = itertools.count()  # of seeds
         self.shown: Candidate | None = None  # the best so far, as the last line has it
         self.halved: tuple[int, float] | None = None  # steps and score of the training of which half was run
@@ -87,23 +92,27 @@ class Search:
         """What its attempt is called."""
         return f"search-{self.number}"
 
-    @property
-    def own_trials(self) -> list[Trial]:
-        """The trials of this search, by processes of this folder."""
-        return [trial for trial in self.file.own if trial.search == self.number]
+    def own(self, *lengths: float) -> list[Trial]:
+        """The trials of this search, by processes of this folder; those of the lengths, if some are given."""
+        mine = [trial for trial in self.file.own if trial.search == self.number]
+        return [trial for trial in mine if not lengths or trial.length in lengths]
 
     @property
     def proof(self) -> Attempt | None:
         """Its attempt, once it has begun: another process that searches may have begun it."""
         return next((one for one in reversed(self.state.attempts) if one.begin.entry == self.name), None)
 
+    @property
+    def pace(self) -> float:
+        """Seconds of a whole training, by the trials that are made."""
+        return math.fsum(trial.seconds for trial in self.own()) / _measure(self.own())
+
     def total(self) -> float:
-        """How many trials the search has, judging by those that are made."""
+        """How many whole trainings the search has, judging by those that are made."""
         total = self.trials or math.inf
-        if self.hours is None or not self.own_trials:
+        if self.hours is None or not self.own():
             return total
-        seconds = fmean(trial.seconds for trial in self.own_trials)
-        return min(total, self.hours * 3600 * SEARCHING * self.at_once / seconds)
+        return min(total, self.hours * 3600 * SEARCHING * self.at_once / self.pace)
 
     def grids(self, seed: int) -> Path:
         """The folder of what a trial drew, if it ran on this machine."""
@@ -116,28 +125,34 @@ class Search:
         had = ({**state.changes(one.begin.on), **one.begin.changes} for one in state.attempts)
         keys = {files.digest(self.contest.shorten(changes)) for changes in had} - {files.digest(champion)}
         ranked = trials.candidates(self.contest, runs, champion)
-        return [one for one in ranked if one.trials[0].key not in keys]
+        return [one for one in ranked if one.key not in keys]
 
-    def next(self, seed: int) -> Changes | None:
-        """The recipe to run next: a new one, or a finalist again; None at the end. seed: of a proposal."""
-        running, own = [changes for changes, *_ in self.running.values()], self.own_trials
-        total, begun = self.total(), len(own) + len(running)
-        if begun >= total:
+    def next(self, seed: int) -> tuple[Changes, float] | None:
+        """The recipe to run next, and how long: a new one, or one that goes on, or a finalist again; None at the end.
+        seed: of a proposal."""
+        begun, total = [*self.own(), *self.running.values()], self.total()
+        if (spent := _measure(begun)) >= total:
             return None
-        finalists = self.rank(own)[:FINALISTS]
-        if finalists and begun >= total - min(FINALISTS * (RUNS - 1), total // 4):
-            again = [one.changes for one in finalists if len(one.trials) + running.count(one.changes) < RUNS]
-            return again[0] if again else None
-        known = {trial.key for trial in own}
+        counts = Counter((trial.key, trial.length) for trial in begun)
+        finalists = self.rank(self.own(1.0))[:FINALISTS]
+        if finalists and spent >= total - min(FINALISTS * (RUNS - 1), total // 4):
+            return next(((one.changes, 1.0) for one in finalists if counts[one.key, 1.0] < RUNS), None)
         while self.starts:
-            if files.digest(start := self.starts.popleft()) not in known:
-                return start
-        return proposals.propose(self.space, self.past, running, seed)
+            start, length = self.starts.popleft()
+            if not counts[files.digest(start), length]:
+                return start, length
+        for short, long in reversed([*itertools.pairwise(self.contest.lengths)]):
+            for one in self.rank(tried := self.own(short))[: len(tried) // ETA]:
+                if not counts[one.key, long]:
+                    return one.changes, long
+        running = [trial.changes for trial in self.running.values()]
+        past = [trial for trial in self.past if trial.length == self.contest.lengths[0]]
+        return proposals.propose(self.space, past, running, seed), self.contest.lengths[0]
 
     def best(self) -> Candidate | None:
         """The best of the finalists that this search ran most often; or the champion, if that, or a better one that ran
         less often, is the champion. None if all break a guard."""
-        ranked, champion = self.rank(self.own_trials)[:FINALISTS], self.space.champion
+        ranked, champion = self.rank(self.own(1.0))[:FINALISTS], self.space.champion
         most = min(RUNS, max((len(one.trials) for one in ranked), default=0))
         return next((one for one in ranked if len(one.trials) >= most or one.changes == champion), None)
 
@@ -157,27 +172,14 @@ class Search:
     @property
     def yardstick(self) -> float | None:
         """``metrics.yardstick`` of the search's own runs."""
-        return next((trial.yardstick for trial in self.own_trials if trial.yardstick is not None), None)
+        return next((trial.yardstick for trial in self.own(1.0) if trial.yardstick is not None), None)
 
     def take(self, done: Done) -> Trial | None:
         """Write down what a run scored; None if it failed for a reason that is not its own."""
-        changes, seed, begin = self.running.pop(done.task.name)
+        trial = self.running.pop(done.task.name)
         if done.record is None:
             return None
-        scores = done.record.scores  # none of a training that diverged
-        trial = Trial(
-            search=self.number,
-            of=trials.find_identity(self.contest),
-            seed=seed,
-            changes=dict(changes),
-            cost=self.contest.cost(changes),
-            score=scores.get(self.contest.terms.primary),
-            guards=trials.guards(self.contest, done.record) if scores else {},
-            seconds=round(time.monotonic() - begin, 1),
-            yardstick=metrics.yardstick(scores, self.contest.terms.primary),
-            eyes={name: scores[name] for name in metrics.list_panel([scores])},
-        )
-        trials.add(self.contest, trial)
+        trials.add(self.contest, trial := trials.finish(self.contest, trial, done.record))
         self.past = self.file.read()  # with those of other processes
         return trial
 
@@ -189,25 +191,27 @@ class Search:
         if not self.past:
             self.contest.check_images()
         failed = 0
-        spent = sum(trial.seconds for trial in self.own_trials) / self.at_once
+        spent = sum(trial.seconds for trial in self.own()) / self.at_once
         until = self.hours and time.monotonic() + self.hours * 3600 - spent
         with _place(self.contest) as place, self.contest.pool(self.at_once, self.commit) as pool:
             say(f"{self.name}: {plural(self.at_once, 'run')} at a time; each prints a line when it ends")
             show(self)
-            self._name_refused(say)
+            self.file.name_refused(say)
             self.starts.rotate(-place)
             for _ in range(self.at_once):
                 self._submit(pool, place, say)
             for done in pool.run(until=until):
-                if done.task.name == HALF:
-                    self._estimate(done, say)
-                else:
+                if done.task.name == HALF and done.record and self.halved:
+                    half = done.record.scores[self.contest.terms.primary]
+                    self.advice = status.advise(self.yardstick or 0.0, *self.halved, half)
+                    say(f"half of that training: {self.advice}")
+                elif done.task.name != HALF:
                     trial = self.take(done)
                     if done.record and done.record.diverged:
                         say(f"no score: {done.record.diverged}")
                     failed = 0 if trial else failed + 1
                     say(self._progress(trial) if trial else f"failed: {done.reason}")
-                    self._name_refused(say)
+                    self.file.name_refused(say)
                     show(self)
                 if failed == FAILURES:
                     raise UserError(f"{failed} runs in a row failed: {done.reason}")
@@ -215,26 +219,19 @@ class Search:
             if self.running:
                 say(f"--hours {self.hours:g} are over: {plural(len(self.running), 'run')} stopped before the end")
 
-    def _name_refused(self, say: Say) -> None:
-        """Print the first of the trials that do not count, and how many more there are."""
-        if refused := self.file.refused:
-            more = f"; and {plural(len(refused) - 1, 'more trial')}" if len(refused) > 1 else ""
-            say(printable(f"left out: {refused[0]}{more}"))
-            refused.clear()
-
     def _submit(self, pool: Pool, place: int, say: Say) -> None:
         """Run the next trial. Its seed, above those of attempts, is that of the proposal, too: so a process that
         searches alone tries the same again."""
         known, below = {trial.seed for trial in self.past}, self.contest.seeds_below
         seeds = (below + int(files.digest([self.contest.name, place, each])[:10], 16) % below for each in self.numbers)
         seed = next(seed for seed in seeds if seed not in known)
-        if not self.starts and self._submit_half(pool, say):
+        if not self.starts and not self.contest.terms.lengths.shares and self._submit_half(pool, say):
             return
-        if (changes := self.next(seed)) is not None:
-            params = self.contest.trial(changes, seed)
-            log, keep = LOCKS / self.contest.name / f"trial-{seed}.log", self.grids(seed)
-            task = Task(f"trial-{seed}", params, log, may_diverge=True, keep=keep)
-            self.running[task.name] = changes, seed, time.monotonic()
+        if recipe := self.next(seed):
+            trial, keep = trials.begin(self.contest, self.number, seed, *recipe), self.grids(seed)
+            params = self.contest.trial(trial.changes, seed, trial.length)
+            task = Task(keep.name, params, keep.with_suffix(".log"), may_diverge=True, keep=keep)
+            self.running[task.name] = trial
             pool.submit(task)
         elif not self.running:
             self._submit_half(pool, say)
@@ -242,7 +239,7 @@ class Search:
     def _submit_half(self, pool: Pool, say: Say) -> bool:
         """Once, if the best is worse than a Gaussian: half of its training, which shows how fast the score falls.
         Returns whether it runs."""
-        ranked = self.rank(self.own_trials)
+        ranked = self.rank(self.own(1.0))
         if self.halved or not ranked or not (early := self.early(ranked[0])):
             return False
         say(early)
@@ -251,12 +248,6 @@ class Search:
         params = self.contest.trial({**trial.changes, STEPS: max(1, steps // 2)}, trial.seed)
         pool.submit(Task(HALF, params, LOCKS / self.contest.name / f"{HALF}.log"))
         return True
-
-    def _estimate(self, done: Done, say: Say) -> None:
-        if done.record and self.halved:
-            half = done.record.scores[self.contest.terms.primary]
-            self.advice = status.advise(self.yardstick or 0.0, *self.halved, half)
-            say(f"half of that training: {self.advice}")
 
     def submit(self, found: Changes, say: Say) -> None:
         """Begin the attempt with what was found, and write that to found.yaml, as an entry; remove the last find."""
@@ -272,11 +263,11 @@ class Search:
 
     def left(self) -> str:
         """How long the search and the proof take."""
-        made, most = self.own_trials, self.contest.terms.seeds.most
+        made, most = self.own(), self.contest.terms.seeds.most
         if not made:
             return "the time left is not known yet"
-        seconds = fmean(one.seconds for one in made) / self.at_once
-        left = max(self.total() - len(made), 0) * seconds
+        left = max(self.total() - _measure(made), 0) * self.pace / self.at_once
+        seconds = fmean(one.seconds for one in self.own(1.0) or made) / self.at_once
         arms = 2 if self.contest.terms.kind == "score" else 1
         needed = self.contest.evidence(self.name).seeds_needed(EFFECT, self.state.next_needed, most)
         proof = arms * (needed or most) * seconds
@@ -287,18 +278,18 @@ class Search:
 
     def _progress(self, trial: Trial) -> str:
         """A line about a trial that has ended: its score and recipe, the best so far, and the time left."""
-        best, before = next(iter(self.rank(self.own_trials)), None), self.shown
+        best, before = next(iter(self.rank(self.own(1.0))), None), self.shown
         self.shown, shown = best, f"best {best.score:.4g}" if best else "none keeps the guards"
         if best and before and best.loss > before.loss:
             shown += f", no longer {before.score:.4g}, which more runs, a guard or an attempt changed"
-        primary, usual = self.contest.terms.primary, trials.find_usual(self.own_trials, self.space.champion)
+        primary, usual = self.contest.terms.primary, trials.find_usual(self.own(trial.length), self.space.champion)
         score = "diverged" if trial.score is None else f"{metrics.title(primary)} {trial.score:.4g}"
         than = "" if trial.yardstick is None else f", a Gaussian {trial.yardstick:.4g}"
         score += f" ({self.contest.known.direction(primary)} is better{than})"
         fails = trials.judge(self.contest, [trial], usual).fails
         broken = f", fails {' and '.join(fails)}" if fails else ""
-        recipe = f"{'known: ' if trial.key in self.known else ''}{self.space.describe(trial.changes)}"
-        return f"trial {len(self.own_trials)}: {score}{broken}; {recipe}; {shown}; {self.left()}"
+        recipe = f"{'known: ' if trial.key in self.known else ''}{self.space.describe(trial.changes, trial.length)}"
+        return f"trial {len(self.own())}: {score}{broken}; {recipe}; {shown}; {self.left()}"
 
 
 def run(
@@ -337,6 +328,11 @@ def run(
 
         search.update(attempt.finish(contest, search.proof, slots, say, commit, show_proof))
     return search
+
+
+def _measure(runs: Sequence[Trial]) -> float:
+    """How many whole trainings these are as long as."""
+    return math.fsum(trial.length for trial in runs)
 
 
 @contextmanager

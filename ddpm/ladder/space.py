@@ -43,6 +43,10 @@ class Space:
                 raise UserError(f"{source}: {key}: {BUDGET}: allowed for {STEPS} alone; here, a list, or low and high")
             for value in (axis.low, axis.high) if isinstance(axis, Range) else () if axis == BUDGET else axis:
                 contest.flat({**dict([condition] if condition else []), key: value}, source)
+        for length in contest.lengths[:-1]:
+            for key in (short := contest.cut({}, length)):
+                contest.check_allowed(key, f"{contest.path}: lengths")
+            contest.flat(short, f"{contest.path}: lengths")
         for idea in contest.terms.model_dump(mode="json")["ideas"]:
             if not idea:
                 raise UserError(f"{contest.path}: ideas: {{}} is empty; allowed: keys of params.yaml, as KEY: VALUE")
@@ -128,13 +132,13 @@ class Space:
         back = {key: base[key] for key in self.champion if key not in changes and key in base}
         return {key: value for key, value in {**back, **changes}.items() if self.usual.get(key, back) != value}
 
-    def describe(self, changes: Changes) -> str:
-        """A recipe in words: in what it differs from the champion."""
-        made = (
+    def describe(self, changes: Changes, length: float = 1.0) -> str:
+        """A recipe in words: in what it differs from the champion, and how short its training is."""
+        made = [
             f"{(key.partition('.')[2] or key).removesuffix('.name')} {plain(value)}"
             for key, value in self.entry(changes).items()
-        )
-        return ", ".join(made) or "the champion"
+        ]
+        return ", ".join(made or ["the champion"]) + ("" if length == 1 else f", {length:.3g} of the length")
 
 
 def _has(axis: Axis, value: Any) -> bool:

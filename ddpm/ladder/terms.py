@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal
@@ -19,7 +19,7 @@ from ddpm.base import files, sections
 from ddpm.base.errors import UserError, blame, printable
 from ddpm.base.sections import Fraction, Section
 from ddpm.base.variant import Members, closest, names
-from ddpm.ladder.axes import Axis, SeedRange
+from ddpm.ladder.axes import Axis, Lengths, SeedRange
 from ddpm.params import config, file, possible, presets
 from ddpm.params.config import Config
 from ddpm.referee import metrics, pairing
@@ -38,6 +38,7 @@ LADDERS = Path("ladders")
 CHAMPION: Final = "champion"  # the sides of an attempt
 CHALLENGER: Final = "challenger"
 MEMORISATION = "memorisation"  # the guard that no challenger copies train images
+SEARCHED: Final = ("space", "ideas", "lengths")  # what only a search heeds
 SEARCH: Final = r"search-\d+"  # what the attempts of searches are called
 Changes = Mapping[str, Any]  # key of params.yaml -> value
 
@@ -55,7 +56,7 @@ class Terms(Section):
     unseen: extractors that trials of a search leave out, so that a proof has eyes which chose nothing.
 
     space: what a search may vary: a key of params.yaml -> values, a Range, or BUDGET for train.steps. ideas: changes of
-    the base with which it begins.
+    the base with which it begins. lengths: of its trials.
     """
 
     question: Annotated[str, Field(min_length=1), AfterValidator(printable)]
@@ -72,10 +73,13 @@ class Terms(Section):
     seeds: SeedRange = SeedRange()
     space: dict[str, Axis] = Field(default={})
     ideas: tuple[dict[str, Any], ...] = ()
+    lengths: Lengths = Lengths()
 
     def refusals(self) -> Iterator[str]:
         if (self.target is None) == (self.kind == "target"):
             yield f"target: kind {self.kind} needs {'one' if self.target is None else 'none'}"
+        if self.lengths.shares and self.kind == "target":
+            yield "lengths: kind target has none: what its trials vary is their cost"
         if primary_of := [name for name in self.unseen if self.primary.startswith(f"{name}.")]:
             yield f"unseen: {primary_of[0]}: trials need it for {self.primary}"
         if self.seeds.fewest > self.seeds.most:
@@ -101,6 +105,7 @@ class Contest:
     path: Path
     terms: Terms
     values: Mapping[str, Any]
+    costs: dict[str, float] = field(default_factory=dict, init=False)  # by digest of changes; the log is read often
     code: ClassVar[tuple[str, ...]] = revision.CODE  # what must be committed, besides the file
     seeds_below: ClassVar = 2**40  # those of attempts; trials have as many above them
     of_program: ClassVar = False  # whether its runs are a program's
@@ -134,7 +139,7 @@ class Contest:
     def identity(self) -> dict[str, str]:
         """Digests that must stay the same while it is climbed: of the file without the question and what a search
         tries, and of the base's params that affect what is learned and scored."""
-        terms = self.terms.model_dump(mode="json", exclude={"question", "common", "unseen", "space", "ideas"})
+        terms = self.terms.model_dump(mode="json", exclude={"question", "common", "unseen", *SEARCHED})
         terms |= plan.margins(self.terms.common)
         parts = {"terms": terms, "base": params_of_result(self.config, defaults=False)}
         return {part: files.digest(value)[:16] for part, value in parts.items()}
@@ -161,7 +166,14 @@ class Contest:
         """Name and changes of an entry, of the lines ``KEY: VALUE`` in its file. Raises UserError."""
         if path is None:
             raise UserError(f"{self.path}: ENTRY: missing; allowed: a file of lines KEY: VALUE of params.yaml")
-        return path.stem, entry(path)
+        if not path.exists():
+            raise UserError(f"{path}: no such file; an entry is a file of lines KEY: VALUE of params.yaml")
+        changes = file.read_params(path)
+        if not re.fullmatch(NAME, path.stem) or not all(isinstance(key, str) for key in changes):
+            raise UserError(
+                f"{path}: an entry is NAME.yaml with lines KEY: VALUE; small letters, digits, - and _ in the name"
+            )
+        return path.stem, changes
 
     def maker(self, commit: str) -> Maker:
         """Who makes the rows of attempts. commit: whose code does."""
@@ -183,8 +195,24 @@ class Contest:
         """All params of the base with changes, by key. Raises UserError."""
         return self.params(changes, source).flat()
 
-    def trial(self, changes: Changes, seed: int) -> dict[str, Any]:
+    @property
+    def lengths(self) -> tuple[float, ...]:
+        """Those of trials, as shares of a whole training, which is the last."""
+        return (*self.terms.lengths.shares, 1.0)
+
+    def cut(self, changes: Changes, length: float) -> Changes:
+        """The changes of a training of that length. Raises UserError if a key's value is not a number."""
+        whole, short = self.flat(changes) if length < 1 else {}, dict(changes)
+        for key in self.terms.lengths.keys if length < 1 else ():
+            if not isinstance(value := whole.get(key), int | float):
+                raise UserError(f"{self.path}: lengths: {key}: {value}; allowed: keys whose value is a number")
+            least, share = min(value, 1), length * value  # of a whole number above 0
+            short[key] = share if isinstance(value, float) else max(least, round(share))
+        return short
+
+    def trial(self, changes: Changes, seed: int, length: float = 1.0) -> dict[str, Any]:
         """The params of a trial, which has no eyes that are ``unseen``."""
+        changes = self.cut(changes, length)
         eyes = [name for name in self.config.evaluate.extractors if name not in self.terms.unseen]
         return apply_overrides(self.values, {**changes, "evaluate.extractors": eyes, "seed": seed}, "a trial")
 
@@ -232,16 +260,11 @@ class Contest:
             raise UserError(f"{source or self.path}: train.epochs: its cost is unknown beforehand; set train.steps")
         if self.terms.cost == "images":
             return float(params.train.steps * params.train.batch_size)
-        if (key := files.digest(dict(changes))) not in self._costs:
+        if (key := files.digest(dict(changes))) not in self.costs:
             from ddpm.training.flops import step_flops  # it imports torch
 
-            self._costs[key] = float(params.train.steps * step_flops(params))
-        return self._costs[key]
-
-    @cached_property
-    def _costs(self) -> dict[str, float]:
-        """By digest of changes: whoever tries reads the log several times."""
-        return {}
+            self.costs[key] = float(params.train.steps * step_flops(params))
+        return self.costs[key]
 
     @cached_property
     def limit(self) -> float:
@@ -319,15 +342,3 @@ def load(path: Path) -> Contest:
     with blame(path):
         possible.check_scores(contest.config)
     return contest
-
-
-def entry(path: Path) -> dict[str, Any]:
-    """The changes in an entry's file, ``KEY: VALUE`` of params.yaml. Raises UserError."""
-    if not path.exists():
-        raise UserError(f"{path}: no such file; an entry is a file of lines KEY: VALUE of params.yaml")
-    changes = file.read_params(path)
-    if not re.fullmatch(NAME, path.stem) or not all(isinstance(key, str) for key in changes):
-        raise UserError(
-            f"{path}: an entry is NAME.yaml with lines KEY: VALUE; small letters, digits, - and _ in the name"
-        )
-    return changes

@@ -41,7 +41,7 @@ def log(state: Climb) -> None:
             key = files.digest([contest.name, trial.seed, trial.key])
             if trial.score is not None and key not in known:
                 scores = {primary: trial.score, **trial.guards, "seconds": trial.seconds}
-                params = config.parse(contest.trial(trial.changes, trial.seed)).flat()
+                params = config.parse(contest.trial(trial.changes, trial.seed, trial.length)).flat()
                 tracker.write_trial(store, parent, key, f"trial {number}", params, trial.changes, scores)
 
     try:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Literal, NamedTuple
@@ -17,7 +18,7 @@ from typing import Literal, NamedTuple
 from pydantic import Field
 
 from ddpm.base import files, sections
-from ddpm.base.errors import UserError
+from ddpm.base.errors import UserError, plural, printable
 from ddpm.base.sections import Section, Seed
 from ddpm.ladder.climb import LOCKS
 from ddpm.ladder.log import LENGTH, Key
@@ -33,7 +34,8 @@ LARGEST = 2**22  # bytes of it: thousands of trials, each of which takes millise
 class Trial(Section):
     """One run. search: the number of the search that made it. of: ``find_identity``. changes: of the base. score: None
     if it diverged. guards: the guarded metrics; ``memorisation`` is 1 if it copies train images. seconds: that it
-    took. yardstick: ``metrics.yardstick`` of the run. eyes: ``metrics.list_panel`` of it."""
+    took. length: a share of the recipe's training. yardstick: ``metrics.yardstick`` of the run. eyes:
+    ``metrics.list_panel`` of it."""
 
     evidence: Literal[False] = False
     search: Count
@@ -44,6 +46,7 @@ class Trial(Section):
     score: Score | None
     guards: dict[str, Score]
     seconds: Amount
+    length: float = 1.0
     yardstick: Score | None = None
     eyes: dict[str, Score] = Field(default={})
 
@@ -63,6 +66,11 @@ class Candidate(NamedTuple):
     loss: float
     excess: float
     fails: Sequence[str]
+
+    @property
+    def key(self) -> str:
+        """That of its trials."""
+        return self.trials[0].key
 
     @property
     def is_allowed(self) -> bool:
@@ -97,11 +105,20 @@ class Trials:
         self.own = [trial for text, trial in counting.items() if text in own]
         return [*counting.values()]
 
+    def name_refused(self, say: Callable[[str], None]) -> None:
+        """Print the first of the trials that do not count, and how many more there are."""
+        if refused := self.refused:
+            more = f"; and {plural(len(refused) - 1, 'more trial')}" if len(refused) > 1 else ""
+            say(printable(f"left out: {refused[0]}{more}"))
+            refused.clear()
+
     def _check(self, text: str, source: str, of: str) -> Trial | None:
         """None if the line is of another base or other scores, or may not be tried."""
         try:
             trial = sections.parse(json.loads(text), source, Trial)
             if trial.of == of:
+                if trial.length not in self.contest.lengths:
+                    raise UserError(f"{source}: length: {trial.length:g}, which {self.contest.path} does not have")
                 if trial.score is not None and trial.guards.keys() != {*self.contest.terms.guards}:
                     raise UserError(f"{source}: guards: not those of {self.contest.path}")
                 cost = self.contest.check(trial.changes, {}, source, allow_null=True)
@@ -123,10 +140,26 @@ def _own_path(contest: Contest) -> Path:
     return LOCKS / contest.name / NAME
 
 
+def begin(contest: Contest, search: int, seed: int, changes: Changes, length: float) -> Trial:
+    """A trial that has no score yet; its seconds are the clock's."""
+    of, cost, now = find_identity(contest), contest.cost(changes), time.monotonic()
+    values = {"search": search, "of": of, "seed": seed, "changes": dict(changes), "cost": cost, "length": length}
+    return Trial.model_validate({**values, "score": None, "guards": {}, "seconds": now})
+
+
+def finish(contest: Contest, trial: Trial, run: Record) -> Trial:
+    """A trial that has ended. run: what it scored; nothing if it diverged."""
+    primary, seconds = contest.terms.primary, round(time.monotonic() - trial.seconds, 1)
+    eyes = {name: run.scores[name] for name in metrics.list_panel([run.scores])}
+    result = {"score": run.scores.get(primary), "guards": guards(contest, run) if run.scores else {}, "eyes": eyes}
+    return trial.model_copy(update={**result, "yardstick": metrics.yardstick(run.scores, primary), "seconds": seconds})
+
+
 def add(contest: Contest, trial: Trial) -> None:
     """Append a trial. Raises UserError if the disk is full; then the file is as it was."""
+    whole = {"length"} if trial.length == 1 else set[str]()
     for path in (_own_path(contest), contest.folder / NAME):
-        files.append_lines(path, [json.dumps(trial.model_dump(mode="json"))])
+        files.append_lines(path, [json.dumps(trial.model_dump(mode="json", exclude=whole))])
 
 
 def guards(contest: Contest, run: Record) -> dict[str, float]:

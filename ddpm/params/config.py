@@ -1,7 +1,5 @@
 """From the values of params.yaml to one frozen, validated Config."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path

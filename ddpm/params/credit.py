@@ -6,8 +6,6 @@ checkout` brings back a dvc.lock whose data are no longer here. So each stage le
 what it makes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ DVC's own YAML 1.2 reader reads it (``2e-3`` is a number, ``off`` is a word, a d
 this package never disagree about a value.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import lru_cache

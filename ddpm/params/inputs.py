@@ -5,8 +5,6 @@ once, at the start, and checks at the end that nothing changed. The digest of pa
 names the resume state and the MLflow run.
 """
 
-from __future__ import annotations
-
 import ast
 import json
 import re

@@ -1,7 +1,5 @@
 """Whether params that are valid one by one are possible together, and here: on this machine, with these images."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from ddpm.base import files

@@ -1,8 +1,6 @@
 """Presets: ``digits_2026`` is a complete params file; every other holds its own header and what it changes in that, in
 the preset that its key ``base`` names, or in another that it is put on. ``digits`` is params.yaml as it is shipped."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources

@@ -1,11 +1,9 @@
 """Plots. Nothing else imports matplotlib."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,18 +43,6 @@ class Panel:
     ticks: Sequence[float] = ()
     steps: bool = False
     gray: Sequence[str] = ()
-
-
-class Gap(NamedTuple):
-    """An arm's differences from a baseline by seed, their mean with its interval, the margin, and the outcome."""
-
-    arm: str
-    outcome: str
-    differences: Sequence[float]
-    difference: float
-    margin: float
-    low: float | None
-    high: float | None
 
 
 def lines(path: Path, panels: Sequence[Panel]) -> None:
@@ -102,9 +88,10 @@ def lines(path: Path, panels: Sequence[Panel]) -> None:
     _save(figure, path)
 
 
-def gaps(path: Path, panels: Mapping[str, Sequence[Gap]], title: str) -> None:
+def gaps(path: Path, panels: Mapping[str, Sequence[Any]], title: str) -> None:
     """A panel per metric and a row per arm: a dot per seed, the mean with its interval, and the margin as a band.
 
+    panels: title -> verdicts, of which arm, outcome, differences, difference, low, high and margin are shown.
     Where a row reaches ``FAR`` times as far as most, the axis is logarithmic beyond them, so that they stay readable.
     """
     from matplotlib.figure import Figure

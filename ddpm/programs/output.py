@@ -5,8 +5,6 @@ from a line that is a JSON object, whose inner keys follow dots. The last one co
 failure: that training has diverged.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable

@@ -3,18 +3,15 @@
 Nothing but this file chooses which command runs. It must be committed, and a person names it on the command line.
 """
 
-from __future__ import annotations
-
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
 from ddpm.base.errors import UserError, printable
-from ddpm.base.sections import Section
+from ddpm.base.sections import Section, inside
 from ddpm.base.variant import closest, quote
 
 Direction = Literal["lower", "higher"]
@@ -49,19 +46,12 @@ def _rule(read: str) -> str:
     return read
 
 
-def _inside(path: str) -> str:
-    parts = Path(path).parts
-    if not parts or path.startswith("/") or {"..", ".git", ".ddpm"} & {*parts}:
-        raise ValueError(f"{quote(path)}: not a path in this folder")
-    return path
-
-
 Word = Annotated[str, Field(max_length=LONGEST), AfterValidator(_word)]
 Value = bool | int | float | Word  # fills a place of the command
 Values = Mapping[str, Value]
 Command = Annotated[str, Field(max_length=LONGEST), AfterValidator(printable), AfterValidator(_command)]
 Metric = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
-Inside = Annotated[str, AfterValidator(_inside)]
+Inside = Annotated[str, AfterValidator(inside)]
 Margin = Annotated[float, Field(ge=0)]
 
 

@@ -1,7 +1,5 @@
 """Folders with the files of a commit, each for one run at a time, below .ddpm/ and gone afterwards."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

@@ -1,12 +1,10 @@
 """A comparison: arms of the runs that exist, judged at one look."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 
 from ddpm.base.errors import UserError
 from ddpm.params.config import Config
-from ddpm.referee import guards, metrics, pairing, remarks
+from ddpm.referee import guards, metrics, pairing
 from ddpm.runs import alike
 from ddpm.runs.library import Listing
 from ddpm.verdicts import verdict
@@ -42,7 +40,7 @@ def compare(listing: Listing, by: Sequence[str], config: Config, may_differ: Col
         seeds = len(pair.after)
         verdicts += verdict.judge(pair, guards.rules(config.compare, names, len(pairs), Design((seeds,))), [seeds])
     fingerprint, differing = pairing.check(arms, by, may_differ)
-    standard = *remarks.yardsticks(arms, names[0]), *remarks.copies(arms)
+    standard = *guards.yardsticks(arms, names[0]), *guards.copies(arms)
     return Judgement(
         question=f"Which is better: {', '.join(by)}?",
         primary=names[0],

@@ -12,20 +12,18 @@ Copies of train images score like real images. So a run that copies fails, whate
 baseline is made from it (ddpm/scoring/memorisation.py).
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ddpm.base.errors import UserError, plural
-from ddpm.base.files import atomic_path, read_json
+from ddpm.base.files import read_json, write_text
 from ddpm.base.paths import BASELINE, RUN
 from ddpm.params.config import Config, Gate
-from ddpm.referee import guards, metrics, pairing, remarks
+from ddpm.referee import guards, metrics, pairing
 from ddpm.runs import alike, library
 from ddpm.runs.record import Record
 from ddpm.verdicts import unpaired
@@ -101,7 +99,7 @@ def judge(run: Record, stored: Sequence[Record], config: Config, fresh: Sequence
             f"the gate decides by {' and '.join(deciding)}: if scores are normal, a change that makes nothing worse "
             f"fails there at most {percent:.3g} times in 100, on average over baselines",
             *(_bounds(judged, rules) for judged in verdicts[: len(deciding)]),
-            *remarks.copies([after]),
+            *guards.copies([after]),
         ),
         fingerprint=fingerprint,
     )
@@ -161,15 +159,16 @@ def update(config: Config, folders: Iterable[Path] = (), path: Path = BASELINE) 
             "some by `dvc exp run -S seed=N`"
         )
     arms = [Arm("this model", {}, {run.seed or 0: run for run in runs})]
-    if copying := remarks.copies(arms):
+    if copying := guards.copies(arms):
         raise UserError(f"gate --update: {copying[0]}: train on more images, for fewer steps, or a smaller network")
     pairing.check(arms, (), ())
     shared = metrics.select_judged(set.intersection(*(set(run.scores) for run in runs)))
     decisive(shared, config.gate)
-    with atomic_path(path) as temporary:
-        temporary.write_text(
-            "[\n" + ",\n".join(json.dumps(_select_parts(run, shared), sort_keys=True) for run in runs) + "\n]\n"
-        )
+    # the parts that are judged again; yardsticks are not: a gate also serves models that have learned nothing yet
+    parts: dict[str, Any] = dict.fromkeys(("format", "name", "seed", "finished", "params", "fingerprint"), True)
+    parts |= {"costs": {*pairing.BUDGETS}, "scores": {*shared}}
+    lines = ",\n".join(json.dumps(run.model_dump(mode="json", include=parts), sort_keys=True) for run in runs)
+    write_text(path, f"[\n{lines}\n]\n")
     return [*notes]
 
 
@@ -179,10 +178,3 @@ def _list_matching(config: Config, folders: Iterable[Path]) -> library.Listing:
     # of another program's run no param may be known, so that it would match any
     runs, notes = alike.matching((run for run in listing.records if not run.program), config)
     return library.Listing(runs, (*listing.notes, *notes))
-
-
-def _select_parts(run: Record, names: Iterable[str]) -> dict[str, object]:
-    """The parts of a run that are judged again. Yardsticks are not: a gate also serves models that have learned nothing
-    yet."""
-    whole = dict.fromkeys(("format", "name", "seed", "finished", "params", "fingerprint"), True)
-    return run.model_dump(mode="json", include={**whole, "costs": {*pairing.BUDGETS}, "scores": {*names}})

@@ -1,4 +1,4 @@
-"""Facts about each score of this project's runs, and reasons to forbid a verdict.
+"""Facts about each score of this project's runs, reasons to forbid a verdict, and notes next to a table of verdicts.
 
 Two arms that both score worse than a Gaussian fitted to the train images, in the mean of ``metrics.decider`` over their
 runs, have learned nothing yet. The Gaussian is scored like samples (ddpm/scoring/yardsticks.py). A Fréchet distance has
@@ -11,9 +11,7 @@ less than a miss. The recall of a side that the panel sees behind a Gaussian con
 real images recalls them.
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -23,7 +21,7 @@ import numpy as np
 from ddpm.params.config import Compare
 from ddpm.referee import metrics, pairing
 from ddpm.verdicts import statistics
-from ddpm.verdicts.arms import Pair, subtract
+from ddpm.verdicts.arms import Arm, Pair, name_seeds, subtract
 from ddpm.verdicts.sequential import Design
 from ddpm.verdicts.verdict import Early, Objection, Outcome, Rules, Verdict
 
@@ -109,3 +107,42 @@ class Guards:
         asked = verdict.metric == self.primary and len(pair.before) == len(pair.after)
         against = list_against(pair, self.primary, outcome, self.compare) if asked else []
         return Objection("mixed", " and ".join(against)) if against else None
+
+
+def copies(arms: Iterable[Arm]) -> list[str]:
+    """A note for each arm that copies train images, with the spaces and the seeds."""
+    lines = []
+    for arm in arms:
+        copying = {seed: spaces for seed, run in arm.runs.items() if (spaces := metrics.find_copies(run.scores))}
+        if copying:
+            shown = ", ".join(sorted(set().union(*copying.values())))
+            lines.append(f"{arm.label} {COPIES} ({shown}) with {name_seeds(copying)}")
+    return lines
+
+
+def early(arms: Iterable[Arm], primary: str) -> str:
+    """A note if all arms are worse than a Gaussian so far, as soon as two of them have a run; otherwise empty."""
+    scored = [runs for arm in arms if (runs := [run.scores for run in arm.runs.values() if primary in run.scores])]
+    every = [scores for runs in scored for scores in runs]
+    decider = metrics.decider(every, primary)
+    gaussian = metrics.gaussian(every, decider)
+    if len(scored) < 2 or gaussian is None or any(fmean(one[decider] for one in runs) <= gaussian for runs in scored):
+        return ""
+    arms_are = "both arms are" if len(scored) == 2 else f"all {len(scored)} arms are"
+    return f"{arms_are} worse than a Gaussian ({gaussian:.3g}) so far: train for longer"
+
+
+def yardsticks(arms: Iterable[Arm], primary: str) -> list[str]:
+    """The scores of the yardsticks and of real images in the primary metric, or a note that a run has no yardstick."""
+    records = [run for arm in arms for run in arm.runs.values()]
+    if primary == metrics.PANEL:
+        return ["the panel's scale: 0 is held-out real images, 1 is draws of a Gaussian of the train images, per class"]
+    if missing := [run.name for run in records if f"{metrics.GAUSSIAN}.{primary}" not in run.scores]:
+        lack = "has" if len(missing) == 1 else "have"
+        which = f"{len(missing)} of {len(records)} runs {lack} no yardstick in {primary}"
+        return [f"{which}: it is unknown whether the arms are better than a Gaussian"]
+    lines = []
+    for what, (score, count) in metrics.others(records[0].scores, primary).items() if records else ():
+        samples = records[0].fingerprint.comparable["samples"]
+        lines.append(f"{what} {score:.3g}" + (f" (N = {count:,})" if count != samples else ""))
+    return [f"yardsticks in {primary}: {', '.join(lines)}"] if lines else []

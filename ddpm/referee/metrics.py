@@ -5,8 +5,6 @@ alone, such as ``bits_per_dim``. Deeper names describe the data (``real.classifi
 (``yardsticks.gaussian.classifier.fd``), or say whether the model copies (``memorisation.pixels.share``).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -166,10 +164,9 @@ class Closeness(NamedTuple):
 def closeness(scores: Mapping[str, float]) -> list[Closeness]:
     """One for each space in the scores."""
     spaces = []
-    for name in sorted(scores):
-        if name.startswith(MEMORISATION) and name.endswith(".limit"):
-            values = (scores.get(f"{name.removesuffix('limit')}{field}", math.nan) for field in Closeness._fields[1:])
-            spaces.append(Closeness(name.split(".")[1], *values))
+    for limit in sorted(name for name in scores if name.startswith(MEMORISATION) and name.endswith(".limit")):
+        values = (scores.get(f"{limit.removesuffix('limit')}{field}", math.nan) for field in Closeness._fields[1:])
+        spaces.append(Closeness(limit.split(".")[1], *values))
     return spaces
 
 

@@ -1,18 +1,16 @@
 """Which runs may be compared with which: arms, which differ in some params keys, paired by training seed."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from statistics import mode
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.base.sections import is_in, under
 from ddpm.base.variant import closest
 from ddpm.params.config import Config
-from ddpm.referee import metrics
+from ddpm.referee import Alike, metrics
 from ddpm.runs import record
 from ddpm.runs.alike import group_by, some, unlike
 from ddpm.runs.record import Costs, Record
@@ -22,11 +20,6 @@ from ddpm.verdicts.arms import Arm, Pair, name_alone, partners, refuse_twins
 
 # what a run cost -> in words; an arm is not better because it had more
 BUDGETS = {"images_seen": "images seen", "parameters": "parameters", "evaluations": "evaluations"}
-# facts in which partners are alike, unless a plan or the user lets them differ
-Alike = Literal[
-    "code", "images_seen", "teacher_flops", "parameters", "evaluations", "precision", "processor", "torch", "threads",
-    "kernels",
-]  # fmt: skip
 ALIKE: tuple[Alike, ...] = get_args(Alike)
 UNSAID = ("threads", "kernels")  # facts that no program states
 OURS = "this trainer"  # the label of its runs if they have none of the params that vary

@@ -3,8 +3,6 @@
 Blocks are data. Pictures are drawn by the renderers that show them, so a terminal's text costs no drawing.
 """
 
-from __future__ import annotations
-
 import io
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -1,10 +1,7 @@
 """Where a page draws the marks of a chart: in units of its viewBox, with 0 at the top."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 from ddpm.report.blocks import Chart
@@ -15,10 +12,10 @@ COLOURS = 6  # of page.css; more kinds begin again
 
 
 def place(chart: Chart) -> dict[str, Any]:
-    """The places of marks, lines and ticks. A chart has a mark at least, and its values are finite."""
-    levels = {name: level for name, level in chart.levels.items() if level is not None}
-    ys = [y for mark in chart.marks for y in (mark.y, mark.low, mark.high) if y is not None] + [*levels.values()]
-    xs = [mark.x for mark in chart.marks] + [*chart.ticks]
+    """The size of the chart, the functions from its values to places, and the ``rows`` that have a tick. A chart has a
+    mark at least, and its values are finite."""
+    values = [*chart.levels.values(), *(y for mark in chart.marks for y in (mark.y, mark.low, mark.high))]
+    xs, ys = [mark.x for mark in chart.marks] + [*chart.ticks], [value for value in values if value is not None]
     is_log = min(ys) > 0 and max(ys) > WIDE * min(ys)
     scale = math.log if is_log else float
     low, high = scale(min(ys)), scale(max(ys))
@@ -32,29 +29,10 @@ def place(chart: Chart) -> dict[str, Any]:
     def y(value: float) -> float:
         return round(BOTTOM - (scale(value) - low) / (high - low) * (BOTTOM - TOP), 1)
 
-    kinds = [*chart.kinds]
-    rows = _log_ticks(low, high) if is_log else _ticks(low, high)
-    return {
-        "width": WIDTH,
-        "height": HEIGHT,
-        "left": LEFT,
-        "right": RIGHT,
-        "rows": [(f"{value:g}", y(value)) for value in rows],
-        "columns": [(name, x(value)) for value, name in chart.ticks.items()],
-        "levels": [(name, y(value)) for name, value in levels.items()],
-        "steps": " ".join(f"{x(at)},{y(value)}" for at, value in chart.steps),
-        "marks": [
-            replace(
-                mark,
-                x=x(mark.x),
-                y=y(mark.y),
-                kind=str(kinds.index(mark.kind) % COLOURS),
-                low=None if mark.low is None else y(mark.low),
-                high=None if mark.high is None else y(mark.high),
-            )
-            for mark in chart.marks
-        ],
-    }
+    rows = [*(_log_ticks(low, high) if is_log else _ticks(low, high))]
+    size = {"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": RIGHT}
+    colours = {kind: place % COLOURS for place, kind in enumerate(chart.kinds)}
+    return {**size, "x": x, "y": y, "rows": rows, "colours": colours}
 
 
 def _ticks(low: float, high: float) -> Iterator[float]:

@@ -1,7 +1,5 @@
 """The result of a comparison or a study in blocks: the answer and its picture, then tables, curves and notes."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -13,8 +11,8 @@ import numpy as np
 
 from ddpm.base.errors import UserError, plural
 from ddpm.pictures import plots
-from ddpm.pictures.plots import Gap, Panel
-from ddpm.referee import metrics, pairing, remarks
+from ddpm.pictures.plots import Panel
+from ddpm.referee import guards, metrics, pairing
 from ddpm.referee.pairing import BUDGETS
 from ddpm.report.blocks import Block, Chapter, Figure, Note, Table, strip
 from ddpm.runs import run_images
@@ -57,7 +55,7 @@ def answers(judgement: Judgement) -> list[str]:
     """A line for each arm, and one each about what they were tuned on and what comes next."""
     primary, tried = judgement.primary, judgement.tuning
     lines = [pair.headline for pair in judgement.verdicts if pair.metric == primary]
-    if judgement.open and (early := remarks.early(judgement.arms, primary)):
+    if judgement.open and (early := guards.early(judgement.arms, primary)):
         lines.insert(0, early)
     if tried:
         values = "; ".join(f"{row.arm} {_values(row.values)}" for row in tried if row.chosen) or "none yet"
@@ -109,11 +107,7 @@ def _plain(value: Any) -> Any:
 
 def _gaps(verdicts: Sequence[Verdict]) -> Iterator[Block]:
     """The seeds' differences with their mean and interval: a panel per metric, a row per arm."""
-    panels: dict[str, list[Gap]] = {}
-    for pair in verdicts:
-        gap = Gap(pair.arm, pair.outcome, pair.differences, pair.difference, pair.margin, pair.low, pair.high)
-        panels.setdefault(f"{pair.metric} ({pair.direction} is better)", []).append(gap)
-    if panels:
+    if panels := group_by(verdicts, lambda pair: f"{pair.metric} ({pair.direction} is better)"):
         caption = (
             f"difference from {verdicts[0].baseline}: a dot for each training seed, a band for the practical threshold"
         )

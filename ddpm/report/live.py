@@ -3,8 +3,6 @@
 It is one file that needs no server. The browser reads it again every RELOAD seconds as long as something runs.
 """
 
-from __future__ import annotations
-
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +11,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple, Self
 
-from ddpm.base.files import atomic_path
+from ddpm.base.files import is_own, write_text
 from ddpm.report import render
 from ddpm.report.blocks import Block, Chapter, Chart, Figure, Levels, Mark, Note, Table, cell
 
@@ -47,9 +45,7 @@ class Live:
         self._write(0)
 
     def _write(self, reload: int) -> None:
-        content = render.html(self.title, self.command, self.chapters, reload)
-        with atomic_path(self.path) as temporary:
-            temporary.write_text(content, encoding="utf-8")
+        write_text(self.path, render.html(self.title, self.command, self.chapters, reload))
 
     def __enter__(self) -> Self:
         return self
@@ -59,12 +55,12 @@ class Live:
             self.end([Chapter("", [Note("stopped: run the same command again to continue", True)]), *self.chapters])
 
 
-def side_by_side(pictures: Mapping[str, Path]) -> list[Block]:
-    """The pictures that are here, by caption. A link might show another file of this machine."""
+def side_by_side(pictures: Mapping[str, Path], narrow: bool = True) -> list[Block]:
+    """The pictures that are here, by caption."""
     return [
-        Figure(caption, path.stem, partial(shutil.copyfile, path), narrow=True)
+        Figure(caption, path.stem, partial(shutil.copyfile, path), narrow)
         for caption, path in pictures.items()
-        if path.is_file() and not path.is_symlink()
+        if is_own(path)
     ]
 
 

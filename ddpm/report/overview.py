@@ -4,8 +4,6 @@ It is a list, not a comparison: one seed is not a verdict, and scores of differe
 other.
 """
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence

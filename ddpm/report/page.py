@@ -2,8 +2,6 @@
 come to train images. If a file is missing, the page says how to get it.
 """
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Mapping
 from functools import partial

@@ -1,7 +1,5 @@
 """The table of a verdict for a paper: a row for each arm, as CSV, or as LaTeX with booktabs."""
 
-from __future__ import annotations
-
 import math
 import re
 from pathlib import Path
@@ -60,8 +58,7 @@ def write(judgement: Judgement, path: Path) -> Path:
     if path.suffix == ".csv":  # in which a spreadsheet would take some names for formulas
         files.write_rows(path, [row | {"arm": re.sub(r"^(?=[=+@\t\r]|-\D)", "'", row["arm"])} for row in rows])
     else:
-        with files.atomic_path(path) as temporary:
-            temporary.write_text(_latex(judgement, names, rows), encoding="utf-8")
+        files.write_text(path, _latex(judgement, names, rows))
     return path
 
 

@@ -1,7 +1,5 @@
 """Pictures that show what a model draws while it trains."""
 
-from __future__ import annotations
-
 import copy
 import math
 from pathlib import Path

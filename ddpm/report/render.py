@@ -2,8 +2,6 @@
 a tag, a picture or a cell, or moves a terminal's cursor. In Markdown, emphasis and code are left as they are.
 """
 
-from __future__ import annotations
-
 import base64
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +15,7 @@ import jinja2
 from rich.cells import cell_len
 
 from ddpm.base.errors import printable
-from ddpm.base.files import atomic_path
+from ddpm.base.files import atomic_path, write_text
 from ddpm.report import chart
 from ddpm.report.blocks import Block, Chapter, Figure, Markdown, Note, Table
 
@@ -119,5 +117,4 @@ def write(path: Path, title: str, command: str, chapters: Sequence[Chapter]) -> 
         content = f"# {escape(title)}\n\n{markdown(chapters, path.parent)}"
     else:
         content = html(title, command, chapters)
-    with atomic_path(path) as temporary:
-        temporary.write_text(content, encoding="utf-8")
+    write_text(path, content)

@@ -1,7 +1,5 @@
 """The end of ``make repro``: what was trained, its scores next to real images', where to look, what to try next."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from ddpm.base.paths import EVALUATION, SAMPLES

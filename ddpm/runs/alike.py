@@ -1,7 +1,5 @@
 """Which records have the same params, and in which keys others differ."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -76,9 +74,9 @@ def unlike(keys: Iterable[str], there: Mapping[str, Any], here: Mapping[str, Any
     return some([f"{key} ({one} there, {other} here)" for key, one, other in values], 4)
 
 
-def some(names: Sequence[str], most: int = 3, between: str = ", ") -> str:
+def some(names: Sequence[str], most: int = 3) -> str:
     """The first names, and how many more there are, for a message."""
-    return between.join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def group_by(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:

@@ -1,7 +1,5 @@
 """From what the stages measured to the run's record."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from ddpm.base.files import Rows, flatten, read_json
@@ -18,12 +16,13 @@ def assemble(
     model: Loaded,
     evaluation: Evaluation,
     points: Rows,
-    fingerprint: dict[str, Any],
+    comparable: dict[str, Any],
+    environment: dict[str, Any],
     seconds: float,
     samples: str,
 ) -> Record:
-    """The record of the run that was just scored. points: ``curve.curve``; seconds: what scoring took; samples: the
-    digest of what was scored."""
+    """The record of the run that was just scored. points: ``evaluation.learning_curve``; seconds: what scoring took;
+    samples: the digest of what was scored."""
     trained, drawn = read_json(TRAIN_FACTS), read_json(SAMPLE_FACTS)
     taken = {"train": trained["seconds"], "sample": drawn["seconds"], "evaluate": round(seconds, 2)}
     return Record(
@@ -32,7 +31,7 @@ def assemble(
         finished=record.now(),
         params=provenance.params,
         code=provenance.code,
-        fingerprint=Fingerprint(hash=fingerprint["hash"], comparable=fingerprint["comparable"]),
+        fingerprint=Fingerprint.of(comparable),
         samples=samples,
         scores=flatten(evaluation.scores),
         curve=record.table(points, digits=9),
@@ -44,5 +43,5 @@ def assemble(
             evaluations=drawn["evaluations_per_image"],
             seconds=taken,
         ),
-        environment=fingerprint["environment"],
+        environment=environment,
     )

@@ -4,10 +4,9 @@ An experiment of DVC is a commit under refs/exps, which holds metrics/run.json l
 each, and DVC is not asked.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,11 +14,13 @@ import pygit2
 
 from ddpm.base import files
 from ddpm.base.errors import UserError, mask_secrets
-from ddpm.base.paths import METRICS, RUN, SCORED
+from ddpm.base.paths import METRICS, MODEL_FILE, RUN, SAMPLES, SCORED
 from ddpm.base.sections import Affects
-from ddpm.params.config import Config, sections_affecting
+from ddpm.params import inputs
+from ddpm.params.config import Config, parse, sections_affecting
+from ddpm.params.inputs import Start
 from ddpm.runs import record
-from ddpm.runs.record import Record
+from ddpm.runs.record import Provenance, Record
 from ddpm.runs.rows import Rows
 
 WORKSPACE = "workspace"
@@ -149,7 +150,7 @@ def _listing(contents: Iterable[tuple[str, bytes | Path]], rename: bool = False)
 
     contents: where each is from, and its bytes or its file. rename: whether that is also its name.
     """
-    records: dict[str, Record] = {}
+    records: dict[tuple[str, datetime], Record] = {}
     notes = []
     for source, text in contents:
         try:
@@ -158,6 +159,23 @@ def _listing(contents: Iterable[tuple[str, bytes | Path]], rename: bool = False)
         except UserError as error:
             notes.append(f"left out: {error}")
             continue
-        content = files.digest([run.params, run.scores, run.fingerprint.hash, str(run.finished)])
-        records.setdefault(content, run)
+        records.setdefault((run.result, run.finished), run)
     return Listing(tuple(sorted(records.values(), key=lambda run: run.finished)), tuple(notes))
+
+
+def provenance(start: Start) -> Provenance:
+    """The params of the run and its code: of the stages before this one as dvc.lock recorded them when they ran.
+
+    The code is left out if dvc.lock is of another model or other samples than those that are here, because stages were
+    run by hand.
+    """
+    params = relevant(parse(start.params).flat())
+    for stage, made in {"train": MODEL_FILE, "sample": SAMPLES}.items():
+        outs = {out["path"]: out.get("md5") for out in inputs.read_lock(stage)[0].get("outs", [])}
+        if outs.get(str(made)) != files.md5(made):
+            return Provenance(params, {})
+    md5s = {dep: files.md5(Path(dep)) for dep in inputs.list_code(start.params, start.stage)}
+    for stage in [name for name in inputs.makers() if name != start.stage]:
+        entry, _ = inputs.read_lock(stage)
+        md5s |= {dep["path"]: dep["md5"] for dep in entry.get("deps", []) if inputs.is_code(dep["path"])}
+    return Provenance(params, {path: md5[:12] for path, md5 in md5s.items()})

@@ -4,13 +4,10 @@ The evaluate stage writes metrics/run.json. Whatever compares, lists or shows ru
 that a verdict outlives the code that made it, and a result is shared like any other file.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -18,7 +15,7 @@ from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, Validatio
 
 from ddpm.base import files, variant
 from ddpm.base.errors import UserError, printable
-from ddpm.base.sections import Section, Seed
+from ddpm.base.sections import Section, Seed, inside
 
 FORMAT = 2
 MOST_BYTES = 100_000  # of a record; those of shipped presets take a tenth of it
@@ -51,13 +48,6 @@ def _finite(values: dict[str, Any]) -> dict[str, Any]:
 def _with_lists(params: dict[str, Any]) -> dict[str, Any]:
     """What ``write_record`` writes as {} is an empty list: flat params have no mappings."""
     return {key: [] if value == {} else value for key, value in params.items()}
-
-
-@lru_cache(maxsize=2**12)  # a thousand records have the same
-def _inside(path: str) -> str:
-    if not (parts := Path(path).parts) or parts[0] == "/" or ".." in parts:
-        raise ValueError("a path in the repository")
-    return path
 
 
 Key = Annotated[str, Field(pattern=r"^[\w./ -]+$", max_length=LONGEST)]
@@ -94,6 +84,10 @@ class Fingerprint(Section):
 
     hash: Digest
     comparable: Values
+
+    @classmethod
+    def of(cls, comparable: dict[str, Any]) -> Self:
+        return cls(hash=files.digest(comparable), comparable=comparable)
 
     @model_validator(mode="after")
     def _is_digest(self) -> Self:
@@ -147,7 +141,7 @@ class Record(Section):
     params: Annotated[Values, AfterValidator(_with_lists)] = Field(
         description="every parameter that results depend on: dotted key -> plain value"
     )
-    code: dict[Annotated[Key, AfterValidator(_inside)], Digest] = Field(
+    code: dict[Annotated[Key, AfterValidator(inside)], Digest] = Field(
         default={}, description="path -> md5 of the code that made the run; empty: unknown"
     )
     fingerprint: Fingerprint
@@ -203,6 +197,20 @@ class Record(Section):
         rows = self.curve.dicts() if self.curve else []
         return {int(row.pop("images")): row for row in rows}
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """All but the times, as plain values: what the same run has again."""
+        return self.model_dump(mode="json", exclude={"finished": True, "costs": {"seconds"}})
+
+    @property
+    def result(self) -> str:
+        """The digest of the result: equal params, code, scores and fingerprint are one. The program and the seed are
+        included because the params of a program's run lack both, and a study's plan because its runs are its own."""
+        plan = [self.plan] if self.plan else []
+        return files.digest(
+            [self.params, self.code, self.scores, self.fingerprint.hash, self.program, self.seed, *plan]
+        )
+
     def text(self) -> str:
         """The record as JSON with sorted keys: a line for each section, so that git shows what differs."""
         return _lines(self.model_dump(mode="json"))
@@ -216,8 +224,7 @@ def write_record(record: Record, path: Path) -> None:
     text = _lines(values | {"params": params})
     if len(text) > MOST_BYTES:
         raise UserError(f"{path}: {len(text):,} bytes; a record has at most {MOST_BYTES:,}")
-    with files.atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    files.write_text(path, text)
 
 
 def parse_record(text: bytes, source: str) -> Record:

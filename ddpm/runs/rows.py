@@ -7,8 +7,6 @@ clones by keeping the lines of both (``merge=union`` in .gitattributes). A line 
 was killed, is not a row; the next writer removes it.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -53,7 +51,7 @@ class Rows:
                 if (run := self._known[line]) is None:
                     continue
                 before = self.records.get(run.name, run)
-                if before != run and _facts(before) != _facts(run):
+                if before != run and before.facts != run.facts:
                     why = f"contradicts {self.places[run.name]}, which is the same run: remove one of these lines"
                     raise UserError(f"{place}: {why}")
                 if (run.finished, run.seconds) <= (before.finished, before.seconds):  # if two clones made it: the first
@@ -103,11 +101,6 @@ def has(path: Path, name: str) -> bool:
 def lock_path(path: Path, name: str) -> Path:
     """The file whose lock is held by whoever makes the row, for all machines that share the folder."""
     return path.with_suffix(".locks") / f"{name}.lock"
-
-
-def _facts(run: Record) -> dict[str, Any]:
-    """All but the times."""
-    return run.model_dump(exclude={"finished": True, "costs": {"seconds"}})
 
 
 def _name(line: str) -> str:

@@ -1,7 +1,5 @@
 """The images that a run drew: in the working folder, or in DVC's cache."""
 
-from __future__ import annotations
-
 import io
 from typing import IO
 

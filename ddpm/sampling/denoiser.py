@@ -1,7 +1,5 @@
 """A trained network as a denoiser: the one object that turns the network's output into (x_0, epsilon)."""
 
-from __future__ import annotations
-
 import copy
 from dataclasses import dataclass, field
 

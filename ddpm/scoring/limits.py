@@ -6,7 +6,7 @@ from ddpm.base.errors import UserError
 from ddpm.scoring import extractor, metric
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.extractor import Extractor
-from ddpm.scoring.metric import FeatureMetric
+from ddpm.scoring.metric import FeatureMetric, Metric
 
 
 def suitable_metrics(evaluate: Evaluate, features: Extractor) -> list[FeatureMetric]:
@@ -50,19 +50,15 @@ def check_counts(evaluate: Evaluate, counts: dict[str, int]) -> None:
     real images.
     """
     extractors = [extractor.get(name) for name in evaluate.extractors]
-    judges = [(judge, one) for one in extractors for judge in suitable_metrics(evaluate, one)]
-    for (judge, features), (where, count) in itertools.product(judges, counts.items()):
-        least, why = judge.least(evaluate, features.dimensions)
+    judges: list[tuple[Metric, str, int]] = []
+    for one in extractors:
+        judges += [(judge, f" with {one.name}", one.dimensions) for judge in suitable_metrics(evaluate, one)]
+    judges += [(judge, "", 0) for judge in metric.of_images(evaluate)]
+    for (judge, features, dimensions), (where, count) in itertools.product(judges, counts.items()):
+        least, why = judge.least(evaluate, dimensions)
         if count < least and (judge.compares or where == "sample.count"):
+            other = ", or take another extractor" if features else ""
             raise UserError(
-                f"{where}: {count:,} images are too few for evaluate.metrics {judge.name!r} with {features.name}: at "
-                f"least {least:,} are needed ({why}); use more images, leave {judge.name!r} out, or take another "
-                "extractor"
-            )
-    for other, (where, count) in itertools.product(metric.of_images(evaluate), counts.items()):
-        least, why = other.least(evaluate, 0)
-        if count < least:
-            raise UserError(
-                f"{where}: {count:,} images are too few for evaluate.metrics {other.name!r}: at least {least:,} are "
-                f"needed ({why}); use more images, or leave {other.name!r} out"
+                f"{where}: {count:,} images are too few for evaluate.metrics {judge.name!r}{features}: at least "
+                f"{least:,} are needed ({why}); use more images, or leave {judge.name!r} out{other}"
             )

@@ -4,8 +4,6 @@ card.md has the card's text; the front matter is for the Hugging Face Hub. Score
 the working folder's model is the exported one.
 """
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 from typing import NamedTuple
@@ -28,7 +26,7 @@ from ddpm.runs import library
 from ddpm.runs.record import Record
 from ddpm.sampling import classes
 from ddpm.sources.dataset import name_images
-from ddpm.tracking import origin
+from ddpm.tracking import view
 
 
 class Facts(NamedTuple):
@@ -63,7 +61,7 @@ def render_card(source: Path, model: Loaded, folder: str) -> str:
     except UserError as error:
         facts, reason = None, str(error)
     T = model.config.diffusion.T
-    tags = origin.tags() if facts else {}
+    tags = view.origin() if facts else {}
     environment = jinja2.Environment(  # noqa: S701 - Markdown, in which nothing is escaped
         loader=jinja2.PackageLoader("ddpm.sharing", ""),
         trim_blocks=True,
@@ -88,8 +86,8 @@ def render_card(source: Path, model: Loaded, folder: str) -> str:
         images=read_manifest(PROCESSED) if facts and (PROCESSED / MANIFEST).exists() else None,
         scores=render.markdown([Chapter("", summary.scores(facts.run))]) if facts else "",
         closeness=metrics.closeness(facts.run.scores) if facts else [],
-        commit=tags.get(origin.COMMIT),
-        changed=tags.get(origin.DIRTY) == "true",
+        commit=tags.get(view.COMMIT),
+        changed=tags.get(view.DIRTY) == "true",
     )
 
 

@@ -11,7 +11,7 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image
@@ -27,16 +27,6 @@ SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", "
 HELD_OUT = frozenset({"test", "val", "valid", "validation"})  # names of a source's own test split
 # PIL's other readers are rarely used, and one of them starts another program
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-
-
-class Contents(NamedTuple):
-    """How much a folder or archive has. held_out: of its images, if it holds out some itself. others:
-    ``describe_others``."""
-
-    images: int
-    classes: int
-    held_out: int | None
-    others: str
 
 
 class Photos(Dataset):
@@ -64,8 +54,9 @@ class Photos(Dataset):
         if others:
             print(describe_others(others), file=sys.stderr)
 
-    def look(self, place: Path) -> Contents:
-        """The content of a folder or archive. Raises UserError if it cannot be read."""
+    def look(self, place: Path) -> tuple[int, int, int | None, str]:
+        """How many images and classes a folder or archive has, how many of the images it holds out if it does so
+        itself, and what ``describe_others`` says. Raises UserError if it cannot be read."""
         with open_members(place) as members:
             names = sorted(str(PurePosixPath(member.name)) for member in members)
         images = [name for name in names if is_image(name)]
@@ -73,7 +64,7 @@ class Photos(Dataset):
             raise _empty(place)
         class_of, held_out = self.arrange(images)
         others = describe_others(name for name in names if not is_hidden(name))
-        return Contents(len(images), len({*class_of.values()}), None if held_out is None else len(held_out), others)
+        return len(images), len({*class_of.values()}), None if held_out is None else len(held_out), others
 
     @abstractmethod
     def arrange(self, names: list[str]) -> tuple[dict[str, str], set[str] | None]:

@@ -1,4 +1,8 @@
-"""Datasets of a few files with published md5 sums."""
+"""Datasets of a few files with published md5 sums.
+
+torchvision's own datasets know no mirrors or folders, do not limit what a download or a packed file may take, and
+unpickle CIFAR. What it reads as we would, it reads (ddpm/sources/idx.py).
+"""
 
 import gzip
 import zlib

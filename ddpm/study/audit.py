@@ -1,8 +1,6 @@
 """Records made again: whoever has the code of a record can, to the same scores, in a folder and an environment that are
 clean. A record is a note of an honest person; one that was invented is found by repeating it."""
 
-from __future__ import annotations
-
 import math
 import random
 import tempfile
@@ -24,7 +22,7 @@ OTHER_TORCH, BFLOAT16, FLOAT32 = 0.08, 0.05, 0.0001  # what rounding changes: th
 KERNELS = {"kernels", "processor", "ranks", "threads", "training_precision"}  # in which environments round differently
 ROUNDED = ("scores.", "curve.")  # what that changes
 STRAY = 2  # samples that rounding may move across the border of a metric that counts them; others are near 0
-APART = {"name", "params", "finished", "environment", "code", "plan", "revision"}  # compared otherwise, or not at all
+APART = {"name", "params", "environment", "code", "plan", "revision"}  # compared otherwise, or not at all
 
 Difference = tuple[str, Any, Any]  # a key, its value in the record, and its value now
 
@@ -90,9 +88,8 @@ def compare(name: str, recorded: Record, again: Record) -> Finding:
 
 def _facts(run: Record) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """The environment, and all else that a run has again, flat."""
-    facts = run.model_dump(mode="json", exclude=APART) | {"diverged": bool(run.diverged)}
-    del facts["costs"]["seconds"]
-    return run.environment, flatten(facts)
+    facts = {name: value for name, value in run.facts.items() if name not in APART}
+    return run.environment, flatten(facts | {"diverged": bool(run.diverged)})
 
 
 def _is_rounding(key: str, was: Any, now: Any, share: float, slack: float) -> bool:

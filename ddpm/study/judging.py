@@ -1,12 +1,11 @@
-"""The verdict of a study's records, look by look, for each arm against the baseline."""
+"""The verdict of a study's records, look by look, for each arm against the baseline; and the runs that it needs."""
 
-from __future__ import annotations
-
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 
 from ddpm.arms.run import Run
-from ddpm.base.errors import plural
+from ddpm.base.errors import UserError, plural
+from ddpm.referee import guards
 from ddpm.runs.alike import group_by, some
 from ddpm.study.ledger import Ledger
 from ddpm.study.plan import Study
@@ -15,6 +14,8 @@ from ddpm.verdicts.arms import Arm, partners
 from ddpm.verdicts.result import Judgement
 from ddpm.verdicts.sequential import Design
 from ddpm.verdicts.verdict import Rules
+
+Say = Callable[[str], None]
 
 
 def judge(ledger: Ledger) -> Judgement:
@@ -117,3 +118,40 @@ def power(study: Study, effect: float) -> dict[int, float]:
     rule = rules(study, [study.plan.primary])
     chances = rule.design.power(rule.alpha / rule.family(study.plan.primary), effect)
     return dict(zip(study.plan.looks, chances.tolist(), strict=True))
+
+
+def run(ledger: Ledger, slots: int | None, say: Say) -> tuple[Judgement, dict[str, str]]:
+    """Run a study: tune the arms, and continue until all are decided, the plan ends, or everything left has failed.
+    slots: how many experiments run at a time, by default one per GPU or core. say: receives progress, line by line.
+    Returns the judgement, and why which experiments failed."""
+    failed: dict[str, str] = {}
+    while True:
+        judgement = judge(ledger)
+        look, left = missing(ledger, judgement, failed)
+        if not left:
+            return judgement, failed
+        arms = ", ".join(dict.fromkeys(experiment.arm for experiment in left))
+        say(f"{aim(look, len(left))}: {arms}")
+        failed |= complete(ledger, left, slots, say)
+        ledger.update()
+
+
+def complete(
+    ledger: Ledger, left: Sequence[Run], slots: int | None, say: Say, keep_models: bool = False
+) -> dict[str, str]:
+    """Run those of these experiments that are not done, and return why which failed. keep_models: for jobs elsewhere,
+    which may differ in sampling alone. After the first pair, say whether both score worse than a Gaussian."""
+    study, failed, compared = ledger.study, dict[str, str](), False
+    for experiment in left:
+        if study.is_open(experiment):
+            why = f"all runs for tuning come first, and one of them needs a {study.plan.primary}"
+            raise UserError(f"{experiment.name}: the values of {experiment.arm} are not known: {why}")
+    for line, rest in ledger.make(ledger.missing(left), slots, failed, keep_models):
+        say(f"{line}{rest}")
+        if not compared:
+            ledger.update()
+            arms = ledger.arms()
+            compared = sum(bool(arm.runs) for arm in arms) > 1
+            if early := guards.early(arms, study.plan.primary):
+                say(f"warning: {early}; `ddpm study status {study.path} --pilot` estimates for how long")
+    return failed

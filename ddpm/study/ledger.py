@@ -4,8 +4,6 @@ A row counts if it is named after a run of the plan, was made under this plan, a
 asks for.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -110,15 +108,15 @@ class Ledger(Question):
 
 
 def open_ledger(study: Study, commit: str | None = None) -> Ledger:
-    """The ledger of a study with the rows that are there. commit: the one that is checked out unless named. Raises
-    UserError as ``Ledger.update`` does."""
+    """The ledger of a study with the rows that are there. commit: a name of it, by default the one that is checked out.
+    Raises UserError as ``Ledger.update`` does."""
     revision.check_index()
     ledger = Ledger(
         name=study.name,
         rows=Rows(study.results / rows.NAME),
         source=study.path,
         primary=study.plan.primary,
-        maker=study.maker(commit or revision.head()),
+        maker=study.maker(revision.find(commit) if commit else revision.head()),
         plan=study.hash,
         study=study,
     )

@@ -1,8 +1,6 @@
 """From a study's file to a Study, checked: every arm's params are valid, no two are equal, and it can be decided. And
 the file that a new study starts from."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,7 +13,6 @@ import yaml
 from ddpm.arms.run import Program, Recipe, apply_overrides
 from ddpm.base import files, sections
 from ddpm.base.errors import UserError, blame
-from ddpm.base.files import atomic_path
 from ddpm.base.paths import METRICS, STUDIES
 from ddpm.base.variant import closest
 from ddpm.params import config, file, possible, presets
@@ -211,7 +208,6 @@ def draft(name: str, vary: Sequence[str], common: Sequence[str], base: str | Non
     same = [label for label, values in arms.items() if values == {key: there.get(key) for key in values}]
     has = ", ".join(f"{key}: {there.get(key)}" for key in varied)
     own = f"{base or file.PATH} has {has}: {f'the arm {same[0]}' if same else 'none of the arms'}"
-    with atomic_path(path) as temporary:
-        text = yaml.safe_dump(plan, sort_keys=False, default_flow_style=None, width=120)
-        temporary.write_text(f"{HEADER.format(path=path)}# {own}\n{text}{missing}", encoding="utf-8")
+    text = yaml.safe_dump(plan, sort_keys=False, default_flow_style=None, width=120)
+    files.write_text(path, f"{HEADER.format(path=path)}# {own}\n{text}{missing}")
     return path, own

@@ -1,8 +1,6 @@
 """A study's plan: one file in git that states the question, the arms, and when it may be decided; and the runs
 that it asks for, one by one."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,9 +19,7 @@ from ddpm.base.errors import printable
 from ddpm.base.paths import METRICS
 from ddpm.base.sections import Affects
 from ddpm.params.config import AFFECTS, Compare, Config, affects, keys_affecting
-from ddpm.referee import metrics, pairing, remarks
-from ddpm.referee.guards import Guards
-from ddpm.referee.pairing import Alike
+from ddpm.referee import Alike, guards, metrics, pairing
 from ddpm.runs import record
 from ddpm.verdicts.arms import Arm
 from ddpm.verdicts.verdict import Known
@@ -147,7 +143,7 @@ class Study:
 
     def known(self, primary: str) -> Known:
         """Facts about the metrics."""
-        return Guards(self.compare, primary)
+        return guards.Guards(self.compare, primary)
 
     def select_metrics(self, shared: set[str]) -> list[str]:
         """Those that are judged, of the scores that all runs have."""
@@ -156,7 +152,7 @@ class Study:
     def check(self, arms: Sequence[Arm], by: Sequence[str]) -> tuple[str, list[str]]:
         """The fingerprint that all runs share, and notes on them. Raises UserError if they cannot be compared."""
         fingerprint, differing = pairing.check(arms, by, self.plan.may_differ)
-        return fingerprint, [*differing, *remarks.yardsticks(arms, self.plan.primary)]
+        return fingerprint, [*differing, *guards.yardsticks(arms, self.plan.primary)]
 
     @property
     def results(self) -> Path:

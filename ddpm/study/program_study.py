@@ -1,7 +1,5 @@
 """A study of a program: its arms are values of its command, commits, or both."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property

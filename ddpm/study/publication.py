@@ -2,21 +2,17 @@
 parent run with its verdict, and its experiments' runs as children, also other machines'. Like every run it is a view of
 files, and can be written again: nothing is sent twice."""
 
-from __future__ import annotations
-
-import json
 import re
-import shutil
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 from ddpm.base.errors import UserError, plural
-from ddpm.base.files import atomic_path
+from ddpm.base.files import write_text
 from ddpm.referee import metrics
 from ddpm.report import judgement as shown
 from ddpm.report import live, render
-from ddpm.report.blocks import Block, Chapter, Figure, Note
+from ddpm.report.blocks import Block, Chapter, Note
+from ddpm.runs.record import compact
 from ddpm.study.ledger import Ledger
 from ddpm.study.plan import Study
 from ddpm.tracking import tracker
@@ -34,19 +30,14 @@ def write_verdict(judgement: Judgement, folder: Path, chapters: Sequence[Chapter
         render.write(folder, judgement.question, "ddpm", chapters)
         return [folder]
     for_programs, for_people = folder / "verdict.json", folder / "verdict.md"
-    with atomic_path(for_programs) as temporary:
-        compact = json.dumps(shown.to_dict(judgement), separators=(",", ":"), sort_keys=True, allow_nan=False)
-        temporary.write_text(compact, encoding="utf-8")
+    write_text(for_programs, compact(shown.to_dict(judgement)))
     render.write(for_people, judgement.question, "ddpm", chapters)
     return [for_programs, for_people]
 
 
 def pictures(study: Study) -> list[Block]:
     """What the first run of each arm drew, where it is kept."""
-    paths = {arm: study.results / f"{arm}.png" for arm in study.plan.arms}
-    return [
-        Figure(arm, arm, partial(shutil.copyfile, path)) for arm, path in paths.items() if tracker.is_own_file(path)
-    ]
+    return live.side_by_side({arm: study.results / f"{arm}.png" for arm in study.plan.arms}, narrow=False)
 
 
 def page(ledger: Ledger, left: str) -> list[Chapter]:

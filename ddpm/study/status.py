@@ -1,20 +1,18 @@
 """The state of a study: which experiments are done, running, failed or missing, what is next and how long it takes."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Literal, NamedTuple
 
 from ddpm.arms.pool import Pool, Task
 from ddpm.arms.question import LOGS
-from ddpm.arms.run import Kind, Run, apply_overrides
+from ddpm.arms.run import Kind, apply_overrides
 from ddpm.base.errors import UserError
 from ddpm.base.progress import duration
-from ddpm.referee import metrics, remarks
+from ddpm.referee import guards, metrics
 from ddpm.report.blocks import Chapter, Note, Table
 from ddpm.runs.alike import group_by
 from ddpm.runs.record import Record
@@ -50,16 +48,16 @@ class Status:
 
     plan: str
     commit: str
-    open: Sequence[str]
-    outcomes: Mapping[str, str]
-    next_look: int | None
-    left: Sequence[str]
     seconds_each: float | None
     slots: int
     experiments: Sequence[Row]
-    early: str
     pilot: str
-    trouble: str
+    open: Sequence[str] = ()
+    outcomes: Mapping[str, str] = field(default_factory=dict)
+    next_look: int | None = None
+    left: Sequence[str] = ()
+    early: str = ""
+    trouble: str = ""
 
     def time(self, count: int) -> str:
         """How long that many experiments take."""
@@ -78,9 +76,7 @@ class Pilot(NamedTuple):
 def of(ledger: Ledger, at_once: int, tried: Pilot | None = None) -> Status:
     """The status now, from files and locks. tried: the pilot, until an experiment is finished. Records that cannot be
     judged together, which ``judging.judge`` refuses, are its ``trouble``."""
-    trouble, early, look, outcomes, still = "", "", None, dict[str, str](), tuple[str, ...]()
-    left, rows = list[Run](), list[Row]()
-    took = [run.seconds for run in ledger.records.values()]
+    rows, took = list[Row](), [run.seconds for run in ledger.records.values()]
     for line, one in enumerate(ledger.study.lines(), 1):
         refused = ledger.refused.get(one.name)
         reason = None if one.name in ledger.records else refused or ledger.failure(one.name)
@@ -88,27 +84,21 @@ def of(ledger: Ledger, at_once: int, tried: Pilot | None = None) -> Status:
         if state != "done" and not refused and ledger.is_running(one.name):
             state, reason = "running", None
         rows.append(Row(line, one.name, one.arm, one.kind, state, reason))
+    each, line_of_pilot = fmean(took) if took else tried and tried.seconds, tried.line if tried else ""
+    status = Status(ledger.study.hash, ledger.maker.commit, each, at_once, rows, line_of_pilot)
     try:
         judgement = judging.judge(ledger)
         look, left = judging.missing(ledger, judgement)
-        still, early = judgement.open, remarks.early(judgement.arms, judgement.primary)
-        outcomes = {one.arm: one.outcome for one in judgement.verdicts if one.metric == judgement.primary}
+        return replace(
+            status,
+            open=judgement.open,
+            outcomes={one.arm: one.outcome for one in judgement.verdicts if one.metric == judgement.primary},
+            next_look=look,
+            left=[one.name for one in left],
+            early=guards.early(judgement.arms, judgement.primary),
+        )
     except UserError as error:
-        trouble = str(error)
-    return Status(
-        plan=ledger.study.hash,
-        commit=ledger.maker.commit,
-        open=still,
-        outcomes=outcomes,
-        next_look=look,
-        left=[one.name for one in left],
-        seconds_each=fmean(took) if took else tried and tried.seconds,
-        slots=at_once,
-        experiments=rows,
-        early=early,
-        trouble=trouble,
-        pilot=tried.line if tried else "",
-    )
+        return replace(status, trouble=str(error))
 
 
 def pilot(ledger: Ledger) -> Pilot:

@@ -1,7 +1,5 @@
 """What `ddpm check` looks at besides params.yaml: this clone of git and DVC, and where the images come from."""
 
-from __future__ import annotations
-
 import json
 import os
 import stat

@@ -3,8 +3,6 @@
 It is measured in this process, on one rank's share of a batch; the exchange between ranks comes on top.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from typing import NamedTuple

@@ -4,8 +4,6 @@ or by their distance to the statistics of real images that others ship.
 What made them is recorded as given. What is not given is unknown, and never guessed.
 """
 
-from __future__ import annotations
-
 import math
 import re
 import shutil
@@ -29,10 +27,10 @@ from ddpm.base.variant import quote
 from ddpm.compute import devices
 from ddpm.data.pixels import BROKEN, explain
 from ddpm.evaluation import evaluation
-from ddpm.evaluation.fingerprint import fingerprint
+from ddpm.evaluation.fingerprint import comparable
 from ddpm.params import config, credit
 from ddpm.runs import record
-from ddpm.runs.record import Costs, Record
+from ddpm.runs.record import Costs, Fingerprint, Record
 from ddpm.sampling.sample_params import Sample
 from ddpm.scoring import extractor, frechet
 from ddpm.scoring.evaluate_params import Evaluate
@@ -81,19 +79,15 @@ def score(
         "costs": parse(others | {"seconds": stages}, "--cost", Costs),
         "environment": {"processor": None, "training_precision": None},
     }
-    unscored = {"fingerprint": _fingerprint({}), "scores": {}, "diverged": "not scored yet"}
+    unscored = {"fingerprint": Fingerprint.of({}), "scores": {}, "diverged": "not scored yet"}
     parse(given | unscored, "ddpm score", Record)  # a mistake is refused before the scoring, which takes long
     with TemporaryDirectory(prefix="ddpm-score-") as scratch:
         place = (samples, checked, Path(scratch))
-        content, scores, comparable = _by_file(*place, *against) if against else _by_real_images(*place)
+        content, scores, rests_on = _by_file(*place, *against) if against else _by_real_images(*place)
     if odd := [key for key, value in scores.items() if not math.isfinite(value)]:
         raise UserError(f"{samples}: {', '.join(odd)} is not a finite number: look at the images")
-    judged = {"fingerprint": _fingerprint(comparable), "samples": content, "scores": scores}
+    judged = {"fingerprint": Fingerprint.of(rests_on), "samples": content, "scores": scores}
     return parse(given | judged, "ddpm score", Record)
-
-
-def _fingerprint(comparable: dict[str, Any]) -> dict[str, Any]:
-    return {"hash": files.digest(comparable), "comparable": comparable}
 
 
 def _by_real_images(samples: Path, checked: config.Scoring, scratch: Path) -> Judged:
@@ -108,7 +102,7 @@ def _by_real_images(samples: Path, checked: config.Scoring, scratch: Path) -> Ju
     theirs = evaluation.mean([evaluation.report(images, real, evaluate).scores])
     scores = files.flatten(theirs | {REAL: floor, evaluation.YARDSTICKS: yardsticks})
     drawn = Sample.model_construct(count=len(images), seeds=(0,))
-    return digest([images]), scores, fingerprint(index, evaluate, drawn, device)["comparable"]
+    return digest([images]), scores, comparable(index, evaluate, drawn)
 
 
 def _by_file(samples: Path, checked: config.Scoring, scratch: Path, reference: Path, features: str) -> Judged:
@@ -253,7 +247,7 @@ def write_record(run: Record, out: Path | None) -> Path:
     """Write the record, by default to metrics/scored/NAME-SEED.json. Raises UserError if another one is there."""
     name = re.sub(r"[^\w.-]+", "_", run.name)
     path = out or paths.SCORED / f"{name}-{run.seed}.json"
-    if path.exists() and record.read_record(path).model_copy(update={"finished": run.finished}).text() != run.text():
+    if path.exists() and record.read_record(path).facts != run.facts:
         raise UserError(f"{path}: holds another run's record: remove it, or write elsewhere with --out")
     path.parent.mkdir(parents=True, exist_ok=True)
     record.write_record(run, path)

@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from PIL import Image
 
 from ddpm.base.errors import UserError
+from ddpm.base.files import is_own
 from ddpm.base.paths import GRIDS, RUN
 from ddpm.base.sections import Affects
 from ddpm.params import config, file, inputs
 from ddpm.runs import library, record
 from ddpm.runs.record import Record
-from ddpm.tracking import origin, view
+from ddpm.tracking import view
 from ddpm.tracking.store import Store
 from ddpm.tracking.view import LossPoint
 
@@ -53,12 +54,8 @@ def sync(params: dict[str, Any] | None = None) -> str | None:
             raise UserError(f"{RUN}: its run does not match params.yaml and the code: {why}; run `dvc repro` first")
         return run, inputs.read_inputs("train", params=plain).fingerprint()
 
-    def complete(run: Record, training: str) -> str:
-        with store.lock():
-            return _complete(store, run, training)
-
     known = store.attempt(read, patient=True)  # the training images may be many
-    return store.attempt(partial(complete, *known)) if known else None
+    return store.attempt(partial(_complete, store, *known)) if known else None
 
 
 class Page(NamedTuple):
@@ -70,11 +67,6 @@ class Page(NamedTuple):
     tags: dict[str, str]
     note: str  # Markdown
     files: Sequence[Path]  # artifacts, as far as they exist
-
-
-def is_own_file(path: Path) -> bool:
-    """Whether it is a file: a link in somebody's commit would publish what it leads to on this machine."""
-    return path.is_file() and not path.is_symlink()
 
 
 def write_page(store: Store, page: Page, records: Mapping[str, Record]) -> tuple[str, set[str]]:
@@ -89,12 +81,11 @@ def write_page(store: Store, page: Page, records: Mapping[str, Record]) -> tuple
     query = f"tags.`{PARENT}` = '{parent}' and attributes.status = 'FINISHED'"
     known = {child.data.tags.get(KEY, "") for child in client.search_runs([store.experiment], query, max_results=5000)}
     for title, record_ in records.items():
-        if not record_.diverged and view.key(record_) not in known:
-            with store.lock():
-                _complete(store, record_, title=title, parent=parent)
+        if not record_.diverged and record_.result not in known:
+            _complete(store, record_, title=title, parent=parent)
     client.set_tag(parent, NOTE, page.note)
     for path in page.files:
-        if is_own_file(path):
+        if is_own(path):
             client.log_artifact(parent, str(path))
     client.set_terminated(parent)
     return parent, known
@@ -124,41 +115,41 @@ def _complete(store: Store, run: Record, training: str | None = None, title: str
     """Write the run of a record, or complete it, also after a crash; return its id. Rows that are sent twice are equal,
     so MLflow keeps one. training: the digest of the training's inputs, if the working folder holds the result. parent:
     the run that lists it."""
-    from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+    from mlflow.entities import Dataset, DatasetInput, InputTag, Metric
 
-    key = view.key(run)
-    written = _find(store, KEY, key)
-    started = _find_open(store, training)
-    if written and written[0].info.status == "FINISHED":
-        if started:  # the same result, trained again
-            store.client.delete_run(started.info.run_id)
-        if parent:
-            store.client.set_tag(written[0].info.run_id, PARENT, parent)
-        return str(written[0].info.run_id)
-    tags = origin.tags() | {TRAINING: training} if training else {}
-    tags |= view.result_tags(run) | {KEY: key, NOTE: view.note(run, tags)} | ({PARENT: parent} if parent else {})
-    last = key[:7] if run.name == library.WORKSPACE else "" if title else run.name
-    name = view.name({"seed": run.seed} | run.params, last, run.program, title)
-    finished = round(1000 * run.finished.timestamp())
-    start = finished - round(1000 * sum(run.costs.seconds.values()))
-    client, before = store.client, written[0] if written else started
-    at = before or _create(store, name, start, tags)
-    run_id = str(at.info.run_id)
-    if before:
-        client.update_run(run_id, status="RUNNING", name=name)
-    params = [Param(key, value) for key, value in view.params(run.params).items() if key not in at.data.params]
-    metrics = [Metric(key, value, finished, seen) for key, value, seen in view.metrics(run)]
-    client.log_batch(run_id, metrics, params, [RunTag(key, value) for key, value in tags.items()] if before else [])
-    if fields := view.data(run):
-        context = InputTag("mlflow.data.context", "training")
-        client.log_inputs(run_id, [DatasetInput(Dataset(**fields), [context])])
-    client.log_text(run_id, run.text(), "metrics/run.json")
-    if training:
-        sent = {metric.step for metric in client.get_metric_history(run_id, "loss")}
-        _send(store, at, (point for point in view.loss_curve() if point.step not in sent))
-        _pictures(store, run_id)
-    client.set_terminated(run_id, end_time=finished)
-    return run_id
+    with store.lock():
+        key = run.result
+        written = _find(store, KEY, key)
+        started = _find_open(store, training)
+        if written and written[0].info.status == "FINISHED":
+            if started:  # the same result, trained again
+                store.client.delete_run(started.info.run_id)
+            if parent:
+                store.client.set_tag(written[0].info.run_id, PARENT, parent)
+            return str(written[0].info.run_id)
+        tags = view.origin() | {TRAINING: training} if training else {}
+        tags |= view.result_tags(run) | {KEY: key, NOTE: view.note(run, tags)} | ({PARENT: parent} if parent else {})
+        last = key[:7] if run.name == library.WORKSPACE else "" if title else run.name
+        name = view.name({"seed": run.seed} | run.params, last, run.program, title)
+        finished = round(1000 * run.finished.timestamp())
+        start = finished - round(1000 * sum(run.costs.seconds.values()))
+        client, before = store.client, written[0] if written else started
+        at = before or _create(store, name, start, tags)
+        run_id = str(at.info.run_id)
+        if before:
+            client.update_run(run_id, status="RUNNING", name=name)
+        _describe(store, at, view.params(run.params), tags)
+        client.log_batch(run_id, [Metric(key, value, finished, seen) for key, value, seen in view.metrics(run)])
+        if fields := view.data(run):
+            context = InputTag("mlflow.data.context", "training")
+            client.log_inputs(run_id, [DatasetInput(Dataset(**fields), [context])])
+        client.log_text(run_id, run.text(), "metrics/run.json")
+        if training:
+            sent = {metric.step for metric in client.get_metric_history(run_id, "loss")}
+            _send(store, at, (point for point in view.loss_curve() if point.step not in sent))
+            _pictures(store, run_id)
+        client.set_terminated(run_id, end_time=finished)
+        return run_id
 
 
 def _find(store: Store, tag: str, value: str | None) -> list[Run]:
@@ -259,6 +250,6 @@ class Live:
                 run = None
             start = round(1000 * (time.time() - self.waiting[-1].seconds))
             run = run or _create(self.store, view.name(known, self.training[:7]), start)
-            _describe(self.store, run, view.params(known), origin.tags() | view.tags(known) | {TRAINING: self.training})
+            _describe(self.store, run, view.params(known), view.origin() | view.tags(known) | {TRAINING: self.training})
         client.update_run(run.info.run_id, status="RUNNING")
         return run

@@ -1,24 +1,27 @@
 """A run's record as MLflow shows it: params, tags, metrics and pictures. Nothing here imports MLflow."""
 
-from __future__ import annotations
-
 import csv
 import json
+import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+import pygit2
+
 from ddpm.base import files
-from ddpm.base.errors import mask_secrets
+from ddpm.base.errors import UserError, mask_secrets
 from ddpm.base.paths import LOSS
 from ddpm.params import presets
 from ddpm.referee.guards import COPIES
 from ddpm.referee.metrics import find_copies
-from ddpm.runs import alike
+from ddpm.runs import alike, library
 from ddpm.runs.record import Record
 from ddpm.sources.dataset import name_images
-from ddpm.tracking.origin import COMMIT, DIRTY, EXPERIMENT
 
+COMMIT, DIRTY = "mlflow.source.git.commit", "ddpm.git.dirty"
+EXPERIMENT, BASELINE = "dvc.exp.name", "dvc.exp.baseline"  # of a DVC experiment
 # params that also become short tags, to group and filter runs by; the tag's name is the last word of the section
 VARIANTS = ("diffusion.schedule", "diffusion.parameterization", "diffusion.variance", "diffusion.loss", "model",
             "sample.sampler")  # fmt: skip
@@ -61,13 +64,6 @@ def loss_curve() -> list[LossPoint]:
     """The rows of metrics/loss.csv."""
     with LOSS.open(newline="", encoding="utf-8") as file:
         return [LossPoint.of(row) for row in csv.DictReader(file)]
-
-
-def key(run: Record) -> str:
-    """The digest of a result: equal params, code, scores and fingerprint are one run. The program and the seed are
-    included because the params of a program's run lack both, and a study's plan because a run is below one page."""
-    plan = [run.plan] if run.plan else []
-    return files.digest([run.params, run.code, run.scores, run.fingerprint.hash, run.program, run.seed, *plan])
 
 
 def params(flat: Mapping[str, Any]) -> dict[str, str]:
@@ -157,3 +153,15 @@ def note(run: Record, tags: Mapping[str, str]) -> str:
     if tags.get(DIRTY) == "true" and not commands["dvc exp apply"]:
         lines.append("The code or params differed from that commit: set them to this run's parameters first.")
     return "\n\n".join(lines)
+
+
+def origin() -> dict[str, str]:
+    """Tags for the commit and the DVC experiment; no value contains a password."""
+    values = {EXPERIMENT: os.environ.get("DVC_EXP_NAME", ""), BASELINE: os.environ.get("DVC_EXP_BASELINE_REV", "")}
+    with suppress(UserError, pygit2.GitError):  # no repository, or no commit
+        git = library.repository()
+        urls = {remote.name: remote.url or "" for remote in git.remotes}
+        values["mlflow.source.git.repoURL"] = mask_secrets(urls.get("origin", ""))
+        values[COMMIT] = str(git.head.target)
+        values[DIRTY] = "true" if library.find_uncommitted(("params.yaml", "dvc.yaml", "ddpm", "stages")) else "false"
+    return {tag: text for tag, text in values.items() if text}

@@ -4,16 +4,11 @@ Contract: a variant changes images by random numbers that it is given, and says 
 as a condition, and nothing when it samples: so it learns from changed images, and draws none.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from ddpm.base.tensor import Tensor
+from ddpm.base.tensor import Module, Tensor
 from ddpm.base.variant import Variant
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
 class Augmentation(Variant, ABC):
@@ -31,7 +26,7 @@ class Augmentation(Variant, ABC):
         x_0: (B, C, H, W) in [-1, 1]. normals: (B, draws) float32, standard normals. Image i depends on row i alone.
         """
 
-    def layer(self, features: int) -> nn.Module | None:
+    def layer(self, features: int) -> Module | None:
         """The layer from conditions to (B, features), which are added to the network's of t; None without any.
 
         It has no bias, so "nothing was done" is always zero: a trained network works without it. It starts as in EDM's

@@ -1,8 +1,6 @@
 """Arms with runs by training seed, and which runs of two arms are partners. Of a run only its name, seed and scores are
 read."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 

@@ -1,7 +1,5 @@
 """A verdict as one sentence that can be pasted."""
 
-from __future__ import annotations
-
 from ddpm.base.errors import plural
 from ddpm.verdicts.verdict import DECIDED, Verdict
 

@@ -4,8 +4,6 @@ The fresh runs' mean is tested alone: together with the first run it would be no
 luck. The bounds are exact for normal scores with equal spread, however few runs the baseline has.
 """
 
-from __future__ import annotations
-
 import math
 from functools import cache
 

@@ -9,8 +9,6 @@ the study's verdict is about the end alone, and its rule does not depend on them
 page is false is up to twice that of the verdict alone.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from functools import cache

@@ -40,8 +40,6 @@ gains (``collapses``) is refused.
 e-values depend on each other and whoever proposes ideas after reading the results.
 """
 
-from __future__ import annotations
-
 import math
 from functools import cache
 from typing import Literal, NamedTuple

@@ -1,7 +1,5 @@
 """The parts of a judgement of several arms."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

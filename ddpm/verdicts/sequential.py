@@ -11,8 +11,6 @@ length. So it is drawn given the last look's t, which runs evenly over the tail,
 it. That makes small error rates as precise as large ones, with few draws.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from functools import cache
@@ -84,12 +82,13 @@ class Design:
         for look, spent in zip(self.looks, self.sign_budget(level), strict=True):
             if look > len(differences):
                 break
-            for gap in differences[past : min(look, FREE)]:  # the observed pattern stays the first
-                sums, is_open = np.concatenate([sums + gap, sums - gap]), np.concatenate([is_open, is_open])
-            for sign in range(FREE - 1):  # those that share it are one gap
-                gaps = [differences[seed] for seed in range(FREE + sign, look, FREE - 1) if seed >= past]
-                if gaps:
-                    sums = sums + np.where(np.arange(len(sums)) >> sign & 1, -sum(gaps), sum(gaps))
+            for place in range(1, min(look, FREE)):  # later seeds that share its sign are one gap with it
+                gap = sum(differences[seed] for seed in range(place, look, FREE - 1) if seed >= past)
+                if place >= past:  # the observed pattern stays the first
+                    sums, is_open = np.concatenate([sums + gap, sums - gap]), np.concatenate([is_open, is_open])
+                else:
+                    by_sign = sums.reshape(-1, 2, 2 ** (place - 1))
+                    by_sign += np.array([[gap], [-gap]])
             past = look
             budget = math.floor(spent * len(sums) + 1e-9) - int((~is_open).sum())
             sizes = np.where(is_open, np.abs(sums), -1.0)
@@ -120,11 +119,17 @@ class Design:
         By the t test alone. The sign-flip test agrees nearly always from 1 sd on; at half an sd it lowers the chance
         by up to .06.
         """
-        looks = np.array(self.looks)
-        drawn = effect + np.random.default_rng(1).standard_normal((POWERS, looks[-1]))
-        means, squares = drawn.cumsum(1)[:, looks - 1] / looks, (drawn**2).cumsum(1)[:, looks - 1]
-        t = np.sqrt(looks) * means / np.sqrt((squares - looks * means**2) / (looks - 1))
-        return np.logical_or.accumulate(np.abs(t) >= self.bounds(level), axis=1).mean(0)
+        means, errors = _draw_moments(self)
+        return np.logical_or.accumulate(np.abs(means + effect) >= self.bounds(level) * errors, axis=1).mean(0)
+
+
+@cache
+def _draw_moments(design: Design) -> tuple[Array, Array]:
+    """The means, and their standard errors, of the normal differences up to each look: (POWERS, looks) each."""
+    looks = np.array(design.looks)
+    drawn = np.random.default_rng(1).standard_normal((POWERS, looks[-1]))
+    means, squares = drawn.cumsum(1)[:, looks - 1] / looks, (drawn**2).cumsum(1)[:, looks - 1]
+    return means, np.sqrt((squares / looks - means**2) / (looks - 1))
 
 
 @cache

@@ -6,8 +6,6 @@ about 0. They are if nothing differs at all, whatever the distribution of the sc
 agree and one side's scores are skewed. Equivalence is shown by two one-sided tests (Schuirmann 1987) of either kind.
 """
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

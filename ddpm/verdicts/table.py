@@ -3,9 +3,10 @@
 Such tables are written by hand, by a script or by a tracker. MLflow's ``search_runs`` and ``mlflow experiments csv``
 put ``metrics.``, ``params.`` or ``tags.`` before a column's name, which may be left out here; exports of its pages and
 of W&B's do not. Nothing else is known of the runs, so no guard refuses a verdict.
-"""
 
-from __future__ import annotations
+The csv module reads them: pandas would turn an arm's name such as NA or 010 into a number, and judging needs none of
+its tables.
+"""
 
 import csv
 import io

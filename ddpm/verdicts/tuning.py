@@ -11,8 +11,6 @@ at most EXCLUDING times the error rate, for normal differences: each arm has an 
 number of its other values, because any of them might be the one chosen.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """Verdicts on runs without partners: one against a stored baseline, or arms that share no seeds."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

@@ -38,12 +38,6 @@ def test_no_token_is_shown(scheme, user, host, path, token, mark):
         assert not leaks(str(UserError(f"data.source: {scheme}://{address}: no such folder")))
 
 
-@given(SCHEMES, PLAIN, PLAIN)
-def test_an_address_without_a_secret_stays_as_it_is(scheme, host, path):
-    text = f"{scheme}://{host}:8080/{path}: cannot be fetched; ask me@example.org"
-    assert mask_secrets(text) == text
-
-
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
@@ -55,17 +49,6 @@ def test_an_address_without_a_secret_stays_as_it_is(scheme, host, path):
 )
 def test_what_is_shown_of_an_address(text, shown):
     assert mask_secrets(text) == shown
-
-
-def test_a_line_that_quotes_too_much_keeps_its_beginning_and_its_end(capsys):
-    def main() -> None:
-        raise UserError(f"params.yaml: key: {'x' * 13_000} is not allowed: run it again")
-
-    assert exit_code(main) == EXIT_USER_ERROR
-    (line,) = capsys.readouterr().err.splitlines()
-    assert len(line) < 3000
-    assert line.startswith("error: params.yaml: key: xxx")
-    assert line.endswith("run it again")
 
 
 @pytest.mark.parametrize(
@@ -85,12 +68,8 @@ def test_what_a_program_learns_of_a_mistake(line, key, allowed):
 # as torch words it
 FULL = {
     "CUDA out of memory. Tried to allocate 2 GiB. GPU 0 has 79 GiB, of which 1 is free.": "Tried to allocate 2 GiB)",
-    "CUDA error: out of memory\nCUDA kernel errors might be reported later": "CUDA error: out of memory)",
     "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`": "CUBLAS_STATUS_ALLOC_FAILED",
-    "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED": "CUDNN_STATUS_INTERNAL",
-    "cusolver error: CUSOLVER_STATUS_ALLOC_FAILED, when calling `cusolverDnCreate(handle)`": "CUSOLVER_STATUS",
     "NCCL error in: N.cpp:1, unhandled cuda error\nLast error:\nCuda failure 2 'out of memory'": "Cuda failure 2",
-    "Triton Error [CUDA]: out of memory": "Triton Error",
 }
 
 

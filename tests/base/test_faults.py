@@ -12,10 +12,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors import SafetensorError
 
 from ddpm.base import files
-from ddpm.base.errors import UserError, exit_code, storage_fault
+from ddpm.base.errors import UserError, exit_code
 from ddpm.model.model_file import load_model
 from ddpm.params import inputs
 from ddpm.training.checkpoints import Checkpoints
@@ -178,22 +177,6 @@ def test_a_disk_that_is_full_ends_in_one_line_and_exit_code_2(what):
     assert done.stderr.startswith("error: the disk" if what == "plain" else "error: out")
     assert "space" in done.stderr
     assert what == "plain" or list(Path().iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("error", "is_storage"),
-    [
-        (OSError(28, "No space left on device"), True),
-        (PermissionError(13, "Permission denied"), True),
-        (SafetensorError("Error while serializing: I/O error: File too large (os error 27)"), True),
-        (OSError("5000 requested and 12 written"), True),
-        (FileNotFoundError(2, "No such file or directory"), False),
-        (SafetensorError("I/O error: No such file or directory (os error 2)"), False),
-        (ValueError("5 is odd"), False),
-    ],
-)
-def test_storage_that_refuses_is_told_from_other_errors(error, is_storage):
-    assert (storage_fault(error) is not None) == is_storage
 
 
 def test_ctrl_c_ends_without_a_traceback(capsys):

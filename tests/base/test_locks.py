@@ -8,7 +8,6 @@ import signal
 import stat
 import subprocess
 import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,11 +16,6 @@ import pytest
 from ddpm.base import files, locks
 from ddpm.base.errors import UserError
 from ddpm.base.locks import is_locked, lock, try_lock
-from ddpm.ladder import climb
-from ddpm.ladder.log import End, Try
-from ddpm.ladder.terms import Contest, Terms
-from ddpm.tracking.store import Store
-from ddpm.training.checkpoints import Checkpoints
 
 
 @pytest.fixture(autouse=True)
@@ -133,40 +127,3 @@ def test_what_another_machine_is_writing_is_no_leftover():
         assert first.read_text() == "first"
     assert Path("model").read_text() == "first"
     assert [path.name for path in Path().iterdir()] == ["model"]
-
-
-def test_all_lines_of_a_ladder_are_kept(monkeypatch):
-    identity = {"terms": "0" * 16, "base": "0" * 16}
-    monkeypatch.setattr(Contest, "identity", identity)
-    monkeypatch.setattr(Contest, "check", lambda *_, **__: 1.0)
-    contest = Contest("tiny", Path("ladders/tiny.yaml"), Terms.model_construct(error=0.05, kind="score"), {})
-    barrier = threading.Barrier(4)
-
-    def climb_on(number: int) -> None:
-        barrier.wait()
-        for step in range(5):
-            line = identity | {"entry": f"idea{number}-{step}", "changes": {}, "on": "", "nonce": "0" * 16}
-            with climb.hold(contest) as now:
-                climb.append(now, Try.model_validate(line))
-                end = {
-                    "of": climb.read(contest).tip,
-                    "outcome": "withdrawn",
-                    "reason": "",
-                    "champion": (),
-                    "challenger": (),
-                }
-                climb.append(climb.read(contest), End.model_validate(end))
-
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(climb_on, range(4)))
-    assert len(contest.log.read_text().splitlines()) == 40
-    assert {path.name for path in contest.folder.iterdir()} == {"log.jsonl"}
-
-
-def test_a_training_and_the_store_of_runs_exclude_others():
-    with Checkpoints("run").hold(), pytest.raises(UserError, match=str(os.getpid())), Checkpoints("run").hold():
-        pass
-    one = Store()
-    with one.lock():
-        assert is_locked(Path(".ddpm/mlflow.lock"))
-    assert not is_locked(Path(".ddpm/mlflow.lock"))

@@ -25,15 +25,6 @@ def test_every_folder_of_variants_is_a_family():
     assert {file.parent.name for file in variant.PACKAGE.glob("*/__init__.py")} == set(FAMILIES)
 
 
-@pytest.mark.parametrize(("family", "name"), ALL)
-def test_a_file_holds_one_variant_of_its_family_that_its_name_alone_builds(family, name):
-    variant = build(family, {"name": name}, family)
-    assert variant.name == name
-    contract = type(variant).__mro__[1]
-    assert contract is not Variant
-    assert not contract.__module__.startswith("ddpm.variants")
-
-
 DECLARATIONS = f"""
 import sys
 from pathlib import Path
@@ -78,24 +69,14 @@ def test_a_variant_is_written_with_all_its_hyperparameters_and_read_back_equal(f
     ("spec", "message"),
     [
         ("linear", rf"s: 'linear' must be a mapping with `name: ` one of {SCHEDULES}$"),
-        ({"name": 3}, "s: {'name': 3} must be a mapping"),
         ({"name": "cosin"}, rf"s\.name: unknown 'cosin' \(did you mean 'cosine'\?\); allowed: {SCHEDULES}$"),
-        ({"name": "_layers"}, r"s\.name: unknown '_layers'"),
         ({"name": "../models/unet"}, r"s\.name: unknown '\.\./models/unet'"),
-        ({"name": "linear", "nam": "cosine"}, r"s\.nam: unknown 'nam' \(did you mean 'name'\?\)"),
         ({"name": "linear", "cosin": {}}, r"s\.cosin: unknown 'cosin' \(did you mean 'cosine'\?\)"),
-        ({"name": "linear", "linear": 3}, r"s\.linear: 3 is not allowed"),
         (
             {"name": "linear", "linear": {"beta_strat": 0.1}},
             r"unknown key \(did you mean 'beta_start'\?\); allowed: .*beta_start, beta_end",
         ),
-        ({"name": "linear", "linear": {"beta_start": "0.1"}}, r"s\.linear\.beta_start: '0\.1' is not allowed"),
         ({"name": "linear", "linear": {"beta_start": 0}}, r"s\.linear\.beta_start: 0 is not .*greater than 0"),
-        (
-            {"name": "linear", "linear": {"beta_start": -1, "beta_end": 2}},
-            r"s\.linear\.beta_start: .*; s\.linear\.beta_end: ",
-        ),
-        ({"name": "linear", "linear": {"beta_end": float("nan")}}, r"s\.linear\.beta_end: nan is not .*finite"),
         ({"name": "linear", "cosine": {"s": -1}}, r"s\.cosine\.s: -1 is not allowed"),  # though it isn't chosen
     ],
 )
@@ -103,10 +84,6 @@ def test_a_mistake_names_key_value_and_what_is_allowed(spec, message):
     with pytest.raises(UserError, match=message) as raised:
         build("schedules", spec, "s")
     assert "\n" not in str(raised.value)
-
-
-def test_an_empty_block_is_the_defaults():
-    assert build("schedules", {"name": "linear", "linear": None}, "s") == build("schedules", {"name": "linear"}, "s")
 
 
 def test_blocks_of_others_may_wait_beside_the_chosen_one():
@@ -145,18 +122,9 @@ ZERO = {"name": "cosine", "cosine": {"zero_terminal_snr": True}}
             r"loss.simple.space: epsilon .*schedule.cosine.zero_terminal_snr: true .*allowed: null, flow, v, x0$",
         ),
         ({"variance": {"name": "learned_range"}}, r"variance: learned_range.*allowed: .*fixed_small, .*hybrid, vlb$"),
-        ({"loss": {"name": "hybrid"}}, r"variance: fixed_small.*allowed: variance: learned_range, or loss: .*\bsimple"),
-        (
-            {"loss": {"name": "min_snr", "min_snr": {"offset": 1.0}}, "parameterization": {"name": "epsilon"}},
-            r"loss.min_snr.offset: 1 .*epsilon.*allowed: 0, or parameterization: v$",
-        ),
         (
             {"schedule": {"name": "linear", "linear": {"beta_start": 0.02}}, "T": 20},
             r"schedule: linear with T: 20 .*float32",
-        ),
-        (
-            {"schedule": {"name": "sigmoid", "sigmoid": {"start": 2.0, "end": 1.0}}},
-            r"diffusion.schedule.sigmoid: start: 2.0 .*end: 1.0",
         ),
     ],
 )

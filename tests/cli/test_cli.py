@@ -1,27 +1,20 @@
 """The ``ddpm`` command: what it writes, and the one line and exit code 2 for each mistake."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from ddpm.cli import commands
-from ddpm.cli.app import app
-from ddpm.model import build
-from ddpm.model.model_file import load_model, save_model
+from ddpm.model.model_file import load_model
 from ddpm.params import presets
 from ddpm.pictures import grids
-from ddpm.referee import pairing
 from ddpm.sampling import generator as sampling
-from tests.command import imported, refused, run
+from tests.command import refused, run
 from tests.scored import git
-from tests.small import CPU, DENOISING, PARAMS, small
+from tests.small import CPU, DENOISING, small
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -55,28 +48,6 @@ def test_a_preset_never_overwrites_what_is_not_committed_unless_forced(repositor
     assert repository.read_text() == changed
     assert run("preset", "digits", "--force") == 0
     assert repository.read_text() == presets.text("digits")
-
-
-def test_outside_a_git_repository_a_preset_needs_force_to_overwrite(capsys):
-    assert run("preset", "digits") == 0
-    assert capsys.readouterr().out
-    assert "not a git repository" in refused(capsys, "preset", "debug")
-    assert Path("params.yaml").read_text() == presets.text("digits")
-    assert run("preset", "debug", "--force") == 0
-
-
-def test_params_are_checked_before_anything_runs(repository, capsys):
-    sections = {"evaluate": {"extractors": ["classifier"], "metrics": ["isc"]}, "sample": {"count": 100}}
-    repository.write_text(json.dumps(small(**sections).to_dict()))
-    assert run("check") == 0
-    assert "unet" in capsys.readouterr().out
-    for section, key, value in (("data", "image_size", 9), ("sample", "count", 99)):
-        repository.write_text(json.dumps(small(**sections | {section: {key: value}}).to_dict()))
-        assert f"{section}.{key}: {value}" in refused(capsys, "check")
-
-
-def test_elsewhere_every_command_says_what_is_missing(capsys):
-    assert all(refused(capsys, *command) for command in (["check"], ["summary"], ["track", "sync"]))
 
 
 def sample(model_file: Path, *options: str | Path) -> np.ndarray:
@@ -119,19 +90,6 @@ def test_a_wrong_option_is_refused(model_file, capsys, options, message):
     assert not list(Path().iterdir())
 
 
-def test_a_class_is_asked_for_by_name_and_guided(capsys):
-    settings = small(model={"classes": 2, "unet": {**PARAMS["model"]["unet"], "zero_init": False}}).training()
-    torch.manual_seed(0)
-    facts = {"classes": {"names": ["cat", "dog"], "counts": [3, 1]}}
-    save_model(Path("two.safetensors"), dict(build.network(settings).state_dict()), settings, facts)
-    dogs, second = (sample(Path("two.safetensors"), "--steps", "5", "--class", name) for name in ("dog", "1"))
-    assert np.array_equal(dogs, second)
-    capsys.readouterr()
-    guided = sample(Path("two.safetensors"), "--steps", "5", "--class", "dog", "--guidance", "3")
-    assert not np.array_equal(dogs, guided)
-    assert "10 images, 10 evaluations each" in capsys.readouterr().out
-
-
 def test_the_installed_command_ends_a_mistake_without_a_traceback():
     command = [Path(sys.executable).parent / "ddpm", "preset", "nowhere"]
     result = subprocess.run(command, capture_output=True, text=True)
@@ -140,40 +98,17 @@ def test_the_installed_command_ends_a_mistake_without_a_traceback():
     assert len(result.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("group", [[], ["study"], ["track"]])
-def test_without_a_command_the_commands_are_listed(group, capsys):
-    assert run(*group) == 0
-    said = capsys.readouterr().out
-    listed = (app[group[0]] if group else app).resolved_commands()
-    assert all(f"│ {command} " in said for command in listed if not command.startswith("-"))
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["summry"], "ddpm: unknown command 'summry' (did you mean 'summary'?); allowed: "),
         (["study", "statu"], "ddpm study: unknown command 'statu' (did you mean 'status'?)"),
         (["runs", "--jso"], "ddpm runs: unknown option: --jso. Did you mean --json?"),
-        (["runs", "now"], "ddpm runs: unexpected argument 'now'"),
         (["score", "photos", "--name", "g"], "ddpm score: --seed: "),
         (["sample", "-n", "many"], "ddpm sample: invalid value for -n: "),
-        (["compare"], "ddpm compare: "),
         (["compare", "--by", "seed", "--may-differ", "cod"], 'ddpm compare: invalid value "cod" for --may-differ'),
-        (["sample", "--seed", "1", "--seed", "2"], "ddpm sample: "),
         (["gate", "--update", "--json"], "ddpm gate: "),
-        (["study", "status", "plan.yaml", "--slots", "0"], "ddpm study status: invalid value "),
-        (["study", "new", "x", "--vary", "seed=0,1", "--looks", "8"], "ddpm study new: "),
     ],
 )
 def test_a_mistake_in_the_arguments_is_one_line(capsys, arguments, message):
     assert refused(capsys, *arguments).startswith(message)
-
-
-def test_what_may_differ_is_what_the_verdict_compares():
-    assert get_args(commands.Alike) == get_args(pairing.Alike)
-
-
-def test_the_help_imports_no_torch():
-    found = imported("-c", "from ddpm.cli import main; main()", "--help")
-    assert "ddpm.cli.app" in found
-    assert not {"mlflow", "numpy", "pandas", "torch"} & found

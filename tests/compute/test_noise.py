@@ -86,9 +86,3 @@ def test_a_mask_is_a_function_of_the_images_key_alone():
     whole = mask(8, 101, 0.3)
     np.testing.assert_array_equal(mask(3, 101, 0.3, offset=5), whole[5:])
     np.testing.assert_array_equal(mask(8, 60, 0.3), whole[:, :60])
-
-
-def test_how_far_noise_is_drawn_ahead_depends_on_the_device_and_its_size():
-    gpu = torch.device("cuda")
-    assert [noise.Ahead(n, gpu).steps for n in (1, noise.NUMBERS // 5, 9 * noise.NUMBERS)] == [noise.TOGETHER, 5, 1]
-    assert noise.Ahead(1, CPU).steps == 1

@@ -1,15 +1,13 @@
 """docs/atlas.md is made from the verdicts, and is current; and other tables that are made from records."""
 
 from pathlib import Path
-from statistics import fmean
 
 import numpy as np
 import pytest
 from PIL import Image, ImageColor
 
 from ddpm.pictures import plots
-from ddpm.runs import library
-from docs import make_atlas, make_claims, make_search
+from docs import make_atlas
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,47 +63,3 @@ def test_the_recipe_knows_how_many_verdicts_stand(rows):
 def test_every_study_is_discussed_on_a_page(rows):
     pages = "".join(path.read_text() for path in Path("docs").glob("*.md") if path != make_atlas.PAGE)
     assert [row.study for row in rows if f"studies/{row.study}/verdict.md" not in pages] == []
-
-
-def test_every_page_says_what_papers_claim_and_what_its_studies_do_not_show():
-    for path in make_atlas.PAGE.parent.glob("atlas-*.md"):
-        headings = path.read_text().split("\n## ")
-        sections = [heading.partition("\n\n")[2] for name in ("What papers say", "Limits") for heading in headings
-                    if heading.startswith(f"{name}\n")]  # fmt: skip
-        assert len(sections) == 2, path.name
-        assert "arXiv:" in sections[0], path.name
-
-
-def test_the_lead_of_x0_ends_where_the_claims_say():
-    """docs/claims.md: on digits between 8 and 16 channels for each value of a patch, on MNIST later."""
-    digits, mnist = (
-        [make_claims.measure_lead(f"size_{data}_{width}") for width in (32, 64)] for data in ("digits", "mnist")
-    )
-    assert digits[0] > 1 > digits[1]
-    assert min(mnist) > 1
-
-
-def test_one_pair_of_methods_changes_its_order_with_the_average_of_the_weights():
-    """docs/claims.md: 14 of 15 keep it, on digits as on MNIST."""
-    arms = "epsilon", "flow", "min_snr", "muon", "v", "x0"
-    for short, long in (
-        ("ema_short/{}", "ema_long/{}"),
-        ("ema_mnist/{}_short", "ema_mnist/{}_long"),
-    ):
-        means = []
-        for study, arm in (of.split("/") for of in (short, long)):
-            runs = library.folder(Path(f"metrics/studies/claims_{study}")).records
-            names = [f"claims_{study}-{arm.format(one)}" for one in arms]
-            of_arms = ([run for run in runs if run.name.rpartition("-")[0] == name] for name in names)
-            means.append([fmean(run.scores["classifier.fd"] for run in of_arm) for of_arm in of_arms])
-        signs = [np.sign(np.subtract.outer(row, row)) for row in means]
-        assert (signs[0] != signs[1]).sum() / 2 == 1
-    assert "arms keep their order, as on [MNIST]" in Path("docs/claims.md").read_text()
-
-
-@pytest.mark.long
-def test_the_table_of_samplers_is_simulated_on_what_is_recorded():
-    row = make_search.main("tpe_mv/5/warm/4", 2, 30)
-    best, *_ = row["30/3"]
-    assert 0.5 < best < 6  # the base scores 15
-    assert row == make_search.main("tpe_mv/5/warm/4", 2, 30)

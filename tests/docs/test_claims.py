@@ -44,6 +44,11 @@ def test_a_figure_is_that_of_the_seeds_of_its_study(figure):
         assert (agree, eyes) == (str(sum(signs)), str(len(signs)))
 
 
+def test_every_study_of_a_claim_is_on_the_page():
+    named = set(STUDY.findall(PAGE.read_text()))
+    assert {path.parent.name for path in STUDIES.glob("claims_*/verdict.json")} <= named
+
+
 def test_rescaled_models_are_better_than_the_same_ones_in_every_seed():
     judged = files.read_json(STUDIES / "claims_rescale_digits/verdict.json")
     scores = {one["arm"]: one["arm_scores"] for one in judged["verdicts"] if one["metric"] == judged["primary"]}
@@ -52,8 +57,3 @@ def test_rescaled_models_are_better_than_the_same_ones_in_every_seed():
         assert len(scores[arm]) == 6
         assert all(mine < flow for mine, flow in zip(scores[arm], scores["flow"], strict=True))
         assert said.format(percent(1 - fmean(scores[arm]) / fmean(scores["flow"])).lstrip("+")) in page
-
-
-def test_every_study_of_a_claim_is_on_the_page():
-    named = set(STUDY.findall(PAGE.read_text()))
-    assert {path.parent.name for path in STUDIES.glob("claims_*/verdict.json")} <= named

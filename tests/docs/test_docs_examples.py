@@ -69,10 +69,6 @@ def run(project: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def test_there_is_an_example_of_each_kind():
-    assert {Path(path).parent.name for path in FILES if "/variants/" in path} == {*CONTRACTS}
-
-
 @pytest.mark.slow
 def test_the_examples_pass_the_contract_tests_and_the_pages_name_them(project):
     added = [name for family in CONTRACTS for name in names(family)]

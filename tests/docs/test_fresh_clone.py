@@ -140,7 +140,7 @@ def test_what_a_page_prints_works_in_a_fresh_clone(page, fresh, tmp_path):
     clone = tmp_path / "clone"
     shutil.copytree(fresh, clone)
     (clone / ".venv/bin/activate").write_text(f"# {clone}/.venv")
-    tiny = {"DDPM_TRACKING": "off", "OMP_NUM_THREADS": "1", "ARGS": "tests/base/test_progress.py"}
+    tiny = {"DDPM_TRACKING": "off", "OMP_NUM_THREADS": "1", "ARGS": "tests/base/test_errors.py"}
     texts = [block.text.replace("\\\n", " ") for block in on_page(page) if block.mark == "run: clone"]
     text = "".join(texts)
     for whole, short in SHORT.items():

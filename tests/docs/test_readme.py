@@ -5,16 +5,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import torch
-from PIL import Image
 
 from ddpm.base import variant
 from ddpm.cli.app import app
-from ddpm.model.model_file import load_model
 from ddpm.params import presets
 from ddpm.params.config import FAMILIES
-from docs import make_variants
-from tests.small import DENOISING, pictures
 
 ROOT = Path(__file__).parents[2]
 TEXT, VARIANTS, RESULTS = ((ROOT / name).read_text() for name in ("README.md", "docs/variants.md", "docs/results.md"))
@@ -39,15 +34,3 @@ def test_a_release_has_one_version():
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
     assert re.search(rf"^## {version}$", (ROOT / "CHANGELOG.md").read_text(), re.M)
-
-
-@pytest.mark.long
-def test_the_pictures_are_written_with_a_row_of_images_for_every_sampler(model_file, tmp_path):
-    cpu = torch.device("cpu")
-    model = load_model(model_file, cpu)
-    assert sorted(make_variants.sampled(model, 0, cpu)) == DENOISING
-    paths = make_variants.draw(model, pictures(), tmp_path, cpu)
-    assert [path.name for path in paths] == ["schedules.png", "forward.png", "samplers.png"]
-    for path in paths:
-        with Image.open(path) as image:
-            assert min(image.size) > 100

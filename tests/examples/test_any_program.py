@@ -52,13 +52,6 @@ def test_what_a_page_prints_works_in_the_example(block):
     assert [line["outcome"] for line in log if "of" in line]
 
 
-def test_a_page_and_the_skill_show_the_loop():
-    assert [block.page for block in BLOCKS] == ["AGENTS.md", "any-program.md"]
-    assert (ROOT / "AGENTS.md").read_text().startswith("---\nname: ")
-    assert len((ROOT / "AGENTS.md").read_text().splitlines()) <= 60
-    assert len((ROOT / "docs/any-program.md").read_text().split()) <= 350
-
-
 def test_every_edit_of_the_night_fits_the_program():
     sys.path.insert(0, str(ROOT / "examples/any_program"))
     import night

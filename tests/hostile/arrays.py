@@ -59,21 +59,16 @@ BATCHES: list[tuple[str, bytes, str]] = [
     ("one that imports", b"cimportlib\nimport_module\n(S'antigravity'\ntR.", "asks for importlib.import_module"),
     ("one that calls a builtin", b"c__builtin__\neval\n(S'1'\ntR.", "asks for __builtin__.eval"),
     ("one that makes an array of objects", batch(data=np.array([Attack()])), "asks for"),
-    ("one of a protocol that does not exist", b"\x80\x63.", "unsupported pickle protocol"),
     ("one that announces 2^60 bytes", b"\x80\x04\x8e" + struct.pack("<Q", 2**60), "refused, not a CIFAR batch"),
     ("one with a memo of 2^31 entries", b"Nr" + struct.pack("<I", 2**31 - 1) + b".", "refused, not a CIFAR batch"),
-    ("one of a type that numpy does not have", b"cnumpy\ndtype\n(S'zz'\ntR.", "refused, not a CIFAR batch"),
 ]
 NPY: list[tuple[str, bytes, str]] = [
     ("samples that are a pickle", pickle.dumps(Attack()), "not an .npy file"),
     ("samples of objects", npy("{'descr': '|O', 'fortran_order': False, 'shape': (1,), }"), "not an .npy file"),
     ("samples of 2^80 bytes", shaped(f"({2**80},)"), "not an .npy file"),
-    ("samples of -1 images", shaped("(-1, 1, 4, 4)"), "not an .npy file"),
     ("samples of no images", shaped("(0, 1, 4, 4)"), "samples must be uint8"),
-    ("samples of three axes", shaped("(1, 4, 4)") + bytes(16), "samples must be uint8"),
     ("samples of floats", shaped("(1, 1, 4, 4)").replace(b"|u1", b"<f2") + bytes(32), "samples must be uint8"),
     ("a header that is code", npy("__import__('os').system('touch pwned')"), "not an .npy file"),
-    ("a header of brackets", npy("(" * 900), "not an .npy file"),
     ("not an .npy file", npz(), "not an .npy file"),
 ]
 MANIFESTS = [

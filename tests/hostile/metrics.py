@@ -4,7 +4,6 @@ import json
 from functools import partial
 from pathlib import Path
 
-from ddpm.base import files
 from ddpm.referee import gate
 from ddpm.runs.record import parse_record
 from tests.hostile.case import Case
@@ -28,11 +27,8 @@ BASELINES: list[tuple[str, bytes, str]] = [
     ("a baseline of no runs", b"[]", "0 runs; allowed: at least 5"),
     ("a baseline of one run five times", stored(seed="7", params="{}"), "5 runs; allowed: at least 5, each with"),
     ("a score out of any range", stored(scores='{"classifier.fd": 1e999}'), "is not allowed"),
-    ("seeds of 5,000 digits", stored(seed=DIGITS.decode()), "baseline"),
     ("a metric with escape codes", stored(scores='{"x\\n\\u001b[2J": 1}'), "is not allowed"),
-    ("a metric of 100,000 letters", stored(scores=f'{{"{"x" * 100_000}": 1}}'), "is not allowed"),
     ("a score that is text", stored(scores='{"classifier.fd": "0.25"}'), "is not allowed"),
-    ("a seed between two numbers", stored(seed="1.5"), "is not allowed"),
     ("records of another version, with more in them", stored(format="2", mean="1.0"), "baseline.json: "),
     ("a fingerprint that is another's", stored(fingerprint='{"hash": "0123456789ab", "comparable": {}}'), "digest of"),
 ]
@@ -41,7 +37,6 @@ CASES = [Case("scores", name, partial(BASELINE.write_bytes, content), read_basel
          for name, content, line in BASELINES]  # fmt: skip
 CASES += [
     Case("scores", "a baseline that is a folder", BASELINE.mkdir, read_baseline, "directory"),
-    Case("scores", "a file that is a folder", SCORES.mkdir, partial(files.read_json, SCORES), "directory"),
     Case("scores", "a record that is deep", lambda: None, partial(parse_record, DEEP, "run.json"),
          "not a run's record"),
     Case("scores", "a record of 30 MB", lambda: None, lambda: parse_record(bytes(30_000_000), "run.json"),

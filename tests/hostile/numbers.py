@@ -103,13 +103,9 @@ CASES = [
     Case("numbers", "a NaN in a checkpoint's weights", lambda: None, partial(poisoned, "network"),
          "not finite at step 2", LEFT),
     Case("numbers", "a NaN in a checkpoint's average", lambda: None, partial(poisoned, "ema"), "are not finite", LEFT),
-    Case("numbers", "a NaN in a checkpoint's optimizer", lambda: None, partial(poisoned, "optimizer", "exp_avg"),
-         "not finite at step", LEFT),
     Case("numbers", "an infinite weight after the last step", lambda: None, save_infinity, "are not finite"),
     Case("numbers", "a network that answers NaN", lambda: None, partial(draw_from, torch.nan), "are not finite"),
     Case("numbers", "features that are NaN", lambda: None, partial(judge, torch.nan), "infinite features"),
-    Case("numbers", "one image", partial(photos, "a/1.png"),
-         partial(preprocess, data(), Path("raw"), Path("processed"), 1), "leaves none for"),
     Case("numbers", "a single class for the classifier", partial(photos, "a/1.png", "a/2.png", "a/3.png"), fit,
          "needs at least 2 classes", frozenset({"data"})),
 ]  # fmt: skip

@@ -24,25 +24,15 @@ def _bomb(width: int, depth: int, item: bytes = b"[%s]") -> bytes:
 
 TEXTS: list[tuple[str, bytes, str]] = [
     ("nine aliases of nine aliases, ten levels deep", _bomb(9, 10), "aliases (*) of aliases"),
-    ("the same, merged by <<", _bomb(9, 10, b"{<<: [%s]}"), "aliases (*) of aliases"),
-    (
-        "one long list, named a thousand times",
-        _bomb(1000, 2).replace(b"{x: 1, y: 2}", b"[1,2,3,4,5,6,7,8,9]"),
-        "10,000",
-    ),
     ("6,000 keys", b"\n".join(b"k%d: 1" % i for i in range(6000)), "stands for more than 10,000 values"),
     ("10 MB", b"seed: 0 #" + b"-" * 10_000_000, "larger than 100,000 bytes"),
-    ("a word of 90,000 letters", b"seed: " + b"x" * 90_000, "seed: 'xxxx"),
     ("a number of 6,000 digits", b"seed: " + b"9" * 6000, "not valid YAML: Exceeds the limit"),
     ("5,000 brackets", b"seed: " + b"[" * 5000, "maximum recursion depth"),
-    ("a tag that its value does not fit", b"seed: !!bool x", "'x' does not fit its tag"),
     ("a call of a function", b"seed: !!python/object/apply:os.system ['touch pwned']", "could not determine a"),
     ("NUL", b"seed: 0\0", "unacceptable character #x0000"),
     ("Latin-1", "seed: ä".encode("latin-1"), "cannot be read as UTF-8 text"),
-    ("half of a UTF-16 pair", b'seed: "\\ud800"', "seed: '\\ud800' is not allowed"),
     ("a terminal's escape codes", b'seed: "\\e[2J\\a"', "seed: '\\x1b[2J\\x07' is not"),
     ("a key of 90,000 letters", b"? " + b"x" * 90_000 + b"\n: 1", "seed: missing"),
-    ("a number out of any range", b"seed: 1e999", "seed: inf is not allowed"),
 ]
 
 
@@ -75,50 +65,27 @@ def _posthoc(ema_length: float | None = None, **posthoc) -> dict:
 
 
 SILENT = {"name": "linear", "linear": {"zero_terminal_snr": True}}
-AVERAGED = _optimizer("schedule_free", ema={"name": "off"}, lr_decay="cosine")
 VALUES = [
     ("a variant named as a path", {"data": {"dataset": {"name": "../../etc/passwd"}}}, "unknown '../../etc/passwd'"),
-    ("a variant named as an inner module", {"data": {"dataset": {"name": "fetch"}}}, "unknown 'fetch'"),
-    ("a variant's name with a line break", {"train": {"ema": {"name": "off\n"}}}, "unknown 'off\\n'"),
     ("10^18 steps of noise", {"diffusion": {"T": 10**18}}, "diffusion.T: 1000000000000000000 is not allowed"),
     ("a network wider than memory", _unet(base_channels=200_000), "its weights take"),
-    ("a network wider than numbers go", _unet(base_channels=10**30), "no tensor has these sizes"),
     ("a billion blocks", _unet(blocks=10**9), "model.unet.blocks: 1000000000 is not allowed"),
-    ("a transformer a billion deep", {"model": {"name": "dit", "dit": {"depth": 10**9}}}, "depth: 1000000000 is not"),
     ("an odd image for a network that halves it", {"data": {"image_size": 15}}, "must be a multiple of 2"),
-    ("a width that the network cannot halve", {"data": {"image_size": [8, 15]}}, "must be a multiple of 2"),
-    ("an image of no height", {"data": {"image_size": [0, 8]}}, "data.image_size: (0, 8) is not allowed"),
-    ("an image of three sides", {"data": {"image_size": [8, 8, 8]}}, "or two of them: [height, width]"),
     ("a million channels", {"data": {"channels": 10**6}}, "data.channels: 1000000 is not allowed"),
-    ("pictures of four channels", {"data": {"channels": 4}}, "channels: 4 is not allowed for the pictures of digits"),
     ("one step of noise, and that without signal", _one_step(schedule=SILENT), "needs a chain of at least 2 steps"),
     ("a derivative along one step of noise", _one_step(loss={"name": "mean_flow"}), "T: 1 makes a single step"),
-    ("one class", {"model": {"classes": 1}}, "model.classes: 1 is not allowed: 0 for no classes, or at least 2"),
-    ("a billion classes", {"model": {"classes": 10**9}}, "model.classes: 1000000000 is not allowed"),
     ("a class of a model that knows none", {"sample": {"classes": [3]}}, "sample.classes: the model has none"),
     ("a class that does not exist", {"model": {"classes": 3}, "sample": {"classes": [3]}}, "no class 3; allowed: 0..2"),
     ("guidance of a model that knows no classes", _guided(weight=2.0), "guidance.weight: 2 needs a model with classes"),
     ("guidance away from what is never trained", _undropped(), "which train.label_dropout: 0 does not train"),
-    ("guidance without end", _guided(weight=float("inf")), "guidance.weight: inf is not allowed"),
-    ("guidance from late to early", _guided(interval=[0.9, 0.1]), "[0.9, 0.1] ends before it begins"),
-    ("snapshots that do not rise", {"train": {"snapshots": [64, 32]}}, "train: snapshots: [64, 32] must rise"),
-    ("a snapshot inside a batch", {"train": {"snapshots": [12]}}, "12 images are not whole batches"),
     ("a snapshot beyond the end", {"train": {"snapshots": [16, 960]}}, "snapshots: 960 is beyond the end at 96 images"),
     ("a snapshot in the middle of a decay", {"train": {"snapshots": [16], "lr_decay": "cosine"}}, "snapshots need"),
-    ("a parameter that the optimizer lacks", _optimizer("adam", {"weight_decay": 0.1}), "unknown key; allowed: betas"),
     ("two averages of the weights", _optimizer("schedule_free"), "schedule_free averages already; allowed: off"),
-    ("an average in place of a decay, and a decay", AVERAGED, "takes its place; allowed: constant"),
-    ("more noise than epsilon", {"train": {"input_perturbation": 1.5}}, "input_perturbation: 1.5 is not allowed"),
     ("t by losses below 0", _by_losses("mean_flow"), "losses of mean_flow may be negative; allowed: logit_normal"),
     ("averages from long to short", _posthoc(lengths=[0.1, 0.05]), "must be at least 1.25 times the first"),
-    ("an average of three", _posthoc(lengths=[0.02, 0.05, 0.1]), "train.posthoc.lengths"),
-    ("a million snapshots", _posthoc(snapshots=10**6), "train.posthoc.snapshots: 1000000 is not allowed"),
     ("an average that was never kept", {"sample": {"ema_length": 0.05}}, "needs the snapshots of train.posthoc"),
     ("an average out of the snapshots' range", _posthoc(0.25), "sample.ema_length: an average of length 0.25 cannot"),
-    ("an average longer than all", _posthoc(0.5), "sample.ema_length: 0.5 is not allowed"),
-    ("a metric that does not exist", {"evaluate": {"metrics": ["fidd"]}}, "unknown 'fidd' (did you mean 'fid'?)"),
     ("a metric named as a path", {"evaluate": {"metrics": ["../fid"]}}, "unknown '../fid'"),
-    ("no images to draw", {"sample": {"count": 0}}, "sample.count: 0 is not allowed"),
 ]
 
 

@@ -38,12 +38,6 @@ def png(width: int, height: int, *chunks: bytes) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + shape + b"".join(chunks) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
-def bmp(width: int, height: int) -> bytes:
-    content = bytearray(encoded("BMP"))
-    content[18:26] = struct.pack("<ii", width, height)
-    return bytes(content)
-
-
 def zip_of_text() -> bytes:
     packed = zlib.compress(bytes(200 * 2**20), 9)
     return png(8, 8, chunk(b"zTXt", b"Comment\0\0" + packed))
@@ -66,15 +60,11 @@ def put(name: str, content) -> None:
 
 PICTURES = [
     ("a PNG that says 50,000 x 50,000", "1.png", png(50_000, 50_000), "could be decompression bomb"),
-    ("a PPM that says 50,000 x 50,000", "1.ppm", b"P6 50000 50000 255\n", "could be decompression bomb"),
-    ("a BMP of -50,000 rows", "1.bmp", bmp(50_000, -50_000), "could be decompression bomb"),
     ("a PNG of 95 million pixels", "1.png", png(10_000, 9_500), "at most 90,000,000 are allowed"),
     ("a PNG of width 0", "1.png", png(0, 8), "cannot be read"),
     ("a PNG with 200 MB of packed text", "1.png", zip_of_text, "Decompressed data too large"),
     ("half a JPEG", "1.jpg", encoded("JPEG")[:600], "cannot be read"),
-    ("an empty file", "1.png", b"", "not an image, or not in a supported format"),
     ("text named .png", "1.png", b"hello", "not an image, or not in a supported format"),
-    ("PostScript named .jpg", "1.jpg", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image, or not"),
     ("a script in SVG named .gif", "1.gif", b"<svg><script>alert(1)</script></svg>", "not an image, or not"),
     ("a TIFF of NaN", "1.tif", floats(), "floating point without a fixed range"),
     ("a TIFF whose next page is itself", "1.tif", b"II*\0\x08\0\0\0\0\0\x08\0\0\0", "cannot be read"),

@@ -84,22 +84,17 @@ MIRRORS: list[tuple[str, Respond, str]] = [
     ("a redirection to ftp", answer(b"", 302, Location="ftp://127.0.0.1/photos.zip"), "which is not allowed"),
     ("a redirection to a file", answer(b"", 302, Location="file:///etc/passwd"), "is not allowed"),
     ("a redirection to itself", answer(b"", 302, Location="http://{host}/photos.zip"), "infinite loop"),
-    ("more bytes than announced", answer(b"x" * 100, Content_Length="10"), "not a zip file"),
     ("fewer bytes than announced", answer(b"x" * 10, Content_Length="100"), "cannot be fetched"),
-    ("a length that is not a number", answer(b"", Content_Length="ten"), "not a zip file"),
     ("a length below 0", answer(b"x", Content_Length="-5"), "not a zip file"),
     ("endless bytes", endless, "larger than 1,048,576 bytes"),
     ("endless headers", headers_without_end, "cannot be fetched"),
     ("a byte now and then", dripping, "bytes in"),
 ]
 SOURCES: list[tuple[str, str, str]] = [
-    ("an invalid address", "http://[::1/photos.zip", "is not a valid address"),
     ("an address with a line break", "http://127.0.0.1:1/a\nHost: b/photos.zip", "cannot be fetched"),
-    ("an invalid port", "http://127.0.0.1:999999/photos.zip", "cannot be fetched"),
     ("a file:// address", "file:///etc/passwd", "no such file or folder"),
     ("a path with NUL", "photos\0.zip", "no such file or folder 'photos\\x00.zip'"),
     ("a path of 100,000 letters", "x" * 100_000, "no such file or folder 'xxx"),
-    ("the home of an unknown user", "~nobody-of-this-name/photos", "no such file or folder"),
 ]
 CASES = [Case("data.source", f"a mirror that sends {name}", lambda: None, partial(from_mirror, respond), line)
          for name, respond, line in MIRRORS]  # fmt: skip

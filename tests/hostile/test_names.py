@@ -2,7 +2,6 @@
 
 import json
 import os
-import tarfile
 import tracemalloc
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from ddpm.sources import archives
 from ddpm.variants.datasets.image_folder import ImageFolder
 from tests.hostile.archives import header, tar
 from tests.hostile.case import listing
-from tests.hostile.pictures import data, encoded
+from tests.hostile.pictures import data
 
 # a folder's name -> the class's name
 NAMES = {
@@ -46,14 +45,6 @@ def test_any_folder_is_a_class_whose_name_can_be_shown():
     assert len(open_split(Path("processed"), "train")[0]) == 12
     assert Image.open("processed/dataset.png").format == "PNG"
     assert {Path(name).parts[:2] for name in listing() - before} == {("work", "raw"), ("work", "processed")}
-
-
-def test_members_of_one_name_are_one_image():
-    content = encoded("PNG")
-    padded = content + bytes(-len(content) % tarfile.BLOCKSIZE)
-    tar(*(header(name, size=len(content)) + padded for name in ("a/1.png", "a/./1.png", "a/1.png", "b/1.png")))
-    ImageFolder().download("photos.tar", Path("raw"))
-    assert ImageFolder().read(Path("raw")).names == ["a/1.png", "b/1.png"]
 
 
 def test_a_million_members_are_not_kept():

@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
+from importlib.metadata import PackageNotFoundError, distribution
 
 import pytest
 import yaml
@@ -138,6 +138,15 @@ def requirements(*extras: str) -> list[Requirement]:
     return [Requirement(text) for text in itertools.chain(project["dependencies"], *chosen)]
 
 
+def test_a_lock_has_what_the_constraints_leave_open_in_versions_that_are_allowed():
+    allowed = {each.name: each.specifier for each in requirements("train")}
+    for path in (ROOT / "locks").iterdir():
+        locked = pins(f"locks/{path.name}")
+        assert locked.keys() == {"torch", "torchvision"}
+        assert not locked.keys() & pins().keys()
+        assert all(version in allowed[name] for name, version in locked.items())
+
+
 def needed() -> dict[str, str]:
     """Every installed distribution that pyproject.toml's dependencies and its extra ``dev`` lead to, with its version.
 
@@ -164,39 +173,7 @@ def needed() -> dict[str, str]:
     return found
 
 
-def test_every_import_is_of_a_package_that_is_declared():
-    declared = {canonicalize_name(each.name) for each in requirements("train")}
-    providers = packages_distributions()
-    undeclared = {
-        name: str(path.relative_to(ROOT))
-        for path in SOURCES
-        for name in imported(path.read_text())
-        if not declared & {canonicalize_name(provider) for provider in providers.get(name, [name])}
-    }
-    assert undeclared == {}
-
-
-def imported(source: str) -> set[str]:
-    """The top-level names that a file imports anywhere, without Python's own and this project's."""
-    found = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            found |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found.add(node.module.partition(".")[0])
-    return found - sys.stdlib_module_names - {"ddpm", "stages"}
-
-
 def test_every_installed_distribution_is_pinned_to_its_version():
     pinned = pins()
     wrong = {name: (version, pinned.get(name)) for name, version in needed().items() if pinned.get(name) != version}
     assert not wrong, "make setup, then the command in the first lines of constraints.txt"
-
-
-def test_a_lock_has_what_the_constraints_leave_open_in_versions_that_are_allowed():
-    allowed = {each.name: each.specifier for each in requirements("train")}
-    for path in (ROOT / "locks").iterdir():
-        locked = pins(f"locks/{path.name}")
-        assert locked.keys() == {"torch", "torchvision"}
-        assert not locked.keys() & pins().keys()
-        assert all(version in allowed[name] for name, version in locked.items())

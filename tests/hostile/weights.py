@@ -69,28 +69,20 @@ UNREADABLE = "not a readable model file of safetensors"
 FILES: list[tuple[str, Callable[[], object], str]] = [
     ("a pickle that runs a command", lambda: PATH.write_bytes(pickle.dumps(Attack())), UNREADABLE),
     ("a file from torch.save", pickled, UNREADABLE),
-    ("nothing", lambda: PATH.write_bytes(b""), UNREADABLE),
     ("a folder", PATH.mkdir, UNREADABLE),
     ("a header of 2^63 bytes", partial(raw, b"{}", 2**63), UNREADABLE),
-    ("a header that is not JSON", partial(raw, b"hello!!!"), UNREADABLE),
     ("a tensor larger than its bytes", partial(raw, tensor(0, 4, [1000]), content=bytes(4)), UNREADABLE),
-    ("a tensor whose shape overflows", partial(raw, tensor(0, 4, [2**40, 2**40]), content=bytes(4)), UNREADABLE),
     ("100,000 empty tensors", lambda: raw(json.dumps(dict.fromkeys(map(str, range(10**5)), EMPTY)).encode()),
      "a header of"),
     ("weights without a config", partial(metadata, "{}"), "model file format 'none'"),
     ("a config 100,000 deep", partial(metadata, "[" * 100_000), UNREADABLE),
-    ("a config that is a list", partial(metadata, "[]"), "its metadata is not a mapping"),
     ("a file of another format", partial(configured, {}, format="ddpm-0"), "file format 'ddpm-0', this version reads"),
-    ("no config", partial(configured, None), "must be a mapping of sections, not NoneType"),
-    ("a config without sections", partial(configured, {}), "seed: missing"),
     ("all of params.yaml for a config", partial(configured, small().to_dict()), "device: unknown key"),
-    ("a list of train keys", partial(configured, {**small().training().to_dict(), "train": [1]}), "train: [1] is not"),
     ("a config of a network wider than memory", partial(model, model=_unet(base_channels=2**20)), "do not fit its own"),
     ("a config of a billion blocks", partial(model, model=_unet(blocks=10**9)), "s: model.unet.blocks: 1000"),
     ("one weight too few", partial(model, lambda tensors: tensors.pop("head.weight")), "do not fit its own config"),
     ("one weight too many", partial(model, lambda tensors: tensors.update(evil=torch.ones(1))), "do not fit its own"),
     ("a NaN among the weights", partial(model, _first(lambda weight: weight * torch.nan)), "are not finite"),
-    ("an infinity among the weights", partial(model, _first(lambda weight: weight / 0)), "are not finite"),
 ]  # fmt: skip
 
 CASES = [Case("model file", name, given, partial(load_model, PATH, torch.device("cpu")), line)

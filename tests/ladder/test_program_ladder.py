@@ -85,6 +85,15 @@ def test_a_search_finds_and_proves(capsys):
     assert run("ladder", "show", "mine", "--json") == 0
 
 
+def test_a_short_trial_has_a_share_of_the_values_that_the_file_names():
+    before = opening.load(FILE).identity
+    ladder(lengths={"keys": ["width"], "shares": [0.05, 0.25]})
+    of = opening.load(FILE)
+    values = [of.trial({"lr": 0.3}, 5, length) for length in of.lengths]
+    assert [(one["lr"], one["width"]) for one in values] == [(0.3, 1), (0.3, 2), (0.3, 8)]
+    assert of.identity["terms"] == before["terms"]  # a file that has attempts may get lengths
+
+
 @pytest.mark.slow
 def test_a_search_goes_on_after_a_stop():
     code = "from ddpm.cli import main; main(['ladder', 'search', 'mine', '--trials', '8'])"

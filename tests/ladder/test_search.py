@@ -1,6 +1,7 @@
 """``ddpm ladder search``: trials anywhere in a space, then one attempt."""
 
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from tests.pages import Page
 
 ROOT = Path(__file__).parents[2]
 RANDOM = proposals.RANDOM
+LENGTHS = {"keys": ["train.steps", "train.warmup_steps"], "shares": [0.1, 0.3]}
 pytestmark = pytest.mark.usefixtures("instant")
 
 
@@ -124,6 +126,54 @@ def test_a_target_is_reached_at_less_cost(capsys):
     assert lines()[2]["changes"] == {"train.steps": 40}  # unless it says where
     assert result["find"].items() >= BEST.items()
     assert result["proof"]["cost"] < 0.7 * terms.load(FILE).limit
+
+
+def test_short_trainings_go_on_by_their_rank_and_the_proof_is_at_the_full_length(capsys):
+    steps = list[int]()
+
+    def score(params: dict, seed: int) -> float:
+        steps.append(params["train"]["steps"])
+        return landscape(params, seed) * steps[-1] / 160  # a short one looks better
+
+    Instant.score = staticmethod(score)
+    of = contest(lengths=LENGTHS, ideas=[BEST])
+    Instant.patience = 17
+    assert find("--trials", "12", "--slots", "1", "--json") == 143
+    Instant.patience = math.inf
+    assert find("--trials", "12", "--slots", "1", "--json") == 0
+    said = capsys.readouterr()
+    result, made = json.loads(said.out), lines()
+    assert (made[0]["changes"], made[0].get("length")) == ({}, None)  # the champion, to its end
+    assert (made[1]["changes"], made[1]["length"]) == (BEST, 0.1)
+    assert 12 <= math.fsum(line.get("length", 1) for line in made) < 13
+    assert steps[: len(made)] == [round(160 * line.get("length", 1)) for line in made]
+    seen = {length: list[tuple[float, dict]]() for length in of.lengths}
+    for line in made:
+        if (length := line.get("length", 1.0)) > 0.1 and line["changes"]:
+            before = seen[of.lengths[of.lengths.index(length) - 1]]
+            best = sorted(before, key=lambda one: one[0])[: len(before) // search.ETA]
+            assert line["changes"] in [changes for _, changes in best]
+        seen[length].append((line["score"], line["changes"]))
+    assert len(seen[0.1]) > 2 * len(seen[0.3]) > 0
+    assert result["claim"] == np.mean([score for score, changes in seen[1.0] if changes == result["find"]])
+    assert {*steps[len(made) :]} == {160}  # of the proof
+    assert ", 0.1 of the length; " in said.err
+    assert f"{len(made)} trials, {len(seen[1.0])} of them whole" in Path("ladders/tiny/search.md").read_text()
+    assert ", 0.3 of the length" in Path("ladders/tiny/page.html").read_text()
+    assert run("ladder", "params", "tiny", f"trial-{made[1]['seed']}", "--force") == 0
+    assert config.load().train.steps == 16
+
+
+@pytest.mark.parametrize(("lengths", "named"), [
+    ({"shares": [0.3, 0.1]}, "lengths"), ({"shares": [0.1, 1.0]}, "lengths.shares"), ({"keys": []}, "lengths"),
+    ({"keys": ["train.nosuch"]}, "train.nosuch"), ({"keys": ["sample.count"]}, "sample.count"),
+    ({"keys": ["train.lr_decay"]}, "train.lr_decay"),
+])  # fmt: skip
+def test_lengths_that_cannot_be_are_refused(capsys, lengths, named):
+    FILE.write_text(yaml.safe_dump(SEARCH | {"lengths": LENGTHS | lengths}))
+    assert find("--trials", "8") == 2
+    assert named in capsys.readouterr().err
+    assert Instant.count == 0
 
 
 def test_a_guard_is_kept_by_the_search(capsys, monkeypatch):

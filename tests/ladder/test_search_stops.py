@@ -183,6 +183,7 @@ def test_a_full_disk_leaves_the_trials_as_they_were(capsys, monkeypatch):
     ({"changes": {"data.source": "/etc"}}, "data.source"),
     ({"changes": {"seed": 5}}, "seed"), ({"changes": {"train": 5}}, "train"), ({"guards": {"x": 1.0}}, "guards"),
     ({"changes": {"train.learning_rate": "\x1b[2J<script>"}}, "train.learning_rate"),
+    ({"length": 0.1}, "length"), ({"length": 2.0}, "length"), ({"length": None}, "length"),
     ({"changes": {"train.nosuch": "a\u2028b"}}, "train.nosuch"), ({"changes": {"train.start_from": "x"}}, "start_from"),
 ])  # fmt: skip
 def test_a_line_that_may_not_be_tried_is_left_out_and_named(capsys, line, named):

@@ -99,13 +99,6 @@ def test_a_length_out_of_range_is_refused_with_the_range(snapshots):
             chosen.weights(outside, 4000)
 
 
-def test_more_snapshots_than_steps_are_one_a_step():
-    chosen = posthoc.Posthoc(snapshots=16)
-    assert chosen.steps(10) == list(range(1, 11))
-    assert chosen.steps(1000)[-1] == 1000
-    assert chosen.weights(0.05, 10)[0] == pytest.approx([0] * 9 + [1], abs=1e-9)
-
-
 @pytest.mark.usefixtures("project")
 def test_the_command_writes_a_model_file_that_says_its_length(tmp_path, capsys):
     out = tmp_path / "short.safetensors"
@@ -121,6 +114,15 @@ def test_the_command_writes_a_model_file_that_says_its_length(tmp_path, capsys):
         (["--length", "0.05", "--model", str(out)], "snapshot"),
     ):
         assert line in refused(capsys, "ema", *arguments)
+
+
+def test_snapshots_of_another_training_are_refused(tracked, tmp_path):
+    other = load_model(tracked[0] / MODEL.name, CPU)
+    config = kept(lengths=[0.05, 0.12])
+    save_model(tmp_path / "own.safetensors", other.network.state_dict(), config.training(), {"steps": STEPS})
+    (tmp_path / "ema").symlink_to(tracked[0] / "ema")
+    with pytest.raises(UserError, match=r"000000020\.safetensors: .*own\.safetensors"):
+        averages.load(tmp_path / "own.safetensors", 0.05, CPU)
 
 
 @pytest.mark.usefixtures("project")
@@ -146,12 +148,3 @@ def test_both_stages_use_the_chosen_average(length, said, monkeypatch):
         evaluate.main(settings.evaluate, drawing, CPU, ALONE, Provenance(settings.flat(), {}), "run")
     assert [model.facts.get("ema_length") for model in used] == [said, said]
     assert all(torch.equal(*pair) for pair in zip(*(each.network.parameters() for each in used), strict=True))
-
-
-def test_snapshots_of_another_training_are_refused(tracked, tmp_path):
-    other = load_model(tracked[0] / MODEL.name, CPU)
-    config = kept(lengths=[0.05, 0.12])
-    save_model(tmp_path / "own.safetensors", other.network.state_dict(), config.training(), {"steps": STEPS})
-    (tmp_path / "ema").symlink_to(tracked[0] / "ema")
-    with pytest.raises(UserError, match=r"000000020\.safetensors: .*own\.safetensors"):
-        averages.load(tmp_path / "own.safetensors", 0.05, CPU)

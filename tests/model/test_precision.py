@@ -57,10 +57,3 @@ def test_auto_is_float32_where_bfloat16_is_wrong(wrong):
     assert chosen(AUTO) == (torch.float32, torch.float32)
     half = small(train={"precision": "bfloat16"}, sample={"precision": "bfloat16"})
     assert chosen(half) == (torch.bfloat16, torch.bfloat16)  # whoever asks for it gets it
-
-
-def test_the_decision_is_the_same_each_time_and_draws_nothing():
-    state = torch.get_rng_state()
-    first, second = (precision.gradient_error.__wrapped__(AUTO.training(), CPU) for _ in range(2))
-    assert first == second
-    assert torch.equal(torch.get_rng_state(), state)

@@ -23,12 +23,6 @@ def test_params_yaml_is_the_digits_preset():
     assert (ROOT / "params.yaml").read_text() == presets.text("digits")
 
 
-def test_what_the_gated_preset_computes_in_does_not_depend_on_the_cpu():
-    """Otherwise its fingerprint would, and a baseline from another machine could gate nothing."""
-    gated = config.parse(file.decode(presets.text("digits_small"), "digits_small"))
-    assert (gated.train.precision, gated.sample.precision) == ("float32", "float32")
-
-
 @pytest.mark.parametrize("name", presets.names())
 def test_every_preset_loads_and_its_network_can_be_built(name):
     loaded = config.parse(file.decode(presets.text(name), name))
@@ -62,16 +56,6 @@ def test_what_shapes_a_model_is_all_of_the_config_that_does():
     assert training != small(data={"image_size": 16}).training()
 
 
-def test_only_hides_what_is_not_listed():
-    part = small().only(["seed", "data.image_size", "train"])
-    assert (part.seed, part.data.image_size, part.train) == (0, 8, small().train)
-    for hidden in ("device", "diffusion", "sample"):
-        with pytest.raises(AttributeError):
-            getattr(part, hidden)
-    with pytest.raises(AttributeError):
-        _ = part.data.dataset
-
-
 @given(channels=st.integers(1, 64), height=st.integers(1, 1024), width=st.integers(1, 1024), as_list=st.booleans())
 def test_any_image_size_is_a_shape_and_comes_back_from_plain_values(channels, height, width, as_list):
     size = [height, width] if as_list or height != width else height
@@ -89,29 +73,16 @@ def _adamw(**fields) -> dict:
 @pytest.mark.parametrize(
     ("section", "values", "message"),
     [
-        ("train", {"stepz": 3}, "train.stepz: unknown key (did you mean 'steps'?); allowed: steps, epochs"),
         ("train", {"lr": 0.1}, "train.lr: unknown key (did you mean 'learning_rate'?); allowed: steps, epochs"),
         ("train", {"batch_size": "64"}, "train.batch_size: '64' "),
-        ("train", {"batch_size": True}, "train.batch_size: True "),
         ("train", {"batch_size": 0}, "train.batch_size: 0 "),
-        ("train", {"learning_rate": float("nan")}, "train.learning_rate: nan "),
-        ("train", {"optimizer": _adamw(weight_decay=float("inf"))}, "train.optimizer.adamw.weight_decay: inf "),
-        ("train", {"channels_last": "off"}, "train.channels_last: 'off' "),
-        ("train", {"compile": 1}, "train.compile: 1 "),
-        ("sample", {"compile": "on"}, "sample.compile: 'on' "),
         ("train", {"precision": "half"}, "train.precision: 'half' is not allowed: Input should be 'auto'"),
         ("train", {"optimizer": _adamw(betas=[0.9])}, "train.optimizer.adamw.betas.1: missing"),
         ("train", {"epochs": 3}, "train: set exactly one of steps and epochs"),
-        ("train", {"accumulate": 3}, "train: accumulate: 3 must divide batch_size: 8"),
         ("data", {"dataset": {"name": "mnits"}}, "data.dataset.name: unknown 'mnits' (did you mean 'mnist'?)"),
         ("data", {"image_size": [8, True]}, "data.image_size: (8, True) "),
-        ("data", {"image_size": [8, 1025]}, "data.image_size: (8, 1025) "),
-        ("data", {"channels": 65}, "data.channels: 65 "),
-        ("data", {"test_fraction": 1.0}, "data.test_fraction: 1.0 "),
-        ("diffusion", {"schedule": "cosine"}, "diffusion.schedule: 'cosine' "),
         ("diffusion", {"T": 4}, "sample.steps: 5 must be at most diffusion.T = 4"),
         ("model", {"unot": {}}, "model.unot: unknown 'unot' (did you mean 'unet'?)"),
-        ("evaluate", {"extractors": []}, "evaluate.extractors: () "),
         ("evaluate", {"metrics": ["fid", "fid"]}, "evaluate: metrics: [fid, fid] "),
     ],
 )
@@ -120,18 +91,6 @@ def test_a_mistake_names_key_value_and_what_is_allowed(section, values, message)
         small(**{section: values})
     assert str(raised.value).startswith(f"small: {message}")
     assert len(str(raised.value)) < 500
-
-
-def test_a_device_is_its_name_alone():
-    with pytest.raises(UserError, match=r"small: device: 'cpu\\n' is not allowed"):
-        config.parse({**small().to_dict(), "device": "cpu\n"}, "small")
-
-
-def test_every_section_must_be_there_and_no_other():
-    value = small().to_dict()
-    value["trian"] = value.pop("train")
-    with pytest.raises(UserError, match=r"train: missing; .*; trian: unknown key \(did you mean 'train'\?\);"):
-        config.parse(value, "small")
 
 
 @pytest.mark.parametrize(("content", "message"), [

@@ -1,8 +1,6 @@
 """The inputs of a stage, as DVC sees them."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -62,8 +60,6 @@ def test_what_is_read_is_what_is_listed():
         ("params.yaml", PARAMS.replace("seed: 1", "seed: 2"), True),
         ("params.yaml", PARAMS.replace("cosine", "linear"), True),
         ("params.yaml", PARAMS.replace("other: 2", "other: 3").replace("unused: 3", "unused: 4"), False),
-        ("params.yaml", f"# a comment\n{PARAMS}", False),
-        ("linear.py", "a variant that is not chosen", False),
         ("stranger.py", "other code", False),
         ("ddpm/base/files.py", "a = 2", False),
     ],
@@ -76,7 +72,7 @@ def test_the_fingerprint_changes_with_what_is_listed_and_with_nothing_else(file,
 
 @pytest.mark.parametrize(
     ("text", "matters"),
-    [("# why\n\na  =  1", False), ("a = 1\n# b = 2", False), ("a = 2", True), ("def a(): 1", True), ("a = (1)", False)],
+    [("# why\n\na  =  1", False), ("a = 1\n# b = 2", False), ("a = 2", True), ("a = (1)", False)],
 )
 def test_code_is_other_code_unless_only_comments_and_blanks_differ(text, matters):
     before = start("make").code()
@@ -142,12 +138,3 @@ def test_every_rank_gets_the_very_start_of_its_launcher(params, digests):
     passed = Start.from_json(started.to_json())
     assert repr(passed) == repr(started)  # 1, 1.0 and True are equal
     assert passed.fingerprint() == started.fingerprint()
-
-
-def test_files_are_utf_8_in_any_locale():
-    """dvc.yaml has titles with é."""
-    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PATH": ""}
-    program = "from ddpm.params import inputs; print(ascii(inputs.pipeline()))"
-    root = Path(inputs.__file__).parents[2]
-    done = subprocess.run([sys.executable, "-c", program], env=ascii_only, cwd=root, capture_output=True, text=True)
-    assert "Fr\\xe9chet" in done.stdout, done.stderr

@@ -33,13 +33,6 @@ def test_a_preset_is_the_base_with_its_own_values(name):
     assert not [key for key in changes if changes[key] == base.get(key)], "says again what the base says"
 
 
-def test_another_variant_takes_no_hyperparameters_of_the_first(tmp_path, monkeypatch):
-    (tmp_path / "digits_2026.yaml").write_text((presets.FOLDER / "digits_2026.yaml").read_text())
-    (tmp_path / "wide.yaml").write_text("# Preset: wide.\nmodel:\n  name: dit\n  dit: {patch_size: 4}\n")
-    monkeypatch.setattr(presets, "FOLDER", tmp_path)
-    assert file.decode(presets.text("wide"), "wide")["model"] == {"name": "dit", "dit": {"patch_size": 4}}
-
-
 @pytest.mark.parametrize("names", [("digit",), ("edm", "digit")])  # the second: on which data
 def test_an_unknown_preset_is_refused(names):
     with pytest.raises(UserError, match=r"preset: unknown 'digit' \(did you mean 'digits'\?\); allowed: article"):

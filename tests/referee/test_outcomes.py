@@ -7,7 +7,7 @@ import pytest
 from ddpm.params.config import Compare
 from ddpm.referee import guards, metrics
 from ddpm.runs.record import Record
-from ddpm.verdicts import citation, unpaired, verdict
+from ddpm.verdicts import citation, verdict
 from ddpm.verdicts.arms import Pair
 from ddpm.verdicts.sequential import Design
 from ddpm.verdicts.verdict import Verdict
@@ -17,7 +17,6 @@ FD, KID = "classifier.fd", "classifier.kid_mean"
 SIX = range(6)
 COPIES = {"memorisation.pixels.share": 0.4, "memorisation.pixels.limit": 0.14}
 CLEAR = [0.050, 0.052, 0.048, 0.051, 0.049, 0.050]
-UNSURE = [0.02, 0.05, 0.03, 0.09, 0.01, 0.06]
 MADE = {schedule: result(schedule) for schedule in ("cosine", "linear")}
 
 
@@ -81,26 +80,6 @@ def test_what_copies_train_images_is_no_better_whichever_side_it_is(metric, sign
     assert (loser.outcome, loser.reason) == (honest.outcome, "")
 
 
-@pytest.mark.parametrize("gaps", [CLEAR[:2], [0.2, -0.15, 0.1, -0.1, 0.3, -0.2], [gap / 10 for gap in CLEAR]])
-@pytest.mark.parametrize("apart", [False, True])
-def test_that_the_apparent_winner_copies_is_the_headline_whatever_the_tests_show(gaps, apart):
-    """Ahead of too few seeds, of an interval that contains 0, and of a gap that does not matter."""
-    for sign, name, label in ((-1, "linear", "b"), (1, "cosine", "a")):
-        runs = pair([sign * gap for gap in gaps], copying=name)
-        rules = guards.rules(Compare(), [FD], 1, Design((len(gaps),)))
-        found = unpaired.judge_unpaired(runs, rules)[0] if apart else verdict.judge(runs, rules, [len(gaps)])[0]
-        assert found.outcome == "inconclusive"
-        assert found.headline == f"{label} copies train images (pixels)"
-        assert citation.cite(found).startswith(found.headline)
-
-
-def test_a_study_goes_on_while_a_copying_arm_is_ahead_by_chance():
-    runs, design = pair([-0.2, 0.15, -0.1, 0.1, -0.3, 0.2] * 2, copying="linear"), Design((6, 12, 20))
-    found = verdict.judge(runs, guards.rules(Compare(), [FD], 1, design), [6, 12])[0]
-    assert (found.look, found.headline) == (12, "b copies train images (pixels)")
-    assert found.outcome in ("not yet", "futile")
-
-
 @pytest.mark.parametrize(("before", "after", "outcome"), [
     (1054, 620, "useless"), (3, 63, "useless"), (1086, 1086, "useless"), (9, 8, "useless"), (63, 3, "better"),
     (7.9, 3, "better"), (3, 7.9, "worse")
@@ -108,14 +87,6 @@ def test_a_study_goes_on_while_a_copying_arm_is_ahead_by_chance():
 def test_a_likelihood_no_better_than_a_uniform_guess_is_useless(before, after, outcome):
     gaps = [after - before + noise for noise in (0.0, 0.01, 0.02, 0.0, 0.01, 0.02)]
     assert judged(pair(gaps, "bits_per_dim", baseline=before), metric="bits_per_dim").outcome == outcome
-
-
-@pytest.mark.parametrize("metric", ["classifier.precision", "classifier.recall"])
-@pytest.mark.parametrize(("baseline", "outcome"), [(0.0, "inconclusive"), (0.01, "equivalent"), (0.5, "equivalent")])
-def test_two_shares_next_to_0_are_not_called_equivalent(metric, baseline, outcome):
-    """A recall of 0 on both sides says that the score sees nothing, not that the arms are equal."""
-    found = judged(pair([0.0] * 6, metric, baseline=baseline), metric=metric)
-    assert (found.outcome, "next to 0" in found.reason) == (outcome, outcome == "inconclusive")
 
 
 EYES = {"panel.classifier": 0.2, "panel.c2st": 0.3, "random_conv.recall": 0.8}

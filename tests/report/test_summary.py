@@ -33,29 +33,6 @@ def of(scores: dict) -> Record:
     return bare(params=params, scores=files.flatten(scores), comparable={"samples": 1437}, costs=costs)
 
 
-def test_a_person_learns_what_there_is():
-    for name in ("samples/grid.png", "evaluation/nearest.png"):
-        (Path("data") / name).parent.mkdir(parents=True)
-        (Path("data") / name).touch()
-    trained, table, real, look, *_, after = summary.show_summary(of(SCORES))
-    assert all(part in trained.text for part in ("unet", "652,772", "4,000", "256,000", "digits 16x16"))
-    assert ("classifier.fd", "lower", "0.2061", "11.9") in table.rows
-    assert [row[0] for row in table.rows][-1] == "bits_per_dim"
-    # apart: a Fréchet distance falls as N grows, the model's, too: 0.05 + (0.20605 - 0.05) * 1437 / 359
-    assert all(part in real.text for part in ("359", "0.178", "0.675"))
-    assert "data/samples/grid.png, data/evaluation/nearest.png" in look.text
-    assert "seed=1" in after.text
-
-
-def test_what_is_not_known_is_left_out():
-    """As in a record of samples that another program made."""
-    trained, table, *_ = summary.show_summary(bare(name="theirs", params={"diffusion.schedule.name": "linear"}))
-    assert "theirs" in trained.text
-    assert table.rows == [("classifier.fd", "lower", "1.5")]
-    oblong = bare(params={"data.dataset.name": "photos", "data.image_size": [8, 12]})
-    assert "photos 8x12" in summary.describe_training(oblong).text
-
-
 @pytest.mark.parametrize(("of_classes", "early"), [(0.2, True), (0.3, False), (None, False)])
 def test_a_run_that_is_worse_than_a_gaussian_says_so(of_classes, early):
     """One of all images, or the better one per class."""

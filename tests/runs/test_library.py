@@ -1,6 +1,5 @@
 """Records are found wherever they are, once each, and matched by their params."""
 
-import time
 from pathlib import Path
 
 import pytest
@@ -9,11 +8,8 @@ import yaml
 from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.base.paths import RUN, SCORED
-from ddpm.base.sections import Affects
-from ddpm.params import config
 from ddpm.params.inputs import Start
-from ddpm.runs import alike, library, provenance
-from docs import make_alike
+from ddpm.runs import alike, library
 from tests.scored import params, record, result, working, write
 
 BY = ("diffusion.schedule.name",)
@@ -52,13 +48,6 @@ def test_equal_content_counts_once_and_the_same_scores_by_other_code_do_too(fold
     assert sorted(names(library.everywhere())) == ["again", "other"]
 
 
-def test_experiments_of_a_project_below_the_repositorys_root(folder, monkeypatch):
-    record(folder, [("a", {f"project/{RUN}": result().text()}), result(name="b")])
-    (folder / "project").mkdir()
-    monkeypatch.chdir(folder / "project")
-    assert names(library.everywhere()) == ["a"]
-
-
 def test_a_listing_goes_on_without_what_is_not_a_record(folder):
     damaged = {"broken": "{", "changed": result().text().replace('"samples":12', '"samples":13'), "empty": ""}
     record(folder, [result(name="whole"), *((name, {str(RUN): text}) for name, text in damaged.items())])
@@ -75,22 +64,6 @@ def test_a_listing_goes_on_without_what_is_not_a_record(folder):
     assert [note.startswith("left out: ") for note in listing.notes] == [True] * 9
     for name in (*damaged, "a-folder.json", "dangling.json", "million.json"):
         assert any(name in note for note in listing.notes)
-
-
-def test_a_thousand_records_are_listed_and_matched_in_two_seconds(folder):
-    record(folder, [result(schedule, seed) for schedule in ("cosine", "linear") for seed in range(500)])
-    start = time.process_time()
-    assert len(alike.matching(library.everywhere().records, working(), BY).records) == 1000
-    assert time.process_time() - start < 2
-
-
-def test_outside_a_repository_there_are_only_the_folders_that_are_given(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    with pytest.raises(UserError, match="not a git repository"):
-        library.everywhere()
-    Path("one.json").write_text(result().text())
-    assert len(library.everywhere([Path()]).records) == 1
 
 
 def test_a_record_of_other_params_or_code_is_stale(folder):
@@ -127,13 +100,13 @@ def test_a_run_is_credited_to_the_code_of_the_stages_that_made_its_model(folder)
     Path("dvc.yaml").write_text(yaml.safe_dump({"stages": {"train": {"cmd": "true"}, "evaluate": evaluate}}))
     Path("dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": {"train": train, "sample": sample}}))
     start = Start("evaluate", params(), {}, {})
-    flat, code = provenance.of(start)
+    flat, code = library.provenance(start)
     assert flat == library.relevant(working().flat())
     assert code == {"ddpm/train.py": "1" * 12, "ddpm/score.py": files.md5(Path("ddpm/score.py"))[:12]}
     for made in (samples / "samples.npy", model):
         before = made.read_text()
         made.write_text("of a stage that was run by hand")
-        assert provenance.of(start) == (flat, {})
+        assert library.provenance(start) == (flat, {})
         made.write_text(before)
 
 
@@ -155,28 +128,6 @@ def test_what_varies_may_differ_with_its_hyperparameters():
     assert matching(result(params=unused)).records
 
 
-def test_a_key_that_is_newer_than_a_record_has_its_default_there():
-    """Else each new option would be the end of all records."""
-    for key in ("train.noise_draws", "train.optimizer.adamw.betas"):
-        run = result(params={"train__optimizer": {"name": "adamw"}})
-        older = run.model_copy(update={"params": {name: value for name, value in run.params.items() if name != key}})
-        assert older.params != run.params
-        same = {"train__optimizer": {"name": "adamw"}}
-        assert len(matching(older, run, **same).records) == 1, "the same recipe and seed"
-        assert matching(older, **same).records
-    with pytest.raises(UserError, match=r"train.noise_draws \(.* there, 2 here\)"):
-        matching(older, train__noise_draws=2, **same)
-
-
-@pytest.mark.parametrize("by", [(), BY])
-def test_where_nothing_matches_the_nearest_run_is_named(by):
-    near, far = result(params={"train__steps": 9}), result(seed=1, params={"train__steps": 9, "sample__steps": 3})
-    with pytest.raises(UserError, match=r"cosine-0, differs in train.steps \(9 there, 12 here\)$"):
-        matching(far, near, by=by)
-    with pytest.raises(UserError, match=r"dvc exp run -S seed=1"):
-        matching(result(diverged="not finite", scores={}), by=by)
-
-
 def test_of_a_program_only_the_params_that_are_known_have_to_match():
     program = result(program="python theirs.py")
     assert "train.steps" not in program.params
@@ -184,14 +135,6 @@ def test_of_a_program_only_the_params_that_are_known_have_to_match():
     assert matching(program, train__steps=7).records == (program,)
     with pytest.raises(UserError, match=r"differs in sample.count \(12 there, 13 here\)"):
         matching(program, sample__count=13)
-
-
-def test_a_run_of_an_unknown_seed_is_left_out_by_name():
-    unknown = result(program="x", seed=None, name="theirs")
-    found = matching(unknown, result())
-    assert (names(found), found.notes) == (["cosine-0"], (found.notes[0],))
-    with pytest.raises(UserError, match="left out theirs"):
-        matching(unknown)
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -208,18 +151,3 @@ def test_of_runs_with_the_same_params_one_of_the_checked_out_code_is_taken_or_th
     found = matching(*[ours, new][::order])
     assert found.records == (ours,)
     assert "checked out" in found.notes[0]
-
-
-def test_every_section_says_what_it_changes_and_the_page_shows_it():
-    for name, field in config.Config.model_fields.items():
-        assert [mark for mark in field.metadata if isinstance(mark, Affects)], name
-    assert make_alike.table() in (Path(make_alike.__file__).with_name("concepts.md")).read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize(("key", "tells_apart"), [
-    ("device", False), ("launch.processes", False), ("data.source", False), ("train.snapshots", False),
-    ("sample.batch_size", False), ("compare.threshold", False), ("seed", False), ("sample.count", True),
-    ("diffusion.schedule.cosine.s", True), ("train.posthoc.lengths", True), ("unheard.of", True)
-])  # fmt: skip
-def test_what_a_key_changes_follows_from_its_mark_or_its_sections(key, tells_apart):
-    assert alike.tells_apart(key) is tells_apart

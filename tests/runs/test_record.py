@@ -5,7 +5,6 @@ import math
 
 import jsonschema
 import pytest
-from dvc.render.converter.vega import get_datapoints
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,13 +26,6 @@ def test_a_record_is_read_as_it_was_written(score, seed):
     assert record.parse_record(text.encode(), "run.json").scores["classifier.fd"] == score
 
 
-def test_dvc_finds_no_plot_in_a_record_and_stumbles_over_no_list(tmp_path):
-    run = bare(0, params={"train.snapshots": [], "train.steps": 4})
-    record.write_record(run, tmp_path / "run.json")
-    assert get_datapoints(json.loads((tmp_path / "run.json").read_text())) == []
-    assert record.read_record(tmp_path / "run.json") == run
-
-
 def test_a_curve_keeps_its_numbers():
     rows = [{"images": 64, "classifier.fd": 0.1 + 0.2, "classifier.kid_mean": ""}, {"images": 128, "classifier.fd": 1}]
     read = record.parse_record(bare(curve=record.table(rows)).text().encode(), "run.json")
@@ -42,16 +34,6 @@ def test_a_curve_keeps_its_numbers():
         columns={"t": (1.0,), "error": (0.333333,)}
     )
     assert record.table([]) is None
-
-
-def test_the_errors_by_noise_level_of_earlier_records_are_ignored(tmp_path):
-    """Any other key that nobody knows is refused."""
-    levels = {"columns": {"t": [1.0], "error_test": [0.5]}}
-    values = json.loads(bare().text())
-    for former in (levels, None):
-        assert record.parse_record(json.dumps(values | {"noise_levels": former}).encode(), "x") == bare()
-    with pytest.raises(UserError, match="noise_level: "):
-        record.parse_record(json.dumps(values | {"noise_level": levels}).encode(), "x")
 
 
 def changed(*path: str | int, to):
@@ -127,13 +109,6 @@ def test_a_record_that_is_not_one_is_refused_with_its_file_and_key(key):
 def test_bytes_that_are_no_json_object_are_refused(text):
     with pytest.raises(UserError, match=r"run\.json"):
         record.parse_record(text, "run.json")
-
-
-@pytest.mark.parametrize("format", [1, 3])
-def test_a_record_of_another_format_is_one_line(format):
-    text = json.dumps(json.loads(bare().text()) | {"format": format, "more": 1})
-    with pytest.raises(UserError, match=f"^run.json.* format {format}; .* format 2"):
-        record.parse_record(text.encode(), "run.json")
 
 
 def test_the_schema_in_the_repository_is_that_of_the_record():

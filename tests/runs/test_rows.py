@@ -38,22 +38,8 @@ def test_rows_of_an_arm_share_a_header_and_are_the_records_again(tmp_path):
     found = Rows(path)
     assert found.records == {each.name: each for each in runs}
     assert [type(found.records[f"tiny-a-{at}"].params["diffusion.loss.p2.k"]) for at in (3, 4)] == [float, int]
-    headers = [line for line in path.read_text().splitlines() if "ddpm/base" in line]
-    assert len(headers) == 5  # of seeds 0 and 1, of what has no scores of the real images, and of each other recipe
-    assert found.places == {each.name: f"{path}:{line}" for each, line in zip(runs, (2, 3, 5, 7, 9, 11), strict=True)}
     assert rows.has(path, "tiny-a-1")
     assert not rows.has(path, "tiny-a-9")
-
-
-def test_the_order_in_which_rows_are_written_changes_no_line_and_each_is_parsed_once(tmp_path, monkeypatch):
-    runs = [run(seed) for seed in range(4)]
-    write(tmp_path / "one", *runs)
-    write(tmp_path / "other", *reversed(runs))
-    assert sorted((tmp_path / "one").read_text()) == sorted((tmp_path / "other").read_text())
-    found = Rows(tmp_path / "one")
-    monkeypatch.setattr(rows.record, "from_values", None)
-    found.reread()
-    assert found.records.keys() == {each.name for each in runs}
 
 
 def test_a_header_that_was_changed_or_is_missing_is_named(tmp_path):

@@ -9,12 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from ddpm.base import paths, variant
-from ddpm.base.errors import UserError
 from ddpm.compute.distributed import ALONE
 from ddpm.data.processed import open_split
 from ddpm.diffusion.chain import Chain
 from ddpm.model import build
-from ddpm.model.model_file import Loaded, load_model, save_model
+from ddpm.model.model_file import Loaded, save_model
 from ddpm.sampling import guidance
 from ddpm.sampling.denoiser import Denoiser
 from ddpm.sampling.generator import Generator
@@ -179,15 +178,6 @@ def test_the_evaluations_that_are_reported_are_those_that_were_made(name):
     assert sum(rows) / 2 > (11 if name == "heun" else 6)
 
 
-def test_a_contrast_needs_the_mean_image_and_a_denoiser():
-    options = config(sample={"contrast": 0.1}).sample
-    with pytest.raises(UserError, match=r"sample\.contrast: 0\.1"):
-        Generator.of(model(), options, CPU)
-    assert Generator.of(model(), options, CPU, torch.zeros(1, 8, 8)).denoiser.contrast == 0.1
-    with pytest.raises(UserError, match=r"contrast: 0\.1 .* consistency"):
-        config(sample={"contrast": 0.1, "sampler": {"name": "consistency"}})
-
-
 def test_the_stage_contrasts_with_the_mean_train_image(digits, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("data/model").mkdir(parents=True)
@@ -206,11 +196,3 @@ def test_the_stage_contrasts_with_the_mean_train_image(digits, tmp_path, monkeyp
     images = torch.from_numpy(np.array(open_split(digits, "train")[0])).double()
     assert means[0] is None
     torch.testing.assert_close(means[1], (images.mean(dim=0) / 127.5 - 1).float())
-
-
-def test_guidance_of_a_model_that_was_always_shown_the_class_is_refused(tmp_path):
-    settings = config().sample.model_copy(update={"guidance": Guidance(weight=2.0)})
-    one = model(train={"label_dropout": 0.0})
-    save_model(tmp_path / "model.safetensors", dict(one.network.state_dict()), one.config, one.facts)
-    with pytest.raises(UserError, match=r"guidance\.weight: 2 leads .* train\.label_dropout: 0"):
-        Generator.of(load_model(tmp_path / "model.safetensors", CPU), settings, CPU)

@@ -1,7 +1,6 @@
 """Images from a trained model: image i depends only on the model, the sampler, the seed and i."""
 
 from collections.abc import Iterator
-from unittest.mock import Mock
 
 import imageio_ffmpeg
 import numpy as np
@@ -15,14 +14,13 @@ from torch import Tensor, nn
 from ddpm.diffusion.chain import Chain, to_images
 from ddpm.diffusion.variance import Variance
 from ddpm.model.model_file import Loaded, load_model
-from ddpm.pictures import grids
 from ddpm.pictures.grids import FRAMES_PER_SECOND
 from ddpm.sampling import generator as sampling
 from ddpm.sampling import samples
 from ddpm.sampling.denoiser import Denoiser
 from ddpm.sampling.generator import Generator
 from ddpm.sampling.sampler import Denoise, Noise, Sampler, levels
-from tests.small import CPU, DENOISING, pictures, small
+from tests.small import CPU, DENOISING, small
 
 SHAPE = (1, 8, 8)
 FEW = 5  # steps, of which a third-order sampler takes two with all of its history
@@ -117,21 +115,6 @@ def test_a_film_goes_from_noise_to_image(model, steps):
     assert len(frames) == min(20, steps + 1)
     assert torch.equal(frames[0], states[0])
     assert torch.equal(frames[-1], states[-1])
-
-
-def test_the_forward_picture_goes_from_images_to_noise(model, tmp_path, monkeypatch):
-    chain = Generator.of(model, options(), CPU).denoiser.chain
-    real, saved = pictures(6), Mock()
-    monkeypatch.setattr(grids, "save_grid", saved)
-    sampling.forward_picture(chain, real, 0, tmp_path / "forward.png")
-    images, _, columns, titles = saved.call_args.args
-    assert len(chain) == 50
-    assert titles == [f"t = {step}" for step in (0, 2, 5, 8, 10, 12, 15, 20, 30, 40, 50)]
-    tiles = images.reshape(4, columns, *SHAPE).numpy().astype(float)
-    np.testing.assert_array_equal(tiles[:, 0], real[:4])
-    likeness = [abs(np.corrcoef(tiles[:, 0].ravel(), tiles[:, i].ravel())[0, 1]) for i in range(columns)]
-    assert likeness[1] > 0.9 > likeness[8]
-    assert likeness[-1] < 0.3
 
 
 def test_a_clipped_estimate_is_in_range_and_its_noise_still_leads_to_x_t():

@@ -68,8 +68,3 @@ def test_the_limit_is_the_true_distance_where_the_distance_itself_is_too_large()
     assert measured.mean() > true_distance() + 4 * measured.std() / np.sqrt(len(measured))
     said = np.mean([curve.infinity_se for curve in curves])
     assert 0.7 * error < said < 2 * error
-
-
-def test_the_smallest_part_must_have_two_images_for_each_feature():
-    assert frechet.is_enough(64, D)
-    assert not frechet.is_enough(63, D)

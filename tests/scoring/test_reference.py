@@ -60,20 +60,6 @@ def test_of_large_splits_a_part_is_kept_and_the_statistics_are_of_all(
     np.testing.assert_allclose(reference.load_pixels(tmp_path / "large").distance, pixels.min(1).values, rtol=1e-6)
 
 
-@pytest.mark.parametrize("channels", [None, (1,), (1, 3)])
-def test_gray_is_said_to_be_repeated_for_extractors_of_rgb_alone(digits, tmp_path, channels, monkeypatch, capsys):
-    monkeypatch.setattr(extractor.variant_class("extractors", "random_conv"), "channels", channels)
-    settings = SETTINGS.model_copy(update={"extractors": ("random_conv",)})
-    reference.make_reference(settings, digits, tmp_path / "made", CPU)
-    assert ("random_conv sees RGB" in capsys.readouterr().err) == (channels == (1, 3))
-
-
-def test_made_twice_it_is_the_same_to_the_byte(digits, folder, tmp_path):
-    reference.make_reference(SETTINGS, digits, tmp_path / "again", CPU)
-    again, before = (reference.read_reference(place) for place in (tmp_path / "again", folder))
-    assert replace(again, config=before.config) == before  # it has other metrics
-
-
 def test_a_failure_leaves_nothing_and_keeps_what_was_there(digits, folder, monkeypatch):
     before = reference.read_reference(folder)
 
@@ -86,3 +72,9 @@ def test_a_failure_leaves_nothing_and_keeps_what_was_there(digits, folder, monke
         reference.make_reference(both, digits, folder, CPU)
     assert reference.read_reference(folder) == before
     assert sorted(path.name for path in folder.parent.iterdir()) == ["reference"]
+
+
+def test_made_twice_it_is_the_same_to_the_byte(digits, folder, tmp_path):
+    reference.make_reference(SETTINGS, digits, tmp_path / "again", CPU)
+    again, before = (reference.read_reference(place) for place in (tmp_path / "again", folder))
+    assert replace(again, config=before.config) == before  # it has other metrics

@@ -6,7 +6,7 @@ from torch_fidelity.defaults import DEFAULTS
 
 from ddpm.base.errors import UserError
 from ddpm.data.processed import open_split
-from ddpm.scoring import frechet, limits, reference, scores
+from ddpm.scoring import scores
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import Features, extract
 
@@ -73,35 +73,3 @@ def test_a_number_that_is_not_finite_is_refused(real):
     overconfident = Features(real.held_out.features, real.held_out.logits * 1e6)
     with pytest.raises(UserError, match=r"classifier\.is_mean, classifier\.is_std"):
         scores.score(overconfident, real, SETTINGS.model_copy(update={"metrics": ("isc",)}))
-
-
-def test_a_reference_that_is_too_small_is_refused_except_for_the_inception_score(real):
-    with pytest.raises(UserError, match=r"the train split: 30 images are too few .* 'fid'"):
-        limits.check_counts(SETTINGS, {"sample.count": 1000, "the train split": 30})
-    alone = SETTINGS.model_copy(update={"metrics": ("isc",)})
-    limits.check_counts(alone, {"sample.count": 1000, "the train split": 30})
-
-
-@pytest.mark.parametrize(
-    ("accuracy", "classes", "poor"), [(0.195, 100, True), (0.52, 100, False), (0.5, 10, True), (0.6, 10, False),
-     (0.7, 2, True), (0.8, 2, False)],
-)  # fmt: skip
-def test_a_classifier_with_more_than_half_of_a_guess_s_errors_is_warned_of(accuracy, classes, poor, real, capsys):
-    labels = np.arange(1000) % classes
-    named = np.where(np.arange(1000) % 997 < 997 * accuracy, labels, (labels + 1) % classes)
-    logits = torch.nn.functional.one_hot(torch.from_numpy(named), classes).float()
-    reference.recognise(real.extractor, Features(torch.zeros(1000, 64), logits), labels)
-    out, err = capsys.readouterr()
-    assert err.startswith("warning: evaluate.extractors: classifier recognises") == poor
-    assert f"class of {np.mean(named == labels):.1%}" in out
-
-
-def test_the_limit_is_named_after_the_distance_and_left_out_where_images_are_few(real):
-    many = Features(real.features, torch.zeros(len(real.features), 10))
-    found, curve = scores.with_curve(many, real, SETTINGS)
-    assert isinstance(curve, frechet.Curve)
-    assert found.keys() - scores.score(many, real, SETTINGS).keys() == {"fd_infinity", "fd_infinity_se"}
-    few = SETTINGS.model_copy(update={"metrics": ("fid",)})
-    assert scores.with_curve(real.held_out, real, few)[1] is None
-    kid = SETTINGS.model_copy(update={"metrics": ("kid",)})
-    assert scores.with_curve(many, real, kid)[1] is None

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
 from ddpm.base.errors import UserError
 from ddpm.base.files import sha256
@@ -13,7 +12,7 @@ from ddpm.model import build
 from ddpm.model.model_file import load_model, read_tensors, save_model, write_tensors
 from ddpm.runs import library
 from ddpm.sharing import card
-from ddpm.tracking import origin
+from ddpm.tracking import view
 from tests.processed import write_noise
 from tests.scored import result
 from tests.small import CPU, small
@@ -56,16 +55,6 @@ def test_the_same_model_is_exported_as_the_same_bytes_and_its_card_says_its_clas
     assert "it takes no class" not in text
 
 
-@pytest.mark.parametrize("taken", ["out", "out/kept.txt"])
-def test_nothing_is_replaced(taken):
-    path = model()
-    Path("out").mkdir()
-    Path("out/kept.txt").touch()
-    with pytest.raises(UserError, match="already exists"):
-        card.export_model(path, Path(taken))
-    assert [path.name for path in Path("out").iterdir()] == ["kept.txt"]
-
-
 def test_what_others_wrote_into_a_model_file_is_no_markup():
     tag, path = "<b>x</b>", model(model={**unet(), "classes": 2})
     tensors, metadata = read_tensors(path, "model", CPU)
@@ -80,17 +69,6 @@ def test_what_others_wrote_into_a_model_file_is_no_markup():
     assert "an unknown number of images" in Path("without/README.md").read_text()
 
 
-def test_the_card_says_how_the_model_was_made_and_that_no_score_is_known():
-    card.export_model(model(), Path("out"))
-    text = Path("out/README.md").read_text()
-    assert "12 steps of 8 images, seed 0" in text
-    assert "known" in text
-    assert sha256(Path("model.safetensors")) in text
-    assert "ddpm sample --model out " in text
-    params = text.partition("```yaml\n")[2].partition("```")[0]
-    assert yaml.safe_load(params) == load_model(Path("model.safetensors"), CPU).written
-
-
 @pytest.fixture
 def scored(monkeypatch):
     """The card of the working folder's model, with these scores."""
@@ -102,7 +80,7 @@ def scored(monkeypatch):
         run = result(fd=1.5)
         run.scores.update(scores)
         monkeypatch.setattr(library, "current", lambda config: run)
-        monkeypatch.setattr(origin, "tags", lambda: {origin.COMMIT: "abc", origin.DIRTY: "true"})
+        monkeypatch.setattr(view, "origin", lambda: {view.COMMIT: "abc", view.DIRTY: "true"})
         Path("metrics").mkdir()
         Path("metrics/train.json").write_text('{"seconds": 12.5, "device": "a certain GPU"}')
         write_noise(Path("data/processed"), 1, 8, 8)
@@ -110,25 +88,6 @@ def scored(monkeypatch):
         return Path("out/README.md").read_text()
 
     return write
-
-
-@pytest.mark.parametrize(("count", "error", "apart"), [(12, " 0.125 |", ""), (359, "", "N = 359: classifier.fd 0.125")])
-def test_the_card_gives_scores_their_standard_error_and_real_images(scored, count, error, apart):
-    memorisation = {"share": 0.5, "expected": 0.05, "limit": 0.14}
-    scores = {"classifier.fd_se": 0.25, "real.classifier.fd": 0.125, "real.classifier.count": count}
-    text = scored(**scores | {f"memorisation.pixels.{name}": value for name, value in memorisation.items()})
-    assert f"| classifier.fd | lower | 1.5 ± 0.25 |{error}\n" in text
-    assert ": 40 train, 40 test images |" in text
-    assert apart in text
-    assert f"`{result().fingerprint.hash}`" in text
-    assert all(part in text for part in ("pixels", "50.00%", "5.00%"))
-    assert "12.5 s on a certain GPU" in text
-    assert "`abc` with uncommitted changes, trained" in text
-
-
-@pytest.mark.parametrize(("dataset", "said"), [("digits", "CC BY 4.0"), ("image_folder", "not known to the project")])
-def test_the_card_gives_the_licence_of_the_data(scored, dataset, said):
-    assert f"{dataset}: {said}" in scored(licence=dataset)
 
 
 def test_the_scores_of_another_model_are_never_given(scored):
@@ -159,3 +118,13 @@ def test_the_models_that_come_with_the_repository_are_those_of_their_cards():
         assert load_model(file, torch.device("cpu")).config.model.classes == count
         assert f"| classes | {count}: " in text
         assert f"ddpm sample --model models/{name} " in text
+
+
+@pytest.mark.parametrize("taken", ["out", "out/kept.txt"])
+def test_nothing_is_replaced(taken):
+    path = model()
+    Path("out").mkdir()
+    Path("out/kept.txt").touch()
+    with pytest.raises(UserError, match="already exists"):
+        card.export_model(path, Path(taken))
+    assert [path.name for path in Path("out").iterdir()] == ["kept.txt"]

@@ -6,10 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
 import yaml
@@ -97,15 +95,6 @@ def test_nothing_is_credited_to_params_that_did_not_make_it(preprocessed, monkey
         Path("params.yaml").write_text(started)
 
 
-def test_mlflow_gets_the_params_that_the_stage_was_started_with(preprocessed):
-    """A key that training does not read may change meanwhile: MLflow gets the value from the start, the default."""
-    Path("data/reference").mkdir()
-    assert run_stage("train", lambda: set_params(data={"split_seed": 10})) == 0
-    (found,) = tracked()
-    assert found.info.status == "FINISHED"
-    assert "data.split_seed" not in found.data.params  # as 10 would be, which is not the default
-
-
 @pytest.mark.slow
 def test_stages_import_nothing_slow_that_they_do_not_need(preprocessed):
     """Nor does a training without a checkpoint need MLflow: evaluate writes all of its run."""
@@ -135,37 +124,6 @@ def test_a_rank_that_has_loaded_other_code_than_its_launcher_saw_does_not_begin(
     assert rank.returncode == 2, rank.stderr
     assert json.loads(Path("error").read_text())["line"].startswith("ddpm/compute: ")
     assert not Path("data/model").exists()
-
-
-@pytest.mark.slow
-def test_sampling_does_not_need_what_training_read(preprocessed, digits):
-    """As with ``dvc repro --allow-missing`` after pulling only the model."""
-    Path("data/reference").mkdir()
-    assert run_stage("train") == 0
-    Path("data/processed").unlink()
-    Path("data/processed").mkdir()
-    for name in ("manifest.json", "test"):
-        Path("data/processed", name).symlink_to(digits / name)
-    assert run_stage("sample") == 0
-
-
-@pytest.mark.slow
-def test_every_rank_uses_the_params_that_the_launcher_read(preprocessed):
-    """They are edited while the ranks are still importing torch."""
-    Path("data/reference").mkdir()
-    set_params(launch={"processes": 2})
-    environment = {**os.environ, "DDPM_TRACKING": "off"}
-    launched = subprocess.Popen(
-        [sys.executable, "-m", "stages", "train"], env=environment, stderr=subprocess.PIPE, text=True
-    )
-    while len(psutil.Process(launched.pid).children()) < 2:
-        assert launched.poll() is None, launched.communicate()[1]
-        time.sleep(0.01)
-    set_params(seed=9)
-    _, said = launched.communicate(timeout=240)
-    assert launched.returncode == 2, said
-    assert [line for line in said.splitlines() if line.startswith("error: params.yaml: seed was 0 ")]
-    assert model_seed() == 0
 
 
 @pytest.mark.slow

@@ -1,7 +1,6 @@
 """A study's records made again, and what experiments leave deleted."""
 
 import json
-import re
 import shutil
 import time
 from pathlib import Path
@@ -46,15 +45,9 @@ def test_an_audit_makes_records_again_and_finds_what_was_invented(capsys):
     assert study("audit", TINY, "-n", "9", "--json") == 1
     findings = {row["name"]: row["difference"] for row in json.loads(capsys.readouterr().out)}
     assert findings == dict.fromkeys(NAMES) | {"linear-1": ["scores.classifier.fd", 0.5, pytest.approx(1.1)]}
-    Path("control/fail-linear-1").write_text("9")
-    assert study("audit", TINY, "-n", "9") == 2
-    assert Path(re.search(r"; (\S+) has the whole output", capsys.readouterr().err)[1]).exists()
-    Path("control/fail-linear-1").unlink()
     change("linear-1", code={"stages/__main__.py": "0" * 32})
     assert study("audit", TINY, "-n", "9") == 1
-    said = capsys.readouterr().out
-    assert "other code: stages/__main__.py" in said
-    assert "which its commit" in said
+    assert "other code: stages/__main__.py" in capsys.readouterr().out
 
 
 @pytest.mark.slow

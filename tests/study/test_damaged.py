@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from ddpm.runs import rows
-from ddpm.runs.rows import Rows
 from tests import study_project
-from tests.study_project import NAMES, PLAN, ROWS, STUDY, change, commit, git, records, remove, study
+from tests.study_project import NAMES, PLAN, ROWS, change, records, remove, study
 
 TINY = str(PLAN)
 NAME = "linear-1"
@@ -83,70 +82,3 @@ def test_half_of_a_line_is_no_row_and_nothing_else_is_lost(end, capsys):
     assert records().keys() == {*NAMES}
     assert ROWS.read_text().startswith("".join(others))
     assert (last[:100] + "\n" in ROWS.read_text()) is bool(end)
-
-
-def test_git_merges_the_rows_of_two_clones(capsys):
-    """Of a run that both made, the first counts; if the results differ, neither."""
-    whole = ROWS.read_text()
-    *others, last = whole.splitlines(keepends=True)
-    later = last.replace('"finished":"2026-01-01', '"finished":"2026-01-02').replace('"train":1.0', '"train":3.0')
-    ROWS.write_text("".join(others))
-    commit("three runs")
-    git("checkout", "--quiet", "-b", "other")
-    ROWS.write_text("".join(others) + later)
-    commit("a run")
-    git("checkout", "--quiet", "main")
-    ROWS.write_text(whole + last[:50])  # a line that is not whole is committed, too
-    commit("the same run")
-    git("merge", "--quiet", "other", "--message", "both")
-    assert later in ROWS.read_text()
-    runs = Rows(ROWS)
-    assert {name.removeprefix("tiny-") for name in runs.records} == {*NAMES}
-    assert max(run.seconds for run in runs.records.values()) == 1
-    odd = later.replace('"classifier.fd":', '"classifier.fd":1')
-    ROWS.write_text(ROWS.read_text() + odd)
-    name = json.loads(last)["name"]
-    assert f"{ROWS}:" in Rows(ROWS).refused[name]
-    assert name not in Rows(ROWS).records
-
-
-def test_the_status_of_runs_that_cannot_be_compared_names_the_odd_one(capsys):
-    environment = {"processor": "another", "torch": "2.99.0+cpu"}
-    for name in NAMES:
-        here = {"processor": "one", "torch": "2.13.0+cu126"} | (environment if name == NAME else {})
-        change(name, environment=here)
-    assert study("verdict", TINY) == 2
-    assert f"run the odd ones (tiny-{NAME}) again" in capsys.readouterr().err
-    assert study("status", TINY, "--json") == 0
-    status = json.loads(capsys.readouterr().out)
-    assert {each["state"] for each in status["experiments"]} == {"done"}
-    for what in ("processor", "torch"):
-        assert f"different {what}: cosine " in status["trouble"]
-    PLAN.write_text(f"{STUDY}may_differ: [processor, torch]\n")
-    assert study("verdict", TINY) == 0
-
-
-def test_rows_of_no_experiment_are_named(capsys):
-    for number in range(1, 7):
-        again(name=f"tiny-{NAME}{number}")
-    assert study("run", TINY, "--json") == 0
-    verdict = json.loads(capsys.readouterr().out)
-    assert [arm["seeds"] for arm in verdict["arms"]] == [[0, 1], [0, 1]]
-    assert sum(f"tiny-{NAME}{number} is not an experiment" in "".join(verdict["notes"]) for number in range(1, 7)) == 6
-
-
-@pytest.mark.slow
-def test_a_record_of_another_tuned_value_is_left_out(capsys):
-    PLAN.write_text(f"{STUDY}tune: {{train.learning_rate: [0.001, 0.01], seeds: 2}}\n")
-    commit("a tuned study")
-    ROWS.unlink()
-    assert study("run", TINY) == 0
-    other = records()["cosine-0"]
-    tried = {0.001, 0.01} - {other["params"]["train.learning_rate"]}
-    other["params"]["train.learning_rate"] = tried.pop()
-    change("cosine-0", params=other["params"])
-    capsys.readouterr()
-    assert study("verdict", TINY, "--json") == 0
-    verdict = json.loads(capsys.readouterr().out)
-    assert verdict["arms"][0]["seeds"] == [1]
-    assert any(str(ROWS) in note and "train.learning_rate" in note for note in verdict["notes"])

@@ -1,7 +1,6 @@
 """A study on other machines: a job of examples/slurm.sh, slots on GPUs that are not there, and two clones, of
 which one takes what the other has finished from git, or from a folder that both share."""
 
-import json
 import os
 import signal
 import subprocess
@@ -12,10 +11,8 @@ from pathlib import Path
 from threading import Barrier
 
 import pytest
-import yaml
 
 from ddpm.arms import revision
-from stages.maker import Server
 from tests import study_project
 from tests.pages import blocks
 from tests.study_project import NAMES, PLAN, RESULTS, ROOT, STUDY, git, ran, records, start, study, until
@@ -63,56 +60,6 @@ def test_a_job_whose_program_is_killed_is_requeued_three_times(ending, restarts,
     environment |= {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"}
     job = subprocess.run(["bash", str(ROOT / "examples/slurm.sh"), TINY], env=environment)
     assert (job.returncode, (tmp_path / "requeued").exists()) == (code, again)
-
-
-def stub(folder: Path, command: list[str], **environment: str) -> str:
-    """What a job's command gives to ``ddpm``, in a folder whose ``ddpm`` prints that."""
-    (folder / ".venv/bin").mkdir(parents=True)
-    (folder / ".venv/bin/ddpm").write_text('#!/bin/sh\necho "$@"\n')
-    (folder / ".venv/bin/ddpm").chmod(0o755)
-    (folder / ".venv/bin/activate").write_text(f'PATH="{folder}/.venv/bin:$PATH"\n')
-    done = subprocess.run(command, cwd=folder, env=os.environ | environment, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout.strip()
-
-
-def test_a_pod_of_kubernetes_runs_the_line_of_its_index(tmp_path):
-    job = yaml.safe_load((ROOT / "examples/kubernetes.yaml").read_text())
-    assert (job["apiVersion"], job["kind"], job["spec"]["completionMode"]) == ("batch/v1", "Job", "Indexed")
-    assert job.keys() | {"status"} == {"apiVersion", "kind", "metadata", "spec", "status"}
-    assert 0 < job["spec"]["parallelism"] <= job["spec"]["completions"]
-    pod = job["spec"]["template"]["spec"]
-    assert pod["restartPolicy"] == "Never"  # what backoffLimitPerIndex needs
-    (container,) = pod["containers"]
-    assert [mount["name"] for mount in container["volumeMounts"]] == [volume["name"] for volume in pod["volumes"]]
-    assert [mount["mountPath"] for mount in container["volumeMounts"]] == [container["workingDir"]]
-    assert stub(tmp_path, container["command"], JOB_COMPLETION_INDEX="2") == "study run studies/schedule.yaml --line 3"
-
-
-def test_a_managed_job_of_skypilot_runs_its_line_and_gives_the_record_back(tmp_path):
-    task = yaml.safe_load((ROOT / "examples/skypilot.yaml").read_text())
-    assert task.keys() == {"name", "workdir", "resources", "file_mounts", "envs", "setup", "run"}
-    assert [name for name, value in task["envs"].items() if value is None] == ["LINE"]  # what a launch has to give
-    (bucket,) = task["file_mounts"]
-    runs = tmp_path / "metrics/studies/tiny/runs"
-    runs.mkdir(parents=True)
-    (runs / "cosine-0.json").write_text("{}")
-    command = task["run"].replace(bucket, str(tmp_path / "bucket"))
-    assert stub(tmp_path, ["bash", "-ec", command], STUDY="tiny", LINE="3") == "study run studies/tiny.yaml --line 3"
-    assert (tmp_path / "bucket/tiny/cosine-0.json").exists()
-
-
-def test_nothing_is_reported_as_a_leak_when_a_study_ends(tmp_path, monkeypatch):
-    """Nanobind, which Triton uses, reports what is left at the interpreter's end; this library calls abort there."""
-    study_project.make(tmp_path / "project")
-    script = "import ctypes; ctypes.pythonapi.Py_AtExit(ctypes.CDLL(None).abort); from stages.maker import main; main()"
-    options = json.dumps({"at_once": 1, "devices": [], "keep_models": False})
-    server = subprocess.run([sys.executable, "-c", script, options], cwd=tmp_path / "project", input=b"")
-    assert server.returncode == 0
-
-
-def test_more_slots_than_gpus_share_them():
-    assert Server(5, ["0", "1"], False, sys.stdout).devices == ["0", "1", "0", "1", "0"]
 
 
 def test_jobs_that_start_together_share_one_copy_of_the_code(folder):

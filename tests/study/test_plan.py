@@ -1,15 +1,14 @@
 """A study's file: what is refused in it, what it contains in full, and the one that ``ddpm study new`` writes."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from ddpm.base.errors import UserError
 from ddpm.params import config
 from ddpm.study import loading
-from tests import study_project
 from tests.study_project import study
 
 STUDY = """\
@@ -54,39 +53,19 @@ def test_experiments_are_interleaved_over_the_arms():
     [
         ("looks", "look", "look: unknown key (did you mean 'looks'?)"),
         ("[8, 12]", "[12, 8]", "looks: (12, 8)"),
-        ("[8, 12]", "[4, 12]", "looks: 4 seeds"),
         ("name: linear", "name: cosine", "arms: cosine and linear"),
         ("  linear: {diffusion.schedule.name: linear}\n", "", "arms"),
         ("linear}", "none}", "arms.linear: diffusion.schedule.name: unknown 'none'"),
-        ("schedule.name: linear", "schedule.name.x: linear", "diffusion.schedule.name.x"),
-        ("schedule.name: linear", "schedul.name: linear", "schedul"),
         ("diffusion.schedule.name: linear", "seed: 3", "arms.linear: seed"),
         ("looks", "common: {seed: 3}\nlooks", "seed"),
         ("looks", "primary: classifier.fdd\nlooks", "classifier.fdd; allowed: classifier.fd, "),
-        ("looks", "primary: inception.fid\nlooks", "inception.fid"),
-        ("looks", "primary: classifier.clipped_density\nlooks", "classifier.clipped_density"),
-        ("looks", "primary: classifier.class_accuracy\nlooks", "classifier.class_accuracy"),
-        ("base: digits_small_2026", "base: digits_smal", "preset: unknown 'digits_smal'"),
-        ("cosine:", "Cosine:", "Cosine"),
-        ("looks", "may_differ: [cost]\nlooks", "may_differ.0: 'cost'"),
-        ("name: linear", "name: linear, device: 'cuda:1'", "arms.linear: device: cuda:1 "),
-        ("name: linear", "name: linear, sample.count: 8", "arms.linear: sample.count: 8 images are too few"),
     ],
 )
 def test_what_is_refused(old, new, line):
     assert old in STUDY
     A.write_text(STUDY.replace(old, new, 1))
-    with pytest.raises(UserError) as refused:
+    with pytest.raises(UserError, match=re.escape(line)):
         loading.load(A)
-    assert line in str(refused.value)
-    assert str(refused.value).startswith((f"{A}", "preset"))
-    assert "\n" not in str(refused.value)
-
-
-@pytest.mark.parametrize("name", ["studies/a.yml", "studies/A.yaml", "studies/none.yaml", "studies"])
-def test_a_file_that_is_not_a_study(name):
-    with pytest.raises(UserError, match=name):
-        loading.load(Path(name))
 
 
 def test_the_hash_is_of_what_decides():
@@ -114,13 +93,6 @@ def test_looks_count_whether_or_not_they_are_the_default():
     assert default.hash == load(**{"[8, 12]": "[6, 10, 15, 20]"}).hash != load(**{"[8, 12]": "[8, 12, 16, 20]"}).hash
 
 
-def test_the_primary_metric_follows_the_first_extractor():
-    assert load().plan.primary == "classifier.fd"
-    assert load(both="evaluate.extractors: [random_conv]").plan.primary == "random_conv.fd"
-    with pytest.raises(UserError, match=r"primary: missing.*evaluate.extractors"):
-        load(both="data.dataset.name: image_folder, data.source: mine")
-
-
 def test_common_keys_are_those_of_every_arm():
     common = load("common: {train.steps: 7, train.batch_size: 32}")
     assert {recipe.config.train.steps for recipe in common.arms.values()} == {7}
@@ -131,8 +103,6 @@ def test_common_keys_are_those_of_every_arm():
 
 @pytest.mark.parametrize(("vary", "names"), [
     ("train.learning_rate=1e-3,2e-3", ["learning_rate_1e-3", "learning_rate_2e-3"]),
-    ("train.horizontal_flip=true,false", ["horizontal_flip_true", "horizontal_flip_false"]),
-    ("train.gradient_clip=1.0,null", ["gradient_clip_1_0", "gradient_clip_null"]),
     ("model.unet.multipliers=[1,2],[2,4]", ["multipliers_1_2", "multipliers_2_4"]),
     ("diffusion.loss.name=simple,min_snr train.batch_size=64,128",
      ["simple_64", "simple_128", "min_snr_64", "min_snr_128"]),
@@ -149,30 +119,14 @@ def test_new_writes_a_valid_study_and_overwrites_none(vary, names, capsys):
     assert path.read_text() == before
 
 
-def test_new_leaves_open_what_is_not_known():
-    mine = ("data.dataset.name=image_folder", "data.source=studies")
-    assert study("new", "mine", *LOSSES, "--base", "digits_2026", "--set", *mine) == 0
-    path = Path("studies/mine.yaml")
-    with pytest.raises(loading.OpenPrimary):
-        loading.load(path)
-    path.write_text(path.read_text().replace("# primary:", "primary:"))
-    assert loading.load(path).plan.primary == "classifier.fd"
-
-
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        (("--vary", "diffusion.loss.name"), "--vary: diffusion.loss.name: allowed"),
         (("--vary", "diffusion.loss.name=simple"), "arms: a study compares two or more"),
         (("--vary", "train.optimizer.adam.betas=[0.9,0.99"), "--vary: train.optimizer.adam.betas=[0.9: not valid YAML"),
-        (("--vary", "train.batch_size=*x,64"), "--vary: train.batch_size=*x: not valid YAML"),
-        (("--vary", "diffusion.loss.name=simple,min_snr", "--set", "train.batch_size=[64"), "--set: train.batch_size"),
-        (("--vary", "diffusion.loss.name=simple,none"), "unknown 'none'"),
         (("--vary", "train.batch_size=64,64"), "name the same arm twice"),
         ((*LOSSES, *LOSSES), "diffusion.loss.name=simple,min_snr: contains a duplicate"),
-        ((*LOSSES, "--set", "data.source"), "--set: data.source"),
         ((*LOSSES, "--set", "=3"), "--set: =3"),
-        ((*LOSSES, "--set", "data.sourc=x"), "did you mean 'source'"),
     ],
 )
 def test_new_refuses_what_is_not_a_study(options, line, capsys):
@@ -180,55 +134,3 @@ def test_new_refuses_what_is_not_a_study(options, line, capsys):
     [said] = capsys.readouterr().err.splitlines()
     assert line in said
     assert not Path("studies/loss.yaml").exists()
-
-
-def test_images_that_are_not_there_are_missed_before_anything_runs(capsys):
-    A.write_text(f"common: {{data.dataset.name: image_folder, data.source: nowhere}}\nprimary: classifier.fd\n{STUDY}")
-    study_project.commit("a study")
-    assert study("run", "a") == 2
-    err = capsys.readouterr().err
-    assert "studies/a.yaml: arms.cosine: data.source:" in err
-    assert "'nowhere'" in err
-    assert study("run", "tin") == 2
-    assert "did you mean 'tiny'?" in capsys.readouterr().err
-    assert study_project.ran() == []
-
-
-@pytest.mark.parametrize(
-    ("images", "folders", "extractors", "reason"),
-    [
-        (400, ("",), "[classifier]", "error: studies/a.yaml: arms.cosine: evaluate.extractors: 'classifier' needs"),
-        (400, ("",), "[auto]", "error: studies/a.yaml: primary: no run of cosine will have classifier.fd; allowed:"),
-        (10, ("a", "b"), "[classifier]", "error: studies/a.yaml: arms.cosine: the train split: 16 images are too few"),
-    ],
-)
-def test_images_that_cannot_be_scored_are_refused_before_anything_runs(images, folders, extractors, reason, capsys):
-    for folder in folders:
-        (Path("pictures") / folder).mkdir(parents=True)
-        for at in range(images):
-            Image.new("L", (8, 8), at % 256).save(Path("pictures") / folder / f"{at}.png")
-    common = f"{{data.dataset.name: image_folder, data.source: pictures, evaluate.extractors: {extractors}}}"
-    A.write_text(f"common: {common}\nprimary: classifier.fd\n{STUDY}")
-    study_project.commit("a study")
-    for command in (("run", "a"), ("status", "a", "--pilot")):
-        assert study(*command) == 2
-        [said] = capsys.readouterr().err.splitlines()
-        assert said.startswith(reason)
-    assert study_project.ran() == []
-
-
-def test_status_shows_names_lines_and_what_each_look_takes_before_it_runs(capsys):
-    A.write_text(STUDY)
-    assert study("status", "a", "--slots", "3") == 0
-    text = capsys.readouterr().out
-    assert ["8", "seeds", "1-16", "16", "16", "not"] in [line.split()[:6] for line in text.splitlines()]
-    assert study("status", "a", "--json") == 0
-    status = json.loads(capsys.readouterr().out)
-    assert status["experiments"][23] == {
-        "line": 24, "name": "linear-11", "arm": "linear", "kind": "verdict", "state": "missing", "reason": None,
-    }  # fmt: skip
-    assert (status["seconds_each"], status["next_look"], len(status["left"])) == (None, 8, 16)
-
-
-def test_a_question_cannot_control_the_terminal():
-    assert load(**{"Which schedule?": '"a\\e[31m\\nb"'}).plan.question == r"a\x1b[31m b"

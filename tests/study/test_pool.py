@@ -105,24 +105,3 @@ def main():
         assert [done.task.name for done in pool.results(begin + 4)] == ["a", "b"]
     assert 4 <= time.monotonic() - begin < 30
     assert (tmp_path / "ended").exists()
-
-
-@pytest.mark.slow
-def test_a_training_that_diverges_has_a_record_like_any_other_where_that_is_a_result(code):
-    rate = yaml.safe_load(Path("params.yaml").read_text())["train"] | {
-        "optimizer": {"name": "adamw", "adamw": {"weight_decay": 1e30}}
-    }
-    with Pool(code, 2) as pool:
-        tasks = [
-            task(0, train=rate),
-            task(1)._replace(may_diverge=True),
-            task(2, train=rate)._replace(may_diverge=True),
-        ]
-        failed, usual, diverged = sorted(pool.run(tasks), key=lambda done: done.task.name)
-    assert failed.record is None
-    assert failed.reason.startswith("train: ")
-    assert (usual.record.diverged, diverged.record.scores) == ("", {})
-    assert diverged.record.diverged.startswith("train: ")
-    assert diverged.record.environment == usual.record.environment
-    assert diverged.record.code == usual.record.code
-    assert diverged.record.params.keys() == usual.record.params.keys()

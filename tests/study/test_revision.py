@@ -56,23 +56,13 @@ def _add(folder: Path) -> str:
     return "stages/yaml.py"
 
 
-def _drop(folder: Path) -> str:
-    (folder / "dvc.yaml").unlink()
-    return "dvc.yaml"
-
-
 def _link(folder: Path) -> str:
     (folder / STAGE).unlink()
     (folder / STAGE).symlink_to(STAGE.absolute())  # the same bytes, until they are edited
     return str(STAGE)
 
 
-def _make_executable(folder: Path) -> str:
-    (folder / STAGE).chmod(0o755)
-    return str(STAGE)
-
-
-@pytest.mark.parametrize("change", [_edit, _edit_secretly, _add, _add_package, _drop, _link, _make_executable])
+@pytest.mark.parametrize("change", [_edit, _edit_secretly, _add, _add_package, _link])
 def test_a_copy_that_is_not_the_commits_is_refused(change, capsys):
     name = change(export())
     assert study("run", str(PLAN)) == 2
@@ -80,14 +70,6 @@ def test_a_copy_that_is_not_the_commits_is_refused(change, capsys):
     assert not RESULTS.exists()
     assert study("clean") == 0
     export()
-
-
-def test_compiled_code_next_to_it_is_removed():
-    cache = export() / "stages/__pycache__"
-    cache.mkdir()
-    (cache / "experiment.cpython-311.pyc").write_bytes(b"taken for stages/experiment.py")
-    assert export() == cache.parents[1]
-    assert not cache.exists()
 
 
 def test_a_commit_may_bring_neither_copies_nor_links_that_lead_outside(capsys):
@@ -112,3 +94,11 @@ def test_a_commit_may_bring_neither_copies_nor_links_that_lead_outside(capsys):
         commit("no link")
     with pytest.raises(UserError, match=r"stages/more"):
         revision.export(git("rev-parse", "HEAD~2"))  # with a link outside
+
+
+def test_compiled_code_next_to_it_is_removed():
+    cache = export() / "stages/__pycache__"
+    cache.mkdir()
+    (cache / "experiment.cpython-311.pyc").write_bytes(b"taken for stages/experiment.py")
+    assert export() == cache.parents[1]
+    assert not cache.exists()

@@ -150,19 +150,3 @@ def test_an_array_survives_the_death_of_a_node_and_the_end_of_its_time(slurm, tm
     assert set(study_project.records()) == set(study_project.NAMED)
     for line in (dies, ends):
         assert re.search(r"^resuming after step [1-9]\d* of 300$", log(line), re.MULTILINE), log(line)
-
-
-def test_a_cancelled_job_saves_its_state_and_does_not_come_back(slurm, tmp_path, monkeypatch):
-    job = submitted(slurm, tmp_path / "project", monkeypatch, 1000, "--array=1")
-    until(lambda: re.search(r"train: +\d+%\|.* [1-9]\d*/300", log(1)), 600)
-    assert not saved()
-    study_project.run("scancel", job)
-
-    def shown() -> str:
-        return study_project.run("scontrol", "show", "job", f"{job}_1")
-
-    until(lambda: "JobState=RUNNING" not in shown() and "JobState=COMPLETING" not in shown(), 120)
-    assert "JobState=CANCELLED" in shown()
-    assert "Restarts=0" in shown()
-    assert len(saved()) == 1
-    assert not study_project.records()

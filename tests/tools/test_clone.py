@@ -3,7 +3,6 @@
 import os
 import shutil
 import stat
-import subprocess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,10 +13,7 @@ import yaml
 import ddpm
 from ddpm import cli
 from ddpm.base.machine import SITE_CACHE, close_site_cache
-from ddpm.params import config, file
-from ddpm.tools import clone
-from tests.command import run
-from tests.scored import git
+from ddpm.params import file
 
 ROOT = Path(__file__).parents[2]
 PRESETS = Path(ddpm.__file__).parent / "presets"
@@ -50,14 +46,6 @@ def check(capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
     return ended.value.code, capsys.readouterr().err
 
 
-def download(name: str, source: str | None) -> None:
-    """Make dvc.lock and data/raw look as after the download stage."""
-    params = {"data.dataset": {"name": name}, "data.source": source}
-    stage = {"cmd": "python -m stages download", "params": {"params.yaml": params}}
-    Path("dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": {"download": stage}}))
-    Path("data/raw").mkdir(parents=True, exist_ok=True)
-
-
 @pytest.mark.parametrize(
     ("source", "code", "words", "dataset"),
     [
@@ -76,70 +64,6 @@ def test_the_source_of_images_that_are_not_here_has_to_be_there(source, code, wo
     assert (ended, bool(told)) == (code, bool(words))
     assert words in told
     assert "hunter2" not in told
-
-
-def test_images_of_another_source_are_not_those_of_params_yaml(capsys):
-    download("image_folder", "mine")
-    write(data={"dataset": FOLDER, "source": "mine"})
-    assert check(capsys) == (0, "")  # although the folder is gone: data/raw has its images
-    write(data={"dataset": FOLDER, "source": "nowhere"})
-    code, told = check(capsys)
-    assert (code, told.count("\n")) == (2, 1)
-    assert told.startswith("error: data.source: ")
-    pictures("nowhere", 1500)
-    assert check(capsys) == (0, "")
-
-
-def pictures(folder: str, count: int) -> None:
-    """Names of pictures suffice, as long as nobody opens them."""
-    Path(folder).mkdir()
-    for number in range(count):
-        Path(folder, f"{number}.png").touch()
-
-
-def test_images_are_counted_where_they_are_and_other_files_are_named(capsys):
-    write(data={"dataset": FOLDER, "source": "mine", "test_fraction": 0.1})
-    pictures("mine", 1500)
-    for name in ("a.HEIC", "b.heic", "notes.txt", "README", ".DS_Store"):
-        Path("mine", name).touch()
-    capsys.readouterr()
-    assert run("check", "--no-pilot") == 0
-    output = capsys.readouterr()
-    line, _ = output.out.splitlines()
-    assert all(part in line for part in ("mine", "1,500", "1,350"))
-    assert clone.look(config.load().data)[:2] == (1350, 1)
-    (line,) = (output.err + capsys.readouterr().err).splitlines()  # once, though two looked
-    assert all(part in line for part in ("mine", "2 .heic", "1 .txt"))
-
-
-@pytest.mark.parametrize("lock", [None, "", "stages: []", "stages: {download: {}}", "{"])
-def test_without_a_record_of_the_download_the_source_is_looked_for(lock):
-    write(data={"dataset": FOLDER, "source": "nowhere"})
-    if lock is not None:
-        Path("dvc.lock").write_text(lock)
-    Path("data/raw").mkdir(parents=True)
-    assert not clone.is_fetched()
-
-
-@pytest.mark.parametrize("folder", [".git", ".dvc"])
-def test_outside_a_clone_the_repository_is_missing(capsys, folder):
-    shutil.rmtree(folder)
-    code, told = check(capsys)
-    assert (code, told.count("\n")) == (2, 1)
-    assert f"{folder.removeprefix('.')} repository" in told.lower()
-
-
-def test_a_head_on_no_branch_is_told_and_not_refused(capsys):
-    """As after a ``dvc exp run`` that was killed."""
-    git("add", "params.yaml")
-    git("commit", "--quiet", "--message", "one")
-    assert check(capsys) == (0, "")
-    git("checkout", "--quiet", "--detach")
-    code, told = check(capsys)
-    assert (code, told.partition(":")[0]) == (0, "note")
-    assert "git checkout -" in told
-    git("checkout", "-")
-    assert check(capsys) == (0, "")
 
 
 LOCKED = """schema: '2.0'
@@ -214,26 +138,3 @@ def test_pickles_of_somebody_else_are_refused(site, monkeypatch, capsys):
     code, told = check(capsys)
     assert (code, told.count("\n")) == (2, 1)
     assert str(site) in told
-
-
-def test_make_says_that_the_environment_is_another_folder_s(tmp_path):
-    """Its scripts name the place where it was made: after a move each would be `No such file`."""
-    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
-        shutil.copy(Path(__file__).parents[2] / name, tmp_path)
-    activate = tmp_path / ".venv/bin/activate"
-    activate.parent.mkdir(parents=True)
-    for place, code in {tmp_path / ".venv": 0, "/old/place/.venv": 2}.items():
-        activate.write_text(f"VIRTUAL_ENV={place}\n")
-        done = subprocess.run(["make", "--dry-run", "setup"], cwd=tmp_path, capture_output=True, text=True)
-        assert (done.returncode, "rm -r .venv" in done.stderr) == (code, code > 0)
-
-
-def test_make_shows_how_the_setup_proceeds_and_completes_the_run_before_the_browser_shows_it():
-    setup, ui = (
-        subprocess.check_output(["make", "--dry-run", "--assume-new=pyproject.toml", *target], cwd=ROOT, text=True)
-        for target in (["setup", "UV="], ["ui"])
-    )
-    (install,) = (line for line in setup.splitlines() if "pip install" in line)
-    assert "--quiet" not in install
-    assert "5.8 GB" in setup
-    assert -1 < ui.find("ddpm track sync") < ui.find("mlflow ui")

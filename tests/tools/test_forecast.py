@@ -2,52 +2,15 @@
 
 import math
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from ddpm.base.progress import duration
 from ddpm.tools import forecast
 from ddpm.tools.forecast import Measured
-from tests.command import run
 from tests.small import small
 
 ROOT = Path(__file__).parents[2]
 MEASURED = Measured(step=0.5, memory=2**30, device="cpu (1 thread)")
-
-
-class Machine:
-    """A step takes ``each`` seconds per image; the first takes twice that."""
-
-    def __init__(self, each: float, monkeypatch: pytest.MonkeyPatch):
-        self.each, self.now = each, 0.0
-        monkeypatch.setattr(forecast, "clock", lambda: self.now)
-        monkeypatch.setattr(forecast, "Trainer", self.trainer)
-
-    def trainer(self, config, pictures: object, device: object, ranks, *_: object):
-        images = config.train.batch_size
-        assert images % (config.train.accumulate * ranks.size) == 0
-
-        def step(number: int) -> None:
-            self.now += images * self.each * (2 if number == 1 else 1)
-
-        return SimpleNamespace(step=step)
-
-
-@pytest.mark.parametrize("each", [0.001, 0.019, 0.021, 40.0])
-def test_the_second_step_is_the_measure_unless_the_first_takes_long(monkeypatch, each):
-    machine = Machine(each, monkeypatch)
-    found = forecast.time_step(small(train={"batch_size": 256, "accumulate": 4}))
-    is_long = 512 * each > forecast.LONG
-    assert found.step == pytest.approx(256 * each * (2 if is_long else 1))
-    assert machine.now == pytest.approx(256 * each * (2 if is_long else 3))
-
-
-def test_ranks_share_the_batch(monkeypatch):
-    Machine(0.01, monkeypatch)
-    alone = forecast.time_step(small())
-    monkeypatch.setattr(forecast.distributed, "processes", lambda *_: 2)
-    assert forecast.time_step(small()).step == pytest.approx(alone.step / 2)
 
 
 SAMPLE = {"count": 1000, "steps": 5}
@@ -69,33 +32,3 @@ def test_what_there_is_more_of_takes_longer(sections, images, train, passes):
     """A training step of 8 images takes 0.5 s."""
     sample = passes * 0.5 / 8 / forecast.STEPS
     assert forecast.seconds(small(**sections), MEASURED, images) == pytest.approx((train, sample))
-
-
-def test_the_lines_say_what_was_assumed():
-    known, assumed = (forecast.lines(small(train=EPOCHS), MEASURED, images)[0] for images in (20, None))
-    assert "8 steps" in known
-    assert "375 steps" in assumed
-    assert "1,000 images" in assumed
-
-
-def test_the_real_step_is_measured(folder):
-    found = forecast.time_step(small(train={"snapshots": [16]}))
-    assert found.step > 0
-    assert 50 * 2**20 < found.memory < 8 * 2**30
-
-
-@pytest.mark.parametrize(("seconds", "said"), [
-    (0.04, "0.0 s"), (9.4, "9.4 s"), (9.96, "10 s"), (99, "99 s"), (140.4, "2 min 20 s"), (119.7, "2 min 0 s"),
-    (3599.9, "1.0 h"), (5.8 * 3600, "5.8 h"), (12.6 * 86400, "12.6 days")
-])  # fmt: skip
-def test_a_duration_is_for_people(seconds, said):
-    assert duration(seconds) == said
-
-
-def test_without_a_pilot_check_measures_nothing(folder, monkeypatch, capsys):
-    monkeypatch.setattr(forecast, "time_step", lambda settings: MEASURED)
-    monkeypatch.setattr("ddpm.tools.clone.check_clone", lambda data: "")
-    Path("params.yaml").write_text((ROOT / "ddpm/presets/digits_2026.yaml").read_text())
-    for options, count in ([], 4), (["--no-pilot"], 1):
-        assert run("check", *options) == 0
-        assert len(capsys.readouterr().out.splitlines()) == count

@@ -10,11 +10,9 @@ import threading
 import time
 from contextlib import closing, suppress
 from pathlib import Path
-from unittest.mock import Mock
 
 import pytest
 
-from ddpm.base.locks import lock
 from ddpm.params import file
 from ddpm.tracking import store, tracker
 from tests import command, tracked
@@ -64,16 +62,6 @@ def test_a_server_that_is_down_costs_one_warning(answers, folder, monkeypatch, c
     assert "hunter2" not in warning
 
 
-@pytest.mark.slow
-def test_a_lock_that_another_process_holds_costs_one_warning(folder, capsys):
-    with lock(Path(".ddpm/mlflow.lock")):
-        started = time.monotonic()
-        assert tracker.sync(file.read_params()) is None
-        assert time.monotonic() - started < 15
-    assert "mlflow.lock" in one_warning(capsys)
-    assert tracker.sync(file.read_params())
-
-
 def test_a_database_that_is_locked_in_mid_run_costs_one_warning(folder, capfd, monkeypatch):
     monkeypatch.setattr(store, "DEADLINE", 3.0)
     with live() as log, closing(sqlite3.connect("mlflow.db", isolation_level=None)) as other:
@@ -85,14 +73,6 @@ def test_a_database_that_is_locked_in_mid_run_costs_one_warning(folder, capfd, m
         other.execute("ROLLBACK")
     assert "no answer after 3 seconds" in one_warning(capfd)
     assert tracker.sync(file.read_params())
-
-
-@pytest.mark.parametrize("path", ["metrics/loss.csv", "metrics/run.json"])
-def test_a_broken_file_is_named_and_fails_no_stage(folder, capsys, path):
-    (folder / path).write_text("step,seconds,loss\n1,fast,2\n")
-    assert tracker.sync(file.read_params()) is None
-    assert "fast" in one_warning(capsys) or path == "metrics/run.json"
-    assert refused(capsys)
 
 
 @pytest.mark.parametrize("harm", [
@@ -114,17 +94,6 @@ def test_a_store_that_others_changed_fails_no_stage_and_the_command_says_so(fold
         assert tracker.sync() == logged
     else:
         assert refused(capsys).startswith("MLflow at sqlite:///")
-
-
-@pytest.mark.parametrize("error", [KeyError("x"), MemoryError()])
-def test_what_nobody_expected_fails_no_stage_and_is_named(folder, capsys, monkeypatch, error):
-    monkeypatch.setattr(tracker, "_send", Mock(side_effect=error))
-    with live() as log:
-        for row in ROWS[:2]:
-            log.log(row)
-            log.flush()
-    assert type(error).__name__ in one_warning(capsys)
-    assert type(error).__name__ in refused(capsys)
 
 
 def one_warning(capsys: pytest.CaptureFixture[str]) -> str:

@@ -11,9 +11,7 @@ from mlflow import MlflowClient
 from ddpm.ladder import climb, terms, track, trials
 from ddpm.study import publication
 from ddpm.tracking import tracker, view
-from ddpm.tracking.store import Store
 from tests import study_project, tracked
-from tests.scored import bare
 from tests.study_project import PLAN, RESULTS, ROOT, study
 
 LADDER = Path("ladders/short.yaml")
@@ -90,13 +88,6 @@ def test_a_study_is_a_run_with_its_experiments_below_and_nothing_is_sent_twice(c
     assert {path.split()[1].partition("/")[0] for path in left} == {"metrics", "mlartifacts", "mlflow.db", "secret"}
 
 
-def test_a_baseline_of_two_studies_is_below_both(client):
-    for name in "ab":
-        page = tracker.Page("ddpm.study", name, name, {}, "", [])
-        tracker.write_page(Store(strict=True), page, {"cosine-0": bare(0, plan=name * 64)})
-    assert len({run.data.tags[tracker.PARENT] for run in tracked.all_runs() if tracker.PARENT in run.data.tags}) == 2
-
-
 def test_a_ladder_is_a_run_with_its_attempts_and_trials_below_and_nothing_is_sent_twice(client, climbed, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(MlflowClient, "log_metric", Mock(side_effect=OSError("cut off in a trial")))
@@ -117,9 +108,3 @@ def test_a_ladder_is_a_run_with_its_attempts_and_trials_below_and_nothing_is_sen
     track.log(climb.read(climbed))
     _, again = runs(client)
     assert {one.info.run_id for one in again.values()} == {one.info.run_id for one in children.values()}
-
-
-def test_a_store_that_fails_is_a_warning(climbed, monkeypatch, capsys):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////proc/none/mlflow.db")
-    track.log(climb.read(climbed))
-    assert capsys.readouterr().err.startswith("warning: ")

@@ -1,24 +1,21 @@
 """Runs in a real SQLite store, from the files of a small working folder."""
 
 import csv
-import json
 import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
-from threading import current_thread
 from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mlflow.entities import ViewType
 
 from ddpm.base import files
 from ddpm.base.errors import UserError
-from ddpm.params import config, file, inputs, presets
+from ddpm.params import file
 from ddpm.runs import library
-from ddpm.tracking import origin, store, tracker, view
+from ddpm.tracking import tracker, view
 from ddpm.training.history import LossRow
 from tests import tracked
 from tests.scored import git
@@ -83,12 +80,6 @@ def test_a_result_is_one_complete_run(folder):
     tags = {"schedule": "cosine", "model": "unet", "dataset": "digits", "seed": "0", "environment.processor": "a CPU"}
     assert tags.items() <= run.data.tags.items()
     assert run.data.tags["ddpm.fingerprint"] == library.workspace().fingerprint.hash
-    assert run.data.tags["mlflow.note.content"].split("\n\n")[0] == "classifier.fd **1.5** · bits_per_dim **3.5**"
-    (used,) = run.inputs.dataset_inputs
-    assert (used.dataset.name, used.dataset.digest, json.loads(used.dataset.profile)) == (
-        "digits", "1" * 36, {"count": 1438}
-    )  # fmt: skip
-    assert [(tag.key, tag.value) for tag in used.tags] == [("mlflow.data.context", "training")]
     curve = history(run_id, "loss")
     assert [step for step, _, _ in curve] == [row.step for row in ROWS]
     assert [stamp - run.info.start_time for _, stamp, _ in curve] == [1250 * row.step for row in ROWS]
@@ -103,35 +94,6 @@ def test_a_result_is_one_complete_run(folder):
     before = everything(run_id)
     assert tracker.sync() == tracker.sync(file.read_params()) == run_id
     assert everything(run_id) == before
-
-
-@pytest.mark.parametrize(
-    ("preset", "changes", "parts"),
-    [
-        ("digits_small", {"device": "cpu"}, ["digits_small", "seed 0"]),
-        ("digits", {"diffusion": {"schedule": {"name": "linear"}}, "seed": 3}, ["linear", "seed 3", "digits"]),
-        ("photos_small", {"data": {"source": "https://me:pw@host/roses.zip"}}, ["data.source roses", "seed 0"]),
-    ],
-)
-def test_a_run_s_name_begins_with_what_differs_and_the_seed(folder, preset, changes, parts):
-    (folder / "params.yaml").write_text(presets.text(preset))
-    set_params(**changes)
-    assert view.name(config.parse(file.read_params()).flat(), "").split(" · ")[: len(parts)] == parts
-
-
-def test_the_experiment_has_a_view_of_what_runs_log(folder):
-    run = client().get_run(str(tracker.sync()))
-    tags = client().get_experiment_by_name("ddpm").tags
-    assert tags[store.KIND] == "custom_model_development"
-    shared = json.loads(tags[store.VIEW])
-    state = json.loads(shared["state"])
-    logged = {f"tags.`{tag}`" for tag in run.data.tags} | {f"metrics.`{key}`" for key in run.data.metrics}
-    assert set(state["selectedColumns"]) - logged == {"metrics.`inception.fid`"}
-    sections = {section["uuid"] for section in state["compareRunSections"]}
-    charts = state["compareRunCharts"]
-    assert {chart["metricSectionId"] for chart in charts} == sections
-    shown = {chart.get("metricKey") for chart in charts} - {None}
-    assert shown - run.data.metrics.keys() == {"inception.fid"}
 
 
 def test_a_training_that_is_killed_and_resumed_has_one_history(folder):
@@ -157,26 +119,6 @@ def test_a_training_that_is_killed_and_resumed_has_one_history(folder):
     assert {key: history(run.info.run_id, key) for key in sent_live} == sent_live
 
 
-def test_a_training_that_starts_over_replaces_what_was_sent(folder):
-    with pytest.raises(SystemExit):
-        train(ROWS[:4], SystemExit(143))
-    (first,) = all_runs()
-    train([row._replace(seconds=row.seconds * 1.5) for row in ROWS])
-    (run,) = all_runs()
-    assert [stamp - run.info.start_time for _, stamp, _ in history(run.info.run_id, "loss")] == [
-        1875 * row.step for row in ROWS
-    ]
-    assert [run.info.run_id for run in all_runs(ViewType.DELETED_ONLY)] == [first.info.run_id]
-
-
-def test_training_again_with_the_same_result_leaves_one_run(folder):
-    first = tracker.sync()
-    train(ROWS)
-    assert len(all_runs()) == 2
-    assert tracker.sync() == first
-    assert [run.info.run_id for run in all_runs()] == [first]
-
-
 def test_a_write_that_was_cut_off_is_completed(folder, monkeypatch):
     train(ROWS)
     with monkeypatch.context() as patched, suppress(UserError):
@@ -188,13 +130,6 @@ def test_a_write_that_was_cut_off_is_completed(folder, monkeypatch):
     (run,) = all_runs()
     assert run.info.status == "FINISHED"
     assert [(step, value) for step, _, value in history(run.info.run_id, "bits_per_dim")] == [(512, 3.5)]
-
-
-@pytest.mark.parametrize(("saved", "runs"), [(ROWS[:1], [("FAILED", 1)]), ([], [])])
-def test_a_training_that_fails_after_a_checkpoint_says_so(folder, saved, runs):
-    with pytest.raises(UserError):
-        train(saved, UserError("train: the loss is not finite"), ROWS[1:2])
-    assert [(run.info.status, len(history(run.info.run_id, "loss"))) for run in all_runs()] == runs
 
 
 def test_no_credential_is_stored(folder):
@@ -209,37 +144,18 @@ def test_no_credential_is_stored(folder):
         assert secret not in Path("mlflow.db").read_bytes()
 
 
-def test_the_store_need_not_wait_for_the_images_to_be_read(folder, monkeypatch):
-    read, threads = inputs.read_inputs, []
-    monkeypatch.setattr(inputs, "read_inputs", lambda *_, **to: threads.append(current_thread()) or read("train", **to))
-    assert tracker.sync(file.read_params())
-    assert threads == [current_thread()]
-
-
-@pytest.mark.usefixtures("folder")
-def test_a_store_s_password_is_not_in_the_warning(monkeypatch, capsys):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hun/t@er2@127.0.0.1:1")
-    assert tracker.sync({}) is None
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("warning: MLflow at http://***")
-    assert "er2" not in line
-
-
-def test_commit_and_experiment_are_tagged(folder, monkeypatch):
-    git("init", "-q")
-    git("add", "params.yaml", "dvc.yaml")
-    git("commit", "-qm", "start")
-    head = git("rev-parse", "HEAD")
-    assert origin.tags()["ddpm.git.dirty"] == "false"
+def test_only_a_record_of_these_params_and_this_code_is_written(folder):
     set_params(sample={"steps": 10})
-    write_record(Path(), name="short-tern")
-    monkeypatch.setenv("DVC_EXP_NAME", "short-tern")
-    monkeypatch.setenv("DVC_EXP_BASELINE_REV", head)
-    tags = client().get_run(str(tracker.sync(file.read_params()))).data.tags
-    assert tags["mlflow.source.git.commit"] == tags["dvc.exp.baseline"] == head
-    assert tags["ddpm.git.dirty"] == "true"
-    assert "short-tern" in tags["mlflow.runName"]
-    assert "`dvc exp apply short-tern`" in tags["mlflow.note.content"]
+    with pytest.raises(UserError, match=r"sample\.steps was 50, and is 10"):
+        tracker.sync()
+    set_params(sample={"steps": 50}, compare={"threshold": 0.1})  # no result depends on it
+    assert tracker.sync()
+    Path("dvc.yaml").write_text(Path("dvc.yaml").read_text() + "\n")
+    with pytest.raises(UserError, match=r"dvc\.yaml has changed"):
+        tracker.sync()
+    Path("metrics/run.json").unlink()
+    with pytest.raises(UserError, match="dvc repro"):
+        tracker.sync()
 
 
 def test_a_queued_experiment_is_in_the_repository_s_store(folder, monkeypatch):
@@ -255,15 +171,10 @@ def test_a_queued_experiment_is_in_the_repository_s_store(folder, monkeypatch):
     assert not (temporary / "mlflow.db").exists()
 
 
-def test_only_a_record_of_these_params_and_this_code_is_written(folder):
-    set_params(sample={"steps": 10})
-    with pytest.raises(UserError, match=r"sample\.steps was 50, and is 10"):
-        tracker.sync()
-    set_params(sample={"steps": 50}, compare={"threshold": 0.1})  # no result depends on it
-    assert tracker.sync()
-    Path("dvc.yaml").write_text(Path("dvc.yaml").read_text() + "\n")
-    with pytest.raises(UserError, match=r"dvc\.yaml has changed"):
-        tracker.sync()
-    Path("metrics/run.json").unlink()
-    with pytest.raises(UserError, match="dvc repro"):
-        tracker.sync()
+@pytest.mark.usefixtures("folder")
+def test_a_store_s_password_is_not_in_the_warning(monkeypatch, capsys):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hun/t@er2@127.0.0.1:1")
+    assert tracker.sync({}) is None
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: MLflow at http://***")
+    assert "er2" not in line

@@ -19,10 +19,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
-from torch.distributed.launcher import api
 
-from ddpm.base.errors import Diverged, UserError
+from ddpm.base.errors import UserError
 from ddpm.base.files import sha256
 from ddpm.compute import distributed, noise
 from ddpm.compute.distributed import Ranks
@@ -167,6 +165,25 @@ def test_ranks_that_lose_each_other_end_with_what_happened_and_what_to_check(tmp
     assert "launch.processes: 1" in line
 
 
+@given(st.integers(0, 50), st.integers(1, 9))
+def test_the_shares_are_the_whole_in_order_and_even(count, size):
+    shares = [range(count)[Ranks(rank, size).share(count)] for rank in range(size)]
+    assert [item for share in shares for item in share] == list(range(count))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_rank_draws_its_own_part_of_the_noise_ahead(rank, monkeypatch):
+    alone, shares = Trainer(small().training(), pictures(), CPU), Ranks(rank, 2)
+    monkeypatch.setattr(Ranks, "parallel", lambda self, network: network)
+    monkeypatch.setattr(noise.Ahead, "steps", property(lambda self: 3, lambda self, steps: None), raising=False)
+    one = Trainer(small().training(), pictures(), CPU, shares)
+    for step in (2, 3, 4, 5, 3):
+        whole = noise.gaussian(alone.seed, "train", alone.places, step, alone.shape)
+        assert torch.equal(one.draw_batch(step)[2].draws.gaussian("train"), whole[shares.share(8)])
+        assert torch.equal(one.draw_batch(step)[0], alone.draw_batch(step)[0])
+
+
 @pytest.mark.slow
 def test_torchrun_on_two_machines_makes_the_model_of_two_processes(tmp_path, digits):
     """With the command of docs/machines.md, twice on this machine as on two."""
@@ -191,59 +208,6 @@ def test_torchrun_on_two_machines_makes_the_model_of_two_processes(tmp_path, dig
     assert sha256(model) == expected
 
 
-@pytest.mark.parametrize(
-    ("ends", "said"),
-    [
-        ({0: (2, 0), 1: (2, 0)}, "rank 0 lost"),
-        ({1: (2, 0), 0: (-signal.SIGTERM, 0)}, "rank 0 lost"),  # torchrun ended rank 0
-        ({1: (2, 0), 0: (-signal.SIGKILL, 31)}, "rank 0 lost"),  # the same here, but rank 0 hung
-        ({0: (2, 0), 1: (-signal.SIGKILL, 0)}, "rank 1 of 2 was killed by SIGKILL"),
-        ({0: (1, 0), 1: (-signal.SIGTERM, 0)}, 1),  # rank 0 printed a traceback
-        ({0: (2, 1), 1: (1, 0)}, "rank 0 lost"),  # below the traceback of rank 1
-        ({0: (128 + signal.SIGTERM, 0), 1: (128 + signal.SIGTERM, 0)}, 128 + signal.SIGTERM),
-    ],
-)
-def test_the_rank_that_failed_first_is_the_cause(ends, said, monkeypatch):
-    """ends: exit code and second of each rank's end."""
-    monkeypatch.setattr(os, "environ", dict(os.environ))
-
-    def run(*_: object):
-        failures = {}
-        for rank, (code, second) in ends.items():
-            failures[rank] = ProcessFailure(rank, 0, code, "")
-            failures[rank].timestamp = second
-            if code == 2:
-                distributed._leave(Diverged("rank 0 lost the others"))  # also what it is
-        raise ChildFailedError("test", failures)
-
-    monkeypatch.setattr(api, "elastic_launch", lambda *_: run)
-    if isinstance(said, int):
-        assert distributed.launch(["test"], 2, "fingerprint") == said
-    else:
-        with pytest.raises(UserError, match=said) as raised:
-            distributed.launch(["test"], 2, "fingerprint")
-        assert isinstance(raised.value, Diverged) == (said == "rank 0 lost")
-
-
-def test_a_rank_whose_gpu_is_full_does_not_blame_the_others(tmp_path, monkeypatch):
-    for name, value in {"RANK": "0", "WORLD_SIZE": "1", distributed.START: str(tmp_path / "start.json")}.items():
-        monkeypatch.setenv(name, value)
-    try:
-        with pytest.raises(SystemExit) as ended, distributed.join_group(torch.device("cpu")):
-            raise torch.distributed.DistBackendError("NCCL error in: N.cpp:1\nCuda failure 2 'out of memory'")
-    finally:
-        torch.distributed.destroy_process_group()
-    assert ended.value.code == 2
-    assert json.loads((tmp_path / distributed.ERROR).read_text())["line"].startswith("the GPU's memory is full")
-
-
-@given(st.integers(0, 50), st.integers(1, 9))
-def test_the_shares_are_the_whole_in_order_and_even(count, size):
-    shares = [range(count)[Ranks(rank, size).share(count)] for rank in range(size)]
-    assert [item for share in shares for item in share] == list(range(count))
-    assert max(map(len, shares)) - min(map(len, shares)) <= 1
-
-
 def test_processes_follow_the_machine(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert distributed.processes("auto", "auto") == 1
@@ -256,15 +220,3 @@ def test_processes_follow_the_machine(monkeypatch):
     for count, device in ((8, "auto"), (2, "cuda:1")):
         with pytest.raises(UserError, match=r"launch.processes: \d"):
             distributed.processes(count, device)
-
-
-@pytest.mark.parametrize("rank", [0, 1])
-def test_a_rank_draws_its_own_part_of_the_noise_ahead(rank, monkeypatch):
-    alone, shares = Trainer(small().training(), pictures(), CPU), Ranks(rank, 2)
-    monkeypatch.setattr(Ranks, "parallel", lambda self, network: network)
-    monkeypatch.setattr(noise.Ahead, "steps", property(lambda self: 3, lambda self, steps: None), raising=False)
-    one = Trainer(small().training(), pictures(), CPU, shares)
-    for step in (2, 3, 4, 5, 3):
-        whole = noise.gaussian(alone.seed, "train", alone.places, step, alone.shape)
-        assert torch.equal(one.draw_batch(step)[2].draws.gaussian("train"), whole[shares.share(8)])
-        assert torch.equal(one.draw_batch(step)[0], alone.draw_batch(step)[0])

@@ -98,11 +98,6 @@ def test_equal_effects_take_half_of_the_seeds_by_ranks():
         assert look.hopeless.any() == (rule is PAIRS)  # seven pairs cannot reach it
 
 
-def test_units_do_not_matter():
-    gains = np.random.default_rng(0).standard_normal((5, 9))
-    np.testing.assert_allclose(evidence.log_e(gains), evidence.log_e(1e-6 * gains))
-
-
 def test_the_shares_sum_to_one_and_later_ideas_get_more_than_with_squares():
     shares = np.array([evidence.share(attempt) for attempt in range(1, 10**5)])
     left = 2 / (10**5 + evidence.SHIFT) ** 0.5 / (1 / shares[0]) * (1 + evidence.SHIFT) ** evidence.POWER

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ddpm.verdicts import statistics, table, verdict
+from ddpm.verdicts import statistics
 from tests.command import refused, run
 
 pytestmark = pytest.mark.usefixtures("folder")
@@ -67,43 +67,6 @@ def test_runs_of_the_same_seed_are_paired_and_each_metric_has_its_direction(caps
     assert not any(word in found["citations"]["muon"] for word in ("?", "unknown", "; ."))
 
 
-def test_the_options_name_the_baseline_the_primary_metric_and_the_margins(capsys):
-    write(rows())
-    found = judged(capsys, *BETTER, "--baseline", "sgd", "--primary", "acc", "--margin", "acc=0.5", "loss=0.3")
-    assert (found["primary"], found["arms"][0]["label"]) == ("acc", "sgd")
-    assert outcomes(found) == {
-        ("adam", "acc"): "equivalent", ("adam", "loss"): "equivalent",
-        ("muon", "acc"): "equivalent", ("muon", "loss"): "better"
-    }  # fmt: skip
-    assert {row["margin"] for row in judged(capsys, "--better", "lower", "--margin", "0.01")["verdicts"]} == {0.01}
-
-
-@pytest.mark.parametrize(("given", "form"), [
-    (("--better", "loss=lower"), "as MLflow's search_runs and its command write them"),
-    (("--better", "lower"), "as MLflow's search_runs and its command write them"),
-    (("--better", "val/loss=lower"), "as W&B's page does"),
-    (("--better", "loss=lower"), "as a spreadsheet does"),
-])  # fmt: skip
-def test_the_exports_of_others_are_read(capsys, given, form):
-    if "MLflow" in form:
-        named = {"arm": "params.arm", "seed": "params.seed", "loss": "metrics.loss"}
-        others = {
-            "run_id": "ab12",
-            "status": "FINISHED",
-            "start_time": "2026-01-01 00:00:00+00:00",
-            "tags.mlflow.user": "",
-        }
-    else:
-        named = {"arm": "arm", "seed": "seed", "loss": given[1].partition("=")[0]}
-        others = {"Name": "brisk-sun-1", "State": "finished", "Runtime": "12", "Tags": "a, b"}
-    made = [others | {name: row[key] for key, name in named.items()} for row in rows()]
-    for row in made[:6]:
-        row[named["seed"]] = f"{row[named['seed']]}.0"  # pandas, where one run has no seed
-    write(made, ";" if "spreadsheet" in form else ",", "\ufeff" if "spreadsheet" in form else "")
-    found = judged(capsys, *given)
-    assert outcomes(found) == {("muon", named["loss"]): "better", ("sgd", named["loss"]): "worse"}
-
-
 def test_arms_without_common_seeds_are_judged_by_welchs_test_which_is_said(capsys):
     write(rows(shift=100))
     found = judged(capsys, "--better", "loss=lower")
@@ -123,13 +86,6 @@ def test_arms_without_common_seeds_are_judged_by_welchs_test_which_is_said(capsy
     assert set(outcomes(judged(capsys, "--better", "loss=lower")).values()) == {"inconclusive"}
 
 
-def test_seeds_that_one_arm_lacks_are_left_out_and_named(capsys):
-    write([row for row in rows() if (row["arm"], row["seed"]) != ("adam", 4)])
-    found = judged(capsys, "--better", "loss=lower")
-    assert [row["seeds"] for row in found["verdicts"]] == [[0, 1, 2, 3, 5]] * 2
-    assert sum("seed 4 left out" in note for note in found["notes"]) == 2
-
-
 def test_welchs_test_keeps_its_error_rate_where_sds_and_sizes_differ():
     random = np.random.default_rng(0)
     tests = [statistics.welch_test(random.normal(0, 1, 6), random.normal(0, 4, 18), 0.0, 0.95) for _ in range(4000)]
@@ -146,29 +102,21 @@ def changed(place: int, **cells: object) -> list[dict]:
 
 
 @pytest.mark.parametrize(("made", "options", "named"), [
-    (rows(), ["--arm", "optimiser"], "--arm: 'optimiser'"),
     (rows(), ["--seed", "sede"], "did you mean 'seed'"),
     (rows(), ["--better", "lost=lower"], "did you mean 'loss'"),
-    (rows(), ["--better", "loss=down"], "loss=down"),
     (rows(), ["--better", "loss=lower", "--primary", "acc"], "--primary: 'acc'"),
     (rows(), ["--baseline", "adan"], "did you mean 'adam'"),
     (rows(), ["--table", "./scores.csv"], "--table: scores.csv"),
     (rows(), ["--margin", "loss=-1"], "--margin: loss: '-1'"),
-    (rows(), ["--margin", "loss=wide"], "--margin: loss: 'wide'"),
     (changed(1, seed=0), [], "row 3: adam has seed 0 twice"),
     (changed(1, loss="NaN"), [], f"{NAN}'NaN'"),
-    (changed(1, loss=""), [], f"{NAN}''"),
-    (changed(1, loss="-inf"), [], f"{NAN}'-inf'"),
     (changed(1, loss="1e200"), [], f"{NAN}'1e200'"),
     (changed(1, loss="=1+1"), [], f"{NAN}'=1+1'"),
     (changed(1, seed="first"), [], "row 3: seed: 'first'"),
-    (changed(1, seed=0.5), [], "row 3: seed: '0.5'"),
-    (changed(1, arm=""), [], "row 3: arm: ''"),
     (changed(1, arm="\x1b[2J"), [], "row 3: arm: "),
     (changed(1, arm="a\nb"), [], "row 3: arm: "),
     ([row | {"state": "finished"} for row in rows()], ["--better", "lower"], "row 2: state: 'finished'"),
     (rows({"adam": 1.0}), [], "arm: adam; allowed: two"),
-    (rows()[:7], [], "muon: only one row"),
     ([row | {"loss": 1, "acc": 1} for row in rows()], [], "adam: only one row, or only equal ones"),
 ])  # fmt: skip
 def test_a_mistake_is_one_line_and_writes_nothing(capsys, made, options, named):
@@ -183,16 +131,13 @@ def test_a_mistake_is_one_line_and_writes_nothing(capsys, made, options, named):
     (b"", "--arm"),
     (b"arm,seed,loss\n", "no rows"),
     (b"arm,seed,loss,loss\na,1,2,3\n", "two columns are called 'loss'"),
-    (b"arm,seed,loss\na,1\n", "row 2"),
     (b"arm,seed,loss\na,1,2,3\n", "row 2"),
     (b"arm,seed,loss\na,1," + b"9" * 200_000, "field"),
-    (b"arm,seed,loss\na,1," + b"9" * 5000, "row 2: loss"),
     (b"arm,seed,loss\na," + b"9" * 5000 + b",1", "row 2: seed"),
     (b"arm,seed,loss\n" + b"a" * 1000 + b",1,1", "row 2: arm"),
     (b'arm,seed,loss\n"a,1,1', "not a CSV file"),
     (b"arm,seed,loss\n\xff\xfe,1,1", "not a CSV file"),
     (b"arm,seed,loss\n" + b"".join(b"a,%d,1\n" % seed for seed in range(10**6)), "too large"),
-    (b"x" * 60_000_000, "too large"),
     (b"x," * 10**6, "too large"),
 ])  # fmt: skip
 def test_a_hostile_table_is_refused_by_a_line(capsys, content, named):
@@ -218,13 +163,3 @@ def test_names_from_a_table_control_no_page_formula_or_macro():
     assert "\\input" not in Path("t.tex").read_text()
     with Path("t.csv").open(newline="") as file:
         assert [row["arm"][:2] for row in csv.DictReader(file)][1] == "'="
-
-
-def test_a_large_table_takes_a_moment():
-    """Each seed of its thousands, and both kinds of test."""
-    for shift in (0, 10**6):
-        write(rows({"a": 1.0, "b": 0.9}, range(4000), shift))
-        found = table.judge(Path("scores.csv"), ["loss=lower"])
-        assert found.verdicts[0].outcome == "better"
-        assert found.verdicts[0].look == 4000
-    assert verdict.exit_code(found.verdicts, found.primary) == 0

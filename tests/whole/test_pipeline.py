@@ -75,26 +75,10 @@ def assert_every_file_of_the_interface(folder: Path) -> None:
         assert (samples.shape, samples.dtype) == ((120, 1, 16, 16), np.uint8)
     for name in ("grid.png", "reverse.mp4", "reverse.gif", "forward.png"):
         assert (folder / "data/samples" / name).stat().st_size > 0
-    train = read_json(folder / "metrics/train.json")
-    assert train["steps"] == 40
-    assert min(train["loss"], train["images_per_second"], train["seconds"]) > 0
-    assert 100 < train["memory_mib"] < 8000  # torch alone takes 200
-    assert read_json(folder / "metrics/sample.json")["evaluations_per_image"] == 10
     assert len(curve(folder)) == 40
-    names = {"fd", "is_mean", "is_std", "kid_mean", "kid_std", "precision", "recall", "class_accuracy"}
-    scores = read_json(folder / "metrics/evaluate.json")
-    assert set(scores["classifier"]) == names
-    assert set(scores["real"]["classifier"]) == names | {"count"}
-    assert set(scores["memorisation"]) == {"pixels", "classifier", "components"}
-    assert min(scores["bits_per_dim"], scores["bits_per_dim_se"], scores["bits_per_dim_train"]) > 0
     assert (folder / "data/evaluation/nearest.png").stat().st_size > 0
     assert [row["seed"] for row in rows(folder, "scores")] == ["0", "1"]
-    assert [row["t"] for row in (rows(folder, "likelihood")[0], rows(folder, "likelihood")[-1])] == ["1", "51"]
-    assert rows(folder, "fd_n") == []  # too few samples
-    run = record.read_record(folder / "metrics/run.json")
-    assert run.fingerprint.comparable["sets"] == 2
-    assert run.fingerprint.comparable["sampling"]["precision"] == "float32"
-    assert run.environment["training_precision"] == "float32"
+    assert record.read_record(folder / "metrics/run.json").fingerprint.comparable["sets"] == 2
 
 
 def rows(folder: Path, name: str) -> list[dict[str, str]]:

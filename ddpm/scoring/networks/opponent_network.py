@@ -1,7 +1,5 @@
 """Networks that are fitted afresh to tell samples from real images: see ddpm/variants/metrics/c2st.py."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

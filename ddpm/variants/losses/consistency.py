@@ -1,20 +1,16 @@
 """The network learns the image that the ODE leads to, by agreeing with itself at a lower noise level of the same image
 and noise: consistency training without a teacher. ECT, Geng et al. 2024 (arXiv:2406.14548)."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from ddpm.base.sections import Share
 from ddpm.base.tensor import Tensor
+from ddpm.diffusion.batch import Batch, NoisyBatch
 from ddpm.diffusion.coefficients import epsilon_from_x_0
 from ddpm.diffusion.flow_maps import FlowMapLoss, Pair, mix, predict
 from ddpm.diffusion.loss import Learns, Network
-
-if TYPE_CHECKING:  # importing torch takes a second
-    from ddpm.diffusion.batch import Batch, NoisyBatch
 
 K = 8.0  # near the image the gap is up to 1 + K / 2 times as long
 
@@ -44,13 +40,12 @@ class Consistency(FlowMapLoss):
     def target(self, network: Network, batch: Batch, noisy: NoisyBatch, s: Tensor) -> Pair:
         import torch
 
-        chain, t = network.chain, noisy.t
-        levels = chain.noise_levels
+        t, levels = noisy.t, network.chain.noise_levels
         level = levels[t - 1]
         done = (batch.draws.step - 1) / network.total
         gap = self.q ** -(1 + int(done * self.stages)) * (1 + K * torch.sigmoid(-level))
         wanted = level * (1 - gap).clamp(min=0)
         r = torch.searchsorted(levels, wanted, right=True).minimum(t - 1)  # the last step that is at most so noisy
-        known = predict(network, batch, mix(chain, noisy, r), r.clamp(min=1), s).x_0
+        known = predict(network, batch, mix(network, noisy, r), r.clamp(min=1), s).x_0
         image = torch.where((r == 0)[:, None, None, None], noisy.x_0, known)
         return image, epsilon_from_x_0(image, noisy.x_t, noisy.at)

@@ -1,17 +1,13 @@
 """L_simple less a share of the error of another image's target. Contrastive flow matching, Stoica et al. 2025
 (arXiv:2506.05350)."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from ddpm.base.sections import Fraction
 from ddpm.base.tensor import Tensor
+from ddpm.diffusion.batch import Batch
 from ddpm.diffusion.loss import Estimate, Loss, Network, estimate
-
-if TYPE_CHECKING:  # importing torch takes a second
-    from ddpm.diffusion.batch import Batch
 
 
 class Contrastive(Loss):

@@ -1,20 +1,16 @@
 """The network learns the mean velocity from s to t, by the derivative of what it says along the way. MeanFlow, Geng et
 al. 2025 (arXiv:2505.13447), equations 6 to 11."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from ddpm.base.sections import Share
 from ddpm.base.tensor import Tensor
+from ddpm.diffusion.batch import Batch, NoisyBatch
 from ddpm.diffusion.flow_maps import FlowMapLoss, Pair
 from ddpm.diffusion.loss import Learns, Network
 from ddpm.diffusion.parameterization import Parameterization
 from ddpm.diffusion.schedule import Schedule
-
-if TYPE_CHECKING:  # importing torch takes a second
-    from ddpm.diffusion.batch import Batch, NoisyBatch
 
 CLOCK = 10.0  # radians of the fastest feature from the image to noise
 

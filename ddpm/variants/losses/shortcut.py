@@ -1,18 +1,14 @@
 """The network learns steps of any power of two, each as the two halves that it already knows. Shortcut models, Frans
 et al. 2024 (arXiv:2410.12557)."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from ddpm.base.tensor import Tensor
+from ddpm.diffusion.batch import Batch, NoisyBatch
 from ddpm.diffusion.flow_maps import FlowMapLoss, Pair, mix, predict
 from ddpm.diffusion.loss import Learns, Network
-
-if TYPE_CHECKING:  # importing torch takes a second
-    from ddpm.diffusion.batch import Batch, NoisyBatch
 
 
 class Shortcut(FlowMapLoss):
@@ -42,7 +38,7 @@ class Shortcut(FlowMapLoss):
         shortest = t - s <= -(-len(chain) // 2 ** (self._lengths(len(chain)) - 1))
 
         def step(x: Tensor, t: Tensor, s: Tensor) -> Tensor:
-            return mix(chain, predict(network, batch, x, t, torch.where(shortest, t, s)), s)
+            return mix(network, predict(network, batch, x, t, torch.where(shortest, t, s)), s)
 
         half, end = (t + s) // 2, chain.at(s + 1)
         x_half = step(x_t, t, half)

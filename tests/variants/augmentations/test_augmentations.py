@@ -135,17 +135,6 @@ def test_every_network_sees_the_condition_and_zero_is_none(name, fields):
     assert torch.equal(network(x, t, None, layer(torch.zeros(2, 9))), network(x, t))
 
 
-def test_the_layer_starts_as_in_edms_ddpmpp():
-    """``map_augment`` of its SongUNet has the weights of all its layers, Xavier's: uniform, of variance 2 / (inputs +
-    outputs)."""
-    torch.manual_seed(0)
-    layer = augmentation("non_leaking").layer(1000)
-    (weight,) = layer.parameters()
-    bound = math.sqrt(6 / (9 + 1000))
-    quantiles = weight.detach().flatten().quantile(torch.tensor([0, 0.25, 0.5, 0.75, 1]))
-    torch.testing.assert_close(quantiles, bound * torch.tensor([-1, -0.5, 0, 0.5, 1]), rtol=0, atol=0.03 * bound)
-
-
 @pytest.fixture
 def estimates(monkeypatch) -> list:
     """What the loss measures, batch by batch."""
@@ -179,3 +168,14 @@ def test_an_image_gets_the_nearest_of_several_draws_of_its_noise(estimates):
         assert 0.5 / draws < float((more < fewer).double().mean()) < 1.5 / draws
     many = estimates[2].noisy
     torch.testing.assert_close(many.x_t, many.at.signal * many.x_0 + many.at.sigma * many.epsilon)
+
+
+def test_the_layer_starts_as_in_edms_ddpmpp():
+    """``map_augment`` of its SongUNet has the weights of all its layers, Xavier's: uniform, of variance 2 / (inputs +
+    outputs)."""
+    torch.manual_seed(0)
+    layer = augmentation("non_leaking").layer(1000)
+    (weight,) = layer.parameters()
+    bound = math.sqrt(6 / (9 + 1000))
+    quantiles = weight.detach().flatten().quantile(torch.tensor([0, 0.25, 0.5, 0.75, 1]))
+    torch.testing.assert_close(quantiles, bound * torch.tensor([-1, -0.5, 0, 0.5, 1]), rtol=0, atol=0.03 * bound)

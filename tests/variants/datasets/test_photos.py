@@ -3,9 +3,6 @@
 import pytest
 
 from ddpm.base import variant
-from ddpm.base.errors import UserError
-from ddpm.sources.dataset import name_images
-from ddpm.sources.photos import is_image
 
 
 def dataset(name: str):
@@ -27,11 +24,6 @@ def test_flowers_in_any_layout(folders):
     assert list(found.values()) == ["daisy", "dandelion", "roses", "sunflowers", "tulips"]
 
 
-def test_flowers_without_a_class_are_refused():
-    with pytest.raises(UserError, match=r"'roses'.*image_folder"):
-        arranged("flowers", "daisy/1.jpg", "dandelion/1.jpg", "sunflowers/1.jpg", "tulips/1.jpg")
-
-
 def test_image_folder_takes_the_top_folders_as_classes():
     assert arranged("image_folder", "zoo/cats/a/1.png", "zoo/cats/2.png", "zoo/dogs/3.png", "zoo/4.png") == {
         "zoo/cats/a/1.png": "cats", "zoo/cats/2.png": "cats", "zoo/dogs/3.png": "dogs", "zoo/4.png": "images",
@@ -42,24 +34,3 @@ def test_image_folder_with_a_split_of_its_own():
     files = ("d/test/cats/1.png", "d/train/cats/1.png", "d/train/dogs/1.png", "d/val/dogs/2.png")
     assert arranged("image_folder", *files) == dict(zip(files, ["cats", "cats", "dogs", "dogs"], strict=True))
     assert dataset("image_folder").arrange(list(files))[1] == {files[0], files[3]}
-
-
-@pytest.mark.parametrize(
-    ("source", "name"),
-    [
-        (None, "image_folder"),
-        ("/home/me/flowers64/", "flowers64"),
-        ("Zoo.ZIP", "Zoo"),
-        ("https://me:pa/ss@host/sets/birds.tgz?token=k3y", "birds"),
-    ],
-)
-def test_ones_own_images_are_called_by_where_they_came_from(source, name):
-    assert name_images("image_folder", source) == name
-
-
-@pytest.mark.parametrize(("name", "expected"), [
-    ("a/b.JPG", True), ("b.webp", True), ("b.txt", False), ("._b.jpg", False), ("__MACOSX/b.jpg", False),
-    (".git/b.png", False), ("jpg", False),
-])  # fmt: skip
-def test_what_counts_as_an_image(name, expected):
-    assert is_image(name) == expected

@@ -1,14 +1,11 @@
 """The real files, if they are there."""
 
-import lzma
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ddpm.base import variant
-
-DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # the package dataset-fashion-mnist
 
 
 def originals(name: str, source: Path, raw: Path):
@@ -24,32 +21,3 @@ def test_mnist(real_files, tmp_path):
     assert np.bincount(found.labels).sum() == 70_000
     assert found.labels[:5].tolist() == [5, 0, 4, 1, 9]
     assert found.is_test.sum() == 10_000
-
-
-def test_fashion_mnist(tmp_path):
-    found = originals("fashion_mnist", DEBIAN, tmp_path / "raw")
-    assert np.bincount(found.labels).tolist() == [7000] * 10
-    assert [found.classes[label] for label in found.labels[:3]] == ["Ankle boot", "T-shirt/top", "T-shirt/top"]
-
-
-@pytest.mark.slow
-def test_cifar10(real_files, tmp_path):
-    batches = tmp_path / "cifar-10-batches-py"
-    batches.mkdir()
-    for file in real_files.glob("cifar10/*.xz"):  # each is kept compressed
-        (batches / file.stem).write_bytes(lzma.decompress(file.read_bytes()))
-    if not any(batches.iterdir()):
-        pytest.skip(f"{real_files / 'cifar10'} holds no .xz files")
-    found = originals("cifar10", batches, tmp_path / "raw")
-    assert np.bincount(found.labels).tolist() == [6000] * 10
-    assert [found.classes[label] for label in found.labels[:3]] == ["frog", "truck", "truck"]
-    assert np.asarray(found.open(0)).shape == (32, 32, 3)
-
-
-@pytest.mark.parametrize(
-    ("file", "count"), [("flowers64-train2934-jpg.tar.gz", 2934), ("flowers-orig-sample100.tar", 100)]
-)
-def test_flowers(file, count, real_files, tmp_path):
-    found = originals("flowers", real_files / "flowers" / file, tmp_path / "raw")
-    assert len(found.names) == count
-    assert set(found.labels) == {0, 1, 2, 3, 4}

@@ -35,14 +35,6 @@ def test_the_public_address_and_a_mirror(public, name, small, server, tmp_path, 
     assert sorted(p.name for p in (tmp_path / "raw").iterdir()) == sorted(dataset.md5)
 
 
-def test_the_address_of_an_archive(small, server, tmp_path):
-    dataset, _ = small("image_folder")
-    shutil.make_archive(str(tmp_path / "photos"), "zip", tmp_path / "source")
-    shutil.move(tmp_path / "photos.zip", tmp_path / "source" / "photos.zip")
-    dataset.download(f"{server}/photos.zip", tmp_path / "raw")
-    assert dataset.read(tmp_path / "raw").classes == ("cats", "dogs")
-
-
 def test_the_public_archive_of_flowers_is_verified(small, server, tmp_path, monkeypatch):
     dataset, _ = small("flowers")
     shutil.make_archive(str(tmp_path / "flower_photos"), "gztar", tmp_path / "source")
@@ -54,12 +46,6 @@ def test_the_public_archive_of_flowers_is_verified(small, server, tmp_path, monk
     monkeypatch.setattr(type(dataset), "sha256", hashlib.sha256(Path(archive).read_bytes()).hexdigest())
     dataset.download(None, tmp_path / "raw")
     assert len(dataset.read(tmp_path / "raw").names) == 15
-
-
-def test_image_folder_needs_the_address_of_an_archive(small, tmp_path):
-    dataset, _ = small("image_folder")
-    with pytest.raises(UserError, match="archive"):
-        dataset.download("http://127.0.0.1:9/photos", tmp_path / "raw")
 
 
 def test_a_relative_folder_starts_at_the_repository(small, tmp_path, monkeypatch):

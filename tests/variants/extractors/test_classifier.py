@@ -1,4 +1,3 @@
-import re
 import shutil
 from pathlib import Path
 
@@ -27,15 +26,6 @@ def test_shipped_weights_know_held_out_digits(digits, tmp_path):
     assert np.mean(found.logits.argmax(1).numpy() == labels) >= 0.985
 
 
-def test_shipped_weights_are_small_and_say_how_they_were_made():
-    for file in SHIPPED.glob("*.safetensors"):
-        about = read_metadata(file)
-        assert file.stat().st_size < 300_000
-        # the module's name at that time: new bytes would change every score's fingerprint
-        assert re.fullmatch(r"python -m ddpm\.[\w.]*classifier data/processed FILE", about["command"])
-        assert about["recipe"] == Classifier().model_dump()["classifier"]
-
-
 def test_another_train_split_never_gets_shipped_weights(digits, tmp_path):
     other = Path(shutil.copytree(digits, tmp_path / "processed"))
     labels = np.load(other / "train/labels.npy")
@@ -48,15 +38,6 @@ def test_another_train_split_never_gets_shipped_weights(digits, tmp_path):
     about = read_metadata(tmp_path / "weights.safetensors")
     assert about["recipe"]["min_steps"] == 30
     assert about["train_sha256"] == files.sha256(other / "train")
-
-
-def test_fitting_leaves_alone_the_gpus_that_it_does_not_use(digits, tmp_path, monkeypatch):
-    def start(*_: object) -> None:
-        raise AssertionError("CUDA was started")
-
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "get_rng_state", start)
-    Classifier(min_steps=1, epochs=1).fit(digits, tmp_path / "weights.safetensors", CPU)
 
 
 def test_shift_moves_each_image_by_its_own_offset_and_repeats_the_edge():

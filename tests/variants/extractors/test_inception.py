@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from ddpm.base import files
 from ddpm.base.errors import UserError
@@ -53,10 +53,6 @@ def cache(tmp_path, monkeypatch):
     return folder
 
 
-def test_the_weights_are_those_of_torch_fidelity():
-    assert Inception.published.url == URL_INCEPTION_V3
-
-
 @pytest.mark.slow
 def test_inception_scores_as_torch_fidelity_s_own_from_weights_to_metrics(published, cache, tmp_path, monkeypatch):
     (cache / FILE).write_bytes(published)
@@ -79,17 +75,6 @@ def test_inception_scores_as_torch_fidelity_s_own_from_weights_to_metrics(publis
     assert scores.score(fake, real, settings)["kid_mean"] > 0
     found = extract(real.network, gray[:1], 1, CPU)
     torch.testing.assert_close(found.logits, logits[:1])
-
-
-def test_offline_is_one_line_with_the_address_and_the_place(cache, tmp_path, monkeypatch):
-    url = "http://127.0.0.1:9/weights.pth"
-    monkeypatch.setattr(Inception, "published", dataclasses.replace(Inception.published, url=url))
-    with pytest.raises(UserError) as caught:
-        Inception().write_weights(tmp_path, tmp_path / "weights", CPU)
-    assert str(caught.value).startswith(f"evaluate.extractors: inception needs {url} (")
-    assert f"put {url} at {cache / 'weights.pth'}" in str(caught.value)
-    assert "\n" not in str(caught.value)
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 class Payload:

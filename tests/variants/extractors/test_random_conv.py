@@ -1,20 +1,13 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from ddpm.base import files
-from ddpm.base.errors import UserError
-from ddpm.compute.distributed import ALONE
 from ddpm.data.processed import open_split
-from ddpm.scoring import limits, reference
+from ddpm.scoring import reference
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import extract
-from ddpm.scoring.frechet import Distance
 from ddpm.variants.extractors.random_conv import RandomConv
-from stages import reference as stage
 from tests.processed import write_noise
 
 CPU = torch.device("cpu")
@@ -26,22 +19,6 @@ def real(digits, tmp_path_factory):
     folder = tmp_path_factory.mktemp("reference") / "reference"
     reference.make_reference(SETTINGS, digits, folder, CPU)
     return reference.load_features(folder, "random_conv", CPU)
-
-
-def test_it_is_the_default_for_images_without_classes(folder, capsys):
-    processed = write_noise(folder / "data/processed", 1, 8, 8, count=400)
-    about = files.read_json(processed / "manifest.json") | {"classes": ["images"]}
-    files.write_json(processed / "manifest.json", about)
-    for split in ("train", "test"):
-        np.save(processed / split / "labels.npy", np.zeros(400, np.int64))
-    auto = SETTINGS.model_copy(update={"extractors": ("auto",), "metrics": ("fid", "isc", "prc")})
-    with pytest.raises(UserError, match=r"sample.count: 160 .* random_conv.* 161"):
-        limits.check_counts(auto.resolve(0, 1), {"sample.count": 160})
-    stage.main(auto, CPU, ALONE)
-    assert capsys.readouterr().out.startswith("evaluate.extractors: random_conv, for images of no classes\n")
-    index = reference.read_reference(Path("data/reference"))
-    assert index.resolve(auto).extractors == ("random_conv",)
-    assert index.resolve(SETTINGS) == SETTINGS
 
 
 def test_a_feature_is_the_mean_or_the_deviation_of_two_layers_of_random_filters(real, digits):
@@ -70,24 +47,3 @@ def test_the_images_that_are_passed_together_change_no_bit(tmp_path, size):
     whole = extract(network, images, 40, CPU).features
     for together in (1, 3, 7, 21):
         assert torch.equal(extract(network, images, together, CPU).features, whole), together
-
-
-def test_a_class_of_digits_that_is_missing_is_noticed(real, digits):
-    """Each of them: further away than any of 20 sets of as many digits of all classes."""
-    labels = open_split(digits, "test")[1]
-    distance = Distance(real.mu, real.sigma, CPU)
-    count = int(min((labels != label).sum() for label in range(10)))
-    draws = np.random.default_rng(0)
-    whole = [distance(real.held_out.features[draws.permutation(len(labels))[:count]]) for _ in range(20)]
-    for label in range(10):
-        without = draws.permutation(np.flatnonzero(labels != label))[:count]
-        assert distance(real.held_out.features[without]) > max(whole), label
-
-
-def test_images_that_are_all_the_same_have_finite_features(tmp_path):
-    processed = write_noise(tmp_path / "processed", 1, 8, 8)
-    for split in ("train", "test"):
-        np.save(processed / split / "images.npy", np.full((40, 1, 8, 8), 7, dtype=np.uint8))
-    RandomConv().write_weights(processed, tmp_path / "weights", CPU)
-    images, _ = open_split(processed, "test")
-    assert extract(RandomConv().load(tmp_path / "weights"), images, 7, CPU).features.isfinite().all()

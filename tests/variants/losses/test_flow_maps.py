@@ -12,9 +12,7 @@ import pytest
 import torch
 from scipy import stats
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
-from ddpm.base.errors import UserError
 from ddpm.compute import noise
 from ddpm.diffusion.batch import NoisyBatch
 from ddpm.diffusion.chain import Chain
@@ -24,9 +22,7 @@ from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.model.model_file import Loaded, load_model, save_model
 from ddpm.sampling import guidance
 from ddpm.sampling.generator import Generator
-from ddpm.training import flops
 from ddpm.training.trainer import Trainer
-from ddpm.variants.timestep_samplers.uniform import Uniform
 from tests.peers import exact
 from tests.small import CPU, TINY, build, given, pictures, small
 
@@ -122,24 +118,6 @@ def config(name: str, sampler: str = "", **train: object):
     return small(diffusion={"loss": {"name": name}}, model=TINY, train=train, sample=drawn)
 
 
-@pytest.mark.parametrize("power", [0.5, 1.0])
-@pytest.mark.parametrize("name", MAPS)
-def test_a_new_network_which_agrees_with_itself_has_a_gradient(name, power):
-    diffusion = {"parameterization": {"name": "x0"}, "loss": {"name": name, name: {"power": power}}}
-    chosen = small(diffusion=diffusion, model=TINY, sample={"sampler": {"name": "consistency"}})
-    assert all(value.isfinite() for value in Trainer(chosen.training(), pictures(16), CPU).step(1))
-
-
-@pytest.mark.parametrize("name", MAPS)
-def test_flops_count_what_the_objective_asks_of_the_network(name):
-    chosen = config(name).training()
-    trainer = Trainer(chosen, pictures(16), CPU)
-    with FlopCounterMode(display=False) as counter:
-        trainer.step(1)
-    # what is not counted is the layer that shows the span
-    assert counter.get_total_flops() / 8 == pytest.approx(flops.per_image(chosen), rel=2e-3)
-
-
 def test_mean_flows_maps_end_anywhere_below_their_start():
     place = torch.arange(2000)
     t, s = build("losses", "mean_flow").times(given(place, place, torch.full((2000,), T)), T)
@@ -153,25 +131,6 @@ def test_a_batch_in_parts_and_in_another_layout_is_taught_the_same(name):
     whole, parts = (Trainer(config(name, **train).training(), pictures(16), CPU) for train in layouts)
     for step in (1, 2, 3):
         torch.testing.assert_close(whole.step(step), parts.step(step), rtol=1e-4, atol=1e-5)
-
-
-def test_parts_of_a_batch_are_views_whose_rows_take_turns():
-    *_, batch = Trainer(config("shortcut", batch_size=14).training(), pictures(16), CPU).draw_batch(3)
-    parts = list(batch.split(4))
-    assert [list(part.draws.rows) for part in parts] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10], [11, 12, 13]]
-    for part in (batch, *parts):
-        assert list(part[part.draws.one_of(4)].draws.rows) == [row for row in part.draws.rows if (row + 3) % 4 == 0]
-        rows = slice(part.draws.rows.start, part.draws.rows.stop)
-        assert torch.equal(part.draws.gaussian("train"), batch.draws.gaussian("train")[rows])
-
-
-def test_a_sampler_of_t_learns_the_losses_at_the_t_that_it_drew(monkeypatch):
-    """A shortcut's loss moves t to the start of a step."""
-    trainer = Trainer(config("shortcut").training(), pictures(16), CPU)
-    told: list[Tensor] = []
-    monkeypatch.setattr(Uniform, "update", lambda self, state, t, losses: told.append(t))
-    trainer.step(1)
-    assert torch.equal(told[0], trainer.draw_batch(1)[0])
 
 
 @pytest.mark.parametrize("name", MAPS)
@@ -193,23 +152,6 @@ def test_a_model_file_keeps_where_steps_end_and_draws(name, tmp_path):
         denoise = generator.denoiser.estimate
         torch.testing.assert_close(denoise(x, t, None, 30)[:2], denoise(x, t, None)[:2])
         assert not torch.allclose(denoise(x, t, None, 10).x_0, denoise(x, t, None).x_0)
-
-
-@pytest.mark.parametrize(("loss", "sampler", "weight"), [
-    ("consistency", "ddim", 1.0), ("consistency", "flow_map", 1.0), ("simple", "consistency", 1.0),
-    ("simple", "flow_map", 1.0), ("shortcut", "flow_map", 2.0),
-])  # fmt: skip
-def test_what_does_not_go_together_is_refused_by_params_and_by_a_model_file(loss, sampler, weight):
-    allowed = config(loss)
-    drawn = {"sampler": {"name": sampler}, "guidance": {"weight": weight}}
-    model = {**TINY, "classes": 3}
-    with pytest.raises(UserError, match=r"sample\.(sampler|guidance\.weight): .*allowed: "):
-        small(diffusion={"loss": {"name": loss}}, model=model, sample=drawn)
-    guidance = allowed.sample.guidance.model_copy(update={"weight": weight})
-    options = allowed.sample.model_copy(update={"sampler": build("samplers", sampler), "guidance": guidance})
-    trainer = Trainer(allowed.training(), pictures(16), CPU)
-    with pytest.raises(UserError, match=r"allowed: "):
-        Generator.of(Loaded(trainer.student.network, allowed.training(), {}), options, CPU)
 
 
 @pytest.mark.slow

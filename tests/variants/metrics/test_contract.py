@@ -1,10 +1,8 @@
 """Every metric declares what its scores mean, and they mean it."""
 
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -20,7 +18,6 @@ from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import Features, extract
 from examples import sanity
 
-PAGE = (Path(__file__).parents[3] / "docs/metrics.md").read_text()
 CPU = torch.device("cpu")
 EVERY = [metric.get(name) for name in variant.names("metrics")]
 NAMES = [one.name for one in EVERY if isinstance(one, metric.FeatureMetric)]
@@ -55,12 +52,6 @@ def judged(name: str, real) -> list[metric.Score]:
     """Those that it makes of this extractor's features."""
     other = {"fd": "fid", "fid": "fd"}[real.extractor.frechet]
     return [score for score in metric.get(name).scores if not score.of and score.name != other]
-
-
-def test_no_two_scores_have_the_same_name():
-    names = [score.name for score in (*SCORES, metric.CLASS_ACCURACY, metric.PANEL, *metric.LIKELIHOOD)]
-    assert len(set(names)) == len(names)
-    assert metric.makers() == {score.name: one.name for one in EVERY for score in one.scores}
 
 
 @pytest.mark.parametrize("score", SCORES, ids=lambda score: score.name)
@@ -111,16 +102,6 @@ def test_the_order_of_images_does_not_matter(name, real, clean):
     assert measure(name, shuffled, real) == pytest.approx(expected, rel=1e-3, abs=1e-5)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_how_much_is_in_memory_at_once_does_not_matter(name, real, clean, monkeypatch):
-    expected = clean(name)
-    module = sys.modules[type(metric.get(name)).__module__]
-    for size in ("ROWS", "AT_ONCE"):
-        monkeypatch.setattr(module, size, 37, raising=False)
-    monkeypatch.setattr(distances, "ROWS", 37)
-    assert measure(name, real.held_out, real) == pytest.approx(expected, rel=1e-3, abs=1e-5)
-
-
 @pytest.mark.parametrize("name", [name for name in NAMES if metric.get(name).compares])
 def test_the_train_images_themselves_get_the_best_value(name, real):
     found = measure(name, Features(real.features, torch.zeros(len(real.features), 10)), real)
@@ -147,13 +128,3 @@ def test_damage_that_a_score_claims_to_see_makes_it_worse_by_more_than_its_floor
     for score in claimed:
         change = found[score.name] - clean(name)[score.name]
         assert (change if score.direction == "lower" else -change) > (score.floor or 0), score.name
-
-
-@pytest.mark.parametrize("name", [one.name for one in EVERY])
-def test_the_page_says_what_its_file_says(name):
-    row = next((line for line in PAGE.splitlines() if line.startswith(f"| {name} |")), "")
-    assert row, f"docs/metrics.md: {name} has no row in the table of metrics"
-    scores = [score for score in metric.get(name).scores if not score.of]
-    _, listed, better, *_ = row.strip("| ").split(" | ")
-    assert listed == ", ".join(f"`{score.name}`" for score in scores)
-    assert {better} == {score.direction for score in scores}

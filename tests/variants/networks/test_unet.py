@@ -138,16 +138,6 @@ def test_dropout_kinds_drop_pixels_or_whole_channels():
         assert torch.equal(block.eval().dropout(x), x)
 
 
-@pytest.mark.parametrize(
-    ("sizes", "middle", "attends"),
-    [((4,), False, 3), ((8, 4), True, 7), ((), True, 1), ((), False, 0)],  # one block down, two up
-)
-def test_attention_stands_where_it_is_asked_for(sizes, middle, attends):
-    shape = {"base_channels": 8, "multipliers": (1, 2, 2), "blocks": 1, "groups": 4}
-    network = UNet(attention_sizes=sizes, middle_attention=middle, **shape).network(Shape(1, 8, 8), 1)
-    assert sum(isinstance(module, SelfAttention) for module in network.modules()) == attends
-
-
 def test_patches_are_the_images_pixels_as_channels():
     """A network on patches equals the plain one with the same weights, on the image with its pixels as channels."""
     shape = {"base_channels": 8, "multipliers": (1, 2), "blocks": 1, "attention_sizes": (), "groups": 4}

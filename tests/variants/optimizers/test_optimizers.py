@@ -8,7 +8,6 @@ from functools import partial
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ddpm.base import variant
 from ddpm.base.files import flatten
@@ -76,33 +75,6 @@ def test_the_loss_falls_and_what_is_shipped_has_learned_too(name, monkeypatch):
 
 
 @OPTIMIZERS
-def test_a_step_of_float16_asks_for_no_value(name):
-    """On a GPU the host would wait for it at each step."""
-    made = trainer(name, precision="float16")
-    made.step(1)
-    with Values() as values:
-        made.step(2)
-    assert values.asked == []
-    with Values() as values:
-        float(made.step(3)[0])
-    assert values.asked
-
-
-class Values(TorchDispatchMode):
-    asked: list[str]
-
-    def __enter__(self):
-        self.asked = []
-        return super().__enter__()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        name = func._overloadpacket.__name__
-        if name in {"_local_scalar_dense", "nonzero", "equal", "is_nonzero", "masked_select"}:
-            self.asked.append(name)
-        return func(*args, **(kwargs or {}))
-
-
-@OPTIMIZERS
 def test_a_gradient_that_overflows_leaves_no_trace(name):
     """The scaler's ``found_inf`` is 1; all goes on as if there had been no such step, which is the plain one."""
 
@@ -125,16 +97,6 @@ def test_a_gradient_that_overflows_leaves_no_trace(name):
     torch.testing.assert_close(weights_after(1.0, -2.0, 3.0, amp=False), expected)
 
 
-def test_adam_is_adamw_without_decay():
-    first, second = trainer("adam"), trainer("adamw", {"weight_decay": 0.0})
-    for step in (1, 2, 3):
-        first.step(step)
-        second.step(step)
-    one, other = everything(first), everything(second)
-    assert one.keys() == other.keys()
-    assert all(same(one[key], other[key]) for key in one if "group" not in key)
-
-
 @SHAPES
 def test_hidden_weights_are_those_of_inner_layers_of_every_network(name, fields):
     network = architecture(name, **fields).network(Shape(3, 16, 16), 3, 5)
@@ -151,22 +113,6 @@ def test_hidden_weights_are_those_of_inner_layers_of_every_network(name, fields)
     network(torch.randn(1, 3, 16, 16), torch.tensor([3]))
     touching = next(module for module in seen if module.weight.ndim == 4), seen[-1]
     assert not known & {id(module.weight) for module in touching}, "the first and the last layer touch the image"
-
-
-def test_both_parts_of_muon_follow_the_learning_rate_and_keep_their_own_state():
-    layers = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
-    hidden = {layers[0].weight: 1}
-    made = optimizer("muon").over(list(layers.parameters()), hidden, 0.01)
-    before = [parameter.detach().clone() for parameter in layers.parameters()]
-    for group in made.param_groups:
-        group["lr"] = 0.0
-    for parameter in layers.parameters():
-        parameter.grad = torch.ones_like(parameter)
-    made.step()
-    assert all(torch.equal(*pair) for pair in zip(before, layers.parameters(), strict=True))
-    moments = made.state_dict()["state"]
-    assert moments[0].keys() == {"momentum_buffer", "step"}
-    assert moments[3].keys() == {"step", "exp_avg", "exp_avg_sq"}
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
@@ -210,13 +156,6 @@ def test_muon_can_split_a_stack_of_matrices():
             each.step()
     assert torch.equal(stack, torch.cat(parts))
     assert not torch.equal(stack, before)
-
-
-def test_only_stacks_of_matrices_are_split():
-    network = architecture("dit", width=32, depth=1, heads=2).network(Shape(3, 16, 16), 3, 5)
-    names = {weight: name for name, weight in network.named_parameters()}
-    stacks = {names[weight]: parts for weight, parts in hidden_weights(network).items() if parts > 1}
-    assert stacks == {"blocks.0.qkv.weight": 3, "blocks.0.modulation.weight": 6, "modulation.weight": 2}
 
 
 @pytest.mark.parametrize("shape", [(16, 72), (72, 16), (16, 16)])

@@ -1,62 +1,47 @@
-"""The maker of rows whose runs are those of a program: a command with values and a seed, in a worktree of a commit.
+"""Runs of a program: a command with values and a seed, in a worktree of a commit.
 
 Each run begins with the files of its commit and nothing that an earlier run left, has a time limit, and takes all that
 it started with it when it ends. With one slot, runs take turns in the order in which they are asked for; with several
 they run side by side. So if champion and challenger are asked for seed by seed, a machine that drifts hits both.
+
+A program's row is a record like any other. Its params are the values and the commit, its one cost are the seconds.
 """
 
-from __future__ import annotations
-
+import math
 import os
 import platform
 import selectors
 import signal
 import subprocess
+import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO
 
+from ddpm.arms.pool import Done, Pool, Task
 from ddpm.base.files import atomic_path
+from ddpm.base.locks import lock
 from ddpm.base.machine import die_with_parent
 from ddpm.programs import worktree
 from ddpm.programs.output import LARGEST, Output, read_file
-from ddpm.programs.program import NAME, InFile, Program, Values, show
+from ddpm.programs.program import COMMIT, NAME, SEED, InFile, Program, show
+from ddpm.runs import record, rows
+from ddpm.runs.record import Costs, Fingerprint, Record
 
 POLL = 0.05  # seconds; the end of a run whose children hold its output is noticed that late
 CHUNK = 2**16  # bytes
-
-
-class Job(NamedTuple):
-    """A run to make. name: differs from those of others. log: a file that gets the end of what it prints."""
-
-    name: str
-    values: Values
-    commit: str
-    seed: int
-    log: Path | None = None
-
-
-class Row(NamedTuple):
-    """What a run gave. scores: the score and each guard; or the ``reason`` why it failed. facts: the
-    command, the commit and the machine."""
-
-    job: Job
-    scores: Mapping[str, float]
-    seconds: float
-    facts: Mapping[str, str]
-    reason: str = ""
+LOCK = worktree.FOLDER.with_suffix(".lock")  # of whoever adds a row
 
 
 @dataclass
 class _Running:
-    job: Job
+    task: Task
     folder: Path
-    words: list[str]
     process: subprocess.Popen[bytes]
     outputs: dict[IO[bytes], Output]  # those that are open
     stdout: Output
@@ -64,29 +49,29 @@ class _Running:
     begin: float = field(default_factory=time.monotonic)
 
 
-class Maker:
-    """Makes rows on ``slots``, until it is closed. say: receives each command before it first runs."""
+class ProgramPool(Pool):
+    """Runs tasks as runs of a program, on one slot unless more are asked for: one may need the whole machine."""
 
-    def __init__(self, program: Program, slots: int, say: Callable[[str], None]):
-        self.program, self.slots, self.say = program, slots, say
-        self.waiting, self.running = deque[Job](), list[_Running]()
+    def __init__(self, program: Program, slots: int | None):
+        self.program, self.slots = program, slots or 1
+        self.tasks = dict[str, Task]()
+        self.waiting, self.running = deque[Task](), list[_Running]()
         self.free: dict[str, list[Path]] = {}  # worktrees by commit
         self.shown, self.trees = set[str](), ExitStack()
         self.selector = selectors.DefaultSelector()
 
-    def submit(self, job: Job, first: bool = False) -> None:
-        """Make the row when those before it leave a slot; also while ``results`` is being read. first: before those
-        that wait."""
-        self.waiting.insert(0 if first else len(self.waiting), job)
+    def submit(self, task: Task, again: bool = False) -> None:
+        self.tasks[task.name] = task
+        # what fails twice fails for all that wait
+        self.waiting.insert(0 if again else len(self.waiting), task)
 
-    def results(self, until: float | None = None) -> Iterator[Row]:
-        """Each row when it is made, until none is left, or the clock (``time.monotonic``) shows ``until``. Nothing
-        starts while nobody reads. Raises UserError if the commit cannot be checked out."""
+    def results(self, until: float | None = None) -> Iterator[Done]:
+        """As ``Pool.results``. Nothing starts while nobody reads. Raises UserError if the commit cannot be checked
+        out."""
         while self.waiting or self.running:
             while self.waiting and len(self.running) < self.slots:
-                job = self.waiting.popleft()
-                if row := self._start(job):
-                    yield row
+                if done := self._start(self.waiting.popleft()):
+                    yield done
             for key, _ in self.selector.select(POLL if self.selector.get_map() else POLL / 50):
                 self._read(key.fileobj)  # type: ignore[arg-type]
             if until is not None and time.monotonic() > until:
@@ -96,19 +81,20 @@ class Maker:
                 if late or one.process.poll() is not None:
                     yield self._end(one, late)
 
-    def _start(self, job: Job) -> Row | None:
-        """Start a run; the row of one that cannot start."""
-        words = self.program.fill(job.values, job.seed)
-        if job.commit not in self.shown:
-            self.say(f"runs {show(words)} in a copy of commit {job.commit[:10]}")
-            self.shown.add(job.commit)
-        free = self.free.setdefault(job.commit, [])
-        folder = free.pop() if free else self.trees.enter_context(worktree.check_out(job.commit, self.program.links))
+    def _start(self, task: Task) -> Done | None:
+        """Start a run, whose command is printed if it is the first of its commit; the end of one that cannot start."""
+        commit, seed = task.params[COMMIT], task.params[SEED]
+        words = self.program.fill(task.params, seed)
+        if commit not in self.shown:  # stdout may be for programs
+            print(f"runs {show(words)} in a copy of commit {commit[:10]}", file=sys.stderr, flush=True)
+            self.shown.add(commit)
+        free = self.free.setdefault(commit, [])
+        folder = free.pop() if free else self.trees.enter_context(worktree.check_out(commit, self.program.links))
         try:
             process = subprocess.Popen(
                 words,
                 cwd=folder,
-                env=os.environ | {"SEED": str(job.seed), worktree.MARK: str(folder)},
+                env=os.environ | {"SEED": str(seed), worktree.MARK: str(folder)},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -117,8 +103,8 @@ class Maker:
             )
         except OSError as error:
             free.append(folder)
-            return self._row(job, words, {}, 0.0, f"{words[0]}: cannot be run ({error.strerror})")
-        one = _Running(job, folder, words, process, {}, self._listen(), self._listen())
+            return self._done(task, {}, 0.0, f"{words[0]}: cannot be run ({error.strerror})")
+        one = _Running(task, folder, process, {}, self._listen(), self._listen())
         for stream, output in ((process.stdout, one.stdout), (process.stderr, one.stderr)):
             if stream:
                 os.set_blocking(stream.fileno(), False)
@@ -148,9 +134,9 @@ class Maker:
         self.selector.unregister(stream)
         stream.close()
 
-    def _end(self, one: _Running, late: bool) -> Row:
+    def _end(self, one: _Running, late: bool) -> Done:
         """Kill what a run started, and read what it left."""
-        seconds = time.monotonic() - one.begin
+        seconds, commit = time.monotonic() - one.begin, one.task.params[COMMIT]
         worktree.kill(one.folder, one.process.pid)
         code = one.process.wait()
         for stream in [*one.outputs]:
@@ -159,31 +145,51 @@ class Maker:
             if stream in one.outputs:
                 self._close(one, stream)
         self.running.remove(one)
-        if one.job.log:
-            with atomic_path(one.job.log) as temporary:
-                temporary.write_bytes(one.stderr.tail + one.stdout.tail)
+        with atomic_path(one.task.log) as temporary:
+            temporary.write_bytes(one.stderr.tail + one.stdout.tail)
         values = one.stderr.values | one.stdout.values
         if isinstance(rule := self.program.read, InFile):
             values |= read_file(one.folder / rule.file, self.program.directions)
-        changed = worktree.clean(one.folder, one.job.commit, self.program.links)
-        self.free[one.job.commit] += [] if changed else [one.folder]
+        changed = worktree.clean(one.folder, commit, self.program.links)
+        self.free[commit] += [] if changed else [one.folder]
         reason = f"changes {changed}, which git has, so that runs depend on earlier ones" if changed else ""
         if late:
             reason = f"took more than {self.program.minutes:g} minutes"
         elif code:
             name = f"exit code {code}" if code > 0 else f"killed by {signal.Signals(-code).name}"
             reason = ": ".join(filter(None, [name, one.stderr.last_line() or one.stdout.last_line()]))
-        return self._row(one.job, one.words, values, seconds, reason)
+        return self._done(one.task, values, seconds, reason)
 
-    def _row(self, job: Job, words: list[str], values: Mapping[str, float], seconds: float, reason: str) -> Row:
-        facts = {"command": show(words), "commit": job.commit, "system": platform.platform(terse=True)}
-        facts["python"] = platform.python_version()
+    def _done(self, task: Task, values: Mapping[str, float], seconds: float, reason: str) -> Done:
+        """The record of a run, which gets its row; or the reason why it failed, if that is no result."""
+        del self.tasks[task.name]
         wanted = self.program.directions
         if not reason and (missing := [name for name in wanted if name not in values]):
             reason = f"no {missing[0]} {self._place(missing[0])}"
         if not reason and (odd := [name for name in wanted if not abs(values[name]) < LARGEST]):
             reason = f"{odd[0]} is {values[odd[0]]:g}"
-        return Row(job, {} if reason else {name: values[name] for name in wanted}, seconds, facts, reason)
+        if reason and not task.may_diverge:
+            return Done(task, reason=f"{reason}; {task.log} has the end of its output")
+        comparable = {"samples": 1, "run": self.program.run, "read": self.program.model_dump(mode="json")["read"]}
+        facts = {
+            "name": task.name,
+            "seed": task.params[SEED],
+            "program": _plain(self.program.run),
+            "finished": record.now(),
+            "params": task.params,
+            "fingerprint": Fingerprint.of(comparable),
+            "scores": {} if reason else {name: values[name] for name in wanted},
+            "costs": Costs(seconds={"run": seconds}),
+            "environment": {"system": platform.platform(terse=True), "python": platform.python_version()},
+            "diverged": _plain(reason),
+        }
+        run = Record.model_validate(facts | dict(task.about) | {"revision": task.params[COMMIT]})
+        if task.rows:
+            row = run.model_dump(mode="json", exclude_defaults=True) | {"format": record.FORMAT}
+            with lock(LOCK, math.inf):  # another process may have made it, too
+                if not rows.has(task.rows, run.name):
+                    rows.append(task.rows, row)
+        return Done(task, run)
 
     def _place(self, name: str) -> str:
         """Where a metric was looked for, for the reason why it is missing."""
@@ -194,7 +200,7 @@ class Maker:
         other = f"; for another form, read: {name} (\\S+)" if name == rule else ""
         return f"in what it prints, as {name}: 0.5 or {name}=0.5{other}"
 
-    def close(self) -> None:
+    def stop(self) -> None:
         """Kill what runs, and remove the worktrees."""
         for one in self.running:
             worktree.kill(one.folder, one.process.pid)
@@ -204,3 +210,8 @@ class Maker:
         self.running.clear()
         self.trees.close()
         self.selector.close()
+
+
+def _plain(text: str) -> str:
+    """Text as a record may have it."""
+    return text.translate({ord("<"): "(", ord(">"): ")"})[: record.LONGEST]
