@@ -165,8 +165,7 @@ class ProgramPool(Pool):
         del self.tasks[task.name]
         wanted = self.program.directions
         if not reason and (missing := [name for name in wanted if name not in values]):
-            place = self.program.read.file if isinstance(self.program.read, InFile) else "what it prints"
-            reason = f"no {missing[0]} in {place}"
+            reason = f"no {missing[0]} {self._place(missing[0])}"
         if not reason and (odd := [name for name in wanted if not abs(values[name]) < LARGEST]):
             reason = f"{odd[0]} is {values[odd[0]]:g}"
         if reason and not task.may_diverge:
@@ -191,6 +190,15 @@ class ProgramPool(Pool):
                 if not rows.has(task.rows, run.name):
                     rows.append(task.rows, row)
         return Done(task, run)
+
+    def _place(self, name: str) -> str:
+        """Where a metric was looked for, for the reason why it is missing."""
+        if isinstance(rule := self.program.read, InFile):
+            return f"in {rule.file}"
+        if name == self.program.metric != rule:
+            return f"in what it prints: no line has a number where {rule} has ( )"
+        other = f"; for another form, read: {name} (\\S+)" if name == rule else ""
+        return f"in what it prints, as {name}: 0.5 or {name}=0.5{other}"
 
     def stop(self) -> None:
         """Kill what runs, and remove the worktrees."""

@@ -228,12 +228,11 @@ def gate(
 ) -> int:
     """Judge the scores against metrics/baseline.json.
 
-    Exit code 0 for a pass, 1 for a regression, 3 for an alarm that fresh seeds have to confirm; 2, as usual, if no
-    verdict is possible.
+    Exit code 0: pass; 1: regression; 2: no verdict; 3: alarm, without --confirm.
 
     examples:
       ddpm gate            # fails if scores are clearly worse
-      ddpm gate --confirm  # in CI: after an alarm trains three fresh seeds, which decide
+      ddpm gate --confirm  # trains three fresh seeds after an alarm
       ddpm gate --update   # make the runs with these params the new baseline
 
     Args:

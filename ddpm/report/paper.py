@@ -1,5 +1,6 @@
 """The table of a verdict for a paper: a row for each arm, as CSV, or as LaTeX with booktabs."""
 
+import math
 import re
 from pathlib import Path
 from statistics import fmean
@@ -67,22 +68,31 @@ def _latex(judgement: Judgement, names: list[str], rows: list[dict[str, Any]]) -
     judged = {one.metric: one.direction for one in judgement.verdicts}
     heads = {"arm": "arm", "seeds": "seeds", primary: primary} | {f"{primary} {what}": what for what in TESTED}
     heads = {key: _cell(head) for key, head in (heads | {name: name for name in others}).items()}
-    bold = {}
+    bold, places = {}, {}
     for name in names:
         direction = judged.get(name) or metrics.direction(name)
         heads[name] += ARROWS[direction]
         best = (min if direction == "lower" else max)(rows, key=lambda row: row[name])
         wanted, against = ("worse", rows[1:]) if best is rows[0] else ("better", [best])
         bold[name] = best if all(row.get(f"{name} verdict") == wanted for row in against) else None
-    lines = [" & ".join(_cell(row[key], bold.get(key) is row) for key in heads) for row in rows]
+        places |= dict.fromkeys((name, *(f"{name} {what}" for what in TESTED)), _decimals(rows, name))
+    lines = [" & ".join(_cell(row[key], bold.get(key) is row, places.get(key)) for key in heads) for row in rows]
     coverage = max((one.coverage for one in judgement.verdicts), key=len)  # without a look it is empty
     texts = map(_cell, (judgement.question, rows[0]["arm"], coverage or "interval"))
     return LATEX % (*texts, "r" * (len(heads) - 1), " & ".join(heads.values()), " \\\\\n".join(lines))
 
 
-def _cell(value: Any, bold: bool = False) -> str:
-    """Text as LaTeX shows it as it is, or a number as mathematics; empty for None."""
+def _decimals(rows: list[dict[str, Any]], name: str) -> int | None:
+    """Decimals that give the narrowest interval two digits; None without one, or for numbers that need a power of
+    ten."""
+    narrowest = min((row[f"{name} high"] - row[f"{name} low"] for row in rows[1:] if f"{name} low" in row), default=0)
+    return max(0, 1 - math.floor(math.log10(narrowest))) if 1e-5 < narrowest < 1e5 else None
+
+
+def _cell(value: Any, bold: bool = False, decimals: int | None = None) -> str:
+    """Text as LaTeX shows it as it is, or a number as mathematics, by default with four digits; empty for None."""
     if not isinstance(value, float):
         return "".join(ESCAPES.get(mark, mark) for mark in printable("" if value is None else str(value)))
-    number = re.sub(r"e([+-]\d+)", lambda power: rf" \times 10^{{{int(power[1])}}}", f"{value:.4g}")
+    number = f"{value:.4g}" if decimals is None else f"{value:.{decimals}f}"
+    number = re.sub(r"e([+-]\d+)", lambda power: rf" \times 10^{{{int(power[1])}}}", number)
     return rf"$\mathbf{{{number}}}$" if bold else f"${number}$"

@@ -99,6 +99,11 @@ def test_a_run_that_fails_has_a_reason(text, says):
     assert says in reason(text)
 
 
+@pytest.mark.parametrize(("read", "says"), [("val loss", "val loss=0.5"), (r"loss is (\d+)", r"loss is (\d+)")])
+def test_a_score_that_is_not_found_comes_with_the_form_that_it_needs(read, says):
+    assert says in reason("print('val loss 0.5')", read=read)
+
+
 def test_a_run_that_takes_too_long_ends_with_all_that_it_started():
     text = """
     import subprocess

@@ -37,6 +37,14 @@ def bold(path: str) -> list[tuple[str, str]]:
     return [(line.split()[0], number) for line in lines for number in re.findall(r"\\mathbf\{([^}]*)\}", line)]
 
 
+def test_numbers_of_a_metric_have_the_decimals_that_its_narrowest_interval_deserves():
+    arms(cosine=0.5, linear=0.4, sigmoid=0.55)
+    run(*BY, "--table", "t.tex")
+    text = Path("t.tex").read_text()
+    lines = [line.split(" & ")[2:6] for line in text.splitlines() if line[:2] in ("co", "li", "si")]
+    assert {len(part) for line in lines for part in re.findall(r"\.(\d+)", " ".join(line))} == {4}
+
+
 @pytest.mark.parametrize(("levels", "best"), [
     ({"cosine": 0.5, "linear": 0.4, "sigmoid": 0.55}, "linear"),
     ({"cosine": 0.5, "linear": 0.45, "sigmoid": 0.4}, "sigmoid"),
