@@ -12,8 +12,8 @@ study](concepts.md#how-often-a-verdict-is-false) have an error rate of 5%. *Open
 both score worse than [a Gaussian](metrics.md#yardsticks). *Likelihood* is the verdict on bits per dimension,
 *useless* from 8 bits on, a uniform guess. In the picture, an arrow marks a mean beyond the edge. * marks verdicts
 that [fail the correction for testing all of them](#all-verdicts-together). [Few steps](atlas-few-steps.md), [a night
-of ideas](ladder.md#ideas-from-a-program) and [sizes](#do-verdicts-carry-over-to-larger-networks) have their own
-tables."""
+of ideas](ladder.md#ideas-from-a-program), [sizes](#do-verdicts-carry-over-to-larger-networks), [the
+recipe](recipe.md) and [claims](claims.md) have their own tables."""
 ALL_TOGETHER = """\
 Each study limits its own error rate, but not that of all {rows} rows together. Benjamini and Yekutieli's
 procedure (2001, theorem 1.3), with p values adjusted for looks, keeps the expected share of false verdicts among the

@@ -35,13 +35,8 @@ from docs import atlas_text, by_size
 from docs.atlas_text import percent
 
 PAGE, STUDIES = Path("docs/atlas.md"), Path("metrics/studies")
-ELSEWHERE = (
-    "few_steps_",
-    "night",
-    "claims_",
-    "eyes_",
-    by_size.PREFIX,
-)  # studies whose verdicts have a table of their own
+# studies whose verdicts have a table or a page of their own
+ELSEWHERE = ("few_steps_", "night", "claims_", "eyes_", "central_", by_size.PREFIX)
 RATE = 0.05  # of false discoveries, over the whole atlas
 OPEN, FRECHET, LIKELIHOOD, FRAGILE = "open", "classifier.fd", "bits_per_dim", "*"
 DIFFERENT = ("better", "worse")
