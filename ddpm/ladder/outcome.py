@@ -85,7 +85,7 @@ def _decide(
     if len(after) >= seeds.fewest and evidence.collapses(after - before)[-1]:
         return "refused", "its worst loss exceeds the sum of its gains"
     if hopeless and not (accepts or is_last):
-        return "refused", f"hopeless: even a larger effect would hardly be proved by {seeds.most} seeds"
+        return "refused", f"even a larger effect would hardly be proved by {seeds.most} seeds"
     doubt, refuses = _heed_guards(contest, usual, champion, challenger)
     if refuses:
         return "refused", doubt

@@ -141,7 +141,7 @@ def strip(caption: str, name: str, images: Images) -> Figure:
 
 def cell(value: Any) -> str:
     """A number or a name in a table; a dash if it is not known."""
-    return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+    return "-" if value is None else f"{value + 0.0:.4g}" if isinstance(value, float) else str(value)  # -0.0 is 0
 
 
 def plain(value: Any) -> str:

@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from ddpm.report import render
-from ddpm.report.blocks import Chapter, Chart, Figure, Mark, Note, Table, strip
+from ddpm.report.blocks import Chapter, Chart, Figure, Mark, Note, Table, cell, strip
 from tests.pages import Page
 
 HOSTILE = "</style><script>alert(1)</script>\"'&<img src=x onerror=alert(1)>![a](http://evil)|\x1b[2J\u202e\n# b"
@@ -76,3 +77,8 @@ def test_text_never_becomes_markup_or_moves_a_cursor(tmp_path):
     assert re.findall(r"(?<!\\)\]\(([^)]*)\)", markdown) == ["strip.png", "figure.png"]
     for line in filter(lambda line: line.startswith("|"), markdown.splitlines()):
         assert len(re.findall(r"(?<!\\)\|", line)) in (2, 3), "a cell stays a cell"
+
+
+@pytest.mark.parametrize(("value", "text"), [(None, "-"), (-0.0, "0"), (-0.25, "-0.25"), (1e-9, "1e-09"), (7, "7")])
+def test_a_cell_is_a_number_as_a_person_writes_it(value, text):
+    assert cell(value) == text
