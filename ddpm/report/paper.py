@@ -68,7 +68,8 @@ def _latex(judgement: Judgement, names: list[str], rows: list[dict[str, Any]]) -
     judged = {one.metric: one.direction for one in judgement.verdicts}
     heads = {"arm": "arm", "seeds": "seeds", primary: primary} | {f"{primary} {what}": what for what in TESTED}
     heads = {key: _cell(head) for key, head in (heads | {name: name for name in others}).items()}
-    bold, places = {}, {}
+    bold: dict[str, dict[str, Any] | None] = {}
+    places: dict[str, int | None] = {}
     for name in names:
         direction = judged.get(name) or metrics.direction(name)
         heads[name] += ARROWS[direction]
