@@ -97,7 +97,8 @@ def run(
 
             def tell(line: str) -> None:
                 say(line)
-                live(partial(publication.page, ledger, line))
+                if ledger.records:  # what is refused before the first run leaves nothing
+                    live(partial(publication.page, ledger, line))
 
             judgement, failed = judging.run(ledger, slots, tell)
             if ledger.records:
