@@ -25,8 +25,9 @@ from ddpm.data.preprocessing import preprocess
 from ddpm.data.processed import open_split
 from ddpm.ladder import terms
 from ddpm.ladder.axes import Lengths, Range
-from ddpm.ladder.search import ETA, FINALISTS, RUNS
+from ddpm.ladder.search import FINALISTS, RUNS
 from ddpm.ladder.space import Space
+from ddpm.ladder.trials import promote
 from ddpm.model import build
 from ddpm.params.config import Config
 from ddpm.sampling.classes import Classes
@@ -109,19 +110,15 @@ def measure(path: Path, count: int) -> list[list[float]]:
 
 
 def search(scores: np.ndarray, shares: Sequence[float], budget: int, dice: np.random.Generator) -> float:
-    """What the find of a search with a champion that is no good scores, by the rule of ``Search.next``; scores: (N,
+    """What the find of a search with a champion that is no good scores, by the rule of ``trials.promote``; scores: (N,
     lengths + 1). The find is the best of one run, and scores what it did again."""
     lengths, spent, order = (*shares, 1.0), 1.0, iter(dice.permutation(len(scores)).tolist())
     places = [LENGTHS.index(length) for length in lengths]
     tried = [dict[int, float]() for _ in lengths]
     while spent < budget - min(FINALISTS * (RUNS - 1), budget // 4):
-        longer = (
-            (place + 1, recipe)
-            for place in reversed(range(len(shares)))
-            for recipe in sorted(tried[place], key=tried[place].__getitem__)[: len(tried[place]) // ETA]
-            if recipe not in tried[place + 1]
-        )
-        place, recipe = next(longer, None) or (0, next(order, -1))
+        ranked = [sorted(runs, key=runs.__getitem__) for runs in tried[:-1]]
+        longer = promote(ranked, [len(runs) for runs in ranked], lambda one, place: one in tried[place])
+        recipe, place = longer or (next(order, -1), 0)
         if recipe < 0:  # all were tried
             break
         tried[place][recipe] = scores[recipe, places[place]]

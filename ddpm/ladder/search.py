@@ -4,9 +4,10 @@ Trials are free and prove nothing: the best score of many is too good, however i
 which has seeds that no trial used and spends its share of the ladder's error, as any other entry does.
 
 It begins with the champion, the ideas of the ladder's file and the rungs of other ladders; then proposals.py proposes.
-Where the file has ``lengths``, all but the champion begin at the shortest, and whenever a recipe is among the best 1 /
-ETA of its length, it runs at the next one (asynchronous successive halving, Li et al. 2020, arXiv:1810.05934). At the
-end the best FINALISTS are run again, until each has RUNS: the best of many single runs is often a lucky one.
+Where the file has ``lengths``, all but the champion begin at the shortest, and whenever a recipe is among the best of
+its length (``trials.promote``), it runs at the next one (asynchronous successive halving, Li et al. 2020,
+arXiv:1810.05934). At the end the best FINALISTS are run again, until each has RUNS: the best of many single runs is
+often a lucky one.
 Trials of others and of earlier searches only propose: the best of them run again, too. If the best recipe is worse than
 a Gaussian of the train images, nothing is proved: such a training is too short to compare recipes.
 """
@@ -43,7 +44,6 @@ from ddpm.referee import metrics
 from ddpm.study import status
 
 SEARCHING = 0.7  # share of the hours for trials; the rest is for the proof
-ETA = 3  # of as many trials at a length, one goes on
 FINALISTS, RUNS = 3, 3  # ladders/short/samplers.md has the table
 FAILURES = 3  # in a row that are not a trial's own, such as a full memory
 EFFECT = 2.0  # in standard deviations of the gains: for how long a proof is expected to take
@@ -65,7 +65,7 @@ class Search:
     commit: str | None = None
 
     def __post_init__(self) -> None:
-        self.running = dict[str, Trial]()  # by task
+        self.running, self.clock = dict[str, Trial](), dict[str, float]()  # by task: the trial, and when it began
         self.file = Trials(self.contest)
         self.update(self.state)
         champion, *ideas = self.space.starts(opening.list_ideas(self.contest))
@@ -141,13 +141,15 @@ class Search:
             start, length = self.starts.popleft()
             if not counts[files.digest(start), length]:
                 return start, length
-        for short, long in reversed([*itertools.pairwise(self.contest.lengths)]):
-            for one in self.rank(tried := self.own(short))[: len(tried) // ETA]:
-                if not counts[one.key, long]:
-                    return one.changes, long
+        lengths = self.contest.lengths
+        tried = [self.own(short) for short in lengths[:-1]]
+        ranked, numbers = [self.rank(runs) for runs in tried], [len(runs) for runs in tried]
+        longer = trials.promote(ranked, numbers, lambda one, place: counts[one.key, lengths[place]] > 0)
+        if longer:
+            return longer[0].changes, lengths[longer[1]]
         running = [trial.changes for trial in self.running.values()]
-        past = [trial for trial in self.past if trial.length == self.contest.lengths[0]]
-        return proposals.propose(self.space, past, running, seed), self.contest.lengths[0]
+        past = [trial for trial in self.past if trial.length == lengths[0]]
+        return proposals.propose(self.space, past, running, seed), lengths[0]
 
     def best(self) -> Candidate | None:
         """The best of the finalists that this search ran most often; or the champion, if that, or a better one that ran
@@ -176,10 +178,11 @@ class Search:
 
     def take(self, done: Done) -> Trial | None:
         """Write down what a run scored; None if it failed for a reason that is not its own."""
-        trial = self.running.pop(done.task.name)
+        name = done.task.name
+        trial, seconds = self.running.pop(name), time.monotonic() - self.clock.pop(name)
         if done.record is None:
             return None
-        trials.add(self.contest, trial := trials.finish(self.contest, trial, done.record))
+        trials.add(self.contest, trial := trials.finish(self.contest, trial, done.record, seconds))
         self.past = self.file.read()  # with those of other processes
         return trial
 
@@ -231,7 +234,7 @@ class Search:
             trial, keep = trials.begin(self.contest, self.number, seed, *recipe), self.grids(seed)
             params = self.contest.trial(trial.changes, seed, trial.length)
             task = Task(keep.name, params, keep.with_suffix(".log"), may_diverge=True, keep=keep)
-            self.running[task.name] = trial
+            self.running[task.name], self.clock[task.name] = trial, time.monotonic()
             pool.submit(task)
         elif not self.running:
             self._submit_half(pool, say)

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 from pydantic import Field
 
@@ -28,7 +27,9 @@ from ddpm.runs.alike import group_by
 from ddpm.runs.record import Amount, Count, Record, Score, Values
 
 NAME = "trials.jsonl"
+ETA = 3  # of as many trials at a length, one goes on
 LARGEST = 2**22  # bytes of it: thousands of trials, each of which takes milliseconds to check
+T = TypeVar("T")
 
 
 class Trial(Section):
@@ -141,18 +142,30 @@ def _own_path(contest: Contest) -> Path:
 
 
 def begin(contest: Contest, search: int, seed: int, changes: Changes, length: float) -> Trial:
-    """A trial that has no score yet; its seconds are the clock's."""
-    of, cost, now = find_identity(contest), contest.cost(changes), time.monotonic()
+    """A trial that has no score yet, and took no time."""
+    of, cost = find_identity(contest), contest.cost(changes)
     values = {"search": search, "of": of, "seed": seed, "changes": dict(changes), "cost": cost, "length": length}
-    return Trial.model_validate({**values, "score": None, "guards": {}, "seconds": now})
+    return Trial.model_validate({**values, "score": None, "guards": {}, "seconds": 0.0})
 
 
-def finish(contest: Contest, trial: Trial, run: Record) -> Trial:
-    """A trial that has ended. run: what it scored; nothing if it diverged."""
-    primary, seconds = contest.terms.primary, round(time.monotonic() - trial.seconds, 1)
+def finish(contest: Contest, trial: Trial, run: Record, seconds: float) -> Trial:
+    """A trial that has ended. run: what it scored; nothing if it diverged. seconds: that it took."""
+    primary, seconds = contest.terms.primary, round(seconds, 1)
     eyes = {name: run.scores[name] for name in metrics.list_panel([run.scores])}
     result = {"score": run.scores.get(primary), "guards": guards(contest, run) if run.scores else {}, "eyes": eyes}
     return trial.model_copy(update={**result, "yardstick": metrics.yardstick(run.scores, primary), "seconds": seconds})
+
+
+def promote(
+    ranked: Sequence[Sequence[T]], tried: Sequence[int], has_begun: Callable[[T, int], bool]
+) -> tuple[T, int] | None:
+    """What goes on, and the place of the length to which: the best 1 / ETA of those tried at a length, at the longest
+    first, unless it has begun at the next one. ranked: by length but the last, the best first. tried: how many."""
+    for place in reversed(range(len(ranked))):
+        for one in ranked[place][: tried[place] // ETA]:
+            if not has_begun(one, place + 1):
+                return one, place + 1
+    return None
 
 
 def add(contest: Contest, trial: Trial) -> None:

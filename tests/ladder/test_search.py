@@ -151,7 +151,7 @@ def test_short_trainings_go_on_by_their_rank_and_the_proof_is_at_the_full_length
     for line in made:
         if (length := line.get("length", 1.0)) > 0.1 and line["changes"]:
             before = seen[of.lengths[of.lengths.index(length) - 1]]
-            best = sorted(before, key=lambda one: one[0])[: len(before) // search.ETA]
+            best = sorted(before, key=lambda one: one[0])[: len(before) // trials.ETA]
             assert line["changes"] in [changes for _, changes in best]
         seen[length].append((line["score"], line["changes"]))
     assert len(seen[0.1]) > 2 * len(seen[0.3]) > 0
