@@ -44,11 +44,14 @@ class Found(NamedTuple):
 
 
 def find_images(config: Config) -> Found:
-    """What there is to train on: what preprocess has made, or what ``look`` sees, unless that is fetched already."""
-    if credit.is_made(config, "preprocess"):
-        manifest = read_manifest(PROCESSED)
-        return Found(manifest.counts["train"], len(manifest.classes))
-    return Found() if is_fetched() else look(config.data)
+    """What there is to train on: what ``look`` sees, or if the source's images are here already, what preprocess made of
+    them."""
+    if not is_fetched():
+        return look(config.data)
+    if not credit.is_made(config, "preprocess"):
+        return Found()
+    manifest = read_manifest(PROCESSED)
+    return Found(manifest.counts["train"], len(manifest.classes))
 
 
 def look(data: Data) -> Found:
