@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from ddpm.arms import revision
-from ddpm.arms.pool import Pool
+from ddpm.arms.pool import Pool, count_slots
 from ddpm.arms.run import Run
 from ddpm.base.errors import UserError
 from ddpm.base.files import md5
@@ -25,6 +25,9 @@ class Maker(Protocol):
 
     @property
     def commit(self) -> str: ...
+
+    def count_slots(self, runs: Collection[Run], slots: int | None) -> int:
+        """How many of the runs are made at a time, by default."""
 
     def pool(self, runs: Collection[Run], slots: int | None, keep_models: bool = False) -> Pool:
         """A context that makes the rows. slots: how many run at a time."""
@@ -58,6 +61,9 @@ class Pipeline:
 
     def at(self, commit: str, folder: Path | None) -> Pipeline:
         return Pipeline(commit, self.files, folder)
+
+    def count_slots(self, runs: Collection[Run], slots: int | None) -> int:
+        return count_slots(slots, {run.recipe.config.device for run in runs})
 
     def pool(self, runs: Collection[Run], slots: int | None, keep_models: bool = False) -> Pool:
         return Pool(self.code, slots, {run.recipe.config.device for run in runs}, keep_models, self.folder)

@@ -22,9 +22,17 @@ Say = Callable[[str], None]
 
 
 def begin(
-    contest: Contest, entry: str, changes: Changes, *, source: str, say: Say, allow_null: bool = False
+    contest: Contest,
+    entry: str,
+    changes: Changes,
+    *,
+    source: str,
+    say: Say,
+    commit: str | None = None,
+    allow_null: bool = False,
 ) -> Attempt:
-    """The entry's open attempt on the champion, or a new one. Raises UserError if it may not try: nothing is spent."""
+    """The entry's open attempt on the champion, or a new one. commit: whose code will run, if not the one that is
+    checked out. Raises UserError if it may not try: nothing is spent."""
     with climb.hold(contest) as state:
         contest.check(changes, state.changes(state.on), source, allow_null)
         if not state.attempts:
@@ -38,7 +46,7 @@ def begin(
             _announce(contest, last.evidence, last.needed, say)
             return last
         _announce(contest, contest.evidence(entry), state.next_needed, say)
-        revision.check_committed([str(contest.path), *contest.code])
+        contest.maker(commit or revision.head()).check_committed([str(contest.path)])
         check_committed(contest)
         begun = {"entry": entry, "changes": dict(changes), "on": state.on, "evidence": contest.evidence(entry).name}
         line = {**contest.identity, **begun, "nonce": secrets.token_hex(8)}

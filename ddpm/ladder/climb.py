@@ -19,9 +19,10 @@ from ddpm.arms.question import Question
 from ddpm.arms.run import Kind, Run
 from ddpm.base.errors import UserError
 from ddpm.base.locks import lock
-from ddpm.ladder import log, outcome
+from ddpm.ladder import log, outcome, program_contest, terms
 from ddpm.ladder.log import BASE, End, Outcome, Try
 from ddpm.ladder.terms import CHALLENGER, CHAMPION, SEARCH, Changes, Contest
+from ddpm.params import file
 from ddpm.referee import metrics
 from ddpm.verdicts import evidence
 from ddpm.verdicts.evidence import Evidence
@@ -73,6 +74,12 @@ class Climb:
     def champion(self) -> Attempt | None:
         """The highest rung; None is the base."""
         return self.rungs[-1] if self.rungs else None
+
+    @property
+    def title(self) -> str:
+        """The champion for people: rung 2, muon."""
+        rung = self.champion
+        return f"rung {rung.rung}, {rung.begin.entry}" if rung else f"the base, {self.contest.terms.base}"
 
     @property
     def on(self) -> str:
@@ -170,8 +177,10 @@ class Climb:
         """Take the next line into account. Raises UserError if it is an attempt that could not begin, or an end that
         the attempt's records do not give."""
         if isinstance(line, Try):
-            self.contest.check_same(line.terms, line.base)
             source = f"{self.contest.log}: {line.entry}"
+            if changed := [part for part, digest in self.contest.identity.items() if getattr(line, part) != digest]:
+                why = f"the {changed[0]} of {self.contest.path} changed since an attempt"
+                raise UserError(f"{self.contest.log}: {why}: undo that, or begin a ladder of another name")
             if line.nonce and (self.open or line.on != self.on):
                 raise UserError(f"{source}: began on another champion, or before the last attempt ended; {RESTORE}")
             if line.evidence not in ("pairs", self.contest.evidence(line.entry).name):
@@ -206,6 +215,14 @@ class Climb:
                 f"rows in {runs.rows.path} give {gave}: restore both from git"
             )
         return runs
+
+
+def load(path: Path) -> Contest:
+    """The ladder in a file of ladders/, a program's if it has ``run``. Raises UserError that names the key, its value
+    and what is allowed."""
+    terms.check_path(path)
+    values = file.read_params(path) if path.exists() else {}
+    return program_contest.parse(values, path) if "run" in values else terms.load(path)
 
 
 def read(contest: Contest) -> Climb:

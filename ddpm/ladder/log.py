@@ -102,8 +102,7 @@ def append(contest: Contest, line: Try | End) -> None:
     """Write a line at the end, and keep a copy of the log in git."""
     text = json.dumps(line.model_dump(mode="json", exclude_defaults=True), allow_nan=False)
     whole = "".join(f"{each}\n" for each in [*_texts(contest), text])
-    with files.atomic_path(contest.log) as temporary:
-        temporary.write_text(whole, encoding="utf-8")
+    files.write_text(contest.log, whole)
     if pygit2.discover_repository(".") is not None:
         git = library.repository()
         git.references.create(REF + contest.name, git.create_blob(whole.encode()), force=True)

@@ -5,7 +5,7 @@ whoever reads the log can judge again.
 is refused when it reaches 1 / error: so a guard refuses an entry that is worse by the margin or less with a chance of
 at most ``error``. While it is above 1, the entry is not accepted yet; at the most seeds it is. An entry is also refused
 if a challenger copies train images under the guard ``memorisation``, loses more on one seed than it gains on all
-(``evidence.collapses``), or is worse in another eye or in the recall (``guards.list_against``). So guards can only
+(``evidence.collapses``), or is worse in another eye or in the recall (``Known.list_against``). So guards can only
 refuse, and the share of false rungs stays below the error. With kind ``target``, where the champion does not run, its
 mean is that of the attempt that made it, and the base is scored on ``seeds.fewest`` seeds of its own: the noise of that
 mean can double the guard's error.
@@ -45,7 +45,7 @@ def judge(
     Raises UserError if a side ignores the seed: the same run again is no evidence.
     """
     terms, sides = contest.terms, {CHAMPION: champion, CHALLENGER: challenger}
-    contest.check_distinct([Arm(side, {}, {run.seed or 0: run for run in runs}) for side, runs in sides.items()])
+    contest.known.check_distinct([Arm(side, {}, {run.seed or 0: run for run in runs}) for side, runs in sides.items()])
     end = End(of=of, outcome="undecided", reason="", champion=(), challenger=())
     for n, last in enumerate(challenger if terms.kind == "target" else challenger[: len(champion)], 1):
         diverged = next((run for run in (last, *champion[n - 1 : n]) if run.diverged), None)
@@ -91,7 +91,7 @@ def _decide(
         return "refused", doubt
     if accepts and champion:
         pair = Pair(CHAMPION, CHALLENGER, tuple(champion), tuple(challenger))
-        if against := contest.list_against(pair):
+        if against := contest.known.list_against(pair, "better"):
             return "refused", f"mixed: {' and '.join(against)}"
     if is_last and not accepts:
         return "undecided", f"{len(after)} seeds were not enough"

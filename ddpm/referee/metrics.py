@@ -71,11 +71,6 @@ def is_useless(name: str, score: float) -> bool:
     return name in ALONE and score >= UNIFORM
 
 
-def gain(name: str, difference: float) -> float:
-    """The difference, signed so that positive is better."""
-    return difference if direction(name) == "higher" else -difference
-
-
 def others(scores: Mapping[str, float], name: str) -> dict[str, tuple[float, int]]:
     """That score of the yardsticks and of real images, with the number of images, by what they are. Those without
     such a score, for example a likelihood, are left out."""

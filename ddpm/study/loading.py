@@ -2,7 +2,7 @@
 the file that a new study starts from."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -24,6 +24,7 @@ from ddpm.scoring import extractor, metric
 from ddpm.scoring.evaluate_params import AUTO, CHOICE
 from ddpm.study import program_study
 from ddpm.study.plan import NAME, Plan, Study, Tune, params_of_result
+from ddpm.tools import clone
 from ddpm.tools.clone import Found
 from ddpm.verdicts import statistics
 from ddpm.verdicts.tuning import name_values
@@ -74,7 +75,7 @@ def parse(value: dict[str, Any], path: Path) -> Study:
         digest = files.digest(params_of_result(recipe.config, defaults=True))
         if (twin := known.setdefault(recipe.program.program if recipe.program else digest, arm)) != arm:
             raise UserError(f"{path}: arms: {twin} and {arm} are equal: change one of them, or drop it")
-        check_scores(study, arm, Found())
+        check_scores(recipe, [("primary", study.plan.primary)], f"{path}: arms.{arm}")
     return _check_looks(study)
 
 
@@ -124,18 +125,19 @@ def check_device(of_arm: Config, source: str) -> None:
         )
 
 
-def check_scores(study: Study, arm: str, found: Found) -> None:
-    """Raises UserError if the arm's runs cannot be scored, or will not have the primary metric. found: their images,
-    empty if nobody has looked."""
-    recipe, primary = study.arms[arm], study.plan.primary
-    evaluated = recipe.config
-    if found.classes is not None:  # so it is known what ``auto`` means
-        resolved = evaluated.evaluate.resolve(found.classes, evaluated.data.channels)
-        evaluated = evaluated.model_copy(update={"evaluate": resolved})
-    if primary not in (scores := future_scores(evaluated, bool(recipe.program))):
-        allowed = ", ".join(metrics.select_judged(scores))
-        raise UserError(f"{study.path}: primary: no run of {arm} will have {primary}; allowed: {allowed}")
-    with blame(f"{study.path}: arms.{arm}"):
+def check_scores(recipe: Recipe, wanted: Iterable[tuple[str, str]], source: str, look: bool = False) -> None:
+    """Raises UserError, which begins with ``source``, if runs cannot be scored, or will not have the metrics
+    ``wanted``, each with the key that asks for it. look: at their images, too."""
+    with blame(source):
+        evaluated, found = recipe.config, clone.look(recipe.config.data) if look else Found()
+        if found.classes is not None:  # so it is known what ``auto`` means
+            resolved = evaluated.evaluate.resolve(found.classes, evaluated.data.channels)
+            evaluated = evaluated.model_copy(update={"evaluate": resolved})
+        scores = future_scores(evaluated, bool(recipe.program))
+        for key, name in wanted:
+            if name not in scores:
+                allowed = ", ".join(metrics.select_judged(scores))
+                raise UserError(f"{key}: no run will have {name}; allowed: {allowed}")
         possible.check_scores(evaluated, found.train, found.classes)
 
 

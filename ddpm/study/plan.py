@@ -12,7 +12,6 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from ddpm.arms.maker import Maker, Pipeline
-from ddpm.arms.pool import count_slots
 from ddpm.arms.run import Kind, Recipe, Run
 from ddpm.base import files, sections
 from ddpm.base.errors import printable
@@ -136,10 +135,6 @@ class Study:
         """Who makes its rows. commit: whose code does."""
         programs = (recipe.program for recipe in self.arms.values() if recipe.program)
         return Pipeline(commit, tuple(path for program in programs for path in program.files))
-
-    def count_slots(self, slots: int | None) -> int:
-        """How many runs are made at a time."""
-        return count_slots(slots, (recipe.config.device for recipe in self.arms.values()))
 
     def known(self, primary: str) -> Known:
         """Facts about the metrics."""

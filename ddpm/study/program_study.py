@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, cast
 from pydantic import AfterValidator, Field
 
 from ddpm.arms import program_runs, revision
-from ddpm.arms.program_runs import ProgramMaker
+from ddpm.arms.program_runs import Facts, ProgramMaker
 from ddpm.arms.run import Recipe
 from ddpm.base import files, sections
 from ddpm.base.errors import UserError
@@ -18,7 +18,6 @@ from ddpm.programs.program import COMMIT, DIGEST, Program
 from ddpm.runs.rows import Rows
 from ddpm.study.plan import Look, Name, Plan, Study, rising, several
 from ddpm.verdicts.arms import Arm
-from ddpm.verdicts.table import Columns
 
 
 class ProgramPlan(Program):
@@ -55,21 +54,18 @@ class ProgramStudy(Study):
     def compare(self) -> Compare:
         return Compare(threshold=0.0, floors={})
 
-    def count_slots(self, slots: int | None) -> int:
-        return slots or 1
-
     @cached_property
     def hash(self) -> str:
         return files.digest(self.plan.model_dump(mode="json", exclude={"question"}))
 
-    def known(self, primary: str) -> Columns:
-        return program_runs.known(self.plan)
+    def known(self, primary: str) -> Facts:
+        return Facts.of(self.plan)
 
     def select_metrics(self, shared: set[str]) -> list[str]:
         return [*self.plan.directions]
 
     def check(self, arms: Sequence[Arm], by: Sequence[str]) -> tuple[str, list[str]]:
-        program_runs.check_seeds(self.plan, arms)
+        self.known("").check_distinct(arms)
         return "", []
 
     def check_code(self) -> None:

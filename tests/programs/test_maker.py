@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from ddpm.arms.pool import Done, Task
-from ddpm.arms.program_pool import ProgramPool
+from ddpm.arms.program_runs import ProgramPool
 from ddpm.base.errors import UserError
 from ddpm.programs import worktree
 from tests.programs.test_program import program
