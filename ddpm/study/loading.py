@@ -58,7 +58,16 @@ def parse(value: dict[str, Any], path: Path) -> Study:
             "`ddpm study new NAME` writes one"
         )
     if "run" in value:
-        return _check_looks(program_study.parse(value, path, Rows(METRICS / "studies" / path.stem / rows.NAME)))
+        study: Study = program_study.parse(value, path, Rows(METRICS / "studies" / path.stem / rows.NAME))
+    else:
+        study = _parse(value, path)
+    fewest = statistics.fewest_seeds(1 - study.compare.confidence)
+    if (first := study.plan.looks[0]) < fewest:
+        raise UserError(f"{path}: looks: {first} seeds cannot decide anything; allowed: {fewest} or more")
+    return study
+
+
+def _parse(value: dict[str, Any], path: Path) -> Study:
     plan = sections.parse(value, str(path), Plan)
     base = presets.read(plan.base) if plan.base else file.read_params()
     arms, grid = dict[str, Recipe](), dict[str, Sequence[Recipe]]()
@@ -76,13 +85,6 @@ def parse(value: dict[str, Any], path: Path) -> Study:
         if (twin := known.setdefault(recipe.program.program if recipe.program else digest, arm)) != arm:
             raise UserError(f"{path}: arms: {twin} and {arm} are equal: change one of them, or drop it")
         check_scores(recipe, [("primary", study.plan.primary)], f"{path}: arms.{arm}")
-    return _check_looks(study)
-
-
-def _check_looks(study: Study) -> Study:
-    fewest = statistics.fewest_seeds(1 - study.compare.confidence)
-    if (first := study.plan.looks[0]) < fewest:
-        raise UserError(f"{study.path}: looks: {first} seeds cannot decide anything; allowed: {fewest} or more")
     return study
 
 

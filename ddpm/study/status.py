@@ -75,8 +75,8 @@ class Pilot(NamedTuple):
 
 def of(ledger: Ledger, slots: int | None, tried: Pilot | None = None) -> Status:
     """The status now, from files and locks. slots: how many experiments run at a time, by default one per GPU or core.
-    tried: the pilot, until an experiment is finished. Records that cannot be
-    judged together, which ``judging.judge`` refuses, are its ``trouble``."""
+    tried: the pilot, until an experiment is finished. Records that cannot be judged together, which ``judging.judge``
+    refuses, are its ``trouble``."""
     rows, took = list[Row](), [run.seconds for run in ledger.records.values()]
     for line, one in enumerate(ledger.study.lines(), 1):
         refused = ledger.refused.get(one.name)
