@@ -171,7 +171,7 @@ class Climb:
         if len(records) < terms.seeds.fewest:
             missing = f"{base.rows.path}: {base.planned[len(records)].name}"
             raise UserError(f"{missing}: no such row of the base, with which guards compare: restore it from git")
-        return outcome.means(terms.guard_metrics, records)
+        return metrics.means([run.scores for run in records], terms.guard_metrics)
 
     def add(self, key: str, line: Try | End) -> None:
         """Take the next line into account. Raises UserError if it is an attempt that could not begin, or an end that

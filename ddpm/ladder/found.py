@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -53,10 +52,7 @@ def _compare_eyes(done: Search) -> dict[str, dict[str, float]]:
         for side, arm in ((BEFORE, CHAMPION), (FIND, CHALLENGER))
     }
     sides[CLAIMED] = [trial.eyes for trial in done.claims if trial.eyes]
-    means = {
-        side: {name: fmean(scores[name] for scores in runs) for name in metrics.list_panel(runs)}
-        for side, runs in sides.items()
-    }
+    means = {side: metrics.means(runs, metrics.list_panel(runs)) for side, runs in sides.items()}
     return means if means[FIND] else {}
 
 

@@ -52,7 +52,7 @@ def judge(
         scored = challenger[: n - 1] if diverged else challenger[:n]
         before = champion[: len(scored)]
         own, other = (tuple(run.scores[terms.primary] for run in side) for side in (before, scored))
-        guards = means(terms.guard_metrics, scored)
+        guards = metrics.means([run.scores for run in scored], terms.guard_metrics)
         end = end.model_copy(update={"champion": own, "challenger": other, "guards": guards})
         decision: Decision
         if diverged:
@@ -103,11 +103,6 @@ def scores(contest: Contest, end: End) -> tuple[Array, Array]:
     target = [contest.terms.target or 0.0] * len(end.challenger)
     before = end.champion if contest.terms.kind == "score" else target
     return contest.gain(1.0) * np.array(before), contest.gain(1.0) * np.array(end.challenger)
-
-
-def means(names: Sequence[str], records: Records) -> dict[str, float]:
-    """The mean of each score."""
-    return {name: fmean(record.scores[name] for record in records) for name in names if records}
 
 
 def _heed_guards(contest: Contest, usual: Means, champion: Records, challenger: Records) -> tuple[str, bool]:
