@@ -1,9 +1,7 @@
 """Who makes rows: what a question needs of a maker, and the maker that trains."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol, Self
@@ -59,8 +57,8 @@ class Pipeline:
         """The folder with the code that runs."""
         return revision.export(self.commit, self.files, (self.folder or Path()) / revision.FOLDER)
 
-    def at(self, commit: str, folder: Path | None) -> Pipeline:
-        return Pipeline(commit, self.files, folder)
+    def at(self, commit: str, folder: Path | None) -> Self:
+        return replace(self, commit=commit, folder=folder)
 
     def count_slots(self, runs: Collection[Run], slots: int | None) -> int:
         return count_slots(slots, {run.recipe.config.device for run in runs})

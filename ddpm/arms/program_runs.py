@@ -128,7 +128,7 @@ class ProgramPool(Pool):
         if isinstance(rule, InFile):
             output = Output(())
         else:
-            output = Output([rule, *guards]) if NAME.fullmatch(rule) else Output(guards, (self.program.metric, rule))
+            output = Output([rule, *guards]) if NAME.fullmatch(rule) else Output(guards, (self.program.primary, rule))
         stream.seek(0)
         while chunk := stream.read(CHUNK):
             output.feed(chunk)
@@ -190,7 +190,7 @@ class ProgramPool(Pool):
         """Where a metric was looked for, for the reason why it is missing."""
         if isinstance(rule := self.program.read, InFile):
             return f"in {rule.file}"
-        if name == self.program.metric != rule:
+        if name == self.program.primary != rule:
             return f"in what it prints: no line has a number where {rule} has ( )"
         other = f"; for another form, read: {name} (\\S+)" if name == rule else ""
         return f"in what it prints, as {name}: 0.5 or {name}=0.5{other}"
@@ -245,7 +245,7 @@ class Facts(Columns):
     @classmethod
     def of(cls, program: Program) -> Self:
         """The margin of a guard is a share of the mean unless the file has it."""
-        margins = {program.metric: 0.0, **program.margins}
+        margins = {program.primary: 0.0, **program.margins}
         return cls(program.directions, margins, SHARE, program.deterministic)
 
     def check_distinct(self, arms: Iterable[Arm]) -> None:

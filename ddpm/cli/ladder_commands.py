@@ -191,8 +191,8 @@ def audit(
 
 def _questions(contest: Contest, commit: str = "") -> list[Question]:
     """The attempts, and the base's own runs. commit: whose code would make them again."""
-    state, whole = climb.read(contest), revision.find(commit) if commit else ""
-    return [*(state.runs(one, whole) for one in state.attempts), state.runs_of_base(whole)]
+    state = climb.read(contest, revision.find(commit) if commit else "")
+    return [*map(state.runs, state.attempts), state.runs_of_base()]
 
 
 def _say(json: bool) -> attempt.Say:

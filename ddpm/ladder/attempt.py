@@ -1,8 +1,6 @@
 """An attempt: seeds are run until its e-value suffices, it is hopeless, or the most seeds are reached
 (ddpm/ladder/outcome.py)."""
 
-from __future__ import annotations
-
 import math
 import secrets
 from collections.abc import Callable, Generator
@@ -98,11 +96,11 @@ def finish(
     """Run the attempt to its end on ``slots``, and return the climb with it. After any stop it continues. commit: whose
     code runs, if not the one that is checked out. show: gets the climb after each seed, with the end that the attempt
     would have."""
-    state, terms, commit = climb.read(contest), contest.terms, commit or revision.head()
+    state, terms = climb.read(contest, commit or revision.head()), contest.terms
     if terms.kind == "target" and terms.guard_metrics and attempt.begin.on == BASE:
-        for _ in _run(state.runs_of_base(commit), terms.seeds.fewest, slots, say):
+        for _ in _run(state.runs_of_base(), terms.seeds.fewest, slots, say):
             pass
-    runs, seeds = state.runs(attempt, commit), 0
+    runs, seeds = state.runs(attempt), 0
     end, decides = state.judge(attempt, runs)
     with closing(_run(runs, terms.seeds.most, slots, say)) as ended:
         while not decides:

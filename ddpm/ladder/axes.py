@@ -1,8 +1,6 @@
 """What a ladder's file says of recipes and programs alike: the error, how many seeds an attempt has, and what a search
 varies."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Annotated, Any, Final, TypeAlias
 

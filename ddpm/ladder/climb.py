@@ -5,8 +5,6 @@ would begin; each end is the one that the attempt's records give; and each row b
 an attempt cannot be forgotten by cutting the file, and neither an entry's cost nor an end can be made up.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -57,13 +55,15 @@ class Attempt:
 
 @dataclass
 class Climb:
-    """The attempts of a ladder, and what came of them. lines: of its log, by digest."""
+    """The attempts of a ladder, and what came of them. lines: of its log, by digest. commit: whose code makes more of
+    their runs."""
 
     contest: Contest
     lines: dict[str, Try | End]
+    commit: str = ""
     attempts: list[Attempt] = field(default_factory=list)
     rungs: list[Attempt] = field(default_factory=list)
-    cache: dict[tuple[str, str], Question] = field(default_factory=dict)  # by attempt and commit: records are read once
+    cache: dict[str, Question] = field(default_factory=dict)  # by attempt: records are read once
 
     @property
     def tip(self) -> str:
@@ -121,28 +121,27 @@ class Climb:
         sides = outcome.scores(self.contest, end)
         return float(self.find(end.of).evidence.log_e(*sides)[-1]) if end.challenger else 0.0
 
-    def runs(self, attempt: Attempt, commit: str = "") -> Question:
-        """The runs of an attempt. commit: whose code makes more of them."""
-        if (key := (attempt.key, commit)) not in self.cache:
+    def runs(self, attempt: Attempt) -> Question:
+        """The runs of an attempt."""
+        if attempt.key not in self.cache:
             line, champion = attempt.begin, self.changes(attempt.begin.on)
             arms: dict[str, Changes] = {CHAMPION: champion} if self.contest.terms.kind == "score" else {}
             arms[CHALLENGER] = {**champion, **line.changes}
             model = self.contest.find if re.fullmatch(SEARCH, line.entry) else None
-            self.cache[key] = self._question(attempt.key, self.first_seed(attempt), arms, commit, model)
-        return self.cache[key]
+            self.cache[attempt.key] = self._question(attempt.key, self.first_seed(attempt), arms, model)
+        return self.cache[attempt.key]
 
-    def runs_of_base(self, commit: str = "") -> Question:
+    def runs_of_base(self) -> Question:
         """The base's runs of its own, where it does not run with a challenger."""
-        return self._question("base", self.contest.seed({}, 0), {CHAMPION: {}}, commit)
+        return self._question("base", self.contest.seed({}, 0), {CHAMPION: {}})
 
-    def _question(
-        self, key: str, first: int, arms: Mapping[str, Changes], commit: str, model: Path | None = None
-    ) -> Question:
+    def _question(self, key: str, first: int, arms: Mapping[str, Changes], model: Path | None = None) -> Question:
         """What asks for an attempt's runs, on consecutive seeds. arms: side -> changes of the base. model: the folder
         that gets the challenger's first model. Raises UserError if a row is not what its name says."""
         contest, sides = self.contest, {arm: self.contest.recipe(changes) for arm, changes in arms.items()}
-        kind: Kind = "side" if CHALLENGER in arms else "verdict"  # the base alone gives the guards a mean
-        kinds = dict.fromkeys(sides, kind) | ({CHAMPION: "verdict"} if contest.of_program else {})  # its crash is none
+        kinds: dict[str, Kind] = dict.fromkeys(arms, "side")
+        if contest.of_program or CHALLENGER not in arms:  # its crash is no loss; the base alone gives the guards a mean
+            kinds[CHAMPION] = "verdict"
         models = {(CHALLENGER, first): model}
         planned = [
             Run(f"{arm}-{seed}", arm, seed, recipe, kinds[arm], pictured=seed == first, model=models.get((arm, seed)))
@@ -150,7 +149,7 @@ class Climb:
             for arm, recipe in [*sides.items()][:: 1 if seed % 2 else -1]  # neither is always the first
         ]
         name, primary = f"{contest.name}-{key}", contest.terms.primary
-        question = Question(name, contest.rows, contest.path, primary, contest.maker(commit), planned)
+        question = Question(name, contest.rows, contest.path, primary, contest.maker(self.commit), planned)
         question.take_all()
         return question
 
@@ -225,10 +224,10 @@ def load(path: Path) -> Contest:
     return program_contest.parse(values, path) if "run" in values else terms.load(path)
 
 
-def read(contest: Contest) -> Climb:
-    """The climb so far. Raises UserError if the log was changed by hand, lacks lines that git has, or does not match
-    the records; or if the ladder is not the one it is of."""
-    climb = Climb(contest, log.read(contest))
+def read(contest: Contest, commit: str = "") -> Climb:
+    """The climb so far. commit: whose code makes more of its runs. Raises UserError if the log was changed by hand,
+    lacks lines that git has, or does not match the records; or if the ladder is not the one it is of."""
+    climb = Climb(contest, log.read(contest), commit)
     contest.rows.reread()
     for reason in contest.rows.refused.values():
         raise UserError(reason)
@@ -256,4 +255,4 @@ def append(climb: Climb, line: Try | End) -> Climb:
     An end is left out if the attempt has one."""
     if isinstance(line, Try) or (climb.open and climb.open.key == line.of):
         log.append(climb.contest, line.model_copy(update={"before": climb.tip}))
-    return read(climb.contest)
+    return read(climb.contest, climb.commit)

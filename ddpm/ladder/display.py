@@ -1,8 +1,6 @@
 """What is shown of a ladder: the climb as a table and a picture, an attempt for programs, and all of it in MLflow, as a
 run with the climb, and below it the runs of its attempts and the trials of its searches."""
 
-from __future__ import annotations
-
 import math
 import sys
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Files to start from: that of a new ladder, with a space to search, and the params file of a champion."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from importlib import resources

@@ -1,7 +1,5 @@
 """What is shown of a search: its trials, what it claims about its find, and what the proof says, side by side."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

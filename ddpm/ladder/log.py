@@ -5,8 +5,6 @@ changed, removed or moved is noticed. Two clones that both append get a conflict
 What can be computed is not written down: an attempt's number, its cost, its seeds and the e-value that it needs.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from typing import Annotated, Literal

@@ -11,8 +11,6 @@ mean is that of the attempt that made it, and the base is scored on ``seeds.fewe
 mean can double the guard's error.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean

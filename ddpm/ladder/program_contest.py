@@ -1,7 +1,5 @@
 """A ladder about a program: its file, and what an entry may be. An entry changes values, the commit, or both."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,10 +26,6 @@ class ProgramTerms(Program, Climbable):
     base: ClassVar = "its values"
     cost: ClassVar = "run"
     unseen: ClassVar[tuple[str, ...]] = ()
-
-    @property
-    def primary(self) -> str:
-        return self.metric
 
     @property
     def guard_metrics(self) -> tuple[str, ...]:

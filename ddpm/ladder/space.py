@@ -1,7 +1,5 @@
 """The space of a ladder's file: what a search may vary, and the changes that follow from a choice of values."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """A ladder's file, and what an entry may be."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

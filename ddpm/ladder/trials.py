@@ -5,8 +5,6 @@ and reads those of others. So a line may be anybody's: it counts if its changes 
 have, and as a search's own if a process of this folder wrote it.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable, Sequence

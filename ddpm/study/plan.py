@@ -30,13 +30,13 @@ TUNING_SEED = 2 * 10**6  # the first; above the seeds of any verdict
 UNHASHED_LOOKS = (8, 12, 16, 20)  # the default when the first plans were hashed, without defaults
 
 
-def rising(looks: tuple[int, ...]) -> tuple[int, ...]:
+def _rising(looks: tuple[int, ...]) -> tuple[int, ...]:
     if list(looks) != sorted(set(looks)):
         raise ValueError("must rise")
     return looks
 
 
-def several(arms: dict[str, Any]) -> dict[str, Any]:
+def _several(arms: dict[str, Any]) -> dict[str, Any]:
     if len(arms) < 2:
         raise ValueError("a study compares two or more arms, of which the first is the baseline: add one")
     return arms
@@ -75,13 +75,20 @@ class Tune(sections.Section):
         return [dict(zip(self.values, row, strict=True)) for row in product(*self.values.values())]
 
 
-class Plan(sections.Section):
-    """The content of a file in studies/. The first of ``arms`` is the baseline.
+class Arms(sections.Section):
+    """What all plans have. The first of ``arms`` is the baseline. looks: numbers of seeds at which it may be decided
+    (ddpm/verdicts/sequential.py)."""
+
+    arms: Annotated[dict[Name, dict[str, Any]], AfterValidator(_several)]
+    looks: Annotated[tuple[Look, ...], Field(min_length=1), AfterValidator(_rising)] = (6, 10, 15, 20)
+
+
+class Plan(Arms):
+    """The content of a file in studies/.
 
     arms: name -> params key (``diffusion.schedule.name``) -> value, on top of ``common``, the keys of all arms, on top
     of ``base``: a preset or, without one, the checked-out params.yaml; or a ``Program``. primary: the metric that the
     verdict is about; by default the Fréchet distance in the features of the baseline's first extractor, or the KID.
-    looks: numbers of seeds at which it may be decided (ddpm/verdicts/sequential.py).
     first_seed: the first of the consecutive seeds; a study that extends another one starts where that one ended.
     may_differ: what the runs of one seed need not have in common (``pairing.check``); everything else is refused.
     tune: values to try for each arm, on seeds that the verdict does not use (``Study.tuning``).
@@ -90,9 +97,7 @@ class Plan(sections.Section):
     question: Annotated[str, Field(min_length=1), AfterValidator(printable)]
     base: str | None = None
     common: dict[str, Any] = Field(default={})
-    arms: Annotated[dict[Name, dict[str, Any]], AfterValidator(several)]
     primary: str = "classifier.fd"
-    looks: Annotated[tuple[Look, ...], Field(min_length=1), AfterValidator(rising)] = (6, 10, 15, 20)
     first_seed: Annotated[int, Field(ge=0, le=TUNING_SEED // 2)] = 0
     may_differ: tuple[Alike, ...] = ()
     tune: Tune | None = None

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, cast
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from ddpm.arms import program_runs, revision
 from ddpm.arms.program_runs import Facts, ProgramMaker
@@ -16,11 +16,11 @@ from ddpm.base.errors import UserError
 from ddpm.params.config import Compare
 from ddpm.programs.program import COMMIT, DIGEST, Program
 from ddpm.runs.rows import Rows
-from ddpm.study.plan import Look, Name, Plan, Study, rising, several
+from ddpm.study.plan import Arms, Study
 from ddpm.verdicts.arms import Arm
 
 
-class ProgramPlan(Program):
+class ProgramPlan(Program, Arms):
     """The content of a file in studies/ about a program; what it does not say here is as in ``Plan``. An arm has values
     of the command, and ``commit`` if it is not to be the one that is checked out at the first run."""
 
@@ -28,18 +28,12 @@ class ProgramPlan(Program):
     tune: ClassVar = None
     may_differ: ClassVar = ("code",)
 
-    arms: Annotated[dict[Name, dict[str, Any]], AfterValidator(several)]
-    looks: Annotated[tuple[Look, ...], Field(min_length=1), AfterValidator(rising)] = Plan.model_fields["looks"].default
     first_seed: Annotated[int, Field(ge=0, le=2**30)] = 0
 
     def refusals(self) -> Iterator[str]:
         yield from super().refusals()
         if self.deterministic:
             yield "deterministic: true: a study compares arms over seeds; a ladder accepts what one run decides"
-
-    @property
-    def primary(self) -> str:
-        return self.metric
 
 
 @dataclass(frozen=True, eq=False)
