@@ -22,7 +22,7 @@ from ddpm.referee.guards import Guards
 from ddpm.runs import rows
 from ddpm.runs.rows import Rows
 from ddpm.study import loading, plan
-from ddpm.study.plan import NAME, is_of_recipe, params_of_result
+from ddpm.study.plan import NAME, check_name, is_of_recipe, params_of_result
 from ddpm.verdicts.evidence import PAIRS, RANKS, Evidence
 from ddpm.verdicts.verdict import Known
 
@@ -272,11 +272,9 @@ class Contest:
 
 def check_path(path: Path) -> None:
     """Raises UserError unless the file of a ladder may have this path."""
-    if path.parent != LADDERS or path.suffix != ".yaml" or not re.fullmatch(NAME, path.stem):
-        raise UserError(
-            f"{path}: a ladder is a file {LADDERS}/NAME.yaml, so that no two share a name; a name has small letters, "
-            "digits, - and _"
-        )
+    check_name(path, "ladder")
+    if path.parent != LADDERS:
+        raise UserError(f"{path}: a ladder is a file {LADDERS}/NAME.yaml, so that no two share a name")
 
 
 def load(path: Path) -> Contest:

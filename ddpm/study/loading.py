@@ -23,7 +23,7 @@ from ddpm.runs.rows import Rows
 from ddpm.scoring import extractor, metric
 from ddpm.scoring.evaluate_params import AUTO, CHOICE
 from ddpm.study import program_study
-from ddpm.study.plan import NAME, Plan, Study, Tune, params_of_result
+from ddpm.study.plan import Plan, Study, Tune, check_name, params_of_result
 from ddpm.tools import clone
 from ddpm.tools.clone import Found
 from ddpm.verdicts import statistics
@@ -52,11 +52,7 @@ def load(path: Path) -> Study:
 
 def parse(value: dict[str, Any], path: Path) -> Study:
     """Like ``load``, from the plain values of a file."""
-    if path.suffix != ".yaml" or not re.fullmatch(NAME, path.stem):
-        raise UserError(
-            f"{path}: a study's file ends in .yaml, and its name has small letters, digits, - and _ (at most 41); "
-            "`ddpm study new NAME` writes one"
-        )
+    check_name(path, "study")
     if "run" in value:
         study: Study = program_study.parse(value, path, Rows(METRICS / "studies" / path.stem / rows.NAME))
     else:
@@ -197,10 +193,8 @@ def draft(name: str, vary: Sequence[str], common: Sequence[str], base: str | Non
             raise UserError(f"--vary: {', '.join(values)}: {label} would name the same arm twice; leave one out")
         settings = [f"{key}={value}" for key, value in zip(varied, values, strict=True)]
         arms[label] = file.decode_options("--vary", settings)
-    plan: dict[str, Any] = {"question": f"Which of {', '.join(arms)} is better?"}
-    plan |= {"base": base} if base else {}
-    plan |= {"common": file.decode_options("--set", common)}
-    plan |= {"arms": arms}
+    plan: dict[str, Any] = {"question": f"Which of {', '.join(arms)} is better?", **({"base": base} if base else {})}
+    plan |= {"common": file.decode_options("--set", common), "arms": arms}
     missing = ""
     try:
         plan["primary"] = parse(plan, path).plan.primary

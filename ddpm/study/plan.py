@@ -2,6 +2,7 @@
 that it asks for, one by one."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,7 +15,7 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from ddpm.arms.maker import Maker, Pipeline
 from ddpm.arms.run import Kind, Recipe, Run
 from ddpm.base import files, sections
-from ddpm.base.errors import printable
+from ddpm.base.errors import UserError, printable
 from ddpm.base.paths import METRICS
 from ddpm.base.sections import Affects
 from ddpm.params.config import AFFECTS, Compare, Config, affects, keys_affecting
@@ -210,6 +211,13 @@ class Study:
         """Those of one kind; of the verdict's seeds, the first ``upto``."""
         end = math.inf if upto is None else self.plan.first_seed + upto
         return [run for run in self.lines() if run.kind == kind and run.seed < end]
+
+
+def check_name(path: Path, what: str) -> None:
+    """Raises UserError unless it may be the file of a ``what``, such as a study."""
+    if path.suffix != ".yaml" or not re.fullmatch(NAME, path.stem):
+        allowed = "NAME.yaml, with at most 41 small letters, digits, - and _ in the name"
+        raise UserError(f"{path}: not the file of a {what}; allowed: {allowed}")
 
 
 def params_of_result(of_arm: Config, *, defaults: bool) -> dict[str, Any]:
