@@ -173,6 +173,7 @@ class Known(Protocol):
 
     def check_distinct(self, arms: Iterable[Arm], /) -> None:
         """Raises UserError if two seeds of an arm are the same run."""
+        return
 
     def list_against(self, pair: Pair[Any], outcome: Outcome, /) -> list[str]:
         """What contradicts that the arm is better, or worse, as the primary metric says."""
