@@ -17,7 +17,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from ddpm.base.errors import UserError, exit_code
-from ddpm.ladder import opening, trials
+from ddpm.ladder import climb, trials
 from ddpm.ladder.axes import Range
 from ddpm.ladder.space import Space
 from ddpm.ladder.terms import LADDERS
@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("name", help="a ladder with trials")
     name = parser.parse_args(argv).name
-    contest = opening.load(LADDERS / f"{name}.yaml")
+    contest = climb.load(LADDERS / f"{name}.yaml")
     space = Space(contest, {})
     if not (past := trials.read(contest)):
         raise UserError(f"{contest.folder}: no trials yet; `ddpm ladder search {name} --trials 8` makes some")

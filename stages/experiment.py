@@ -62,6 +62,9 @@ def run(task: dict[str, Any]) -> dict[str, Any] | None:
             os.chdir(folder)
             # the first line of its log: a cluster that gave no GPU is noticed there
             print(f"on {stages.prepare(task['params']['device'])}", flush=True)
+            _run("check")
+            for stage in DATA:
+                _make(stage, task["params"], shutil.copy2 if task["program"] else _link)  # it may write to what it gets
             done = _program(task["params"], task["program"]) if task["program"] else _train(task)
             if kept and task["picture"]:
                 from ddpm.pictures import grids
@@ -116,11 +119,8 @@ def _lay_out(folder: Path, code: Path, params: dict[str, Any]) -> None:
 def _train(task: dict[str, Any]) -> dict[str, Any]:
     """The values of its record."""
     params = task["params"]
-    _run("check")
-    for stage in DATA:
-        _make(stage, params)
     try:
-        _make("train", params)
+        _make("train", params, _link)
     except Diverged as error:
         if not task["may_diverge"]:
             raise
@@ -157,9 +157,6 @@ def _md5s(params: dict[str, Any]) -> dict[str, str]:
 
 def _program(params: dict[str, Any], program: dict[str, Any]) -> dict[str, Any]:
     """Run another trainer and score what it drew; return the values of its record."""
-    _run("check")
-    for stage in DATA:
-        _make(stage, params, shutil.copy2)  # it may write to what it gets
     samples, seed = run_images.PATH.absolute(), params["seed"]
     samples.parent.mkdir(parents=True)
     places = {split: str((PROCESSED / split / "images.npy").absolute()) for split in ("train", "test")}
@@ -200,9 +197,9 @@ def _call(command: list[str]) -> int:
         raise
 
 
-def _make(stage: str, params: dict[str, Any], place: Place | None = None) -> None:
-    """Put what the stage makes into this folder, or make it here and keep it for others. place: how, by default as
-    links. Raises UserError if what is kept is not what it was."""
+def _make(stage: str, params: dict[str, Any], place: Place) -> None:
+    """Put what the stage makes into this folder, by ``place``, or make it here and keep it for others. Raises UserError
+    if what is kept is not what it was."""
     kept = Path.cwd().parent / _folder_name(stage, params)
     # a model that is being trained is worth coming back for; the data are everybody's first step
     with lock(kept.with_suffix(".lock"), PATIENCE if stage == "train" else math.inf) as mine:
@@ -213,12 +210,12 @@ def _make(stage: str, params: dict[str, Any], place: Place | None = None) -> Non
                 why = "changed since it was made, and every experiment would get it"
                 raise UserError(f"{kept}: {why}: find out what writes there; `ddpm study clean` removes it")
             for out in _outs(stage):
-                _copy(kept / out, Path(out), place or _link)
+                _copy(kept / out, Path(out), place)
         else:
             _run(stage)
             with atomic_path(kept) as temporary:
                 for out in _outs(stage):
-                    _copy(Path(out), temporary / out, place or _link)
+                    _copy(Path(out), temporary / out, place)
                 (temporary / DIGEST).write_text(_digest(temporary, stage), encoding="utf-8")
 
 

@@ -51,7 +51,7 @@ class Instant:
     count = 0
     last_first = False  # of two runs, the one that began later ends first
 
-    def __init__(self, code: Path, at_once: int, devices: tuple[str, ...]):
+    def __init__(self, code: Path, at_once: int, *_: object):
         self.waiting, self.at_once = [], at_once
 
     def __enter__(self):

@@ -1,15 +1,13 @@
 """Who makes rows: what a question needs of a maker, and the maker that trains."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol, Self
 
 from ddpm.arms import revision
-from ddpm.arms.pool import Pool
+from ddpm.arms.pool import Pool, count_slots
 from ddpm.arms.run import Run
 from ddpm.base.errors import UserError
 from ddpm.base.files import md5
@@ -25,6 +23,9 @@ class Maker(Protocol):
 
     @property
     def commit(self) -> str: ...
+
+    def count_slots(self, runs: Collection[Run], slots: int | None) -> int:
+        """How many of the runs are made at a time, by default."""
 
     def pool(self, runs: Collection[Run], slots: int | None, keep_models: bool = False) -> Pool:
         """A context that makes the rows. slots: how many run at a time."""
@@ -56,8 +57,11 @@ class Pipeline:
         """The folder with the code that runs."""
         return revision.export(self.commit, self.files, (self.folder or Path()) / revision.FOLDER)
 
-    def at(self, commit: str, folder: Path | None) -> Pipeline:
-        return Pipeline(commit, self.files, folder)
+    def at(self, commit: str, folder: Path | None) -> Self:
+        return replace(self, commit=commit, folder=folder)
+
+    def count_slots(self, runs: Collection[Run], slots: int | None) -> int:
+        return count_slots(slots, {run.recipe.config.device for run in runs})
 
     def pool(self, runs: Collection[Run], slots: int | None, keep_models: bool = False) -> Pool:
         return Pool(self.code, slots, {run.recipe.config.device for run in runs}, keep_models, self.folder)

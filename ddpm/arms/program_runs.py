@@ -1,23 +1,212 @@
-"""The maker whose rows are runs of a program, and what a study and a ladder need to know of it."""
+"""Runs of a program: a command with values and a seed, in a worktree of a commit.
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+Each run begins with the files of its commit and nothing that an earlier run left, has a time limit, and takes all that
+it started with it when it ends. With one slot, runs take turns in the order in which they are asked for; with several
+they run side by side. So if champion and challenger are asked for seed by seed, a machine that drifts hits both.
+
+A program's row is a record like any other. Its params are the values and the commit, its one cost are the seconds.
+"""
+
+import math
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Self
+from tempfile import TemporaryFile
+from typing import IO, Self
 
 from ddpm.arms import revision
-from ddpm.arms.program_pool import ProgramPool
+from ddpm.arms.pool import Done, Pool, Task
 from ddpm.arms.run import Run
 from ddpm.base.errors import UserError, plural
+from ddpm.base.files import atomic_path
+from ddpm.base.locks import lock
+from ddpm.base.machine import die_with_parent
 from ddpm.programs import worktree
-from ddpm.programs.program import Program
-from ddpm.runs.record import Record
+from ddpm.programs.output import LARGEST, Output, read_file
+from ddpm.programs.program import COMMIT, NAME, SEED, InFile, Program, show
+from ddpm.runs import record, rows
+from ddpm.runs.record import Costs, Fingerprint, Record
 from ddpm.verdicts.arms import Arm
 from ddpm.verdicts.table import Columns
 
+POLL = 0.01  # seconds; the end of a run is noticed that late
+CHUNK = 2**16  # bytes
+LARGEST_OUTPUT = 2**32  # bytes of what a run prints, which the disk holds until it ends
+LOCK = worktree.FOLDER.with_suffix(".lock")  # of whoever adds a row
 OURS = ("ladders", "studies", "metrics")  # folders that say nothing about what a program does
 SHARE = 0.013  # of the mean, by which a guard may get worse, unless the file has its margin
 FEWEST = 3  # equal scores: two may be a coincidence of a coarse metric
+
+
+@dataclass
+class _Running:
+    task: Task
+    folder: Path
+    process: subprocess.Popen[bytes]
+    stdout: IO[bytes]
+    stderr: IO[bytes]
+    begin: float = field(default_factory=time.monotonic)
+
+
+class ProgramPool(Pool):
+    """Runs tasks as runs of a program, on one slot unless more are asked for: one may need the whole machine."""
+
+    def __init__(self, program: Program, slots: int | None):
+        self.program, self.slots = program, slots or 1
+        self.tasks = dict[str, Task]()
+        self.waiting, self.running = deque[Task](), list[_Running]()
+        self.free: dict[str, list[Path]] = {}  # worktrees by commit
+        self.shown, self.trees = set[str](), ExitStack()
+
+    def submit(self, task: Task, again: bool = False) -> None:
+        self.tasks[task.name] = task
+        # what fails twice fails for all that wait
+        self.waiting.insert(0 if again else len(self.waiting), task)
+
+    def results(self, until: float | None = None) -> Iterator[Done]:
+        """As ``Pool.results``. Nothing starts while nobody reads. Raises UserError if the commit cannot be checked
+        out."""
+        while self.waiting or self.running:
+            while self.waiting and len(self.running) < self.slots:
+                if done := self._start(self.waiting.popleft()):
+                    yield done
+            time.sleep(POLL)
+            if until is not None and time.monotonic() > until:
+                return
+            for one in [*self.running]:
+                limit = self._exceeds(one)
+                if limit or one.process.poll() is not None:
+                    yield self._end(one, limit)
+
+    def _start(self, task: Task) -> Done | None:
+        """Start a run, whose command is printed if it is the first of its commit; the end of one that cannot start."""
+        commit, seed = task.params[COMMIT], task.params[SEED]
+        words = self.program.fill(task.params, seed)
+        if commit not in self.shown:  # stdout may be for programs
+            print(f"runs {show(words)} in a copy of commit {commit[:10]}", file=sys.stderr, flush=True)
+            self.shown.add(commit)
+        free = self.free.setdefault(commit, [])
+        folder = free.pop() if free else self.trees.enter_context(worktree.check_out(commit, self.program.links))
+        stdout, stderr = (TemporaryFile(dir=worktree.FOLDER) for _ in range(2))  # noqa: SIM115 (until the run ends)
+        try:
+            process = subprocess.Popen(
+                words,
+                cwd=folder,
+                env=os.environ | {"SEED": str(seed), worktree.MARK: str(folder)},
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                start_new_session=True,  # Ctrl-C reaches this process alone, which then kills the group
+                preexec_fn=partial(die_with_parent, os.getpid()),  # noqa: PLW1509 (there are no threads)
+            )
+        except OSError as error:
+            free.append(folder)
+            return self._done(task, {}, 0.0, f"{words[0]}: cannot be run ({error.strerror})")
+        self.running.append(_Running(task, folder, process, stdout, stderr))
+        return None
+
+    def _exceeds(self, one: _Running) -> str:
+        """The limit that a run has exceeded, for the reason of its failure; otherwise empty."""
+        if time.monotonic() - one.begin > 60 * self.program.minutes:
+            return f"took more than {self.program.minutes:g} minutes"
+        if max(os.fstat(stream.fileno()).st_size for stream in (one.stdout, one.stderr)) > LARGEST_OUTPUT:
+            return f"printed more than {LARGEST_OUTPUT:,} bytes"
+        return ""
+
+    def _read(self, stream: IO[bytes]) -> Output:
+        """Read what a run has printed to a stream."""
+        rule, guards = self.program.read, self.program.guards
+        if isinstance(rule, InFile):
+            output = Output(())
+        else:
+            output = Output([rule, *guards]) if NAME.fullmatch(rule) else Output(guards, (self.program.primary, rule))
+        stream.seek(0)
+        while chunk := stream.read(CHUNK):
+            output.feed(chunk)
+        output.close()
+        return output
+
+    def _end(self, one: _Running, limit: str) -> Done:
+        """Kill what a run started, and read what it left. limit: that it exceeded."""
+        seconds, commit = time.monotonic() - one.begin, one.task.params[COMMIT]
+        worktree.kill(one.folder, one.process.pid)
+        code = one.process.wait()
+        self.running.remove(one)
+        stderr, stdout = self._read(one.stderr), self._read(one.stdout)
+        with atomic_path(one.task.log) as temporary:
+            temporary.write_bytes(stderr.tail + stdout.tail)
+        values = stderr.values | stdout.values
+        if isinstance(rule := self.program.read, InFile):
+            values |= read_file(one.folder / rule.file, self.program.directions)
+        changed = worktree.clean(one.folder, commit, self.program.links)
+        self.free[commit] += [] if changed else [one.folder]
+        reason = f"changes {changed}, which git has, so that runs depend on earlier ones" if changed else ""
+        if code:
+            name = f"exit code {code}" if code > 0 else f"killed by {signal.Signals(-code).name}"
+            reason = ": ".join(filter(None, [name, stderr.last_line() or stdout.last_line()]))
+        return self._done(one.task, values, seconds, limit or reason)
+
+    def _done(self, task: Task, values: Mapping[str, float], seconds: float, reason: str) -> Done:
+        """The record of a run, which gets its row; or the reason why it failed, if that is no result."""
+        del self.tasks[task.name]
+        wanted = self.program.directions
+        if not reason and (missing := [name for name in wanted if name not in values]):
+            reason = f"no {missing[0]} {self._place(missing[0])}"
+        if not reason and (odd := [name for name in wanted if not abs(values[name]) < LARGEST]):
+            reason = f"{odd[0]} is {values[odd[0]]:g}"
+        if reason and not task.may_diverge:
+            return Done(task, reason=f"{reason}; {task.log} has the end of its output")
+        comparable = {"samples": 1, "run": self.program.run, "read": self.program.model_dump(mode="json")["read"]}
+        facts = {
+            "name": task.name,
+            "seed": task.params[SEED],
+            "program": _plain(self.program.run),
+            "finished": record.now(),
+            "params": task.params,
+            "fingerprint": Fingerprint.of(comparable),
+            "scores": {} if reason else {name: values[name] for name in wanted},
+            "costs": Costs(seconds={"run": seconds}),
+            "environment": {"system": platform.platform(terse=True), "python": platform.python_version()},
+            "diverged": _plain(reason),
+        }
+        run = Record.model_validate(facts | dict(task.about) | {"revision": task.params[COMMIT]})
+        if task.rows:
+            row = run.model_dump(mode="json", exclude_defaults=True) | {"format": record.FORMAT}
+            with lock(LOCK, math.inf):  # another process may have made it, too
+                if not rows.has(task.rows, run.name):
+                    rows.append(task.rows, row)
+        return Done(task, run)
+
+    def _place(self, name: str) -> str:
+        """Where a metric was looked for, for the reason why it is missing."""
+        if isinstance(rule := self.program.read, InFile):
+            return f"in {rule.file}"
+        if name == self.program.primary != rule:
+            return f"in what it prints: no line has a number where {rule} has ( )"
+        other = f"; for another form, read: {name} (\\S+)" if name == rule else ""
+        return f"in what it prints, as {name}: 0.5 or {name}=0.5{other}"
+
+    def stop(self) -> None:
+        """Kill what runs, and remove the worktrees."""
+        for one in self.running:
+            worktree.kill(one.folder, one.process.pid)
+            one.process.wait()
+        self.running.clear()
+        self.trees.close()
+
+
+def _plain(text: str) -> str:
+    """Text as a record may have it."""
+    return text.translate({ord("<"): "(", ord(">"): ")"})[: record.LONGEST]
 
 
 @dataclass(frozen=True)
@@ -26,6 +215,9 @@ class ProgramMaker:
 
     program: Program
     commit: str = ""
+
+    def count_slots(self, runs: Collection[Run], slots: int | None) -> int:
+        return slots or 1
 
     def pool(self, runs: Collection[Run], slots: int | None, keep_models: bool = False) -> ProgramPool:
         return ProgramPool(self.program, slots)
@@ -44,20 +236,28 @@ class ProgramMaker:
         return self
 
 
-def known(program: Program) -> Columns:
-    """Facts about the metrics: the margin of a guard is a share of the mean unless the file has it."""
-    return Columns(program.directions, {program.metric: 0.0, **program.margins}, SHARE)
+@dataclass(frozen=True)
+class Facts(Columns):
+    """Facts about a program's metrics. deterministic: whether it ignores the seed."""
 
+    deterministic: bool = False
 
-def check_seeds(program: Program, arms: Iterable[Arm]) -> None:
-    """Raises UserError if an arm's scores are all equal: the same run again is no evidence."""
-    for arm in arms:
-        scores = [run.scores.get(program.metric) for run in arm.runs.values() if not run.diverged]
-        if len(scores) >= FEWEST and len({*scores}) == 1 and not program.deterministic:
-            raise UserError(
-                f"{arm.label}: {program.metric} is {scores[0]:g} under each of {plural(len(scores), 'seed')}: the "
-                "program ignores {seed} and $SEED; let it use one, or set deterministic: true, and one run decides"
-            )
+    @classmethod
+    def of(cls, program: Program) -> Self:
+        """The margin of a guard is a share of the mean unless the file has it."""
+        margins = {program.primary: 0.0, **program.margins}
+        return cls(program.directions, margins, SHARE, program.deterministic)
+
+    def check_distinct(self, arms: Iterable[Arm]) -> None:
+        """Raises UserError if an arm's scores are all equal: the same run again is no evidence."""
+        metric = next(iter(self.directions))
+        for arm in arms:
+            scores = [run.scores.get(metric) for run in arm.runs.values() if not run.diverged]
+            if len(scores) >= FEWEST and len({*scores}) == 1 and not self.deterministic:
+                raise UserError(
+                    f"{arm.label}: {metric} is {scores[0]:g} under each of {plural(len(scores), 'seed')}: the program "
+                    "ignores {seed} and $SEED; let it use one, or set deterministic: true, and one run decides"
+                )
 
 
 def find_commit(path: Path) -> str:

@@ -15,7 +15,7 @@ from ddpm.base.errors import UserError
 from ddpm.cli.app import Json, Names
 from ddpm.cli.study_commands import Commit, Many, Slots, repeat
 from ddpm.cli.terminal import answer, write_run
-from ddpm.ladder import attempt, climb, display, draft, found, opening, search, track, trials
+from ddpm.ladder import attempt, climb, display, draft, found, search, trials
 from ddpm.ladder.climb import Attempt, Climb
 from ddpm.ladder.terms import LADDERS, Contest
 from ddpm.params import file
@@ -76,7 +76,7 @@ def search_space(
     """
     if hours is None and trials is None:
         raise UserError("--hours or --trials: one of them is needed, to limit the search")
-    contest = opening.load(ladder)
+    contest = climb.load(ladder)
     title, say, code = f"A search of {contest.name}", _say(json), commit and revision.find(commit)
     with Live(contest.folder / PAGE, title, "ddpm ladder", say) as live:
         done = search.run(contest, hours, trials, slots, say, code, lambda so_far: live(partial(found.page, so_far)))
@@ -85,7 +85,7 @@ def search_space(
     chapters = found.chapters(done, result)
     render.write(contest.folder / "search.md", title, "ddpm ladder", chapters)
     _write_climb(done.state)
-    track.log(done.state)
+    display.log(done.state)
     answer(json, result, render.text(chapters))
     return EXIT_CODES[result["proof"]["outcome"]] if result["proof"] else 1
 
@@ -114,9 +114,10 @@ def try_entry(
             without one, a program's commit that is checked out, or --commit
         allow_null: accept an entry that changes nothing
     """
-    contest, say, code = opening.load(ladder), _say(json), commit and revision.find(commit)
+    contest, say, code = climb.load(ladder), _say(json), commit and revision.find(commit)
     name, changes = contest.read_entry(entry, code)
-    one = attempt.begin(contest, name, changes, source=str(entry or name), say=say, allow_null=allow_null)
+    source = str(entry or name)
+    one = attempt.begin(contest, name, changes, source=source, say=say, commit=code, allow_null=allow_null)
     with Live(contest.folder / PAGE, f"{one.begin.entry}: {contest.terms.question}", "ddpm ladder", say) as live:
         state = attempt.finish(contest, one, slots, say, code, lambda so_far: live(partial(display.page, so_far)))
         live.end(display.page(state, running=False))
@@ -130,7 +131,7 @@ def withdraw(ladder: LadderFile, /, *, json: Json = False) -> int:
     examples:
       ddpm ladder withdraw digits
     """
-    state = attempt.withdraw(opening.load(ladder))
+    state = attempt.withdraw(climb.load(ladder))
     return _end(state, state.attempts[-1], json)
 
 
@@ -141,7 +142,7 @@ def show(ladder: LadderFile, /, *, json: Json = False) -> None:
     examples:
       ddpm ladder show digits
     """
-    state = climb.read(opening.load(ladder))
+    state = climb.read(climb.load(ladder))
     text = render.text(display.chapters(state))
     answer(json, [display.to_dict(state, one) for one in state.attempts], text)
 
@@ -158,7 +159,7 @@ def params(ladder: LadderFile, run: str, /, *, force: bool = False) -> None:
         run: ATTEMPT/SIDE-SEED or trial-SEED
         force: overwrite uncommitted changes of params.yaml
     """
-    contest = opening.load(ladder)
+    contest = climb.load(ladder)
     if contest.of_program:
         raise UserError(f"{ladder}: params: its runs are a program's; each row has its command's values and its commit")
     for trial in trials.read(contest):
@@ -185,13 +186,13 @@ def audit(
     examples:
       ddpm ladder audit digits -n 3
     """
-    return repeat(_questions(opening.load(ladder), commit or "HEAD"), number, slots, json)
+    return repeat(_questions(climb.load(ladder), commit or "HEAD"), number, slots, json)
 
 
 def _questions(contest: Contest, commit: str = "") -> list[Question]:
     """The attempts, and the base's own runs. commit: whose code would make them again."""
-    state, whole = climb.read(contest), revision.find(commit) if commit else ""
-    return [*(state.runs(one, whole) for one in state.attempts), state.runs_of_base(whole)]
+    state = climb.read(contest, revision.find(commit) if commit else "")
+    return [*map(state.runs, state.attempts), state.runs_of_base()]
 
 
 def _say(json: bool) -> attempt.Say:
@@ -207,7 +208,7 @@ def _write_climb(state: Climb) -> None:
 def _end(state: Climb, done: Attempt, json: bool) -> int:
     """Write the page of a climb, print how an attempt ended, and return the exit code."""
     _write_climb(state)
-    track.log(state)
+    display.log(state)
     shown = display.to_dict(state, done)
     end = ": ".join(filter(None, (f"{shown['entry']} is {shown['outcome']}", shown["reason"])))
     answer(json, shown, f"{end} (e-value {shown['e']:.3g} of {done.needed:.0f}, {shown['seeds']} seeds)")

@@ -165,7 +165,7 @@ def print_status(file: Plan, /, *, slots: Slots = None, pilot: bool = False, jso
     """
     ledger = open_ledger(loading.load(file))
     tried = status.pilot(ledger) if pilot and not ledger.records else None
-    state = status.of(ledger, ledger.study.count_slots(slots), tried)
+    state = status.of(ledger, slots, tried)
     answer(json, asdict(state), render.text(status.chapters(state, ledger.study)))
 
 

@@ -1,8 +1,6 @@
 """An attempt: seeds are run until its e-value suffices, it is hopeless, or the most seeds are reached
 (ddpm/ladder/outcome.py)."""
 
-from __future__ import annotations
-
 import math
 import secrets
 from collections.abc import Callable, Generator
@@ -22,9 +20,17 @@ Say = Callable[[str], None]
 
 
 def begin(
-    contest: Contest, entry: str, changes: Changes, *, source: str, say: Say, allow_null: bool = False
+    contest: Contest,
+    entry: str,
+    changes: Changes,
+    *,
+    source: str,
+    say: Say,
+    commit: str | None = None,
+    allow_null: bool = False,
 ) -> Attempt:
-    """The entry's open attempt on the champion, or a new one. Raises UserError if it may not try: nothing is spent."""
+    """The entry's open attempt on the champion, or a new one. commit: whose code will run, if not the one that is
+    checked out. Raises UserError if it may not try: nothing is spent."""
     with climb.hold(contest) as state:
         contest.check(changes, state.changes(state.on), source, allow_null)
         if not state.attempts:
@@ -38,7 +44,7 @@ def begin(
             _announce(contest, last.evidence, last.needed, say)
             return last
         _announce(contest, contest.evidence(entry), state.next_needed, say)
-        revision.check_committed([str(contest.path), *contest.code])
+        contest.maker(commit or revision.head()).check_committed([str(contest.path)])
         check_committed(contest)
         begun = {"entry": entry, "changes": dict(changes), "on": state.on, "evidence": contest.evidence(entry).name}
         line = {**contest.identity, **begun, "nonce": secrets.token_hex(8)}
@@ -90,11 +96,11 @@ def finish(
     """Run the attempt to its end on ``slots``, and return the climb with it. After any stop it continues. commit: whose
     code runs, if not the one that is checked out. show: gets the climb after each seed, with the end that the attempt
     would have."""
-    state, terms, commit = climb.read(contest), contest.terms, commit or revision.head()
+    state, terms = climb.read(contest, commit or revision.head()), contest.terms
     if terms.kind == "target" and terms.guard_metrics and attempt.begin.on == BASE:
-        for _ in _run(state.runs_of_base(commit), terms.seeds.fewest, slots, say):
+        for _ in _run(state.runs_of_base(), terms.seeds.fewest, slots, say):
             pass
-    runs, seeds = state.runs(attempt, commit), 0
+    runs, seeds = state.runs(attempt), 0
     end, decides = state.judge(attempt, runs)
     with closing(_run(runs, terms.seeds.most, slots, say)) as ended:
         while not decides:

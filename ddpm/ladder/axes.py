@@ -1,6 +1,5 @@
-"""What a ladder's file says of recipes and programs alike: how many seeds an attempt has, and what a search varies."""
-
-from __future__ import annotations
+"""What a ladder's file says of recipes and programs alike: the error, how many seeds an attempt has, and what a search
+varies."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any, Final, TypeAlias
@@ -17,6 +16,10 @@ class SeedRange(Section):
 
     fewest: Annotated[int, Field(ge=2, le=200)] = 6
     most: Annotated[int, Field(ge=2, le=200)] = 32
+
+    def refusals(self) -> Iterator[str]:
+        if self.fewest > self.most:
+            yield f"fewest {self.fewest} is above most {self.most}"
 
 
 class Lengths(Section):
@@ -42,6 +45,9 @@ class Range(Section):
         if self.low > self.high or (self.log and self.low <= 0):
             yield f"low {self.low}, high {self.high}: low must be the smaller one, and above 0 with log"
 
+    def __contains__(self, value: Any) -> bool:
+        return value is not None and self.low <= value <= self.high
+
 
 def _axis(value: Any) -> Any:
     if value == BUDGET:
@@ -54,3 +60,15 @@ def _axis(value: Any) -> Any:
 
 
 Axis: TypeAlias = Annotated[Any, PlainValidator(_axis)]  # a list of values, a Range, or BUDGET
+
+
+class Climbable(Section):
+    """error: the share of false rungs, over the whole life of the ladder. space: what a search may vary: a key ->
+    values, a Range, or BUDGET for train.steps. ideas: changes of the base with which it begins. lengths: of its
+    trials."""
+
+    error: Fraction = 0.05
+    seeds: SeedRange = SeedRange()
+    space: dict[str, Axis] = Field(default={})
+    ideas: tuple[dict[str, Any], ...] = ()
+    lengths: Lengths = Lengths()

@@ -5,8 +5,6 @@ would begin; each end is the one that the attempt's records give; and each row b
 an attempt cannot be forgotten by cutting the file, and neither an entry's cost nor an end can be made up.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -19,9 +17,10 @@ from ddpm.arms.question import Question
 from ddpm.arms.run import Kind, Run
 from ddpm.base.errors import UserError
 from ddpm.base.locks import lock
-from ddpm.ladder import log, outcome
+from ddpm.ladder import log, outcome, program_contest, terms
 from ddpm.ladder.log import BASE, End, Outcome, Try
 from ddpm.ladder.terms import CHALLENGER, CHAMPION, SEARCH, Changes, Contest
+from ddpm.params import file
 from ddpm.referee import metrics
 from ddpm.verdicts import evidence
 from ddpm.verdicts.evidence import Evidence
@@ -56,13 +55,15 @@ class Attempt:
 
 @dataclass
 class Climb:
-    """The attempts of a ladder, and what came of them. lines: of its log, by digest."""
+    """The attempts of a ladder, and what came of them. lines: of its log, by digest. commit: whose code makes more of
+    their runs."""
 
     contest: Contest
     lines: dict[str, Try | End]
+    commit: str = ""
     attempts: list[Attempt] = field(default_factory=list)
     rungs: list[Attempt] = field(default_factory=list)
-    cache: dict[tuple[str, str], Question] = field(default_factory=dict)  # by attempt and commit: records are read once
+    cache: dict[str, Question] = field(default_factory=dict)  # by attempt: records are read once
 
     @property
     def tip(self) -> str:
@@ -73,6 +74,12 @@ class Climb:
     def champion(self) -> Attempt | None:
         """The highest rung; None is the base."""
         return self.rungs[-1] if self.rungs else None
+
+    @property
+    def title(self) -> str:
+        """The champion for people: rung 2, muon."""
+        rung = self.champion
+        return f"rung {rung.rung}, {rung.begin.entry}" if rung else f"the base, {self.contest.terms.base}"
 
     @property
     def on(self) -> str:
@@ -114,28 +121,27 @@ class Climb:
         sides = outcome.scores(self.contest, end)
         return float(self.find(end.of).evidence.log_e(*sides)[-1]) if end.challenger else 0.0
 
-    def runs(self, attempt: Attempt, commit: str = "") -> Question:
-        """The runs of an attempt. commit: whose code makes more of them."""
-        if (key := (attempt.key, commit)) not in self.cache:
+    def runs(self, attempt: Attempt) -> Question:
+        """The runs of an attempt."""
+        if attempt.key not in self.cache:
             line, champion = attempt.begin, self.changes(attempt.begin.on)
             arms: dict[str, Changes] = {CHAMPION: champion} if self.contest.terms.kind == "score" else {}
             arms[CHALLENGER] = {**champion, **line.changes}
             model = self.contest.find if re.fullmatch(SEARCH, line.entry) else None
-            self.cache[key] = self._question(attempt.key, self.first_seed(attempt), arms, commit, model)
-        return self.cache[key]
+            self.cache[attempt.key] = self._question(attempt.key, self.first_seed(attempt), arms, model)
+        return self.cache[attempt.key]
 
-    def runs_of_base(self, commit: str = "") -> Question:
+    def runs_of_base(self) -> Question:
         """The base's runs of its own, where it does not run with a challenger."""
-        return self._question("base", self.contest.seed({}, 0), {CHAMPION: {}}, commit)
+        return self._question("base", self.contest.seed({}, 0), {CHAMPION: {}})
 
-    def _question(
-        self, key: str, first: int, arms: Mapping[str, Changes], commit: str, model: Path | None = None
-    ) -> Question:
+    def _question(self, key: str, first: int, arms: Mapping[str, Changes], model: Path | None = None) -> Question:
         """What asks for an attempt's runs, on consecutive seeds. arms: side -> changes of the base. model: the folder
         that gets the challenger's first model. Raises UserError if a row is not what its name says."""
         contest, sides = self.contest, {arm: self.contest.recipe(changes) for arm, changes in arms.items()}
-        kind: Kind = "side" if CHALLENGER in arms else "verdict"  # the base alone gives the guards a mean
-        kinds = dict.fromkeys(sides, kind) | ({CHAMPION: "verdict"} if contest.of_program else {})  # its crash is none
+        kinds: dict[str, Kind] = dict.fromkeys(arms, "side")
+        if contest.of_program or CHALLENGER not in arms:  # its crash is no loss; the base alone gives the guards a mean
+            kinds[CHAMPION] = "verdict"
         models = {(CHALLENGER, first): model}
         planned = [
             Run(f"{arm}-{seed}", arm, seed, recipe, kinds[arm], pictured=seed == first, model=models.get((arm, seed)))
@@ -143,7 +149,7 @@ class Climb:
             for arm, recipe in [*sides.items()][:: 1 if seed % 2 else -1]  # neither is always the first
         ]
         name, primary = f"{contest.name}-{key}", contest.terms.primary
-        question = Question(name, contest.rows, contest.path, primary, contest.maker(commit), planned)
+        question = Question(name, contest.rows, contest.path, primary, contest.maker(self.commit), planned)
         question.take_all()
         return question
 
@@ -164,14 +170,16 @@ class Climb:
         if len(records) < terms.seeds.fewest:
             missing = f"{base.rows.path}: {base.planned[len(records)].name}"
             raise UserError(f"{missing}: no such row of the base, with which guards compare: restore it from git")
-        return outcome.means(terms.guard_metrics, records)
+        return metrics.means([run.scores for run in records], terms.guard_metrics)
 
     def add(self, key: str, line: Try | End) -> None:
         """Take the next line into account. Raises UserError if it is an attempt that could not begin, or an end that
         the attempt's records do not give."""
         if isinstance(line, Try):
-            self.contest.check_same(line.terms, line.base)
             source = f"{self.contest.log}: {line.entry}"
+            if changed := [part for part, digest in self.contest.identity.items() if getattr(line, part) != digest]:
+                why = f"the {changed[0]} of {self.contest.path} changed since an attempt"
+                raise UserError(f"{self.contest.log}: {why}: undo that, or begin a ladder of another name")
             if line.nonce and (self.open or line.on != self.on):
                 raise UserError(f"{source}: began on another champion, or before the last attempt ended; {RESTORE}")
             if line.evidence not in ("pairs", self.contest.evidence(line.entry).name):
@@ -208,10 +216,18 @@ class Climb:
         return runs
 
 
-def read(contest: Contest) -> Climb:
-    """The climb so far. Raises UserError if the log was changed by hand, lacks lines that git has, or does not match
-    the records; or if the ladder is not the one it is of."""
-    climb = Climb(contest, log.read(contest))
+def load(path: Path) -> Contest:
+    """The ladder in a file of ladders/, a program's if it has ``run``. Raises UserError that names the key, its value
+    and what is allowed."""
+    terms.check_path(path)
+    values = file.read_params(path) if path.exists() else {}
+    return program_contest.parse(values, path) if "run" in values else terms.load(path)
+
+
+def read(contest: Contest, commit: str = "") -> Climb:
+    """The climb so far. commit: whose code makes more of its runs. Raises UserError if the log was changed by hand,
+    lacks lines that git has, or does not match the records; or if the ladder is not the one it is of."""
+    climb = Climb(contest, log.read(contest), commit)
     contest.rows.reread()
     for reason in contest.rows.refused.values():
         raise UserError(reason)
@@ -239,4 +255,4 @@ def append(climb: Climb, line: Try | End) -> Climb:
     An end is left out if the attempt has one."""
     if isinstance(line, Try) or (climb.open and climb.open.key == line.of):
         log.append(climb.contest, line.model_copy(update={"before": climb.tip}))
-    return read(climb.contest)
+    return read(climb.contest, climb.commit)

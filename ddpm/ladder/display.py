@@ -1,26 +1,33 @@
-"""What is shown of a ladder: the climb as a table and a picture, and an attempt for programs."""
-
-from __future__ import annotations
+"""What is shown of a ladder: the climb as a table and a picture, an attempt for programs, and all of it in MLflow, as a
+run with the climb, and below it the runs of its attempts and the trials of its searches."""
 
 import math
+import sys
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from ddpm.base.errors import plural
-from ddpm.ladder import outcome
+from ddpm.base import files
+from ddpm.base.errors import UserError, plural, printable
+from ddpm.ladder import outcome, trials
 from ddpm.ladder.climb import Attempt, Climb
 from ddpm.ladder.log import BASE
 from ddpm.ladder.terms import CHALLENGER, CHAMPION
+from ddpm.params import config
 from ddpm.pictures import plots
 from ddpm.pictures.plots import Panel
 from ddpm.referee import metrics
 from ddpm.report import live
 from ddpm.report.blocks import Block, Chapter, Figure, Note, Table, cell, plain
+from ddpm.runs.record import Record
+from ddpm.tracking import tracker
+from ddpm.tracking.store import Store
+from ddpm.tracking.tracker import Page
 from ddpm.verdicts import statistics
 
+FILES = ("climb.md", "climb.png", "search.md", "page.html")
 REFUSED = "not accepted"
 AGAIN = "the champion, on the same seeds"
 # what the table shows of ``to_dict``
@@ -67,13 +74,11 @@ def to_dict(state: Climb, attempt: Attempt) -> dict[str, Any]:
 
 def chapters(state: Climb) -> list[Chapter]:
     """The question, the champion, every attempt, and the picture."""
-    terms, champion = state.contest.terms, state.champion
+    terms, name = state.contest.terms, state.title
     attempts = [to_dict(state, attempt) for attempt in state.attempts]
-    changes = state.changes(champion.key) if champion else {}
-    name = f"rung {champion.rung}, {champion.begin.entry}" if champion else f"the base, {terms.base}"
-    if changes:
+    if changes := state.changes(state.on):
         name += f": {', '.join(f'{key} {plain(value)}' for key, value in changes.items())}"
-    cost = champion.cost if champion else _base_cost(state)
+    cost = state.champion.cost if state.champion else _base_cost(state)
     counts = f"{plural(len(state.attempts), 'attempt')}, {plural(len(state.rungs), 'rung')}"
     blocks: list[Block] = [
         Note(f"{state.contest.name}: {terms.question}"),
@@ -103,12 +108,11 @@ def page(state: Climb, running: bool = True) -> list[Chapter]:
     levels = {"target": terms.target, "a Gaussian of the train images": attempt.gaussian}
     drawn = {"real images": grids(CHALLENGER) / "real.png"} | {arm: grids(arm) / "grid.png" for arm in sides}
     changes = ", ".join(f"{key} {plain(value)}" for key, value in attempt.begin.changes.items())
-    title = f"{metrics.title(terms.primary)} ({state.contest.known.direction(terms.primary)} is better)"
     seeds = f"{plural(shown['seeds'], 'seed')} of {terms.seeds.most}"
     return [
         Chapter("", [Note(f"{attempt.begin.entry}: {changes}"), Note(f"{outcome}; {seeds}{evidence}")]),
         Chapter("Pictures", live.side_by_side(drawn)),
-        Chapter("Runs", live.show_sides(scores, title, levels)),
+        Chapter("Runs", live.show_sides(scores, state.contest.known.axis(terms.primary), levels)),
         *([] if running else [Chapter("The climb", chapters(state)[0].blocks)]),
     ]
 
@@ -125,33 +129,62 @@ def _panels(state: Climb, attempts: Sequence[dict[str, Any]]) -> list[Panel]:
     """The score by attempt, its interval that of the gain; for kind ``score`` the base's is the first, for kind
     ``target`` the cost comes before it."""
     terms, sign = state.contest.terms, state.contest.gain(1.0)
-    # each: whether it is a rung, the number of the attempt, then the values of the curve
-    costs = [(True, 0, *[_base_cost(state)] * 3)] if terms.kind == "target" else []
+    shown = [one for one in attempts if one["score"] is not None]
     ended = (attempt.end for attempt in state.attempts if attempt.end and attempt.begin.on == BASE)
-    before = next((end.champion for end in ended if end.champion), None)
-    scores = [(True, 0, *[float(np.mean(before))] * 3)] if before else []
-    for one in attempts:
-        if one["score"] is not None:
-            gaps = [0.0 if one[end] is None else sign * (one[end] - one["estimate"]) for end in ("low", "high")]
-            scores.append(
-                (is_rung := bool(one["rung"]), one["attempt"], *(one["score"] + gap for gap in (0.0, *sorted(gaps))))
-            )
-            costs.append((is_rung, one["attempt"], *[one["cost"]] * 3))
-    tried = [one for one in attempts if one["champion"] and not one["rung"]]
-    again = [(one["attempt"], *[one["champion"]] * 3) for one in tried]
+    before = next((float(np.mean(end.champion)) for end in ended if end.champion), None)
+    again = [[one["attempt"], *[one["champion"]] * 3] for one in shown if one["champion"] and not one["rung"]]
+    last = shown[-1]["attempt"] if shown else 0
+    ticks = range(0, last + 1, 1 + last // 10)
 
-    def panel(title: str, points: Sequence[tuple[Any, ...]], levels: dict[str, float], others: dict[str, Any]) -> Panel:
-        curves = {
-            label: np.array([place for stands, *place in points if stands == is_rung])
-            for is_rung, label in ((True, "rungs"), (False, REFUSED))
-            if any(stands == is_rung for stands, *_ in points)
-        }
-        last = max((attempt for _, attempt, *_ in points), default=0)
-        ticks = range(0, last + 1, 1 + last // 10)
-        gray = [REFUSED, AGAIN]
-        return Panel("", "attempt", title, curves | others, levels, ticks=ticks, steps=True, gray=gray)
+    def draw(title: str, base: float | None, points: list[list[float]], more: dict[str, list[Any]]) -> Panel:
+        """base: its value. points: of each attempt that is shown, its value and the ends of its interval."""
+        curves = {"rungs": [] if base is None else [[0, base, base, base]], REFUSED: [], **more}
+        for one, point in zip(shown, points, strict=True):
+            curves["rungs" if one["rung"] else REFUSED].append([one["attempt"], *point])
+        arrays = {label: np.array(each) for label, each in curves.items() if each}
+        levels = {"target": terms.target} if more and terms.target is not None else {}
+        return Panel("", "attempt", title, arrays, levels, ticks=ticks, steps=True, gray=[REFUSED, AGAIN])
 
-    target = {} if terms.target is None else {"target": terms.target}
-    panels = [panel(f"{terms.cost} of training", costs, {}, {})] if terms.kind == "target" else []
-    others = {AGAIN: np.array(again)} if again else {}
-    return [*panels, panel(metrics.title(terms.primary), scores, target, others)]
+    def span(one: dict[str, Any]) -> list[float]:
+        gaps = [0.0 if one[end] is None else sign * (one[end] - one["estimate"]) for end in ("low", "high")]
+        return [one["score"] + gap for gap in (0.0, *sorted(gaps))]
+
+    scores = draw(metrics.title(terms.primary), before, [*map(span, shown)], {AGAIN: again})
+    if terms.kind == "score":
+        return [scores]
+    return [draw(f"{terms.cost} of training", _base_cost(state), [[one["cost"]] * 3 for one in shown], {}), scores]
+
+
+def log(state: Climb) -> None:
+    """Write the runs that MLflow does not have yet, unless tracking is off. A failure of the store is a warning: the
+    next attempt logs the rest."""
+    contest, store = state.contest, Store(strict=True)
+    if contest.of_program:
+        return
+    primary = contest.terms.primary
+    page = Page(
+        "ddpm.ladder",
+        contest.name,
+        f"ladder {contest.name}",
+        {"ddpm.primary": primary},
+        f"{contest.terms.question}\n\nChampion: {state.title}. Attempts: {len(state.attempts)}. "
+        "Trials are not evidence.",
+        [contest.folder / name for name in FILES],
+    )
+
+    def write() -> None:
+        records = dict[str, Record]()
+        for one in state.attempts:
+            records |= {f"{name} {one.begin.entry}": run for name, run in state.runs(one).records.items()}
+        parent, known = tracker.write_page(store, page, records)
+        for number, trial in enumerate(trials.read(contest), 1):
+            key = files.digest([contest.name, trial.seed, trial.key])
+            if trial.score is not None and key not in known:
+                scores = {primary: trial.score, **trial.guards, "seconds": trial.seconds}
+                params = config.parse(contest.trial(trial.changes, trial.seed, trial.length)).flat()
+                tracker.write_trial(store, parent, key, f"trial {number}", params, trial.changes, scores)
+
+    try:
+        store.attempt(write)
+    except UserError as error:
+        print(f"warning: {printable(str(error))}", file=sys.stderr)

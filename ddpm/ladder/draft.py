@@ -1,7 +1,5 @@
 """Files to start from: that of a new ladder, with a space to search, and the params file of a champion."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from importlib import resources
@@ -11,7 +9,7 @@ from typing import Any
 
 from ddpm.arms.run import apply_overrides
 from ddpm.base.errors import UserError
-from ddpm.base.files import atomic_path
+from ddpm.base.files import write_text
 from ddpm.ladder import terms
 from ddpm.ladder.climb import Climb
 from ddpm.ladder.space import Space
@@ -54,9 +52,8 @@ def write(name: str, base: str, common: Mapping[str, Any]) -> Path:
         "warmups": [round(share * steps) for share in WARMUPS],
         "averages": [round(1 - 1 / max(2.0, share * steps), 5) for share in AVERAGES],
     }
-    with atomic_path(path) as temporary:
-        text = resources.files("ddpm.ladder").joinpath("new.yaml").read_text(encoding="utf-8")
-        temporary.write_text(Template(text).substitute(values), encoding="utf-8")
+    text = resources.files("ddpm.ladder").joinpath("new.yaml").read_text(encoding="utf-8")
+    write_text(path, Template(text).substitute(values))
     try:
         Space(terms.load(path), {})
     except UserError:
@@ -90,8 +87,7 @@ def _choose_measures(whole: Config, found: Found) -> dict[str, Any]:
 
 def champion_params(state: Climb) -> str:
     """The content of params.yaml for the champion."""
-    contest, champion = state.contest, state.champion
-    changes = contest.terms.model_dump(mode="json")["common"] | (state.changes(champion.key) if champion else {})
-    which = f"rung {champion.rung}, {champion.begin.entry}" if champion else "the base"
-    header = f"# The champion of {contest.path}: {which}, on the preset {contest.terms.base}.\n# Run: dvc repro\n"
+    contest = state.contest
+    changes = contest.terms.model_dump(mode="json")["common"] | state.changes(state.on)
+    header = f"# The champion of {contest.path}: {state.title}, on the preset {contest.terms.base}.\n# Run: dvc repro\n"
     return presets.edit(presets.text(contest.terms.base), apply_overrides({}, changes, str(contest.path)), header)

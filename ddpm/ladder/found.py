@@ -1,9 +1,6 @@
 """What is shown of a search: its trials, what it claims about its find, and what the proof says, side by side."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -26,8 +23,7 @@ def to_dict(done: Search, running: bool = False) -> dict[str, Any]:
     ``ddpm ladder try`` has it; null if nothing was found. running: without an outcome."""
     state, proof = done.state, done.proof
     changes = {**state.changes(proof.begin.on), **proof.begin.changes} if proof else {}
-    own = [trial.score for trial in done.own(1.0) if proof and done.space.entry(trial.changes) == proof.begin.changes]
-    scores = [score for score in own if score is not None]
+    scores = [trial.score for trial in done.claims if trial.score is not None]
     return {
         "ladder": done.contest.name,
         "search": done.number,
@@ -48,16 +44,13 @@ def _compare_eyes(done: Search) -> dict[str, dict[str, float]]:
     proof or a panel."""
     if not done.proof:
         return {}
-    proof, made = done.state.runs(done.proof), done.proof.begin.changes
+    proof = done.state.runs(done.proof)
     sides: dict[str, list[Mapping[str, float]]] = {
         side: [run.scores for run in proof.leading_records(arm)]
         for side, arm in ((BEFORE, CHAMPION), (FIND, CHALLENGER))
     }
-    sides[CLAIMED] = [trial.eyes for trial in done.own(1.0) if done.space.entry(trial.changes) == made and trial.eyes]
-    means = {
-        side: {name: fmean(scores[name] for scores in runs) for name in metrics.list_panel(runs)}
-        for side, runs in sides.items()
-    }
+    sides[CLAIMED] = [trial.eyes for trial in done.claims if trial.eyes]
+    means = {side: metrics.means(runs, metrics.list_panel(runs)) for side, runs in sides.items()}
     return means if means[FIND] else {}
 
 
@@ -101,10 +94,7 @@ def _find(done: Search, result: dict[str, Any]) -> list[Block]:
 
 def _best(done: Search) -> str:
     """The key of the recipe that is proved, or else of the best so far; empty if none keeps the guards."""
-    if proof := done.proof:
-        made = proof.begin.changes
-        return next((one.key for one in done.own(1.0) if done.space.entry(one.changes) == made), "")
-    return next((one.key for one in done.rank(done.own(1.0))), "")
+    return next((one.key for one in (done.claims if done.proof else done.rank(done.own(1.0)))), "")
 
 
 def _pictures(done: Search) -> list[Block]:
@@ -134,8 +124,8 @@ def _trials(done: Search, result: dict[str, Any]) -> list[Block]:
     find, before = (result["fresh"].get(side, ()) for side in ("find", "champion"))
     ends = ("claim", live.FIND, claim), ("proof", live.FIND, find), ("before", live.CHAMPION, before)
     levels = {"target": terms.target, "a Gaussian of the train images": done.yardstick}
-    title = f"{metrics.title(terms.primary)} ({done.contest.known.direction(terms.primary)} is better)"
-    return live.show_trials(tried, title, levels, [end for end in ends if end[2]])
+    axis = done.contest.known.axis(terms.primary)
+    return live.show_trials(tried, axis, levels, [end for end in ends if end[2]])
 
 
 def _sentence(result: dict[str, Any], title: str) -> str:

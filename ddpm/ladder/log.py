@@ -5,8 +5,6 @@ changed, removed or moved is noticed. Two clones that both append get a conflict
 What can be computed is not written down: an attempt's number, its cost, its seeds and the e-value that it needs.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from typing import Annotated, Literal
@@ -102,8 +100,7 @@ def append(contest: Contest, line: Try | End) -> None:
     """Write a line at the end, and keep a copy of the log in git."""
     text = json.dumps(line.model_dump(mode="json", exclude_defaults=True), allow_nan=False)
     whole = "".join(f"{each}\n" for each in [*_texts(contest), text])
-    with files.atomic_path(contest.log) as temporary:
-        temporary.write_text(whole, encoding="utf-8")
+    files.write_text(contest.log, whole)
     if pygit2.discover_repository(".") is not None:
         git = library.repository()
         git.references.create(REF + contest.name, git.create_blob(whole.encode()), force=True)

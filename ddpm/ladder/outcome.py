@@ -5,13 +5,11 @@ whoever reads the log can judge again.
 is refused when it reaches 1 / error: so a guard refuses an entry that is worse by the margin or less with a chance of
 at most ``error``. While it is above 1, the entry is not accepted yet; at the most seeds it is. An entry is also refused
 if a challenger copies train images under the guard ``memorisation``, loses more on one seed than it gains on all
-(``evidence.collapses``), or is worse in another eye or in the recall (``guards.list_against``). So guards can only
+(``evidence.collapses``), or is worse in another eye or in the recall (``Known.list_against``). So guards can only
 refuse, and the share of false rungs stays below the error. With kind ``target``, where the champion does not run, its
 mean is that of the attempt that made it, and the base is scored on ``seeds.fewest`` seeds of its own: the noise of that
 mean can double the guard's error.
 """
-
-from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
@@ -45,14 +43,14 @@ def judge(
     Raises UserError if a side ignores the seed: the same run again is no evidence.
     """
     terms, sides = contest.terms, {CHAMPION: champion, CHALLENGER: challenger}
-    contest.check_distinct([Arm(side, {}, {run.seed or 0: run for run in runs}) for side, runs in sides.items()])
+    contest.known.check_distinct([Arm(side, {}, {run.seed or 0: run for run in runs}) for side, runs in sides.items()])
     end = End(of=of, outcome="undecided", reason="", champion=(), challenger=())
     for n, last in enumerate(challenger if terms.kind == "target" else challenger[: len(champion)], 1):
         diverged = next((run for run in (last, *champion[n - 1 : n]) if run.diverged), None)
         scored = challenger[: n - 1] if diverged else challenger[:n]
         before = champion[: len(scored)]
         own, other = (tuple(run.scores[terms.primary] for run in side) for side in (before, scored))
-        guards = means(terms.guard_metrics, scored)
+        guards = metrics.means([run.scores for run in scored], terms.guard_metrics)
         end = end.model_copy(update={"champion": own, "challenger": other, "guards": guards})
         decision: Decision
         if diverged:
@@ -91,7 +89,7 @@ def _decide(
         return "refused", doubt
     if accepts and champion:
         pair = Pair(CHAMPION, CHALLENGER, tuple(champion), tuple(challenger))
-        if against := contest.list_against(pair):
+        if against := contest.known.list_against(pair, "better"):
             return "refused", f"mixed: {' and '.join(against)}"
     if is_last and not accepts:
         return "undecided", f"{len(after)} seeds were not enough"
@@ -103,11 +101,6 @@ def scores(contest: Contest, end: End) -> tuple[Array, Array]:
     target = [contest.terms.target or 0.0] * len(end.challenger)
     before = end.champion if contest.terms.kind == "score" else target
     return contest.gain(1.0) * np.array(before), contest.gain(1.0) * np.array(end.challenger)
-
-
-def means(names: Sequence[str], records: Records) -> dict[str, float]:
-    """The mean of each score."""
-    return {name: fmean(record.scores[name] for record in records) for name in names if records}
 
 
 def _heed_guards(contest: Contest, usual: Means, champion: Records, challenger: Records) -> tuple[str, bool]:

@@ -1,34 +1,24 @@
 """A ladder about a program: its file, and what an entry may be. An entry changes values, the commit, or both."""
 
-from __future__ import annotations
-
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
-from pydantic import Field
-
 from ddpm.arms import program_runs, revision
-from ddpm.arms.program_pool import ProgramPool
-from ddpm.arms.program_runs import ProgramMaker
+from ddpm.arms.program_runs import Facts, ProgramMaker
 from ddpm.arms.run import Recipe
 from ddpm.base import files, sections
 from ddpm.base.errors import UserError
-from ddpm.base.sections import Fraction
-from ddpm.ladder.axes import Axis, Lengths, SeedRange
+from ddpm.ladder.axes import Climbable
 from ddpm.ladder.terms import SEARCHED, Changes, Contest
 from ddpm.programs.program import COMMIT, LARGEST_SEED, Program
-from ddpm.runs.record import Record
-from ddpm.verdicts.arms import Arm, Pair
-from ddpm.verdicts.table import Columns
 
 LENGTH = 16  # digits of the commit in a log's lines
 
 
-class ProgramTerms(Program):
+class ProgramTerms(Program, Climbable):
     """The content of a file in ladders/ about a program; what it does not say here is as in ``Terms``."""
 
     kind: ClassVar = "score"
@@ -36,16 +26,6 @@ class ProgramTerms(Program):
     base: ClassVar = "its values"
     cost: ClassVar = "run"
     unseen: ClassVar[tuple[str, ...]] = ()
-
-    error: Fraction = 0.05
-    seeds: SeedRange = SeedRange()
-    space: dict[str, Axis] = Field(default={})
-    ideas: tuple[dict[str, Any], ...] = ()
-    lengths: Lengths = Lengths()
-
-    @property
-    def primary(self) -> str:
-        return self.metric
 
     @property
     def guard_metrics(self) -> tuple[str, ...]:
@@ -57,7 +37,6 @@ class ProgramContest(Contest):
     """A ladder about a program. A set of changes has values, and the commit if it is not the base's."""
 
     terms: ProgramTerms  # type: ignore[assignment]
-    code: ClassVar[tuple[str, ...]] = ()
     seeds_below: ClassVar = (LARGEST_SEED + 1) // 2
     of_program: ClassVar = True
 
@@ -79,8 +58,8 @@ class ProgramContest(Contest):
         return [*self.identity.values()]
 
     @property
-    def known(self) -> Columns:
-        return program_runs.known(self.terms)
+    def known(self) -> Facts:
+        return Facts.of(self.terms)
 
     def recipe(self, changes: Changes, source: str = "") -> Recipe:
         params = {**self.terms.values, COMMIT: changes.get(COMMIT) or self.commit, **changes}
@@ -112,20 +91,8 @@ class ProgramContest(Contest):
         a, b = (self.recipe(changes).params for changes in (one, other))
         return {**a, COMMIT: ""} == {**b, COMMIT: ""} and program_runs.is_same_code(a[COMMIT], b[COMMIT])
 
-    def check_distinct(self, sides: Sequence[Arm]) -> None:
-        program_runs.check_seeds(self.terms, sides)
-
-    def list_against(self, pair: Pair[Record]) -> list[str]:
-        return []
-
     def maker(self, commit: str) -> ProgramMaker:
         return ProgramMaker(self.terms, commit)
-
-    def pool(self, slots: int, commit: str | None) -> ProgramPool:
-        return ProgramPool(self.terms, slots)
-
-    def count_slots(self, slots: int | None) -> int:
-        return slots or 1
 
     def read_entry(self, path: Path | None, commit: str | None) -> tuple[str, dict[str, Any]]:
         if path is None:

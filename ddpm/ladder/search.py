@@ -22,53 +22,55 @@ import shutil
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
 from ddpm.arms import revision
 from ddpm.arms.pool import Done, Pool, Task
+from ddpm.arms.run import Run
 from ddpm.base import files
 from ddpm.base.errors import UserError, plural
 from ddpm.base.locks import lock
 from ddpm.base.progress import duration
-from ddpm.ladder import attempt, climb, opening, proposals, trials
+from ddpm.ladder import attempt, climb, proposals, trials
 from ddpm.ladder.attempt import Say
 from ddpm.ladder.climb import LOCKS, Attempt, Climb
 from ddpm.ladder.log import BASE
-from ddpm.ladder.space import STEPS, Space
-from ddpm.ladder.terms import SEARCH, Changes, Contest
+from ddpm.ladder.space import Space
+from ddpm.ladder.terms import LADDERS, SEARCH, Changes, Contest
 from ddpm.ladder.trials import Candidate, Trial, Trials
 from ddpm.referee import metrics
-from ddpm.study import status
 
 SEARCHING = 0.7  # share of the hours for trials; the rest is for the proof
 FINALISTS, RUNS = 3, 3  # ladders/short/samplers.md has the table
 FAILURES = 3  # in a row that are not a trial's own, such as a full memory
 EFFECT = 2.0  # in standard deviations of the gains: for how long a proof is expected to take
-HALF = "half"  # the name of the run that shows how fast the score falls, which is no trial
 
 
 @dataclass
 class Search:
-    """One search of a ladder, the ``number``th, with ``at_once`` runs at a time. It ends after ``trials`` whole
-    trainings, or when SEARCHING of the ``hours`` are over; one of them is given. commit: whose code runs, if not the
-    one checked out."""
+    """One search of a ladder, the ``number``th, with ``slots`` runs at a time, by default one per GPU or core. It ends
+    after ``trials`` whole trainings, or when SEARCHING of the ``hours`` are over; one of them is given. commit: whose
+    code runs, if not the one checked out."""
 
     contest: Contest
     state: Climb
     number: int
     trials: int | None
     hours: float | None
-    at_once: int
+    slots: int | None
     commit: str | None = None
 
     def __post_init__(self) -> None:
         self.running, self.clock = dict[str, Trial](), dict[str, float]()  # by task: the trial, and when it began
+        self.maker = self.contest.maker(self.commit or revision.head())
+        self.one = Run("trial", "trial", 0, self.contest.recipe({}), "trial")  # all run on the same device
+        self.at_once = self.maker.count_slots([self.one], self.slots)
         self.file = Trials(self.contest)
         self.update(self.state)
-        champion, *ideas = self.space.starts(opening.list_ideas(self.contest))
+        champion, *ideas = self.space.starts(list_ideas(self.contest))
         self.known = {files.digest(start) for start in (champion, *ideas)}
         past, own = {trial.key for trial in self.past}, self.own()
         others = self.rank([trial for trial in self.past if trial not in own and trial.length == 1])
@@ -76,9 +78,6 @@ class Search:
         starts = [*(one for one in ideas if files.digest(one) not in past), *again[:FINALISTS]]
         self.starts = deque([(champion, 1.0), *((start, self.contest.lengths[0]) for start in starts)])
         self.numbers = itertools.count()  # of seeds
-        self.shown: Candidate | None = None  # the best so far, as the last line has it
-        self.halved: tuple[int, float] | None = None  # steps and score of the training of which half was run
-        self.advice = "train for longer"
 
     def update(self, state: Climb) -> None:
         """Search around the champion of this climb, or the one that the search's attempt is on, from all trials that
@@ -101,6 +100,12 @@ class Search:
     def proof(self) -> Attempt | None:
         """Its attempt, once it has begun: another process that searches may have begun it."""
         return next((one for one in reversed(self.state.attempts) if one.begin.entry == self.name), None)
+
+    @property
+    def claims(self) -> list[Trial]:
+        """The whole trials of the recipe that its attempt proves."""
+        recipe = self.proof and self.proof.begin.changes
+        return [trial for trial in self.own(1.0) if self.space.entry(trial.changes) == recipe]
 
     @property
     def pace(self) -> float:
@@ -169,7 +174,7 @@ class Search:
         if best is None or not metrics.is_early(best.score, self.yardstick):
             return ""
         score = f"the best {metrics.title(self.contest.terms.primary)}, {best.score:.4g}, is worse than that of"
-        return f"{score} a Gaussian of the train images, {self.yardstick:.4g}: too early to compare; {self.advice}"
+        return f"{score} a Gaussian of the train images, {self.yardstick:.4g}: too early to compare; train for longer"
 
     @property
     def yardstick(self) -> float | None:
@@ -196,72 +201,49 @@ class Search:
         failed = 0
         spent = sum(trial.seconds for trial in self.own()) / self.at_once
         until = self.hours and time.monotonic() + self.hours * 3600 - spent
-        with _place(self.contest) as place, self.contest.pool(self.at_once, self.commit) as pool:
+        with _place(self.contest) as place, self.maker.pool([self.one], self.at_once) as pool:
             say(f"{self.name}: {plural(self.at_once, 'run')} at a time; each prints a line when it ends")
             show(self)
             self.file.name_refused(say)
             self.starts.rotate(-place)
             for _ in range(self.at_once):
-                self._submit(pool, place, say)
+                self._submit(pool, place)
             for done in pool.run(until=until):
-                if done.task.name == HALF and done.record and self.halved:
-                    half = done.record.scores[self.contest.terms.primary]
-                    self.advice = status.advise(self.yardstick or 0.0, *self.halved, half)
-                    say(f"half of that training: {self.advice}")
-                elif done.task.name != HALF:
-                    trial = self.take(done)
-                    if done.record and done.record.diverged:
-                        say(f"no score: {done.record.diverged}")
-                    failed = 0 if trial else failed + 1
-                    say(self._progress(trial) if trial else f"failed: {done.reason}")
-                    self.file.name_refused(say)
-                    show(self)
+                trial = self.take(done)
+                if done.record and done.record.diverged:
+                    say(f"no score: {done.record.diverged}")
+                failed = 0 if trial else failed + 1
+                say(self._progress(trial) if trial else f"failed: {done.reason}")
+                self.file.name_refused(say)
+                show(self)
                 if failed == FAILURES:
                     raise UserError(f"{failed} runs in a row failed: {done.reason}")
-                self._submit(pool, place, say)
+                self._submit(pool, place)
             if self.running:
                 say(f"--hours {self.hours:g} are over: {plural(len(self.running), 'run')} stopped before the end")
 
-    def _submit(self, pool: Pool, place: int, say: Say) -> None:
+    def _submit(self, pool: Pool, place: int) -> None:
         """Run the next trial. Its seed, above those of attempts, is that of the proposal, too: so a process that
         searches alone tries the same again."""
         known, below = {trial.seed for trial in self.past}, self.contest.seeds_below
         seeds = (below + int(files.digest([self.contest.name, place, each])[:10], 16) % below for each in self.numbers)
         seed = next(seed for seed in seeds if seed not in known)
-        if not self.starts and not self.contest.terms.lengths.shares and self._submit_half(pool, say):
-            return
         if recipe := self.next(seed):
             trial, keep = trials.begin(self.contest, self.number, seed, *recipe), self.grids(seed)
             params = self.contest.trial(trial.changes, seed, trial.length)
             task = Task(keep.name, params, keep.with_suffix(".log"), may_diverge=True, keep=keep)
             self.running[task.name], self.clock[task.name] = trial, time.monotonic()
             pool.submit(task)
-        elif not self.running:
-            self._submit_half(pool, say)
-
-    def _submit_half(self, pool: Pool, say: Say) -> bool:
-        """Once, if the best is worse than a Gaussian: half of its training, which shows how fast the score falls.
-        Returns whether it runs."""
-        ranked = self.rank(self.own(1.0))
-        if self.halved or not ranked or not (early := self.early(ranked[0])):
-            return False
-        say(early)
-        trial = ranked[0].trials[0]
-        self.halved = steps, _ = self.contest.params(trial.changes).train.steps or 2, ranked[0].score
-        params = self.contest.trial({**trial.changes, STEPS: max(1, steps // 2)}, trial.seed)
-        pool.submit(Task(HALF, params, LOCKS / self.contest.name / f"{HALF}.log"))
-        return True
 
     def submit(self, found: Changes, say: Say) -> None:
         """Begin the attempt with what was found, and write that to found.yaml, as an entry; remove the last find."""
         entry, path = self.space.entry(found), self.contest.folder / "found.yaml"
         if self.state.open is None:
             shutil.rmtree(self.contest.find, ignore_errors=True)  # of the last search
-        attempt.begin(self.contest, self.name, entry, source=str(path), say=say)
+        attempt.begin(self.contest, self.name, entry, source=str(path), say=say, commit=self.commit)
         lines = [f"# What search {self.number} of {self.contest.path} found: a claim, until its attempt has ended."]
         lines += [f"{key}: {json.dumps(value)}" for key, value in entry.items()]
-        with files.atomic_path(path) as temporary:
-            temporary.write_text("\n".join([*lines, ""]), encoding="utf-8")
+        files.write_text(path, "\n".join([*lines, ""]))
         self.update(climb.read(self.contest))
 
     def left(self) -> str:
@@ -281,10 +263,8 @@ class Search:
 
     def _progress(self, trial: Trial) -> str:
         """A line about a trial that has ended: its score and recipe, the best so far, and the time left."""
-        best, before = next(iter(self.rank(self.own(1.0))), None), self.shown
-        self.shown, shown = best, f"best {best.score:.4g}" if best else "none keeps the guards"
-        if best and before and best.loss > before.loss:
-            shown += f", no longer {before.score:.4g}, which more runs, a guard or an attempt changed"
+        best = next(iter(self.rank(self.own(1.0))), None)
+        shown = f"best {best.score:.4g}" if best else "none keeps the guards"
         primary, usual = self.contest.terms.primary, trials.find_usual(self.own(trial.length), self.space.champion)
         score = "diverged" if trial.score is None else f"{metrics.title(primary)} {trial.score:.4g}"
         than = "" if trial.yardstick is None else f", a Gaussian {trial.yardstick:.4g}"
@@ -309,14 +289,14 @@ def run(
 
     Raises UserError unless the ladder, its log and the code are committed.
     """
-    revision.check_committed([str(contest.path), *(() if commit else contest.code)])
+    contest.maker(commit or revision.head()).check_committed([str(contest.path)])
     primary = contest.terms.primary
     say(f"{contest.path}: searching by {primary}, {contest.known.direction(primary)} is better")
     state = climb.read(contest)
     mine = {one.begin.entry: one for one in state.attempts if re.fullmatch(SEARCH, one.begin.entry)}
     name = next((name for name, one in mine.items() if one.end is None), f"search-{len(mine) + 1}")
     number = int(name.removeprefix("search-"))
-    search = Search(contest, state, number, most, hours, contest.count_slots(slots), commit)
+    search = Search(contest, state, number, most, hours, slots, commit)
     if search.proof is None:
         attempt.check_committed(contest)
         search.explore(say, show)
@@ -331,6 +311,15 @@ def run(
 
         search.update(attempt.finish(contest, search.proof, slots, say, commit, show_proof))
     return search
+
+
+def list_ideas(contest: Contest) -> Iterator[Changes]:
+    """Where a search begins: the ideas of the ladder's file, and the rungs of all ladders that stand."""
+    yield from contest.terms.model_dump(mode="json")["ideas"]
+    for path in sorted(LADDERS.glob("*.yaml")):
+        with suppress(UserError):  # what is wrong with another ladder is no fault of this one
+            other = climb.read(climb.load(path))
+            yield from (other.changes(rung.key) for rung in reversed(other.rungs))
 
 
 def _measure(runs: Sequence[Trial]) -> float:

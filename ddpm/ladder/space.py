@@ -1,7 +1,5 @@
 """The space of a ladder's file: what a search may vary, and the changes that follow from a choice of values."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from contextlib import suppress
@@ -91,7 +89,7 @@ class Space:
         for key, value in values.items():
             if isinstance(axis := self.axes[key], Range) and value is not None:
                 values[key] = min(max(value, axis.low), axis.high)
-            elif isinstance(axis, Range) or value not in axis:
+            elif value not in axis:
                 return None
         return self.fill(values)
 
@@ -124,7 +122,8 @@ class Space:
     def holds(self, changes: Changes) -> bool:
         """Whether a trial with these changes of the base is the champion but for values that the space has."""
         space = self.contest.terms.space
-        return all(key in space and _has(space[key], value) for key, value in self.entry(changes).items())
+        made = self.entry(changes).items()
+        return all(key in space and (space[key] == BUDGET or value in space[key]) for key, value in made)
 
     def entry(self, changes: Changes) -> Changes:
         """The changes of the champion that make a trial of it, whose changes are of the base."""
@@ -139,9 +138,3 @@ class Space:
             for key, value in self.entry(changes).items()
         ]
         return ", ".join(made or ["the champion"]) + ("" if length == 1 else f", {length:.3g} of the length")
-
-
-def _has(axis: Axis, value: Any) -> bool:
-    if isinstance(axis, Range):
-        return value is not None and axis.low <= value <= axis.high
-    return axis == BUDGET or value in axis

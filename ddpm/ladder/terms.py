@@ -1,7 +1,5 @@
 """A ladder's file, and what an entry may be."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,26 +9,20 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import AfterValidator, Field
 
-from ddpm.arms import revision
 from ddpm.arms.maker import Maker, Pipeline
-from ddpm.arms.pool import Pool, count_slots
 from ddpm.arms.run import Recipe, apply_overrides
 from ddpm.base import files, sections
-from ddpm.base.errors import UserError, blame, printable
-from ddpm.base.sections import Fraction, Section
+from ddpm.base.errors import UserError, printable
 from ddpm.base.variant import Members, closest, names
-from ddpm.ladder.axes import Axis, Lengths, SeedRange
-from ddpm.params import config, file, possible, presets
+from ddpm.ladder.axes import Climbable
+from ddpm.params import config, file, presets
 from ddpm.params.config import Config
-from ddpm.referee import metrics, pairing
-from ddpm.referee.guards import Guards, list_against
+from ddpm.referee import metrics
+from ddpm.referee.guards import Guards
 from ddpm.runs import rows
-from ddpm.runs.record import Record
 from ddpm.runs.rows import Rows
 from ddpm.study import loading, plan
-from ddpm.study.plan import NAME, is_of_recipe, params_of_result
-from ddpm.tools import clone
-from ddpm.verdicts.arms import Arm, Pair
+from ddpm.study.plan import NAME, check_name, is_of_recipe, params_of_result
 from ddpm.verdicts.evidence import PAIRS, RANKS, Evidence
 from ddpm.verdicts.verdict import Known
 
@@ -43,20 +35,16 @@ SEARCH: Final = r"search-\d+"  # what the attempts of searches are called
 Changes = Mapping[str, Any]  # key of params.yaml -> value
 
 
-class Terms(Section):
+class Terms(Climbable):
     """The content of a file in ladders/.
 
     base: the preset that is the first champion, with the values of ``common``. kind: ``target``: reach the score
     ``target`` at less cost than the champion; ``score``: a better score than the champion's, at the base's cost at
     most. primary: the metric that decides. cost: of training; operations include the optimizer's. Samples take at most
     the base's evaluations. may_change: keys and sections of params.yaml that entries may set. guards: metrics that must
-    not get worse by more than their margin (``compare.threshold`` and ``floors``), and ``memorisation``. error: the
-    share of false rungs, over the whole life of the ladder.
+    not get worse by more than their margin (``compare.threshold`` and ``floors``), and ``memorisation``.
 
     unseen: extractors that trials of a search leave out, so that a proof has eyes which chose nothing.
-
-    space: what a search may vary: a key of params.yaml -> values, a Range, or BUDGET for train.steps. ideas: changes of
-    the base with which it begins. lengths: of its trials.
     """
 
     question: Annotated[str, Field(min_length=1), AfterValidator(printable)]
@@ -69,11 +57,6 @@ class Terms(Section):
     may_change: Annotated[tuple[str, ...], Field(min_length=1)]
     guards: tuple[str, ...] = ()
     unseen: Annotated[tuple[str, ...], Members("extractors")] = ()
-    error: Fraction = 0.05
-    seeds: SeedRange = SeedRange()
-    space: dict[str, Axis] = Field(default={})
-    ideas: tuple[dict[str, Any], ...] = ()
-    lengths: Lengths = Lengths()
 
     def refusals(self) -> Iterator[str]:
         if (self.target is None) == (self.kind == "target"):
@@ -82,8 +65,6 @@ class Terms(Section):
             yield "lengths: kind target has none: what its trials vary is their cost"
         if primary_of := [name for name in self.unseen if self.primary.startswith(f"{name}.")]:
             yield f"unseen: {primary_of[0]}: trials need it for {self.primary}"
-        if self.seeds.fewest > self.seeds.most:
-            yield f"seeds: fewest {self.seeds.fewest} is above most {self.seeds.most}"
         for key in self.may_change:
             if not is_of_recipe(key):
                 yield f"may_change: {key}; allowed: keys of diffusion, model, train and sample"
@@ -94,6 +75,11 @@ class Terms(Section):
     def guard_metrics(self) -> tuple[str, ...]:
         """The metrics among the guards."""
         return tuple(name for name in self.guards if name != MEMORISATION)
+
+    @property
+    def scores(self) -> list[tuple[str, str]]:
+        """All metrics that it is about, each with its key."""
+        return [("primary", self.primary), *(("guards", name) for name in self.guard_metrics)]
 
 
 @dataclass(frozen=True)
@@ -106,7 +92,6 @@ class Contest:
     terms: Terms
     values: Mapping[str, Any]
     costs: dict[str, float] = field(default_factory=dict, init=False)  # by digest of changes; the log is read often
-    code: ClassVar[tuple[str, ...]] = revision.CODE  # what must be committed, besides the file
     seeds_below: ClassVar = 2**40  # those of attempts; trials have as many above them
     of_program: ClassVar = False  # whether its runs are a program's
     of_trials: ClassVar[Sequence[str]] = ()  # what else trials that are compared have in common
@@ -144,14 +129,6 @@ class Contest:
         parts = {"terms": terms, "base": params_of_result(self.config, defaults=False)}
         return {part: files.digest(value)[:16] for part, value in parts.items()}
 
-    def check_same(self, terms: str, base: str) -> None:
-        """Raises UserError unless these are the parts of its identity."""
-        if {"terms": terms, "base": base} != self.identity:
-            what = f"{self.path} has" if terms != self.identity["terms"] else f"its base, preset {self.terms.base}, has"
-            raise UserError(
-                f"{self.log}: {what} changed since an attempt: undo that, or begin a ladder of another name"
-            )
-
     def recipe(self, changes: Changes, source: str = "") -> Recipe:
         """The base with changes, checked. Raises UserError."""
         source = source or str(self.path)
@@ -176,16 +153,8 @@ class Contest:
         return path.stem, changes
 
     def maker(self, commit: str) -> Maker:
-        """Who makes the rows of attempts. commit: whose code does."""
+        """Who makes the rows of attempts, and the runs of trials. commit: whose code does."""
         return Pipeline(commit)
-
-    def pool(self, slots: int, commit: str | None) -> Pool:
-        """What makes the runs of trials. commit: whose code runs, if not the one that is checked out."""
-        return Pool(revision.export(commit or revision.head()), slots, [self.config.device])
-
-    def count_slots(self, slots: int | None) -> int:
-        """How many runs are made at a time."""
-        return count_slots(slots, [self.config.device])
 
     def is_same(self, one: Changes, other: Changes) -> bool:
         """Whether two entries of one champion are the same."""
@@ -231,17 +200,9 @@ class Contest:
         """Facts about the metrics."""
         return Guards(self.config.compare, self.terms.primary)
 
-    def check_distinct(self, sides: Sequence[Arm]) -> None:
-        """Raises UserError if two seeds of a side are the same run."""
-        pairing.check_distinct(sides)
-
-    def list_against(self, pair: Pair[Record]) -> list[str]:
-        """What contradicts that the challenger is better."""
-        return list_against(pair, self.terms.primary, "better", self.config.compare)
-
     def gain(self, difference: float, metric: str = "") -> float:
         """A difference in a metric, by default the primary one, signed so that positive is better."""
-        return difference if self.known.direction(metric or self.terms.primary) == "higher" else -difference
+        return self.known.gain(metric or self.terms.primary, difference)
 
     def seed(self, changes: Changes, number: int) -> int:
         """The first of the seeds that the base is scored on, and of those of attempts that have drawn none: anybody can
@@ -279,9 +240,7 @@ class Contest:
 
     def check_images(self) -> None:
         """Raises UserError if ``data.source`` leads nowhere, or its images are too few or of no class to score."""
-        with blame(self.path):
-            found = clone.look(self.config.data)
-            possible.check_scores(self.config, found.train, found.classes)
+        loading.check_scores(self.recipe({}), self.terms.scores, str(self.path), look=True)
 
     def check(self, changes: Changes, champion: Changes, source: str, allow_null: bool = False) -> float:
         """The cost of an entry. Raises UserError unless it may try. champion: the champion's changes of the base."""
@@ -313,11 +272,9 @@ class Contest:
 
 def check_path(path: Path) -> None:
     """Raises UserError unless the file of a ladder may have this path."""
-    if path.parent != LADDERS or path.suffix != ".yaml" or not re.fullmatch(NAME, path.stem):
-        raise UserError(
-            f"{path}: a ladder is a file {LADDERS}/NAME.yaml, so that no two share a name; a name has small letters, "
-            "digits, - and _"
-        )
+    check_name(path, "ladder")
+    if path.parent != LADDERS:
+        raise UserError(f"{path}: a ladder is a file {LADDERS}/NAME.yaml, so that no two share a name")
 
 
 def load(path: Path) -> Contest:
@@ -327,18 +284,12 @@ def load(path: Path) -> Contest:
         known = sorted(other.stem for other in LADDERS.glob("*.yaml"))
         raise UserError(f"{path}: no such ladder{closest(path.stem, known)}; there are {', '.join(known) or 'none'}")
     terms = sections.parse(file.read_params(path), str(path), Terms)
-    scores = (terms.primary, *terms.guard_metrics)
-    heads = dict.fromkeys(score.rpartition(".")[0] for score in scores)
+    heads = dict.fromkeys(score.rpartition(".")[0] for _, score in terms.scores)
     extractors = [] if terms.primary == metrics.PANEL else [head for head in heads if head in names("extractors")]
     evaluated = {"evaluate.extractors": extractors} if extractors else {}
     base = presets.read(terms.base)
     common = terms.model_dump(mode="json")["common"]
     contest = Contest(path.stem, path, terms, apply_overrides(base, {**evaluated, **common}, str(path)))
-    if missing := [score for score in scores if score not in loading.future_scores(contest.config)]:
-        raise UserError(
-            f"{path}: no run of {terms.base} will have {missing[0]}, by its evaluate.extractors and metrics"
-        )
     loading.check_device(contest.config, str(path))
-    with blame(path):
-        possible.check_scores(contest.config)
+    loading.check_scores(contest.recipe({}), terms.scores, str(path))
     return contest

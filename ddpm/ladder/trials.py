@@ -5,8 +5,6 @@ and reads those of others. So a line may be anybody's: it counts if its changes 
 have, and as a search's own if a process of this folder wrote it.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -210,6 +208,6 @@ def judge(contest: Contest, runs: Sequence[Trial], usual: dict[str, float]) -> C
 
 
 def means(runs: Sequence[Trial]) -> dict[str, float]:
-    """The mean of each guarded metric."""
-    scored = [trial for trial in runs if trial.score is not None]
-    return {name: fmean(trial.guards[name] for trial in scored) for name in (scored[0].guards if scored else ())}
+    """The mean of each guarded metric; empty if all diverged."""
+    scored = [trial.guards for trial in runs if trial.score is not None]
+    return metrics.means(scored, scored[0] if scored else ())

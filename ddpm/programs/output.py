@@ -1,4 +1,4 @@
-"""What a program prints, read as it comes, in bounded memory: the last value of each metric, and the last lines.
+"""What a program prints, read in bounded memory: the last value of each metric, and the last lines.
 
 A metric's NAME is read from ``METRIC name=value``, ``name: value``, ``name = value``, also within a line or quotes, and
 from a line that is a JSON object, whose inner keys follow dots. The last one counts, and one that is not finite is a

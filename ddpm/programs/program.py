@@ -80,14 +80,14 @@ class Program(Section):
         if odd := [name for name in (SEED, COMMIT) if name in self.values]:
             yield f"values: {odd[0]}: not a value: it has a meaning of its own"
         yield from (f"run: {why}" for why in self._misfits(self.values))
-        if self.metric in self.guards:
-            yield f"guards: {self.metric}: is the score itself"
+        if self.primary in self.guards:
+            yield f"guards: {self.primary}: is the score itself"
         if unknown := [name for name in self.margins if name not in self.directions]:
             allowed = ", ".join(self.directions)
             yield f"margins: {unknown[0]}{closest(unknown[0], self.directions)}; allowed: {allowed}"
 
     @property
-    def metric(self) -> str:
+    def primary(self) -> str:
         """The name of the score."""
         if isinstance(self.read, InFile):
             return self.read.key
@@ -96,7 +96,7 @@ class Program(Section):
     @property
     def directions(self) -> dict[str, Direction]:
         """What is better, of the score and each guard."""
-        return {self.metric: self.better, **self.guards}
+        return {self.primary: self.better, **self.guards}
 
     def _misfits(self, values: Values) -> Iterator[str]:
         """Why the command cannot be filled with these values."""

@@ -23,7 +23,7 @@ from ddpm.referee import metrics, pairing
 from ddpm.verdicts import statistics
 from ddpm.verdicts.arms import Arm, Pair, name_seeds, subtract
 from ddpm.verdicts.sequential import Design
-from ddpm.verdicts.verdict import Early, Objection, Outcome, Rules, Verdict
+from ddpm.verdicts.verdict import Early, Known, Objection, Outcome, Rules, Verdict
 
 COPIES = "copies train images"
 AGAINST = 0.05  # the level of the test that another eye moved the other way
@@ -34,27 +34,8 @@ def rules(compare: Compare, names: Sequence[str], pairs: int, design: Design, pr
     return Rules(Guards(compare, names[0]), compare.confidence, names, pairs, design, primaries)
 
 
-def list_against(pair: Pair[Any], primary: str, outcome: Outcome, compare: Compare) -> list[str]:
-    """The eyes, and the recall, that moved the other way than ``outcome``, better or worse, says; with both means."""
-    against, runs = [], [run.scores for run in pair.runs]
-    loser = pair.before if outcome == "better" else pair.after
-    is_lost = metrics.decider(runs, primary) == metrics.PANEL and metrics.is_early(
-        fmean(run.scores[metrics.PANEL] for run in loser), metrics.gaussian(runs, metrics.PANEL)
-    )
-    sign, way = (-1, "worse") if outcome == "better" else (1, "better")
-    for name in metrics.select_eyes(runs, primary):
-        if is_lost and metrics.kind(name) == metrics.RECALL:
-            continue
-        before, after = pair.scores(name)
-        contrary = np.array([sign * metrics.gain(name, gap) for gap in after - before])
-        test = statistics.t_test(contrary, 0.0, 1 - AGAINST)
-        if test.mean > metrics.margin(name, float(before.mean()), compare) and float(test.p) / 2 < AGAINST:
-            against.append(f"{way} in {name} ({after.mean():.3g} against {before.mean():.3g})")
-    return against
-
-
 @dataclass(frozen=True)
-class Guards:
+class Guards(Known):
     """primary: the metric that decides whether it is too early for a verdict on any."""
 
     compare: Compare
@@ -63,6 +44,7 @@ class Guards:
     title = staticmethod(metrics.title)
     direction = staticmethod(metrics.direction)
     setting = staticmethod(pairing.setting)
+    check_distinct = staticmethod(pairing.check_distinct)
 
     def margin(self, metric: str, baseline: float) -> float:
         return metrics.margin(metric, baseline, self.compare)
@@ -105,8 +87,26 @@ class Guards:
                 return Objection("inconclusive", "KID moved the other way")
         # a stored baseline's run has no partners: whoever sets a gate says by which metrics it decides
         asked = verdict.metric == self.primary and len(pair.before) == len(pair.after)
-        against = list_against(pair, self.primary, outcome, self.compare) if asked else []
+        against = self.list_against(pair, outcome) if asked else []
         return Objection("mixed", " and ".join(against)) if against else None
+
+    def list_against(self, pair: Pair[Any], outcome: Outcome) -> list[str]:
+        """The eyes, and the recall, that moved the other way than ``outcome`` says, with both means."""
+        against, runs = [], [run.scores for run in pair.runs]
+        loser = pair.before if outcome == "better" else pair.after
+        is_lost = metrics.decider(runs, self.primary) == metrics.PANEL and metrics.is_early(
+            fmean(run.scores[metrics.PANEL] for run in loser), metrics.gaussian(runs, metrics.PANEL)
+        )
+        sign, way = (-1, "worse") if outcome == "better" else (1, "better")
+        for name in metrics.select_eyes(runs, self.primary):
+            if is_lost and metrics.kind(name) == metrics.RECALL:
+                continue
+            before, after = pair.scores(name)
+            contrary = np.array([sign * self.gain(name, gap) for gap in after - before])
+            test = statistics.t_test(contrary, 0.0, 1 - AGAINST)
+            if test.mean > self.margin(name, float(before.mean())) and float(test.p) / 2 < AGAINST:
+                against.append(f"{way} in {name} ({after.mean():.3g} against {before.mean():.3g})")
+        return against
 
 
 def copies(arms: Iterable[Arm]) -> list[str]:

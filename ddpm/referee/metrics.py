@@ -7,6 +7,7 @@ alone, such as ``bits_per_dim``. Deeper names describe the data (``real.classifi
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
 from typing import NamedTuple
 
 from ddpm.params.config import Compare
@@ -71,11 +72,6 @@ def is_useless(name: str, score: float) -> bool:
     return name in ALONE and score >= UNIFORM
 
 
-def gain(name: str, difference: float) -> float:
-    """The difference, signed so that positive is better."""
-    return difference if direction(name) == "higher" else -difference
-
-
 def others(scores: Mapping[str, float], name: str) -> dict[str, tuple[float, int]]:
     """That score of the yardsticks and of real images, with the number of images, by what they are. Those without
     such a score, for example a likelihood, are left out."""
@@ -122,6 +118,11 @@ def list_panel(runs: Sequence[Mapping[str, float]]) -> list[str]:
     others = (name for name in shared if is_judged(name) and kind(name) in ("auc", "precision", RECALL))
     eyes = sorted(name for name in shared if name.startswith(EYES) and name != PANEL)
     return [PANEL, *eyes, *sorted(others)] if PANEL in shared else []
+
+
+def means(runs: Sequence[Mapping[str, float]], names: Iterable[str]) -> dict[str, float]:
+    """The mean of each score over the runs, whose scores are given; none without runs."""
+    return {name: fmean(scores[name] for scores in runs) for name in names if runs}
 
 
 def yardstick(run: Mapping[str, float], name: str) -> float | None:

@@ -13,7 +13,7 @@ import numpy as np
 from ddpm.arms import revision
 from ddpm.arms.question import Question
 from ddpm.arms.run import Run
-from ddpm.base.errors import UserError, blame
+from ddpm.base.errors import UserError
 from ddpm.params import file
 from ddpm.referee import metrics, pairing
 from ddpm.runs import rows
@@ -21,7 +21,6 @@ from ddpm.runs.record import Record
 from ddpm.runs.rows import Rows
 from ddpm.study import loading
 from ddpm.study.plan import Study
-from ddpm.tools import clone
 from ddpm.verdicts import tuning
 from ddpm.verdicts.arms import Arm
 
@@ -84,9 +83,8 @@ class Ledger(Question):
     def check_images(self) -> None:
         """Raises UserError unless the images of each arm are there, and its metrics can judge them."""
         for arm, recipe in () if self.study.of_program else self.study.arms.items():
-            with blame(f"{self.source}: arms.{arm}"):
-                found = clone.look(recipe.config.data)
-            loading.check_scores(self.study, arm, found)
+            primary = "primary", self.study.plan.primary
+            loading.check_scores(recipe, [primary], f"{self.source}: arms.{arm}", look=True)
 
     def by_arm(self, planned: Iterable[Run]) -> dict[tuple[str, int | None], dict[int, Record]]:
         """The records by arm and place in the grid, then by seed."""

@@ -2,7 +2,7 @@
 the file that a new study starts from."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -23,7 +23,8 @@ from ddpm.runs.rows import Rows
 from ddpm.scoring import extractor, metric
 from ddpm.scoring.evaluate_params import AUTO, CHOICE
 from ddpm.study import program_study
-from ddpm.study.plan import NAME, Plan, Study, Tune, params_of_result
+from ddpm.study.plan import Plan, Study, Tune, check_name, params_of_result
+from ddpm.tools import clone
 from ddpm.tools.clone import Found
 from ddpm.verdicts import statistics
 from ddpm.verdicts.tuning import name_values
@@ -51,13 +52,18 @@ def load(path: Path) -> Study:
 
 def parse(value: dict[str, Any], path: Path) -> Study:
     """Like ``load``, from the plain values of a file."""
-    if path.suffix != ".yaml" or not re.fullmatch(NAME, path.stem):
-        raise UserError(
-            f"{path}: a study's file ends in .yaml, and its name has small letters, digits, - and _ (at most 41); "
-            "`ddpm study new NAME` writes one"
-        )
+    check_name(path, "study")
     if "run" in value:
-        return _check_looks(program_study.parse(value, path, Rows(METRICS / "studies" / path.stem / rows.NAME)))
+        study: Study = program_study.parse(value, path, Rows(METRICS / "studies" / path.stem / rows.NAME))
+    else:
+        study = _parse(value, path)
+    fewest = statistics.fewest_seeds(1 - study.compare.confidence)
+    if (first := study.plan.looks[0]) < fewest:
+        raise UserError(f"{path}: looks: {first} seeds cannot decide anything; allowed: {fewest} or more")
+    return study
+
+
+def _parse(value: dict[str, Any], path: Path) -> Study:
     plan = sections.parse(value, str(path), Plan)
     base = presets.read(plan.base) if plan.base else file.read_params()
     arms, grid = dict[str, Recipe](), dict[str, Sequence[Recipe]]()
@@ -74,14 +80,7 @@ def parse(value: dict[str, Any], path: Path) -> Study:
         digest = files.digest(params_of_result(recipe.config, defaults=True))
         if (twin := known.setdefault(recipe.program.program if recipe.program else digest, arm)) != arm:
             raise UserError(f"{path}: arms: {twin} and {arm} are equal: change one of them, or drop it")
-        check_scores(study, arm, Found())
-    return _check_looks(study)
-
-
-def _check_looks(study: Study) -> Study:
-    fewest = statistics.fewest_seeds(1 - study.compare.confidence)
-    if (first := study.plan.looks[0]) < fewest:
-        raise UserError(f"{study.path}: looks: {first} seeds cannot decide anything; allowed: {fewest} or more")
+        check_scores(recipe, [("primary", study.plan.primary)], f"{path}: arms.{arm}")
     return study
 
 
@@ -124,18 +123,19 @@ def check_device(of_arm: Config, source: str) -> None:
         )
 
 
-def check_scores(study: Study, arm: str, found: Found) -> None:
-    """Raises UserError if the arm's runs cannot be scored, or will not have the primary metric. found: their images,
-    empty if nobody has looked."""
-    recipe, primary = study.arms[arm], study.plan.primary
-    evaluated = recipe.config
-    if found.classes is not None:  # so it is known what ``auto`` means
-        resolved = evaluated.evaluate.resolve(found.classes, evaluated.data.channels)
-        evaluated = evaluated.model_copy(update={"evaluate": resolved})
-    if primary not in (scores := future_scores(evaluated, bool(recipe.program))):
-        allowed = ", ".join(metrics.select_judged(scores))
-        raise UserError(f"{study.path}: primary: no run of {arm} will have {primary}; allowed: {allowed}")
-    with blame(f"{study.path}: arms.{arm}"):
+def check_scores(recipe: Recipe, wanted: Iterable[tuple[str, str]], source: str, look: bool = False) -> None:
+    """Raises UserError, which begins with ``source``, if runs cannot be scored, or will not have the metrics
+    ``wanted``, each with the key that asks for it. look: at their images, too."""
+    with blame(source):
+        evaluated, found = recipe.config, clone.look(recipe.config.data) if look else Found()
+        if found.classes is not None:  # so it is known what ``auto`` means
+            resolved = evaluated.evaluate.resolve(found.classes, evaluated.data.channels)
+            evaluated = evaluated.model_copy(update={"evaluate": resolved})
+        scores = future_scores(evaluated, bool(recipe.program))
+        for key, name in wanted:
+            if name not in scores:
+                allowed = ", ".join(metrics.select_judged(scores))
+                raise UserError(f"{key}: no run will have {name}; allowed: {allowed}")
         possible.check_scores(evaluated, found.train, found.classes)
 
 
@@ -193,10 +193,8 @@ def draft(name: str, vary: Sequence[str], common: Sequence[str], base: str | Non
             raise UserError(f"--vary: {', '.join(values)}: {label} would name the same arm twice; leave one out")
         settings = [f"{key}={value}" for key, value in zip(varied, values, strict=True)]
         arms[label] = file.decode_options("--vary", settings)
-    plan: dict[str, Any] = {"question": f"Which of {', '.join(arms)} is better?"}
-    plan |= {"base": base} if base else {}
-    plan |= {"common": file.decode_options("--set", common)}
-    plan |= {"arms": arms}
+    plan: dict[str, Any] = {"question": f"Which of {', '.join(arms)} is better?", **({"base": base} if base else {})}
+    plan |= {"common": file.decode_options("--set", common), "arms": arms}
     missing = ""
     try:
         plan["primary"] = parse(plan, path).plan.primary

@@ -2,6 +2,7 @@
 that it asks for, one by one."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,10 +13,9 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from ddpm.arms.maker import Maker, Pipeline
-from ddpm.arms.pool import count_slots
 from ddpm.arms.run import Kind, Recipe, Run
 from ddpm.base import files, sections
-from ddpm.base.errors import printable
+from ddpm.base.errors import UserError, printable
 from ddpm.base.paths import METRICS
 from ddpm.base.sections import Affects
 from ddpm.params.config import AFFECTS, Compare, Config, affects, keys_affecting
@@ -31,13 +31,13 @@ TUNING_SEED = 2 * 10**6  # the first; above the seeds of any verdict
 UNHASHED_LOOKS = (8, 12, 16, 20)  # the default when the first plans were hashed, without defaults
 
 
-def rising(looks: tuple[int, ...]) -> tuple[int, ...]:
+def _rising(looks: tuple[int, ...]) -> tuple[int, ...]:
     if list(looks) != sorted(set(looks)):
         raise ValueError("must rise")
     return looks
 
 
-def several(arms: dict[str, Any]) -> dict[str, Any]:
+def _several(arms: dict[str, Any]) -> dict[str, Any]:
     if len(arms) < 2:
         raise ValueError("a study compares two or more arms, of which the first is the baseline: add one")
     return arms
@@ -76,13 +76,20 @@ class Tune(sections.Section):
         return [dict(zip(self.values, row, strict=True)) for row in product(*self.values.values())]
 
 
-class Plan(sections.Section):
-    """The content of a file in studies/. The first of ``arms`` is the baseline.
+class Arms(sections.Section):
+    """What all plans have. The first of ``arms`` is the baseline. looks: numbers of seeds at which it may be decided
+    (ddpm/verdicts/sequential.py)."""
+
+    arms: Annotated[dict[Name, dict[str, Any]], AfterValidator(_several)]
+    looks: Annotated[tuple[Look, ...], Field(min_length=1), AfterValidator(_rising)] = (6, 10, 15, 20)
+
+
+class Plan(Arms):
+    """The content of a file in studies/.
 
     arms: name -> params key (``diffusion.schedule.name``) -> value, on top of ``common``, the keys of all arms, on top
     of ``base``: a preset or, without one, the checked-out params.yaml; or a ``Program``. primary: the metric that the
     verdict is about; by default the Fréchet distance in the features of the baseline's first extractor, or the KID.
-    looks: numbers of seeds at which it may be decided (ddpm/verdicts/sequential.py).
     first_seed: the first of the consecutive seeds; a study that extends another one starts where that one ended.
     may_differ: what the runs of one seed need not have in common (``pairing.check``); everything else is refused.
     tune: values to try for each arm, on seeds that the verdict does not use (``Study.tuning``).
@@ -91,9 +98,7 @@ class Plan(sections.Section):
     question: Annotated[str, Field(min_length=1), AfterValidator(printable)]
     base: str | None = None
     common: dict[str, Any] = Field(default={})
-    arms: Annotated[dict[Name, dict[str, Any]], AfterValidator(several)]
     primary: str = "classifier.fd"
-    looks: Annotated[tuple[Look, ...], Field(min_length=1), AfterValidator(rising)] = (6, 10, 15, 20)
     first_seed: Annotated[int, Field(ge=0, le=TUNING_SEED // 2)] = 0
     may_differ: tuple[Alike, ...] = ()
     tune: Tune | None = None
@@ -136,10 +141,6 @@ class Study:
         """Who makes its rows. commit: whose code does."""
         programs = (recipe.program for recipe in self.arms.values() if recipe.program)
         return Pipeline(commit, tuple(path for program in programs for path in program.files))
-
-    def count_slots(self, slots: int | None) -> int:
-        """How many runs are made at a time."""
-        return count_slots(slots, (recipe.config.device for recipe in self.arms.values()))
 
     def known(self, primary: str) -> Known:
         """Facts about the metrics."""
@@ -210,6 +211,13 @@ class Study:
         """Those of one kind; of the verdict's seeds, the first ``upto``."""
         end = math.inf if upto is None else self.plan.first_seed + upto
         return [run for run in self.lines() if run.kind == kind and run.seed < end]
+
+
+def check_name(path: Path, what: str) -> None:
+    """Raises UserError unless it may be the file of a ``what``, such as a study."""
+    if path.suffix != ".yaml" or not re.fullmatch(NAME, path.stem):
+        allowed = "NAME.yaml, with at most 41 small letters, digits, - and _ in the name"
+        raise UserError(f"{path}: not the file of a {what}; allowed: {allowed}")
 
 
 def params_of_result(of_arm: Config, *, defaults: bool) -> dict[str, Any]:

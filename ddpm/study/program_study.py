@@ -6,22 +6,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, cast
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from ddpm.arms import program_runs, revision
-from ddpm.arms.program_runs import ProgramMaker
+from ddpm.arms.program_runs import Facts, ProgramMaker
 from ddpm.arms.run import Recipe
 from ddpm.base import files, sections
 from ddpm.base.errors import UserError
 from ddpm.params.config import Compare
 from ddpm.programs.program import COMMIT, DIGEST, Program
 from ddpm.runs.rows import Rows
-from ddpm.study.plan import Look, Name, Plan, Study, rising, several
+from ddpm.study.plan import Arms, Study
 from ddpm.verdicts.arms import Arm
-from ddpm.verdicts.table import Columns
 
 
-class ProgramPlan(Program):
+class ProgramPlan(Program, Arms):
     """The content of a file in studies/ about a program; what it does not say here is as in ``Plan``. An arm has values
     of the command, and ``commit`` if it is not to be the one that is checked out at the first run."""
 
@@ -29,18 +28,12 @@ class ProgramPlan(Program):
     tune: ClassVar = None
     may_differ: ClassVar = ("code",)
 
-    arms: Annotated[dict[Name, dict[str, Any]], AfterValidator(several)]
-    looks: Annotated[tuple[Look, ...], Field(min_length=1), AfterValidator(rising)] = Plan.model_fields["looks"].default
     first_seed: Annotated[int, Field(ge=0, le=2**30)] = 0
 
     def refusals(self) -> Iterator[str]:
         yield from super().refusals()
         if self.deterministic:
             yield "deterministic: true: a study compares arms over seeds; a ladder accepts what one run decides"
-
-    @property
-    def primary(self) -> str:
-        return self.metric
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,21 +48,18 @@ class ProgramStudy(Study):
     def compare(self) -> Compare:
         return Compare(threshold=0.0, floors={})
 
-    def count_slots(self, slots: int | None) -> int:
-        return slots or 1
-
     @cached_property
     def hash(self) -> str:
         return files.digest(self.plan.model_dump(mode="json", exclude={"question"}))
 
-    def known(self, primary: str) -> Columns:
-        return program_runs.known(self.plan)
+    def known(self, primary: str) -> Facts:
+        return Facts.of(self.plan)
 
     def select_metrics(self, shared: set[str]) -> list[str]:
         return [*self.plan.directions]
 
     def check(self, arms: Sequence[Arm], by: Sequence[str]) -> tuple[str, list[str]]:
-        program_runs.check_seeds(self.plan, arms)
+        self.known("").check_distinct(arms)
         return "", []
 
     def check_code(self) -> None:

@@ -46,7 +46,7 @@ def page(ledger: Ledger, left: str) -> list[Chapter]:
     primary, arms = ledger.study.plan.primary, ledger.arms()
     scores = {arm.label: {seed: run.scores[primary] for seed, run in arm.runs.items()} for arm in arms}
     gaussian = metrics.gaussian([run.scores for arm in arms for run in arm.runs.values()], primary)
-    axis = f"{metrics.title(primary)} ({ledger.study.known(primary).direction(primary)} is better)"
+    axis = ledger.study.known(primary).axis(primary)
     tuned = (
         f"{plural(len(ledger.records) - sum(map(len, scores.values())), 'run')} for tuning; "
         if ledger.study.plan.tune

@@ -73,9 +73,10 @@ class Pilot(NamedTuple):
     line: str
 
 
-def of(ledger: Ledger, at_once: int, tried: Pilot | None = None) -> Status:
-    """The status now, from files and locks. tried: the pilot, until an experiment is finished. Records that cannot be
-    judged together, which ``judging.judge`` refuses, are its ``trouble``."""
+def of(ledger: Ledger, slots: int | None, tried: Pilot | None = None) -> Status:
+    """The status now, from files and locks. slots: how many experiments run at a time, by default one per GPU or core.
+    tried: the pilot, until an experiment is finished. Records that cannot be judged together, which ``judging.judge``
+    refuses, are its ``trouble``."""
     rows, took = list[Row](), [run.seconds for run in ledger.records.values()]
     for line, one in enumerate(ledger.study.lines(), 1):
         refused = ledger.refused.get(one.name)
@@ -85,6 +86,7 @@ def of(ledger: Ledger, at_once: int, tried: Pilot | None = None) -> Status:
             state, reason = "running", None
         rows.append(Row(line, one.name, one.arm, one.kind, state, reason))
     each, line_of_pilot = fmean(took) if took else tried and tried.seconds, tried.line if tried else ""
+    at_once = ledger.maker.count_slots(ledger.study.lines(), slots)
     status = Status(ledger.study.hash, ledger.maker.commit, each, at_once, rows, line_of_pilot)
     try:
         judgement = judging.judge(ledger)
@@ -123,8 +125,10 @@ def pilot(ledger: Ledger) -> Pilot:
         advice = "train for longer"
         if steps and not task.program:
             shorter = apply_overrides(task.params, {"train.steps": max(1, steps // 2)}, "pilot")
-            half = _try(pool, task._replace(params=shorter), "pilot-half", ledger)
-            advice = advise(gaussian, steps, score, half.scores[primary])
+            half = _try(pool, task._replace(params=shorter), "pilot-half", ledger).scores[primary]
+            advice = f"after half the steps it scored {half:.3g}: try far more steps, or another recipe"
+            if needed := estimate_steps(gaussian, steps, score, half):
+                advice = f"about {needed:,} steps would be enough"
     return Pilot(whole.seconds, f"{line}, worse than a Gaussian ({gaussian:.3g}): too short a training; {advice}")
 
 
@@ -134,13 +138,6 @@ def _try(pool: Pool, task: Task, name: str, ledger: Ledger) -> Record:
     if done.record is None:
         raise UserError(f"{name}: {done.reason}")
     return done.record
-
-
-def advise(goal: float, steps: int, score: float, half: float) -> str:
-    """How long a training reaches the goal, by ``estimate_steps``."""
-    if needed := estimate_steps(goal, steps, score, half):
-        return f"about {needed:,} steps would be enough"
-    return f"after half the steps it scored {half:.3g}: try far more steps, or another recipe"
 
 
 def estimate_steps(goal: float, steps: int, score: float, half: float) -> int | None:

@@ -38,7 +38,7 @@ import numpy as np
 
 from ddpm.base.errors import plural
 from ddpm.verdicts import confirmation, statistics
-from ddpm.verdicts.arms import Pair, subtract
+from ddpm.verdicts.arms import Arm, Pair, subtract
 from ddpm.verdicts.sequential import Design
 
 Direction = Literal["higher", "lower"]
@@ -162,6 +162,22 @@ class Known(Protocol):
         return metric
 
     def direction(self, metric: str, /) -> Direction: ...
+
+    def axis(self, metric: str, /) -> str:
+        """Its title, and which direction is better, such as "FD (lower is better)"."""
+        return f"{self.title(metric)} ({self.direction(metric)} is better)"
+
+    def gain(self, metric: str, difference: float, /) -> float:
+        """A difference in the metric, signed so that positive is better."""
+        return difference if self.direction(metric) == "higher" else -difference
+
+    def check_distinct(self, arms: Iterable[Arm], /) -> None:
+        """Raises UserError if two seeds of an arm are the same run."""
+        return
+
+    def list_against(self, pair: Pair[Any], outcome: Outcome, /) -> list[str]:
+        """What contradicts that the arm is better, or worse, as the primary metric says."""
+        return []
 
     def margin(self, metric: str, baseline: float, /) -> float:
         """The smallest gap that matters, in the metric's unit. baseline: the baseline's mean."""

@@ -15,12 +15,13 @@ from statistics import fmean
 
 from train import train  # type: ignore[import-not-found]  # next to this file
 
-from ddpm.ladder import opening, outcome
+from ddpm.ladder import outcome
+from ddpm.ladder.climb import load
 from ddpm.runs.record import Record
 from ddpm.verdicts import evidence
 
 NIGHTS, EDITS, RUNS = 30, 34, 200
-CONTEST = opening.load(Path("ladders/spirals.yaml"))
+CONTEST = load(Path("ladders/spirals.yaml"))
 LR, WIDTH = CONTEST.values["lr"], CONTEST.values["width"]
 REAL = [("lr", 1.15), ("width", 2), ("lr", 1.3), ("lr", 1.6)]  # what the ideas multiply
 State = frozenset[int]  # the real ideas that are kept

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ddpm.arms import revision
-from ddpm.ladder import attempt, proposals, terms
+from ddpm.arms import maker, revision
+from ddpm.ladder import attempt, proposals
 from tests.instant import Instant, landscape, run_at_once
 from tests.ladders import FILE, SEARCH
 
@@ -20,9 +20,9 @@ def instant(folder, monkeypatch) -> None:
     for name, value in (("score", staticmethod(landscape)), ("patience", math.inf), ("count", 0)):
         monkeypatch.setattr(Instant, name, value)
     monkeypatch.setenv("DDPM_TRACKING", "off")
-    monkeypatch.setattr(terms, "Pool", Instant)
+    monkeypatch.setattr(maker, "Pool", Instant)
     monkeypatch.setattr(proposals, "RANDOM", 10**6)
     monkeypatch.setattr(attempt, "_run", run_at_once)
     monkeypatch.setattr(revision, "check_committed", lambda *_: None)
     monkeypatch.setattr(revision, "head", lambda: "")
-    monkeypatch.setattr(revision, "export", lambda commit: Path())
+    monkeypatch.setattr(revision, "export", lambda *_: Path())

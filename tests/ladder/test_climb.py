@@ -193,7 +193,7 @@ def test_an_end_that_its_records_do_not_give_is_refused(capsys, gain, harm, give
     attempted("a", gain, harm)
     assert state().attempts[0].outcome == given
     LOG.write_text(LOG.read_text().replace(f'"outcome": "{given}"', f'"outcome": "{written}"'))
-    for command in (["show", "tiny"], ["audit", "tiny"], ["try", "tiny", idea("better", BETTER)]):
+    for command in (["show", "tiny"], ["try", "tiny", idea("better", BETTER)]):
         assert ladder(*command) == 2
         assert "log.jsonl: the end of a" in capsys.readouterr().err
 

@@ -222,7 +222,7 @@ def test_a_champion_that_diverges_on_a_seed_does_not_block_the_ladder(capsys):
 @pytest.mark.parametrize(("changes", "key"), [
     ({"kind": "best"}, "kind"), ({"kind": "target"}, "target"), ({"target": 0.2}, "target"),
     ({"primary": "classifier.ff"}, "classifier.ff"), ({"guards": ["nothing"]}, "nothing"),
-    ({"guards": ["nothing.kid_mean"]}, "extractors"),
+    ({"guards": ["nothing.kid_mean"]}, "guards"),
     ({"guards": ["classifier.clipped_density"]}, "classifier.clipped_density"),
     ({"may_change": ["evaluate"]}, "may_change"), ({"may_change": ["sample"]}, "may_change"),
     ({"error": 1}, "error"), ({"seeds": {"fewest": 9, "most": 8}}, "seeds"),

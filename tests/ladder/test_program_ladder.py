@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ddpm.base.errors import UserError
-from ddpm.ladder import climb, opening
+from ddpm.ladder import climb
 from ddpm.programs.program import LARGEST_SEED
 from tests.command import run
 from tests.programs.repository import FILE, LADDER, calls, commit, log, train, write
@@ -47,7 +47,7 @@ def test_an_entry_changes_values():
     assert attempt(idea(lr=0.1)) == 0
     assert attempt(idea(lr=0.3)) == 1
     assert attempt(idea(width=9)) == 1
-    state = climb.read(opening.load(FILE))
+    state = climb.read(climb.load(FILE))
     assert [one.outcome for one in state.attempts] == ["accepted", "refused", "refused"]
     assert state.changes(state.on) == {"lr": 0.1}
     assert {tuple(call[1:]) for call in calls()} == {("0.5", "8"), ("0.1", "8"), ("0.3", "8"), ("0.1", "9")}
@@ -62,7 +62,7 @@ def test_an_entry_is_the_commit_that_is_checked_out(capsys):
     train("print('val_loss:', lr + noise)")
     assert attempt() == 1
     assert attempt(idea(commit=better, lr=0.1)) == 0
-    assert climb.read(opening.load(FILE)).champion.begin.changes == {"commit": better, "lr": 0.1}
+    assert climb.read(climb.load(FILE)).champion.begin.changes == {"commit": better, "lr": 0.1}
 
 
 def test_sides_take_turns_and_neither_is_always_first():
@@ -86,9 +86,9 @@ def test_a_search_finds_and_proves(capsys):
 
 
 def test_a_short_trial_has_a_share_of_the_values_that_the_file_names():
-    before = opening.load(FILE).identity
+    before = climb.load(FILE).identity
     ladder(lengths={"keys": ["width"], "shares": [0.05, 0.25]})
-    of = opening.load(FILE)
+    of = climb.load(FILE)
     values = [of.trial({"lr": 0.3}, 5, length) for length in of.lengths]
     assert [(one["lr"], one["width"]) for one in values] == [(0.3, 1), (0.3, 2), (0.3, 8)]
     assert of.identity["terms"] == before["terms"]  # a file that has attempts may get lengths
@@ -253,7 +253,7 @@ def test_a_row_that_was_changed_is_noticed(capsys):
 @pytest.mark.parametrize("commit", ["--output=gone", "HEAD", "x" * 40, 7])
 def test_a_commit_that_somebody_put_into_a_log_is_no_argument_of_git(commit):
     with pytest.raises(UserError, match="commit"):
-        opening.load(FILE).check({"commit": commit}, {}, "a log", allow_null=True)
+        climb.load(FILE).check({"commit": commit}, {}, "a log", allow_null=True)
 
 
 def test_rows_can_be_made_again(capsys):

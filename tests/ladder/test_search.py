@@ -10,7 +10,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from ddpm.ladder import climb, found, opening, proposals, search, terms, trials
+from ddpm.ladder import climb, found, proposals, search, terms, trials
 from ddpm.ladder.space import Space
 from ddpm.params import config, file
 from ddpm.study import plan
@@ -56,14 +56,14 @@ def test_what_helps_only_together_is_found_and_proved(capsys, monkeypatch):
 
 def test_the_first_trials_are_the_champion_the_ideas_and_the_rungs_of_other_ladders(monkeypatch):
     idea = {"diffusion.loss.name": "min_snr", "train.learning_rate": 0.02, "sample.steps": 3}
-    other = opening.list_ideas
+    other = search.list_ideas
 
     def ideas(contest):
         yield from other(contest)
         yield BEST | {"train.ema.constant.value": 0.5}
         yield {"train.learning_rate": -1}
 
-    monkeypatch.setattr(opening, "list_ideas", ideas)
+    monkeypatch.setattr(search, "list_ideas", ideas)
     contest(ideas=[idea])
     assert find("--trials", "4", "--slots", "1") in (0, 1, 3)
     first, second, third = (line["changes"] for line in lines()[:3])

@@ -90,28 +90,18 @@ def test_the_first_line_comes_before_the_log_is_read_and_after_git_was_asked(cap
     assert "not committed" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("most", [8, 2 * 8])
-def test_nothing_is_proved_that_is_worse_than_a_gaussian(most, capsys):
-    """Half of the training has twice the distance, so 160 steps * (20 / 9) reach the Gaussian's 9. It is said after the
-    starts, and at the end."""
-    Instant.score = staticmethod(lambda params, seed: 3200 / params["train"]["steps"])
+def test_nothing_is_proved_that_is_worse_than_a_gaussian(capsys):
+    Instant.score = staticmethod(lambda params, seed: 20.0)
     contest(ideas=[{"diffusion.loss.name": "p2"}])
-    assert find("--trials", str(most), "--slots", "1", "--json") == 1
-    said = capsys.readouterr()
-    result, said = json.loads(said.out), said.err.splitlines()
+    assert find("--trials", "8", "--slots", "1", "--json") == 1
+    result = json.loads(capsys.readouterr().out)
     assert (result["proof"], result["find"], result["claim"]) == (None, {}, None)
-    assert "about 360 steps" in result["reason"]
+    assert "Gaussian" in result["reason"]
     assert not Path("ladders/tiny/log.jsonl").exists()
-    first = next(k for k, line in enumerate(said) if "trial 2:" in line)
-    assert "worse than" in said[first + 1]
-    assert "360" in said[first + 2]
-    # the half is no trial
-    assert [line["yardstick"] for line in lines()] == [9.0] * most
-    assert not any("train.steps" in line["changes"] for line in lines())
+    assert [line["yardstick"] for line in lines()] == [9.0] * 8
 
 
 def test_a_line_says_what_a_trial_was(capsys, monkeypatch):
-    """The champion is lucky once."""
     clock, runs = iter(np.arange(0, 10**6, 50.0)), iter(range(10**6))
     monkeypatch.setattr(search.time, "monotonic", lambda: next(clock))
     Instant.score = staticmethod(lambda params, seed: 1.0 if (run := next(runs)) == 0 else 3.0 + run / 100)
@@ -121,7 +111,6 @@ def test_a_line_says_what_a_trial_was(capsys, monkeypatch):
     assert all("FD " in line and "lower is better" in line and "a Gaussian 9" in line for line in said)
     assert "the champion; best 1;" in said[0]
     assert "known: loss p2, optimizer muon;" in said[1]
-    assert sum("no longer 1," in line for line in said) == 1  # the best rises
     assert all("0.0 s left" not in line for line in said)
     page = Page(Path("ladders/tiny/page.html").read_text())
     for shown in ("FD (lower is better)", "a Gaussian of the train images", "loss p2, optimizer muon", "the champion"):

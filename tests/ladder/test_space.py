@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ddpm.base.errors import UserError
-from ddpm.ladder import climb, draft, opening, proposals, terms, trials
+from ddpm.ladder import climb, draft, proposals, search, terms, trials
 from ddpm.ladder.space import Space
 from ddpm.ladder.terms import Contest
 from ddpm.params import presets
@@ -149,7 +149,7 @@ def test_a_new_ladder_can_be_searched_by_several_eyes(base, settings, first):
     assert of.contest.terms.model_dump(mode="json")["common"].items() >= settings.items()
     changes = proposals.propose(of, [], [], 0)
     assert of.contest.cost(changes) <= of.contest.limit
-    starts = list(of.starts(opening.list_ideas(of.contest)))
+    starts = list(of.starts(search.list_ideas(of.contest)))
     assert len(starts) == 1 + len(of.contest.terms.ideas)
     with pytest.raises(UserError, match="exists"):
         draft.write("mine", base, settings)

@@ -12,8 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from ddpm.arms import program_runs
 from ddpm.arms.pool import Done, Task
-from ddpm.arms.program_pool import ProgramPool
+from ddpm.arms.program_runs import ProgramPool
 from ddpm.base.errors import UserError
 from ddpm.programs import worktree
 from tests.programs.test_program import program
@@ -150,6 +151,11 @@ def test_a_gigabyte_costs_bounded_memory():
     before = psutil.Process().memory_info().rss
     assert scores() == [{"val_loss": 0.25}]
     assert psutil.Process().memory_info().rss - before < 2**26
+
+
+def test_a_run_that_prints_without_end_is_stopped(monkeypatch):
+    monkeypatch.setattr(program_runs, "LARGEST_OUTPUT", 2**20)
+    assert "printed more than" in reason("while True: print('x' * 1000)")
 
 
 def test_each_run_begins_with_the_files_of_its_commit():

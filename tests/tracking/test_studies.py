@@ -8,7 +8,7 @@ import pygit2
 import pytest
 from mlflow import MlflowClient
 
-from ddpm.ladder import climb, terms, track, trials
+from ddpm.ladder import climb, display, terms, trials
 from ddpm.study import publication
 from ddpm.tracking import tracker, view
 from tests import study_project, tracked
@@ -91,8 +91,8 @@ def test_a_study_is_a_run_with_its_experiments_below_and_nothing_is_sent_twice(c
 def test_a_ladder_is_a_run_with_its_attempts_and_trials_below_and_nothing_is_sent_twice(client, climbed, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(MlflowClient, "log_metric", Mock(side_effect=OSError("cut off in a trial")))
-        track.log(climb.read(climbed))
-    track.log(climb.read(climbed))
+        display.log(climb.read(climbed))
+    display.log(climb.read(climbed))
     parent, children = runs(client)
     assert (parent.data.tags["ddpm.ladder"], parent.info.status) == ("short", "FINISHED")
     assert climbed.terms.question in parent.data.tags[tracker.NOTE]
@@ -105,6 +105,6 @@ def test_a_ladder_is_a_run_with_its_attempts_and_trials_below_and_nothing_is_sen
         assert (logged.tags["seed"], logged.tags["sampler"]) == (str(trial.seed), sampler)
         assert logged.metrics[climbed.terms.primary] == trial.score
         assert logged.params == view.texts(trial.changes)
-    track.log(climb.read(climbed))
+    display.log(climb.read(climbed))
     _, again = runs(client)
     assert {one.info.run_id for one in again.values()} == {one.info.run_id for one in children.values()}
