@@ -44,8 +44,7 @@ class Found(NamedTuple):
 
 
 def find_images(config: Config) -> Found:
-    """What there is to train on: what ``look`` sees, or if the source's images are here already, what preprocess made of
-    them."""
+    """What there is to train on: what ``look`` sees or, if the images are here, what preprocess made of them."""
     if not is_fetched():
         return look(config.data)
     if not credit.is_made(config, "preprocess"):

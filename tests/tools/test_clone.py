@@ -9,11 +9,15 @@ from tempfile import TemporaryDirectory
 import pygit2
 import pytest
 import yaml
+from PIL import Image
 
 import ddpm
 from ddpm import cli
 from ddpm.base.machine import SITE_CACHE, close_site_cache
-from ddpm.params import file
+from ddpm.base.paths import PROCESSED, RAW
+from ddpm.data.preprocessing import preprocess
+from ddpm.params import config, file
+from ddpm.tools.clone import find_images
 
 ROOT = Path(__file__).parents[2]
 PRESETS = Path(ddpm.__file__).parent / "presets"
@@ -64,6 +68,19 @@ def test_the_source_of_images_that_are_not_here_has_to_be_there(source, code, wo
     assert (ended, bool(told)) == (code, bool(words))
     assert words in told
     assert "hunter2" not in told
+
+
+def test_images_of_a_source_that_was_named_before_are_not_counted():
+    for name, count in (("few", 10), ("many", 40)):
+        Path(name).mkdir()
+        for i in range(count):
+            Image.new("L", (16, 16), i).save(f"{name}/{i}.png")
+    write(data={"dataset": FOLDER, "source": "few"})
+    data = config.load().data
+    data.dataset.download("few", RAW)
+    preprocess(data, RAW, PROCESSED)
+    write(data={"dataset": FOLDER, "source": "many"})
+    assert find_images(config.load()).train == 32
 
 
 LOCKED = """schema: '2.0'
