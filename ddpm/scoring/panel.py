@@ -22,7 +22,6 @@ NAME = "panel"  # begins the names of its scores
 T = TypeVar("T")
 SHUFFLE = 2020
 LEAST_UNIT = 0.005  # of a share, of the features' variance
-LEAST = -0.5  # of a share: chance alone makes images that are closer to the train images than held-out ones
 
 
 def measure_panel(
@@ -43,8 +42,9 @@ def measure_panel(
 
 def combine(shares: Iterable[float]) -> float:
     """The geometric mean of 1 + share, minus 1: 0 for real images and 1 for the yardstick, as for each eye; linear for
-    good models, and by ratios for bad ones, so that one eye alone does not decide among these."""
-    return float(np.expm1(np.mean(np.log1p(np.maximum([*shares], LEAST)))))
+    good models, and by ratios for bad ones, so that one eye alone does not decide among these. A share below 0, closer
+    than held-out images, which chance alone makes, counts as 0: it must not make up for what another eye sees."""
+    return float(np.expm1(np.mean(np.log1p(np.maximum([*shares], 0)))))
 
 
 def measure_share(fake: Features, real: RealFeatures) -> float:
