@@ -65,4 +65,4 @@ def test_a_lucky_run_is_no_find_while_another_recipe_ran_more_often():
     of = contest()
     for seed, (changes, score) in enumerate([({"train.learning_rate": 0.02}, 0.9)] + [(BEST, 1.2)] * search.RUNS):
         trials.add(of, trial(of, seed, changes, score))
-    assert search.Search(of, climb.read(of), 1, 30, None, 1).find() == BEST
+    assert search.Search(of, climb.read(of), 1, 30, None, 1, commit="a" * 40).find() == BEST
