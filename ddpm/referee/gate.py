@@ -1,7 +1,7 @@
 """Scores against a baseline of several training seeds: did a change make the model worse than another seed would?
 
 The baseline is a stored arm, metrics/baseline.json, and the run in the working folder is judged against it
-(``unpaired.judge_run``). The metrics of ``gate.metrics`` decide, by default the Fréchet distance and the bits per
+(``unpaired.judge_run``). The metrics of ``gate.metrics`` decide, by default the panel's score and the bits per
 dimension, and share the primary metric's part of the error rate; the others are shown next to them. A run that is among
 the worst in one of them raises an alarm, and fresh seeds of the same params and code confirm it or clear it
 (ddpm/verdicts/confirmation.py). With ``compare.confidence`` at 95% and normal scores, a change that makes nothing worse
