@@ -33,7 +33,7 @@ def fit(images: Images, dimensions: int) -> dict[str, Tensor]:
         vectors = centred.T @ vectors / np.sqrt(values)
     signs = np.sign(np.take_along_axis(vectors, abs(vectors).argmax(0)[None], 0))
     basis = np.zeros((centred.shape[1], dimensions))
-    basis[:, :kept] = (vectors * signs * DIGITS).round() / DIGITS
+    basis[:, :kept] = (vectors * signs * DIGITS).round() / DIGITS + 0.0  # -0, a rounding error's sign, becomes 0
     scale = 2.0 ** np.log2(max(np.sqrt(values.sum() / len(centred) / dimensions), 1e-3)).round()
     return {"mean": torch.from_numpy(mean).float(), "basis": torch.from_numpy(basis / scale).float()}
 
