@@ -123,15 +123,16 @@ class ProgramPool(Pool):
         return ""
 
     def _read(self, stream: IO[bytes]) -> Output:
-        """Read what a run has printed to a stream."""
+        """Read what a run has printed to a stream, which is then closed."""
         rule, guards = self.program.read, self.program.guards
         if isinstance(rule, InFile):
             output = Output(())
         else:
             output = Output([rule, *guards]) if NAME.fullmatch(rule) else Output(guards, (self.program.primary, rule))
-        stream.seek(0)
-        while chunk := stream.read(CHUNK):
-            output.feed(chunk)
+        with stream:
+            stream.seek(0)
+            while chunk := stream.read(CHUNK):
+                output.feed(chunk)
         output.close()
         return output
 
