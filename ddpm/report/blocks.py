@@ -12,12 +12,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
-from PIL import Image
+from PIL import Image, ImageChops
 
 from ddpm.base.errors import UserError
+from ddpm.base.files import atomic_path
 from ddpm.base.images import Images
 from ddpm.data.pixels import BROKEN
 from ddpm.pictures import grids
+
+ROUNDING = 16  # of 255: how much a pixel of the same picture may differ, with another palette
 
 
 class Markdown(str):
@@ -68,6 +71,23 @@ class Figure:
             few = Image.open(path).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE)
         few.save(content, "PNG", optimize=True)
         return content.getvalue()
+
+    def write(self, path: Path) -> None:
+        """Draw it to a PNG file. One that looks the same stays: the edges of lines depend on the processor."""
+        new = self.png()
+        if not path.exists() or not _look_same(path.read_bytes(), new):
+            with atomic_path(path) as temporary:
+                temporary.write_bytes(new)
+
+
+def _look_same(*pictures: bytes) -> bool:
+    try:
+        one, other = (Image.open(io.BytesIO(picture)).convert("RGB") for picture in pictures)
+    except BROKEN:
+        return False
+    return one.size == other.size and all(
+        most <= ROUNDING for _, most in ImageChops.difference(one, other).getextrema()
+    )
 
 
 Levels: TypeAlias = Mapping[str, float | None]  # by name; None: not known

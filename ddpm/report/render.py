@@ -15,7 +15,7 @@ import jinja2
 from rich.cells import cell_len
 
 from ddpm.base.errors import printable
-from ddpm.base.files import atomic_path, write_text
+from ddpm.base.files import write_text
 from ddpm.report import chart
 from ddpm.report.blocks import Block, Chapter, Figure, Markdown, Note, Table
 
@@ -58,8 +58,7 @@ def markdown(chapters: Sequence[Chapter], folder: Path | None = None) -> str:
                 title = [f"### {escape(block.caption)}\n"] if block.caption else []
                 return "\n".join([*title, *lines])
             case Figure() if folder:
-                with atomic_path(folder / f"{block.name}.png") as temporary:
-                    temporary.write_bytes(block.png())
+                block.write(folder / f"{block.name}.png")
                 return f"![{escape(block.caption)}]({block.name}.png)"
         return ""
 

@@ -79,6 +79,24 @@ def test_text_never_becomes_markup_or_moves_a_cursor(tmp_path):
         assert len(re.findall(r"(?<!\\)\|", line)) in (2, 3), "a cell stays a cell"
 
 
+@pytest.mark.parametrize(("level", "stays"), [(20, True), (60, False)])
+def test_a_picture_that_looks_the_same_stays_as_it_is(tmp_path, level, stays):
+    path = tmp_path / "figure.png"
+    Figure("", "figure", lambda to: Image.new("RGB", (4, 4), (7, 7, 7)).save(to)).write(path)
+    before = path.read_bytes()
+    Figure("", "figure", lambda to: Image.new("RGB", (4, 4), (7, level, 7)).save(to)).write(path)
+    assert (path.read_bytes() == before) == stays
+
+
+@pytest.mark.parametrize("old", [b"", b"\x89PNG", None])
+def test_a_picture_is_written_over_one_that_cannot_be_read(tmp_path, old):
+    path = tmp_path / "figure.png"
+    if old is not None:
+        path.write_bytes(old)
+    Figure("", "figure", drawing).write(path)
+    assert Image.open(path).size == (2, 2)
+
+
 @pytest.mark.parametrize(("value", "text"), [(None, "-"), (-0.0, "0"), (-0.25, "-0.25"), (1e-9, "1e-09"), (7, "7")])
 def test_a_cell_is_a_number_as_a_person_writes_it(value, text):
     assert cell(value) == text

@@ -38,3 +38,8 @@ def test_a_band_of_budgets_that_are_alike_is_narrower_than_bonferronis_and_wider
     assert single < simulate_critical(alike, 0.05) < bonferroni
     apart = np.kron(np.eye(4), [[1.0], [-1.0]])  # without correlation the largest of four independent |t|
     assert simulate_critical(apart, 0.05) == pytest.approx(-stdtrit(SEEDS - 1, (1 - 0.95**0.25) / 2), rel=0.03)
+
+
+def test_a_band_is_the_same_where_products_are_rounded_otherwise():
+    gaps = [np.random.default_rng(seed).standard_normal((SEEDS, 3)) for seed in range(8)]
+    assert [simulate_critical(one, 0.05) for one in gaps] == [simulate_critical(one / 3, 0.05) for one in gaps]
