@@ -117,7 +117,7 @@ class ProgramPool(Pool):
     def _exceeds(self, one: _Running) -> str:
         """The limit that a run has exceeded, for the reason of its failure; otherwise empty."""
         if time.monotonic() - one.begin > 60 * self.program.minutes:
-            return f"took more than {self.program.minutes:g} minutes"
+            return f"took longer than the file's `minutes: {self.program.minutes:g}` allow"
         if max(os.fstat(stream.fileno()).st_size for stream in (one.stdout, one.stderr)) > LARGEST_OUTPUT:
             return f"printed more than {LARGEST_OUTPUT:,} bytes"
         return ""

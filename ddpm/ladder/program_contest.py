@@ -48,7 +48,7 @@ class ProgramContest(Contest):
 
     @cached_property
     def identity(self) -> dict[str, str]:
-        terms = self.terms.model_dump(mode="json", exclude={"question", *SEARCHED})
+        terms = self.terms.model_dump(mode="json", exclude={"question", "minutes", *SEARCHED})
         first = self.log.read_text(encoding="utf-8").partition("\n")[0] if self.log.exists() else ""
         base = json.loads(first)["base"] if first else program_runs.find_commit(self.path)[:LENGTH]
         return {"terms": files.digest(terms)[:LENGTH], "base": base}

@@ -172,6 +172,15 @@ def test_a_champion_that_crashes_loses_nothing(monkeypatch, capsys):
     assert len(log()) == 2
 
 
+def test_a_champion_that_runs_out_of_time_may_get_more(capsys):
+    train("import time; time.sleep(lr)")
+    ladder(minutes=0.005)
+    assert "minutes: 0.005" in mistake(capsys, "ladder", "try", "mine", idea(lr=0.01))
+    ladder(minutes=1)
+    assert attempt("ideas/idea.yaml") == 0
+    assert len(log()) == 2
+
+
 def test_a_program_that_ignores_its_seed_is_no_evidence(capsys):
     train("print('val_loss:', lr)")
     ladder(minutes=1)
