@@ -274,7 +274,7 @@ def _train(seeds: Iterable[int]) -> None:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     variables = {"DVC_SITE_CACHE_DIR": str(SITE_CACHE.absolute())} | os.environ | {"PATH": path}
     for seed in seeds:
-        print(f"an alarm: seed {seed} runs", file=sys.stderr, flush=True)
+        print(f"an alarm: training with seed {seed} to confirm or clear it", file=sys.stderr, flush=True)
         command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "-S", f"seed={seed}"]
         if subprocess.run(command, check=False, stdout=2, env=variables).returncode:  # stdout is for the answer
             raise UserError(f"gate --confirm: `{' '.join(command[2:])}` failed; its output is above")

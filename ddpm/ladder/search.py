@@ -265,13 +265,16 @@ class Search:
         """A line about a trial that has ended: its score and recipe, the best so far, and the time left."""
         best = next(iter(self.rank(self.own(1.0))), None)
         shown = f"best {best.score:.4g}" if best else "none keeps the guards"
+        shown += f", a mean of {len(best.trials)} runs" if best and len(best.trials) > 1 else ""
         primary, usual = self.contest.terms.primary, trials.find_usual(self.own(trial.length), self.space.champion)
         score = "diverged" if trial.score is None else f"{metrics.title(primary)} {trial.score:.4g}"
         than = "" if trial.yardstick is None else f", a Gaussian {trial.yardstick:.4g}"
         score += f" ({self.contest.known.direction(primary)} is better{than})"
         fails = trials.judge(self.contest, [trial], usual).fails
         broken = f", fails {' and '.join(fails)}" if fails else ""
-        recipe = f"{'known: ' if trial.key in self.known else ''}{self.space.describe(trial.changes, trial.length)}"
+        again = [one.key for one in self.own(trial.length)].count(trial.key) > 1
+        start = "again: " if again else "known: " if trial.key in self.known else ""
+        recipe = f"{start}{self.space.describe(trial.changes, trial.length)}"
         return f"trial {len(self.own())}: {score}{broken}; {recipe}; {shown}; {self.left()}"
 
 

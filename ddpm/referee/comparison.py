@@ -42,7 +42,7 @@ def compare(listing: Listing, by: Sequence[str], config: Config, may_differ: Col
     fingerprint, differing = pairing.check(arms, by, may_differ)
     standard = *guards.yardsticks(arms, names[0]), *guards.copies(arms)
     return Judgement(
-        question=f"Which is better: {', '.join(by)}?",
+        question=f"Which is better: {' or '.join(arm.label for arm in arms)}?",
         primary=names[0],
         arms=tuple(arms),
         verdicts=tuple(verdicts),

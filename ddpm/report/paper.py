@@ -19,7 +19,7 @@ ESCAPES |= {mark: rf"\text{name}{{}}" for mark, name in NAMES.items()}
 LATEX = r"""%% needs \usepackage{booktabs}
 \begin{table}
 \centering
-\caption{%s Means over seeds; the difference from %s with its %s. Bold: the best mean, if its verdict is better.}
+\caption{%s Means over seeds; the difference from %s with its %s. Bold: the best mean, if its verdict is better.%s}
 \begin{tabular}{l%s}
 \toprule
 %s \\
@@ -79,15 +79,18 @@ def _latex(judgement: Judgement, names: list[str], rows: list[dict[str, Any]]) -
         places |= dict.fromkeys((name, *(f"{name} {what}" for what in TESTED)), _decimals(rows, name))
     lines = [" & ".join(_cell(row[key], bold.get(key) is row, places.get(key)) for key in heads) for row in rows]
     coverage = max((one.coverage for one in judgement.verdicts), key=len)  # without a look it is empty
-    texts = map(_cell, (judgement.question, rows[0]["arm"], coverage or "interval"))
+    news = [one.reason for one in judgement.verdicts if one.metric == primary and one.overridden]
+    but = f" No verdict: {'; '.join(news)}." if news else ""
+    texts = map(_cell, (judgement.question, rows[0]["arm"], coverage or "interval", but))
     return LATEX % (*texts, "r" * (len(heads) - 1), " & ".join(heads.values()), " \\\\\n".join(lines))
 
 
 def _decimals(rows: list[dict[str, Any]], name: str) -> int | None:
-    """Decimals that give the narrowest interval two digits; None without one, or for numbers that need a power of
-    ten."""
-    narrowest = min((row[f"{name} high"] - row[f"{name} low"] for row in rows[1:] if f"{name} low" in row), default=0)
-    return max(0, 1 - math.floor(math.log10(narrowest))) if 1e-5 < narrowest < 1e5 else None
+    """Decimals that give the narrowest interval two digits or, without one, the largest mean three; None for numbers
+    that need a power of ten."""
+    widths = [row[f"{name} high"] - row[f"{name} low"] for row in rows[1:] if f"{name} low" in row]
+    size = min(widths) if widths else max(abs(row[name]) for row in rows) / 10
+    return max(0, 1 - math.floor(math.log10(size))) if 1e-5 < size < 1e5 else None
 
 
 def _cell(value: Any, bold: bool = False, decimals: int | None = None) -> str:

@@ -49,6 +49,7 @@ MU, SIGMA = "mu", "sigma"  # those of the mean and covariance of their features
 ROUNDING = 1e-4  # of the largest covariance, by which one in float32 may differ from its transpose
 LARGEST = 1e100  # covariance: products of larger ones overflow
 MOST = 200_000  # images
+AS_REAL = "allowed, as the real images are (data.image_size, data.channels; then `dvc repro reference`)"
 FEWEST = 0.9  # the share of images that differ from all before
 SECONDS = "seconds."  # begins the cost of a stage
 
@@ -194,7 +195,7 @@ def read_images(samples: Path, shape: Shape, scratch: Path) -> Images:
         try:
             picture = cast(Image.Image, records.open(row))
             if (found := f"{picture.mode} of {picture.width}x{picture.height}") != allowed:
-                raise ValueError(f"{found}; allowed, as the real images are: {allowed}")
+                raise ValueError(f"{found}; {AS_REAL}: {allowed}")
             images[row] = np.asarray(picture).reshape(*shape[1:], shape.channels).transpose(2, 0, 1)
         except BROKEN as error:
             raise UserError(f"{samples}: {printable(name)}: {explain(error)}") from error
@@ -240,7 +241,7 @@ def _axes(path: Path, array: NDArray[Any], shape: Shape) -> Images:
     if array.shape[1:] == tuple(sides) and channels == 1:
         return array[:, None]
     allowed = f"(N, {channels}, {sides[0]}, {sides[1]}) or (N, {sides[0]}, {sides[1]}, {channels})"
-    raise UserError(f"{path}: an array of shape {quote(array.shape)}; allowed, as the real images are: {allowed}")
+    raise UserError(f"{path}: an array of shape {quote(array.shape)}; {AS_REAL}: {allowed}")
 
 
 def write_record(run: Record, out: Path | None) -> Path:

@@ -111,6 +111,9 @@ def test_a_line_says_what_a_trial_was(capsys, monkeypatch):
     assert all("FD " in line and "lower is better" in line and "a Gaussian 9" in line for line in said)
     assert "the champion; best 1;" in said[0]
     assert "known: loss p2, optimizer muon;" in said[1]
+    assert "again: " in said[-1]
+    assert "a mean of 3 runs" in said[-1]
+    assert all("again: " not in line for line in said[:3])
     assert all("0.0 s left" not in line for line in said)
     page = Page(Path("ladders/tiny/page.html").read_text())
     for shown in ("FD (lower is better)", "a Gaussian of the train images", "loss p2, optimizer muon", "the champion"):

@@ -14,6 +14,7 @@ from tests.scored import params, record, result
 BY = ("compare", "--by", "diffusion.schedule.name")
 EYES = ("panel.c2st", "panel.classifier")
 RECALL = "classifier.recall"
+COPIES = {"share": 0.5, "expected": 0.05, "limit": 0.1, "ratio": 10.0}
 
 
 @pytest.fixture(autouse=True)
@@ -21,12 +22,13 @@ def _project(folder) -> None:
     (folder / "params.yaml").write_text(yaml.safe_dump(params()))
 
 
-def arms(**levels: float) -> None:
-    """A record of each schedule and seed, whose panel scores that on average; in recall all are alike."""
+def arms(also: dict[str, dict[str, float]] | None = None, **levels: float) -> None:
+    """A record of each schedule and seed, whose panel scores that on average; in recall all are alike. also: more
+    scores of a schedule."""
     record(Path(), [
         result(schedule, seed, scores={
             metrics.PANEL: level + seed / 100 + seed * (at + 2) % 5 / 1000, RECALL: 0.8 + seed / 100
-        } | {eye: level * place + seed / 100 for place, eye in enumerate(EYES, 1)})
+        } | (also or {}).get(schedule, {}) | {eye: level * place + seed / 100 for place, eye in enumerate(EYES, 1)})
         for at, (schedule, level) in enumerate(levels.items()) for seed in range(6)
     ])  # fmt: skip
 
@@ -43,6 +45,24 @@ def test_numbers_of_a_metric_have_the_decimals_that_its_narrowest_interval_deser
     text = Path("t.tex").read_text()
     lines = [line.split(" & ")[2:6] for line in text.splitlines() if line[:2] in ("co", "li", "si")]
     assert {len(part) for line in lines for part in re.findall(r"\.(\d+)", " ".join(line))} == {4}
+
+
+def test_means_without_an_interval_have_equally_many_decimals():
+    arms(cosine=0.5, linear=0.7)
+    run(*BY, "--table", "t.tex")
+    rows = [line.split(" & ") for line in Path("t.tex").read_text().splitlines() if line[:2] in ("co", "li")]
+    eye = [row[-1].strip("$ \\") for row in rows]
+    assert [number.split(".")[1].isdigit() for number in eye] == [True, True]
+    assert {len(number.split(".")[1]) for number in eye} == {2}
+
+
+def test_the_caption_tells_what_overrides_a_verdict():
+    copies = {f"memorisation.pixels.{field}": value for field, value in COPIES.items()}
+    arms({"linear": copies}, cosine=0.5, linear=0.4)
+    run(*BY, "--table", "t.tex")
+    (caption,) = [line for line in Path("t.tex").read_text().splitlines() if line.startswith(r"\caption")]
+    assert "copies train images" in caption
+    assert "cosine or linear" in caption
 
 
 @pytest.mark.parametrize(("levels", "best"), [

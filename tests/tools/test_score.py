@@ -168,7 +168,7 @@ WRONG = {
     "pickle": (lambda at: write_npy(at, np.array([{}], dtype=object)), "not an .npy file"),
     "shape": (lambda at: write_npy(at, SIX[:, :3]), r"shape \(6, 3, 4, 1\)"),
     "names": (lambda at: Path(np.savez(at.with_suffix(".npz"), a=SIX, b=SIX) or at.with_suffix(".npz")), "2 arrays"),
-    "size": (lambda at: write_pngs(at, SIX[:, :3]), r"00000\.png: L of 4x3; allowed.*: L of 4x4"),
+    "size": (lambda at: write_pngs(at, SIX[:, :3]), r"00000\.png: L of 4x3; allowed.*data.image_size.*: L of 4x4"),
     "damaged": (lambda at: [write_pngs(at, SIX), (at / "00003.png").write_bytes(b"x")] and at, r"00003\.png: not an"),
     "another file": (lambda at: [at.write_bytes(b"x")] and at, r"drawn: allowed: .*\.npy"),
     "too many": (lambda at: write_npz(at, np.zeros((200_001, 4, 4), np.uint8)), "200,001 images; allowed"),
