@@ -99,8 +99,8 @@ def _best(done: Search) -> str:
 
 def _pictures(done: Search) -> list[Block]:
     """Real images, and what the champion and the best recipe drew first; of a find, in its proof."""
-    firsts = {trial.key: done.grids(trial.seed) for trial in reversed(done.own(1.0))}
-    nowhere = done.grids(0)  # which is no seed of a trial
+    firsts = {trial.key: done.grids(trial.key, trial.seed) for trial in reversed(done.own(1.0))}
+    nowhere = done.grids("", 0)  # which is no seed of a trial
     champion, best = (firsts.get(key, nowhere) for key in (files.digest(done.space.champion), _best(done)))
     shown = {"real images": champion / "real.png", "the champion": champion / "grid.png"}
     if done.proof and (done.contest.find / "grid.png").exists():

@@ -77,7 +77,7 @@ class Search:
         again = [one.changes for one in others if one.key in self.known or self.space.holds(one.changes)]
         starts = [*(one for one in ideas if files.digest(one) not in past), *again[:FINALISTS]]
         self.starts = deque([(champion, 1.0), *((start, self.contest.lengths[0]) for start in starts)])
-        self.numbers = itertools.count()  # of seeds
+        self.numbers = itertools.count(len(self.own()))  # of proposals: one that searches alone tries the same again
 
     def update(self, state: Climb) -> None:
         """Search around the champion of this climb, or the one that the search's attempt is on, from all trials that
@@ -119,9 +119,9 @@ class Search:
             return total
         return min(total, self.hours * 3600 * SEARCHING * self.at_once / self.pace)
 
-    def grids(self, seed: int) -> Path:
-        """The folder of what a trial drew, if it ran on this machine."""
-        return LOCKS / self.contest.name / f"trial-{seed}"
+    def grids(self, key: str, seed: int) -> Path:
+        """The folder of what the recipe's trial drew, if it ran on this machine."""
+        return LOCKS / self.contest.name / f"trial-{key[:10]}-{seed}"
 
     def rank(self, runs: Sequence[Trial]) -> list[Candidate]:
         """The recipes of these trials that keep the guards and that no attempt had, the best first; the champion among
@@ -223,17 +223,21 @@ class Search:
                 say(f"--hours {self.hours:g} are over: {plural(len(self.running), 'run')} stopped before the end")
 
     def _submit(self, pool: Pool, place: int) -> None:
-        """Run the next trial. Its seed, above those of attempts, is that of the proposal, too: so a process that
-        searches alone tries the same again."""
-        known, below = {trial.seed for trial in self.past}, self.contest.seeds_below
-        seeds = (below + int(files.digest([self.contest.name, place, each])[:10], 16) % below for each in self.numbers)
-        seed = next(seed for seed in seeds if seed not in known)
-        if recipe := self.next(seed):
-            trial, keep = trials.begin(self.contest, self.number, seed, *recipe), self.grids(seed)
+        """Run the next trial. Recipes share their seeds, the n-th run of each the n-th: so what a seed is worth has no
+        part in the choice."""
+        if recipe := self.next(self._seed("propose", place, next(self.numbers))):
+            key, begun = files.digest(dict(recipe[0])), [*self.own(), *self.running.values()]
+            seed = self._seed(self.number, [(trial.key, trial.length) for trial in begun].count((key, recipe[1])))
+            trial, keep = trials.begin(self.contest, self.number, seed, *recipe), self.grids(key, seed)
             params = self.contest.trial(trial.changes, seed, trial.length)
             task = Task(keep.name, params, keep.with_suffix(".log"), may_diverge=True, keep=keep)
             self.running[task.name], self.clock[task.name] = trial, time.monotonic()
             pool.submit(task)
+
+    def _seed(self, *of: object) -> int:
+        """Above those of attempts."""
+        below = self.contest.seeds_below
+        return below + int(files.digest([self.contest.name, *of])[:10], 16) % below
 
     def submit(self, found: Changes, say: Say) -> None:
         """Begin the attempt with what was found, and write that to found.yaml, as an entry; remove the last find."""

@@ -87,11 +87,11 @@ def find_identity(contest: Contest) -> str:
 
 class Trials:
     """The trials of a ladder that count, each line checked once. own: those that processes of this folder wrote.
-    refused: why others, by file and line, do not count."""
+    lines: all, by the number of their line. refused: why others, by file and line, do not count."""
 
     def __init__(self, contest: Contest):
         self.contest, self.checked = contest, dict[str, Trial | None]()
-        self.own, self.refused = list[Trial](), list[str]()
+        self.own, self.refused, self.lines = list[Trial](), list[str](), dict[int, Trial]()
 
     def read(self) -> list[Trial]:
         """Those of now. Raises UserError for a file that is not one of trials."""
@@ -99,7 +99,8 @@ class Trials:
         for number, text in enumerate(texts := files.read_lines(path, LARGEST), 1):
             if text not in self.checked:
                 self.checked[text] = self._check(text, f"{path}: line {number}", of)
-        counting = {text: trial for text in texts if (trial := self.checked[text])}  # a merge may double a line
+        self.lines = {number: trial for number, text in enumerate(texts, 1) if (trial := self.checked[text])}
+        counting = {texts[number - 1]: trial for number, trial in self.lines.items()}  # a merge may double a line
         own = {*files.read_lines(_own_path(self.contest), LARGEST)}
         self.own = [trial for text, trial in counting.items() if text in own]
         return [*counting.values()]

@@ -22,7 +22,7 @@ SCHEDULES = ROOT / "metrics/studies/schedule"
 
 @pytest.fixture
 def clone(folder) -> Path:
-    Path("params.yaml").write_text(presets.text("digits_small_2026"))
+    Path("params.yaml").write_text(presets.text("digits_small"))
     shutil.copytree(ROOT / "ladders", "ladders")
     pygit2.init_repository(".")
     return folder

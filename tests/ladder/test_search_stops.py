@@ -50,7 +50,6 @@ def test_one_process_tries_the_same_again_and_another_one_something_else():
     assert tried(17) == alone  # also after a stop
     with lock(climb.LOCKS / "tiny" / "search-0.lock"):
         other = tried(math.inf)
-    assert not {seed for seed, *_ in other} & {seed for seed, *_ in alone}
     assert [changes for _, changes, _ in other[:5]] != [changes for _, changes, _ in alone[:5]]
 
 
@@ -227,7 +226,7 @@ def test_what_others_praise_is_run_again_and_their_lines_are_not_this_searchs(ca
 
 
 @pytest.mark.parametrize("slots", ["1", "2"])
-def test_no_two_trials_have_the_same_seed_after_a_failure_and_a_stop(slots, monkeypatch):
+def test_no_recipe_runs_twice_on_a_seed_after_a_failure_and_a_stop(slots, monkeypatch):
     """The second run fails, or of two at a time ends last."""
     order = iter(range(10**6))
     fails = {1} if slots == "1" else set()
@@ -238,7 +237,8 @@ def test_no_two_trials_have_the_same_seed_after_a_failure_and_a_stop(slots, monk
     assert find("--trials", "20", "--slots", slots) == 143
     Instant.patience = math.inf
     find("--trials", "20", "--slots", slots)
-    assert len({line["seed"] for line in lines()}) == len(lines()) == 20
+    runs = {(json.dumps(line["changes"]), line["seed"]) for line in lines()}
+    assert len(runs) == len(lines()) == 20
 
 
 @pytest.mark.parametrize("later", [{"guards": ["memorisation"]}, {"guards": [], "primary": "random_conv.fd"}])
