@@ -16,10 +16,10 @@ ARROWS = {"lower": r" $\downarrow$", "higher": r" $\uparrow$"}
 ESCAPES = {mark: rf"\{mark}" for mark in "&%$#_{}"} | {mark: f"{{{mark}}}" for mark in "[*"}  # arguments of a \\
 NAMES = {"\\": "backslash", "~": "asciitilde", "^": "asciicircum", "<": "less", ">": "greater", "|": "bar"}
 ESCAPES |= {mark: rf"\text{name}{{}}" for mark, name in NAMES.items()}
-LATEX = r"""%% needs \usepackage{booktabs}
+LATEX = r"""%% needs \usepackage{booktabs,graphicx}
 \begin{table}
-\centering
-\caption{%s Means over seeds; the difference from %s with its %s. Bold: the best mean, if its verdict is better.%s}
+\centering\small\setlength{\tabcolsep}{2pt}
+\caption{%s Means over seeds; the difference from %s with its %s. Bold: the best mean, if its verdict is better. %s}
 \begin{tabular}{l%s}
 \toprule
 %s \\
@@ -80,9 +80,10 @@ def _latex(judgement: Judgement, names: list[str], rows: list[dict[str, Any]]) -
     lines = [" & ".join(_cell(row[key], bold.get(key) is row, places.get(key)) for key in heads) for row in rows]
     coverage = max((one.coverage for one in judgement.verdicts), key=len)  # without a look it is empty
     news = [one.reason for one in judgement.verdicts if one.metric == primary and one.overridden]
-    but = f" No verdict: {'; '.join(news)}." if news else ""
+    but = f"No verdict: {'; '.join(news)}." if news else ""
+    turned = [rf"\rotatebox{{90}}{{{head}}}" for head in heads.values()]  # upright, they are twice as wide as a page
     texts = map(_cell, (judgement.question, rows[0]["arm"], coverage or "interval", but))
-    return LATEX % (*texts, "r" * (len(heads) - 1), " & ".join(heads.values()), " \\\\\n".join(lines))
+    return LATEX % (*texts, "r" * (len(heads) - 1), " & ".join([heads["arm"], *turned[1:]]), " \\\\\n".join(lines))
 
 
 def _decimals(rows: list[dict[str, Any]], name: str) -> int | None:

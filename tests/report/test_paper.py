@@ -61,7 +61,7 @@ def test_the_caption_tells_what_overrides_a_verdict():
     arms({"linear": copies}, cosine=0.5, linear=0.4)
     run(*BY, "--table", "t.tex")
     (caption,) = [line for line in Path("t.tex").read_text().splitlines() if line.startswith(r"\caption")]
-    assert "copies train images" in caption
+    assert ". No verdict: linear copies train images" in caption
     assert "cosine or linear" in caption
 
 
