@@ -151,6 +151,16 @@ def test_an_alarm_is_decided_by_the_next_three_seeds_of_the_same_params_and_code
     assert json.loads(capsys.readouterr().out)["regressions"] == ["memorisation.pixels"]
 
 
+@pytest.mark.parametrize(("change", "code"), [(0.0, 0), (1e-9, 3)])
+def test_a_run_that_is_one_of_the_baselines_raises_no_alarm(change, code, capsys):
+    worst = {0: HONEST[0] | {FD: 0.33}}
+    store(run_of(seed, worst.get(seed)) for seed in range(20))
+    rescore({FD: 0.33 + change})
+    assert run("--json") == code
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["regressions"], answer["alarms"]) == ([], [FD] if code else [])
+
+
 def test_confirm_runs_the_missing_seeds(folder, capsys, monkeypatch):
     runs, real, fails = [], subprocess.run, []
 
