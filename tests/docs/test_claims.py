@@ -57,3 +57,19 @@ def test_rescaled_models_are_better_than_the_same_ones_in_every_seed():
         assert len(scores[arm]) == 6
         assert all(mine < flow for mine, flow in zip(scores[arm], scores["flow"], strict=True))
         assert said.format(percent(1 - fmean(scores[arm]) / fmean(scores["flow"])).lstrip("+")) in page
+
+
+@pytest.mark.parametrize(("arms", "studies"), [
+    ("linear v logit_normal adamw", "central_digits central_mnist"), ("linear sigmoid", "schedule schedule_mnist"),
+    ("flow_blind", "claims_blind claims_blind_mnist"),
+])  # fmt: skip
+def test_what_stands_on_two_data_sets_does_in_every_eye(arms, studies):
+    for arm in arms.split():
+        outcomes, signs = set(), set()
+        for study in studies.split():
+            judged = files.read_json(STUDIES / study / "verdict.json")
+            of_arm = {one["metric"]: one for one in judged["verdicts"] if one["arm"] == arm}
+            outcomes.add(of_arm["panel.score"]["outcome"])
+            signs |= {relative(one) > 0 for name, one in of_arm.items() if EYES.fullmatch(name)}
+        assert (len(outcomes), len(signs)) == (1, 1)
+        assert outcomes <= {"better", "worse"}
