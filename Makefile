@@ -24,7 +24,7 @@ repro: $(READY)  ## run the pipeline: only what changed runs again
 	dvc repro
 	@ddpm summary
 
-test: $(READY)  ## run the tests, except the slow ones; make test ARGS='tests/variants/schedules'; CI: make test TESTS='not long'
+test: $(READY)  ## run the tests, except the slow ones; make test ARGS='tests/variants/schedules'; the slow ones: make test TESTS='slow and not long'
 	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist worksteal -m "$(TESTS)" $(ARGS)
 
 test-all: $(DOCS)  ## run all tests: whole pipelines, real kills and long simulations too

@@ -1,7 +1,7 @@
 #!/bin/bash
 # A study on a Slurm cluster, an experiment a job. In the project's folder, on a disk that all nodes share:
 #
-#   sbatch --array=1-24 --time=60 examples/slurm.sh studies/schedule.yaml   # with --gres=gpu:1 if jobs need one
+#   sbatch --array=1-18 --time=60 examples/slurm.sh studies/schedule.yaml   # with --gres=gpu:1 if jobs need one
 #
 # `ddpm study status` lists the lines up to each look. A line that is done ends at once. A job that reaches its time
 # limit, or whose node dies, is requeued, and its training resumes. So is one whose program is killed, but only three

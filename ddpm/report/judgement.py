@@ -106,8 +106,11 @@ def _plain(value: Any) -> Any:
 
 
 def _gaps(verdicts: Sequence[Verdict]) -> Iterator[Block]:
-    """The seeds' differences with their mean and interval: a panel per metric, a row per arm."""
-    if panels := group_by(verdicts, lambda pair: f"{pair.metric} ({pair.direction} is better)"):
+    """The seeds' differences with their mean and interval: a panel for the primary metric, which is the first, and for
+    each that has decided something; a row per arm."""
+    decided = {pair.metric for pair in verdicts if pair.metric == verdicts[0].metric or pair.outcome in plots.OUTCOMES}
+    shown = [pair for pair in verdicts if pair.metric in decided]
+    if panels := group_by(shown, lambda pair: f"{pair.metric} ({pair.direction} is better)"):
         caption = (
             f"difference from {verdicts[0].baseline}: a dot for each training seed, a band for the practical threshold"
         )

@@ -7,6 +7,8 @@ import pytest
 
 from ddpm.params.config import Compare
 from ddpm.referee import guards
+from ddpm.report import judgement
+from ddpm.report.blocks import Figure
 from ddpm.runs.record import Record
 from ddpm.study import judging
 from ddpm.verdicts import statistics, verdict
@@ -237,3 +239,12 @@ def test_what_copies_never_wins_and_needs_no_more_seeds():
     one = primary(judged(found))
     assert (one.outcome, one.reason) == ("inconclusive", "linear copies train images (pixels)")
     assert judged(found).open == ()
+
+
+def test_a_picture_shows_the_primary_metric_and_what_else_was_decided():
+    found = runs(0.3 * noise(8), precision=-0.2, recall=0.0)
+    for seed, run in found["linear"].items():
+        run.scores["classifier.recall"] += (-1) ** seed * 0.2
+    answer, *_ = judgement.chapters(judged(found), [])
+    [figure] = [block for block in answer.blocks if isinstance(block, Figure)]
+    assert [name.split()[0] for name in figure.drawing.keywords["panels"]] == [FD, "classifier.precision"]
