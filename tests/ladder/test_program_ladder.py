@@ -54,6 +54,7 @@ def test_an_entry_changes_values():
     assert all(0 <= int(seed) <= LARGEST_SEED for seed, *_ in calls())
 
 
+@pytest.mark.slow
 def test_an_entry_is_the_commit_that_is_checked_out(capsys):
     better = train("print('val_loss:', lr / 2 + noise)")
     assert attempt("--json") == 0
@@ -172,6 +173,7 @@ def test_a_champion_that_crashes_loses_nothing(monkeypatch, capsys):
     assert len(log()) == 2
 
 
+@pytest.mark.slow
 def test_a_champion_that_runs_out_of_time_may_get_more(capsys):
     train("import time; time.sleep(lr)")
     ladder(minutes=0.005)

@@ -102,6 +102,7 @@ def test_the_first_run_of_a_find_keeps_its_model_and_no_other():
     assert shown() == ["the find"]
 
 
+@pytest.mark.slow
 def test_where_nothing_matters_nothing_holds_and_the_next_search_has_all_trials(capsys):
     Instant.score = staticmethod(nothing)
     contest(error=0.05)

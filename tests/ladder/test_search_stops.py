@@ -53,6 +53,7 @@ def test_one_process_tries_the_same_again_and_another_one_something_else():
     assert [changes for _, changes, _ in other[:5]] != [changes for _, changes, _ in alone[:5]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("hours", "late"), [("0.4", True), ("1.5", False)])
 def test_hours_end_a_search_before_the_proof(capsys, monkeypatch, hours, late):
     clock = iter(np.arange(0, 10**6, 50.0))

@@ -123,6 +123,7 @@ def test_a_full_disk_fails_one_experiment_whose_model_is_kept(capsys):
     assert ran().count("train cosine 0") == 1
 
 
+@pytest.mark.slow
 def test_arms_that_share_a_model_train_it_once_whichever_process_runs_them():
     PLAN.write_text(STUDY.replace("{diffusion.schedule.name: linear}", "{sample.steps: 7}"))
     commit("two numbers of steps, of one model")
