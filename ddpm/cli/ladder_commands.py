@@ -15,10 +15,9 @@ from ddpm.base.errors import UserError
 from ddpm.cli.app import Json, Names
 from ddpm.cli.study_commands import Commit, Many, Slots, repeat
 from ddpm.cli.terminal import answer, write_run
-from ddpm.ladder import attempt, climb, display, draft, found, search
+from ddpm.ladder import attempt, climb, display, draft, found, search, trials
 from ddpm.ladder.climb import Attempt, Climb
 from ddpm.ladder.terms import LADDERS, Contest
-from ddpm.ladder.trials import Trials
 from ddpm.params import file
 from ddpm.report import render
 from ddpm.report.live import PAGE, Live
@@ -163,7 +162,8 @@ def params(ladder: LadderFile, run: str, /, *, force: bool = False) -> None:
     contest = climb.load(ladder)
     if contest.of_program:
         raise UserError(f"{ladder}: params: its runs are a program's; each row has its command's values and its commit")
-    (tried := Trials(contest)).read()
+    tried = trials.Trials(contest)
+    tried.read()
     for number, trial in tried.lines.items():
         if run == f"trial-{number}":
             return write_run(contest.name, run, contest.trial(trial.changes, trial.seed, trial.length), None, force)
@@ -175,7 +175,7 @@ def params(ladder: LadderFile, run: str, /, *, force: bool = False) -> None:
                 return write_run(contest.name, run, one.params, question.records[one.name].revision, force)
     raise UserError(
         f"{run}: not a run of {ladder}; allowed: ATTEMPT/SIDE-SEED of a row {contest.name}-ATTEMPT-SIDE-SEED of "
-        f"{contest.rows.path}, or trial-LINE of trials.jsonl"
+        f"{contest.rows.path}, or trial-LINE of {trials.NAME}"
     )
 
 

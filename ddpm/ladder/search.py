@@ -97,6 +97,11 @@ class Search:
         return [trial for trial in mine if not lengths or trial.length in lengths]
 
     @property
+    def begun(self) -> list[Trial]:
+        """Its trials that have ended, and those that run."""
+        return [*self.own(), *self.running.values()]
+
+    @property
     def proof(self) -> Attempt | None:
         """Its attempt, once it has begun: another process that searches may have begun it."""
         return next((one for one in reversed(self.state.attempts) if one.begin.entry == self.name), None)
@@ -135,7 +140,7 @@ class Search:
     def next(self, seed: int) -> tuple[Changes, float] | None:
         """The recipe to run next, and how long: a new one, or one that goes on, or a finalist again; None at the end.
         seed: of a proposal."""
-        begun, total = [*self.own(), *self.running.values()], self.total()
+        begun, total = self.begun, self.total()
         if (spent := _measure(begun)) >= total:
             return None
         counts = Counter((trial.key, trial.length) for trial in begun)
@@ -226,8 +231,8 @@ class Search:
         """Run the next trial. Recipes share their seeds, the n-th run of each the n-th: so what a seed is worth has no
         part in the choice."""
         if recipe := self.next(self._seed("propose", place, next(self.numbers))):
-            key, begun = files.digest(dict(recipe[0])), [*self.own(), *self.running.values()]
-            seed = self._seed(self.number, [(trial.key, trial.length) for trial in begun].count((key, recipe[1])))
+            key, begun = files.digest(dict(recipe[0])), [(trial.key, trial.length) for trial in self.begun]
+            seed = self._seed(self.number, begun.count((key, recipe[1])))
             trial, keep = trials.begin(self.contest, self.number, seed, *recipe), self.grids(key, seed)
             params = self.contest.trial(trial.changes, seed, trial.length)
             task = Task(keep.name, params, keep.with_suffix(".log"), may_diverge=True, keep=keep)
