@@ -1,8 +1,6 @@
 """Presets: ``digits_2026`` is a complete params file; every other holds its own header and what it changes in that, in
 the preset that its key ``base`` names, or in another that it is put on. ``digits`` is params.yaml as it is shipped."""
 
-from collections.abc import Mapping
-from functools import cache
 from importlib import resources
 from io import StringIO
 from itertools import dropwhile, takewhile
@@ -12,10 +10,9 @@ from ruamel.yaml import YAML
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
-from ddpm.params import config, file
+from ddpm.params import file
 
 BASE = "digits_2026"
-SHIPPED = "digits"
 FOLDER = resources.files("ddpm.presets")
 
 
@@ -55,29 +52,6 @@ def read(name: str) -> dict[str, Any]:
     values = read(changes.pop("base", BASE))
     _change(values, changes)
     return values
-
-
-@cache
-def flat() -> dict[str, dict[str, Any]]:
-    """Each preset's params by dotted key, the shipped one first."""
-    return {name: config.parse(read(name)).flat() for name in [SHIPPED, *names()]}
-
-
-def default(key: str) -> Any:
-    """What a run has for a key unless it says otherwise: the shipped preset's value, or that of a variant which that
-    does not have; None for any other key."""
-    return flat()[SHIPPED].get(key, config.default(key))
-
-
-def nearest(params: Mapping[str, Any]) -> tuple[str, list[str]]:
-    """The preset that differs from ``params`` in the fewest of its keys, and these keys; without the seed."""
-    usual = {key: default(key) for key in params}
-    differing = {
-        name: [key for key, value in params.items() if value != (usual | preset)[key] and key != "seed"]
-        for name, preset in flat().items()
-    }
-    name = min(differing, key=lambda name: len(differing[name]))
-    return name, sorted(differing[name])
 
 
 def _written(name: str) -> str:

@@ -104,7 +104,7 @@ def write_trial(
     For ``Store.attempt``."""
     with store.lock():
         written = _find(store, KEY, key)
-        run = written[0] if written else _create(store, view.name(params, title=title), round(1000 * time.time()))
+        run = written[0] if written else _create(store, title, round(1000 * time.time()))
         _describe(store, run, view.texts(changes), view.tags(params) | {KEY: key, PARENT: parent})
         for name, value in metrics.items():
             store.client.log_metric(run.info.run_id, name, value, run.info.start_time)
@@ -115,7 +115,7 @@ def _complete(store: Store, run: Record, training: str | None = None, title: str
     """Write the run of a record, or complete it, also after a crash; return its id. Rows that are sent twice are equal,
     so MLflow keeps one. training: the digest of the training's inputs, if the working folder holds the result. parent:
     the run that lists it."""
-    from mlflow.entities import Dataset, DatasetInput, InputTag, Metric
+    from mlflow.entities import Metric
 
     with store.lock():
         key = run.result
@@ -129,8 +129,8 @@ def _complete(store: Store, run: Record, training: str | None = None, title: str
             return str(written[0].info.run_id)
         tags = view.origin() | {TRAINING: training} if training else {}
         tags |= view.result_tags(run) | {KEY: key, NOTE: view.note(run, tags)} | ({PARENT: parent} if parent else {})
-        last = key[:7] if run.name == library.WORKSPACE else "" if title else run.name
-        name = view.name({"seed": run.seed} | run.params, last, run.program, title)
+        last = key[:7] if run.name == library.WORKSPACE else run.name
+        name = title or view.name({"seed": run.seed} | run.params, last, run.program)
         finished = round(1000 * run.finished.timestamp())
         start = finished - round(1000 * sum(run.costs.seconds.values()))
         client, before = store.client, written[0] if written else started
@@ -138,11 +138,8 @@ def _complete(store: Store, run: Record, training: str | None = None, title: str
         run_id = str(at.info.run_id)
         if before:
             client.update_run(run_id, status="RUNNING", name=name)
-        _describe(store, at, view.params(run.params), tags)
+        _describe(store, at, view.texts(run.params), tags)
         client.log_batch(run_id, [Metric(key, value, finished, seen) for key, value, seen in view.metrics(run)])
-        if fields := view.data(run):
-            context = InputTag("mlflow.data.context", "training")
-            client.log_inputs(run_id, [DatasetInput(Dataset(**fields), [context])])
         client.log_text(run_id, run.text(), "metrics/run.json")
         if training:
             sent = {metric.step for metric in client.get_metric_history(run_id, "loss")}
@@ -250,6 +247,6 @@ class Live:
                 run = None
             start = round(1000 * (time.time() - self.waiting[-1].seconds))
             run = run or _create(self.store, view.name(known, self.training[:7]), start)
-            _describe(self.store, run, view.params(known), view.origin() | view.tags(known) | {TRAINING: self.training})
+            _describe(self.store, run, view.texts(known), view.origin() | view.tags(known) | {TRAINING: self.training})
         client.update_run(run.info.run_id, status="RUNNING")
         return run

@@ -5,7 +5,6 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import pygit2
@@ -13,10 +12,9 @@ import pygit2
 from ddpm.base import files
 from ddpm.base.errors import UserError, mask_secrets
 from ddpm.base.paths import LOSS
-from ddpm.params import presets
 from ddpm.referee.guards import COPIES
 from ddpm.referee.metrics import find_copies
-from ddpm.runs import alike, library
+from ddpm.runs import library
 from ddpm.runs.record import Record
 from ddpm.sources.dataset import name_images
 
@@ -25,11 +23,7 @@ EXPERIMENT, BASELINE = "dvc.exp.name", "dvc.exp.baseline"  # of a DVC experiment
 # params that also become short tags, to group and filter runs by; the tag's name is the last word of the section
 VARIANTS = ("diffusion.schedule", "diffusion.parameterization", "diffusion.variance", "diffusion.loss", "model",
             "sample.sampler")  # fmt: skip
-# params that are always logged, to filter runs by
-SOUGHT = ("seed", "data.dataset.name", "train.steps", "train.batch_size", "train.learning_rate", "train.optimizer.name",
-          "sample.count", "sample.steps", *(f"{name}.name" for name in VARIANTS))  # fmt: skip
 DATASET, SOURCE = "data.dataset.name", "data.source"
-LONGEST_DIGEST = 36  # MLflow's limit for a dataset's digest
 ENVIRONMENT = ("processor", "training_precision", "torch")
 DECISIVE = ("fid", "fd", "bits_per_dim")  # scores that a run's page shows first
 ARTIFACTS = (
@@ -66,16 +60,6 @@ def loss_curve() -> list[LossPoint]:
         return [LossPoint.of(row) for row in csv.DictReader(file)]
 
 
-def params(flat: Mapping[str, Any]) -> dict[str, str]:
-    """The params to log, as text without passwords: those that differ from the preset digits and from each variant's
-    defaults, and those of ``SOUGHT``.
-
-    MLflow's page for comparing runs shows every logged param, so constants would hide the differences. The record, an
-    artifact, has them all.
-    """
-    return texts({name: value for name, value in flat.items() if name in SOUGHT or value != presets.default(name)})
-
-
 def texts(flat: Mapping[str, Any]) -> dict[str, str]:
     """Params as text without passwords."""
     return {name: mask_secrets(value if isinstance(value, str) else json.dumps(value)) for name, value in flat.items()}
@@ -89,23 +73,12 @@ def tags(flat: Mapping[str, Any]) -> dict[str, str]:
     return {tag: str(value) for tag, value in short.items() if value is not None}
 
 
-def name(flat: Mapping[str, Any], last: str = "", program: str | None = None, title: str = "") -> str:
-    """A short name for legends and tables, which cut off its end: a ``title`` or the seed, the differences from the
-    nearest preset, the preset or the program, and ``last``, which distinguishes runs with the same params."""
-    preset, keys = (program, []) if program else presets.nearest(flat)
-    keys = [key for key in keys if key == SOURCE or alike.tells_apart(key)]
-    changes = [_change(key, flat[key]) for key in sorted(keys, key=lambda key: not key.endswith(".name"))]
-    seed = "" if title or flat.get("seed") is None else f"seed {flat['seed']}"
-    parts = [alike.some(changes, 2), seed, preset] if changes else [preset, seed]
-    return " · ".join(filter(None, [title, *parts, last]))
-
-
-def _change(key: str, value: Any) -> str:
-    """A short form of a param: ``linear``, ``train.steps 1000``."""
-    if key.endswith(".name"):
-        return str(value)
-    short = ".".join(key.split(".")[-2:])
-    return f"{short} {Path(mask_secrets(value)).stem if key == SOURCE and value else value}"
+def name(flat: Mapping[str, Any], last: str, program: str | None = None) -> str:
+    """A short name for legends and tables: the program or network, the dataset and the seed, and ``last``, which
+    distinguishes runs with the same params."""
+    known = tags(flat)
+    seed = f"seed {known['seed']}" if "seed" in known else ""
+    return " · ".join(filter(None, [program or known.get("model"), known.get("dataset"), seed, last]))
 
 
 def result_tags(run: Record) -> dict[str, str]:
@@ -123,20 +96,6 @@ def metrics(run: Record) -> Iterator[tuple[str, float, int]]:
     for images, row in (run.scores_by_images | {end: run.scores | costs}).items():
         decisive = sorted(row, key=lambda name: name.rpartition(".")[2] not in DECISIVE)
         yield from ((name, row[name], images) for name in decisive)
-
-
-def data(run: Record) -> dict[str, str] | None:
-    """The fields of MLflow's dataset for the training images; None if the record does not name them."""
-    images, dataset, source = run.fingerprint.comparable.get("images"), run.params.get(DATASET), run.params.get(SOURCE)
-    if not images or not dataset:
-        return None
-    return {
-        "name": name_images(dataset, source),
-        "digest": str(images["sha256"])[:LONGEST_DIGEST],
-        "source_type": dataset,
-        "source": json.dumps({"source": mask_secrets(str(source))}),
-        "profile": json.dumps({key: images[key] for key in ("count", "channels", "size") if key in images}),
-    }
 
 
 def note(run: Record, tags: Mapping[str, str]) -> str:
