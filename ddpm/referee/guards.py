@@ -14,7 +14,6 @@ real images recalls them.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
 
 import numpy as np
 
@@ -54,7 +53,7 @@ class Guards(Known):
         is_share = metrics.SCORES[metrics.kind(verdict.metric)].is_share
         return is_share and max(verdict.baseline_mean, verdict.arm_mean) < verdict.margin
 
-    def forbids(self, pair: Pair[Any], verdict: Verdict) -> Objection | None:
+    def forbids(self, pair: Pair, verdict: Verdict) -> Objection | None:
         """Too early, or useless."""
         decider = metrics.decider([run.scores for run in pair.runs], self.primary)
         gaussian = metrics.gaussian([run.scores for run in pair.runs], decider)
@@ -67,14 +66,14 @@ class Guards(Known):
             return Objection("useless", f"a uniform guess needs {metrics.UNIFORM:g} bits")
         return None
 
-    def forbids_means(self, pair: Pair[Any], metric: str, before: float, after: float) -> Early | None:
+    def forbids_means(self, pair: Pair, metric: str, before: float, after: float) -> Early | None:
         """Useless, or too early by the metric itself."""
         if metrics.is_useless(metric, after):
             return "useless"
         gaussian = metrics.gaussian([run.scores for run in pair.runs], metric)
         return "too early" if metrics.is_early(min(before, after), gaussian) else None
 
-    def doubts(self, pair: Pair[Any], verdict: Verdict, outcome: Outcome) -> Objection | None:
+    def doubts(self, pair: Pair, verdict: Verdict, outcome: Outcome) -> Objection | None:
         """A winner that copies, a KID that disagrees, or another eye that sees the opposite."""
         winner, runs = (pair.arm, pair.after) if outcome == "better" else (pair.baseline, pair.before)
         spaces = sorted({space for run in runs for space in metrics.find_copies(run.scores)})
@@ -90,7 +89,7 @@ class Guards(Known):
         against = self.list_against(pair, outcome) if asked else []
         return Objection("mixed", " and ".join(against)) if against else None
 
-    def list_against(self, pair: Pair[Any], outcome: Outcome) -> list[str]:
+    def list_against(self, pair: Pair, outcome: Outcome) -> list[str]:
         """The eyes, and the recall, that moved the other way than ``outcome`` says, with both means."""
         against, runs = [], [run.scores for run in pair.runs]
         loser = pair.before if outcome == "better" else pair.after

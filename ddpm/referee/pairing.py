@@ -118,7 +118,7 @@ def check_fingerprints(records: Sequence[Record], by: Sequence[str]) -> str:
     return records[0].fingerprint.without("sampling") if sampling else records[0].fingerprint.hash
 
 
-def setting(name: str, pair: Pair[Record]) -> str:
+def setting(name: str, pair: Pair) -> str:
     """A pair's training data, costs and scoring, for a sentence, with the score of real images.
 
     Where the two differ, it is "the arm's against the baseline's". What is unknown of either is left out.
@@ -230,7 +230,7 @@ def _code_differences(records: Sequence[Record]) -> str:
     return f"code differs in {some(differing)}: {names}" if differing else ""
 
 
-def pair_arms(arms: Sequence[Arm], by: Sequence[str]) -> tuple[list[Pair[Record]], list[str]]:
+def pair_arms(arms: Sequence[Arm], by: Sequence[str]) -> tuple[list[Pair], list[str]]:
     """Each arm paired with the first one, and notes on runs without a partner. Raises UserError if no pair has two
     seeds."""
     pairs, notes = [], list[str]()

@@ -2,7 +2,7 @@
 read."""
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -10,29 +10,16 @@ from ddpm.base.errors import UserError
 from ddpm.verdicts.statistics import Array
 
 
-class Run(Protocol):
-    """A trained and scored model as verdicts see it: its training seed, and its scores by name."""
-
-    @property
-    def seed(self) -> int | None: ...
-
-    @property
-    def scores(self) -> Mapping[str, float]: ...
-
-
-AnyRun = TypeVar("AnyRun", bound=Run)
-
-
-class Pair(NamedTuple, Generic[AnyRun]):
-    """Two arms' runs: those at the same place of ``before`` and ``after`` are partners."""
+class Pair(NamedTuple):
+    """Two arms' runs, each with a seed and scores: those at the same place of ``before`` and ``after`` are partners."""
 
     baseline: str
     arm: str
-    before: tuple[AnyRun, ...]
-    after: tuple[AnyRun, ...]
+    before: tuple[Any, ...]
+    after: tuple[Any, ...]
 
     @property
-    def runs(self) -> tuple[AnyRun, ...]:
+    def runs(self) -> tuple[Any, ...]:
         return *self.before, *self.after
 
     def scores(self, metric: str) -> tuple[Array, ...]:
@@ -53,7 +40,7 @@ class Arm(NamedTuple):
     runs: dict[int, Any]  # by training seed
 
 
-def partners(before: Arm, after: Arm) -> Pair[Any]:
+def partners(before: Arm, after: Arm) -> Pair:
     """The runs of the seeds that both arms have."""
     seeds = sorted(before.runs.keys() & after.runs.keys())
     return Pair(before.label, after.label, *(tuple(arm.runs[seed] for seed in seeds) for arm in (before, after)))

@@ -98,7 +98,7 @@ def shared_budgets(runs: Sequence[Any], metric: str) -> list[int]:
 
 
 def compare_budgets(
-    pair: Pair[Any], images: Sequence[int], metric: str, known: Known, level: float | None
+    pair: Pair, images: Sequence[int], metric: str, known: Known, level: float | None
 ) -> tuple[BudgetPoint, ...]:
     """The arm against the baseline at each number of ``images``. level: the error rate of the band; None: no band."""
     before, after = (_scores(runs, images, metric) for runs in (pair.before, pair.after))

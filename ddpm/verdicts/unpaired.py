@@ -1,14 +1,13 @@
 """Verdicts on runs without partners: one against a stored baseline, or arms that share no seeds."""
 
 from dataclasses import replace
-from typing import Any
 
 from ddpm.verdicts import statistics
 from ddpm.verdicts.arms import Pair
 from ddpm.verdicts.verdict import Rules, Verdict, decide
 
 
-def judge_run(first: Pair[Any], rules: Rules, fresh: Pair[Any] | None = None) -> list[Verdict]:
+def judge_run(first: Pair, rules: Rules, fresh: Pair | None = None) -> list[Verdict]:
     """A verdict for each metric on one run, ``first.after``, against a stored baseline of several.
 
     The run has no partners, and the sd of its kind is unknown, so it is tested with the baseline's sd, which is exact
@@ -38,7 +37,7 @@ def judge_run(first: Pair[Any], rules: Rules, fresh: Pair[Any] | None = None) ->
     return verdicts
 
 
-def judge_unpaired(pair: Pair[Any], rules: Rules) -> list[Verdict]:
+def judge_unpaired(pair: Pair, rules: Rules) -> list[Verdict]:
     """A verdict for each metric on several runs that share no seeds with the baseline's.
 
     They are tested by Welch's t test. There is no sign-flip test, because there are no pairs; so that no verdict is

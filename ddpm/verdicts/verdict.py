@@ -83,7 +83,7 @@ class Verdict:
     overridden: bool = False  # by an objection, which ``reason`` is
 
     @classmethod
-    def of(cls, metric: str, pair: Pair[Any], known: Known) -> Verdict:
+    def of(cls, metric: str, pair: Pair, known: Known) -> Verdict:
         """The verdict before any test, from the pair's scores."""
         before, after = pair.scores(metric)
         seeds = tuple(run.seed for run in pair.after if run.seed is not None)
@@ -175,14 +175,14 @@ class Known(Protocol):
         """Raises UserError if two seeds of an arm are the same run."""
         return
 
-    def list_against(self, pair: Pair[Any], outcome: Outcome, /) -> list[str]:
+    def list_against(self, pair: Pair, outcome: Outcome, /) -> list[str]:
         """What contradicts that the arm is better, or worse, as the primary metric says."""
         return []
 
     def margin(self, metric: str, baseline: float, /) -> float:
         """The smallest gap that matters, in the metric's unit. baseline: the baseline's mean."""
 
-    def setting(self, metric: str, pair: Pair[Any], /) -> str:
+    def setting(self, metric: str, pair: Pair, /) -> str:
         """Training data and scoring of the pair, in words; empty if unknown."""
         return ""
 
@@ -190,15 +190,15 @@ class Known(Protocol):
         """Whether both sides have the worst score there is, which shows nothing."""
         return False
 
-    def forbids(self, pair: Pair[Any], verdict: Verdict, /) -> Objection | None:
+    def forbids(self, pair: Pair, verdict: Verdict, /) -> Objection | None:
         """The outcome where the tests do not count; None where they do."""
         return None
 
-    def forbids_means(self, pair: Pair[Any], metric: str, before: float, after: float, /) -> Early | None:
+    def forbids_means(self, pair: Pair, metric: str, before: float, after: float, /) -> Early | None:
         """The outcome of both means in the course of a training, where the tests do not count; None where they do."""
         return None
 
-    def doubts(self, pair: Pair[Any], verdict: Verdict, outcome: Outcome, /) -> Objection | None:
+    def doubts(self, pair: Pair, verdict: Verdict, outcome: Outcome, /) -> Objection | None:
         """The objection to calling a difference that the tests show better or worse; None without one."""
         return None
 
@@ -237,7 +237,7 @@ class Rules(NamedTuple):
         return f"{100 * self.confidence:g}% interval, adjusted for {table}{looked}"
 
 
-def judge(pair: Pair[Any], rules: Rules, complete: Sequence[int]) -> list[Verdict]:
+def judge(pair: Pair, rules: Rules, complete: Sequence[int]) -> list[Verdict]:
     """A verdict for each metric, the primary one's first: it decides when the pair is done.
 
     complete: the looks for which the pair has all seeds, in order.
@@ -254,7 +254,7 @@ def judge(pair: Pair[Any], rules: Rules, complete: Sequence[int]) -> list[Verdic
     return verdicts
 
 
-def _replay_looks(pair: Pair[Any], metric: str, rules: Rules, complete: Sequence[int]) -> Verdict:
+def _replay_looks(pair: Pair, metric: str, rules: Rules, complete: Sequence[int]) -> Verdict:
     """The verdict, look by look, up to the first complete look that decides."""
     known, alpha, design, family = rules.known, rules.alpha, rules.design, rules.family(metric)
     level = alpha / family
@@ -290,7 +290,7 @@ def _replay_looks(pair: Pair[Any], metric: str, rules: Rules, complete: Sequence
     return replace(verdict, outcome="futile" if chance < FUTILE else "not yet", reason=reason)
 
 
-def decide(verdict: Verdict, pair: Pair[Any], known: Known, differs: bool, excluded: bool) -> Verdict:
+def decide(verdict: Verdict, pair: Pair, known: Known, differs: bool, excluded: bool) -> Verdict:
     """The verdict with its outcome and the reason; inconclusive, without a reason, if the tests reject nothing.
 
     differs: the tests reject "no difference". excluded: they reject every gap as large as the margin.
