@@ -9,13 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from ddpm.base import files
 from ddpm.base.errors import UserError, plural, printable
-from ddpm.ladder import outcome, trials
+from ddpm.ladder import outcome
 from ddpm.ladder.climb import Attempt, Climb
 from ddpm.ladder.log import BASE
 from ddpm.ladder.terms import CHALLENGER, CHAMPION
-from ddpm.params import config
 from ddpm.pictures import plots
 from ddpm.pictures.plots import Panel
 from ddpm.referee import metrics
@@ -161,14 +159,12 @@ def log(state: Climb) -> None:
     contest, store = state.contest, Store(strict=True)
     if contest.of_program:
         return
-    primary = contest.terms.primary
     page = Page(
         "ddpm.ladder",
         contest.name,
         f"ladder {contest.name}",
-        {"ddpm.primary": primary},
-        f"{contest.terms.question}\n\nChampion: {state.title}. Attempts: {len(state.attempts)}. "
-        "Trials are not evidence.",
+        {"ddpm.primary": contest.terms.primary},
+        f"{contest.terms.question}\n\nChampion: {state.title}. Attempts: {len(state.attempts)}.",
         [contest.folder / name for name in FILES],
     )
 
@@ -176,13 +172,7 @@ def log(state: Climb) -> None:
         records = dict[str, Record]()
         for one in state.attempts:
             records |= {f"{name} {one.begin.entry}": run for name, run in state.runs(one).records.items()}
-        parent, known = tracker.write_page(store, page, records)
-        for number, trial in enumerate(trials.read(contest), 1):
-            key = files.digest([contest.name, trial.seed, trial.key])
-            if trial.score is not None and key not in known:
-                scores = {primary: trial.score, **trial.guards, "seconds": trial.seconds}
-                params = config.parse(contest.trial(trial.changes, trial.seed, trial.length)).flat()
-                tracker.write_trial(store, parent, key, f"trial {number}", params, trial.changes, scores)
+        tracker.write_page(store, page, records)
 
     try:
         store.attempt(write)

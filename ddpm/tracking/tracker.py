@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from PIL import Image
@@ -69,9 +68,9 @@ class Page(NamedTuple):
     files: Sequence[Path]  # artifacts, as far as they exist
 
 
-def write_page(store: Store, page: Page, records: Mapping[str, Record]) -> tuple[str, set[str]]:
-    """Write a page's run, and those of records below it, by the beginnings of their names; return its id, and the keys
-    of the runs that it lists. Finished ones stay as they are. For ``Store.attempt``."""
+def write_page(store: Store, page: Page, records: Mapping[str, Record]) -> None:
+    """Write a page's run, and those of records below it, by name. Finished ones stay as they are. For
+    ``Store.attempt``."""
     client = store.client
     with store.lock():
         found = _find(store, page.tag, page.name)
@@ -88,27 +87,6 @@ def write_page(store: Store, page: Page, records: Mapping[str, Record]) -> tuple
         if is_own(path):
             client.log_artifact(parent, str(path))
     client.set_terminated(parent)
-    return parent, known
-
-
-def write_trial(
-    store: Store,
-    parent: str,
-    key: str,
-    title: str,
-    params: Mapping[str, Any],
-    changes: Mapping[str, Any],
-    metrics: Mapping[str, float],
-) -> None:
-    """Write a run below a page's that has no record, only flat params, of which ``changes`` are logged; or complete it.
-    For ``Store.attempt``."""
-    with store.lock():
-        written = _find(store, KEY, key)
-        run = written[0] if written else _create(store, title, round(1000 * time.time()))
-        _describe(store, run, view.texts(changes), view.tags(params) | {KEY: key, PARENT: parent})
-        for name, value in metrics.items():
-            store.client.log_metric(run.info.run_id, name, value, run.info.start_time)
-        store.client.set_terminated(run.info.run_id)
 
 
 def _complete(store: Store, run: Record, training: str | None = None, title: str = "", parent: str = "") -> str:
@@ -159,7 +137,7 @@ def _find_open(store: Store, training: str | None) -> Run | None:
     return next((run for run in _find(store, TRAINING, training) if KEY not in run.data.tags), None)
 
 
-def _create(store: Store, name: str, start: int, tags: Mapping[str, str] = MappingProxyType({})) -> Run:
+def _create(store: Store, name: str, start: int, tags: Mapping[str, str]) -> Run:
     return store.client.create_run(store.experiment, start, {"mlflow.source.name": "dvc repro", **tags}, name)
 
 
@@ -246,7 +224,7 @@ class Live:
                 client.delete_run(run.info.run_id)
                 run = None
             start = round(1000 * (time.time() - self.waiting[-1].seconds))
-            run = run or _create(self.store, view.name(known, self.training[:7]), start)
+            run = run or _create(self.store, view.name(known, self.training[:7]), start, {})
             _describe(self.store, run, view.texts(known), view.origin() | view.tags(known) | {TRAINING: self.training})
         client.update_run(run.info.run_id, status="RUNNING")
         return run

@@ -8,9 +8,9 @@ import pygit2
 import pytest
 from mlflow import MlflowClient
 
-from ddpm.ladder import climb, display, terms, trials
+from ddpm.ladder import climb, display, terms
 from ddpm.study import publication
-from ddpm.tracking import tracker, view
+from ddpm.tracking import tracker
 from tests import study_project, tracked
 from tests.study_project import PLAN, RESULTS, ROOT, study
 
@@ -28,11 +28,9 @@ def client(folder, empty_store, monkeypatch) -> MlflowClient:
 
 @pytest.fixture
 def climbed(client) -> terms.Contest:
-    """A ladder that was climbed, and searched with a few trials."""
+    """A ladder that was climbed."""
     shutil.copytree(ROOT / "ladders/short", "ladders/short")
     shutil.copy(ROOT / LADDER, LADDER)
-    path = Path("ladders/short/trials.jsonl")
-    path.write_text("".join(path.read_text().splitlines(keepends=True)[:4]))
     pygit2.init_repository(".")
     return terms.load(LADDER)
 
@@ -88,23 +86,17 @@ def test_a_study_is_a_run_with_its_experiments_below_and_nothing_is_sent_twice(c
     assert {path.split()[1].partition("/")[0] for path in left} == {"metrics", "mlartifacts", "mlflow.db", "secret"}
 
 
-def test_a_ladder_is_a_run_with_its_attempts_and_trials_below_and_nothing_is_sent_twice(client, climbed, monkeypatch):
+def test_a_ladder_is_a_run_with_its_attempts_below_and_nothing_is_sent_twice(client, climbed, monkeypatch):
     with monkeypatch.context() as patched:
-        patched.setattr(MlflowClient, "log_metric", Mock(side_effect=OSError("cut off in a trial")))
+        patched.setattr(MlflowClient, "log_text", Mock(side_effect=OSError("cut off in a run")))
         display.log(climb.read(climbed))
     display.log(climb.read(climbed))
     parent, children = runs(client)
     assert (parent.data.tags["ddpm.ladder"], parent.info.status) == ("short", "FINISHED")
     assert climbed.terms.question in parent.data.tags[tracker.NOTE]
     assert "search.md" in {file.path for file in client.list_artifacts(parent.info.run_id)}
-    assert len(children) == len(climbed.rows.records) + 4
+    assert len(children) == len(climbed.rows.records)
     assert {title.partition("-")[0] for title in children if title.endswith("search-1")} == {"champion", "challenger"}
-    for number, trial in enumerate(trials.read(climbed), 1):
-        logged = children[f"trial {number}"].data
-        sampler = trial.changes.get("sample.sampler.name", "ancestral")
-        assert (logged.tags["seed"], logged.tags["sampler"]) == (str(trial.seed), sampler)
-        assert logged.metrics[climbed.terms.primary] == trial.score
-        assert logged.params == view.texts(trial.changes)
     display.log(climb.read(climbed))
     _, again = runs(client)
     assert {one.info.run_id for one in again.values()} == {one.info.run_id for one in children.values()}
