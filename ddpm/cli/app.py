@@ -20,16 +20,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
-from cyclopts import (
-    App,
-    CycloptsError,
-    Group,
-    MissingArgumentError,
-    Parameter,
-    Token,
-    UnknownCommandError,
-    UnusedCliTokensError,
-)
+from cyclopts import App, CycloptsError, Group, Parameter, Token
 from cyclopts.validators import Path as FileKind
 from cyclopts.validators import mutually_exclusive
 from rich.console import Console
@@ -41,7 +32,7 @@ MAIN = Group("The main loop", sort_key=1)
 SCORES = Group("Scores and verdicts", sort_key=2)
 MODELS = Group("Models", sort_key=3)
 PROJECT = Group("The project", sort_key=4)
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+SUFFIXES = ("png", "jpg", "jpeg", "webp", "bmp")
 ONE_OF = Group("One of", validator=mutually_exclusive)  # options of which at most one may be given
 
 
@@ -71,13 +62,7 @@ app = App(
 )
 app["--help"].group = app["--version"].group = PROJECT
 app.command("ddpm.cli.study_commands:app", name="study", help="Take a question to a verdict.", group=MAIN, sort_key=5)
-app.command(
-    "ddpm.cli.ladder_commands:app",
-    name="ladder",
-    help="Try idea after idea, or search.",
-    group=MAIN,
-    sort_key=6,
-)
+app.command("ddpm.cli.ladder_commands:app", name="ladder", help="Try ideas, or search.", group=MAIN, sort_key=6)
 app.register_install_completion_command(help="Make the Tab key complete `ddpm`.", group=PROJECT)
 
 
@@ -86,23 +71,9 @@ def run(arguments: Sequence[str] | None) -> int | None:
     try:
         code: int | None = app(arguments, console=_Terminal())
     except CycloptsError as error:
-        raise UserError(f"{' '.join(['ddpm', *(error.command_chain or ())])}: {_mistake(error)}") from error
+        text = str(error)
+        raise UserError(f"{' '.join(['ddpm', *(error.command_chain or ())])}: {text[:1].lower()}{text[1:]}") from error
     return code
-
-
-def _mistake(error: CycloptsError) -> str:
-    from ddpm.base.variant import closest  # pydantic takes longer to import than everything that --help needs
-
-    unused = (error.unused_tokens or [""])[0]
-    if isinstance(error, UnknownCommandError) and error.app:
-        names = [name for name in error.app if not name.startswith("-")]
-        return f"unknown command {unused!r}{closest(unused, names)}; allowed: {', '.join(names)}"
-    if isinstance(error, UnusedCliTokensError):
-        return f"unexpected argument {unused!r}; --help lists what is allowed"
-    if isinstance(error, MissingArgumentError) and error.argument and not error.keyword:
-        return f"{error.argument.name}: missing; --help shows what it is"
-    text = str(error)
-    return text[:1].lower() + text[1:]
 
 
 def _model(_: type, tokens: Sequence[Token]) -> Path:
@@ -117,11 +88,6 @@ def _plan(_: type, tokens: Sequence[Token]) -> Path:
     return named if named.is_file() and not path.is_file() else path
 
 
-def _check_picture(_: type, path: Path) -> None:
-    if path.suffix.lower() not in SUFFIXES:
-        raise UserError(f"--out: {path} does not end in a picture's suffix; allowed: {', '.join(SUFFIXES)}")
-
-
 def list_files(folder: str) -> str:
     """The names of a package folder's files, for a help that imports none of them: that takes half of its time."""
     return ", ".join(sorted(path.stem for path in Path(__file__).parents[1].joinpath(folder).glob("[a-z]*.*")))
@@ -133,9 +99,8 @@ Plan: TypeAlias = Annotated[Path, Parameter(converter=_plan, help="the study's f
 Names: TypeAlias = tuple[str, ...]
 Folders: TypeAlias = Annotated[tuple[Path, ...], Parameter("--from")]
 Classes: TypeAlias = Annotated[Names, Parameter("--class")]
-Picture: TypeAlias = Annotated[Path, Parameter(validator=_check_picture, help="picture to write")]
+Picture: TypeAlias = Annotated[Path, Parameter(validator=FileKind(ext=SUFFIXES), help="picture to write")]
 Tables: TypeAlias = Annotated[
     tuple[Annotated[Path, Parameter(validator=FileKind(ext=("tex", "csv")))], ...],
     Parameter("--table", help="tables for a paper to write: .tex, .csv"),
 ]
-NoPilot: TypeAlias = Annotated[bool, Parameter(help="skip the step that measures time and memory")]

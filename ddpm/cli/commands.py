@@ -1,6 +1,7 @@
 """The commands of ``ddpm`` about params, scores, verdicts and the project; torch is imported where it is needed."""
 
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -13,8 +14,7 @@ from cyclopts import App, Parameter
 from ddpm.base.errors import UserError, printable
 from ddpm.base.machine import SITE_CACHE
 from ddpm.base.paths import BASELINE
-from ddpm.cli import terminal
-from ddpm.cli.app import MAIN, ONE_OF, PROJECT, SCORES, Folders, Json, Names, NoPilot, Tables, app, list_files
+from ddpm.cli.app import MAIN, ONE_OF, PROJECT, SCORES, Folders, Json, Names, Tables, app, list_files
 from ddpm.cli.terminal import answer, write_params
 from ddpm.referee import Alike
 
@@ -62,12 +62,15 @@ def preset(
 
 
 @app.command(group=MAIN, sort_key=2)
-def check(*, no_pilot: NoPilot = False) -> None:
+def check(*, no_pilot: bool = False) -> None:
     """Check params.yaml, and estimate the time and memory of the next run.
 
     examples:
       ddpm check             # is it possible, and how long will it take?
       ddpm check --no-pilot  # is it possible?
+
+    Args:
+        no_pilot: skip the step that measures time and memory
     """
     from ddpm.params import config, file, possible
     from ddpm.tools import clone
@@ -124,7 +127,8 @@ def runs(*, json: Json = False) -> None:
     from ddpm.report.blocks import Chapter
 
     listed, notes = overview.gather(config.load())
-    text = render.text([Chapter("", overview.show_runs(listed, notes))], terminal.width())
+    columns, _ = shutil.get_terminal_size((1000, 24))  # without a terminal: what reads a pipe may want all
+    text = render.text([Chapter("", overview.show_runs(listed, notes))], columns)
     answer(json, [run._asdict() for run in listed], text)
 
 

@@ -1,18 +1,10 @@
 """What the commands of ``ddpm`` share in showing their results."""
 
 import json
-import shutil
 from typing import Any
 
 from ddpm.base.files import write_text
 from ddpm.params import file
-
-MOST = 1000  # columns without a terminal: what reads a pipe may want all
-
-
-def width() -> int:
-    """Columns of the terminal; MOST without one."""
-    return shutil.get_terminal_size((MOST, 24)).columns
 
 
 def answer(as_json: bool, value: object, *lines: object) -> None:
