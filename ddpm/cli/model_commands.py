@@ -130,7 +130,7 @@ def score(
         param: the program's params, as KEY=VALUE
         cost: images_seen, parameters, flops, evaluations or seconds.STAGE, as KEY=VALUE
         out: a .json file (metrics/scored/NAME-SEED.json)
-        reference: .npz file of others' mu and sigma, or images (the real images here)
+        reference: .npz file of others' mu and sigma (the real images here)
         extractor: of the reference's features
     """
     from ddpm.params import file

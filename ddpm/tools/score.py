@@ -116,11 +116,7 @@ def _by_file(samples: Path, checked: config.Scoring, scratch: Path, reference: P
     real = read_statistics(reference, chosen.dimensions, scratch)
     images = _read_set(samples, checked.data.shape, evaluate, scratch)
     chosen.write_weights(paths.PROCESSED, weights, device)
-    network = chosen.load(weights)
-    if not real:
-        theirs = _read_set(reference, checked.data.shape, evaluate, scratch)
-        real = frechet.statistics(extract(network, theirs, evaluate.batch_size, device).features)
-    fake = extract(network, images, evaluate.batch_size, device).features.to(device)
+    fake = extract(chosen.load(weights), images, evaluate.batch_size, device).features.to(device)
     scores = {f"{features}.{chosen.frechet}": frechet.Distance(real[MU], real[SIGMA], device)(fake)}
     rests_on = {"reference": files.sha256(reference), "weights": files.sha256(weights), "resizer": chosen.resizer}
     return digest([images]), scores, rests_on | {"samples": len(images), "sampling": None}
@@ -135,15 +131,11 @@ def describe_reference(reference: Path, features: str) -> str:
 
 
 def read_statistics(path: Path, dimensions: int, scratch: Path) -> dict[str, NDArray[np.floating]]:
-    """``mu``, (D,), and ``sigma``, (D, D), float64; empty if the file has images instead.
-
-    Raises UserError if it has neither, or they are not the mean and covariance of D features, ``dimensions``.
-    """
+    """``mu``, (D,), and ``sigma``, (D, D), float64. Raises UserError unless the file has them, and they are the mean
+    and covariance of D features, ``dimensions``."""
     if path.suffix.lower() != ".npz":
-        raise UserError(f"{path}: allowed: an .npz file with {MU} and {SIGMA}, or with images as {FIRST}")
+        raise UserError(f"{path}: allowed: an .npz file with {MU} and {SIGMA}")
     arrays: dict[str, NDArray[np.floating]] = {}
-    if MU not in (held := array_names(path)) and FIRST in held:
-        return arrays
     for key, shape in {MU: (dimensions,), SIGMA: (dimensions, dimensions)}.items():
         array = _array(path, scratch, key)
         if array.shape != shape or array.dtype.kind != "f" or not np.isfinite(array).all():
@@ -208,17 +200,12 @@ def _limit(samples: Path, count: int) -> None:
         raise UserError(f"{samples}: {count:,} images; allowed: at most {MOST:,}, and 50,000 are usual")
 
 
-def array_names(path: Path) -> list[str]:
-    """The names of the arrays in an .npz file. Raises UserError if it cannot be read."""
-    with open_members(path) as members:
-        return [PurePosixPath(member.name).stem for member in members]
-
-
 def _array(path: Path, scratch: Path, key: str = FIRST) -> NDArray[Any]:
     """The array of an .npy file; of an .npz, the one called ``key``, or the only one for arr_0."""
     if path.suffix.lower() != ".npz":
         return open_array(path, remedy=f"look at {path}")
-    names = array_names(path)
+    with open_members(path) as members:
+        names = [PurePosixPath(member.name).stem for member in members]
     wanted = [0] if len(names) == 1 and key == FIRST else [row for row, name in enumerate(names) if name == key]
     if len(wanted) != 1:
         raise UserError(f"{path}: {len(names)} arrays, of which {len(wanted)} are called {key}; allowed: one")
