@@ -5,8 +5,9 @@ the working folder's model is the exported one.
 """
 
 import shutil
+from importlib import resources
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import jinja2
 import torch
@@ -29,13 +30,6 @@ from ddpm.sources.dataset import name_images
 from ddpm.tracking import view
 
 
-class Facts(NamedTuple):
-    """The params and the record of the exported model."""
-
-    config: Config
-    run: Record
-
-
 def export_model(source: Path, out: Path) -> None:
     """Write the folder ``out``: the model file ``source`` as it is, its config for people, and its card, README.md.
     Every command takes the folder for ``--model``.
@@ -56,20 +50,16 @@ def export_model(source: Path, out: Path) -> None:
 
 def render_card(source: Path, model: Loaded, folder: str) -> str:
     """The card as Markdown. source: the model file; folder: the name of the export."""
+    working, run, reason = None, None, ""
     try:
-        facts, reason = find_facts(source, model), ""
+        working, run = find_facts(source, model)
     except UserError as error:
-        facts, reason = None, str(error)
+        reason = str(error)
     T = model.config.diffusion.T
-    tags = view.origin() if facts else {}
-    environment = jinja2.Environment(  # noqa: S701 - Markdown, in which nothing is escaped
-        loader=jinja2.PackageLoader("ddpm.sharing", ""),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    return environment.get_template("card.md").render(
+    tags = view.origin() if run else {}
+    text = resources.files("ddpm.sharing").joinpath("card.md").read_text(encoding="utf-8")
+    options: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
+    return jinja2.Template(text, undefined=jinja2.StrictUndefined, **options).render(
         model=model,
         folder=folder,
         sha256=sha256(source),
@@ -79,13 +69,14 @@ def render_card(source: Path, model: Loaded, folder: str) -> str:
         batch_size=_count(model.written.get("train", {}).get("batch_size")),
         steps=max(steps for steps in range(1, min(T, 50) + 1) if T % steps == 0),
         params=yaml.safe_dump(model.written, sort_keys=False),
-        known=facts,
+        working=working,
+        run=run,
         reason=reason,
-        cost=read_json(METRICS / "train.json") if facts else {},
-        data=name_images(facts.config.data.dataset.name, facts.config.data.source) if facts else "",
-        images=read_manifest(PROCESSED) if facts and (PROCESSED / MANIFEST).exists() else None,
-        scores=render.markdown([Chapter("", summary.scores(facts.run))]) if facts else "",
-        closeness=metrics.closeness(facts.run.scores) if facts else [],
+        cost=read_json(METRICS / "train.json") if run else {},
+        data=name_images(working.data.dataset.name, working.data.source) if working else "",
+        images=read_manifest(PROCESSED) if run and (PROCESSED / MANIFEST).exists() else None,
+        scores=render.markdown([Chapter("", summary.scores(run))]) if run else "",
+        closeness=metrics.closeness(run.scores) if run else [],
         commit=tags.get(view.COMMIT),
         changed=tags.get(view.DIRTY) == "true",
     )
@@ -96,8 +87,9 @@ def _count(value: object) -> object:
     return value if type(value) is int else "an unknown number of"
 
 
-def find_facts(source: Path, model: Loaded) -> Facts:
-    """The working folder's record of the model. Raises UserError with the reason if it knows nothing."""
+def find_facts(source: Path, model: Loaded) -> tuple[Config, Record]:
+    """The params and the record of the model in the working folder. Raises UserError with the reason if it knows
+    nothing."""
     checked = config.load()
     if checked.training().to_dict() != model.written:
         raise UserError("params.yaml is another model's")
@@ -105,4 +97,4 @@ def find_facts(source: Path, model: Loaded) -> Facts:
         raise UserError(f"{MODEL_FILE} is another model")
     if checked.sample.ema_length is not None:
         raise UserError(f"the scores here are of another average, with sample.ema_length {checked.sample.ema_length:g}")
-    return Facts(checked, library.current(checked))
+    return checked, library.current(checked)
