@@ -4,8 +4,6 @@ It is a list, not a comparison: one seed is not a verdict, and scores of differe
 other.
 """
 
-import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -13,14 +11,13 @@ from ddpm.base.errors import mask_secrets, plural
 from ddpm.params import config
 from ddpm.params.config import Config
 from ddpm.referee import metrics
-from ddpm.report.blocks import Block, Note, Table, cell
+from ddpm.report.blocks import Block, Note, Table, cell, plain
 from ddpm.runs import library
 from ddpm.runs.alike import tells_apart
 from ddpm.runs.library import WORKSPACE
 from ddpm.runs.record import Record
 
-# metric in the table besides the headlines -> its column's head
-HEADS = {"class_accuracy": "accuracy", "bits_per_dim": "bits/dim"}
+ALSO = ("class_accuracy", "bits_per_dim")  # metrics in the table besides the headlines
 
 
 class Listed(NamedTuple):
@@ -52,7 +49,7 @@ def _of(run: Record, here: Mapping[str, Any]) -> Listed:
     return Listed(
         run.name,
         run.seed,
-        {key: mask_secrets(_text(run.params.get(key))) for key in unlike},
+        {key: mask_secrets(plain(run.params.get(key))) for key in unlike},
         {name: run.scores[name] for name in metrics.select_judged(run.scores)},
         sum(run.costs.seconds.get(stage, 0.0) for stage in ("train", "sample")) or None,
         run.fingerprint.hash,
@@ -60,30 +57,21 @@ def _of(run: Record, here: Mapping[str, Any]) -> Listed:
     )
 
 
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
-
-
 def show_runs(runs: Sequence[Listed], notes: Sequence[str]) -> list[Block]:
-    """The runs, and a line that counts them. What differs is in the last column, which a narrow terminal cuts off, and
-    what few runs have comes first in it: it tells them apart."""
+    """The runs, and a line that counts them. What differs is in the last column, which a narrow terminal cuts off."""
     lines = [Note(note, missing=True) for note in notes]
     if not runs:
         return [Note("no runs yet: `dvc repro` makes one"), *lines]
     scored = {name for run in runs for name in run.scores} | {"bits_per_dim"}
-    names = [name for name in metrics.in_order(scored) if metrics.is_headline(name) or metrics.kind(name) in HEADS]
-    kinds = [metrics.kind(name) for name in names]
-    heads = [HEADS.get(kind, kind) if kinds.count(kind) == 1 else name for name, kind in zip(names, kinds, strict=True)]
-    frequency = Counter(item for run in runs for item in run.differs.items())
+    names = [name for name in metrics.in_order(scored) if metrics.is_headline(name) or metrics.kind(name) in ALSO]
     rows = []
     for run in runs:
-        rarest_first = sorted(run.differs.items(), key=frequency.__getitem__)
-        differs = " ".join(f"{label(key)}={value}" for key, value in rarest_first) or "-"
+        differs = " ".join(f"{label(key)}={value}" for key, value in run.differs.items()) or "-"
         seconds = "-" if run.seconds is None else f"{run.seconds:.0f}"
         scores = [cell(run.scores.get(name)) for name in names]
         state = "stale" if run.stale else "scored"
         rows.append([run.name, cell(run.seed), *scores, seconds, state, differs])
-    columns = ["name", "seed", *heads, "seconds", "state", "differs"]
+    columns = ["name", "seed", *names, "seconds", "state", "differs"]
     fingerprints = len({run.fingerprint for run in runs if not run.stale})
     mixed = f"; {fingerprints} fingerprints: compare only scores of the same one" if fingerprints > 1 else ""
     table = Table(columns, rows, "", (0, len(columns) - 2, len(columns) - 1))

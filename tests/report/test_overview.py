@@ -58,7 +58,7 @@ def test_a_run_has_a_line_and_what_is_no_record_has_one_below(folder, capsys):
     other = of(fd=12.3456, at=2, train__steps=20, **LINEAR)
     finished(folder, plain=of(3, 0.25, at=1), other=other, torn="{")
     head, *lines, _, count, left_out = table(capsys)
-    assert head.split() == ["name", "seed", "fd", "bits/dim", "seconds", "state", "differs"]
+    assert head.split() == ["name", "seed", "classifier.fd", "bits_per_dim", "seconds", "state", "differs"]
     assert [line.split() for line in lines] == [
         ["plain", "3", "0.25", "-", "22", "scored", "-"],
         ["other", "0", "12.35", "-", "22", "scored", "schedule=linear", "train.steps=20"],
