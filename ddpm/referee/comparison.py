@@ -24,11 +24,8 @@ def compare(listing: Listing, by: Sequence[str], config: Config, may_differ: Col
         matched = alike.matching(listing.records, config, by)
         arms = pairing.arms(matched.records, by, config)
         if len(arms) == 1:
-            others = [run for run in listing.records if pairing.values_of(run.params, by) != arms[0].values]
-            hint = f"; of those with another value, {alike.most_alike(others, config.flat(), by)}" if others else ""
             more = f"`dvc exp run -S {by[0]}=VALUE` runs" if by[0] in config.flat() else "`ddpm score` adds"
-            line = f"only {arms[0].label} was run: {more} another"
-            raise UserError(f"--by {' '.join(by)}: {line}{hint}")
+            raise UserError(f"--by {' '.join(by)}: only {arms[0].label} was run with these params: {more} another")
         pairs, dropped = pairing.pair_arms(arms, by)
     except UserError as error:  # what is missing may have been left out
         raise UserError("; ".join([str(error), *listing.notes])) from error

@@ -4,7 +4,6 @@ Blocks are data. Pictures are drawn by the renderers that show them, so a termin
 """
 
 import io
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -109,16 +108,6 @@ def chapter(title: str, *builders: Callable[[], Iterable[Block]]) -> Chapter:
         except UserError as error:
             blocks.append(Note(str(error), missing=True))
     return Chapter(title, blocks)
-
-
-def picture(caption: str, name: str, path: Path, remedy: str) -> Figure:
-    """A picture from a file. Raises UserError, which ends in ``remedy``, if it is missing or damaged."""
-    try:
-        with Image.open(path) as image:
-            image.load()
-    except BROKEN as error:
-        raise UserError(f"{path}: missing, or not a picture; {remedy}") from error
-    return Figure(caption, name, partial(shutil.copyfile, path))
 
 
 def strip(caption: str, name: str, images: Images) -> Figure:

@@ -18,8 +18,8 @@ from ddpm.params import config, credit
 from ddpm.params.config import Config
 from ddpm.pictures import plots
 from ddpm.pictures.plots import Panel
-from ddpm.report import render, summary
-from ddpm.report.blocks import Block, Chapter, Figure, Note, Table, chapter, picture, plain, strip
+from ddpm.report import live, render, summary
+from ddpm.report.blocks import Block, Chapter, Figure, Note, Table, chapter, plain, strip
 from ddpm.runs import library, run_images
 from ddpm.runs.record import Record
 from ddpm.sources.dataset import name_images
@@ -84,7 +84,7 @@ def _loss() -> list[Block]:
 
 def _nearest() -> list[Block]:
     caption = "The samples that come nearest to a train image, nearest first, and that train image below each."
-    return [picture(caption, "nearest", NEAREST, REMEDY)]
+    return live.side_by_side({caption: NEAREST}, narrow=False) or [Note(f"{NEAREST}: missing; {REMEDY}", missing=True)]
 
 
 def provenance(run: Record) -> list[Block]:
