@@ -31,7 +31,7 @@ from ddpm.tracking import view
 
 
 def export_model(source: Path, out: Path) -> None:
-    """Write the folder ``out``: the model file ``source`` as it is, its config for people, and its card, README.md.
+    """Write the folder ``out``: the model file ``source`` as it is, and its card, README.md.
     Every command takes the folder for ``--model``.
 
     Raises UserError, and writes nothing, if ``source`` is not a model file, or ``out`` exists.
@@ -43,8 +43,6 @@ def export_model(source: Path, out: Path) -> None:
     with atomic_path(out) as folder:
         folder.mkdir()
         shutil.copyfile(source, folder / MODEL_FILE.name)
-        text = yaml.safe_dump(model.written, sort_keys=False)
-        (folder / "config.yaml").write_text(text, encoding="utf-8")
         (folder / "README.md").write_text(render_card(source, model, out.name), encoding="utf-8")
 
 
