@@ -76,8 +76,7 @@ def check(*, no_pilot: bool = False) -> None:
     from ddpm.tools import clone
 
     checked = config.load()
-    if note := clone.check_clone(checked.data):
-        print(f"note: {note}", file=sys.stderr)
+    clone.check_clone(checked.data)
     found = clone.find_images(checked)
     possible.check_scores(checked, found.train, found.classes)
     if found.line:

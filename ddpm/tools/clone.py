@@ -1,6 +1,5 @@
 """What `ddpm check` looks at besides params.yaml: this clone of git and DVC, and where the images come from."""
 
-import json
 import os
 import stat
 import sys
@@ -16,23 +15,15 @@ from ddpm.data.processed import read_manifest
 from ddpm.params import credit, file
 from ddpm.params.config import Config
 from ddpm.params.inputs import on_record
-from ddpm.runs import library
 from ddpm.sources import fetch
 from ddpm.sources.photos import Photos
 
 
-def check_clone(data: Data) -> str:
-    """A note about the branch; empty if there is nothing to say. Raises UserError if DVC cannot run here, or
-    ``data.source`` leads nowhere."""
+def check_clone(data: Data) -> None:
+    """Raises UserError if DVC cannot run here, or ``data.source`` leads nowhere."""
     check_dvc()
     if not is_fetched():
         fetch.check_source(data.dataset, data.source)
-    if not library.repository().head_is_detached:
-        return ""
-    return (  # DVC takes it off while an experiment runs, and a kill leaves it there
-        "git's HEAD is on no branch: `dvc exp run` is running, or was killed; `git checkout -` goes back to the branch "
-        "before; if `git stash list` names DVC, `git stash pop` too"
-    )
 
 
 class Found(NamedTuple):
@@ -76,10 +67,7 @@ def _note(line: str) -> None:
 
 def check_dvc() -> None:
     """Raises UserError unless the working folder is in a git and DVC repository with files that DVC can read, and
-    nobody else can change its pickles.
-
-    DVC writes dvc.lock and its rwlock in place: a kill at that moment leaves half a file, and no command starts then.
-    """
+    nobody else can change its pickles."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
     from dvc.scm import SCMError
@@ -87,24 +75,15 @@ def check_dvc() -> None:
     try:
         with Repo() as repo:
             _ = repo.index.stages
-            locks = Path(repo.tmp_dir or "", "rwlock")
             cache = Path(repo.site_cache_dir)
-        json.loads(locks.read_text(encoding="utf-8") if locks.exists() else "{}")
-    except (DvcException, SCMError) as error:
-        reason, torn = str(error).rstrip("."), "dvc.lock" if "dvc.lock" in str(error) else ""
-    except ValueError:
-        torn = os.path.relpath(locks)
-        reason = f"'{torn}' is not JSON"
-    else:
-        close_site_cache()
-        if place := _open_to_others(cache):
-            raise UserError(
-                f"{place}: other users of this machine may write here, and DVC runs the pickles in {cache}: "
-                f"delete that, unset DVC_SITE_CACHE_DIR, and run `dvc config core.site_cache_dir {SITE_CACHE}`"
-            )
-        return
-    fix = f"half-written, probably by a kill: `rm {torn}`, then `dvc repro`, whose cache has all that was computed"
-    raise UserError(f"{reason}; {fix if torn else 'run in the clone, or see `dvc status`'}")
+    except (DvcException, SCMError) as error:  # a kill may leave half of dvc.lock, which DVC writes in place
+        raise UserError(f"{str(error).rstrip('.')}; run in the clone, or see docs/troubleshooting.md") from error
+    close_site_cache()
+    if place := _open_to_others(cache):
+        raise UserError(
+            f"{place}: other users of this machine may write here, and DVC runs the pickles in {cache}: "
+            f"delete that, unset DVC_SITE_CACHE_DIR, and run `dvc config core.site_cache_dir {SITE_CACHE}`"
+        )
 
 
 def _open_to_others(folder: Path) -> Path | None:
