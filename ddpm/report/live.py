@@ -102,17 +102,10 @@ def show_trials(tried: Sequence[Tried], axis: str, levels: Levels, ends: Mapping
     steps += [(last, *step[1:]) for step in steps[-1:]]
     caption = "The line is the best so far; a bar spans the seeds of the proof."
     drawn = _draw(caption, ("trial", axis), curves, levels, range(1, last + 1), steps)
-    rows = [
-        [
-            str(one.number),
-            "diverged" if one.score is None else cell(one.score),
-            one.recipe,
-            one.fails,
-            f"{one.seconds:.0f}",
-        ]
-        for one in sorted(tried, key=lambda one: (one.score is None, bool(one.fails), one.loss))
-    ]
-    table = Table(["trial", axis, "recipe", "fails", "seconds"], rows, "The best first; one run is no evidence", (2, 3))
+    ordered = sorted(tried, key=lambda one: (one.score is None, bool(one.fails), one.loss))
+    rows = [[cell(one.number), cell(one.score), one.recipe, one.fails, f"{one.seconds:.0f}"] for one in ordered]
+    title = "The best first, and without a score those that diverged; one run is no evidence"
+    table = Table(["trial", axis, "recipe", "fails", "seconds"], rows, title, (2, 3))
     return [*drawn, table] if rows else drawn
 
 

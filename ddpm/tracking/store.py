@@ -67,21 +67,18 @@ class Store:
         """Whether the store is a file that does not exist yet."""
         return self.database is not None and not self.database.exists()
 
-    def attempt(self, action: Callable[[], T], patient: bool = False) -> T | None:
-        """Run ``action`` and return its result; None if tracking is off or fails. A stage waits until the deadline,
-        unless it is ``patient`` because the store is not asked; a command as long as the store answers."""
+    def attempt(self, action: Callable[[], T]) -> T | None:
+        """Run ``action`` and return its result; None if tracking is off or fails. A stage waits until the deadline, a
+        command as long as the store answers."""
         if self.off:
             return None
         try:
             import mlflow  # noqa: F401  # before the clock starts: this takes seconds that are not the store's
 
-            patient = patient or self.strict
-            return action() if patient else self._within(PATIENT_SECONDS if self.absent else DEADLINE, action)
+            return action() if self.strict else self._within(PATIENT_SECONDS if self.absent else DEADLINE, action)
         except Exception as error:
             self.off = True
             line = f"MLflow at {mask_secrets(self.uri)} failed ({_reason(error, self.uri)})"
-            if self.strict and isinstance(error, UserError):
-                raise
             if self.strict:
                 raise UserError(line) from error
             print(f"warning: {line}; continuing without it: `ddpm track sync` logs the run later", file=sys.stderr)
@@ -155,9 +152,7 @@ class Store:
 def _reason(error: BaseException, uri: str) -> str:
     """The root cause in one line; only its type if the address has a password, because libraries quote parts of an
     address that they cannot parse."""
-    while not isinstance(error, UserError) and (deeper := error.__cause__ or error.__context__):
+    while deeper := error.__cause__ or error.__context__:
         error = deeper
     kind, line = type(error).__name__, printable(mask_secrets(str(error).strip().partition("\n")[0]))
-    if isinstance(error, UserError):
-        return line
     return f"{kind}: {line}" if mask_secrets(uri) == uri else kind

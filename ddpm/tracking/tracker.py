@@ -46,15 +46,13 @@ def sync(params: dict[str, Any] | None = None) -> str | None:
     raises UserError if there is no record, it is not of params.yaml and the code, or the store fails.
     """
     store = Store(strict=params is None)
-
-    def read() -> tuple[Record, str]:
-        run, plain = record.read_record(RUN), params or file.read_params()
-        if params is None and (why := library.why_stale(run, config.parse(plain).flat())):
-            raise UserError(f"{RUN}: its run does not match params.yaml and the code: {why}; run `dvc repro` first")
-        return run, inputs.read_inputs("train", params=plain).fingerprint()
-
-    known = store.attempt(read, patient=True)  # the training images may be many
-    return store.attempt(partial(_complete, store, *known)) if known else None
+    if store.off:
+        return None
+    run, plain = record.read_record(RUN), params or file.read_params()
+    if params is None and (why := library.why_stale(run, config.parse(plain).flat())):
+        raise UserError(f"{RUN}: its run does not match params.yaml and the code: {why}; run `dvc repro` first")
+    training = inputs.read_inputs("train", params=plain).fingerprint()
+    return store.attempt(partial(_complete, store, run, training))
 
 
 class Page(NamedTuple):
@@ -106,7 +104,7 @@ def _complete(store: Store, run: Record, training: str | None = None, title: str
                 store.client.set_tag(written[0].info.run_id, PARENT, parent)
             return str(written[0].info.run_id)
         tags = view.origin() | {TRAINING: training} if training else {}
-        tags |= view.result_tags(run) | {KEY: key, NOTE: view.note(run, tags)} | ({PARENT: parent} if parent else {})
+        tags |= view.result_tags(run) | {KEY: key, NOTE: view.note(run)} | ({PARENT: parent} if parent else {})
         last = key[:7] if run.name == library.WORKSPACE else run.name
         name = title or view.name({"seed": run.seed} | run.params, last, run.program)
         finished = round(1000 * run.finished.timestamp())
