@@ -12,17 +12,16 @@ import numpy as np
 from ddpm.base import errors, files
 from ddpm.base.errors import UserError
 from ddpm.base.paths import EVALUATION, LOSS, PROCESSED
-from ddpm.base.sections import Shape
 from ddpm.data.processed import open_split
 from ddpm.params import config, credit
 from ddpm.params.config import Config
 from ddpm.pictures import plots
 from ddpm.pictures.plots import Panel
+from ddpm.referee.pairing import images
 from ddpm.report import live, render, summary
 from ddpm.report.blocks import Block, Chapter, Figure, Note, Table, chapter, plain, strip
 from ddpm.runs import library, run_images
 from ddpm.runs.record import Record
-from ddpm.sources.dataset import name_images
 
 NEAREST = EVALUATION / "nearest.png"
 REMEDY = "`dvc pull` or `dvc repro` makes it"
@@ -36,8 +35,7 @@ def write(out: Path) -> None:
     Raises UserError if there is no record of a run or no params.yaml, or if ``out`` can't be written.
     """
     working, run = config.load(), library.workspace()
-    images = name_images(str(run.params["data.dataset.name"]), run.params.get("data.source"))
-    title = f"{images} {Shape.of(1, run.params['data.image_size']).sides}: {run.params.get('model.name', run.name)}"
+    title = f"{images(run)}: {run.params.get('model.name', run.name)}"
     render.write(out, title, "ddpm report", chapters(working, run))
 
 
