@@ -43,7 +43,7 @@ def to_dict(state: Climb, attempt: Attempt) -> dict[str, Any]:
     collapse_rate: the share of seeds that may be worse than the worst. Seeds are consecutive."""
     begin, end, terms = attempt.begin, attempt.end, state.contest.terms
     champion, challenger = outcome.scores(state.contest, end) if end else (np.array([]), np.array([]))
-    gains = -(champion - challenger)  # equal scores are -0, as on stored pages
+    gains = challenger - champion
     low, high = attempt.evidence.interval(champion, challenger, terms.error) if len(gains) else (-math.inf, math.inf)
     score = float(np.mean(end.challenger)) if end and end.challenger else None
     early = attempt.rung and score is not None and metrics.is_early(score, attempt.gaussian)
