@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ddpm.arms import revision
 from ddpm.base import files
 from ddpm.base.errors import UserError, plural, printable
 from ddpm.ladder import outcome, trials
@@ -18,6 +19,7 @@ from ddpm.ladder.terms import CHALLENGER, CHAMPION
 from ddpm.params import config
 from ddpm.pictures import plots
 from ddpm.pictures.plots import Panel
+from ddpm.programs.program import COMMIT
 from ddpm.referee import metrics
 from ddpm.report import live
 from ddpm.report.blocks import Block, Chapter, Figure, Note, Table, cell, plain
@@ -95,8 +97,10 @@ def chapters(state: Climb) -> list[Chapter]:
 
 
 def _title(shown: dict[str, Any]) -> str:
-    """The entry of an attempt, which may be a longer one. shown: ``to_dict`` of it."""
-    return shown["entry"] + ("" if shown["length"] == 1 else f", {shown['length']:g} times as long")
+    """The entry of an attempt, which may be a commit or a longer one, for people. shown: ``to_dict`` of it."""
+    commit = shown["changes"].get(COMMIT)
+    subject = f" ({printable(revision.subject(commit))})" if commit else ""
+    return shown["entry"] + subject + ("" if shown["length"] == 1 else f", {shown['length']:g} times as long")
 
 
 def page(state: Climb, running: bool = True) -> list[Chapter]:

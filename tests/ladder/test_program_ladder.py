@@ -56,8 +56,11 @@ def test_an_entry_changes_values():
 
 @pytest.mark.slow
 def test_an_entry_is_the_commit_that_is_checked_out(capsys):
-    better = train("print('val_loss:', lr / 2 + noise)")
+    train("print('val_loss:', lr / 2 + noise)")
+    git("commit", "--quiet", "--amend", "--message=Half the rate\n\nas it says")
+    better = git("rev-parse", "HEAD").strip()
     assert attempt("--json") == 0
+    assert f"| {better[:10]} (Half the rate) |" in Path("ladders/mine/climb.md").read_text()
     shown = json.loads(capsys.readouterr().out)
     assert (shown["outcome"], shown["changes"]) == ("accepted", {"commit": better})
     train("print('val_loss:', lr + noise)")
