@@ -214,6 +214,6 @@ def _end(state: Climb, done: Attempt, json: bool) -> int:
     _write_climb(state)
     display.log(state)
     shown = display.to_dict(state, done)
-    end = ": ".join(filter(None, (f"{shown['entry']} is {shown['outcome']}", shown["reason"])))
+    end = ": ".join(filter(None, (f"{display.name_entry(shown)} is {shown['outcome']}", shown["reason"])))
     answer(json, shown, f"{end} (e-value {shown['e']:.3g} of {done.needed:.0f}, {shown['seeds']} seeds)")
     return EXIT_CODES[shown["outcome"]]

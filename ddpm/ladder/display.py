@@ -89,14 +89,14 @@ def chapters(state: Climb) -> list[Chapter]:
         Note(f"{counts}; at most {100 * terms.error:g}% of rungs are false"),
     ]
     if attempts:
-        rows = [[cell((row | {"entry": _title(row)})[key]) for key in COLUMNS] for row in attempts]
+        rows = [[cell((row | {"entry": name_entry(row)})[key]) for key in COLUMNS] for row in attempts]
         blocks.append(Table(list(COLUMNS.values()), rows, "", (1, 2, 13)))
     if any(one["score"] is not None for one in attempts):
         blocks.append(Figure("The climb", "climb", partial(plots.lines, panels=_panels(state, attempts))))
     return [Chapter("", blocks)]
 
 
-def _title(shown: dict[str, Any]) -> str:
+def name_entry(shown: dict[str, Any]) -> str:
     """The entry of an attempt, which may be a commit or a longer one, for people. shown: ``to_dict`` of it."""
     commit = shown["changes"].get(COMMIT)
     subject = f" ({printable(revision.subject(commit))})" if commit else ""
@@ -120,7 +120,7 @@ def page(state: Climb, running: bool = True) -> list[Chapter]:
     changes = ", ".join(f"{key} {plain(value)}" for key, value in attempt.begin.changes.items())
     seeds = f"{plural(shown['seeds'], 'seed')} of {terms.seeds.most}"
     return [
-        Chapter("", [Note(f"{_title(shown)}: {changes}"), Note(f"{outcome}; {seeds}{evidence}")]),
+        Chapter("", [Note(f"{name_entry(shown)}: {changes}"), Note(f"{outcome}; {seeds}{evidence}")]),
         Chapter("Pictures", live.side_by_side(drawn)),
         Chapter("Runs", live.show_sides(scores, state.contest.known.axis(terms.primary), levels)),
         *([] if running else [Chapter("The climb", chapters(state)[0].blocks)]),
@@ -161,7 +161,8 @@ def _panels(state: Climb, attempts: Sequence[dict[str, Any]]) -> list[Panel]:
     scores = list[Panel]()
     for length in sorted({one["length"] for one in scored}):
         shown = [one for one in scored if one["length"] == length]
-        again = [[one["attempt"], *[one["champion"]] * 3] for one in shown if one["champion"] and not one["rung"]]
+        refused = [one for one in shown if one["champion"] and one["outcome"] != "accepted"]
+        again = [[one["attempt"], *[one["champion"]] * 3] for one in refused]
         on_base = (one.end for one in state.attempts if one.begin.on == BASE and state.length(one) == length)
         before = next((float(np.mean(end.champion)) for end in on_base if end and end.champion), None)
         title = metrics.title(terms.primary) + ("" if length == 1 else f", {length:g} times as long")

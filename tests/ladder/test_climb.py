@@ -165,7 +165,9 @@ def test_a_rung_holds_at_the_longer_training_too(gain, rungs):
     ]  # fmt: skip
     *_, table, figure = display.chapters(held)[0].blocks
     assert [row[1] for row in table.rows] == ["a", "a, 4 times as long"]
-    assert len(figure.drawing.keywords["panels"]) == 2
+    first, second = figure.drawing.keywords["panels"]
+    assert [*first.curves] == ["rungs"]
+    assert len(second.curves["rungs"]) == 1 + rungs
     # the next is on the rung, if it is one
     attempted("bb", -0.5)
     assert state().attempts[-1].begin.on == held.on
