@@ -26,6 +26,11 @@ def to_dict(done: Search, running: bool = False) -> dict[str, Any]:
     longer = next((one for one in state.attempts if one.begin.long and one.begin.entry == done.name), None)
     changes = {**state.changes(proof.begin.on), **proof.begin.changes} if proof else {}
     scores = [trial.score for trial in done.claims if trial.score is not None]
+    attempts = {
+        name: display.to_dict(state, one) | ({"outcome": None} if running and one is state.attempts[-1] else {})
+        for name, one in (("proof", proof), ("longer", longer))
+        if one
+    }
     return {
         "ladder": done.contest.name,
         "search": done.number,
@@ -36,8 +41,8 @@ def to_dict(done: Search, running: bool = False) -> dict[str, Any]:
         "find": changes,
         "reason": "" if proof else done.early(done.best()),
         "eyes": _compare_eyes(done),
-        "proof": display.to_dict(state, proof) | ({"outcome": None} if running else {}) if proof else None,
-        "longer": display.to_dict(state, longer) if longer else None,
+        "proof": attempts.get("proof"),
+        "longer": attempts.get("longer"),
         "fresh": {"find": proof.end.challenger, "champion": proof.end.champion} if proof and proof.end else {},
     }
 
