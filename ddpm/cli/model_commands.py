@@ -135,7 +135,7 @@ def score(
     """
     from ddpm.params import file
     from ddpm.report import render, summary
-    from ddpm.report.blocks import Chapter, Note
+    from ddpm.report.blocks import Chapter
     from ddpm.tools import score
 
     exit_at_sigterm()  # so that what was unpacked is removed
@@ -144,6 +144,5 @@ def score(
     against = (reference, extractor) if reference else None
     run = score.score(samples, seed, name, {"name": name} | params, costs, against)
     path = score.write_record(run, out)
-    notes = [Note(score.describe_reference(*against))] if against else []
-    text = render.text([Chapter("", [*summary.scores(run), *summary.findings(run), *notes])])
+    text = render.text([Chapter("", [*summary.scores(run), *summary.findings(run)])])
     answer(json, run.scores, text, "", path)

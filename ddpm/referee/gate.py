@@ -131,10 +131,9 @@ def regressions(judgement: Judgement, gate: Gate) -> list[str]:
 
 def decisive(names: Iterable[str], gate: Gate) -> list[str]:
     """The scores among ``names`` that decide, by ``gate.metrics``. Raises UserError if there is none."""
-    known = metrics.select_judged(names)
-    if deciding := [name for name in known if metrics.kind(name) in gate.metrics]:
+    if deciding := [name for name in names if metrics.kind(name) in gate.metrics]:
         return deciding
-    raise UserError(f"gate.metrics: none of {', '.join(gate.metrics)} is among the scores ({', '.join(known)})")
+    raise UserError(f"gate.metrics: none of {', '.join(gate.metrics)} is among the scores ({', '.join(names)})")
 
 
 def read(path: Path = BASELINE) -> tuple[Record, ...]:

@@ -37,36 +37,31 @@ class Measured(NamedTuple):
 
 def lines(config: Config, measured: Measured, images: int | None) -> list[str]:
     """The time and memory of a run, for a person. images: in the train split, None if not known yet."""
-    train, sample = seconds(config, measured, images)
+    (length, count), (train, sample) = size(config, images), seconds(config, measured, images)
     memory = f"{measured.memory / 2**30:.1f} GiB of memory"
     assumed = "" if images or config.train.steps else f", if there are {IMAGES:,} images to train on"
     if student.compiles(config.train, devices.resolve(config.device)):
         assumed += ", measured without train.compile"
-    steps = f"{length(config, images):,} steps take about {duration(train)} on {measured.device}{assumed}"
     return [
-        f"train: {steps}, and at least {memory}",
-        f"sample: {count_samples(config, images):,} images take about {duration(sample)}",
+        f"train: {length:,} steps take about {duration(train)} on {measured.device}{assumed}, and at least {memory}",
+        f"sample: {count:,} images take about {duration(sample)}",
         f"all stages, from nothing: about {duration(START + train + sample)}, and what downloads and scores take",
     ]
 
 
 def seconds(config: Config, measured: Measured, images: int | None) -> tuple[float, float]:
     """Seconds of training and of sampling."""
-    passes = count_samples(config, images) * evaluations(config.sample, config.diffusion)
+    length, count = size(config, images)
     each = measured.step / config.train.batch_size / STEPS
-    return length(config, images) * measured.step, passes * each
+    return length * measured.step, count * evaluations(config.sample, config.diffusion) * each
 
 
-def length(config: Config, images: int | None) -> int:
-    """How many steps a training on so many images takes; if they are not known, on IMAGES."""
-    options = config.train
-    return options.steps or math.ceil((options.epochs or 1) * (images or IMAGES) / options.batch_size)
-
-
-def count_samples(config: Config, images: int | None) -> int:
-    """How many samples are drawn: as many from each snapshot as from the model."""
-    sample = config.sample
-    return sample.count * len(sample.seeds) * (1 + len(config.train.earlier(length(config, images))))
+def size(config: Config, images: int | None) -> tuple[int, int]:
+    """The steps of a training on so many images, or on IMAGES, and how many samples are drawn: as many from each
+    snapshot as from the model."""
+    train, sample = config.train, config.sample
+    length = train.steps or math.ceil((train.epochs or 1) * (images or IMAGES) / train.batch_size)
+    return length, sample.count * len(sample.seeds) * (1 + len(train.earlier(length)))
 
 
 def time_step(config: Config) -> Measured:

@@ -122,14 +122,6 @@ def _by_file(samples: Path, checked: config.Scoring, scratch: Path, reference: P
     return digest([images]), scores, rests_on | {"samples": len(images), "sampling": None}
 
 
-def describe_reference(reference: Path, features: str) -> str:
-    """The real images and features behind a distance to ``reference``, for people."""
-    return (
-        f"{reference}, by features of {features}; resizer: {extractor.get(features).resizer}. The file does not say "
-        "what made it: ADM's and clean-fid's extractors and resizers differ; compare distances of one program only."
-    )
-
-
 def read_statistics(path: Path, dimensions: int, scratch: Path) -> dict[str, NDArray[np.floating]]:
     """``mu``, (D,), and ``sigma``, (D, D), float64. Raises UserError unless the file has them, and they are the mean
     and covariance of D features, ``dimensions``."""

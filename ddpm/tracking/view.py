@@ -89,13 +89,12 @@ def result_tags(run: Record) -> dict[str, str]:
 
 
 def metrics(run: Record) -> Iterator[tuple[str, float, int]]:
-    """Yield name, value and step of each metric, the decisive scores first, because MLflow's page for comparing runs
-    plots the first. The step is the number of images seen, so snapshots' scores are the history of the final one."""
+    """Yield name, value and step of each metric. The step is the number of images seen, so snapshots' scores are the
+    history of the final one."""
     end = run.costs.images_seen or 0
     costs = files.flatten({"costs": run.costs.model_dump(exclude_none=True)})
     for images, row in (run.scores_by_images | {end: run.scores | costs}).items():
-        decisive = sorted(row, key=lambda name: name.rpartition(".")[2] not in DECISIVE)
-        yield from ((name, row[name], images) for name in decisive)
+        yield from ((name, score, images) for name, score in row.items())
 
 
 def note(run: Record) -> str:
