@@ -1,7 +1,5 @@
 """The end of ``make repro``: what was trained, its scores next to real images', where to look, what to try next."""
 
-from collections.abc import Iterable
-
 from ddpm.base.paths import EVALUATION, SAMPLES
 from ddpm.base.progress import duration
 from ddpm.referee import metrics
@@ -36,12 +34,15 @@ def describe_training(run: Record) -> Note:
 
 
 def scores(run: Record) -> list[Block]:
-    """The scores next to those of the yardsticks and of real test images at the same number of images; those of another
-    number are apart. A Fréchet distance falls as that grows."""
+    """The scores next to those of the yardsticks and of real test images, with the number of images where that is
+    another one: a Fréchet distance falls as it grows."""
     names = metrics.in_order(filter(metrics.is_judged, run.scores))
     drawn = int(run.fingerprint.comparable.get("samples", 0))
     next_to = {
-        name: {what: cell(score) for what, (score, n) in metrics.others(run.scores, name).items() if n == drawn}
+        name: {
+            what: cell(score) + ("" if size == drawn else f" (N = {size:,})")
+            for what, (score, size) in metrics.others(run.scores, name).items()
+        }
         for name in names
     }
     others = [what for what in metrics.OTHERS.values() if any(what in row for row in next_to.values())]
@@ -51,23 +52,7 @@ def scores(run: Record) -> list[Block]:
         score = cell(run.scores[name]) + (f" ± {cell(error)}" if error is not None else "")
         rows.append((name, metrics.direction(name), score, *(next_to[name].get(what, "") for what in others)))
     heads = ("score", "better", run.program or "this model", *others)
-    table = Table(heads, rows, f"scores at N = {drawn:,}", text_columns=(0, 1))
-    return [table, *map(Note, _apart(run, names, drawn))]
-
-
-def _apart(run: Record, names: Iterable[str], drawn: int) -> list[str]:
-    """A line for each of the ``others`` of another number of images than the ``drawn`` ones. Next to a Fréchet distance
-    there stands what the model's own would be at that number, from its limit (``scoring.frechet``): a distance at fewer
-    images is larger, whatever the images are."""
-    lines: dict[str, list[str]] = {}
-    for name in names:
-        for what, (score, size) in metrics.others(run.scores, name).items():
-            if size == drawn:
-                continue
-            limit = run.scores.get(f"{name}_infinity")
-            about = limit and f" (this model: about {limit + (run.scores[name] - limit) * drawn / size:.3g})"
-            lines.setdefault(f"{what}, at N = {size:,}", []).append(f"{name} {score:.4g}{about or ''}")
-    return [f"{what}: {', '.join(shown)}" for what, shown in lines.items()]
+    return [Table(heads, rows, f"scores at N = {drawn:,}", text_columns=(0, 1))]
 
 
 def findings(run: Record) -> list[Block]:

@@ -100,7 +100,7 @@ def test_a_complete_folder_leaves_nothing_missing(complete):
     assert len(shown.missing) == 1
     assert "metrics/" in shown.missing[0]  # the code is not known
     for value in (
-        *("1.25", "0.75 ± 0.125", "3.5 ± 0.25", "lower", "higher", "11.5", "classifier.fd 0.1875"),  # scores
+        *("1.25", "0.75 ± 0.125", "3.5 ± 0.25", "lower", "higher", "11.5", "0.1875 (N = 359)"),  # scores
         *(measured().fingerprint.hash, "a certain GPU", "256000", "cosine"),  # provenance
     ):
         assert value in shown.text, value
