@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -129,13 +128,9 @@ def _arms(judgement: Judgement) -> Table:
 
 def _eyes(judgement: Judgement) -> list[Block]:
     """The means of each arm in every eye, where the runs have a panel."""
-    runs = [run.scores for arm in judgement.arms for run in arm.runs.values()]
-    names = metrics.list_panel(runs)
-    rows = [
-        [arm.label, *(f"{fmean(run.scores[name] for run in arm.runs.values()):.3g}" for name in names)]
-        for arm in judgement.arms
-        if arm.runs
-    ]
+    runs = {arm.label: [run.scores for run in arm.runs.values()] for arm in judgement.arms if arm.runs}
+    names = metrics.list_panel([scores for each in runs.values() for scores in each])
+    rows = [[arm, *(f"{mean:.3g}" for mean in metrics.means(each, names).values())] for arm, each in runs.items()]
     title = (
         "means over the seeds; in the panel 0 is held-out real images, and 1 a Gaussian of the train images, per class"
     )

@@ -8,12 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ddpm.base.errors import mask_secrets, plural
-from ddpm.params import config
 from ddpm.params.config import Config
 from ddpm.referee import metrics
 from ddpm.report.blocks import Block, Note, Table, cell, plain
 from ddpm.runs import library
-from ddpm.runs.alike import tells_apart
+from ddpm.runs.alike import differences
 from ddpm.runs.library import WORKSPACE
 from ddpm.runs.record import Record
 
@@ -42,10 +41,8 @@ def gather(working: Config) -> tuple[list[Listed], tuple[str, ...]]:
 
 
 def _of(run: Record, here: Mapping[str, Any]) -> Listed:
-    known = run.params if run.program else {**run.params, **here}  # what a program does not state is not a difference
-    keys = sorted(known, key=lambda key: (not key.endswith(".name"), key))
-    differing = (key for key in keys if config.value_of(run.params, key) != config.value_of(here, key))
-    unlike = [key for key in differing if tells_apart(key)]
+    stated = sorted(run.params.keys() - here.keys()) if run.program else ()
+    unlike = sorted([*differences(run, here), *stated], key=lambda key: not key.endswith(".name"))
     return Listed(
         run.name,
         run.seed,

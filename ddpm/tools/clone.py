@@ -2,8 +2,6 @@
 
 import os
 import stat
-import sys
-from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,23 +44,15 @@ def find_images(config: Config) -> Found:
 
 def look(data: Data) -> Found:
     """What there is in ``data.source``; empty unless it is a folder or archive of pictures on this machine. Raises
-    UserError if it leads nowhere or cannot be read. Files that are left out are counted on stderr."""
+    UserError if it leads nowhere or cannot be read."""
     source = data.source
     fetch.check_source(data.dataset, source)
     if source is None or source.startswith(fetch.ADDRESSES) or not isinstance(data.dataset, Photos):
         return Found()
     images, classes, held_out, others = data.dataset.look(fetch.locate(source, None, (), Path()))
     train = images - (round(images * data.test_fraction) if held_out is None else held_out)
-    if others:
-        _note(f"{source}: {others}")
     line = f"{source}: {plural(images, 'image')} of {plural(classes, 'class', 'classes')}, {train:,} to train on"
-    return Found(train, classes, line)
-
-
-@cache
-def _note(line: str) -> None:
-    """Print the line on stderr, once: a study looks at the same images for each arm."""
-    print(f"note: {line}", file=sys.stderr)
+    return Found(train, classes, "; ".join(filter(None, [line, others])))
 
 
 def check_dvc() -> None:
