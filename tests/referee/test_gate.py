@@ -99,18 +99,24 @@ def test_what_passes_and_what_fails(scores, bad, outcomes, capsys):
 
 
 def bounds(capsys) -> list[float]:
-    """The numbers of the gate's note on the distance, in its unit: alarm, failure, confirmation."""
+    """The numbers of the gate's note on the distance, in its unit: alarm, failure, confirmation, noticed in half and in
+    nine tenths of runs."""
     run()
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith(f"{FD}: worse than")]
     return [float(number) for number in re.findall(r"(\S+) \(\d+%\)", line)]
 
 
-def test_the_bounds_are_printed(capsys):
-    alarm, failure, _ = bounds(capsys)
-    mean = np.mean([one[FD] for one in HONEST])
+def test_the_bounds_and_what_would_be_noticed_are_printed(capsys):
+    alarm, failure, confirm, *noticed = bounds(capsys)
+    mean, sd = np.mean([one[FD] for one in HONEST]), np.std([one[FD] for one in HONEST], ddof=1)
     for gap, code in ((0.99 * alarm, 0), (1.01 * alarm, 3), (0.99 * failure, 3), (1.01 * failure, 1)):
         rescore({FD: mean + gap})
         assert run() == code
+    drawn = sd * np.random.default_rng(0).standard_normal((4, 10**5))
+    for gap, chance in zip(noticed, (0.5, 0.9), strict=True):
+        first, fresh = gap + drawn[0], gap + drawn[1:].mean(0)
+        fails = (first > failure) | (first > alarm) & (fresh > confirm)
+        assert np.mean(fails) == pytest.approx(chance, abs=0.02)
 
 
 def make(folder, seeds, scores: dict[str, float], name: str = "exp", **fields) -> None:
@@ -118,7 +124,7 @@ def make(folder, seeds, scores: dict[str, float], name: str = "exp", **fields) -
 
 
 def test_an_alarm_is_decided_by_the_next_three_seeds_of_the_same_params_and_code(folder, capsys):
-    _, _, confirm = bounds(capsys)
+    _, _, confirm, *_ = bounds(capsys)
     mean = np.mean([one[FD] for one in HONEST])
     rescore({FD: 0.33})
     assert run("--json") == 3
