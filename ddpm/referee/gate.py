@@ -6,7 +6,7 @@ dimension, and share the primary metric's part of the error rate; the others are
 the worst in one of them raises an alarm, and fresh seeds of the same params and code confirm it or clear it
 (ddpm/verdicts/confirmation.py). With ``compare.confidence`` at 95% and normal scores, a change that makes nothing worse
 fails in a deciding metric at most 2.25 times in 100. That is a mean over baselines: a baseline of few seeds may fail
-more. The notes give the bounds.
+more. The notes give the bounds, and the regressions that the gate would notice.
 
 Copies of train images score like real images. So a run that copies fails, whatever the baseline says, and no
 baseline is made from it (ddpm/scoring/memorisation.py).
@@ -28,12 +28,13 @@ from ddpm.runs import alike, library
 from ddpm.runs.record import Record
 from ddpm.verdicts import unpaired
 from ddpm.verdicts.arms import Arm, Pair, name_seeds
-from ddpm.verdicts.confirmation import FRESH
+from ddpm.verdicts.confirmation import FRESH, regressions_noticed
 from ddpm.verdicts.result import Judgement
 from ddpm.verdicts.sequential import Design
 from ddpm.verdicts.verdict import PRIMARY, Rules, Verdict
 
 MIN_SEEDS = 5  # more than FRESH
+NOTICED = (0.5, 0.9)  # chances
 REMAKE = "`ddpm gate --update` makes a new one"
 
 
@@ -110,14 +111,16 @@ def judge(run: Record, stored: Sequence[Record], config: Config, fresh: Sequence
 
 
 def _bounds(judged: Verdict, rules: Rules) -> str:
-    """How much worse a score may be, in words."""
+    """How much worse a score may be, and the regressions that the gate notices with chances of NOTICED, in words."""
     stored, mean = judged.baseline_scores, abs(judged.baseline_mean)
-    limits = (float(np.std(stored, ddof=1)) * bound for bound in rules.bounds(judged.metric, len(stored)))
-    gaps = (max(limit, judged.margin) for limit in limits)
-    at_once, alarm, confirm = (f"{gap:.3g}" + (f" ({gap / mean:.0%})" if mean else "") for gap in gaps)
+    sd = float(np.std(stored, ddof=1))
+    limits = np.maximum(sd * np.array(rules.bounds(judged.metric, len(stored))), judged.margin)
+    gaps = *limits, *regressions_noticed(limits, sd, np.array(NOTICED))
+    at_once, alarm, confirm, *seen = (f"{gap:.3g}" + (f" ({gap / mean:.0%})" if mean else "") for gap in gaps)
+    noticed = " and of ".join(f"{gap} in {chance:.0%} of runs" for gap, chance in zip(seen, NOTICED, strict=True))
     return (
         f"{judged.metric}: worse than the baseline's mean by {alarm} is an alarm, by {at_once} a failure; {FRESH} "
-        f"fresh seeds confirm an alarm if their mean is worse by {confirm}"
+        f"fresh seeds confirm an alarm if their mean is worse by {confirm}. This notices a regression of {noticed}"
     )
 
 

@@ -8,7 +8,9 @@ import math
 from functools import cache
 
 import numpy as np
-from scipy.special import stdtr, stdtrit
+from scipy.special import ndtr, ndtri, stdtr, stdtrit
+
+from ddpm.verdicts.statistics import Array
 
 FRESH = 3  # runs that confirm an alarm or clear it
 ALARM = 0.15  # share of honest runs that raise one in a metric
@@ -34,3 +36,14 @@ def bounds(stored: int, level: float) -> tuple[float, float, float]:
         low, high = (middle, high) if confirms > level - at_once else (low, middle)
     fails, alarms = (-one * float(stdtrit(freedom, part)) for part in (at_once, alarm))
     return fails, alarms, few * float(high)
+
+
+def regressions_noticed(limits: Array, sd: float, chances: Array) -> Array:
+    """The regressions that are noticed with these (n,) chances, given this baseline. limits: (3,) as ``bounds``, but in
+    the metric's unit."""
+    at_once, alarm, confirm = limits
+    effects = np.linspace(0, at_once + 4 * sd, 512)
+    first = effects[:, None] + sd * ndtri(QUANTILES)
+    confirmed = ndtr((effects - confirm) * math.sqrt(FRESH) / max(sd, 1e-300))[:, None]
+    chance = np.where(first > at_once, 1.0, np.where(first > alarm, confirmed, 0.0)).mean(1)
+    return np.interp(chances, chance, effects)
