@@ -104,7 +104,7 @@ def _complete(store: Store, run: Record, training: str | None = None, title: str
                 store.client.set_tag(written[0].info.run_id, PARENT, parent)
             return str(written[0].info.run_id)
         tags = view.origin() | {TRAINING: training} if training else {}
-        tags |= view.result_tags(run) | {KEY: key, NOTE: view.note(run)} | ({PARENT: parent} if parent else {})
+        tags |= view.result_tags(run) | {KEY: key, NOTE: view.note(run, tags)} | ({PARENT: parent} if parent else {})
         last = key[:7] if run.name == library.WORKSPACE else run.name
         name = title or view.name({"seed": run.seed} | run.params, last, run.program)
         finished = round(1000 * run.finished.timestamp())

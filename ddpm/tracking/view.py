@@ -97,13 +97,18 @@ def metrics(run: Record) -> Iterator[tuple[str, float, int]]:
         yield from ((name, score, images) for name, score in row.items())
 
 
-def note(run: Record) -> str:
-    """Markdown for the run's page: the decisive scores, and whether it copies."""
+def note(run: Record, tags: Mapping[str, str]) -> str:
+    """Markdown for the run's page: the decisive scores, whether it copies, and the commands that reproduce it."""
     known = {name.rpartition(".")[2]: name for name in run.scores if name.count(".") < 2}
     scores = [f"{known[name]} **{run.scores[known[name]]:.4g}**" for name in DECISIVE if name in known]
     lines = [" · ".join(scores)] if scores else []
     if spaces := find_copies(run.scores):
         lines.append(f"**It {COPIES}** ({', '.join(spaces)}): its scores show how well it copies.")
+    commands = {"git checkout": tags.get(COMMIT), "dvc exp apply": tags.get(EXPERIMENT)}
+    if steps := [f"`{command} {of}`" for command, of in commands.items() if of]:
+        lines.append("Reproduce: " + " && ".join([*steps, "`dvc repro`"]))
+    if tags.get(DIRTY) == "true" and not commands["dvc exp apply"]:
+        lines.append("The code or params differed from that commit: set them to this run's parameters first.")
     return "\n\n".join(lines)
 
 
