@@ -31,7 +31,7 @@ from ddpm.base.files import atomic_path
 from ddpm.base.locks import lock
 from ddpm.base.machine import die_with_parent
 from ddpm.programs import worktree
-from ddpm.programs.output import LARGEST, Output, read_file
+from ddpm.programs.output import LARGEST, Output, read_file, read_stream
 from ddpm.programs.program import COMMIT, NAME, SEED, InFile, Program, show
 from ddpm.runs import record, rows
 from ddpm.runs.record import Costs, Fingerprint, Record
@@ -39,7 +39,6 @@ from ddpm.verdicts.arms import Arm
 from ddpm.verdicts.table import Columns
 
 POLL = 0.01  # seconds; the end of a run is noticed that late
-CHUNK = 2**16  # bytes
 LARGEST_OUTPUT = 2**32  # bytes of what a run prints, which the disk holds until it ends
 LOCK = worktree.FOLDER.with_suffix(".lock")  # of whoever adds a row
 OURS = ("ladders", "studies", "metrics")  # folders that say nothing about what a program does
@@ -54,6 +53,7 @@ class _Running:
     process: subprocess.Popen[bytes]
     stdout: IO[bytes]
     stderr: IO[bytes]
+    left: ExitStack  # its worktree, and what it printed
     begin: float = field(default_factory=time.monotonic)
 
 
@@ -64,8 +64,7 @@ class ProgramPool(Pool):
         self.program, self.slots = program, slots or 1
         self.tasks = dict[str, Task]()
         self.waiting, self.running = deque[Task](), list[_Running]()
-        self.free: dict[str, list[Path]] = {}  # worktrees by commit
-        self.shown, self.trees = set[str](), ExitStack()
+        self.shown = set[str]()  # commits
 
     def submit(self, task: Task, again: bool = False) -> None:
         self.tasks[task.name] = task
@@ -94,24 +93,23 @@ class ProgramPool(Pool):
         if commit not in self.shown:  # stdout may be for programs
             print(f"runs {show(words)} in a copy of commit {commit[:10]}", file=sys.stderr, flush=True)
             self.shown.add(commit)
-        free = self.free.setdefault(commit, [])
-        folder = free.pop() if free else self.trees.enter_context(worktree.check_out(commit, self.program.links))
-        stdout, stderr = (TemporaryFile(dir=worktree.FOLDER) for _ in range(2))  # noqa: SIM115 (until the run ends)
-        try:
-            process = subprocess.Popen(
-                words,
-                cwd=folder,
-                env=os.environ | {"SEED": str(seed), worktree.MARK: str(folder)},
-                stdin=subprocess.DEVNULL,
-                stdout=stdout,
-                stderr=stderr,
-                start_new_session=True,  # Ctrl-C reaches this process alone, which then kills the group
-                preexec_fn=partial(die_with_parent, os.getpid()),  # noqa: PLW1509 (there are no threads)
-            )
-        except OSError as error:
-            free.append(folder)
-            return self._done(task, {}, 0.0, f"{words[0]}: cannot be run ({error.strerror})")
-        self.running.append(_Running(task, folder, process, stdout, stderr))
+        with ExitStack() as left:
+            folder = left.enter_context(worktree.check_out(commit, self.program.links))
+            stdout, stderr = (left.enter_context(TemporaryFile(dir=worktree.FOLDER)) for _ in range(2))
+            try:
+                process = subprocess.Popen(
+                    words,
+                    cwd=folder,
+                    env=os.environ | {"SEED": str(seed), worktree.MARK: str(folder)},
+                    stdin=subprocess.DEVNULL,
+                    stdout=stdout,
+                    stderr=stderr,
+                    start_new_session=True,  # Ctrl-C reaches this process alone, which then kills the group
+                    preexec_fn=partial(die_with_parent, os.getpid()),  # noqa: PLW1509 (there are no threads)
+                )
+            except OSError as error:
+                return self._done(task, {}, 0.0, f"{words[0]}: cannot be run ({error.strerror})")
+            self.running.append(_Running(task, folder, process, stdout, stderr, left.pop_all()))
         return None
 
     def _exceeds(self, one: _Running) -> str:
@@ -123,22 +121,18 @@ class ProgramPool(Pool):
         return ""
 
     def _read(self, stream: IO[bytes]) -> Output:
-        """Read what a run has printed to a stream, which is then closed."""
+        """Read what a run has printed to a stream."""
         rule, guards = self.program.read, self.program.guards
+        stream.seek(0)
         if isinstance(rule, InFile):
-            output = Output(())
-        else:
-            output = Output([rule, *guards]) if NAME.fullmatch(rule) else Output(guards, (self.program.primary, rule))
-        with stream:
-            stream.seek(0)
-            while chunk := stream.read(CHUNK):
-                output.feed(chunk)
-        output.close()
-        return output
+            return read_stream(stream, ())
+        if NAME.fullmatch(rule):
+            return read_stream(stream, [rule, *guards])
+        return read_stream(stream, guards, (self.program.primary, rule))
 
-    def _end(self, one: _Running, limit: str) -> Done:
-        """Kill what a run started, and read what it left. limit: that it exceeded."""
-        seconds, commit = time.monotonic() - one.begin, one.task.params[COMMIT]
+    def _end(self, one: _Running, reason: str) -> Done:
+        """Kill what a run started, and read what it left. reason: the limit that it exceeded, if any."""
+        seconds = time.monotonic() - one.begin
         worktree.kill(one.folder, one.process.pid)
         code = one.process.wait()
         self.running.remove(one)
@@ -148,13 +142,11 @@ class ProgramPool(Pool):
         values = stderr.values | stdout.values
         if isinstance(rule := self.program.read, InFile):
             values |= read_file(one.folder / rule.file, self.program.directions)
-        changed = worktree.clean(one.folder, commit, self.program.links)
-        self.free[commit] += [] if changed else [one.folder]
-        reason = f"changes {changed}, which git has, so that runs depend on earlier ones" if changed else ""
-        if code:
+        one.left.close()
+        if code and not reason:
             name = f"exit code {code}" if code > 0 else f"killed by {signal.Signals(-code).name}"
             reason = ": ".join(filter(None, [name, stderr.last_line() or stdout.last_line()]))
-        return self._done(one.task, values, seconds, limit or reason)
+        return self._done(one.task, values, seconds, reason)
 
     def _done(self, task: Task, values: Mapping[str, float], seconds: float, reason: str) -> Done:
         """The record of a run, which gets its row; or the reason why it failed, if that is no result."""
@@ -201,8 +193,8 @@ class ProgramPool(Pool):
         for one in self.running:
             worktree.kill(one.folder, one.process.pid)
             one.process.wait()
+            one.left.close()
         self.running.clear()
-        self.trees.close()
 
 
 def _plain(text: str) -> str:

@@ -22,7 +22,8 @@ MARK = "DDPM_WORKTREE"  # in the environment of a run and of all that it starts:
 
 @contextmanager
 def check_out(commit: str, links: Collection[str] = ()) -> Iterator[Path]:
-    """The project's folder in a worktree of the commit, with links to what git does not have. Raises UserError."""
+    """The project's folder in a worktree of the commit, with links to what git does not have. Raises UserError if one
+    is not there, or git has it."""
     hide_folder()
     _remove_leftovers()
     place = (FOLDER / uuid.uuid4().hex[:12]).absolute()
@@ -32,31 +33,18 @@ def check_out(commit: str, links: Collection[str] = ()) -> Iterator[Path]:
         folder = place / library.below(library.repository())
         if not folder.is_dir():
             raise UserError(f"commit {commit[:10]} does not have the folder {Path.cwd()}")
-        link(folder, links)
+        for path in links:
+            if not Path(path).exists():
+                raise UserError(f"links: {path}: no such file or folder here")
+            if (folder / path).exists():
+                raise UserError(f"links: {path}: is in git, so each run has it; leave it out")
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).symlink_to(Path(path).absolute())
         yield folder
     finally:
         _remove(place)
         if holder:
             holder.close()
-
-
-def link(folder: Path, links: Collection[str]) -> None:
-    """Make the links to what git does not have. Raises UserError if it is not there, or git has it."""
-    for path in links:
-        if not Path(path).exists():
-            raise UserError(f"links: {path}: no such file or folder here")
-        if (folder / path).exists():
-            raise UserError(f"links: {path}: is in git, so each run has it; leave it out")
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).symlink_to(Path(path).absolute())
-
-
-def clean(folder: Path, commit: str, links: Collection[str] = ()) -> str:
-    """Remove what a run has left in its worktree; return the first file of the commit that it changed, if any."""
-    changed = git("diff", "--name-only", "--no-ext-diff", commit, at=folder)
-    git("clean", "--quiet", "-ffdx", ":/", at=folder)
-    link(folder, links)
-    return changed.partition("\n")[0]
 
 
 def kill(mark: Path, group: int | None = None) -> None:
