@@ -10,6 +10,7 @@ A program's row is a record like any other. Its params are the values and the co
 import math
 import os
 import platform
+import shlex
 import signal
 import subprocess
 import sys
@@ -26,13 +27,13 @@ from typing import IO, Self
 from ddpm.arms import revision
 from ddpm.arms.pool import Done, Pool, Task
 from ddpm.arms.run import Run
-from ddpm.base.errors import UserError, plural
+from ddpm.base.errors import UserError, plural, printable
 from ddpm.base.files import atomic_path
 from ddpm.base.locks import lock
 from ddpm.base.machine import die_with_parent
 from ddpm.programs import worktree
 from ddpm.programs.output import LARGEST, Output, read_file, read_stream
-from ddpm.programs.program import COMMIT, NAME, SEED, InFile, Program, show
+from ddpm.programs.program import COMMIT, NAME, SEED, InFile, Program
 from ddpm.runs import record, rows
 from ddpm.runs.record import Costs, Fingerprint, Record
 from ddpm.verdicts.arms import Arm
@@ -41,7 +42,8 @@ from ddpm.verdicts.table import Columns
 POLL = 0.01  # seconds; the end of a run is noticed that late
 LARGEST_OUTPUT = 2**32  # bytes of what a run prints, which the disk holds until it ends
 LOCK = worktree.FOLDER.with_suffix(".lock")  # of whoever adds a row
-OURS = ("ladders", "studies", "metrics")  # folders that say nothing about what a program does
+# what a program may read: the folders of ours say nothing about what it does
+READ = (".", ":(exclude)ladders", ":(exclude)studies", ":(exclude)metrics")
 SHARE = 0.013  # of the mean, by which a guard may get worse, unless the file has its margin
 FEWEST = 3  # equal scores: two may be a coincidence of a coarse metric
 
@@ -66,10 +68,9 @@ class ProgramPool(Pool):
         self.waiting, self.running = deque[Task](), list[_Running]()
         self.shown = set[str]()  # commits
 
-    def submit(self, task: Task, again: bool = False) -> None:
+    def submit(self, task: Task) -> None:
         self.tasks[task.name] = task
-        # what fails twice fails for all that wait
-        self.waiting.insert(0 if again else len(self.waiting), task)
+        self.waiting.append(task)
 
     def results(self, until: float | None = None) -> Iterator[Done]:
         """As ``Pool.results``. Nothing starts while nobody reads. Raises UserError if the commit cannot be checked
@@ -91,7 +92,7 @@ class ProgramPool(Pool):
         commit, seed = task.params[COMMIT], task.params[SEED]
         words = self.program.fill(task.params, seed)
         if commit not in self.shown:  # stdout may be for programs
-            print(f"runs {show(words)} in a copy of commit {commit[:10]}", file=sys.stderr, flush=True)
+            print(f"runs {printable(shlex.join(words))} in a copy of commit {commit[:10]}", file=sys.stderr, flush=True)
             self.shown.add(commit)
         with ExitStack() as left:
             folder = left.enter_context(worktree.check_out(commit, self.program.links))
@@ -153,7 +154,10 @@ class ProgramPool(Pool):
         del self.tasks[task.name]
         wanted = self.program.directions
         if not reason and (missing := [name for name in wanted if name not in values]):
-            reason = f"no {missing[0]} {self._place(missing[0])}"
+            name, rule = missing[0], self.program.read
+            form = f"{name}: 0.5, {name}=0.5, or a line in which a pattern has the number in ( )"
+            where = f"in {rule.file}" if isinstance(rule, InFile) else f"by the file's `read: {rule}`; allowed: {form}"
+            reason = f"no {name} {where}"
         if not reason and (odd := [name for name in wanted if not abs(values[name]) < LARGEST]):
             reason = f"{odd[0]} is {values[odd[0]]:g}"
         if reason and not task.may_diverge:
@@ -178,15 +182,6 @@ class ProgramPool(Pool):
                 if not rows.has(task.rows, run.name):
                     rows.append(task.rows, row)
         return Done(task, run)
-
-    def _place(self, name: str) -> str:
-        """Where a metric was looked for, for the reason why it is missing."""
-        if isinstance(rule := self.program.read, InFile):
-            return f"in {rule.file}"
-        if name == self.program.primary != rule:
-            return f"in what it prints: no line has a number where {rule} has ( )"
-        other = f"; for another form, read: {name} (\\S+)" if name == rule else ""
-        return f"in what it prints, as {name}: 0.5 or {name}=0.5{other}"
 
     def stop(self) -> None:
         """Kill what runs, and remove the worktrees."""
@@ -262,7 +257,7 @@ def find_commit(path: Path) -> str:
 
 def find_head() -> str:
     """The commit that is checked out. Raises UserError if a file has changed since."""
-    changed = worktree.git("status", "--porcelain", "--untracked-files=no", "--", ".", *_but_ours()).splitlines()
+    changed = worktree.git("status", "--porcelain", "--untracked-files=no", "--", *READ).splitlines()
     if changed:
         raise UserError(
             f"{changed[0][3:]}: has uncommitted changes, and an attempt runs a commit: commit or discard them"
@@ -272,8 +267,4 @@ def find_head() -> str:
 
 def is_same_code(one: str, other: str) -> bool:
     """Whether two commits differ in nothing that a program may read."""
-    return one == other or not worktree.git("diff", "--name-only", "--no-ext-diff", one, other, "--", ".", *_but_ours())
-
-
-def _but_ours() -> list[str]:
-    return [f":(exclude){folder}" for folder in OURS]
+    return one == other or not worktree.git("diff", "--name-only", "--no-ext-diff", one, other, "--", *READ)
