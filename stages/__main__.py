@@ -86,12 +86,6 @@ def evaluate(checked: Config, start: Start) -> None:
 STAGES: Mapping[str, Stage] = {
     stage.__name__: stage for stage in (check, download, preprocess, reference, train, sample, evaluate)
 }
-RESTS_ON = {
-    "reference": ("preprocess",),
-    "train": ("preprocess",),
-    "sample": ("preprocess", "train"),
-    "evaluate": ("preprocess", "reference", "train", "sample"),
-}  # stages whose results have to be of params.yaml
 SHARED = {"reference", "train", "sample", "evaluate"}  # stages that run on ``launch.processes`` ranks
 
 
@@ -183,7 +177,7 @@ def begin(name: str, films: bool = True) -> tuple[Config, Start]:
     # before the inputs: for a wrong name its message is clearer than that of the missing file
     whole = config.parse(params)
     start = inputs.read_inputs(name, params)
-    credit.refuse_other_params(whole, *RESTS_ON.get(name, ()))
+    credit.refuse_other_params(whole, *(one for one in inputs.list_before(name, params) if one in credit.STAGES))
     return whole, start._replace(films=films)
 
 

@@ -24,7 +24,7 @@ MARK = "DDPM_WORKTREE"  # in the environment of a run and of all that it starts:
 def check_out(commit: str, links: Collection[str] = ()) -> Iterator[Path]:
     """The project's folder in a worktree of the commit, with links to what git does not have. Raises UserError if one
     is not there, or git has it."""
-    hide_folder()
+    _hide_folder()
     _remove_leftovers()
     place = (FOLDER / uuid.uuid4().hex[:12]).absolute()
     holder = try_lock(place.with_suffix(".lock"))
@@ -58,20 +58,20 @@ def kill(mark: Path, group: int | None = None) -> None:
                 process.kill()
 
 
-def git(*words: str, at: Path | None = None) -> str:
+def git(*words: str) -> str:
     """What git prints; no hook of the repository runs. Raises UserError with its last line."""
     command = ["git", "-c", "core.hooksPath=/dev/null", *words]
     try:
-        done = subprocess.run(command, cwd=at, check=False, capture_output=True, text=True, errors="replace")
-    except OSError as error:  # such as a worktree that somebody has removed
-        raise UserError(f"git {words[0]}: {error.filename}: {error.strerror}: run the same command again") from error
+        done = subprocess.run(command, check=False, capture_output=True, text=True, errors="replace")
+    except OSError as error:
+        raise UserError(f"git {words[0]}: cannot be run ({error.strerror}): install git") from error
     if done.returncode:
         line = (done.stderr.strip().splitlines() or [""])[-1]
         raise UserError(f"git {words[0]}: {printable(line)}")
     return done.stdout
 
 
-def hide_folder() -> None:
+def _hide_folder() -> None:
     """Keep git from seeing .ddpm, and pages that are rewritten while something runs, in whichever repository."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     if not (ignore := FOLDER.parent / ".gitignore").exists():
