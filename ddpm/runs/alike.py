@@ -14,7 +14,6 @@ from ddpm.runs.record import SEED, Record
 
 T = TypeVar("T")
 K = TypeVar("K")
-UNSET = object()
 
 
 def matching(records: Iterable[Record], working: Config, by: Iterable[str] = ()) -> Listing:
@@ -51,9 +50,8 @@ def differences(run: Record, params: Mapping[str, Any], by: tuple[str, ...] = ()
     """The keys in which a run's params differ from others, without those of ``by``, the seed and those that change no
     result. A key that one side does not have, because it is newer than a record, has its default there."""
     keys = run.params.keys() & params.keys() if run.program else run.params.keys() | params.keys()
-    unequal = sorted(key for key in keys if run.params.get(key, UNSET) != params.get(key, UNSET))
-    differing = [key for key in unequal if config.value_of(run.params, key) != config.value_of(params, key)]
-    return [key for key in differing if not is_in(key, by) and tells_apart(key)]
+    unequal = [key for key in sorted(keys) if config.value_of(run.params, key) != config.value_of(params, key)]
+    return [key for key in unequal if not is_in(key, by) and tells_apart(key)]
 
 
 def tells_apart(key: str) -> bool:

@@ -41,9 +41,8 @@ def everywhere(folders: Iterable[Path] = ()) -> Listing:
     """
     folders = [*folders]
     git = None if folders and pygit2.discover_repository(".") is None else repository()
-    blobs = ((name, _blob(git, commit)) for name, commit in experiments(git)) if git else ()
     here = [(WORKSPACE, RUN)] if RUN.exists() else []
-    listing = _listing([*((name, blob) for name, blob in blobs if blob is not None), *here], rename=True)
+    listing = _listing([*(_experiments(git) if git else ()), *here], rename=True)
     others = [folder(path) for path in [*([SCORED] if SCORED.is_dir() else []), *folders]]
     return Listing(*(sum(parts, ()) for parts in zip(listing, *others, strict=True)))
 
@@ -130,19 +129,14 @@ def find_uncommitted(paths: Collection[str]) -> list[str]:
     return [str(path.relative_to(here)) for path in changed if not wanted.isdisjoint({path, *path.parents})]
 
 
-def experiments(git: pygit2.Repository) -> Iterator[tuple[str, pygit2.Commit]]:
-    """Name and commit of each experiment of DVC."""
+def _experiments(git: pygit2.Repository) -> Iterator[tuple[str, bytes]]:
+    """Name and record of each experiment of DVC that has one."""
+    path = str(below(git) / RUN)
     for reference in git.references.iterator():
         if match := EXPERIMENT.fullmatch(reference.name):
-            yield match[1], reference.peel(pygit2.Commit)
-
-
-def _blob(git: pygit2.Repository, commit: pygit2.Commit) -> bytes | None:
-    try:
-        blob = commit.tree[str(below(git) / RUN)]
-    except KeyError:
-        return None
-    return blob.data if isinstance(blob, pygit2.Blob) else None
+            tree = reference.peel(pygit2.Commit).tree
+            if path in tree and isinstance(blob := tree[path], pygit2.Blob):
+                yield match[1], blob.data
 
 
 def _listing(contents: Iterable[tuple[str, bytes | Path]], rename: bool = False) -> Listing:
