@@ -165,6 +165,13 @@ def value_of(params: Mapping[str, Any], key: str) -> Any:
     return params.get(key, default(key))
 
 
+def list_differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """The keys in which the params of two runs differ, of those that change a result. One that a side does not have,
+    because it is newer than a record, has its default there."""
+    keys = sorted(key for key in one.keys() | other.keys() if affects(key) & Affects.RESULT)
+    return [key for key in keys if value_of(one, key) != value_of(other, key)]
+
+
 def keys_affecting(what: Affects, flat: Mapping[str, Any]) -> dict[str, Any]:
     """Those of the params that affect any part of ``what``."""
     return {key: value for key, value in flat.items() if affects(key) & what}

@@ -49,9 +49,9 @@ def matching(records: Iterable[Record], working: Config, by: Iterable[str] = ())
 def differences(run: Record, params: Mapping[str, Any], by: tuple[str, ...] = ()) -> list[str]:
     """The keys in which a run's params differ from others, without those of ``by``, the seed and those that change no
     result. A key that one side does not have, because it is newer than a record, has its default there."""
-    keys = run.params.keys() & params.keys() if run.program else run.params.keys() | params.keys()
-    unequal = [key for key in sorted(keys) if config.value_of(run.params, key) != config.value_of(params, key)]
-    return [key for key in unequal if not is_in(key, by) and tells_apart(key)]
+    keys = config.list_differing(run.params, params)
+    known = run.params.keys() & params.keys() if run.program else keys
+    return [key for key in keys if key in known and key != SEED and not is_in(key, by)]
 
 
 def tells_apart(key: str) -> bool:

@@ -17,7 +17,7 @@ from ddpm.base.errors import UserError, mask_secrets
 from ddpm.base.paths import METRICS, MODEL_FILE, RUN, SAMPLES, SCORED
 from ddpm.base.sections import Affects
 from ddpm.params import inputs
-from ddpm.params.config import Config, parse, sections_affecting
+from ddpm.params.config import Config, list_differing, parse, sections_affecting
 from ddpm.params.inputs import Start
 from ddpm.runs import record
 from ddpm.runs.record import Provenance, Record
@@ -79,9 +79,8 @@ def current(config: Config) -> Record:
 def why_stale(run: Record, flat: Mapping[str, Any]) -> str:
     """Why a record is not of these params and of the code on disk; empty if it is. flat: ``Config.flat``."""
     params = relevant(flat)
-    for key in sorted(params.keys() | run.params.keys()):
-        if params.get(key) != run.params.get(key):
-            return f"{key} was {run.params.get(key)}, and is {params.get(key)} in params.yaml"
+    for key in list_differing(run.params, params):
+        return f"{key} was {run.params.get(key)}, and is {params.get(key)} in params.yaml"
     if not run.code:
         return "the code that made it is not known"
     return next((f"{path} has changed since" for path in find_changes(run)), "")
