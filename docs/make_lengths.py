@@ -101,7 +101,7 @@ def measure(path: Path, count: int) -> list[list[float]]:
         for number in range(len(lines), count):
             recipe, scores = draw(space, number), list[float]()
             for place, length in enumerate((*LENGTHS, 1.0)):
-                changes = {**contest.cut(recipe, length), "seed": 10 * number + place}
+                changes = {**contest.scale(recipe, length), "seed": 10 * number + place}
                 scores.append(score(contest.params(changes)))
             lines.append(json.dumps(scores))
             with path.open("a", encoding="utf-8") as file:

@@ -86,19 +86,26 @@ def attempted(name: str, gain: float | Array, harm: float = 0.0, most: int | Non
         line = {"entry": name, "changes": {"train.steps": 10 + len(name)}, "on": before.on, "nonce": "0" * 16} | more
         begin = Try(**contest.identity, **line)
         lines.append(contest, begin.model_copy(update={"before": before.tip}))
-        after = climb.read(contest)
-        attempt, whole = after.open, {**after.changes(before.on), **line["changes"]}
-        gains = np.broadcast_to(gain, contest.terms.seeds.most) + 1e-6 * np.arange(contest.terms.seeds.most)
-        runs = after.runs(attempt)
-        for seed, each in enumerate(gains.tolist(), after.first_seed(attempt)):
-            write_record(contest, attempt.key, "champion", after.changes(before.on), seed, 1.0, 0.1)
-            write_record(contest, attempt.key, "challenger", whole, seed, 1.0 - each, 0.1 + harm)
-            runs.take_all()
-            end, decides = after.judge(attempt, runs)
-            if decides or len(end.challenger) == most:
-                break
-        climb.append(after, end)
-    return attempt.key
+    return finished(gain, harm, most).attempts[-1].key
+
+
+def finished(gain: float | Array, harm: float = 0.0, most: int | None = None) -> climb.Climb:
+    """The climb after the open attempt, which gets records and an end as in ``attempted``."""
+    contest, held = terms.load(FILE), state()
+    attempt = held.open
+    champion = held.changes(attempt.begin.on)
+    both = {"champion": champion, "challenger": {**champion, **attempt.begin.changes}}
+    sides = {side: contest.scale(changes, held.length(attempt)) for side, changes in both.items()}
+    gains = np.broadcast_to(gain, contest.terms.seeds.most) + 1e-6 * np.arange(contest.terms.seeds.most)
+    runs = held.runs(attempt)
+    for seed, each in enumerate(gains.tolist(), held.first_seed(attempt)):
+        write_record(contest, attempt.key, "champion", sides["champion"], seed, 1.0, 0.1)
+        write_record(contest, attempt.key, "challenger", sides["challenger"], seed, 1.0 - each, 0.1 + harm)
+        runs.take_all()
+        end, decides = held.judge(attempt, runs)
+        if decides or len(end.challenger) == most:
+            break
+    return climb.append(held, end)
 
 
 def write_record(contest: terms.Contest, key: str, arm: str, changes: dict, seed: int, fd: float, kid: float) -> None:

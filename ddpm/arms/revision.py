@@ -34,6 +34,14 @@ def find(name: str) -> str:
         raise UserError(f"{name}: no such commit here, and experiments run one; `git log` lists them") from error
 
 
+def subject(commit: str) -> str:
+    """The first line of a commit's message; empty if the commit is not here."""
+    try:
+        return library.repository()[commit].peel(pygit2.Commit).message.strip().partition("\n")[0]
+    except (KeyError, UserError):
+        return ""
+
+
 def check_committed(paths: Collection[str], why: str = "and experiments run a commit: commit or discard them") -> None:
     """Raises UserError unless these files and folders are what was committed last."""
     if changed := library.find_uncommitted(paths):

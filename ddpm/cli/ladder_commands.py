@@ -87,7 +87,8 @@ def search_space(
     _write_climb(done.state)
     display.log(done.state)
     answer(json, result, render.text(chapters))
-    return EXIT_CODES[result["proof"]["outcome"]] if result["proof"] else 1
+    proof = result["longer"] or result["proof"]
+    return EXIT_CODES[proof["outcome"]] if proof else 1
 
 
 @app.command(name="try")
@@ -121,7 +122,8 @@ def try_entry(
     with Live(contest.folder / PAGE, f"{one.begin.entry}: {contest.terms.question}", "ddpm ladder", say) as live:
         state = attempt.finish(contest, one, slots, say, code, lambda so_far: live(partial(display.page, so_far)))
         live.end(display.page(state, running=False))
-    return _end(state, state.find(one.key), json)
+    longer = (next_one for next_one in state.attempts[one.number :][:1] if next_one.begin.long)
+    return _end(state, next(longer, state.find(one.key)), json)
 
 
 @app.command
@@ -212,6 +214,6 @@ def _end(state: Climb, done: Attempt, json: bool) -> int:
     _write_climb(state)
     display.log(state)
     shown = display.to_dict(state, done)
-    end = ": ".join(filter(None, (f"{shown['entry']} is {shown['outcome']}", shown["reason"])))
+    end = ": ".join(filter(None, (f"{display.name_entry(shown)} is {shown['outcome']}", shown["reason"])))
     answer(json, shown, f"{end} (e-value {shown['e']:.3g} of {done.needed:.0f}, {shown['seeds']} seeds)")
     return EXIT_CODES[shown["outcome"]]

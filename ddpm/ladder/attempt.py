@@ -93,9 +93,9 @@ def finish(
     commit: str | None = None,
     show: Callable[[Climb], None] = lambda _: None,
 ) -> Climb:
-    """Run the attempt to its end on ``slots``, and return the climb with it. After any stop it continues. commit: whose
-    code runs, if not the one that is checked out. show: gets the climb after each seed, with the end that the attempt
-    would have."""
+    """Run the attempt to its end on ``slots`` and, if it is accepted, the longer one that is due; return the climb with
+    them. After any stop it continues. commit: whose code runs, if not the one that is checked out. show: gets the climb
+    after each seed, with the end that the attempt would have."""
     state, terms = climb.read(contest, commit or revision.head()), contest.terms
     if terms.kind == "target" and terms.guard_metrics and attempt.begin.on == BASE:
         for _ in _run(state.runs_of_base(), terms.seeds.fewest, slots, say):
@@ -111,8 +111,15 @@ def finish(
                 tried = plural(len(end.challenger), "seed")
                 say(f"{attempt.begin.entry}: {tried}, e-value {e:.3g} of {attempt.needed:.0f}")
                 show(replace(state, attempts=[*state.attempts[:-1], replace(attempt, end=end)]))
+    with climb.hold(contest) as before:
+        state = climb.append(before, end)
+    if state.due is None:
+        return state
     with climb.hold(contest) as state:
-        return climb.append(state, end)
+        longer = state.attempts[-1]
+    say(f"{attempt.begin.entry} is accepted; now the same {contest.longest:g} times as long")
+    _announce(contest, longer.evidence, longer.needed, say)
+    return finish(contest, longer, slots, say, commit, show)
 
 
 def _run(runs: Question, seeds: int, slots: int | None, say: Say) -> Generator[int]:

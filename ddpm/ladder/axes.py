@@ -9,6 +9,7 @@ from pydantic import Field, PlainValidator
 from ddpm.base.sections import Fraction, Section
 
 BUDGET: Final = "budget"  # in a space: the steps are those that the rest leaves
+SEARCHED: Final = ("space", "ideas", "lengths")  # what only a search heeds
 
 
 class SeedRange(Section):
@@ -32,6 +33,13 @@ class Lengths(Section):
     def refusals(self) -> Iterator[str]:
         if list(self.shares) != sorted(set(self.shares)) or bool(self.keys) != bool(self.shares):
             yield f"keys {self.keys}, shares {self.shares}: both are needed, and each share above the one before it"
+
+
+class Long(Section):
+    """A longer training, at which a rung must hold, too. keys: what is longer. factor: of their values."""
+
+    keys: Annotated[tuple[str, ...], Field(min_length=1)]
+    factor: Annotated[float, Field(gt=1, le=10_000)]
 
 
 class Range(Section):
@@ -65,10 +73,16 @@ Axis: TypeAlias = Annotated[Any, PlainValidator(_axis)]  # a list of values, a R
 class Climbable(Section):
     """error: the share of false rungs, over the whole life of the ladder. space: what a search may vary: a key ->
     values, a Range, or BUDGET for train.steps. ideas: changes of the base with which it begins. lengths: of its
-    trials."""
+    trials. long: how much longer what is accepted is then tried."""
 
     error: Fraction = 0.05
     seeds: SeedRange = SeedRange()
     space: dict[str, Axis] = Field(default={})
     ideas: tuple[dict[str, Any], ...] = ()
     lengths: Lengths = Lengths()
+    long: Long | None = None
+
+    def rules(self, *but: str) -> dict[str, Any]:
+        """What must stay the same while it is climbed, but for these keys."""
+        unset = () if self.long else ("long",)  # which the first ladders do not have
+        return self.model_dump(mode="json", exclude={*but, *SEARCHED, *unset})

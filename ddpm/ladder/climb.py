@@ -1,5 +1,8 @@
 """What a ladder's log says: attempts, rungs and the champion.
 
+Where the ladder's file has ``long``, an attempt that is accepted is tried again, at the longer training and on fresh
+seeds: an attempt of its own, which spends its own share of the error, and which becomes the rung.
+
 The log is read with what it rests on. It has all lines that git has; each attempt is one that ``ddpm ladder try``
 would begin; each end is the one that the attempt's records give; and each row belongs to an attempt. So
 an attempt cannot be forgotten by cutting the file, and neither an entry's cost nor an end can be made up.
@@ -7,6 +10,7 @@ an attempt cannot be forgotten by cutting the file, and neither an entry's cost 
 
 import math
 import re
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -92,9 +96,19 @@ class Climb:
         return self.attempts[-1] if self.attempts and self.attempts[-1].end is None else None
 
     @property
+    def due(self) -> Attempt | None:
+        """The last attempt, if it is to hold at the longer training, too, and was not tried there yet."""
+        last = self.attempts[-1] if self.attempts and self.contest.longest > 1 else None
+        return last if last and last.outcome == "accepted" and not last.begin.long else None
+
+    @property
     def next_needed(self) -> float:
         """The e-value that the next attempt needs."""
         return evidence.threshold(len(self.attempts) + 1, len(self.rungs), self.contest.terms.error)
+
+    def length(self, attempt: Attempt) -> float:
+        """How long an attempt's trainings are, as a multiple of the base's."""
+        return self.contest.longest if attempt.begin.long else 1.0
 
     def find(self, key: str) -> Attempt:
         """The attempt with that key. Raises UserError if there is none."""
@@ -127,7 +141,8 @@ class Climb:
             line, champion = attempt.begin, self.changes(attempt.begin.on)
             arms: dict[str, Changes] = {CHAMPION: champion} if self.contest.terms.kind == "score" else {}
             arms[CHALLENGER] = {**champion, **line.changes}
-            model = self.contest.find if re.fullmatch(SEARCH, line.entry) else None
+            arms = {side: self.contest.scale(changes, self.length(attempt)) for side, changes in arms.items()}
+            model = self.contest.find if re.fullmatch(SEARCH, line.entry) and not line.long else None
             self.cache[attempt.key] = self._question(attempt.key, self.first_seed(attempt), arms, model)
         return self.cache[attempt.key]
 
@@ -184,7 +199,12 @@ class Climb:
                 raise UserError(f"{source}: began on another champion, or before the last attempt ended; {RESTORE}")
             if line.evidence not in ("pairs", self.contest.evidence(line.entry).name):
                 raise UserError(f"{source}: evidence: {line.evidence}; allowed: pairs; {RESTORE}")
+            if line.long != bool(self.due) or (self.due and line.changes != self.due.begin.changes):
+                raise UserError(f"{source}: long: {line.long}; what was accepted is tried longer next; {RESTORE}")
             cost = self.contest.check(line.changes, self.changes(line.on), source, True) if line.nonce else line.cost
+            if line.long:
+                whole = {**self.changes(line.on), **line.changes}
+                cost = self.contest.cost(self.contest.scale(whole, self.contest.longest))
             self.attempts.append(Attempt(key, line, len(self.attempts) + 1, self.next_needed, cost))
             return
         attempt = self.open
@@ -194,7 +214,7 @@ class Climb:
             scores = [run.scores for run in self._check_end(attempt, line).leading_records(CHALLENGER)]
             attempt.gaussian = metrics.gaussian(scores, self.contest.terms.primary)
         attempt.end = line
-        if line.outcome == "accepted":
+        if line.outcome == "accepted" and self.length(attempt) == self.contest.longest:
             self.rungs.append(attempt)
             attempt.rung = len(self.rungs)
 
@@ -221,7 +241,9 @@ def load(path: Path) -> Contest:
     and what is allowed."""
     terms.check_path(path)
     values = file.read_params(path) if path.exists() else {}
-    return program_contest.parse(values, path) if "run" in values else terms.load(path)
+    contest = program_contest.parse(values, path) if "run" in values else terms.load(path)
+    contest.flat(contest.scale({}, contest.longest), f"{path}: long")
+    return contest
 
 
 def read(contest: Contest, commit: str = "") -> Climb:
@@ -244,10 +266,15 @@ def read(contest: Contest, commit: str = "") -> Climb:
 
 @contextmanager
 def hold(contest: Contest) -> Iterator[Climb]:
-    """The climb so far; no other process can append to the log meanwhile."""
+    """The climb so far, with the longer attempt begun that is ``due``; no other process can append to the log
+    meanwhile."""
     contest.folder.mkdir(parents=True, exist_ok=True)
     with lock(LOCKS / f"{contest.name}.lock", math.inf):
-        yield read(contest)
+        climb = read(contest)
+        if last := climb.due:
+            same = last.begin.model_dump(include={"terms", "base", "entry", "changes", "on", "evidence"})
+            climb = append(climb, Try(**same, long=True, nonce=secrets.token_hex(8)))
+        yield climb
 
 
 def append(climb: Climb, line: Try | End) -> Climb:

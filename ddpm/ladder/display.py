@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ddpm.arms import revision
 from ddpm.base import files
 from ddpm.base.errors import UserError, plural, printable
 from ddpm.ladder import outcome, trials
@@ -18,6 +19,7 @@ from ddpm.ladder.terms import CHALLENGER, CHAMPION
 from ddpm.params import config
 from ddpm.pictures import plots
 from ddpm.pictures.plots import Panel
+from ddpm.programs.program import COMMIT
 from ddpm.referee import metrics
 from ddpm.report import live
 from ddpm.report.blocks import Block, Chapter, Figure, Note, Table, cell, plain
@@ -43,7 +45,7 @@ def to_dict(state: Climb, attempt: Attempt) -> dict[str, Any]:
     collapse_rate: the share of seeds that may be worse than the worst. Seeds are consecutive."""
     begin, end, terms = attempt.begin, attempt.end, state.contest.terms
     champion, challenger = outcome.scores(state.contest, end) if end else (np.array([]), np.array([]))
-    gains = -(champion - challenger)  # equal scores are -0, as on stored pages
+    gains = challenger - champion
     low, high = attempt.evidence.interval(champion, challenger, terms.error) if len(gains) else (-math.inf, math.inf)
     score = float(np.mean(end.challenger)) if end and end.challenger else None
     early = attempt.rung and score is not None and metrics.is_early(score, attempt.gaussian)
@@ -51,6 +53,7 @@ def to_dict(state: Climb, attempt: Attempt) -> dict[str, Any]:
     return {
         "ladder": state.contest.name,
         "entry": begin.entry,
+        "length": state.length(attempt),
         "attempt": attempt.number,
         "outcome": attempt.outcome,
         "reason": (end and end.reason) or early_reason,
@@ -86,11 +89,18 @@ def chapters(state: Climb) -> list[Chapter]:
         Note(f"{counts}; at most {100 * terms.error:g}% of rungs are false"),
     ]
     if attempts:
-        rows = [[cell(row[key]) for key in COLUMNS] for row in attempts]
+        rows = [[cell((row | {"entry": name_entry(row)})[key]) for key in COLUMNS] for row in attempts]
         blocks.append(Table(list(COLUMNS.values()), rows, "", (1, 2, 13)))
     if any(one["score"] is not None for one in attempts):
         blocks.append(Figure("The climb", "climb", partial(plots.lines, panels=_panels(state, attempts))))
     return [Chapter("", blocks)]
+
+
+def name_entry(shown: dict[str, Any]) -> str:
+    """The entry of an attempt, which may be a commit or a longer one, for people. shown: ``to_dict`` of it."""
+    commit = shown["changes"].get(COMMIT)
+    subject = f" ({printable(revision.subject(commit))})" if commit else ""
+    return shown["entry"] + subject + ("" if shown["length"] == 1 else f", {shown['length']:g} times as long")
 
 
 def page(state: Climb, running: bool = True) -> list[Chapter]:
@@ -110,7 +120,7 @@ def page(state: Climb, running: bool = True) -> list[Chapter]:
     changes = ", ".join(f"{key} {plain(value)}" for key, value in attempt.begin.changes.items())
     seeds = f"{plural(shown['seeds'], 'seed')} of {terms.seeds.most}"
     return [
-        Chapter("", [Note(f"{attempt.begin.entry}: {changes}"), Note(f"{outcome}; {seeds}{evidence}")]),
+        Chapter("", [Note(f"{name_entry(shown)}: {changes}"), Note(f"{outcome}; {seeds}{evidence}")]),
         Chapter("Pictures", live.side_by_side(drawn)),
         Chapter("Runs", live.show_sides(scores, state.contest.known.axis(terms.primary), levels)),
         *([] if running else [Chapter("The climb", chapters(state)[0].blocks)]),
@@ -126,21 +136,20 @@ def _base_cost(state: Climb) -> float:
 
 
 def _panels(state: Climb, attempts: Sequence[dict[str, Any]]) -> list[Panel]:
-    """The score by attempt, its interval that of the gain; for kind ``score`` the base's is the first, for kind
-    ``target`` the cost comes before it."""
+    """The score by attempt, its interval that of the gain, for each length; for kind ``score`` the base's is the first,
+    for kind ``target`` the cost comes before it."""
     terms, sign = state.contest.terms, state.contest.gain(1.0)
-    shown = [one for one in attempts if one["score"] is not None]
-    ended = (attempt.end for attempt in state.attempts if attempt.end and attempt.begin.on == BASE)
-    before = next((float(np.mean(end.champion)) for end in ended if end.champion), None)
-    again = [[one["attempt"], *[one["champion"]] * 3] for one in shown if one["champion"] and not one["rung"]]
-    last = shown[-1]["attempt"] if shown else 0
+    scored = [one for one in attempts if one["score"] is not None]
+    last = scored[-1]["attempt"] if scored else 0
     ticks = range(0, last + 1, 1 + last // 10)
 
-    def draw(title: str, base: float | None, points: list[list[float]], more: dict[str, list[Any]]) -> Panel:
+    def draw(
+        title: str, base: float | None, shown: list[dict[str, Any]], points: list[list[float]], more: dict[str, Any]
+    ) -> Panel:
         """base: its value. points: of each attempt that is shown, its value and the ends of its interval."""
         curves = {"rungs": [] if base is None else [[0, base, base, base]], REFUSED: [], **more}
         for one, point in zip(shown, points, strict=True):
-            curves["rungs" if one["rung"] else REFUSED].append([one["attempt"], *point])
+            curves["rungs" if one["outcome"] == "accepted" else REFUSED].append([one["attempt"], *point])
         arrays = {label: np.array(each) for label, each in curves.items() if each}
         levels = {"target": terms.target} if more and terms.target is not None else {}
         return Panel("", "attempt", title, arrays, levels, ticks=ticks, steps=True, gray=[REFUSED, AGAIN])
@@ -149,10 +158,19 @@ def _panels(state: Climb, attempts: Sequence[dict[str, Any]]) -> list[Panel]:
         gaps = [0.0 if one[end] is None else sign * (one[end] - one["estimate"]) for end in ("low", "high")]
         return [one["score"] + gap for gap in (0.0, *sorted(gaps))]
 
-    scores = draw(metrics.title(terms.primary), before, [*map(span, shown)], {AGAIN: again})
+    scores = list[Panel]()
+    for length in sorted({one["length"] for one in scored}):
+        shown = [one for one in scored if one["length"] == length]
+        refused = [one for one in shown if one["champion"] and one["outcome"] != "accepted"]
+        again = [[one["attempt"], *[one["champion"]] * 3] for one in refused]
+        on_base = (one.end for one in state.attempts if one.begin.on == BASE and state.length(one) == length)
+        before = next((float(np.mean(end.champion)) for end in on_base if end and end.champion), None)
+        title = metrics.title(terms.primary) + ("" if length == 1 else f", {length:g} times as long")
+        scores.append(draw(title, before, shown, [*map(span, shown)], {AGAIN: again}))
     if terms.kind == "score":
-        return [scores]
-    return [draw(f"{terms.cost} of training", _base_cost(state), [[one["cost"]] * 3 for one in shown], {}), scores]
+        return scores
+    costs = [[one["cost"]] * 3 for one in scored]
+    return [draw(f"{terms.cost} of training", _base_cost(state), scored, costs, {}), *scores]
 
 
 def log(state: Climb) -> None:

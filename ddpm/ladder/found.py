@@ -20,10 +20,17 @@ BEFORE, CLAIMED, FIND = SIDES = "champion, fresh seeds", "find, as claimed", "fi
 
 def to_dict(done: Search, running: bool = False) -> dict[str, Any]:
     """A search for programs. claim: the mean score of the find's trials, which is too good. proof: the attempt, as
-    ``ddpm ladder try`` has it; null if nothing was found. running: without an outcome."""
+    ``ddpm ladder try`` has it; null if nothing was found. longer: the one at the ladder's longer training. running:
+    without an outcome."""
     state, proof = done.state, done.proof
+    longer = next((one for one in state.attempts if one.begin.long and one.begin.entry == done.name), None)
     changes = {**state.changes(proof.begin.on), **proof.begin.changes} if proof else {}
     scores = [trial.score for trial in done.claims if trial.score is not None]
+    attempts = {
+        name: display.to_dict(state, one) | ({"outcome": None} if running and one is state.attempts[-1] else {})
+        for name, one in (("proof", proof), ("longer", longer))
+        if one
+    }
     return {
         "ladder": done.contest.name,
         "search": done.number,
@@ -34,7 +41,8 @@ def to_dict(done: Search, running: bool = False) -> dict[str, Any]:
         "find": changes,
         "reason": "" if proof else done.early(done.best()),
         "eyes": _compare_eyes(done),
-        "proof": display.to_dict(state, proof) | ({"outcome": None} if running else {}) if proof else None,
+        "proof": attempts.get("proof"),
+        "longer": attempts.get("longer"),
         "fresh": {"find": proof.end.challenger, "champion": proof.end.champion} if proof and proof.end else {},
     }
 
@@ -75,7 +83,9 @@ def page(done: Search, result: dict[str, Any] | None = None) -> list[Chapter]:
 def _answer(done: Search, result: dict[str, Any]) -> list[Block]:
     nothing = "nothing seems better than the champion, so there was no attempt: take more trials"
     title = metrics.title(done.contest.terms.primary)
-    answer = _sentence(result, title) if result["proof"] else result["reason"] or nothing
+    answer = _sentence(result["proof"], title, result["claim"]) if result["proof"] else result["reason"] or nothing
+    if longer := result["longer"]:
+        answer += f". {longer['length']:g} times as long: {_sentence(longer, title)}"
     whole = f", {len(done.own(1.0))} of them whole" if done.contest.lengths[:-1] else ""
     return [Note(f"{result['trials']} trials{whole}; they are not evidence, the proof is"), Note(answer)]
 
@@ -128,8 +138,7 @@ def _trials(done: Search, result: dict[str, Any]) -> list[Block]:
     return live.show_trials(tried, axis, levels, [end for end in ends if end[2]])
 
 
-def _sentence(result: dict[str, Any], title: str) -> str:
-    proof = result["proof"]
+def _sentence(proof: dict[str, Any], title: str, claim: float | None = None) -> str:
     holds = {"accepted": "it holds", "refused": "the find did not hold up", "undecided": "undecided"}
     words = holds.get(proof["outcome"], "not decided yet")
     if proof["score"] is not None:
@@ -138,6 +147,6 @@ def _sentence(result: dict[str, Any], title: str) -> str:
         words += f" in {plural(proof['seeds'], 'fresh seed')}"
     if proof["low"] is not None and proof["high"] is not None:
         words += f", better by {cell(proof['low'])} to {cell(proof['high'])}"
-    if result["claim"] is not None:
-        words += f"; the search had claimed {cell(result['claim'])}"
+    if claim is not None:
+        words += f"; the search had claimed {cell(claim)}"
     return words + (f" ({proof['reason']})" if proof["reason"] else "")

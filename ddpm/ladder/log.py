@@ -41,6 +41,7 @@ class Try(Section):
     changes: Values  # of the rung ``on``
     on: Key  # the champion
     evidence: Literal["pairs", "ranks"] = "pairs"  # what decides it
+    long: bool = False  # whether it tries what the attempt before it accepted, at the ladder's longer training
     # drawn as the attempt begins: its seeds follow from the digest of the line, and otherwise somebody could run them
     # in private first
     nonce: Key = ""

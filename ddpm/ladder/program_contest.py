@@ -12,7 +12,7 @@ from ddpm.arms.run import Recipe
 from ddpm.base import files, sections
 from ddpm.base.errors import UserError
 from ddpm.ladder.axes import Climbable
-from ddpm.ladder.terms import SEARCHED, Changes, Contest
+from ddpm.ladder.terms import Changes, Contest
 from ddpm.programs.program import COMMIT, LARGEST_SEED, Program
 
 LENGTH = 16  # digits of the commit in a log's lines
@@ -48,7 +48,7 @@ class ProgramContest(Contest):
 
     @cached_property
     def identity(self) -> dict[str, str]:
-        terms = self.terms.model_dump(mode="json", exclude={"question", "minutes", *SEARCHED})
+        terms = self.terms.rules("question", "minutes")
         first = self.log.read_text(encoding="utf-8").partition("\n")[0] if self.log.exists() else ""
         base = json.loads(first)["base"] if first else program_runs.find_commit(self.path)[:LENGTH]
         return {"terms": files.digest(terms)[:LENGTH], "base": base}
@@ -70,7 +70,7 @@ class ProgramContest(Contest):
         return {**self.terms.values, **changes}
 
     def trial(self, changes: Changes, seed: int, length: float = 1.0) -> dict[str, Any]:
-        return {**self.recipe(self.cut(changes, length)).params, "seed": seed}
+        return {**self.recipe(self.scale(changes, length)).params, "seed": seed}
 
     def cost(self, changes: Changes, source: str = "") -> float:
         return 1.0

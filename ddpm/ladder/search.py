@@ -104,7 +104,7 @@ class Search:
     @property
     def proof(self) -> Attempt | None:
         """Its attempt, once it has begun: another process that searches may have begun it."""
-        return next((one for one in reversed(self.state.attempts) if one.begin.entry == self.name), None)
+        return next((one for one in self.state.attempts if one.begin.entry == self.name), None)
 
     @property
     def claims(self) -> list[Trial]:
@@ -304,8 +304,8 @@ def run(
     contest.maker(commit or revision.head()).check_committed([str(contest.path)])
     primary = contest.terms.primary
     say(f"{contest.path}: searching by {primary}, {contest.known.direction(primary)} is better")
-    state = climb.read(contest)
-    mine = {one.begin.entry: one for one in state.attempts if re.fullmatch(SEARCH, one.begin.entry)}
+    with climb.hold(contest) as state:
+        mine = {one.begin.entry: one for one in state.attempts if re.fullmatch(SEARCH, one.begin.entry)}
     name = next((name for name, one in mine.items() if one.end is None), f"search-{len(mine) + 1}")
     number = int(name.removeprefix("search-"))
     search = Search(contest, state, number, most, hours, slots, commit)
@@ -315,13 +315,13 @@ def run(
         search.update(climb.read(contest))  # what others have tried meanwhile
     if search.proof is None and (found := search.find()) is not None:
         search.submit(found, say)
-    if search.proof and search.proof.end is None:
+    if (last := search.state.open) and last.begin.entry == name:
 
         def show_proof(state: Climb) -> None:
             search.state = state
             show(search)
 
-        search.update(attempt.finish(contest, search.proof, slots, say, commit, show_proof))
+        search.update(attempt.finish(contest, last, slots, say, commit, show_proof))
     return search
 
 

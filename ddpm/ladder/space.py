@@ -42,7 +42,7 @@ class Space:
             for value in (axis.low, axis.high) if isinstance(axis, Range) else () if axis == BUDGET else axis:
                 contest.flat({**dict([condition] if condition else []), key: value}, source)
         for length in contest.lengths[:-1]:
-            for key in (short := contest.cut({}, length)):
+            for key in (short := contest.scale({}, length)):
                 contest.check_allowed(key, f"{contest.path}: lengths")
             contest.flat(short, f"{contest.path}: lengths")
         for idea in contest.terms.model_dump(mode="json")["ideas"]:

@@ -30,7 +30,6 @@ LADDERS = Path("ladders")
 CHAMPION: Final = "champion"  # the sides of an attempt
 CHALLENGER: Final = "challenger"
 MEMORISATION = "memorisation"  # the guard that no challenger copies train images
-SEARCHED: Final = ("space", "ideas", "lengths")  # what only a search heeds
 SEARCH: Final = r"search-\d+"  # what the attempts of searches are called
 Changes = Mapping[str, Any]  # key of params.yaml -> value
 
@@ -63,11 +62,14 @@ class Terms(Climbable):
             yield f"target: kind {self.kind} needs {'one' if self.target is None else 'none'}"
         if self.lengths.shares and self.kind == "target":
             yield "lengths: kind target has none: what its trials vary is their cost"
+        if self.long and self.kind == "target":
+            yield "long: kind target has none: another length is another target"
         if primary_of := [name for name in self.unseen if self.primary.startswith(f"{name}.")]:
             yield f"unseen: {primary_of[0]}: trials need it for {self.primary}"
-        for key in self.may_change:
-            if not is_of_recipe(key):
-                yield f"may_change: {key}; allowed: keys of diffusion, model, train and sample"
+        for name, keys in (("may_change", self.may_change), ("long", self.long.keys if self.long else ())):
+            for key in keys:
+                if not is_of_recipe(key):
+                    yield f"{name}: {key}; allowed: keys of diffusion, model, train and sample"
 
     deterministic: ClassVar = False  # a training never is
 
@@ -124,8 +126,7 @@ class Contest:
     def identity(self) -> dict[str, str]:
         """Digests that must stay the same while it is climbed: of the file without the question and what a search
         tries, and of the base's params that affect what is learned and scored."""
-        terms = self.terms.model_dump(mode="json", exclude={"question", "common", "unseen", *SEARCHED})
-        terms |= plan.margins(self.terms.common)
+        terms = self.terms.rules("question", "common", "unseen") | plan.margins(self.terms.common)
         parts = {"terms": terms, "base": params_of_result(self.config, defaults=False)}
         return {part: files.digest(value)[:16] for part, value in parts.items()}
 
@@ -169,19 +170,28 @@ class Contest:
         """Those of trials, as shares of a whole training, which is the last."""
         return (*self.terms.lengths.shares, 1.0)
 
-    def cut(self, changes: Changes, length: float) -> Changes:
-        """The changes of a training of that length. Raises UserError if a key's value is not a number."""
-        whole, short = self.flat(changes) if length < 1 else {}, dict(changes)
-        for key in self.terms.lengths.keys if length < 1 else ():
+    @property
+    def longest(self) -> float:
+        """The length at which a rung must hold: 1 unless it is to hold at a longer one, too."""
+        return self.terms.long.factor if self.terms.long else 1.0
+
+    def scale(self, changes: Changes, length: float) -> Changes:
+        """The changes of a training of that length, a share or a multiple of a whole one. Raises UserError if a key's
+        value is not a number."""
+        if length == 1:
+            return changes
+        name, of = ("long", self.terms.long) if length > 1 else ("lengths", self.terms.lengths)
+        whole, made = self.flat(changes), dict(changes)
+        for key in of.keys if of else ():
             if not isinstance(value := whole.get(key), int | float):
-                raise UserError(f"{self.path}: lengths: {key}: {value}; allowed: keys whose value is a number")
+                raise UserError(f"{self.path}: {name}: {key}: {value}; allowed: keys whose value is a number")
             least, share = min(value, 1), length * value  # of a whole number above 0
-            short[key] = share if isinstance(value, float) else max(least, round(share))
-        return short
+            made[key] = share if isinstance(value, float) else max(least, round(share))
+        return made
 
     def trial(self, changes: Changes, seed: int, length: float = 1.0) -> dict[str, Any]:
         """The params of a trial, which has no eyes that are ``unseen``."""
-        changes = self.cut(changes, length)
+        changes = self.scale(changes, length)
         eyes = [name for name in self.config.evaluate.extractors if name not in self.terms.unseen]
         return apply_overrides(self.values, {**changes, "evaluate.extractors": eyes, "seed": seed}, "a trial")
 

@@ -14,7 +14,6 @@ baseline is made from it (ddpm/scoring/memorisation.py).
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,15 +49,11 @@ class Answer(NamedTuple):
 
 def decide(config: Config, folders: Iterable[Path] = ()) -> Answer:
     """Whether the working folder's run passes. After an alarm its fresh seeds decide, if they are recorded, also in
-    ``folders``; a run that is one of the baseline's, the worst of which may be beyond the limit, raises none. Raises
-    UserError if no verdict is possible."""
+    ``folders``. Raises UserError if no verdict is possible."""
     run, stored = library.current(config), read()
     judgement = judge(run, stored, config)
     bad = regressions(judgement, config.gate)
     alarms = [judged.metric for judged in judgement.verdicts if judged.outcome == "not yet"]
-    if alarms and any(one.seed == run.seed and one.scores.items() <= run.scores.items() for one in stored):
-        note = f"seed {run.seed} has the baseline's scores to the last digit: nothing has changed, so there is no alarm"
-        return Answer(replace(judgement, notes=(*judgement.notes, note)), bad, [], [])
     if bad or not alarms:
         return Answer(judgement, bad, alarms, [])
     # always the same ones, so that nobody can choose them by their scores
@@ -72,7 +67,7 @@ def decide(config: Config, folders: Iterable[Path] = ()) -> Answer:
 
 def judge(run: Record, stored: Sequence[Record], config: Config, fresh: Sequence[Record] = ()) -> Judgement:
     """The run against the baseline in every metric, those that decide first; or the ``fresh`` runs that its alarm
-    called for.
+    called for. A run that is one of the baseline's, the worst of which may be beyond the limit, raises none.
 
     Raises UserError if they can't be compared, because of another fingerprint or a missing metric, or if no metric
     decides.
@@ -93,7 +88,11 @@ def judge(run: Record, stored: Sequence[Record], config: Config, fresh: Sequence
     rules = guards.rules(config.compare, names, 1, Design((1,)), primaries=len(deciding))
     percent = 50 * PRIMARY * (1 - config.compare.confidence)
     pairs = [Pair(before.label, after.label, tuple(stored), tuple(ones)) for ones in ([run], fresh) if ones]
-    verdicts = unpaired.judge_run(pairs[0], rules, *pairs[1:])
+    changed = all(one.seed != run.seed or one.scores.items() - run.scores.items() for one in stored)
+    unchanged = (
+        f"seed {run.seed} has the baseline's scores to the last digit: nothing has changed, so there is no alarm"
+    )
+    verdicts = unpaired.judge_run(pairs[0], rules, *pairs[1:], alarms=changed)
     return Judgement(
         question=f"Is this run worse than the {len(stored)} of {BASELINE}?",
         primary=names[0],
@@ -105,6 +104,7 @@ def judge(run: Record, stored: Sequence[Record], config: Config, fresh: Sequence
             f"fails there at most {percent:.3g} times in 100, on average over baselines",
             *(_bounds(judged, rules) for judged in verdicts[: len(deciding)]),
             *guards.copies([after]),
+            *([] if changed else [unchanged]),
         ),
         fingerprint=fingerprint,
     )

@@ -8,12 +8,13 @@ from ddpm.verdicts.arms import Pair
 from ddpm.verdicts.verdict import Rules, Verdict, decide
 
 
-def judge_run(first: Pair[Any], rules: Rules, fresh: Pair[Any] | None = None) -> list[Verdict]:
+def judge_run(first: Pair[Any], rules: Rules, fresh: Pair[Any] | None = None, *, alarms: bool = True) -> list[Verdict]:
     """A verdict for each metric on one run, ``first.after``, against a stored baseline of several.
 
     The run has no partners, and the sd of its kind is unknown, so it is tested with the baseline's sd, which is exact
     for normal scores; there is no sign-flip test, because there is only one sign. A run that raises an alarm in one of
     ``rules.primaries`` is "not yet" judged: the ``fresh`` runs of its kind decide (ddpm/verdicts/confirmation.py).
+    alarms: whether it may raise one.
     """
     verdicts = []
     for place, name in enumerate(rules.names):
@@ -30,7 +31,7 @@ def judge_run(first: Pair[Any], rules: Rules, fresh: Pair[Any] | None = None) ->
         verdict = decide(verdict, fresh or first, rules.known, low > 0 or high < 0, excluded)
         if verdict.outcome == "inconclusive" and not verdict.reason:
             worse = gap if verdict.direction == "lower" else -gap
-            if fresh is None and place < rules.primaries and worse > max(alarm, verdict.margin):
+            if alarms and fresh is None and place < rules.primaries and worse > max(alarm, verdict.margin):
                 verdict = replace(verdict, outcome="not yet", reason="an alarm: fresh seeds decide")
             else:
                 verdict = replace(verdict, reason="within what another seed may give")

@@ -15,7 +15,8 @@ from ddpm.ladder import attempt, climb, display, log, terms
 from ddpm.ladder.climb import Attempt
 from ddpm.ladder.log import End
 from ddpm.verdicts.statistics import Array
-from tests.ladders import BETTER, FILE, LOG, SCORE, attempted, idea, ladder, state
+from tests.ladders import BETTER, FILE, LOG, SCORE, attempted, finished, idea, ladder, state
+from tests.ladders import log as lines
 from tests.study_project import commit, git
 
 ROWS = Path("ladders/tiny/rows.jsonl")
@@ -137,6 +138,68 @@ def test_the_picture_has_a_point_for_the_base_and_for_every_attempt(tmp_path):
     # the champion's scores on the seeds of each entry that was refused
     again = figure.drawing.keywords["panels"][0].curves[display.AGAIN]
     assert again[:, :2].tolist() == [[2 + count, 1] for count in range(4)]
+
+
+LONG = {"keys": ["train.steps"], "factor": 4}
+
+
+@pytest.mark.parametrize(("gain", "rungs"), [(0.5, 1), (-0.5, 0)])
+def test_a_rung_holds_at_the_longer_training_too(gain, rungs):
+    FILE.write_text(yaml.safe_dump(SCORE | {"long": LONG}))
+    contest, short = terms.load(FILE), attempted("a", 0.5)
+    assert (state().due.key, state().rungs, lines()[-1]["outcome"]) == (short, [], "accepted")
+    with climb.hold(contest) as held:
+        begin = held.open.begin
+    with climb.hold(contest) as held:  # once
+        assert (held.open.begin, len(held.attempts)) == (begin, 2)
+    assert (begin.long, begin.changes, begin.on) == (True, {"train.steps": 11}, "")
+    runs = held.runs(held.open)
+    assert {run.arm: run.params["train"]["steps"] for run in runs.planned} == {"champion": 4000, "challenger": 44}
+    assert held.first_seed(held.open) != held.first_seed(held.find(short))
+    held = finished(gain)
+    assert [one.key for one in held.rungs] == [held.attempts[1].key][:rungs]
+    assert (held.due, held.attempts[1].cost) == (None, 4 * held.attempts[0].cost)
+    shown = [display.to_dict(held, one) for one in held.attempts]
+    assert [(one["outcome"], one["length"], one["rung"]) for one in shown] == [
+        ("accepted", 1, None), ("accepted" if rungs else "refused", 4, 1 if rungs else None),
+    ]  # fmt: skip
+    *_, table, figure = display.chapters(held)[0].blocks
+    assert [row[1] for row in table.rows] == ["a", "a, 4 times as long"]
+    first, second = figure.drawing.keywords["panels"]
+    assert [*first.curves] == ["rungs"]
+    assert len(second.curves["rungs"]) == 1 + rungs
+    # the next is on the rung, if it is one
+    attempted("bb", -0.5)
+    assert state().attempts[-1].begin.on == held.on
+
+
+def test_a_longer_training_cannot_be_passed_over_added_or_made_up(capsys):
+    attempted("a", 0.5)
+    FILE.write_text(yaml.safe_dump(SCORE | {"long": LONG}))
+    assert ladder("show", "tiny") == 2
+    assert "the terms of" in capsys.readouterr().err
+    LOG.unlink()
+    ROWS.unlink()
+    attempted("a", 0.5)
+    forged = [{"long": False}, {"long": True, "changes": {"train.steps": 12}}]
+    before = LOG.read_text()
+    for more in forged:
+        line = lines()[0] | {"before": state().tip, "nonce": "1" * 16} | more
+        LOG.write_text(before + json.dumps(line) + "\n")
+        assert ladder("show", "tiny") == 2
+        assert "long: " in capsys.readouterr().err
+        LOG.write_text(before)
+
+
+@pytest.mark.parametrize(("changes", "named"), [
+    ({"kind": "target", "target": 1.0}, "long"), ({"long": LONG | {"factor": 1}}, "long.factor"),
+    ({"long": LONG | {"keys": ["sample.sampler"]}}, "sample.sampler"), ({"long": LONG | {"keys": ["seed"]}}, "seed"),
+    ({"long": LONG | {"keys": ["train.nosuch"]}}, "train.nosuch"), ({"long": LONG | {"keys": []}}, "long.keys"),
+])  # fmt: skip
+def test_a_longer_training_that_cannot_be_is_refused(capsys, changes, named):
+    FILE.write_text(yaml.safe_dump(SCORE | {"long": LONG} | changes))
+    assert ladder("show", "tiny") == 2
+    assert named in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("change", ["edit", "remove", "swap", "no such attempt", "cut", "not JSON", "another key"])

@@ -56,8 +56,11 @@ def test_an_entry_changes_values():
 
 @pytest.mark.slow
 def test_an_entry_is_the_commit_that_is_checked_out(capsys):
-    better = train("print('val_loss:', lr / 2 + noise)")
+    train("print('val_loss:', lr / 2 + noise)")
+    git("commit", "--quiet", "--amend", "--message=Half the rate\n\nas it says")
+    better = git("rev-parse", "HEAD").strip()
     assert attempt("--json") == 0
+    assert f"| {better[:10]} (Half the rate) |" in Path("ladders/mine/climb.md").read_text()
     shown = json.loads(capsys.readouterr().out)
     assert (shown["outcome"], shown["changes"]) == ("accepted", {"commit": better})
     train("print('val_loss:', lr + noise)")
@@ -93,6 +96,23 @@ def test_a_short_trial_has_a_share_of_the_values_that_the_file_names():
     values = [of.trial({"lr": 0.3}, 5, length) for length in of.lengths]
     assert [(one["lr"], one["width"]) for one in values] == [(0.3, 1), (0.3, 2), (0.3, 8)]
     assert of.identity["terms"] == before["terms"]  # a file that has attempts may get lengths
+
+
+@pytest.mark.parametrize(("beyond", "code"), [("lr", 0), ("0.5", 1)])
+def test_what_is_accepted_is_tried_longer_at_once(capsys, beyond, code):
+    """Exit code and answer are those of the longer attempt."""
+    train(f"print('val_loss:', (lr if width < 16 else {beyond}) + noise)")
+    ladder(long={"keys": ["width"], "factor": 2})
+    commit()
+    assert attempt(idea(lr=0.1), "--json") == code
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["length"], shown["outcome"]) == (2, "refused" if code else "accepted")
+    short, long = climb.read(climb.load(FILE)).attempts
+    assert (short.outcome, short.rung, long.rung) == ("accepted", None, None if code else 1)
+    by_width = [{seed for seed, _, width in calls() if width == asked} for asked in ("8", "16")]
+    assert len(by_width[0] | by_width[1]) == len(by_width[0]) + len(by_width[1])
+    assert {lr for _, lr, width in calls() if width == "16"} == {"0.5", "0.1"}
+    assert "a longer" not in mistake(capsys, "ladder", "withdraw", "mine")
 
 
 @pytest.mark.slow

@@ -1,17 +1,19 @@
 """``ddpm ladder search``: trials anywhere in a space, then one attempt."""
 
+import itertools
 import json
 import math
 import sys
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import yaml
 from PIL import Image
 
-from ddpm.ladder import climb, found, proposals, search, terms, trials
+from ddpm.ladder import attempt, climb, found, proposals, search, terms, trials
 from ddpm.ladder.space import Space
 from ddpm.params import config, file
 from ddpm.study import plan
@@ -169,6 +171,31 @@ def test_short_trainings_go_on_by_their_rank_and_the_proof_is_at_the_full_length
     assert ", 0.3 of the length" in Path("ladders/tiny/page.html").read_text()
     assert run("ladder", "params", "tiny", "trial-2", "--force") == 0
     assert config.load().train.steps == 16
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_a_find_holds_at_the_longer_training_too(capsys, monkeypatch, stop):
+    """Also if the search is stopped between its two proofs."""
+    contest(ideas=[BEST], long={"keys": ["train.steps"], "factor": 3})
+    finish, proofs = attempt.finish, itertools.count(1)
+
+    def finish_once(*arguments: Any) -> climb.Climb:
+        if next(proofs) == 2:
+            raise SystemExit(143)
+        return finish(*arguments)
+
+    if stop:
+        with monkeypatch.context() as stopping:
+            stopping.setattr(attempt, "finish", finish_once)
+            assert find("--trials", "8", "--json") == 143
+        assert len(climb.read(terms.load(FILE)).attempts) == 2
+    assert find("--trials", "8", "--json") == 0
+    result, state = json.loads(capsys.readouterr().out), climb.read(terms.load(FILE))
+    assert (result["proof"]["rung"], result["longer"]["rung"], len(state.attempts)) == (None, 1, 2)
+    assert result["find"].items() >= BEST.items()
+    assert state.changes(state.on) == result["find"]
+    for page in ("search.md", "climb.md", "page.html"):
+        assert "3 times as long" in Path("ladders/tiny", page).read_text()
 
 
 @pytest.mark.parametrize(("lengths", "named"), [

@@ -159,6 +159,8 @@ def test_a_run_that_is_one_of_the_baselines_raises_no_alarm(change, code, capsys
     assert run("--json") == code
     answer = json.loads(capsys.readouterr().out)
     assert (answer["regressions"], answer["alarms"]) == ([], [FD] if code else [])
+    assert run() == code
+    assert ("alarm: fresh seeds decide" in capsys.readouterr().out) == bool(code)
 
 
 def test_confirm_runs_the_missing_seeds(folder, capsys, monkeypatch):
