@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from ddpm.base.errors import UserError, exit_code
 from ddpm.base.machine import die_with_parent
@@ -128,18 +128,6 @@ def prepare(device: str) -> str:
     """Set this process's memory and threads up for stages; return the name of the processor that ``device`` means."""
     devices.reuse_memory()
     return devices.processor(devices.resolve(device))
-
-
-def environment(params: dict[str, Any]) -> dict[str, Any]:
-    """The processor and libraries for the record of a training that ends before it is scored."""
-    from ddpm.evaluation import fingerprint
-    from ddpm.model import precision
-
-    whole = config.parse(params)
-    device = devices.resolve(whole.device)
-    trained_in = precision.choose(whole.train.precision, whole.training(), device)
-    ranks = distributed.processes(whole.launch.processes, whole.device)
-    return fingerprint.environment(device, devices.precision_name(trained_in)) | {"ranks": ranks}
 
 
 def run_here(name: str, films: bool = True) -> int | None:

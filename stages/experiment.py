@@ -61,11 +61,12 @@ def run(task: dict[str, Any]) -> dict[str, Any] | None:
             _lay_out(folder, Path(task["code"]), task["params"])
             os.chdir(folder)
             # the first line of its log: a cluster that gave no GPU is noticed there
-            print(f"on {stages.prepare(task['params']['device'])}", flush=True)
+            processor = stages.prepare(task["params"]["device"])
+            print(f"on {processor}", flush=True)
             _run("check")
             for stage in DATA:
                 _make(stage, task["params"], shutil.copy2 if task["program"] else _link)  # it may write to what it gets
-            done = _program(task["params"], task["program"]) if task["program"] else _train(task)
+            done = _program(task["params"], task["program"]) if task["program"] else _train(task, processor)
             if kept and task["picture"]:
                 from ddpm.pictures import grids
 
@@ -116,8 +117,8 @@ def _lay_out(folder: Path, code: Path, params: dict[str, Any]) -> None:
     (folder / file.PATH).write_text(file.encode(params), encoding="utf-8")
 
 
-def _train(task: dict[str, Any]) -> dict[str, Any]:
-    """The values of its record."""
+def _train(task: dict[str, Any], processor: str) -> dict[str, Any]:
+    """The values of its record. Of a training that diverges, they are those that are known before it is scored."""
     params = task["params"]
     try:
         _make("train", params, _link)
@@ -132,7 +133,7 @@ def _train(task: dict[str, Any]) -> dict[str, Any]:
             code=_md5s(params),
             fingerprint=Fingerprint.of({}),
             scores={},
-            environment=stages.environment(params),
+            environment={"processor": processor},
             diverged=printable(str(error))[: record.LONGEST],
         )
         return diverged.model_dump(mode="json")

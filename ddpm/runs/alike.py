@@ -66,10 +66,8 @@ def most_alike(records: Iterable[Record], params: Mapping[str, Any], by: tuple[s
 
 
 def unlike(keys: Iterable[str], there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
-    """What both have under the first of the keys in which they differ, for a message; of a long text, its beginning."""
-    texts = ((key, *(str(side.get(key)) for side in (there, here))) for key in keys)
-    values = ((key, *(text if len(text) <= 24 else f"{text[:24]}..." for text in both)) for key, *both in texts)
-    return some([f"{key} ({one} there, {other} here)" for key, one, other in values], 4)
+    """What both have under the first of the keys in which they differ, for a message."""
+    return some([f"{key} ({there.get(key)} there, {here.get(key)} here)" for key in keys], 4)
 
 
 def some(names: Sequence[str], most: int = 3) -> str:
