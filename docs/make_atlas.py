@@ -36,7 +36,7 @@ from docs.atlas_text import percent
 
 PAGE, STUDIES = Path("docs/atlas.md"), Path("metrics/studies")
 # studies whose verdicts have a table or a page of their own
-ELSEWHERE = ("few_steps_", "night", "claims_", "eyes_", "central_", "search_", by_size.PREFIX)
+ELSEWHERE = ("few_steps_", "night", "claims_", "eyes_", "central_", "search_", "find_", by_size.PREFIX)
 RATE = 0.05  # of false discoveries, over the whole atlas
 OPEN, FRECHET, LIKELIHOOD, FRAGILE = "open", "classifier.fd", "bits_per_dim", "*"
 DIFFERENT = ("better", "worse")

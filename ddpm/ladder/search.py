@@ -264,7 +264,7 @@ class Search:
         seconds = fmean(one.seconds for one in self.own(1.0) or made) / self.at_once
         arms = 2 if self.contest.terms.kind == "score" else 1
         needed = self.contest.evidence(self.name).seeds_needed(EFFECT, self.state.next_needed, most)
-        proof = arms * (needed or most) * seconds
+        proof = arms * (needed or most) * seconds * sum({1.0, self.contest.longest})
         late = self.hours and proof > (1 - SEARCHING) * self.hours * 3600
         over = f", more than --hours {self.hours:g} leaves: take more, or a shorter training" if late else ""
         ahead = f"about {duration(left)} left to search, then" if left else "the search ends, then"
