@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from ddpm.base.errors import UserError, exit_code
 from ddpm.base.machine import die_with_parent
@@ -86,12 +86,6 @@ def evaluate(checked: Config, start: Start) -> None:
 STAGES: Mapping[str, Stage] = {
     stage.__name__: stage for stage in (check, download, preprocess, reference, train, sample, evaluate)
 }
-RESTS_ON = {
-    "reference": ("preprocess",),
-    "train": ("preprocess",),
-    "sample": ("preprocess", "train"),
-    "evaluate": ("preprocess", "reference", "train", "sample"),
-}  # stages whose results have to be of params.yaml
 SHARED = {"reference", "train", "sample", "evaluate"}  # stages that run on ``launch.processes`` ranks
 
 
@@ -136,18 +130,6 @@ def prepare(device: str) -> str:
     return devices.processor(devices.resolve(device))
 
 
-def environment(params: dict[str, Any]) -> dict[str, Any]:
-    """The processor and libraries for the record of a training that ends before it is scored."""
-    from ddpm.evaluation import fingerprint
-    from ddpm.model import precision
-
-    whole = config.parse(params)
-    device = devices.resolve(whole.device)
-    trained_in = precision.choose(whole.train.precision, whole.training(), device)
-    ranks = distributed.processes(whole.launch.processes, whole.device)
-    return fingerprint.environment(device, devices.precision_name(trained_in)) | {"ranks": ranks}
-
-
 def run_here(name: str, films: bool = True) -> int | None:
     """Run the stage in the working folder, in this process or, for several ranks, below it. Returns the exit code of a
     failed rank. films: as in ``Start``. Raises UserError."""
@@ -183,7 +165,7 @@ def begin(name: str, films: bool = True) -> tuple[Config, Start]:
     # before the inputs: for a wrong name its message is clearer than that of the missing file
     whole = config.parse(params)
     start = inputs.read_inputs(name, params)
-    credit.refuse_other_params(whole, *RESTS_ON.get(name, ()))
+    credit.refuse_other_params(whole, *(one for one in inputs.list_before(name, params) if one in credit.STAGES))
     return whole, start._replace(films=films)
 
 

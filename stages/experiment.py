@@ -10,13 +10,12 @@ import math
 import os
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from functools import cache
+from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,8 @@ from ddpm.base.locks import lock
 from ddpm.base.machine import die_with_parent, exit_at_sigterm
 from ddpm.base.paths import METRICS, MODEL_FILE, PROCESSED, RUN
 from ddpm.params import config, file, inputs
+from ddpm.programs import worktree
+from ddpm.programs.program import PLACE
 from ddpm.runs import library, record, rows, run_images
 from ddpm.runs.record import Fingerprint, Record
 from ddpm.sources import fetch
@@ -39,7 +40,6 @@ LIBRARIES = ("torch", "diffusers", "denoising_diffusion_pytorch")  # whose versi
 BUSY = 75  # exit code: another process runs the experiment, or trains its model
 PATIENCE = 1.0  # seconds, before asking again
 SHOWN = 16  # images in a grid
-DIGEST = "sha256"  # the file with the digest of what else is in a kept folder
 Place = Callable[[str | Path, str | Path], object]
 
 
@@ -61,11 +61,12 @@ def run(task: dict[str, Any]) -> dict[str, Any] | None:
             _lay_out(folder, Path(task["code"]), task["params"])
             os.chdir(folder)
             # the first line of its log: a cluster that gave no GPU is noticed there
-            print(f"on {stages.prepare(task['params']['device'])}", flush=True)
+            processor = stages.prepare(task["params"]["device"])
+            print(f"on {processor}", flush=True)
             _run("check")
             for stage in DATA:
                 _make(stage, task["params"], shutil.copy2 if task["program"] else _link)  # it may write to what it gets
-            done = _program(task["params"], task["program"]) if task["program"] else _train(task)
+            done = _program(task["params"], task["program"]) if task["program"] else _train(task, processor)
             if kept and task["picture"]:
                 from ddpm.pictures import grids
 
@@ -116,8 +117,8 @@ def _lay_out(folder: Path, code: Path, params: dict[str, Any]) -> None:
     (folder / file.PATH).write_text(file.encode(params), encoding="utf-8")
 
 
-def _train(task: dict[str, Any]) -> dict[str, Any]:
-    """The values of its record."""
+def _train(task: dict[str, Any], processor: str) -> dict[str, Any]:
+    """The values of its record. Of a training that diverges, they are those that are known before it is scored."""
     params = task["params"]
     try:
         _make("train", params, _link)
@@ -132,7 +133,7 @@ def _train(task: dict[str, Any]) -> dict[str, Any]:
             code=_md5s(params),
             fingerprint=Fingerprint.of({}),
             scores={},
-            environment=stages.environment(params),
+            environment={"processor": processor},
             diverged=printable(str(error))[: record.LONGEST],
         )
         return diverged.model_dump(mode="json")
@@ -162,7 +163,7 @@ def _program(params: dict[str, Any], program: dict[str, Any]) -> dict[str, Any]:
     places = {split: str((PROCESSED / split / "images.npy").absolute()) for split in ("train", "test")}
     places |= {"seed": str(seed), "samples": str(samples)}
     begin = time.monotonic()
-    if code := _call([part.format_map(places) for part in shlex.split(program["program"])]):
+    if code := _call([PLACE.sub(lambda place: places[place[1]], word) for word in shlex.split(program["program"])]):
         sys.exit(1 if code == BUSY else code)
     drawn, whole = open_array(samples, remedy="the program has to write it"), config.parse(params)
     if drawn.shape != (wanted := (whole.sample.count, *whole.data.shape)):
@@ -178,23 +179,14 @@ def _program(params: dict[str, Any], program: dict[str, Any]) -> dict[str, Any]:
 
 
 def _call(command: list[str]) -> int:
-    """The exit code of a command, which ends, with all that it has started, when this process gets SIGTERM."""
+    """The exit code of a command. What it has started ends with it, or when this process gets SIGTERM."""
     print(f"running: {shlex.join(command)}", flush=True)
-    me = os.getpid()
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        process_group=0,
-        preexec_fn=lambda: die_with_parent(me),  # noqa: PLW1509
-    )
-
     exit_at_sigterm()
+    mark, dies = {worktree.MARK: str(Path.cwd())}, partial(die_with_parent, os.getpid())
     try:
-        return process.wait()
-    except SystemExit:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait()
-        raise
+        return subprocess.call(command, stdin=subprocess.DEVNULL, env=os.environ | mark, preexec_fn=dies)
+    finally:
+        worktree.kill(Path.cwd())
 
 
 def _make(stage: str, params: dict[str, Any], place: Place) -> None:
@@ -205,31 +197,22 @@ def _make(stage: str, params: dict[str, Any], place: Place) -> None:
     with lock(kept.with_suffix(".lock"), PATIENCE if stage == "train" else math.inf) as mine:
         if mine is None:
             sys.exit(BUSY)
-        if (kept / DIGEST).exists():
-            if (kept / DIGEST).read_text(encoding="utf-8") != _digest(kept, stage):
+        digest = kept.with_suffix(".sha256")
+        if kept.exists() and digest.exists():
+            if digest.read_text(encoding="utf-8") != files.sha256(kept):
                 why = "changed since it was made, and every experiment would get it"
                 raise UserError(f"{kept}: {why}: find out what writes there; `ddpm study clean` removes it")
-            for out in _outs(stage):
-                _copy(kept / out, Path(out), place)
+            shutil.copytree(kept, Path(), copy_function=place, dirs_exist_ok=True)
         else:
             _run(stage)
             with atomic_path(kept) as temporary:
-                for out in _outs(stage):
-                    _copy(Path(out), temporary / out, place)
-                (temporary / DIGEST).write_text(_digest(temporary, stage), encoding="utf-8")
-
-
-def _digest(kept: Path, stage: str) -> str:
-    return files.digest({out: files.sha256(kept / out) for out in _outs(stage)})
-
-
-def _copy(source: Path, target: Path, place: Place) -> None:
-    """The same file or folder under another name."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if source.is_dir():
-        shutil.copytree(source, target, copy_function=place)
-    else:
-        place(source, target)
+                for out in map(Path, inputs.list_outs(stage)):
+                    (temporary / out).parent.mkdir(parents=True, exist_ok=True)
+                    if out.is_dir():
+                        shutil.copytree(out, temporary / out, copy_function=place)
+                    else:
+                        place(out, temporary / out)
+                files.write_text(digest, files.sha256(temporary))
 
 
 def _link(source: str | Path, target: str | Path) -> None:
@@ -248,7 +231,7 @@ def _folder_name(stage: str, params: dict[str, Any]) -> str:
     if stage == "download" and (source := inputs.lookup(params, "data.source")) and not source.startswith(ADDRESSES):
         values["images"] = _list_images(source)
     code = {dep: _md5(dep) for dep in deps if inputs.is_code(dep)}
-    before = [_folder_name(other, params) for other in DATA if other != stage and {*_outs(other)} & {*deps}]
+    before = [_folder_name(other, params) for other in inputs.list_before(stage, params)]
     return f"{stage}-{files.digest([values, code, before])[:16]}"
 
 
@@ -263,10 +246,3 @@ def _list_images(source: str) -> list[tuple[str, int, int]]:
 @cache
 def _md5(path: str) -> str:
     return files.md5(Path(path))
-
-
-def _outs(stage: str) -> list[str]:
-    """The files and folders that a stage makes."""
-    listed = inputs.pipeline()[stage]
-    outs = [out for kind in ("outs", "metrics", "plots") for out in listed.get(kind, [])]
-    return [out if isinstance(out, str) else next(iter(out)) for out in outs]

@@ -49,7 +49,7 @@ class Server:
         self.blocked = set[str]()  # tasks of which it was said that another process runs them
 
     def serve(self) -> None:
-        asked = b""
+        asked = os.fdopen(STDIN, "rb", buffering=0)  # what waits to be read is seen by ``wait``
         while True:
             self._start()
             others = experiment.PATIENCE if self.waiting and len(self.running) < self.at_once else None
@@ -57,17 +57,14 @@ class Server:
                 if isinstance(ready, Connection):
                     self._end(ready)
                     continue
-                if not (read := os.read(STDIN, 2**20)):
+                if not (line := asked.readline()):
                     for child in self.running.values():
                         child.process.terminate()
                     for child in self.running.values():
                         child.process.join()
                     return
-                *lines, asked = (asked + read).split(b"\n")
-                for line in lines:
-                    task = json.loads(line)
-                    place = self.at_once if task["again"] else len(self.waiting)
-                    self.waiting.insert(place, task | {"model": experiment.read_code(task["params"])})
+                task = json.loads(line)
+                self.waiting.append(task | {"model": experiment.read_code(task["params"])})
 
     def _start(self) -> None:
         """Start those that wait, except tasks that run elsewhere."""
@@ -126,11 +123,8 @@ class Server:
         needed = self.keep_models or any(other["model"] == task["model"] for other in others)
         if task["model"] and not code and not needed:
             model = Path(task["folder"]).parent / task["model"]
-            gone = model.with_suffix(".gone")
-            shutil.rmtree(gone, ignore_errors=True)
-            with suppress(FileNotFoundError):  # it may be a program's, and another study may have had it, too
-                model.rename(gone)  # at once: half of a model must not be taken for one
-            shutil.rmtree(gone, ignore_errors=True)
+            model.with_suffix(".sha256").unlink(missing_ok=True)  # first: half of a model must not be taken for one
+            shutil.rmtree(model, ignore_errors=True)  # it may be a program's, and another study may have had it, too
         reason = (answered or _last_line(Path(task["log"]), begin, code)) if code else ""
         record = None if code else answered
         print(json.dumps({"name": task["name"], "reason": reason, "record": record}), file=self.answers)

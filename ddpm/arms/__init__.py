@@ -8,6 +8,6 @@ that are compared have in common, and its costs. The rows of a question are one 
 ``QUESTION-RUN``. Whoever has the file need not make them again.
 
 A **maker** makes rows of runs. ``maker.Pipeline`` trains, with the stages of a commit, in processes that are forked
-from one (``pool.Pool``, stages/maker.py). Any other has the methods of ``maker.Maker``, too: nothing else here, and
-nothing above, knows which of them makes a row.
+from one (``pool.Pool``, stages/maker.py). ``program_runs.ProgramMaker`` runs a program, and has the same methods:
+nothing else here, and nothing above, knows which of them makes a row.
 """

@@ -1,13 +1,14 @@
-"""Who makes rows: what a question needs of a maker, and the maker that trains."""
+"""Who makes rows: the maker that trains, and that of a program, which has the same methods."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Self, TypeAlias
 
 from ddpm.arms import revision
 from ddpm.arms.pool import Pool, count_slots
+from ddpm.arms.program_runs import ProgramMaker
 from ddpm.arms.run import Run
 from ddpm.base.errors import UserError
 from ddpm.base.files import md5
@@ -16,31 +17,6 @@ from ddpm.params import inputs
 from ddpm.params.config import keys_affecting
 from ddpm.runs import alike, library
 from ddpm.runs.record import Record
-
-
-class Maker(Protocol):
-    """Makes rows of runs. commit: whose code does, or what its rows have for that."""
-
-    @property
-    def commit(self) -> str: ...
-
-    def count_slots(self, runs: Collection[Run], slots: int | None) -> int:
-        """How many of the runs are made at a time, by default."""
-
-    def pool(self, runs: Collection[Run], slots: int | None, keep_models: bool = False) -> Pool:
-        """A context that makes the rows. slots: how many run at a time."""
-
-    def check_committed(self, paths: Collection[str]) -> None:
-        """Raises UserError unless these files, and what would run, are committed."""
-
-    def differences(self, run: Run, record: Record) -> list[str]:
-        """The params in which a record is not the run's."""
-
-    def other_code(self, run: Run, record: Record) -> list[str]:
-        """In what the code that would run is not the code that made the record."""
-
-    def at(self, commit: str, folder: Path | None) -> Self:
-        """This maker with the code of another commit, in a folder in which nothing was made."""
 
 
 @dataclass(frozen=True)
@@ -58,15 +34,19 @@ class Pipeline:
         return revision.export(self.commit, self.files, (self.folder or Path()) / revision.FOLDER)
 
     def at(self, commit: str, folder: Path | None) -> Self:
+        """This maker with the code of another commit, in a folder in which nothing was made."""
         return replace(self, commit=commit, folder=folder)
 
     def count_slots(self, runs: Collection[Run], slots: int | None) -> int:
+        """How many of the runs are made at a time, by default."""
         return count_slots(slots, {run.recipe.config.device for run in runs})
 
     def pool(self, runs: Collection[Run], slots: int | None, keep_models: bool = False) -> Pool:
+        """A context that makes the rows. slots: how many run at a time."""
         return Pool(self.code, slots, {run.recipe.config.device for run in runs}, keep_models, self.folder)
 
     def check_committed(self, paths: Collection[str]) -> None:
+        """Raises UserError unless these files, and what would run, are committed."""
         code = (*revision.CODE, *self.files) if self.commit == revision.head() else ()
         revision.check_committed([*paths, *code])
         for path in self.files:
@@ -77,6 +57,7 @@ class Pipeline:
                 )
 
     def differences(self, run: Run, record: Record) -> list[str]:
+        """The params in which a record is not the run's."""
         planned, program = run.recipe.flat | dict(run.own), run.recipe.program
         if program:
             planned = keys_affecting(Affects.SCORED, planned)
@@ -84,8 +65,12 @@ class Pipeline:
         return [key for key in same if not same[key]] or alike.differences(record, planned)
 
     def other_code(self, run: Run, record: Record) -> list[str]:
+        """In what the code that would run is not the code that made the record."""
         other = library.find_changes(record, self.code)
         if not run.recipe.program:
             listed = inputs.list_code(run.params, dvc_yaml=self.code / inputs.DVC_YAML)
             other += sorted({*listed} ^ record.code.keys())
         return other
+
+
+Maker: TypeAlias = Pipeline | ProgramMaker

@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -56,13 +55,11 @@ class Task(NamedTuple):
 
 
 class Done(NamedTuple):
-    """A task that has ended: its ``record``, unless that is a row now; or the ``reason`` of its failure. again: whether
-    it will be tried once more."""
+    """A task that has ended: its ``record``, unless that is a row now; or the ``reason`` of its failure."""
 
     task: Task
     record: Record | None = None
     reason: str = ""
-    again: bool = False
 
 
 def find_gpus(devices: Iterable[str]) -> tuple[str, ...]:
@@ -100,29 +97,21 @@ class Pool:
         self.tasks: dict[str, Task] = {}  # those that have not ended
         self.server: subprocess.Popen[bytes] | None = None
 
-    def submit(self, task: Task, again: bool = False) -> None:
-        """Run the task when those before it leave a process for it; also while ``results`` is being read. again: after
-        those that run by then."""
+    def submit(self, task: Task) -> None:
+        """Run the task when those before it leave a process for it; also while ``results`` is being read."""
         folder = self.root / FOLDER / files.digest([self.code.name, task.params, task.program])[:16]
-        line = task._asdict() | {"folder": folder, "code": self.code, "again": again}
+        line = task._asdict() | {"folder": folder, "code": self.code, "again": False}  # for older code
         line |= {key: path.absolute() for key, path in line.items() if isinstance(path, Path)}
         self.tasks[task.name] = task
         server = self._serve()
         with suppress(BrokenPipeError):  # its end is noticed where its answer is awaited
             server.write(f"{json.dumps(line, default=str)}\n".encode())
 
-    def run(self, tasks: Iterable[Task] = (), tries: int = 1, until: float | None = None) -> Iterator[Done]:
-        """Each task when it has ended, until none is left or, as ``results`` says, ``until``. One that fails is tried
-        again, up to ``tries`` times, after those that wait. More may be submitted meanwhile. Raises UserError as
-        ``results`` does."""
-        failures = Counter[str]()
+    def run(self, tasks: Iterable[Task] = (), until: float | None = None) -> Iterator[Done]:
+        """Submit the tasks; then as ``results``. More may be submitted meanwhile."""
         for task in tasks:
             self.submit(task)
-        for done in self.results(until):
-            failures[done.task.name] += bool(done.reason)
-            if again := bool(done.reason) and failures[done.task.name] < tries:
-                self.submit(done.task, again=True)
-            yield done._replace(again=again)
+        return self.results(until)
 
     def results(self, until: float | None = None) -> Iterator[Done]:
         """Each task when it has ended, until none is left, or the clock (``time.monotonic``) shows ``until``: what then

@@ -10,6 +10,7 @@ A program's row is a record like any other. Its params are the values and the co
 import math
 import os
 import platform
+import shlex
 import signal
 import subprocess
 import sys
@@ -26,23 +27,23 @@ from typing import IO, Self
 from ddpm.arms import revision
 from ddpm.arms.pool import Done, Pool, Task
 from ddpm.arms.run import Run
-from ddpm.base.errors import UserError, plural
+from ddpm.base.errors import UserError, plural, printable
 from ddpm.base.files import atomic_path
 from ddpm.base.locks import lock
 from ddpm.base.machine import die_with_parent
 from ddpm.programs import worktree
-from ddpm.programs.output import LARGEST, Output, read_file
-from ddpm.programs.program import COMMIT, NAME, SEED, InFile, Program, show
+from ddpm.programs.output import LARGEST, Output, read_file, read_stream
+from ddpm.programs.program import COMMIT, NAME, SEED, InFile, Program
 from ddpm.runs import record, rows
 from ddpm.runs.record import Costs, Fingerprint, Record
 from ddpm.verdicts.arms import Arm
 from ddpm.verdicts.table import Columns
 
 POLL = 0.01  # seconds; the end of a run is noticed that late
-CHUNK = 2**16  # bytes
 LARGEST_OUTPUT = 2**32  # bytes of what a run prints, which the disk holds until it ends
 LOCK = worktree.FOLDER.with_suffix(".lock")  # of whoever adds a row
-OURS = ("ladders", "studies", "metrics")  # folders that say nothing about what a program does
+# what a program may read: the folders of ours say nothing about what it does
+READ = (".", ":(exclude)ladders", ":(exclude)studies", ":(exclude)metrics")
 SHARE = 0.013  # of the mean, by which a guard may get worse, unless the file has its margin
 FEWEST = 3  # equal scores: two may be a coincidence of a coarse metric
 
@@ -54,6 +55,7 @@ class _Running:
     process: subprocess.Popen[bytes]
     stdout: IO[bytes]
     stderr: IO[bytes]
+    left: ExitStack  # its worktree, and what it printed
     begin: float = field(default_factory=time.monotonic)
 
 
@@ -64,13 +66,11 @@ class ProgramPool(Pool):
         self.program, self.slots = program, slots or 1
         self.tasks = dict[str, Task]()
         self.waiting, self.running = deque[Task](), list[_Running]()
-        self.free: dict[str, list[Path]] = {}  # worktrees by commit
-        self.shown, self.trees = set[str](), ExitStack()
+        self.shown = set[str]()  # commits
 
-    def submit(self, task: Task, again: bool = False) -> None:
+    def submit(self, task: Task) -> None:
         self.tasks[task.name] = task
-        # what fails twice fails for all that wait
-        self.waiting.insert(0 if again else len(self.waiting), task)
+        self.waiting.append(task)
 
     def results(self, until: float | None = None) -> Iterator[Done]:
         """As ``Pool.results``. Nothing starts while nobody reads. Raises UserError if the commit cannot be checked
@@ -92,26 +92,25 @@ class ProgramPool(Pool):
         commit, seed = task.params[COMMIT], task.params[SEED]
         words = self.program.fill(task.params, seed)
         if commit not in self.shown:  # stdout may be for programs
-            print(f"runs {show(words)} in a copy of commit {commit[:10]}", file=sys.stderr, flush=True)
+            print(f"runs {printable(shlex.join(words))} in a copy of commit {commit[:10]}", file=sys.stderr, flush=True)
             self.shown.add(commit)
-        free = self.free.setdefault(commit, [])
-        folder = free.pop() if free else self.trees.enter_context(worktree.check_out(commit, self.program.links))
-        stdout, stderr = (TemporaryFile(dir=worktree.FOLDER) for _ in range(2))  # noqa: SIM115 (until the run ends)
-        try:
-            process = subprocess.Popen(
-                words,
-                cwd=folder,
-                env=os.environ | {"SEED": str(seed), worktree.MARK: str(folder)},
-                stdin=subprocess.DEVNULL,
-                stdout=stdout,
-                stderr=stderr,
-                start_new_session=True,  # Ctrl-C reaches this process alone, which then kills the group
-                preexec_fn=partial(die_with_parent, os.getpid()),  # noqa: PLW1509 (there are no threads)
-            )
-        except OSError as error:
-            free.append(folder)
-            return self._done(task, {}, 0.0, f"{words[0]}: cannot be run ({error.strerror})")
-        self.running.append(_Running(task, folder, process, stdout, stderr))
+        with ExitStack() as left:
+            folder = left.enter_context(worktree.check_out(commit, self.program.links))
+            stdout, stderr = (left.enter_context(TemporaryFile(dir=worktree.FOLDER)) for _ in range(2))
+            try:
+                process = subprocess.Popen(
+                    words,
+                    cwd=folder,
+                    env=os.environ | {"SEED": str(seed), worktree.MARK: str(folder)},
+                    stdin=subprocess.DEVNULL,
+                    stdout=stdout,
+                    stderr=stderr,
+                    start_new_session=True,  # Ctrl-C reaches this process alone, which then kills the group
+                    preexec_fn=partial(die_with_parent, os.getpid()),  # noqa: PLW1509 (there are no threads)
+                )
+            except OSError as error:
+                return self._done(task, {}, 0.0, f"{words[0]}: cannot be run ({error.strerror})")
+            self.running.append(_Running(task, folder, process, stdout, stderr, left.pop_all()))
         return None
 
     def _exceeds(self, one: _Running) -> str:
@@ -123,22 +122,18 @@ class ProgramPool(Pool):
         return ""
 
     def _read(self, stream: IO[bytes]) -> Output:
-        """Read what a run has printed to a stream, which is then closed."""
+        """Read what a run has printed to a stream."""
         rule, guards = self.program.read, self.program.guards
+        stream.seek(0)
         if isinstance(rule, InFile):
-            output = Output(())
-        else:
-            output = Output([rule, *guards]) if NAME.fullmatch(rule) else Output(guards, (self.program.primary, rule))
-        with stream:
-            stream.seek(0)
-            while chunk := stream.read(CHUNK):
-                output.feed(chunk)
-        output.close()
-        return output
+            return read_stream(stream, ())
+        if NAME.fullmatch(rule):
+            return read_stream(stream, [rule, *guards])
+        return read_stream(stream, guards, (self.program.primary, rule))
 
-    def _end(self, one: _Running, limit: str) -> Done:
-        """Kill what a run started, and read what it left. limit: that it exceeded."""
-        seconds, commit = time.monotonic() - one.begin, one.task.params[COMMIT]
+    def _end(self, one: _Running, reason: str) -> Done:
+        """Kill what a run started, and read what it left. reason: the limit that it exceeded, if any."""
+        seconds = time.monotonic() - one.begin
         worktree.kill(one.folder, one.process.pid)
         code = one.process.wait()
         self.running.remove(one)
@@ -148,20 +143,21 @@ class ProgramPool(Pool):
         values = stderr.values | stdout.values
         if isinstance(rule := self.program.read, InFile):
             values |= read_file(one.folder / rule.file, self.program.directions)
-        changed = worktree.clean(one.folder, commit, self.program.links)
-        self.free[commit] += [] if changed else [one.folder]
-        reason = f"changes {changed}, which git has, so that runs depend on earlier ones" if changed else ""
-        if code:
+        one.left.close()
+        if code and not reason:
             name = f"exit code {code}" if code > 0 else f"killed by {signal.Signals(-code).name}"
             reason = ": ".join(filter(None, [name, stderr.last_line() or stdout.last_line()]))
-        return self._done(one.task, values, seconds, limit or reason)
+        return self._done(one.task, values, seconds, reason)
 
     def _done(self, task: Task, values: Mapping[str, float], seconds: float, reason: str) -> Done:
         """The record of a run, which gets its row; or the reason why it failed, if that is no result."""
         del self.tasks[task.name]
         wanted = self.program.directions
         if not reason and (missing := [name for name in wanted if name not in values]):
-            reason = f"no {missing[0]} {self._place(missing[0])}"
+            name, rule = missing[0], self.program.read
+            form = f"{name}: 0.5, {name}=0.5, or a line in which a pattern has the number in ( )"
+            where = f"in {rule.file}" if isinstance(rule, InFile) else f"by the file's `read: {rule}`; allowed: {form}"
+            reason = f"no {name} {where}"
         if not reason and (odd := [name for name in wanted if not abs(values[name]) < LARGEST]):
             reason = f"{odd[0]} is {values[odd[0]]:g}"
         if reason and not task.may_diverge:
@@ -187,22 +183,13 @@ class ProgramPool(Pool):
                     rows.append(task.rows, row)
         return Done(task, run)
 
-    def _place(self, name: str) -> str:
-        """Where a metric was looked for, for the reason why it is missing."""
-        if isinstance(rule := self.program.read, InFile):
-            return f"in {rule.file}"
-        if name == self.program.primary != rule:
-            return f"in what it prints: no line has a number where {rule} has ( )"
-        other = f"; for another form, read: {name} (\\S+)" if name == rule else ""
-        return f"in what it prints, as {name}: 0.5 or {name}=0.5{other}"
-
     def stop(self) -> None:
         """Kill what runs, and remove the worktrees."""
         for one in self.running:
             worktree.kill(one.folder, one.process.pid)
             one.process.wait()
+            one.left.close()
         self.running.clear()
-        self.trees.close()
 
 
 def _plain(text: str) -> str:
@@ -270,7 +257,7 @@ def find_commit(path: Path) -> str:
 
 def find_head() -> str:
     """The commit that is checked out. Raises UserError if a file has changed since."""
-    changed = worktree.git("status", "--porcelain", "--untracked-files=no", "--", ".", *_but_ours()).splitlines()
+    changed = worktree.git("status", "--porcelain", "--untracked-files=no", "--", *READ).splitlines()
     if changed:
         raise UserError(
             f"{changed[0][3:]}: has uncommitted changes, and an attempt runs a commit: commit or discard them"
@@ -280,8 +267,4 @@ def find_head() -> str:
 
 def is_same_code(one: str, other: str) -> bool:
     """Whether two commits differ in nothing that a program may read."""
-    return one == other or not worktree.git("diff", "--name-only", "--no-ext-diff", one, other, "--", ".", *_but_ours())
-
-
-def _but_ours() -> list[str]:
-    return [f":(exclude){folder}" for folder in OURS]
+    return one == other or not worktree.git("diff", "--name-only", "--no-ext-diff", one, other, "--", *READ)

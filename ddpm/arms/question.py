@@ -155,12 +155,12 @@ class Question:
     def make(
         self, left: Sequence[Run], slots: int | None, failed: dict[str, str], keep_models: bool = False
     ) -> Iterator[tuple[str, str]]:
-        """Make the rows of these runs; try each that fails once more, after those that run by then. Yields a line when
-        one has ended, and what is left; whoever stops reading stops what runs. slots: how many run at a time, by
-        default one per GPU or core. failed: name -> reason, of those given up."""
+        """Make the rows of these runs. Yields a line when one has ended, and what is left; whoever stops reading stops
+        what runs. slots: how many run at a time, by default one per GPU or core. failed: gets name -> reason of those
+        that fail."""
         begin, count, by_name = time.monotonic(), 0, {run.name: run for run in left}
         with self.maker.pool(left, slots, keep_models) as pool:
-            for done in pool.run(map(self.task, left), tries=2):
+            for done in pool.run(map(self.task, left)):
                 name, mark = done.task.name, self.log(done.task.name).with_suffix(".json")
                 if not done.reason:
                     self.rows.reread()
@@ -168,9 +168,8 @@ class Question:
                 gone = "" if name in self.records else "its row has gone"
                 if reason := done.reason or self.refused.get(name) or gone:
                     write_json(mark, {"reason": (reason := f"{name}: {reason}")})
-                    if not done.again:
-                        failed[name] = reason
-                    yield f"failed: {reason}; {'again later' if done.again else 'given up'}", ""
+                    failed[name] = reason
+                    yield f"failed: {reason}", ""
                     continue
                 mark.unlink(missing_ok=True)
                 count, record = count + 1, self.records[name]

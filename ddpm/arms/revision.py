@@ -8,11 +8,10 @@ from collections.abc import Collection
 from pathlib import Path
 
 import pygit2
-from pygit2.enums import CheckoutStrategy, DeltaStatus, DiffOption, FileMode
+from pygit2.enums import CheckoutStrategy, FileMode
 
 from ddpm.base import files
 from ddpm.base.errors import UserError
-from ddpm.base.files import atomic_path
 from ddpm.base.locks import lock
 from ddpm.runs import library
 
@@ -24,10 +23,7 @@ GUARDED = {*CODE, "params.yaml", "studies", "ladders", "metrics"}  # in these, g
 
 def head() -> str:
     """The commit that is checked out. Raises UserError if there is none."""
-    git = library.repository()
-    if git.head_is_unborn:
-        raise UserError(f"{git.workdir}: nothing is committed, and experiments run a commit")
-    return str(git.head.peel(pygit2.Commit).id)
+    return find("HEAD")
 
 
 def find(name: str) -> str:
@@ -35,7 +31,7 @@ def find(name: str) -> str:
     try:
         return str(library.repository().revparse_single(name).peel(pygit2.Commit).id)
     except (KeyError, ValueError, pygit2.GitError) as error:
-        raise UserError(f"--commit: {name}: no such commit here; allowed: one that `git log` lists") from error
+        raise UserError(f"{name}: no such commit here, and experiments run one; `git log` lists them") from error
 
 
 def subject(commit: str) -> str:
@@ -77,30 +73,30 @@ def export(commit: str, more: Collection[str] = (), place: Path = FOLDER) -> Pat
     below, tree = library.below(git), git[commit].peel(pygit2.Tree)
     index.read_tree(tree)
     check_index(index)
-    names = {*CODE, *(Path(path).parts[0] for path in more)}
-    paths = sorted(str(below / name) for name in names if str(below / name) in tree)
-    folder = place / files.digest({path: str(tree[path].id) for path in paths})[:16]
+    own = tree[str(below)].peel(pygit2.Tree) if str(below) in tree else tree
+    names = sorted(name for name in {*CODE, *(Path(path).parts[0] for path in more)} if name in own)
+    folder = place / files.digest({name: str(own[name].id) for name in names})[:16]
     with lock(folder.with_suffix(".lock"), math.inf):  # another job may be at it, or run it already
+        fresh = folder.with_suffix(".new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir()
+        git.checkout_tree(own, directory=str(fresh.absolute()), paths=names, strategy=EXPORT)  # type: ignore[no-untyped-call]
         if not folder.exists():
-            # the tree of the project alone; the index of the repository stays as it is
-            with atomic_path(folder) as temporary:
-                temporary.mkdir()
-                git.checkout_tree(git[commit], directory=str(temporary.absolute()), paths=paths, strategy=EXPORT)  # type: ignore[no-untyped-call]
-                for name in names if below.parts else ():
-                    if (temporary / below / name).exists():
-                        shutil.move(temporary / below / name, temporary / name)
-        for cache in [*folder.rglob("__pycache__")]:  # compiled Python would run instead of a file
-            shutil.rmtree(cache, ignore_errors=True)
-        copy = pygit2.Repository(git.path)
-        copy.workdir = str(folder.absolute())
-        own = tree[str(below)].id if below.parts else tree.id
-        diff = copy[own].peel(pygit2.Tree).diff_to_workdir(DiffOption.INCLUDE_UNTRACKED | DiffOption.INCLUDE_IGNORED)
-        changed = {Path(delta.new_file.path): delta.status for delta in diff.deltas}
-        # what was not exported is missing, and a process that runs this code may compile it meanwhile
-        gone = {at for at, status in changed.items() if status == DeltaStatus.DELETED and at.parts[0] not in names}
-        if other := [at for at in changed if at not in gone and "__pycache__" not in at.parts]:
+            fresh.rename(folder)
+        elif other := dict(_content(fresh).items() ^ _content(folder).items()):
             raise UserError(
-                f"{folder / other[0]}: not what commit {commit[:10]} has, and it would run: `ddpm study clean` removes "
-                "the copy, and the next run makes it again"
+                f"{folder / min(other)}: not what commit {commit[:10]} has, and it would run: `ddpm study clean` "
+                "removes the copy, and the next run makes it again"
             )
+        # compiled Python would run instead of a file; a process that runs this code may compile it meanwhile
+        for left in (fresh, *folder.rglob("__pycache__")):
+            shutil.rmtree(left, ignore_errors=True)
     return folder
+
+
+def _content(folder: Path) -> dict[Path, str]:
+    """The digest of each file in a folder but compiled Python, and where each link leads."""
+    links = {path: f"a link to {path.readlink()}" for path in folder.rglob("*") if path.is_symlink()}
+    paths = (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    whole = {path: files.md5(path) for path in paths} | links
+    return {path.relative_to(folder): content for path, content in whole.items()}

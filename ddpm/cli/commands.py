@@ -157,11 +157,10 @@ def compare(
     from ddpm.cli.study_commands import publish
     from ddpm.params import config
     from ddpm.referee import comparison
-    from ddpm.report import judgement as shown
     from ddpm.runs import library
 
     judgement = comparison.compare(library.everywhere(runs), by, config.load(), may_differ)
-    return publish(judgement, shown.samples(judgement) if out else [], out, tables, json)
+    return publish(judgement, [], out, tables, json)
 
 
 @app.command(group=SCORES)

@@ -57,8 +57,8 @@ def new(
         base: a preset (params.yaml)
         common: params keys of all arms, as KEY=VALUE
     """
-    path, own = loading.draft(name, vary, common, base)
-    print(own, f"{path}: complete it, commit it, and `ddpm study status {name} --pilot`", sep="\n")
+    path = loading.draft(name, vary, common, base)
+    print(f"{path}: complete it, commit it, and `ddpm study status {name} --pilot`")
 
 
 @app.command(group=LOOP)

@@ -65,12 +65,16 @@ class Gate(Section):
     metrics: Annotated[tuple[Floored, ...], Field(min_length=1)] = ("fid", "fd", "bits_per_dim")
 
 
-class Scoring(Section):
-    """The sections that scoring reads, whatever drew the images."""
+class Config(TrainingConfig):
+    """Everything an experiment chooses."""
 
     data: Annotated[Data, Affects.LEARNED | Affects.SCORED]
     device: Annotated[str, Field(pattern=f"^{DEVICE}$"), Affects.ROUNDING] = "auto"
     evaluate: Annotated[Evaluate, Affects.SCORED]
+    launch: Annotated[Launch, Affects.ROUNDING] = Launch()
+    sample: Annotated[Sample, Affects.DRAWN]
+    compare: Annotated[Compare, Affects.NOTHING] = Compare()
+    gate: Annotated[Gate, Affects.NOTHING] = Gate()
 
     @model_validator(mode="after")
     def _resolved(self) -> Self:
@@ -78,16 +82,6 @@ class Scoring(Section):
             # every published dataset has classes: the same experiment, however it is spelled
             return self.model_copy(update={"evaluate": self.evaluate.resolve(2, self.data.channels)})
         return self
-
-
-class Config(TrainingConfig, Scoring):
-    """Everything an experiment chooses."""
-
-    data: Annotated[Data, Affects.LEARNED | Affects.SCORED]
-    launch: Annotated[Launch, Affects.ROUNDING] = Launch()
-    sample: Annotated[Sample, Affects.DRAWN]
-    compare: Annotated[Compare, Affects.NOTHING] = Compare()
-    gate: Annotated[Gate, Affects.NOTHING] = Gate()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -171,6 +165,13 @@ def value_of(params: Mapping[str, Any], key: str) -> Any:
     return params.get(key, default(key))
 
 
+def list_differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """The keys in which the params of two runs differ, of those that change a result. One that a side does not have,
+    because it is newer than a record, has its default there."""
+    keys = sorted(key for key in one.keys() | other.keys() if affects(key) & Affects.RESULT)
+    return [key for key in keys if value_of(one, key) != value_of(other, key)]
+
+
 def keys_affecting(what: Affects, flat: Mapping[str, Any]) -> dict[str, Any]:
     """Those of the params that affect any part of ``what``."""
     return {key: value for key, value in flat.items() if affects(key) & what}
@@ -184,12 +185,6 @@ def sections_affecting(what: Affects, flat: Mapping[str, Any]) -> dict[str, Any]
 def load(path: Path = file.PATH) -> Config:
     """The config in a params file, checked. Raises UserError that names the key, the value and what is allowed."""
     return parse(file.read_params(path), str(path))
-
-
-def load_scoring(path: Path = file.PATH) -> Scoring:
-    """The sections in a params file that scoring reads; the others may be anything. Raises UserError like ``load``."""
-    given = file.read_params(path)
-    return sections.parse({key: given[key] for key in Scoring.model_fields if key in given}, str(path), Scoring)
 
 
 def parse(values: dict[str, Any], source: str = str(file.PATH)) -> Config:

@@ -103,6 +103,18 @@ def stage(name: str, params: dict[str, Any], dvc_yaml: Path = DVC_YAML) -> tuple
     return keys, deps
 
 
+def list_outs(name: str) -> list[str]:
+    """The files and folders that dvc.yaml lists as made by the stage."""
+    outs = [out for kind in ("outs", "metrics", "plots") for out in pipeline()[name].get(kind, [])]
+    return [out if isinstance(out, str) else next(iter(out)) for out in outs]
+
+
+def list_before(name: str, params: dict[str, Any]) -> list[str]:
+    """The stages whose outputs are dependencies of the stage."""
+    deps = {*stage(name, params)[1]}
+    return [other for other in makers() if deps & {*list_outs(other)}]
+
+
 def list_code(params: dict[str, Any], *stages: str, dvc_yaml: Path = DVC_YAML) -> list[str]:
     """The code that dvc.yaml lists for the stages, by default for all that a result is made by."""
     return [dep for name in stages or makers(dvc_yaml) for dep in stage(name, params, dvc_yaml)[1] if is_code(dep)]

@@ -7,10 +7,11 @@ failure: that training has diverged.
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ddpm.base.errors import printable
 from ddpm.base.files import flatten
@@ -23,55 +24,47 @@ ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[@-Z
 NUMBER = r"(?:[\w.]+\()?(?>([-+]?(?i:\d+\.?\d*(?:e[-+]?\d+)?|\.\d+(?:e[-+]?\d+)?|nan|inf(?:inity)?)))(?!\w|[.,]\d)"
 
 
+@dataclass
 class Output:
     """One stream. values: the last of each metric, by name. tail: its last bytes."""
 
-    def __init__(self, names: Iterable[str], score: tuple[str, str] | None = None):
-        """score: the name of a metric, and the regular expression that reads it."""
-        self.rules = {name: re.compile(rf"(?<![\w./-]){re.escape(name)}['\"]?\s*[:=]\s*{NUMBER}") for name in names}
-        self.needles = [name.encode() for name in self.rules]
-        if score:
-            self.rules[score[0]], self.needles = re.compile(score[1]), [b""]
-        self.values = dict[str, float]()
-        self.rest = self.tail = b""
-
-    def feed(self, chunk: bytes) -> None:
-        """Read the next bytes."""
-        self.tail = (self.tail + chunk)[-LINE:]
-        text = self.rest + chunk
-        end = max(text.rfind(b"\n"), text.rfind(b"\r")) + 1
-        self.rest = text[end:][-LINE:]
-        for line in re.split(rb"[\r\n]+", text[:end]) if self._may_hold(text) else ():
-            self._read(line)
-
-    def close(self) -> None:
-        """Read what follows the last end of a line."""
-        self._read(self.rest)
-        self.rest = b""
+    values: dict[str, float] = field(default_factory=dict)
+    tail: bytes = b""
 
     def last_line(self) -> str:
         """The last line that is not empty, for a message."""
         lines = ESCAPES.sub("", self.tail.decode(errors="replace")).splitlines()
         return next((printable(line)[:200] for line in reversed(lines) if line.strip()), "")
 
-    def _may_hold(self, text: bytes) -> bool:
-        """Whether a metric may be in the text: most of what is printed is read no further."""
-        return b"{" in text or any(needle in text for needle in self.needles)
 
-    def _read(self, line: bytes) -> None:
-        if not self._may_hold(line):
-            return
-        text = ESCAPES.sub("", line.decode(errors="replace"))
-        if text.lstrip().startswith("{"):
-            with suppress(ValueError, RecursionError):
-                found = find_numbers(json.loads(text), self.rules)
-                self.values |= found
-                if found:
-                    return
-        for name, rule in self.rules.items():
-            for match in rule.finditer(text):
-                with suppress(TypeError, ValueError):  # a group that is not part of the match, or not a number
-                    self.values[name] = float(match[1])
+def read_stream(stream: IO[bytes], names: Iterable[str], score: tuple[str, str] | None = None) -> Output:
+    """Read a stream to its end. score: the name of a metric, and the regular expression that reads it."""
+    rules = {name: re.compile(rf"(?<![\w./-]){re.escape(name)}['\"]?\s*[:=]\s*{NUMBER}") for name in names}
+    needles = [b"{", *(name.encode() for name in rules)]
+    if score:
+        rules[score[0]], needles = re.compile(score[1]), [b""]
+    output, rest = Output(), b""
+    while chunk := stream.read(LINE):
+        output.tail, text = (output.tail + chunk)[-LINE:], rest + chunk
+        end = max(text.rfind(b"\n"), text.rfind(b"\r")) + 1
+        rest = text[end:][-LINE:]
+        if any(needle in text for needle in needles):  # most of what is printed is read no further
+            for line in re.split(rb"[\r\n]+", text[:end]):
+                output.values |= _read_line(line, rules)
+    return replace(output, values=output.values | _read_line(rest, rules))
+
+
+def _read_line(line: bytes, rules: Mapping[str, re.Pattern[str]]) -> dict[str, float]:
+    """The last value of each metric in a line."""
+    text, values = ESCAPES.sub("", line.decode(errors="replace")), dict[str, float]()
+    if text.lstrip().startswith("{"):
+        with suppress(ValueError, RecursionError):
+            values = find_numbers(json.loads(text), rules)
+    for name, rule in () if values else rules.items():
+        for match in rule.finditer(text):
+            with suppress(TypeError, ValueError):  # a group that is not part of the match, or not a number
+                values[name] = float(match[1])
+    return values
 
 
 def find_numbers(value: Any, names: Iterable[str]) -> dict[str, float]:

@@ -5,7 +5,7 @@ Nothing but this file chooses which command runs. It must be committed, and a pe
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -79,7 +79,11 @@ class Program(Section):
     def refusals(self) -> Iterator[str]:
         if odd := [name for name in (SEED, COMMIT) if name in self.values]:
             yield f"values: {odd[0]}: not a value: it has a meaning of its own"
-        yield from (f"run: {why}" for why in self._misfits(self.values))
+        places = {*PLACE.findall(self.run)} - {SEED}
+        if missing := sorted(places - self.values.keys()):
+            yield f"run: {{{missing[0]}}} has no value; add values.{missing[0]}"
+        if unused := sorted(self.values.keys() - places):
+            yield f"run: value {unused[0]} has no place; add {{{unused[0]}}} to the command, or leave the value out"
         if self.primary in self.guards:
             yield f"guards: {self.primary}: is the score itself"
         if unknown := [name for name in self.margins if name not in self.directions]:
@@ -97,14 +101,6 @@ class Program(Section):
     def directions(self) -> dict[str, Direction]:
         """What is better, of the score and each guard."""
         return {self.primary: self.better, **self.guards}
-
-    def _misfits(self, values: Values) -> Iterator[str]:
-        """Why the command cannot be filled with these values."""
-        places = {*PLACE.findall(self.run)} - {SEED}
-        if missing := sorted(places - values.keys()):
-            yield f"{{{missing[0]}}} has no value; add values.{missing[0]}"
-        if unused := sorted(values.keys() - places):
-            yield f"value {unused[0]} has no place; add {{{unused[0]}}} to the command, or leave the value out"
 
     def check_key(self, key: str, source: str) -> None:
         """Raises UserError, which begins with ``source``, unless an entry or an arm may set the key."""
@@ -129,8 +125,3 @@ class Program(Section):
 
 def _spell(value: Value) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def show(words: Sequence[str]) -> str:
-    """A command for people, who can copy it."""
-    return printable(shlex.join(words))

@@ -22,8 +22,9 @@ MARK = "DDPM_WORKTREE"  # in the environment of a run and of all that it starts:
 
 @contextmanager
 def check_out(commit: str, links: Collection[str] = ()) -> Iterator[Path]:
-    """The project's folder in a worktree of the commit, with links to what git does not have. Raises UserError."""
-    hide_folder()
+    """The project's folder in a worktree of the commit, with links to what git does not have. Raises UserError if one
+    is not there, or git has it."""
+    _hide_folder()
     _remove_leftovers()
     place = (FOLDER / uuid.uuid4().hex[:12]).absolute()
     holder = try_lock(place.with_suffix(".lock"))
@@ -32,31 +33,18 @@ def check_out(commit: str, links: Collection[str] = ()) -> Iterator[Path]:
         folder = place / library.below(library.repository())
         if not folder.is_dir():
             raise UserError(f"commit {commit[:10]} does not have the folder {Path.cwd()}")
-        link(folder, links)
+        for path in links:
+            if not Path(path).exists():
+                raise UserError(f"links: {path}: no such file or folder here")
+            if (folder / path).exists():
+                raise UserError(f"links: {path}: is in git, so each run has it; leave it out")
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).symlink_to(Path(path).absolute())
         yield folder
     finally:
         _remove(place)
         if holder:
             holder.close()
-
-
-def link(folder: Path, links: Collection[str]) -> None:
-    """Make the links to what git does not have. Raises UserError if it is not there, or git has it."""
-    for path in links:
-        if not Path(path).exists():
-            raise UserError(f"links: {path}: no such file or folder here")
-        if (folder / path).exists():
-            raise UserError(f"links: {path}: is in git, so each run has it; leave it out")
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).symlink_to(Path(path).absolute())
-
-
-def clean(folder: Path, commit: str, links: Collection[str] = ()) -> str:
-    """Remove what a run has left in its worktree; return the first file of the commit that it changed, if any."""
-    changed = git("diff", "--name-only", "--no-ext-diff", commit, at=folder)
-    git("clean", "--quiet", "-ffdx", ":/", at=folder)
-    link(folder, links)
-    return changed.partition("\n")[0]
 
 
 def kill(mark: Path, group: int | None = None) -> None:
@@ -70,20 +58,20 @@ def kill(mark: Path, group: int | None = None) -> None:
                 process.kill()
 
 
-def git(*words: str, at: Path | None = None) -> str:
+def git(*words: str) -> str:
     """What git prints; no hook of the repository runs. Raises UserError with its last line."""
     command = ["git", "-c", "core.hooksPath=/dev/null", *words]
     try:
-        done = subprocess.run(command, cwd=at, check=False, capture_output=True, text=True, errors="replace")
-    except OSError as error:  # such as a worktree that somebody has removed
-        raise UserError(f"git {words[0]}: {error.filename}: {error.strerror}: run the same command again") from error
+        done = subprocess.run(command, check=False, capture_output=True, text=True, errors="replace")
+    except OSError as error:
+        raise UserError(f"git {words[0]}: cannot be run ({error.strerror}): install git") from error
     if done.returncode:
         line = (done.stderr.strip().splitlines() or [""])[-1]
         raise UserError(f"git {words[0]}: {printable(line)}")
     return done.stdout
 
 
-def hide_folder() -> None:
+def _hide_folder() -> None:
     """Keep git from seeing .ddpm, and pages that are rewritten while something runs, in whichever repository."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     if not (ignore := FOLDER.parent / ".gitignore").exists():

@@ -2,19 +2,17 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from ddpm.base.errors import UserError, plural
+from ddpm.base.errors import plural
 from ddpm.pictures import plots
 from ddpm.pictures.plots import Panel
 from ddpm.referee import guards, metrics, pairing
 from ddpm.referee.pairing import BUDGETS
-from ddpm.report.blocks import Block, Chapter, Figure, Note, Table, strip
-from ddpm.runs import run_images
+from ddpm.report.blocks import Block, Chapter, Figure, Note, Table
 from ddpm.runs.alike import group_by
 from ddpm.verdicts import citation, tuning
 from ddpm.verdicts.arms import name_seeds
@@ -38,16 +36,6 @@ def chapters(judgement: Judgement, samples: Sequence[Block]) -> list[Chapter]:
         "Notes": [*map(Note, notes(judgement))],
     }
     return [Chapter(title, blocks) for title, blocks in parts.items() if blocks]
-
-
-def samples(judgement: Judgement) -> list[Block]:
-    """The first images of each arm for one training seed, so drawn from the same noise, where they are kept here."""
-    strips: list[Block] = []
-    shared = set.intersection(*(set(arm.runs) for arm in judgement.arms))
-    for place, arm in enumerate(judgement.arms if shared else ()):
-        with suppress(UserError):
-            strips.append(strip(arm.label, f"samples_{place}", run_images.samples(arm.runs[min(shared)])))
-    return strips
 
 
 def answers(judgement: Judgement) -> list[str]:

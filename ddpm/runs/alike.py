@@ -14,7 +14,6 @@ from ddpm.runs.record import SEED, Record
 
 T = TypeVar("T")
 K = TypeVar("K")
-UNSET = object()
 
 
 def matching(records: Iterable[Record], working: Config, by: Iterable[str] = ()) -> Listing:
@@ -50,10 +49,9 @@ def matching(records: Iterable[Record], working: Config, by: Iterable[str] = ())
 def differences(run: Record, params: Mapping[str, Any], by: tuple[str, ...] = ()) -> list[str]:
     """The keys in which a run's params differ from others, without those of ``by``, the seed and those that change no
     result. A key that one side does not have, because it is newer than a record, has its default there."""
-    keys = run.params.keys() & params.keys() if run.program else run.params.keys() | params.keys()
-    unequal = sorted(key for key in keys if run.params.get(key, UNSET) != params.get(key, UNSET))
-    differing = [key for key in unequal if config.value_of(run.params, key) != config.value_of(params, key)]
-    return [key for key in differing if not is_in(key, by) and tells_apart(key)]
+    keys = config.list_differing(run.params, params)
+    known = run.params.keys() & params.keys() if run.program else keys
+    return [key for key in keys if key in known and key != SEED and not is_in(key, by)]
 
 
 def tells_apart(key: str) -> bool:
@@ -68,10 +66,8 @@ def most_alike(records: Iterable[Record], params: Mapping[str, Any], by: tuple[s
 
 
 def unlike(keys: Iterable[str], there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
-    """What both have under the first of the keys in which they differ, for a message; of a long text, its beginning."""
-    texts = ((key, *(str(side.get(key)) for side in (there, here))) for key in keys)
-    values = ((key, *(text if len(text) <= 24 else f"{text[:24]}..." for text in both)) for key, *both in texts)
-    return some([f"{key} ({one} there, {other} here)" for key, one, other in values], 4)
+    """What both have under the first of the keys in which they differ, for a message."""
+    return some([f"{key} ({there.get(key)} there, {here.get(key)} here)" for key in keys], 4)
 
 
 def some(names: Sequence[str], most: int = 3) -> str:

@@ -17,7 +17,7 @@ from ddpm.base.errors import UserError, mask_secrets
 from ddpm.base.paths import METRICS, MODEL_FILE, RUN, SAMPLES, SCORED
 from ddpm.base.sections import Affects
 from ddpm.params import inputs
-from ddpm.params.config import Config, parse, sections_affecting
+from ddpm.params.config import Config, list_differing, parse, sections_affecting
 from ddpm.params.inputs import Start
 from ddpm.runs import record
 from ddpm.runs.record import Provenance, Record
@@ -41,9 +41,8 @@ def everywhere(folders: Iterable[Path] = ()) -> Listing:
     """
     folders = [*folders]
     git = None if folders and pygit2.discover_repository(".") is None else repository()
-    blobs = ((name, _blob(git, commit)) for name, commit in experiments(git)) if git else ()
     here = [(WORKSPACE, RUN)] if RUN.exists() else []
-    listing = _listing([*((name, blob) for name, blob in blobs if blob is not None), *here], rename=True)
+    listing = _listing([*(_experiments(git) if git else ()), *here], rename=True)
     others = [folder(path) for path in [*([SCORED] if SCORED.is_dir() else []), *folders]]
     return Listing(*(sum(parts, ()) for parts in zip(listing, *others, strict=True)))
 
@@ -80,9 +79,8 @@ def current(config: Config) -> Record:
 def why_stale(run: Record, flat: Mapping[str, Any]) -> str:
     """Why a record is not of these params and of the code on disk; empty if it is. flat: ``Config.flat``."""
     params = relevant(flat)
-    for key in sorted(params.keys() | run.params.keys()):
-        if params.get(key) != run.params.get(key):
-            return f"{key} was {run.params.get(key)}, and is {params.get(key)} in params.yaml"
+    for key in list_differing(run.params, params):
+        return f"{key} was {run.params.get(key)}, and is {params.get(key)} in params.yaml"
     if not run.code:
         return "the code that made it is not known"
     return next((f"{path} has changed since" for path in find_changes(run)), "")
@@ -130,19 +128,14 @@ def find_uncommitted(paths: Collection[str]) -> list[str]:
     return [str(path.relative_to(here)) for path in changed if not wanted.isdisjoint({path, *path.parents})]
 
 
-def experiments(git: pygit2.Repository) -> Iterator[tuple[str, pygit2.Commit]]:
-    """Name and commit of each experiment of DVC."""
+def _experiments(git: pygit2.Repository) -> Iterator[tuple[str, bytes]]:
+    """Name and record of each experiment of DVC that has one."""
+    path = str(below(git) / RUN)
     for reference in git.references.iterator():
         if match := EXPERIMENT.fullmatch(reference.name):
-            yield match[1], reference.peel(pygit2.Commit)
-
-
-def _blob(git: pygit2.Repository, commit: pygit2.Commit) -> bytes | None:
-    try:
-        blob = commit.tree[str(below(git) / RUN)]
-    except KeyError:
-        return None
-    return blob.data if isinstance(blob, pygit2.Blob) else None
+            tree = reference.peel(pygit2.Commit).tree
+            if path in tree and isinstance(blob := tree[path], pygit2.Blob):
+                yield match[1], blob.data
 
 
 def _listing(contents: Iterable[tuple[str, bytes | Path]], rename: bool = False) -> Listing:

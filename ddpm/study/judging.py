@@ -121,10 +121,10 @@ def power(study: Study, effect: float) -> dict[int, float]:
 
 
 def run(ledger: Ledger, slots: int | None, say: Say) -> tuple[Judgement, dict[str, str]]:
-    """Run a study: tune the arms, and continue until all are decided, the plan ends, or everything left has failed.
-    slots: how many experiments run at a time, by default one per GPU or core. say: receives progress, line by line.
-    Returns the judgement, and why which experiments failed."""
-    failed: dict[str, str] = {}
+    """Run a study: tune the arms, and continue until all are decided, the plan ends, or everything left has failed
+    twice. slots: how many experiments run at a time, by default one per GPU or core. say: receives progress, line by
+    line. Returns the judgement, and why which experiments failed."""
+    once, failed = dict[str, str](), dict[str, str]()
     while True:
         judgement = judge(ledger)
         look, left = missing(ledger, judgement, failed)
@@ -132,7 +132,8 @@ def run(ledger: Ledger, slots: int | None, say: Say) -> tuple[Judgement, dict[st
             return judgement, failed
         arms = ", ".join(dict.fromkeys(experiment.arm for experiment in left))
         say(f"{aim(look, len(left))}: {arms}")
-        failed |= complete(ledger, left, slots, say)
+        for name, reason in complete(ledger, left, slots, say).items():
+            (failed if name in once else once)[name] = reason
         ledger.update()
 
 
@@ -153,5 +154,5 @@ def complete(
             arms = ledger.arms()
             compared = sum(bool(arm.runs) for arm in arms) > 1
             if early := guards.early(arms, study.plan.primary):
-                say(f"warning: {early}; `ddpm study status {study.path} --pilot` estimates for how long")
+                say(f"warning: {early}")
     return failed

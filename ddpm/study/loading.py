@@ -173,10 +173,9 @@ def future_scores(of_arm: Config, of_program: bool = False) -> set[str]:
     return scores
 
 
-def draft(name: str, vary: Sequence[str], common: Sequence[str], base: str | None) -> tuple[Path, str]:
-    """Write studies/NAME.yaml, with an arm for each combination of the values; return its path, and a line that names
-    the base's own arm. What cannot be known yet is a comment. Raises UserError if the file exists, or the plan is not
-    valid."""
+def draft(name: str, vary: Sequence[str], common: Sequence[str], base: str | None) -> Path:
+    """Write studies/NAME.yaml, with an arm for each combination of the values; return its path. What cannot be known
+    yet is a comment. Raises UserError if the file exists, or the plan is not valid."""
     path = STUDIES / f"{name}.yaml"
     if path.exists():
         raise UserError(f"{path}: exists; choose another name, or edit it")
@@ -201,11 +200,6 @@ def draft(name: str, vary: Sequence[str], common: Sequence[str], base: str | Non
     except OpenPrimary as error:
         missing = f"# {error}:\n# primary: classifier.fd\n"
     plan |= {"looks": list(Plan.model_fields["looks"].default)}
-    plain = presets.read(base) if base else file.read_params()
-    there = config.parse(apply_overrides(plain, plan["common"], str(path)), base or str(file.PATH)).flat()
-    same = [label for label, values in arms.items() if values == {key: there.get(key) for key in values}]
-    has = ", ".join(f"{key}: {there.get(key)}" for key in varied)
-    own = f"{base or file.PATH} has {has}: {f'the arm {same[0]}' if same else 'none of the arms'}"
     text = yaml.safe_dump(plan, sort_keys=False, default_flow_style=None, width=120)
-    files.write_text(path, f"{HEADER.format(path=path)}# {own}\n{text}{missing}")
-    return path, own
+    files.write_text(path, f"{HEADER.format(path=path)}{text}{missing}")
+    return path

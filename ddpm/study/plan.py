@@ -37,12 +37,6 @@ def _rising(looks: tuple[int, ...]) -> tuple[int, ...]:
     return looks
 
 
-def _several(arms: dict[str, Any]) -> dict[str, Any]:
-    if len(arms) < 2:
-        raise ValueError("a study compares two or more arms, of which the first is the baseline: add one")
-    return arms
-
-
 class Tune(sections.Section):
     """``KEY: [VALUES]`` for one or more keys of params.yaml, which make a grid; and ``seeds``, how many.
 
@@ -80,7 +74,7 @@ class Arms(sections.Section):
     """What all plans have. The first of ``arms`` is the baseline. looks: numbers of seeds at which it may be decided
     (ddpm/verdicts/sequential.py)."""
 
-    arms: Annotated[dict[Name, dict[str, Any]], AfterValidator(_several)]
+    arms: Annotated[dict[Name, dict[str, Any]], Field(min_length=2)]
     looks: Annotated[tuple[Look, ...], Field(min_length=1), AfterValidator(_rising)] = (6, 10, 15, 20)
 
 

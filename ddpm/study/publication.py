@@ -2,11 +2,10 @@
 parent run with its verdict, and its experiments' runs as children, also other machines'. Like every run it is a view of
 files, and can be written again: nothing is sent twice."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from ddpm.base.errors import UserError, plural
+from ddpm.base.errors import UserError
 from ddpm.base.files import write_text
 from ddpm.referee import metrics
 from ddpm.report import judgement as shown
@@ -47,15 +46,10 @@ def page(ledger: Ledger, left: str) -> list[Chapter]:
     scores = {arm.label: {seed: run.scores[primary] for seed, run in arm.runs.items()} for arm in arms}
     gaussian = metrics.gaussian([run.scores for arm in arms for run in arm.runs.values()], primary)
     axis = ledger.study.known(primary).axis(primary)
-    tuned = (
-        f"{plural(len(ledger.records) - sum(map(len, scores.values())), 'run')} for tuning; "
-        if ledger.study.plan.tune
-        else ""
-    )
     real = {"real images": ledger.grids(arms[0].label) / "real.png"}
     drawn = {name: ledger.grids(name) / "grid.png" for name in scores}
     return [
-        Chapter("", [Note(f"{tuned}{left}"), Note("no verdict before the look is complete")]),
+        Chapter("", [Note(left), Note("no verdict before the look is complete")]),
         Chapter("Pictures", live.side_by_side(real | drawn)),
         Chapter("Runs", live.show_sides(scores, axis, {"a Gaussian of the train images": gaussian})),
     ]
@@ -69,13 +63,12 @@ def log(ledger: Ledger) -> None:
         return
     text = (study.results / "verdict.md").read_text(encoding="utf-8")
     answer, *_ = text.partition("\n## ")
-    names = ("verdict.json", "verdict.md", *sorted({*re.findall(r"\]\(([\w-]+\.png)\)", text)}))
     page = Page(
         "ddpm.study",
         study.name,
         f"study {study.name}",
         {"ddpm.plan": study.hash, "ddpm.primary": study.plan.primary},
         f"{answer.removeprefix('# ')}\nMore is in verdict.md, among the artifacts.",
-        [study.results / name for name in names],
+        [study.results / "verdict.json", study.results / "verdict.md", *sorted(study.results.glob("*.png"))],
     )
     store.attempt(lambda: tracker.write_page(store, page, ledger.records))

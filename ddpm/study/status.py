@@ -1,21 +1,18 @@
 """The state of a study: which experiments are done, running, failed or missing, what is next and how long it takes."""
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Literal, NamedTuple
 
-from ddpm.arms.pool import Pool, Task
 from ddpm.arms.question import LOGS
-from ddpm.arms.run import Kind, apply_overrides
+from ddpm.arms.run import Kind
 from ddpm.base.errors import UserError
 from ddpm.base.progress import duration
 from ddpm.referee import guards, metrics
 from ddpm.report.blocks import Chapter, Note, Table
 from ddpm.runs.alike import group_by
-from ddpm.runs.record import Record
 from ddpm.study import judging
 from ddpm.study.ledger import Ledger
 from ddpm.study.plan import Study
@@ -23,7 +20,6 @@ from ddpm.study.plan import Study
 State = Literal["done", "running", "failed", "missing"]
 SIGNS: Mapping[State, str] = {"done": "#", "running": ">", "failed": "!", "missing": "."}
 TITLES: Mapping[Kind, str] = {"verdict": "", "tuning": ", tuning"}
-MOST = 16  # times as many steps: an extrapolation beyond says nothing
 EFFECTS = (1.0, 1.5, 2.0)  # in standard deviations of the paired differences
 
 
@@ -104,53 +100,25 @@ def of(ledger: Ledger, slots: int | None, tried: Pilot | None = None) -> Status:
 
 
 def pilot(ledger: Ledger) -> Pilot:
-    """Run the baseline's first experiment without recording it, because the first record fixes the plan. If it scores
-    worse than a Gaussian, run half of its training, too: both together show how fast the score falls. Raises UserError
-    with the reason if images cannot be scored, or a run fails."""
+    """Run the baseline's first experiment without recording it, because the first record fixes the plan. Raises
+    UserError with the reason if images cannot be scored, or the run fails."""
     ledger.check_images()
     study = ledger.study
     if study.of_program:
         raise UserError(f"{study.path}: --pilot: is for trainings here; run the command once by hand")
     first = next(one for one in study.lines() if one.arm == study.baseline)
-    task = ledger.task(first)._replace(rows=None)
-    steps, primary = first.recipe.config.train.steps, study.plan.primary
     with ledger.maker.pool([first], 1) as pool:
-        whole = _try(pool, task, "pilot", ledger)
-        score, gaussian = whole.scores[primary], metrics.gaussian([whole.scores], primary)
-        line = f"pilot: {first.name} has {primary} {score:.3g}"
-        if gaussian is None:
-            return Pilot(whole.seconds, line)
-        if score <= gaussian:
-            return Pilot(whole.seconds, f"{line}, better than a Gaussian ({gaussian:.3g}): the training is long enough")
-        advice = "train for longer"
-        if steps and not task.program:
-            shorter = apply_overrides(task.params, {"train.steps": max(1, steps // 2)}, "pilot")
-            half = _try(pool, task._replace(params=shorter), "pilot-half", ledger).scores[primary]
-            advice = f"after half the steps it scored {half:.3g}: try far more steps, or another recipe"
-            if needed := estimate_steps(gaussian, steps, score, half):
-                advice = f"about {needed:,} steps would be enough"
-    return Pilot(whole.seconds, f"{line}, worse than a Gaussian ({gaussian:.3g}): too short a training; {advice}")
-
-
-def _try(pool: Pool, task: Task, name: str, ledger: Ledger) -> Record:
-    """The record of a run that is not kept. Raises UserError."""
-    (done,) = pool.run([task._replace(name=name, log=ledger.log(name))])
-    if done.record is None:
-        raise UserError(f"{name}: {done.reason}")
-    return done.record
-
-
-def estimate_steps(goal: float, steps: int, score: float, half: float) -> int | None:
-    """The steps after which a score that was ``half`` after half of ``steps``, and is ``score`` now, reaches ``goal``,
-    if it continues to fall by the same factor with each doubling; rounded up to two digits. None beyond MOST times as
-    many."""
-    factor = half / score
-    doublings = math.log(score / goal) / math.log(factor) if factor > 1 and goal > 0 else math.inf
-    if doublings > math.log2(MOST):
-        return None
-    needed = steps * 2**doublings
-    unit = 10 ** max(0, math.floor(math.log10(needed)) - 1)
-    return math.ceil(needed / unit) * unit
+        (done,) = pool.run([ledger.task(first)._replace(name="pilot", log=ledger.log("pilot"), rows=None)])
+    if (record := done.record) is None:
+        raise UserError(f"pilot: {done.reason}")
+    primary = study.plan.primary
+    score, gaussian = record.scores[primary], metrics.gaussian([record.scores], primary)
+    line = f"pilot: {first.name} has {primary} {score:.3g}"
+    if gaussian is not None:
+        is_long = score <= gaussian
+        line += f", {'better' if is_long else 'worse'} than a Gaussian ({gaussian:.3g}): "
+        line += "the training is long enough" if is_long else "train for longer"
+    return Pilot(record.seconds, line)
 
 
 def chapters(status: Status, study: Study) -> list[Chapter]:

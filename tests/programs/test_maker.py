@@ -91,7 +91,6 @@ def test_rows_by_value_and_commit():
         ("os.kill(os.getpid(), 9)", "SIGKILL"),
         ("print('val_loss: nan')", "val_loss is nan"),
         ("print('val_loss: 1e200')", "val_loss is 1e"),
-        ("pathlib.Path('data.txt').write_text('b')", "data.txt"),
         ("sys.stderr.write('\\x1b[31mred\\x07\\n' * 10**5); sys.exit(1)", "red"),
         ("sys.stdout.buffer.write(bytes(range(256)) * 100); sys.exit(1)", "exit code 1"),
     ],
@@ -159,8 +158,11 @@ def test_a_run_that_prints_without_end_is_stopped(monkeypatch):
 
 
 def test_each_run_begins_with_the_files_of_its_commit():
-    write("left = pathlib.Path('left'); print('val_loss:', int(left.exists())); left.touch()")
-    assert scores(ask("a", 3), ask("b", 4)) == [{"val_loss": 0.0}, {"val_loss": 0.0}]
+    write(
+        "left, data = pathlib.Path('left'), pathlib.Path('data.txt')\n"
+        "print('val_loss:', left.exists() + len(data.read_text())); left.touch(); data.write_text('abc')"
+    )
+    assert scores(ask("a", 3), ask("b", 4)) == [{"val_loss": 1.0}, {"val_loss": 1.0}]
 
 
 def test_what_git_does_not_have_is_seen_by_a_link():

@@ -1,20 +1,28 @@
 """What a program prints: every usual form, and whatever else comes."""
 
+import io
 import math
 import re
 import tracemalloc
 
 import pytest
 
-from ddpm.programs.output import LINE, Output, read_file
+from ddpm.programs.output import LINE, Output, read_file, read_stream
 
 
 def read(text: bytes | str, name: str = "val_loss", chunk: int = 2**16) -> float | None:
-    output, raw = Output([name]), text if isinstance(text, bytes) else text.encode()
-    for start in range(0, len(raw), chunk):
-        output.feed(raw[start : start + chunk])
-    output.close()
-    return output.values.get(name)
+    pieces = Pieces(text if isinstance(text, bytes) else text.encode())
+    pieces.size = chunk
+    return read_stream(pieces, [name]).values.get(name)
+
+
+class Pieces(io.BytesIO):
+    """A stream of which each read gets at most ``size`` bytes."""
+
+    size = 2**16
+
+    def read(self, size: int | None = None, /) -> bytes:
+        return super().read(self.size)
 
 
 @pytest.mark.parametrize(
@@ -63,19 +71,16 @@ def test_inner_keys_of_json_follow_dots():
 
 
 def test_a_regular_expression():
-    output = Output(["memory"], ("score", r"loss ([\d.]+|NaN|x)(?: of (\d))?"))
-    output.feed(b"step 1: loss 3 memory: 5\nloss 0.25 of 9\nloss x\n")
+    printed = io.BytesIO(b"step 1: loss 3 memory: 5\nloss 0.25 of 9\nloss x\n")
+    output = read_stream(printed, ["memory"], ("score", r"loss ([\d.]+|NaN|x)(?: of (\d))?"))
     assert output.values == {"score": 0.25, "memory": 5.0}
 
 
 @pytest.mark.parametrize("piece", [b"\0" * 2**16, b"val_loss: 7 " * 5000, b"\n" * 2**16, b"{" * 2**16])
 def test_endless_output_costs_bounded_memory(piece):
-    output = Output(["val_loss"])
+    printed = io.BytesIO(piece * 40 + b"\nval_loss: 0.25")
     tracemalloc.start()
-    for _ in range(40):
-        output.feed(piece)
-    output.feed(b"\nval_loss: 0.25")
-    output.close()
+    output = read_stream(printed, ["val_loss"])
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert output.values["val_loss"] == 0.25
@@ -84,10 +89,9 @@ def test_endless_output_costs_bounded_memory(piece):
 
 
 def test_the_last_line_can_be_shown():
-    output = Output(())
-    output.feed(b"Traceback\n\x1b[31mValueError: \x07bad\xff\x1b[0m\n\n  \n")
+    output = read_stream(io.BytesIO(b"Traceback\n\x1b[31mValueError: \x07bad\xff\x1b[0m\n\n  \n"), ())
     assert re.fullmatch(r"ValueError: \\x07bad.+", output.last_line())
-    assert Output(()).last_line() == ""
+    assert Output().last_line() == ""
 
 
 @pytest.mark.parametrize("text", [b"", b"[1]", b"\xff", b"{", b"[" * 10**5, b'{"val": {"loss": null}}'])

@@ -1,7 +1,6 @@
 """The page says what the files say, never turns text into markup, needs no other files, and names what is missing."""
 
 import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -106,31 +105,14 @@ def test_a_complete_folder_leaves_nothing_missing(complete):
         assert value in shown.text, value
 
 
-def test_images_of_an_experiment_come_from_dvcs_cache(folder):
-    scored.git("init", "--quiet")
-    subprocess.run(["dvc", "init", "--quiet"], check=True)
+@pytest.mark.parametrize("array", [pictures(9), np.zeros((3, 1, 4, 4)), np.array([{}], dtype=object)])
+def test_images_of_another_run_are_not_shown_and_no_pickle_is_opened(array, folder):
     Path("data/samples").mkdir(parents=True)
+    np.save(run_images.PATH, array)
+    with pytest.raises(UserError, match=r"samples\.npy"):
+        run_images.samples(bare(samples=digest([pictures(30)])))
     np.save(run_images.PATH, pictures(30))
-    subprocess.run(["dvc", "add", "--quiet", "data/samples"], check=True)
-    scored.git("add", "--all")
-    scored.git("commit", "--quiet", "--message", "before")
-    scored.git("tag", "before")
-    shutil.rmtree("data/samples")
-    drawn = {"samples": digest([pictures(30)])}
-    np.testing.assert_array_equal(run_images.samples(bare(name="before", **drawn)), pictures(30))
-    with pytest.raises(UserError, match="not kept here"):
-        run_images.samples(bare(name="before", samples="f" * 64))  # the name alone is no proof
-    shutil.rmtree(".dvc/cache")
-    for name, fix in (("workspace", "dvc repro"), ("before", "dvc pull"), ("nowhere", "dvc pull")):
-        with pytest.raises(UserError, match=rf"{name}: data/samples/samples\.npy .*`{fix}`"):
-            run_images.samples(bare(name=name, **drawn))
-
-
-@pytest.mark.parametrize("array", [np.zeros((3, 1, 4, 4)), np.zeros((3, 4), np.uint8), np.array([{}], dtype=object)])
-def test_an_array_that_holds_no_images_is_refused_and_no_pickle_is_opened(array):
-    np.save("odd.npy", array)
-    with Path("odd.npy").open("rb") as file, pytest.raises(ValueError):  # noqa: PT011
-        run_images.read_images(file)
+    np.testing.assert_array_equal(run_images.samples(bare(samples=digest([pictures(30)]))), pictures(30))
 
 
 def test_a_password_in_the_params_is_masked():

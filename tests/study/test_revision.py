@@ -62,7 +62,17 @@ def _link(folder: Path) -> str:
     return str(STAGE)
 
 
-@pytest.mark.parametrize("change", [_edit, _edit_secretly, _add, _add_package, _link])
+def _link_package(folder: Path) -> str:
+    (folder / "numpy").symlink_to(Path("ddpm").absolute())
+    return "numpy"
+
+
+def _link_compiled(folder: Path) -> str:
+    (folder / "stages/__pycache__").symlink_to(Path("ddpm").absolute())
+    return "__pycache__"
+
+
+@pytest.mark.parametrize("change", [_edit, _edit_secretly, _add, _add_package, _link, _link_package, _link_compiled])
 def test_a_copy_that_is_not_the_commits_is_refused(change, capsys):
     name = change(export())
     assert study("run", str(PLAN)) == 2
