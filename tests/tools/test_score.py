@@ -1,6 +1,7 @@
 """`ddpm score`: images from anywhere get the scores of the evaluate stage, or one line that says why not."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from ddpm.base.errors import UserError
 from ddpm.base.files import flatten, read_json, sha256
 from ddpm.base.sections import Shape
 from ddpm.data.processed import open_split
+from ddpm.params import config
 from ddpm.runs import record
 from ddpm.scoring.features import extract
 from ddpm.tools import score
@@ -80,6 +82,12 @@ def test_images_from_anywhere_get_the_scores_of_the_evaluate_stage():
         assert scored.fingerprint.without("sampling") == ours.fingerprint.without("sampling")
         assert scored.fingerprint.hash != ours.fingerprint.hash
         assert scored.samples == ours.samples
+    given = Path("params.yaml").read_text()  # what scoring does not read may be anything
+    Path("params.yaml").write_text(re.sub("(?m)^(train|model|sample|diffusion):", r"\1: {no: 1}\n\1_was:", given))
+    with pytest.raises(UserError, match="train"):
+        config.load()
+    again = score.score(Path("drawn-npy.npy"), 3, form, theirs, {"images_seen": 64, "seconds.train": 2.5})
+    assert again.model_copy(update={"finished": scored.finished}) == scored
     four_times = np.concatenate([drawn[: len(drawn) // 4]] * 4)
     with pytest.raises(UserError, match=f"of {len(four_times)} images only {len(four_times) // 4} differ"):
         score.score(write_npy(Path("again"), four_times), 0, "again", {}, {})
