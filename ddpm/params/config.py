@@ -65,16 +65,12 @@ class Gate(Section):
     metrics: Annotated[tuple[Floored, ...], Field(min_length=1)] = ("fid", "fd", "bits_per_dim")
 
 
-class Config(TrainingConfig):
-    """Everything an experiment chooses."""
+class Scoring(Section):
+    """The sections that scoring reads, whatever drew the images."""
 
     data: Annotated[Data, Affects.LEARNED | Affects.SCORED]
     device: Annotated[str, Field(pattern=f"^{DEVICE}$"), Affects.ROUNDING] = "auto"
     evaluate: Annotated[Evaluate, Affects.SCORED]
-    launch: Annotated[Launch, Affects.ROUNDING] = Launch()
-    sample: Annotated[Sample, Affects.DRAWN]
-    compare: Annotated[Compare, Affects.NOTHING] = Compare()
-    gate: Annotated[Gate, Affects.NOTHING] = Gate()
 
     @model_validator(mode="after")
     def _resolved(self) -> Self:
@@ -82,6 +78,16 @@ class Config(TrainingConfig):
             # every published dataset has classes: the same experiment, however it is spelled
             return self.model_copy(update={"evaluate": self.evaluate.resolve(2, self.data.channels)})
         return self
+
+
+class Config(TrainingConfig, Scoring):
+    """Everything an experiment chooses."""
+
+    data: Annotated[Data, Affects.LEARNED | Affects.SCORED]
+    launch: Annotated[Launch, Affects.ROUNDING] = Launch()
+    sample: Annotated[Sample, Affects.DRAWN]
+    compare: Annotated[Compare, Affects.NOTHING] = Compare()
+    gate: Annotated[Gate, Affects.NOTHING] = Gate()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -185,6 +191,12 @@ def sections_affecting(what: Affects, flat: Mapping[str, Any]) -> dict[str, Any]
 def load(path: Path = file.PATH) -> Config:
     """The config in a params file, checked. Raises UserError that names the key, the value and what is allowed."""
     return parse(file.read_params(path), str(path))
+
+
+def load_scoring(path: Path = file.PATH) -> Scoring:
+    """The sections in a params file that scoring reads; the others may be anything. Raises UserError like ``load``."""
+    given = file.read_params(path)
+    return sections.parse({key: given[key] for key in Scoring.model_fields if key in given}, str(path), Scoring)
 
 
 def parse(values: dict[str, Any], source: str = str(file.PATH)) -> Config:

@@ -16,18 +16,18 @@ from ddpm.base.files import read_json
 from ddpm.base.paths import MODEL_FILE, PROCESSED, REFERENCE, SAMPLE_FACTS
 from ddpm.data.processed import read_manifest
 from ddpm.params import file
-from ddpm.params.config import Config
+from ddpm.params.config import Config, Scoring
 from ddpm.training.train_params import TrainingConfig
 
 # a place, the identity of what is there, and the identity of what params.yaml would put there
 Made = tuple[Path, object, object]
 
 
-def _preprocess(config: Config) -> Made:
+def _preprocess(config: Scoring) -> Made:
     return PROCESSED, read_manifest(PROCESSED).config, config.data.identity()
 
 
-def _reference(config: Config) -> Made:
+def _reference(config: Scoring) -> Made:
     from ddpm.scoring.reference import read_reference
 
     index, images = read_reference(REFERENCE), read_manifest(PROCESSED).sha256
@@ -54,7 +54,7 @@ STAGES: Mapping[str, Callable[[Any], Made]] = {
 }  # fmt: skip
 
 
-def refuse_other_params(config: Config, *stages: str) -> None:
+def refuse_other_params(config: Scoring, *stages: str) -> None:
     """Raises UserError if other params than those of ``config`` made what the stages make, or if it is not there."""
     for stage in stages:
         place, actual, expected = STAGES[stage](config)

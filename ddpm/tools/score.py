@@ -29,7 +29,6 @@ from ddpm.data.pixels import BROKEN, explain
 from ddpm.evaluation import evaluation
 from ddpm.evaluation.fingerprint import comparable
 from ddpm.params import config, credit
-from ddpm.params.config import Config
 from ddpm.runs import record
 from ddpm.runs.record import Costs, Fingerprint, Record
 from ddpm.sampling.sample_params import Sample
@@ -65,8 +64,9 @@ def score(
     with the real images here. Raises UserError if the images are too few, of another shape than the real ones or not
     uint8, or a value is not allowed.
     """
-    checked = config.load()
-    known = {} if against else config.sections_affecting(Affects.SCORED, checked.flat())
+    checked = config.load_scoring()
+    flat = files.flatten(checked.model_dump(mode="json", serialize_as_any=True))
+    known = {} if against else config.sections_affecting(Affects.SCORED, flat)
     if fixed := sorted(known.keys() & params.keys()):
         raise UserError(f"--param: {fixed[0]} is {known[fixed[0]]} for the real images here; leave it out")
     stages = {key.removeprefix(SECONDS): value for key, value in costs.items() if key.startswith(SECONDS)}
@@ -91,7 +91,7 @@ def score(
     return parse(given | judged, "ddpm score", Record)
 
 
-def _by_real_images(samples: Path, checked: Config, scratch: Path) -> Judged:
+def _by_real_images(samples: Path, checked: config.Scoring, scratch: Path) -> Judged:
     """By the real images here, as the evaluate stage does."""
     credit.refuse_other_params(checked, "preprocess", "reference")
     index, device = read_reference(paths.REFERENCE), devices.resolve(checked.device)
@@ -106,7 +106,7 @@ def _by_real_images(samples: Path, checked: Config, scratch: Path) -> Judged:
     return digest([images]), scores, comparable(index, evaluate, drawn)
 
 
-def _by_file(samples: Path, checked: Config, scratch: Path, reference: Path, features: str) -> Judged:
+def _by_file(samples: Path, checked: config.Scoring, scratch: Path, reference: Path, features: str) -> Judged:
     """By the Fréchet distance to the images that ``reference`` describes."""
     if features not in (allowed := [each for each in variant.names("extractors") if extractor.get(each).published]):
         raise UserError(f"--extractor: {quote(features)}; allowed, with published weights: {', '.join(allowed)}")

@@ -36,6 +36,11 @@ def test_every_preset_loads_and_its_network_can_be_built(name):
 def test_auto_is_the_classifier_unless_the_images_may_have_no_classes():
     auto = {"extractors": ["auto", "inception"]}
     assert small(evaluate=auto) == small(evaluate={"extractors": ["classifier", "inception"]})
+    for source in (None, "mine"):
+        images = {"dataset": {"name": "image_folder"}, "source": "mine"} if source else {}
+        whole = small(evaluate=auto, data=images)
+        given = {"data": whole.to_dict()["data"], "evaluate": whole.to_dict()["evaluate"] | auto}
+        assert parse(given, "what scoring reads", config.Scoring).evaluate == whole.evaluate
     mine = small(evaluate=auto, data={"dataset": {"name": "image_folder"}, "source": "mine"}).evaluate
     assert mine.extractors == ("auto", "inception")
     first = [mine.resolve(classes, 1).extractors[0] for classes in (0, 1, 2, 9)]
