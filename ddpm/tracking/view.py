@@ -74,11 +74,12 @@ def tags(flat: Mapping[str, Any]) -> dict[str, str]:
 
 
 def name(flat: Mapping[str, Any], last: str, program: str | None = None) -> str:
-    """A short name for legends and tables: the program or network, the dataset and the seed, and ``last``, which
-    distinguishes runs with the same params."""
+    """A short name for legends and tables, which cut off its end: the program, or what most runs differ in; the seed,
+    the dataset, and ``last``, which distinguishes runs with the same params."""
     known = tags(flat)
+    method = " ".join(known[tag] for tag in ("schedule", "parameterization", "loss", "model") if tag in known)
     seed = f"seed {known['seed']}" if "seed" in known else ""
-    return " · ".join(filter(None, [program or known.get("model"), known.get("dataset"), seed, last]))
+    return " · ".join(filter(None, [program or method, seed, known.get("dataset"), last]))
 
 
 def result_tags(run: Record) -> dict[str, str]:
