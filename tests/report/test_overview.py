@@ -17,8 +17,9 @@ from tests.scored import bare, params, record, working
 
 
 @pytest.fixture(autouse=True)
-def _project(folder) -> None:
-    """A project in which nothing has run."""
+def _project(folder, monkeypatch) -> None:
+    """A project in which nothing has run, and a wide terminal."""
+    monkeypatch.setenv("COLUMNS", "200")
     Path("params.yaml").write_text(yaml.safe_dump(params()))
     record(folder)
 
