@@ -132,10 +132,10 @@ def _trials(done: Search, result: dict[str, Any]) -> list[Block]:
         tried.append(Tried(number, recipe, trial.score, judged.loss, fails, trial.seconds, kind))
     claim = [] if result["claim"] is None else [result["claim"]]
     find, before = (result["fresh"].get(side, ()) for side in ("find", "champion"))
-    ends = {"claim": claim, "proof": find, "before": before}
+    ends = ("claim", live.FIND, claim), ("proof", live.FIND, find), ("before", live.CHAMPION, before)
     levels = {"target": terms.target, "a Gaussian of the train images": done.yardstick}
     axis = done.contest.known.axis(terms.primary)
-    return live.show_trials(tried, axis, levels, ends)
+    return live.show_trials(tried, axis, levels, [end for end in ends if end[2]])
 
 
 def _sentence(proof: dict[str, Any], title: str, claim: float | None = None) -> str:

@@ -31,7 +31,7 @@ class Panel:
 
     curves: name -> (N, 2) of x and y, or (N, 4) with the lower and the upper end of an interval. levels: name -> y of a
     horizontal line. log: the logarithmic axes. ticks: the only values of x to label. steps: whether y holds until the
-    next x, and intervals are bars. points, gray: the curves without a line.
+    next x, and intervals are bars; then curves in ``gray`` are points.
     """
 
     title: str
@@ -42,7 +42,6 @@ class Panel:
     log: Literal["", "x", "y", "xy"] = ""
     ticks: Sequence[float] = ()
     steps: bool = False
-    points: Sequence[str] = ()
     gray: Sequence[str] = ()
 
 
@@ -61,7 +60,7 @@ def lines(path: Path, panels: Sequence[Panel]) -> None:
             colour = UNDECIDED if name in panel.gray else colours[place % len(colours)]
             marker = MARKERS[place % len(MARKERS)] if panel.steps or len(curve) <= FEW else ""
             dash = "-" if place < len(colours) else "--"  # from where colours come again
-            if name in panel.points or name in panel.gray:
+            if panel.steps and name in panel.gray:
                 dash = "none"
             style = {"color": colour, "marker": marker, "markersize": 5, "ls": dash, "linewidth": 1.5}
             style["label"] = _escape(name)

@@ -4,8 +4,8 @@ Blocks are data. Pictures are drawn by the renderers that show them, so a termin
 """
 
 import io
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -88,7 +88,39 @@ def _look_same(*pictures: bytes) -> bool:
     return one.shape == other.shape and np.abs(one - other).max() <= ROUNDING
 
 
-Block: TypeAlias = Note | Table | Figure
+Levels: TypeAlias = Mapping[str, float | None]  # by name; None: not known
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A point of a chart, of one of its kinds. label: what a reader sees who points at it. low, high: ends of a bar."""
+
+    x: float
+    y: float
+    label: str
+    kind: str
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Scores as points, which a page draws itself: nothing is imported, so a page may be written after each run.
+
+    kinds: of marks -> what they are; the colours follow their order. levels: names of horizontal lines. steps: the
+    corners of a line, such as the best so far. ticks: names of places on the x axis.
+    """
+
+    caption: str
+    axis: str
+    marks: Sequence[Mark]
+    kinds: Mapping[str, str]
+    levels: Levels = field(default_factory=dict)
+    steps: Sequence[tuple[float, float]] = ()
+    ticks: Mapping[float, str] = field(default_factory=dict)
+
+
+Block: TypeAlias = Note | Table | Figure | Chart
 
 
 @dataclass(frozen=True)

@@ -3,32 +3,22 @@
 It is one file that needs no server. The browser reads it again every RELOAD seconds as long as something runs.
 """
 
-import math
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import Literal, NamedTuple, Self, TypeAlias
-
-import numpy as np
+from typing import NamedTuple, Self
 
 from ddpm.base.files import is_own, write_text
-from ddpm.pictures import plots
-from ddpm.pictures.plots import Panel
 from ddpm.report import render
-from ddpm.report.blocks import Block, Chapter, Figure, Note, Table, cell
+from ddpm.report.blocks import Block, Chapter, Chart, Figure, Levels, Mark, Note, Table, cell
 
 PAGE = "page.html"
 RELOAD = 5  # seconds
 SHARE = 0.05  # of the time, at most, that goes into the page
-WIDE = 8  # the ratio of the highest score to the lowest from which their axis is logarithmic
 TRIAL, FAILS, CHAMPION, FIND = "a trial, one run", "fails a guard", "the champion", "the best recipe"
-BEST = "the best so far"
-
-Levels: TypeAlias = Mapping[str, float | None]  # by name; None: not known
-Point: TypeAlias = tuple[float, float, float, float]  # x, y, and the ends of a bar
 
 
 class Live:
@@ -87,53 +77,44 @@ class Tried(NamedTuple):
     kind: str
 
 
-def show_trials(tried: Sequence[Tried], axis: str, levels: Levels, ends: Mapping[str, Sequence[float]]) -> list[Block]:
-    """A plot of the trials with the best so far, and a table, the best first. ends: the scores of what follows the
-    trials, such as the claim and the proof."""
-    curves: dict[str, list[Point]] = {kind: [] for kind in (TRIAL, CHAMPION, FIND, FAILS)}
-    best, steps, last = math.inf, list[Point](), len(tried)
+def show_trials(
+    tried: Sequence[Tried], axis: str, levels: Levels, ends: Sequence[tuple[str, str, Sequence[float]]]
+) -> list[Block]:
+    """A chart of the trials with the best so far, and a table, the best first. ends: what follows the trials, such as
+    the claim and the proof: name, kind and scores."""
+    marks, ticks, steps = list[Mark](), dict[float, str](), list[tuple[float, float]]()
+    best: Tried | None = None
     for one in tried:
         if one.score is not None:
-            curves[one.kind].append(_point(one.number, [one.score]))
-            if not one.fails and one.loss < best:
-                best = one.loss
-                steps.append(_point(one.number, [one.score]))
-    curves |= {name: [_point(1.1 * last + at, scores)] for at, (name, scores) in enumerate(ends.items()) if scores}
-    steps += [(last, *step[1:]) for step in steps[-1:]]
+            marks.append(Mark(one.number, one.score, f"trial {one.number}: {one.score:.4g}; {one.recipe}", one.kind))
+            steps += [(one.number, steps[-1][1])] if steps else []
+            if not one.fails and (best is None or one.loss < best.loss):
+                best = one
+                steps.append((one.number, one.score))
+    last = len(tried)
+    ticks |= {number: str(number) for number in range(1, last + 1, 1 + last // 10)}
+    for place, (name, kind, values) in enumerate(ends, 1):
+        mean, at = fmean(values), last + (place - 0.4) * max(2.0, 0.17 * last)
+        marks.append(Mark(at, mean, f"{name}: {mean:.4g}", kind, min(values), max(values)))
+        ticks[at] = name
+    kinds = {kind: kind for kind in (TRIAL, CHAMPION, FIND, FAILS)}
     caption = "The line is the best so far; a bar spans the seeds of the proof."
-    drawn = _draw(caption, ("trial", axis), curves, levels, range(1, last + 1), steps)
     ordered = sorted(tried, key=lambda one: (one.score is None, bool(one.fails), one.loss))
     rows = [[cell(one.number), cell(one.score), one.recipe, one.fails, f"{one.seconds:.0f}"] for one in ordered]
     title = "The best first, and without a score those that diverged; one run is no evidence"
     table = Table(["trial", axis, "recipe", "fails", "seconds"], rows, title, (2, 3))
-    return [*drawn, table] if rows else drawn
+    return [*([Chart(caption, axis, marks, kinds, levels, steps, ticks)] if marks else []), *([table] if rows else [])]
 
 
 def show_sides(sides: Mapping[str, Mapping[int, float]], axis: str, levels: Levels) -> list[Block]:
-    """A plot of scores by arm: side -> seed -> score."""
-    curves = {name: [_point(seed, [score]) for seed, score in runs.items()] for name, runs in sides.items()}
-    seeds = sorted({seed for runs in sides.values() for seed in runs})
-    return _draw("a dot for each training seed", ("training seed", axis), curves, levels, seeds)
-
-
-def _point(x: float, scores: Sequence[float]) -> Point:
-    return x, fmean(scores), min(scores), max(scores)
-
-
-def _draw(
-    caption: str,
-    axes: tuple[str, str],
-    points: Mapping[str, Sequence[Point]],
-    levels: Levels,
-    ticks: Sequence[int],
-    steps: Sequence[Point] = (),
-) -> list[Block]:
-    """A plot of the points by name, if there are any, with about ten of the ticks. steps: a line, the best so far."""
-    curves = {name: np.array(curve) for name, curve in {**points, BEST: steps}.items() if curve}
-    known = {name: level for name, level in levels.items() if level is not None}
-    if not curves:
-        return []
-    scores = [*known.values(), *(point[1] for curve in points.values() for point in curve)]
-    log: Literal["", "y"] = "y" if 0 < WIDE * min(scores) < max(scores) else ""
-    panel = Panel("", *axes, curves, known, log, ticks[:: 1 + len(ticks) // 10], steps=True, points=[*points])
-    return [Figure(caption, "runs", partial(plots.lines, panels=[panel]))]
+    """A chart of scores by arm: side -> seed -> score."""
+    kinds = {name: name for name, runs in sides.items() if runs}
+    places = {seed: place for place, seed in enumerate(sorted({seed for runs in sides.values() for seed in runs}))}
+    width = 0.7 / max(1, len(places) - 1)
+    marks = [
+        Mark(at + width * places[seed] - 0.35, score, f"{name}, seed {seed}: {score:.4g}", name)
+        for at, (name, runs) in enumerate(sides.items())
+        for seed, score in runs.items()
+    ]
+    ticks: dict[float, str] = dict(enumerate(sides))
+    return [Chart("a dot for each training seed", axis, marks, kinds, levels, (), ticks)] if marks else []

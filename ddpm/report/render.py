@@ -16,6 +16,7 @@ from rich.cells import cell_len
 
 from ddpm.base.errors import printable
 from ddpm.base.files import write_text
+from ddpm.report import chart
 from ddpm.report.blocks import Block, Chapter, Figure, Markdown, Note, Table
 
 
@@ -100,7 +101,9 @@ def html(title: str, command: str, chapters: Sequence[Chapter], reload: int = 0)
         (folder / "page.html").read_text(encoding="utf-8"), undefined=jinja2.StrictUndefined, **options
     )
     subtitle = f"Made on {datetime.now(UTC):%Y-%m-%d at %H:%M} UTC by {command}."
-    return page.render(title=title, subtitle=subtitle, css=css, chapters=chapters, reload=reload, uri=_uri)
+    return page.render(
+        title=title, subtitle=subtitle, css=css, chapters=chapters, reload=reload, uri=_uri, place=chart.place
+    )
 
 
 def _uri(figure: Figure) -> str:

@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from ddpm.report import live
-from ddpm.report.blocks import Chapter, Figure, Note
+from ddpm.report.blocks import Chapter, Note
 from ddpm.report.live import PAGE, Live
 from tests.pages import Page
 
@@ -43,22 +42,3 @@ def test_a_picture_that_leads_elsewhere_is_not_shown(tmp_path):
     (tmp_path / "link.png").symlink_to(tmp_path / "grid.png")
     shown = live.side_by_side({"one": tmp_path / "grid.png", "link": tmp_path / "link.png", "none": Path("none.png")})
     assert [figure.caption for figure in shown] == ["one"]
-
-
-def test_trials_are_points_and_the_best_that_fails_no_guard_is_a_line(tmp_path):
-    kinds = (live.CHAMPION, live.FAILS, live.TRIAL, live.FIND, live.TRIAL)
-    scores = (9.0, 1.0, None, 4.0, 6.0)
-    tried = [
-        live.Tried(number, "", score, score or 0.0, "recall" if kind == live.FAILS else "", 1.0, kind)
-        for number, (kind, score) in enumerate(zip(kinds, scores, strict=True), 1)
-    ]
-    figure, table = live.show_trials(tried, "FD", {"target": None, "a Gaussian": 8.0}, {"claim": [], "proof": [2, 4]})
-    assert isinstance(figure, Figure)
-    (panel,) = figure.drawing.keywords["panels"]
-    np.testing.assert_array_equal(panel.curves[live.BEST][:, :2], [(1, 9), (4, 4), (5, 4)])
-    np.testing.assert_array_equal(panel.curves["proof"][:, 1:], [(3, 2, 4)])
-    assert {*panel.points} == {*panel.curves} - {live.BEST}
-    assert (panel.levels, panel.log) == ({"a Gaussian": 8.0}, "y")
-    assert [row[0] for row in table.rows] == ["4", "5", "1", "2", "3"]
-    figure.write(tmp_path / "runs.png")
-    assert live.show_sides({"none": {}}, "FD", {"a Gaussian": 8.0}) == []

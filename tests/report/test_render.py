@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from ddpm.report import render
-from ddpm.report.blocks import Chapter, Figure, Note, Table, cell, strip
+from ddpm.report.blocks import Chapter, Chart, Figure, Mark, Note, Table, cell, strip
 from tests.pages import Page
 
 HOSTILE = "</style><script>alert(1)</script>\"'&<img src=x onerror=alert(1)>![a](http://evil)|\x1b[2J\u202e\n# b"
@@ -26,6 +26,7 @@ def of(text: str) -> list[Chapter]:
     blocks = [
         Note(text), Note(text, missing=True), Table([text, text], [(text, text)], text),
         Table([text], [(text,)], text, folded=True), strip(text, "strip", IMAGES), Figure(text, "figure", drawing),
+        Chart(text, text, [Mark(1, 2, text, text, 1, 3)], {text: text}, {text: 9.0}, [(1, 2)], {1: text}),
     ]  # fmt: skip
     return [Chapter(text, blocks)]
 
@@ -66,7 +67,7 @@ def test_text_never_becomes_markup_or_moves_a_cursor(tmp_path):
     page = Page(html)
     assert "script" not in page.tags
     assert not {"onerror", "onload", "onclick"} & {name for _, name, _ in page.attributes}
-    assert page.text.count("<script>alert(1)</script>") == 16
+    assert page.text.count("<script>alert(1)</script>") == 22
     for text in (render.text(of(HOSTILE)), render.markdown(of(HOSTILE), tmp_path)):
         assert all(character.isprintable() or character == "\n" for character in text)
         assert not [line for line in text.splitlines() if line.startswith("# ")]
