@@ -38,6 +38,7 @@ from torch import Tensor
 
 from ddpm.base.errors import UserError, exit_code
 from ddpm.base.paths import MODEL_FILE, PROCESSED
+from ddpm.base.sections import parse
 from ddpm.compute import devices
 from ddpm.data.processed import Split, check_classes, open_split
 from ddpm.diffusion.chain import Chain
@@ -48,13 +49,12 @@ from ddpm.evaluation.likelihood import Array, LikelihoodJob
 from ddpm.model.model_file import load_model
 from ddpm.pictures import plots
 from ddpm.pictures.plots import Panel
-from ddpm.scoring.evaluate_params import Evaluate, Likelihood
+from ddpm.scoring.evaluate_params import Evaluate
 
-MAX_IMAGES = 50_000
-MAX_VALUES = MAX_IMAGES * 3072  # as many as in CIFAR's images
+MAX_VALUES = 50_000 * 3072  # as many as in CIFAR's images
 CUT = 40.0  # a weight of e^-40
 DEVIATIONS = 8.0
-VALUES = 2**23  # numbers in memory at once, of images or of weights
+BLOCK = 4096  # train images in float64 at once
 BATCH = 64  # images whose optimum is found at once: with more of them, fewer train images can be left out
 BANDS = 12
 ALPHA = 0.05  # the chance that a sentence is said by mistake
@@ -65,7 +65,7 @@ Mask = NDArray[np.bool_]
 
 
 class Gallery(NamedTuple):
-    """Train images, (N, D) uint8 on the device, of at most MAX_VALUES bytes; labels: (N,), if they matter."""
+    """Train images, (N, D) uint8 on the device, of about MAX_VALUES bytes at most; labels: (N,), if they matter."""
 
     images: Tensor
     labels: Tensor | None = None
@@ -94,38 +94,30 @@ class Levels(NamedTuple):
 def measure(job: Job) -> Levels:
     """The errors of the model and of the optimum on ``evaluate.likelihood.images`` images of each split.
 
-    A step without signal, where nothing can be learned, is left out. Above MAX_IMAGES train images, or MAX_VALUES
-    numbers in them, that many are drawn, the ones asked about among them: the optimum on train images is then lower in
-    expectation, and the inequalities above still hold. Raises UserError if the model is not a denoiser.
+    A step without signal, where nothing can be learned, is left out. Of train images with more than MAX_VALUES numbers,
+    some are drawn, the ones asked about among them: the optimum on train images is then lower in expectation, and the
+    inequalities above still hold. Raises UserError if the model is not a denoiser.
     """
     model_errors = bounds.likelihoods(job)
     if not model_errors:
         raise UserError("--model: does not denoise; its diffusion.loss learns something else")
     options, config = job.evaluate.likelihood, job.model.config
     images, labels = open_split(job.processed, "train")
-    most = max(options.images, min(MAX_IMAGES, MAX_VALUES // math.prod(images.shape[1:])))
-    rows = bounds.choose_rows(len(images), most)
+    rows = bounds.choose_rows(len(images), max(options.images, MAX_VALUES // math.prod(images.shape[1:])))
     known = torch.from_numpy(labels[rows]).to(job.device) if config.model.classes else None
     schedule = config.diffusion.schedule.noise_schedule(config.diffusion.T)
     gallery = Gallery(torch.from_numpy(images[rows]).to(job.device).flatten(1), known)
     find = partial(least_errors, schedule, gallery)
-
-    def errors(split: Split) -> Errors:
-        return Errors(model_errors[split].mse, bounds.run_on_split(job, split, find, options.timesteps))
-
     bound = model_errors["train"]
-    return with_signal(schedule, bound.first, bound.steps, errors("train"), errors("test"))
-
-
-def with_signal(
-    schedule: NoiseSchedule, first: NDArray[np.int64], steps: NDArray[np.int64], train: Errors, held_out: Errors
-) -> Levels:
-    """The strata whose steps have a signal."""
-    snr = [schedule.log_snr[low - 1 : low - 1 + count] for low, count in zip(first, steps, strict=True)]
+    snr = [schedule.log_snr[low - 1 : low - 1 + count] for low, count in zip(bound.first, bound.steps, strict=True)]
     kept = np.array([np.isfinite(part).any() for part in snr])
     mean = np.array([part[np.isfinite(part)].mean() for part, keep in zip(snr, kept, strict=True) if keep])
-    sides = (Errors(*(side[:, kept] for side in errors)) for errors in (train, held_out))
-    return Levels(first[kept], steps[kept], mean, *sides)
+
+    def errors(split: Split) -> Errors:
+        optimum = bounds.run_on_split(job, split, find, options.timesteps)
+        return Errors(model_errors[split].mse[:, kept], optimum[:, kept])
+
+    return Levels(bound.first[kept], bound.steps[kept], mean, errors("train"), errors("test"))
 
 
 def least_errors(schedule: NoiseSchedule, gallery: Gallery, job: LikelihoodJob, timesteps: int) -> Array:
@@ -146,8 +138,7 @@ def least_errors(schedule: NoiseSchedule, gallery: Gallery, job: LikelihoodJob, 
             columns.append(error(x_0, epsilon.flatten(1).float(), ratio, squares, gallery))
         return (torch.stack(columns, dim=1),)
 
-    at_once = max(1, min(BATCH, VALUES // len(gallery.images)))
-    return likelihood.map_images("smallest error", least, job._replace(batch_size=at_once))[0]
+    return likelihood.map_images("smallest error", least, job._replace(batch_size=BATCH))[0]
 
 
 def pixels(images: Tensor, dtype: torch.dtype) -> Tensor:
@@ -158,12 +149,8 @@ def pixels(images: Tensor, dtype: torch.dtype) -> Tensor:
 def squared_distances(queries: Tensor, gallery: Gallery, labels: Tensor | None) -> Tensor:
     """(B, N) float64 between the queries, (B, D) uint8, and the gallery's images; infinite for those of another
     class."""
-    x_0 = pixels(queries, torch.float64)
-    parts = []
-    for block in gallery.images.split(max(1, VALUES // x_0.shape[1])):
-        images = pixels(block, x_0.dtype)
-        parts.append(images.square().sum(1) - 2 * x_0 @ images.T)
-    squares = (torch.cat(parts, dim=1) + x_0.square().sum(1, keepdim=True)).clamp(min=0)
+    x_0, blocks = pixels(queries, torch.float64), gallery.images.split(BLOCK)
+    squares = torch.cat([torch.cdist(x_0, pixels(block, x_0.dtype)).square() for block in blocks], dim=1)
     if labels is not None and gallery.labels is not None:
         other = labels[:, None] != gallery.labels
         squares[other & ~other.all(1, keepdim=True)] = torch.inf  # a class without train images has those of all
@@ -184,16 +171,11 @@ def error(x_0: Tensor, epsilon: Tensor, ratio: Tensor, squares: Tensor, gallery:
     nearest = squares.min(1, keepdim=True).values
     # -r^2 (d^2 - n^2) / 2 + DEVIATIONS r (d + n) > -CUT, solved for d
     reach = DEVIATIONS + ((ratio * nearest.sqrt() + DEVIATIONS).square() + 2 * CUT).sqrt()
-    close = (squares < (reach / ratio).square()).any(0).nonzero().squeeze(1)
-    blocks = close.split(max(1, VALUES // x_0.shape[1]))
-    near = squares[:, close]
+    close = (squares < (reach / ratio).square()).any(0)
+    images, near = pixels(gallery.images[close], x_0.dtype), squares[:, close]
     # float32 will do: where r is large, what is not left out is settled by the distances
-    along = torch.cat([epsilon @ pixels(gallery.images[block], x_0.dtype).T for block in blocks], dim=1)
-    exponents = (ratio * along - ratio.square() / 2 * (near - nearest)).masked_fill(near.isinf(), -torch.inf)
-    weights = exponents.softmax(1).split([len(block) for block in blocks], dim=1)
-    mean = torch.zeros_like(x_0)
-    for weight, block in zip(weights, blocks, strict=True):
-        mean += weight.float() @ pixels(gallery.images[block], x_0.dtype)
+    exponents = ratio * (epsilon @ images.T) - ratio.square() / 2 * (near - nearest)
+    mean = exponents.masked_fill(near.isinf(), -torch.inf).softmax(1).float() @ images
     return (ratio.square() * (x_0 - mean).square()).mean(1)
 
 
@@ -311,13 +293,12 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> None:
     """Print the diagnosis of a model file, and draw its errors. Raises UserError."""
     given = parser().parse_args(arguments)
-    for name in ("images", "timesteps"):
-        if (count := getattr(given, name)) < (least := 2 if name == "images" else 1):
-            raise UserError(f"--{name}: {count} is not allowed; at least {least}")
+    if given.images < 2:
+        raise UserError(f"--images: {given.images} is not allowed; at least 2")
     device = devices.resolve(given.device)
-    asked = Evaluate(
-        extractors=("classifier",), likelihood=Likelihood(images=given.images, timesteps=given.timesteps)
-    )  # the likelihood alone is computed, and no extractor
+    wanted = {"images": given.images, "timesteps": given.timesteps}
+    # the likelihood alone is computed, and no extractor
+    asked = parse({"extractors": ["classifier"], "likelihood": wanted}, "evaluate", Evaluate)
     model = load_model(given.model, device)
     images, _ = open_split(given.processed, "train")
     if images.shape[1:] != model.image_shape:

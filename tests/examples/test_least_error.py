@@ -73,7 +73,7 @@ def optimum(chosen: Diffusion, queries: np.ndarray, gallery: Gallery, labels: Te
 )
 def test_the_ideal_denoiser_has_no_excess_whatever_its_target_and_schedule(target, schedule, monkeypatch):
     """Also where the images come in blocks."""
-    monkeypatch.setattr(least_error, "VALUES", 100)
+    monkeypatch.setattr(least_error, "BLOCK", 7)
     monkeypatch.setattr(least_error, "BATCH", 3)
     train, chosen = grey(40), diffusion(target, schedule)
     for queries in (train[:6], grey(6, seed=1), np.full((1, 1, 4, 4), 255, np.uint8)):
