@@ -179,51 +179,15 @@ def error(x_0: Tensor, epsilon: Tensor, ratio: Tensor, squares: Tensor, gallery:
     return (ratio.square() * (x_0 - mean).square()).mean(1)
 
 
-class Diagnosis(NamedTuple):
-    """Statements about a model, by bands of noise levels; each holds at all bands together, with an error of ALPHA.
+def diagnose(levels: Levels) -> list[str]:
+    """Sentences about a model, the nearness to the optimum first. Each holds at all its noise levels together, with an
+    error of ALPHA.
 
-    spans: (K, 2) the first and the last t of each band. known: (K,) the highest noise levels, at which train and
-    held-out images have the same optimum. within: the upper limit of the error above that optimum there, as a share of
-    it; None if there is no such level. limited, memorising: (K,) the levels at which the error is above the optimum on
-    train and on held-out images, and at which it is lower on train images. above, lower: the most by which it is so, as
-    a share of the optimum, and of the error on held-out images. converged: whether neither error is above the optimum
-    by more than noise where the optimum is known, nor both anywhere.
+    The strata are first pooled to at most BANDS bands, equally wide in log-SNR, and each band's standard errors are
+    those over the images. The optimum is known at the highest noise levels, at which train and held-out images have
+    the same one. A model has converged if there neither of its errors is above the optimum by more than noise, nor
+    both anywhere. It is limited where both are above, and memorises where its error is lower on train images.
     """
-
-    spans: Array
-    known: Mask
-    within: float | None
-    limited: Mask
-    above: float
-    memorising: Mask
-    lower: float
-    converged: bool
-
-    def sentences(self) -> list[str]:
-        """What this says about the model, the nearness to the optimum first."""
-        said = ["these train images do not show whether it has converged"]
-        if self.within is not None:
-            reached = f"within {self.within:.1%} of" if self.within <= 1 else f"up to {1 + self.within:.2g} times"
-            if self.converged and self.within <= 1:
-                reached = f"converged {reached}"
-            said = [f"{reached} the smallest possible error at {self._span(self.known)}"]
-        if self.limited.any():
-            where = self._span(self.limited)
-            said.append(f"limited by capacity or training at {where}: up to {self.above:.1%} above the optimum")
-        elif self.converged:
-            said.append("no sign that a larger network or a longer training would do better")
-        if not self.memorising.any():
-            return [*said, "no sign of memorising"]
-        where = self._span(self.memorising)
-        return [*said, f"memorising at {where}: its error is up to {self.lower:.1%} lower on train images"]
-
-    def _span(self, where: Mask) -> str:
-        return f"t = {self.spans[where].min():.0f} to {self.spans[where].max():.0f}"
-
-
-def diagnose(levels: Levels) -> Diagnosis:
-    """What the errors say about the model. The strata are first pooled to at most BANDS bands, equally wide in
-    log-SNR, and each band's standard errors are those over the images."""
     edges = np.linspace(levels.log_snr.max(), levels.log_snr.min(), BANDS + 1)[1:-1]
     _, band = np.unique(np.searchsorted(-edges, -levels.log_snr), return_inverse=True)
     share = np.equal.outer(band, np.unique(band)) * levels.steps[:, None].astype(float)  # (S, K)
@@ -244,19 +208,32 @@ def diagnose(levels: Levels) -> Diagnosis:
     gap = error[1] - error[0]
     memorising = gap > far * np.hypot(*error_se)
 
-    within, converged = None, False
+    def place(where: Mask) -> str:
+        return f"t = {spans[where].min():.0f} to {spans[where].max():.0f}"
+
+    def most(values: Array, whole: Array, where: Mask) -> float:
+        return float((values / np.maximum(whole, TINY))[where].max())
+
+    said, converged = ["these train images do not show whether it has converged"], False
     # over the known levels, in units of the optimum's sum; a level counts for each of its steps
     best, shares, noise = (part[:, known] @ steps[known] for part in (optimum, excess, excess_se))
     if best.min() > 0:
         shares, noise = shares / best, noise / best
         within = max(0.0, float((shares + near * noise).max()))
         converged = bool((shares <= np.maximum(near * noise, ROUNDING)).all() and not limited.any())
-
-    def most(values: Array, whole: Array, where: Mask) -> float:
-        return float((values / np.maximum(whole, TINY))[where].max(initial=0))
-
-    above, lower = most(excess[1], optimum[1], limited), most(gap, error[1], memorising)
-    return Diagnosis(spans, known, within, limited, above, memorising, lower, converged)
+        reached = f"within {within:.1%} of" if within <= 1 else f"up to {1 + within:.2g} times"
+        if converged and within <= 1:
+            reached = f"converged {reached}"
+        said = [f"{reached} the smallest possible error at {place(known)}"]
+    if limited.any():
+        above = most(excess[1], optimum[1], limited)
+        said.append(f"limited by capacity or training at {place(limited)}: up to {above:.1%} above the optimum")
+    elif converged:
+        said.append("no sign that a larger network or a longer training would do better")
+    if not memorising.any():
+        return [*said, "no sign of memorising"]
+    lower = most(gap, error[1], memorising)
+    return [*said, f"memorising at {place(memorising)}: its error is up to {lower:.1%} lower on train images"]
 
 
 def _mean_and_se(values: list[Array]) -> tuple[Array, Array]:
@@ -306,7 +283,7 @@ def main(arguments: list[str] | None = None) -> None:
     if model.config.model.classes:
         check_classes(given.processed, model.config.model.classes)
     levels = measure(Job(model, given.processed, Path(), asked, device))
-    print(*diagnose(levels).sentences(), sep="\n")
+    print(*diagnose(levels), sep="\n")
     draw(levels, given.out)
     print(f"{given.out}: the error above the optimum, by noise level")
 
