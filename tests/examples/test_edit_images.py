@@ -94,6 +94,13 @@ def test_interpolation_starts_and_ends_at_the_images():
     torch.testing.assert_close(edits.slerp(given, given, 0.3), given)  # parallel
 
 
+def test_what_is_between_has_the_class_of_the_nearer_image(monkeypatch):
+    classes: list[int] = []
+    monkeypatch.setattr(edits, "decode", lambda _, x_T, classes_of: classes.extend(classes_of) or x_T)
+    edits.interpolate(generator("ddim", 2), images(3), count=4)
+    assert classes == [0, 1, 0, 1, 1, 2, 1, 2]
+
+
 COMMANDS = [
     ("inpaint", "--part", "left", "--rounds", "2"), ("vary", "--strengths", "0.3", "1"),
     ("interpolate", "--count", "3"), ("invert",),
