@@ -149,7 +149,8 @@ def simulate(case: Case, streams: int = 2000, ideas: int = IDEAS, seed: int = 0,
         proportion = false / np.maximum(false + real, 1)
         spread = float(proportion.std()) / streams**0.5
         shares.append(Share(float(proportion.mean()), spread, float(real.sum()) / max(given, 1)))
-    return Simulated(*shares, spent / (streams * ideas))
+    ladder, fixed, keep = shares
+    return Simulated(ladder, fixed, keep, spent / (streams * ideas))
 
 
 def table(streams: int = 2000) -> str:
