@@ -1,6 +1,7 @@
 """DVC follows no imports: dvc.yaml lists every file of ddpm/ with code that a stage can run, and all that DVC draws."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,13 @@ CHECK = "check"  # the stage that reads all of params.yaml; no score depends on 
 CHOICES = {key: family for key, family in FAMILIES.items() if not key.startswith("evaluate.")}
 
 
+@cache
 def imported(file: Path) -> set[Path]:
     """Files of ddpm/ and stages/ that ``file`` imports at run time, anywhere in it, packages' __init__.py included."""
     found: set[Path] = set()
-    for node in ast.walk(_without_type_checking(ast.parse(file.read_text()))):
+    tree = ast.parse(file.read_text())
+    tree.body = [node for node in tree.body if not ast.unparse(node).startswith("if TYPE_CHECKING:")]
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module:
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Import):
@@ -39,36 +43,20 @@ def _module_files(parts: list[str]) -> list[Path]:
     return [path.with_suffix(".py"), path / "__init__.py"] if parts[0] in {"ddpm", "stages"} else []
 
 
-def _without_type_checking(tree: ast.Module) -> ast.Module:
-    tree.body = [
-        node
-        for node in tree.body
-        if not (isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING")
-    ]
-    return tree
-
-
+@cache
 def needed(stage: str) -> set[str]:
     """Code that the stage can run: its imports, and the variants chosen in its params, with their imports."""
     params = file.read_params(ROOT / "params.yaml")
     files = {ROOT / "stages" / f"{stage}.py"}
     for key, family in CHOICES.items():
-        if _given(stage, key):
+        if any(key == listed or key.startswith(f"{listed}.") for listed in STAGES[stage].get("params", [])):
             name = inputs.lookup(params, key)["name"]
             files |= {ROOT / "ddpm/variants" / family / f"{name}.py"}
     while new := set().union(*(imported(file) for file in files)) - files:
         files |= new
     # ddpm/__init__.py only rejects Windows
-    return {str(file.relative_to(ROOT)) for file in files - {ROOT / "ddpm/__init__.py"} if _has_code(file)}
-
-
-def _has_code(file: Path) -> bool:
-    """Whether it contains more than a docstring."""
-    return len(ast.parse(file.read_text()).body) > 1
-
-
-def _given(stage: str, key: str) -> bool:
-    return any(key == listed or key.startswith(f"{listed}.") for listed in STAGES[stage].get("params", []))
+    with_code = (file for file in files - {ROOT / "ddpm/__init__.py"} if len(ast.parse(file.read_text()).body) > 1)
+    return {str(file.relative_to(ROOT)) for file in with_code}
 
 
 # the check computes nothing that another stage reads: it runs again when params.yaml changes, not when code does
