@@ -139,6 +139,13 @@ def test_a_fault_of_one_experiment_costs_nothing_else(capsys):
     assert records().keys() == {"cosine-0", "linear-0"}
 
 
+def test_a_row_that_another_machine_has_added_meanwhile_is_no_failure(lab, monkeypatch):
+    make = lab.make
+    monkeypatch.setattr(lab, "make", lambda task: make(task)._replace(reason="no space left here"))
+    assert study("run", TINY, "--line", "1") == 0
+    assert not failures()
+
+
 @pytest.mark.slow
 def test_arms_that_share_a_model_train_it_once_whichever_process_runs_them():
     PLAN.write_text(STUDY.replace("{diffusion.schedule.name: linear}", "{sample.steps: 7}"))
