@@ -2,8 +2,8 @@
 stages/maker.py are the real ones.
 
 The folder ``control`` sets what goes wrong: ``fail-ARM-SEED`` holds how many times, ``sleep`` how long it trains,
-unless that file is removed; ``gaussian`` what a Gaussian scores; ``full-FILE`` that the disk has no space for it. Each
-stage that runs adds a line to ``control/ran``.
+unless that file is removed; ``full-FILE`` that the disk has no space for it. Each stage that runs adds a line to
+``control/ran``.
 """
 
 import atexit
@@ -102,10 +102,6 @@ def evaluate(params, seed, arm):
     score = 2 + 0.1 * seed + (arm == "linear") * (-1) ** seed - (arm == "sigmoid")
     comparable = {"samples": 500, "sampling": {"count": 500}}
     scores = {"classifier.fd": score}
-    gaussian = pathlib.Path(os.environ["DVC_ROOT"], "control/gaussian")
-    if gaussian.exists():
-        scores |= {"yardsticks.gaussian.classifier.fd": float(gaussian.read_text())}
-        scores |= {"yardsticks.gaussian.classifier.count": 500}
     run = record.Record(
         name="workspace", seed=seed, scores=scores, finished=datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC),
         params=library.relevant(config.parse(params, "params.yaml").flat()),

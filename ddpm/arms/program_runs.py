@@ -15,7 +15,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -64,20 +63,20 @@ class ProgramPool(Pool):
 
     def __init__(self, program: Program, slots: int | None):
         self.program, self.slots = program, slots or 1
-        self.tasks = dict[str, Task]()
-        self.waiting, self.running = deque[Task](), list[_Running]()
+        self.tasks, self.running = dict[str, Task](), list[_Running]()
         self.shown = set[str]()  # commits
 
     def submit(self, task: Task) -> None:
         self.tasks[task.name] = task
-        self.waiting.append(task)
 
     def results(self, until: float | None = None) -> Iterator[Done]:
         """As ``Pool.results``. Nothing starts while nobody reads. Raises UserError if the commit cannot be checked
         out."""
-        while self.waiting or self.running:
-            while self.waiting and len(self.running) < self.slots:
-                if done := self._start(self.waiting.popleft()):
+        while self.tasks:
+            begun = [one.task for one in self.running]
+            waiting = [task for task in self.tasks.values() if task not in begun]
+            for task in waiting[: self.slots - len(begun)]:
+                if done := self._start(task):
                     yield done
             time.sleep(POLL)
             if until is not None and time.monotonic() > until:
@@ -199,10 +198,11 @@ def _plain(text: str) -> str:
 
 @dataclass(frozen=True)
 class ProgramMaker:
-    """Makes rows by a program, each of the commit that its arm names."""
+    """Makes rows by a program, each of the commit that its arm names. head: the commit of arms that name none."""
 
     program: Program
     commit: str = ""
+    head: str = ""
 
     def count_slots(self, runs: Collection[Run], slots: int | None) -> int:
         return slots or 1
@@ -211,7 +211,13 @@ class ProgramMaker:
         return ProgramPool(self.program, slots)
 
     def check_committed(self, paths: Collection[str]) -> None:
+        """Raises UserError unless these files are committed, and what is checked out is what ``head`` has."""
         revision.check_committed(paths)
+        if self.head and not is_same_code(self.head, find_head()):
+            raise UserError(
+                f"{next(iter(paths))}: its first runs are of commit {self.head[:10]}, and what is checked out differs: "
+                "check that out, or name the commit in each arm"
+            )
 
     def differences(self, run: Run, record: Record) -> list[str]:
         planned = run.params

@@ -19,7 +19,6 @@ from ddpm.model.model_file import load_model
 from ddpm.params import inputs
 from ddpm.training.checkpoints import Checkpoints
 from tests.faults import kills
-from tests.faults.project import Victim
 
 CPU = torch.device("cpu")
 LIVES = int(os.environ.get("DDPM_TEST_LIVES", "0"))  # of each way to run the pipeline; 0: one of the short way
@@ -71,11 +70,11 @@ pytestmark = pytest.mark.usefixtures("folder")
 
 
 @pytest.fixture(scope="module", params=kills.WAYS if LIVES else ["short"])
-def whole(request, tmp_path_factory) -> tuple[kills.Way, Victim, kills.Reference]:
+def whole(request, tmp_path_factory) -> tuple[kills.Way, kills.Victim, kills.Reference]:
     """A way to run the pipeline, a project in which nothing that is killed has run, and what must come of it."""
     way = kills.WAYS.get(request.param, SHORT)
     folder = tmp_path_factory.mktemp("whole")
-    start = Victim(folder / "start", way.changes)
+    start = kills.Victim(folder / "start", way.changes)
     reference = kills.uninterrupted(start.copy(folder / "whole"))
     if way.stages != kills.STAGES:
         start.run("dvc", "repro", "reference")

@@ -93,9 +93,8 @@ def test_classes_are_compared_with_data_that_is_already_here(project, classes, a
 
 def test_a_key_that_dvc_would_miss_later_is_missed_here(project, capsys):
     """Even one with a default: DVC refuses to run the stage that lists it, and has removed its outputs by then."""
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values()
     whole = file.read_params(DIGITS)
-    for key in sorted({key for stage in stages for key in stage["params"] if isinstance(key, str)}):
+    for key in ("seed", "diffusion", "data.split_seed", "evaluate.kid_subset_size"):
         section, _, name = key.partition(".")
         params = {other: value for other, value in whole.items() if other != section}
         if name:
