@@ -88,7 +88,7 @@ def _latex(judgement: Judgement, names: list[str], rows: list[dict[str, Any]]) -
 def _decimals(rows: list[dict[str, Any]], name: str) -> int | None:
     """Decimals that give the narrowest interval two digits or, without one, the largest mean three; None for numbers
     that need a power of ten."""
-    widths = [row[f"{name} high"] - row[f"{name} low"] for row in rows[1:] if f"{name} low" in row]
+    widths = [row[f"{name} high"] - row[f"{name} low"] for row in rows[1:] if row.get(f"{name} low") is not None]
     size = min(widths) if widths else max(abs(row[name]) for row in rows) / 10
     return max(0, 1 - math.floor(math.log10(size))) if 1e-5 < size < 1e5 else None
 

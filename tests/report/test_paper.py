@@ -47,6 +47,10 @@ def test_numbers_of_a_metric_have_the_decimals_that_its_narrowest_interval_or_it
     assert decimals == [[4, 3, 3, 2], [4, 4, 4, 4, 3, 3, 2]]
 
 
+def test_before_there_is_an_interval_a_table_has_means():
+    assert paper._decimals([{"fd": 0.5}, {"fd": 0.7, "fd low": None, "fd high": None}], "fd") == 3
+
+
 def test_the_caption_tells_what_overrides_a_verdict():
     copies = {f"memorisation.pixels.{field}": value for field, value in COPIES.items()}
     arms({"linear": copies}, cosine=0.5, linear=0.4)

@@ -170,7 +170,12 @@ def test_anything_else_is_refused_in_one_line(wrong, tmp_path):
     make, reason = WRONG[wrong]
     (tmp_path / "scratch").mkdir()
     with pytest.raises(UserError, match=reason) as refused:
-        score._read_set(make(tmp_path / "drawn"), SHAPE, Evaluate(extractors=("classifier",), metrics=("fid",)), tmp_path / "scratch")
+        score._read_set(
+            make(tmp_path / "drawn"),
+            SHAPE,
+            Evaluate(extractors=("classifier",), metrics=("fid",)),
+            tmp_path / "scratch",
+        )
     assert "\n" not in str(refused.value)
 
 
