@@ -40,16 +40,15 @@ def test_a_page_reloads_until_its_end_and_says_that_it_was_stopped(tmp_path):
 
 
 def test_a_search_is_drawn_with_the_best_so_far_that_keeps_the_guards():
-    kinds, fails = (live.CHAMPION, live.TRIAL, live.TRIAL, live.FAILS), ("", "", "", "recall")
-    scores = (2.0, None, 1.0, 0.1)
+    scores = {1: 2.0, 2: None, 3: 1.0, 4: 0.1, 5: 1.5}
     tried = [
-        Tried(number, "a recipe", score, score or math.inf, fails[number - 1], 3.0, kinds[number - 1])
-        for number, score in enumerate(scores, 1)
+        Tried(number, "a recipe", score, score or math.inf, "recall" if number == 4 else "", 3.0, live.TRIAL)
+        for number, score in scores.items()
     ]
     chart, table = live.show_trials(tried, "score", {"target": 0.5}, [("proof", live.FIND, [0.8, 1.2])])
-    assert chart.steps == [(1, 2.0), (3, 2.0), (3, 1.0), (4, 1.0)]
+    assert chart.steps == [(1, 2.0), (3, 2.0), (3, 1.0), (4, 1.0), (5, 1.0)]
     assert [(mark.y, mark.low, mark.high) for mark in chart.marks[-1:]] == [(1.0, 0.8, 1.2)]
-    assert [row[0] for row in table.rows] == ["3", "1", "4", "2"]
+    assert [row[0] for row in table.rows] == ["3", "5", "1", "4", "2"]
     drawn = place(chart)
     assert BOTTOM > drawn["y"](0.1) > drawn["y"](0.5) > drawn["y"](2.0) > TOP
     assert LEFT < drawn["x"](1) < drawn["x"](4) < drawn["x"](chart.marks[-1].x) < RIGHT

@@ -151,6 +151,7 @@ def test_images_are_read_as_they_are(form, tmp_path):
     assert len([path for path in (tmp_path / "scratch").iterdir() if path.suffix == ".npy"]) <= 1  # only what is used
 
 
+FID = Evaluate(extractors=("classifier",), metrics=("fid",))
 WRONG = {
     "absent": (lambda at: at, "no such file"),
     "floats": (lambda at: write_npy(at, SIX / 255), "float64"),
@@ -170,12 +171,7 @@ def test_anything_else_is_refused_in_one_line(wrong, tmp_path):
     make, reason = WRONG[wrong]
     (tmp_path / "scratch").mkdir()
     with pytest.raises(UserError, match=reason) as refused:
-        score._read_set(
-            make(tmp_path / "drawn"),
-            SHAPE,
-            Evaluate(extractors=("classifier",), metrics=("fid",)),
-            tmp_path / "scratch",
-        )
+        score._read_set(make(tmp_path / "drawn"), SHAPE, FID, tmp_path / "scratch")
     assert "\n" not in str(refused.value)
 
 
