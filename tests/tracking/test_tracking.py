@@ -11,7 +11,7 @@ import pytest
 from ddpm.base.errors import UserError
 from ddpm.params import file
 from ddpm.runs import library
-from ddpm.tracking import tracker
+from ddpm.tracking import tracker, view
 from tests import tracked
 from tests.scored import git
 from tests.small_project import ROOT, set_params
@@ -76,6 +76,7 @@ def test_a_result_is_one_complete_run(folder):
     assert {"processed/dataset.png", "samples/grid.png", "samples/reverse.mp4", "metrics/run.json"} <= set(names)
     # MLflow shows one picture per step, from a full-size PNG and a small WebP
     assert sum(name.startswith("images/samples+step+4+") for name in names) == 2
+    client().update_run(run_id, name="a name of the user's")
     before = everything(run_id)
     assert tracker.sync() == run_id
     assert everything(run_id) == before
@@ -83,7 +84,7 @@ def test_a_result_is_one_complete_run(folder):
 
 def test_a_training_that_is_killed_and_resumed_has_one_history(folder):
     with suppress(SystemExit):
-        train(ROWS[:6], SystemExit(143))  # its checkpoint is lost, so it starts over
+        train([row._replace(loss=9.0) for row in ROWS[:6]], SystemExit(143))  # it starts over, on another device
     after_the_checkpoint = [row._replace(seconds=99.0) for row in ROWS[4:6]]
     with pytest.raises(SystemExit):
         train(ROWS[:4], SystemExit(143), after_the_checkpoint)
@@ -129,6 +130,7 @@ def test_no_credential_is_stored(folder):
     assert run.data.tags["mlflow.source.git.repoURL"] == "https://***@host/repo.git"
     for secret in (b"hunter2", b"k3y"):
         assert secret not in Path("mlflow.db").read_bytes()
+    assert "hunter2" not in str(view.texts({"data.source": ["https://me:hunter2@host/x"]}))  # a record from elsewhere
 
 
 def test_only_a_record_of_these_params_and_this_code_is_written(folder):
