@@ -290,7 +290,7 @@ READERS: list[tuple[Callable[..., object], Callable[[], object], Rows]] = [
         ("6,000 keys", b"\n".join(b"k%d: 1" % i for i in range(6000)), "stands for more than 10,000 values"),
         ("10 MB", b"seed: 0 #" + b"-" * 10_000_000, "larger than 100,000 bytes"),
         ("a number of 6,000 digits", b"seed: " + b"9" * 6000, "not valid YAML: Exceeds the limit"),
-        ("1,500 brackets", b"seed: " + b"[" * 1500, "maximum recursion depth"),
+        ("800 brackets", b"seed: " + b"[" * 800, "maximum recursion depth"),
         ("a call of a function", b"seed: !!python/object/apply:os.system ['touch pwned']", "could not determine a"),
         ("Latin-1", "seed: ä".encode("latin-1"), "cannot be read as UTF-8 text"),
         ("a terminal's escape codes", b'seed: "\\e[2J\\a"', "seed: '\\x1b[2J\\x07' is not"),
