@@ -6,7 +6,7 @@ import pytest
 
 from ddpm.base.errors import UserError
 from ddpm.sources import archives
-from tests.hostile.archives import END, header
+from tests.hostile.files import END, header
 
 FILES = {"a/1.txt": b"one" * 5000, "a/b/2.txt": b"", "3.txt": bytes(range(256)) * 40}
 FORMATS = {".zip": "zip", ".tar": "tar", ".tar.gz": "gztar", ".tgz": "gztar"}
