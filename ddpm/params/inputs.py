@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Self
 
 import yaml
 
-from ddpm.base import files, variant
+from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.params import file
 
@@ -49,14 +49,10 @@ class Start(NamedTuple):
         """Raises UserError if an input of the stage has changed since: DVC would credit the result to inputs that did
         not make it."""
         params = file.read_params()
-        before = files.flatten(self.keys)
-        now = files.flatten({key: lookup(params, key) for key in self.keys})
-        for key in sorted(before.keys() | now.keys()):
-            was, is_now = (repr(values[key]) if key in values else "absent" for values in (before, now))
-            if was != is_now:
+        for key, before in self.keys.items():
+            if repr(lookup(params, key)) != repr(before):  # 1, 1.0 and True are equal
                 raise UserError(
-                    f"{file.PATH}: {key} was {variant.shorten(was)} when the {self.stage} stage started and is "
-                    f"{variant.shorten(is_now)} now; run `dvc repro` again"
+                    f"{file.PATH}: {key} has changed since the {self.stage} stage started; run `dvc repro` again"
                 )
         self._check_files(self.digests)
 

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from ddpm.base.errors import UserError
 from ddpm.base.files import digest
-from ddpm.base.sections import Affects, is_in
+from ddpm.base.sections import is_in
 from ddpm.params import config
 from ddpm.params.config import Config
 from ddpm.runs import library
@@ -36,13 +36,11 @@ def matching(records: Iterable[Record], working: Config, by: Iterable[str] = ())
             "; ".join([f"no scored run has the params of params.yaml apart from {varying}: {nearest}", *notes])
         )
     for group in same.values():
-        if len(group) == 1:
-            continue
-        group.sort(key=lambda run: (library.is_checked_out(run), run.finished))
-        if any(run.scores != group[-1].scores for run in group):
-            names = ", ".join(run.name for run in group)
-            why = "of the code that is checked out" if library.is_checked_out(group[-1]) else "the newest"
-            notes.append(f"same params, other scores, from other code or data: {names}; used the last, which is {why}")
+        if len(group) > 1:
+            group.sort(key=lambda run: (library.is_checked_out(run), run.finished))
+            if any(run.scores != group[-1].scores for run in group):
+                names = ", ".join(run.name for run in group)
+                notes.append(f"same params, other scores, from other code or data: {names}; used the last")
     return Listing(tuple(sorted((group[-1] for group in same.values()), key=lambda run: run.seed or 0)), tuple(notes))
 
 
@@ -52,11 +50,6 @@ def differences(run: Record, params: Mapping[str, Any], by: tuple[str, ...] = ()
     keys = config.list_differing(run.params, params)
     known = run.params.keys() & params.keys() if run.program else keys
     return [key for key in keys if key in known and key != SEED and not is_in(key, by)]
-
-
-def tells_apart(key: str) -> bool:
-    """Whether runs that differ in a params key are different runs of an arm, whatever their seed."""
-    return bool(config.affects(key) & Affects.RESULT) and key != SEED
 
 
 def most_alike(records: Iterable[Record], params: Mapping[str, Any], by: tuple[str, ...] = ()) -> str:
@@ -84,7 +77,6 @@ def group_by(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
 
 
 def _identity(run: Record, by: tuple[str, ...]) -> str:
-    """Equal for runs that differ only in keys outside ``by`` that change no result."""
-    named = {key: value for key, value in run.params.items() if value != config.default(key)}
-    params = {key: value for key, value in named.items() if is_in(key, by) or tells_apart(key)}
-    return digest([params, run.seed, run.program])
+    """Equal for runs that differ neither in ``by`` nor in the seed, of those that differ in no other result."""
+    varying = {key: value for key, value in run.params.items() if is_in(key, by) and value != config.default(key)}
+    return digest([varying, run.seed, run.program])

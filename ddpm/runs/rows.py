@@ -72,7 +72,7 @@ class Rows:
             if (header := self._headers.get(digest := values.pop(HEADER))) is None:
                 raise UserError(f"{place}: its header {digest} is not in a line above: restore it from git")
             nested = {part: header.get(part, {}) | values.get(part, {}) for part in COMMON}
-            return record.from_values(header | values | nested, place)
+            return record.parse_record(record.compact(header | values | nested), place)
         except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
             raise UserError(f"{place}: not a row: restore it from git, or remove it") from error
 

@@ -54,7 +54,7 @@ def open_members(source: Path) -> Iterator[Iterator[Member]]:
 
     Raises UserError, also from reads in the body: when the archive is truncated or broken, when a member's name is
     absolute or contains ``..``, when a member is a link, a device or encrypted, when a limit is exceeded, or when a
-    folder has a link that leads out of it.
+    folder has a link in it.
     """
     try:
         if source.is_dir():
@@ -82,18 +82,11 @@ def _folder(source: Path) -> Iterator[Member]:
     def refuse(error: OSError) -> None:
         raise error
 
-    visited, root = set(), source.resolve()
-    for folder, folders, files in os.walk(source, onerror=refuse, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in visited:  # a link to a folder that was already visited
-            folders.clear()
-            continue
-        visited.add(real)
-        for name in (*folders, *files):  # whoever sent the folder would choose what of this disk is read
-            if (path := Path(folder, name)).is_symlink() and path.exists() and not path.resolve().is_relative_to(root):
-                raise UserError(f"{path}: a link that leads out of {source}: put the files there, or remove it")
+    for folder, folders, files in os.walk(source, onerror=refuse):
         folders.sort()
-        for path in (Path(folder, file) for file in sorted(files)):
+        for path in (Path(folder, name) for name in (*folders, *sorted(files))):
+            if path.is_symlink():  # whoever sent the folder would choose what of this disk is read
+                raise UserError(f"{path}: a link in a folder of images: put the files there, or remove it")
             if path.is_file():
                 with path.open("rb") as stream:
                     yield Member(path.relative_to(source).as_posix(), path.stat().st_size, stream)

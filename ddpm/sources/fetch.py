@@ -85,14 +85,14 @@ def _parts(source: str) -> SplitResult:
 
 def _mirror(source: str, files: tuple[str, ...], scratch: Path) -> tuple[str, ...]:
     path = PurePosixPath(_parts(source).path)
+    places = {name: f"{source.rstrip('/')}/{name}" for name in files}
     if is_archive(path.name):
-        download(source, scratch / path.name)
-        return (path.name,)
-    if not files:
+        places = {path.name: source}
+    if not places:
         raise UserError(f"data.source: {source!r} must be the address of an archive (.zip, .tar, .tar.gz, .tgz)")
-    for name in files:
-        download(f"{source.rstrip('/')}/{name}", scratch / name)
-    return files
+    for name, address in places.items():
+        download(address, scratch / name)
+    return tuple(places)
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
