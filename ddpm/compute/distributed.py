@@ -50,9 +50,7 @@ def processes(choice: int | Literal["auto"], device: str) -> int:
     if choice > 1 and device.startswith("cuda:"):
         raise UserError(f"launch.processes: {choice} with device: {device}, which is one GPU; set device: cuda, or 1")
     if 0 < gpus < choice:
-        raise UserError(
-            f"launch.processes: {choice} is more than the {gpus} GPUs here; set {gpus}, auto or device: cpu"
-        )
+        raise UserError(f"launch.processes: {choice}, but there are {gpus} GPUs; allowed: {gpus}, auto, or device: cpu")
     return choice
 
 
@@ -95,11 +93,6 @@ def launch(program: Sequence[str], count: int, start: str) -> int:
                 rank.kill()
             signal.signal(signal.SIGTERM, before)
         return _exit_code(ends, given.with_name(ERROR))
-
-
-def _reason(error: BaseException) -> str:
-    """The message of gloo or NCCL, without gloo's source location and its advice."""
-    return re.sub(r"^\[\S+\] |\. This is typically .*", "", " ".join(str(error).split()))[:REASON]
 
 
 def _exit_code(ends: Sequence[int | None], line: Path) -> int:
@@ -146,12 +139,13 @@ def join_group(device: torch.device) -> Iterator[None]:
         elif full := memory_fault(error):
             mistake = UserError(full)
         elif isinstance(error, dist.DistError) or "gloo" in str(error):
-            mistake = UserError(
-                f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']} lost the others ({_reason(error)}): run the "
-                "same command again to resume; if it happens again, look for an error of another rank above, a "
-                "firewall or VPN that cuts the ranks' connections, and full memory or /dev/shm, or set "
-                "launch.processes: 1"
+            me = f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']}"
+            # without gloo's source location and its advice
+            reason = re.sub(r"^\[\S+\] |\. This is typically .*", "", " ".join(str(error).split()))[:REASON]
+            hints = (
+                "look for an error of another rank, a firewall, a full memory or /dev/shm, or set launch.processes: 1"
             )
+            mistake = UserError(f"{me} lost the others ({reason}): run the command again to resume, or {hints}")
         else:
             raise
         if START not in os.environ:

@@ -49,7 +49,7 @@ def preprocess(data: Data, raw: Path, processed: Path) -> Manifest:
         for split, of_split in labels.items():
             if not len(of_split):
                 raise UserError(
-                    f"data.test_fraction: {data.test_fraction} of {len(originals.names)} images leaves none for {split}"
+                    f"data.test_fraction: {data.test_fraction} of {len(names)} images leaves none for {split}"
                 )
         manifest = Manifest(
             dataset=data.dataset.name,
@@ -131,10 +131,7 @@ def _report(broken: dict[str, str], total: int, on_error: str) -> None:
     """With ``on_error`` "fail", raises UserError that names the first few broken images; else prints them all."""
     lines = [f"{name} ({reason})" for name, reason in broken.items()]
     if broken and on_error == "fail":
-        more = f" and {len(lines) - MAX_NAMED} more" if len(lines) > MAX_NAMED else ""
-        raise UserError(
-            f"data.on_error: {len(lines)} of {total} images cannot be read: {'; '.join(lines[:MAX_NAMED])}{more}; "
-            "fix or remove them, or set data.on_error: skip"
-        )
+        what = f"{len(lines)} of {total} images cannot be read, such as {'; '.join(lines[:MAX_NAMED])}"
+        raise UserError(f"data.on_error: {what}; fix or remove them, or set data.on_error: skip")
     for line in lines:
         print(f"skipped {printable(line)}", file=sys.stderr)

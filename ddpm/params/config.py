@@ -105,13 +105,11 @@ class Config(TrainingConfig, Scoring):
         if sample.ema_length is not None:
             if self.train.posthoc is None:
                 raise ValueError(
-                    f"sample.ema_length: {sample.ema_length:g} needs the snapshots of train.posthoc, which is null; "
-                    "allowed: null"
+                    "sample.ema_length: needs the snapshots of train.posthoc, which is null; allowed: null"
                 )
             if self.train.snapshots:
                 raise ValueError(
-                    f"sample.ema_length: {sample.ema_length:g} is of the model's end alone, and train.snapshots "
-                    "compares with it: leave one of them out"
+                    "sample.ema_length: is of the end alone, not of train.snapshots: leave one of them out"
                 )
             try:  # how many steps epochs are depends on the data, but only a few make a difference
                 self.train.posthoc.weights(sample.ema_length, self.train.steps or MANY)
@@ -166,16 +164,11 @@ def default(key: str) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def value_of(params: Mapping[str, Any], key: str) -> Any:
-    """The value that a run with these params has for a key."""
-    return params.get(key, default(key))
-
-
 def list_differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """The keys in which the params of two runs differ, of those that change a result. One that a side does not have,
     because it is newer than a record, has its default there."""
     keys = sorted(key for key in one.keys() | other.keys() if affects(key) & Affects.RESULT)
-    return [key for key in keys if value_of(one, key) != value_of(other, key)]
+    return [key for key in keys if one.get(key, default(key)) != other.get(key, default(key))]
 
 
 def keys_affecting(what: Affects, flat: Mapping[str, Any]) -> dict[str, Any]:

@@ -51,9 +51,7 @@ class Start(NamedTuple):
         params = file.read_params()
         for key, before in self.keys.items():
             if repr(lookup(params, key)) != repr(before):  # 1, 1.0 and True are equal
-                raise UserError(
-                    f"{file.PATH}: {key} has changed since the {self.stage} stage started; run `dvc repro` again"
-                )
+                raise UserError(f"{file.PATH}: {key} changed while the {self.stage} stage ran; run `dvc repro` again")
         self._check_files(self.digests)
 
     def refuse_other_code(self) -> None:

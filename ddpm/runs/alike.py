@@ -32,9 +32,8 @@ def matching(records: Iterable[Record], working: Config, by: Iterable[str] = ())
     if not same:
         varying = ", ".join([*by, "the seed"])
         nearest = most_alike(candidates, here, by) if candidates else "there is none; `dvc exp run -S seed=1` makes one"
-        raise UserError(
-            "; ".join([f"no scored run has the params of params.yaml apart from {varying}: {nearest}", *notes])
-        )
+        why = f"no scored run has the params of params.yaml apart from {varying}: {nearest}"
+        raise UserError("; ".join([why, *notes]))
     for group in same.values():
         if len(group) > 1:
             group.sort(key=lambda run: (library.is_checked_out(run), run.finished))

@@ -6,7 +6,6 @@ each, and DVC is not asked.
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,10 +68,8 @@ def current(config: Config) -> Record:
     run = workspace()
     if why := why_stale(run, config.flat()):
         # a stage that ran again with other code and gave the same bytes ends the pipeline there: nothing scored again
-        raise UserError(
-            f"{METRICS}/ does not match the params and code that are checked out: {why}; run `dvc repro`, and if that "
-            "has nothing to do, `dvc repro -s -f evaluate`"
-        )
+        what = f"{METRICS}/ does not match the params and code that are checked out"
+        raise UserError(f"{what}: {why}; run `dvc repro` or, if that has nothing to do, `dvc repro -s -f evaluate`")
     return run
 
 
@@ -143,7 +140,7 @@ def _listing(contents: Iterable[tuple[str, bytes | Path]], rename: bool = False)
 
     contents: where each is from, and its bytes or its file. rename: whether that is also its name.
     """
-    records: dict[tuple[str, datetime], Record] = {}
+    records: dict[str, Record] = {}
     notes = []
     for source, text in contents:
         try:
@@ -152,7 +149,7 @@ def _listing(contents: Iterable[tuple[str, bytes | Path]], rename: bool = False)
         except UserError as error:
             notes.append(f"left out: {error}")
             continue
-        records.setdefault((run.result, run.finished), run)
+        records.setdefault(run.model_copy(update={"name": ""}).text(), run)
     return Listing(tuple(sorted(records.values(), key=lambda run: run.finished)), tuple(notes))
 
 

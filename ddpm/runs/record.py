@@ -51,6 +51,10 @@ Digest = Annotated[str, Field(pattern="^[0-9a-f]{12}([0-9a-f]{20}([0-9a-f]{32})?
 Revision = Annotated[str, Field(pattern="^[0-9a-f]{40}$")]
 Line = Annotated[str, Field(max_length=LONGEST), AfterValidator(_plain)]
 Values = Annotated[dict[Key, Any], AfterValidator(_finite)]
+Params = Annotated[Values, AfterValidator(_with_lists)]
+Code = dict[Annotated[Key, AfterValidator(inside)], Digest]
+Ignored = Annotated[Any, AfterValidator(lambda _: None)]
+Facts = dict[Key, str | int | float | bool | None]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Amount = Annotated[float, Field(ge=0, le=1e100)]
 Score = Annotated[float, Field(ge=-1e100, le=1e100)]  # the squares of larger ones overflow
@@ -100,18 +104,10 @@ class Fingerprint(Section):
 class Costs(Section):
     """What a run cost; None is unknown, never guessed."""
 
-    images_seen: Count | None = Field(
-        default=None, description="images that training went through, repetitions included"
-    )
+    images_seen: Count | None = Field(default=None, description="by training, with repetitions")
     parameters: Count | None = Field(default=None, description="weights of the network")
-    flops: Amount | None = Field(
-        default=None,
-        description="of all training steps: forward, backward, and the optimizer's matrix products",
-    )
-    teacher_flops: Amount | None = Field(
-        default=0.0,
-        description="of training the model that the run started from, and those before it; 0: it started from none",
-    )
+    flops: Amount | None = Field(default=None, description="of training, with the optimizer's matrix products")
+    teacher_flops: Amount | None = Field(default=0.0, description="of training the models that it started from")
     evaluations: Count | None = Field(default=None, description="of the network for each sample")
     seconds: dict[Key, Amount] = Field(default={}, description="by stage, on the machine that `environment` describes")
 
@@ -133,22 +129,17 @@ class Record(Section):
     seed: Seed | None = Field(description="of the training; runs of two arms are paired by it; null: unknown")
     program: Name | None = Field(default=None, description="what drew the samples, if it was not this project")
     finished: AwareDatetime = Field(description="when the scores were computed, UTC")
-    params: Annotated[Values, AfterValidator(_with_lists)] = Field(
-        description="every parameter that results depend on: dotted key -> plain value"
-    )
-    code: dict[Annotated[Key, AfterValidator(inside)], Digest] = Field(
-        default={}, description="path -> md5 of the code that made the run; empty: unknown"
-    )
+    params: Params = Field(description="every parameter that results depend on: dotted key -> plain value")
+    code: Code = Field(default={}, description="path -> md5 of the code that made the run; empty: unknown")
     fingerprint: Fingerprint
     samples: Digest | None = Field(default=None, description="sha256 of the scored images' bytes; null: unknown")
     scores: dict[Key, Score] = Field(description="as in metrics/evaluate.json, nested keys joined by dots")
     curve: NumberTable | None = Field(default=None, description="the same scores by `images` seen, the end last")
     costs: Costs = Costs()
-    environment: dict[Key, str | int | float | bool | None] = Field(
-        default={}, description="processor, precision, versions"
-    )
+    environment: Facts = Field(default={}, description="processor, precision, versions")
     plan: Digest | None = Field(default=None, description="hash of the study's plan that asked for the run")
     revision: Revision | None = Field(default=None, description="git commit whose code a study ran")
+    noise_levels: Ignored = Field(default=None, exclude=True, description="a table of version 0.2, which is ignored")
     diverged: Line = Field(default="", description="the error of a training that diverged; then there are no scores")
 
     @model_validator(mode="after")
@@ -196,15 +187,6 @@ class Record(Section):
     def facts(self) -> dict[str, Any]:
         """All but the times, as plain values: what the same run has again."""
         return self.model_dump(mode="json", exclude={"finished": True, "costs": {"seconds"}})
-
-    @property
-    def result(self) -> str:
-        """The digest of the result: equal params, code, scores and fingerprint are one. The program and the seed are
-        included because the params of a program's run lack both, and a study's plan because its runs are its own."""
-        plan = [self.plan] if self.plan else []
-        return files.digest(
-            [self.params, self.code, self.scores, self.fingerprint.hash, self.program, self.seed, *plan]
-        )
 
     def text(self) -> str:
         """The record as JSON with sorted keys: a line for each section, so that git shows what differs."""

@@ -65,17 +65,14 @@ def open_members(source: Path) -> Iterator[Iterator[Member]]:
             yield _check_members(source, _tar(source))
         else:
             raise UserError(f"{source}: neither a folder nor an archive; allowed: a folder, {', '.join(SUFFIXES)}")
-    except BROKEN as error:
-        kind = type(error).__name__
-        raise UserError(f"{source}: truncated or broken archive ({kind}: {error}); fetch it again") from error
     except (PermissionError, FileNotFoundError, ProcessLookupError) as error:  # /proc has files that come and go
         raise UserError(f"{error.filename or source}: cannot be read ({error.strerror}); make it readable") from error
-    except OSError as error:
+    except (*BROKEN, OSError) as error:
         # from bz2; from seeking before the start of the file, or far beyond its end
-        if error.errno not in (None, errno.EINVAL):
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
-        why = "a member lies outside it" if error.errno else error
-        raise UserError(f"{source}: truncated or broken archive ({why}); fetch it again") from error
+        kind = type(error).__name__
+        raise UserError(f"{source}: truncated or broken archive ({kind}: {error}); fetch it again") from error
 
 
 def _folder(source: Path) -> Iterator[Member]:
@@ -162,8 +159,5 @@ def _check_members(source: Path, files: Iterator[Member]) -> Iterator[Member]:
             raise UserError(f"{source}: member {member.name!r} leads outside the archive; do not trust this file")
         total += member.size
         if count > MAX_MEMBERS or total > allowed:
-            raise UserError(
-                f"{source}: holds more than {MAX_MEMBERS:,} files or {allowed:,} bytes; "
-                "unpack it by hand and name the folder in data.source"
-            )
+            raise UserError(f"{source}: holds more than {MAX_MEMBERS:,} files or {allowed:,} bytes; unpack it by hand")
         yield member
