@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 from ddpm.base import files, sections, variant
 from ddpm.base.errors import UserError
 from ddpm.base.sections import Affects, Count, ImageShape, Section
+from ddpm.base.variant import Family, Members
 from ddpm.compute.devices import DEVICE
 from ddpm.data.data_params import Data
 from ddpm.params import file
@@ -129,7 +130,9 @@ class Config(TrainingConfig, Scoring):
 
 AFFECTS = {key: mark for key, _, mark in sections.fields(Config)}
 FIELDS = {key: field for key, field, _ in sections.fields(Config)}
-FAMILIES = sections.families(Config)  # params key -> the folder of ddpm/variants/ that holds what can be chosen there
+MARKS = ((key, mark) for key, field in FIELDS.items() for mark in field.metadata)
+# params key -> the folder of ddpm/variants/ that holds what can be chosen there
+FAMILIES = {key: mark.folder for key, mark in MARKS if isinstance(mark, Family | Members)}
 
 
 @cache  # a thousand runs have the same keys

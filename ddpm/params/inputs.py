@@ -6,12 +6,11 @@ names the resume state and the MLflow run.
 """
 
 import ast
-import json
 import re
 from collections.abc import Iterable
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -63,13 +62,6 @@ class Start(NamedTuple):
         for name, digest in digests.items():
             if not (path := Path(name)).exists() or files.sha256(path) != digest:
                 raise UserError(f"{name}: changed while the {self.stage} stage ran; run `dvc repro` again")
-
-    def to_json(self) -> str:
-        return json.dumps(self._asdict())
-
-    @classmethod
-    def from_json(cls, text: str) -> Self:
-        return cls(**json.loads(text))
 
 
 def pipeline(dvc_yaml: Path = DVC_YAML) -> dict[str, Any]:

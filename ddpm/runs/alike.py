@@ -31,7 +31,10 @@ def matching(records: Iterable[Record], working: Config, by: Iterable[str] = ())
     same = group_by((run for run in close if run.seed is not None), lambda run: _identity(run, by))
     if not same:
         varying = ", ".join([*by, "the seed"])
-        nearest = most_alike(candidates, here, by) if candidates else "there is none; `dvc exp run -S seed=1` makes one"
+        nearest = "there is none; `dvc exp run -S seed=1` makes one"
+        if candidates:
+            run = min(candidates, key=lambda run: len(differences(run, here, by)))
+            nearest = f"the nearest, {run.name}, differs in {unlike(differences(run, here, by), run.params, here)}"
         why = f"no scored run has the params of params.yaml apart from {varying}: {nearest}"
         raise UserError("; ".join([why, *notes]))
     for group in same.values():
@@ -49,12 +52,6 @@ def differences(run: Record, params: Mapping[str, Any], by: tuple[str, ...] = ()
     keys = config.list_differing(run.params, params)
     known = run.params.keys() & params.keys() if run.program else keys
     return [key for key in keys if key in known and key != SEED and not is_in(key, by)]
-
-
-def most_alike(records: Iterable[Record], params: Mapping[str, Any], by: tuple[str, ...] = ()) -> str:
-    """The record that differs in the fewest keys, and these keys, for a message."""
-    keys, run = min(((differences(run, params, by), run) for run in records), key=lambda pair: len(pair[0]))
-    return f"the nearest, {run.name}, differs in {unlike(keys, run.params, params)}"
 
 
 def unlike(keys: Iterable[str], there: Mapping[str, Any], here: Mapping[str, Any]) -> str:

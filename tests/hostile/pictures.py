@@ -73,7 +73,7 @@ PICTURES = [
 
 
 def decode() -> None:
-    preprocess(data(), Path("raw"), Path("processed"), workers=1)
+    preprocess(data(), Path("raw"), Path("processed"))
 
 
 CASES = [Case("picture", name, partial(put, file, content), decode, line) for name, file, content, line in PICTURES]
