@@ -72,11 +72,13 @@ def test_a_child_holds_what_it_is_handed_by_name_and_nothing_else(handed):
 
 
 def test_a_forked_child_holds_nothing():
-    mine, (end, ends) = try_lock(Path("lock")), os.pipe()
+    mine, (end, ends), (begun, begin) = try_lock(Path("lock")), os.pipe(), os.pipe()
     if (child := os.fork()) == 0:
         os.close(ends)
+        os.write(begin, b"0")
         os.read(end, 1)  # until the parent closes its end
         os._exit(0)
+    os.read(begun, 1)
     mine.close()
     free = not is_locked(Path("lock"))
     os.close(ends)
