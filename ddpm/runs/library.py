@@ -6,6 +6,7 @@ each, and DVC is not asked.
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -140,7 +141,7 @@ def _listing(contents: Iterable[tuple[str, bytes | Path]], rename: bool = False)
 
     contents: where each is from, and its bytes or its file. rename: whether that is also its name.
     """
-    records: dict[str, Record] = {}
+    records: dict[tuple[str, datetime], Record] = {}
     notes = []
     for source, text in contents:
         try:
@@ -149,7 +150,7 @@ def _listing(contents: Iterable[tuple[str, bytes | Path]], rename: bool = False)
         except UserError as error:
             notes.append(f"left out: {error}")
             continue
-        records.setdefault(run.model_copy(update={"name": ""}).text(), run)
+        records.setdefault((run.result, run.finished), run)
     return Listing(tuple(sorted(records.values(), key=lambda run: run.finished)), tuple(notes))
 
 

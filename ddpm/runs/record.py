@@ -17,7 +17,7 @@ from ddpm.base import files, variant
 from ddpm.base.errors import UserError
 from ddpm.base.sections import Section, Seed, inside
 
-FORMAT = 2
+FORMAT: Literal[2] = 2
 MOST_BYTES = 100_000  # of a record; those of shipped presets take a tenth of it
 LONGEST = 200  # characters of a name, and of a key
 SEED = "seed"
@@ -187,6 +187,15 @@ class Record(Section):
     def facts(self) -> dict[str, Any]:
         """All but the times, as plain values: what the same run has again."""
         return self.model_dump(mode="json", exclude={"finished": True, "costs": {"seconds"}})
+
+    @property
+    def result(self) -> str:
+        """The digest of the result: equal params, code, scores and fingerprint are one. The program and the seed are
+        included because the params of a program's run lack both, and a study's plan because its runs are its own."""
+        plan = [self.plan] if self.plan else []
+        return files.digest(
+            [self.params, self.code, self.scores, self.fingerprint.hash, self.program, self.seed, *plan]
+        )
 
     def text(self) -> str:
         """The record as JSON with sorted keys: a line for each section, so that git shows what differs."""

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,18 @@ def test_rows_of_an_arm_share_a_header_and_are_the_records_again(tmp_path):
     assert [type(found.records[f"tiny-a-{at}"].params["diffusion.loss.p2.k"]) for at in (3, 4)] == [float, int]
     assert rows.has(path, "tiny-a-1")
     assert not rows.has(path, "tiny-a-9")
+
+
+def test_of_a_run_that_two_clones_made_the_first_counts_and_one_that_contradicts_it_removes_it(tmp_path):
+    path, first = tmp_path / "rows.jsonl", run(0)
+    later = first.model_copy(update={"finished": first.finished + timedelta(hours=1)})
+    for order in ([first, later], [later, first]):
+        path.unlink(missing_ok=True)
+        write(path, *order)
+        assert Rows(path).records == {first.name: first}
+    write(path, later.model_copy(update={"scores": {"classifier.fd": 9.0}}))
+    assert Rows(path).records == {}
+    assert "contradicts" in Rows(path).refused[first.name]
 
 
 def test_a_header_that_was_changed_or_is_missing_is_named(tmp_path):
