@@ -35,13 +35,15 @@ def gradient(width: int, height: int) -> Image.Image:
 
 @pytest.fixture
 def raw(tmp_path) -> Path:
-    """Two classes of 40 and 20 JPEGs, in a raw folder."""
+    """Two classes of 40 and 20 JPEGs, in a raw folder; red shows the class."""
     rng = np.random.default_rng(0)
     for name, count in {"cats": 40, "dogs": 20}.items():
         (tmp_path / "source" / name).mkdir(parents=True)
         for i in range(count):
-            colour = tuple(map(int, rng.integers(0, 256, 3)))
-            Image.new("RGB", (11, 9), colour).save(tmp_path / "source" / name / f"{i}.jpg", quality=95)
+            colour = tuple(map(int, rng.integers(0, 256, 2)))
+            Image.new("RGB", (11, 9), (255 * (name == "dogs"), *colour)).save(
+                tmp_path / "source" / name / f"{i}.jpg", quality=95
+            )
     return pack(tmp_path)
 
 
@@ -114,6 +116,7 @@ def test_broken_images_are_named_and_leave_nothing_or_are_skipped(damaged, tmp_p
     assert sum(manifest.counts.values()) == 60
     images, labels = open_split(tmp_path / "processed", "train")
     assert len(images) == len(labels) == manifest.counts["train"]
+    np.testing.assert_array_equal(images[:, 0].mean(axis=(1, 2)) > 128, labels == 1)
     assert "skipped cats/text.png" in capsys.readouterr().err
 
 

@@ -35,6 +35,14 @@ def test_a_preset_is_the_base_with_its_own_values(name):
     assert not [key for key in changes if changes[key] == base.get(key)], "says again what the base says"
 
 
+def test_a_block_of_another_variant_replaces_the_whole_block():
+    params = "loss: {name: simple, simple: {space: v}}\nseed: 0\n"
+    changed = presets.edit(params, {"loss": {"name": "vlb"}}, "# new\n")
+    assert file.decode(changed, "params") == {"loss": {"name": "vlb"}, "seed": 0}
+    same = presets.edit(params, {"loss": {"name": "simple", "simple": {"terms": 1}}}, "")
+    assert file.decode(same, "params")["loss"]["simple"] == {"space": "v", "terms": 1}
+
+
 @pytest.mark.parametrize("names", [("digit",), ("edm", "digit")])  # the second: on which data
 def test_an_unknown_preset_is_refused(names):
     with pytest.raises(UserError, match=r"preset: unknown 'digit' \(did you mean 'digits'\?\); allowed: article"):
