@@ -159,7 +159,7 @@ def digits(once) -> Path:
     def make(folder: Path) -> None:
         params = config.load(ROOT / "ddpm/presets/digits_2026.yaml")
         params.data.dataset.download(params.data.source, folder / "raw")
-        preprocess(params.data, folder / "raw", folder / "processed", workers=1)
+        preprocess(params.data, folder / "raw", folder / "processed")
 
     return once("digits", make) / "processed"
 

@@ -29,7 +29,7 @@ from ddpm.arms.run import Run
 from ddpm.base.errors import UserError, plural, printable
 from ddpm.base.files import atomic_path
 from ddpm.base.locks import lock
-from ddpm.base.machine import die_with_parent
+from ddpm.base.machine import die_with_parent, hold_signals
 from ddpm.programs import worktree
 from ddpm.programs.output import LARGEST, Output, read_file, read_stream
 from ddpm.programs.program import COMMIT, NAME, SEED, InFile, Program
@@ -97,16 +97,17 @@ class ProgramPool(Pool):
             folder = left.enter_context(worktree.check_out(commit, self.program.links))
             stdout, stderr = (left.enter_context(TemporaryFile(dir=worktree.FOLDER)) for _ in range(2))
             try:
-                process = subprocess.Popen(
-                    words,
-                    cwd=folder,
-                    env=os.environ | {"SEED": str(seed), worktree.MARK: str(folder)},
-                    stdin=subprocess.DEVNULL,
-                    stdout=stdout,
-                    stderr=stderr,
-                    start_new_session=True,  # Ctrl-C reaches this process alone, which then kills the group
-                    preexec_fn=partial(die_with_parent, os.getpid()),  # noqa: PLW1509 (there are no threads)
-                )
+                with hold_signals():
+                    process = subprocess.Popen(
+                        words,
+                        cwd=folder,
+                        env=os.environ | {"SEED": str(seed), worktree.MARK: str(folder)},
+                        stdin=subprocess.DEVNULL,
+                        stdout=stdout,
+                        stderr=stderr,
+                        start_new_session=True,  # Ctrl-C reaches this process alone, which then kills the group
+                        preexec_fn=partial(die_with_parent, os.getpid()),  # noqa: PLW1509 (there are no threads)
+                    )
             except OSError as error:
                 return self._done(task, {}, 0.0, f"{words[0]}: cannot be run ({error.strerror})")
             self.running.append(_Running(task, folder, process, stdout, stderr, left.pop_all()))

@@ -224,7 +224,7 @@ READERS: list[tuple[Callable[..., object], Callable[[], object], Rows]] = [
         ("an encrypted file", with_lies((8, b"\1\0")), "is encrypted"),
         ("a web page named .zip", b"<!doctype html><h1>Sign in</h1>", "not a zip file"),
     ]),
-    (put, lambda: preprocess(data(), Path("raw"), Path("processed"), workers=1), [
+    (put, lambda: preprocess(data(), Path("raw"), Path("processed")), [
         ("a PNG that says 50,000 x 50,000", png(50_000, 50_000), "could be decompression bomb"),
         ("a PNG of 95 million pixels", png(10_000, 9_500), "at most 90,000,000 are allowed"),
         ("a PNG with 200 MB of packed text",
@@ -235,7 +235,7 @@ READERS: list[tuple[Callable[..., object], Callable[[], object], Rows]] = [
         ("a TIFF of NaN", floats, "floating point without a fixed range"),
         ("a TIFF whose next page is itself", b"II*\0\x08\0\0\0\0\0\x08\0\0\0", "cannot be read"),
     ]),
-    (partial(put, name="1\n\x1b[2J.png"), lambda: preprocess(data(), Path("raw"), Path("processed"), workers=1), [
+    (partial(put, name="1\n\x1b[2J.png"), lambda: preprocess(data(), Path("raw"), Path("processed")), [
         ("a broken file named with a line break and escape codes", b"", "1 \\x1b[2J.png"),
     ]),
     (BATCH.write_bytes, partial(_contents, BATCH), [

@@ -88,7 +88,7 @@ def test_any_folder_is_a_class_whose_name_can_be_shown():
             Image.new("RGB", (9, 9), "red").save(folder / f"{index}.png")
     before = listing()
     fetch("photos")
-    preprocess(data(), Path("raw"), Path("processed"), workers=1)
+    preprocess(data(), Path("raw"), Path("processed"))
     assert sorted(read_manifest(Path("processed")).classes) == sorted(NAMES.values())
     assert json.loads(read_manifest(Path("processed")).model_dump_json())["counts"] == {"train": 12, "test": 12}
     assert len(open_split(Path("processed"), "train")[0]) == 12

@@ -77,7 +77,7 @@ def put_one_class() -> None:
 
 
 def fit() -> None:
-    preprocess(data(), Path("raw"), PROCESSED, workers=1)
+    preprocess(data(), Path("raw"), PROCESSED)
     reference.main(Evaluate(extractors=("classifier",)), CPU, ALONE)
 
 

@@ -94,7 +94,7 @@ RERUNS = {
     "ddpm/diffusion/chain.py": LATE, "ddpm/model/architecture.py": LATE, "ddpm/variants/networks/_unet.py": LATE,
     "ddpm/training/trainer.py": ["train"], "ddpm/sampling/generator.py": ["sample", "evaluate"],
     "ddpm/scoring/scores.py": ["reference", "evaluate"], "ddpm/evaluation/evaluation.py": ["evaluate"],
-    "ddpm/runs/assembly.py": ["evaluate"], "ddpm/runs/record.py": ["evaluate"],
+    "ddpm/runs/record.py": ["evaluate"],
     "ddpm/variants/datasets/digits.py": ["download", "preprocess"], "ddpm/variants/schedules/cosine.py": LATE,
     "ddpm/variants/samplers/ancestral.py": ["sample", "evaluate"], "stages/train.py": ["train"],
 }  # fmt: skip
