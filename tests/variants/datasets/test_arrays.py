@@ -34,9 +34,8 @@ def saved(folder: Path, name: str = "own.npy", images: np.ndarray = GRAY, **othe
     return folder / name
 
 
-@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
-@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
-def test_images_of_any_channels_in_either_layout(channels, layout, tmp_path):
+@pytest.mark.parametrize(("layout", "channels"), [("NHWC", 3), ("NCHW", 5)])
+def test_images_of_any_channels_in_either_layout(layout, channels, tmp_path):
     images = RNG.integers(0, 256, (4, 8, 9, channels), dtype=np.uint8)
     source = saved(tmp_path / "s", images=images if layout == "NHWC" else np.moveaxis(images, -1, 1))
     np.testing.assert_array_equal(opened(read(source, tmp_path, layout=layout)), images)
