@@ -1,19 +1,17 @@
 """Guidance against the exact score of a mixture of two Gaussians, and what it costs."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from ddpm.base import paths, variant
+from ddpm.base import variant
 from ddpm.compute.distributed import ALONE
 from ddpm.data.processed import open_split
 from ddpm.diffusion.chain import Chain
 from ddpm.diffusion.coefficients import Coefficients
 from ddpm.model import build
-from ddpm.model.model_file import Loaded, save_model
+from ddpm.model.model_file import Loaded
 from ddpm.sampling import guidance
 from ddpm.sampling.denoiser import Denoiser
 from ddpm.sampling.generator import Generator
@@ -159,17 +157,15 @@ def test_the_evaluations_that_are_reported_are_those_that_were_made(name):
     assert sum(rows) / 2 > (11 if name == "heun" else 6)
 
 
-def test_the_stage_contrasts_with_the_mean_train_image(digits, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    Path("data/model").mkdir(parents=True)
-    paths.PROCESSED.symlink_to(digits)
-    one, means = model(), []
-    save_model(paths.MODEL_FILE, dict(one.network.state_dict()), one.config, {**one.facts, "steps": 1})
+def test_the_stage_contrasts_with_the_mean_train_image(digits, monkeypatch):
+    means = []
 
     def see(*given) -> None:
         means.append(given[-1])
         raise InterruptedError
 
+    monkeypatch.setattr(sample.averages, "load", lambda *_: None)
+    monkeypatch.setattr(sample, "PROCESSED", digits)
     monkeypatch.setattr(Generator, "of", see)
     for contrast in (0.0, 0.1):
         with pytest.raises(InterruptedError):

@@ -65,12 +65,12 @@ def test_noise_of_several_steps_at_once_has_the_bits_of_each_step(options, monke
     """As on a GPU, which draws steps ahead: the same losses at each step, also from the middle of a block."""
     options = {**options, "train": {**PARAMS["train"], "batch_size": 6, **options["train"]}}
     alone = Trainer(small(**options).training(), pictures(), CPU)
-    expected = [alone.step(step)[0] for step in range(1, 9)]
+    expected = [float(alone.step(step)[0]) for step in range(1, 7)]
     monkeypatch.setattr(noise.Ahead, "steps", property(lambda self: 3, lambda self, steps: None), raising=False)
     ahead, again = (Trainer(small(**options).training(), pictures(), CPU) for _ in range(2))
-    assert [float(ahead.step(step)[0]) for step in range(1, 6)] == [float(loss) for loss in expected[:5]]
+    assert [float(ahead.step(step)[0]) for step in range(1, 5)] == expected[:4]
     again.restore(ahead.state())
-    assert [float(again.step(step)[0]) for step in (6, 7, 8)] == [float(loss) for loss in expected[5:]]
+    assert [float(again.step(step)[0]) for step in (5, 6)] == expected[4:]
 
 
 @pytest.mark.slow

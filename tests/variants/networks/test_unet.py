@@ -12,36 +12,11 @@ from ddpm.variants.networks._unet import ResidualBlock, SelfAttention, UNetBlock
 from ddpm.variants.networks.unet import UNet
 from tests.networks import awake
 
-ARTICLE = UNet(base_channels=64, multipliers=(1, 2, 4, 4), attention_sizes=(16, 8), attention_heads=4, groups=8,
-               dropout_kind="channel", zero_init=False)  # fmt: skip
 ADM = {"attention_head_width": 64, "scale_shift_norm": True, "resample": "residual"}
 
 
 def count(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
-
-
-def adm(base_channels: int, *multipliers: int, blocks: int = 2) -> UNet:
-    return UNet(base_channels=base_channels, multipliers=multipliers, blocks=blocks, attention_sizes=(32, 16, 8), **ADM)
-
-
-@pytest.mark.parametrize(
-    ("shape", "image_size", "outputs", "classes", "published"),
-    [
-        (UNet(), 32, 3, 0, 35_746_307),  # Ho et al. 2020, appendix B: 35.7 million
-        (ARTICLE, 32, 3, 0, 25_636_483),
-        # Dhariwal & Nichol 2021: the released unconditional 256x256 model, 552.8 million
-        (adm(256, 1, 1, 2, 2, 4, 4), 256, 6, 0, 552_814_086),
-        # their class-conditional models: the table's millions count an embedding of 1000 classes
-        (adm(192, 1, 2, 3, 4, blocks=3), 64, 6, 1000, 296e6),
-        (adm(256, 1, 1, 2, 3, 4), 128, 6, 1000, 422e6),
-        (adm(256, 1, 1, 2, 2, 4, 4), 256, 6, 1000, 554e6),
-    ],
-)
-def test_parameter_counts_are_the_published_ones(shape, image_size, outputs, classes, published):
-    with torch.device("meta"):
-        found = count(shape.network(Shape(3, image_size, image_size), outputs, classes))
-    assert found == published if isinstance(published, int) else round(found / 1e6) * 1e6 == published
 
 
 PLAIN_PEER = {

@@ -65,13 +65,13 @@ def test_a_resumed_training_goes_on_to_the_same_bytes(name, channels_last, preci
 
 @OPTIMIZERS
 def test_the_loss_falls_and_what_is_shipped_has_learned_too(name, monkeypatch):
-    made = trainer(name, learning_rate=0.02, ema={"name": "off"}, batch_size=32)
-    losses = torch.stack([made.step(step)[0] for step in range(1, 41)])
-    assert losses[-10:].mean() < 0.8 * losses[:5].mean()
+    made = trainer(name, learning_rate=0.03, ema={"name": "off"}, batch_size=32)
+    losses = torch.stack([made.step(step)[0] for step in range(1, 26)])
+    assert losses[-5:].mean() < 0.8 * losses[:3].mean()
     made.student.network.load_state_dict(made.student.averages.shipped)
     monkeypatch.setattr(Train, "rate", lambda *_: 0.0)
-    shipped = torch.stack([made.step(step)[0] for step in range(41, 46)])
-    assert shipped.mean() < 0.8 * losses[:5].mean()
+    shipped = torch.stack([made.step(step)[0] for step in range(26, 29)])
+    assert shipped.mean() < 0.8 * losses[:3].mean()
 
 
 @OPTIMIZERS
