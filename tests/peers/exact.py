@@ -105,10 +105,8 @@ class MixtureData:
     def __init__(self, schedule: NoiseSchedule, truth: Truth):
         self.level = {level.t: level for level in levels(schedule)}
         self.truth = truth
-        self.visited: list[int] = []
 
     def __call__(self, x_t: Tensor, t: int, end: int | None = None) -> Prediction:
-        self.visited.append(t)
         level = self.level[t]
         if end is not None:
             angles = [torch.tensor([math.atan2(*self.level[one][2:0:-1])]).double() for one in (t, end)]

@@ -46,22 +46,14 @@ def warmed(chosen, batches: int = 40, size: int = 64) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_weight_times_probability_is_uniform_over_t(name):
-    """By counting: among evenly spaced draws, each t gets the share of its probability to within one draw."""
-    count = 2**18
+    """By counting: among evenly spaced draws, each t gets the share of its probability to within one draw. A sampler
+    that learns from losses has some of each t."""
+    count, chosen = 2**18, sampler(name)
     even = (torch.arange(count).double() + 0.5) / count
-    t, weight = sampler(name).draw(even, T, sampler(name).state(chain(T), CPU))
+    t, weight = chosen.draw(even, T, warmed(chosen))
+    assert weight.max() < 100, "a rare t must not have a huge weight"
     share = torch.zeros(T, dtype=torch.float64).index_add_(0, t - 1, weight.double()) / count
     torch.testing.assert_close(share, torch.full((T,), 1 / T).double(), rtol=0, atol=float(weight.max()) / count)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_weighted_losses_estimate_the_mean_over_uniform_t(name):
-    chosen = sampler(name)
-    t, weight = chosen.draw(uniform(200_000), T, warmed(chosen))
-    every, estimates = loss(torch.arange(1, T + 1)), weight * loss(t)
-    assert estimates.std() < 10 * every.std(), "a rare t must not have a huge weight"
-    within = 4 * float(estimates.std()) / len(estimates) ** 0.5
-    assert float(estimates.mean()) == pytest.approx(float(every.mean()), abs=within)
 
 
 def test_stratified_takes_one_of_each_part():
