@@ -131,7 +131,7 @@ def test_both_stages_use_the_chosen_average(monkeypatch):
 
     monkeypatch.setattr(averages, "load", load)
     monkeypatch.setattr(evaluate, "read_reference", lambda _: SimpleNamespace(resolve=lambda settings: settings))
-    settings = small(sample={"ema_length": 0.075})
+    settings = small(train={"posthoc": {}}, sample={"ema_length": 0.075})
     with pytest.raises(InterruptedError):
         sample.main(settings.sample, CPU, ALONE)
     with pytest.raises(InterruptedError):

@@ -5,12 +5,12 @@ from torch import nn
 
 from ddpm.base.sections import Shape
 from ddpm.variants.networks._edm2 import Layer, balance, concatenate, silu
-from tests.networks import architecture
+from tests.networks import SMALL, architecture
 
 
 def test_training_keeps_the_weights_magnitude_whatever_the_optimizer_does():
     torch.manual_seed(0)
-    network = architecture("edm2", dropout=0.0).network(Shape(3, 16, 16), 3, 0).train()
+    network = architecture("edm2", **SMALL["edm2"][0]).network(Shape(3, 16, 16), 3).train()
     nn.init.ones_(network.gain)
     x, t = torch.randn(2, 3, 16, 16), torch.tensor([3, 7])
     weights = [weight for weight in network.parameters() if weight.ndim > 1]
