@@ -116,15 +116,14 @@ def test_what_is_learned_beside_the_network_is_in_no_average():
 
 
 def test_an_images_weight_scales_its_loss_and_its_gradient(monkeypatch):
-    def norm(scale: float) -> tuple[float, float]:
-        def draw(self: Uniform, uniform: Tensor, T: int, state: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-            return (uniform * T).long() + 1, torch.full((len(uniform),), scale)
-
-        monkeypatch.setattr(Uniform, "draw", draw)
+    def step(weight: Tensor) -> tuple[float, float]:
+        monkeypatch.setattr(Uniform, "draw", lambda self, uniform, T, state: ((uniform * T).long() + 1, weight))
         loss, gradient_norm = Trainer(small().training(), pictures(), CPU).step(1)
         return float(loss), float(gradient_norm)
 
-    assert norm(3.0) == pytest.approx([3 * value for value in norm(1.0)], rel=1e-4)
+    even, alone = torch.ones(8), torch.eye(8)[0] * 8
+    assert step(3 * even) == pytest.approx([3 * value for value in step(even)], rel=1e-4)
+    assert all(abs(one / other - 1) > 1e-3 for one, other in zip(step(alone), step(even), strict=True))
 
 
 def test_accumulated_parts_give_the_whole_batchs_step():
