@@ -68,8 +68,8 @@ class Posthoc(Section):
         if 1 - weights @ products / _product(end, wanted, end, wanted) > TOLERANCE**2:
             raise UserError(
                 f"an average of length {length:g} cannot be computed from {len(steps)} snapshots of averages of "
-                f"lengths {self.lengths[0]:g} and {self.lengths[1]:g}; allowed: a length nearer to these, or, in another "
-                "training, more snapshots"
+                f"lengths {self.lengths[0]:g} and {self.lengths[1]:g}; allowed: a length nearer to these, or a "
+                "training with more snapshots"
             )
         return (weights / weights.sum()).reshape(2, -1)
 
