@@ -64,7 +64,8 @@ class Posthoc(Section):
         gamma = np.repeat([exponent(own) for own in self.lengths], len(steps))
         end, wanted = np.ones(1), np.array([exponent(length)])
         products = _product(t, gamma, end, wanted)
-        weights: Array = np.linalg.solve(_product(t[:, None], gamma[:, None], t, gamma), products)
+        solved = np.linalg.solve(_product(t[:, None], gamma[:, None], t, gamma), products)
+        weights: Array = np.asarray(solved, np.float64)
         if 1 - weights @ products / _product(end, wanted, end, wanted) > TOLERANCE**2:
             raise UserError(
                 f"an average of length {length:g} cannot be computed from {len(steps)} snapshots of averages of "
