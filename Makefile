@@ -66,7 +66,7 @@ lint: $(READY)  ## style, types, and that imports point down
 bench: $(PEERS)  ## time against other projects, 15 minutes on a quiet machine; make bench ARGS='train --quick'
 	python -m tests.benchmarks $(ARGS)
 
-gpu:  ## what only a GPU can show, in 10 minutes: checks, then steps against other libraries; it installs nothing
+gpu:  ## what only a GPU can show, in 10 minutes: checks, then how long steps take; it installs nothing
 	@python -m tests.gpu $(ARGS)
 
 faults: $(READY)  ## kill the pipeline 200 times: hours; make faults ARGS='-k late'

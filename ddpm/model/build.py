@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-import psutil
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from ddpm.base.errors import UserError
 from ddpm.base.sections import Shape
+from ddpm.compute import devices
 from ddpm.diffusion.loss import Learns
 from ddpm.model.layers import Backbone, SpanEmbedding
 from ddpm.model.model_params import Model, ModelConfig
@@ -21,7 +21,7 @@ def network(config: ModelConfig) -> Backbone:
     Raises UserError when its shape is impossible, or its weights alone exceed the free memory.
     """
     size = torch.float32.itemsize * parameters(config)
-    free = psutil.virtual_memory().available
+    free = devices.free_memory(torch.device("cpu"))
     if size > free:
         raise UserError(
             f"model.{config.model.name}: its weights take {size / 2**30:,.1f} GiB, {free / 2**30:,.1f} are free; "

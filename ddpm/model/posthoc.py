@@ -9,7 +9,6 @@ profile.
 
 import math
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import Annotated
 
 import numpy as np
@@ -23,7 +22,6 @@ Array = NDArray[np.float64]
 Length = Annotated[float, Field(ge=0.005, le=0.288)]  # 0.288 is a plain mean, of gamma = 0
 TOLERANCE = 0.015  # of a profile: the weights are then off by less than 1e-3, even if they change like a random walk
 APART = 1.25  # nearer lengths give snapshots that are nearly the same, and sums of them that are all rounding
-GRID = np.arange(5, 289) / 1000  # the lengths that messages name
 
 
 def exponent(length: float) -> float:
@@ -54,38 +52,27 @@ class Posthoc(Section):
 
     def weights(self, length: float, total: int) -> Array:
         """(2, len(steps)), summing to 1: what to multiply the snapshots of each average with, for their sum to be the
-        average of ``length`` at the end of ``total`` steps.
+        average of ``length`` at the end of ``total`` steps. Appendix C.3.
 
         The least-squares weights sum to 0.998 to 1.002; like the authors' code, this divides them by their sum, so that
         a weight that training leaves alone is the same in every average.
 
-        Raises UserError, with the lengths that are allowed, if the sum's profile would be off by more than TOLERANCE.
+        Raises UserError if the norm of the error of the sum's profile is more than TOLERANCE of the profile's own.
         """
-        weights, error = self._solve(np.array([length]), total)
-        if error[0] > TOLERANCE:
-            lengths = np.union1d(GRID, self.lengths)
-            allowed = lengths[self._solve(lengths, total)[1] <= TOLERANCE]
-            ends = [0, *(np.flatnonzero(np.diff(allowed) > 0.0015) + 1), len(allowed)]
-            ranges = " or ".join(f"{allowed[start]:g} to {allowed[end - 1]:g}" for start, end in pairwise(ends))
-            raise UserError(
-                f"an average of length {length:g} cannot be computed from {len(self.steps(total))} snapshots of "
-                f"averages of lengths {self.lengths[0]:g} and {self.lengths[1]:g}; allowed: {ranges}"
-            )
-        return (weights / weights.sum()).reshape(2, -1)
-
-    def _solve(self, lengths: Array, total: int) -> tuple[Array, Array]:
-        """The least-squares weights for each of the lengths, (2 len(steps), lengths), and the norm of each profile's
-        error as a share of the profile's own. Appendix C.3."""
         steps = np.array(self.steps(total))
         t = np.tile(steps / total, 2)
-        gamma = np.repeat([exponent(length) for length in self.lengths], len(steps))
-        wanted = np.array([exponent(length) for length in lengths])
-        products = _product(t[:, None], gamma[:, None], np.ones(1), wanted)
+        gamma = np.repeat([exponent(own) for own in self.lengths], len(steps))
+        end, wanted = np.ones(1), np.array([exponent(length)])
+        products = _product(t, gamma, end, wanted)
         solved = np.linalg.solve(_product(t[:, None], gamma[:, None], t, gamma), products)
         weights: Array = np.asarray(solved, np.float64)
-        square = _product(np.ones(1), wanted, np.ones(1), wanted)
-        error: Array = np.sqrt(np.maximum(1 - (weights * products).sum(0) / square, 0))
-        return weights, error
+        if 1 - weights @ products / _product(end, wanted, end, wanted) > TOLERANCE**2:
+            raise UserError(
+                f"an average of length {length:g} cannot be computed from {len(steps)} snapshots of averages of "
+                f"lengths {self.lengths[0]:g} and {self.lengths[1]:g}; allowed: a length nearer to these, or a "
+                "training with more snapshots"
+            )
+        return (weights / weights.sum()).reshape(2, -1)
 
 
 def _product(t_a: Array, gamma_a: Array, t_b: Array, gamma_b: Array) -> Array:

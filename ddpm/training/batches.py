@@ -1,11 +1,11 @@
 """The training set on the device, and which of its images each step sees."""
 
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ddpm.base.images import Images
@@ -18,9 +18,9 @@ from ddpm.diffusion.chain import from_images
 class Batches:
     """The dataset, uint8, and batches of it: a gather, a flip and a scale.
 
-    A GPU gets a copy of it, and each rank has its own GPU: NCCL refuses two ranks on one. On a CPU, batches are read
-    from the memory-mapped file, so that all ranks share its pages; copying it first makes no batch faster. If the
-    dataset is larger than half of the free memory, a thread reads the next batch during the current step.
+    A GPU gets a copy of it unless that takes more than half of its free memory, and each rank has its own GPU: NCCL
+    refuses two ranks on one. Otherwise batches are read from the memory-mapped file, so that all ranks share its pages:
+    on a CPU, copying it first makes no batch faster, and a GPU still computes the last step while the host reads.
 
     Images come in an endless chain of shuffled epochs, and step s takes the s-th run of ``batch_size`` of them: a
     function of (seed, s) needs no state to resume. Only this rank's ``part`` of a batch is read. ``classes``: (N,)
@@ -32,26 +32,21 @@ class Batches:
     seed: int
     device: torch.device
     part: slice = field(default_factory=lambda: slice(None))
-    resident: bool | None = None
     classes: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        if self.resident is None:
-            self.resident = self.images.nbytes < devices.free_memory(self.device) / 2
-        copied = self.resident and self.device.type != "cpu"
+        copied = self.device.type != "cpu" and self.images.nbytes < devices.free_memory(self.device) / 2
         self.on_device = torch.from_numpy(np.array(self.images)).to(self.device) if copied else None
         self.epoch = lru_cache(maxsize=2)(self._shuffle)
-        self.reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
-        self.ahead: dict[int, Future[Tensor]] = {}
 
     def __call__(self, step: int, mirrored: Tensor | None = None, shift: int = 0) -> Tensor:
         """(B, C, H, W) float32 in [-1, 1], ``part`` of the batch of step 1, 2, ...; mirrored: (B,) bool. shift: so many
         places on in the whole batch, whose first follows its last."""
+        indices = self._indices(step, shift)
         if self.on_device is not None:
-            x = self.on_device[self._pin(self._indices(step, shift)).to(self.device, non_blocking=True)]
+            x = self.on_device[self._pin(indices).to(self.device, non_blocking=True)]
         else:
-            read = self._from_file(step, shift) if self.resident or shift else self._read(step)
-            x = read.to(self.device, non_blocking=True)
+            x = self._pin(self._from_file(indices.numpy())).to(self.device, non_blocking=True)
         if mirrored is not None:
             x = torch.where(mirrored[:, None, None, None], x.flip(3), x)
         return from_images(x)
@@ -63,18 +58,11 @@ class Batches:
         labels = torch.from_numpy(self.classes)[self._indices(step)]  # no copy of the whole: it may be a file
         return self._pin(labels).to(self.device, non_blocking=True)
 
-    def _read(self, step: int) -> Tensor:
-        ready = self.ahead.pop(step, None)
-        batch = ready.result() if ready else self._from_file(step)
-        self.ahead = {step + 1: self.reader.submit(self._from_file, step + 1)}
-        return batch
-
-    def _from_file(self, step: int, shift: int = 0) -> Tensor:
-        indices = self._indices(step, shift).numpy()
+    def _from_file(self, indices: NDArray[np.int64]) -> Tensor:
         order = np.argsort(indices)  # so that the disk is read forwards
         batch = np.empty((len(indices), *self.images.shape[1:]), np.uint8)
         batch[order] = self.images[indices[order]]
-        return self._pin(torch.from_numpy(batch))
+        return torch.from_numpy(batch)
 
     def _pin(self, tensor: Tensor) -> Tensor:
         """For a GPU, in page-locked memory: only from there can a copy run while the host goes on."""

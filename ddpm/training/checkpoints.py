@@ -28,7 +28,6 @@ LOCK, CODE = "lock", "code.json"
 RESUME = "DDPM_RESUME"  # variable: continue or restart a training that other code began
 State = dict[str, dict[str, Any]]  # tensors and plain values, by part and name
 PLAIN = "plain"  # the tensor of a file that has the plain values
-DONE = ".done"  # ends the name of a state that is being deleted
 
 
 class Checkpoints:
@@ -58,9 +57,7 @@ class Checkpoints:
 
     def _of_other_code(self) -> list[Path]:
         """The states of the same params and data that other code left."""
-        return [
-            path for path in root().glob(f"{self.fingerprint}-*") if path not in (self.folder, _deletion_path(path))
-        ]
+        return [path for path in root().glob(f"{self.fingerprint}-*") if path != self.folder]
 
     def _adopt(self, other: Path) -> None:
         """Continue another code's state, start over, or raise UserError, as ``RESUME`` has it."""
@@ -68,10 +65,8 @@ class Checkpoints:
         if choice == "restart":
             return
         before = read_json(other / CODE, dict[str, str])
-        files = [path for path in sorted(before | self.code) if before.get(path) != self.code.get(path)]
-        state = (
-            f"{other}: step {_newest(other):,} of this training is of other code ({shorten(', '.join(files))} changed)"
-        )
+        files = ", ".join(path for path in sorted(before | self.code) if before.get(path) != self.code.get(path))
+        state = f"{other}: step {_newest(other):,} of this training is of other code ({shorten(files)} changed)"
         if choice != "continue":
             what = f"`{RESUME}=continue dvc repro` continues it, `{RESUME}=restart dvc repro` starts over"
             raise UserError(f"{state}: {what}")
@@ -134,13 +129,14 @@ class Checkpoints:
                     (temporary / "none.txt").write_text(f"Nothing in params.yaml asked for {part}.\n")
 
     def finish(self) -> None:
-        """Delete the state of a complete run, at once: half of one must not be resumed. Not before it is certain that
-        its result is kept: a run whose params were edited meanwhile goes on from here once they are put back."""
-        _delete(self.folder)
-        for other in self._of_other_code():
-            step = _newest(other)
-            if _delete(other):
-                print(f"{other}: step {step:,} of this training by other code is deleted", file=sys.stderr)
+        """Delete the state of a complete run, and those that other code left. Not before it is certain that its result
+        is kept: a run whose params were edited meanwhile goes on from here once they are put back."""
+        for folder in (self.folder, *self._of_other_code()):
+            with lock(folder / LOCK) as mine:  # another process may have begun to train it again
+                if mine is not None:
+                    for path in folder.glob("*.safetensors"):  # first, as the folders below are part of them
+                        path.unlink()
+                    shutil.rmtree(folder, ignore_errors=True)
 
     def _generations(self) -> list[Path]:
         return sorted(self.folder.glob("*.safetensors"), reverse=True)
@@ -149,20 +145,6 @@ class Checkpoints:
 def _newest(folder: Path) -> int:
     """The step of the newest checkpoint, 0 without any."""
     return max((int(path.stem) for path in folder.glob("*.safetensors")), default=0)
-
-
-def _deletion_path(folder: Path) -> Path:
-    return folder.with_suffix(DONE)
-
-
-def _delete(folder: Path) -> bool:
-    """Delete a state at once, unless a process holds it. Returns whether it did."""
-    shutil.rmtree(_deletion_path(folder), ignore_errors=True)
-    with lock(folder / LOCK) as mine:  # another process may have begun to train it again
-        if mine is not None:
-            folder.rename(_deletion_path(folder))
-    shutil.rmtree(_deletion_path(folder), ignore_errors=True)
-    return mine is not None
 
 
 def root() -> Path:

@@ -25,6 +25,7 @@ class OrthogonalAdamW(AdamW):
         others = [parameter for parameter in parameters if id(parameter) not in known]
         groups = [{"params": [*hidden]}, {"params": others}]
         super().__init__(groups, rate, betas=betas, weight_decay=weight_decay, fused=True)
+        self._step_supports_amp_scaling = False  # the scaler of float16 skips a step that overflowed, and waits to know
         self.momentum = momentum
         self.alike: dict[tuple[int, int, int], list[Tensor]] = {}
         for weight, parts in hidden.items():
@@ -33,11 +34,9 @@ class OrthogonalAdamW(AdamW):
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """The learning rate of a matrix is 0.2 sqrt(its longer side) times the group's. Liu et al. 2025
-        (arXiv:2502.16982). ``found_inf``, which a scaler of float16 sets, is 1 on the device if a gradient overflowed:
-        then no weight and no moment changes, and no host waits for it. AdamW does the same.
+        (arXiv:2502.16982).
         """
         rate, decay = self.param_groups[0]["lr"], self.param_groups[0]["weight_decay"]
-        overflow: Tensor | None = getattr(self, "found_inf", None)
         for (parts, rows, columns), all_weights in self.alike.items():
             weights = [weight for weight in all_weights if weight.grad is not None]
             gradients: list[Any] = [weight.grad for weight in weights]
@@ -46,18 +45,13 @@ class OrthogonalAdamW(AdamW):
                     self.state[weight] = {"momentum_buffer": torch.zeros_like(weight), "step": torch.zeros(())}
                 weight.grad = None  # AdamW leaves it alone
             moments = [self.state[weight]["momentum_buffer"] for weight in weights]
-            if overflow is not None:  # a moment's mean with itself is itself
-                gradients = [torch.where(overflow > 0, *pair) for pair in zip(moments, gradients, strict=True)]
             torch._foreach_lerp_(moments, gradients, 1 - self.momentum)
             updates = torch._foreach_lerp(gradients, moments, self.momentum)
             if matrices := [_matrix(weight, weight) for weight in weights]:
                 whole = torch.stack([_matrix(*pair) for pair in zip(updates, weights, strict=True)])
                 steps = orthogonal(whole.view(-1, rows, columns)).view(-1, parts * rows, columns)
-                steps, keep = steps.float(), 1 - rate * decay
-                if overflow is not None:
-                    steps, keep = steps.masked_fill(overflow > 0, 0.0), torch.where(overflow > 0, 1.0, keep)
-                torch._foreach_mul_(matrices, keep)
-                torch._foreach_add_(matrices, list(steps), alpha=-0.2 * math.sqrt(max(rows, columns)) * rate)
+                torch._foreach_mul_(matrices, 1 - rate * decay)
+                torch._foreach_add_(matrices, list(steps.float()), alpha=-0.2 * math.sqrt(max(rows, columns)) * rate)
         super().step()
 
 

@@ -90,16 +90,13 @@ class Train(Section):
             yield f"accumulate: {self.accumulate} must divide batch_size: {self.batch_size}"
         if self.compile is True and self.checkpoint_activations:
             yield "compile: true and checkpoint_activations do not go together: set compile to auto or false"
-        name = self.optimizer.name
-        if self.optimizer.averages and self.ema.decay(1000) > 0:
-            yield f"ema: {self.ema.name} averages what optimizer: {name} averages already; allowed: off"
-        if self.optimizer.averages and self.posthoc:
-            yield f"posthoc averages what optimizer: {name} averages already; allowed: null"
-        if self.optimizer.averages and self.lr_decay != "constant":
-            yield (
-                f"lr_decay: {self.lr_decay} does not go with optimizer: {name}, whose average takes its place; "
-                "allowed: constant"
-            )
+        if self.optimizer.averages:
+            alone = {"ema": (self.ema.name, "off"), "posthoc": (self.posthoc and "set", None),
+                     "lr_decay": (self.lr_decay, "constant")}  # fmt: skip
+            for key, (value, allowed) in alone.items():
+                if value != allowed:
+                    why = f"is not needed beside what optimizer: {self.optimizer.name} averages already"
+                    yield f"{key}: {value} {why}; allowed: {allowed or 'null'}"
         if self.start_may_differ and not self.start_from:
             yield f"start_may_differ: {list(self.start_may_differ)} is about the model in start_from, which is null"
         if self.snapshots:

@@ -141,7 +141,7 @@ class Trainer:
         self.places, share = torch.arange(self.batch_size, device=device), ranks.share(self.batch_size)
         self.rows = range(self.batch_size)[share]
         self.ahead = noise.Ahead(len(self.rows) * math.prod(self.shape), device)
-        self.batches = Batches(pictures, self.batch_size, config.seed, device, share, None, labels)
+        self.batches = Batches(pictures, self.batch_size, config.seed, device, share, labels)
 
     def step(self, step: int) -> tuple[Tensor, Tensor]:
         """One step of Algorithm 1, from images to new averages. Each rank learns from its share of the batch.

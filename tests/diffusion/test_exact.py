@@ -1,11 +1,9 @@
 """A mixture's closed forms against dense ones; then it is the truth that samplers and losses meet."""
 
-import numpy as np
 import pytest
 import torch
 
 from ddpm.compute import noise
-from ddpm.diffusion.chain import from_images
 from tests.peers import exact
 
 PLANE = exact.pictured(3, (1, 1, 2), ratio=0.6)
@@ -25,20 +23,3 @@ def test_posteriors_are_those_of_torchs_dense_normals(truth):
     of_classes = means + torch.einsum("kde,bke->bkd", gains, offset)
     whole = torch.einsum("bk,bkd->bd", log_joint.softmax(1), of_classes)
     torch.testing.assert_close(truth.posterior_mean(x_t, signal, sigma).flatten(1), whole)
-
-
-def test_images_have_the_mean_and_covariance_and_class_shares_of_the_truth():
-    """Within 4.5 standard errors, of which 12 pixels by 12 and their signs exceed none in 1,000 seeds' worth."""
-    truth, count = exact.pictured(3, (3, 2, 2), ratio=0.6), 20_000
-    images, labels = truth.images(count)
-    x_0 = from_images(torch.from_numpy(images)).double()
-    mean, covariance = truth.moments()
-    offset = x_0.flatten(1) - mean
-    products = offset[:, :, None] * offset[:, None]
-    for found, expected in ((offset, torch.zeros_like(mean)), (products, covariance)):
-        worst = float(((found.mean(0) - expected) / (found.std(0) / count**0.5)).abs().max())
-        assert worst < 4.5, f"{worst:.1f} standard errors"
-    weights = truth.weights.numpy()
-    shares = np.bincount(labels) / count
-    assert (np.abs(shares - weights) < 4.5 * np.sqrt(weights * (1 - weights) / count)).all()
-    assert (truth.class_posterior(x_0, 1, 0).argmax(1).numpy() == labels).mean() > 0.99

@@ -27,13 +27,12 @@ class Report:
 
     def run(self, group: str, cases: Iterable[tuple[str, Case]]) -> None:
         """Run all of the cases, whatever comes of any of them."""
-        iterator = iter(cases)
+        remaining = iter(cases)
         while True:
             begin, name, entry = time.monotonic(), "the list of cases", {}
             try:
-                try:
-                    name, case = next(iterator)
-                except StopIteration:
+                name, case = next(remaining, ("", None))
+                if case is None:
                     return
                 entry["figures"] = case()
             except LeftOut as reason:
@@ -50,12 +49,8 @@ class Report:
 
     def failures(self) -> list[str]:
         """Group and name of each case that failed."""
-        return [
-            f"{group}: {name}"
-            for group, cases in self.groups.items()
-            for name, entry in cases.items()
-            if "error" in entry
-        ]
+        entries = [(f"{group}: {name}", entry) for group, cases in self.groups.items() for name, entry in cases.items()]
+        return [name for name, entry in entries if "error" in entry]
 
 
 def _shorten(text: str) -> str:

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from ddpm.diffusion.chain import Chain, to_images
+from ddpm.diffusion.chain import Chain
 from ddpm.diffusion.parameterization import Prediction
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.evaluation.likelihood import Denoises
@@ -46,24 +45,9 @@ class Truth:
         spread = spread + (self.factors[labels] @ factor_noise[..., None])[..., 0]
         return self.means[labels] + spread.unflatten(1, self.shape)
 
-    def images(self, count: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """That many of its images, (N, *shape), rounded to 256 levels, and their components."""
-        random = np.random.default_rng(seed)
-        labels = random.choice(len(self.weights), count, p=self.weights.numpy())
-        normals = (torch.from_numpy(random.standard_normal((count, n))) for n in self.factors.shape[1:])
-        return to_images(self.draw(torch.from_numpy(labels), *normals)).numpy(), labels
-
     def covariances(self) -> Tensor:
         """S_k, (K, D, D): for small images."""
         return torch.diag_embed(self.variances) + self.factors @ self.factors.mT
-
-    def moments(self) -> tuple[Tensor, Tensor]:
-        """The whole mixture's mean, (D,), and covariance, (D, D)."""
-        means = self.means.flatten(1)
-        mean = self.weights @ means
-        offset = means - mean
-        within = torch.einsum("k,kij->ij", self.weights, self.covariances())
-        return mean, within + torch.einsum("k,ki,kj->ij", self.weights, offset, offset)
 
     def class_posterior(self, x_t: Tensor, signal: Coefficient, sigma: Coefficient) -> Tensor:
         """p(k | x_t), (B, K)."""
@@ -121,10 +105,8 @@ class MixtureData:
     def __init__(self, schedule: NoiseSchedule, truth: Truth):
         self.level = {level.t: level for level in levels(schedule)}
         self.truth = truth
-        self.visited: list[int] = []
 
     def __call__(self, x_t: Tensor, t: int, end: int | None = None) -> Prediction:
-        self.visited.append(t)
         level = self.level[t]
         if end is not None:
             angles = [torch.tensor([math.atan2(*self.level[one][2:0:-1])]).double() for one in (t, end)]

@@ -122,12 +122,17 @@ def test_a_clipped_estimate_is_in_range_and_its_noise_still_leads_to_x_t():
         def forward(self, x: Tensor, *_: object) -> Tensor:
             return 3 * x
 
+        def embed_span(self, span: Tensor) -> None:
+            return None
+
     diffusion, t = small().diffusion, 30
     x_t = torch.randn(20, *SHAPE, generator=torch.Generator().manual_seed(0))
     free, clipped = (Denoiser(Network(), diffusion, CPU, torch.float32, clip)(x_t, t) for clip in (False, True))
     assert free.x_0.min() < -2
     assert free.x_0.max() > 2
     torch.testing.assert_close(clipped.x_0, free.x_0.clamp(-1, 1))
+    on_its_way = Denoiser(Network(), diffusion, CPU, torch.float32, True)(x_t, t, end=10)
+    assert torch.equal(on_its_way.x_0, free.x_0), "what leads to a noise level is no image"
     alpha_bar = 1 / (1 + np.exp(-diffusion.schedule.noise_schedule(diffusion.T).log_snr[t - 1]))
     again = alpha_bar**0.5 * clipped.x_0 + (1 - alpha_bar) ** 0.5 * clipped.epsilon
     torch.testing.assert_close(again, x_t, rtol=1e-5, atol=1e-5)

@@ -209,14 +209,11 @@ def test_torchrun_on_two_machines_makes_the_model_of_two_processes(tmp_path, dig
 
 
 def test_processes_follow_the_machine(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert distributed.processes("auto", "auto") == 1
-    assert distributed.processes(5, "cpu") == 5
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    assert distributed.processes("auto", "auto") == 4
-    assert distributed.processes("auto", "cpu") == 1
-    assert distributed.processes("auto", "cuda:1") == 1
-    assert distributed.processes(2, "cuda") == 2
+    known = {(0, "auto", "auto"): 1, (0, 5, "cpu"): 5, (4, "auto", "auto"): 4, (4, "auto", "cpu"): 1,
+             (4, "auto", "cuda:1"): 1, (4, 2, "cuda"): 2}  # fmt: skip
+    for (gpus, chosen, device), expected in known.items():
+        monkeypatch.setattr(torch.cuda, "device_count", lambda gpus=gpus: gpus)
+        assert distributed.processes(chosen, device) == expected
     for count, device in ((8, "auto"), (2, "cuda:1")):
         with pytest.raises(UserError, match=r"launch.processes: \d"):
             distributed.processes(count, device)

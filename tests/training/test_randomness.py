@@ -36,16 +36,31 @@ def numbers(batch: Batch, student: Student) -> dict[str, torch.Tensor]:
     return {name: values.double() for name, values in (found | keys).items()}
 
 
-@pytest.fixture(scope="module")
-def drawn() -> dict[str, np.ndarray]:
-    """The numbers of each purpose, (STEPS, PLACES)."""
+def prepare(seed: int) -> Trainer:
     train = {"horizontal_flip": True, "batch_size": PLACES, "label_dropout": DROPPED, "input_perturbation": 0.1}
     train |= {"augmentation": {"name": "non_leaking", "non_leaking": SCALED}}
-    config = small(train=train, model={"classes": CLASSES})
+    config = small(train=train, model={"classes": CLASSES}).model_copy(update={"seed": seed})
     pictures = np.tile(np.linspace(255, 0, 8, dtype=np.uint8), (PLACES, 1, 8, 1))  # which falls unless it is flipped
-    trainer = Trainer(config.training(), pictures, CPU, labels=np.arange(PLACES) % CLASSES)
+    return Trainer(config.training(), pictures, CPU, labels=np.arange(PLACES) % CLASSES)
+
+
+def draw(trainer: Trainer) -> dict[str, np.ndarray]:
+    """The numbers of each purpose, (STEPS, PLACES)."""
     steps = [numbers(trainer.draw_batch(step)[2], trainer.student) for step in range(1, STEPS + 1)]
     return {name: torch.stack([step[name] for step in steps]).numpy() for name in steps[0]}
+
+
+@pytest.fixture(scope="module")
+def drawn() -> dict[str, np.ndarray]:
+    return draw(prepare(0))
+
+
+def test_runs_of_two_seeds_have_nothing_in_common(drawn):
+    ours, theirs = prepare(0), prepare(1)
+    for name, values in draw(theirs).items():
+        assert_unrelated(drawn[name], values, (name, "of two seeds"))
+    assert not torch.equal(ours.batches.epoch(0), theirs.batches.epoch(0))
+    assert not torch.equal(*(trainer.student.network.stem.weight for trainer in (ours, theirs)))
 
 
 def assert_unrelated(one: np.ndarray, other: np.ndarray, names: object) -> None:

@@ -33,11 +33,10 @@ def run(tmp_path) -> tuple[int, dict]:
 
 
 @pytest.mark.long
-def test_the_whole_of_it_runs_tiny_on_a_cpu(tmp_path, capsys):
+def test_the_whole_of_it_runs_tiny_on_a_cpu(tmp_path):
     code, written = run(tmp_path)
     assert not code, [name for group in written.values() for name, case in group.items() if "error" in case]
     groups = written
-    assert groups.keys() == {"about", *(check.__name__ for check in checks.CHECKS), "stages", "profile", "benchmark"}
+    assert groups.keys() == {"about", *(check.__name__ for check in checks.CHECKS), "stages", "benchmark"}
     assert {f"{stage}, {ranks} ranks" for stage in work.STAGES for ranks in (1, 2)} == groups["stages"].keys()
-    assert {"ours, batch 2", "article: diffusers, batch 2"} <= groups["benchmark"].keys()
-    assert "| ours, batch 2" in capsys.readouterr().out
+    assert {"plain, batch 2", "channels_last, batch 2"} == groups["benchmark"].keys()

@@ -5,7 +5,6 @@ Weights: Google, converted by ML Illustrated, Apache-2.0. An image takes 0.4 GFL
 """
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +14,6 @@ from ddpm.scoring.weights import PublishedWeights
 
 # pixels a side, and by what channels are normalised
 VIEW: dict[str, Any] = {"size": 224, "mean": [127 / 255] * 3, "std": [128 / 255] * 3}
-# patterns in the names of the published tensors -> what stands there in the network's, applied in order
-NAMES = {
-    r"^_conv_stem\.": "stem.conv.",
-    r"^_bn0\.": "stem.norm.",
-    r"^_conv_head\.": "head.conv.",
-    r"^_bn1\.": "head.norm.",
-    r"^_fc\.": "classes.",
-    r"^_blocks\.": "blocks.",
-    r"\._expand_conv\.": ".expand.conv.",
-    r"\._bn0\.": ".expand.norm.",
-    r"\._depthwise_conv\.": ".depthwise.conv.",
-    r"\._bn1\.": ".depthwise.norm.",
-    r"\._project_conv\.": ".project.conv.",
-    r"\._bn2\.": ".project.norm.",
-}
 
 
 class EfficientNetLite0(Extractor):
@@ -51,10 +35,9 @@ class EfficientNetLite0(Extractor):
         """Convert the published weights. Raises UserError when they cannot be had, or are not the published bytes."""
         from safetensors.torch import save_file
 
-        state = self.published.read(self.name)
-        for theirs, ours in NAMES.items():
-            state = {re.sub(theirs, ours, name): tensor for name, tensor in state.items()}
-        tensors = {name: state[name].float().contiguous() for name in self._blank().state_dict()}
+        # the same tensors in the same order, under other names
+        pairs = zip(self._blank().state_dict(), self.published.read(self.name).values(), strict=True)
+        tensors = {name: tensor.float().contiguous() for name, tensor in pairs}
         save_file(tensors, path, metadata={"ddpm_view": json.dumps(VIEW, sort_keys=True)})
 
     def load(self, weights: Path) -> Module:

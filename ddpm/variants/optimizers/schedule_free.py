@@ -10,7 +10,10 @@ from ddpm.training.optimizer import Beta, Decay, Hidden, Optimizer, Weights
 
 class ScheduleFree(Optimizer):
     """Its average x is what is shipped, so it needs ``ema: off`` and ``lr_decay: constant``. The network learns at y, a
-    mix of x and of the fast weights z; the first of ``betas`` is the share of x. train.warmup_steps are as usual."""
+    mix of x and of the fast weights z; the first of ``betas`` is the share of x. train.warmup_steps are as usual.
+
+    In float16 the host waits for the device at each step: the library counts its steps on the host.
+    """
 
     averages: ClassVar[bool] = True
 
@@ -18,9 +21,9 @@ class ScheduleFree(Optimizer):
     betas: tuple[Fraction, Beta] = (0.9, 0.999)
 
     def over(self, parameters: Weights, hidden: Hidden, learning_rate: float) -> TorchOptimizer:
-        from ddpm.training.schedule_free import AmpScheduleFree
+        from schedulefree import AdamWScheduleFree
 
-        optimizer = AmpScheduleFree(parameters, learning_rate, betas=self.betas, weight_decay=self.weight_decay)
+        optimizer = AdamWScheduleFree(parameters, learning_rate, betas=self.betas, weight_decay=self.weight_decay)
         optimizer.train()
         return optimizer
 

@@ -13,7 +13,7 @@ from ddpm.base.sections import Shape
 from ddpm.compute import noise
 from ddpm.training.trainer import Trainer
 from tests.networks import SHAPES, architecture, awake
-from tests.small import CPU, PLAIN, build, pictures, small
+from tests.small import CPU, build, pictures, small
 
 AUGMENTATIONS = pytest.mark.parametrize("name", variant.names("augmentations"))
 OFF = {"flip_x": False, "flip_y": False, "translation": 0.0, "scale": 0.0, "rotation": 0.0, "anisotropy": 0.0}
@@ -55,22 +55,8 @@ def test_images_keep_their_shape_and_range_and_one_without_a_condition_is_untouc
     still = ~condition.any(dim=1)
     assert 0 < still.sum() < 40
     assert torch.equal(found[still], x[still])
-
-
-@AUGMENTATIONS
-def test_an_images_augmentation_depends_on_its_own_numbers_alone(name):
-    made, x = augmentation(name), images()
-    numbers = normals(made, 40)
-    whole, part = made(x, numbers), made(x[7:20], numbers[7:20])
-    torch.testing.assert_close(part, tuple(each[7:20] for each in whole), rtol=0, atol=1e-6)
-
-
-@AUGMENTATIONS
-def test_the_loss_falls(name):
-    options = {"augmentation": {"name": name}, "learning_rate": 0.02, "accumulate": 2, "batch_size": 32}
-    trainer = Trainer(small(model={"name": "unet", "unet": PLAIN}, train=options).training(), pictures(), CPU)
-    losses = torch.stack([trainer.step(step)[0] for step in range(1, 41)])
-    assert losses[-10:].mean() < 0.85 * losses[:5].mean()
+    part = made(x[7:20], normals(made, 40)[7:20])  # an image depends on its own numbers alone
+    torch.testing.assert_close(part, (found[7:20], condition[7:20]), rtol=0, atol=1e-6)
 
 
 def test_flips_are_said_and_happen_to_half_of_p():

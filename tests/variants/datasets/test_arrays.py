@@ -34,33 +34,27 @@ def saved(folder: Path, name: str = "own.npy", images: np.ndarray = GRAY, **othe
     return folder / name
 
 
-@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
-@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
-def test_images_of_any_channels_in_either_layout(channels, layout, tmp_path):
+@pytest.mark.parametrize(("layout", "channels"), [("NHWC", 3), ("NCHW", 5)])
+def test_images_of_any_channels_in_either_layout(layout, channels, tmp_path):
     images = RNG.integers(0, 256, (4, 8, 9, channels), dtype=np.uint8)
     source = saved(tmp_path / "s", images=images if layout == "NHWC" else np.moveaxis(images, -1, 1))
     np.testing.assert_array_equal(opened(read(source, tmp_path, layout=layout)), images)
 
 
-@pytest.mark.parametrize("name", ["own.npy", "own.npz"])
-def test_gray_images_need_no_layout_and_no_labels(name, tmp_path):
-    originals = read(saved(tmp_path / "s", name), tmp_path)
-    np.testing.assert_array_equal(opened(originals), GRAY)
-    assert originals.classes == ("images",)
-    assert originals.is_test is None
-    assert originals.names[:2] == ["own/0", "own/1"]
-
-
-@pytest.mark.parametrize("labels", [np.array([3, 1, 3, 1, 7, 7]), np.array(["b", "a", "b", "a", "c", "c"])])
+@pytest.mark.parametrize("labels", [None, np.array([3, 1, 3, 1, 7, 7]), np.array(["b", "a", "b", "a", "c", "c"])])
 @pytest.mark.parametrize("key", ["labels", "y", None])
-def test_labels_of_numbers_and_words_beside_the_images(labels, key, tmp_path):
-    source = saved(tmp_path / "s", "own.npz", **{key: labels}) if key else saved(tmp_path / "s")
-    if key is None:
+def test_gray_images_alone_or_with_labels_of_numbers_or_words_beside_them(labels, key, tmp_path):
+    others = {} if labels is None else {key: labels}
+    source = saved(tmp_path / "s", "own.npz", **others) if key else saved(tmp_path / "s")
+    if key is None and labels is not None:
         saved(tmp_path / "s", "labels.npy", labels)
+    expected = ["images"] * 6 if labels is None else list(map(str, labels))
     for i, given in enumerate((source, source.parent)):  # the file itself, and its folder
         originals = read(given, tmp_path / str(i))
-        assert [originals.classes[label] for label in originals.labels] == [str(label) for label in labels]
-    assert originals.classes == tuple(str(label) for label in np.unique(labels))
+        np.testing.assert_array_equal(opened(originals), GRAY)
+        assert [originals.classes[label] for label in originals.labels] == expected
+        assert originals.classes == tuple(sorted(set(expected)))
+        assert (originals.is_test, originals.names[:2]) == (None, ["own/0", "own/1"])
 
 
 @pytest.mark.parametrize("kind", [int, np.uint8, np.uint64])
@@ -113,8 +107,6 @@ PICKLE = npy(np.array([[[Attack()]]], dtype=object))
     [
         ("own.npy", PICKLE, "not an .npy file"),
         ("own.npz", npz(images=PICKLE), "not an .npy file"),
-        ("own.npy", npy(GRAY)[:-1], "not an .npy file"),
-        ("own.npy", npy(GRAY).replace(b"(6, 8, 9)", b"(9999, 9)"), "not an .npy file"),
         ("own.npz", b"PK\3\4 and no more", "broken"),
         ("own.npz", npz(images=npy(GRAY), more=npy(GRAY)), r"own\.npz: 'more'"),
         ("own.npz", npz(y=npy(np.zeros(6, int))), "no arrays"),

@@ -23,7 +23,7 @@ def server(tmp_path):
         yield f"http://{host}"
 
 
-@pytest.mark.parametrize("name", ["mnist", "cifar10", "cifar100"])
+@pytest.mark.parametrize("name", ["mnist", "cifar100"])
 @pytest.mark.parametrize("public", [True, False])
 def test_the_public_address_and_a_mirror(public, name, small, server, tmp_path, monkeypatch):
     dataset, _ = small(name)

@@ -78,7 +78,6 @@ def double(tmp_path, monkeypatch) -> dict:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setattr(efficientnet_lite0_network, "STAGES", ((1, 3, 1, 4, 1), (2, 5, 2, 6, 2)))
     monkeypatch.setattr(efficientnet_lite0_network, "HEAD", 12)
-    monkeypatch.setattr(efficientnet_lite0, "NAMES", {})
     monkeypatch.setattr(efficientnet_lite0, "VIEW", VIEW | {"size": 28})
     monkeypatch.setattr(EfficientNetLite0, "dimensions", 12)
     elsewhere = {"url": "https://example.org/lite0.pth", "file": "", "package": ""}
@@ -87,7 +86,7 @@ def double(tmp_path, monkeypatch) -> dict:
     state = {key: torch.randn(value.shape) * 0.3 for key, value in EfficientNet(**VIEW).state_dict().items()}
     state |= {key: torch.full_like(value, 0.01) for key, value in state.items() if key.endswith("running_var")}
     published.location.parent.mkdir(parents=True)
-    torch.save({"left out": torch.zeros(1), **state}, published.location)
+    torch.save({f"theirs.{key}": value for key, value in state.items()}, published.location)
     published = dataclasses.replace(published, sha256=files.sha256(published.location))
     monkeypatch.setattr(EfficientNetLite0, "published", published)
     return state

@@ -2,7 +2,6 @@
 
 import dataclasses
 import io
-import os
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ from torch import nn
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from ddpm.base import files
-from ddpm.base.errors import UserError
 from ddpm.data.processed import open_split
 from ddpm.scoring import reference, scores, yardsticks
 from ddpm.scoring.evaluate_params import Evaluate
@@ -75,19 +73,3 @@ def test_inception_scores_as_torch_fidelity_s_own_from_weights_to_metrics(publis
     assert scores.score(fake, real, settings)["kid_mean"] > 0
     found = extract(real.network, gray[:1], 1, CPU)
     torch.testing.assert_close(found.logits, logits[:1])
-
-
-class Payload:
-    def __init__(self, marker):
-        self.marker = marker
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.mkdir, (str(self.marker),)
-
-
-def test_a_file_that_is_not_the_published_one_is_refused_unread(cache, tmp_path):
-    torch.save(Payload(tmp_path / "executed"), cache / FILE)
-    with pytest.raises(UserError, match=r"sha256 .* Inception weights"):
-        Inception().write_weights(tmp_path, tmp_path / "weights", CPU)
-    assert not (tmp_path / "executed").exists()
-    assert not (tmp_path / "weights").exists()

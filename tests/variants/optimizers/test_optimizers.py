@@ -65,30 +65,31 @@ def test_a_resumed_training_goes_on_to_the_same_bytes(name, channels_last, preci
 
 @OPTIMIZERS
 def test_the_loss_falls_and_what_is_shipped_has_learned_too(name, monkeypatch):
-    made = trainer(name, learning_rate=0.02, ema={"name": "off"}, batch_size=32)
-    losses = torch.stack([made.step(step)[0] for step in range(1, 41)])
-    assert losses[-10:].mean() < 0.8 * losses[:5].mean()
+    made = trainer(name, learning_rate=0.03, ema={"name": "off"}, batch_size=32)
+    losses = torch.stack([made.step(step)[0] for step in range(1, 26)])
+    assert losses[-5:].mean() < 0.8 * losses[:3].mean()
     made.student.network.load_state_dict(made.student.averages.shipped)
     monkeypatch.setattr(Train, "rate", lambda *_: 0.0)
-    shipped = torch.stack([made.step(step)[0] for step in range(41, 46)])
-    assert shipped.mean() < 0.8 * losses[:5].mean()
+    shipped = torch.stack([made.step(step)[0] for step in range(26, 29)])
+    assert shipped.mean() < 0.8 * losses[:3].mean()
 
 
 @OPTIMIZERS
 def test_a_gradient_that_overflows_leaves_no_trace(name):
-    """The scaler's ``found_inf`` is 1; all goes on as if there had been no such step, which is the plain one."""
+    """With a scaler of float16 all goes on as if there had been no such step, which is the plain one."""
 
     def weights_after(*gradients: float, amp: bool = True) -> list[Tensor]:
         torch.manual_seed(0)
         weights = [nn.Parameter(torch.randn(size)) for size in ((6, 4), (4, 4), (5,))]
         made = optimizer(name, weight_decay=0.1) if name != "adam" else optimizer(name)
         steps = made.over(weights, dict.fromkeys(weights[:2], 1), 0.02)
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0, enabled=amp)
         for gradient in gradients:
-            for weight in weights:
-                weight.grad = weight.detach().cos() * gradient
-            if amp:
-                steps.grad_scale, steps.found_inf = None, torch.tensor(float(not math.isfinite(gradient)))
-            steps.step()
+            loss = sum((weight * weight.detach().cos() * gradient).sum() for weight in weights)
+            scaler.scale(loss).backward()
+            scaler.step(steps)
+            scaler.update(2.0)
+            steps.zero_grad()
         return [weight.detach() for weight in weights]
 
     expected = weights_after(1.0, -2.0, 3.0)
@@ -141,21 +142,17 @@ def test_muons_steps_are_torchs(layout, monkeypatch):
 
 def test_muon_can_split_a_stack_of_matrices():
     """Each part of the stack steps as a matrix of its own does."""
-    torch.manual_seed(0)
-    stack, parts = nn.Linear(8, 24).weight, [nn.Linear(8, 8).weight for _ in range(3)]
-    with torch.no_grad():
-        stack.copy_(torch.cat(parts))
-    made = [optimizer("muon", split=True).over([stack], {stack: 3}, 0.02)]
-    made += [optimizer("muon").over(parts, dict.fromkeys(parts, 1), 0.02)]
-    whole = optimizer("muon").over([before := nn.Parameter(stack.detach().clone())], {before: 3}, 0.02)
-    for _ in range(2):
-        before.grad = stack.grad = torch.randn(24, 8)
-        for part, gradient in zip(parts, stack.grad.split(8), strict=True):
-            part.grad = gradient.clone()
-        for each in (*made, whole):
-            each.step()
+    stack, whole = (nn.Parameter(torch.arange(192.0).sin().view(24, 8)) for _ in range(2))
+    parts = [nn.Parameter(part.detach().clone()) for part in stack.split(8)]
+    stack.grad, whole.grad = torch.randn(2, 24, 8)
+    for part, gradient in zip(parts, stack.grad.split(8), strict=True):
+        part.grad = gradient.clone()
+    whole.grad = stack.grad.clone()
+    optimizer("muon", split=True).over([stack], {stack: 3}, 0.02).step()
+    optimizer("muon").over(parts, dict.fromkeys(parts, 1), 0.02).step()
+    optimizer("muon").over([whole], {whole: 3}, 0.02).step()
     assert torch.equal(stack, torch.cat(parts))
-    assert not torch.equal(stack, before)
+    assert not torch.equal(stack, whole)
 
 
 @pytest.mark.parametrize("shape", [(16, 72), (72, 16), (16, 16)])

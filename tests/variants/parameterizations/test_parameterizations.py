@@ -7,7 +7,7 @@ import torch
 
 from ddpm.base import variant
 from ddpm.diffusion.chain import Chain
-from ddpm.diffusion.coefficients import Coefficients, posterior_mean, q_sample
+from ddpm.diffusion.coefficients import Coefficients, q_sample
 from tests.small import build
 
 NAMES = variant.names("parameterizations")
@@ -27,21 +27,17 @@ def gaussian(seed: int):
     return torch.randn(len(STEPS), 3, 4, 4, generator=generator, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+@pytest.mark.parametrize("schedule", ["cosine", "rectified_flow", "karras"])
 @pytest.mark.parametrize("name", NAMES)
-def test_the_exact_answer_for_gaussian_data_means_the_same_in_each(name, schedule):
-    """For data N(m, s^2), E[x_0 | x_t] is linear in x_t. Targets are linear, so theirs is the network's best output."""
-    at, mean, deviation = constants(schedule), 0.3, 0.5
-    x_t = at.signal * mean + gaussian(0) * (at.signal**2 * deviation**2 + at.sigma**2).sqrt()
-    gain = at.signal * deviation**2 / (at.signal**2 * deviation**2 + at.sigma**2)
-    x_0 = mean + gain * (x_t - at.signal * mean)
-    epsilon = (x_t - at.signal * x_0) / at.sigma
-    chosen = parameterization(name)
+def test_an_output_that_is_the_target_means_the_x_0_and_epsilon_of_x_t(name, schedule):
+    """There and back costs a few roundings, which some targets magnify where there is little signal or a short step."""
+    at, chosen, (x_0, epsilon) = constants(schedule), parameterization(name), (gaussian(0), gaussian(1))
+    x_t = q_sample(x_0, epsilon, at)
     found = chosen.predict(chosen.target(x_0, epsilon, at), x_t, at)
-    torch.testing.assert_close(found.x_0, x_0, rtol=0, atol=1e-10)
-    torch.testing.assert_close(found.epsilon, epsilon, rtol=0, atol=1e-10)
-    reverse = posterior_mean(found.x_0, x_t, at)
-    torch.testing.assert_close(reverse, posterior_mean(x_0, x_t, at), rtol=0, atol=1e-10)
+    rounding = 3 * torch.finfo(torch.float64).eps * float(torch.stack([x_0, epsilon]).abs().max())
+    allowed = rounding if name in {"edm", "flow", "v"} else 1e-7
+    torch.testing.assert_close(found.x_0, x_0, rtol=0, atol=allowed)
+    torch.testing.assert_close(found.epsilon, epsilon, rtol=0, atol=allowed)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -55,10 +51,14 @@ def test_x_0_scale_converts_the_squared_error(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_without_signal_x_0_is_finite_unless_the_parameterization_says_so(name):
-    at, chosen = constants("linear", zero_terminal_snr=True), parameterization(name)
-    x_0 = chosen.predict(gaussian(1), gaussian(2), at).x_0
-    assert bool(x_0[-1].isfinite().all()) == (not chosen.divides_by_signal)
-    assert x_0[:-1].isfinite().all()
+    at, chosen, x_0, x_t = constants("linear", zero_terminal_snr=True), parameterization(name), gaussian(0), gaussian(1)
+    assert at.signal[-1] == 0
+    found = chosen.predict(chosen.target(x_0, x_t, at), q_sample(x_0, x_t, at), at)
+    if chosen.divides_by_signal:
+        assert not found.x_0[-1].isfinite().any()
+    else:
+        torch.testing.assert_close(found.x_0, x_0, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(found.epsilon[-1], x_t[-1])
 
 
 @pytest.mark.parametrize("schedule", variant.names("schedules"))
@@ -91,27 +91,6 @@ def test_the_mean_is_the_image_at_the_first_step_and_equation_11s_elsewhere(sche
     error = (found.x_0 - x_0).abs() / mean.x_0_scale(at).sqrt()
     assert float(error.max()) < 4 * torch.finfo(torch.float32).eps * float(x_t.abs().max())
     torch.testing.assert_close(q_sample(found.x_0, found.epsilon, single), x_t.float(), rtol=1e-5, atol=1e-5)
-
-
-def test_at_zero_snr_the_mean_still_tells_the_image():
-    at, x_0, x_t = constants("linear", zero_terminal_snr=True), gaussian(0), gaussian(1)
-    assert at.signal[-1] == 0
-    found = parameterization("mean").predict(at.signal_prev * x_0, x_t, at)
-    torch.testing.assert_close(found.x_0[-1], x_0[-1])
-    torch.testing.assert_close(found.epsilon[-1], x_t[-1])
-
-
-@pytest.mark.parametrize("schedule", ["rectified_flow", "karras", "cosine"])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-@pytest.mark.parametrize("name", ["edm", "flow", "v"])
-def test_what_divides_by_neither_signal_nor_noise_loses_no_digit(name, dtype, schedule):
-    """There and back costs a few roundings of the largest value of the images, 4e-7 of it in float32."""
-    at = Coefficients(*(value.to(dtype) for value in constants(schedule)))
-    chosen, x_0, epsilon = parameterization(name), gaussian(0).to(dtype), gaussian(1).to(dtype)
-    found = chosen.predict(chosen.target(x_0, epsilon, at), q_sample(x_0, epsilon, at), at)
-    rounding = torch.finfo(dtype).eps * float(torch.stack([x_0, epsilon]).abs().max())
-    for near, truth in ((found.x_0, x_0), (found.epsilon, epsilon)):
-        torch.testing.assert_close(near, truth, rtol=0, atol=3 * rounding)
 
 
 def test_edm_is_the_papers_preconditioning():

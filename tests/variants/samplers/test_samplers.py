@@ -91,23 +91,6 @@ def test_noise_is_asked_for_once_at_each_step_or_never_and_the_last_needs_none(n
     assert asked in ([], steps[:-1], steps)  # noise times a sigma of 0 is none
 
 
-@pytest.mark.parametrize("name", variant.names("samplers"))
-def test_float32_states_stay_float32_and_close_to_float64(name):
-    whole, x_T, visited = WHOLE["linear"], start(15), chain(WHOLE["linear"], 4 if name in MAPS else 20)
-    states = sampler(name).steps(exact.mixture(whole), x_T, visited, noises(15), SMALL)
-    single = Chain(visited.schedule)
-    rounded = sampler(name).steps(
-        lambda x, t, **end: type(p := exact.mixture(whole)(x.double(), t, **end))(p.x_0.float(), p.epsilon.float()),
-        x_T.float(),
-        single,
-        lambda t: noises(15)(t).float(),
-        SMALL,
-    )
-    for state, near in zip(states, rounded, strict=True):
-        assert near.dtype == torch.float32
-        torch.testing.assert_close(near.double(), state, rtol=0, atol=2e-5)
-
-
 def test_levels_lead_from_noise_to_the_image():
     path = levels(WHOLE["zero_terminal_snr"].respace(timesteps(WHOLE["linear"], 5, "uniform")))
     assert [level.t for level in path] == [1000, 750, 500, 251, 1, 0]

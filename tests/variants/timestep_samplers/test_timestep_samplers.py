@@ -45,31 +45,15 @@ def warmed(chosen, batches: int = 40, size: int = 64) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_timesteps_cover_1_to_T(name):
-    t, weight = sampler(name).draw(uniform(10_000), T, sampler(name).state(chain(T), CPU))
-    assert t.dtype == torch.int64
-    assert t.unique().tolist() == list(range(1, T + 1))
-    assert weight.dtype == torch.float32
-
-
-@pytest.mark.parametrize("name", NAMES)
 def test_weight_times_probability_is_uniform_over_t(name):
-    """By counting: among evenly spaced draws, each t gets the share of its probability to within one draw."""
-    count = 2**18
+    """By counting: among evenly spaced draws, each t gets the share of its probability to within one draw. A sampler
+    that learns from losses has some of each t."""
+    count, chosen = 2**18, sampler(name)
     even = (torch.arange(count).double() + 0.5) / count
-    t, weight = sampler(name).draw(even, T, sampler(name).state(chain(T), CPU))
+    t, weight = chosen.draw(even, T, warmed(chosen))
+    assert weight.max() < 100, "a rare t must not have a huge weight"
     share = torch.zeros(T, dtype=torch.float64).index_add_(0, t - 1, weight.double()) / count
     torch.testing.assert_close(share, torch.full((T,), 1 / T).double(), rtol=0, atol=float(weight.max()) / count)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_weighted_losses_estimate_the_mean_over_uniform_t(name):
-    chosen = sampler(name)
-    t, weight = chosen.draw(uniform(200_000), T, warmed(chosen))
-    every, estimates = loss(torch.arange(1, T + 1)), weight * loss(t)
-    assert estimates.std() < 10 * every.std(), "a rare t must not have a huge weight"
-    within = 4 * float(estimates.std()) / len(estimates) ** 0.5
-    assert float(estimates.mean()) == pytest.approx(float(every.mean()), abs=within)
 
 
 def test_stratified_takes_one_of_each_part():
@@ -107,16 +91,11 @@ def test_lognormal_gives_each_t_the_mass_around_its_noise_level(schedule):
 
 
 @pytest.mark.parametrize("name", ["logit_normal", "lognormal"])
-def test_without_weights_the_density_is_part_of_the_objective(name):
-    """The same t are drawn, so the mean loss is that over the density; with weights it is that over uniform t."""
+def test_without_weights_the_same_t_are_drawn(name):
     plain, weighted = sampler(name, unbiased=False), sampler(name)
-    state = plain.state(chain(T), CPU)
-    t, ones = plain.draw(uniform(100_000), T, state)
-    assert torch.equal(t, weighted.draw(uniform(100_000), T, state)[0])
-    assert torch.equal(ones, torch.ones(100_000))
-    shares = state["shares"].double() / state["shares"].sum()
-    expected = float((shares * loss(torch.arange(1, T + 1))).sum())
-    assert float(loss(t).mean()) == pytest.approx(expected, rel=0.02)
+    (t, ones), (expected, _) = (each.draw(uniform(1000), T, plain.state(chain(T), CPU)) for each in (plain, weighted))
+    assert torch.equal(t, expected)
+    assert torch.equal(ones, torch.ones(1000))
 
 
 def test_second_moment_draws_by_the_root_of_the_mean_square():
