@@ -10,7 +10,6 @@ from torch import nn
 
 from ddpm.base.paths import PROCESSED
 from ddpm.base.sections import Shape
-from ddpm.compute.distributed import ALONE
 from ddpm.data.preprocessing import preprocess
 from ddpm.model.model_file import save_model
 from ddpm.report.previews import Previews
@@ -78,7 +77,7 @@ def photos(*names: str) -> None:
 
 def fit() -> None:
     preprocess(data(), Path("raw"), PROCESSED, workers=1)
-    reference.main(Evaluate(extractors=("classifier",)), CPU, ALONE)
+    reference.main(Evaluate(extractors=("classifier",)), CPU)
 
 
 def save_infinity() -> None:
