@@ -111,7 +111,7 @@ def measure(job: Job) -> Levels:
     find = partial(least_errors, schedule, gallery)
 
     def errors(split: Split) -> Errors:
-        return Errors(model_errors[split].mse, bounds.run_on_split(job, split, find, options.timesteps))
+        return Errors(model_errors[split].mse, find(bounds.likelihood_job(job, split), options.timesteps))
 
     bound = model_errors["train"]
     return with_signal(schedule, bound.first, bound.steps, errors("train"), errors("test"))
