@@ -67,7 +67,7 @@ def test_with_a_perfect_denoiser_and_many_steps_the_bound_comes_down_to_the_entr
     entropy = (0.5 * math.log(2 * math.pi * math.e * SD**2) + math.log(127.5)) / BITS
     chains, images = (schedule(30), schedule(1000)), pixels(2000)
     few, many = (
-        bound(exact.denoises(TRUTH, chain), chain, images, 60, "fixed_large").bits_per_dim.mean() for chain in chains
+        bound(exact.denoises(TRUTH, chain), chain, images, 29, "fixed_large").bits_per_dim.mean() for chain in chains
     )
     assert entropy - 0.02 < many < min(entropy + 0.15, few)
 

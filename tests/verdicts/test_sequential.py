@@ -36,7 +36,7 @@ def test_one_look_is_the_t_test(n):
 
 @pytest.mark.parametrize("looks", [LOOKS, (6, 7, 8, 9, 10, 11, 12)])
 def test_the_bounds_spend_the_error_rate_look_by_look(looks):
-    trials = 50_000
+    trials = 30_000
     t = np.abs(t_at(looks, draw(trials, looks)))
     design = Design(looks)
     for level in (ALPHA, ALPHA / 15):
