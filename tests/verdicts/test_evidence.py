@@ -31,6 +31,11 @@ def test_the_e_value_is_valid_given_the_sizes_of_symmetric_gains(sizes, shift):
         assert (log.max(1) >= -np.log(level)).mean() <= level
 
 
+def test_a_gain_is_measured_in_the_gains_before_it_and_counts_up_to_the_cap():
+    factors = np.minimum(1 + np.tanh([1, -1, 0.5, 4 / 3**0.5]), 1 + evidence.CAP)
+    np.testing.assert_allclose(evidence.log_e(np.array([2.0, -2.0, 1.0, 4.0])), np.log(factors).cumsum())
+
+
 ORDERS = np.array(list(permutations(range(8))), dtype=float)  # of four runs a side
 SCORES = arrays(float, (2, 6), elements=st.integers(-3, 3).map(float))
 
