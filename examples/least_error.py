@@ -114,7 +114,7 @@ def measure(job: Job) -> Levels:
     mean = np.array([part[np.isfinite(part)].mean() for part, keep in zip(snr, kept, strict=True) if keep])
 
     def errors(split: Split) -> Errors:
-        optimum = bounds.run_on_split(job, split, find, options.timesteps)
+        optimum = find(bounds.likelihood_job(job, split), options.timesteps)
         return Errors(model_errors[split].mse[:, kept], optimum[:, kept])
 
     return Levels(bound.first[kept], bound.steps[kept], mean, errors("train"), errors("test"))

@@ -46,7 +46,7 @@ def preprocess(checked: Config, start: Start) -> None:
 def reference(checked: Config, start: Start) -> None:
     from stages import reference
 
-    reference.main(checked.evaluate, devices.resolve(checked.device), distributed.current())
+    reference.main(checked.evaluate, devices.resolve(checked.device))
 
 
 def train(checked: Config, start: Start) -> None:
@@ -87,7 +87,7 @@ def evaluate(checked: Config, start: Start) -> None:
 STAGES: Mapping[str, Stage] = {
     stage.__name__: stage for stage in (check, download, preprocess, reference, train, sample, evaluate)
 }
-SHARED = {"reference", "train", "sample", "evaluate"}  # stages that run on ``launch.processes`` ranks
+SHARED = {"train", "sample", "evaluate"}  # stages that run on ``launch.processes`` ranks
 
 
 def run(name: str) -> NoReturn:
@@ -99,7 +99,7 @@ def run(name: str) -> NoReturn:
     if name in SHARED:
         # before torch is imported: otherwise it prints 50 lines of C++ for a lost rank, which we report in one
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-        devices.reuse_memory()
+    devices.reuse_memory()
     if "RANK" in os.environ:
         launcher = os.environ.get(distributed.LAUNCHER)
         die_with_parent(int(launcher) if launcher else None)

@@ -29,7 +29,7 @@ def main(
     job = Job(model, paths.PROCESSED, paths.REFERENCE, evaluate, device, ranks)
     sets = set_paths(paths.SAMPLES, sample.seeds)
     result = evaluation.evaluate(sets, job)
-    points = evaluation.learning_curve(result, snapshot_paths(paths.SAMPLES, sample.seeds), paths.SAMPLES, job)
+    points = evaluation.learning_curve(result, snapshot_paths(paths.SAMPLES, sample.seeds), job)
     if not ranks.main:
         return
     evaluation.write(result, points)

@@ -3,20 +3,18 @@
 import torch
 
 from ddpm.base.paths import PROCESSED, REFERENCE
-from ddpm.compute.distributed import Ranks
 from ddpm.data.processed import read_manifest
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.limits import check_classes, check_counts
 from ddpm.scoring.reference import make_reference
 
 
-def main(settings: Evaluate, device: torch.device, ranks: Ranks) -> None:
+def main(settings: Evaluate, device: torch.device) -> None:
     manifest = read_manifest(PROCESSED)
     resolved = settings.resolve(len(manifest.classes), manifest.channels)
-    if ranks.main:
-        count = len(manifest.classes) if len(manifest.classes) > 1 else "no"
-        print(f"evaluate.extractors: {', '.join(resolved.extractors)}, for images of {count} classes")
+    count = len(manifest.classes) if len(manifest.classes) > 1 else "no"
+    print(f"evaluate.extractors: {', '.join(resolved.extractors)}, for images of {count} classes")
     # this is the first stage that can check them: evaluate would find out after hours of training
     check_classes(resolved, len(manifest.classes), manifest.dataset)
     check_counts(resolved, {"the train split": manifest.counts["train"]})
-    make_reference(settings, PROCESSED, REFERENCE, device, ranks)
+    make_reference(settings, PROCESSED, REFERENCE, device)

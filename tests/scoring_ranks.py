@@ -1,23 +1,21 @@
-"""One rank of tests/evaluation/test_evaluation.py: make the reference, score two sets, count its work. For torchrun."""
+"""One rank of tests/evaluation/test_evaluation.py: score two sets, count its work. For torchrun."""
 
 import json
-import os
+import sys
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from ddpm.compute import distributed
-from ddpm.compute.distributed import ALONE, Ranks
+from ddpm.compute.distributed import Ranks
 from ddpm.evaluation import evaluation
 from ddpm.evaluation.bounds import Job
 from ddpm.model import build
 from ddpm.model.model_file import Loaded
-from ddpm.scoring import distances
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import Features
 from ddpm.scoring.networks.classifier_network import ClassifierNetwork
-from ddpm.scoring.reference import make_reference
 from tests.small import small
 
 SETTINGS = Evaluate(extractors=("classifier",), kid_subsets=5, kid_subset_size=150)
@@ -31,9 +29,9 @@ def model() -> Loaded:
     return Loaded(build.network(trained_as).eval().requires_grad_(False), trained_as, {})
 
 
-def write_scores(sets: Path, processed: Path, out: Path, ranks: Ranks = ALONE) -> None:
-    """Write ``out``/reference, scores-R.json, the scores of ``sets``/*.npy, and calls-R.json, the number of images that
-    this rank saw."""
+def write_scores(sets: Path, processed: Path, reference: Path, out: Path, ranks: Ranks) -> None:
+    """Write ``out``/scores-R.json, the scores of ``sets``/*.npy, and calls-R.json, the number of images that this rank
+    saw."""
     calls, forward = [], ClassifierNetwork.forward
 
     def features(network: ClassifierNetwork, images: torch.Tensor) -> Features:
@@ -41,8 +39,7 @@ def write_scores(sets: Path, processed: Path, out: Path, ranks: Ranks = ALONE) -
         return forward(network, images)
 
     setattr(ClassifierNetwork, "forward", features)  # noqa: B010
-    reference, cpu = out / "reference", torch.device("cpu")
-    make_reference(SETTINGS, processed, reference, cpu, ranks)
+    cpu = torch.device("cpu")
     paths = dict(enumerate(sorted(sets.glob("*.npy"))))
     found = evaluation.evaluate(paths, Job(model(), processed, reference, SETTINGS, cpu, ranks))
     nearest = np.asarray(found.nearest).tolist()
@@ -52,5 +49,4 @@ def write_scores(sets: Path, processed: Path, out: Path, ranks: Ranks = ALONE) -
 
 if __name__ == "__main__":
     with distributed.join_group(torch.device("cpu")):
-        *folders, distances.MOST = json.loads(os.environ["SCORING_RANKS"])
-        write_scores(*map(Path, folders), distributed.current())
+        write_scores(*map(Path, sys.argv[1:]), distributed.current())

@@ -1,10 +1,9 @@
 """The variational bound on a model's likelihood, on images of both splits, with its terms."""
 
 import math
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,8 +21,6 @@ from ddpm.scoring.evaluate_params import Evaluate
 # chooses the images for the likelihood. The choice is the same for every model, like the test split: the images define
 # the score and are not part of the estimate. bits_per_dim_se says how much other images would change it.
 SEED = 2020
-
-Result = TypeVar("Result")
 
 
 class Job(NamedTuple):
@@ -46,20 +43,20 @@ def likelihoods(job: Job) -> dict[Split, Bound]:
     it is the bound on each image given its class.
     """
     diffusion, options = job.model.config.diffusion, job.evaluate.likelihood
+    if not options.images or "denoiser" not in diffusion.loss.learns:
+        return {}
     denoiser = Denoiser(job.model.network, diffusion, job.device, torch.float32, clip=True)
     bound = partial(likelihood.bound, denoiser, denoiser.chain.schedule, diffusion.variance)
-    wanted = options.images and "denoiser" in diffusion.loss.learns
-    return {split: run_on_split(job, split, bound, options.timesteps) for split in SPLITS if wanted}
+    return {split: bound(likelihood_job(job, split), options.timesteps) for split in SPLITS}
 
 
-def run_on_split(job: Job, split: Split, find: Callable[[LikelihoodJob, int], Result], steps: int) -> Result:
-    """``find`` on the split's images for the likelihood at that many ``steps``, in full float32."""
+def likelihood_job(job: Job, split: Split) -> LikelihoodJob:
+    """The split's images for the likelihood, and how it is computed."""
     (images, labels), config = open_split(job.processed, split), job.model.config
     rows = choose_rows(len(images), job.evaluate.likelihood.images)
     known = torch.from_numpy(labels[rows]).to(job.device) if config.model.classes else None
     ranks = job.ranks if len(rows) >= job.ranks.size else ALONE
-    asked = LikelihoodJob(images[rows], job.evaluate.batch_size, job.device, config.seed, ranks, known)
-    return find(asked, steps)
+    return LikelihoodJob(images[rows], job.evaluate.batch_size, job.device, config.seed, ranks, known)
 
 
 def choose_rows(images: int, count: int) -> NDArray[np.int64]:
@@ -70,13 +67,12 @@ def choose_rows(images: int, count: int) -> NDArray[np.int64]:
 def bits_per_dim(bounds: dict[Split, Bound]) -> dict[str, float]:
     """``bits_per_dim`` of the test split and ``bits_per_dim_train``, each with its standard error over the images."""
     names: dict[Split, str] = {"test": "bits_per_dim", "train": "bits_per_dim_train"}
-    columns = (mean_and_se(name, bounds[split].bits_per_dim) for split, name in names.items() if split in bounds)
-    return {name: value for one in columns for name, value in one.items()}
-
-
-def mean_and_se(name: str, values: NDArray[np.float64]) -> dict[str, float]:
-    error = float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else 0.0
-    return {name: float(values.mean()), f"{name}_se": error}
+    scores = dict[str, float]()
+    for split, bound in bounds.items():
+        name, values = names[split], bound.bits_per_dim
+        error = float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else 0.0
+        scores |= {name: float(values.mean()), f"{name}_se": error}
+    return scores
 
 
 def likelihood_rows(bounds: dict[Split, Bound]) -> Rows:

@@ -26,10 +26,10 @@ from ddpm.evaluation import bounds
 from ddpm.evaluation.bounds import Job
 from ddpm.pictures import grids
 from ddpm.sampling.samples import read_labels, read_samples
-from ddpm.scoring import distances, extractor, frechet, memorisation, metric, panel
+from ddpm.scoring import distances, frechet, memorisation, metric, panel
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import Features, extract
-from ddpm.scoring.limits import check_counts, possible_metrics
+from ddpm.scoring.limits import possible_metrics
 from ddpm.scoring.memorisation import Nearest, nearest
 from ddpm.scoring.reference import (
     PIXELS,
@@ -51,7 +51,8 @@ class Evaluation(NamedTuple):
     """scores: the content of evaluate.json. The rest are rows of CSV files, and the images of nearest.png.
 
     sets: seed and all scores of each set. fd_n: extractor, n, fd and fd_sd, the Fréchet distance against N. bound:
-    ``bounds.likelihood_rows``. nearest: ``pairs``. real: what they were compared with.
+    ``bounds.likelihood_rows``. nearest: ``pairs``. real: what they were compared with. labels: the classes that were
+    asked for, if any were.
     """
 
     scores: dict[str, Any]
@@ -60,6 +61,7 @@ class Evaluation(NamedTuple):
     bound: Rows
     nearest: NDArray[np.uint8]
     real: Real
+    labels: NDArray[np.int64] | None
 
 
 def write(evaluation: Evaluation, points: Rows) -> None:
@@ -74,9 +76,10 @@ def write(evaluation: Evaluation, points: Rows) -> None:
 
 
 class Report(NamedTuple):
-    """One set of samples: its scores, nested as in evaluate.json, its Fréchet distances against N by extractor, and
-    its nearest train images by space."""
+    """One set of samples: its images, its scores, nested as in evaluate.json, its Fréchet distances against N by
+    extractor, and its nearest train images by space."""
 
+    images: Images
     scores: dict[str, Any]
     curves: dict[str, frechet.Curve]
     nearest: dict[str, Nearest]
@@ -85,24 +88,18 @@ class Report(NamedTuple):
 def evaluate(sets: dict[int, Path], job: Job) -> Evaluation:
     """Score ``sets``, .npy files of uint8 (N, C, H, W) by seed, and the model that drew them.
 
-    Raises UserError when there are too few samples for a metric, or their shape is not that of the real images.
+    Raises UserError if a score is not a finite number.
     """
-    index, count = read_reference(job.reference), job.model.config.model.classes
-    if count:
+    labels = test_labels = None
+    if count := job.model.config.model.classes:
         check_classes(job.processed, count)
-    images = {seed: read_set(path, index, job.evaluate) for seed, path in sets.items()}
+        labels = read_labels(next(iter(sets.values())).parent)
+        test_labels = distances.part(open_split(job.processed, "test")[1], distances.MOST)
     real = Real.open(job.processed, job.reference, job.evaluate, job.device)
-    asked = read_labels(next(iter(sets.values())).parent) if count else None
-    reports = [report(drawn, real, job.evaluate, job.ranks, asked) for drawn in images.values()]
+    reports = report_sets(sets, real, job, labels)
     terms = bounds.likelihoods(job)
-    others = comparison(real, len(next(iter(images.values()))), job.evaluate)
-    floor = others.pop(REAL)
-    if asked is not None:
-        _, test = open_split(job.processed, "test")
-        held_out = {name: features.held_out for name, features in real.features.items()}
-        for name, accuracy in accuracies(held_out, distances.part(test, distances.MOST)).items():
-            floor[name]["class_accuracy"] = accuracy
-    scores = mean([one.scores for one in reports]) | {REAL: floor, YARDSTICKS: others}
+    others = comparison(real, len(reports[0].images), job.evaluate, test_labels)
+    scores = mean([one.scores for one in reports]) | {REAL: others.pop(REAL), YARDSTICKS: others}
     scores |= bounds.bits_per_dim(terms)
     if bad := [name for name, value in files.flatten(scores).items() if not math.isfinite(value)]:
         raise UserError(f"evaluate: {', '.join(bad)} is not a finite number: look at the samples and the loss curve")
@@ -111,54 +108,51 @@ def evaluate(sets: dict[int, Path], job: Job) -> Evaluation:
         [{"seed": seed, **files.flatten(one.scores)} for seed, one in zip(sets, reports, strict=True)],
         fd_rows([one.curves for one in reports]),
         bounds.likelihood_rows(terms),
-        pairs(next(iter(images.values())), real, reports[0].nearest),
+        pairs(reports[0], real),
         real,
+        labels,
     )
 
 
-def comparison(real: Real, count: int, evaluate: Evaluate) -> dict[str, dict[str, dict[str, float]]]:
+def comparison(
+    real: Real, count: int, evaluate: Evaluate, labels: NDArray[np.int64] | None = None
+) -> dict[str, dict[str, dict[str, float]]]:
     """The scores of ``count`` images of each yardstick and of ``REAL`` test images, or of as many as there are: by name
-    and extractor, with the number of images, ``count``. Metrics for which they are too few are left out.
+    and extractor, with the number of images, ``count``. Metrics for which they are too few are left out. labels: of the
+    test images, for a model with classes.
 
     The test split against the train split is the floor: no model needs to be closer. In a split that is stratified by
     class it is lower than for as many images drawn independently.
     """
-    scores = {of: {**others} for of, others in real.others.items()}
+    scores = {of: {**others} for of, others in real.reference.others.items()}
     for name, features in real.features.items():
         for of, drawn in {REAL: features.held_out, **features.yardsticks}.items():
             some = Features(*(distances.part(part, count) for part in drawn))
             size = len(some.features)
             enough = possible_metrics(evaluate, features.extractor, size)
             scores[of][name] = {"count": size, **with_curve(some, features, enough)[0]}
+        scores[REAL][name] |= measure_accuracy(features.held_out, features, labels)
     return scores
 
 
-def read_set(path: Path, index: Reference, evaluate: Evaluate) -> Images:
-    """Raises UserError when a set has too few images for a metric, or their shape is not that of the real ones."""
-    images = read_samples(path)
-    if images.shape[1:] != index.shape:
-        raise UserError(
-            f"{path}: images of {images.shape[1:]} (channels, height, width) can't be scored against "
-            f"{index.dataset}'s {index.shape}: train and sample again with this data.image_size and data.channels"
-        )
-    check_counts(evaluate, {"sample.count": len(images), "the train split": index.count})
-    return images
+def report_sets(sets: Mapping[int, Path], real: Real, job: Job, labels: NDArray[np.int64] | None) -> list[Report]:
+    """Score each set, of which the params were checked: their shape and their number suit the metrics."""
+    return [report(read_samples(path), real, job.evaluate, job.ranks, labels) for path in sets.values()]
 
 
 class Real(NamedTuple):
     """The real images that samples are compared with, on a device.
 
     train: (M, C, H, W), at most ``distances.MOST`` of the train split; features: by extractor; held_out: the nearest of
-    those to each test image, by space; new: whether each test image is not a copy of one of those; others:
-    ``Reference.others``.
+    those to each test image, by space; new: whether each test image is not a copy of one of those.
     """
 
+    reference: Reference
     device: torch.device
     train: Images
     features: dict[str, RealFeatures]
     held_out: dict[str, Nearest]
     new: NDArray[np.bool_]
-    others: dict[str, dict[str, dict[str, float]]]
 
     @classmethod
     def open(cls, processed: Path, reference: Path, evaluate: Evaluate, device: torch.device) -> Real:
@@ -166,13 +160,14 @@ class Real(NamedTuple):
         pixels = load_pixels(reference)
         held_out = {PIXELS: pixels} | {name: part.nearest for name, part in features.items()}
         train = distances.part(open_split(processed, "train")[0], distances.MOST)
-        return cls(device, train, features, held_out, pixels.distance > 0, read_reference(reference).others)
+        return cls(read_reference(reference), device, train, features, held_out, pixels.distance > 0)
 
 
-def accuracies(features: dict[str, Features], labels: NDArray[np.int64]) -> dict[str, float]:
-    """The ``class_accuracy`` of each extractor that knows classes."""
-    knowing = [name for name in features if extractor.get(name).knows_classes]
-    return {name: class_accuracy(features[name], labels) for name in knowing}
+def measure_accuracy(features: Features, real: RealFeatures, labels: NDArray[np.int64] | None) -> dict[str, float]:
+    """The ``class_accuracy`` of images that should show these classes, by an extractor that knows classes."""
+    if labels is None or not real.extractor.knows_classes:
+        return {}
+    return {"class_accuracy": class_accuracy(features, labels)}
 
 
 def report(
@@ -186,13 +181,12 @@ def report(
         fake = fakes[name] = extract(features.network, images, evaluate.batch_size, features.device, ranks)
         near[name] = nearest(fake.features, features.features, features.device)
         scores[name], curve = with_curve(fake, features, evaluate)
+        scores[name] |= measure_accuracy(fake, features, labels)
         if curve:
             curves[name] = curve
-    for name, accuracy in accuracies(fakes, labels).items() if labels is not None else ():
-        scores[name]["class_accuracy"] = accuracy
     for judge in metric.of_images(evaluate):
         scores[judge.name] = judge.measure(images, real.train, evaluate, real.device)
-    seen = (each.get(metric.OPPONENT, {}) for each in (scores, panel.find_yardstick(real.others)))
+    seen = (each.get(metric.OPPONENT, {}) for each in (scores, panel.find_yardstick(real.reference.others)))
     if eyes := panel.measure_panel(fakes, real.features, *seen):
         scores[panel.NAME] = eyes
     closeness = {space: memorisation.closeness(part, real.held_out[space], real.new) for space, part in near.items()}
@@ -203,7 +197,7 @@ def report(
     for space in (space for space, numbers in closeness.items() if ranks.main and not numbers):
         print(f"warning: memorisation.{space}: the test images are train images: nothing to compare", file=sys.stderr)
     scores["memorisation"] = {space: numbers for space, numbers in closeness.items() if numbers}
-    return Report(scores, curves, near)
+    return Report(images, scores, curves, near)
 
 
 def mean(values: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -228,32 +222,27 @@ def fd_rows(curves: Sequence[dict[str, frechet.Curve]]) -> Rows:
     return rows
 
 
-def pairs(samples: Images, real: Real, nearest: dict[str, Nearest]) -> NDArray[np.uint8]:
+def pairs(drawn: Report, real: Real) -> NDArray[np.uint8]:
     """(rows, columns, C, H, W): for each space, pixels first, a row of the samples that are relatively closest to a
     train image, closest first, and below it the row of those train images."""
     rows = []
-    for neighbours in nearest.values():
+    for neighbours in drawn.nearest.values():
         closest = np.argsort(neighbours.relative, kind="stable")[:PAIRS]
-        rows += [samples[closest], real.train[neighbours.row[closest]]]
+        rows += [drawn.images[closest], real.train[neighbours.row[closest]]]
     return np.stack(rows)
 
 
-def learning_curve(
-    evaluation: Evaluation, snapshots: Mapping[int, Mapping[int, Path]], samples: Path, job: Job
-) -> Rows:
+def learning_curve(evaluation: Evaluation, snapshots: Mapping[int, Mapping[int, Path]], job: Job) -> Rows:
     """A row for each of the model's snapshots, in order, and a last one for the model: images, the number seen by
     training, and each score, the mean over the sets.
 
-    evaluation: the model's. snapshots: images seen -> the sets' files by seed. samples: the folder of the model's
-    sets. Scores are text that gives back their very value; empty if it is not finite.
+    evaluation: the model's. snapshots: images seen -> the sets' files by seed. Scores are text that gives back their
+    very value; empty if it is not finite.
     """
     end = job.model.facts["steps"] * job.model.written["train"]["batch_size"]
-    index, count = read_reference(job.reference), job.model.config.model.classes
     points: dict[int, dict[str, float]] = {}
     for images, sets in snapshots.items():
-        drawn = [read_set(path, index, job.evaluate) for path in sets.values()]
-        labels = read_labels(samples) if count else None
-        reports = [report(part, evaluation.real, job.evaluate, job.ranks, labels) for part in drawn]
+        reports = report_sets(sets, evaluation.real, job, evaluation.labels)
         points[images] = files.flatten(mean([one.scores for one in reports]))
     scores = files.flatten(evaluation.scores)
     points[end] = {name: scores[name] for name in evaluation.sets[0] if name in scores}

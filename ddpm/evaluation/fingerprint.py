@@ -24,7 +24,8 @@ def comparable(
     in float32, so the precision that ``auto`` stood for is part of the sampling.
     """
     # of sets that are compared in part
-    part = {"part": distances.MOST} if max(index.count, sample.count) > distances.MOST else {}
+    images = index.manifest
+    part = {"part": distances.MOST} if max(images.counts["train"], sample.count) > distances.MOST else {}
     sampling = None
     if drawn:
         keys = {"sampler", "steps", "spacing", "clip_denoised", "classes", "guidance", "ema_length"}
@@ -34,11 +35,11 @@ def comparable(
     measures = {"metrics", "kid_subsets", "kid_subset_size", "prc_neighborhood", "likelihood"}
     return {
         "images": {
-            "sha256": index.images,
-            "held_out": index.held_out,
-            "count": index.count,
-            "channels": index.channels,
-            "size": index.image_size,
+            "sha256": images.sha256["train"],
+            "held_out": images.sha256["test"],
+            "count": images.counts["train"],
+            "channels": images.channels,
+            "size": images.shape.image_size,
         },
         "extractors": {name: index.extractors[name][WEIGHTS] for name in evaluate.extractors},
         "sets": len(sample.seeds),

@@ -31,11 +31,7 @@ def _reference(config: Scoring) -> Made:
     from ddpm.scoring.reference import read_reference
 
     index, images = read_reference(REFERENCE), read_manifest(PROCESSED).sha256
-    return (
-        REFERENCE,
-        (index.config, index.images, index.held_out),
-        (config.evaluate.reference_identity(), images["train"], images["test"]),
-    )
+    return REFERENCE, (index.config, index.manifest.sha256), (config.evaluate.reference_identity(), images)
 
 
 def _train(config: Config) -> Made:

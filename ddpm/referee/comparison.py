@@ -38,19 +38,13 @@ def compare(listing: Listing, by: Sequence[str], config: Config, may_differ: Col
         verdicts += verdict.judge(pair, guards.rules(config.compare, names, len(pairs), Design((seeds,))), [seeds])
     fingerprint, differing = pairing.check(arms, by, may_differ)
     standard = *guards.yardsticks(arms, names[0]), *guards.copies(arms)
+    rule = describe_rule(config.compare.confidence)
     return Judgement(
         question=f"Which is better: {' or '.join(arm.label for arm in arms)}?",
         primary=names[0],
         arms=tuple(arms),
         verdicts=tuple(verdicts),
         compare=config.compare.model_dump(mode="json"),
-        notes=(
-            *differing,
-            *standard,
-            *listing.notes,
-            *matched.notes,
-            *dropped,
-            describe_rule(config.compare.confidence),
-        ),
+        notes=(*differing, *standard, *listing.notes, *matched.notes, *dropped, rule),
         fingerprint=fingerprint,
     )

@@ -51,18 +51,18 @@ def decide(config: Config, folders: Iterable[Path] = ()) -> Answer:
     """Whether the working folder's run passes. After an alarm its fresh seeds decide, if they are recorded, also in
     ``folders``. Raises UserError if no verdict is possible."""
     run, stored = library.current(config), read()
-    judgement = judge(run, stored, config)
+    judgement, missing = judge(run, stored, config), list[int]()
     bad = regressions(judgement, config.gate)
     alarms = [judged.metric for judged in judgement.verdicts if judged.outcome == "not yet"]
-    if bad or not alarms:
-        return Answer(judgement, bad, alarms, [])
-    # always the same ones, so that nobody can choose them by their scores
-    first = 1 + max(one.seed or 0 for one in (run, *stored))
-    recorded = {one.seed: one for one in _list_matching(config, folders).records if library.is_checked_out(one)}
-    if missing := [seed for seed in range(first, first + FRESH) if seed not in recorded]:
-        return Answer(judgement, bad, alarms, missing)
-    judgement = judge(run, stored, config, [recorded[first + number] for number in range(FRESH)])
-    return Answer(judgement, regressions(judgement, config.gate), alarms, [])
+    if alarms and not bad:
+        first = 1 + max(one.seed or 0 for one in (run, *stored))
+        fresh = range(first, first + FRESH)  # always the same ones, so that nobody can choose them by their scores
+        recorded = {one.seed: one for one in _list_matching(config, folders).records if library.is_checked_out(one)}
+        missing = [seed for seed in fresh if seed not in recorded]
+        if not missing:
+            judgement = judge(run, stored, config, [recorded[seed] for seed in fresh])
+            bad = regressions(judgement, config.gate)
+    return Answer(judgement, bad, alarms, missing)
 
 
 def judge(run: Record, stored: Sequence[Record], config: Config, fresh: Sequence[Record] = ()) -> Judgement:

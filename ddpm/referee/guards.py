@@ -22,7 +22,7 @@ from ddpm.referee import metrics, pairing
 from ddpm.verdicts import statistics
 from ddpm.verdicts.arms import Arm, Pair, name_seeds, subtract
 from ddpm.verdicts.sequential import Design
-from ddpm.verdicts.verdict import Early, Known, Objection, Outcome, Rules, Verdict
+from ddpm.verdicts.verdict import Early, Known, Outcome, Rules, Ruling, Verdict
 
 COPIES = "copies train images"
 AGAINST = 0.05  # the level of the test that another eye moved the other way
@@ -53,7 +53,7 @@ class Guards(Known):
         is_share = metrics.SCORES[metrics.kind(verdict.metric)].is_share
         return is_share and max(verdict.baseline_mean, verdict.arm_mean) < verdict.margin
 
-    def forbids(self, pair: Pair, verdict: Verdict) -> Objection | None:
+    def forbids(self, pair: Pair, verdict: Verdict) -> Ruling | None:
         """Too early, or useless."""
         decider = metrics.decider([run.scores for run in pair.runs], self.primary)
         gaussian = metrics.gaussian([run.scores for run in pair.runs], decider)
@@ -61,9 +61,9 @@ class Guards(Known):
         if metrics.is_early(min(before, after), gaussian):
             shown = f"{metrics.title(decider)} {before:.3g} and {after:.3g}, a Gaussian {gaussian:.3g}"
             worse = f"both score worse than a Gaussian fitted to the train images ({shown})"
-            return Objection("too early", f"{worse}, so they have learned nothing yet")
+            return Ruling("too early", f"{worse}, so they have learned nothing yet")
         if metrics.is_useless(verdict.metric, verdict.arm_mean):
-            return Objection("useless", f"a uniform guess needs {metrics.UNIFORM:g} bits")
+            return Ruling("useless", f"a uniform guess needs {metrics.UNIFORM:g} bits")
         return None
 
     def forbids_means(self, pair: Pair, metric: str, before: float, after: float) -> Early | None:
@@ -73,21 +73,21 @@ class Guards(Known):
         gaussian = metrics.gaussian([run.scores for run in pair.runs], metric)
         return "too early" if metrics.is_early(min(before, after), gaussian) else None
 
-    def doubts(self, pair: Pair, verdict: Verdict, outcome: Outcome) -> Objection | None:
+    def doubts(self, pair: Pair, verdict: Verdict, outcome: Outcome) -> Ruling | None:
         """A winner that copies, a KID that disagrees, or another eye that sees the opposite."""
         winner, runs = (pair.arm, pair.after) if outcome == "better" else (pair.baseline, pair.before)
         spaces = sorted({space for run in runs for space in metrics.find_copies(run.scores)})
         if spaces:
-            return Objection("inconclusive", f"{winner} {COPIES} ({', '.join(spaces)})", overrides=True)
+            return Ruling("inconclusive", f"{winner} {COPIES} ({', '.join(spaces)})", overrides=True)
         kid = metrics.kid_of(verdict.metric)
         if kid is not None and all(kid in run.scores for run in pair.runs):
             before, after = pair.scores(kid)
             if float(subtract(before, after).mean()) * verdict.difference <= 0:
-                return Objection("inconclusive", "KID moved the other way")
+                return Ruling("inconclusive", "KID moved the other way")
         # a stored baseline's run has no partners: whoever sets a gate says by which metrics it decides
         asked = verdict.metric == self.primary and len(pair.before) == len(pair.after)
         against = self.list_against(pair, outcome) if asked else []
-        return Objection("mixed", " and ".join(against)) if against else None
+        return Ruling("mixed", " and ".join(against)) if against else None
 
     def list_against(self, pair: Pair, outcome: Outcome) -> list[str]:
         """The eyes, and the recall, that moved the other way than ``outcome`` says, with both means."""

@@ -61,12 +61,11 @@ def arms(records: Iterable[Record], by: Sequence[str], config: Config) -> list[A
     """The runs by arm: that of the config's params first, the others by label."""
     groups = group_by(records, lambda run: files.digest([values_of(run.params, by), run.program])).values()
     values = [values_of(group[0].params, by) for group in groups]
-    labels = [_label(part, values, by) or group[0].program or OURS for part, group in zip(values, groups, strict=True)]
     sides = []
-    for label, part, group in zip(labels, values, groups, strict=True):
-        program = group[0].program
-        unique = f"{label} ({program})" if program and label != program and labels.count(label) > 1 else label
-        sides.append(Arm(unique, part, {run.seed: run for run in group if run.seed is not None}))
+    for part, group in zip(values, groups, strict=True):
+        label, program = _label(part, values, by), group[0].program
+        label = f"{label} ({program})" if label and program not in (None, label) else label or program or OURS
+        sides.append(Arm(label, part, {run.seed: run for run in group if run.seed is not None}))
     here = values_of(config.flat(), by)
     # "at least": the runs' networks may have been completed with their defaults
     return sorted(sides, key=lambda arm: (not here.items() <= arm.values.items(), arm.label))

@@ -47,11 +47,15 @@ def extract(
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Use one thread, because the order in which threads sum gradients changes the last bits."""
+def fitting(seed: int, device: torch.device) -> Iterator[None]:
+    """Draw from torch's generator as after ``seed``, and leave it as it was. Use one thread, because the order in which
+    threads sum gradients changes the last bits."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        # by default fork_rng starts CUDA on all GPUs
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            yield
     finally:
         torch.set_num_threads(threads)

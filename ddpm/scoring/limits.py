@@ -49,9 +49,8 @@ def check_counts(evaluate: Evaluate, counts: dict[str, int]) -> None:
     evaluate: ``resolved``. counts: image counts by the key that sets them: ``sample.count``, and any other name for
     real images.
     """
-    extractors = [extractor.get(name) for name in evaluate.extractors]
-    judges: list[tuple[Metric, str, int]] = []
-    for one in extractors:
+    judges = list[tuple[Metric, str, int]]()
+    for one in map(extractor.get, evaluate.extractors):
         judges += [(judge, f" with {one.name}", one.dimensions) for judge in suitable_metrics(evaluate, one)]
     judges += [(judge, "", 0) for judge in metric.of_images(evaluate)]
     for (judge, features, dimensions), (where, count) in itertools.product(judges, counts.items()):

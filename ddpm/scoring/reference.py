@@ -9,22 +9,20 @@ used, because it is keyed only by name and read by an unrestricted unpickler.
 
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import BaseModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ddpm.base.files import atomic_path, read_json, sha256, write_json
 from ddpm.base.images import Images
-from ddpm.base.sections import Shape
-from ddpm.compute.distributed import ALONE, Ranks, from_tensor, to_tensor
-from ddpm.data.processed import open_split, read_manifest
+from ddpm.data.processed import Manifest, open_split, read_manifest
 from ddpm.scoring import distances, extractor, frechet, memorisation, metric, yardsticks
 from ddpm.scoring.evaluate_params import AUTO, Evaluate
 from ddpm.scoring.extractor import Extractor
@@ -44,30 +42,18 @@ INDEX = "reference.json"
 POOR = 0.5  # of the errors of a guess
 
 
-@dataclass(frozen=True)
-class Reference:
+class Reference(BaseModel, frozen=True):
     """The content of ``reference.json``.
 
-    images: sha256 of the train split; held_out: of the test split; count, channels, image_size: the train split's
-    shape; extractors: the sha256 of each extractor's files, by extractor and file name; pixels: of ``NEAREST``;
-    config: identity of the settings that made it. others: the scores of the yardsticks, and of real test images if they
-    are enough, by metrics of the images themselves: by what they are of, and metric.
+    manifest: of the real images; extractors: the sha256 of each extractor's files, by extractor and file name; config:
+    identity of the settings that made it; others: the scores of the yardsticks, and of real test images if they are
+    enough, by metrics of the images themselves: by what they are of, and metric.
     """
 
-    dataset: str
-    images: str
-    held_out: str
-    count: int
-    channels: int
-    image_size: int | list[int]
+    manifest: Manifest
     extractors: dict[str, dict[str, str]]
-    pixels: str
     config: str
     others: dict[str, dict[str, dict[str, float]]]
-
-    @property
-    def shape(self) -> Shape:
-        return Shape.of(self.channels, self.image_size)
 
     def resolve(self, evaluate: Evaluate) -> Evaluate:
         """The same with what ``auto`` stood for when the reference was made."""
@@ -83,8 +69,8 @@ class RealFeatures:
     features: (N, D) float32, of the train images that metrics of pairs look at, all or ``distances.rows`` of them; mu,
     sigma: (D,) and (D, D), the mean and covariance of the whole train split, as ``frechet.statistics`` has them;
     held_out: of the test split, or a part of it, likewise; nearest: the one of ``features`` nearest to each of
-    those; around: (N, k), the squared distances of ``features`` to their nearest others, k of
-    evaluate.prc_neighborhood.
+    those; around: (N, k), the squared distances of ``features`` to the k nearest others of each, nearest first, where k
+    is evaluate.prc_neighborhood.
     """
 
     extractor: Extractor
@@ -108,20 +94,11 @@ class RealFeatures:
         """The Fréchet distance to the train split."""
         return Distance(self.mu, self.sigma, self.device)
 
-    def reach(self, k: int) -> Tensor:
-        """(N,), the squared distance of each of ``features`` to its k-th nearest other, on the device."""
-        known = self.around.shape[1] >= k
-        around = self.around if known else distances.neighbours(self.features.to(self.device), k)
-        return around[:, k - 1].to(self.device)
 
-
-def make_reference(
-    evaluate: Evaluate, processed: Path, folder: Path, device: torch.device, ranks: Ranks = ALONE
-) -> None:
+def make_reference(evaluate: Evaluate, processed: Path, folder: Path, device: torch.device) -> None:
     """Write ``folder`` for the extractors in ``evaluate``, completely or not at all; ``auto`` is resolved.
 
-    The ranks share the images, and it has the same bytes for any number of them; the main one makes weights, and
-    writes. Raises UserError when weights are not available or the dataset does not suit an extractor.
+    Raises UserError when weights are not available or the dataset does not suit an extractor.
     """
     manifest = read_manifest(processed)
     identity, evaluate = evaluate.reference_identity(), evaluate.resolve(len(manifest.classes), manifest.channels)
@@ -129,56 +106,45 @@ def make_reference(
     drawn = yardsticks.draw(images, labels)
     test_images, test_labels = open_split(processed, "test")
     held_out = distances.part(test_images, distances.MOST)
-    with atomic_path(folder) if ranks.main else nullcontext(folder) as temporary:
+    with atomic_path(folder) as temporary:
         digests = {}
         for name in evaluate.extractors:
-            variant = extractor.get(name)
-            if manifest.channels == 1 and 3 in (variant.channels or ()) and ranks.main:
-                print(f"evaluate.extractors: {name} sees RGB: gray is repeated to three channels", file=sys.stderr)
-            network = variant.load(_weights(variant, processed, temporary / name / WEIGHTS, device, ranks))
-            features, statistics = _of_train(network, images, evaluate.batch_size, device, ranks)
+            variant, place = extractor.get(name), temporary / name
+            place.mkdir(parents=True)
+            variant.write_weights(processed, place / WEIGHTS, device)
+            network = variant.load(place / WEIGHTS)
+            features, statistics = _of_train(network, images, evaluate.batch_size, device)
             test, *others = (
-                extract(network, some, evaluate.batch_size, device, ranks) for some in (held_out, *drawn.values())
+                extract(network, some, evaluate.batch_size, device) for some in (held_out, *drawn.values())
             )
-            if ranks.main:
-                recognise(variant, test, distances.part(test_labels, distances.MOST))
-                k = min(evaluate.prc_neighborhood, len(features))
-                tensors = {"features": features, "around": distances.neighbours(features.to(device), k).cpu()}
-                tensors |= _by_field("test", test) | {key: torch.from_numpy(value) for key, value in statistics.items()}
-                for yardstick, its in zip(drawn, others, strict=True):
-                    tensors |= _by_field(f"{YARDSTICK}.{yardstick}", its)
-                tensors |= _by_field(NEAR, memorisation.nearest(test.features, features, device))
-                save_file(tensors, temporary / name / FEATURES)
-                digests[name] = {file.name: sha256(file) for file in sorted((temporary / name).iterdir())}
-        if ranks.main:
-            near = memorisation.nearest(held_out, distances.part(images, distances.MOST), device)
-            save_file(_by_field(NEAR, near), temporary / NEAREST)
-            index = Reference(
-                dataset=manifest.dataset,
-                images=manifest.sha256["train"],
-                held_out=manifest.sha256["test"],
-                count=len(images),
-                channels=manifest.channels,
-                image_size=manifest.shape.image_size,
-                extractors=digests,
-                pixels=sha256(temporary / NEAREST),
-                config=identity,
-                others=_score_others({REAL: held_out, **drawn}, images, evaluate, device),
-            )
-            write_json(temporary / INDEX, asdict(index))
-    ranks.largest(0)  # no rank reads the folder before it is there
+            recognise(variant, test, distances.part(test_labels, distances.MOST))
+            k = min(evaluate.prc_neighborhood, len(features))
+            tensors = {"features": features, "around": distances.neighbours(features.to(device), k).cpu()}
+            tensors |= _by_field("test", test) | {key: torch.from_numpy(value) for key, value in statistics.items()}
+            for yardstick, its in zip(drawn, others, strict=True):
+                tensors |= _by_field(f"{YARDSTICK}.{yardstick}", its)
+            tensors |= _by_field(NEAR, memorisation.nearest(test.features, features, device))
+            save_file(tensors, place / FEATURES)
+            digests[name] = {file.name: sha256(file) for file in sorted(place.iterdir())}
+        near = memorisation.nearest(held_out, distances.part(images, distances.MOST), device)
+        save_file(_by_field(NEAR, near), temporary / NEAREST)
+        scores = _score_others({REAL: held_out, **drawn}, images, evaluate, device)
+        index = Reference(manifest=manifest, extractors=digests, config=identity, others=scores)
+        write_json(temporary / INDEX, index.model_dump(mode="json"))
 
 
 def _score_others(
     others: Mapping[str, Images], train: Images, evaluate: Evaluate, device: torch.device
 ) -> dict[str, dict[str, dict[str, float]]]:
-    scores: dict[str, dict[str, dict[str, float]]] = {name: {} for name in others}
-    for judge in metric.of_images(evaluate):
-        count = judge.least(evaluate, 0)[0]
-        for name, images in others.items():
-            if len(images) >= count:
-                scores[name][judge.name] = {"count": count, **judge.measure(images, train, evaluate, device)}
-    return scores
+    judges = [(judge, judge.least(evaluate, 0)[0]) for judge in metric.of_images(evaluate)]
+    return {
+        name: {
+            judge.name: {"count": count, **judge.measure(images, train, evaluate, device)}
+            for judge, count in judges
+            if len(images) >= count
+        }
+        for name, images in others.items()
+    }
 
 
 def recognise(variant: Extractor, held_out: Features, labels: NDArray[np.int64]) -> None:
@@ -195,8 +161,7 @@ def recognise(variant: Extractor, held_out: Features, labels: NDArray[np.int64])
     if 1 - accuracy > POOR * (1 - guess):
         print(
             f"warning: evaluate.extractors: {variant.name} recognises the class of only {accuracy:.1%} of real test "
-            "images, so its scores say little about what is in an image: take a pretrained extractor "
-            "(docs/extractors.md), or more images",
+            "images, so its scores say little: take a pretrained extractor (docs/extractors.md), or more images",
             file=sys.stderr,
         )
 
@@ -206,27 +171,18 @@ def class_accuracy(fake: Features, labels: NDArray[np.int64]) -> float:
     return float((fake.logits.argmax(1).numpy() == labels).mean())
 
 
-def _weights(variant: Extractor, processed: Path, path: Path, device: torch.device, ranks: Ranks) -> Path:
-    """The main rank's ``path``, after it has written it: the ranks see the same files, but only the main one knows the
-    folder's temporary name."""
-    if ranks.main:
-        path.parent.mkdir(parents=True)
-        variant.write_weights(processed, path, device)
-    return Path(from_tensor(ranks.broadcast({"path": to_tensor(str(path))})["path"]))
-
-
 def _of_train(
-    network: nn.Module, images: Images, batch_size: int, device: torch.device, ranks: Ranks
+    network: nn.Module, images: Images, batch_size: int, device: torch.device
 ) -> tuple[Tensor, dict[str, NDArray[np.floating]]]:
     """The features of the part that is compared, and ``frechet.statistics`` of all, a few of which are in memory."""
     if len(images) <= distances.MOST:
-        features = extract(network, images, batch_size, device, ranks).features
+        features = extract(network, images, batch_size, device).features
         return features, frechet.statistics(features)
     compared, parts = distances.rows(len(images), distances.MOST), []
 
     def blocks() -> Iterator[Tensor]:
         for first in range(0, len(images), AT_ONCE):
-            features = extract(network, images[first : first + AT_ONCE], batch_size, device, ranks).features
+            features = extract(network, images[first : first + AT_ONCE], batch_size, device).features
             parts.append(features[compared[(compared >= first) & (compared < first + AT_ONCE)] - first])
             yield from features.split(frechet.ROWS)
 

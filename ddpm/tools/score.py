@@ -93,7 +93,7 @@ def _by_real_images(samples: Path, checked: config.Scoring, scratch: Path) -> Ju
     credit.refuse_other_params(checked, "preprocess", "reference")
     index, device = read_reference(paths.REFERENCE), devices.resolve(checked.device)
     evaluate = index.resolve(checked.evaluate)
-    images = _read_set(samples, index.shape, evaluate, scratch)
+    images = _read_set(samples, index.manifest.shape, evaluate, scratch)
     real = evaluation.Real.open(paths.PROCESSED, paths.REFERENCE, evaluate, device)
     yardsticks = evaluation.comparison(real, len(images), evaluate)
     floor = yardsticks.pop(REAL)

@@ -141,7 +141,10 @@ def _nominals(design: Design) -> Array:
     nominals = spent.copy()
     for k, n in enumerate(design.looks[1:], 1):
         earlier = np.array(design.looks[:k])
-        directions = _draw_directions(random, draws, n)
+        # of the differences from their mean, (draws, n): each has mean 0 and length 1
+        directions = random.standard_normal((draws, n))
+        directions -= directions.mean(1, keepdims=True)
+        directions /= np.linalg.norm(directions, axis=1, keepdims=True)
         sums, squares = (values.cumsum(1)[:, earlier - 1] for values in (directions, directions**2))
         tails = -stdtrit(n - 1, TAILS / 2)
         for row, (before, now) in enumerate(spent[:, k - 1 : k + 1]):
@@ -153,14 +156,6 @@ def _nominals(design: Design) -> Array:
             last = min(int(np.searchsorted(rejected, now - before)), draws - 1)
             nominals[row, k] = now * (last + 1) / draws
     return nominals
-
-
-def _draw_directions(random: np.random.Generator, draws: int, n: int) -> Array:
-    """Directions of the differences from their mean: (draws, n), each with mean 0 and length 1."""
-    parts = random.standard_normal((draws, n))
-    parts -= parts.mean(1, keepdims=True)
-    directions: Array = parts / np.linalg.norm(parts, axis=1, keepdims=True)
-    return directions
 
 
 def _stops_before(t: Array, n: int, earlier: Array, sums: Array, squares: Array, limits: Array) -> NDArray[np.bool_]:

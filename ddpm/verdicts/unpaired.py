@@ -4,7 +4,9 @@ from dataclasses import replace
 
 from ddpm.verdicts import statistics
 from ddpm.verdicts.arms import Pair
-from ddpm.verdicts.verdict import Rules, Verdict, decide
+from ddpm.verdicts.verdict import Rules, Ruling, Verdict, decide
+
+WITHIN = Ruling("inconclusive", "within what another seed may give")
 
 
 def judge_run(first: Pair, rules: Rules, fresh: Pair | None = None, *, alarms: bool = True) -> list[Verdict]:
@@ -27,14 +29,10 @@ def judge_run(first: Pair, rules: Rules, fresh: Pair | None = None, *, alarms: b
             high = min(high, max(gap + alarm, verdict.difference + confirm))
         verdict = replace(verdict, look=len(verdict.seeds), low=low, high=high, coverage=rules.coverage)
         excluded = -verdict.margin < low and high < verdict.margin
-        verdict = decide(verdict, fresh or first, rules.known, low > 0 or high < 0, excluded)
-        if verdict.outcome == "inconclusive" and not verdict.reason:
-            worse = gap if verdict.direction == "lower" else -gap
-            if alarms and fresh is None and place < rules.primaries and worse > max(alarm, verdict.margin):
-                verdict = replace(verdict, outcome="not yet", reason="an alarm: fresh seeds decide")
-            else:
-                verdict = replace(verdict, reason="within what another seed may give")
-        verdicts.append(verdict)
+        worse = gap if verdict.direction == "lower" else -gap
+        is_alarm = alarms and fresh is None and place < rules.primaries and worse > max(alarm, verdict.margin)
+        otherwise = Ruling("not yet", "an alarm: fresh seeds decide") if is_alarm else WITHIN
+        verdicts.append(decide(verdict, fresh or first, rules.known, low > 0 or high < 0, excluded, otherwise))
     return verdicts
 
 
@@ -52,9 +50,6 @@ def judge_unpaired(pair: Pair, rules: Rules) -> list[Verdict]:
         differs, excluded = enough and bool(test.p <= level), enough and bool(test.equivalence_p <= level)
         low, high, p = float(test.low), float(test.high), min(1.0, float(test.p) * family)
         verdict = replace(verdict, look=fewer, low=low, high=high, coverage=rules.coverage, p=p)
-        verdict = decide(verdict, pair, rules.known, differs, excluded)
-        if verdict.outcome == "inconclusive" and not verdict.reason:
-            reason = "within what another seed may give" if enough else f"fewer than {fewest} runs of an arm"
-            verdict = replace(verdict, reason=reason)
-        verdicts.append(verdict)
+        otherwise = WITHIN if enough else Ruling("inconclusive", f"fewer than {fewest} runs of an arm")
+        verdicts.append(decide(verdict, pair, rules.known, differs, excluded, otherwise))
     return verdicts

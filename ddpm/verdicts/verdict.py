@@ -147,12 +147,15 @@ class Verdict:
         return tuple(subtract(*scores, bool(self.seeds)).tolist())
 
 
-class Objection(NamedTuple):
-    """An outcome other than the tests'. overrides: whether it is the news, whatever the tests show."""
+class Ruling(NamedTuple):
+    """An outcome, and why. overrides: whether it is the news, whatever the tests show."""
 
     outcome: Outcome
     reason: str
     overrides: bool = False
+
+
+OPEN = Ruling("inconclusive", "")
 
 
 class Known(Protocol):
@@ -190,7 +193,7 @@ class Known(Protocol):
         """Whether both sides have the worst score there is, which shows nothing."""
         return False
 
-    def forbids(self, pair: Pair, verdict: Verdict, /) -> Objection | None:
+    def forbids(self, pair: Pair, verdict: Verdict, /) -> Ruling | None:
         """The outcome where the tests do not count; None where they do."""
         return None
 
@@ -198,8 +201,8 @@ class Known(Protocol):
         """The outcome of both means in the course of a training, where the tests do not count; None where they do."""
         return None
 
-    def doubts(self, pair: Pair, verdict: Verdict, outcome: Outcome, /) -> Objection | None:
-        """The objection to calling a difference that the tests show better or worse; None without one."""
+    def doubts(self, pair: Pair, verdict: Verdict, outcome: Outcome, /) -> Ruling | None:
+        """The outcome instead of calling a difference that the tests show better or worse; None without one."""
         return None
 
 
@@ -290,23 +293,25 @@ def _replay_looks(pair: Pair, metric: str, rules: Rules, complete: Sequence[int]
     return replace(verdict, outcome="futile" if chance < FUTILE else "not yet", reason=reason)
 
 
-def decide(verdict: Verdict, pair: Pair, known: Known, differs: bool, excluded: bool) -> Verdict:
-    """The verdict with its outcome and the reason; inconclusive, without a reason, if the tests reject nothing.
+def decide(
+    verdict: Verdict, pair: Pair, known: Known, differs: bool, excluded: bool, otherwise: Ruling = OPEN
+) -> Verdict:
+    """The verdict with its outcome and the reason.
 
-    differs: the tests reject "no difference". excluded: they reject every gap as large as the margin.
+    differs: the tests reject "no difference". excluded: they reject every gap as large as the margin. otherwise: the
+    end if they reject nothing.
     """
     outcome: Outcome = "better" if (verdict.difference > 0) == (verdict.direction == "higher") else "worse"
     doubt = known.doubts(pair, verdict, outcome)
     if doubt and doubt.overrides:  # however few the seeds
-        return replace(verdict, outcome=doubt.outcome, reason=doubt.reason, overridden=True)
-    objection = known.forbids(pair, verdict)
-    if objection is None and differs and abs(verdict.difference) > verdict.margin:
-        objection = doubt or Objection(outcome, "")
-    if objection:
-        return replace(verdict, outcome=objection.outcome, reason=objection.reason)
-    if excluded:
-        return replace(verdict, outcome="equivalent", reason=f"any gap is below {verdict.margin:.3g}")
-    return replace(verdict, outcome="inconclusive", reason="")
+        end = doubt
+    elif forbidden := known.forbids(pair, verdict):
+        end = forbidden
+    elif differs and abs(verdict.difference) > verdict.margin:
+        end = doubt or Ruling(outcome, "")
+    else:
+        end = Ruling("equivalent", f"any gap is below {verdict.margin:.3g}") if excluded else otherwise
+    return replace(verdict, outcome=end.outcome, reason=end.reason, overridden=end.overrides)
 
 
 def _doubt(verdict: Verdict, beyond: bool, flips: bool, alpha: float) -> str:

@@ -30,24 +30,19 @@ def run(config, out: str) -> Path:
     return Path(out)
 
 
-def test_a_snapshot_is_the_model_that_a_training_to_that_point_ends_with():
+def test_a_snapshot_is_the_model_that_a_training_to_that_point_ends_with_and_changes_no_later_byte():
     """But for the config in it: constant rate and average make each point a fair end."""
-    out = run(small(train={"snapshots": [16, 64, 96]}), "out")
+    plain, out = run(small(), "plain"), run(small(train={"snapshots": [16, 64, 96]}), "out")
     assert sorted(path.name for path in (out / "snapshots").iterdir()) == ["0000016.safetensors", "0000064.safetensors"]
+    assert [path.name for path in (plain / "snapshots").iterdir()] == ["none.txt"]  # an out of the stage
     shorter = load_model(run(small(train={"steps": 8}), "short") / "model.safetensors", CPU)
     snapshot = load_model(out / "snapshots/0000064.safetensors", CPU)
     assert snapshot.facts == shorter.facts
     assert snapshot.written["train"]["snapshots"] == [16, 64, 96]
-    for name, weights in shorter.network.state_dict().items():
-        assert torch.equal(weights, snapshot.network.state_dict()[name]), name
-
-
-def test_snapshots_change_no_byte_of_the_weights():
-    plain, with_them = run(small(), "plain"), run(small(train={"snapshots": [16]}), "with")
-    model = load_model(plain / "model.safetensors", CPU)
-    assert [path.name for path in (plain / "snapshots").iterdir()] == ["none.txt"]  # an out of the stage
-    weights = load_model(with_them / "model.safetensors", CPU).network.state_dict()
-    assert all(torch.equal(value, weights[name]) for name, value in model.network.state_dict().items())
+    ends = [load_model(folder / "model.safetensors", CPU) for folder in (plain, out)]
+    for one, other in ((shorter, snapshot), ends):
+        weights = other.network.state_dict()
+        assert all(torch.equal(value, weights[name]) for name, value in one.network.state_dict().items())
 
 
 @pytest.mark.slow

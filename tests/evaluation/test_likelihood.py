@@ -63,30 +63,13 @@ def noisy_images(count: int) -> np.ndarray:
     return np.random.default_rng(1).integers(0, 256, (count, 1, 3, 3), dtype=np.uint8)
 
 
-def test_the_perfect_denoiser_of_a_gaussian_has_the_terms_of_the_closed_form():
-    T = 20
-    chain = schedule(T)
-    found = bound(exact.denoises(TRUTH, chain), chain, pixels(4000), T)
-    signal2, sigma2 = chain.alpha_bar, chain.one_minus_alpha_bar
-    unexplained = SD**2 * sigma2 / (signal2 * SD**2 + sigma2)  # Var[x_0 | x_t]
-    weight = chain.alpha_bar_prev * (chain.beta / sigma2) ** 2  # of x_0 in equation 7, squared
-    terms = weight[1:] * unexplained[1:] / (2 * chain.beta_tilde[1:]) / BITS
-    errors = found.terms[:, 1:].std(axis=0) / math.sqrt(len(found.terms))
-    assert (np.abs(found.terms[:, 1:].mean(axis=0) - terms) < 4.5 * errors + 1e-3 * terms).all()
-    np.testing.assert_allclose(found.mse.mean(axis=0)[1:], (signal2 / sigma2 * unexplained)[1:], rtol=0.15)
-    last = signal2[-1] * (SD**2 + MEAN**2) + sigma2[-1] - 1 - math.log(sigma2[-1])
-    assert found.prior.mean() == pytest.approx(last / 2 / BITS, rel=0.05, abs=1e-9)
-
-
-@pytest.mark.parametrize(("reverse", "gap"), [("fixed_small", 0.8), ("fixed_large", 0.15)])
-def test_with_a_perfect_denoiser_and_many_steps_the_bound_comes_down_to_the_entropy(reverse, gap):
+def test_with_a_perfect_denoiser_and_many_steps_the_bound_comes_down_to_the_entropy():
     entropy = (0.5 * math.log(2 * math.pi * math.e * SD**2) + math.log(127.5)) / BITS
     chains, images = (schedule(30), schedule(1000)), pixels(2000)
     few, many = (
-        bound(exact.denoises(TRUTH, chain), chain, images, 60, reverse).bits_per_dim.mean() for chain in chains
+        bound(exact.denoises(TRUTH, chain), chain, images, 29, "fixed_large").bits_per_dim.mean() for chain in chains
     )
-    assert entropy - 0.02 < many < entropy + gap
-    assert many < few
+    assert entropy - 0.02 < many < min(entropy + 0.15, few)
 
 
 def test_what_the_chain_leaves_of_the_image_is_in_the_bound():
@@ -165,11 +148,13 @@ def test_the_loss_vlb_summed_over_the_steps_is_the_bound(parameterization, varia
 
 def test_few_strata_agree_with_the_whole_sum_on_the_average():
     chain, images = schedule(20), noisy_images(20)
-    whole = np.array([bound(crude, chain, images, 19, seed=seed).bits_per_dim.mean() for seed in range(20)])
-    few = np.array([bound(crude, chain, images, 3, seed=seed).bits_per_dim.mean() for seed in range(100)])
+    whole, few = (
+        np.array([bound(crude, chain, images, count, seed=seed).bits_per_dim.mean() for seed in range(trials)])
+        for count, trials in ((19, 6), (3, 40))
+    )
     error = math.hypot(whole.std() / math.sqrt(len(whole)), few.std() / math.sqrt(len(few)))
     assert few.mean() == pytest.approx(whole.mean(), abs=4 * error)
-    assert error < 0.03 * whole.mean()
+    assert error < 0.04 * whole.mean()
 
 
 def test_an_image_has_its_own_noise_whatever_the_batch():
@@ -202,4 +187,4 @@ def test_models_of_one_training_seed_share_the_noise_of_the_estimate(monkeypatch
     monkeypatch.setattr(bounds, "open_split", lambda *_: (noisy_images(4), np.zeros(4, np.int64)))
     model = Loaded(torch.nn.Identity(), small().training().model_copy(update={"seed": 3}), {})
     job = bounds.Job(model, Path(), Path(), Evaluate(extractors=("classifier",)), CPU)
-    assert bounds.run_on_split(job, "train", lambda asked, _: asked.seed, 5) == 3
+    assert bounds.likelihood_job(job, "train").seed == 3

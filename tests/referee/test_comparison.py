@@ -174,13 +174,6 @@ def test_a_programs_runs_are_judged_beside_ours_and_what_is_unknown_is_said():
         assert "differ" in refusal(*runs("cosine", 1), *programs(2, **{key: value}))
 
 
-def test_another_program_is_added_by_scoring_it():
-    theirs = programs(2)
-    for run in theirs:
-        run.params["recipe"] = "a"
-    assert "ddpm score" in refusal(*theirs, by=["recipe"])
-
-
 MODEL = {"classifier.fd": 1.0, "classifier.kid_mean": 0.1, "classifier.precision": 0.5}
 
 

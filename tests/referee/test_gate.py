@@ -146,6 +146,7 @@ def test_an_alarm_is_decided_by_the_next_three_seeds_of_the_same_params_and_code
         assert (answer["missing"], answer["verdicts"][0]["seeds"]) == ([], [6, 7, 8])
         assert answer["verdicts"][0]["arm_scores"][2] == eighth
         assert (answer["verdicts"][0]["low"] > 0) == code
+        assert answer["verdicts"][0]["outcome"] == ("worse" if code else "inconclusive")
     make(folder, [8], {FD: 0.2} | COPYING)
     assert run("--json") == 1
     assert json.loads(capsys.readouterr().out)["regressions"] == ["memorisation.pixels"]

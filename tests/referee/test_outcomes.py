@@ -78,6 +78,8 @@ def test_what_copies_train_images_is_no_better_whichever_side_it_is(metric, sign
     assert winner.headline == winner.reason  # how much better copies score is not the news
     assert citation.cite(winner).startswith(winner.reason)
     assert (loser.outcome, loser.reason) == (honest.outcome, "")
+    copying = "linear" if honest.outcome == "better" else "cosine"
+    assert judged(pair(gaps[:2], metric, copying=copying), metric=metric).overridden  # however few the seeds
 
 
 @pytest.mark.parametrize(("before", "after", "outcome"), [

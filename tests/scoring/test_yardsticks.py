@@ -19,11 +19,11 @@ def images(count: int, centre: float = 128, sd: float = 8, shape: tuple[int, ...
 def test_draws_have_the_mean_and_the_covariance_of_the_pixels(monkeypatch):
     monkeypatch.setattr(yardsticks, "ROWS", 300)  # so that blocks matter
     train = images(700)
-    drawn = yardsticks.gaussian(train, np.arange(700), torch.arange(20_000), "test")
-    assert (drawn.shape, drawn.dtype) == ((20_000, 2, 3, 2), np.uint8)
+    drawn = yardsticks.gaussian(train, np.arange(700), torch.arange(8000), "test")
+    assert (drawn.shape, drawn.dtype) == ((8000, 2, 3, 2), np.uint8)
     ours, theirs = (np.cov(part.reshape(len(part), -1).T.astype(float)) for part in (drawn, train))
-    np.testing.assert_allclose(drawn.mean(0), train.mean(0), atol=0.6)
-    np.testing.assert_allclose(ours, theirs, atol=0.04 * theirs.max())
+    np.testing.assert_allclose(drawn.mean(0), train.mean(0), atol=0.8)
+    np.testing.assert_allclose(ours, theirs, atol=0.06 * theirs.max())
 
 
 def test_draws_are_clipped_and_one_image_is_its_own_gaussian():

@@ -31,47 +31,34 @@ def test_the_e_value_is_valid_given_the_sizes_of_symmetric_gains(sizes, shift):
         assert (log.max(1) >= -np.log(level)).mean() <= level
 
 
-def test_each_factor_is_a_fair_bet_given_the_past():
-    past = np.array([0.3, -1.0, 2.0])
-    for size in (0.01, 1.0, 50.0):
-        both = [np.exp(evidence.log_e(np.append(past, sign * size))[-1] - evidence.log_e(past)[-1]) for sign in (1, -1)]
-        assert sum(both) <= 2 + 1e-12
-        assert both[0] <= 1 + evidence.CAP + 1e-12
+def test_a_gain_is_measured_in_the_gains_before_it_and_counts_up_to_the_cap():
+    factors = np.minimum(1 + np.tanh([1, -1, 0.5, 4 / 3**0.5]), 1 + evidence.CAP)
+    np.testing.assert_allclose(evidence.log_e(np.array([2.0, -2.0, 1.0, 4.0])), np.log(factors).cumsum())
 
 
 ORDERS = np.array(list(permutations(range(8))), dtype=float)  # of four runs a side
 SCORES = arrays(float, (2, 6), elements=st.integers(-3, 3).map(float))
 
 
-def test_the_order_of_all_runs_is_a_fair_bet_given_the_order_so_far():
-    """All orders are equally likely if the runs are exchangeable: so it is an exact martingale, and valid at a stop."""
-    champion, challenger = ORDERS[:, :4], ORDERS[:, 4:]
-    e = np.exp(evidence.log_rank_e(champion, challenger))
-    np.testing.assert_allclose(e.mean(0), 1)
-    for n in range(1, 4):
-        so_far = np.concatenate([champion[:, :n], challenger[:, :n]], 1).argsort(1) @ 8 ** np.arange(2 * n)
-        for order in np.unique(so_far):
-            assert e[so_far == order, n].mean() == pytest.approx(e[so_far == order, n - 1].mean())
-    assert np.ptp(e[so_far == order, 2]) < 1e-12
+def test_the_order_has_the_likelihood_of_runs_that_are_drawn_by_their_hazards():
+    """The best of all is drawn, then the best of the rest, and so on: Savage 1956, by its definition."""
+    for order in ORDERS[::4999]:
+        for n in range(1, 5):
+            best_first, ratios = np.append(order[:n], order[4 : 4 + n]).argsort()[::-1], []
+            for hazard in (3, 9, 27, 81):
+                hazards = np.repeat([1, hazard], n)[best_first]
+                ratios.append(np.prod([hazards[i] / hazards[i:].sum() * (2 * n - i) for i in range(2 * n)]))
+            assert np.exp(evidence.log_rank_e(order[:4], order[4:])[n - 1]) == pytest.approx(np.mean(ratios))
 
 
-@pytest.mark.parametrize("scores", [range(8), 2.0 ** np.arange(8), [0, 0, 0, 1, 1, 5, 5, 5]], ids=str)
+@pytest.mark.parametrize("scores", [range(8), [0, 0, 0, 1, 1, 5, 5, 5]], ids=str)
 def test_ranks_are_valid_at_every_stop_if_the_runs_are_exchangeable(scores):
+    """All orders are equally likely."""
     values = np.array(scores, float)[ORDERS.astype(int)]
     log = RANKS.log_e(values[:, :4], values[:, 4:])
     for level in (0.5, 0.2, 0.1, 0.05, 0.03):
         assert (log.max(1) >= -np.log(level)).mean() <= level
     assert (log.max(1) >= np.log(5)).any()
-
-
-def test_the_order_has_the_likelihood_of_runs_that_are_drawn_by_their_hazards(monkeypatch):
-    """The best of all is drawn, then the best of the rest, and so on: Savage 1956, by its definition."""
-    monkeypatch.setattr(evidence, "HAZARDS", np.array([2.5]))
-    for order in ORDERS[::4999]:
-        hazards, ratio = np.repeat([1, 2.5], 4)[order.argsort()[::-1]], 1.0
-        for place in range(8):
-            ratio *= hazards[place] / hazards[place:].sum() * (8 - place)
-        assert np.exp(evidence.log_rank_e(order[:4], order[4:])[-1]) == pytest.approx(ratio)
 
 
 @given(SCORES, st.integers(0, 5))
@@ -99,8 +86,8 @@ def test_equal_effects_take_half_of_the_seeds_by_ranks():
 
 
 def test_the_shares_sum_to_one_and_later_ideas_get_more_than_with_squares():
-    shares = np.array([evidence.share(attempt) for attempt in range(1, 10**5)])
-    left = 2 / (10**5 + evidence.SHIFT) ** 0.5 / (1 / shares[0]) * (1 + evidence.SHIFT) ** evidence.POWER
+    shares = np.array([evidence.share(attempt) for attempt in range(1, 10**4)])
+    left = 2 / (10**4 + evidence.SHIFT) ** 0.5 / (1 / shares[0]) * (1 + evidence.SHIFT) ** evidence.POWER
     assert shares.sum() + left == pytest.approx(1, abs=1e-4)
     assert shares[99] > 15 * 6 / np.pi**2 / 100**2
     # e-LOND: the threshold falls with each rung
@@ -108,12 +95,12 @@ def test_the_shares_sum_to_one_and_later_ideas_get_more_than_with_squares():
 
 
 @pytest.mark.parametrize("rule", [PAIRS, RANKS], ids=["pairs", "ranks"])
-@pytest.mark.parametrize("needed", [20.0, 500.0, 5000.0])
-def test_seeds_needed_are_those_after_which_half_have_decided(needed, rule):
-    counts = [rule.seeds_needed(effect, needed, 40) for effect in (1, 2, 3, 50)]
+def test_seeds_needed_are_those_after_which_half_have_decided(rule):
+    needed = 500.0
+    counts = [rule.seeds_needed(effect, needed, 40) for effect in (1, 3, 50)]
     assert counts == sorted(counts, reverse=True)
     assert counts[-1] == rule.fewest(needed)
-    sides = make_ladder.run(np.random.default_rng(5), make_ladder.Case(""), np.ones(1000), counts[0])
+    sides = make_ladder.run(np.random.default_rng(5), make_ladder.Case(""), np.ones(500), counts[0])
     decided = (rule.log_e(*sides).max(1) >= np.log(needed)).mean()
     assert decided == pytest.approx(0.5, abs=0.1)
     assert rule.seeds_needed(0.1, needed, 32) is None
@@ -121,7 +108,7 @@ def test_seeds_needed_are_those_after_which_half_have_decided(needed, rule):
 
 @pytest.mark.parametrize("rule", [PAIRS, RANKS], ids=["pairs", "ranks"])
 def test_a_stop_is_early_only_if_the_rest_would_not_be_enough(rule):
-    champion, challenger = make_ladder.run(np.random.default_rng(0), make_ladder.Case(""), np.zeros(1000), 32)
+    champion, challenger = make_ladder.run(np.random.default_rng(0), make_ladder.Case(""), np.zeros(300), 32)
     lost = {}
     for effect in (-1, 0, 1, 2):
         accepts, hopeless = rule.look(champion, challenger + effect, 300.0, 6, 32)
@@ -137,7 +124,7 @@ def test_a_stop_is_early_only_if_the_rest_would_not_be_enough(rule):
 def test_the_interval_holds_the_effect_and_agrees_with_the_e_value(rule, seeds):
     random = np.random.default_rng(0)
     held = []
-    for _ in range(100):
+    for _ in range(40):
         champion, challenger = 2 * random.standard_normal((2, seeds))
         low, high = rule.interval(champion, challenger + 4, 0.05)
         assert low < (challenger + 4 - champion).mean() < high

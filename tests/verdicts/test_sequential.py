@@ -34,9 +34,9 @@ def test_one_look_is_the_t_test(n):
         np.testing.assert_allclose(design.p(0, np.array([level])), level)
 
 
-@pytest.mark.parametrize("looks", [LOOKS, (6, 10), (6, 7, 8, 9, 10, 11, 12)])
+@pytest.mark.parametrize("looks", [LOOKS, (6, 7, 8, 9, 10, 11, 12)])
 def test_the_bounds_spend_the_error_rate_look_by_look(looks):
-    trials = 50_000
+    trials = 30_000
     t = np.abs(t_at(looks, draw(trials, looks)))
     design = Design(looks)
     for level in (ALPHA, ALPHA / 15):
@@ -46,16 +46,11 @@ def test_the_bounds_spend_the_error_rate_look_by_look(looks):
     assert abs(np.any(t >= design.bounds(ALPHA), axis=1).mean() - ALPHA) < 0.001 + 3 * math.sqrt(0.0475 / trials)
 
 
-@pytest.mark.parametrize(("effect", "expected", "seeds"), [(1.0, 0.96, 11.5), (1.5, 1.0, 8.7)])
-def test_both_tests_have_the_power_that_was_planned_with(effect, expected, seeds):
-    design, trials = Design(LOOKS), 250
-    differences = draw(trials) + effect
-    t = np.abs(t_at(LOOKS, differences)) >= design.bounds(ALPHA)
-    flips = np.array([np.isin(LOOKS, design.sign_flips(each, ALPHA)) for each in differences])
-    both = np.where((t & flips).any(1), np.array(LOOKS)[(t & flips).argmax(1)], 99)
-    assert (both <= 20).mean() == pytest.approx(expected, abs=0.025)
-    assert np.minimum(both, 20).mean() == pytest.approx(seeds, abs=0.5)
-    assert design.power(ALPHA, effect)[-1] == pytest.approx(expected, abs=0.02)
+def test_the_power_is_that_of_studies_with_an_effect():
+    design, differences = Design(LOOKS), draw(4000) + 1.0
+    crossed = np.logical_or.accumulate(np.abs(t_at(LOOKS, differences)) >= design.bounds(ALPHA), axis=1).mean(0)
+    np.testing.assert_allclose(design.power(ALPHA, 1.0), crossed, atol=0.03)
+    assert crossed[-1] > 0.95
 
 
 def brute_force(design: Design, differences: Array, level: float) -> int | None:
@@ -76,15 +71,17 @@ def brute_force(design: Design, differences: Array, level: float) -> int | None:
     return None
 
 
-@pytest.mark.parametrize("ties", [False, True])
-def test_sign_flips_are_those_of_brute_force(ties):
-    design = Design((5, 7, 8))
-    differences = draw(40, design.looks) + np.linspace(0, 2, 40)[:, None]
+@pytest.mark.parametrize(
+    ("looks", "level", "ties"), [((5, 7, 8), 0.2, False), ((5, 7, 8), 0.2, True), ((6, 8), 0.05, False)]
+)
+def test_sign_flips_are_those_of_brute_force(looks, level, ties):
+    design = Design(looks)
+    differences = draw(30, looks) + np.linspace(0, 2, 30)[:, None]
     if ties:
         differences = np.round(differences)
-    found = [next(iter(design.sign_flips(each, 0.2)), None) for each in differences]
-    assert found == [brute_force(design, each, 0.2) for each in differences]
-    assert {5, 7, 8, None} <= {*found, 7, 8}
+    found = [next(iter(design.sign_flips(each, level)), None) for each in differences]
+    assert found == [brute_force(design, each, level) for each in differences]
+    assert len({*found}) > 2
 
 
 def test_a_first_look_of_six_spends_what_six_equal_signs_need_and_the_rest_later():
@@ -97,31 +94,12 @@ def test_a_first_look_of_six_spends_what_six_equal_signs_need_and_the_rest_later
     # where one pattern fits into the look's part, nothing changes, nor where the error rate has no pattern
     for other, level in ((Design((6, 8)), ALPHA), (Design(LOOKS), ALPHA), (design, 0.03)):
         np.testing.assert_array_equal(other.sign_budget(level), other.budget(level))
-    short = Design((6, 8, 9))
-    differences = draw(40, short.looks) + np.linspace(0, 2, 40)[:, None]
-    found = [next(iter(short.sign_flips(each, ALPHA)), None) for each in differences]
-    assert found == [brute_force(short, each, ALPHA) for each in differences]
 
 
-SAME = "no difference "
-
-
-def false_studies(kind: str, looks: tuple[int, ...], trials: int, arms: int = 7, metrics: int = 6) -> float:
-    """The share of studies in which a difference of mean 0 is called better or worse, without margins."""
-    random, size = np.random.default_rng(0), (trials * arms, metrics, looks[-1])
-
-    def scores() -> Array:
-        match kind.removeprefix(SAME):
-            case "normal":
-                return random.standard_normal(size)
-            case "uniform":
-                return random.random(size) - 0.5
-            case "two-valued":
-                return random.choice([-1.0, 1.0], size) + 0.1 * random.standard_normal(size)
-            case _:
-                return random.exponential(size=size) - 1
-
-    gaps = scores() - (scores() if kind.startswith(SAME) else 0.0)
+def test_studies_are_false_as_rarely_as_promised():
+    """Of seven arms in six metrics, with normal differences of mean 0: docs/verdicts.md has others."""
+    looks, trials, arms, metrics = (6, 10, 15, 20), 300, 7, 6
+    gaps = np.random.default_rng(0).standard_normal((trials * arms, metrics, looks[-1]))
     design, rates = Design(looks), ALPHA * np.array([PRIMARY, (1 - PRIMARY) / (metrics - 1)]) / arms
     bounds = np.array([design.bounds(rate) for rate in rates])[[0] + [1] * (metrics - 1)]
     beyond, false = np.abs(t_at(looks, gaps)) >= bounds, np.zeros(trials * arms, bool)
@@ -132,25 +110,7 @@ def false_studies(kind: str, looks: tuple[int, ...], trials: int, arms: int = 7,
                 if look <= until and look in design.sign_flips(row[:look], ALPHA):
                     false[at], until = True, look if row is gaps[at][0] else until
                     break
-    return float(false.reshape(trials, arms).any(1).mean())
-
-
-@pytest.mark.parametrize(
-    ("kind", "low", "high"), [("normal", 0, 0.05), (f"{SAME}two-valued", 0, 0.06), ("two-valued", 0.6, 0.9)]
-)
-def test_studies_are_false_as_rarely_as_promised_for_normal_differences_and_no_difference_alone(kind, low, high):
-    """docs/verdicts.md has the table of 3,000 studies."""
-    trials, looks = 300, (6, 10, 15, 20)
-    assert low <= false_studies(kind, looks, trials) <= high + 3 * math.sqrt(high * (1 - high) / trials)
-
-
-def test_beyond_twenty_seeds_patterns_are_drawn_and_say_the_same():
-    exact, drawn = Design((8, 16)), Design((8, 16, 32))
-    differences = draw(30) + 0.6
-    level = 0.05 / float(drawn.budget(1.0)[1])  # at which the longer design has spent 5% by 16 seeds
-    agree = [exact.sign_flips(each[:16], 0.05) == drawn.sign_flips(each[:16], level) for each in differences]
-    assert np.mean(agree) > 0.9
-    assert drawn.sign_flips(np.ones(8), 0.1) == [8]
+    assert false.reshape(trials, arms).any(1).mean() <= ALPHA + 3 * math.sqrt(ALPHA * (1 - ALPHA) / trials)
 
 
 @pytest.mark.parametrize(("mean", "effect"), [(0.2, 0.2), (0.6, 0.6), (0.6, 0.0)])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ddpm.base import progress
 from ddpm.base.images import Images
 from ddpm.base.sections import Shape
-from ddpm.scoring.features import Features, one_thread
+from ddpm.scoring.features import Features, fitting
 
 DIMENSIONS = 64
 RGB = 3  # channels
@@ -36,9 +36,7 @@ def fit(
     """The weights of a ClassifierNetwork fitted to images, (N, C, H, W), and labels, (N,), on the CPU. Batches and
     shifts are drawn on the CPU, so that they are the same on every device."""
     steps = max(recipe.min_steps, math.ceil(recipe.epochs * len(images) / recipe.batch_size))
-    gpus = [device] if device.type == "cuda" else []  # by default fork_rng starts CUDA on all of them
-    with torch.random.fork_rng(gpus), one_thread(), progress.bar(steps, "fit classifier", "step") as bar:
-        torch.manual_seed(recipe.seed)
+    with fitting(recipe.seed, device), progress.bar(steps, "fit classifier", "step") as bar:
         network = ClassifierNetwork(Shape(*images.shape[1:]), classes).to(device).train()
         optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=steps)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ddpm.base.images import Images
 from ddpm.scoring import distances
 from ddpm.scoring.evaluate_params import C2st
-from ddpm.scoring.features import one_thread
+from ddpm.scoring.features import fitting
 
 WIDTH = 8  # channels of the first layer for each channel of the image
 WIDEST = 24
@@ -68,9 +68,7 @@ def tell_apart(fake: Images, real: Images, settings: C2st, device: torch.device)
     on the CPU, so that it is the same on every device; one thread sums, or the last bits would depend on their number.
     """
     half, networks = settings.images // 2, 2 * settings.repeats
-    gpus = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(gpus), one_thread():
-        torch.manual_seed(SEED)
+    with fitting(SEED, device):
         images = torch.cat([torch.from_numpy(np.array(distances.part(each, 2 * half))) for each in (fake, real)])
         images = (images.float() / 127.5 - 1).to(device)
         is_real = (torch.arange(len(images)) >= 2 * half).float().to(device)

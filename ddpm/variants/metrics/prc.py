@@ -26,7 +26,7 @@ class PrecisionRecall(FeatureMetric):
 
         k, ours = evaluate.prc_neighborhood, distances.part(fake.features, distances.MOST).to(real.device)
         theirs = real.features.to(real.device)
-        reach, theirs_reach = distances.neighbours(ours, k)[:, -1:], real.reach(k)
+        reach, theirs_reach = distances.neighbours(ours, k)[:, -1:], real.around[:, -1].to(real.device)
         precise, recalled = [], torch.zeros(len(theirs), dtype=torch.bool, device=real.device)
         for rows, squared in distances.square_distances(ours, theirs):
             precise.append((squared <= theirs_reach).any(1))
