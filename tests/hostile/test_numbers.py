@@ -15,7 +15,6 @@ from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.base.paths import PROCESSED
 from ddpm.base.sections import Shape
-from ddpm.compute.distributed import ALONE
 from ddpm.data.preprocessing import preprocess
 from ddpm.model import build
 from ddpm.model.model_file import save_model
@@ -78,7 +77,7 @@ def put_one_class() -> None:
 
 def fit() -> None:
     preprocess(data(), Path("raw"), PROCESSED)
-    reference.main(Evaluate(extractors=("classifier",)), CPU, ALONE)
+    reference.main(Evaluate(extractors=("classifier",)), CPU)
 
 
 def save_infinity() -> None:
