@@ -93,12 +93,12 @@ def finished(gain: float | Array, harm: float = 0.0, most: int | None = None) ->
     """The climb after the open attempt, which gets records and an end as in ``attempted``."""
     contest, held = terms.load(FILE), state()
     attempt = held.open
-    champion = held.changes(attempt.begin.on)
+    champion = attempt.before
     both = {"champion": champion, "challenger": {**champion, **attempt.begin.changes}}
-    sides = {side: contest.scale(changes, held.length(attempt)) for side, changes in both.items()}
+    sides = {side: contest.scale(changes, attempt.length) for side, changes in both.items()}
     gains = np.broadcast_to(gain, contest.terms.seeds.most) + 1e-6 * np.arange(contest.terms.seeds.most)
     runs = held.runs(attempt)
-    for seed, each in enumerate(gains.tolist(), held.first_seed(attempt)):
+    for seed, each in enumerate(gains.tolist(), attempt.first_seed):
         write_record(contest, attempt.key, "champion", sides["champion"], seed, 1.0, 0.1)
         write_record(contest, attempt.key, "challenger", sides["challenger"], seed, 1.0 - each, 0.1 + harm)
         runs.take_all()

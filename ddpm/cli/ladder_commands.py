@@ -164,9 +164,7 @@ def params(ladder: LadderFile, run: str, /, *, force: bool = False) -> None:
     contest = climb.load(ladder)
     if contest.of_program:
         raise UserError(f"{ladder}: params: its runs are a program's; each row has its command's values and its commit")
-    tried = trials.Trials(contest)
-    tried.read()
-    for number, trial in tried.lines.items():
+    for number, trial in trials.Trials(contest).read().items():
         if run == f"trial-{number}":
             return write_run(contest.name, run, contest.trial(trial.changes, trial.seed, trial.length), None, force)
     for question in _questions(contest):

@@ -32,7 +32,7 @@ def begin(
     """The entry's open attempt on the champion, or a new one. commit: whose code will run, if not the one that is
     checked out. Raises UserError if it may not try: nothing is spent."""
     with climb.hold(contest) as state:
-        contest.check(changes, state.changes(state.on), source, allow_null)
+        contest.check(changes, state.changes, source, allow_null)
         if not state.attempts:
             contest.check_images()
         if last := state.open:

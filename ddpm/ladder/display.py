@@ -14,7 +14,7 @@ from ddpm.base.errors import UserError, plural, printable
 from ddpm.ladder import outcome
 from ddpm.ladder.climb import Attempt, Climb
 from ddpm.ladder.log import BASE
-from ddpm.ladder.terms import CHALLENGER, CHAMPION
+from ddpm.ladder.terms import CHALLENGER, CHAMPION, Changes
 from ddpm.pictures import plots
 from ddpm.pictures.plots import Panel
 from ddpm.programs.program import COMMIT
@@ -51,7 +51,7 @@ def to_dict(state: Climb, attempt: Attempt) -> dict[str, Any]:
     return {
         "ladder": state.contest.name,
         "entry": begin.entry,
-        "length": state.length(attempt),
+        "length": attempt.length,
         "attempt": attempt.number,
         "outcome": attempt.outcome,
         "reason": (end and end.reason) or early_reason,
@@ -61,7 +61,7 @@ def to_dict(state: Climb, attempt: Attempt) -> dict[str, Any]:
         "e": math.exp(state.log_e(end)) if end else None,
         "threshold": attempt.needed,
         "seeds": len(gains),
-        "first_seed": state.first_seed(attempt),
+        "first_seed": attempt.first_seed,
         "score": score,
         "champion": float(np.mean(end.champion)) if end and end.champion else None,
         "gaussian": attempt.gaussian,
@@ -73,12 +73,12 @@ def to_dict(state: Climb, attempt: Attempt) -> dict[str, Any]:
     }
 
 
-def chapters(state: Climb) -> list[Chapter]:
+def chapters(state: Climb, picture: bool = True) -> list[Chapter]:
     """The question, the champion, every attempt, and the picture."""
     terms, name = state.contest.terms, state.title
     attempts = [to_dict(state, attempt) for attempt in state.attempts]
-    if changes := state.changes(state.on):
-        name += f": {', '.join(f'{key} {plain(value)}' for key, value in changes.items())}"
+    if state.changes:
+        name += f": {_describe(state.changes)}"
     cost = state.champion.cost if state.champion else _base_cost(state)
     counts = f"{plural(len(state.attempts), 'attempt')}, {plural(len(state.rungs), 'rung')}"
     blocks: list[Block] = [
@@ -89,7 +89,7 @@ def chapters(state: Climb) -> list[Chapter]:
     if attempts:
         rows = [[cell((row | {"entry": name_entry(row)})[key]) for key in COLUMNS] for row in attempts]
         blocks.append(Table(list(COLUMNS.values()), rows, "", (1, 2, 13)))
-    if any(one["score"] is not None for one in attempts):
+    if picture and any(one["score"] is not None for one in attempts):
         blocks.append(Figure("The climb", "climb", partial(plots.lines, panels=_panels(state, attempts))))
     return [Chapter("", blocks)]
 
@@ -102,27 +102,26 @@ def name_entry(shown: dict[str, Any]) -> str:
 
 
 def page(state: Climb, running: bool = True) -> list[Chapter]:
-    """The last attempt, with what its sides drew first, and then the climb."""
+    """What the last attempt tries, what its sides drew first and scored, and the climb."""
     attempt, terms = state.attempts[-1], state.contest.terms
-    shown, runs = to_dict(state, attempt), state.runs(attempt)
-    arms, grids = {run.arm for run in runs.planned}, runs.grids
-    sides: list[str] = [arm for arm in (CHAMPION, CHALLENGER) if arm in arms]
-    outcome = "running" if running else ": ".join(filter(None, [attempt.outcome, shown["reason"]]))
-    evidence = "" if shown["e"] is None else f", e-value {shown['e']:.3g} of {attempt.needed:.0f}"
+    runs, name = state.runs(attempt), name_entry(to_dict(state, attempt))
+    sides = [arm for arm in (CHAMPION, CHALLENGER) if any(run.arm == arm for run in runs.planned)]
     scores = {
         arm: {run.seed or 0: run.scores[terms.primary] for run in runs.leading_records(arm) if not run.diverged}
         for arm in sides
     }
     levels = {"target": terms.target, "a Gaussian of the train images": attempt.gaussian}
-    drawn = {"real images": grids(CHALLENGER) / "real.png"} | {arm: grids(arm) / "grid.png" for arm in sides}
-    changes = ", ".join(f"{key} {plain(value)}" for key, value in attempt.begin.changes.items())
-    seeds = f"{plural(shown['seeds'], 'seed')} of {terms.seeds.most}"
+    drawn = {"real images": runs.grids(CHALLENGER) / "real.png"} | {arm: runs.grids(arm) / "grid.png" for arm in sides}
     return [
-        Chapter("", [Note(f"{name_entry(shown)}: {changes}"), Note(f"{outcome}; {seeds}{evidence}")]),
+        Chapter("", [Note(f"{name}: {_describe(attempt.begin.changes)}")]),
         Chapter("Pictures", live.side_by_side(drawn)),
         Chapter("Runs", live.show_sides(scores, state.contest.known.axis(terms.primary), levels)),
-        *([] if running else [Chapter("The climb", chapters(state)[0].blocks)]),
+        Chapter("The climb", chapters(state, picture=not running)[0].blocks),
     ]
+
+
+def _describe(changes: Changes) -> str:
+    return ", ".join(f"{key} {plain(value)}" for key, value in changes.items())
 
 
 def _base_cost(state: Climb) -> float:
@@ -161,7 +160,7 @@ def _panels(state: Climb, attempts: Sequence[dict[str, Any]]) -> list[Panel]:
         shown = [one for one in scored if one["length"] == length]
         refused = [one for one in shown if one["champion"] and one["outcome"] != "accepted"]
         again = [[one["attempt"], *[one["champion"]] * 3] for one in refused]
-        on_base = (one.end for one in state.attempts if one.begin.on == BASE and state.length(one) == length)
+        on_base = (one.end for one in state.attempts if one.begin.on == BASE and one.length == length)
         before = next((float(np.mean(end.champion)) for end in on_base if end and end.champion), None)
         title = metrics.title(terms.primary) + ("" if length == 1 else f", {length:g} times as long")
         scores.append(draw(title, before, shown, [*map(span, shown)], {AGAIN: again}))

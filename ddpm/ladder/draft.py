@@ -88,6 +88,6 @@ def _choose_measures(whole: Config, found: Found) -> dict[str, Any]:
 def champion_params(state: Climb) -> str:
     """The content of params.yaml for the champion."""
     contest = state.contest
-    changes = contest.terms.model_dump(mode="json")["common"] | state.changes(state.on)
+    changes = contest.terms.model_dump(mode="json")["common"] | dict(state.changes)
     header = f"# The champion of {contest.path}: {state.title}, on the preset {contest.terms.base}.\n# Run: dvc repro\n"
     return presets.edit(presets.text(contest.terms.base), apply_overrides({}, changes, str(contest.path)), header)

@@ -24,7 +24,6 @@ def to_dict(done: Search, running: bool = False) -> dict[str, Any]:
     without an outcome."""
     state, proof = done.state, done.proof
     longer = next((one for one in state.attempts if one.begin.long and one.begin.entry == done.name), None)
-    changes = {**state.changes(proof.begin.on), **proof.begin.changes} if proof else {}
     scores = [trial.score for trial in done.claims if trial.score is not None]
     attempts = {
         name: display.to_dict(state, one) | ({"outcome": None} if running and one is state.attempts[-1] else {})
@@ -38,8 +37,8 @@ def to_dict(done: Search, running: bool = False) -> dict[str, Any]:
         "evidence": False,
         "claim": float(np.mean(scores)) if scores else None,
         "runs": len(scores),
-        "find": changes,
-        "reason": "" if proof else done.early(done.best()),
+        "find": dict(proof.whole) if proof else {},
+        "reason": "" if proof else done.find()[1],
         "eyes": _compare_eyes(done),
         "proof": attempts.get("proof"),
         "longer": attempts.get("longer"),

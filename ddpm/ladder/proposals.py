@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from statistics import median
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ddpm.base.errors import UserError
@@ -25,7 +24,8 @@ from ddpm.ladder.terms import Changes
 from ddpm.ladder.trials import Trial
 
 if TYPE_CHECKING:
-    import optuna
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import FrozenTrial
 
 RANDOM, EACH = 12, 5  # trials before the Gaussian process proposes; after them, each of that number is random
 IMPOSSIBLE = 100  # proposals in a row that may not be tried
@@ -36,36 +36,36 @@ def propose(space: Space, past: Sequence[Trial], running: Sequence[Changes], see
     may be tried."""
     import optuna
 
-    study, reason = _study(space, past), ""
-    for changes in running:
-        _add(study, space, space.place(changes, space.contest.cost(changes)))
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    axes = {key: _distribution(axis) for key, axis in space.axes.items()}
+    study, told, reason = optuna.create_study(), [*_tell(space, axes, past, running)], ""
+    study.add_trials(told)
+    worst = max((each.value for each in told if each.value is not None), default=0.0)
     seed, first = seed % 2**32, RANDOM if len(past) % EACH else len(past) + 1
     if find_spec("torch"):
         study.sampler = optuna.samplers.GPSampler(seed=seed, n_startup_trials=first, warn_independent_sampling=False)
     else:  # which the process needs
         study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=first, multivariate=True)
     for _ in range(IMPOSSIBLE):
-        trial = study.ask(_distributions(space))
+        trial = study.ask(axes)
         try:
             return space.make_changes({key: _round(value, space.axes[key]) for key, value in trial.params.items()})
         except UserError as error:
             reason = str(error)
-            study.tell(trial, state=optuna.trial.TrialState.FAIL)
-            worst = max((each.value for each in study.trials if each.value is not None), default=0.0)
-            limits = {key: 1.0 for each in study.trials for key in each.constraints}
-            values = space.fill(space.select(trial.params))
-            _add(study, space, values, worst, limits)  # or the same would be proposed again
+            for name in told[0].constraints if told else ():
+                trial.set_constraint(name, 1.0)
+            study.tell(trial, worst)  # or the same would be proposed again
     raise UserError(f"{space.contest.path}: space: {IMPOSSIBLE} proposals in a row may not be tried: {reason}")
 
 
-def _study(space: Space, past: Sequence[Trial]) -> optuna.Study:
-    """The trials within the space. Scores span orders of magnitude, so their logarithms are modelled where all are
-    positive; one that diverged counts as the worst."""
-    import optuna
+def _tell(
+    space: Space, axes: Mapping[str, BaseDistribution], past: Sequence[Trial], running: Sequence[Changes]
+) -> Iterator[FrozenTrial]:
+    """The trials within the space, for Optuna. Scores span orders of magnitude, so their logarithms are modelled where
+    all are positive; one that diverged counts as the worst."""
+    from optuna.trial import TrialState, create_trial
 
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-    study = optuna.create_study(direction="minimize")
     usual = trials.find_usual(past, space.champion)
     judged = [trials.judge(space.contest, [trial], usual) for trial in past]
     losses = [one.loss for one in judged if math.isfinite(one.loss)]
@@ -74,26 +74,13 @@ def _study(space: Space, past: Sequence[Trial]) -> optuna.Study:
     usual_excess, largest = median(excesses or [1.0]), max(excesses, default=1.0)
     is_limited = any(one.excess > 0 for one in judged)
     for trial, one in zip(past, judged, strict=True):
-        limits = {"excess": math.log1p(min(one.excess, largest) / usual_excess)} if is_limited else {}
-        _add(study, space, space.place(trial.changes, trial.cost), shape(min(one.loss, worst)), limits)
-    return study
-
-
-def _add(
-    study: optuna.Study,
-    space: Space,
-    values: Mapping[str, Any] | None,
-    value: float | None = None,
-    constraints: Mapping[str, float] = MappingProxyType({}),
-) -> None:
-    """Add a trial, which runs if it has no value; none if ``values`` is None: the space does not have it."""
-    from optuna.trial import TrialState, create_trial
-
-    if values is not None:
-        state, limits = TrialState.RUNNING if value is None else TrialState.COMPLETE, dict(constraints)
-        axes = _distributions(space)
-        told = create_trial(state=state, params=dict(values), distributions=axes, value=value, constraints=limits)
-        study.add_trial(told)
+        if values := space.place(trial.changes, trial.cost):
+            limits = {"excess": math.log1p(min(one.excess, largest) / usual_excess)} if is_limited else {}
+            value = shape(min(one.loss, worst))
+            yield create_trial(params=values, distributions=axes, value=value, constraints=limits)
+    for changes in running:
+        if values := space.place(changes, space.contest.cost(changes)):
+            yield create_trial(state=TrialState.RUNNING, params=values, distributions=axes)
 
 
 def _round(value: Any, axis: Axis) -> Any:
@@ -101,11 +88,7 @@ def _round(value: Any, axis: Axis) -> Any:
     return float(f"{value:.3g}") if isinstance(axis, Range) and isinstance(value, float) else value
 
 
-def _distributions(space: Space) -> dict[str, optuna.distributions.BaseDistribution]:
-    return {key: _distribution(axis) for key, axis in space.axes.items()}
-
-
-def _distribution(axis: Axis) -> optuna.distributions.BaseDistribution:
+def _distribution(axis: Axis) -> BaseDistribution:
     from optuna import distributions
 
     if not isinstance(axis, Range):

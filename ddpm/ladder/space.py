@@ -83,15 +83,15 @@ class Space:
         return self.contest.shorten(changes)
 
     def place(self, changes: Changes, cost: float) -> dict[str, Any] | None:
-        """The values of a trial that has these changes of the base, by what is drawn; None if a list does not have its
-        value. Of a range it is the nearest."""
+        """The values of a trial that has these changes of the base, by what is drawn: of a range the nearest, and the
+        first of what does not apply. None if a list does not have its value."""
         values = self.select(self.contest.flat(changes) | {SHARE: cost / self.limit})
         for key, value in values.items():
             if isinstance(axis := self.axes[key], Range) and value is not None:
                 values[key] = min(max(value, axis.low), axis.high)
             elif value not in axis:
                 return None
-        return self.fill(values)
+        return {key: axis.low if isinstance(axis, Range) else axis[0] for key, axis in self.axes.items()} | values
 
     def select(self, values: Changes) -> dict[str, Any]:
         """Those of the values that are drawn, without the hyperparameters of variants that they do not choose."""
@@ -101,11 +101,6 @@ class Space:
             for key, condition in conditions.items()
             if condition is None or values.get(condition[0], self.usual.get(condition[0])) == condition[1]
         }
-
-    def fill(self, values: Changes) -> dict[str, Any]:
-        """The values of all that is drawn: those given, and the first of each that does not apply."""
-        firsts = {key: axis.low if isinstance(axis, Range) else axis[0] for key, axis in self.axes.items()}
-        return firsts | dict(values)
 
     def starts(self, ideas: Iterator[Changes]) -> Iterator[Changes]:
         """The changes of the base that each idea makes within the space, after the champion itself; ideas that may not
@@ -118,12 +113,6 @@ class Space:
                 share = self.contest.cost(changes) / self.limit if STEPS in idea else START
                 values[SHARE] = min(share, SHARES.high)
                 yield self.make_changes(values)
-
-    def holds(self, changes: Changes) -> bool:
-        """Whether a trial with these changes of the base is the champion but for values that the space has."""
-        space = self.contest.terms.space
-        made = self.entry(changes).items()
-        return all(key in space and (space[key] == BUDGET or value in space[key]) for key, value in made)
 
     def entry(self, changes: Changes) -> Changes:
         """The changes of the champion that make a trial of it, whose changes are of the base."""

@@ -33,7 +33,7 @@ def test_the_champion_is_the_highest_rung():
     keys = [attempted("a", 0.5), attempted("bb", -0.5), attempted("ccc", 0.5)]
     assert [rung.key for rung in state().rungs] == [keys[0], keys[2]]
     assert state().champion.key == keys[2]
-    assert state().changes(keys[2]) == {"train.steps": 13}
+    assert state().changes == {"train.steps": 13}
     # the third attempt needs less than twice as much evidence as without the first rung
     assert state().attempts[2].needed < 1.2 * state().attempts[0].needed
 
@@ -155,7 +155,7 @@ def test_a_rung_holds_at_the_longer_training_too(gain, rungs):
     assert (begin.long, begin.changes, begin.on) == (True, {"train.steps": 11}, "")
     runs = held.runs(held.open)
     assert {run.arm: run.params["train"]["steps"] for run in runs.planned} == {"champion": 4000, "challenger": 44}
-    assert held.first_seed(held.open) != held.first_seed(held.find(short))
+    assert held.open.first_seed != held.find(short).first_seed
     held = finished(gain)
     assert [one.key for one in held.rungs] == [held.attempts[1].key][:rungs]
     assert (held.due, held.attempts[1].cost) == (None, 4 * held.attempts[0].cost)

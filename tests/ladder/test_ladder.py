@@ -286,7 +286,7 @@ def test_seeds_are_drawn_when_an_attempt_begins():
     seeds = []
     for _ in range(2):
         attempt.begin(contest, "a", changes, source="a.yaml", say=print)
-        seeds += [state().first_seed(one) for one in state().attempts]
+        seeds += [one.first_seed for one in state().attempts]
         LOG.unlink()
         git("update-ref", "-d", "refs/ddpm/ladders/tiny")
     assert len({*seeds, contest.seed(changes, 1)}) == 3

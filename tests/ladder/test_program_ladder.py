@@ -49,7 +49,7 @@ def test_an_entry_changes_values():
     assert attempt(idea(width=9)) == 1
     state = climb.read(climb.load(FILE))
     assert [one.outcome for one in state.attempts] == ["accepted", "refused", "refused"]
-    assert state.changes(state.on) == {"lr": 0.1}
+    assert state.changes == {"lr": 0.1}
     assert {tuple(call[1:]) for call in calls()} == {("0.5", "8"), ("0.1", "8"), ("0.3", "8"), ("0.1", "9")}
     assert all(0 <= int(seed) <= LARGEST_SEED for seed, *_ in calls())
 

@@ -193,7 +193,7 @@ def test_a_find_holds_at_the_longer_training_too(capsys, monkeypatch, stop):
     result, state = json.loads(capsys.readouterr().out), climb.read(terms.load(FILE))
     assert (result["proof"]["rung"], result["longer"]["rung"], len(state.attempts)) == (None, 1, 2)
     assert result["find"].items() >= BEST.items()
-    assert state.changes(state.on) == result["find"]
+    assert state.changes == result["find"]
     for page in ("search.md", "climb.md", "page.html"):
         assert "3 times as long" in Path("ladders/tiny", page).read_text()
 
@@ -299,6 +299,6 @@ def test_the_champion_becomes_params_yaml(capsys):
     assert config.load().flat().items() >= {**trial.changes, "seed": trial.seed}.items()
     assert run("preset", "--ladder", "tiny", "--force") == 0
     state = climb.read(terms.load(FILE))
-    champion = state.contest.params(state.changes(state.champion.key))
+    champion = state.contest.params(state.changes)
     assert plan.params_of_result(config.load(), defaults=True) == plan.params_of_result(champion, defaults=True)
     assert "# The champion of ladders/tiny.yaml: rung 1" in Path("params.yaml").read_text()
