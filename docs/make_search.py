@@ -21,7 +21,7 @@ import numpy as np
 from optuna import create_study, distributions, logging, samplers, trial
 from sklearn.ensemble import ExtraTreesRegressor
 
-from ddpm.ladder import terms
+from ddpm.ladder import climb
 from ddpm.ladder.axes import Range
 from ddpm.ladder.space import Space
 from ddpm.runs import rows
@@ -101,7 +101,7 @@ def main(config: str, searches: int = 200, longest: int = max(LENGTHS)) -> dict[
     logging.set_verbosity(logging.ERROR)
     warnings.simplefilter("ignore")
     name, startup, warm, mixed = config.split("/")
-    space = Space(terms.load(LADDER), {})
+    space = Space(climb.load(LADDER), {})
     known = scores(space)
     recipes, means = np.array([*known]), np.array([np.mean(each) for each in known.values()])
     noise = {
@@ -134,7 +134,7 @@ def main(config: str, searches: int = 200, longest: int = max(LENGTHS)) -> dict[
                 params = {**space.usual, **starts[place]}
                 truth = forest(encode(space, params))
                 score = run(truth)
-                if values := space.place(starts[place], 0.0):
+                if values := space.place(starts[place]):
                     study.add_trial(trial.create_trial(value=score, params=values, distributions=axes))
             else:
                 study.sampler = other if int(mixed) and place % int(mixed) == 0 else own

@@ -67,7 +67,7 @@ def check_committed(contest: Contest) -> None:
 
 
 def _announce(contest: Contest, rule: Evidence, needed: float, say: Say) -> None:
-    """Print how many seeds an effect needs. Raises UserError if the most seeds cannot give the e-value ``needed``."""
+    """Print what is needed. Raises UserError if the most seeds cannot give the e-value ``needed``."""
     if contest.terms.deterministic:
         say("accepted if one run is better")
         return
@@ -77,12 +77,8 @@ def _announce(contest: Contest, rule: Evidence, needed: float, say: Say) -> None
             f"{contest.path}: seeds.most: an e-value of {needed:.0f} is needed, which {most} seeds cannot give; "
             f"allowed: {fewest} or more, in a ladder of another name"
         )
-    counts = {effect: rule.seeds_needed(effect, needed, most) for effect in (1, 2, 3)}
-    shown = ", ".join(f"{effect} sd {count or f'more than {most}'}" for effect, count in counts.items())
-    say(
-        f"accepted at an e-value of {needed:.0f}, so after {max(fewest, contest.terms.seeds.fewest)} seeds at the "
-        f"earliest; seeds that half of all attempts need at an effect of {shown}"
-    )
+    earliest = max(fewest, contest.terms.seeds.fewest)
+    say(f"accepted at an e-value of {needed:.0f}, so after {earliest} seeds at the earliest")
 
 
 def finish(

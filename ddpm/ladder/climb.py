@@ -20,6 +20,7 @@ from ddpm.arms.question import Question
 from ddpm.arms.run import Kind, Run
 from ddpm.base.errors import UserError
 from ddpm.base.locks import lock
+from ddpm.base.variant import closest
 from ddpm.ladder import log, outcome, program_contest, terms
 from ddpm.ladder.log import BASE, End, Outcome, Try
 from ddpm.ladder.terms import CHALLENGER, CHAMPION, SEARCH, Changes, Contest
@@ -70,6 +71,8 @@ class Climb:
     commit: str = ""
     attempts: list[Attempt] = field(default_factory=list)
     rungs: list[Attempt] = field(default_factory=list)
+    on: str = BASE  # the champion's key
+    changes: Changes = field(default_factory=dict)  # the champion's, of the base
     cache: dict[str, Question] = field(default_factory=dict)  # by attempt: records are read once
 
     @property
@@ -87,16 +90,6 @@ class Climb:
         """The champion for people: rung 2, muon."""
         rung = self.champion
         return f"rung {rung.rung}, {rung.begin.entry}" if rung else f"the base, {self.contest.terms.base}"
-
-    @property
-    def changes(self) -> Changes:
-        """The champion's changes of the base."""
-        return self.champion.whole if self.champion else {}
-
-    @property
-    def on(self) -> str:
-        """The champion's key."""
-        return self.champion.key if self.champion else BASE
 
     @property
     def open(self) -> Attempt | None:
@@ -209,7 +202,7 @@ class Climb:
         attempt.end = line
         if line.outcome == "accepted" and attempt.length == self.contest.longest:
             self.rungs.append(attempt)
-            attempt.rung = len(self.rungs)
+            attempt.rung, self.on, self.changes = len(self.rungs), attempt.key, attempt.whole
 
     def _check_end(self, attempt: Attempt, end: End) -> Question:
         """The attempt's runs. Raises UserError unless they give this end."""
@@ -233,8 +226,11 @@ def load(path: Path) -> Contest:
     """The ladder in a file of ladders/, a program's if it has ``run``. Raises UserError that names the key, its value
     and what is allowed."""
     terms.check_path(path)
-    values = file.read_params(path) if path.exists() else {}
-    contest = program_contest.parse(values, path) if "run" in values else terms.load(path)
+    if not path.exists():
+        known = sorted(other.stem for other in terms.LADDERS.glob("*.yaml"))
+        raise UserError(f"{path}: no such ladder{closest(path.stem, known)}; there are {', '.join(known) or 'none'}")
+    values = file.read_params(path)
+    contest = (program_contest if "run" in values else terms).parse(values, path)
     contest.flat(contest.scale({}, contest.longest), f"{path}: long")
     return contest
 

@@ -3,9 +3,9 @@ run with the climb, and below it the runs of its attempts and the trials of its 
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -21,7 +21,6 @@ from ddpm.programs.program import COMMIT
 from ddpm.referee import metrics
 from ddpm.report import live
 from ddpm.report.blocks import Block, Chapter, Figure, Note, Table, cell, plain
-from ddpm.runs.record import Record
 from ddpm.tracking import tracker
 from ddpm.tracking.store import Store
 from ddpm.tracking.tracker import Page
@@ -30,6 +29,7 @@ from ddpm.verdicts import statistics
 FILES = ("climb.md", "climb.png", "search.md", "page.html")
 REFUSED = "not accepted"
 AGAIN = "the champion, on the same seeds"
+Points: TypeAlias = list[list[float]]
 # what the table shows of ``to_dict``
 COLUMNS = {
     "attempt": "attempt", "entry": "entry", "outcome": "outcome", "rung": "rung", "e": "e-value", "threshold": "needed",
@@ -137,37 +137,36 @@ def _panels(state: Climb, attempts: Sequence[dict[str, Any]]) -> list[Panel]:
     for kind ``target`` the cost comes before it."""
     terms, sign = state.contest.terms, state.contest.gain(1.0)
     scored = [one for one in attempts if one["score"] is not None]
-    last = scored[-1]["attempt"] if scored else 0
+    last = scored[-1]["attempt"]
     ticks = range(0, last + 1, 1 + last // 10)
 
-    def draw(
-        title: str, base: float | None, shown: list[dict[str, Any]], points: list[list[float]], more: dict[str, Any]
-    ) -> Panel:
-        """base: its value. points: of each attempt that is shown, its value and the ends of its interval."""
-        curves = {"rungs": [] if base is None else [[0, base, base, base]], REFUSED: [], **more}
-        for one, point in zip(shown, points, strict=True):
-            curves["rungs" if one["outcome"] == "accepted" else REFUSED].append([one["attempt"], *point])
+    def draw(title: str, base: float | None, points: Mapping[int, list[float]], again: Points | None = None) -> Panel:
+        """base: its value. points: by attempt, its value and the ends of its interval. again: of scores, AGAIN."""
+        curves = {"rungs": [] if base is None else [[0, base, base, base]], REFUSED: [], AGAIN: again or []}
+        for number, point in points.items():
+            is_rung = attempts[number - 1]["outcome"] == "accepted"
+            curves["rungs" if is_rung else REFUSED].append([number, *point])
         arrays = {label: np.array(each) for label, each in curves.items() if each}
-        levels = {"target": terms.target} if more and terms.target is not None else {}
+        levels = {} if again is None or terms.target is None else {"target": terms.target}
         return Panel("", "attempt", title, arrays, levels, ticks=ticks, steps=True, gray=[REFUSED, AGAIN])
 
     def span(one: dict[str, Any]) -> list[float]:
         gaps = [0.0 if one[end] is None else sign * (one[end] - one["estimate"]) for end in ("low", "high")]
         return [one["score"] + gap for gap in (0.0, *sorted(gaps))]
 
-    scores = list[Panel]()
+    panels = list[Panel]()
+    if terms.kind == "target":
+        costs = {one["attempt"]: [one["cost"]] * 3 for one in scored}
+        panels.append(draw(f"{terms.cost} of training", _base_cost(state), costs))
     for length in sorted({one["length"] for one in scored}):
         shown = [one for one in scored if one["length"] == length]
         refused = [one for one in shown if one["champion"] and one["outcome"] != "accepted"]
-        again = [[one["attempt"], *[one["champion"]] * 3] for one in refused]
         on_base = (one.end for one in state.attempts if one.begin.on == BASE and one.length == length)
         before = next((float(np.mean(end.champion)) for end in on_base if end and end.champion), None)
         title = metrics.title(terms.primary) + ("" if length == 1 else f", {length:g} times as long")
-        scores.append(draw(title, before, shown, [*map(span, shown)], {AGAIN: again}))
-    if terms.kind == "score":
-        return scores
-    costs = [[one["cost"]] * 3 for one in scored]
-    return [draw(f"{terms.cost} of training", _base_cost(state), scored, costs, {}), *scores]
+        again = [[one["attempt"], *[one["champion"]] * 3] for one in refused]
+        panels.append(draw(title, before, {one["attempt"]: span(one) for one in shown}, again))
+    return panels
 
 
 def log(state: Climb) -> None:
@@ -185,13 +184,9 @@ def log(state: Climb) -> None:
         [contest.folder / name for name in FILES],
     )
 
-    def write() -> None:
-        records = dict[str, Record]()
-        for one in state.attempts:
-            records |= {f"{name} {one.begin.entry}": run for name, run in state.runs(one).records.items()}
-        tracker.write_page(store, page, records)
-
+    runs = ((one.begin.entry, state.runs(one).records.items()) for one in state.attempts)
+    records = {f"{name} {entry}": run for entry, rows in runs for name, run in rows}
     try:
-        store.attempt(write)
+        store.attempt(lambda: tracker.write_page(store, page, records))
     except UserError as error:
         print(f"warning: {printable(str(error))}", file=sys.stderr)

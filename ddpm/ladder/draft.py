@@ -10,7 +10,7 @@ from typing import Any
 from ddpm.arms.run import apply_overrides
 from ddpm.base.errors import UserError
 from ddpm.base.files import write_text
-from ddpm.ladder import terms
+from ddpm.ladder import climb, terms
 from ddpm.ladder.climb import Climb
 from ddpm.ladder.space import Space
 from ddpm.ladder.terms import LADDERS
@@ -55,7 +55,7 @@ def write(name: str, base: str, common: Mapping[str, Any]) -> Path:
     text = resources.files("ddpm.ladder").joinpath("new.yaml").read_text(encoding="utf-8")
     write_text(path, Template(text).substitute(values))
     try:
-        Space(terms.load(path), {})
+        Space(climb.load(path), {})
     except UserError:
         path.unlink()
         raise
@@ -88,6 +88,7 @@ def _choose_measures(whole: Config, found: Found) -> dict[str, Any]:
 def champion_params(state: Climb) -> str:
     """The content of params.yaml for the champion."""
     contest = state.contest
+    preset = presets.text(contest.terms.base)
     changes = contest.terms.model_dump(mode="json")["common"] | dict(state.changes)
     header = f"# The champion of {contest.path}: {state.title}, on the preset {contest.terms.base}.\n# Run: dvc repro\n"
-    return presets.edit(presets.text(contest.terms.base), apply_overrides({}, changes, str(contest.path)), header)
+    return presets.edit(preset, apply_overrides({}, changes, str(contest.path)), header)

@@ -138,14 +138,13 @@ def _trials(done: Search, result: dict[str, Any]) -> list[Block]:
 
 
 def _sentence(proof: dict[str, Any], title: str, claim: float | None = None) -> str:
-    holds = {"accepted": "it holds", "refused": "the find did not hold up", "undecided": "undecided"}
-    words = holds.get(proof["outcome"], "not decided yet")
+    words = {None: "not decided yet", "accepted": "it holds", "refused": "the find did not hold up"}
+    answer = words.get(proof["outcome"], proof["outcome"])
     if proof["score"] is not None:
-        words += f": {title} {cell(proof['score'])}"
-        words += "" if proof["champion"] is None else f" instead of {cell(proof['champion'])}"
-        words += f" in {plural(proof['seeds'], 'fresh seed')}"
+        before = "" if proof["champion"] is None else f" instead of {cell(proof['champion'])}"
+        answer += f": {title} {cell(proof['score'])}{before} in {plural(proof['seeds'], 'fresh seed')}"
     if proof["low"] is not None and proof["high"] is not None:
-        words += f", better by {cell(proof['low'])} to {cell(proof['high'])}"
+        answer += f", better by {cell(proof['low'])} to {cell(proof['high'])}"
     if claim is not None:
-        words += f"; the search had claimed {cell(claim)}"
-    return words + (f" ({proof['reason']})" if proof["reason"] else "")
+        answer += f"; the search had claimed {cell(claim)}"
+    return answer + (f" ({proof['reason']})" if proof["reason"] else "")

@@ -3,7 +3,7 @@
 Trials are free and prove nothing: the best score of many is too good, however it came about. Only the attempt counts,
 which has seeds that no trial used and spends its share of the ladder's error, as any other entry does.
 
-It begins with the champion, the ideas of the ladder's file and the rungs of other ladders; then proposals.py proposes.
+It begins with the champion, the ideas of the ladder's file and the rungs of other ladders; then space.py proposes.
 Where the file has ``lengths``, all but the champion begin at the shortest, and whenever a recipe is among the best of
 its length (``trials.promote``), it runs at the next one (asynchronous successive halving, Li et al. 2020,
 arXiv:1810.05934). At the end the best FINALISTS are run again, until each has RUNS: the best of many single runs is
@@ -35,7 +35,7 @@ from ddpm.base import files
 from ddpm.base.errors import UserError, plural, printable
 from ddpm.base.locks import lock
 from ddpm.base.progress import duration
-from ddpm.ladder import attempt, climb, proposals, trials
+from ddpm.ladder import attempt, climb, trials
 from ddpm.ladder.attempt import Say
 from ddpm.ladder.climb import LOCKS, Attempt, Climb
 from ddpm.ladder.space import Space
@@ -95,9 +95,9 @@ class Search:
         return [trial for trial in mine if not lengths or trial.length in lengths]
 
     @property
-    def begun(self) -> list[Trial]:
-        """Its trials that have ended, and those that run."""
-        return [*self.own(), *(trial for trial, _ in self.running.values())]
+    def counts(self) -> Counter[tuple[str, float]]:
+        """How many of its trials have ended or run, by recipe and length."""
+        return Counter((one.key, one.length) for one in (*self.own(), *(trial for trial, _ in self.running.values())))
 
     @property
     def proof(self) -> Attempt | None:
@@ -136,10 +136,9 @@ class Search:
     def next(self, seed: int) -> tuple[Changes, float] | None:
         """The recipe to run next, and how long: a new one, or one that goes on, or a finalist again; None at the end.
         seed: of a proposal."""
-        begun, total = self.begun, self.total()
-        if (spent := _measure(begun)) >= total:
+        counts, total = self.counts, self.total()
+        if (spent := math.fsum(length * count for (_, length), count in counts.items())) >= total:
             return None
-        counts = Counter((trial.key, trial.length) for trial in begun)
         finalists = self.rank(self.own(1.0))[:FINALISTS]
         if finalists and spent >= total - min(FINALISTS * (RUNS - 1), total // 4):
             return next(((one.changes, 1.0) for one in finalists if counts[one.key, 1.0] < RUNS), None)
@@ -155,7 +154,7 @@ class Search:
                     return one.changes, longer
         running = [trial.changes for trial, _ in self.running.values()]
         past = [trial for trial in self.past if trial.length == lengths[0]]
-        return proposals.propose(self.space, past, running, seed), lengths[0]
+        return self.space.propose(past, running, seed), lengths[0]
 
     def find(self) -> tuple[Changes | None, str]:
         """The recipe to prove: the best of the finalists that this search ran most often. None if all break a guard; if
@@ -220,8 +219,8 @@ class Search:
         part in the choice."""
         if recipe := self.next(self._seed("propose", place, next(self.numbers))):
             (changes, length), of = recipe, trials.find_identity(self.contest)
-            key, begun = files.digest(dict(changes)), [(trial.key, trial.length) for trial in self.begun]
-            seed, cost = self._seed(self.number, begun.count((key, length))), self.contest.cost(changes)
+            key, cost = files.digest(dict(changes)), self.contest.cost(changes)
+            seed = self._seed(self.number, self.counts[key, length])
             trial = Trial(search=self.number, of=of, seed=seed, changes=changes, cost=cost, length=length)
             keep, params = self.grids(key, seed), self.contest.trial(changes, seed, length)
             task = Task(keep.name, params, keep.with_suffix(".log"), may_diverge=True, keep=keep)
@@ -239,9 +238,8 @@ class Search:
         if self.state.open is None:
             shutil.rmtree(self.contest.find, ignore_errors=True)  # of the last search
         attempt.begin(self.contest, self.name, entry, source=str(path), say=say, commit=self.commit)
-        lines = [f"# What search {self.number} of {self.contest.path} found: a claim, until its attempt has ended."]
-        lines += [f"{key}: {json.dumps(value)}" for key, value in entry.items()]
-        files.write_text(path, "\n".join([*lines, ""]))
+        header = f"# What search {self.number} of {self.contest.path} found: a claim, until its attempt has ended.\n"
+        files.write_text(path, header + "".join(f"{key}: {json.dumps(value)}\n" for key, value in entry.items()))
         self.update(climb.read(self.contest))
 
     def left(self) -> str:

@@ -58,6 +58,7 @@ class Candidate(NamedTuple):
     """A recipe with its trials. score: their mean. loss: what a search makes small. excess: by how much it breaks
     guards and misses the target, all together. fails: the names of those."""
 
+    key: str  # of its trials
     changes: Changes
     trials: Sequence[Trial]
     score: float
@@ -65,18 +66,13 @@ class Candidate(NamedTuple):
     excess: float
     fails: Sequence[str]
 
-    @property
-    def key(self) -> str:
-        """That of its trials."""
-        return self.trials[0].key
-
 
 def find_identity(contest: Contest) -> str:
     """Digest of what trials that are compared have in common: the base, the scores, and what a cost is. Until the first
     attempt a ladder's file may change."""
     terms = contest.terms
     what = [contest.identity["base"], terms.primary, terms.guards, terms.cost, *sorted(terms.unseen)]
-    return files.digest([*what, *contest.of_trials])[:LENGTH]
+    return files.digest([*what, *(contest.identity.values() if contest.of_program else ())])[:LENGTH]
 
 
 class Trials:
@@ -165,7 +161,8 @@ def judge(contest: Contest, runs: Sequence[Trial], usual: dict[str, float]) -> C
         excess[name] = contest.gain(usual[name] - of_guards[name], name) - margin
     loss = runs[0].cost if terms.kind == "target" else -contest.gain(fmean(scores))
     fails = {name: by for name, by in excess.items() if by > 0}
-    return Candidate(dict(runs[0].changes), runs, fmean(scores), loss, math.fsum(fails.values()), sorted(fails))
+    first, excesses = runs[0], math.fsum(fails.values())
+    return Candidate(first.key, dict(first.changes), runs, fmean(scores), loss, excesses, sorted(fails))
 
 
 def means(runs: Sequence[Trial]) -> dict[str, float]:

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from ddpm.arms import maker, revision
-from ddpm.ladder import attempt, proposals
+from ddpm.ladder import attempt, space
 from tests.instant import Instant, landscape, run_at_once
 from tests.ladders import FILE, SEARCH
 
@@ -21,7 +21,7 @@ def instant(folder, monkeypatch) -> None:
         monkeypatch.setattr(Instant, name, value)
     monkeypatch.setenv("DDPM_TRACKING", "off")
     monkeypatch.setattr(maker, "Pool", Instant)
-    monkeypatch.setattr(proposals, "RANDOM", 10**6)
+    monkeypatch.setattr(space, "RANDOM", 10**6)
     monkeypatch.setattr(attempt, "_run", run_at_once)
     monkeypatch.setattr(revision, "check_committed", lambda *_: None)
     monkeypatch.setattr(revision, "head", lambda: "")

@@ -146,7 +146,7 @@ LONG = {"keys": ["train.steps"], "factor": 4}
 @pytest.mark.parametrize(("gain", "rungs"), [(0.5, 1), (-0.5, 0)])
 def test_a_rung_holds_at_the_longer_training_too(gain, rungs):
     FILE.write_text(yaml.safe_dump(SCORE | {"long": LONG}))
-    contest, short = terms.load(FILE), attempted("a", 0.5)
+    contest, short = climb.load(FILE), attempted("a", 0.5)
     assert (state().due.key, state().rungs, lines()[-1]["outcome"]) == (short, [], "accepted")
     with climb.hold(contest) as held:
         begin = held.open.begin
@@ -282,7 +282,7 @@ def test_what_git_has_of_a_log_stays_in_it(capsys, tmp_path):
     git("remote", "add", "origin", str(tmp_path / "shared"))
     attempted("bb", -0.5)
     with pytest.raises(UserError, match=LOG.name):
-        attempt.check_committed(terms.load(FILE))
+        attempt.check_committed(climb.load(FILE))
     commit("another")
     git("push", "--quiet", "--set-upstream", "origin", "main")
     ROWS.unlink()
@@ -294,7 +294,7 @@ def test_what_git_has_of_a_log_stays_in_it(capsys, tmp_path):
     assert "origin/main" in capsys.readouterr().err
     git("pull", "--quiet")
     assert ladder("show", "tiny") == 0
-    attempt.check_committed(terms.load(FILE))
+    attempt.check_committed(climb.load(FILE))
 
 
 def test_a_rung_that_is_worse_than_a_gaussian_says_so():

@@ -11,7 +11,7 @@ from PIL import Image
 
 from ddpm.arms import pool
 from ddpm.base.errors import UserError
-from ddpm.ladder import attempt, terms
+from ddpm.ladder import attempt, climb
 from ddpm.params import config, presets
 from ddpm.runs.record import Record
 from ddpm.runs.rows import Rows
@@ -275,14 +275,14 @@ def test_two_ladders_cannot_have_one_name(capsys, name):
     [("tiny", "search-1", "ranks"), ("tiny", "search-again", "pairs"), ("cheap", "search-1", "pairs")],
 )
 def test_a_searchs_find_is_decided_by_the_order_of_all_runs_if_the_champion_runs(name, entry, evidence):
-    contest = terms.load(FILE.with_name(f"{name}.yaml"))
+    contest = climb.load(FILE.with_name(f"{name}.yaml"))
     begun = attempt.begin(contest, entry, {"train.steps": 11}, source="a.yaml", say=print)
     assert begun.begin.evidence == evidence
 
 
 @pytest.mark.usefixtures("project")
 def test_seeds_are_drawn_when_an_attempt_begins():
-    contest, changes = terms.load(FILE), {"train.steps": 11}
+    contest, changes = climb.load(FILE), {"train.steps": 11}
     seeds = []
     for _ in range(2):
         attempt.begin(contest, "a", changes, source="a.yaml", say=print)
@@ -301,7 +301,7 @@ def test_seeds_are_drawn_when_an_attempt_begins():
     [("add", "."), ("commit", "-m", "x"), ("rm", "-r", str(LOG)), ("commit", "--amend", "--allow-empty", "-m", "x")],
 ], ids=["clean", "stash", "reset", "amend"])  # fmt: skip
 def test_git_gives_no_free_retry(capsys, way):
-    contest = terms.load(FILE)
+    contest = climb.load(FILE)
     key = attempt.begin(contest, "better", BETTER, source="better.yaml", say=print).key
     for command in way:
         git(*command)
@@ -316,7 +316,7 @@ def test_git_gives_no_free_retry(capsys, way):
 
 @pytest.mark.usefixtures("project")
 def test_an_attempt_that_is_withdrawn_makes_room_and_its_share_stays_spent(capsys):
-    contest = terms.load(FILE)
+    contest = climb.load(FILE)
     assert ladder("withdraw", "tiny") == 2
     first = attempt.begin(contest, "worse", WORSE, source="worse.yaml", say=print)
     assert ladder("try", "tiny", idea("better", BETTER)) == 2
@@ -330,7 +330,7 @@ def test_an_attempt_that_is_withdrawn_makes_room_and_its_share_stays_spent(capsy
 
 @pytest.mark.usefixtures("project")
 def test_one_entry_tried_by_several_at_once_is_one_attempt():
-    contest = terms.load(FILE)
+    contest = climb.load(FILE)
     with ThreadPoolExecutor(4) as pool:
         begun = [pool.submit(attempt.begin, contest, "a", BETTER, source="a.yaml", say=print) for _ in range(4)]
     assert len({each.result().key for each in begun}) == len(log()) == 1
@@ -338,7 +338,7 @@ def test_one_entry_tried_by_several_at_once_is_one_attempt():
 
 def test_muons_products_count_as_cost():
     FILE.write_text(yaml.safe_dump(SCORE | {"cost": "flops"}))
-    contest = terms.load(FILE)
+    contest = climb.load(FILE)
     ordinary, muon = contest.cost({}), contest.cost({"train.optimizer.name": "muon"})
     assert 1.01 < muon / ordinary < 2
     assert contest.cost({"train.batch_size": 1}) < ordinary / 10

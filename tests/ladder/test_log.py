@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ddpm.ladder import climb, log, outcome, terms
+from ddpm.ladder import climb, log, outcome
 from ddpm.verdicts.evidence import RANKS
 from tests.ladders import FILE, SCORE, attempted, ladder, state
 from tests.study_project import commit, git
@@ -49,7 +49,7 @@ def test_of_two_clones_that_tried_at_the_same_time_the_second_tries_again(capsys
 def test_a_second_attempt_does_not_begin_before_the_first_ended(capsys):
     """So a thousand lines, merged from anybody, do not use up a ladder's error."""
     attempted("a", 0.5)
-    contest, line = terms.load(FILE), state().attempts[0].begin
+    contest, line = climb.load(FILE), state().attempts[0].begin
     for number in range(2):
         again = {"entry": f"more-{number}", "before": state().tip, "on": state().on}
         log.append(contest, line.model_copy(update=again))
@@ -60,7 +60,7 @@ def test_a_second_attempt_does_not_begin_before_the_first_ended(capsys):
 @pytest.mark.parametrize("path", sorted(ROOT.glob("ladders/*.yaml")), ids=lambda path: path.stem)
 def test_each_shipped_ladder_has_a_log_that_can_be_read(path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    contest = terms.load(path.relative_to(ROOT))
+    contest = climb.load(path.relative_to(ROOT))
     read = climb.read(contest)
     for one in read.attempts:  # also those of before the reader checked
         assert contest.check(one.begin.changes, one.before, "log", True) == one.cost

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from ddpm.ladder import attempt, climb, found, proposals, search, terms, trials
+from ddpm.ladder import attempt, climb, found, proposals, search, trials
 from ddpm.ladder.space import Space
 from ddpm.params import config, file
 from ddpm.study import plan
@@ -23,14 +23,14 @@ from tests.ladders import FILE, SEARCH, contest, trial
 from tests.pages import Page
 
 ROOT = Path(__file__).parents[2]
-RANDOM = proposals.RANDOM
+RANDOM = space.RANDOM
 LENGTHS = {"keys": ["train.steps", "train.warmup_steps"], "shares": [0.1, 0.3]}
 pytestmark = pytest.mark.usefixtures("instant")
 
 
 @pytest.mark.slow
 def test_what_helps_only_together_is_found_and_proved(capsys, monkeypatch):
-    monkeypatch.setattr(proposals, "RANDOM", RANDOM)
+    monkeypatch.setattr(space_module, "RANDOM", RANDOM)
     assert find("--trials", "48", "--slots", "3", "--json") == 0
     said = capsys.readouterr()
     result = json.loads(said.out)
@@ -84,7 +84,7 @@ def test_the_first_trials_are_the_champion_the_ideas_and_the_rungs_of_other_ladd
 
 def test_the_first_run_of_a_find_keeps_its_model_and_no_other():
     assert find("--trials", "12") in (0, 1, 3)
-    state = climb.read(terms.load(FILE))
+    state = climb.read(climb.load(FILE))
     runs = state.runs(state.attempts[-1])
     tasks = [runs.task(one) for one in runs.planned]
     assert [task.keep for task in tasks if task.keep_model] == [Path("ladders/tiny/find")]
@@ -92,7 +92,7 @@ def test_the_first_run_of_a_find_keeps_its_model_and_no_other():
     assert [bool(task.keep) for task in tasks] == [True, True] + [False] * (len(tasks) - 2)
     assert not any(task.picture for task in tasks)  # nothing that git would see
     Image.new("L", (8, 8)).save("grid.png")  # of somebody's `ddpm sample`
-    one = search.Search(terms.load(FILE), state, 1, 12, None, 1)
+    one = search.Search(climb.load(FILE), state, 1, 12, None, 1)
 
     def shown() -> list[str]:
         (pictures,) = (chapter for chapter in found.page(one) if chapter.title == "Pictures")
@@ -111,7 +111,7 @@ def test_where_nothing_matters_nothing_holds_and_the_next_search_has_all_trials(
     assert find("--trials", "30", "--json") == 1
     result = json.loads(capsys.readouterr().out)
     assert result["proof"]["outcome"] in ("refused", "undecided")
-    assert not climb.read(terms.load(FILE)).rungs
+    assert not climb.read(climb.load(FILE)).rungs
     assert find("--trials", "30", "--json") in (1, 3)
     again = json.loads(capsys.readouterr().out)
     assert (again["search"], len(lines())) == (2, 60)
@@ -131,10 +131,10 @@ def test_a_target_is_reached_at_less_cost(capsys):
     assert find("--trials", "40", "--slots", "2", "--json") == 0
     result = json.loads(capsys.readouterr().out)
     assert lines()[1]["changes"].items() >= BEST.items()
-    assert 0.48 < lines()[1]["cost"] / terms.load(FILE).limit <= 0.5  # an idea begins at half of the champion's cost
+    assert 0.48 < lines()[1]["cost"] / climb.load(FILE).limit <= 0.5  # an idea begins at half of the champion's cost
     assert lines()[2]["changes"] == {"train.steps": 40}  # unless it says where
     assert result["find"].items() >= BEST.items()
-    assert result["proof"]["cost"] < 0.7 * terms.load(FILE).limit
+    assert result["proof"]["cost"] < 0.7 * climb.load(FILE).limit
 
 
 def test_short_trainings_go_on_by_their_rank_and_the_proof_is_at_the_full_length(capsys):
@@ -188,9 +188,9 @@ def test_a_find_holds_at_the_longer_training_too(capsys, monkeypatch, stop):
         with monkeypatch.context() as stopping:
             stopping.setattr(attempt, "finish", finish_once)
             assert find("--trials", "8", "--json") == 143
-        assert len(climb.read(terms.load(FILE)).attempts) == 2
+        assert len(climb.read(climb.load(FILE)).attempts) == 2
     assert find("--trials", "8", "--json") == 0
-    result, state = json.loads(capsys.readouterr().out), climb.read(terms.load(FILE))
+    result, state = json.loads(capsys.readouterr().out), climb.read(climb.load(FILE))
     assert (result["proof"]["rung"], result["longer"]["rung"], len(state.attempts)) == (None, 1, 2)
     assert result["find"].items() >= BEST.items()
     assert state.changes == result["find"]
@@ -215,8 +215,8 @@ def test_a_guard_is_kept_by_the_search(capsys, monkeypatch):
     harm, kid = {"p2": 1.1, "simple": 0.1, "min_snr": 0.1}, "random_conv.fd"
     monkeypatch.setattr(trials, "guards", lambda contest, run: {kid: harm[run.params["diffusion.loss.name"]]})
     contest(guards=["random_conv.fd"])
-    state = climb.read(terms.load(FILE))
-    one = search.Search(terms.load(FILE), state, 1, 30, None, 1)
+    state = climb.read(climb.load(FILE))
+    one = search.Search(climb.load(FILE), state, 1, 30, None, 1)
     one.explore(print)
     broken = sum(trial.changes.get("diffusion.loss.name") == "p2" for trial in one.past)
     assert capsys.readouterr().out.count(f", fails {kid};") == broken > 0
@@ -295,10 +295,10 @@ def test_the_champion_becomes_params_yaml(capsys):
     assert run("preset", "digits", "--ladder", "tiny") == 2
     assert find("--trials", "40") == 0
     assert run("ladder", "params", "tiny", "trial-40", "--force") == 0
-    trial = trials.read(terms.load(FILE))[-1]
+    trial = trials.read(climb.load(FILE))[-1]
     assert config.load().flat().items() >= {**trial.changes, "seed": trial.seed}.items()
     assert run("preset", "--ladder", "tiny", "--force") == 0
-    state = climb.read(terms.load(FILE))
+    state = climb.read(climb.load(FILE))
     champion = state.contest.params(state.changes)
     assert plan.params_of_result(config.load(), defaults=True) == plan.params_of_result(champion, defaults=True)
     assert "# The champion of ladders/tiny.yaml: rung 1" in Path("params.yaml").read_text()

@@ -11,7 +11,7 @@ from ddpm.arms import revision
 from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.base.locks import lock
-from ddpm.ladder import attempt, climb, search, terms, trials
+from ddpm.ladder import attempt, climb, search, trials
 from tests.instant import BEST, TRIALS, Instant, find, landscape, lines
 from tests.ladders import FILE, contest, trial
 from tests.pages import Page
@@ -253,7 +253,7 @@ def test_trials_of_a_file_that_was_changed_do_not_count(later, monkeypatch):
     assert search.Search(of, climb.read(of), 1, 20, None, 1).past == []
     assert len(lines()) == 6
     contest(guards=["random_conv.fd", "memorisation"])
-    assert len(trials.read(terms.load(FILE))) == 6
+    assert len(trials.read(climb.load(FILE))) == 6
 
 
 @pytest.mark.parametrize("entry", ["hand", "search-1"])

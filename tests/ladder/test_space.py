@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ddpm.base.errors import UserError
-from ddpm.ladder import climb, draft, proposals, search, terms, trials
+from ddpm.ladder import climb, draft, proposals, search, trials
 from ddpm.ladder.space import Space
 from ddpm.ladder.terms import Contest
 from ddpm.params import presets
@@ -74,9 +74,9 @@ def test_what_is_running_is_not_proposed_again():
     losses = of.axes["diffusion.loss.name"]
     values = [{"diffusion.loss.name": losses[k % 2], "train.learning_rate": 0.01 + k / 500} for k in range(16)]
     past = [trial(of.contest, k, of.make_changes(each)) for k, each in enumerate(values)]
-    alone = proposals.propose(of, past, [], 0)
-    assert proposals.propose(of, past, [], 0) == alone
-    assert proposals.propose(of, past, [alone], 0) != alone
+    alone = of.propose(past, [], 0)
+    assert of.propose(past, [], 0) == alone
+    assert of.propose(past, [alone], 0) != alone
 
 
 def test_what_cannot_be_tried_is_not_proposed_for_ever(monkeypatch):
@@ -86,7 +86,7 @@ def test_what_cannot_be_tried_is_not_proposed_for_ever(monkeypatch):
     past = [
         trial(of.contest, k, {"train.learning_rate": rate, "train.warmup_steps": 0}) for k, rate in enumerate(rates)
     ]
-    favourite = proposals.propose(of, past, [], 0)
+    favourite = of.propose(past, [], 0)
     check = Contest.check
 
     def refuse(self, changes, *others, **more):
@@ -95,11 +95,11 @@ def test_what_cannot_be_tried_is_not_proposed_for_ever(monkeypatch):
         return check(self, changes, *others, **more)
 
     monkeypatch.setattr(Contest, "check", refuse)
-    assert proposals.propose(of, past, [], 0) != favourite
+    assert of.propose(past, [], 0) != favourite
     monkeypatch.setattr(Contest, "check", lambda *_, **__: (_ for _ in ()).throw(UserError("too much")))
-    monkeypatch.setattr(proposals, "IMPOSSIBLE", 3)
+    monkeypatch.setattr(space_of_ladder, "IMPOSSIBLE", 3)
     with pytest.raises(UserError, match="space"):
-        proposals.propose(of, past, [], 0)
+        of.propose(past, [], 0)
 
 
 def test_trials_change_nothing_that_a_ladder_decides():
@@ -141,13 +141,13 @@ def test_a_new_ladder_can_be_searched_by_several_eyes(base, settings, first):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     path = draft.write("mine", base, settings)
-    of = Space(terms.load(path), {})
+    of = Space(climb.load(path), {})
     evaluate = of.contest.config.evaluate
     assert of.contest.terms.primary == metrics.PANEL
     assert evaluate.extractors == (first, "random_conv", "components")
     assert {"prc", "c2st"} <= {*evaluate.metrics}
     assert of.contest.terms.model_dump(mode="json")["common"].items() >= settings.items()
-    changes = proposals.propose(of, [], [], 0)
+    changes = of.propose([], [], 0)
     assert of.contest.cost(changes) <= of.contest.limit
     starts = list(of.starts(search.list_ideas(of.contest)))
     assert len(starts) == 1 + len(of.contest.terms.ideas)

@@ -32,7 +32,7 @@ def climbed(client) -> terms.Contest:
     shutil.copytree(ROOT / "ladders/short", "ladders/short")
     shutil.copy(ROOT / LADDER, LADDER)
     pygit2.init_repository(".")
-    return terms.load(LADDER)
+    return climb.load(LADDER)
 
 
 def runs(client):
