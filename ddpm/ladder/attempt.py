@@ -82,12 +82,7 @@ def _announce(contest: Contest, rule: Evidence, needed: float, say: Say) -> None
 
 
 def finish(
-    contest: Contest,
-    attempt: Attempt,
-    slots: int | None,
-    say: Say,
-    commit: str | None = None,
-    show: Callable[[Climb], None] = lambda _: None,
+    contest: Contest, attempt: Attempt, slots: int | None, say: Say, commit: str | None, show: Callable[[Climb], None]
 ) -> Climb:
     """Run the attempt to its end on ``slots`` and, if it is accepted, the longer one that is due; return the climb with
     them. After any stop it continues. commit: whose code runs, if not the one that is checked out. show: gets the climb

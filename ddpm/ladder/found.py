@@ -51,11 +51,9 @@ def _compare_eyes(done: Search) -> dict[str, dict[str, float]]:
     proof or a panel."""
     if not done.proof:
         return {}
-    proof = done.state.runs(done.proof)
-    sides: dict[str, list[Mapping[str, float]]] = {
-        side: [run.scores for run in proof.leading_records(arm)]
-        for side, arm in ((BEFORE, CHAMPION), (FIND, CHALLENGER))
-    }
+    proof, sides = done.state.runs(done.proof), dict[str, list[Mapping[str, float]]]()
+    for side, arm in ((BEFORE, CHAMPION), (FIND, CHALLENGER)):
+        sides[side] = [run.scores for run in proof.leading_records(arm)]
     sides[CLAIMED] = [trial.eyes for trial in done.claims if trial.eyes]
     means = {side: metrics.means(runs, metrics.list_panel(runs)) for side, runs in sides.items()}
     return means if means[FIND] else {}

@@ -12,8 +12,6 @@ Trials of others and of earlier searches only propose. If the best recipe is wor
 nothing is proved: such a training is too short to compare recipes.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import math
@@ -26,10 +24,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Self
+from typing import Self, TypeAlias
 
 from ddpm.arms import revision
-from ddpm.arms.pool import Done, Pool, Task
+from ddpm.arms.pool import Pool, Task
 from ddpm.arms.run import Run
 from ddpm.base import files
 from ddpm.base.errors import UserError, plural, printable
@@ -47,6 +45,7 @@ SEARCHING = 0.7  # share of the hours for trials; the rest is for the proof
 FINALISTS, RUNS = 3, 3  # ladders/short/samplers.md has the table
 SHOWN = 3  # trials that do not count, by line
 FAILURES = 3  # in a row that are not a trial's own, such as a full memory
+Show: TypeAlias = Callable[["Search"], None]
 EFFECT = 2.0  # in standard deviations of the gains: for how long a proof is expected to take
 
 
@@ -174,24 +173,14 @@ class Search:
         """``metrics.yardstick`` of the search's own runs."""
         return next((trial.yardstick for trial in self.own(1.0) if trial.yardstick is not None), None)
 
-    def take(self, done: Done) -> Trial | None:
-        """Write down what a run scored; None if it failed for a reason that is not its own."""
-        trial, begin = self.running.pop(done.task.name)
-        if done.record is None:
-            return None
-        trials.add(self.contest, trial := trials.finish(self.contest, trial, done.record, time.monotonic() - begin))
-        self.past = [*self.file.read().values()]  # with those of other processes
-        return trial
-
-    def explore(self, say: Say, show: Callable[[Search], None] = lambda _: None) -> None:
+    def explore(self, say: Say, show: Show) -> None:
         """Run trials until the search ends, and show it after each; those that run when all ``hours`` are over are
         stopped. Raises UserError if several in a row fail for a reason that is not their own, such as a full disk."""
         import optuna  # noqa: F401  # that it is missing is said before anything runs
 
         if not self.past:
             self.contest.check_images()
-        failed = 0
-        spent = sum(trial.seconds for trial in self.own()) / self.at_once
+        failed, spent = 0, sum(trial.seconds for trial in self.own()) / self.at_once
         until = self.hours and time.monotonic() + self.hours * 3600 - spent
         with _place(self.contest) as place, self.maker.pool([self.one], self.at_once) as pool:
             say(f"{self.name}: {plural(self.at_once, 'run')} at a time; each prints a line when it ends")
@@ -202,11 +191,15 @@ class Search:
             for _ in range(self.at_once):
                 self._submit(pool, place)
             for done in pool.run(until=until):
-                trial = self.take(done)
-                if done.record and done.record.diverged:
-                    say(f"no score: {done.record.diverged}")
-                failed = 0 if trial else failed + 1
-                say(self._progress(trial) if trial else f"failed: {done.reason}")
+                trial, begin = self.running.pop(done.task.name)
+                if record := done.record:
+                    failed, trial = 0, trials.finish(self.contest, trial, record, time.monotonic() - begin)
+                    trials.add(self.contest, trial)
+                    self.past = [*self.file.read().values()]  # with those of other processes
+                    say(self._progress(trial) + (f"; {record.diverged}" if record.diverged else ""))
+                else:
+                    failed += 1
+                    say(f"failed: {done.reason}")
                 show(self)
                 if failed == FAILURES:
                     raise UserError(f"{failed} runs in a row failed: {done.reason}")
@@ -275,13 +268,7 @@ class Search:
 
 
 def run(
-    contest: Contest,
-    hours: float | None,
-    most: int | None,
-    slots: int | None,
-    say: Say,
-    commit: str | None = None,
-    show: Callable[[Search], None] = lambda _: None,
+    contest: Contest, hours: float | None, most: int | None, slots: int | None, say: Say, commit: str | None, show: Show
 ) -> Search:
     """Search, and prove what was found; after any stop it continues. Returns the search, which has a proof if anything
     was found. show: gets the search after each run.

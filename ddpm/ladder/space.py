@@ -8,8 +8,6 @@ from the trials and a seed, so nothing needs to be kept but the file of trials, 
 same time.
 """
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ddpm.base.errors import UserError
 from ddpm.ladder import trials
@@ -27,10 +25,6 @@ from ddpm.ladder.terms import Changes, Contest
 from ddpm.ladder.trials import Trial
 from ddpm.params import config
 from ddpm.report.blocks import plain
-
-if TYPE_CHECKING:
-    from optuna.distributions import BaseDistribution
-    from optuna.trial import FrozenTrial
 
 STEPS = "train.steps"
 SHARES = 0.02, 0.9  # of the champion's steps, between which kind target searches: a tenth less is worth a proof
@@ -170,11 +164,9 @@ class Space:
                 study.tell(trial, worst)  # or the same would be proposed again
         raise UserError(f"{self.contest.path}: space: {IMPOSSIBLE} proposals in a row may not be tried: {reason}")
 
-    def _tell(
-        self, axes: Mapping[str, BaseDistribution], past: Sequence[Trial], running: Sequence[Changes]
-    ) -> Iterator[FrozenTrial]:
-        """The trials within the space, for Optuna. Scores span orders of magnitude, so their logarithms are modelled
-        where all are positive; one that diverged counts as the worst."""
+    def _tell(self, axes: Mapping[str, Any], past: Sequence[Trial], running: Sequence[Changes]) -> Iterator[Any]:
+        """The trials within the space, as Optuna's, of which ``axes`` are the distributions. Scores span orders of
+        magnitude, so their logarithms are modelled where all are positive; one that diverged counts as the worst."""
         from optuna.trial import TrialState, create_trial
 
         usual = trials.find_usual(past, self.champion)
@@ -199,7 +191,7 @@ def _round(value: Any, axis: Axis) -> Any:
     return float(f"{value:.3g}") if isinstance(axis, Range) and isinstance(value, float) else value
 
 
-def _distribution(axis: Axis) -> BaseDistribution:
+def _distribution(axis: Axis) -> Any:
     from optuna import distributions
 
     if not isinstance(axis, Range):

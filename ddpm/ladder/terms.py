@@ -221,10 +221,8 @@ class Contest:
         """Of training the base with changes, in images or operations. Raises UserError if it is not known."""
         params = self.params(changes, source)
         if params.train.start_from is not None:
-            raise UserError(
-                f"{source or self.path}: train.start_from: {params.train.start_from}: its training is a cost that a "
-                "ladder does not count; allowed: null"
-            )
+            given = f"train.start_from: {params.train.start_from}"
+            raise UserError(f"{source or self.path}: {given}: its training has a cost that is unknown; allowed: null")
         if params.train.steps is None:
             raise UserError(f"{source or self.path}: train.epochs: its cost is unknown beforehand; set train.steps")
         if self.terms.cost == "images":

@@ -17,7 +17,8 @@ def instant(folder, monkeypatch) -> None:
     """A working folder with a ladder, runs that take no time, and proposals at random, which take none either."""
     FILE.parent.mkdir()
     FILE.write_text(yaml.safe_dump(SEARCH))
-    for name, value in (("score", staticmethod(landscape)), ("patience", math.inf), ("count", 0)):
+    nothing = staticmethod(lambda params: {})
+    for name, value in (("score", staticmethod(landscape)), ("more", nothing), ("patience", math.inf), ("count", 0)):
         monkeypatch.setattr(Instant, name, value)
     monkeypatch.setenv("DDPM_TRACKING", "off")
     monkeypatch.setattr(maker, "Pool", Instant)
