@@ -112,6 +112,8 @@ def test_trials_that_were_seen_by_other_eyes_do_not_count():
     of = contest()
     trials.add(of, trial(of, 1, {}))
     assert [len(Trials(one).read()) for one in (of, contest(unseen=["random_conv"]), contest(unseen=[]))] == [1, 0, 1]
+    of = contest(unseen=["random_conv"], common={"evaluate.extractors": ["classifier", "random_conv"]})
+    assert of.trial({}, 1)["evaluate"]["extractors"] == ["classifier"]
 
 
 def test_a_new_ladder_needs_a_preset_and_images_enough():

@@ -38,7 +38,7 @@ def ends(gains: np.ndarray, losses: np.ndarray, fewest: int = 2, needed: float =
 def test_a_guard_refuses_at_the_seed_at_which_its_e_value_reaches_one_over_the_error():
     losses = 0.1 + 0.01 * np.arange(12)
     reached = int((evidence.log_e(losses - 0.0013) >= -math.log(ERROR)).argmax()) + 1
-    end = ends(np.linspace(1, 2, 12), losses)
+    end = ends(np.linspace(1, 2, 12), losses, needed=4)  # which the gains reach sooner, while the guard is in doubt
     assert (end.outcome, len(end.challenger)) == ("refused", reached)
     assert GUARD in end.reason
 
