@@ -51,6 +51,7 @@ def judge(
         own, other = (tuple(run.scores[terms.primary] for run in side) for side in (before, scored))
         guards = metrics.means([run.scores for run in scored], terms.guard_metrics)
         end = end.model_copy(update={"champion": own, "challenger": other, "guards": guards})
+        outcome: Outcome | None
         if diverged:
             reason = f"seed {diverged.seed}: {diverged.diverged}"
             outcome, reason = ("refused", reason) if diverged is last else ("undecided", f"the champion, {reason}")

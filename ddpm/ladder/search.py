@@ -214,7 +214,7 @@ class Search:
             (changes, length), of = recipe, trials.find_identity(self.contest)
             key, cost = files.digest(dict(changes)), self.contest.cost(changes)
             seed = self._seed(self.number, self.counts[key, length])
-            trial = Trial(search=self.number, of=of, seed=seed, changes=changes, cost=cost, length=length)
+            trial = Trial(search=self.number, of=of, seed=seed, changes=dict(changes), cost=cost, length=length)
             keep, params = self.grids(key, seed), self.contest.trial(changes, seed, length)
             task = Task(keep.name, params, keep.with_suffix(".log"), may_diverge=True, keep=keep)
             self.running[task.name] = trial, time.monotonic()

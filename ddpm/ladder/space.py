@@ -10,7 +10,7 @@ same time.
 
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -164,7 +164,7 @@ class Space:
                 study.tell(trial, worst)  # or the same would be proposed again
         raise UserError(f"{self.contest.path}: space: {IMPOSSIBLE} proposals in a row may not be tried: {reason}")
 
-    def _tell(self, axes: Mapping[str, Any], past: Sequence[Trial], running: Sequence[Changes]) -> Iterator[Any]:
+    def _tell(self, axes: dict[str, Any], past: Sequence[Trial], running: Sequence[Changes]) -> Iterator[Any]:
         """The trials within the space, as Optuna's, of which ``axes`` are the distributions. Scores span orders of
         magnitude, so their logarithms are modelled where all are positive; one that diverged counts as the worst."""
         from optuna.trial import TrialState, create_trial
