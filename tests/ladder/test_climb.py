@@ -13,6 +13,7 @@ from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.ladder import climb, display, log, terms
 from ddpm.ladder.climb import Attempt
+from ddpm.verdicts import evidence
 from tests.ladders import BETTER, FILE, LOG, SCORE, attempted, finished, idea, ladder, state
 from tests.ladders import log as lines
 
@@ -31,8 +32,7 @@ def test_the_champion_is_the_highest_rung():
     assert [rung.key for rung in state().rungs] == [keys[0], keys[2]]
     assert state().champion.key == keys[2]
     assert state().changes == {"train.steps": 13}
-    # the third attempt needs less than twice as much evidence as without the first rung
-    assert state().attempts[2].needed < 1.2 * state().attempts[0].needed
+    assert [one.needed for one in state().attempts] == [evidence.threshold(n + 1, min(n, 1), 0.5) for n in range(3)]
 
 
 def made(seed: int, scores: dict[str, float], diverged: str = "") -> SimpleNamespace:
