@@ -17,10 +17,11 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
 from ddpm.base.errors import UserError, exit_code
-from ddpm.ladder import climb, trials
+from ddpm.ladder import climb
 from ddpm.ladder.axes import Axis, Range
 from ddpm.ladder.space import Space
 from ddpm.ladder.terms import LADDERS
+from ddpm.ladder.trials import Trials
 
 FOLDER = Path(".ddpm/optuna")
 
@@ -31,7 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     name = parser.parse_args(argv).name
     contest = climb.load(LADDERS / f"{name}.yaml")
     space = Space(contest, {})
-    if not (past := trials.read(contest)):
+    if not (past := [*Trials(contest).read().values()]):
         raise UserError(f"{contest.folder}: no trials yet; `ddpm ladder search {name} --trials 8` makes some")
     FOLDER.mkdir(parents=True, exist_ok=True)
     path = FOLDER / f"{name}.journal"

@@ -35,20 +35,21 @@ def nothing(params: dict, seed: int) -> float:
     return 2 + float(np.random.default_rng(seed).normal(0, 0.15) + np.random.default_rng(own).normal(0, 0.15))
 
 
-def made(params: dict, score: float) -> record.Record:
+def made(params: dict, score: float, more: dict[str, float]) -> record.Record:
     """A score that is not finite is that of a training which diverged."""
     known = library.relevant(config.parse(params).flat())
     if not math.isfinite(score):
         return bare(params["seed"], params=known, scores={}, diverged="train: the loss is not finite")
-    scores = {"classifier.fd": score, "yardsticks.gaussian.classifier.fd": 9.0}
+    scores = {"classifier.fd": score, "yardsticks.gaussian.classifier.fd": 9.0, **more}
     return bare(params["seed"], params=known, scores=scores, comparable={"samples": 12})
 
 
 class Instant:
     """Stands in for ddpm.arms.pool.Pool. score: of params and a seed; a text is the reason of a failure, and None that
-    of a run that does not end."""
+    of a run that does not end. more: other scores, by params."""
 
     score = staticmethod(landscape)
+    more = staticmethod(lambda params: {})
     patience = math.inf  # runs until it is stopped
     count = 0
     last_first = False  # of two runs, the one that began later ends first
@@ -79,13 +80,13 @@ class Instant:
             if isinstance(score, str):
                 yield Done(task, reason=score)
             else:
-                yield Done(task, made(task.params, score))
+                yield Done(task, made(task.params, score, self.more(task.params)))
 
 
 def run_at_once(runs: Question, seeds: int, slots: int | None, say: attempt.Say):
     """Stands in for ``attempt._run``."""
     for one in runs.planned[: 2 * seeds]:
-        run = made(one.params, Instant.score(one.params, one.seed)).model_dump(mode="json")
+        run = made(one.params, Instant.score(one.params, one.seed), Instant.more(one.params)).model_dump(mode="json")
         rows.append(runs.rows.path, run | {"name": runs.row_name(one.name)})
     runs.take_all()
     yield seeds

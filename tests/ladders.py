@@ -59,13 +59,13 @@ def log(path: Path = LOG) -> list[dict[str, object]]:
 
 
 def state() -> climb.Climb:
-    return climb.read(terms.load(FILE))
+    return climb.read(climb.load(FILE))
 
 
 def contest(**changes: object) -> Contest:
     """The ladder with a space to search, and other terms."""
     FILE.write_text(yaml.safe_dump(SEARCH | changes))
-    return terms.load(FILE)
+    return climb.load(FILE)
 
 
 def trial(of: Contest, seed: int, changes: dict[str, object], score: float = 2.0) -> Trial:
@@ -81,7 +81,7 @@ def attempted(name: str, gain: float | Array, harm: float = 0.0, most: int | Non
     """An attempt in the log, with about that gain on each seed, its records and its end; return its key. harm: the
     loss in the guarded metric. most: seeds, even if they do not decide. more: what a line says that ``ddpm ladder try``
     would not."""
-    contest = terms.load(FILE)
+    contest = climb.load(FILE)
     with climb.hold(contest) as before:
         line = {"entry": name, "changes": {"train.steps": 10 + len(name)}, "on": before.on, "nonce": "0" * 16} | more
         begin = Try(**contest.identity, **line)
@@ -91,14 +91,14 @@ def attempted(name: str, gain: float | Array, harm: float = 0.0, most: int | Non
 
 def finished(gain: float | Array, harm: float = 0.0, most: int | None = None) -> climb.Climb:
     """The climb after the open attempt, which gets records and an end as in ``attempted``."""
-    contest, held = terms.load(FILE), state()
+    contest, held = climb.load(FILE), state()
     attempt = held.open
-    champion = held.changes(attempt.begin.on)
+    champion = attempt.before
     both = {"champion": champion, "challenger": {**champion, **attempt.begin.changes}}
-    sides = {side: contest.scale(changes, held.length(attempt)) for side, changes in both.items()}
+    sides = {side: contest.scale(changes, attempt.length) for side, changes in both.items()}
     gains = np.broadcast_to(gain, contest.terms.seeds.most) + 1e-6 * np.arange(contest.terms.seeds.most)
     runs = held.runs(attempt)
-    for seed, each in enumerate(gains.tolist(), held.first_seed(attempt)):
+    for seed, each in enumerate(gains.tolist(), attempt.first_seed):
         write_record(contest, attempt.key, "champion", sides["champion"], seed, 1.0, 0.1)
         write_record(contest, attempt.key, "challenger", sides["challenger"], seed, 1.0 - each, 0.1 + harm)
         runs.take_all()

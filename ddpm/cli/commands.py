@@ -52,7 +52,7 @@ def preset(
     if ladder:
         from ddpm.ladder import climb, draft, terms
 
-        contest = terms.load(terms.LADDERS / f"{ladder}.yaml")
+        contest = climb.load(terms.LADDERS / f"{ladder}.yaml")
         text, what = draft.champion_params(climb.read(contest)), f"champion of {ladder!r}"
     else:
         text, what = presets.text(str(name), on), f"preset {name!r}" + (f" on {on!r}" if on else "")

@@ -158,9 +158,7 @@ def params(ladder: LadderFile, run: str, /, *, force: bool = False) -> None:
     contest = climb.load(ladder)
     if contest.of_program:
         raise UserError(f"{ladder}: params: its runs are a program's; each row has its command's values and its commit")
-    tried = trials.Trials(contest)
-    tried.read()
-    tries = {f"trial-{number}": trial for number, trial in tried.lines.items()}
+    tries = {f"trial-{number}": trial for number, trial in trials.Trials(contest).read().items()}
     row = f"{contest.name}-{run.replace('/', '-')}"
     made = {
         question.row_name(one.name): (one.params, question.records[one.name].revision)

@@ -32,7 +32,7 @@ def begin(
     """The entry's open attempt on the champion, or a new one. commit: whose code will run, if not the one that is
     checked out. Raises UserError if it may not try: nothing is spent."""
     with climb.hold(contest) as state:
-        contest.check(changes, state.changes(state.on), source, allow_null)
+        contest.check(changes, state.changes, source, allow_null)
         if not state.attempts:
             contest.check_images()
         if last := state.open:
@@ -67,7 +67,7 @@ def check_committed(contest: Contest) -> None:
 
 
 def _announce(contest: Contest, rule: Evidence, needed: float, say: Say) -> None:
-    """Print how many seeds an effect needs. Raises UserError if the most seeds cannot give the e-value ``needed``."""
+    """Print what is needed. Raises UserError if the most seeds cannot give the e-value ``needed``."""
     if contest.terms.deterministic:
         say("accepted if one run is better")
         return
@@ -77,21 +77,12 @@ def _announce(contest: Contest, rule: Evidence, needed: float, say: Say) -> None
             f"{contest.path}: seeds.most: an e-value of {needed:.0f} is needed, which {most} seeds cannot give; "
             f"allowed: {fewest} or more, in a ladder of another name"
         )
-    counts = {effect: rule.seeds_needed(effect, needed, most) for effect in (1, 2, 3)}
-    shown = ", ".join(f"{effect} sd {count or f'more than {most}'}" for effect, count in counts.items())
-    say(
-        f"accepted at an e-value of {needed:.0f}, so after {max(fewest, contest.terms.seeds.fewest)} seeds at the "
-        f"earliest; seeds that half of all attempts need at an effect of {shown}"
-    )
+    earliest = max(fewest, contest.terms.seeds.fewest)
+    say(f"accepted at an e-value of {needed:.0f}, so after {earliest} seeds at the earliest")
 
 
 def finish(
-    contest: Contest,
-    attempt: Attempt,
-    slots: int | None,
-    say: Say,
-    commit: str | None = None,
-    show: Callable[[Climb], None] = lambda _: None,
+    contest: Contest, attempt: Attempt, slots: int | None, say: Say, commit: str | None, show: Callable[[Climb], None]
 ) -> Climb:
     """Run the attempt to its end on ``slots`` and, if it is accepted, the longer one that is due; return the climb with
     them. After any stop it continues. commit: whose code runs, if not the one that is checked out. show: gets the climb

@@ -53,9 +53,6 @@ class Range(Section):
         if self.low > self.high or (self.log and self.low <= 0):
             yield f"low {self.low}, high {self.high}: low must be the smaller one, and above 0 with log"
 
-    def __contains__(self, value: Any) -> bool:
-        return value is not None and self.low <= value <= self.high
-
 
 def _axis(value: Any) -> Any:
     if value == BUDGET:

@@ -15,12 +15,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from ddpm.arms.question import Question
 from ddpm.arms.run import Kind, Run
 from ddpm.base.errors import UserError
 from ddpm.base.locks import lock
+from ddpm.base.variant import closest
 from ddpm.ladder import log, outcome, program_contest, terms
 from ddpm.ladder.log import BASE, End, Outcome, Try
 from ddpm.ladder.terms import CHALLENGER, CHAMPION, SEARCH, Changes, Contest
@@ -41,7 +41,11 @@ class Attempt:
     begin: Try
     number: int  # from 1
     needed: float  # the e-value
+    before: Changes  # of the base, by the champion
+    whole: Changes  # of the base, by champion and entry
+    length: float  # of its trainings, as a multiple of the base's
     cost: float  # of the entry's training
+    first_seed: int  # of consecutive ones
     end: End | None = None
     rung: int | None = None  # its number if it became one
     gaussian: float | None = None  # what a Gaussian of the train images scores, if known
@@ -67,6 +71,8 @@ class Climb:
     commit: str = ""
     attempts: list[Attempt] = field(default_factory=list)
     rungs: list[Attempt] = field(default_factory=list)
+    on: str = BASE  # the champion's key
+    changes: Changes = field(default_factory=dict)  # the champion's, of the base
     cache: dict[str, Question] = field(default_factory=dict)  # by attempt: records are read once
 
     @property
@@ -86,11 +92,6 @@ class Climb:
         return f"rung {rung.rung}, {rung.begin.entry}" if rung else f"the base, {self.contest.terms.base}"
 
     @property
-    def on(self) -> str:
-        """The champion's key."""
-        return self.champion.key if self.champion else BASE
-
-    @property
     def open(self) -> Attempt | None:
         """The last attempt, if it has not ended."""
         return self.attempts[-1] if self.attempts and self.attempts[-1].end is None else None
@@ -106,29 +107,9 @@ class Climb:
         """The e-value that the next attempt needs."""
         return evidence.threshold(len(self.attempts) + 1, len(self.rungs), self.contest.terms.error)
 
-    def length(self, attempt: Attempt) -> float:
-        """How long an attempt's trainings are, as a multiple of the base's."""
-        return self.contest.longest if attempt.begin.long else 1.0
-
     def find(self, key: str) -> Attempt:
-        """The attempt with that key. Raises UserError if there is none."""
-        if found := [attempt for attempt in self.attempts if attempt.key == key]:
-            return found[0]
-        raise UserError(f"{self.contest.log}: no attempt {key}; {RESTORE}")
-
-    def changes(self, key: str) -> dict[str, Any]:
-        """All changes of the base up to a rung; of BASE none."""
-        if key == BASE:
-            return {}
-        begin = self.find(key).begin
-        return {**self.changes(begin.on), **begin.changes}
-
-    def first_seed(self, attempt: Attempt) -> int:
-        """The first of an attempt's consecutive seeds."""
-        begin = attempt.begin
-        if begin.nonce:
-            return int(attempt.key[:10], 16) % self.contest.seeds_below
-        return begin.seed if begin.seed is not None else self.contest.seed(begin.changes, attempt.number)
+        """The attempt with that key."""
+        return next(attempt for attempt in self.attempts if attempt.key == key)
 
     def log_e(self, end: End) -> float:
         """The logarithm of an attempt's e-value."""
@@ -138,12 +119,12 @@ class Climb:
     def runs(self, attempt: Attempt) -> Question:
         """The runs of an attempt."""
         if attempt.key not in self.cache:
-            line, champion = attempt.begin, self.changes(attempt.begin.on)
-            arms: dict[str, Changes] = {CHAMPION: champion} if self.contest.terms.kind == "score" else {}
-            arms[CHALLENGER] = {**champion, **line.changes}
-            arms = {side: self.contest.scale(changes, self.length(attempt)) for side, changes in arms.items()}
-            model = self.contest.find if re.fullmatch(SEARCH, line.entry) and not line.long else None
-            self.cache[attempt.key] = self._question(attempt.key, self.first_seed(attempt), arms, model)
+            sides = {CHAMPION: attempt.before} if self.contest.terms.kind == "score" else {}
+            sides[CHALLENGER] = attempt.whole
+            arms = {side: self.contest.scale(changes, attempt.length) for side, changes in sides.items()}
+            is_find = re.fullmatch(SEARCH, attempt.begin.entry) and not attempt.begin.long
+            model = self.contest.find if is_find else None
+            self.cache[attempt.key] = self._question(attempt.key, attempt.first_seed, arms, model)
         return self.cache[attempt.key]
 
     def runs_of_base(self) -> Question:
@@ -201,11 +182,16 @@ class Climb:
                 raise UserError(f"{source}: evidence: {line.evidence}; allowed: pairs; {RESTORE}")
             if line.long != bool(self.due) or (self.due and line.changes != self.due.begin.changes):
                 raise UserError(f"{source}: long: {line.long}; what was accepted is tried longer next; {RESTORE}")
-            cost = self.contest.check(line.changes, self.changes(line.on), source, True) if line.nonce else line.cost
+            before, number, length = self.changes, len(self.attempts) + 1, self.contest.longest if line.long else 1.0
+            whole, seed = {**before, **line.changes}, line.seed
+            cost = self.contest.check(line.changes, before, source, True) if line.nonce else line.cost
             if line.long:
-                whole = {**self.changes(line.on), **line.changes}
-                cost = self.contest.cost(self.contest.scale(whole, self.contest.longest))
-            self.attempts.append(Attempt(key, line, len(self.attempts) + 1, self.next_needed, cost))
+                cost = self.contest.cost(self.contest.scale(whole, length))
+            if line.nonce:
+                seed = int(key[:10], 16) % self.contest.seeds_below
+            elif seed is None:
+                seed = self.contest.seed(line.changes, number)
+            self.attempts.append(Attempt(key, line, number, self.next_needed, before, whole, length, cost, seed))
             return
         attempt = self.open
         if attempt is None or attempt.key != line.of:
@@ -214,9 +200,9 @@ class Climb:
             scores = [run.scores for run in self._check_end(attempt, line).leading_records(CHALLENGER)]
             attempt.gaussian = metrics.gaussian(scores, self.contest.terms.primary)
         attempt.end = line
-        if line.outcome == "accepted" and self.length(attempt) == self.contest.longest:
+        if line.outcome == "accepted" and attempt.length == self.contest.longest:
             self.rungs.append(attempt)
-            attempt.rung = len(self.rungs)
+            attempt.rung, self.on, self.changes = len(self.rungs), attempt.key, attempt.whole
 
     def _check_end(self, attempt: Attempt, end: End) -> Question:
         """The attempt's runs. Raises UserError unless they give this end."""
@@ -240,8 +226,11 @@ def load(path: Path) -> Contest:
     """The ladder in a file of ladders/, a program's if it has ``run``. Raises UserError that names the key, its value
     and what is allowed."""
     terms.check_path(path)
-    values = file.read_params(path) if path.exists() else {}
-    contest = program_contest.parse(values, path) if "run" in values else terms.load(path)
+    if not path.exists():
+        known = sorted(other.stem for other in terms.LADDERS.glob("*.yaml"))
+        raise UserError(f"{path}: no such ladder{closest(path.stem, known)}; there are {', '.join(known) or 'none'}")
+    values = file.read_params(path)
+    contest = (program_contest if "run" in values else terms).parse(values, path)
     contest.flat(contest.scale({}, contest.longest), f"{path}: long")
     return contest
 
@@ -272,8 +261,7 @@ def hold(contest: Contest) -> Iterator[Climb]:
     with lock(LOCKS / f"{contest.name}.lock", math.inf):
         climb = read(contest)
         if last := climb.due:
-            same = last.begin.model_dump(include={"terms", "base", "entry", "changes", "on", "evidence"})
-            climb = append(climb, Try(**same, long=True, nonce=secrets.token_hex(8)))
+            climb = append(climb, last.begin.model_copy(update={"long": True, "nonce": secrets.token_hex(8)}))
         yield climb
 
 

@@ -3,9 +3,9 @@ run with the climb, and below it the runs of its attempts and the trials of its 
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -14,14 +14,13 @@ from ddpm.base.errors import UserError, plural, printable
 from ddpm.ladder import outcome
 from ddpm.ladder.climb import Attempt, Climb
 from ddpm.ladder.log import BASE
-from ddpm.ladder.terms import CHALLENGER, CHAMPION
+from ddpm.ladder.terms import CHALLENGER, CHAMPION, Changes
 from ddpm.pictures import plots
 from ddpm.pictures.plots import Panel
 from ddpm.programs.program import COMMIT
 from ddpm.referee import metrics
 from ddpm.report import live
 from ddpm.report.blocks import Block, Chapter, Figure, Note, Table, cell, plain
-from ddpm.runs.record import Record
 from ddpm.tracking import tracker
 from ddpm.tracking.store import Store
 from ddpm.tracking.tracker import Page
@@ -30,6 +29,7 @@ from ddpm.verdicts import statistics
 FILES = ("climb.md", "climb.png", "search.md", "page.html")
 REFUSED = "not accepted"
 AGAIN = "the champion, on the same seeds"
+Points: TypeAlias = list[list[float]]
 # what the table shows of ``to_dict``
 COLUMNS = {
     "attempt": "attempt", "entry": "entry", "outcome": "outcome", "rung": "rung", "e": "e-value", "threshold": "needed",
@@ -51,7 +51,7 @@ def to_dict(state: Climb, attempt: Attempt) -> dict[str, Any]:
     return {
         "ladder": state.contest.name,
         "entry": begin.entry,
-        "length": state.length(attempt),
+        "length": attempt.length,
         "attempt": attempt.number,
         "outcome": attempt.outcome,
         "reason": (end and end.reason) or early_reason,
@@ -61,7 +61,7 @@ def to_dict(state: Climb, attempt: Attempt) -> dict[str, Any]:
         "e": math.exp(state.log_e(end)) if end else None,
         "threshold": attempt.needed,
         "seeds": len(gains),
-        "first_seed": state.first_seed(attempt),
+        "first_seed": attempt.first_seed,
         "score": score,
         "champion": float(np.mean(end.champion)) if end and end.champion else None,
         "gaussian": attempt.gaussian,
@@ -73,12 +73,12 @@ def to_dict(state: Climb, attempt: Attempt) -> dict[str, Any]:
     }
 
 
-def chapters(state: Climb) -> list[Chapter]:
+def chapters(state: Climb, picture: bool = True) -> list[Chapter]:
     """The question, the champion, every attempt, and the picture."""
     terms, name = state.contest.terms, state.title
     attempts = [to_dict(state, attempt) for attempt in state.attempts]
-    if changes := state.changes(state.on):
-        name += f": {', '.join(f'{key} {plain(value)}' for key, value in changes.items())}"
+    if state.changes:
+        name += f": {_describe(state.changes)}"
     cost = state.champion.cost if state.champion else _base_cost(state)
     counts = f"{plural(len(state.attempts), 'attempt')}, {plural(len(state.rungs), 'rung')}"
     blocks: list[Block] = [
@@ -89,7 +89,7 @@ def chapters(state: Climb) -> list[Chapter]:
     if attempts:
         rows = [[cell((row | {"entry": name_entry(row)})[key]) for key in COLUMNS] for row in attempts]
         blocks.append(Table(list(COLUMNS.values()), rows, "", (1, 2, 13)))
-    if any(one["score"] is not None for one in attempts):
+    if picture and any(one["score"] is not None for one in attempts):
         blocks.append(Figure("The climb", "climb", partial(plots.lines, panels=_panels(state, attempts))))
     return [Chapter("", blocks)]
 
@@ -102,27 +102,26 @@ def name_entry(shown: dict[str, Any]) -> str:
 
 
 def page(state: Climb, running: bool = True) -> list[Chapter]:
-    """The last attempt, with what its sides drew first, and then the climb."""
+    """What the last attempt tries, what its sides drew first and scored, and the climb."""
     attempt, terms = state.attempts[-1], state.contest.terms
-    shown, runs = to_dict(state, attempt), state.runs(attempt)
-    arms, grids = {run.arm for run in runs.planned}, runs.grids
-    sides: list[str] = [arm for arm in (CHAMPION, CHALLENGER) if arm in arms]
-    outcome = "running" if running else ": ".join(filter(None, [attempt.outcome, shown["reason"]]))
-    evidence = "" if shown["e"] is None else f", e-value {shown['e']:.3g} of {attempt.needed:.0f}"
+    runs, name = state.runs(attempt), name_entry(to_dict(state, attempt))
+    sides = [arm for arm in (CHAMPION, CHALLENGER) if any(run.arm == arm for run in runs.planned)]
     scores = {
         arm: {run.seed or 0: run.scores[terms.primary] for run in runs.leading_records(arm) if not run.diverged}
         for arm in sides
     }
     levels = {"target": terms.target, "a Gaussian of the train images": attempt.gaussian}
-    drawn = {"real images": grids(CHALLENGER) / "real.png"} | {arm: grids(arm) / "grid.png" for arm in sides}
-    changes = ", ".join(f"{key} {plain(value)}" for key, value in attempt.begin.changes.items())
-    seeds = f"{plural(shown['seeds'], 'seed')} of {terms.seeds.most}"
+    drawn = {"real images": runs.grids(CHALLENGER) / "real.png"} | {arm: runs.grids(arm) / "grid.png" for arm in sides}
     return [
-        Chapter("", [Note(f"{name_entry(shown)}: {changes}"), Note(f"{outcome}; {seeds}{evidence}")]),
+        Chapter("", [Note(f"{name}: {_describe(attempt.begin.changes)}")]),
         Chapter("Pictures", live.side_by_side(drawn)),
         Chapter("Runs", live.show_sides(scores, state.contest.known.axis(terms.primary), levels)),
-        *([] if running else [Chapter("The climb", chapters(state)[0].blocks)]),
+        Chapter("The climb", chapters(state, picture=not running)[0].blocks),
     ]
+
+
+def _describe(changes: Changes) -> str:
+    return ", ".join(f"{key} {plain(value)}" for key, value in changes.items())
 
 
 def _base_cost(state: Climb) -> float:
@@ -138,37 +137,36 @@ def _panels(state: Climb, attempts: Sequence[dict[str, Any]]) -> list[Panel]:
     for kind ``target`` the cost comes before it."""
     terms, sign = state.contest.terms, state.contest.gain(1.0)
     scored = [one for one in attempts if one["score"] is not None]
-    last = scored[-1]["attempt"] if scored else 0
+    last = scored[-1]["attempt"]
     ticks = range(0, last + 1, 1 + last // 10)
 
-    def draw(
-        title: str, base: float | None, shown: list[dict[str, Any]], points: list[list[float]], more: dict[str, Any]
-    ) -> Panel:
-        """base: its value. points: of each attempt that is shown, its value and the ends of its interval."""
-        curves = {"rungs": [] if base is None else [[0, base, base, base]], REFUSED: [], **more}
-        for one, point in zip(shown, points, strict=True):
-            curves["rungs" if one["outcome"] == "accepted" else REFUSED].append([one["attempt"], *point])
+    def draw(title: str, base: float | None, points: Mapping[int, list[float]], again: Points | None = None) -> Panel:
+        """base: its value. points: by attempt, its value and the ends of its interval. again: of scores, AGAIN."""
+        curves = {"rungs": [] if base is None else [[0, base, base, base]], REFUSED: [], AGAIN: again or []}
+        for number, point in points.items():
+            is_rung = attempts[number - 1]["outcome"] == "accepted"
+            curves["rungs" if is_rung else REFUSED].append([number, *point])
         arrays = {label: np.array(each) for label, each in curves.items() if each}
-        levels = {"target": terms.target} if more and terms.target is not None else {}
+        levels = {} if again is None or terms.target is None else {"target": terms.target}
         return Panel("", "attempt", title, arrays, levels, ticks=ticks, steps=True, gray=[REFUSED, AGAIN])
 
     def span(one: dict[str, Any]) -> list[float]:
         gaps = [0.0 if one[end] is None else sign * (one[end] - one["estimate"]) for end in ("low", "high")]
         return [one["score"] + gap for gap in (0.0, *sorted(gaps))]
 
-    scores = list[Panel]()
+    panels = list[Panel]()
+    if terms.kind == "target":
+        costs = {one["attempt"]: [one["cost"]] * 3 for one in scored}
+        panels.append(draw(f"{terms.cost} of training", _base_cost(state), costs))
     for length in sorted({one["length"] for one in scored}):
         shown = [one for one in scored if one["length"] == length]
         refused = [one for one in shown if one["champion"] and one["outcome"] != "accepted"]
-        again = [[one["attempt"], *[one["champion"]] * 3] for one in refused]
-        on_base = (one.end for one in state.attempts if one.begin.on == BASE and state.length(one) == length)
+        on_base = (one.end for one in state.attempts if one.begin.on == BASE and one.length == length)
         before = next((float(np.mean(end.champion)) for end in on_base if end and end.champion), None)
         title = metrics.title(terms.primary) + ("" if length == 1 else f", {length:g} times as long")
-        scores.append(draw(title, before, shown, [*map(span, shown)], {AGAIN: again}))
-    if terms.kind == "score":
-        return scores
-    costs = [[one["cost"]] * 3 for one in scored]
-    return [draw(f"{terms.cost} of training", _base_cost(state), scored, costs, {}), *scores]
+        again = [[one["attempt"], *[one["champion"]] * 3] for one in refused]
+        panels.append(draw(title, before, {one["attempt"]: span(one) for one in shown}, again))
+    return panels
 
 
 def log(state: Climb) -> None:
@@ -186,13 +184,9 @@ def log(state: Climb) -> None:
         [contest.folder / name for name in FILES],
     )
 
-    def write() -> None:
-        records = dict[str, Record]()
-        for one in state.attempts:
-            records |= {f"{name} {one.begin.entry}": run for name, run in state.runs(one).records.items()}
-        tracker.write_page(store, page, records)
-
+    runs = ((one.begin.entry, state.runs(one).records.items()) for one in state.attempts)
+    records = {f"{name} {entry}": run for entry, rows in runs for name, run in rows}
     try:
-        store.attempt(write)
+        store.attempt(lambda: tracker.write_page(store, page, records))
     except UserError as error:
         print(f"warning: {printable(str(error))}", file=sys.stderr)

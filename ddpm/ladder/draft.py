@@ -12,7 +12,6 @@ from ddpm.base.errors import UserError
 from ddpm.base.files import write_text
 from ddpm.ladder import terms
 from ddpm.ladder.climb import Climb
-from ddpm.ladder.space import Space
 from ddpm.ladder.terms import LADDERS
 from ddpm.params import config, possible, presets
 from ddpm.params.config import Config
@@ -54,11 +53,6 @@ def write(name: str, base: str, common: Mapping[str, Any]) -> Path:
     }
     text = resources.files("ddpm.ladder").joinpath("new.yaml").read_text(encoding="utf-8")
     write_text(path, Template(text).substitute(values))
-    try:
-        Space(terms.load(path), {})
-    except UserError:
-        path.unlink()
-        raise
     return path
 
 
@@ -70,10 +64,9 @@ def _choose_measures(whole: Config, found: Found) -> dict[str, Any]:
     named = evaluate.extractors
     if classes is not None and classes < 2 and any(extractor.get(name).knows_classes for name in named):
         named = (choose_extractor(1, whole.data.channels),)
-    eyes = tuple(dict.fromkeys([*named, *EYES]))
     images = max(FEWEST_IMAGES, min(evaluate.c2st.images, count // 2 * 2))  # with fewer, c2st is left out below
     opponents = evaluate.c2st.model_copy(update={"images": images})
-    evaluate = evaluate.model_copy(update={"extractors": eyes, "c2st": opponents})
+    evaluate = evaluate.model_copy(update={"extractors": tuple(dict.fromkeys([*named, *EYES])), "c2st": opponents})
     enough = [name for name in MEASURES if count >= metric.get(name).least(evaluate, 0)[0]]
     evaluate = evaluate.model_copy(update={"metrics": tuple(dict.fromkeys([*evaluate.metrics, *enough]))})
     for name in named if AUTO not in named and named != whole.evaluate.extractors else ():
@@ -88,6 +81,7 @@ def _choose_measures(whole: Config, found: Found) -> dict[str, Any]:
 def champion_params(state: Climb) -> str:
     """The content of params.yaml for the champion."""
     contest = state.contest
-    changes = contest.terms.model_dump(mode="json")["common"] | state.changes(state.on)
+    preset = presets.text(contest.terms.base)
+    changes = contest.terms.model_dump(mode="json")["common"] | dict(state.changes)
     header = f"# The champion of {contest.path}: {state.title}, on the preset {contest.terms.base}.\n# Run: dvc repro\n"
-    return presets.edit(presets.text(contest.terms.base), apply_overrides({}, changes, str(contest.path)), header)
+    return presets.edit(preset, apply_overrides({}, changes, str(contest.path)), header)

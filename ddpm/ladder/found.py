@@ -24,7 +24,6 @@ def to_dict(done: Search, running: bool = False) -> dict[str, Any]:
     without an outcome."""
     state, proof = done.state, done.proof
     longer = next((one for one in state.attempts if one.begin.long and one.begin.entry == done.name), None)
-    changes = {**state.changes(proof.begin.on), **proof.begin.changes} if proof else {}
     scores = [trial.score for trial in done.claims if trial.score is not None]
     attempts = {
         name: display.to_dict(state, one) | ({"outcome": None} if running and one is state.attempts[-1] else {})
@@ -38,8 +37,8 @@ def to_dict(done: Search, running: bool = False) -> dict[str, Any]:
         "evidence": False,
         "claim": float(np.mean(scores)) if scores else None,
         "runs": len(scores),
-        "find": changes,
-        "reason": "" if proof else done.early(done.best()),
+        "find": dict(proof.whole) if proof else {},
+        "reason": "" if proof else done.find()[1],
         "eyes": _compare_eyes(done),
         "proof": attempts.get("proof"),
         "longer": attempts.get("longer"),
@@ -52,11 +51,9 @@ def _compare_eyes(done: Search) -> dict[str, dict[str, float]]:
     proof or a panel."""
     if not done.proof:
         return {}
-    proof = done.state.runs(done.proof)
-    sides: dict[str, list[Mapping[str, float]]] = {
-        side: [run.scores for run in proof.leading_records(arm)]
-        for side, arm in ((BEFORE, CHAMPION), (FIND, CHALLENGER))
-    }
+    proof, sides = done.state.runs(done.proof), dict[str, list[Mapping[str, float]]]()
+    for side, arm in ((BEFORE, CHAMPION), (FIND, CHALLENGER)):
+        sides[side] = [run.scores for run in proof.leading_records(arm)]
     sides[CLAIMED] = [trial.eyes for trial in done.claims if trial.eyes]
     means = {side: metrics.means(runs, metrics.list_panel(runs)) for side, runs in sides.items()}
     return means if means[FIND] else {}
@@ -139,14 +136,13 @@ def _trials(done: Search, result: dict[str, Any]) -> list[Block]:
 
 
 def _sentence(proof: dict[str, Any], title: str, claim: float | None = None) -> str:
-    holds = {"accepted": "it holds", "refused": "the find did not hold up", "undecided": "undecided"}
-    words = holds.get(proof["outcome"], "not decided yet")
+    words = {None: "not decided yet", "accepted": "it holds", "refused": "the find did not hold up"}
+    answer = words.get(proof["outcome"], proof["outcome"])
     if proof["score"] is not None:
-        words += f": {title} {cell(proof['score'])}"
-        words += "" if proof["champion"] is None else f" instead of {cell(proof['champion'])}"
-        words += f" in {plural(proof['seeds'], 'fresh seed')}"
+        before = "" if proof["champion"] is None else f" instead of {cell(proof['champion'])}"
+        answer += f": {title} {cell(proof['score'])}{before} in {plural(proof['seeds'], 'fresh seed')}"
     if proof["low"] is not None and proof["high"] is not None:
-        words += f", better by {cell(proof['low'])} to {cell(proof['high'])}"
+        answer += f", better by {cell(proof['low'])} to {cell(proof['high'])}"
     if claim is not None:
-        words += f"; the search had claimed {cell(claim)}"
-    return words + (f" ({proof['reason']})" if proof["reason"] else "")
+        answer += f"; the search had claimed {cell(claim)}"
+    return answer + (f" ({proof['reason']})" if proof["reason"] else "")

@@ -7,6 +7,7 @@ What can be computed is not written down: an attempt's number, its cost, its see
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Annotated, Literal
 
 import pygit2
@@ -116,15 +117,11 @@ def _read_git(contest: Contest) -> Iterator[tuple[str, list[str]]]:
     calls it, and its lines."""
     if pygit2.discover_repository(".") is None:
         return
-    git = library.repository()
-    commits = {} if git.head_is_unborn else {"HEAD": git.head}
-    if commits and not git.head_is_detached and (upstream := git.branches.local[git.head.shorthand].upstream):
-        commits[upstream.shorthand] = upstream
-    public = []
-    for name, reference in commits.items():
-        tree, path = reference.peel(pygit2.Commit).tree, str(library.below(git) / contest.log)
-        if path in tree and isinstance(blob := tree[path], pygit2.Blob):
-            public.append(blob.data.decode().splitlines())
+    git, public = library.repository(), list[list[str]]()
+    path = library.below(git) / contest.log
+    for name in ("HEAD", "@{upstream}"):
+        with suppress(KeyError, pygit2.GitError):  # without a commit, a branch, or the file in it
+            public.append(git.revparse_single(f"{name}:{path}").peel(pygit2.Blob).data.decode().splitlines())
             yield f"{name}:./{contest.log}", public[-1]
     if own := git.references.get(REF + contest.name):
         kept = git[own.target].peel(pygit2.Blob).data.decode().splitlines()

@@ -28,7 +28,6 @@ from ddpm.verdicts.evidence import Evidence
 from ddpm.verdicts.statistics import Array
 
 Records: TypeAlias = Sequence[Record]  # by seed
-Decision: TypeAlias = tuple[Outcome | None, str]  # and why; None if more seeds are needed
 Means: TypeAlias = Mapping[str, float]  # by metric
 
 
@@ -52,31 +51,25 @@ def judge(
         own, other = (tuple(run.scores[terms.primary] for run in side) for side in (before, scored))
         guards = metrics.means([run.scores for run in scored], terms.guard_metrics)
         end = end.model_copy(update={"champion": own, "challenger": other, "guards": guards})
-        decision: Decision
+        outcome: Outcome | None
         if diverged:
             reason = f"seed {diverged.seed}: {diverged.diverged}"
-            decision = ("refused", reason) if diverged is last else ("undecided", f"the champion, {reason}")
-        elif terms.deterministic:
-            decision = _decide_at_once(contest, usual, end, before, scored)
+            outcome, reason = ("refused", reason) if diverged is last else ("undecided", f"the champion, {reason}")
         else:
-            decision = _decide(contest, rule, needed, usual, end, before, scored)
-        outcome, reason = decision
+            outcome, reason = _decide(contest, rule, needed, usual, end, before, scored)
         if outcome:
             return end.model_copy(update={"outcome": outcome, "reason": reason}), True
     return end, False
 
 
-def _decide_at_once(contest: Contest, usual: Means, end: End, champion: Records, challenger: Records) -> Decision:
-    """What one run of each side shows if the seed changes nothing."""
-    (before, after), (doubt, _) = scores(contest, end), _heed_guards(contest, usual, champion, challenger)
-    return ("accepted" if after[0] > before[0] and not doubt else "refused"), doubt or "one run decides"
-
-
 def _decide(
     contest: Contest, rule: Evidence, needed: float, usual: Means, end: End, champion: Records, challenger: Records
-) -> Decision:
+) -> tuple[Outcome | None, str]:
     """What all seeds of an attempt show together, and why; None if more are needed."""
     (before, after), seeds = scores(contest, end), contest.terms.seeds
+    doubt, refuses = _heed_guards(contest, [run.scores for run in champion] or [usual] * len(after), challenger)
+    if contest.terms.deterministic:  # one run of each side decides
+        return ("accepted" if after[0] > before[0] and not doubt else "refused"), doubt or "one run decides"
     look = rule.look(before, after, needed, seeds.fewest, seeds.most)
     accepts, hopeless = (bool(each[-1]) for each in look)
     is_last = len(after) == seeds.most
@@ -84,13 +77,12 @@ def _decide(
         return "refused", "its worst loss exceeds the sum of its gains"
     if hopeless and not (accepts or is_last):
         return "refused", f"even a larger effect would hardly be proved by {seeds.most} seeds"
-    doubt, refuses = _heed_guards(contest, usual, champion, challenger)
-    if refuses:
-        return "refused", doubt
-    if accepts and champion:
+    if accepts and champion and not refuses:
         pair = Pair(CHAMPION, CHALLENGER, tuple(champion), tuple(challenger))
         if against := contest.known.list_against(pair, "better"):
-            return "refused", f"mixed: {' and '.join(against)}"
+            refuses, doubt = True, f"mixed: {' and '.join(against)}"
+    if refuses:
+        return "refused", doubt
     if is_last and not accepts:
         return "undecided", f"{len(after)} seeds were not enough"
     return ("accepted" if accepts and (is_last or not doubt) else None), doubt
@@ -103,17 +95,18 @@ def scores(contest: Contest, end: End) -> tuple[Array, Array]:
     return contest.gain(1.0) * np.array(before), contest.gain(1.0) * np.array(end.challenger)
 
 
-def _heed_guards(contest: Contest, usual: Means, champion: Records, challenger: Records) -> tuple[str, bool]:
-    """What a guard says against accepting, empty if none does; and whether that refuses the entry."""
-    doubt, n = "", len(challenger)
+def _heed_guards(contest: Contest, champion: Sequence[Means], challenger: Records) -> tuple[str, bool]:
+    """What a guard says against accepting, empty if none does; and whether that refuses the entry. champion: its scores
+    by seed."""
+    doubt = ""
     if MEMORISATION in contest.terms.guards and (spaces := metrics.find_copies(challenger[-1].scores)):
         return f"copies train images ({', '.join(spaces)})", True
     for name in contest.terms.guard_metrics:
-        before = [record.scores[name] for record in champion] or [usual[name]] * n
-        losses = [contest.gain(b - a.scores[name], name) for a, b in zip(challenger, before, strict=True)]
-        beyond = np.array(losses) - contest.known.margin(name, fmean(before))
-        if (log_e := float(evidence.log_e(beyond)[-1])) > 0:
+        pairs = [(before[name], run.scores[name]) for before, run in zip(champion, challenger, strict=True)]
+        losses = np.array([contest.gain(before - after, name) for before, after in pairs])
+        log_e = float(evidence.log_e(losses - contest.known.margin(name, fmean(before for before, _ in pairs)))[-1])
+        if log_e > 0:
             doubt = f"{name} is worse by more than its margin (e-value {math.exp(log_e):.3g})"
-            if log_e >= -math.log(contest.terms.error):
-                return doubt, True
+        if log_e >= -math.log(contest.terms.error):
+            return doubt, True
     return doubt, False

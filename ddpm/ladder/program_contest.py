@@ -53,10 +53,6 @@ class ProgramContest(Contest):
         base = json.loads(first)["base"] if first else program_runs.find_commit(self.path)[:LENGTH]
         return {"terms": files.digest(terms)[:LENGTH], "base": base}
 
-    @cached_property
-    def of_trials(self) -> list[str]:  # type: ignore[override]
-        return [*self.identity.values()]
-
     @property
     def known(self) -> Facts:
         return Facts.of(self.terms)

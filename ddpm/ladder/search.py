@@ -3,16 +3,14 @@
 Trials are free and prove nothing: the best score of many is too good, however it came about. Only the attempt counts,
 which has seeds that no trial used and spends its share of the ladder's error, as any other entry does.
 
-It begins with the champion, the ideas of the ladder's file and the rungs of other ladders; then proposals.py proposes.
+It begins with the champion, the ideas of the ladder's file and the rungs of other ladders; then space.py proposes.
 Where the file has ``lengths``, all but the champion begin at the shortest, and whenever a recipe is among the best of
 its length (``trials.promote``), it runs at the next one (asynchronous successive halving, Li et al. 2020,
 arXiv:1810.05934). At the end the best FINALISTS are run again, until each has RUNS: the best of many single runs is
 often a lucky one.
-Trials of others and of earlier searches only propose: the best of them run again, too. If the best recipe is worse than
-a Gaussian of the train images, nothing is proved: such a training is too short to compare recipes.
+Trials of others and of earlier searches only propose. If the best recipe is worse than a Gaussian of the train images,
+nothing is proved: such a training is too short to compare recipes.
 """
-
-from __future__ import annotations
 
 import itertools
 import json
@@ -26,26 +24,28 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import Self, TypeAlias
 
 from ddpm.arms import revision
-from ddpm.arms.pool import Done, Pool, Task
+from ddpm.arms.pool import Pool, Task
 from ddpm.arms.run import Run
 from ddpm.base import files
-from ddpm.base.errors import UserError, plural
+from ddpm.base.errors import UserError, plural, printable
 from ddpm.base.locks import lock
 from ddpm.base.progress import duration
-from ddpm.ladder import attempt, climb, proposals, trials
+from ddpm.ladder import attempt, climb, trials
 from ddpm.ladder.attempt import Say
 from ddpm.ladder.climb import LOCKS, Attempt, Climb
-from ddpm.ladder.log import BASE
 from ddpm.ladder.space import Space
 from ddpm.ladder.terms import LADDERS, SEARCH, Changes, Contest
-from ddpm.ladder.trials import Candidate, Trial, Trials
+from ddpm.ladder.trials import ETA, Candidate, Trial, Trials
 from ddpm.referee import metrics
 
 SEARCHING = 0.7  # share of the hours for trials; the rest is for the proof
 FINALISTS, RUNS = 3, 3  # ladders/short/samplers.md has the table
+SHOWN = 3  # trials that do not count, by line
 FAILURES = 3  # in a row that are not a trial's own, such as a full memory
+Show: TypeAlias = Callable[["Search"], None]
 EFFECT = 2.0  # in standard deviations of the gains: for how long a proof is expected to take
 
 
@@ -64,7 +64,7 @@ class Search:
     commit: str | None = None
 
     def __post_init__(self) -> None:
-        self.running, self.clock = dict[str, Trial](), dict[str, float]()  # by task: the trial, and when it began
+        self.running = dict[str, tuple[Trial, float]]()  # by task: the trial, and when it began
         self.maker = self.contest.maker(self.commit or revision.head())
         self.one = Run("trial", "trial", 0, self.contest.recipe({}), "trial")  # all run on the same device
         self.at_once = self.maker.count_slots([self.one], self.slots)
@@ -72,19 +72,16 @@ class Search:
         self.update(self.state)
         champion, *ideas = self.space.starts(list_ideas(self.contest))
         self.known = {files.digest(start) for start in (champion, *ideas)}
-        past, own = {trial.key for trial in self.past}, self.own()
-        others = self.rank([trial for trial in self.past if trial not in own and trial.length == 1])
-        again = [one.changes for one in others if one.key in self.known or self.space.holds(one.changes)]
-        starts = [*(one for one in ideas if files.digest(one) not in past), *again[:FINALISTS]]
-        self.starts = deque([(champion, 1.0), *((start, self.contest.lengths[0]) for start in starts)])
+        past, first = {trial.key for trial in self.past}, self.contest.lengths[0]
+        self.starts = deque([(champion, 1.0), *((one, first) for one in ideas if files.digest(one) not in past)])
         self.numbers = itertools.count(len(self.own()))  # of proposals: one that searches alone tries the same again
 
-    def update(self, state: Climb) -> None:
+    def update(self, state: Climb) -> Self:
         """Search around the champion of this climb, or the one that the search's attempt is on, from all trials that
         there are now, also those of earlier searches and other processes."""
-        self.state, self.past = state, self.file.read()
-        on = self.proof.begin.on if self.proof else state.champion.key if state.champion else BASE
-        self.space = Space(self.contest, self.contest.shorten(state.changes(on)))
+        self.state, self.past = state, [*self.file.read().values()]
+        self.space = Space(self.contest, self.contest.shorten(self.proof.before if self.proof else state.changes))
+        return self
 
     @property
     def name(self) -> str:
@@ -97,9 +94,9 @@ class Search:
         return [trial for trial in mine if not lengths or trial.length in lengths]
 
     @property
-    def begun(self) -> list[Trial]:
-        """Its trials that have ended, and those that run."""
-        return [*self.own(), *self.running.values()]
+    def counts(self) -> Counter[tuple[str, float]]:
+        """How many of its trials have ended or run, by recipe and length."""
+        return Counter((one.key, one.length) for one in (*self.own(), *(trial for trial, _ in self.running.values())))
 
     @property
     def proof(self) -> Attempt | None:
@@ -131,19 +128,16 @@ class Search:
     def rank(self, runs: Sequence[Trial]) -> list[Candidate]:
         """The recipes of these trials that keep the guards and that no attempt had, the best first; the champion among
         them."""
-        state, champion = self.state, self.space.champion
-        had = ({**state.changes(one.begin.on), **one.begin.changes} for one in state.attempts)
-        keys = {files.digest(self.contest.shorten(changes)) for changes in had} - {files.digest(champion)}
-        ranked = trials.candidates(self.contest, runs, champion)
-        return [one for one in ranked if one.key not in keys]
+        champion = self.space.champion
+        had = {files.digest(self.contest.shorten(one.whole)) for one in self.state.attempts} - {files.digest(champion)}
+        return [one for one in trials.candidates(self.contest, runs, champion) if one.key not in had]
 
     def next(self, seed: int) -> tuple[Changes, float] | None:
         """The recipe to run next, and how long: a new one, or one that goes on, or a finalist again; None at the end.
         seed: of a proposal."""
-        begun, total = self.begun, self.total()
-        if (spent := _measure(begun)) >= total:
+        counts, total = self.counts, self.total()
+        if (spent := math.fsum(length * count for (_, length), count in counts.items())) >= total:
             return None
-        counts = Counter((trial.key, trial.length) for trial in begun)
         finalists = self.rank(self.own(1.0))[:FINALISTS]
         if finalists and spent >= total - min(FINALISTS * (RUNS - 1), total // 4):
             return next(((one.changes, 1.0) for one in finalists if counts[one.key, 1.0] < RUNS), None)
@@ -152,74 +146,60 @@ class Search:
             if not counts[files.digest(start), length]:
                 return start, length
         lengths = self.contest.lengths
-        tried = [self.own(short) for short in lengths[:-1]]
-        ranked, numbers = [self.rank(runs) for runs in tried], [len(runs) for runs in tried]
-        longer = trials.promote(ranked, numbers, lambda one, place: counts[one.key, lengths[place]] > 0)
-        if longer:
-            return longer[0].changes, lengths[longer[1]]
-        running = [trial.changes for trial in self.running.values()]
+        for short, longer in reversed([*itertools.pairwise(lengths)]):
+            tried = self.own(short)
+            for one in self.rank(tried)[: len(tried) // ETA]:
+                if not counts[one.key, longer]:
+                    return one.changes, longer
+        running = [trial.changes for trial, _ in self.running.values()]
         past = [trial for trial in self.past if trial.length == lengths[0]]
-        return proposals.propose(self.space, past, running, seed), lengths[0]
+        return self.space.propose(past, running, seed), lengths[0]
 
-    def best(self) -> Candidate | None:
-        """The best of the finalists that this search ran most often; or the champion, if that, or a better one that ran
-        less often, is the champion. None if all break a guard."""
+    def find(self) -> tuple[Changes | None, str]:
+        """The recipe to prove: the best of the finalists that this search ran most often. None if all break a guard; if
+        that, or a better one that ran less often, is the champion, which is proved; and, with the reason, if it is
+        worse than a Gaussian of the train images."""
         ranked, champion = self.rank(self.own(1.0))[:FINALISTS], self.space.champion
         most = min(RUNS, max((len(one.trials) for one in ranked), default=0))
-        return next((one for one in ranked if len(one.trials) >= most or one.changes == champion), None)
-
-    def find(self) -> Changes | None:
-        """The recipe to prove: the ``best``. None if there is none, if it is the champion, which is proved, or if it is
-        ``early``."""
-        best = self.best()
-        return None if best is None or best.changes == self.space.champion or self.early(best) else best.changes
-
-    def early(self, best: Candidate | None) -> str:
-        """That this recipe is worse than a Gaussian of the train images, and what to do; empty if it is not."""
-        if best is None or not metrics.is_early(best.score, self.yardstick):
-            return ""
-        score = f"the best {metrics.title(self.contest.terms.primary)}, {best.score:.4g}, is worse than that of"
-        return f"{score} a Gaussian of the train images, {self.yardstick:.4g}: too early to compare; train for longer"
+        best = next((one for one in ranked if len(one.trials) >= most or one.changes == champion), None)
+        if best and metrics.is_early(best.score, self.yardstick):
+            score = f"the best {metrics.title(self.contest.terms.primary)}, {best.score:.4g}, is worse than that of"
+            why = f"a Gaussian of the train images, {self.yardstick:.4g}: too early to compare; train for longer"
+            return None, f"{score} {why}"
+        return (best.changes if best and best.changes != champion else None), ""
 
     @property
     def yardstick(self) -> float | None:
         """``metrics.yardstick`` of the search's own runs."""
         return next((trial.yardstick for trial in self.own(1.0) if trial.yardstick is not None), None)
 
-    def take(self, done: Done) -> Trial | None:
-        """Write down what a run scored; None if it failed for a reason that is not its own."""
-        name = done.task.name
-        trial, seconds = self.running.pop(name), time.monotonic() - self.clock.pop(name)
-        if done.record is None:
-            return None
-        trials.add(self.contest, trial := trials.finish(self.contest, trial, done.record, seconds))
-        self.past = self.file.read()  # with those of other processes
-        return trial
-
-    def explore(self, say: Say, show: Callable[[Search], None] = lambda _: None) -> None:
+    def explore(self, say: Say, show: Show) -> None:
         """Run trials until the search ends, and show it after each; those that run when all ``hours`` are over are
         stopped. Raises UserError if several in a row fail for a reason that is not their own, such as a full disk."""
         import optuna  # noqa: F401  # that it is missing is said before anything runs
 
         if not self.past:
             self.contest.check_images()
-        failed = 0
-        spent = sum(trial.seconds for trial in self.own()) / self.at_once
+        failed, spent = 0, sum(trial.seconds for trial in self.own()) / self.at_once
         until = self.hours and time.monotonic() + self.hours * 3600 - spent
         with _place(self.contest) as place, self.maker.pool([self.one], self.at_once) as pool:
             say(f"{self.name}: {plural(self.at_once, 'run')} at a time; each prints a line when it ends")
             show(self)
-            self.file.name_refused(say)
+            for reason in self.file.refused[:SHOWN]:
+                say(printable(f"left out: {reason}"))
             self.starts.rotate(-place)
             for _ in range(self.at_once):
                 self._submit(pool, place)
             for done in pool.run(until=until):
-                trial = self.take(done)
-                if done.record and done.record.diverged:
-                    say(f"no score: {done.record.diverged}")
-                failed = 0 if trial else failed + 1
-                say(self._progress(trial) if trial else f"failed: {done.reason}")
-                self.file.name_refused(say)
+                trial, begin = self.running.pop(done.task.name)
+                if record := done.record:
+                    failed, trial = 0, trials.finish(self.contest, trial, record, time.monotonic() - begin)
+                    trials.add(self.contest, trial)
+                    self.past = [*self.file.read().values()]  # with those of other processes
+                    say(self._progress(trial) + (f"; {record.diverged}" if record.diverged else ""))
+                else:
+                    failed += 1
+                    say(f"failed: {done.reason}")
                 show(self)
                 if failed == FAILURES:
                     raise UserError(f"{failed} runs in a row failed: {done.reason}")
@@ -231,12 +211,13 @@ class Search:
         """Run the next trial. Recipes share their seeds, the n-th run of each the n-th: so what a seed is worth has no
         part in the choice."""
         if recipe := self.next(self._seed("propose", place, next(self.numbers))):
-            key, begun = files.digest(dict(recipe[0])), [(trial.key, trial.length) for trial in self.begun]
-            seed = self._seed(self.number, begun.count((key, recipe[1])))
-            trial, keep = trials.begin(self.contest, self.number, seed, *recipe), self.grids(key, seed)
-            params = self.contest.trial(trial.changes, seed, trial.length)
+            (changes, length), of = recipe, trials.find_identity(self.contest)
+            key, cost = files.digest(dict(changes)), self.contest.cost(changes)
+            seed = self._seed(self.number, self.counts[key, length])
+            trial = Trial(search=self.number, of=of, seed=seed, changes=dict(changes), cost=cost, length=length)
+            keep, params = self.grids(key, seed), self.contest.trial(changes, seed, length)
             task = Task(keep.name, params, keep.with_suffix(".log"), may_diverge=True, keep=keep)
-            self.running[task.name], self.clock[task.name] = trial, time.monotonic()
+            self.running[task.name] = trial, time.monotonic()
             pool.submit(task)
 
     def _seed(self, *of: object) -> int:
@@ -250,9 +231,8 @@ class Search:
         if self.state.open is None:
             shutil.rmtree(self.contest.find, ignore_errors=True)  # of the last search
         attempt.begin(self.contest, self.name, entry, source=str(path), say=say, commit=self.commit)
-        lines = [f"# What search {self.number} of {self.contest.path} found: a claim, until its attempt has ended."]
-        lines += [f"{key}: {json.dumps(value)}" for key, value in entry.items()]
-        files.write_text(path, "\n".join([*lines, ""]))
+        header = f"# What search {self.number} of {self.contest.path} found: a claim, until its attempt has ended.\n"
+        files.write_text(path, header + "".join(f"{key}: {json.dumps(value)}\n" for key, value in entry.items()))
         self.update(climb.read(self.contest))
 
     def left(self) -> str:
@@ -288,13 +268,7 @@ class Search:
 
 
 def run(
-    contest: Contest,
-    hours: float | None,
-    most: int | None,
-    slots: int | None,
-    say: Say,
-    commit: str | None = None,
-    show: Callable[[Search], None] = lambda _: None,
+    contest: Contest, hours: float | None, most: int | None, slots: int | None, say: Say, commit: str | None, show: Show
 ) -> Search:
     """Search, and prove what was found; after any stop it continues. Returns the search, which has a proof if anything
     was found. show: gets the search after each run.
@@ -306,22 +280,17 @@ def run(
     say(f"{contest.path}: searching by {primary}, {contest.known.direction(primary)} is better")
     with climb.hold(contest) as state:
         mine = {one.begin.entry: one for one in state.attempts if re.fullmatch(SEARCH, one.begin.entry)}
-    name = next((name for name, one in mine.items() if one.end is None), f"search-{len(mine) + 1}")
-    number = int(name.removeprefix("search-"))
+    number = len(mine) + all(one.end for one in mine.values())  # the last one continues until it has ended
     search = Search(contest, state, number, most, hours, slots, commit)
     if search.proof is None:
         attempt.check_committed(contest)
         search.explore(say, show)
         search.update(climb.read(contest))  # what others have tried meanwhile
-    if search.proof is None and (found := search.find()) is not None:
-        search.submit(found, say)
-    if (last := search.state.open) and last.begin.entry == name:
-
-        def show_proof(state: Climb) -> None:
-            search.state = state
-            show(search)
-
-        search.update(attempt.finish(contest, last, slots, say, commit, show_proof))
+        if search.proof is None and (found := search.find()[0]) is not None:
+            search.submit(found, say)
+    if (last := search.state.open) and last.begin.entry == search.name:
+        end = attempt.finish(contest, last, slots, say, commit, lambda state: show(search.update(state)))
+        search.update(end)
     return search
 
 
@@ -331,7 +300,7 @@ def list_ideas(contest: Contest) -> Iterator[Changes]:
     for path in sorted(LADDERS.glob("*.yaml")):
         with suppress(UserError):  # what is wrong with another ladder is no fault of this one
             other = climb.read(climb.load(path))
-            yield from (other.changes(rung.key) for rung in reversed(other.rungs))
+            yield from (rung.whole for rung in reversed(other.rungs))
 
 
 def _measure(runs: Sequence[Trial]) -> float:

@@ -1,7 +1,7 @@
 """A ladder's file, and what an entry may be."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ from ddpm.arms.maker import Maker, Pipeline
 from ddpm.arms.run import Recipe, apply_overrides
 from ddpm.base import files, sections
 from ddpm.base.errors import UserError, printable
-from ddpm.base.variant import Members, closest, names
+from ddpm.base.variant import Members, names
 from ddpm.ladder.axes import Climbable
 from ddpm.params import config, file, presets
 from ddpm.params.config import Config
@@ -96,7 +96,6 @@ class Contest:
     costs: dict[str, float] = field(default_factory=dict, init=False)  # by digest of changes; the log is read often
     seeds_below: ClassVar = 2**40  # those of attempts; trials have as many above them
     of_program: ClassVar = False  # whether its runs are a program's
-    of_trials: ClassVar[Sequence[str]] = ()  # what else trials that are compared have in common
 
     @property
     def folder(self) -> Path:
@@ -142,10 +141,9 @@ class Contest:
 
     def read_entry(self, path: Path | None, commit: str | None) -> tuple[str, dict[str, Any]]:
         """Name and changes of an entry, of the lines ``KEY: VALUE`` in its file. Raises UserError."""
-        if path is None:
-            raise UserError(f"{self.path}: ENTRY: missing; allowed: a file of lines KEY: VALUE of params.yaml")
-        if not path.exists():
-            raise UserError(f"{path}: no such file; an entry is a file of lines KEY: VALUE of params.yaml")
+        if path is None or not path.exists():
+            named = path or f"{self.path}: ENTRY"
+            raise UserError(f"{named}: missing; allowed: a file of lines KEY: VALUE of params.yaml")
         changes = file.read_params(path)
         if not re.fullmatch(NAME, path.stem) or not all(isinstance(key, str) for key in changes):
             raise UserError(
@@ -223,10 +221,8 @@ class Contest:
         """Of training the base with changes, in images or operations. Raises UserError if it is not known."""
         params = self.params(changes, source)
         if params.train.start_from is not None:
-            raise UserError(
-                f"{source or self.path}: train.start_from: {params.train.start_from}: its training is a cost that a "
-                "ladder does not count; allowed: null"
-            )
+            given = f"train.start_from: {params.train.start_from}"
+            raise UserError(f"{source or self.path}: {given}: its training has a cost that is unknown; allowed: null")
         if params.train.steps is None:
             raise UserError(f"{source or self.path}: train.epochs: its cost is unknown beforehand; set train.steps")
         if self.terms.cost == "images":
@@ -287,13 +283,10 @@ def check_path(path: Path) -> None:
         raise UserError(f"{path}: a ladder is a file {LADDERS}/NAME.yaml, so that no two share a name")
 
 
-def load(path: Path) -> Contest:
-    """The ladder in a file of ladders/. Raises UserError that names the key, its value and what is allowed."""
-    check_path(path)
-    if not path.exists():
-        known = sorted(other.stem for other in LADDERS.glob("*.yaml"))
-        raise UserError(f"{path}: no such ladder{closest(path.stem, known)}; there are {', '.join(known) or 'none'}")
-    terms = sections.parse(file.read_params(path), str(path), Terms)
+def parse(values: dict[str, Any], path: Path) -> Contest:
+    """The ladder in a file's plain values, checked. Raises UserError that names the key, its value and what is
+    allowed."""
+    terms = sections.parse(values, str(path), Terms)
     heads = dict.fromkeys(score.rpartition(".")[0] for _, score in terms.scores)
     extractors = [] if terms.primary == metrics.PANEL else [head for head in heads if head in names("extractors")]
     evaluated = {"evaluate.extractors": extractors} if extractors else {}

@@ -7,15 +7,15 @@ have, and as a search's own if a process of this folder wrote it.
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple
 
 from pydantic import Field
 
 from ddpm.base import files, sections
-from ddpm.base.errors import UserError, plural, printable
+from ddpm.base.errors import UserError
 from ddpm.base.sections import Section, Seed
 from ddpm.ladder.climb import LOCKS
 from ddpm.ladder.log import LENGTH, Key
@@ -27,7 +27,6 @@ from ddpm.runs.record import Amount, Count, Record, Score, Values
 NAME = "trials.jsonl"
 ETA = 3  # of as many trials at a length, one goes on
 LARGEST = 2**22  # bytes of it: thousands of trials, each of which takes milliseconds to check
-T = TypeVar("T")
 
 
 class Trial(Section):
@@ -42,9 +41,9 @@ class Trial(Section):
     seed: Seed
     changes: Values
     cost: Amount
-    score: Score | None
-    guards: dict[str, Score]
-    seconds: Amount
+    score: Score | None = None
+    guards: dict[str, Score] = Field(default={})
+    seconds: Amount = 0.0
     length: float = 1.0
     yardstick: Score | None = None
     eyes: dict[str, Score] = Field(default={})
@@ -59,6 +58,7 @@ class Candidate(NamedTuple):
     """A recipe with its trials. score: their mean. loss: what a search makes small. excess: by how much it breaks
     guards and misses the target, all together. fails: the names of those."""
 
+    key: str  # of its trials
     changes: Changes
     trials: Sequence[Trial]
     score: float
@@ -66,57 +66,40 @@ class Candidate(NamedTuple):
     excess: float
     fails: Sequence[str]
 
-    @property
-    def key(self) -> str:
-        """That of its trials."""
-        return self.trials[0].key
-
-    @property
-    def is_allowed(self) -> bool:
-        """Whether it keeps the guards, reaches the target, and never diverged."""
-        return math.isfinite(self.score) and self.excess <= 0
-
 
 def find_identity(contest: Contest) -> str:
     """Digest of what trials that are compared have in common: the base, the scores, and what a cost is. Until the first
     attempt a ladder's file may change."""
     terms = contest.terms
     what = [contest.identity["base"], terms.primary, terms.guards, terms.cost, *sorted(terms.unseen)]
-    return files.digest([*what, *contest.of_trials])[:LENGTH]
+    return files.digest([*what, *(contest.identity.values() if contest.of_program else ())])[:LENGTH]
 
 
 class Trials:
-    """The trials of a ladder that count, each line checked once. own: those that processes of this folder wrote.
-    lines: all, by the number of their line. refused: why others, by file and line, do not count."""
+    """The trials of a ladder that count, by the number of their line, each checked once. own: those that processes of
+    this folder wrote. refused: why others do not count."""
 
     def __init__(self, contest: Contest):
         self.contest, self.checked = contest, dict[str, Trial | None]()
-        self.own, self.refused, self.lines = list[Trial](), list[str](), dict[int, Trial]()
+        self.own, self.refused = list[Trial](), list[str]()
 
-    def read(self) -> list[Trial]:
+    def read(self) -> dict[int, Trial]:
         """Those of now. Raises UserError for a file that is not one of trials."""
-        path, of = self.contest.folder / NAME, find_identity(self.contest)
-        for number, text in enumerate(texts := files.read_lines(path, LARGEST), 1):
+        path, own = self.contest.folder / NAME, {*files.read_lines(_own_path(self.contest), LARGEST)}
+        # a merge may double a line
+        numbers = {text: number for number, text in enumerate(files.read_lines(path, LARGEST), 1)}
+        for text, number in numbers.items():
             if text not in self.checked:
-                self.checked[text] = self._check(text, f"{path}: line {number}", of)
-        self.lines = {number: trial for number, text in enumerate(texts, 1) if (trial := self.checked[text])}
-        counting = {texts[number - 1]: trial for number, trial in self.lines.items()}  # a merge may double a line
-        own = {*files.read_lines(_own_path(self.contest), LARGEST)}
+                self.checked[text] = self._check(text, f"{path}: line {number}")
+        counting = {text: trial for text in numbers if (trial := self.checked[text])}
         self.own = [trial for text, trial in counting.items() if text in own]
-        return [*counting.values()]
+        return {numbers[text]: trial for text, trial in counting.items()}
 
-    def name_refused(self, say: Callable[[str], None]) -> None:
-        """Print the first of the trials that do not count, and how many more there are."""
-        if refused := self.refused:
-            more = f"; and {plural(len(refused) - 1, 'more trial')}" if len(refused) > 1 else ""
-            say(printable(f"left out: {refused[0]}{more}"))
-            refused.clear()
-
-    def _check(self, text: str, source: str, of: str) -> Trial | None:
+    def _check(self, text: str, source: str) -> Trial | None:
         """None if the line is of another base or other scores, or may not be tried."""
         try:
             trial = sections.parse(json.loads(text), source, Trial)
-            if trial.of == of:
+            if trial.of == find_identity(self.contest):
                 if trial.length not in self.contest.lengths:
                     raise UserError(f"{source}: length: {trial.length:g}, which {self.contest.path} does not have")
                 if trial.score is not None and trial.guards.keys() != {*self.contest.terms.guards}:
@@ -130,41 +113,19 @@ class Trials:
         return None
 
 
-def read(contest: Contest) -> list[Trial]:
-    """``Trials.read``."""
-    return Trials(contest).read()
-
-
 def _own_path(contest: Contest) -> Path:
     """A copy of the lines that processes of this folder wrote, which git does not see."""
     return LOCKS / contest.name / NAME
 
 
-def begin(contest: Contest, search: int, seed: int, changes: Changes, length: float) -> Trial:
-    """A trial that has no score yet, and took no time."""
-    of, cost = find_identity(contest), contest.cost(changes)
-    values = {"search": search, "of": of, "seed": seed, "changes": dict(changes), "cost": cost, "length": length}
-    return Trial.model_validate({**values, "score": None, "guards": {}, "seconds": 0.0})
-
-
 def finish(contest: Contest, trial: Trial, run: Record, seconds: float) -> Trial:
     """A trial that has ended. run: what it scored; nothing if it diverged. seconds: that it took."""
-    primary, seconds = contest.terms.primary, round(seconds, 1)
-    eyes = {name: run.scores[name] for name in metrics.list_panel([run.scores])}
-    result = {"score": run.scores.get(primary), "guards": guards(contest, run) if run.scores else {}, "eyes": eyes}
-    return trial.model_copy(update={**result, "yardstick": metrics.yardstick(run.scores, primary), "seconds": seconds})
-
-
-def promote(
-    ranked: Sequence[Sequence[T]], tried: Sequence[int], has_begun: Callable[[T, int], bool]
-) -> tuple[T, int] | None:
-    """What goes on, and the place of the length to which: the best 1 / ETA of those tried at a length, at the longest
-    first, unless it has begun at the next one. ranked: by length but the last, the best first. tried: how many."""
-    for place in reversed(range(len(ranked))):
-        for one in ranked[place][: tried[place] // ETA]:
-            if not has_begun(one, place + 1):
-                return one, place + 1
-    return None
+    scores, primary = run.scores, contest.terms.primary
+    guarded = scores | {MEMORISATION: float(bool(metrics.find_copies(scores)))}
+    guards = {name: guarded[name] for name in contest.terms.guards if scores}
+    eyes = {name: scores[name] for name in metrics.list_panel([scores])}
+    result = {"score": scores.get(primary), "guards": guards, "seconds": round(seconds, 1), "eyes": eyes}
+    return trial.model_copy(update=result | {"yardstick": metrics.yardstick(scores, primary)})
 
 
 def add(contest: Contest, trial: Trial) -> None:
@@ -174,17 +135,12 @@ def add(contest: Contest, trial: Trial) -> None:
         files.append_lines(path, [json.dumps(trial.model_dump(mode="json", exclude=whole))])
 
 
-def guards(contest: Contest, run: Record) -> dict[str, float]:
-    """What a ladder's guards look at, of a run."""
-    scores = run.scores | {MEMORISATION: float(bool(metrics.find_copies(run.scores)))}
-    return {name: scores[name] for name in contest.terms.guards}
-
-
 def candidates(contest: Contest, trials: Sequence[Trial], champion: Changes) -> list[Candidate]:
-    """The recipes that break no guard, the best first: by their mean score or, for kind ``target``, by cost."""
+    """The recipes that keep the guards, reach the target and never diverged, the best first: by their mean score or,
+    for kind ``target``, by cost."""
     usual = find_usual(trials, champion)
     judged = (judge(contest, runs, usual) for runs in group_by(trials, lambda trial: trial.key).values())
-    return sorted((one for one in judged if one.is_allowed), key=lambda one: one.loss)
+    return sorted((one for one in judged if math.isfinite(one.score) and not one.fails), key=lambda one: one.loss)
 
 
 def find_usual(trials: Sequence[Trial], champion: Changes) -> dict[str, float]:
@@ -205,7 +161,8 @@ def judge(contest: Contest, runs: Sequence[Trial], usual: dict[str, float]) -> C
         excess[name] = contest.gain(usual[name] - of_guards[name], name) - margin
     loss = runs[0].cost if terms.kind == "target" else -contest.gain(fmean(scores))
     fails = {name: by for name, by in excess.items() if by > 0}
-    return Candidate(dict(runs[0].changes), runs, fmean(scores), loss, math.fsum(fails.values()), sorted(fails))
+    first, excesses = runs[0], math.fsum(fails.values())
+    return Candidate(first.key, dict(first.changes), runs, fmean(scores), loss, excesses, sorted(fails))
 
 
 def means(runs: Sequence[Trial]) -> dict[str, float]:

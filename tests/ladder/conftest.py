@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from ddpm.arms import maker, revision
-from ddpm.ladder import attempt, proposals
+from ddpm.ladder import attempt, space
 from tests.instant import Instant, landscape, run_at_once
 from tests.ladders import FILE, SEARCH
 
@@ -17,11 +17,12 @@ def instant(folder, monkeypatch, undrawn) -> None:
     """A working folder with a ladder, runs that take no time, and proposals at random, which take none either."""
     FILE.parent.mkdir()
     FILE.write_text(yaml.safe_dump(SEARCH))
-    for name, value in (("score", staticmethod(landscape)), ("patience", math.inf), ("count", 0)):
+    nothing = staticmethod(lambda params: {})
+    for name, value in (("score", staticmethod(landscape)), ("more", nothing), ("patience", math.inf), ("count", 0)):
         monkeypatch.setattr(Instant, name, value)
     monkeypatch.setenv("DDPM_TRACKING", "off")
     monkeypatch.setattr(maker, "Pool", Instant)
-    monkeypatch.setattr(proposals, "RANDOM", 10**6)
+    monkeypatch.setattr(space, "RANDOM", 10**6)
     monkeypatch.setattr(attempt, "_run", run_at_once)
     monkeypatch.setattr(revision, "check_committed", lambda *_: None)
     monkeypatch.setattr(revision, "head", lambda: "")

@@ -6,12 +6,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ddpm.ladder import climb, outcome, search, trials
+from ddpm.ladder import outcome
 from ddpm.ladder.log import End
 from ddpm.verdicts import evidence
 from ddpm.verdicts.evidence import PAIRS
-from tests.instant import BEST
-from tests.ladders import contest, trial
+from tests.ladders import contest
 
 GUARD, ERROR = "random_conv.kid_mean", 0.05
 pytestmark = pytest.mark.usefixtures("folder")
@@ -39,7 +38,7 @@ def ends(gains: np.ndarray, losses: np.ndarray, fewest: int = 2, needed: float =
 def test_a_guard_refuses_at_the_seed_at_which_its_e_value_reaches_one_over_the_error():
     losses = 0.1 + 0.01 * np.arange(12)
     reached = int((evidence.log_e(losses - 0.0013) >= -math.log(ERROR)).argmax()) + 1
-    end = ends(np.linspace(1, 2, 12), losses)
+    end = ends(np.linspace(1, 2, 12), losses, needed=4)  # which the gains reach sooner, while the guard is in doubt
     assert (end.outcome, len(end.challenger)) == ("refused", reached)
     assert GUARD in end.reason
 
@@ -59,10 +58,3 @@ def test_an_attempt_is_accepted_at_the_first_seed_that_decides_and_no_sooner():
     assert ends(gains[: needed - 1], np.zeros(needed - 1)).outcome == "undecided"
     assert ends(gains, np.zeros(32)).outcome == "accepted"
     assert len(ends(gains, np.zeros(32)).challenger) == needed
-
-
-def test_a_lucky_run_is_no_find_while_another_recipe_ran_more_often():
-    of = contest()
-    for seed, (changes, score) in enumerate([({"train.learning_rate": 0.02}, 0.9)] + [(BEST, 1.2)] * search.RUNS):
-        trials.add(of, trial(of, seed, changes, score))
-    assert search.Search(of, climb.read(of), 1, 30, None, 1, commit="a" * 40).find() == BEST
