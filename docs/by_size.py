@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from itertools import chain, groupby, permutations
+from itertools import chain, groupby
 from pathlib import Path
 from textwrap import fill
 from typing import Any, NamedTuple
@@ -16,24 +16,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest, bootstrap
-from scipy.stats import t as student
 
-from ddpm.base.files import read_json
 from ddpm.model import build
 from ddpm.pictures import plots
-from ddpm.report import render
-from ddpm.report.blocks import Chapter, Figure, Markdown, Note, Table
+from ddpm.report.blocks import Figure, Markdown, Note, Table
 from ddpm.study import loading
 from ddpm.study.ledger import open_ledger
 from ddpm.verdicts import statistics
-from ddpm.verdicts.statistics import Array
 from docs.atlas_text import CARRY_OVER, percent
 
 PREFIX = "size_"  # of the studies' names
 EARLY = "too early"
 ERROR = 0.05  # of a table: the chance that any of its intervals misses
-# arms that no study by size has -> studies of networks as small as the smallest that do
-OTHERS = {"edm": ("targets", "mnist_targets"), "p2": ("losses",), "uvit": ("networks",)}
 
 
 class Size(NamedTuple):
@@ -179,44 +173,6 @@ def by_data(studies: Mapping[str, Mapping[str, Any]]) -> list[list[Size]]:
     return [sizes for sizes in groups if len(sizes) > 1]  # no line goes through one
 
 
-def predict(small: Array, large: Array, at: float) -> tuple[float, float, float, float]:
-    """Least squares of ``large`` on ``small``, (N,): the prediction at ``at``, both ends of Student's prediction
-    interval, and the chance that an effect has the prediction's sign."""
-    line, covariance = np.polyfit(small, large, 1, cov=True)
-    freedom, point = len(small) - 2, np.array([at, 1.0])
-    residual = np.square(large - np.polyval(line, small)).sum() / freedom
-    mean, sd = point @ line, np.sqrt(point @ covariance @ point + residual)
-    return mean, *student.interval(1 - ERROR, freedom, mean, sd), student.cdf(abs(mean) / sd, freedom)
-
-
-def forecast(studies: Mapping[str, Mapping[str, Any]]) -> str:
-    """What to expect of a network as large as the largest on data that no study by size has: a row for each arm.
-
-    After most images, each small network's effect on one data set is paired with the large one's on another.
-    """
-    groups = by_data(studies)
-    last = max(images for _, images in groups[0][0].logs)
-    small, large = (
-        [{arm: float(np.mean(list(logs.values()))) for (arm, at), logs in sizes[end].logs.items() if at == last}
-         for sizes in groups] for end in (0, -1)
-    )  # fmt: skip
-    others = permutations(range(len(groups)), 2)
-    before, after = np.transpose([(small[one][arm], large[other][arm]) for one, other in others for arm in small[0]])
-    known = {arm: [effects[arm] for effects in small] for arm in small[0]}
-    for arm, names in OTHERS.items():
-        verdicts = [(studies[name]["primary"], verdict) for name in names for verdict in studies[name]["verdicts"]]
-        of_arm = [verdict for primary, verdict in verdicts if (verdict["arm"], verdict["metric"]) == (arm, primary)]
-        known[arm] = [math.log1p(verdict["relative"]) for verdict in of_arm]
-    rows = []
-    for arm, effects in known.items():
-        at = float(np.mean(effects))
-        *logs, chance = predict(before, after, at)
-        here, middle, low, high = (percent(math.expm1(log)) for log in (at, *logs))
-        rows.append([arm, here, f"{middle}, {low} to {high}", f"{chance:.0%}"])
-    heads = ["arm", f"{groups[0][0].weights:,} weights", "forecast", "chance of that sign"]
-    return render.markdown([Chapter("", [Table(heads, rows)])])
-
-
 def draw(path: Path, sizes: Sequence[Size]) -> None:
     """A panel for each budget, a line for each arm: the geometric mean of its ratios to the baseline, by weights."""
     weights = [size.weights for size in sizes]
@@ -230,9 +186,3 @@ def draw(path: Path, sizes: Sequence[Size]) -> None:
         for images, of_budget in curves.items()
     ]
     plots.lines(path, panels)
-
-
-if __name__ == "__main__":
-    print(
-        forecast({path.parent.name: read_json(path) for path in sorted(Path("metrics/studies").glob("*/verdict.json"))})
-    )

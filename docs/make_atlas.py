@@ -64,7 +64,7 @@ class Row(NamedTuple):
     @property
     def data(self) -> str:
         data = self.arm.data
-        return f"{Path(data.source).stem if data.source else data.dataset.name} {data.shape.sides}"
+        return f"{Path(data.source).stem if data.source else data.dataset.name} {data.shape.height}x{data.shape.width}"
 
     @property
     def compared(self) -> str:

@@ -227,33 +227,35 @@ def read_part(text: str, shape: Shape) -> Tensor:
     return unknown
 
 
-def draw_inpainted(given: argparse.Namespace, generator: Generator, images: Tensor) -> tuple[list[Tensor], str]:
-    """The rows of the picture, (B, C, H, W) each, and a line about them."""
+def draw_inpainted(given: argparse.Namespace, generator: Generator, images: Tensor) -> list[Tensor]:
+    """Rows of the images, of the kept parts, and of the results, (B, C, H, W) each. Raises UserError for no rounds."""
+    if given.rounds < 1:
+        raise UserError(f"--rounds: {given.rounds} is not allowed; at least 1")
     unknown = read_part(given.part, Shape(*images.shape[1:])).to(images.device)
     drawn = inpaint(generator, images, unknown, given.seed, given.rounds)
-    return [images, images.masked_fill(unknown, 0), drawn], "rows of the images, of the kept parts, and of the results"
+    return [images, images.masked_fill(unknown, 0), drawn]
 
 
-def draw_varied(given: argparse.Namespace, generator: Generator, images: Tensor) -> tuple[list[Tensor], str]:
-    """As ``draw_inpainted``."""
-    varied = [vary(generator, images, strength, given.seed) for strength in given.strengths]
-    return [images, *varied], "a row of the images, and one for each strength"
+def draw_varied(given: argparse.Namespace, generator: Generator, images: Tensor) -> list[Tensor]:
+    """A row of the images, and one for each strength. Raises UserError for a strength outside (0, 1]."""
+    if wrong := [strength for strength in given.strengths if not 0 < strength <= 1]:
+        raise UserError(f"--strengths: {wrong[0]} is not allowed; above 0 and up to 1")
+    return [images, *(vary(generator, images, strength, given.seed) for strength in given.strengths)]
 
 
-def draw_between(given: argparse.Namespace, generator: Generator, images: Tensor) -> tuple[list[Tensor], str]:
-    """As ``draw_inpainted``. Raises UserError for a single image."""
-    if len(images) < 2:
-        raise UserError(f"interpolate: {plural(len(images), 'image')}; at least 2 are needed")
-    return list(interpolate(generator, images, given.count)), "a row from each image to the next"
+def draw_between(given: argparse.Namespace, generator: Generator, images: Tensor) -> list[Tensor]:
+    """A row from each image to the next. Raises UserError for a single image."""
+    if min(len(images), given.count) < 2:
+        raise UserError(f"interpolate: {plural(len(images), 'image')}, --count {given.count}; at least 2 are needed")
+    return list(interpolate(generator, images, given.count))
 
 
-def draw_inverted(_: argparse.Namespace, generator: Generator, images: Tensor) -> tuple[list[Tensor], str]:
-    """As ``draw_inpainted``."""
+def draw_inverted(_: argparse.Namespace, generator: Generator, images: Tensor) -> list[Tensor]:
+    """Rows of the images, their noise, and the images from that noise."""
     x_T = invert(generator, images)
     back = decode(generator, x_T)
-    worst = float((back.clamp(-1, 1) - images).abs().max()) * 127.5
-    about = f"rows of the images, their noise, and the images from that noise; largest error {worst:.1f} of 255"
-    return [images, x_T / 3, back], about
+    print(f"largest error {float((back.clamp(-1, 1) - images).abs().max()) * 127.5:.1f} of 255")
+    return [images, x_T / 3, back]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -291,17 +293,10 @@ def main(arguments: list[str] | None = None) -> None:
     out = given.out or Path(f"{given.edit}.png")
     if out.suffix.lower() not in SUFFIXES:
         raise UserError(f"--out: {out} does not end in a picture's suffix; allowed: {', '.join(SUFFIXES)}")
-    for name, least in {"rounds": 1, "count": 2}.items():
-        if getattr(given, name, least) < least:
-            raise UserError(f"--{name}: {getattr(given, name)} is not allowed; at least {least}")
-    for strength in getattr(given, "strengths", ()):
-        if not 0 < strength <= 1:
-            raise UserError(f"--strengths: {strength} is not allowed; above 0 and up to 1")
     generator, images = open_model(given)
-    rows, about = given.draw(given, generator, images)
-    shown = torch.stack(rows)
+    shown = torch.stack(given.draw(given, generator, images))
     grids.save_grid(to_images(shown.flatten(0, 1)).cpu(), out, columns=shown.shape[1])
-    print(f"{out}: {about}")
+    print(out)
 
 
 if __name__ == "__main__":

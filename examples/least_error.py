@@ -38,6 +38,7 @@ from torch import Tensor
 
 from ddpm.base.errors import UserError, exit_code
 from ddpm.base.paths import MODEL_FILE, PROCESSED
+from ddpm.base.sections import parse
 from ddpm.compute import devices
 from ddpm.data.processed import Split, check_classes, open_split
 from ddpm.diffusion.chain import Chain
@@ -48,13 +49,12 @@ from ddpm.evaluation.likelihood import Array, LikelihoodJob
 from ddpm.model.model_file import load_model
 from ddpm.pictures import plots
 from ddpm.pictures.plots import Panel
-from ddpm.scoring.evaluate_params import Evaluate, Likelihood
+from ddpm.scoring.evaluate_params import Evaluate
 
-MAX_IMAGES = 50_000
-MAX_VALUES = MAX_IMAGES * 3072  # as many as in CIFAR's images
+MAX_VALUES = 50_000 * 3072  # as many as in CIFAR's images
 CUT = 40.0  # a weight of e^-40
 DEVIATIONS = 8.0
-VALUES = 2**23  # numbers in memory at once, of images or of weights
+BLOCK = 4096  # train images in float64 at once
 BATCH = 64  # images whose optimum is found at once: with more of them, fewer train images can be left out
 BANDS = 12
 ALPHA = 0.05  # the chance that a sentence is said by mistake
@@ -65,7 +65,7 @@ Mask = NDArray[np.bool_]
 
 
 class Gallery(NamedTuple):
-    """Train images, (N, D) uint8 on the device, of at most MAX_VALUES bytes; labels: (N,), if they matter."""
+    """Train images, (N, D) uint8 on the device, of about MAX_VALUES bytes at most; labels: (N,), if they matter."""
 
     images: Tensor
     labels: Tensor | None = None
@@ -94,38 +94,30 @@ class Levels(NamedTuple):
 def measure(job: Job) -> Levels:
     """The errors of the model and of the optimum on ``evaluate.likelihood.images`` images of each split.
 
-    A step without signal, where nothing can be learned, is left out. Above MAX_IMAGES train images, or MAX_VALUES
-    numbers in them, that many are drawn, the ones asked about among them: the optimum on train images is then lower in
-    expectation, and the inequalities above still hold. Raises UserError if the model is not a denoiser.
+    A step without signal, where nothing can be learned, is left out. Of train images with more than MAX_VALUES numbers,
+    some are drawn, the ones asked about among them: the optimum on train images is then lower in expectation, and the
+    inequalities above still hold. Raises UserError if the model is not a denoiser.
     """
     model_errors = bounds.likelihoods(job)
     if not model_errors:
         raise UserError("--model: does not denoise; its diffusion.loss learns something else")
     options, config = job.evaluate.likelihood, job.model.config
     images, labels = open_split(job.processed, "train")
-    most = max(options.images, min(MAX_IMAGES, MAX_VALUES // math.prod(images.shape[1:])))
-    rows = bounds.choose_rows(len(images), most)
+    rows = bounds.choose_rows(len(images), max(options.images, MAX_VALUES // math.prod(images.shape[1:])))
     known = torch.from_numpy(labels[rows]).to(job.device) if config.model.classes else None
     schedule = config.diffusion.schedule.noise_schedule(config.diffusion.T)
     gallery = Gallery(torch.from_numpy(images[rows]).to(job.device).flatten(1), known)
     find = partial(least_errors, schedule, gallery)
-
-    def errors(split: Split) -> Errors:
-        return Errors(model_errors[split].mse, bounds.run_on_split(job, split, find, options.timesteps))
-
     bound = model_errors["train"]
-    return with_signal(schedule, bound.first, bound.steps, errors("train"), errors("test"))
-
-
-def with_signal(
-    schedule: NoiseSchedule, first: NDArray[np.int64], steps: NDArray[np.int64], train: Errors, held_out: Errors
-) -> Levels:
-    """The strata whose steps have a signal."""
-    snr = [schedule.log_snr[low - 1 : low - 1 + count] for low, count in zip(first, steps, strict=True)]
+    snr = [schedule.log_snr[low - 1 : low - 1 + count] for low, count in zip(bound.first, bound.steps, strict=True)]
     kept = np.array([np.isfinite(part).any() for part in snr])
     mean = np.array([part[np.isfinite(part)].mean() for part, keep in zip(snr, kept, strict=True) if keep])
-    sides = (Errors(*(side[:, kept] for side in errors)) for errors in (train, held_out))
-    return Levels(first[kept], steps[kept], mean, *sides)
+
+    def errors(split: Split) -> Errors:
+        optimum = bounds.run_on_split(job, split, find, options.timesteps)
+        return Errors(model_errors[split].mse[:, kept], optimum[:, kept])
+
+    return Levels(bound.first[kept], bound.steps[kept], mean, errors("train"), errors("test"))
 
 
 def least_errors(schedule: NoiseSchedule, gallery: Gallery, job: LikelihoodJob, timesteps: int) -> Array:
@@ -146,8 +138,7 @@ def least_errors(schedule: NoiseSchedule, gallery: Gallery, job: LikelihoodJob, 
             columns.append(error(x_0, epsilon.flatten(1).float(), ratio, squares, gallery))
         return (torch.stack(columns, dim=1),)
 
-    at_once = max(1, min(BATCH, VALUES // len(gallery.images)))
-    return likelihood.map_images("smallest error", least, job._replace(batch_size=at_once))[0]
+    return likelihood.map_images("smallest error", least, job._replace(batch_size=BATCH))[0]
 
 
 def pixels(images: Tensor, dtype: torch.dtype) -> Tensor:
@@ -158,12 +149,8 @@ def pixels(images: Tensor, dtype: torch.dtype) -> Tensor:
 def squared_distances(queries: Tensor, gallery: Gallery, labels: Tensor | None) -> Tensor:
     """(B, N) float64 between the queries, (B, D) uint8, and the gallery's images; infinite for those of another
     class."""
-    x_0 = pixels(queries, torch.float64)
-    parts = []
-    for block in gallery.images.split(max(1, VALUES // x_0.shape[1])):
-        images = pixels(block, x_0.dtype)
-        parts.append(images.square().sum(1) - 2 * x_0 @ images.T)
-    squares = (torch.cat(parts, dim=1) + x_0.square().sum(1, keepdim=True)).clamp(min=0)
+    x_0, blocks = pixels(queries, torch.float64), gallery.images.split(BLOCK)
+    squares = torch.cat([torch.cdist(x_0, pixels(block, x_0.dtype)).square() for block in blocks], dim=1)
     if labels is not None and gallery.labels is not None:
         other = labels[:, None] != gallery.labels
         squares[other & ~other.all(1, keepdim=True)] = torch.inf  # a class without train images has those of all
@@ -184,64 +171,23 @@ def error(x_0: Tensor, epsilon: Tensor, ratio: Tensor, squares: Tensor, gallery:
     nearest = squares.min(1, keepdim=True).values
     # -r^2 (d^2 - n^2) / 2 + DEVIATIONS r (d + n) > -CUT, solved for d
     reach = DEVIATIONS + ((ratio * nearest.sqrt() + DEVIATIONS).square() + 2 * CUT).sqrt()
-    close = (squares < (reach / ratio).square()).any(0).nonzero().squeeze(1)
-    blocks = close.split(max(1, VALUES // x_0.shape[1]))
-    near = squares[:, close]
+    close = (squares < (reach / ratio).square()).any(0)
+    images, near = pixels(gallery.images[close], x_0.dtype), squares[:, close]
     # float32 will do: where r is large, what is not left out is settled by the distances
-    along = torch.cat([epsilon @ pixels(gallery.images[block], x_0.dtype).T for block in blocks], dim=1)
-    exponents = (ratio * along - ratio.square() / 2 * (near - nearest)).masked_fill(near.isinf(), -torch.inf)
-    weights = exponents.softmax(1).split([len(block) for block in blocks], dim=1)
-    mean = torch.zeros_like(x_0)
-    for weight, block in zip(weights, blocks, strict=True):
-        mean += weight.float() @ pixels(gallery.images[block], x_0.dtype)
+    exponents = ratio * (epsilon @ images.T) - ratio.square() / 2 * (near - nearest)
+    mean = exponents.masked_fill(near.isinf(), -torch.inf).softmax(1).float() @ images
     return (ratio.square() * (x_0 - mean).square()).mean(1)
 
 
-class Diagnosis(NamedTuple):
-    """Statements about a model, by bands of noise levels; each holds at all bands together, with an error of ALPHA.
+def diagnose(levels: Levels) -> list[str]:
+    """Sentences about a model, the nearness to the optimum first. Each holds at all its noise levels together, with an
+    error of ALPHA.
 
-    spans: (K, 2) the first and the last t of each band. known: (K,) the highest noise levels, at which train and
-    held-out images have the same optimum. within: the upper limit of the error above that optimum there, as a share of
-    it; None if there is no such level. limited, memorising: (K,) the levels at which the error is above the optimum on
-    train and on held-out images, and at which it is lower on train images. above, lower: the most by which it is so, as
-    a share of the optimum, and of the error on held-out images. converged: whether neither error is above the optimum
-    by more than noise where the optimum is known, nor both anywhere.
+    The strata are first pooled to at most BANDS bands, equally wide in log-SNR, and each band's standard errors are
+    those over the images. The optimum is known at the highest noise levels, at which train and held-out images have
+    the same one. A model has converged if there neither of its errors is above the optimum by more than noise, nor
+    both anywhere. It is limited where both are above, and memorises where its error is lower on train images.
     """
-
-    spans: Array
-    known: Mask
-    within: float | None
-    limited: Mask
-    above: float
-    memorising: Mask
-    lower: float
-    converged: bool
-
-    def sentences(self) -> list[str]:
-        """What this says about the model, the nearness to the optimum first."""
-        said = ["these train images do not show whether it has converged"]
-        if self.within is not None:
-            reached = f"within {self.within:.1%} of" if self.within <= 1 else f"up to {1 + self.within:.2g} times"
-            if self.converged and self.within <= 1:
-                reached = f"converged {reached}"
-            said = [f"{reached} the smallest possible error at {self._span(self.known)}"]
-        if self.limited.any():
-            where = self._span(self.limited)
-            said.append(f"limited by capacity or training at {where}: up to {self.above:.1%} above the optimum")
-        elif self.converged:
-            said.append("no sign that a larger network or a longer training would do better")
-        if not self.memorising.any():
-            return [*said, "no sign of memorising"]
-        where = self._span(self.memorising)
-        return [*said, f"memorising at {where}: its error is up to {self.lower:.1%} lower on train images"]
-
-    def _span(self, where: Mask) -> str:
-        return f"t = {self.spans[where].min():.0f} to {self.spans[where].max():.0f}"
-
-
-def diagnose(levels: Levels) -> Diagnosis:
-    """What the errors say about the model. The strata are first pooled to at most BANDS bands, equally wide in
-    log-SNR, and each band's standard errors are those over the images."""
     edges = np.linspace(levels.log_snr.max(), levels.log_snr.min(), BANDS + 1)[1:-1]
     _, band = np.unique(np.searchsorted(-edges, -levels.log_snr), return_inverse=True)
     share = np.equal.outer(band, np.unique(band)) * levels.steps[:, None].astype(float)  # (S, K)
@@ -262,19 +208,32 @@ def diagnose(levels: Levels) -> Diagnosis:
     gap = error[1] - error[0]
     memorising = gap > far * np.hypot(*error_se)
 
-    within, converged = None, False
+    def place(where: Mask) -> str:
+        return f"t = {spans[where].min():.0f} to {spans[where].max():.0f}"
+
+    def most(values: Array, whole: Array, where: Mask) -> float:
+        return float((values / np.maximum(whole, TINY))[where].max())
+
+    said, converged = ["these train images do not show whether it has converged"], False
     # over the known levels, in units of the optimum's sum; a level counts for each of its steps
     best, shares, noise = (part[:, known] @ steps[known] for part in (optimum, excess, excess_se))
     if best.min() > 0:
         shares, noise = shares / best, noise / best
         within = max(0.0, float((shares + near * noise).max()))
         converged = bool((shares <= np.maximum(near * noise, ROUNDING)).all() and not limited.any())
-
-    def most(values: Array, whole: Array, where: Mask) -> float:
-        return float((values / np.maximum(whole, TINY))[where].max(initial=0))
-
-    above, lower = most(excess[1], optimum[1], limited), most(gap, error[1], memorising)
-    return Diagnosis(spans, known, within, limited, above, memorising, lower, converged)
+        reached = f"within {within:.1%} of" if within <= 1 else f"up to {1 + within:.2g} times"
+        if converged and within <= 1:
+            reached = f"converged {reached}"
+        said = [f"{reached} the smallest possible error at {place(known)}"]
+    if limited.any():
+        above = most(excess[1], optimum[1], limited)
+        said.append(f"limited by capacity or training at {place(limited)}: up to {above:.1%} above the optimum")
+    elif converged:
+        said.append("no sign that a larger network or a longer training would do better")
+    if not memorising.any():
+        return [*said, "no sign of memorising"]
+    lower = most(gap, error[1], memorising)
+    return [*said, f"memorising at {place(memorising)}: its error is up to {lower:.1%} lower on train images"]
 
 
 def _mean_and_se(values: list[Array]) -> tuple[Array, Array]:
@@ -311,13 +270,12 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> None:
     """Print the diagnosis of a model file, and draw its errors. Raises UserError."""
     given = parser().parse_args(arguments)
-    for name in ("images", "timesteps"):
-        if (count := getattr(given, name)) < (least := 2 if name == "images" else 1):
-            raise UserError(f"--{name}: {count} is not allowed; at least {least}")
+    if given.images < 2:
+        raise UserError(f"--images: {given.images} is not allowed; at least 2")
     device = devices.resolve(given.device)
-    asked = Evaluate(
-        extractors=("classifier",), likelihood=Likelihood(images=given.images, timesteps=given.timesteps)
-    )  # the likelihood alone is computed, and no extractor
+    wanted = {"images": given.images, "timesteps": given.timesteps}
+    # the likelihood alone is computed, and no extractor
+    asked = parse({"extractors": ["classifier"], "likelihood": wanted}, "evaluate", Evaluate)
     model = load_model(given.model, device)
     images, _ = open_split(given.processed, "train")
     if images.shape[1:] != model.image_shape:
@@ -325,7 +283,7 @@ def main(arguments: list[str] | None = None) -> None:
     if model.config.model.classes:
         check_classes(given.processed, model.config.model.classes)
     levels = measure(Job(model, given.processed, Path(), asked, device))
-    print(*diagnose(levels).sentences(), sep="\n")
+    print(*diagnose(levels), sep="\n")
     draw(levels, given.out)
     print(f"{given.out}: the error above the optimum, by noise level")
 

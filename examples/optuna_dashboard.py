@@ -14,14 +14,13 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import TrialState, create_trial
 
 from ddpm.base.errors import UserError, exit_code
 from ddpm.ladder import climb, trials
-from ddpm.ladder.axes import Range
+from ddpm.ladder.axes import Axis, Range
 from ddpm.ladder.space import Space
 from ddpm.ladder.terms import LADDERS
-from ddpm.ladder.trials import Trial
 
 FOLDER = Path(".ddpm/optuna")
 
@@ -44,35 +43,30 @@ def main(argv: list[str] | None = None) -> None:
         study_name=f"{name}: {contest.terms.primary}",
         direction=direction,
     )
-    axes = {key: _distribution(space, past, key) for key in space.axes}
-    study.add_trials([_trial(space, axes, trial) for trial in past])
+    rows = [contest.flat(trial.changes) for trial in past]  # which lack the keys of variants that are not chosen
+    axes = {key: _distribution(axis, [row.get(key) for row in rows]) for key, axis in space.axes.items()}
+    for trial, row in zip(past, rows, strict=True):
+        params = {key: row.get(key) for key in axes if key in row or isinstance(axes[key], CategoricalDistribution)}
+        study.add_trial(
+            create_trial(
+                state=TrialState.COMPLETE if trial.score is not None else TrialState.FAIL,
+                value=trial.score,
+                params=params,
+                distributions={key: axes[key] for key in params},
+                user_attrs={
+                    "recipe": space.describe(trial.changes), "seed": trial.seed, "cost": trial.cost, **trial.eyes
+                },
+            )
+        )  # fmt: skip
     print(f"optuna-dashboard --host 127.0.0.1 {path}    # {len(past)} trials of {name}")
 
 
-def _distribution(space: Space, past: list[Trial], key: str) -> BaseDistribution:
+def _distribution(axis: Axis, values: list[Any]) -> BaseDistribution:
     """What the trials have of a key: the champion's value need not be one that the space draws."""
-    axis, values = space.axes[key], [_value(space, trial, key) for trial in past]
     if not isinstance(axis, Range):
         return CategoricalDistribution([*dict.fromkeys([*axis, *values])])
     numbers = [float(value) for value in values if value is not None]
     return FloatDistribution(min([axis.low, *numbers]), max([axis.high, *numbers]), log=axis.log)
-
-
-def _value(space: Space, trial: Trial, key: str) -> Any:
-    """The trial's value of a key, None if its variant is not chosen."""
-    return space.contest.flat(trial.changes).get(key)
-
-
-def _trial(space: Space, axes: dict[str, BaseDistribution], trial: Trial) -> FrozenTrial:
-    values = {key: _value(space, trial, key) for key in axes}
-    shown = [key for key, axis in axes.items() if values[key] is not None or isinstance(axis, CategoricalDistribution)]
-    return create_trial(
-        state=TrialState.COMPLETE if trial.score is not None else TrialState.FAIL,
-        value=trial.score,
-        params={key: values[key] for key in shown},
-        distributions={key: axes[key] for key in shown},
-        user_attrs={"recipe": space.describe(trial.changes), "seed": trial.seed, "cost": trial.cost, **trial.eyes},
-    )
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ a damaged set scores worse than a whole one. A set has at most half of the test 
 
 import argparse
 import io
-import json
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -21,8 +21,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import gaussian_filter, median_filter
+from tqdm import tqdm
 
-from ddpm.base import progress
 from ddpm.base.errors import UserError, exit_code
 from ddpm.base.images import Images
 from ddpm.base.paths import PROCESSED, REFERENCE
@@ -32,7 +32,7 @@ from ddpm.params import config, credit
 from ddpm.pictures import grids
 from ddpm.referee import metrics
 from ddpm.report import render
-from ddpm.report.blocks import Chapter, Note, Table
+from ddpm.report.blocks import Chapter, Table
 from ddpm.scoring import metric
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import Features, extract
@@ -42,23 +42,15 @@ from ddpm.scoring.scores import score
 
 SETS = 8
 SHOWN = 12  # images of each damage in the picture
-FEWEST = 20  # test images
 SEED = 2020
 BLUR, NOISE = 1 / 32, 1 / 16  # of the images' sides, and of the range of grey levels
-NOISE_BATCH = 256  # images for which noise is drawn at once
 QUALITY = 25  # of JPEG: blocks can be seen
 TOWARDS = 0.15  # of the way to the class's mean
 FEW = 7  # images of a set for each of the images that they are copies of
 STEPS, STEP = 300, 0.05  # of the fit of noise images
 DIFFERENTIABLE = ("classifier", "random_conv")  # extractors whose networks take a gradient
 SEES, BLIND = 0.9, 0.7  # of the pairs of a damaged and a whole set, those in which the damaged one scores worse
-WHOLE, STATIC, FEWER, FITTED = "whole", "pure noise", "half as many", "fitted noise"
-DAMAGE = {  # a score's ``sees`` -> the damage
-    "dropped": "class left out",
-    "doubled": "class doubled",
-    "blur": "blur",
-    "noise": "noise",
-}
+WHOLE, STATIC, FITTED = "whole", "pure noise", "fitted noise"
 
 Rows = NDArray[np.int64]
 
@@ -72,11 +64,8 @@ def blur(images: Images, level: float) -> Images:
 def add_noise(images: Images, level: float) -> Images:
     """Add Gaussian noise with a standard deviation of ``level`` times the range of grey levels; the draws are the same
     at every level."""
-    spoiled = []
-    for index in torch.arange(len(images)).split(NOISE_BATCH):
-        batch = torch.from_numpy(images[index.numpy()]).float()
-        spoiled.append(batch + 255 * level * noise.gaussian(SEED, "calibration", index, 0, images.shape[1:]))
-    return torch.cat(spoiled).round().clamp(0, 255).to(torch.uint8).numpy()
+    drawn = noise.gaussian(SEED, "calibration", torch.arange(len(images)), 0, images.shape[1:]).numpy()
+    return (images + np.float32(255 * level) * drawn).round().clip(0, 255).astype(np.uint8)
 
 
 def compress(images: Images) -> Images:
@@ -147,7 +136,7 @@ def draw_sets(labels: Rows, count: int, pool: int) -> Iterator[Drawn]:
         order = np.random.default_rng([SEED, number]).permutation(len(labels))
         train = len(labels) + np.random.default_rng([SEED, number]).permutation(pool)
         copies = train[: count // 2]
-        sets = {WHOLE: order[:count], FEWER: order[: count // 2]}
+        sets = {WHOLE: order[:count]}
         sets["train copies"] = np.concatenate([order[: count - len(copies)], copies])
         sets["copies of few"] = np.resize(train[: max(1, count // FEW)], count)
         if len(classes) > 1:
@@ -161,37 +150,33 @@ def draw_sets(labels: Rows, count: int, pool: int) -> Iterator[Drawn]:
         yield from (Drawn(damage, WHOLE, rows) for damage, rows in sets.items())
 
 
-class Sanity(NamedTuple):
-    """images: in a set. whole: mean score of the whole sets. worse: score -> damage -> the share of pairs of a damaged
-    and a whole set in which the damaged one scores worse: 1 if the score always notices it, 0.5 if never, less if
-    damage passes for an improvement."""
-
-    images: int
-    whole: dict[str, float]
-    worse: dict[str, dict[str, float]]
+# score -> damage -> the share of pairs of a damaged and a whole set in which the damaged one scores worse: 1 if the
+# score always notices it, 0.5 if never, less if damage passes for an improvement
+Shares = dict[str, dict[str, float]]
 
 
 def measure(
     evaluate: Evaluate, count: int, processed: Path, reference: Path, device: torch.device, steps: int = STEPS
-) -> Sanity:
-    """Score whole and damaged sets of real test images by every metric of ``evaluate`` for which they are enough.
+) -> Shares:
+    """Score whole and damaged sets of ``count`` real test images by every metric of ``evaluate`` for which they are
+    enough. steps: of the fit of noise images to the first extractor; 0 leaves them out.
 
-    count: samples that a model is scored on. steps: of the fit of noise images to the first extractor; 0 leaves them
-    out. Raises UserError if there are too few test images for any metric.
+    Raises UserError if there are too few test images for any metric.
     """
     (test, labels), (train, _) = open_split(processed, "test"), open_split(processed, "train")
-    if len(test) < FEWEST:
-        raise UserError(f"data/processed/test: {len(test)} images show nothing; at least {FEWEST} are needed: raise "
-                        "data.test_fraction")  # fmt: skip
-    count = min(count, len(test) // 2)
     pool = np.sort(np.random.default_rng(SEED).permutation(len(train))[: min(len(train), len(test))])
     spoiled, sets = spoil(np.array(test), labels), list(draw_sets(labels, count, len(pool)))
     sources = {WHOLE: np.concatenate([test, train[pool]]), **spoiled}
     sets += [Drawn(name, name, one.rows) for one in sets if one.damage == WHOLE for name in spoiled]
-    values: dict[str, dict[str, list[float]]] = {}  # score -> damage -> of each set
+    values: defaultdict[str, dict[str, list[float]]] = defaultdict(dict)  # score -> damage -> of each set
+
+    def keep(name: str, damage: str, scores: Mapping[str, float]) -> None:
+        for key, value in scores.items():
+            values[f"{name}.{key}"].setdefault(damage, []).append(value)
+
     for name in read_reference(reference).resolve(evaluate).extractors:
         real = load_features(reference, name, device)
-        options, fewer = (possible_metrics(evaluate, real.extractor, size) for size in (count, count // 2))
+        options = possible_metrics(evaluate, real.extractor, count)
         if not options.metrics:
             raise UserError(
                 f"data/processed/test: sets of {count:,} of its {len(test):,} images are too few for all of "
@@ -203,28 +188,20 @@ def measure(
         features = {
             source: extract(real.network, images, options.batch_size, device) for source, images in sources.items()
         }
-        with progress.bar(len(sets), f"sanity, {name}", "set") as bar:
-            for one in sets:
-                part = Features(*(tensor[one.rows] for tensor in features[one.source]))
-                for key, value in score(part, real, fewer if one.damage == FEWER else options).items():
-                    if metrics.is_judged(f"{name}.{key}"):
-                        values.setdefault(f"{name}.{key}", {}).setdefault(one.damage, []).append(value)
-                bar.update()
+        for one in tqdm(sets, f"sanity, {name}"):
+            part = Features(*(tensor[one.rows] for tensor in features[one.source]))
+            keep(name, one.damage, score(part, real, options))
     real_images = np.array(train)
     for judge in metric.of_images(evaluate):
-        with progress.bar(len(sets), f"sanity, {judge.name}", "set") as bar:
-            for one in sets:
-                c2st = evaluate.c2st.model_copy(update={"images": min(evaluate.c2st.images, len(one.rows))})
-                fitted = evaluate.model_copy(update={"c2st": c2st})
-                for key, value in judge.measure(sources[one.source][one.rows], real_images, fitted, device).items():
-                    values.setdefault(f"{judge.name}.{key}", {}).setdefault(one.damage, []).append(value)
-                bar.update()
-    whole, shares = {}, {}
-    for key, table in values.items():
-        base, lower = np.array(table.pop(WHOLE)), metrics.direction(key) == "lower"
-        whole[key] = float(base.mean())
-        shares[key] = {damage: worse(np.array(row), base, lower) for damage, row in table.items()}
-    return Sanity(count, whole, shares)
+        c2st = evaluate.c2st.model_copy(update={"images": min(evaluate.c2st.images, count)})
+        options = evaluate.model_copy(update={"c2st": c2st})
+        for one in tqdm(sets, f"sanity, {judge.name}"):
+            keep(judge.name, one.damage, judge.measure(sources[one.source][one.rows], real_images, options, device))
+    shares: Shares = {}
+    for key, table in ((key, table) for key, table in values.items() if metrics.is_judged(key)):
+        whole, lower = np.array(table.pop(WHOLE)), metrics.direction(key) == "lower"
+        shares[key] = {damage: worse(np.array(row), whole, lower) for damage, row in table.items()}
+    return shares
 
 
 def worse(damaged: NDArray[np.float64], whole: NDArray[np.float64], lower: bool) -> float:
@@ -240,40 +217,24 @@ def verdict(share: float) -> str:
     return "misled" if share <= 1 - SEES else "partly" if share >= BLIND else "blind"
 
 
-def show(sanity: Sanity) -> list[Table | Note]:
-    """A table with a row for each damage and a column for each score, and a note about each score that is blind to what
-    its metric declares that it sees."""
-
-    def cell(damage: str, share: float | None) -> str:
-        if share is None:
-            return "-"
-        word = verdict(share)
-        if damage == FEWER:  # no damage, which no score should see
-            word = "moves" if word in ("sees", "misled") else "steady"
-        return f"{word} ({share:.2f})"
-
-    names = list(sanity.worse)
-    rows = [("intact", *(f"{sanity.whole[name]:.4g}" for name in names))]
-    for damage in dict.fromkeys(damage for row in sanity.worse.values() for damage in row):
-        rows.append((damage, *(cell(damage, sanity.worse[name].get(damage)) for name in names)))
+def show(shares: Shares, count: int) -> Table:
+    """A row for each damage and a column for each score."""
+    rows = [
+        [damage, *(f"{verdict(row[damage])} ({row[damage]:.2f})" if damage in row else "-" for row in shares.values())]
+        for damage in dict.fromkeys(damage for row in shares.values() for damage in row)
+    ]
     caption = (
-        f"What each score notices in {SETS} sets of {sanity.images:,} real test images. In parentheses: of the pairs "
+        f"What each score notices in {SETS} sets of {count:,} real test images. In parentheses: of the pairs "
         "of a damaged and an intact set, the share in which the damaged one scores worse. "
         f"sees: at least {SEES:g}; blind: below {BLIND:g}; misled: at most {1 - SEES:.1f}: damage passes for progress."
     )
-    notes = []
-    for name, row in sanity.worse.items():
-        declared = [STATIC, *(DAMAGE[kind] for kind in metrics.SCORES[metrics.kind(name)].sees)]
-        if missed := [damage for damage in declared if row.get(damage, 1.0) < BLIND]:
-            notes.append(Note(f"warning: {name} is blind to damage that it should see: {', '.join(missed)}"))
-    return [Table(["", *names], rows, caption), *notes]
+    return Table(["", *shares], rows, caption)
 
 
 def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     options.add_argument("--fit", type=int, default=STEPS, help="steps to fit noise images to a score (0: none)")
     options.add_argument("--out", type=Path, default=Path("sanity.png"), help="picture to write, of the damages")
-    options.add_argument("--json", action="store_true", help="print JSON, for a program")
     return options
 
 
@@ -281,12 +242,12 @@ def main(arguments: list[str] | None = None) -> None:
     """Print what each score notices, and draw some test images: whole, then by each damage. Raises UserError."""
     given, checked = parser().parse_args(arguments), config.load()
     credit.refuse_other_params(checked, "preprocess", "reference")
-    device = devices.resolve(checked.device)
-    sanity = measure(checked.evaluate, checked.sample.count, PROCESSED, REFERENCE, device, given.fit)
     images, labels = open_split(PROCESSED, "test")
+    count, device = min(checked.sample.count, len(images) // 2), devices.resolve(checked.device)
+    shares = measure(checked.evaluate, count, PROCESSED, REFERENCE, device, given.fit)
     spoiled = spoil(np.array(images), labels)
     grids.save_rows({name: some[:SHOWN] for name, some in {WHOLE: images, **spoiled}.items()}, given.out)
-    print(json.dumps(sanity._asdict()) if given.json else render.text([Chapter("", show(sanity))]))
+    print(render.text([Chapter("", [show(shares, count)])]))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ change a value that a stage computes (tests/stages/test_start.py). An experiment
 
 import atexit
 import gc
+import json
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -139,7 +140,7 @@ def run_here(name: str, films: bool = True) -> int | None:
     count = distributed.processes(whole.launch.processes, whole.device) if name in SHARED else 1
     if count == 1:
         STAGES[name](whole.only(start.keys), start)
-    elif code := distributed.launch(["-m", "stages", name], count, start.to_json()):
+    elif code := distributed.launch(["-m", "stages", name], count, json.dumps(start)):
         return code
     # last, after all tracking: from here on an edit is credited with the result (ddpm/params/credit.py)
     start.refuse_changes()
@@ -148,7 +149,7 @@ def run_here(name: str, films: bool = True) -> int | None:
 
 def _rank(name: str) -> None:
     if distributed.START in os.environ:
-        start = Start.from_json(Path(os.environ[distributed.START]).read_text(encoding="utf-8"))
+        start = Start(*json.loads(Path(os.environ[distributed.START]).read_text(encoding="utf-8")))
         whole = config.parse(start.params)
     else:  # torchrun was called by hand
         whole, start = begin(name)

@@ -4,15 +4,14 @@ import time
 
 import torch
 
-from ddpm.base import images, paths
+from ddpm.base import files, images, paths
 from ddpm.base.files import read_json
 from ddpm.compute.distributed import Ranks
 from ddpm.evaluation import evaluation, fingerprint
 from ddpm.evaluation.bounds import Job
 from ddpm.model import averages
 from ddpm.runs import record
-from ddpm.runs.assembly import assemble
-from ddpm.runs.record import Provenance
+from ddpm.runs.record import Costs, Fingerprint, Provenance, Record
 from ddpm.sampling.sample_params import Sample
 from ddpm.sampling.samples import read_samples, set_paths, snapshot_paths
 from ddpm.scoring.evaluate_params import Evaluate
@@ -34,7 +33,26 @@ def main(
     if not ranks.main:
         return
     evaluation.write(result, points)
-    drawn, trained_in = read_json(paths.SAMPLE_FACTS), model.facts.get("precision", "unknown")
-    judged_by = fingerprint.comparable(index, evaluate, sample, drawn), fingerprint.environment(device, trained_in)
-    seconds, samples = time.perf_counter() - started, images.digest(map(read_samples, sets.values()))
-    record.write_record(assemble(name, provenance, model, result, points, *judged_by, seconds, samples), paths.RUN)
+    trained, drawn = read_json(paths.TRAIN_FACTS), read_json(paths.SAMPLE_FACTS)
+    taken = {"train": trained["seconds"], "sample": drawn["seconds"]}
+    run = Record(
+        name=name,
+        seed=model.config.seed,
+        finished=record.now(),
+        params=provenance.params,
+        code=provenance.code,
+        fingerprint=Fingerprint.of(fingerprint.comparable(index, evaluate, sample, drawn)),
+        samples=images.digest(map(read_samples, sets.values())),
+        scores=files.flatten(result.scores),
+        curve=record.table(points, digits=9),
+        costs=Costs(
+            images_seen=trained["images_seen"],
+            parameters=trained["parameters"],
+            flops=float(trained["flops"]),
+            teacher_flops=model.facts.get("teacher_flops", 0.0),
+            evaluations=drawn["evaluations_per_image"],
+            seconds=taken | {"evaluate": round(time.perf_counter() - started, 2)},
+        ),
+        environment=fingerprint.environment(device, model.facts.get("precision", "unknown")),
+    )
+    record.write_record(run, paths.RUN)

@@ -1,6 +1,8 @@
 """Fixtures that several test files share."""
 
+import contextlib
 import gc
+import io
 import math
 import os
 import shutil
@@ -17,11 +19,13 @@ import numpy as np
 import psutil
 import pytest
 from hypothesis import settings
+from PIL import Image
 
 from ddpm.base.locks import lock
 from ddpm.data.preprocessing import preprocess
 from ddpm.data.processed import open_split
 from ddpm.params import config
+from ddpm.report import blocks
 
 ROOT = Path(__file__).parent.parent
 LIMIT, SLOW_LIMIT = 180, 900  # seconds, ten times what they take on a quiet machine; a busy one gets more
@@ -83,16 +87,8 @@ def _no_waiting_and_no_sharing(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def _threads_are_given_back():
-    """Or all later tests of this worker have those that one of them, such as a benchmark, asked for."""
-    yield
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-
-
-@pytest.fixture(autouse=True)
 def _limits(request):
-    """A test that hangs fails, with its processes; and no test's environment or folder is the next one's."""
+    """A test that hangs fails, with its processes; and no test's environment, folder or threads are the next one's."""
     environment, folder = dict(os.environ), Path.cwd()
 
     def end(*_: object) -> None:
@@ -112,17 +108,30 @@ def _limits(request):
     if os.environ != environment:
         os.environ.clear()
         os.environ.update(environment)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 @pytest.fixture
-def repository(tmp_path, monkeypatch) -> None:
-    """The working folder is a repository with a program, a ladder and a study of it."""
+def undrawn(monkeypatch) -> None:
+    """Pages have noise instead of plots, each of which takes a third of a second; tests/report has tests of them."""
+    noise = io.BytesIO()
+    Image.effect_noise((64, 64), 50).save(noise, "PNG")
+    monkeypatch.setattr(blocks.Figure, "png", lambda _: noise.getvalue())
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch, once, undrawn) -> None:
+    """The working folder is a repository with a program, a ladder and a study of it, a copy: git takes longer."""
     from tests.programs.repository import build
 
-    (tmp_path / "repo").mkdir()
+    def make(folder: Path) -> None:
+        with contextlib.chdir(folder):
+            build()
+
+    shutil.copytree(once("repository", make), tmp_path / "repo")
     monkeypatch.chdir(tmp_path / "repo")
-    monkeypatch.setenv("COUNT", "")
-    build()
+    monkeypatch.setenv("COUNT", str(tmp_path / "count"))
 
 
 @pytest.fixture
@@ -134,7 +143,7 @@ def folder(tmp_path) -> Path:
 
 
 @pytest.fixture
-def project(tmp_path, monkeypatch) -> Path:
+def project(tmp_path, monkeypatch, undrawn) -> Path:
     """The working folder, with tests/study_project.py's project in it."""
     from tests.study_project import enter, make
 
@@ -150,7 +159,7 @@ def digits(once) -> Path:
     def make(folder: Path) -> None:
         params = config.load(ROOT / "ddpm/presets/digits_2026.yaml")
         params.data.dataset.download(params.data.source, folder / "raw")
-        preprocess(params.data, folder / "raw", folder / "processed", workers=1)
+        preprocess(params.data, folder / "raw", folder / "processed")
 
     return once("digits", make) / "processed"
 

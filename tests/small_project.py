@@ -42,7 +42,8 @@ def write_params(folder: Path = Path(), **changes) -> None:
 def set_params(folder: Path = Path(), **changes) -> None:
     """changes: as in params.yaml; a key that it has not is added."""
     path = folder / "params.yaml"
-    path.write_text(yaml.safe_dump(merged(yaml.safe_load(path.read_text()), changes)))
+    params = merged(yaml.load(path.read_text(), yaml.CSafeLoader), changes)
+    path.write_text(yaml.dump(params, Dumper=yaml.CSafeDumper))  # a tenth of the time of those in Python
 
 
 def merged(base: dict, values: dict) -> dict:

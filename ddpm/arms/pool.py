@@ -130,7 +130,7 @@ class Pool:
             if ended["reason"]:
                 yield Done(task, reason=f"{ended['reason']}; {task.log} has the whole output")
             else:
-                yield Done(task, ended["record"] and record.from_values(ended["record"], task.name))
+                yield Done(task, ended["record"] and record.parse_record(json.dumps(ended["record"]), task.name))
 
     def _serve(self) -> IO[bytes]:
         """The input of the process from which all others are forked, and which stops them at its end. It is started if

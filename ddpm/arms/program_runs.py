@@ -15,7 +15,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -30,7 +29,7 @@ from ddpm.arms.run import Run
 from ddpm.base.errors import UserError, plural, printable
 from ddpm.base.files import atomic_path
 from ddpm.base.locks import lock
-from ddpm.base.machine import die_with_parent
+from ddpm.base.machine import die_with_parent, hold_signals
 from ddpm.programs import worktree
 from ddpm.programs.output import LARGEST, Output, read_file, read_stream
 from ddpm.programs.program import COMMIT, NAME, SEED, InFile, Program
@@ -64,20 +63,20 @@ class ProgramPool(Pool):
 
     def __init__(self, program: Program, slots: int | None):
         self.program, self.slots = program, slots or 1
-        self.tasks = dict[str, Task]()
-        self.waiting, self.running = deque[Task](), list[_Running]()
+        self.tasks, self.running = dict[str, Task](), list[_Running]()
         self.shown = set[str]()  # commits
 
     def submit(self, task: Task) -> None:
         self.tasks[task.name] = task
-        self.waiting.append(task)
 
     def results(self, until: float | None = None) -> Iterator[Done]:
         """As ``Pool.results``. Nothing starts while nobody reads. Raises UserError if the commit cannot be checked
         out."""
-        while self.waiting or self.running:
-            while self.waiting and len(self.running) < self.slots:
-                if done := self._start(self.waiting.popleft()):
+        while self.tasks:
+            begun = [one.task for one in self.running]
+            waiting = [task for task in self.tasks.values() if task not in begun]
+            for task in waiting[: self.slots - len(begun)]:
+                if done := self._start(task):
                     yield done
             time.sleep(POLL)
             if until is not None and time.monotonic() > until:
@@ -98,16 +97,17 @@ class ProgramPool(Pool):
             folder = left.enter_context(worktree.check_out(commit, self.program.links))
             stdout, stderr = (left.enter_context(TemporaryFile(dir=worktree.FOLDER)) for _ in range(2))
             try:
-                process = subprocess.Popen(
-                    words,
-                    cwd=folder,
-                    env=os.environ | {"SEED": str(seed), worktree.MARK: str(folder)},
-                    stdin=subprocess.DEVNULL,
-                    stdout=stdout,
-                    stderr=stderr,
-                    start_new_session=True,  # Ctrl-C reaches this process alone, which then kills the group
-                    preexec_fn=partial(die_with_parent, os.getpid()),  # noqa: PLW1509 (there are no threads)
-                )
+                with hold_signals():
+                    process = subprocess.Popen(
+                        words,
+                        cwd=folder,
+                        env=os.environ | {"SEED": str(seed), worktree.MARK: str(folder)},
+                        stdin=subprocess.DEVNULL,
+                        stdout=stdout,
+                        stderr=stderr,
+                        start_new_session=True,  # Ctrl-C reaches this process alone, which then kills the group
+                        preexec_fn=partial(die_with_parent, os.getpid()),  # noqa: PLW1509 (there are no threads)
+                    )
             except OSError as error:
                 return self._done(task, {}, 0.0, f"{words[0]}: cannot be run ({error.strerror})")
             self.running.append(_Running(task, folder, process, stdout, stderr, left.pop_all()))
@@ -199,10 +199,11 @@ def _plain(text: str) -> str:
 
 @dataclass(frozen=True)
 class ProgramMaker:
-    """Makes rows by a program, each of the commit that its arm names."""
+    """Makes rows by a program, each of the commit that its arm names. head: the commit of arms that name none."""
 
     program: Program
     commit: str = ""
+    head: str = ""
 
     def count_slots(self, runs: Collection[Run], slots: int | None) -> int:
         return slots or 1
@@ -211,7 +212,13 @@ class ProgramMaker:
         return ProgramPool(self.program, slots)
 
     def check_committed(self, paths: Collection[str]) -> None:
+        """Raises UserError unless these files are committed, and what is checked out is what ``head`` has."""
         revision.check_committed(paths)
+        if self.head and not is_same_code(self.head, find_head()):
+            raise UserError(
+                f"{next(iter(paths))}: its first runs are of commit {self.head[:10]}, and what is checked out differs: "
+                "check that out, or name the commit in each arm"
+            )
 
     def differences(self, run: Run, record: Record) -> list[str]:
         planned = run.params

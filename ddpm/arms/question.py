@@ -158,21 +158,19 @@ class Question:
         """Make the rows of these runs. Yields a line when one has ended, and what is left; whoever stops reading stops
         what runs. slots: how many run at a time, by default one per GPU or core. failed: gets name -> reason of those
         that fail."""
-        begin, count, by_name = time.monotonic(), 0, {run.name: run for run in left}
+        begin, count = time.monotonic(), 0
         with self.maker.pool(left, slots, keep_models) as pool:
             for done in pool.run(map(self.task, left)):
                 name, mark = done.task.name, self.log(done.task.name).with_suffix(".json")
-                if not done.reason:
-                    self.rows.reread()
-                    self.take([by_name[name]])
-                gone = "" if name in self.records else "its row has gone"
-                if reason := done.reason or self.refused.get(name) or gone:
-                    write_json(mark, {"reason": (reason := f"{name}: {reason}")})
-                    failed[name] = reason
-                    yield f"failed: {reason}", ""
+                self.rows.reread()
+                self.take(left)  # other machines may have made some of them
+                if (record := self.records.get(name)) is None:
+                    failed[name] = f"{name}: {done.reason or self.refused.get(name, 'its row has gone')}"
+                    write_json(mark, {"reason": failed[name]})
+                    yield f"failed: {failed[name]}", ""
                     continue
                 mark.unlink(missing_ok=True)
-                count, record = count + 1, self.records[name]
+                count += 1
                 score = f"no score: {record.diverged}"
                 if not record.diverged:
                     score = f"{self.primary} {record.scores[self.primary]:.4g}"

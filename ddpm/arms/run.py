@@ -20,12 +20,9 @@ from ddpm.runs import record
 Kind = Literal["verdict", "tuning", "side", "trial"]
 
 
-PLACES = ("train", "test", "seed", "samples")  # what a program's command may have in braces
-
-
 def _command(program: str) -> str:
     shlex.split(program)  # ValueError for a quotation without an end
-    if not {"seed", "samples"} <= {*PLACE.findall(program)} <= {*PLACES}:
+    if not {"seed", "samples"} <= {*PLACE.findall(program)} <= {"seed", "samples", "train", "test"}:
         raise ValueError("needs {seed}, and {samples}, the file that it has to write; allowed, too: {train}, {test}")
     return program
 

@@ -73,12 +73,11 @@ def exit_code(main: Callable[[], int | None], say: Callable[[str, str], None] = 
     try:
         return _report(main, say)
     except BrokenPipeError:
-        unread = [descriptor for descriptor in (STDOUT, STDERR) if _is_unread(descriptor)]
-        if not unread:
+        if not (_is_unread(STDOUT) or _is_unread(STDERR)):
             raise
         with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
-            for descriptor in unread:
-                os.dup2(nowhere.fileno(), descriptor)  # the interpreter flushes again when it exits
+            os.dup2(nowhere.fileno(), STDOUT)  # the interpreter flushes again when it exits
+            os.dup2(nowhere.fileno(), STDERR)
         return 128 + signal.SIGPIPE
 
 

@@ -2,12 +2,12 @@
 
 import csv
 import errno
-import fcntl
 import glob
 import hashlib
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -24,6 +24,7 @@ Rows = list[dict[str, float | int | str]]
 
 PART = ".part"  # ends the name of the folder of what is being written, whose writer holds the lock of its file HELD
 HELD = ".held"
+WAIT = 0.01  # seconds, between attempts to lock a file to which others append
 # what numpy's reader raises for bytes that are not a .npy file
 NO_ARRAY = (OSError, ValueError, EOFError, OverflowError, MemoryError, RecursionError, SyntaxError, TokenError)
 
@@ -86,31 +87,27 @@ def append_lines(path: Path, texts: Collection[str]) -> None:
     was."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        while True:
-            with FileIO(path, "a+", opener=_open_file) as file:
-                fcntl.flock(file.fileno(), fcntl.LOCK_EX)
-                file.seek(0)
-                there = file.read()
-                known, last = {*there.split(b"\n")}, there.rpartition(b"\n")[2]
-                data = b"".join(line + b"\n" for text in texts if (line := text.encode()) not in known)
-                end = len(there) if _is_json(last) else len(there) - len(last)
-                data = b"\n" + data if last and end == len(there) else data
+        while (file := try_lock(path)) is None:
+            time.sleep(WAIT)
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with file:
+            file.seek(0)  # a pipe refuses
+            there = file.read()
+            known, last = {*there.split(b"\n")}, there.rpartition(b"\n")[2]
+            data = b"".join(line + b"\n" for text in texts if (line := text.encode()) not in known)
+            end = len(there) if _is_json(last) else len(there) - len(last)
+            data = b"\n" + data if last and end == len(there) else data
+            file.truncate(end)
+            file.seek(end)
+            try:
+                if file.write(data) < len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                _sync(path)
+            except OSError:
                 file.truncate(end)
-                try:
-                    if file.write(data) < len(data):
-                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                    _sync(path)
-                except OSError:
-                    file.truncate(end)
-                    raise
-                if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                    return  # otherwise git has replaced the file meanwhile
+                raise
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}): {FIX}") from error
-
-
-def _open_file(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
 
 
 def _is_json(line: str | bytes) -> bool:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable
+from itertools import chain
 from typing import TypeAlias
 
 import numpy as np
@@ -13,9 +14,8 @@ Images: TypeAlias = NDArray[np.uint8]  # (N, C, H, W), in memory or memory-mappe
 def digest(sets: Iterable[Images]) -> str:
     """The sha256 of the images' bytes, one set after the other."""
     whole = hashlib.sha256()
-    for images in sets:
-        for image in images:
-            whole.update(image.tobytes())
+    for image in chain.from_iterable(sets):
+        whole.update(image.tobytes())
     return whole.hexdigest()
 
 

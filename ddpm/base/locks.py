@@ -33,7 +33,7 @@ def try_lock(path: Path) -> FileIO | None:
     """
     try:
         while True:
-            file = FileIO(path, "w", opener=_open)
+            file = FileIO(path, "r+", opener=_open)
             _held.add(file)
             try:
                 fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -43,9 +43,6 @@ def try_lock(path: Path) -> FileIO | None:
                     return None
                 raise
             if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                with suppress(OSError):  # on a full disk the lock holds, and nobody knows whose it is
-                    file.truncate(0)
-                    file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
                 return file
             file.close()  # somebody has removed it meanwhile: whoever comes next would lock another file
     except FileNotFoundError:
@@ -75,11 +72,14 @@ def lock(path: Path, patience: float = 0.0) -> Iterator[FileIO | None]:
     until = time.monotonic() + patience
     while (file := try_lock(path)) is None and time.monotonic() < until:
         time.sleep(0.05)
-    try:
+    if file is None:
+        yield None
+        return
+    with file:
+        with suppress(OSError):  # on a full disk the lock holds, and nobody knows whose it is
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
         yield file
-    finally:
-        if file is not None:
-            file.close()
 
 
 def is_locked(path: Path) -> bool:

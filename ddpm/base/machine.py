@@ -5,9 +5,12 @@ import os
 import signal
 import stat
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+ENDS = (signal.SIGINT, signal.SIGTERM)
 SITE_CACHE = Path(".dvc-site")  # as in .dvc/config
 
 
@@ -35,6 +38,21 @@ def exit_at_sigterm() -> Any:
     """From now on SIGTERM raises SystemExit, so that what this process has started ends in order. Returns the handler
     that SIGTERM had."""
     return signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+
+
+@contextmanager
+def hold_signals() -> Iterator[None]:
+    """Let SIGINT and SIGTERM wait until this block has ended, and then do what they do. For the main thread, around a
+    fork: what a signal raises in one of its hooks, which are Python code, is printed and lost."""
+    caught: list[int] = []
+    before = {number: signal.signal(number, lambda number, _: caught.append(number)) for number in ENDS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for late in caught:
+            signal.raise_signal(late)
 
 
 def close_site_cache() -> None:

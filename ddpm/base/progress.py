@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import NoReturn
 
 from tqdm import tqdm
 
 LOG_SECONDS = 15.0
-COLUMNS, LINES = 79, 24  # for a terminal that does not report its size
 
 
 def bar(
@@ -21,17 +19,13 @@ def bar(
     disappears when it is done.
     """
     terminal = sys.stderr.isatty()
-    sized = terminal and all(os.get_terminal_size(sys.stderr.fileno()))
     return tqdm(
         total=total,
         initial=done,
         desc=description,
         unit=unit,
         unit_scale=unit == "B",
-        # tqdm draws nothing on a terminal of 0 lines, such as those of `script -c` and some CI services
-        dynamic_ncols=sized,
-        ncols=COLUMNS if terminal and not sized else None,
-        nrows=LINES if terminal and not sized else None,
+        dynamic_ncols=terminal,
         mininterval=0.1 if terminal else LOG_SECONDS,
         maxinterval=LOG_SECONDS,
         delay=1.0 if brief else 0.0,

@@ -20,7 +20,6 @@ from pydantic.fields import FieldInfo
 from ddpm.base import variant
 from ddpm.base.errors import UserError, blame
 from ddpm.base.files import digest
-from ddpm.base.variant import Family, Members
 
 S = TypeVar("S", bound="Section")
 Positive = Annotated[int, Field(ge=1)]
@@ -141,11 +140,6 @@ class Shape(NamedTuple):
         """As in params.yaml: the side of a square, or height and width."""
         return self.height if self.height == self.width else [self.height, self.width]
 
-    @property
-    def sides(self) -> str:
-        """Height and width as text, such as 8x12."""
-        return f"{self.height}x{self.width}"
-
     def __str__(self) -> str:
         return str(tuple(self))
 
@@ -188,12 +182,6 @@ def fields(
         yield key, field, mark
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
             yield from fields(field.annotation, f"{key}.", mark)
-
-
-def families(kind: type[Section]) -> dict[str, str]:
-    """Key -> the folder of ddpm/variants/ with its possible values, for every key of a section and of those in it."""
-    marks = ((key, mark) for key, field, _ in fields(kind) for mark in field.metadata)
-    return {key: mark.folder for key, mark in marks if isinstance(mark, Family | Members)}
 
 
 @lru_cache(maxsize=2**12)  # a thousand runs have the same keys

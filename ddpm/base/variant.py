@@ -196,8 +196,7 @@ def explain(error: ValidationError, model: type[BaseModel], prefix: str) -> str:
 def findings(error: ValidationError, model: type[BaseModel], prefix: str) -> list[str]:
     """A line for each of pydantic's findings, at most MAX_FINDINGS: the key, the value and what is allowed."""
     lines = []
-    details = error.errors(include_url=False)
-    for detail in details[:MAX_FINDINGS]:
+    for detail in error.errors(include_url=False)[:MAX_FINDINGS]:
         key = ".".join([prefix, *(shorten(str(part)) for part in detail["loc"])]).strip(".")
         refusal = detail.get("ctx", {}).get("error")
         if isinstance(refusal, Refusal):
@@ -215,8 +214,6 @@ def findings(error: ValidationError, model: type[BaseModel], prefix: str) -> lis
         else:
             reason = f"{quote(detail['input'])} is not allowed: {detail['msg'].removeprefix('Value error, ')}"
             lines.append(f"{key}: {reason}".removeprefix(": "))
-    if len(details) > MAX_FINDINGS:
-        lines.append(f"and {len(details) - MAX_FINDINGS} more")
     return lines
 
 

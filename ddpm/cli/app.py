@@ -15,7 +15,7 @@ exit codes:
 # The text above is what `ddpm --help` prints. Here are the groups of the commands, and the options that several take: a
 # command is a function, whose signature holds its options, and from which cyclopts makes the parser and the help.
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, TypeAlias
@@ -82,10 +82,14 @@ def _model(_: type, tokens: Sequence[Token]) -> Path:
     return path / MODEL_FILE.name if path.is_dir() else path
 
 
-def _plan(_: type, tokens: Sequence[Token]) -> Path:
-    """A study's file, or the one in studies/ with that name."""
-    path, named = Path(tokens[0].value), STUDIES / f"{tokens[0].value}.yaml"
-    return named if named.is_file() and not path.is_file() else path
+def in_folder(folder: Path) -> Callable[[type, Sequence[Token]], Path]:
+    """A converter of a file's path, or of its name alone, of a file in ``folder``."""
+
+    def convert(_: type, tokens: Sequence[Token]) -> Path:
+        value = tokens[0].value
+        return Path(value) if "/" in value or value.endswith((".yaml", ".yml")) else folder / f"{value}.yaml"
+
+    return convert
 
 
 def list_files(folder: str) -> str:
@@ -95,7 +99,9 @@ def list_files(folder: str) -> str:
 
 Json: TypeAlias = Annotated[bool, Parameter(help="print JSON, for a program")]
 Model: TypeAlias = Annotated[Path, Parameter(converter=_model, help="model file, or its folder")]
-Plan: TypeAlias = Annotated[Path, Parameter(converter=_plan, help="the study's file, or its name in studies/")]
+Plan: TypeAlias = Annotated[
+    Path, Parameter(converter=in_folder(STUDIES), help="the study's file, or its name in studies/")
+]
 Names: TypeAlias = tuple[str, ...]
 Folders: TypeAlias = Annotated[tuple[Path, ...], Parameter("--from")]
 Classes: TypeAlias = Annotated[Names, Parameter("--class")]

@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
@@ -76,7 +75,7 @@ def check(*, no_pilot: bool = False) -> None:
     from ddpm.tools import clone
 
     checked = config.load()
-    clone.check_clone(checked.data)
+    clone.check_dvc()
     found = clone.find_images(checked)
     possible.check_scores(checked, found.train, found.classes)
     if found.line:
@@ -128,7 +127,7 @@ def runs(*, json: Json = False) -> None:
     listed, notes = overview.gather(config.load())
     columns, _ = shutil.get_terminal_size((1000, 24))  # without a terminal: what reads a pipe may want all
     text = render.text([Chapter("", overview.show_runs(listed, notes))], columns)
-    answer(json, [run._asdict() for run in listed], text)
+    answer(json, listed, text)
 
 
 @app.command(group=SCORES)
@@ -295,11 +294,8 @@ def variants(*, json: Json = False) -> None:
     shelves = {key: variant.members(family) for key, family in FAMILIES.items()}
     lines = []
     for key, members in shelves.items():
-        lines.append(f"{key}  (ddpm/variants/{FAMILIES[key]}/)")
-        for name, description in members.items():
-            entry = f"{name:20} {description}"  # without a docstring, too
-            lines += textwrap.wrap(entry, 118, initial_indent="  ", subsequent_indent=" " * 23)
-    answer(json, shelves, "\n".join(lines))
+        lines += [f"{key}  (ddpm/variants/{FAMILIES[key]}/)", *(f"  {name:20} {members[name]}" for name in members)]
+    answer(json, shelves, *lines)
 
 
 @track.command

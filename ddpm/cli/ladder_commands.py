@@ -1,18 +1,17 @@
 """The commands of ``ddpm ladder``."""
 
 import sys
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
-from cyclopts import App, Parameter, Token
+from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from ddpm.arms import revision
 from ddpm.arms.question import Question
 from ddpm.base.errors import UserError
-from ddpm.cli.app import Json, Names
+from ddpm.cli.app import Json, Names, in_folder
 from ddpm.cli.study_commands import Commit, Many, Slots, repeat
 from ddpm.cli.terminal import answer, write_run
 from ddpm.ladder import attempt, climb, display, draft, found, search, trials
@@ -26,13 +25,9 @@ app = App(name="ladder")
 EXIT_CODES = {"accepted": 0, "refused": 1, "undecided": 3, "withdrawn": 3}
 
 
-def _ladder(_: type, tokens: Sequence[Token]) -> Path:
-    """A ladder's file, or the one in ladders/ with that name."""
-    value = tokens[0].value
-    return Path(value) if "/" in value or value.endswith((".yaml", ".yml")) else LADDERS / f"{value}.yaml"
-
-
-LadderFile: TypeAlias = Annotated[Path, Parameter(converter=_ladder, help="the ladder's file, or its name in ladders/")]
+LadderFile: TypeAlias = Annotated[
+    Path, Parameter(converter=in_folder(LADDERS), help="the ladder's file, or its name in ladders/")
+]
 
 
 @app.command
@@ -84,8 +79,7 @@ def search_space(
         live.end(found.page(done, result))
     chapters = found.chapters(done, result)
     render.write(contest.folder / "search.md", title, "ddpm ladder", chapters)
-    _write_climb(done.state)
-    display.log(done.state)
+    _publish(done.state)
     answer(json, result, render.text(chapters))
     proof = result["longer"] or result["proof"]
     return EXIT_CODES[proof["outcome"]] if proof else 1
@@ -166,19 +160,22 @@ def params(ladder: LadderFile, run: str, /, *, force: bool = False) -> None:
         raise UserError(f"{ladder}: params: its runs are a program's; each row has its command's values and its commit")
     tried = trials.Trials(contest)
     tried.read()
-    for number, trial in tried.lines.items():
-        if run == f"trial-{number}":
-            return write_run(contest.name, run, contest.trial(trial.changes, trial.seed, trial.length), None, force)
-    for question in _questions(contest):
-        for one in question.planned:
-            if one.name in question.records and f"{contest.name}-{run.replace('/', '-')}" == question.row_name(
-                one.name
-            ):
-                return write_run(contest.name, run, one.params, question.records[one.name].revision, force)
-    raise UserError(
-        f"{run}: not a run of {ladder}; allowed: ATTEMPT/SIDE-SEED of a row {contest.name}-ATTEMPT-SIDE-SEED of "
-        f"{contest.rows.path}, or trial-LINE of {trials.NAME}"
-    )
+    tries = {f"trial-{number}": trial for number, trial in tried.lines.items()}
+    row = f"{contest.name}-{run.replace('/', '-')}"
+    made = {
+        question.row_name(one.name): (one.params, question.records[one.name].revision)
+        for question in _questions(contest)
+        for one in question.planned
+        if one.name in question.records
+    }
+    if trial := tries.get(run):
+        made[row] = contest.trial(trial.changes, trial.seed, trial.length), None
+    if row not in made:
+        raise UserError(
+            f"{run}: not a run of {ladder}; allowed: ATTEMPT/SIDE-SEED of a row {contest.name}-ATTEMPT-SIDE-SEED of "
+            f"{contest.rows.path}, or trial-LINE of {trials.NAME}"
+        )
+    write_run(contest.name, run, *made[row], force)
 
 
 @app.command
@@ -203,16 +200,16 @@ def _say(json: bool) -> attempt.Say:
     return partial(print, file=sys.stderr if json else sys.stdout, flush=True)  # with --json, stdout is for programs
 
 
-def _write_climb(state: Climb) -> None:
-    """Write the page of a climb."""
+def _publish(state: Climb) -> None:
+    """Write the page of a climb, and log its runs."""
     contest = state.contest
     render.write(contest.folder / "climb.md", contest.terms.question, "ddpm ladder", display.chapters(state))
+    display.log(state)
 
 
 def _end(state: Climb, done: Attempt, json: bool) -> int:
-    """Write the page of a climb, print how an attempt ended, and return the exit code."""
-    _write_climb(state)
-    display.log(state)
+    """Publish a climb, print how an attempt ended, and return the exit code."""
+    _publish(state)
     shown = display.to_dict(state, done)
     end = ": ".join(filter(None, (f"{display.name_entry(shown)} is {shown['outcome']}", shown["reason"])))
     answer(json, shown, f"{end} (e-value {shown['e']:.3g} of {done.needed:.0f}, {shown['seeds']} seeds)")

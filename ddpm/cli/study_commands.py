@@ -247,13 +247,11 @@ def clean(*, states: bool = False) -> None:
     locks = (path for folder in (".", f"audit-*/{pool.FOLDER}") for path in pool.FOLDER.glob(f"{folder}/*.lock"))
     if running := [path for path in locks if is_locked(path)]:
         raise UserError(f"{running[0]}: {read_holder(running[0])} runs an experiment: wait for it, or stop it")
-    freed = 0
-    for folder in (pool.FOLDER, revision.FOLDER, *([STATES] if states else [])):
-        if folder.is_symlink():
-            raise UserError(f"{folder}: is a link to {folder.resolve()}: delete by hand what is there")
-        if folder.exists():
-            size = sum({(at := path.lstat()).st_ino: at.st_size for path in folder.rglob("*")}.values())  # links once
-            shutil.rmtree(folder)
-            print(f"{folder}: {size / 2**20:,.1f} MiB")
-            freed += size
+    folders = [folder for folder in (pool.FOLDER, revision.FOLDER, *([STATES] if states else [])) if folder.exists()]
+    if links := [folder for folder in folders if folder.is_symlink()]:
+        raise UserError(f"{links[0]}: is a link to {links[0].resolve()}: delete by hand what is there")
+    stats = (path.lstat() for folder in folders for path in folder.rglob("*"))
+    freed = sum({stat.st_ino: stat.st_size for stat in stats}.values())  # links once
+    for folder in folders:
+        shutil.rmtree(folder)
     print(f"{freed / 2**20:,.1f} MiB freed")

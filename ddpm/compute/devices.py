@@ -42,11 +42,8 @@ def resolve(device: str) -> Device:
     # torch.device wraps around above 127
     index = int(device.partition(":")[2] or os.environ.get("LOCAL_RANK", "0"))
     if index >= (seen := torch.cuda.device_count()):
-        build = torch.version.cuda or "a CPU build of torch"
-        raise UserError(
-            f"device: {device!r} is not there (number {index} of {seen} GPUs seen, {build}); set device: auto or cpu, "
-            "or a smaller launch.processes, or install a CUDA build of torch"
-        )
+        here = f"of {seen} GPUs seen by {torch.version.cuda or 'a CPU build of torch'}"
+        raise UserError(f"device: {device!r} is number {index} {here}; allowed: auto, cpu, a smaller launch.processes")
     resolved = torch.device("cuda", index)
     make_deterministic(resolved)
     return resolved

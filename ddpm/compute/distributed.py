@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -50,9 +50,7 @@ def processes(choice: int | Literal["auto"], device: str) -> int:
     if choice > 1 and device.startswith("cuda:"):
         raise UserError(f"launch.processes: {choice} with device: {device}, which is one GPU; set device: cuda, or 1")
     if 0 < gpus < choice:
-        raise UserError(
-            f"launch.processes: {choice} is more than the {gpus} GPUs here; set {gpus}, auto or device: cpu"
-        )
+        raise UserError(f"launch.processes: {choice}, but there are {gpus} GPUs; allowed: {gpus}, auto, or device: cpu")
     return choice
 
 
@@ -77,46 +75,37 @@ def launch(program: Sequence[str], count: int, start: str) -> int:
             "NCCL_SOCKET_IFNAME": loopback,
         }
         ranks = list[subprocess.Popen[bytes]]()
-        hung = set[int]()
         try:
             for number in map(str, range(count)):
                 own = environment | {"RANK": number, "LOCAL_RANK": number}
                 # of a group of its own, so that Ctrl-C reaches this process alone
                 ranks.append(subprocess.Popen([sys.executable, *program], env=own, process_group=0))
-            while not any(codes := [rank.poll() for rank in ranks]) and None in codes:
+            while not any(rank.poll() for rank in ranks) and any(rank.returncode is None for rank in ranks):
                 time.sleep(POLL)
+            ends = [rank.poll() for rank in ranks]  # once more: one that was killed ended before those that it failed
         finally:
-            for process in ranks:
-                process.terminate()
+            for rank in ranks:
+                rank.terminate()
             until = time.monotonic() + GRACE
-            for rank, process in enumerate(ranks):
-                try:
-                    process.wait(max(0.0, until - time.monotonic()))
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    hung.add(rank)
+            for rank in ranks:
+                with suppress(subprocess.TimeoutExpired):
+                    rank.wait(max(0.0, until - time.monotonic()))
+                rank.kill()
             signal.signal(signal.SIGTERM, before)
-        ends = {rank: process.wait() for rank, process in enumerate(ranks) if rank not in hung}
-        return _exit_code(ends, given.with_name(ERROR), count)
+        return _exit_code(ends, given.with_name(ERROR))
 
 
-def _reason(error: BaseException) -> str:
-    """The message of gloo or NCCL, without gloo's source location and its advice."""
-    return re.sub(r"^\[\S+\] |\. This is typically .*", "", " ".join(str(error).split()))[:REASON]
-
-
-def _exit_code(codes: Mapping[int, int], line: Path, count: int) -> int:
+def _exit_code(ends: Sequence[int | None], line: Path) -> int:
     """The exit code of a rank that printed the reason. Raises UserError if a rank was killed, or wrote the ``line``.
-    codes: by rank; those that were told to end may have -SIGTERM."""
-    killed = [rank for rank, code in codes.items() if code < 0 and code != -signal.SIGTERM]
-    if not killed and line.exists():
+    ends: the exit code of each rank; None of one that had to be ended."""
+    for rank, code in enumerate(ends):
+        if code is not None and code < 0:
+            name = signal.Signals(-code).name
+            raise UserError(f"rank {rank} of {len(ends)} was killed by {name}: run the same command again to resume")
+    if line.exists():
         left = json.loads(line.read_text(encoding="utf-8"))
         raise (Diverged if left["diverged"] else UserError)(left["line"])
-    if not killed and (max(codes.values()) > 0 or min(codes.values()) == 0):
-        return max(codes.values())
-    rank = killed[0] if killed else min(codes, key=lambda rank: codes[rank])
-    name = signal.Signals(-codes[rank]).name
-    raise UserError(f"rank {rank} of {count} was killed by {name}: run the same command again to resume")
+    return max(filter(None, ends), default=0)
 
 
 @contextmanager
@@ -144,33 +133,28 @@ def join_group(device: torch.device) -> Iterator[None]:
         last: Any = dist.new_group(timeout=PATIENCE, backend="gloo")  # a group, as every rank is in it
         yield
         dist.barrier(last)  # torchrun waits 5 minutes for the ranks of other machines, and then says that all went well
-    except UserError as error:
-        _leave(error)
-        sys.exit(EXIT_USER_ERROR)
-    except RuntimeError as error:
-        if full := memory_fault(error):
-            line = full
+    except (UserError, RuntimeError) as error:
+        if isinstance(error, UserError):
+            mistake = error
+        elif full := memory_fault(error):
+            mistake = UserError(full)
         elif isinstance(error, dist.DistError) or "gloo" in str(error):
-            line = (
-                f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']} lost the others ({_reason(error)}): run the "
-                "same command again to resume; if it happens again, look for an error of another rank above, a "
-                "firewall or VPN that cuts the ranks' connections, and full memory or /dev/shm, or set "
-                "launch.processes: 1"
+            me = f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']}"
+            # without gloo's source location and its advice
+            reason = re.sub(r"^\[\S+\] |\. This is typically .*", "", " ".join(str(error).split()))[:REASON]
+            hints = (
+                "look for an error of another rank, a firewall, a full memory or /dev/shm, or set launch.processes: 1"
             )
+            mistake = UserError(f"{me} lost the others ({reason}): run the command again to resume, or {hints}")
         else:
             raise
-        _leave(UserError(line))
+        if START not in os.environ:
+            print(file=sys.stderr)  # another rank may have left a progress bar in the line
+            raise mistake from error
+        with suppress(FileExistsError), Path(os.environ[START]).with_name(ERROR).open("x", encoding="utf-8") as file:
+            json.dump({"line": str(mistake), "diverged": isinstance(mistake, Diverged)}, file)
         sys.exit(EXIT_USER_ERROR)
     dist.destroy_process_group()
-
-
-def _leave(error: UserError) -> None:
-    """Write the line for ``launch`` unless another rank has; raise the error if there is no ``launch``."""
-    if START not in os.environ:
-        print(file=sys.stderr)  # another rank may have left a progress bar in the line
-        raise error
-    with suppress(FileExistsError), Path(os.environ[START]).with_name(ERROR).open("x", encoding="utf-8") as file:
-        json.dump({"line": str(error), "diverged": isinstance(error, Diverged)}, file)
 
 
 def current() -> Ranks:

@@ -35,13 +35,12 @@ def to_pixels(image: Image.Image | Pixels, shape: Shape, resize: Resize) -> Pixe
         planes = image.reshape(*image.shape[:2], -1).transpose(2, 0, 1)
         if planes.shape == shape:  # as PIL would return it, at an eighth of the time
             return planes
-        if image.ndim == 2 or image.shape[2] == 3:
-            image = Image.fromarray(image)
-    if isinstance(image, np.ndarray):
-        if image.shape[2] != shape.channels:
-            raise ValueError(f"{image.shape[2]} channels, but data.channels is {shape.channels}")
-        gray = shape._replace(channels=1)
-        return np.concatenate([to_pixels(Image.fromarray(plane), gray, resize) for plane in np.moveaxis(image, 2, 0)])
+        if image.ndim == 3 and len(planes) != 3:
+            if len(planes) != shape.channels:
+                raise ValueError(f"{len(planes)} channels, but data.channels is {shape.channels}")
+            gray = shape._replace(channels=1)
+            return np.concatenate([to_pixels(Image.fromarray(plane), gray, resize) for plane in planes])
+        image = Image.fromarray(image)
     if shape.channels not in MODES:
         raise UserError(f"data.channels: {shape.channels} is not allowed for pictures; allowed: 1 and 3")
     if image.width * image.height > MAX_PIXELS:

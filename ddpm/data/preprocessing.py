@@ -5,7 +5,7 @@ import math
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from itertools import chain
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -23,16 +23,15 @@ from ddpm.pictures import grids
 from ddpm.sources.dataset import Originals
 
 MAX_WORKERS = 16  # photos that are decoded at a time
-BATCH = 32
-BATCH_BYTES = 2**21
+CHUNK_BYTES = 2**26  # of pixels that are decoded before they are written
 MAX_NAMED = 5
 
 
-def preprocess(data: Data, raw: Path, processed: Path, workers: int | None = None) -> Manifest:
+def preprocess(data: Data, raw: Path, processed: Path) -> Manifest:
     """Write train/ and test/ {images,labels}.npy, manifest.json and dataset.png under ``processed``, all or nothing.
 
-    The arrays may be larger than memory. ``workers`` affects only the speed. Raises UserError when an image cannot be
-    decoded (with data.on_error: fail), or when a split would be empty.
+    The arrays may be larger than memory. Raises UserError when an image cannot be decoded (with data.on_error: fail),
+    or when a split would be empty.
     """
     originals = data.dataset.read(raw)
     splits = zip(SPLITS, split_indices(originals, data.test_fraction, data.split_seed), strict=True)
@@ -41,7 +40,7 @@ def preprocess(data: Data, raw: Path, processed: Path, workers: int | None = Non
     with files.atomic_path(processed) as folder:
         for split, indices in splits:
             (folder / split).mkdir(parents=True)
-            unreadable = _write_images(folder / split, originals, indices, data, workers or cores())
+            unreadable = _write_images(folder / split, originals, indices, data)
             labels[split] = originals.labels[indices[~np.isin(indices, list(unreadable))]]
             np.save(folder / split / "labels.npy", labels[split])
             broken |= unreadable
@@ -50,7 +49,7 @@ def preprocess(data: Data, raw: Path, processed: Path, workers: int | None = Non
         for split, of_split in labels.items():
             if not len(of_split):
                 raise UserError(
-                    f"data.test_fraction: {data.test_fraction} of {len(originals.names)} images leaves none for {split}"
+                    f"data.test_fraction: {data.test_fraction} of {len(names)} images leaves none for {split}"
                 )
         manifest = Manifest(
             dataset=data.dataset.name,
@@ -87,32 +86,26 @@ def split_indices(originals: Originals, test_fraction: float, seed: int) -> tupl
     return shuffled[~in_test[shuffled]], shuffled[in_test[shuffled]]
 
 
-def _write_images(
-    folder: Path, originals: Originals, indices: NDArray[np.int64], data: Data, workers: int
-) -> dict[int, str]:
+def _write_images(folder: Path, originals: Originals, indices: NDArray[np.int64], data: Data) -> dict[int, str]:
     """Write images.npy of those images that can be read. Returns why the others cannot, by index."""
-
-    def decode(batch: NDArray[np.int64]) -> list[Pixels | str]:
-        return [_decode(originals, int(index), data) for index in batch]
-
-    workers = min(workers, MAX_WORKERS)
-    at_once = 2 * workers * max(1, min(BATCH, BATCH_BYTES // math.prod(data.shape)))
+    at_once = max(MAX_WORKERS, CHUNK_BYTES // math.prod(data.shape))
     broken: dict[int, str] = {}
     with (
         (folder / "images.npy").open("wb") as out,
         bar(len(indices), f"preprocess {folder.name}", "images") as progress,
-        ThreadPoolExecutor(workers) as executor,  # PIL releases the interpreter's lock while it decodes and resizes
+        ThreadPoolExecutor(
+            min(cores(), MAX_WORKERS)
+        ) as executor,  # PIL releases the interpreter's lock while it decodes and resizes
     ):
         _write_header(out, len(indices), data)
         for start in range(0, len(indices), at_once):
-            part = indices[start : start + at_once]
-            decoded = chain.from_iterable(executor.map(decode, np.array_split(part, 2 * workers)))
-            for index, pixels in zip(part.tolist(), decoded, strict=True):
+            part = indices[start : start + at_once].tolist()
+            for index, pixels in zip(part, executor.map(partial(_decode, originals, data), part), strict=True):
                 if isinstance(pixels, str):
                     broken[index] = pixels
                 else:
                     out.write(pixels.tobytes())
-            progress.update(len(part))
+                progress.update()
         out.seek(0)
         _write_header(out, len(indices) - len(broken), data)
     return broken
@@ -124,7 +117,7 @@ def _write_header(out: IO[bytes], count: int, data: Data) -> None:
     np.lib.format.write_array_header_1_0(out, header)
 
 
-def _decode(originals: Originals, index: int, data: Data) -> Pixels | str:
+def _decode(originals: Originals, data: Data, index: int) -> Pixels | str:
     """The record's pixels, or the reason why they cannot be read."""
     try:
         image = originals.open(index)
@@ -138,10 +131,7 @@ def _report(broken: dict[str, str], total: int, on_error: str) -> None:
     """With ``on_error`` "fail", raises UserError that names the first few broken images; else prints them all."""
     lines = [f"{name} ({reason})" for name, reason in broken.items()]
     if broken and on_error == "fail":
-        more = f" and {len(lines) - MAX_NAMED} more" if len(lines) > MAX_NAMED else ""
-        raise UserError(
-            f"data.on_error: {len(lines)} of {total} images cannot be read: {'; '.join(lines[:MAX_NAMED])}{more}; "
-            "fix or remove them, or set data.on_error: skip"
-        )
+        what = f"{len(lines)} of {total} images cannot be read, such as {'; '.join(lines[:MAX_NAMED])}"
+        raise UserError(f"data.on_error: {what}; fix or remove them, or set data.on_error: skip")
     for line in lines:
         print(f"skipped {printable(line)}", file=sys.stderr)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt
 
 from ddpm.base import files
-from ddpm.base.errors import UserError, plural
+from ddpm.base.errors import UserError
 from ddpm.base.images import Images
 from ddpm.base.sections import ImageShape, Positive
 
@@ -76,8 +76,5 @@ def check_classes(processed: Path, classes: int) -> tuple[str, ...]:
     manifest = read_manifest(processed)
     if (count := len(manifest.classes)) != classes:
         allowed = f"0 or {count}" if count > 1 else "0, or sort the images into a folder per class"
-        raise UserError(
-            f"model.classes: {classes} is not what {manifest.dataset} has: {plural(count, 'class', 'classes')}; "
-            f"allowed: {allowed}"
-        )
+        raise UserError(f"model.classes: {classes}, but {manifest.dataset} has {count}; allowed: {allowed}")
     return manifest.classes

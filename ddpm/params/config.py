@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 from ddpm.base import files, sections, variant
 from ddpm.base.errors import UserError
 from ddpm.base.sections import Affects, Count, ImageShape, Section
+from ddpm.base.variant import Family, Members
 from ddpm.compute.devices import DEVICE
 from ddpm.data.data_params import Data
 from ddpm.params import file
@@ -105,13 +106,11 @@ class Config(TrainingConfig, Scoring):
         if sample.ema_length is not None:
             if self.train.posthoc is None:
                 raise ValueError(
-                    f"sample.ema_length: {sample.ema_length:g} needs the snapshots of train.posthoc, which is null; "
-                    "allowed: null"
+                    "sample.ema_length: needs the snapshots of train.posthoc, which is null; allowed: null"
                 )
             if self.train.snapshots:
                 raise ValueError(
-                    f"sample.ema_length: {sample.ema_length:g} is of the model's end alone, and train.snapshots "
-                    "compares with it: leave one of them out"
+                    "sample.ema_length: is of the end alone, not of train.snapshots: leave one of them out"
                 )
             try:  # how many steps epochs are depends on the data, but only a few make a difference
                 self.train.posthoc.weights(sample.ema_length, self.train.steps or MANY)
@@ -131,7 +130,9 @@ class Config(TrainingConfig, Scoring):
 
 AFFECTS = {key: mark for key, _, mark in sections.fields(Config)}
 FIELDS = {key: field for key, field, _ in sections.fields(Config)}
-FAMILIES = sections.families(Config)  # params key -> the folder of ddpm/variants/ that holds what can be chosen there
+MARKS = ((key, mark) for key, field in FIELDS.items() for mark in field.metadata)
+# params key -> the folder of ddpm/variants/ that holds what can be chosen there
+FAMILIES = {key: mark.folder for key, mark in MARKS if isinstance(mark, Family | Members)}
 
 
 @cache  # a thousand runs have the same keys
@@ -166,16 +167,11 @@ def default(key: str) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def value_of(params: Mapping[str, Any], key: str) -> Any:
-    """The value that a run with these params has for a key."""
-    return params.get(key, default(key))
-
-
 def list_differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """The keys in which the params of two runs differ, of those that change a result. One that a side does not have,
     because it is newer than a record, has its default there."""
     keys = sorted(key for key in one.keys() | other.keys() if affects(key) & Affects.RESULT)
-    return [key for key in keys if value_of(one, key) != value_of(other, key)]
+    return [key for key in keys if one.get(key, default(key)) != other.get(key, default(key))]
 
 
 def keys_affecting(what: Affects, flat: Mapping[str, Any]) -> dict[str, Any]:

@@ -59,10 +59,8 @@ def refuse_other_params(config: Scoring, *stages: str) -> None:
     for stage in stages:
         place, actual, expected = STAGES[stage](config)
         if actual != expected:
-            raise UserError(
-                f"{place}: made with other params than those in {file.PATH}: run `dvc repro {stage}`, and if that has "
-                f"nothing to do, because params were edited as it ended, `dvc repro -s -f {stage}`"
-            )
+            remedy = f"run `dvc repro {stage}` or, if that has nothing to do, `dvc repro -s -f {stage}`"
+            raise UserError(f"{place}: made with other params than those in {file.PATH}: {remedy}")
 
 
 def is_made(config: Config, stage: str) -> bool:

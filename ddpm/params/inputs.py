@@ -6,16 +6,15 @@ names the resume state and the MLflow run.
 """
 
 import ast
-import json
 import re
 from collections.abc import Iterable
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import yaml
 
-from ddpm.base import files, variant
+from ddpm.base import files
 from ddpm.base.errors import UserError
 from ddpm.params import file
 
@@ -49,15 +48,9 @@ class Start(NamedTuple):
         """Raises UserError if an input of the stage has changed since: DVC would credit the result to inputs that did
         not make it."""
         params = file.read_params()
-        before = files.flatten(self.keys)
-        now = files.flatten({key: lookup(params, key) for key in self.keys})
-        for key in sorted(before.keys() | now.keys()):
-            was, is_now = (repr(values[key]) if key in values else "absent" for values in (before, now))
-            if was != is_now:
-                raise UserError(
-                    f"{file.PATH}: {key} was {variant.shorten(was)} when the {self.stage} stage started and is "
-                    f"{variant.shorten(is_now)} now; run `dvc repro` again"
-                )
+        for key, before in self.keys.items():
+            if repr(lookup(params, key)) != repr(before):  # 1, 1.0 and True are equal
+                raise UserError(f"{file.PATH}: {key} changed while the {self.stage} stage ran; run `dvc repro` again")
         self._check_files(self.digests)
 
     def refuse_other_code(self) -> None:
@@ -69,13 +62,6 @@ class Start(NamedTuple):
         for name, digest in digests.items():
             if not (path := Path(name)).exists() or files.sha256(path) != digest:
                 raise UserError(f"{name}: changed while the {self.stage} stage ran; run `dvc repro` again")
-
-    def to_json(self) -> str:
-        return json.dumps(self._asdict())
-
-    @classmethod
-    def from_json(cls, text: str) -> Self:
-        return cls(**json.loads(text))
 
 
 def pipeline(dvc_yaml: Path = DVC_YAML) -> dict[str, Any]:

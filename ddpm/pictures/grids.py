@@ -20,7 +20,7 @@ FRAMES_PER_SECOND = 8
 BORDER = 128  # grey level of the line between two images
 SMALLEST_SIDE = 512  # pixels; smaller grids are enlarged by a whole factor, so that they can be seen
 WIDEST = 1000  # pixels, about: rows of many images are enlarged less
-LARGEST_SIDE = 16_383  # pixels, of WebP; the other formats allow more
+LARGEST_SIDE = 16_383  # pixels, of WebP; PNG allows more
 STRIP = 12  # images in a row that stands for a set
 MOST_ROWS, MOST_COLUMNS = 20, 10  # of a grid with a row for each class
 TEXT = 20  # pixels; smaller where a title is wider than its share of the picture
@@ -41,14 +41,11 @@ def save_grid(
     Raises UserError if the format has no pictures of that size.
     """
     picture = _add_labels(Image.fromarray(grid(images, columns)), titles, names)
+    if path.suffix != ".png" and max(picture.size) > LARGEST_SIDE:
+        size = f"{picture.width}x{picture.height} pixels"
+        raise UserError(f"{path}: {size} are too many for {path.suffix}; choose .png, or fewer images")
     with atomic_path(path) as temporary:
-        try:
-            picture.save(temporary)
-        except (OSError, OverflowError, ValueError) as error:
-            if getattr(error, "errno", None) or max(picture.size) <= LARGEST_SIDE:
-                raise
-            size = f"{picture.width}x{picture.height} pixels"
-            raise UserError(f"{path}: {size} are too many for {path.suffix}; choose .png, or fewer images") from error
+        picture.save(temporary)
 
 
 def save_rows(rows: Mapping[str, Images], path: Path, titles: Sequence[str] = ()) -> None:

@@ -60,10 +60,8 @@ def lines(path: Path, panels: Sequence[Panel]) -> None:
             colour = UNDECIDED if name in panel.gray else colours[place % len(colours)]
             marker = MARKERS[place % len(MARKERS)] if panel.steps or len(curve) <= FEW else ""
             dash = "-" if place < len(colours) else "--"  # from where colours come again
-            if panel.steps and name in panel.gray:
-                dash = "none"
-            style = {"color": colour, "marker": marker, "markersize": 5, "ls": dash, "linewidth": 1.5}
-            style["label"] = _escape(name)
+            dash = "none" if panel.steps and name in panel.gray else dash
+            style = {"color": colour, "marker": marker, "markersize": 5, "ls": dash, "lw": 1.5, "label": _escape(name)}
             if panel.steps:
                 axes.errorbar(x, y, abs(interval - y), drawstyle="steps-post", **style)
             else:

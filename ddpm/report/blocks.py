@@ -4,7 +4,7 @@ Blocks are data. Pictures are drawn by the renderers that show them, so a termin
 """
 
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,6 @@ from typing import Any, TypeAlias
 import numpy as np
 from PIL import Image
 
-from ddpm.base.errors import UserError
 from ddpm.base.files import atomic_path
 from ddpm.base.images import Images
 from ddpm.data.pixels import BROKEN
@@ -129,17 +128,6 @@ class Chapter:
 
     title: str
     blocks: Sequence[Block]
-
-
-def chapter(title: str, *builders: Callable[[], Iterable[Block]]) -> Chapter:
-    """The blocks of all ``builders``; instead of one that raises UserError, its line."""
-    blocks: list[Block] = []
-    for build in builders:
-        try:
-            blocks += build()
-        except UserError as error:
-            blocks.append(Note(str(error), missing=True))
-    return Chapter(title, blocks)
 
 
 def strip(caption: str, name: str, images: Images) -> Figure:

@@ -3,6 +3,7 @@
 It is one file that needs no server. The browser reads it again every RELOAD seconds as long as something runs.
 """
 
+import math
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -82,17 +83,15 @@ def show_trials(
 ) -> list[Block]:
     """A chart of the trials with the best so far, and a table, the best first. ends: what follows the trials, such as
     the claim and the proof: name, kind and scores."""
-    marks, ticks, steps = list[Mark](), dict[float, str](), list[tuple[float, float]]()
-    best: Tried | None = None
+    marks, steps, least, last = list[Mark](), list[tuple[float, float]](), math.inf, len(tried)
     for one in tried:
         if one.score is not None:
             marks.append(Mark(one.number, one.score, f"trial {one.number}: {one.score:.4g}; {one.recipe}", one.kind))
             steps += [(one.number, steps[-1][1])] if steps else []
-            if not one.fails and (best is None or one.loss < best.loss):
-                best = one
+            if not one.fails and one.loss < least:
+                least = one.loss
                 steps.append((one.number, one.score))
-    last = len(tried)
-    ticks |= {number: str(number) for number in range(1, last + 1, 1 + last // 10)}
+    ticks: dict[float, str] = {number: str(number) for number in range(1, last + 1, 1 + last // 10)}
     for place, (name, kind, values) in enumerate(ends, 1):
         mean, at = fmean(values), last + (place - 0.4) * max(2.0, 0.17 * last)
         marks.append(Mark(at, mean, f"{name}: {mean:.4g}", kind, min(values), max(values)))

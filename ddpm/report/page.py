@@ -2,10 +2,10 @@
 come to train images. If a file is missing, the page says how to get it.
 """
 
-import csv
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from ddpm.pictures import plots
 from ddpm.pictures.plots import Panel
 from ddpm.referee.pairing import images
 from ddpm.report import live, render, summary
-from ddpm.report.blocks import Block, Chapter, Figure, Note, Table, chapter, plain, strip
+from ddpm.report.blocks import Block, Chapter, Figure, Note, Table, plain, strip
 from ddpm.runs import library, run_images
 from ddpm.runs.record import Record
 
@@ -42,24 +42,21 @@ def write(out: Path) -> None:
 def chapters(working: Config, run: Record) -> list[Chapter]:
     """The answer, the pictures, then all else."""
     return [
-        chapter(
-            "Summary", lambda: [summary.describe_training(run), *summary.findings(run)], partial(_check_record, working)
-        ),
-        chapter(
-            "Samples",
-            lambda: [strip(f"drawn with seed {run.seed}, the first of the set", "samples", run_images.samples(run))],
-            partial(_real, working),
-        ),
+        Chapter("Summary", [summary.describe_training(run), *summary.findings(run), *_try(_check_record, working)]),
+        Chapter("Samples", [*_try(_drawn, run), *_try(_real, working)]),
         Chapter("Scores", [*summary.scores(run), Note(HOW)]),
-        chapter("Training", _loss),
-        chapter("Memorisation", _nearest),
+        Chapter("Training", _try(_loss)),
+        Chapter("Memorisation", _nearest()),
         Chapter("Provenance", provenance(run)),
     ]
 
 
-def _real(working: Config) -> list[Block]:
-    credit.refuse_other_params(working, "preprocess")
-    return [strip("real test images", "real", open_split(PROCESSED, "test")[0])]
+def _try(build: Callable[..., list[Block]], *values: Any) -> list[Block]:
+    """The blocks, or the line of a UserError instead."""
+    try:
+        return build(*values)
+    except UserError as error:
+        return [Note(str(error), missing=True)]
 
 
 def _check_record(working: Config) -> list[Block]:
@@ -68,13 +65,21 @@ def _check_record(working: Config) -> list[Block]:
     return []
 
 
+def _drawn(run: Record) -> list[Block]:
+    return [strip(f"drawn with seed {run.seed}, the first of the set", "samples", run_images.samples(run))]
+
+
+def _real(working: Config) -> list[Block]:
+    credit.refuse_other_params(working, "preprocess")
+    return [strip("real test images", "real", open_split(PROCESSED, "test")[0])]
+
+
 def _loss() -> list[Block]:
     """The training loss, in at most POINTS averages of successive rows."""
     try:
-        with LOSS.open(newline="", encoding="utf-8") as file:
-            pairs = np.array([(float(row["step"]), float(row["loss"])) for row in csv.DictReader(file)])
-        curve = np.array([part.mean(0) for part in np.array_split(pairs, min(POINTS, len(pairs)))])
-    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
+        pairs = np.genfromtxt(LOSS, delimiter=",", names=True, ndmin=1)[["step", "loss"]].tolist()
+        curve = np.array([part.mean(0) for part in np.array_split(np.array(pairs), min(POINTS, len(pairs)))])
+    except (OSError, ValueError) as error:
         raise UserError(f"{LOSS}: missing, or not a table of step and loss; {REMEDY}") from error
     panel = Panel("training loss", "step", "loss", {"loss": curve}, log="y")
     return [Figure(f"Training loss, in at most {POINTS} averages.", "loss", partial(plots.lines, panels=[panel]))]

@@ -64,32 +64,31 @@ def write(judgement: Judgement, path: Path) -> Path:
 
 def _latex(judgement: Judgement, names: list[str], rows: list[dict[str, Any]]) -> str:
     """The primary metric with its tests, and the means in the others."""
-    primary, *others = names
     judged = {one.metric: one.direction for one in judgement.verdicts}
-    heads = {"arm": "arm", "seeds": "seeds", primary: primary} | {f"{primary} {what}": what for what in TESTED}
-    heads = {key: _cell(head) for key, head in (heads | {name: name for name in others}).items()}
-    bold: dict[str, dict[str, Any] | None] = {}
-    places: dict[str, int | None] = {}
+    heads, columns = ["arm", "seeds"], [[_cell(row[key]) for row in rows] for key in ("arm", "seeds")]
     for name in names:
-        direction = judged.get(name) or metrics.direction(name)
-        heads[name] += ARROWS[direction]
+        direction, decimals = judged.get(name) or metrics.direction(name), _decimals(rows, name)
         best = (min if direction == "lower" else max)(rows, key=lambda row: row[name])
         wanted, against = ("worse", rows[1:]) if best is rows[0] else ("better", [best])
-        bold[name] = best if all(row.get(f"{name} verdict") == wanted for row in against) else None
-        places |= dict.fromkeys((name, *(f"{name} {what}" for what in TESTED)), _decimals(rows, name))
-    lines = [" & ".join(_cell(row[key], bold.get(key) is row, places.get(key)) for key in heads) for row in rows]
+        stands = all(row.get(f"{name} verdict") == wanted for row in against)
+        heads.append(_cell(name) + ARROWS[direction])
+        columns.append([_cell(row[name], stands and row is best, decimals) for row in rows])
+        if name == judgement.primary:
+            heads += TESTED
+            columns += [[_cell(row[f"{name} {what}"], decimals=decimals) for row in rows] for what in TESTED]
+    lines = map(" & ".join, zip(*columns, strict=True))
     coverage = max((one.coverage for one in judgement.verdicts), key=len)  # without a look it is empty
-    news = [one.reason for one in judgement.verdicts if one.metric == primary and one.overridden]
+    news = [one.reason for one in judgement.verdicts if one.metric == judgement.primary and one.overridden]
     but = f"No verdict: {'; '.join(news)}." if news else ""
-    turned = [rf"\rotatebox{{90}}{{{head}}}" for head in heads.values()]  # upright, they are twice as wide as a page
+    turned = [rf"\rotatebox{{90}}{{{head}}}" for head in heads[1:]]  # upright, they are twice as wide as a page
     texts = map(_cell, (judgement.question, rows[0]["arm"], coverage or "interval", but))
-    return LATEX % (*texts, "r" * (len(heads) - 1), " & ".join([heads["arm"], *turned[1:]]), " \\\\\n".join(lines))
+    return LATEX % (*texts, "r" * (len(heads) - 1), " & ".join([heads[0], *turned]), " \\\\\n".join(lines))
 
 
 def _decimals(rows: list[dict[str, Any]], name: str) -> int | None:
     """Decimals that give the narrowest interval two digits or, without one, the largest mean three; None for numbers
     that need a power of ten."""
-    widths = [row[f"{name} high"] - row[f"{name} low"] for row in rows[1:] if f"{name} low" in row]
+    widths = [row[f"{name} high"] - row[f"{name} low"] for row in rows[1:] if row.get(f"{name} low") is not None]
     size = min(widths) if widths else max(abs(row[name]) for row in rows) / 10
     return max(0, 1 - math.floor(math.log10(size))) if 1e-5 < size < 1e5 else None
 

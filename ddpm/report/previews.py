@@ -9,19 +9,11 @@ from ddpm.pictures import grids
 from ddpm.sampling.classes import Classes
 from ddpm.sampling.denoiser import Denoiser
 from ddpm.sampling.generator import Generator
-from ddpm.training.train_params import Train
 from ddpm.training.trainer import Trainer
 
 IMAGES = 64
 MOST_COLUMNS = 16  # of a grid with a column for each class
 STEPS = 50
-
-
-def steps(options: Train, total: int, epoch_steps: float) -> set[int]:
-    """The steps after which a training of ``total`` steps draws a grid. epoch_steps: steps per epoch."""
-    unit = epoch_steps if options.grid_unit == "epochs" else 1
-    every = options.grid_every or total + 1
-    return {round(number * unit) for number in range(every, math.floor(total / unit) + 1, every)}
 
 
 class Previews:
@@ -30,7 +22,10 @@ class Previews:
     def __init__(self, trainer: Trainer, folder: Path):
         self.trainer = trainer
         self.folder = folder
-        self.steps = steps(trainer.config.train, trainer.total, trainer.epoch_steps)
+        options, total = trainer.config.train, trainer.total
+        unit = trainer.epoch_steps if options.grid_unit == "epochs" else 1
+        every = options.grid_every or total + 1
+        self.steps = {round(number * unit) for number in range(every, math.floor(total / unit) + 1, every)}
         self.network = copy.deepcopy(trainer.student.network).eval() if self.steps else None
 
     def __call__(self, step: int) -> None:

@@ -6,7 +6,6 @@ import base64
 import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from importlib import resources
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -94,16 +93,22 @@ def html(title: str, command: str, chapters: Sequence[Chapter], reload: int = 0)
     """One self-contained page: pictures are inlined, there is no script, and its content policy forbids it to fetch
     anything. command: the one that makes the page. reload: the seconds after which a browser reads it again; 0 if it is
     complete."""
-    folder = resources.files("ddpm.report")
-    css = (folder / "page.css").read_text(encoding="utf-8")
-    options: dict[str, Any] = {"autoescape": True, "trim_blocks": True, "lstrip_blocks": True}
-    page = jinja2.Template(
-        (folder / "page.html").read_text(encoding="utf-8"), undefined=jinja2.StrictUndefined, **options
-    )
     subtitle = f"Made on {datetime.now(UTC):%Y-%m-%d at %H:%M} UTC by {command}."
-    return page.render(
-        title=title, subtitle=subtitle, css=css, chapters=chapters, reload=reload, uri=_uri, place=chart.place
+    shown: dict[str, Any] = {"title": title, "subtitle": subtitle, "chapters": chapters, "reload": reload}
+    return fill("ddpm.report", "page.html", **shown, uri=_uri, place=chart.place)
+
+
+def fill(package: str, name: str, **values: Any) -> str:
+    """Fill in the template ``name`` in a package's folder. Into HTML, values are written escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader(package, ""),
+        autoescape=jinja2.select_autoescape(),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
+    return environment.get_template(name).render(**values)
 
 
 def _uri(figure: Figure) -> str:

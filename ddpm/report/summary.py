@@ -38,21 +38,20 @@ def scores(run: Record) -> list[Block]:
     another one: a Fréchet distance falls as it grows."""
     names = metrics.in_order(filter(metrics.is_judged, run.scores))
     drawn = int(run.fingerprint.comparable.get("samples", 0))
-    next_to = {
-        name: {
-            what: cell(score) + ("" if size == drawn else f" (N = {size:,})")
-            for what, (score, size) in metrics.others(run.scores, name).items()
-        }
-        for name in names
-    }
-    others = [what for what in metrics.OTHERS.values() if any(what in row for row in next_to.values())]
+    others = {name: metrics.others(run.scores, name) for name in names}
+    heads = [what for what in metrics.OTHERS.values() if any(what in row for row in others.values())]
+
+    def show(score: float, size: int) -> str:
+        return cell(score) + ("" if size == drawn else f" (N = {size:,})")
+
     rows = []
     for name in names:
         error = run.scores.get(f"{name}_se")
         score = cell(run.scores[name]) + (f" ± {cell(error)}" if error is not None else "")
-        rows.append((name, metrics.direction(name), score, *(next_to[name].get(what, "") for what in others)))
-    heads = ("score", "better", run.program or "this model", *others)
-    return [Table(heads, rows, f"scores at N = {drawn:,}", text_columns=(0, 1))]
+        cells = (show(*others[name][what]) if what in others[name] else "" for what in heads)
+        rows.append((name, metrics.direction(name), score, *cells))
+    columns = ("score", "better", run.program or "this model", *heads)
+    return [Table(columns, rows, f"scores at N = {drawn:,}", text_columns=(0, 1))]
 
 
 def findings(run: Record) -> list[Block]:

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from ddpm.base.errors import UserError
 from ddpm.base.files import digest
-from ddpm.base.sections import Affects, is_in
+from ddpm.base.sections import is_in
 from ddpm.params import config
 from ddpm.params.config import Config
 from ddpm.runs import library
@@ -31,18 +31,18 @@ def matching(records: Iterable[Record], working: Config, by: Iterable[str] = ())
     same = group_by((run for run in close if run.seed is not None), lambda run: _identity(run, by))
     if not same:
         varying = ", ".join([*by, "the seed"])
-        nearest = most_alike(candidates, here, by) if candidates else "there is none; `dvc exp run -S seed=1` makes one"
-        raise UserError(
-            "; ".join([f"no scored run has the params of params.yaml apart from {varying}: {nearest}", *notes])
-        )
+        nearest = "there is none; `dvc exp run -S seed=1` makes one"
+        if candidates:
+            run = min(candidates, key=lambda run: len(differences(run, here, by)))
+            nearest = f"the nearest, {run.name}, differs in {unlike(differences(run, here, by), run.params, here)}"
+        why = f"no scored run has the params of params.yaml apart from {varying}: {nearest}"
+        raise UserError("; ".join([why, *notes]))
     for group in same.values():
-        if len(group) == 1:
-            continue
-        group.sort(key=lambda run: (library.is_checked_out(run), run.finished))
-        if any(run.scores != group[-1].scores for run in group):
-            names = ", ".join(run.name for run in group)
-            why = "of the code that is checked out" if library.is_checked_out(group[-1]) else "the newest"
-            notes.append(f"same params, other scores, from other code or data: {names}; used the last, which is {why}")
+        if len(group) > 1:
+            group.sort(key=lambda run: (library.is_checked_out(run), run.finished))
+            if any(run.scores != group[-1].scores for run in group):
+                names = ", ".join(run.name for run in group)
+                notes.append(f"same params, other scores, from other code or data: {names}; used the last")
     return Listing(tuple(sorted((group[-1] for group in same.values()), key=lambda run: run.seed or 0)), tuple(notes))
 
 
@@ -52,17 +52,6 @@ def differences(run: Record, params: Mapping[str, Any], by: tuple[str, ...] = ()
     keys = config.list_differing(run.params, params)
     known = run.params.keys() & params.keys() if run.program else keys
     return [key for key in keys if key in known and key != SEED and not is_in(key, by)]
-
-
-def tells_apart(key: str) -> bool:
-    """Whether runs that differ in a params key are different runs of an arm, whatever their seed."""
-    return bool(config.affects(key) & Affects.RESULT) and key != SEED
-
-
-def most_alike(records: Iterable[Record], params: Mapping[str, Any], by: tuple[str, ...] = ()) -> str:
-    """The record that differs in the fewest keys, and these keys, for a message."""
-    keys, run = min(((differences(run, params, by), run) for run in records), key=lambda pair: len(pair[0]))
-    return f"the nearest, {run.name}, differs in {unlike(keys, run.params, params)}"
 
 
 def unlike(keys: Iterable[str], there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
@@ -84,7 +73,6 @@ def group_by(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
 
 
 def _identity(run: Record, by: tuple[str, ...]) -> str:
-    """Equal for runs that differ only in keys outside ``by`` that change no result."""
-    named = {key: value for key, value in run.params.items() if value != config.default(key)}
-    params = {key: value for key, value in named.items() if is_in(key, by) or tells_apart(key)}
-    return digest([params, run.seed, run.program])
+    """Equal for runs that differ neither in ``by`` nor in the seed, of those that differ in no other result."""
+    varying = {key: value for key, value in run.params.items() if is_in(key, by) and value != config.default(key)}
+    return digest([varying, run.seed, run.program])

@@ -69,10 +69,8 @@ def current(config: Config) -> Record:
     run = workspace()
     if why := why_stale(run, config.flat()):
         # a stage that ran again with other code and gave the same bytes ends the pipeline there: nothing scored again
-        raise UserError(
-            f"{METRICS}/ does not match the params and code that are checked out: {why}; run `dvc repro`, and if that "
-            "has nothing to do, `dvc repro -s -f evaluate`"
-        )
+        what = f"{METRICS}/ does not match the params and code that are checked out"
+        raise UserError(f"{what}: {why}; run `dvc repro` or, if that has nothing to do, `dvc repro -s -f evaluate`")
     return run
 
 

@@ -14,14 +14,13 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, ValidationError, model_validator
 
 from ddpm.base import files, variant
-from ddpm.base.errors import UserError, printable
+from ddpm.base.errors import UserError
 from ddpm.base.sections import Section, Seed, inside
 
-FORMAT = 2
+FORMAT: Literal[2] = 2
 MOST_BYTES = 100_000  # of a record; those of shipped presets take a tenth of it
 LONGEST = 200  # characters of a name, and of a key
 SEED = "seed"
-FORMER = "noise_levels"  # a table in records of version 0.2, which is ignored
 OF_REAL = re.compile(r"^(real|yardsticks)\.|expected$|limit$")  # scores that depend on the real images alone
 RESTORE = "restore it from git, or remove it"
 SCHEMA = Path(__file__).with_name("run.schema.json")
@@ -36,17 +35,13 @@ def _plain(name: str) -> str:
 def _finite(values: dict[str, Any]) -> dict[str, Any]:
     try:
         json.dumps(values, allow_nan=False)
-    except (TypeError, ValueError) as error:  # TypeError for a date, which YAML has and JSON has not
-        (key, value), *others = values.items()
-        if not others:
-            raise ValueError(f"{key}: {variant.quote(value)} is not allowed: {error}") from error
-        for each in values.items():
-            _finite(dict([each]))
+    except TypeError as error:  # for a date, which YAML has and JSON has not
+        raise ValueError(error) from error
     return values
 
 
 def _with_lists(params: dict[str, Any]) -> dict[str, Any]:
-    """What ``write_record`` writes as {} is an empty list: flat params have no mappings."""
+    """What ``Record.text`` writes as {} is an empty list: flat params have no mappings."""
     return {key: [] if value == {} else value for key, value in params.items()}
 
 
@@ -56,6 +51,10 @@ Digest = Annotated[str, Field(pattern="^[0-9a-f]{12}([0-9a-f]{20}([0-9a-f]{32})?
 Revision = Annotated[str, Field(pattern="^[0-9a-f]{40}$")]
 Line = Annotated[str, Field(max_length=LONGEST), AfterValidator(_plain)]
 Values = Annotated[dict[Key, Any], AfterValidator(_finite)]
+Params = Annotated[Values, AfterValidator(_with_lists)]
+Code = dict[Annotated[Key, AfterValidator(inside)], Digest]
+Ignored = Annotated[Any, AfterValidator(lambda _: None)]
+Facts = dict[Key, str | int | float | bool | None]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Amount = Annotated[float, Field(ge=0, le=1e100)]
 Score = Annotated[float, Field(ge=-1e100, le=1e100)]  # the squares of larger ones overflow
@@ -105,18 +104,10 @@ class Fingerprint(Section):
 class Costs(Section):
     """What a run cost; None is unknown, never guessed."""
 
-    images_seen: Count | None = Field(
-        default=None, description="images that training went through, repetitions included"
-    )
+    images_seen: Count | None = Field(default=None, description="by training, with repetitions")
     parameters: Count | None = Field(default=None, description="weights of the network")
-    flops: Amount | None = Field(
-        default=None,
-        description="of all training steps: forward, backward, and the optimizer's matrix products",
-    )
-    teacher_flops: Amount | None = Field(
-        default=0.0,
-        description="of training the model that the run started from, and those before it; 0: it started from none",
-    )
+    flops: Amount | None = Field(default=None, description="of training, with the optimizer's matrix products")
+    teacher_flops: Amount | None = Field(default=0.0, description="of training the models that it started from")
     evaluations: Count | None = Field(default=None, description="of the network for each sample")
     seconds: dict[Key, Amount] = Field(default={}, description="by stage, on the machine that `environment` describes")
 
@@ -133,27 +124,22 @@ class Record(Section):
 
     model_config = ConfigDict(title="A run's record")
 
-    format: Literal[2] = Field(default=2, description="of this file; another number is another layout")
+    format: Literal[2] = Field(default=FORMAT, description="of this file; another number is another layout")
     name: Name = Field(description="for tables and messages")
     seed: Seed | None = Field(description="of the training; runs of two arms are paired by it; null: unknown")
     program: Name | None = Field(default=None, description="what drew the samples, if it was not this project")
     finished: AwareDatetime = Field(description="when the scores were computed, UTC")
-    params: Annotated[Values, AfterValidator(_with_lists)] = Field(
-        description="every parameter that results depend on: dotted key -> plain value"
-    )
-    code: dict[Annotated[Key, AfterValidator(inside)], Digest] = Field(
-        default={}, description="path -> md5 of the code that made the run; empty: unknown"
-    )
+    params: Params = Field(description="every parameter that results depend on: dotted key -> plain value")
+    code: Code = Field(default={}, description="path -> md5 of the code that made the run; empty: unknown")
     fingerprint: Fingerprint
     samples: Digest | None = Field(default=None, description="sha256 of the scored images' bytes; null: unknown")
     scores: dict[Key, Score] = Field(description="as in metrics/evaluate.json, nested keys joined by dots")
     curve: NumberTable | None = Field(default=None, description="the same scores by `images` seen, the end last")
     costs: Costs = Costs()
-    environment: dict[Key, str | int | float | bool | None] = Field(
-        default={}, description="processor, precision, versions"
-    )
+    environment: Facts = Field(default={}, description="processor, precision, versions")
     plan: Digest | None = Field(default=None, description="hash of the study's plan that asked for the run")
     revision: Revision | None = Field(default=None, description="git commit whose code a study ran")
+    noise_levels: Ignored = Field(default=None, exclude=True, description="a table of version 0.2, which is ignored")
     diverged: Line = Field(default="", description="the error of a training that diverged; then there are no scores")
 
     @model_validator(mode="after")
@@ -213,44 +199,27 @@ class Record(Section):
 
     def text(self) -> str:
         """The record as JSON with sorted keys: a line for each section, so that git shows what differs."""
-        return _lines(self.model_dump(mode="json"))
+        values = self.model_dump(mode="json")
+        # DVC looks for plots in metrics/run.json, and an empty list there ends its search with a warning
+        values["params"] = {key: {} if value == [] else value for key, value in values["params"].items()}
+        return "{\n" + ",\n".join(f"{json.dumps(key)}: {compact(values[key])}" for key in sorted(values)) + "\n}\n"
 
 
 def write_record(record: Record, path: Path) -> None:
     """Write the record. Raises UserError if it would be too large to be read again."""
-    values = record.model_dump(mode="json")
-    # DVC looks for plots in metrics/run.json, and an empty list there ends its search with a warning
-    params = {key: {} if value == [] else value for key, value in values["params"].items()}
-    text = _lines(values | {"params": params})
-    if len(text) > MOST_BYTES:
+    if len(text := record.text()) > MOST_BYTES:
         raise UserError(f"{path}: {len(text):,} bytes; a record has at most {MOST_BYTES:,}")
     files.write_text(path, text)
 
 
-def parse_record(text: bytes, source: str) -> Record:
+def parse_record(text: bytes | str, source: str) -> Record:
     """The record in a file's content. Raises UserError, which begins with ``source``, with the key and the reason."""
     if len(text) > MOST_BYTES:
         raise UserError(f"{source}: a record has at most {MOST_BYTES:,} bytes, and this has more")
     try:
-        return from_values(json.loads(text), source)
-    except (RecursionError, ValueError) as error:
-        raise UserError(f"{source}: not a run's record: {printable(str(error))}: {RESTORE}") from error
-
-
-def from_values(values: Any, source: str) -> Record:
-    """The record with these plain values. Raises UserError as ``parse_record`` does."""
-    if isinstance(values, dict):
-        if (other := values.get("format")) != FORMAT and type(other) is int:
-            raise UserError(
-                f"{source}: a record of format {other}; this version reads format {FORMAT}: use the version of "
-                "ddpm that is as old or as new as the record"
-            )
-        values.pop(FORMER, None)
-    try:
-        return Record.model_validate_json(json.dumps(values))
-    except (ValidationError, RecursionError, TypeError, ValueError) as error:
-        why = variant.explain(error, Record, "") if isinstance(error, ValidationError) else printable(str(error))
-        raise UserError(f"{source}: not a run's record: {why}: {RESTORE}") from error
+        return Record.model_validate_json(text)
+    except ValidationError as error:
+        raise UserError(f"{source}: not a run's record: {variant.explain(error, Record, '')}: {RESTORE}") from error
 
 
 def read_record(path: Path) -> Record:
@@ -280,10 +249,6 @@ def schema() -> dict[str, Any]:
 
 def now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
-
-
-def _lines(values: Mapping[str, Any]) -> str:
-    return "{\n" + ",\n".join(f"{json.dumps(key)}: {compact(values[key])}" for key in sorted(values)) + "\n}\n"
 
 
 def compact(value: Any) -> str:

@@ -72,7 +72,7 @@ class Rows:
             if (header := self._headers.get(digest := values.pop(HEADER))) is None:
                 raise UserError(f"{place}: its header {digest} is not in a line above: restore it from git")
             nested = {part: header.get(part, {}) | values.get(part, {}) for part in COMMON}
-            return record.from_values(header | values | nested, place)
+            return record.parse_record(record.compact(header | values | nested), place)
         except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
             raise UserError(f"{place}: not a row: restore it from git, or remove it") from error
 
@@ -94,8 +94,7 @@ def append(path: Path, values: Mapping[str, Any]) -> None:
 
 def has(path: Path, name: str) -> bool:
     """Whether the file has a row of that name, be it one that counts or not."""
-    quoted = json.dumps(name)
-    return any(quoted in line and _name(line) == name for line in files.read_lines(path))
+    return any(_name(line) == name for line in files.read_lines(path))
 
 
 def lock_path(path: Path, name: str) -> Path:

@@ -5,17 +5,14 @@ the working folder's model is the exported one.
 """
 
 import shutil
-from importlib import resources
 from pathlib import Path
-from typing import Any
 
-import jinja2
 import torch
 import yaml
 
 from ddpm.base.errors import UserError
-from ddpm.base.files import atomic_path, read_json, sha256
-from ddpm.base.paths import METRICS, MODEL_FILE, PROCESSED
+from ddpm.base.files import atomic_path, sha256
+from ddpm.base.paths import MODEL_FILE, PROCESSED
 from ddpm.data.processed import MANIFEST, read_manifest
 from ddpm.model.model_file import Loaded, load_model
 from ddpm.params import config
@@ -48,29 +45,24 @@ def export_model(source: Path, out: Path) -> None:
 
 def render_card(source: Path, model: Loaded, folder: str) -> str:
     """The card as Markdown. source: the model file; folder: the name of the export."""
-    working, run, reason = None, None, ""
     try:
-        working, run = find_facts(source, model)
+        (working, run), reason = find_facts(source, model), ""
     except UserError as error:
-        reason = str(error)
-    T = model.config.diffusion.T
-    tags = view.origin() if run else {}
-    text = resources.files("ddpm.sharing").joinpath("card.md").read_text(encoding="utf-8")
-    options: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
-    return jinja2.Template(text, undefined=jinja2.StrictUndefined, **options).render(
+        working, run, reason = None, None, str(error)
+    T, tags = model.config.diffusion.T, view.origin() if run else {}
+    return render.fill(
+        "ddpm.sharing",
+        "card.md",
         model=model,
         folder=folder,
         sha256=sha256(source),
         parameters=sum(parameter.numel() for parameter in model.network.parameters()),
         classes=[render.escape(name) for name in classes.read_names(model)[0]],
-        length=_count(model.facts.get("steps")),
-        batch_size=_count(model.written.get("train", {}).get("batch_size")),
         steps=max(steps for steps in range(1, min(T, 50) + 1) if T % steps == 0),
         params=yaml.safe_dump(model.written, sort_keys=False),
         working=working,
         run=run,
         reason=reason,
-        cost=read_json(METRICS / "train.json") if run else {},
         data=name_images(working.data.dataset.name, working.data.source) if working else "",
         images=read_manifest(PROCESSED) if run and (PROCESSED / MANIFEST).exists() else None,
         scores=render.markdown([Chapter("", summary.scores(run))]) if run else "",
@@ -78,11 +70,6 @@ def render_card(source: Path, model: Loaded, folder: str) -> str:
         commit=tags.get(view.COMMIT),
         changed=tags.get(view.DIRTY) == "true",
     )
-
-
-def _count(value: object) -> object:
-    """A number of a model file, in which others may have written anything."""
-    return value if type(value) is int else "an unknown number of"
 
 
 def find_facts(source: Path, model: Loaded) -> tuple[Config, Record]:

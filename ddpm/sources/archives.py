@@ -54,7 +54,7 @@ def open_members(source: Path) -> Iterator[Iterator[Member]]:
 
     Raises UserError, also from reads in the body: when the archive is truncated or broken, when a member's name is
     absolute or contains ``..``, when a member is a link, a device or encrypted, when a limit is exceeded, or when a
-    folder has a link that leads out of it.
+    folder has a link in it.
     """
     try:
         if source.is_dir():
@@ -65,35 +65,25 @@ def open_members(source: Path) -> Iterator[Iterator[Member]]:
             yield _check_members(source, _tar(source))
         else:
             raise UserError(f"{source}: neither a folder nor an archive; allowed: a folder, {', '.join(SUFFIXES)}")
-    except BROKEN as error:
-        kind = type(error).__name__
-        raise UserError(f"{source}: truncated or broken archive ({kind}: {error}); fetch it again") from error
     except (PermissionError, FileNotFoundError, ProcessLookupError) as error:  # /proc has files that come and go
         raise UserError(f"{error.filename or source}: cannot be read ({error.strerror}); make it readable") from error
-    except OSError as error:
+    except (*BROKEN, OSError) as error:
         # from bz2; from seeking before the start of the file, or far beyond its end
-        if error.errno not in (None, errno.EINVAL):
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
-        why = "a member lies outside it" if error.errno else error
-        raise UserError(f"{source}: truncated or broken archive ({why}); fetch it again") from error
+        kind = type(error).__name__
+        raise UserError(f"{source}: truncated or broken archive ({kind}: {error}); fetch it again") from error
 
 
 def _folder(source: Path) -> Iterator[Member]:
     def refuse(error: OSError) -> None:
         raise error
 
-    visited, root = set(), source.resolve()
-    for folder, folders, files in os.walk(source, onerror=refuse, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in visited:  # a link to a folder that was already visited
-            folders.clear()
-            continue
-        visited.add(real)
-        for name in (*folders, *files):  # whoever sent the folder would choose what of this disk is read
-            if (path := Path(folder, name)).is_symlink() and path.exists() and not path.resolve().is_relative_to(root):
-                raise UserError(f"{path}: a link that leads out of {source}: put the files there, or remove it")
+    for folder, folders, files in os.walk(source, onerror=refuse):
         folders.sort()
-        for path in (Path(folder, file) for file in sorted(files)):
+        for path in (Path(folder, name) for name in (*folders, *sorted(files))):
+            if path.is_symlink():  # whoever sent the folder would choose what of this disk is read
+                raise UserError(f"{path}: a link in a folder of images: put the files there, or remove it")
             if path.is_file():
                 with path.open("rb") as stream:
                     yield Member(path.relative_to(source).as_posix(), path.stat().st_size, stream)
@@ -169,8 +159,5 @@ def _check_members(source: Path, files: Iterator[Member]) -> Iterator[Member]:
             raise UserError(f"{source}: member {member.name!r} leads outside the archive; do not trust this file")
         total += member.size
         if count > MAX_MEMBERS or total > allowed:
-            raise UserError(
-                f"{source}: holds more than {MAX_MEMBERS:,} files or {allowed:,} bytes; "
-                "unpack it by hand and name the folder in data.source"
-            )
+            raise UserError(f"{source}: holds more than {MAX_MEMBERS:,} files or {allowed:,} bytes; unpack it by hand")
         yield member

@@ -30,10 +30,7 @@ def check_source(dataset: Dataset, source: str | None) -> None:
     where = dataset.address if source is None else source
     if dataset.packaged:
         if source is not None:
-            raise UserError(
-                f"data.source: {quote(source)} is not allowed: {dataset.name} come with a package; for your own images "
-                "set data.dataset.name: image_folder, otherwise data.source: null"
-            )
+            raise UserError(f"data.source: {quote(source)} is not allowed, {dataset.name} has its own; allowed: null")
     elif where and where.startswith(ADDRESSES):
         _parts(where)
     else:
@@ -60,10 +57,8 @@ def locate(source: str | None, address: str | None, files: tuple[str, ...], fold
     else:
         path = Path(os.environ.get("DVC_ROOT", "."), os.path.expanduser(source))  # noqa: PTH111 (keeps an unknown ~user)
     if not os.path.exists(path):  # noqa: PTH110 (returns False for names that are too long or odd)
-        raise UserError(
-            f"data.source: no such file or folder {quote(source)}; allowed: a folder, an archive, an http(s) address, "
-            "or null for the public address"
-        )
+        allowed = "a folder, an archive, an http(s) address, or null"
+        raise UserError(f"data.source: no such file or folder {quote(source)}; allowed: {allowed}")
     known = [path / name for name in files if is_archive(name) and (path / name).is_file()]
     return known[0] if known else path
 
@@ -76,23 +71,20 @@ def _parts(source: str) -> SplitResult:
         raise UserError(f"data.source: {source!r} is not a valid address ({error})") from error
     if "@" in source or parts.query:  # urllib would not use a password anyway
         what = "an @, which may follow a password" if "@" in source else "a query, which may be a token"
-        raise UserError(
-            f"data.source: {source} contains {what}, and params.yaml is not secret: "
-            "fetch it by hand, and set data.source to its folder or archive"
-        )
+        raise UserError(f"data.source: {source} contains {what}: fetch it by hand, and name its folder or archive")
     return parts
 
 
 def _mirror(source: str, files: tuple[str, ...], scratch: Path) -> tuple[str, ...]:
     path = PurePosixPath(_parts(source).path)
+    places = {name: f"{source.rstrip('/')}/{name}" for name in files}
     if is_archive(path.name):
-        download(source, scratch / path.name)
-        return (path.name,)
-    if not files:
+        places = {path.name: source}
+    if not places:
         raise UserError(f"data.source: {source!r} must be the address of an archive (.zip, .tar, .tar.gz, .tgz)")
-    for name in files:
-        download(f"{source.rstrip('/')}/{name}", scratch / name)
-    return files
+    for name, address in places.items():
+        download(address, scratch / name)
+    return tuple(places)
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
@@ -124,10 +116,8 @@ def download(url: str, path: Path) -> None:
             if response.length:  # what is still to come
                 raise OSError(f"connection ended {response.length:,} bytes early")
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise UserError(
-            f"{url}: cannot be fetched ({error}); fetch it by hand, put {path.name} into a folder such as "
-            "downloads/ and set data.source: downloads"
-        ) from error
+        remedy = f"fetch it by hand, and set data.source to the folder of {path.name}"
+        raise UserError(f"{url}: cannot be fetched ({error}); {remedy}") from error
 
 
 def verify(path: Path, digest: Callable[[Path], str], published: str) -> None:
@@ -137,7 +127,5 @@ def verify(path: Path, digest: Callable[[Path], str], published: str) -> None:
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; run `dvc repro download`") from error
     if actual != published:
-        raise UserError(
-            f"{path.name}: wrong checksum, {digest.__name__} {actual} instead of {published}; "
-            "the file is damaged or not the published one: fetch it again"
-        )
+        found = f"{digest.__name__} {actual} instead of {published}"
+        raise UserError(f"{path.name}: wrong checksum, {found}: damaged, or not the published file; fetch it again")

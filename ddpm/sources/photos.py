@@ -8,7 +8,6 @@ import io
 import sys
 import tarfile
 from abc import abstractmethod
-from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
@@ -107,8 +106,6 @@ def is_hidden(name: str) -> bool:
 
 
 def describe_others(names: Iterable[str]) -> str:
-    """A line that counts the files among them that are not images, by suffix; empty if there are none."""
-    suffixes = Counter(PurePosixPath(name).suffix.lower() or "without a suffix" for name in names if not is_image(name))
-    kinds = ", ".join(f"{count} {printable(suffix)}" for suffix, count in sorted(suffixes.items()))
-    allowed = ", ".join(sorted(SUFFIXES))
-    return f"{plural(suffixes.total(), 'file')} left out: {kinds}; images end in {allowed}" if suffixes else ""
+    """A line that counts the files among them that are not images; empty if there are none."""
+    others = sum(not is_image(name) for name in names)
+    return f"{plural(others, 'file')} left out: images end in {', '.join(sorted(SUFFIXES))}" if others else ""

@@ -74,7 +74,8 @@ def repeat(questions: Iterable[Question], count: int, slots: int | None) -> Iter
 
 def compare(name: str, recorded: Record, again: Record) -> Finding:
     """What differs in all but the times. again: with the fields that a study sets."""
-    there, differing = (_differences(*pair) for pair in zip(*map(_facts, (recorded, again)), strict=True))
+    there = _differences(recorded.environment, again.environment)
+    differing = _differences(_facts(recorded), _facts(again))
     share, odd = 0.0, {key for key, *_ in there}
     if "torch" in odd:
         share = OTHER_TORCH
@@ -86,10 +87,10 @@ def compare(name: str, recorded: Record, again: Record) -> Finding:
     return Finding(name, next(iter(beyond or differing), None), bool(differing and not beyond), elsewhere, [])
 
 
-def _facts(run: Record) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """The environment, and all else that a run has again, flat."""
+def _facts(run: Record) -> Mapping[str, Any]:
+    """All that a run has again, flat."""
     facts = {name: value for name, value in run.facts.items() if name not in APART}
-    return run.environment, flatten(facts | {"diverged": bool(run.diverged)})
+    return flatten(facts | {"diverged": bool(run.diverged)})
 
 
 def _is_rounding(key: str, was: Any, now: Any, share: float, slack: float) -> bool:

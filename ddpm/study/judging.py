@@ -150,7 +150,6 @@ def complete(
     for line, rest in ledger.make(ledger.missing(left), slots, failed, keep_models):
         say(f"{line}{rest}")
         if not compared:
-            ledger.update()
             arms = ledger.arms()
             compared = sum(bool(arm.runs) for arm in arms) > 1
             if early := guards.early(arms, study.plan.primary):

@@ -37,11 +37,10 @@ class Ledger(Question):
         """Read the rows, and choose the values of the arms that are done with tuning. Raises UserError if runs for
         tuning were not scored alike."""
         self.rows.reread()
-        self.records, planned = {}, {self.row_name(run.name) for run in self.study.lines()}
-        self.refused = {name: reason for name, reason in self.rows.refused.items() if name not in planned}
-        for name, place in self.rows.places.items():
-            if name not in planned:
-                self.refused[name] = f"{place}: {name} is not an experiment of {self.source}: remove it"
+        planned, places = {self.row_name(run.name) for run in self.study.lines()}, self.rows.places
+        others = {name: f"{places[name]}: {name} is not an experiment of {self.source}: remove it" for name in places}
+        reasons = (self.rows.refused | others).items()
+        self.records, self.refused = {}, {name: reason for name, reason in reasons if name not in planned}
         self.take(self.study.experiments(kind="tuning"))
         self._settle()
         self.planned = self.study.lines()
@@ -76,7 +75,6 @@ class Ledger(Question):
         self.check_plan()
         params = [] if self.study.plan.base else [str(file.PATH)]
         self.check_ready(params, "code" in self.study.plan.may_differ)
-        self.study.check_code()
         if not self.records:
             self.check_images()
 
@@ -96,13 +94,12 @@ class Ledger(Question):
 
     def arms(self) -> tuple[Arm, ...]:
         """The finished runs for the verdict, the baseline's first."""
-        study, arms = self.study, []
-        runs = self.by_arm(study.experiments())
-        for arm, keys in study.plan.arms.items():
-            recipe = study.chosen.get(arm, study.arms[arm])
-            values = {**({} if recipe.program else keys), **recipe.values}
-            arms.append(Arm(arm, values, runs.get((arm, None), {})))
-        return tuple(arms)
+        runs = self.by_arm(self.study.experiments())
+        recipes = self.study.arms | self.study.chosen
+        return tuple(
+            Arm(arm, {**({} if recipes[arm].program else keys), **recipes[arm].values}, runs.get((arm, None), {}))
+            for arm, keys in self.study.plan.arms.items()
+        )
 
 
 def open_ledger(study: Study, commit: str | None = None) -> Ledger:

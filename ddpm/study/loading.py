@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
+from ddpm.arms import revision
 from ddpm.arms.run import Program, Recipe, apply_overrides
 from ddpm.base import files, sections
 from ddpm.base.errors import UserError, blame
@@ -17,13 +18,13 @@ from ddpm.base.paths import METRICS, STUDIES
 from ddpm.base.variant import closest
 from ddpm.params import config, file, possible, presets
 from ddpm.params.config import Config
+from ddpm.programs.program import COMMIT, DIGEST
 from ddpm.referee import metrics
 from ddpm.runs import rows
 from ddpm.runs.rows import Rows
 from ddpm.scoring import extractor, metric
 from ddpm.scoring.evaluate_params import AUTO, CHOICE
-from ddpm.study import program_study
-from ddpm.study.plan import Plan, Study, Tune, check_name, params_of_result
+from ddpm.study.plan import Plan, ProgramPlan, ProgramStudy, Study, Tune, check_name, params_of_result
 from ddpm.tools import clone
 from ddpm.tools.clone import Found
 from ddpm.verdicts import statistics
@@ -35,7 +36,6 @@ HEADER = """\
 # the params in common and those of the base. The verdict is about the primary metric, and may be decided at the looks,
 # numbers of seeds.
 """
-MADE_BY = metric.makers()
 
 
 class OpenPrimary(UserError):
@@ -53,10 +53,15 @@ def load(path: Path) -> Study:
 def parse(value: dict[str, Any], path: Path) -> Study:
     """Like ``load``, from the plain values of a file."""
     check_name(path, "study")
-    if "run" in value:
-        study: Study = program_study.parse(value, path, Rows(METRICS / "studies" / path.stem / rows.NAME))
-    else:
-        study = _parse(value, path)
+    study = _parse_program(value, path) if "run" in value else _parse(value, path)
+    known: dict[str, str] = {}
+    for arm, recipe in study.arms.items():
+        program = recipe.params if study.of_program else recipe.program and recipe.program.program
+        content = program or params_of_result(recipe.config, defaults=True)
+        if (twin := known.setdefault(files.digest(content), arm)) != arm:
+            raise UserError(f"{path}: arms: {twin} and {arm} are equal: change one of them, or drop it")
+        if not study.of_program:
+            check_scores(recipe, [("primary", study.plan.primary)], f"{path}: arms.{arm}")
     fewest = statistics.fewest_seeds(1 - study.compare.confidence)
     if (first := study.plan.looks[0]) < fewest:
         raise UserError(f"{path}: looks: {first} seeds cannot decide anything; allowed: {fewest} or more")
@@ -73,15 +78,23 @@ def _parse(value: dict[str, Any], path: Path) -> Study:
             grid[arm] = _read_grid(plan.tune, arms[arm], f"{path}: arms.{arm}")
     study = Study(path.stem, plan, arms, path, grid)
     if "primary" not in plan.model_fields_set:
-        plan = plan.model_copy(update={"primary": headline(study.config, path)})
-        study = replace(study, plan=plan)
-    known: dict[str, str] = {}
-    for arm, recipe in arms.items():
-        digest = files.digest(params_of_result(recipe.config, defaults=True))
-        if (twin := known.setdefault(recipe.program.program if recipe.program else digest, arm)) != arm:
-            raise UserError(f"{path}: arms: {twin} and {arm} are equal: change one of them, or drop it")
-        check_scores(recipe, [("primary", study.plan.primary)], f"{path}: arms.{arm}")
+        study = replace(study, plan=plan.model_copy(update={"primary": headline(study.config, path)}))
     return study
+
+
+def _parse_program(value: dict[str, Any], path: Path) -> ProgramStudy:
+    """The study of a program. Arms that name no commit run that of their first row, or what is checked out."""
+    plan = sections.parse(value, str(path), ProgramPlan)
+    own = {f"{path.stem}-{arm}" for arm, values in plan.arms.items() if COMMIT not in values}
+    made = Rows(METRICS / "studies" / path.stem / rows.NAME).records.values()
+    commit = next((str(run.params.get(COMMIT)) for run in made if run.name.rpartition("-")[0] in own), "")
+    head = commit if DIGEST.fullmatch(commit) else revision.head()
+    arms = dict[str, Recipe]()
+    for arm, values in plan.arms.items():
+        commit = revision.find(str(values[COMMIT])) if COMMIT in values else head
+        plan.check({**values, COMMIT: commit}, f"{path}: arms.{arm}")
+        arms[arm] = Recipe({**plan.values, **values, COMMIT: commit}, cast(Any, None))
+    return ProgramStudy(path.stem, plan, arms, path, head=head)
 
 
 def _read_arm(plan: Plan, values: dict[str, Any], base: dict[str, Any], source: str) -> Recipe:
@@ -107,11 +120,11 @@ def _read_arm(plan: Plan, values: dict[str, Any], base: dict[str, Any], source: 
 
 def _read_grid(tune: Tune, arm: Recipe, source: str) -> list[Recipe]:
     """The arm with each of the values to try. Raises UserError, which begins with ``source``."""
-    grid = []
-    for values in tune.grid:
-        params = apply_overrides(arm.params, values, f"{source}: tune")
-        grid.append(Recipe(params, config.parse(params, f"{source}, with {name_values(values)}"), values))
-    return grid
+    tried = [(values, apply_overrides(arm.params, values, f"{source}: tune")) for values in tune.grid]
+    return [
+        Recipe(params, config.parse(params, f"{source}, with {name_values(values)}"), values)
+        for values, params in tried
+    ]
 
 
 def check_device(of_arm: Config, source: str) -> None:
@@ -157,7 +170,7 @@ def headline(params: Config, path: Path) -> str:
 def future_scores(of_arm: Config, of_program: bool = False) -> set[str]:
     """The scores that are judged, of runs with these params; with ``auto``, of all extractors that it may mean. A
     program's samples have no likelihood."""
-    options, scores = of_arm.evaluate, set[str]()
+    options, made_by, scores = of_arm.evaluate, metric.makers(), set[str]()
     if options.likelihood.images and not of_program:
         scores.update(metrics.ALONE)
     if metric.has_panel(options):
@@ -165,7 +178,7 @@ def future_scores(of_arm: Config, of_program: bool = False) -> set[str]:
     of_images = {one.name: one for one in metric.of_images(options)}
     scores.update(f"{name}.{score.name}" for name, one in of_images.items() for score in one.scores)
     for features in {*options.extractors, *(CHOICE if AUTO in options.extractors else ())} - {AUTO}:
-        names = [name for name, maker in MADE_BY.items() if maker in options.metrics and maker not in of_images]
+        names = [name for name, maker in made_by.items() if maker in options.metrics and maker not in of_images]
         if of_arm.model.classes:
             names.append(metric.CLASS_ACCURACY.name)
         other_frechet = {*metrics.HEADLINE} - {extractor.get(features).frechet}

@@ -1,9 +1,10 @@
 """A study's plan: one file in git that states the question, the arms, and when it may be decided; and the runs
-that it asks for, one by one."""
+that it asks for, one by one. Arms are params of this trainer; or values of a program's command, its commits, or both.
+"""
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
@@ -13,12 +14,14 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from ddpm.arms.maker import Maker, Pipeline
+from ddpm.arms.program_runs import Facts, ProgramMaker
 from ddpm.arms.run import Kind, Recipe, Run
 from ddpm.base import files, sections
 from ddpm.base.errors import UserError, printable
 from ddpm.base.paths import METRICS
 from ddpm.base.sections import Affects
 from ddpm.params.config import AFFECTS, Compare, Config, affects, keys_affecting
+from ddpm.programs.program import COMMIT, Program
 from ddpm.referee import Alike, guards, metrics, pairing
 from ddpm.runs import record
 from ddpm.verdicts.arms import Arm
@@ -98,6 +101,22 @@ class Plan(Arms):
     tune: Tune | None = None
 
 
+class ProgramPlan(Program, Arms):
+    """The content of a file in studies/ about a program; what it does not say here is as in ``Plan``. An arm has values
+    of the command, and ``commit`` if it is not to be the one that is checked out at the first run."""
+
+    base: ClassVar = "its values"
+    tune: ClassVar = None
+    may_differ: ClassVar = ("code",)
+
+    first_seed: Annotated[int, Field(ge=0, le=2**30)] = 0
+
+    def refusals(self) -> Iterator[str]:
+        yield from super().refusals()
+        if self.deterministic:
+            yield "deterministic: true: a study compares arms over seeds; a ladder accepts what one run decides"
+
+
 @dataclass(frozen=True, eq=False)
 class Study:
     """A checked plan: every arm's params are valid, and no two are equal.
@@ -127,9 +146,6 @@ class Study:
     def compare(self) -> Compare:
         """When a difference is real."""
         return self.config.compare
-
-    def check_code(self) -> None:
-        """Raises UserError if what is checked out is not what the arms run."""
 
     def maker(self, commit: str) -> Maker:
         """Who makes its rows. commit: whose code does."""
@@ -205,6 +221,37 @@ class Study:
         """Those of one kind; of the verdict's seeds, the first ``upto``."""
         end = math.inf if upto is None else self.plan.first_seed + upto
         return [run for run in self.lines() if run.kind == kind and run.seed < end]
+
+
+@dataclass(frozen=True, eq=False)
+class ProgramStudy(Study):
+    """A checked plan of a program. head: the commit of arms that name none."""
+
+    plan: ProgramPlan  # type: ignore[assignment]
+    head: str = ""
+    of_program: ClassVar = True
+
+    @property
+    def compare(self) -> Compare:
+        return Compare(threshold=0.0, floors={})
+
+    @cached_property
+    def hash(self) -> str:
+        return files.digest(self.plan.model_dump(mode="json", exclude={"question"}))
+
+    def known(self, primary: str) -> Facts:
+        return Facts.of(self.plan)
+
+    def select_metrics(self, shared: set[str]) -> list[str]:
+        return [*self.plan.directions]
+
+    def check(self, arms: Sequence[Arm], by: Sequence[str]) -> tuple[str, list[str]]:
+        self.known("").check_distinct(arms)
+        return "", []
+
+    def maker(self, commit: str) -> ProgramMaker:
+        uses_head = any(COMMIT not in arm for arm in self.plan.arms.values())
+        return ProgramMaker(self.plan, commit, self.head if uses_head else "")
 
 
 def check_name(path: Path, what: str) -> None:

@@ -41,7 +41,6 @@ def pictures(study: Study) -> list[Block]:
 
 def page(ledger: Ledger, left: str) -> list[Chapter]:
     """What there is so far, without a verdict, which waits for its look. left: the last line of the progress."""
-    ledger.update()
     primary, arms = ledger.study.plan.primary, ledger.arms()
     scores = {arm.label: {seed: run.scores[primary] for seed, run in arm.runs.items()} for arm in arms}
     gaussian = metrics.gaussian([run.scores for arm in arms for run in arm.runs.values()], primary)

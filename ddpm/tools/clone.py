@@ -17,13 +17,6 @@ from ddpm.sources import fetch
 from ddpm.sources.photos import Photos
 
 
-def check_clone(data: Data) -> None:
-    """Raises UserError if DVC cannot run here, or ``data.source`` leads nowhere."""
-    check_dvc()
-    if not is_fetched():
-        fetch.check_source(data.dataset, data.source)
-
-
 class Found(NamedTuple):
     """What ``data.source`` has: images to train on, their classes, and a line for people. Empty if nobody looked."""
 
@@ -33,8 +26,9 @@ class Found(NamedTuple):
 
 
 def find_images(config: Config) -> Found:
-    """What there is to train on: what ``look`` sees or, if the images are here, what preprocess made of them."""
-    if not is_fetched():
+    """What there is to train on: what ``look`` sees or, if the images here are those that params.yaml names according
+    to dvc.lock, what preprocess made of them. Raises UserError as ``look`` does."""
+    if not (RAW.exists() and on_record("download", file.read_params())):
         return look(config.data)
     if not credit.is_made(config, "preprocess"):
         return Found()
@@ -87,8 +81,3 @@ def _open_to_others(folder: Path) -> Path | None:
             break
     inside = (folder.parent, folder, *folder.rglob("*"))
     return next((path for path in inside if path.stat().st_uid not in (0, os.getuid())), None)
-
-
-def is_fetched() -> bool:
-    """Whether the images here are from the dataset and source that params.yaml names, according to dvc.lock."""
-    return RAW.exists() and on_record("download", file.read_params())

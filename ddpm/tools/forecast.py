@@ -37,7 +37,7 @@ class Measured(NamedTuple):
 
 def lines(config: Config, measured: Measured, images: int | None) -> list[str]:
     """The time and memory of a run, for a person. images: in the train split, None if not known yet."""
-    (length, count), (train, sample) = size(config, images), seconds(config, measured, images)
+    length, count, train, sample = predict(config, measured, images)
     memory = f"{measured.memory / 2**30:.1f} GiB of memory"
     assumed = "" if images or config.train.steps else f", if there are {IMAGES:,} images to train on"
     if student.compiles(config.train, devices.resolve(config.device)):
@@ -49,19 +49,14 @@ def lines(config: Config, measured: Measured, images: int | None) -> list[str]:
     ]
 
 
-def seconds(config: Config, measured: Measured, images: int | None) -> tuple[float, float]:
-    """Seconds of training and of sampling."""
-    length, count = size(config, images)
-    each = measured.step / config.train.batch_size / STEPS
-    return length * measured.step, count * evaluations(config.sample, config.diffusion) * each
-
-
-def size(config: Config, images: int | None) -> tuple[int, int]:
-    """The steps of a training on so many images, or on IMAGES, and how many samples are drawn: as many from each
-    snapshot as from the model."""
+def predict(config: Config, measured: Measured, images: int | None) -> tuple[int, int, float, float]:
+    """The steps of a training on ``images`` images, or on IMAGES; how many samples are drawn, as many from each
+    snapshot as from the model; and the seconds of both."""
     train, sample = config.train, config.sample
     length = train.steps or math.ceil((train.epochs or 1) * (images or IMAGES) / train.batch_size)
-    return length, sample.count * len(sample.seeds) * (1 + len(train.earlier(length)))
+    count = sample.count * len(sample.seeds) * (1 + len(train.earlier(length)))
+    each = evaluations(sample, config.diffusion) * measured.step / train.batch_size / STEPS
+    return length, count, length * measured.step, count * each
 
 
 def time_step(config: Config) -> Measured:

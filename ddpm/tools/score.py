@@ -4,7 +4,6 @@ or by their distance to the statistics of real images that others ship.
 What made them is recorded as given. What is not given is unknown, and never guessed.
 """
 
-import math
 import re
 import shutil
 import sys
@@ -85,8 +84,6 @@ def score(
     with TemporaryDirectory(prefix="ddpm-score-") as scratch:
         place = (samples, checked, Path(scratch))
         content, scores, rests_on = _by_file(*place, *against) if against else _by_real_images(*place)
-    if odd := [key for key, value in scores.items() if not math.isfinite(value)]:
-        raise UserError(f"{samples}: {', '.join(odd)} is not a finite number: look at the images")
     judged = {"fingerprint": Fingerprint.of(rests_on), "samples": content, "scores": scores}
     return parse(given | judged, "ddpm score", Record)
 
@@ -145,6 +142,8 @@ def _read_set(samples: Path, shape: Shape, evaluate: Evaluate, scratch: Path) ->
     """The images. Raises UserError if they are too few for the metrics, or many are repetitions, which no distance
     notices; warns of few."""
     images = read_images(samples, shape, scratch)
+    if len(images) > MOST:  # a file of a megabyte may hold millions that are all black
+        raise UserError(f"{samples}: {len(images):,} images; allowed: at most {MOST:,}, and 50,000 are usual")
     with blame(samples):
         check_counts(evaluate, {"sample.count": len(images)})
     count, different = len(images), distinct(images)
@@ -164,15 +163,12 @@ def read_images(samples: Path, shape: Shape, scratch: Path) -> Images:
     if not samples.exists():
         raise UserError(f"{samples}: no such file or folder")
     if samples.suffix.lower() in (".npy", ".npz"):
-        array = _array(samples, scratch)
-        _limit(samples, len(array) if array.ndim else 0)
-        return _axes(samples, array, shape)
+        return _axes(samples, _array(samples, scratch), shape)
     if not (samples.is_dir() or is_archive(samples.name)):
         raise UserError(f"{samples}: allowed: a folder or archive of pictures, or an .npy or .npz file")
     dataset = ImageFolder()
     dataset.download(str(samples.resolve()), scratch / "raw")
     records = dataset.read(scratch / "raw")
-    _limit(samples, len(records.names))
     images = np.lib.format.open_memmap(scratch / "images.npy", "w+", np.uint8, (len(records.names), *shape))
     allowed = f"{MODES.get(shape.channels)} of {shape.width}x{shape.height}"
     for row, name in enumerate(records.names):
@@ -184,12 +180,6 @@ def read_images(samples: Path, shape: Shape, scratch: Path) -> Images:
         except BROKEN as error:
             raise UserError(f"{samples}: {printable(name)}: {explain(error)}") from error
     return images
-
-
-def _limit(samples: Path, count: int) -> None:
-    """Raises UserError for more than ``MOST`` images: a file of a megabyte may hold millions that are all black."""
-    if count > MOST:
-        raise UserError(f"{samples}: {count:,} images; allowed: at most {MOST:,}, and 50,000 are usual")
 
 
 def _array(path: Path, scratch: Path, key: str = FIRST) -> NDArray[Any]:
@@ -213,12 +203,11 @@ def _axes(path: Path, array: NDArray[Any], shape: Shape) -> Images:
     channels, *sides = shape
     if array.dtype != np.uint8:
         raise UserError(f"{path}: images of {array.dtype}; allowed: uint8, as they are seen, from 0 to 255")
-    if array.shape[1:] == tuple(shape):
-        return array
-    if array.shape[1:] == (*sides, channels):
-        return np.moveaxis(array, -1, 1)
-    if array.shape[1:] == tuple(sides) and channels == 1:
-        return array[:, None]
+    images = array[:, None] if array.ndim == 3 else array
+    if images.shape[1:] == (*sides, channels) != tuple(shape):
+        images = np.moveaxis(images, -1, 1)
+    if images.shape[1:] == tuple(shape):
+        return images
     allowed = f"(N, {channels}, {sides[0]}, {sides[1]}) or (N, {sides[0]}, {sides[1]}, {channels})"
     raise UserError(f"{path}: an array of shape {quote(array.shape)}; {AS_REAL}: {allowed}")
 

@@ -5,8 +5,6 @@ The store is ``mlflow.db`` and ``mlartifacts`` in the repository's root, or MLFL
 database that is down; here a stage waits at most ``DEADLINE`` seconds.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os
@@ -19,14 +17,11 @@ from functools import cached_property
 from importlib import resources
 from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import Any, TypeVar
 
 from ddpm.base import files
 from ddpm.base.errors import UserError, mask_secrets, printable
 from ddpm.base.locks import lock
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
 
 T = TypeVar("T")
 
@@ -102,8 +97,8 @@ class Store:
         return outcome.result()
 
     @cached_property
-    def client(self) -> MlflowClient:
-        """The connection to the store; a command waits PATIENT_SECONDS for it."""
+    def client(self) -> Any:
+        """The ``MlflowClient`` of the store; a command waits PATIENT_SECONDS for it."""
         return self._within(PATIENT_SECONDS, self._connect) if self.strict else self._connect()
 
     @contextmanager
@@ -121,7 +116,7 @@ class Store:
                 raise TimeoutError(f"{path}: another process holds this lock")
             yield
 
-    def _connect(self) -> MlflowClient:
+    def _connect(self) -> Any:
         """Connect under the lock: two processes that create the database at once leave it unusable."""
         from mlflow import MlflowClient
 

@@ -7,32 +7,26 @@ the run later. mlflow takes 1-3 s to import, and reads the settings that Store m
 functions.
 """
 
-from __future__ import annotations
-
+import csv
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeAlias
 
 from PIL import Image
 
 from ddpm.base.errors import UserError
 from ddpm.base.files import is_own
-from ddpm.base.paths import GRIDS, RUN
+from ddpm.base.paths import GRIDS, LOSS, RUN
 from ddpm.base.sections import Affects
 from ddpm.params import config, file, inputs
 from ddpm.runs import library, record
 from ddpm.runs.record import Record
 from ddpm.tracking import view
 from ddpm.tracking.store import Store
-from ddpm.tracking.view import LossPoint
 
-if TYPE_CHECKING:
-    from mlflow.entities import Run
-
-    from ddpm.training.history import LossRow  # it imports torch
-
+Run: TypeAlias = Any  # of mlflow.entities, whose import takes seconds
 KEY = "ddpm.result"  # tag: the digest of the result
 TRAINING = "ddpm.training"  # tag: the digest of the training's inputs
 PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"  # tags: the parent run; the text on the run's page
@@ -110,16 +104,14 @@ def _complete(store: Store, run: Record, training: str | None = None, title: str
         finished = round(1000 * run.finished.timestamp())
         start = finished - round(1000 * sum(run.costs.seconds.values()))
         client, before = store.client, written[0] if written else started
-        at = before or _create(store, name, start, tags)
+        at = _open(store, before, name, start, run.params, tags)
         run_id = str(at.info.run_id)
-        if before:
-            client.update_run(run_id, status="RUNNING", name=name)
-        _describe(store, at, view.texts(run.params), tags)
         client.log_batch(run_id, [Metric(key, value, finished, seen) for key, value, seen in view.metrics(run)])
         client.log_text(run_id, run.text(), "metrics/run.json")
         if training:
             sent = {metric.step for metric in client.get_metric_history(run_id, "loss")}
-            _send(store, at, (point for point in view.loss_curve() if point.step not in sent))
+            with LOSS.open(newline="", encoding="utf-8") as file:
+                _send(store, at, [row for row in csv.DictReader(file) if int(row["step"]) not in sent])
             _pictures(store, run_id)
         client.set_terminated(run_id, end_time=finished)
         return run_id
@@ -135,26 +127,28 @@ def _find_open(store: Store, training: str | None) -> Run | None:
     return next((run for run in _find(store, TRAINING, training) if KEY not in run.data.tags), None)
 
 
-def _create(store: Store, name: str, start: int, tags: Mapping[str, str]) -> Run:
-    return store.client.create_run(store.experiment, start, {"mlflow.source.name": "dvc repro", **tags}, name)
-
-
-def _describe(store: Store, run: Run, params: dict[str, str], tags: dict[str, str]) -> None:
-    """Add tags and missing params; MLflow refuses to change one."""
+def _open(
+    store: Store, before: Run | None, name: str, start: int, params: Mapping[str, Any], tags: Mapping[str, str]
+) -> Run:
+    """Open the run from ``before``, or a new one; add tags and missing params, because MLflow refuses to change one."""
     from mlflow.entities import Param, RunTag
 
-    new = [Param(key, value) for key, value in params.items() if key not in run.data.params]
+    at_once = {"mlflow.source.name": "dvc repro", **tags}  # so that it is found after a crash
+    run = before or store.client.create_run(store.experiment, start, at_once, name)
+    store.client.update_run(run.info.run_id, status="RUNNING", name=name)
+    new = [Param(key, value) for key, value in view.texts(params).items() if key not in run.data.params]
     store.client.log_batch(run.info.run_id, params=new, tags=[RunTag(key, value) for key, value in tags.items()])
+    return run
 
 
-def _send(store: Store, run: Run, points: Iterable[LossPoint]) -> None:
-    """Send points of the loss curve, stamped with the training's own time, so that a second sending changes nothing."""
+def _send(store: Store, run: Run, rows: Iterable[Mapping[str, float | str]]) -> None:
+    """Send rows of the loss curve, stamped with the training's own time, so that a second sending changes nothing."""
     from mlflow.entities import Metric
 
     metrics = [
-        Metric(key, value, run.info.start_time + point.milliseconds, point.step)
-        for point in points
-        for key, value in point.values.items()
+        Metric(key, value, run.info.start_time + milliseconds, step)
+        for step, milliseconds, values in map(view.loss_point, rows)
+        for key, value in values.items()
     ]
     # MLflow sends batches in this order: a step that has a loss has the rest too
     store.client.log_batch(run.info.run_id, sorted(metrics, key=lambda metric: metric.key == "loss"))
@@ -185,7 +179,7 @@ class Live:
     def __init__(self, params: dict[str, Any], training: str):
         self.store = Store()
         self.params, self.training = params, training
-        self.waiting: list[LossRow] = []
+        self.waiting: list[Any] = []  # rows of ``ddpm.training.history``, which imports torch
         self.run: Run | None = None
 
     def __enter__(self) -> Self:
@@ -198,7 +192,7 @@ class Live:
             status = "FINISHED" if kind is None else "FAILED" if issubclass(kind, Exception) else "KILLED"
             self.store.attempt(lambda: self.store.client.set_terminated(run.info.run_id, status))
 
-    def log(self, row: LossRow) -> None:
+    def log(self, row: Any) -> None:
         self.waiting.append(row)
 
     def flush(self) -> None:
@@ -209,7 +203,7 @@ class Live:
 
     def _flush(self) -> None:
         self.run = self.run or self._open_run()
-        _send(self.store, self.run, [LossPoint.of(row._asdict()) for row in self.waiting])
+        _send(self.store, self.run, [row._asdict() for row in self.waiting])
 
     def _open_run(self) -> Run:
         """The run of the training so far; a new one if there is none, or the training has started over."""
@@ -222,7 +216,5 @@ class Live:
                 client.delete_run(run.info.run_id)
                 run = None
             start = round(1000 * (time.time() - self.waiting[-1].seconds))
-            run = run or _create(self.store, view.name(known, self.training[:7]), start, {})
-            _describe(self.store, run, view.texts(known), view.origin() | view.tags(known) | {TRAINING: self.training})
-        client.update_run(run.info.run_id, status="RUNNING")
-        return run
+            tags = view.origin() | view.tags(known) | {TRAINING: self.training}
+            return _open(self.store, run, view.name(known, self.training[:7]), start, known, tags)

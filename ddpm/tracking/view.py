@@ -1,17 +1,15 @@
 """A run's record as MLflow shows it: params, tags, metrics and pictures. Nothing here imports MLflow."""
 
-import csv
 import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from typing import Any, NamedTuple, Self
+from typing import Any
 
 import pygit2
 
 from ddpm.base import files
 from ddpm.base.errors import UserError, mask_secrets
-from ddpm.base.paths import LOSS
 from ddpm.referee.guards import COPIES
 from ddpm.referee.metrics import find_copies
 from ddpm.runs import library
@@ -36,28 +34,12 @@ ARTIFACTS = (
 )
 
 
-class LossPoint(NamedTuple):
-    """A row of the loss curve."""
-
-    step: int
-    milliseconds: int  # of training so far
-    values: dict[str, float]  # by column
-
-    @classmethod
-    def of(cls, row: Mapping[str, float | str]) -> Self:
-        """Make a point from a row of loss.csv, or from the live row before it is written.
-
-        Both are rounded to the file's six digits, so that a row sent live equals the one read later.
-        """
-        rounded = {key: float(f"{float(value):.6g}") for key, value in row.items() if key != "step"}
-        milliseconds = round(1000 * rounded.pop("seconds"))
-        return cls(int(row["step"]), milliseconds, rounded)
-
-
-def loss_curve() -> list[LossPoint]:
-    """The rows of metrics/loss.csv."""
-    with LOSS.open(newline="", encoding="utf-8") as file:
-        return [LossPoint.of(row) for row in csv.DictReader(file)]
+def loss_point(row: Mapping[str, float | str]) -> tuple[int, int, dict[str, float]]:
+    """The step, the milliseconds of training so far, and the values by column of a row of loss.csv, or of the live row
+    before it is written. Both are rounded to the file's six digits, so that a row sent live equals the one read
+    later."""
+    values = {key: float(f"{float(value):.6g}") for key, value in row.items() if key != "step"}
+    return int(row["step"]), round(1000 * values.pop("seconds")), values
 
 
 def texts(flat: Mapping[str, Any]) -> dict[str, str]:

@@ -1,24 +1,15 @@
 """Files that are complete or absent, and their digests."""
 
-import json
 import os
 import stat
 from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from ddpm.base import files
 from ddpm.base.errors import UserError
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=8,
-)
 
 
 def test_a_file_appears_whole_with_its_folders(tmp_path):
@@ -32,27 +23,20 @@ def test_a_file_appears_whole_with_its_folders(tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ["picture.png"]
 
 
-def test_a_link_to_a_folder_stays_one(tmp_path):
-    (tmp_path / "disk").mkdir()
-    (tmp_path / "out").symlink_to("disk")
-    with files.atomic_path(tmp_path / "out") as temporary:
-        temporary.mkdir()
-        (temporary / "part").touch()
-    assert (tmp_path / "out").is_symlink()
-    assert [file.name for file in (tmp_path / "disk").iterdir()] == ["part"]
-
-
-def test_all_of_it_is_on_the_disk_before_it_has_its_name_and_then_the_name_is(tmp_path, monkeypatch):
+def test_a_folder_is_on_the_disk_before_it_has_its_name_and_then_the_name_is(tmp_path, monkeypatch):
     synced: list[tuple[Path, bool]] = []
 
     def fsync(descriptor: int) -> None:
-        synced.append((Path(f"/proc/self/fd/{descriptor}").readlink(), (tmp_path / "out").exists()))
+        synced.append((Path(f"/proc/self/fd/{descriptor}").readlink(), (tmp_path / "disk/part").exists()))
 
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to("disk")  # stays a link
     monkeypatch.setattr(os, "fsync", fsync)
     with files.atomic_path(tmp_path / "out") as temporary:
         temporary.mkdir()
         (temporary / "part").write_text("whole")
     assert synced == [(temporary / "part", False), (temporary, False), (tmp_path, True)]
+    assert (tmp_path / "out").is_symlink()
 
 
 def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -68,7 +52,7 @@ def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
 def test_others_may_read_what_the_umask_lets_them_whatever_the_writer(tmp_path, umask, mode):
     before = os.umask(umask)
     try:
@@ -116,9 +100,8 @@ def test_a_folders_digest_is_of_names_and_contents_and_of_nothing_else(tmp_path)
     assert files.sha256(folder("d", {"x": "1", "sub/y": "3"})) != whole
 
 
-@given(st.dictionaries(st.text(max_size=5), json_values, max_size=5))
-def test_a_digest_does_not_depend_on_the_order_of_keys(value):
-    backwards = dict(reversed(value.items()))
-    assert files.digest(backwards) == files.digest(value)
-    assert files.digest(json.loads(json.dumps(value))) == files.digest(value)
-    assert files.digest({**value, "one more": 0}) != files.digest(value)
+def test_a_digest_depends_on_values_and_not_on_the_order_of_keys():
+    value = {"a": [1, None], "b": {"d": "é", "c": True}}
+    assert files.digest({"b": {"c": True, "d": "é"}, "a": (1, None)}) == files.digest(value)
+    for other in ({"a": [None, 1]}, {"a": [1.0, None]}, {"b": {"d": "e", "c": True}}, {"e": 0}):
+        assert files.digest(value | other) != files.digest(value)

@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import multiprocessing
 import os
 import signal
 import stat
@@ -15,7 +14,7 @@ import pytest
 
 from ddpm.base import files, locks
 from ddpm.base.errors import UserError
-from ddpm.base.locks import is_locked, lock, try_lock
+from ddpm.base.locks import is_locked, lock, read_holder, try_lock
 
 
 @pytest.fixture(autouse=True)
@@ -33,23 +32,20 @@ def nfs(folder, monkeypatch) -> None:
     monkeypatch.setattr(fcntl, "flock", over_the_network)
 
 
-def test_one_holds_a_lock_until_it_lets_go():
-    path = Path("folder/lock")
-    assert not is_locked(path)
-    with lock(path) as mine, lock(path) as yours, lock(path, patience=0.1) as theirs:
-        assert (mine is None, yours, theirs, is_locked(path)) == (False, None, None, True)
-    assert not is_locked(path)
-
-
-def test_whoever_waits_gets_the_lock():
+def test_one_holds_a_lock_until_it_lets_go_and_whoever_waits_gets_it():
     def wait() -> bool:
-        with lock(Path("lock"), 60) as mine:
+        with lock(path, 60) as mine:
             return mine is not None
 
+    path = Path("folder/lock")
+    assert not is_locked(path)
     with ThreadPoolExecutor() as pool:
-        with lock(Path("lock")):
+        with lock(path) as mine, lock(path) as yours, lock(path, patience=0.1) as theirs:
+            assert (mine is None, yours, theirs, is_locked(path)) == (False, None, None, True)
+            assert str(os.getpid()) in read_holder(path)
             waiting = pool.submit(wait)
         assert waiting.result()
+    assert not is_locked(path)
 
 
 HOLDER = "from ddpm.base.locks import try_lock; from pathlib import Path; import time\n"
@@ -76,16 +72,17 @@ def test_a_child_holds_what_it_is_handed_by_name_and_nothing_else(handed):
 
 
 def test_a_forked_child_holds_nothing():
-    context = multiprocessing.get_context("fork")
-    runs, end = context.Event(), context.Event()
-    mine = try_lock(Path("lock"))
-    child = context.Process(target=lambda: (runs.set(), end.wait()))
-    child.start()
-    runs.wait()
+    mine, (end, ends), (begun, begin) = try_lock(Path("lock")), os.pipe(), os.pipe()
+    if (child := os.fork()) == 0:
+        os.close(ends)
+        os.write(begin, b"0")
+        os.read(end, 1)  # until the parent closes its end
+        os._exit(0)
+    os.read(begun, 1)
     mine.close()
     free = not is_locked(Path("lock"))
-    end.set()
-    child.join()
+    os.close(ends)
+    os.waitpid(child, 0)
     assert free
 
 

@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-from types import ModuleType
 
 import pytest
 from pydantic import ValidationError
@@ -12,17 +11,13 @@ from pydantic import ValidationError
 from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.base.sections import _freeze
-from ddpm.base.variant import Variant, build
+from ddpm.base.variant import build
 from ddpm.params import config
 from tests.small import small
 
 FAMILIES = list(config.FAMILIES.values())
 SCHEDULES = re.escape(", ".join(variant.names("schedules")))
 ALL = [(family, name) for family in FAMILIES for name in variant.names(family)]
-
-
-def test_every_folder_of_variants_is_a_family():
-    assert {file.parent.name for file in variant.PACKAGE.glob("*/__init__.py")} == set(FAMILIES)
 
 
 DECLARATIONS = f"""
@@ -40,7 +35,7 @@ app.run(["variants"])
 [variant_class(*each)() for each in {ALL}]
 limits.check_channels(own.evaluate, own.data.channels)
 limits.check_counts(own.evaluate, {{"sample.count": own.sample.count}})
-[*map(loading.load, Path("studies").glob("*.yaml"))]
+[*map(loading.load, sorted(Path("studies").glob("*.yaml"))[:5])]
 sys.exit(", ".join({{"torch", "torchvision", "torch_fidelity", "safetensors.torch"}} & sys.modules.keys()) or None)
 """
 
@@ -68,14 +63,11 @@ def test_a_variant_is_written_with_all_its_hyperparameters_and_read_back_equal(f
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("linear", rf"s: 'linear' must be a mapping with `name: ` one of {SCHEDULES}$"),
-        ({"name": "cosin"}, rf"s\.name: unknown 'cosin' \(did you mean 'cosine'\?\); allowed: {SCHEDULES}$"),
+        ("linear", rf"s: 'linear' .*{SCHEDULES}$"),
+        ({"name": "cosin"}, rf"s\.name: unknown 'cosin' .*'cosine'.*; allowed: {SCHEDULES}$"),
         ({"name": "../models/unet"}, r"s\.name: unknown '\.\./models/unet'"),
-        ({"name": "linear", "cosin": {}}, r"s\.cosin: unknown 'cosin' \(did you mean 'cosine'\?\)"),
-        (
-            {"name": "linear", "linear": {"beta_strat": 0.1}},
-            r"unknown key \(did you mean 'beta_start'\?\); allowed: .*beta_start, beta_end",
-        ),
+        ({"name": "linear", "cosin": {}}, r"s\.cosin: unknown 'cosin' .*'cosine'"),
+        ({"name": "linear", "linear": {"beta_strat": 0.1}}, r"unknown key .*'beta_start'.*allowed: .*beta_end"),
         ({"name": "linear", "linear": {"beta_start": 0}}, r"s\.linear\.beta_start: 0 is not .*greater than 0"),
         ({"name": "linear", "cosine": {"s": -1}}, r"s\.cosine\.s: -1 is not allowed"),  # though it isn't chosen
     ],
@@ -92,21 +84,12 @@ def test_blocks_of_others_may_wait_beside_the_chosen_one():
     assert build("schedules", {**spec, "name": "cosine"}, "s").s == 0.01
 
 
-@pytest.mark.parametrize("count", [0, 2])
-def test_a_file_with_no_variant_or_two_is_a_programmers_mistake(monkeypatch, count):
-    module = ModuleType("ddpm.variants.schedules.odd")
-    for i in range(count):
-        setattr(module, f"V{i}", type(f"V{i}", (Variant,), {"__module__": module.__name__}))
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    with pytest.raises(TypeError, match=f"exactly one variant, but defines {count}"):
-        variant.variant_class("schedules", "odd")
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_every_variant_says_in_a_line_or_two_what_it_is(family):
-    described = variant.members(family)
-    assert list(described) == variant.names(family)
-    assert all(20 < len(line) < 250 and line.endswith(".") for line in described.values()), described
+def test_every_folder_of_variants_is_a_family_and_every_variant_says_in_a_line_or_two_what_it_is():
+    assert {file.parent.name for file in variant.PACKAGE.glob("*/__init__.py")} == set(FAMILIES)
+    for family in FAMILIES:
+        described = variant.members(family)
+        assert list(described) == variant.names(family)
+        assert all(20 < len(line) < 250 and line.endswith(".") for line in described.values()), described
 
 
 ZERO = {"name": "cosine", "cosine": {"zero_terminal_snr": True}}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import math
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,18 +110,6 @@ def _calls(case: Case) -> int:
         if seconds > 3 * case.least_seconds:
             return 1
     return max(1, math.ceil(case.least_seconds / max(seconds, 1e-6)))
-
-
-@dataclass(frozen=True)
-class Bench:
-    """Cases that take turns."""
-
-    cases: list[Case]
-    rounds: int
-
-    def only(self, pattern: str) -> Bench:
-        """The bench without the cases whose key does not match ``pattern``."""
-        return Bench([case for case in self.cases if re.search(pattern, case.key)], self.rounds)
 
 
 def network_flops(network: nn.Module, shape: tuple[int, int, int]) -> float:

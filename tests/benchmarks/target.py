@@ -9,7 +9,7 @@ whose run took longer than PATIENCE and did not get there is given up, with the 
 import itertools
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from time import perf_counter
 
@@ -18,14 +18,14 @@ import yaml
 from ddpm.base.files import read_json
 from ddpm.base.paths import PROCESSED
 from ddpm.params import presets
-from tests.benchmarks.harness import Bench, Case, Options
+from tests.benchmarks.harness import Case, Options
 from tests.clone import PARAMS, ROOT, Clone
 
 SCORE = "classifier.fd"
 TARGET = 0.5
 FEWEST = 64_000  # images trained on
 PATIENCE = 300.0  # seconds
-SEEDS = 3
+ROUNDS = 3  # seeds
 RATE = 2e-3
 OURS = ("digits", "digits_2026")
 SCORER = (sys.executable, "-c", "from ddpm.cli import main; main()", "score", "samples.npy")
@@ -34,7 +34,7 @@ PEERS = {"diffusers": "diffusers_ddpm", "denoising-diffusion-pytorch": "denoisin
 Draw = Callable[[int, int], None]  # trains on so many images with a seed, and draws
 
 
-def benches(options: Options) -> Iterator[Bench]:
+def cases(options: Options) -> list[Case]:
     project = Clone(options.scratch / "target", OURS[0], {})
     changes = PARAMS if options.quick else {}
     default = yaml.safe_load(presets.text(OURS[0]))
@@ -66,9 +66,8 @@ def benches(options: Options) -> Iterator[Bench]:
         return float(read_json(project.folder / "run.json")["scores"][SCORE])
 
     goal = float("inf") if options.quick else TARGET
-    cases = [case(name, partial(ours, name), our_score, goal) for name in OURS]
-    cases += [case(name, partial(peer, script), score, goal) for name, script in PEERS.items()]
-    yield Bench(cases, SEEDS)
+    own = [case(name, partial(ours, name), our_score, goal) for name in OURS]
+    return [*own, *(case(name, partial(peer, script), score, goal) for name, script in PEERS.items())]
 
 
 def case(name: str, draw: Draw, score: Callable[[], float], goal: float) -> Case:

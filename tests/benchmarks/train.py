@@ -1,7 +1,7 @@
 """A training step: ours, the article's, diffusers', denoising-diffusion-pytorch's."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -14,10 +14,11 @@ from ddpm.model import build
 from ddpm.params import config, file, presets
 from ddpm.params.config import Config
 from ddpm.training.trainer import Trainer
-from tests.benchmarks.harness import Bench, Case, Options, network_flops, peaks, synchronize
+from tests.benchmarks.harness import Case, Options, network_flops, peaks, synchronize
 
 PRECISIONS = ("bfloat16", "float32")
 IMAGES = 512
+ROUNDS = 5
 Loss = Callable[[Tensor], Tensor]  # of x_0, (B, C, H, W) in [-1, 1]
 
 
@@ -103,7 +104,7 @@ def alpha_bar(device: torch.device) -> Tensor:
     return torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000), 0).to(device)
 
 
-def benches(options: Options) -> Iterator[Bench]:
+def cases(options: Options) -> list[Case]:
     """The article's network in both precisions against each peer."""
     from tests.peers.article import ArticleUNet
 
@@ -118,18 +119,16 @@ def benches(options: Options) -> Iterator[Bench]:
         peers |= {name: make(device) for name, make in LIBRARIES.items()}
     except ModuleNotFoundError as error:
         raise UserError(f"{error.name}: not installed; pip install -c constraints.txt -e '.[dev,peers]'") from error
-    images, found = pictures(chosen), {}
+    images, found = pictures(chosen), list[Case]()
     flops = {name: network_flops(network, shape) for name, (network, _) in peers.items()}
     our_flops = network_flops(build.network(chosen.training()), shape)
     for precision in PRECISIONS:
         step = ours(preset("article", batch_size=batch, precision=precision), device)
-        cases = [Case("article: ours", precision, step, batch, our_flops * batch)]
+        found.append(Case("article: ours", precision, step, batch, our_flops * batch))
         for name, (network, loss) in peers.items():
             run = plain(network, loss, images, batch, precision, device)
-            cases.append(Case(name, precision, run, batch, flops[name] * batch))
-        found |= {case.key: case for case in cases}
-    cases = [*found.values(), *(case for precision in PRECISIONS for case in peaks(precision, device))]
-    yield Bench(cases, rounds=5)
+            found.append(Case(name, precision, run, batch, flops[name] * batch))
+    return [*found, *(case for precision in PRECISIONS for case in peaks(precision, device))]
 
 
 def auto(device: torch.device) -> str:

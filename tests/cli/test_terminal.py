@@ -41,18 +41,11 @@ def test_on_windows_the_first_import_says_where_this_runs(module):
     assert "Windows" in ended.stderr
 
 
-CODE = "from ddpm.cli import main; main()"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "gone", "unbuffered"),
-    [("--help", "stdout", ""), ("variants --json", "stdout", "1"), ("preset nothing_of_it", "stderr", "")],
-)
-def test_a_reader_that_has_gone_ends_a_command_quietly(arguments, gone, unbuffered):
+@pytest.mark.parametrize(("arguments", "gone"), [("--help", "stdout"), ("preset nothing_of_it", "stderr")])
+def test_a_reader_that_has_gone_ends_a_command_quietly(arguments, gone):
     read_end, write_end = os.pipe()
     os.close(read_end)
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | {gone: write_end}
-    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
-    ended = subprocess.run([sys.executable, "-c", CODE, *arguments.split()], env=environment, **streams)
+    ended = subprocess.run([sys.executable, "-c", "from ddpm.cli import main; main()", *arguments.split()], **streams)
     os.close(write_end)
     assert (ended.returncode, ended.stdout or b"", ended.stderr or b"") == (128 + signal.SIGPIPE, b"", b"")

@@ -10,6 +10,7 @@ from PIL import Image, ImageOps
 
 from ddpm.base import files, variant
 from ddpm.base.errors import UserError
+from ddpm.data import preprocessing
 from ddpm.data.data_params import Data
 from ddpm.data.pixels import to_pixels
 from ddpm.data.preprocessing import preprocess, split_indices
@@ -34,13 +35,15 @@ def gradient(width: int, height: int) -> Image.Image:
 
 @pytest.fixture
 def raw(tmp_path) -> Path:
-    """Two classes of 40 and 20 JPEGs, in a raw folder."""
+    """Two classes of 40 and 20 JPEGs, in a raw folder; red shows the class."""
     rng = np.random.default_rng(0)
     for name, count in {"cats": 40, "dogs": 20}.items():
         (tmp_path / "source" / name).mkdir(parents=True)
         for i in range(count):
-            colour = tuple(map(int, rng.integers(0, 256, 3)))
-            Image.new("RGB", (11, 9), colour).save(tmp_path / "source" / name / f"{i}.jpg", quality=95)
+            colour = tuple(map(int, rng.integers(0, 256, 2)))
+            Image.new("RGB", (11, 9), (255 * (name == "dogs"), *colour)).save(
+                tmp_path / "source" / name / f"{i}.jpg", quality=95
+            )
     return pack(tmp_path)
 
 
@@ -66,7 +69,7 @@ def test_arrays_manifest_and_picture(raw, tmp_path):
 
 def test_the_same_images_give_the_same_bytes_wherever_they_are(tmp_path, monkeypatch):
     digests = []
-    for place, shade in {"here/zoo": 0, "there/zoo": 0, "there/other": 0, "third/zoo": 9}.items():
+    for place, shade in {"here/zoo": 0, "there/other": 0, "third/zoo": 9}.items():
         folder = tmp_path / place
         (folder / "cats").mkdir(parents=True)
         for i in range(10):
@@ -77,28 +80,21 @@ def test_the_same_images_give_the_same_bytes_wherever_they_are(tmp_path, monkeyp
             data.dataset.download(source, out / "raw")
             preprocess(data, out / "raw", out / "processed")
             digests.append(files.sha256(out))
-    assert len(set(digests[:6])) == 1
+    assert len(set(digests[:4])) == 1
     assert len(set(digests)) == 2
 
 
-def test_each_image_keeps_its_label(tmp_path):
+def test_each_image_keeps_its_label_whatever_is_decoded_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(preprocessing, "CHUNK_BYTES", 20 * 64)
     for name, colour in {"black": 0, "white": 255}.items():
         (tmp_path / "source" / name).mkdir(parents=True)
         for i in range(50):
             Image.new("L", (9, 9), colour).save(tmp_path / "source" / name / f"{i}.png")
-    preprocess(data_of(channels=1, split_seed=3), pack(tmp_path), tmp_path / "processed", workers=3)
+    preprocess(data_of(channels=1, split_seed=3), pack(tmp_path), tmp_path / "processed")
     for split in ("train", "test"):
         images, labels = open_split(tmp_path / "processed", split)
         np.testing.assert_array_equal(images.max(axis=(1, 2, 3)), labels * 255)
         np.testing.assert_array_equal(images.min(axis=(1, 2, 3)), labels * 255)
-
-
-def test_the_number_of_workers_changes_no_byte(raw, tmp_path):
-    digests = set()
-    for workers in (1, 2, 7):
-        preprocess(data_of(), raw, tmp_path / f"{workers}", workers=workers)
-        digests.add(files.sha256(tmp_path / f"{workers}"))
-    assert len(digests) == 1
 
 
 @pytest.fixture
@@ -111,21 +107,16 @@ def damaged(raw, tmp_path) -> Path:
     return pack(tmp_path)
 
 
-def test_broken_images_are_named_and_leave_nothing(damaged, tmp_path):
-    with pytest.raises(UserError, match="2 of 62 ") as error:
+def test_broken_images_are_named_and_leave_nothing_or_are_skipped(damaged, tmp_path, capsys):
+    with pytest.raises(UserError, match=r"data\.on_error: 2 of 62 .*cats/text\.png \(.*dogs/half\.png \("):
         preprocess(data_of(), damaged, tmp_path / "processed")
-    assert "cats/text.png (" in str(error.value)
-    assert "dogs/half.png (" in str(error.value)
-    assert "data.on_error: skip" in str(error.value)
     assert {path.name for path in tmp_path.iterdir()} == {"source", "raw"}
-
-
-def test_broken_images_that_are_skipped_are_counted_and_printed(damaged, tmp_path, capsys):
     manifest = preprocess(data_of(on_error="skip"), damaged, tmp_path / "processed")
     assert manifest.skipped == 2
     assert sum(manifest.counts.values()) == 60
     images, labels = open_split(tmp_path / "processed", "train")
     assert len(images) == len(labels) == manifest.counts["train"]
+    np.testing.assert_array_equal(images[:, 0].mean(axis=(1, 2)) > 128, labels == 1)
     assert "skipped cats/text.png" in capsys.readouterr().err
 
 
@@ -137,7 +128,7 @@ def originals(labels: list[int]) -> Originals:
     return Originals.of_arrays({"all": (pictures, np.array(labels))}, tuple("abcde"))
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(labels=labels, fraction=st.floats(0.01, 0.99), seed=st.integers(0, 2**63 - 1))
 def test_a_split_is_a_partition_stratified_by_class(labels, fraction, seed):
     train, test = split_indices(originals(labels), fraction, seed)
@@ -157,7 +148,7 @@ def test_a_split_depends_on_the_seed_alone_and_is_the_same_on_every_machine():
 SIDES = st.integers(1, 40)
 
 
-@settings(max_examples=60)
+@settings(max_examples=20)
 @given(size=st.tuples(SIDES, SIDES), target=st.tuples(SIDES, SIDES), channels=st.sampled_from([1, 3]))
 def test_any_squash_is_torchvisions_and_any_crop_is_pils(size, target, channels):
     transforms = pytest.importorskip("torchvision.transforms")

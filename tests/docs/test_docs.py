@@ -87,24 +87,19 @@ def test_every_key_and_value_that_is_set_may_stand_in_params():
                 config.parse(apply_overrides(params_of(block.preset), dict(combination), "a page"), " ".join(words))
 
 
-@pytest.mark.parametrize(
-    "block", [block for block in blocks() if block.language == "yaml"], ids=lambda block: block.page
-)
-def test_what_is_shown_of_params_or_a_study_may_stand_there(block, monkeypatch):
+SHOWN = {  # mark of a block -> what reads it
+    "study": lambda block, value: loading.parse(value, Path("studies/shown.yaml")),
+    "workflow": lambda block, value: value["steps"],
+    "program": lambda block, value: sections.parse(value, block.page, program_contest.ProgramTerms),
+    "ladder": lambda block, value: sections.parse(value, block.page, terms.Terms),
+    "": lambda block, value: config.parse(merged(params_of(block.preset), value), block.page),
+}
+
+
+def test_what_is_shown_of_a_file_may_stand_there(monkeypatch):
     monkeypatch.chdir(ROOT)
-    if block.mark == "study":
-        loading.parse(yaml.safe_load(block.text), Path("studies/shown.yaml"))
-        return
-    if block.mark == "workflow":
-        assert yaml.safe_load(block.text)["steps"]
-        return
-    if block.mark == "program":
-        sections.parse(yaml.safe_load(block.text), block.page, program_contest.ProgramTerms)
-        return
-    if block.mark == "ladder":
-        sections.parse(yaml.safe_load(block.text), block.page, terms.Terms)
-        return
-    config.parse(merged(params_of(block.preset), yaml.safe_load(block.text)), block.page)
+    for block in (block for block in blocks() if block.language == "yaml"):
+        assert SHOWN[block.mark](block, yaml.safe_load(block.text)), block
 
 
 @cache

@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 
 from tests.clone import environment
-from tests.pages import ROOT, Block, blocks
+from tests.pages import ROOT, blocks
 from tests.study_project import commit, git
 
-PAGES = ("README.md", "AGENTS.md", "ladder.md", "study.md", "images.md", "ci.md")  # use.md can join
+CLONED = [block for block in blocks() if block.mark == "run: clone"]
 # a search takes as long as it is allowed to, and an image of flowers a tenth of a second a step
 SHORT = {"--hours 1": "--trials 5", "--model models/flowers ": "--model models/flowers -n 2 --steps 2 "}
 # whose exit codes 1 and 3 are answers, such as "refused"; the codes of a traceback and of a mistake are 1 and 2
@@ -37,8 +37,9 @@ def prepare(device):
 
 
 def run_here(stage, films=True):
-    params = yaml.safe_load(pathlib.Path("params.yaml").read_text())
-    listed = yaml.safe_load(pathlib.Path("dvc.yaml").read_text())["stages"][stage]
+    texts = (pathlib.Path(name).read_text() for name in ("params.yaml", "dvc.yaml"))
+    params, pipeline = (yaml.load(text, yaml.CSafeLoader) for text in texts)
+    listed = pipeline["stages"][stage]
     for out in (out for kind in ("outs", "metrics", "plots") for out in listed.get(kind, [])):
         path = pathlib.Path(out if isinstance(out, str) else next(iter(out)))
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -116,18 +117,6 @@ def fresh(once) -> Path:
     return once("fresh-clone", make)
 
 
-def on_page(page: str) -> list[Block]:
-    return [block for block in blocks() if block.page == page and block.language == "sh"]
-
-
-def test_every_block_of_these_pages_runs_somewhere_or_names_its_reason():
-    known = {"run: clone", "run: program", "run: .ci/run", "run: scores", "run: gate"}
-    known |= {"needs: DVC's queue, for minutes", "needs: an address"}
-    for page in PAGES:
-        assert "run: clone" in {block.mark for block in on_page(page)} or page == "ci.md", page
-        assert {block.mark for block in on_page(page)} <= known, page
-
-
 def test_what_ci_is_said_to_run_is_in_its_script_in_that_order():
     lines = iter((ROOT / ".ci/run").read_text().replace(".venv/bin/", "").splitlines())
     (block,) = (block for block in blocks() if block.mark == "run: .ci/run")
@@ -135,14 +124,13 @@ def test_what_ci_is_said_to_run_is_in_its_script_in_that_order():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [page for page in PAGES if page != "ci.md"])
+@pytest.mark.parametrize("page", dict.fromkeys(block.page for block in CLONED))
 def test_what_a_page_prints_works_in_a_fresh_clone(page, fresh, tmp_path):
     clone = tmp_path / "clone"
     shutil.copytree(fresh, clone)
     (clone / ".venv/bin/activate").write_text(f"# {clone}/.venv")
     tiny = {"DDPM_TRACKING": "off", "OMP_NUM_THREADS": "1", "ARGS": "tests/base/test_errors.py"}
-    texts = [block.text.replace("\\\n", " ") for block in on_page(page) if block.mark == "run: clone"]
-    text = "".join(texts)
+    text = "".join(block.text.replace("\\\n", " ") for block in CLONED if block.page == page)
     for whole, short in SHORT.items():
         text = text.replace(whole, short)
     for line in text.splitlines():

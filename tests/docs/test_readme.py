@@ -10,6 +10,7 @@ from ddpm.base import variant
 from ddpm.cli.app import app
 from ddpm.params import presets
 from ddpm.params.config import FAMILIES
+from docs import make_alike
 
 ROOT = Path(__file__).parents[2]
 TEXT, VARIANTS, RESULTS = ((ROOT / name).read_text() for name in ("README.md", "docs/variants.md", "docs/results.md"))
@@ -22,6 +23,10 @@ def test_every_variant_is_listed(key, family):
 
 def test_every_preset_has_its_row():
     assert all(f"\n| {name} |" in RESULTS for name in presets.names())
+
+
+def test_what_compared_runs_share_is_listed():
+    assert make_alike.table().strip() in (ROOT / "docs/concepts.md").read_text(), "run `python -m docs.make_alike`"
 
 
 def test_every_command_is_named():

@@ -75,7 +75,7 @@ def test_variations_are_of_the_datas_distribution_and_less_alike_the_stronger_th
     assert abs(alike[2]) < 0.1
 
 
-@pytest.mark.parametrize("steps", [5, 40])
+@pytest.mark.parametrize("steps", [5, 20])
 def test_inversion_and_back_returns_the_images(steps):
     """However coarse the steps are; one iteration, which is plain DDIM inversion, is far worse at few."""
     given, ddim = images(50), generator("ddim", steps)
@@ -91,6 +91,14 @@ def test_interpolation_starts_and_ends_at_the_images():
     assert between.shape == (3, 5, 2, 1, 1)
     torch.testing.assert_close(between[:, 0], given[:-1], rtol=0, atol=0.02)
     torch.testing.assert_close(between[:, -1], given[1:], rtol=0, atol=0.02)
+    torch.testing.assert_close(edits.slerp(given, given, 0.3), given)  # parallel
+
+
+def test_what_is_between_has_the_class_of_the_nearer_image(monkeypatch):
+    classes: list[int] = []
+    monkeypatch.setattr(edits, "decode", lambda _, x_T, classes_of: classes.extend(classes_of) or x_T)
+    edits.interpolate(generator("ddim", 2), images(3), count=4)
+    assert classes == [0, 1, 0, 1, 1, 2, 1, 2]
 
 
 COMMANDS = [

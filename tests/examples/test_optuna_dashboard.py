@@ -9,7 +9,6 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from ddpm.base.errors import UserError
 from examples import optuna_dashboard
 
 ROOT = Path(__file__).parents[2]
@@ -32,10 +31,5 @@ def test_optuna_reads_the_trials_of_a_search(tmp_path, capsys):
     assert [trial.value for trial in study.trials] == [line["score"] for line in lines]
     assert study.best_value == min(line["score"] for line in lines)
     for trial, line in zip(study.trials, lines, strict=True):
-        assert all(trial.params[key] == value for key, value in line["changes"].items() if key in trial.params)
+        assert trial.params.items() >= line["changes"].items()
         assert trial.user_attrs["c2st.auc"] == line["eyes"]["c2st.auc"]
-
-
-def test_a_ladder_without_a_space_is_refused():
-    with pytest.raises(UserError, match="space"):
-        optuna_dashboard.main(["digits"])

@@ -41,6 +41,10 @@ def test_worse_is_the_share_of_pairs(damaged, whole, lower):
     assert sanity.worse(np.array(damaged, float), np.array(whole, float), lower) == pytest.approx(expected)
 
 
+def test_a_share_of_pairs_in_words():
+    assert [sanity.verdict(share) for share in (0.9, 0.7, 0.5, 0.05)] == ["sees", "partly", "blind", "misled"]
+
+
 def test_the_script_prints_a_table_and_draws_the_damages(digits, classifier_reference, folder, capsys):
     Path("data").mkdir()
     Path("data/processed").symlink_to(digits)
@@ -53,6 +57,8 @@ def test_the_script_prints_a_table_and_draws_the_damages(digits, classifier_refe
         sanity.main([])
     right = {"config": config.load().evaluate.reference_identity()}
     Path("data/reference/reference.json").write_text(json.dumps(index | right))
-    sanity.main(["--json", "--out", "shown.png"])
-    assert json.loads(capsys.readouterr().out)["worse"].keys() == {"classifier.precision", "classifier.recall"}
+    sanity.main(["--out", "shown.png"])
+    lines = capsys.readouterr().out.splitlines()
+    assert ["classifier.precision", "classifier.recall"] in [line.split() for line in lines]
+    assert [line.split()[2] for line in lines if line.startswith("pure noise")] == ["sees"]
     assert min(Image.open("shown.png").size) > 100

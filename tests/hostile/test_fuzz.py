@@ -1,16 +1,14 @@
 """Readers of outside files: whatever the bytes, they return the right value or raise UserError, and nothing else."""
 
 import gzip
-import io
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from safetensors.torch import save
 
 from ddpm.base.errors import UserError
 from ddpm.data.pixels import BROKEN, to_pixels
@@ -23,12 +21,12 @@ from ddpm.sampling.samples import read_samples
 from ddpm.sources import archives
 from ddpm.sources.cifar import _contents
 from tests import scored
-from tests.hostile import archives as traps
-from tests.hostile import arrays, metrics, pictures, weights
-from tests.hostile.case import bounded
-from tests.small import PARAMS
+from tests.hostile import files
+from tests.hostile.files import BASELINE, BATCH, MODEL, SAMPLES
+from tests.hostile.test_bad_inputs import bounded
+from tests.small import CPU, PARAMS
 
-quick = settings(max_examples=40, suppress_health_check=list(HealthCheck))
+quick = settings(max_examples=25, suppress_health_check=list(HealthCheck))
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
@@ -39,76 +37,66 @@ JSON = st.recursive(
 pytestmark = pytest.mark.usefixtures("folder")
 
 
-@st.composite
-def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
-    """``whole`` with some bytes changed, cut out, inserted or cut off."""
-    content = bytearray(whole)
+def damage(draw, whole: bytes, end: int | None = None) -> bytes:
+    """``whole`` with some bytes before ``end`` changed, cut out, inserted or cut off."""
+    content = bytearray(whole[:end])
     for _ in range(draw(st.integers(1, 6))):
         place = draw(st.integers(0, max(len(content) - 1, 0)))
         new = draw(st.sampled_from([b"\0", b"\xff", b"\xff\xff\xff\xff", b"\x7f"]) | st.binary(max_size=4))
         content[place : place + draw(st.integers(0, 4))] = new
-    return bytes(content[: draw(st.integers(0, len(content)))] if draw(st.booleans()) else content)
+    kept = content[: draw(st.integers(0, len(content)))] if draw(st.booleans()) else content
+    return bytes(kept) + (b"" if end is None else whole[end:])
 
 
-def understood_or_refused(read, *others: type[BaseException]) -> None:
+def understood_or_refused(read) -> None:
     with bounded():
         try:
             read()
-        except (UserError, *others):
+        except UserError:
             return
 
 
+def unpack(path: Path) -> None:
+    with archives.open_members(path) as members:
+        for member in members:
+            member.stream.read()
+
+
+def decode(path: Path) -> None:
+    try:
+        with Image.open(path) as image:
+            assert to_pixels(image, files.data().shape, files.data().resize).shape == (3, 8, 8)
+    except BROKEN as error:
+        raise UserError(str(error)) from error
+
+
 NAMES = ("a/1.png", "x" * 120 + "/2.png", "ü.png")
-TAR = b"".join(traps.header(name, size=150) + (b"hello" * 30).ljust(512, b"\0") for name in NAMES) + traps.END
-ARCHIVES = {".zip": traps.zipped(content=b"hello" * 30), ".tar": TAR, ".tar.gz": gzip.compress(TAR)}
+TAR = b"".join(files.header(name, size=150) + (b"hello" * 30).ljust(512, b"\0") for name in NAMES) + files.END
+PICTURES = [("PNG",), ("JPEG",), ("GIF", "P"), ("BMP",), ("TIFF",), ("WEBP",), ("PPM",), ("PNG", "P")]
+ARRAY = files.shaped("(1, 1, 4, 4)") + bytes(16)
+WHOLE = files.model()
+HEADER = 8 + int.from_bytes(WHOLE[:8], "little")  # otherwise nearly all damage would be in weights
+# a file, what it holds, how much of that is damaged, and what reads it
+READERS = [
+    ("a.zip", [files.zipped(content=b"hello" * 30)], None, partial(unpack, Path("a.zip"))),
+    ("a.tar", [TAR], None, partial(unpack, Path("a.tar"))),
+    ("a.tar.gz", [gzip.compress(TAR)], None, partial(unpack, Path("a.tar.gz"))),
+    ("a.png", [files.encoded(*kind) for kind in PICTURES], None, partial(decode, Path("a.png"))),
+    (BATCH, [files.batch(), b""], None, partial(_contents, BATCH)),
+    (SAMPLES, [ARRAY], None, partial(read_samples, SAMPLES)),
+    ("train/images.npy", [ARRAY], None, partial(open_split, Path(), "train")),
+    (BASELINE, [files.stored()], None, partial(gate.read, BASELINE)),
+    (MODEL, [WHOLE], HEADER, partial(load_model, MODEL, CPU)),
+]  # fmt: skip
 
 
+@pytest.mark.parametrize(("path", "contents", "end", "read"), READERS, ids=[str(path) for path, *_ in READERS])
 @quick
-@given(data=st.data(), suffix=st.sampled_from(sorted(ARCHIVES)))
-def test_archives(data, suffix):
-    path = Path(f"archive{suffix}")
-    path.write_bytes(data.draw(damaged(ARCHIVES[suffix])))
-
-    def read() -> None:
-        with archives.open_members(path) as members:
-            for member in members:
-                member.stream.read()
-
+@given(data=st.data())
+def test_a_damaged_file(path, contents, end, read, data):
+    files.processed()
+    Path(path).write_bytes(damage(data.draw, data.draw(st.sampled_from(contents)), end))
     understood_or_refused(read)
-
-
-PICTURES = [pictures.encoded(*kind) for kind in
-            (("PNG",), ("JPEG",), ("GIF", "P"), ("BMP",), ("TIFF",), ("WEBP",), ("PPM",), ("PNG", "P"))]  # fmt: skip
-
-
-@quick
-@given(data=st.data(), whole=st.sampled_from(PICTURES))
-def test_pictures(data, whole):
-    content, chosen = data.draw(damaged(whole)), pictures.data()
-
-    def read() -> None:
-        with Image.open(io.BytesIO(content)) as image:
-            assert to_pixels(image, chosen.shape, chosen.resize).shape == (3, 8, 8)
-
-    understood_or_refused(read, *BROKEN)
-
-
-@quick
-@given(content=damaged(arrays.batch()) | st.binary(max_size=60))
-def test_cifar_batches(content):
-    arrays.BATCH.write_bytes(content)
-    understood_or_refused(lambda: _contents(arrays.BATCH))
-
-
-@quick
-@given(content=damaged(arrays.shaped("(1, 1, 4, 4)") + bytes(16)))
-def test_samples_and_processed_arrays(content):
-    arrays.SAMPLES.write_bytes(content)
-    understood_or_refused(lambda: read_samples(arrays.SAMPLES))
-    if not Path("train").exists():
-        arrays.processed()
-    Path("train/images.npy").write_bytes(content)
-    understood_or_refused(lambda: open_split(Path(), "train"))
 
 
 @quick
@@ -125,13 +113,14 @@ def test_params_with_any_value_at_a_section(key, value):
 
 @quick
 @given(value=JSON, place=st.sampled_from(["classes", "counts", "image_size", "sha256", "skipped", "dataset"]))
-def test_manifests(value, place):
-    if not Path("train").exists():
-        arrays.processed()
-    whole = json.loads(Path("manifest.json").read_text())
-    Path("other").mkdir(exist_ok=True)
-    Path("other/manifest.json").write_text(json.dumps(whole | {place: value}))
-    understood_or_refused(lambda: read_manifest(Path("other")))
+def test_other_json(value, place):
+    """In a manifest, in the metadata of a model file, and for a baseline."""
+    files.processed(**{place: value})
+    understood_or_refused(lambda: read_manifest(Path()))
+    MODEL.write_bytes(files.described(json.dumps(value)))
+    understood_or_refused(lambda: load_model(MODEL, CPU))
+    BASELINE.write_text(json.dumps(value))
+    understood_or_refused(lambda: gate.read(BASELINE))
 
 
 @quick
@@ -142,7 +131,7 @@ def test_records(data):
     values = json.loads(whole.text())
     key = data.draw(st.sampled_from(sorted(values)))
     if data.draw(st.booleans()):
-        content = data.draw(damaged(whole.text().encode()))
+        content = damage(data.draw, whole.text().encode())
     elif isinstance(values[key], dict):
         content = json.dumps(values | {key: values[key] | data.draw(st.dictionaries(st.text(), JSON))}).encode()
     else:
@@ -156,27 +145,3 @@ def test_records(data):
         assert isinstance(run.scores_by_images, dict)
 
     understood_or_refused(use)
-
-
-@quick
-@given(content=damaged(metrics.stored()) | JSON.map(lambda value: json.dumps(value).encode()))
-def test_baselines(content):
-    metrics.BASELINE.write_bytes(content)
-    understood_or_refused(lambda: gate.read(metrics.BASELINE))
-
-
-@quick
-@given(data=st.data(), config=st.booleans())
-def test_model_files(data, config):
-    if not weights.PATH.exists():
-        weights.model()
-        Path("whole").write_bytes(weights.PATH.read_bytes())
-    whole = Path("whole").read_bytes()
-    if config:
-        # the header alone: otherwise nearly all damage would be in weights
-        size = 8 + int.from_bytes(whole[:8], "little")
-        content = data.draw(damaged(whole[:size])) + whole[size:]
-    else:
-        content = save({"x": torch.zeros(2)}, {"ddpm": json.dumps(data.draw(JSON))})
-    weights.PATH.write_bytes(content)
-    understood_or_refused(lambda: load_model(weights.PATH, torch.device("cpu")))

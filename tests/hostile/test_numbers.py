@@ -1,27 +1,109 @@
-"""Edge-case numbers that give the right result; those that end in an error line are in numbers.py."""
+"""Numbers that break a training, a sampling or a score: each gives the right result, or one line."""
 
 import math
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from torch import nn
 
 from ddpm.base import variant
 from ddpm.base.errors import UserError
+from ddpm.base.paths import PROCESSED
+from ddpm.base.sections import Shape
+from ddpm.compute.distributed import ALONE
+from ddpm.data.preprocessing import preprocess
 from ddpm.model import build
+from ddpm.model.model_file import save_model
 from ddpm.params import config
+from ddpm.report.previews import Previews
 from ddpm.sampling.denoiser import Denoiser
 from ddpm.sampling.generator import Generator
 from ddpm.scoring import distances, memorisation
+from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import Features
 from ddpm.scoring.reference import RealFeatures
 from ddpm.scoring.scores import score
+from ddpm.training.checkpoints import Checkpoints
 from ddpm.training.history import STORM, History
+from ddpm.training.trainer import Trainer, train
 from ddpm.variants.extractors.classifier import Classifier
-from tests.hostile.numbers import CPU, learn
-from tests.small import DENOISING, TINY, small
+from stages import reference
+from tests.hostile.files import data, fetch
+from tests.small import CPU, DENOISING, TINY, Memory, pictures, small
 
 pytestmark = pytest.mark.usefixtures("folder")
+LEFT = (".ddpm", "data")  # may stay behind
+
+
+def learn(config) -> None:
+    train(config.training(), pictures(), CPU, Path("out"), Checkpoints("run"), Memory(), [Previews])
+
+
+def poisoned(part: str) -> None:
+    """Continue training from a checkpoint with a tensor that is NaN."""
+    config = small(train={"steps": 3})
+    trainer = Trainer(config.training(), pictures(), CPU)
+    trainer.step(1)
+    state = trainer.state()
+    name, value = next(iter(state[part].items()))
+    state[part] = {**state[part], name: value * torch.nan}
+    history = History(trainer.total, trainer.batch_size, gradients_may_overflow=False)
+    Checkpoints("run").save(1, state | {"history": history.state(1)})
+    learn(config)
+
+
+def draw() -> None:
+    """Draw from a network that outputs NaN everywhere, without clipping."""
+
+    class Broken(nn.Module):
+        def forward(self, x: torch.Tensor, *_: object) -> torch.Tensor:
+            return torch.full_like(x, torch.nan)
+
+    denoiser = Denoiser(Broken(), small().diffusion, CPU, torch.float32, clip=False)
+    generator = Generator(denoiser, small().sample.sampler, 5, "uniform", Shape(1, 8, 8))
+    generator.images(range(3), 0)
+
+
+def put_one_class() -> None:
+    Path("photos/a").mkdir(parents=True)
+    for number in range(3):
+        Image.new("RGB", (9, 9), "white").save(f"photos/a/{number}.png")
+    fetch("photos")
+
+
+def fit() -> None:
+    preprocess(data(), Path("raw"), PROCESSED)
+    reference.main(Evaluate(extractors=("classifier",)), CPU, ALONE)
+
+
+def save_infinity() -> None:
+    """As after the last good step of a training whose weights then diverge."""
+    weights = {"a": torch.ones(2), "b": torch.tensor([1.0, torch.inf])}
+    save_model(Path("out/model.safetensors"), weights, small().training(), {})
+
+
+def judge() -> None:
+    """Score features that are NaN."""
+    features = Features(torch.full((2000, 4), torch.nan), torch.zeros(2000, 2))
+    real = SimpleNamespace(extractor=Classifier())
+    score(features, real, Evaluate(extractors=("classifier",), metrics=("fid",)))
+
+
+DECAYED = small(train={"optimizer": {"name": "adamw", "adamw": {"weight_decay": 1e30}}})
+CASES = {
+    "weights that decay beyond all bounds": (lambda: None, partial(learn, DECAYED), "not finite at step"),
+    "a NaN in a checkpoint's weights": (lambda: None, partial(poisoned, "network"), "not finite at step 2"),
+    "a NaN in a checkpoint's average": (lambda: None, partial(poisoned, "ema"), "are not finite"),
+    "an infinite weight after the last step": (lambda: None, save_infinity, "are not finite"),
+    "a network that answers NaN": (lambda: None, draw, "are not finite"),
+    "features that are NaN": (lambda: None, judge, "infinite features"),
+    "a single class for the classifier": (put_one_class, fit, "needs at least 2 classes"),
+}
 
 
 @pytest.mark.parametrize("T", [1, 4000])

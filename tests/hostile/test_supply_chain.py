@@ -39,18 +39,11 @@ def test_no_source_loads_what_could_run():
 PIPELINE = """
 import sys
 asked = []
-on = True
 def hook(event, arguments):
-    if event == "pickle.find_class" and on:
+    if event == "pickle.find_class":
         asked.append(".".join(arguments))
 sys.addaudithook(hook)
-import torch
 from stages import __main__ as runner
-loaded = torch.load
-def load(*arguments, **options):
-    assert options.get("weights_only") is True
-    return loaded(*arguments, **options)
-torch.load = load
 for stage in ("check", "download", "preprocess", "reference", "train", "sample", "evaluate"):
     try:
         runner.run(stage)
@@ -118,12 +111,13 @@ def test_nobody_is_told_to_install_somebody_elses_package():
 
 def test_the_environment_is_read_by_name_and_never_as_a_whole():
     """So nothing of it can get into a param, a tag or a file by accident."""
-    for node in (node for path in SOURCES for node in ast.walk(ast.parse(path.read_text()))):
-        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "os.environ":
+    texts = filter(lambda text: "environ" in text, (path.read_text() for path in SOURCES))
+    for node in (node for text in texts for node in ast.walk(ast.parse(text))):
+        if isinstance(node, ast.Attribute) and getattr(node.value, "attr", "") == "environ":
             assert node.attr in {"get", "setdefault", "pop"}, ast.unparse(node)
         if isinstance(node, ast.Call):
             handed = [*node.args, *(found.value for found in node.keywords)]
-            assert "os.environ" not in map(ast.unparse, handed), ast.unparse(node)
+            assert "environ" not in [getattr(value, "attr", "") for value in handed], ast.unparse(node)
 
 
 def pins(name: str = "constraints.txt") -> dict[str, str]:

@@ -13,7 +13,7 @@ from tests.ladders import FILE, SEARCH
 
 
 @pytest.fixture
-def instant(folder, monkeypatch) -> None:
+def instant(folder, monkeypatch, undrawn) -> None:
     """A working folder with a ladder, runs that take no time, and proposals at random, which take none either."""
     FILE.parent.mkdir()
     FILE.write_text(yaml.safe_dump(SEARCH))

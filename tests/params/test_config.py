@@ -25,8 +25,8 @@ def test_params_yaml_is_the_digits_preset():
 
 @pytest.mark.parametrize("name", presets.names())
 def test_every_preset_loads_and_its_network_can_be_built(name):
-    loaded = config.parse(file.decode(presets.text(name), name))
-    assert sum(parameter.numel() for parameter in build.network(loaded).parameters()) > 0
+    loaded = config.parse(presets.read(name))
+    assert sum(parameter.numel() for parameter in build.outline(loaded).parameters()) > 0
     again = config.parse(json.loads(json.dumps(loaded.to_dict())), "again")
     assert again == loaded
     assert hash(again.train) == hash(loaded.train)  # immutable all the way down
@@ -56,13 +56,12 @@ def test_what_shapes_a_model_is_all_of_the_config_that_does():
     assert training != small(data={"image_size": 16}).training()
 
 
-@given(channels=st.integers(1, 64), height=st.integers(1, 1024), width=st.integers(1, 1024), as_list=st.booleans())
-def test_any_image_size_is_a_shape_and_comes_back_from_plain_values(channels, height, width, as_list):
-    size = [height, width] if as_list or height != width else height
-    data = small(data={"dataset": {"name": "arrays"}, "image_size": size, "channels": channels}).training().data
-    assert data.shape == (channels, height, width)
+@pytest.mark.parametrize(("size", "shown"), [(8, 8), ([8, 8], 8), ([1, 1024], [1, 1024]), ([1024, 1], [1024, 1])])
+def test_any_image_size_is_a_shape_and_comes_back_from_plain_values(size, shown):
+    data = small(data={"dataset": {"name": "arrays"}, "image_size": size, "channels": 64}).training().data
+    assert data.shape == (64, *(shown if isinstance(shown, list) else (shown, shown)))
     plain = json.loads(data.model_dump_json())
-    assert plain["image_size"] == data.shape.image_size == (height if height == width else [height, width])
+    assert plain["image_size"] == data.shape.image_size == shown
     assert parse(plain, "metadata", ImageShape) == data
 
 
@@ -94,7 +93,7 @@ def test_a_mistake_names_key_value_and_what_is_allowed(section, values, message)
 
 
 @pytest.mark.parametrize(("content", "message"), [
-    (b"", "NoneType"), (b"- a\n- b\n", "list"), (b"hello", "str"),
+    (None, "no such file"), (b" ", "NoneType"), (b"- a\n- b\n", "list"), (b"hello", "str"),
     (b"seed: 0\nseed: 1\n", 'line 2: found duplicate key "seed"'),
     (b"data: {a: 1, a: 2}", 'not valid YAML: line 1: found duplicate key "a"'), (b"a: !mine 3", "'!mine'"),
     ("seed: 0".encode("utf-16"), "UTF-8"), (b"seed: 0\n---\nseed: 1\n", "line 2: "),
@@ -105,18 +104,12 @@ def test_a_mistake_names_key_value_and_what_is_allowed(section, values, message)
 ])  # fmt: skip
 def test_a_file_that_is_no_params_file_is_refused_in_one_line(tmp_path, content, message):
     path = tmp_path / "params.yaml"
-    path.write_bytes(content)
+    if content:
+        path.write_bytes(content)
     with pytest.raises(UserError) as raised:
         config.load(path)
     assert str(raised.value).startswith(f"{path}: ")
     assert message in str(raised.value)
-
-
-def test_a_file_that_is_missing_or_a_folder_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"no such file"):
-        config.load(tmp_path / "params.yaml")
-    with pytest.raises(UserError, match="cannot be read"):
-        config.load(tmp_path)
 
 
 WORDS = "yes no on off true True TRUE false null Null ~ y n 2e-3 1e3 .5e3 0o17 017 0x1F 1_000 1:30 .inf -.INF .nan 1."
@@ -130,7 +123,7 @@ plain = st.text(st.characters(codec="ascii"), max_size=6)
 @example("1:30")
 @example("2001-01-01")
 @given(numberlike | st.sampled_from(WORDS.split()) | plain)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 def test_a_scalar_is_read_as_dvc_reads_it(tmp_path, scalar):
     path = tmp_path / "params.yaml"
     path.write_text(f"key: {scalar}\n", encoding="utf-8")

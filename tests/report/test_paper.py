@@ -39,21 +39,16 @@ def bold(path: str) -> list[tuple[str, str]]:
     return [(line.split()[0], number) for line in lines for number in re.findall(r"\\mathbf\{([^}]*)\}", line)]
 
 
-def test_numbers_of_a_metric_have_the_decimals_that_its_narrowest_interval_deserves():
-    arms(cosine=0.5, linear=0.4, sigmoid=0.55)
-    run(*BY, "--table", "t.tex")
-    text = Path("t.tex").read_text()
-    lines = [line.split(" & ")[2:6] for line in text.splitlines() if line[:2] in ("co", "li", "si")]
-    assert {len(part) for line in lines for part in re.findall(r"\.(\d+)", " ".join(line))} == {4}
-
-
-def test_means_without_an_interval_have_equally_many_decimals():
+def test_numbers_of_a_metric_have_the_decimals_that_its_narrowest_interval_or_its_means_deserve():
     arms(cosine=0.5, linear=0.7)
     run(*BY, "--table", "t.tex")
     rows = [line.split(" & ") for line in Path("t.tex").read_text().splitlines() if line[:2] in ("co", "li")]
-    eye = [row[-1].strip("$ \\") for row in rows]
-    assert [number.split(".")[1].isdigit() for number in eye] == [True, True]
-    assert {len(number.split(".")[1]) for number in eye} == {2}
+    decimals = [[len(part) for part in re.findall(r"\.(\d+)", " ".join(row))] for row in rows]
+    assert decimals == [[4, 3, 3, 2], [4, 4, 4, 4, 3, 3, 2]]
+
+
+def test_before_there_is_an_interval_a_table_has_means():
+    assert paper._decimals([{"fd": 0.5}, {"fd": 0.7, "fd low": None, "fd high": None}], "fd") == 3
 
 
 def test_the_caption_tells_what_overrides_a_verdict():

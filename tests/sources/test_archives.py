@@ -6,7 +6,7 @@ import pytest
 
 from ddpm.base.errors import UserError
 from ddpm.sources import archives
-from tests.hostile.archives import END, header
+from tests.hostile.files import END, header
 
 FILES = {"a/1.txt": b"one" * 5000, "a/b/2.txt": b"", "3.txt": bytes(range(256)) * 40}
 FORMATS = {".zip": "zip", ".tar": "tar", ".tar.gz": "gztar", ".tgz": "gztar"}
@@ -34,20 +34,14 @@ def test_reads_every_kind(suffix, tmp_path):
     assert contents(pack(tmp_path, suffix, FILES)) == FILES
 
 
-def test_reads_a_folder_by_a_link_and_round_loops(tmp_path):
+@pytest.mark.parametrize("target", ["elsewhere", "elsewhere/4.txt", "/proc/self", "folder"])
+def test_a_folder_is_read_by_a_link_and_has_none(tmp_path, target):
     folder = write(tmp_path / "folder", FILES)
-    (folder / "a" / "loop").symlink_to(folder)
-    (folder / "dangling").symlink_to(tmp_path / "nothing")
     (tmp_path / "link").symlink_to(folder)
     assert contents(folder) == contents(tmp_path / "link") == FILES
-
-
-@pytest.mark.parametrize("target", ["elsewhere", "elsewhere/4.txt", "/proc/self"])
-def test_no_link_leads_out_of_a_folder(tmp_path, target):
-    folder = write(tmp_path / "folder", FILES)
     write(tmp_path / "elsewhere", {"4.txt": b"four"})
     (folder / "a" / "link").symlink_to(tmp_path / target)
-    with pytest.raises(UserError, match="a/link: a link that leads out"):
+    with pytest.raises(UserError, match="a/link: a link"):
         contents(folder)
 
 

@@ -1,6 +1,7 @@
 """DVC follows no imports: dvc.yaml lists every file of ddpm/ with code that a stage can run, and all that DVC draws."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -10,17 +11,21 @@ from ddpm.params import file, inputs
 from ddpm.params.config import FAMILIES
 
 ROOT = Path(__file__).parents[2]
-PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
-STAGES = PIPELINE["stages"]
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+PARAMS = file.read_params(ROOT / "params.yaml")
 CHECK = "check"  # the stage that reads all of params.yaml; no score depends on it
 # params section or field -> the folder of its variants; a stage that gets these params can run the chosen one
 CHOICES = {key: family for key, family in FAMILIES.items() if not key.startswith("evaluate.")}
+DEPS = {stage: inputs.stage(stage, PARAMS, ROOT / "dvc.yaml")[1] for stage in STAGES}
 
 
+@cache
 def imported(file: Path) -> set[Path]:
     """Files of ddpm/ and stages/ that ``file`` imports at run time, anywhere in it, packages' __init__.py included."""
     found: set[Path] = set()
-    for node in ast.walk(_without_type_checking(ast.parse(file.read_text()))):
+    tree = ast.parse(file.read_text())
+    tree.body = [node for node in tree.body if getattr(getattr(node, "test", None), "id", "") != "TYPE_CHECKING"]
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module:
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Import):
@@ -39,29 +44,22 @@ def _module_files(parts: list[str]) -> list[Path]:
     return [path.with_suffix(".py"), path / "__init__.py"] if parts[0] in {"ddpm", "stages"} else []
 
 
-def _without_type_checking(tree: ast.Module) -> ast.Module:
-    tree.body = [
-        node
-        for node in tree.body
-        if not (isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING")
-    ]
-    return tree
+def chosen(family: str, key: str) -> Path:
+    return ROOT / "ddpm/variants" / family / f"{inputs.lookup(PARAMS, key)['name']}.py"
 
 
+@cache
 def needed(stage: str) -> set[str]:
     """Code that the stage can run: its imports, and the variants chosen in its params, with their imports."""
-    params = file.read_params(ROOT / "params.yaml")
     files = {ROOT / "stages" / f"{stage}.py"}
-    for key, family in CHOICES.items():
-        if _given(stage, key):
-            name = inputs.lookup(params, key)["name"]
-            files |= {ROOT / "ddpm/variants" / family / f"{name}.py"}
+    files |= {chosen(family, key) for key, family in CHOICES.items() if _given(stage, key)}
     while new := set().union(*(imported(file) for file in files)) - files:
         files |= new
     # ddpm/__init__.py only rejects Windows
     return {str(file.relative_to(ROOT)) for file in files - {ROOT / "ddpm/__init__.py"} if _has_code(file)}
 
 
+@cache
 def _has_code(file: Path) -> bool:
     """Whether it contains more than a docstring."""
     return len(ast.parse(file.read_text()).body) > 1
@@ -74,16 +72,14 @@ def _given(stage: str, key: str) -> bool:
 # the check computes nothing that another stage reads: it runs again when params.yaml changes, not when code does
 @pytest.mark.parametrize("stage", sorted(STAGES.keys() - {CHECK}))
 def test_every_file_that_a_stage_imports_is_its_dependency(stage):
-    _, deps = inputs.stage(stage, file.read_params(ROOT / "params.yaml"), ROOT / "dvc.yaml")
-    known = [*deps, *["ddpm/base"] * (stage == "download")]  # dvc.yaml says why not
+    known = [*DEPS[stage], *["ddpm/base"] * (stage == "download")]  # dvc.yaml says why not
     missing = {file for file in needed(stage) if not any(Path(file).is_relative_to(dep) for dep in known)}
     assert not missing, f"add to the deps of {stage} in dvc.yaml: {sorted(missing)}"
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_no_stage_depends_on_a_file_that_it_does_not_use(stage):
-    _, deps = inputs.stage(stage, file.read_params(ROOT / "params.yaml"), ROOT / "dvc.yaml")
-    code = {dep for dep in deps if dep.endswith(".py") and not Path(dep).name.startswith("_")}
+    code = {dep for dep in DEPS[stage] if dep.endswith(".py") and not Path(dep).name.startswith("_")}
     assert code <= needed(stage) | _model_variants(), sorted(code - needed(stage))
 
 
@@ -98,7 +94,7 @@ RERUNS = {
     "ddpm/diffusion/chain.py": LATE, "ddpm/model/architecture.py": LATE, "ddpm/variants/networks/_unet.py": LATE,
     "ddpm/training/trainer.py": ["train"], "ddpm/sampling/generator.py": ["sample", "evaluate"],
     "ddpm/scoring/scores.py": ["reference", "evaluate"], "ddpm/evaluation/evaluation.py": ["evaluate"],
-    "ddpm/runs/assembly.py": ["evaluate"], "ddpm/runs/record.py": ["evaluate"],
+    "ddpm/runs/record.py": ["evaluate"],
     "ddpm/variants/datasets/digits.py": ["download", "preprocess"], "ddpm/variants/schedules/cosine.py": LATE,
     "ddpm/variants/samplers/ancestral.py": ["sample", "evaluate"], "stages/train.py": ["train"],
 }  # fmt: skip
@@ -110,15 +106,10 @@ RERUN_NOTHING = [
 
 
 def test_which_stages_an_edit_of_each_room_runs_again():
-    params = file.read_params(ROOT / "params.yaml")
-    deps = {stage: [*map(Path, inputs.stage(stage, params, ROOT / "dvc.yaml")[1])] for stage in STAGES}
 
     def outdated(path: Path) -> list[str]:
-        return [
-            stage
-            for stage in STAGES
-            if any(path.is_relative_to(dep) or dep.is_relative_to(path) for dep in deps[stage])
-        ]
+        deps = {stage: map(Path, DEPS[stage]) for stage in STAGES}
+        return [stage for stage in STAGES if any(path.is_relative_to(a) or a.is_relative_to(path) for a in deps[stage])]
 
     assert {name: outdated(Path(name)) for name in RERUNS} == RERUNS
     rooms = {str(path.parent.relative_to(ROOT)) for path in (ROOT / "ddpm").glob("*/__init__.py")}
@@ -128,10 +119,9 @@ def test_which_stages_an_edit_of_each_room_runs_again():
 
 def _model_variants() -> set[str]:
     """Variants that the sample stage runs because the model file's metadata, not its params, chooses them."""
-    params = file.read_params(ROOT / "params.yaml")
-    names = {family: inputs.lookup(params, key)["name"] for key, family in CHOICES.items()}
-    module = f"ddpm/variants/networks/_{names['networks']}.py"
-    return {module, *(f"ddpm/variants/{family}/{name}.py" for family, name in names.items())}
+    files = {family: chosen(family, key) for key, family in CHOICES.items()}
+    module = files["networks"].with_name(f"_{files['networks'].name}")
+    return {str(path.relative_to(ROOT)) for path in (module, *files.values())}
 
 
 def test_every_stage_comes_after_the_check():

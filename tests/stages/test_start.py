@@ -115,7 +115,7 @@ def test_a_rank_that_has_loaded_other_code_than_its_launcher_saw_does_not_begin(
     Path("data/reference").mkdir()
     _, start = runner.begin("train")
     start.digests["ddpm/compute"] = "as it was before an edit"
-    Path("start.json").write_text(start.to_json())
+    Path("start.json").write_text(json.dumps(start))
     environment = {**os.environ, "DDPM_START": "start.json", "MASTER_ADDR": "127.0.0.1"}
     environment |= {"MASTER_PORT": "0", "RANK": "0", "WORLD_SIZE": "1", "DDPM_TRACKING": "off"}
     rank = subprocess.run(

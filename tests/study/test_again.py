@@ -1,41 +1,36 @@
 """A study's records made again, and what experiments leave deleted."""
 
 import json
-import shutil
-import time
 from pathlib import Path
 
 import pytest
 import yaml
 
-from ddpm.arms import pool
-from tests import study_project
-from tests.study_project import NAMES, PLAN, RESULTS, STUDY, change, commit, ran, records, remove, start, study, until
+from ddpm.arms import pool, revision
+from ddpm.base.locks import lock
+from tests.study_project import NAMES, PLAN, STUDY, change, commit, git, ran, records, study
 
 TINY = str(PLAN)
 
 
-@pytest.fixture(autouse=True)
-def _done(project) -> None:
+def test_the_params_of_a_run_are_those_of_its_record(lab, capsys):
     PLAN.write_text(STUDY.replace("cosine}", "cosine, train.steps: 9}"))
     commit("a study")
-    assert study("run", TINY) == 0
-
-
-def test_the_params_of_a_run_are_those_of_its_record(capsys):
+    assert study("run", TINY, "--line", "3") == 0
     assert study("params", TINY, "cosine", "1") == 0
     params = yaml.safe_load(Path("params.yaml").read_text())
     assert (params["seed"], params["train"]["steps"], params["diffusion"]["schedule"]["name"]) == (1, 9, "cosine")
     assert study("params", TINY, "linear", "0") == 2  # what is not committed is not overwritten
     assert "params.yaml: has uncommitted changes" in capsys.readouterr().err
-    study_project.git("checkout", "params.yaml")
+    git("checkout", "params.yaml")
     for arm, seed in (("cosine", "2"), ("sigmoid", "0")):
         assert study("params", TINY, arm, seed) == 2
         assert "allowed: an arm (cosine, linear)" in capsys.readouterr().err
 
 
 @pytest.mark.slow
-def test_an_audit_makes_records_again_and_finds_what_was_invented(capsys):
+def test_an_audit_makes_records_again_and_finds_what_was_invented(project, capsys):
+    assert study("run", TINY) == 0
     before, trained = records(), len(ran())
     assert study("audit", TINY, "-n", "9") == 0
     assert {line.split(": ")[0] for line in capsys.readouterr().out.splitlines()} == {*NAMES}
@@ -51,10 +46,9 @@ def test_an_audit_makes_records_again_and_finds_what_was_invented(capsys):
 
 
 @pytest.mark.slow
-def test_an_audit_begins_with_what_is_said_to_diverge_and_runs_code_that_nobody_has_edited(capsys):
-    PLAN.write_text(f"{PLAN.read_text()}tune: {{train.learning_rate: [0.6, 0.01], seeds: 2}}\n")
+def test_an_audit_begins_with_what_is_said_to_diverge_and_runs_code_that_nobody_has_edited(project, capsys):
+    PLAN.write_text(f"{STUDY}tune: {{train.learning_rate: [0.6, 0.01], seeds: 2}}\n")
     commit("two values")
-    shutil.rmtree(RESULTS)
     for line in ("1", "3", "4"):
         assert study("run", TINY, "--line", line) == 0
     assert records().keys() == {"cosine-tune-1-1", "cosine-tune-2-1", "linear-tune-2-1"}
@@ -69,29 +63,14 @@ def test_an_audit_begins_with_what_is_said_to_diverge_and_runs_code_that_nobody_
     assert found["linear-tune-2-1"] == ["diverged", True, False]
 
 
-def test_what_experiments_leave_is_deleted_but_not_while_one_runs(capsys):
-    Path("control/sleep").write_text("60")
-    remove("cosine-0")
-    trained = len(ran())
-    other = start(TINY, "--line", "1")
-    until("train cosine 0", at=trained)
-    assert study("clean") == 2
-    assert ".lock: process " in capsys.readouterr().err
-    Path("control/sleep").unlink()
-    assert other.wait(timeout=300) == 0
-    Path("control/sleep").write_text("60")
-    trained = len(ran())
-    other = start(TINY, "-n", "4", "--slots", "4", group=("study", "audit"))
-    until("train cosine 0", at=trained)
-    assert study("clean") == 2
-    other.kill()
-    other.wait()
-    Path("control/sleep").unlink()
-    assert any(pool.FOLDER.iterdir())
-    while study("clean"):  # all processes of the audit have to end
-        time.sleep(0.1)
+def test_what_experiments_leave_is_deleted_but_not_while_one_runs(project, capsys):
+    code = revision.export(revision.head())
+    for folder in (pool.FOLDER, pool.FOLDER / "audit-1" / pool.FOLDER):
+        with lock(folder / "x.lock"):
+            assert study("clean") == 2
+            assert "x.lock: process " in capsys.readouterr().err
+    assert study("clean") == 0
     assert capsys.readouterr().out.splitlines()[-1].endswith("MiB freed")
     assert not pool.FOLDER.exists()
-    assert not [path for path in Path(".ddpm").rglob("audit-*") if path.is_dir()]
-    assert study("verdict", TINY) == 0
+    assert not code.exists()
     assert study("clean") == 0

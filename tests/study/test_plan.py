@@ -1,6 +1,5 @@
 """A study's file: what is refused in it, what it contains in full, and the one that ``ddpm study new`` writes."""
 
-import json
 import re
 from pathlib import Path
 
@@ -19,7 +18,7 @@ arms:
   linear: {diffusion.schedule.name: linear}
 looks: [8, 12]
 """
-ROOT, A = Path(__file__).parents[2], Path("studies/a.yaml")
+A = Path("studies/a.yaml")
 LOSSES = ("--vary", "diffusion.loss.name=simple,min_snr")
 
 
@@ -77,13 +76,6 @@ def test_the_hash_is_of_what_decides():
     for old, new in (("12]", "16]"), ("name: linear", "name: sigmoid")):
         assert load(**{old: new}).hash != here
     assert load("primary: classifier.kid_mean").hash != here
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "metrics/studies").glob("*/verdict.json")), ids=lambda p: p.parent.name)
-def test_a_shipped_study_is_still_the_one_that_was_judged(path, monkeypatch):
-    """Also the two whose looks were the default when they were hashed."""
-    monkeypatch.chdir(ROOT)
-    assert loading.load(Path(f"studies/{path.parent.name}.yaml")).hash == json.loads(path.read_text())["plan"]
 
 
 def test_looks_count_whether_or_not_they_are_the_default():

@@ -73,21 +73,15 @@ def test_a_program_is_judged_next_to_ours(capsys):
     assert len(calls()) == 2
 
 
-@pytest.mark.parametrize(
-    ("images", "reason"),
-    [
-        ("sys.exit('no GPU')", "exit code 1: no GPU"),
-        ("pass", "samples.npy: "),
-        ("np.save(samples, np.zeros((11, 1, 16, 16), np.uint8))", "(11, 1, 16, 16); allowed: (500, 1, 16, 16)"),
-    ],
-)
-def test_what_it_does_wrong_is_a_failure_with_a_reason(images, reason, capsys):
-    write(images)
-    assert study("run", TINY, "--line", "2") == 1
-    [line] = capsys.readouterr().err.splitlines()
-    assert line.startswith("failed: other-0: ")
-    assert reason in line
-    assert not records()
+def test_what_it_does_wrong_is_a_failure_with_a_reason(capsys):
+    PLAN.write_text(STUDY.replace("[2]", "[3]"))
+    write("if '=0' in seed: sys.exit('no GPU')\nif '=1' in seed: np.save(samples, np.zeros((11, 1, 16, 16), np.uint8))")
+    assert study("run", TINY) == 1
+    lines = capsys.readouterr().err.splitlines()
+    reasons = ("exit code 1: no GPU", "(11, 1, 16, 16); allowed: (500, 1, 16, 16)", "samples.npy: ")
+    for seed, reason in enumerate(reasons):
+        assert any(line.startswith(f"failed: other-{seed}: ") and reason in line for line in lines)
+    assert records().keys() == {f"ours-{seed}" for seed in range(3)}
 
 
 def test_it_is_killed_with_the_study_and_starts_from_its_beginning():

@@ -9,7 +9,7 @@ import pytest
 
 from ddpm.base.errors import UserError
 from ddpm.variants.datasets.arrays import Arrays
-from tests.hostile.arrays import Attack
+from tests.hostile.files import Attack
 
 RNG = np.random.default_rng(0)
 GRAY = RNG.integers(0, 256, (6, 8, 9), dtype=np.uint8)
