@@ -91,7 +91,7 @@ def test_another_file_is_refused(model_file, value, key):
         teacher.read(small(train=start).training())
 
 
-def test_the_record_has_the_cost_of_all_teachers_and_never_a_guess(model_file):
+def test_the_model_has_the_cost_of_all_teachers_and_never_a_guess(model_file):
     once = load_model(trained(starting(model_file), "once"), CPU)
     image = float(flops.per_image(small().training()))
     assert once.facts["teacher_flops"] == image * 8 * 60
