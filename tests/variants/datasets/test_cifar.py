@@ -34,8 +34,14 @@ def test_every_packing_gives_the_same_images(packing, small, tmp_path):
     np.testing.assert_array_equal(found, expected.reshape(10, -1)[2])
 
 
-@pytest.mark.parametrize(("packed", "line"), [(gzip.compress(bytes(2**10))[:-12], r"test_batch\.gz is truncated"),
-                                              (gzip.compress(bytes(2**20)), "larger than 524,288")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("packed", "line"),
+    [
+        (gzip.compress(bytes(2**10), mtime=0)[:-12], r"test_batch\.gz is truncated"),
+        (gzip.compress(bytes(2**20), mtime=0), "larger than 524,288"),
+    ],
+    ids=["truncated", "large"],
+)
 def test_a_gz_that_is_not_the_published_file_is_refused(packed, line, small, tmp_path, monkeypatch):
     dataset, source = small("cifar10")
     Path(source).unlink()
