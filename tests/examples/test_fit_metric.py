@@ -17,10 +17,24 @@ def test_the_distance_falls(digits, folder, monkeypatch):
     distances = []
     for extractors in ([], ["--extractors", "random_conv"]):
         given = ["--model", ROOT / "models/digits/model.safetensors", "--train", digits / "train/images.npy"]
-        given += ["--out", "x.npy", "--steps", 2, "--samples", 100, "--batch", 48, "--iterations", 4, *extractors]
+        given += [
+            "--out",
+            "x.npy",
+            "--steps",
+            2,
+            "--samples",
+            100,
+            "--batch",
+            64,
+            "--iterations",
+            5,
+            "--learning-rate",
+            3e-4,
+            *extractors,
+        ]
         monkeypatch.setattr(sys, "argv", ["fit_metric.py", *map(str, given)])
         fit_metric.main()
         features = extract(network, np.load("x.npy"), 100, fit_metric.DEVICE).features
         distances.append(target(features))
-        assert float(fit_metric.distance(features, target)) == pytest.approx(distances[-1], rel=1e-6)
-    assert distances[1] < 0.8 * distances[0]
+        assert float(fit_metric.distance(features, target)) == pytest.approx(distances[-1], rel=1e-4)
+    assert distances[1] < 0.5 * distances[0]
