@@ -41,10 +41,11 @@ from ddpm.base.errors import Diverged, UserError
 from ddpm.params import config
 from ddpm.pictures import grids  # not again in each experiment
 from ddpm.runs import library, record, run_images
+from ddpm import tools  # a fork of a test's process may know its module already
 
 
 def preload():
-    sys.modules["ddpm.tools.score"] = types.SimpleNamespace(score=score)
+    tools.score = sys.modules["ddpm.tools.score"] = types.SimpleNamespace(score=score)
     sync = files._sync
 
     def full(path):

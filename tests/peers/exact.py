@@ -100,13 +100,15 @@ def pictured(components: int, shape: tuple[int, int, int], ratio: float = 1.0, s
 
 
 class MixtureData:
-    """A mixture's perfect denoiser on a schedule's levels, in float64; with ``end`` its perfect flow map."""
+    """A mixture's perfect denoiser on a schedule's levels, in float64; with ``end`` its perfect flow map. visited: the t
+    of each call."""
 
     def __init__(self, schedule: NoiseSchedule, truth: Truth):
         self.level = {level.t: level for level in levels(schedule)}
-        self.truth = truth
+        self.truth, self.visited = truth, list[int]()
 
     def __call__(self, x_t: Tensor, t: int, end: int | None = None) -> Prediction:
+        self.visited.append(t)
         level = self.level[t]
         if end is not None:
             angles = [torch.tensor([math.atan2(*self.level[one][2:0:-1])]).double() for one in (t, end)]

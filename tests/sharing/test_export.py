@@ -59,12 +59,12 @@ def test_what_others_wrote_into_a_model_file_is_no_markup():
 def test_the_scores_of_the_working_folder_s_model_are_given_and_never_those_of_another(monkeypatch):
     Path("params.yaml").write_text(json.dumps(small().to_dict()))
     monkeypatch.setattr(library, "current", lambda config: result(fd=1.5))
-    monkeypatch.setattr(view, "origin", lambda: {view.COMMIT: "abc", view.DIRTY: "true"})
+    monkeypatch.setattr(view, "origin", lambda: {view.COMMIT: "the commit", view.DIRTY: "true"})
     write_noise(Path("data/processed"), 1, 8, 8)
     card.export_model(model("data/model/model.safetensors"), Path("out"))
     text = Path("out/README.md").read_text()
     assert "| classifier.fd | lower | 1.5 |" in text
-    assert "`abc` with uncommitted changes" in text
+    assert "`the commit` with uncommitted changes" in text
     other = Path("other.safetensors")
     loaded = load_model(Path("data/model/model.safetensors"), CPU)
     changed = {key: tensor + 1 for key, tensor in loaded.network.state_dict().items()}
@@ -75,7 +75,7 @@ def test_the_scores_of_the_working_folder_s_model_are_given_and_never_those_of_a
         text = card.render_card(path, load_model(path, CPU), "out")
         assert reason in text
         assert "classifier.fd" not in text
-        assert "abc" not in text
+        assert "the commit" not in text
     Path("params.yaml").write_text(json.dumps(averaged.to_dict()))
     path = model("data/model/model.safetensors", train={"posthoc": POSTHOC})
     with pytest.raises(UserError, match="another average"):
@@ -84,7 +84,7 @@ def test_the_scores_of_the_working_folder_s_model_are_given_and_never_those_of_a
 
 def test_the_models_that_come_with_the_repository_are_those_of_their_cards():
     models = Path(__file__).parents[2] / "models"
-    classes = {"digits": 10, "fashion_mnist": 10, "flowers": 5}
+    classes = {"cifar10": 10, "digits": 10, "fashion_mnist": 10, "flowers": 5}
     assert {path.parent.name for path in models.glob("*/model.safetensors")} == classes.keys()
     for name, count in classes.items():
         file, text = models / name / "model.safetensors", (models / name / "README.md").read_text()

@@ -78,7 +78,7 @@ def preprocessed() -> None:
 
 @pytest.mark.parametrize(
     ("classes", "asked", "line"),
-    [(9, None, "model.classes: 9 "), (10, ["ten"], "sample.classes: no class 'ten'"), (10, [3, "4"], None)],
+    [(9, None, "model.classes: 9,"), (10, ["ten"], "sample.classes: no class 'ten'"), (10, [3, "4"], None)],
 )
 def test_classes_are_compared_with_data_that_is_already_here(project, classes, asked, line, capsys):
     preprocessed()
