@@ -100,8 +100,8 @@ def pictured(components: int, shape: tuple[int, int, int], ratio: float = 1.0, s
 
 
 class MixtureData:
-    """A mixture's perfect denoiser on a schedule's levels, in float64; with ``end`` its perfect flow map. visited: the t
-    of each call."""
+    """A mixture's perfect denoiser on a schedule's levels, in float64; with ``end`` its perfect flow map. visited: each
+    call's t."""
 
     def __init__(self, schedule: NoiseSchedule, truth: Truth):
         self.level = {level.t: level for level in levels(schedule)}
