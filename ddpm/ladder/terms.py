@@ -93,7 +93,9 @@ class Contest:
     path: Path
     terms: Terms
     values: Mapping[str, Any]
-    costs: dict[str, float] = field(default_factory=dict, init=False)  # by digest of changes; the log is read often
+    # by digest of changes, as the log and the trials are read often
+    costs: dict[str, float] = field(default_factory=dict, init=False)
+    recipes: dict[str, Recipe] = field(default_factory=dict, init=False)
     seeds_below: ClassVar = 2**40  # those of attempts; trials have as many above them
     of_program: ClassVar = False  # whether its runs are a program's
 
@@ -131,9 +133,11 @@ class Contest:
 
     def recipe(self, changes: Changes, source: str = "") -> Recipe:
         """The base with changes, checked. Raises UserError."""
-        source = source or str(self.path)
-        params = apply_overrides(self.values, changes, source)
-        return Recipe(params, config.parse(params, source))
+        if (key := files.digest(dict(changes))) not in self.recipes:
+            source = source or str(self.path)
+            params = apply_overrides(self.values, changes, source)
+            self.recipes[key] = Recipe(params, config.parse(params, source))
+        return self.recipes[key]
 
     def params(self, changes: Changes, source: str = "") -> Config:
         """The base's params with changes, checked. Raises UserError."""
