@@ -5,8 +5,8 @@ which has seeds that no trial used and spends its share of the ladder's error, a
 
 It begins with the champion, the ideas of the ladder's file and the rungs of other ladders; then space.py proposes.
 Where the file has ``lengths``, all but the champion begin at the shortest, and whenever a recipe is among the best of
-its length, it runs at the next one (asynchronous successive halving, Li et al. 2020, arXiv:1810.05934). At the end the best FINALISTS are run again, until each has RUNS: the best of many single runs is
-often a lucky one.
+its length, it runs at the next one (asynchronous successive halving, Li et al. 2020, arXiv:1810.05934). At the end the
+best FINALISTS are run again, until each has RUNS: the best of many single runs is often a lucky one.
 Trials of others and of earlier searches only propose. If the best recipe is worse than a Gaussian of the train images,
 nothing is proved: such a training is too short to compare recipes.
 """
