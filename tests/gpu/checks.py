@@ -18,7 +18,7 @@ from ddpm.compute import devices, noise
 from ddpm.model import build
 from ddpm.model.model_file import Loaded
 from ddpm.sampling.generator import Generator
-from ddpm.scoring import frechet, memorisation
+from ddpm.scoring import distances, frechet, memorisation
 from ddpm.scoring.features import Features, extract
 from ddpm.scoring.reference import RealFeatures
 from ddpm.scoring.scores import with_curve
@@ -201,8 +201,8 @@ def scores_agree_with_those_of_a_cpu(device: torch.device, folder: Path) -> Case
         real, fake = (extract(network, images, 64, at) for images in (train, drawn))
         mu, sigma = frechet.statistics(real.features).values()
         near = memorisation.nearest(fake.features, real.features, at)
-        none = torch.empty(len(train), 0)
-        reference = RealFeatures(RandomConv(), at, network, real.features, mu, sigma, Features(*real), near, none, {})
+        around = distances.neighbours(real.features.to(at), settings.prc_neighborhood).cpu()
+        reference = RealFeatures(RandomConv(), at, network, real.features, mu, sigma, Features(*real), near, around, {})
         found, _ = with_curve(fake, reference, settings)
         return {**found, "nearest": float(near.distance.mean())}
 

@@ -32,6 +32,7 @@ def test_the_params_of_a_run_are_those_of_its_record(lab, capsys):
 def test_an_audit_makes_records_again_and_finds_what_was_invented(project, capsys):
     assert study("run", TINY) == 0
     before, trained = records(), len(ran())
+    capsys.readouterr()
     assert study("audit", TINY, "-n", "9") == 0
     assert {line.split(": ")[0] for line in capsys.readouterr().out.splitlines()} == {*NAMES}
     assert len(ran()) > trained + len(NAMES)  # data, too, are made again
