@@ -47,8 +47,8 @@ def estimand(name: str) -> str:
 
 
 def title(name: str) -> str:
-    """The metric's title for people, such as ``FD`` for ``classifier.fd``."""
-    score = SCORES.get(kind(name))
+    """The metric's title for people, such as ``FD`` for ``classifier.fd``. A program's score has its own name."""
+    score = SCORES.get(kind(name)) if "." in name or name in ALONE else None
     return (score and score.title) or kind(name)
 
 

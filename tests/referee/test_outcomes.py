@@ -150,3 +150,8 @@ def test_the_panel_decides_whether_it_is_too_early(primary, level, outcome):
         for side in (runs.before, runs.after)
     )
     assert judged(Pair("a", "b", *sides), metric=primary).outcome == outcome
+
+
+def test_a_score_of_a_program_is_not_called_by_one_of_ours():
+    names = {"score": "score", "fd": "fd", "panel.score": "panel score", FD: "FD", "bits_per_dim": "bits per dimension"}
+    assert {name: metrics.title(name) for name in names} == names
