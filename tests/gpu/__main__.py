@@ -3,9 +3,9 @@
     make gpu
     python -m tests.gpu [--device cuda] [--quick] [--out docs/gpu.json]
 
-It installs nothing. ``make gpu ARGS='--device cpu
---quick'`` runs the same code on tiny networks. Nothing that fails stops anything else: the file has each case's
-figures, or its error and traceback, and is written after each, so that whoever gets it can repair what failed.
+It installs nothing. ``make gpu ARGS='--device cpu --quick'`` runs the same code on tiny networks. Nothing that fails
+stops anything else: the file has each case's figures, or its error and traceback, and is written after each, so that
+whoever gets it can repair what failed.
 """
 
 import argparse
