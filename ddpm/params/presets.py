@@ -1,7 +1,6 @@
 """Presets: ``digits_2026`` is a complete params file; every other holds its own header and what it changes in that, in
 the preset that its key ``base`` names, or in another that it is put on. ``digits`` is params.yaml as it is shipped."""
 
-from functools import cache
 from importlib import resources
 from io import StringIO
 from itertools import dropwhile, takewhile
@@ -21,7 +20,6 @@ def names() -> list[str]:
     return sorted(file.name.removesuffix(".yaml") for file in FOLDER.iterdir())
 
 
-@cache
 def text(name: str, on: str | None = None) -> str:
     """The complete params file, with its own header and the base's comments. Raises UserError for an unknown name.
 
@@ -46,8 +44,14 @@ def edit(params: str, changes: dict[str, Any], header: str) -> str:
 
 
 def read(name: str) -> dict[str, Any]:
-    """The complete params as plain values. Raises UserError for an unknown name."""
-    return file.decode(text(name), name)
+    """The complete params as plain values: those of ``text`` in a fifth of its time, as no comment is kept. Raises
+    UserError for an unknown name."""
+    changes = file.decode(_written(name), name)
+    if name == BASE:
+        return changes
+    values = read(changes.pop("base", BASE))
+    _change(values, changes)
+    return values
 
 
 def _written(name: str) -> str:

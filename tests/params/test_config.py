@@ -26,6 +26,7 @@ def test_params_yaml_is_the_digits_preset():
 @pytest.mark.parametrize("name", presets.names())
 def test_every_preset_loads_and_its_network_can_be_built(name):
     loaded = config.parse(presets.read(name))
+    assert presets.read(name) == file.decode(presets.text(name), name)
     assert sum(parameter.numel() for parameter in build.outline(loaded).parameters()) > 0
     again = config.parse(json.loads(json.dumps(loaded.to_dict())), "again")
     assert again == loaded
