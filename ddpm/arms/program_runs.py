@@ -19,6 +19,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Self
@@ -73,9 +74,9 @@ class ProgramPool(Pool):
         """As ``Pool.results``. Nothing starts while nobody reads. Raises UserError if the commit cannot be checked
         out."""
         while self.tasks:
-            begun = [one.task for one in self.running]
-            waiting = [task for task in self.tasks.values() if task not in begun]
-            for task in waiting[: self.slots - len(begun)]:
+            begun = {one.task.name for one in self.running}
+            waiting = (task for name, task in self.tasks.items() if name not in begun)
+            for task in [*islice(waiting, self.slots - len(begun))]:  # it looks no further than there are slots
                 if done := self._start(task):
                     yield done
             time.sleep(POLL)
