@@ -94,7 +94,8 @@ def append(path: Path, values: Mapping[str, Any]) -> None:
 
 def has(path: Path, name: str) -> bool:
     """Whether the file has a row of that name, be it one that counts or not."""
-    return any(_name(line) == name for line in files.read_lines(path))
+    quoted = json.dumps(name)  # few lines need to be parsed
+    return any(quoted in line and _name(line) == name for line in files.read_lines(path))
 
 
 def lock_path(path: Path, name: str) -> Path:
