@@ -142,8 +142,6 @@ def _read_set(samples: Path, shape: Shape, evaluate: Evaluate, scratch: Path) ->
     """The images. Raises UserError if they are too few for the metrics, or many are repetitions, which no distance
     notices; warns of few."""
     images = read_images(samples, shape, scratch)
-    if len(images) > MOST:  # a file of a megabyte may hold millions that are all black
-        raise UserError(f"{samples}: {len(images):,} images; allowed: at most {MOST:,}, and 50,000 are usual")
     with blame(samples):
         check_counts(evaluate, {"sample.count": len(images)})
     count, different = len(images), distinct(images)
@@ -163,12 +161,15 @@ def read_images(samples: Path, shape: Shape, scratch: Path) -> Images:
     if not samples.exists():
         raise UserError(f"{samples}: no such file or folder")
     if samples.suffix.lower() in (".npy", ".npz"):
-        return _axes(samples, _array(samples, scratch), shape)
+        array = _array(samples, scratch)
+        _limit(samples, len(array) if array.ndim else 0)
+        return _axes(samples, array, shape)
     if not (samples.is_dir() or is_archive(samples.name)):
         raise UserError(f"{samples}: allowed: a folder or archive of pictures, or an .npy or .npz file")
     dataset = ImageFolder()
     dataset.download(str(samples.resolve()), scratch / "raw")
     records = dataset.read(scratch / "raw")
+    _limit(samples, len(records.names))
     images = np.lib.format.open_memmap(scratch / "images.npy", "w+", np.uint8, (len(records.names), *shape))
     allowed = f"{MODES.get(shape.channels)} of {shape.width}x{shape.height}"
     for row, name in enumerate(records.names):
@@ -180,6 +181,12 @@ def read_images(samples: Path, shape: Shape, scratch: Path) -> Images:
         except BROKEN as error:
             raise UserError(f"{samples}: {printable(name)}: {explain(error)}") from error
     return images
+
+
+def _limit(samples: Path, count: int) -> None:
+    """Raises UserError for more than ``MOST`` images: a file of a megabyte may hold millions that are all black."""
+    if count > MOST:
+        raise UserError(f"{samples}: {count:,} images; allowed: at most {MOST:,}, and 50,000 are usual")
 
 
 def _array(path: Path, scratch: Path, key: str = FIRST) -> NDArray[Any]:

@@ -202,3 +202,17 @@ def test_another_run_s_record_is_not_overwritten(folder):
         score.write_record(other, None)
     assert score.write_record(other, Path("elsewhere.json")).exists()
     assert record.read_record(path) == one
+
+
+@pytest.mark.parametrize("form", ["folder", "array"])
+def test_too_many_images_are_refused_before_one_is_decoded(form, tmp_path, monkeypatch):
+    monkeypatch.setattr(score, "MOST", 2)
+    samples = tmp_path / ("pictures" if form == "folder" else "x.npy")
+    if form == "folder":
+        samples.mkdir()
+        for number in range(3):
+            (samples / f"{number}.png").write_bytes(b"no picture")
+    else:
+        np.save(samples, np.zeros((3, 2, 2), np.float32))
+    with pytest.raises(UserError, match="3 images; allowed: at most 2"):
+        score.read_images(samples, Shape(1, 4, 4), tmp_path / "scratch")
