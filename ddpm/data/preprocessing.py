@@ -88,14 +88,12 @@ def split_indices(originals: Originals, test_fraction: float, seed: int) -> tupl
 
 def _write_images(folder: Path, originals: Originals, indices: NDArray[np.int64], data: Data) -> dict[int, str]:
     """Write images.npy of those images that can be read. Returns why the others cannot, by index."""
-    at_once = max(MAX_WORKERS, CHUNK_BYTES // math.prod(data.shape))
+    at_once, workers = max(MAX_WORKERS, CHUNK_BYTES // math.prod(data.shape)), min(cores(), MAX_WORKERS)
     broken: dict[int, str] = {}
     with (
         (folder / "images.npy").open("wb") as out,
         bar(len(indices), f"preprocess {folder.name}", "images") as progress,
-        ThreadPoolExecutor(
-            min(cores(), MAX_WORKERS)
-        ) as executor,  # PIL releases the interpreter's lock while it decodes and resizes
+        ThreadPoolExecutor(workers) as executor,  # PIL releases the interpreter's lock while it decodes and resizes
     ):
         _write_header(out, len(indices), data)
         for start in range(0, len(indices), at_once):

@@ -30,7 +30,10 @@ def check_source(dataset: Dataset, source: str | None) -> None:
     where = dataset.address if source is None else source
     if dataset.packaged:
         if source is not None:
-            raise UserError(f"data.source: {quote(source)} is not allowed, {dataset.name} has its own; allowed: null")
+            raise UserError(
+                f"data.source: {quote(source)} is not allowed: {dataset.name} come with a package; for your own images "
+                "set data.dataset.name: image_folder, otherwise data.source: null"
+            )
     elif where and where.startswith(ADDRESSES):
         _parts(where)
     else:
@@ -116,7 +119,7 @@ def download(url: str, path: Path) -> None:
             if response.length:  # what is still to come
                 raise OSError(f"connection ended {response.length:,} bytes early")
     except (OSError, http.client.HTTPException, ValueError) as error:
-        remedy = f"fetch it by hand, and set data.source to the folder of {path.name}"
+        remedy = f"fetch it by hand, put {path.name} into a folder such as downloads/, and set data.source: downloads"
         raise UserError(f"{url}: cannot be fetched ({error}); {remedy}") from error
 
 

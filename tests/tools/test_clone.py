@@ -57,7 +57,7 @@ def check(capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
         ("https://example.org/m", 0, "", "mnist"),
         ("https://me:hunter2@example.org/m", 2, "https://***@example", "mnist"),
         (None, 2, "data.source: null", "arrays"),
-        (".dvc", 2, "data.source: '.dvc'", "digits"),
+        (".dvc", 2, "data.dataset.name: image_folder", "digits"),
     ],
 )
 def test_the_source_of_images_that_are_not_here_has_to_be_there(source, code, words, dataset, capsys):

@@ -42,7 +42,7 @@ def test_offline_is_one_line_that_tells_what_to_do(name, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="no network") as error:
         dataset.download(None, tmp_path / "raw")
     assert dataset.address in str(error.value)
-    assert "data.source" in str(error.value)
+    assert "data.source: downloads" in str(error.value)
     assert list(tmp_path.iterdir()) == []
 
 
