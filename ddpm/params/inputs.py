@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from ddpm.base import files
+from ddpm.base import files, variant
 from ddpm.base.errors import UserError
 from ddpm.params import file
 
@@ -48,9 +48,16 @@ class Start(NamedTuple):
         """Raises UserError if an input of the stage has changed since: DVC would credit the result to inputs that did
         not make it."""
         params = file.read_params()
-        for key, before in self.keys.items():
-            if repr(lookup(params, key)) != repr(before):  # 1, 1.0 and True are equal
-                raise UserError(f"{file.PATH}: {key} changed while the {self.stage} stage ran; run `dvc repro` again")
+        before = files.flatten(self.keys)
+        now = files.flatten({key: lookup(params, key) for key in self.keys})
+        for key in sorted(before.keys() | now.keys()):
+            # as text, because 1, 1.0 and True are equal
+            was, is_now = (repr(values[key]) if key in values else "absent" for values in (before, now))
+            if was != is_now:
+                raise UserError(
+                    f"{file.PATH}: {key} was {variant.shorten(was)} when the {self.stage} stage started and is "
+                    f"{variant.shorten(is_now)} now; run `dvc repro` again"
+                )
         self._check_files(self.digests)
 
     def refuse_other_code(self) -> None:
