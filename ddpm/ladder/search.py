@@ -155,8 +155,8 @@ class Search:
         return self.space.propose(past, running, seed), lengths[0]
 
     def find(self) -> tuple[Changes | None, str]:
-        """The recipe to prove: the best of the finalists that this search ran most often. None if all break a guard; if
-        that, or a better one that ran less often, is the champion, which is proved; and, with the reason, if it is
+        """The recipe to prove: the best of the finalists that this search ran most often. None if that, or a better one
+        that ran less often, is the champion, which is proved; and, with the reason, if all break a guard, or if it is
         worse than a Gaussian of the train images."""
         ranked, champion = self.rank(self.own(1.0))[:FINALISTS], self.space.champion
         most = min(RUNS, max((len(one.trials) for one in ranked), default=0))
@@ -165,6 +165,11 @@ class Search:
             score = f"the best {metrics.title(self.contest.terms.primary)}, {best.score:.4g}, is worse than that of"
             why = f"a Gaussian of the train images, {self.yardstick:.4g}: too early to compare; train for longer"
             return None, f"{score} {why}"
+        usual, tried = trials.find_usual(self.own(1.0), champion), self.own(1.0)
+        broken = Counter(name for one in tried for name in trials.judge(self.contest, [one], usual).fails)
+        if not best and broken:
+            shown = ", ".join(f"{name} in {count}" for name, count in broken.most_common())
+            return None, f"nothing keeps the guards, which break in {plural(len(tried), 'whole trial')}: {shown}"
         return (best.changes if best and best.changes != champion else None), ""
 
     @property

@@ -32,8 +32,8 @@ LARGEST = 2**22  # bytes of it: thousands of trials, each of which takes millise
 class Trial(Section):
     """One run. search: the number of the search that made it. of: ``find_identity``. changes: of the base. score: None
     if it diverged. guards: the guarded metrics; ``memorisation`` is 1 if it copies train images. seconds: that it
-    took. length: a share of the recipe's training. yardstick: ``metrics.yardstick`` of the run. eyes:
-    ``metrics.list_panel`` of it."""
+    took. length: a share of the recipe's training. yardstick: ``metrics.yardstick`` of the run. limits: those of the
+    guarded metrics. eyes: ``metrics.list_panel`` of it."""
 
     evidence: Literal[False] = False
     search: Count
@@ -46,6 +46,7 @@ class Trial(Section):
     seconds: Amount = 0.0
     length: float = 1.0
     yardstick: Score | None = None
+    limits: dict[str, Score] = Field(default={})
     eyes: dict[str, Score] = Field(default={})
 
     @property
@@ -124,8 +125,10 @@ def finish(contest: Contest, trial: Trial, run: Record, seconds: float) -> Trial
     guarded = scores | {MEMORISATION: float(bool(metrics.find_copies(scores)))}
     guards = {name: guarded[name] for name in contest.terms.guards if scores}
     eyes = {name: scores[name] for name in metrics.list_panel([scores])}
+    limits = {name: limit for name in guards if (limit := metrics.yardstick(scores, name)) is not None}
     result = {"score": scores.get(primary), "guards": guards, "seconds": round(seconds, 1), "eyes": eyes}
-    return trial.model_copy(update=result | {"yardstick": metrics.yardstick(scores, primary)})
+    result |= {"yardstick": metrics.yardstick(scores, primary), "limits": limits}
+    return trial.model_copy(update=result)
 
 
 def add(contest: Contest, trial: Trial) -> None:
@@ -150,7 +153,8 @@ def find_usual(trials: Sequence[Trial], champion: Changes) -> dict[str, float]:
 
 
 def judge(contest: Contest, runs: Sequence[Trial], usual: dict[str, float]) -> Candidate:
-    """A recipe's trials together. usual: the champion's guarded metrics; empty if they are not known."""
+    """A recipe's trials together. A guarded metric has to be no worse than the champion's by more than its margin, and
+    no worse than a Gaussian's. usual: the champion's; empty if they are not known."""
     terms, of_guards, diverged = contest.terms, means(runs), -contest.gain(math.inf)
     scores = [diverged if trial.score is None else trial.score for trial in runs]
     excess = {MEMORISATION: of_guards.pop(MEMORISATION, 0.0)}
@@ -159,6 +163,8 @@ def judge(contest: Contest, runs: Sequence[Trial], usual: dict[str, float]) -> C
     for name in of_guards.keys() & usual.keys():
         margin = contest.known.margin(name, usual[name])
         excess[name] = contest.gain(usual[name] - of_guards[name], name) - margin
+    for name, limit in runs[0].limits.items():  # of metrics that are better when lower
+        excess[name] = max(excess.get(name, 0.0), of_guards.get(name, limit) - limit)
     loss = runs[0].cost if terms.kind == "target" else -contest.gain(fmean(scores))
     fails = {name: by for name, by in excess.items() if by > 0}
     first, excesses = runs[0], math.fsum(fails.values())

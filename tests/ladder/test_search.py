@@ -172,16 +172,27 @@ def test_a_find_holds_at_the_longer_training_too(capsys, monkeypatch):
     assert state.changes == result["find"]
 
 
-def test_a_guard_is_kept_by_the_search(capsys):
-    """The best score breaks a guard, so another recipe is found."""
-    kid, names = "random_conv.fd", {"p2": 1.1}
-    Instant.more = staticmethod(lambda params: {kid: names.get(params["diffusion"]["loss"]["name"], 0.1)})
+@pytest.mark.parametrize(("p2", "others", "gaussian"), [(1.1, 0.1, 9.0), (1.1, 1.08, 1.09)])
+def test_a_guard_is_kept_by_the_search(capsys, p2, others, gaussian):
+    """The best score breaks a guard, by more than its margin or by less than a Gaussian, so another recipe is found."""
+    kid = "random_conv.fd"
+    scores = {True: {kid: p2, f"yardsticks.gaussian.{kid}": gaussian}}
+    scores[False] = scores[True] | {kid: others}
+    Instant.more = staticmethod(lambda params: scores[params["diffusion"]["loss"]["name"] == "p2"])
     of = contest(guards=[kid, "memorisation"])
     one = search.Search(of, climb.read(of), 1, 30, None, 1)
     one.explore(print, lambda _: None)
     broken = sum(trial.changes.get("diffusion.loss.name") == "p2" for trial in one.past)
     assert capsys.readouterr().out.count(f", fails {kid};") == broken > 0
     assert (one.find()[0] or {}).get("diffusion.loss.name") != "p2"
+
+
+def test_a_search_in_which_all_break_a_guard_says_so(capsys):
+    kid = "random_conv.fd"
+    Instant.more = staticmethod(lambda params: {kid: 2.0, f"yardsticks.gaussian.{kid}": 1.0})
+    contest(guards=[kid])
+    assert find("--trials", "8", "--slots", "1", "--json") == 1
+    assert f"{kid} in 8" in json.loads(capsys.readouterr().out)["reason"]
 
 
 @pytest.mark.parametrize(("scores", "found"), [
