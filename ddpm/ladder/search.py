@@ -201,6 +201,8 @@ class Search:
                     trials.add(self.contest, trial)
                     self.past = [*self.file.read().values()]  # with those of other processes
                     say(self._progress(trial) + (f"; {record.diverged}" if record.diverged else ""))
+                    if len(self.own()) == len(self.known) and (reason := self.find()[1]):  # after the starts
+                        say(f"so far, {reason}; a search that ends so proves nothing")
                 else:
                     failed += 1
                     say(f"failed: {done.reason}")

@@ -86,7 +86,11 @@ def test_nothing_is_proved_that_is_worse_than_a_gaussian(capsys):
     Instant.score = staticmethod(lambda params, seed: 20.0)
     contest(ideas=[{"diffusion.loss.name": "p2"}])
     assert find("--trials", "8", "--slots", "1", "--json") == 1
-    result = json.loads(capsys.readouterr().out)
+    said = capsys.readouterr()
+    result = json.loads(said.out)
+    shown = [line for line in said.err.splitlines() if line.startswith(("trial ", "so far"))]
+    assert [line[:6] for line in shown].index("so far") == 2  # after the champion and the idea
+    assert "Gaussian" in shown[2]
     assert (result["proof"], result["find"], result["claim"]) == (None, {}, None)
     assert "Gaussian" in result["reason"]
     assert not Path("ladders/tiny/log.jsonl").exists()
