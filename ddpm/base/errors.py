@@ -85,7 +85,7 @@ def describe(kind: str, line: str) -> dict[str, str | None]:
     """The parts of an error's line, for a program. key: the last of the words that end in a colon at its beginning.
     allowed: what may stand there. Both are of the first of several mistakes, and None if the line does not say."""
     first = re.split(r"; (?!allowed: )(?=\S+: )", line)[0]
-    key = re.match(r"(?:ddpm[\w -]*: )?(?:\S+: )*(\S+): ", first)
+    key = re.match(r"(?:ddpm[\w -]*: )?(?:[^\s'\"{[]+: )*([^\s'\"{[]+): ", first)
     allowed = re.search(r"allowed: ([^;]+)", first)
     return {"kind": kind, "key": key and key[1], "allowed": allowed and allowed[1], "error": line}
 

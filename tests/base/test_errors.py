@@ -60,6 +60,7 @@ def test_what_is_shown_of_an_address(text, shown):
          "steps, epochs"),
         ("params.yaml: train.steps: 0 is not allowed; see: x; train.lr: unknown; allowed: steps", "train.steps", None),
         ("ddpm study new: --vary: contains a duplicate; allowed: each key once; or none", "--vary", "each key once"),
+        ("ideas/a.yaml: train: {'a': 1} is a whole section; allowed: keys", "train", "keys"),
         ("metrics/ does not match the params: run `dvc repro`", None, None),
     ],
 )  # fmt: skip
