@@ -20,7 +20,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
-from cyclopts import App, CycloptsError, Group, Parameter, Token
+from cyclopts import App, CycloptsError, Group, MissingArgumentError, Parameter, Token
 from cyclopts.validators import Path as FileKind
 from cyclopts.validators import mutually_exclusive
 from rich.console import Console
@@ -72,6 +72,8 @@ def run(arguments: Sequence[str] | None) -> int | None:
         code: int | None = app(arguments, console=_Terminal())
     except CycloptsError as error:
         text = str(error)
+        if isinstance(error, MissingArgumentError) and error.argument and not error.keyword:
+            text = f"{error.argument.name}: missing; --help shows what it is"
         raise UserError(f"{' '.join(['ddpm', *(error.command_chain or ())])}: {text[:1].lower()}{text[1:]}") from error
     return code
 

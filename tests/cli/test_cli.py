@@ -84,7 +84,7 @@ def test_a_wrong_option_is_refused(model_file, capsys, options, message):
         (["summry"], 'ddpm: unknown command "summry". Did you mean "summary"?'),
         (["study", "statu"], 'ddpm study: unknown command "statu". Did you mean "status"?'),
         (["runs", "--jso"], "ddpm runs: unknown option: --jso. Did you mean --json?"),
-        (["score", "photos", "--name", "g"], "ddpm score: "),
+        (["score", "photos", "--name", "g"], "ddpm score: --seed: "),
         (["sample", "-n", "many"], "ddpm sample: invalid value for -n: "),
         (["compare", "--by", "seed", "--may-differ", "cod"], 'ddpm compare: invalid value "cod" for --may-differ'),
         (["gate", "--update", "--json"], "ddpm gate: "),
