@@ -1,6 +1,7 @@
 """Files to start from: that of a new ladder, with a space to search, and the params file of a champion."""
 
 import json
+import sys
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -38,6 +39,8 @@ def write(name: str, base: str, common: Mapping[str, Any]) -> Path:
     params = apply_overrides(presets.read(base), common, "--set")
     whole = config.parse(params, "--set")
     found, steps = clone.look(whole.data), whole.train.steps or 1
+    if found.line:
+        print(found.line, file=sys.stderr)
     measures = _choose_measures(whole, found)
     whole = config.parse(apply_overrides(params, measures, "--set"), "--set")
     possible.check_scores(whole, found.train, found.classes)

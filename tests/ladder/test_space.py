@@ -116,15 +116,17 @@ def test_trials_that_were_seen_by_other_eyes_do_not_count():
     assert of.trial({}, 1)["evaluate"]["extractors"] == ["classifier"]
 
 
-def test_a_new_ladder_needs_a_preset_and_images_enough():
+def test_a_new_ladder_needs_a_preset_and_images_enough(capsys):
     with pytest.raises(UserError, match="preset"):
         draft.write("mine", "nothing", {})
     with pytest.raises(UserError, match="a ladder is a file"):
         draft.write("ladders/mine", "photos_short", {})
     for number in range(20):
         Path(f"{number}.jpg").touch()
+        Path(f"{number}.heic").touch()
     with pytest.raises(UserError, match="train split: 18 images are too few"):
         draft.write("mine", "photos_short", {"data.source": "."})
+    assert " left out" in capsys.readouterr().err
     with pytest.raises(UserError, match="image_size: 30"):  # which no level of the network can halve
         draft.write("mine", "digits_small", {"data.image_size": 30})
     assert not [*FILE.parent.iterdir()]
