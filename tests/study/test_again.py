@@ -52,7 +52,9 @@ def test_an_audit_begins_with_what_is_said_to_diverge_and_runs_code_that_nobody_
     commit("two values")
     for line in ("1", "3", "4"):
         assert study("run", TINY, "--line", line) == 0
-    assert records().keys() == {"cosine-tune-1-1", "cosine-tune-2-1", "linear-tune-2-1"}
+    diverged, one, _ = (records()[name] for name in ("cosine-tune-1-1", "cosine-tune-2-1", "linear-tune-2-1"))
+    assert len(records()) == 3
+    assert (diverged["code"], diverged["environment"]["processor"]) == (one["code"], "a CPU")
     change("linear-tune-2-1", diverged="train: out of range", scores={})
     [stage] = Path(".ddpm/code").glob("*/stages/__main__.py")
     stage.write_text(stage.read_text().replace("> 0.5", "> 0.001"))
