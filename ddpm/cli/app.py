@@ -2,12 +2,12 @@
 
 exit codes:
   0    done
-  1    gate: worse than the baseline allows; study run: an experiment failed;
-       ladder try: refused
+  1    gate, judge --gate: worse than the baseline allows; study run: an
+       experiment failed; ladder try: refused
   2    a mistake, reported in one line on stderr
   3    compare, study: too early for a verdict, because both sides of every
-       comparison score worse than a Gaussian; ladder try: undecided; gate: an
-       alarm that fresh seeds have to confirm
+       comparison score worse than a Gaussian; ladder try: undecided; gate,
+       judge --gate: an alarm that fresh seeds have to confirm
   130  stopped by Ctrl-C; any other signal N: 128 + N
   141  the reader of the output closed it, as `| head` does
 """

@@ -173,6 +173,7 @@ def judge(
     baseline: str | None = None,
     primary: str | None = None,
     margin: Names = (),
+    gate: bool = False,
     out: Path | None = None,
     tables: Tables = (),
     json: Json = False,
@@ -181,6 +182,7 @@ def judge(
 
     examples:
       ddpm judge scores.csv --better lower  # columns arm, seed, and metrics
+      ddpm judge scores.csv --better lower --gate  # is one run of an arm worse?
       ddpm judge wandb.csv --arm optimizer --better val/loss=lower,acc=higher
 
     Args:
@@ -191,15 +193,22 @@ def judge(
         baseline: arm that the others are compared with (the first row's)
         primary: metric that decides (the first)
         margin: smallest gap that matters, such as acc=0.005 (0)
+        gate: judge one run of each arm; exit codes are those of `ddpm gate`
         out: folder for verdict.md, .json and pictures; or a page to write, .html
     """
     from ddpm.cli.study_commands import publish
     from ddpm.verdicts import table
+    from ddpm.verdicts.verdict import NO_ANSWER
 
     if scores.resolve() in map(Path.resolve, tables):
         raise UserError(f"--table: {scores} holds the scores; allowed: another file")
-    judgement = table.judge(scores, better, margin, baseline, primary, arm, seed)
-    return publish(judgement, [], out, tables, json)
+    judgement = table.judge(scores, better, margin, baseline, primary, arm, seed, gate)
+    ends = {one.outcome for one in judgement.verdicts if one.metric == judgement.primary}
+    word, code = ("regression", 1) if "worse" in ends else ("alarm", NO_ANSWER) if "not yet" in ends else ("pass", 0)
+    if gate and not json:
+        print(f"gate: {word}\n")
+    published = publish(judgement, [], out, tables, json)
+    return code if gate else published
 
 
 @app.command(group=SCORES)

@@ -17,8 +17,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from ddpm.base.errors import UserError, plural
 from ddpm.base.files import read_json, write_text
 from ddpm.base.paths import BASELINE, RUN
@@ -28,13 +26,10 @@ from ddpm.runs import alike, library
 from ddpm.runs.record import Record
 from ddpm.verdicts import unpaired
 from ddpm.verdicts.arms import Arm, Pair, name_seeds
-from ddpm.verdicts.confirmation import FRESH, regressions_noticed
 from ddpm.verdicts.result import Judgement
 from ddpm.verdicts.sequential import Design
-from ddpm.verdicts.verdict import PRIMARY, Rules, Verdict
+from ddpm.verdicts.unpaired import MIN_SEEDS
 
-MIN_SEEDS = 5  # more than FRESH
-NOTICED = (0.5, 0.9)  # chances
 REMAKE = "`ddpm gate --update` makes a new one"
 
 
@@ -55,8 +50,7 @@ def decide(config: Config, folders: Iterable[Path] = ()) -> Answer:
     bad = regressions(judgement, config.gate)
     alarms = [judged.metric for judged in judgement.verdicts if judged.outcome == "not yet"]
     if alarms and not bad:
-        first = 1 + max(one.seed or 0 for one in (run, *stored))
-        fresh = range(first, first + FRESH)  # always the same ones, so that nobody can choose them by their scores
+        fresh = unpaired.next_seeds((run, *stored))
         recorded = {one.seed: one for one in _list_matching(config, folders).records if library.is_checked_out(one)}
         missing = [seed for seed in fresh if seed not in recorded]
         if not missing:
@@ -67,7 +61,7 @@ def decide(config: Config, folders: Iterable[Path] = ()) -> Answer:
 
 def judge(run: Record, stored: Sequence[Record], config: Config, fresh: Sequence[Record] = ()) -> Judgement:
     """The run against the baseline in every metric, those that decide first; or the ``fresh`` runs that its alarm
-    called for. A run that is one of the baseline's, the worst of which may be beyond the limit, raises none.
+    called for.
 
     Raises UserError if they can't be compared, because of another fingerprint or a missing metric, or if no metric
     decides.
@@ -86,41 +80,16 @@ def judge(run: Record, stored: Sequence[Record], config: Config, fresh: Sequence
     before = Arm("the stored runs", {}, {one.seed or 0: one for one in stored})
     after = Arm("this model" if fresh else "this run", {}, {one.seed or 0: one for one in fresh or [run]})
     rules = guards.rules(config.compare, names, 1, Design((1,)), primaries=len(deciding))
-    percent = 50 * PRIMARY * (1 - config.compare.confidence)
     pairs = [Pair(before.label, after.label, tuple(stored), tuple(ones)) for ones in ([run], fresh) if ones]
-    changed = all(one.seed != run.seed or one.scores.items() - run.scores.items() for one in stored)
-    unchanged = (
-        f"seed {run.seed} has the baseline's scores to the last digit: nothing has changed, so there is no alarm"
-    )
-    verdicts = unpaired.judge_run(pairs[0], rules, *pairs[1:], alarms=changed)
+    verdicts = unpaired.judge_run(pairs[0], rules, *pairs[1:])
     return Judgement(
         question=f"Is this run worse than the {len(stored)} of {BASELINE}?",
         primary=names[0],
         arms=(before, after),
         verdicts=tuple(verdicts),
         compare=config.compare.model_dump(mode="json"),
-        notes=(
-            f"the gate decides by {' and '.join(deciding)}: if scores are normal, a change that makes nothing worse "
-            f"fails there at most {percent:.3g} times in 100, on average over baselines",
-            *(_bounds(judged, rules) for judged in verdicts[: len(deciding)]),
-            *guards.copies([after]),
-            *([] if changed else [unchanged]),
-        ),
+        notes=(*unpaired.describe_bounds(verdicts, rules), *guards.copies([after])),
         fingerprint=fingerprint,
-    )
-
-
-def _bounds(judged: Verdict, rules: Rules) -> str:
-    """How much worse a score may be, and the regressions that the gate notices with chances of NOTICED, in words."""
-    stored, mean = judged.baseline_scores, abs(judged.baseline_mean)
-    sd = float(np.std(stored, ddof=1))
-    limits = np.maximum(sd * np.array(rules.bounds(judged.metric, len(stored))), judged.margin)
-    gaps = *limits, *regressions_noticed(limits, sd, np.array(NOTICED))
-    at_once, alarm, confirm, *seen = (f"{gap:.3g}" + (f" ({gap / mean:.0%})" if mean else "") for gap in gaps)
-    noticed = " and of ".join(f"{gap} in {chance:.0%} of runs" for gap, chance in zip(seen, NOTICED, strict=True))
-    return (
-        f"{judged.metric}: worse than the baseline's mean by {alarm} is an alarm, by {at_once} a failure; {FRESH} "
-        f"fresh seeds confirm an alarm if their mean is worse by {confirm}. This notices a regression of {noticed}"
     )
 
 

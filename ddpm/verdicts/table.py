@@ -12,20 +12,22 @@ import csv
 import io
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from statistics import mode
 from typing import Any, NamedTuple
 
-from ddpm.base.errors import UserError
+from ddpm.base.errors import UserError, plural
 from ddpm.base.variant import closest, quote
 from ddpm.verdicts import unpaired, verdict
-from ddpm.verdicts.arms import Arm, Pair, name_alone, partners, refuse_twins
+from ddpm.verdicts.arms import Arm, Pair, name_alone, name_seeds, partners, refuse_twins
+from ddpm.verdicts.confirmation import FRESH
 from ddpm.verdicts.result import Judgement, describe_rule
 from ddpm.verdicts.sequential import Design
-from ddpm.verdicts.verdict import Direction, Known, Rules
+from ddpm.verdicts.unpaired import MIN_SEEDS
+from ddpm.verdicts.verdict import Direction, Known, Rules, Verdict
 
 CONFIDENCE = 0.95
 LONGEST = 200  # characters of an arm's name
@@ -67,6 +69,7 @@ def judge(
     primary: str | None = None,
     arm: str = "arm",
     seed: str = "seed",
+    gate: bool = False,
 ) -> Judgement:
     """Every arm of the table against the baseline, which is the first row's arm by default.
 
@@ -74,7 +77,8 @@ def judge(
     ``seed``; of MLflow's, for all metrics. margin: the smallest gap that matters in each metric's unit, likewise; 0 by
     default. primary: the first metric by default. Raises UserError for a mistake in the options or the table.
 
-    Arms that share two seeds or more are paired by them. Others are not, which a note says.
+    Arms that share two seeds or more are paired by them. Others are not, which a note says. gate: judge the first run
+    of each arm instead, as ``ddpm gate`` judges one.
     """
     columns, rows = _read(path)
     find = partial(_find, path, columns)
@@ -88,23 +92,46 @@ def judge(
     margins = {name: _number(text, f"--margin: {name}", "at least 0", least=0) for name, text in margins.items()}
     first = _find(path, directions, "--primary", primary or next(iter(directions)))
     names = [*dict.fromkeys([first, *directions])]
-    arms = _arms(path, rows, of_arm, of_seed, names)
+    arms = _arms(path, rows, of_arm, of_seed, names, 1 if gate else 2)
     before = arms.pop(_find(path, arms, "--baseline", baseline or next(iter(arms))))
+    if gate and len(before.runs) < MIN_SEEDS:
+        raise UserError(
+            f"{path}: --gate: the baseline {before.label} has {plural(len(before.runs), 'run')}; allowed: at least "
+            f"{MIN_SEEDS}, each with a seed of its own"
+        )
     verdicts, notes = [], list[str]()
     for after in arms.values():
         pair = partners(before, after)
-        seeds = len(pair.after)
+        seeds = 1 if gate else len(pair.after)
         rules = Rules(Columns(directions, margins), CONFIDENCE, names, len(arms), Design((seeds,)))
-        if seeds > 1:
+        if gate:
+            verdicts += _judge_first(before, after, rules)
+        elif seeds > 1:
             notes += name_alone(before, after)
             verdicts += verdict.judge(pair, rules, [seeds])
         else:
             notes.append(f"{after.label} and {before.label} share fewer than two seeds: Welch's t test, without pairs")
             sides = ([run._replace(seed=None) for run in one.runs.values()] for one in (before, after))
             verdicts += unpaired.judge_unpaired(Pair(before.label, after.label, *map(tuple, sides)), rules)
-    notes.append(describe_rule(CONFIDENCE))
+    notes += unpaired.describe_bounds(verdicts, rules) if gate else [describe_rule(CONFIDENCE)]
     compare = {"confidence": CONFIDENCE, "threshold": 0.0, "floors": {}}
-    return Judgement(f"Which {arm} is better?", first, (before, *arms.values()), tuple(verdicts), compare, tuple(notes))
+    question = f"Is a run worse than {before.label}'s?" if gate else f"Which {arm} is better?"
+    return Judgement(question, first, (before, *arms.values()), tuple(verdicts), compare, tuple(notes))
+
+
+def _judge_first(before: Arm, after: Arm, rules: Rules) -> list[Verdict]:
+    """The verdicts on the arm's run of the lowest seed or, if it raises an alarm, on those of the next three. If they
+    are not there yet, the alarm's reason names the seeds."""
+    stored, (first, *others) = tuple(before.runs.values()), (after.runs[seed] for seed in sorted(after.runs))
+    pair, fresh = (Pair(before.label, after.label, stored, tuple(runs)) for runs in ([first], others[:FRESH]))
+    alarm, *rest = unpaired.judge_run(pair, rules)
+    if alarm.outcome != "not yet":
+        return [alarm, *rest]
+    if len(fresh.after) == FRESH:
+        return unpaired.judge_run(pair, rules, fresh)
+    seeds = name_seeds(unpaired.next_seeds((*pair.runs, *others), FRESH - len(others)))
+    what = f"an alarm in {alarm.metric}: run {after.label} with {seeds}, add the rows, and judge again"
+    return [replace(alarm, reason=what, overridden=True), *rest]
 
 
 def _read(path: Path) -> tuple[Sequence[str], list[dict[Any, Any]]]:
@@ -149,9 +176,10 @@ def _by_column(find: Callable[..., str], option: str, given: Sequence[str], ever
 
 
 def _arms(
-    path: Path, rows: Sequence[Mapping[Any, Any]], of_arm: str, of_seed: str, names: Sequence[str]
+    path: Path, rows: Sequence[Mapping[Any, Any]], of_arm: str, of_seed: str, names: Sequence[str], fewest: int
 ) -> dict[str, Arm]:
-    """The runs by arm. Raises UserError for a cell that cannot be used, and for runs that cannot be judged."""
+    """The runs by arm, ``fewest`` or more of each. Raises UserError for a cell that cannot be used, and for runs that
+    cannot be judged."""
     arms: dict[str, Arm] = {}
     for number, cells in enumerate(rows, 2):
         where = f"{path}: row {number}"
@@ -170,7 +198,7 @@ def _arms(
     if len(arms) < 2:
         raise UserError(f"{path}: {of_arm}: {', '.join(arms) or 'no rows'}; allowed: two arms or more")
     for label, arm in arms.items():
-        if len({tuple(run.scores.values()) for run in arm.runs.values()}) == 1:
+        if len({tuple(run.scores.values()) for run in arm.runs.values()}) < min(2, max(fewest, len(arm.runs))):
             raise UserError(
                 f"{path}: {label}: only one row, or only equal ones; allowed: two seeds or more that differ"
             )

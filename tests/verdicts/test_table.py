@@ -11,6 +11,7 @@ import pytest
 from scipy import stats
 
 from ddpm.verdicts import statistics
+from ddpm.verdicts.confirmation import bounds
 from tests.command import refused, run
 
 pytestmark = pytest.mark.usefixtures("folder")
@@ -115,6 +116,9 @@ def changed(place: int, **cells: object) -> list[dict]:
     ([row | {"state": "finished"} for row in rows()], ["--better", "lower"], "row 2: state: 'finished'"),
     (rows({"adam": 1.0}), [], "arm: adam; allowed: two"),
     ([row | {"loss": 1, "acc": 1} for row in rows()], [], "adam: only one row, or only equal ones"),
+    (rows(seeds=range(4)), ["--gate"], "adam has 4 runs; allowed: at least 5, each with a seed of its own"),
+    (rows() + rows()[-1:], ["--gate"], "row 20: sgd has seed 5 twice"),
+    (rows() + [rows()[0] | {"arm": "new", "seed": seed} for seed in range(4)], ["--gate"], "new: only one row, or"),
     (b"", [], "--arm"),
     (b"arm,seed,loss,acc\n", [], "no rows"),
     (b"arm,seed,loss,loss\na,1,2,3\n", [], "two columns are called 'loss'"),
@@ -136,6 +140,66 @@ def test_a_mistake_is_one_short_line_and_writes_nothing(capsys, made, options, n
     assert named in line
     assert len(line) < 3000
     assert [path.name for path in Path().iterdir()] == ["scores.csv"]
+
+
+BASE = [row for row in rows() if row["arm"] == "adam"]
+AT_ONCE, ALARM, CONFIRM = np.array([row["loss"] for row in BASE]).std(ddof=1) * np.array(bounds(6, 0.05 * 0.9 / 2))
+
+
+def gated(capsys: pytest.CaptureFixture, *gaps: float, first: int = 6) -> tuple[int, dict]:
+    """Exit code and verdict of a gate over runs that are so much worse than the baseline's mean, the newest on top."""
+    mean = np.mean([row["loss"] for row in BASE])
+    runs = [BASE[0] | {"arm": "new", "seed": first + at, "loss": mean + gap} for at, gap in enumerate(gaps)]
+    write([*runs[::-1], *BASE])
+    code = run("judge", "scores.csv", *BETTER, "--baseline", "adam", "--gate", "--json")
+    (loss, _) = json.loads(capsys.readouterr().out)["verdicts"]
+    return code, loss
+
+
+@pytest.mark.parametrize(("gaps", "code", "outcome", "seeds"), [
+    ([0.99 * ALARM], 0, "inconclusive", [6]),
+    ([-1.01 * AT_ONCE], 0, "better", [6]),
+    ([1.01 * AT_ONCE], 1, "worse", [6]),
+    ([0.99 * AT_ONCE], 3, "not yet", [6]),
+    ([1.01 * ALARM, 9, 9], 3, "not yet", [6]),
+    ([1.01 * ALARM, 0, 0, 3.03 * CONFIRM, 0], 1, "worse", [7, 8, 9]),
+    ([1.01 * ALARM, 0, 0, 2.97 * CONFIRM, 9], 0, "inconclusive", [7, 8, 9]),
+    ([0.99 * ALARM, 9, 9, 9], 0, "inconclusive", [6]),
+])  # fmt: skip
+def test_a_gate_judges_one_run_and_after_an_alarm_the_next_three(capsys, gaps, code, outcome, seeds):
+    found, loss = gated(capsys, *gaps)
+    assert (found, loss["outcome"], loss["seeds"]) == (code, outcome, seeds)
+
+
+def test_an_alarm_names_the_seeds_that_decide_it_and_another_metric_raises_none(capsys):
+    for first, more, named in (
+        (6, [], "seeds 7 8 9"),
+        (0, [], "seeds 6 7 8"),
+        (6, [1], "seeds 8 9"),
+        (6, [1, 2], "seed 9,"),
+    ):
+        assert named in gated(capsys, 1.01 * ALARM, *more, first=first)[1]["headline"]
+    write([*BASE, BASE[0] | {"arm": "new", "seed": 9, "acc": 0}])
+    assert run("judge", "scores.csv", *BETTER, "--gate", "--out", "verdict", "--table", "t.tex") == 0
+    assert capsys.readouterr().out.startswith("gate: pass\n")
+
+
+def test_a_gate_over_several_changes_fails_if_one_is_worse(capsys):
+    """Which share the error rate."""
+    gated(capsys, 1.01 * ALARM)
+    with Path("scores.csv").open("a") as file:
+        file.write("copy,3,{loss},{acc}\nbad,1,9,0\n".format(**BASE[3]))
+    assert run("judge", "scores.csv", *BETTER, "--baseline", "adam", "--gate") == 1
+    shown = capsys.readouterr().out
+    assert shown.startswith("gate: regression\n")
+    assert "3 comparisons" in shown
+
+
+def test_a_run_that_changes_nothing_raises_no_alarm(capsys):
+    twice = max(BASE, key=lambda row: row["loss"])
+    for change, code in ((0, 0), (1e-9, 3)):
+        write([*BASE, twice | {"arm": "new", "loss": twice["loss"] + change}])
+        assert run("judge", "scores.csv", *BETTER, "--gate") == code
 
 
 EVIL = ["<script>", "=HYPERLINK(1)", "|a| # b", "$x$ \\input{/etc/passwd}"]
