@@ -28,7 +28,10 @@ def read_params(path: Path = PATH) -> dict[str, Any]:
         with path.open(encoding="utf-8") as opened:
             text = opened.read(MAX_BYTES + 1)  # ``decode`` refuses that many
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; run this in the project's folder, or `ddpm preset digits`") from error
+        raise UserError(
+            f"{path}: no such file; run this in the project's folder, or `ddpm preset digits`; another program's "
+            "scores: `ddpm judge`, also with --gate"
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as UTF-8 text ({error})") from error
     return decode(text, str(path))

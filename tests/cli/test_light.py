@@ -68,3 +68,6 @@ def test_a_table_is_judged_in_an_empty_folder(folder):
     assert "\n'=b," in Path("t.csv").read_text()  # a spreadsheet would take it for a formula
     assert {"verdict.md", "verdict.json", "verdict.png"} <= {path.name for path in Path("verdict").iterdir()}
     assert {path.name for path in Path().iterdir()} == {"scores.csv", "verdict", "t.tex", "t.csv"}
+    done = ddpm("judge scores.csv --better lower --gate", "gate")
+    assert (done.returncode, done.stdout[:11], done.stderr.count("\n")) == (2, "gate: pass\n", 1)
+    assert "judge" in done.stderr
