@@ -110,7 +110,7 @@ class ProgramPool(Pool):
                         preexec_fn=partial(die_with_parent, os.getpid()),  # noqa: PLW1509 (there are no threads)
                     )
             except OSError as error:
-                return self._done(task, {}, 0.0, f"{words[0]}: cannot be run ({error.strerror})")
+                return self._done(task, {}, 0.0, f"{words[0]}: cannot be run ({error.strerror})", begun=False)
             self.running.append(_Running(task, folder, process, stdout, stderr, left.pop_all()))
         return None
 
@@ -150,7 +150,7 @@ class ProgramPool(Pool):
             reason = ": ".join(filter(None, [name, stderr.last_line() or stdout.last_line()]))
         return self._done(one.task, values, seconds, reason)
 
-    def _done(self, task: Task, values: Mapping[str, float], seconds: float, reason: str) -> Done:
+    def _done(self, task: Task, values: Mapping[str, float], seconds: float, reason: str, begun: bool = True) -> Done:
         """The record of a run, which gets its row; or the reason why it failed, if that is no result."""
         del self.tasks[task.name]
         wanted = self.program.directions
@@ -162,7 +162,7 @@ class ProgramPool(Pool):
         if not reason and (odd := [name for name in wanted if not abs(values[name]) < LARGEST]):
             reason = f"{odd[0]} is {values[odd[0]]:g}"
         if reason and not task.may_diverge:
-            return Done(task, reason=f"{reason}; {task.log} has the end of its output")
+            return Done(task, reason=f"{reason}; {task.log} has the end of its output" if begun else reason)
         comparable = {"samples": 1, "run": self.program.run, "read": self.program.model_dump(mode="json")["read"]}
         facts = {
             "name": task.name,
@@ -252,7 +252,7 @@ class Facts(Columns):
             if len(scores) >= FEWEST and len({*scores}) == 1 and not self.deterministic:
                 raise UserError(
                     f"{arm.label}: {metric} is {scores[0]:g} under each of {plural(len(scores), 'seed')}: the program "
-                    "ignores {seed} and $SEED; let it use one, or set deterministic: true, and one run decides"
+                    "ignores {seed} and $SEED; let it use one; in a ladder with deterministic: true one run decides"
                 )
 
 

@@ -10,7 +10,7 @@ from cyclopts.validators import Number
 
 from ddpm.arms import revision
 from ddpm.arms.question import Question
-from ddpm.base.errors import UserError
+from ddpm.base.errors import UserError, plural
 from ddpm.cli.app import Json, Names, in_folder
 from ddpm.cli.study_commands import Commit, Many, Slots, repeat
 from ddpm.cli.terminal import answer, write_run
@@ -210,5 +210,5 @@ def _end(state: Climb, done: Attempt, json: bool) -> int:
     _publish(state)
     shown = display.to_dict(state, done)
     end = ": ".join(filter(None, (f"{display.name_entry(shown)} is {shown['outcome']}", shown["reason"])))
-    answer(json, shown, f"{end} (e-value {shown['e']:.3g} of {done.needed:.0f}, {shown['seeds']} seeds)")
+    answer(json, shown, f"{end} (e-value {shown['e']:.3g} of {done.needed:.0f}, {plural(shown['seeds'], 'seed')})")
     return EXIT_CODES[shown["outcome"]]

@@ -156,8 +156,10 @@ class Search:
 
     def find(self) -> tuple[Changes | None, str]:
         """The recipe to prove: the best of the finalists that this search ran most often. None if that, or a better one
-        that ran less often, is the champion, which is proved; and, with the reason, if all break a guard, or if it is
-        worse than a Gaussian of the train images."""
+        that ran less often, is the champion, which is proved; and, with the reason, if none has a score, all break a
+        guard, or it is worse than a Gaussian of the train images."""
+        if all(trial.score is None for trial in self.own()):
+            return None, "no trial has a score, not even the champion: its line says why"
         ranked, champion = self.rank(self.own(1.0))[:FINALISTS], self.space.champion
         most = min(RUNS, max((len(one.trials) for one in ranked), default=0))
         best = next((one for one in ranked if len(one.trials) >= most or one.changes == champion), None)
@@ -259,7 +261,7 @@ class Search:
     def _progress(self, trial: Trial) -> str:
         """A line about a trial that has ended: its score and recipe, the best so far, and the time left."""
         best = next(iter(self.rank(self.own(1.0))), None)
-        shown = f"best {best.score:.4g}" if best else "none keeps the guards"
+        shown = f"best {best.score:.4g}" if best else "none counts so far"
         shown += f", a mean of {len(best.trials)} runs" if best and len(best.trials) > 1 else ""
         primary, usual = self.contest.terms.primary, trials.find_usual(self.own(trial.length), self.space.champion)
         score = "diverged" if trial.score is None else f"{metrics.title(primary)} {trial.score:.4g}"

@@ -173,6 +173,17 @@ def test_a_program_that_ignores_its_seed_is_no_evidence(capsys):
     assert run("ladder", "withdraw", "mine") == 3
 
 
+def test_a_search_of_a_program_that_always_fails_needs_no_more_trials(capsys):
+    train("sys.exit('no disk')")
+    ladder(minutes=1)
+    assert run("ladder", "search", "mine", "--trials", "4") == 1
+    shown, printed = capsys.readouterr()
+    assert f"runs python -SE train.py {calls()[0][0]} 0.5 8 in a copy of commit" in printed
+    assert shown.count("exit code 1: no disk") == 4
+    assert "no trial has a score" in shown
+    assert "more trials" not in shown
+
+
 def test_what_is_not_committed_does_not_run(capsys):
     entry = idea(lr=0.1)
     Path("train.py").write_text("")

@@ -99,6 +99,12 @@ def test_a_run_that_fails_has_a_reason(text, says):
     assert says in reason(text)
 
 
+def test_a_command_that_is_not_there_has_no_output_to_look_at():
+    (done,) = make(run="gone {seed} {lr}")
+    assert (done.record, done.reason[:22], Path("logs").exists()) == (None, "gone: cannot be run (N", False)
+    assert "output" not in done.reason
+
+
 @pytest.mark.parametrize(("read", "says"), [("val loss", "val loss=0.5"), (r"loss is (\d+)", r"loss is (\d+)")])
 def test_a_score_that_is_not_found_comes_with_the_form_that_it_needs(read, says):
     assert says in reason("print('val loss 0.5')", read=read)

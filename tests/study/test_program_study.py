@@ -81,6 +81,12 @@ def test_a_run_that_fails_has_a_reason_and_no_row(capsys):
     assert not ROWS.exists()
 
 
+def test_a_program_that_ignores_its_seed_is_no_evidence(capsys):
+    train("print('val_loss:', lr)")
+    assert "in a ladder with deterministic: true" in mistake(capsys, "run", "rates")
+    assert len(calls()) == 12
+
+
 def test_a_commit_that_somebody_put_into_a_row_is_no_argument_of_git(capsys):
     assert study("run", "rates", "--line", "1") == 0
     ROWS.write_text(ROWS.read_text().replace(git("rev-parse", "HEAD").strip(), "--output=gone"))
