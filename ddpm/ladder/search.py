@@ -158,7 +158,7 @@ class Search:
         """The recipe to prove: the best of the finalists that this search ran most often. None if that, or a better one
         that ran less often, is the champion, which is proved; and, with the reason, if none has a score, all break a
         guard, or it is worse than a Gaussian of the train images."""
-        if all(trial.score is None for trial in self.own()):
+        if self.own() and all(trial.score is None for trial in self.own()):
             return None, "no trial has a score, not even the champion: its line says why"
         ranked, champion = self.rank(self.own(1.0))[:FINALISTS], self.space.champion
         most = min(RUNS, max((len(one.trials) for one in ranked), default=0))
