@@ -51,6 +51,8 @@ def check_committed(paths: Collection[str], why: str = "and experiments run a co
 def check_index(index: pygit2.Index | None = None) -> None:
     """Raises UserError if git has a file in .ddpm, or a link among GUARDED that leads outside the repository: whoever
     wrote the commit would choose what is run, read or written here. index: by default of what is checked out."""
+    if index is None and pygit2.discover_repository(".") is None:
+        return
     git = library.repository()
     below, own = library.below(git).as_posix().removeprefix("."), FOLDER.parts[0]
     for entry in git.index if index is None else index:

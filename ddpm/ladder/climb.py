@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ddpm.arms import revision
 from ddpm.arms.question import Question
 from ddpm.arms.run import Kind, Run
 from ddpm.base.errors import UserError
@@ -224,8 +225,9 @@ class Climb:
 
 def load(path: Path) -> Contest:
     """The ladder in a file of ladders/, a program's if it has ``run``. Raises UserError that names the key, its value
-    and what is allowed."""
+    and what is allowed, or as ``revision.check_index`` does."""
     terms.check_path(path)
+    revision.check_index()
     if not path.exists():
         known = sorted(other.stem for other in terms.LADDERS.glob("*.yaml"))
         raise UserError(f"{path}: no such ladder{closest(path.stem, known)}; there are {', '.join(known) or 'none'}")

@@ -105,7 +105,6 @@ class Ledger(Question):
 def open_ledger(study: Study, commit: str | None = None) -> Ledger:
     """The ledger of a study with the rows that are there. commit: a name of it, by default the one that is checked out.
     Raises UserError as ``Ledger.update`` does."""
-    revision.check_index()
     ledger = Ledger(
         name=study.name,
         rows=Rows(study.results / rows.NAME),

@@ -43,7 +43,9 @@ class OpenPrimary(UserError):
 
 
 def load(path: Path) -> Study:
-    """The study in a file, checked. Raises UserError that names the key, its value and what is allowed."""
+    """The study in a file, checked. Raises UserError that names the key, its value and what is allowed, or as
+    ``revision.check_index`` does."""
+    revision.check_index()
     if not path.is_file():
         known = sorted(plan.stem for plan in STUDIES.glob("*.yaml"))
         raise UserError(f"{path}: no such study{closest(path.stem, known)}; `ddpm study new NAME` writes one")

@@ -271,6 +271,22 @@ def test_git_gives_no_free_retry(capsys, way):
 
 
 @pytest.mark.usefixtures("project")
+def test_nothing_is_read_written_or_spent_by_links_out_of_the_repository(capsys, tmp_path):
+    (outside := tmp_path / "outside").mkdir()
+    better = idea("better", BETTER)
+    for link, says in ((Path(".ddpm"), ".ddpm: is in git"), (LOG.parent, f"{LOG.parent}: is a link out")):
+        link.symlink_to(outside)
+        commit("a link")
+        for command in (("show", "tiny"), ("try", "tiny", better), ("search", "tiny", "--trials", "4")):
+            assert ladder(*command) == 2
+            assert says in capsys.readouterr().err
+        link.unlink()
+        commit("no link")
+    assert not [*outside.iterdir()]
+    assert not LOG.exists()
+
+
+@pytest.mark.usefixtures("project")
 def test_an_attempt_that_is_withdrawn_makes_room_and_its_share_stays_spent(capsys):
     contest = climb.load(FILE)
     assert ladder("withdraw", "tiny") == 2

@@ -86,8 +86,13 @@ def test_a_commit_may_bring_neither_copies_nor_links_that_lead_outside(capsys):
         revision.check_index()
         link.unlink()
         commit("no link")
+    secret = PLAN.with_name("secret.yaml")
+    secret.symlink_to("/etc/passwd")
+    commit("a plan")
+    assert study("run", str(secret)) == 2
+    assert f"{secret}: is a link" in capsys.readouterr().err  # before it is read
     with pytest.raises(UserError, match=r"stages/more"):
-        revision.export(git("rev-parse", "HEAD~2"))  # with a link outside
+        revision.export(git("rev-parse", "HEAD~3"))  # with a link outside
 
 
 def test_compiled_code_next_to_it_is_removed():
