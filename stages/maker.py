@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, NoReturn
 
 from ddpm.base.errors import exit_code, print_error, printable
-from ddpm.base.locks import is_locked, read_holder
+from ddpm.base.locks import is_locked, lock, read_holder
 from ddpm.base.machine import die_with_parent
 from stages import __main__ as stages
 from stages import experiment
@@ -123,8 +123,11 @@ class Server:
         needed = self.keep_models or any(other["model"] == task["model"] for other in others)
         if task["model"] and not code and not needed:
             model = Path(task["folder"]).parent / task["model"]
-            model.with_suffix(".sha256").unlink(missing_ok=True)  # first: half of a model must not be taken for one
-            shutil.rmtree(model, ignore_errors=True)  # it may be a program's, and another study may have had it, too
+            with lock(own := model.with_suffix(".lock")) as mine:  # another study may have it, too
+                if mine:
+                    model.with_suffix(".sha256").unlink(missing_ok=True)  # first: half of one must not be taken for it
+                    shutil.rmtree(model, ignore_errors=True)  # it may be a program's
+                    own.unlink()  # while it is held; a study would leave hundreds
         reason = (answered or _last_line(Path(task["log"]), begin, code)) if code else ""
         record = None if code else answered
         print(json.dumps({"name": task["name"], "reason": reason, "record": record}), file=self.answers)

@@ -75,7 +75,7 @@ def test_a_study_runs_to_its_verdict_and_then_has_nothing_to_do(capsys):
     before = contents()
     assert study("run", TINY) == 0
     assert (contents(), len(ran())) == (before, 9)
-    assert not [*RESULTS.rglob("*.lock"), *pool.FOLDER.glob("????????????????.lock")]
+    assert not [*RESULTS.rglob("*.lock"), *pool.FOLDER.glob("????????????????.lock"), *pool.FOLDER.glob("train-*")]
 
 
 def test_what_fails_is_tried_once_more_and_a_later_run_gives_the_whole_verdict(lab, refused, capsys):
