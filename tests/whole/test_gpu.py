@@ -39,4 +39,6 @@ def test_the_whole_of_it_runs_tiny_on_a_cpu(tmp_path):
     groups = written
     assert groups.keys() == {"about", *(check.__name__ for check in checks.CHECKS), "stages", "benchmark"}
     assert {f"{stage}, {ranks} ranks" for stage in work.STAGES for ranks in (1, 2)} == groups["stages"].keys()
-    assert {"plain, batch 2", "channels_last, batch 2"} == groups["benchmark"].keys()
+    timed = {f"{layout}, batch 2" for layout in ("plain", "channels_last")}
+    assert groups["benchmark"].keys() == timed | {f"{name}, by kernel" for name in timed}
+    assert all(row["calls"] for row in groups["benchmark"]["plain, batch 2, by kernel"]["figures"].values())
