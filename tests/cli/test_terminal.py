@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from importlib import metadata
 
 import pytest
 
@@ -39,6 +40,19 @@ def test_on_windows_the_first_import_says_where_this_runs(module):
     ended = subprocess.run([sys.executable, "-c", f"{windows}; import {module}"], text=True, capture_output=True)
     assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
     assert "Windows" in ended.stderr
+
+
+def test_without_utf_8_a_command_prints_what_it_can():
+    environment = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0"}
+    command = [sys.executable, "-c", "from ddpm.cli import main; main()", "variants"]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert r"Fr\xe9chet" in ended.stdout
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    assert run("--version") == 0
+    assert capsys.readouterr().out.strip() == metadata.version("ddpm-referee")
 
 
 @pytest.mark.parametrize(("arguments", "gone"), [("--help", "stdout"), ("preset nothing_of_it", "stderr")])
