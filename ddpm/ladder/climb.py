@@ -26,6 +26,7 @@ from ddpm.ladder import log, outcome, program_contest, terms
 from ddpm.ladder.log import BASE, End, Outcome, Try
 from ddpm.ladder.terms import CHALLENGER, CHAMPION, SEARCH, Changes, Contest
 from ddpm.params import file
+from ddpm.programs import worktree
 from ddpm.referee import metrics
 from ddpm.verdicts import evidence
 from ddpm.verdicts.evidence import Evidence
@@ -260,6 +261,7 @@ def hold(contest: Contest) -> Iterator[Climb]:
     """The climb so far, with the longer attempt begun that is ``due``; no other process can append to the log
     meanwhile."""
     contest.folder.mkdir(parents=True, exist_ok=True)
+    worktree.hide_folder()
     with lock(LOCKS / f"{contest.name}.lock", math.inf):
         climb = read(contest)
         if last := climb.due:

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
+import pygit2
 
 from ddpm.base.errors import UserError, printable
 from ddpm.base.locks import try_lock
@@ -24,7 +25,7 @@ MARK = "DDPM_WORKTREE"  # in the environment of a run and of all that it starts:
 def check_out(commit: str, links: Collection[str] = ()) -> Iterator[Path]:
     """The project's folder in a worktree of the commit, with links to what git does not have. Raises UserError if one
     is not there, or git has it."""
-    _hide_folder()
+    hide_folder()
     _remove_leftovers()
     place = (FOLDER / uuid.uuid4().hex[:12]).absolute()
     holder = try_lock(place.with_suffix(".lock"))
@@ -71,10 +72,10 @@ def git(*words: str) -> str:
     return done.stdout
 
 
-def _hide_folder() -> None:
-    """Keep git from seeing .ddpm, and pages that are rewritten while something runs, in whichever repository."""
+def hide_folder() -> None:
+    """Keep git, if there is one, from seeing .ddpm, and pages that are rewritten while something runs."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    if not (ignore := FOLDER.parent / ".gitignore").exists():
+    if pygit2.discover_repository(".") and not (ignore := FOLDER.parent / ".gitignore").exists():
         ignore.write_text("*\n")
         exclude = Path(git("rev-parse", "--git-path", "info/exclude").strip())
         exclude.parent.mkdir(exist_ok=True)
