@@ -60,7 +60,8 @@ class Diffusion(Section):
         shown, clock = self.parameterization.network_input(x, at), self.loss.clock(t, self.T)
         if not self.noise_conditioning:
             clock = clock.new_zeros(len(clock))
-        output: Tensor = (forward or network)(shown, clock, labels, condition)
+        run = network if forward is None else forward  # `or` would ask a compiled one for its length
+        output: Tensor = run(shown, clock, labels, condition)
         return output.float()
 
     def refusals(self) -> Iterator[str]:

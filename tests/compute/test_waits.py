@@ -3,6 +3,7 @@ it compiles whole."""
 
 import sys
 from contextlib import nullcontext
+from functools import partial
 
 import numpy as np
 import pytest
@@ -49,6 +50,12 @@ def test_auto_compiles_where_it_pays_off(switch, pays, on, monkeypatch):
     assert trainer.student.layout == torch.contiguous_format  # a CPU's
     Generator.of(Loaded(trainer.student.network, config.training(), {}), config.sample, CPU)
     assert len(compiled) == 2 * on
+
+
+def test_a_training_that_compiles_takes_the_steps_of_one_that_does_not(monkeypatch):
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    plain, compiled = (Trainer(small(train={"compile": on}).training(), pictures(16), CPU) for on in (False, True))
+    assert plain.step(1) == compiled.step(1)
 
 
 @pytest.mark.long
