@@ -85,25 +85,24 @@ def check(arms: Sequence[Arm], by: Sequence[str], may_differ: Collection[str]) -
     """
     check_distinct(arms)
     records = [run for arm in arms for run in arm.runs.values()]
-    return check_fingerprints(records, by) if records else "", _check_alike(arms, may_differ)
+    return check_fingerprints(records, by, may_differ) if records else "", _check_alike(arms, may_differ)
 
 
-def check_fingerprints(records: Sequence[Record], by: Sequence[str]) -> str:
+def check_fingerprints(records: Sequence[Record], by: Sequence[str], may_differ: Collection[str] = ()) -> str:
     """The fingerprint that all runs share. It is without the sampling if ``by`` varies that, or if a program drew some
-    of the samples; the precision of sampling must still be the same, unless ``by`` varies it.
+    of the samples; the precision of sampling must still be the same, unless ``by`` varies it or it ``may_differ``.
 
     Raises UserError, which names what differs, unless they share one.
     """
     sampling = any(under(key, "sample") for key in by) or any(run.program for run in records)
-    precision = not any(under("sample.precision", key) for key in by)
+    precision = "precision" not in may_differ and not any(under("sample.precision", key) for key in by)
     ours = next((run for run in records if not run.program), None)
 
     def rests_on(run: Record) -> dict[str, Any]:
         content = run.fingerprint.comparable
-        if not sampling:
-            return content
         drawn = (run if ours is None or not run.program else ours).fingerprint.comparable.get("sampling") or {}
-        return content | {"sampling": {"precision": drawn.get("precision")} if precision else None}
+        kept = {"precision": drawn.get("precision")} if sampling else drawn
+        return content | {"sampling": kept if precision else kept | {"precision": None}}
 
     alike = group_by(records, lambda run: (run.fingerprint.hash, run.program)).values()  # a digest takes longer
     groups = list(group_by((group[0] for group in alike), lambda run: files.digest(rests_on(run))).values())
@@ -114,7 +113,8 @@ def check_fingerprints(records: Sequence[Record], by: Sequence[str]) -> str:
         raise UserError(
             f"fingerprints differ, so these scores can't be compared ({names}): {shown}: score all of them alike"
         )
-    return records[0].fingerprint.without("sampling") if sampling else records[0].fingerprint.hash
+    same = len({run.fingerprint.hash for run in records}) == 1
+    return records[0].fingerprint.hash if same and not sampling else records[0].fingerprint.without("sampling")
 
 
 def setting(name: str, pair: Pair) -> str:

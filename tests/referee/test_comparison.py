@@ -145,6 +145,13 @@ def test_samplers_are_compared_without_the_fingerprint_of_sampling_and_in_one_pr
     assert "sampling.precision (float32 there, bfloat16 here)" in refusal(
         *runs("cosine", 1), *other, by=["sample.sampler.name"]
     )
+    linear = runs("linear", 2, comparable=drawn("bfloat16", steps=9))
+    here = runs("cosine", 1, comparable=drawn("float32", steps=9))
+    assert "sampling.precision" in refusal(*here, *linear)
+    found = compare(*here, *linear, may_differ=["precision"])
+    assert found.fingerprint == linear[0].fingerprint.without("sampling")
+    linear = runs("linear", 2, comparable=drawn("bfloat16", steps=10))
+    assert "sampling.steps" in refusal(*here, *linear, may_differ=["precision"])
     other = runs("cosine", 2, params={"sample__precision": "bfloat16"}, comparable=drawn("bfloat16"))
     assert compare(*runs("cosine", 1), *other, by=["sample.precision"]).verdicts
 
