@@ -105,9 +105,17 @@ def test_a_command_that_is_not_there_has_no_output_to_look_at():
     assert "output" not in done.reason
 
 
-@pytest.mark.parametrize(("read", "says"), [("val loss", "val loss=0.5"), (r"loss is (\d+)", r"loss is (\d+)")])
-def test_a_score_that_is_not_found_comes_with_the_form_that_it_needs(read, says):
-    assert says in reason("print('val loss 0.5')", read=read)
+@pytest.mark.parametrize(("changes", "says"), [
+    ({"read": "val loss"}, "val loss=0.5"), ({"read": r"loss is (\d+)"}, r"loss is (\d+)"),
+    ({"guards": {"memory": "lower"}}, "memory=0.5"),
+])  # fmt: skip
+def test_a_score_that_is_not_found_comes_with_the_form_that_it_needs(changes, says):
+    assert says in reason("print('val loss 0.5')", **changes)
+
+
+def test_the_seed_is_in_the_environment_too():
+    write("print('val_loss:', os.environ['SEED'])")
+    assert scores(ask("a", 3), run=f"{sys.executable} -SE train.py 0 {{lr}}") == [{"val_loss": 3.0}]
 
 
 def test_a_run_that_takes_too_long_ends_with_all_that_it_started():
