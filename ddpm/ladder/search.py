@@ -160,19 +160,21 @@ class Search:
         guard, or it is worse than a Gaussian of the train images."""
         if self.own() and all(trial.score is None for trial in self.own()):
             return None, "no trial has a score, not even the champion: its line says why"
-        ranked, champion = self.rank(self.own(1.0))[:FINALISTS], self.space.champion
+        whole, champion = self.own(1.0), self.space.champion
+        ranked = self.rank(whole)[:FINALISTS]
         most = min(RUNS, max((len(one.trials) for one in ranked), default=0))
         best = next((one for one in ranked if len(one.trials) >= most or one.changes == champion), None)
-        if best and metrics.is_early(best.score, self.yardstick):
+        if best is None:
+            usual = trials.find_usual(whole, champion)
+            broken = Counter(name for one in whole for name in trials.judge(self.contest, [one], usual).fails)
+            guards = ", ".join(f"{name} in {count}" for name, count in broken.most_common())
+            why = f"nothing keeps the guards, which break in {plural(len(whole), 'whole trial')}: {guards}"
+            return None, why if broken else ""
+        if metrics.is_early(best.score, self.yardstick):
             score = f"the best {metrics.title(self.contest.terms.primary)}, {best.score:.4g}, is worse than that of"
             why = f"a Gaussian of the train images, {self.yardstick:.4g}: too early to compare; train for longer"
             return None, f"{score} {why}"
-        usual, tried = trials.find_usual(self.own(1.0), champion), self.own(1.0)
-        broken = Counter(name for one in tried for name in trials.judge(self.contest, [one], usual).fails)
-        if not best and broken:
-            shown = ", ".join(f"{name} in {count}" for name, count in broken.most_common())
-            return None, f"nothing keeps the guards, which break in {plural(len(tried), 'whole trial')}: {shown}"
-        return (best.changes if best and best.changes != champion else None), ""
+        return (best.changes if best.changes != champion else None), ""
 
     @property
     def yardstick(self) -> float | None:
