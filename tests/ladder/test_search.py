@@ -100,6 +100,16 @@ def test_where_nothing_matters_nothing_holds_and_the_next_search_has_all_trials(
     assert again["find"] != result["find"]
 
 
+@pytest.mark.parametrize(("scale", "is_early"), [(1.0, False), (6.0, True)])  # the Gaussian has 9, the champion 2 or 12
+def test_a_proof_against_a_champion_that_has_learned_nothing_says_so(capsys, scale, is_early):
+    Instant.score = staticmethod(lambda params, seed: scale * landscape(params, seed))
+    contest(ideas=[BEST])
+    assert find("--trials", "8", "--slots", "1") == 0
+    page = Path("ladders/tiny/search.md").read_text()
+    assert "it holds" in page
+    assert ("The champion is worse than a Gaussian" in page) == is_early
+
+
 def test_a_target_is_reached_at_less_cost(capsys):
     def score(params: dict, seed: int) -> float:
         little_noise = 1 + 1e-3 * np.random.default_rng(seed).normal()
