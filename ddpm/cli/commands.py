@@ -203,12 +203,14 @@ def judge(
     if scores.resolve() in map(Path.resolve, tables):
         raise UserError(f"--table: {scores} holds the scores; allowed: another file")
     judgement = table.judge(scores, better, margin, baseline, primary, arm, seed, gate)
+    if not gate:
+        return publish(judgement, [], out, tables, json)
     ends = {one.outcome for one in judgement.verdicts if one.metric == judgement.primary}
     word, code = ("regression", 1) if "worse" in ends else ("alarm", NO_ANSWER) if "not yet" in ends else ("pass", 0)
-    if gate and not json:
+    if not json:
         print(f"gate: {word}\n")
-    published = publish(judgement, [], out, tables, json)
-    return code if gate else published
+    publish(judgement, [], out, tables, json)
+    return code
 
 
 @app.command(group=SCORES)

@@ -80,11 +80,13 @@ def page(done: Search, result: dict[str, Any] | None = None) -> list[Chapter]:
 def _answer(done: Search, result: dict[str, Any]) -> list[Block]:
     nothing = "nothing seems better than the champion, so there was no attempt: take more trials"
     title = metrics.title(done.contest.terms.primary)
-    proof = result["proof"]
-    answer = _sentence(proof, title, result["claim"]) if proof else result["reason"] or nothing
-    if proof and proof["champion"] is not None and metrics.is_early(proof["champion"], proof["gaussian"]):
-        better = "easy to beat: begin another ladder at a better base"
-        answer += f". The champion is worse than a Gaussian of the train images ({cell(proof['gaussian'])}), {better}"
+    if proof := result["proof"]:
+        answer = _sentence(proof, title, result["claim"])
+        if proof["champion"] is not None and metrics.is_early(proof["champion"], proof["gaussian"]):
+            than = f"a Gaussian of the train images ({cell(proof['gaussian'])})"
+            answer += f". The champion is worse than {than}, easy to beat: begin another ladder at a better base"
+    else:
+        answer = result["reason"] or nothing
     if longer := result["longer"]:
         answer += f". {longer['length']:g} times as long: {_sentence(longer, title)}"
     whole = f", {len(done.own(1.0))} of them whole" if done.contest.lengths[:-1] else ""

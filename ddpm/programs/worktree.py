@@ -75,7 +75,7 @@ def git(*words: str) -> str:
 def hide_folder() -> None:
     """Keep git, if there is one, from seeing .ddpm, and pages that are rewritten while something runs."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    if pygit2.discover_repository(".") and not (ignore := FOLDER.parent / ".gitignore").exists():
+    if not (ignore := FOLDER.parent / ".gitignore").exists() and pygit2.discover_repository("."):
         ignore.write_text("*\n")
         exclude = Path(git("rev-parse", "--git-path", "info/exclude").strip())
         exclude.parent.mkdir(exist_ok=True)
