@@ -28,9 +28,11 @@ def begin(
     say: Say,
     commit: str | None = None,
     allow_null: bool = False,
+    is_checked: bool = False,
 ) -> Attempt:
     """The entry's open attempt on the champion, or a new one. commit: whose code will run, if not the one that is
-    checked out. Raises UserError if it may not try: nothing is spent."""
+    checked out. is_checked: whether the log was committed when this command began, so that it may have its attempts
+    alone. Raises UserError if it may not try: nothing is spent."""
     with climb.hold(contest) as state:
         contest.check(changes, state.changes, source, allow_null)
         if not state.attempts:
@@ -45,7 +47,8 @@ def begin(
             return last
         _announce(contest, contest.evidence(entry), state.next_needed, say)
         contest.maker(commit or revision.head()).check_committed([str(contest.path)])
-        check_committed(contest)
+        if not is_checked:
+            check_committed(contest)
         begun = {"entry": entry, "changes": dict(changes), "on": state.on, "evidence": contest.evidence(entry).name}
         line = {**contest.identity, **begun, "nonce": secrets.token_hex(8)}
         return climb.append(state, Try.model_validate(line)).attempts[-1]

@@ -24,7 +24,7 @@ from ddpm.base.locks import lock
 from ddpm.base.variant import closest
 from ddpm.ladder import log, outcome, program_contest, terms
 from ddpm.ladder.log import BASE, End, Outcome, Try
-from ddpm.ladder.terms import CHALLENGER, CHAMPION, SEARCH, Changes, Contest
+from ddpm.ladder.terms import CHALLENGER, CHAMPION, OF_SEARCH, Changes, Contest
 from ddpm.params import file
 from ddpm.programs import worktree
 from ddpm.referee import metrics
@@ -124,7 +124,7 @@ class Climb:
             sides = {CHAMPION: attempt.before} if self.contest.terms.kind == "score" else {}
             sides[CHALLENGER] = attempt.whole
             arms = {side: self.contest.scale(changes, attempt.length) for side, changes in sides.items()}
-            is_find = re.fullmatch(SEARCH, attempt.begin.entry) and not attempt.begin.long
+            is_find = re.fullmatch(OF_SEARCH, attempt.begin.entry) and not attempt.begin.long
             model = self.contest.find if is_find else None
             self.cache[attempt.key] = self._question(attempt.key, attempt.first_seed, arms, model)
         return self.cache[attempt.key]

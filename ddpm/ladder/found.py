@@ -9,7 +9,7 @@ from ddpm.base import files
 from ddpm.base.errors import plural
 from ddpm.ladder import display, trials
 from ddpm.ladder.search import Search
-from ddpm.ladder.terms import CHALLENGER, CHAMPION
+from ddpm.ladder.terms import CHALLENGER, CHAMPION, IDEA
 from ddpm.referee import metrics
 from ddpm.report import live
 from ddpm.report.blocks import Block, Chapter, Note, Table, cell, plain
@@ -20,14 +20,16 @@ BEFORE, CLAIMED, FIND = SIDES = "champion, fresh seeds", "find, as claimed", "fi
 
 def to_dict(done: Search, running: bool = False) -> dict[str, Any]:
     """A search for programs. claim: the mean score of the find's trials, which is too good. proof: the attempt, as
-    ``ddpm ladder try`` has it; null if nothing was found. longer: the one at the ladder's longer training. running:
-    without an outcome."""
+    ``ddpm ladder try`` has it; null if nothing was found. longer: the one at the ladder's longer training. idea: the
+    attempt with the best known idea, which came before the proof. running: without an outcome."""
     state, proof = done.state, done.proof
-    longer = next((one for one in state.attempts if one.begin.long and one.begin.entry == done.name), None)
+    of_proof = [one for one in state.attempts if proof and one.begin.entry == proof.begin.entry]
+    longer = next((one for one in of_proof if one.begin.long), None)
+    first = next((one for one in state.attempts if one.begin.entry == done.name + IDEA and one is not proof), None)
     scores = [trial.score for trial in done.claims if trial.score is not None]
     attempts = {
         name: display.to_dict(state, one) | ({"outcome": None} if running and one is state.attempts[-1] else {})
-        for name, one in (("proof", proof), ("longer", longer))
+        for name, one in (("proof", proof), ("longer", longer), ("idea", first))
         if one
     }
     return {
@@ -42,6 +44,7 @@ def to_dict(done: Search, running: bool = False) -> dict[str, Any]:
         "eyes": _compare_eyes(done),
         "proof": attempts.get("proof"),
         "longer": attempts.get("longer"),
+        "idea": attempts.get("idea"),
         "fresh": {"find": proof.end.challenger, "champion": proof.end.champion} if proof and proof.end else {},
     }
 
@@ -87,6 +90,8 @@ def _answer(done: Search, result: dict[str, Any]) -> list[Block]:
             answer += f". The champion is worse than {than}, easy to beat: begin another ladder at a better base"
     else:
         answer = result["reason"] or nothing
+    if idea := result["idea"]:
+        answer += f". The best known idea was tried first: {_sentence(idea, title)}"
     if longer := result["longer"]:
         answer += f". {longer['length']:g} times as long: {_sentence(longer, title)}"
     whole = f", {len(done.own(1.0))} of them whole" if done.contest.lengths[:-1] else ""
@@ -142,7 +147,7 @@ def _trials(done: Search, result: dict[str, Any]) -> list[Block]:
 
 
 def _sentence(proof: dict[str, Any], title: str, claim: float | None = None) -> str:
-    words = {None: "not decided yet", "accepted": "it holds", "refused": "the find did not hold up"}
+    words = {None: "not decided yet", "accepted": "it holds", "refused": "it did not hold up"}
     answer = words.get(proof["outcome"], proof["outcome"])
     if proof["score"] is not None:
         before = "" if proof["champion"] is None else f" instead of {cell(proof['champion'])}"

@@ -1,12 +1,13 @@
 """Find, then prove: trials anywhere in a ladder's space, one run each, then one attempt with the best recipe.
 
 Trials are free and prove nothing: the best score of many is too good, however it came about. Only the attempt counts,
-which has seeds that no trial used and spends its share of the ladder's error, as any other entry does.
+which has seeds that no trial used and spends its share of the ladder's error, as any other entry does. Where a known
+idea is ahead of the champion, too, it is tried first, so that the find has to beat the better of the two.
 
-It begins with the champion, the ideas of the ladder's file and the rungs of other ladders; then space.py proposes.
-Where the file has ``lengths``, all but the champion begin at the shortest, and whenever a recipe is among the best of
-its length, it runs at the next one (asynchronous successive halving, Li et al. 2020, arXiv:1810.05934). At the end the
-best FINALISTS are run again, until each has RUNS: the best of many single runs is often a lucky one.
+It begins with the champion, the file's ideas and the rungs of other ladders; then space.py proposes. Where the
+file has ``lengths``, all but the champion begin at the shortest, and whenever a recipe is among the best of its length,
+it runs at the next one (asynchronous successive halving, Li et al. 2020, arXiv:1810.05934). At the end the best
+FINALISTS are run again, until each has RUNS: the best of many single runs is often a lucky one.
 Trials of others and of earlier searches only propose. If the best recipe is worse than a Gaussian of the train images,
 nothing is proved: such a training is too short to compare recipes.
 """
@@ -19,7 +20,7 @@ import shutil
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -35,8 +36,8 @@ from ddpm.base.progress import duration
 from ddpm.ladder import attempt, climb, trials
 from ddpm.ladder.attempt import Say
 from ddpm.ladder.climb import LOCKS, Attempt, Climb
-from ddpm.ladder.space import Space
-from ddpm.ladder.terms import LADDERS, SEARCH, Changes, Contest
+from ddpm.ladder.space import Space, list_ideas
+from ddpm.ladder.terms import IDEA, SEARCH, Changes, Contest
 from ddpm.ladder.trials import ETA, Candidate, Trial, Trials
 from ddpm.referee import metrics
 
@@ -79,7 +80,11 @@ class Search:
         """Search around the champion of this climb, or the one that the search's attempt is on, from all trials that
         there are now, also those of earlier searches and other processes."""
         self.state, self.past = state, [*self.file.read().values()]
-        self.space = Space(self.contest, self.contest.shorten(self.proof.before if self.proof else state.changes))
+        return self.look(self.proof.before if self.proof and not self.is_idea_over else state.changes)
+
+    def look(self, champion: Changes) -> Self:
+        """Compare with this champion, whose changes are of the base."""
+        self.space = Space(self.contest, self.contest.shorten(champion))
         return self
 
     @property
@@ -99,8 +104,21 @@ class Search:
 
     @property
     def proof(self) -> Attempt | None:
-        """Its attempt, once it has begun: another process that searches may have begun it."""
-        return next((one for one in self.state.attempts if one.begin.entry == self.name), None)
+        """Its attempt, once it has begun, or else that with the best known idea: another process that searches may have
+        begun it."""
+        names = [self.name, self.name + IDEA]
+        return next((one for name in names for one in self.state.attempts if one.begin.entry == name), None)
+
+    @property
+    def is_proving(self) -> bool:
+        """Whether its attempt has begun and not ended."""
+        last, proof = self.state.open, self.proof
+        return bool(last and proof and last.begin.entry == proof.begin.entry)
+
+    @property
+    def is_idea_over(self) -> bool:
+        """Whether the best known idea was tried, and what was found is not yet."""
+        return bool(self.proof and self.proof.begin.entry != self.name and not self.is_proving)
 
     @property
     def claims(self) -> list[Trial]:
@@ -176,6 +194,12 @@ class Search:
             return None, f"{score} {why}"
         return (best.changes if best.changes != champion else None), ""
 
+    def find_idea(self) -> Changes | None:
+        """The best of the known ideas, if it is ahead of the champion, and what was found ahead of both."""
+        ahead = itertools.takewhile(lambda one: one.changes != self.space.champion, self.rank(self.own(1.0)))
+        idea, found = next((one.changes for one in ahead if one.key in self.known), None), self.find()[0]
+        return idea if found is not None and found != idea else None
+
     @property
     def yardstick(self) -> float | None:
         """``metrics.yardstick`` of the search's own runs."""
@@ -235,15 +259,21 @@ class Search:
         below = self.contest.seeds_below
         return below + int(files.digest([self.contest.name, *of])[:10], 16) % below
 
-    def submit(self, found: Changes, say: Say) -> None:
+    def submit(self, name: str, found: Changes, say: Say) -> None:
         """Begin the attempt with what was found, and write that to found.yaml, as an entry; remove the last find."""
         entry, path = self.space.entry(found), self.contest.folder / "found.yaml"
         if self.state.open is None:
             shutil.rmtree(self.contest.find, ignore_errors=True)  # of the last search
-        attempt.begin(self.contest, self.name, entry, source=str(path), say=say, commit=self.commit)
+        attempt.begin(self.contest, name, entry, source=str(path), say=say, commit=self.commit, is_checked=True)
         header = f"# What search {self.number} of {self.contest.path} found: a claim, until its attempt has ended.\n"
         files.write_text(path, header + "".join(f"{key}: {json.dumps(value)}\n" for key, value in entry.items()))
         self.update(climb.read(self.contest))
+
+    def prove(self, slots: int | None, say: Say, show: Show) -> None:
+        """Run its attempt to the end, if one is open."""
+        if (last := self.state.open) and self.is_proving:
+            end = attempt.finish(self.contest, last, slots, say, self.commit, lambda state: show(self.update(state)))
+            self.update(end)
 
     def left(self) -> str:
         """How long the search and the proof take."""
@@ -254,7 +284,7 @@ class Search:
         seconds = fmean(one.seconds for one in self.own(1.0) or made) / self.at_once
         arms = 2 if self.contest.terms.kind == "score" else 1
         needed = self.contest.evidence(self.name).seeds_needed(EFFECT, self.state.next_needed, most)
-        proof = arms * (needed or most) * seconds * sum({1.0, self.contest.longest})
+        proof = arms * (needed or most) * seconds * sum({1.0, self.contest.longest}) * (2 if self.find_idea() else 1)
         late = self.hours and proof > (1 - SEARCHING) * self.hours * 3600
         over = f", more than --hours {self.hours:g} leaves: take more, or a shorter training" if late else ""
         ahead = f"about {duration(left)} left to search, then" if left else "the search ends, then"
@@ -292,25 +322,17 @@ def run(
         mine = {one.begin.entry: one for one in state.attempts if re.fullmatch(SEARCH, one.begin.entry)}
     number = len(mine) + all(one.end for one in mine.values())  # the last one continues until it has ended
     search = Search(contest, state, number, most, hours, slots, commit)
-    if search.proof is None:
+    if search.proof is None or search.is_idea_over:
         attempt.check_committed(contest)
         search.explore(say, show)
         search.update(climb.read(contest))  # what others have tried meanwhile
-        if search.proof is None and (found := search.find()[0]) is not None:
-            search.submit(found, say)
-    if (last := search.state.open) and last.begin.entry == search.name:
-        end = attempt.finish(contest, last, slots, say, commit, lambda state: show(search.update(state)))
-        search.update(end)
-    return search
-
-
-def list_ideas(contest: Contest) -> Iterator[Changes]:
-    """Where a search begins: the ideas of the ladder's file, and the rungs of all ladders that stand."""
-    yield from contest.terms.model_dump(mode="json")["ideas"]
-    for path in sorted(LADDERS.glob("*.yaml")):
-        with suppress(UserError):  # what is wrong with another ladder is no fault of this one
-            other = climb.read(climb.load(path))
-            yield from (rung.whole for rung in reversed(other.rungs))
+        if search.proof is None and (idea := search.find_idea()) is not None:
+            search.submit(search.name + IDEA, idea, say)
+    search.prove(slots, say, show)
+    if (search.proof is None or search.is_idea_over) and (found := search.find()[0]) is not None:
+        search.submit(search.name, found, say)
+        search.prove(slots, say, show)
+    return search.look(search.proof.before) if search.proof else search
 
 
 def _measure(runs: Sequence[Trial]) -> float:

@@ -19,9 +19,9 @@ from statistics import median
 from typing import Any
 
 from ddpm.base.errors import UserError
-from ddpm.ladder import trials
+from ddpm.ladder import climb, trials
 from ddpm.ladder.axes import BUDGET, Axis, Range
-from ddpm.ladder.terms import Changes, Contest
+from ddpm.ladder.terms import LADDERS, Changes, Contest
 from ddpm.ladder.trials import Trial
 from ddpm.params import config
 from ddpm.report.blocks import plain
@@ -184,6 +184,15 @@ class Space:
         for changes in running:
             if values := self.place(changes):
                 yield create_trial(state=TrialState.RUNNING, params=values, distributions=axes)
+
+
+def list_ideas(contest: Contest) -> Iterator[Changes]:
+    """Where a search begins: the ideas of the ladder's file, and the rungs of all ladders that stand."""
+    yield from contest.terms.model_dump(mode="json")["ideas"]
+    for path in sorted(LADDERS.glob("*.yaml")):
+        with suppress(UserError):  # what is wrong with another ladder is no fault of this one
+            other = climb.read(climb.load(path))
+            yield from (rung.whole for rung in reversed(other.rungs))
 
 
 def _round(value: Any, axis: Axis) -> Any:

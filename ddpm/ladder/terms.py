@@ -30,7 +30,9 @@ LADDERS = Path("ladders")
 CHAMPION: Final = "champion"  # the sides of an attempt
 CHALLENGER: Final = "challenger"
 MEMORISATION = "memorisation"  # the guard that no challenger copies train images
+IDEA: Final = "-idea"
 SEARCH: Final = r"search-\d+"  # what the attempts of searches are called
+OF_SEARCH: Final = rf"{SEARCH}({IDEA})?"  # and those with the best known idea before them
 Changes = Mapping[str, Any]  # key of params.yaml -> value
 
 
@@ -205,7 +207,7 @@ class Contest:
     def evidence(self, entry: str) -> Evidence:
         """What decides a new attempt: the order of all runs for a search's, if the champion runs. Others need what
         assumes less, as a stream of ideas may have many of no use."""
-        return RANKS if self.terms.kind == "score" and re.fullmatch(SEARCH, entry) else PAIRS
+        return RANKS if self.terms.kind == "score" and re.fullmatch(OF_SEARCH, entry) else PAIRS
 
     @property
     def known(self) -> Known:

@@ -22,6 +22,7 @@ from tests.pages import Page
 
 ROOT = Path(__file__).parents[2]
 RANDOM = space.RANDOM
+CHOICES = {key: SEARCH["space"][key] for key in BEST}  # of which BEST is the best
 LENGTHS = {"keys": ["train.steps", "train.warmup_steps"], "shares": [0.1, 0.3]}
 pytestmark = pytest.mark.usefixtures("instant")
 
@@ -103,11 +104,56 @@ def test_where_nothing_matters_nothing_holds_and_the_next_search_has_all_trials(
 @pytest.mark.parametrize(("scale", "is_early"), [(1.0, False), (6.0, True)])  # the Gaussian has 9, the champion 2 or 12
 def test_a_proof_against_a_champion_that_has_learned_nothing_says_so(capsys, scale, is_early):
     Instant.score = staticmethod(lambda params, seed: scale * landscape(params, seed))
-    contest(ideas=[BEST])
+    contest(ideas=[BEST], space=CHOICES)
     assert find("--trials", "8", "--slots", "1") == 0
     page = Path("ladders/tiny/search.md").read_text()
     assert "it holds" in page
     assert ("The champion is worse than a Gaussian" in page) == is_early
+
+
+@pytest.mark.parametrize("is_stopped", [False, True])
+def test_a_find_has_to_beat_the_best_known_idea(capsys, monkeypatch, is_stopped):
+    """Also if the search is stopped between the two proofs."""
+    contest(ideas=[{"diffusion.loss.name": "min_snr"}, BEST])
+    finish, proofs = attempt.finish, itertools.count(1)
+
+    def finish_once(*arguments: Any) -> climb.Climb:
+        if is_stopped and next(proofs) == 2:
+            raise SystemExit(143)
+        return finish(*arguments)
+
+    with monkeypatch.context() as stopping:
+        stopping.setattr(attempt, "finish", finish_once)
+        assert find("--trials", "8", "--slots", "1", "--json") == (143 if is_stopped else 0)
+    if is_stopped:
+        assert find("--trials", "8", "--slots", "1", "--json") == 0
+    result, state = json.loads(capsys.readouterr().out), climb.read(climb.load(FILE))
+    assert [one.begin.entry for one in state.attempts] == ["search-1-idea", "search-1"]
+    idea, proof = result["idea"], result["proof"]
+    assert (idea["outcome"], idea["changes"], idea["rung"]) == ("accepted", BEST, 1)
+    assert not {*proof["changes"]} & {*BEST}  # it is on the idea
+    assert result["find"].items() >= BEST.items()
+    assert result["fresh"]["champion"] == list(state.attempts[1].end.champion)
+    assert np.mean(result["fresh"]["champion"]) == pytest.approx(idea["score"], rel=0.1)
+    assert len(lines()) == 8
+    assert "The best known idea was tried first: it holds" in Path("ladders/tiny/search.md").read_text()
+    # the next search goes on from there
+    assert search.Search(climb.load(FILE), state, 2, 8, None, 1).space.champion == result["find"]
+
+
+def test_an_idea_that_is_the_find_or_behind_the_champion_is_not_tried_first():
+    of = contest(ideas=[BEST, {"train.gradient_clip": 0.5}])
+    one = search.Search(of, climb.read(of), 1, 8, None, 1)
+    for scores, tried in (
+        ({"base": 2.0, "idea": 1.0, "new": 0.5}, BEST),
+        ({"base": 2.0, "idea": 1.0, "new": 1.5}, None),
+        ({"base": 1.0, "idea": 2.0, "new": 0.5}, None),
+        ({"base": 0.4, "idea": 0.45, "new": 0.5}, None),
+    ):
+        recipes = {"base": {}, "idea": BEST, "new": {"train.warmup_steps": 7}}
+        runs = [trial(of, seed, recipes[name], score) for name, score in scores.items() for seed in range(3)]
+        one.file.own[:] = runs
+        assert one.find_idea() == tried
 
 
 def test_a_target_is_reached_at_less_cost(capsys):
@@ -163,7 +209,7 @@ def test_short_trainings_go_on_by_their_rank_and_the_proof_is_at_the_full_length
 
 def test_a_find_holds_at_the_longer_training_too(capsys, monkeypatch):
     """Also if the search is stopped between its two proofs."""
-    contest(ideas=[BEST], long={"keys": ["train.steps"], "factor": 3})
+    contest(ideas=[BEST], space=CHOICES, long={"keys": ["train.steps"], "factor": 3})
     finish, proofs = attempt.finish, itertools.count(1)
 
     def finish_once(*arguments: Any) -> climb.Climb:
@@ -246,7 +292,7 @@ def test_without_optuna_it_says_what_to_install(capsys, monkeypatch):
 
 
 def test_the_champion_becomes_params_yaml(capsys):
-    contest(ideas=[BEST])
+    contest(ideas=[BEST], space=CHOICES)
     assert run("preset", "digits", "--ladder", "tiny") == 2
     assert find("--trials", "8") == 0
     assert run("ladder", "params", "tiny", "trial-8", "--force") == 0
