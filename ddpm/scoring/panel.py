@@ -52,7 +52,7 @@ def measure_share(fake: Features, real: RealFeatures) -> float:
 
     All are measured on as many images as the fewest of them have; of a larger set it is the mean over disjoint parts.
     """
-    count = min(len(each.features) for each in (fake, real.held_out, find_yardstick(real.yardsticks)))
+    count = min(len(each.features) for each in (fake, real, real.held_out, find_yardstick(real.yardsticks)))
     zero, unit = _measure_scale(real, count)
     return (_measure_parts(real, fake.features, count) - zero) / unit
 

@@ -30,6 +30,12 @@ def test_an_eye_that_takes_the_yardstick_for_real_still_tells_bad_from_good(real
     assert abs(measure_share(train, blind)) <= 1 + 1e-9
 
 
+def test_fewer_train_images_than_held_out_ones_have_a_scale(real):
+    few = replace(real, features=real.features[: len(real.held_out.features) // 2])
+    assert measure_share(real.held_out, few) == pytest.approx(0, abs=1e-9)
+    assert measure_share(real.yardsticks[yardsticks.PER_CLASS], few) == pytest.approx(1, abs=0.25)
+
+
 def test_all_eyes_are_combined_and_one_is_no_panel(real):
     eyes = measure_panel({"classifier": real.held_out}, {"classifier": real}, {"d_prime": 0.5}, {"d_prime": 2.0})
     assert eyes.keys() == {"classifier", "c2st", "score"}
