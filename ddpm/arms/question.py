@@ -24,6 +24,11 @@ from ddpm.runs.rows import Rows
 LOGS = Path(".ddpm/studies")  # what runs print on this machine
 
 
+def strip(folder: Path, arm: str) -> Path:
+    """Some of what the first run of an arm drew. No arm has a name with a dot, so that it is no other picture's."""
+    return folder / f"strip.{arm}.png"
+
+
 @dataclass
 class Question:
     """What asks for rows: a study, or an attempt on a ladder.
@@ -72,7 +77,7 @@ class Question:
         program = None
         if trainer := run.recipe.program:
             program = trainer.model_dump(mode="json", exclude_none=True) | {"arm": run.arm}
-        picture = self.rows.path.with_name(f"{run.arm}.png") if run.pictured and self.plan else None
+        picture = strip(self.rows.path.parent, run.arm) if run.pictured and self.plan else None
         return Task(
             run.name,
             run.params,

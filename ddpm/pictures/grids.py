@@ -60,6 +60,16 @@ def save_strip(images: Images, path: Path) -> None:
     save_grid(images[:STRIP], path, STRIP)
 
 
+def stack(strips: Mapping[str, Path], path: Path) -> None:
+    """Save pictures one below the other, each with its name on its left."""
+    pictures = [Image.open(strip).convert("RGB") for strip in strips.values()]
+    width, height = (max(sides) for sides in zip(*(picture.size for picture in pictures), strict=True))
+    whole = Image.new("RGB", (width, height * len(pictures)), "white")
+    for place, picture in enumerate(pictures):
+        whole.paste(picture, (0, place * height))
+    _add_labels(whole, (), list(strips)).save(path)
+
+
 def by_class(images: Images, labels: NDArray[np.int64]) -> dict[int, Images]:
     """The first MOST_COLUMNS images of each class, of the first MOST_ROWS classes."""
     classes = np.unique(labels)[:MOST_ROWS].tolist()

@@ -3,14 +3,17 @@ parent run with its verdict, and its experiments' runs as children, also other m
 files, and can be written again: nothing is sent twice."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
+from ddpm.arms.question import strip
 from ddpm.base.errors import UserError
-from ddpm.base.files import write_text
+from ddpm.base.files import is_own, write_text
+from ddpm.pictures import grids
 from ddpm.referee import metrics
 from ddpm.report import judgement as shown
 from ddpm.report import live, render
-from ddpm.report.blocks import Block, Chapter, Note
+from ddpm.report.blocks import Block, Chapter, Figure, Note
 from ddpm.runs.record import compact
 from ddpm.study.ledger import Ledger
 from ddpm.study.plan import Study
@@ -35,8 +38,14 @@ def write_verdict(judgement: Judgement, folder: Path, chapters: Sequence[Chapter
 
 
 def pictures(study: Study) -> list[Block]:
-    """What the first run of each arm drew, where it is kept."""
-    return live.side_by_side({arm: study.results / f"{arm}.png" for arm in study.plan.arms}, narrow=False)
+    """What the first run of each arm drew. Each leaves a strip, on whichever machine it is; once all are here, one
+    picture takes their place."""
+    strips, whole = {arm: strip(study.results, arm) for arm in study.plan.arms}, study.results / "samples.png"
+    if all(map(is_own, strips.values())):
+        Figure("", whole.stem, partial(grids.stack, strips)).write(whole)
+        for path in strips.values():
+            path.unlink()
+    return live.side_by_side({"the first samples of each arm": whole, **strips}, narrow=False)
 
 
 def page(ledger: Ledger, left: str) -> list[Chapter]:

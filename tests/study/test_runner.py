@@ -4,10 +4,13 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ddpm.arms import pool
-from ddpm.study import loading
+from ddpm.arms.question import strip
+from ddpm.pictures import grids
+from ddpm.study import loading, publication
 from ddpm.study.ledger import open_ledger
 from ddpm.verdicts import statistics
 from tests.study_project import NAMES, PLAN, RESULTS, STUDY, commit, git, ran, records, start, study, until, verdict
@@ -73,9 +76,25 @@ def test_a_study_runs_to_its_verdict_and_then_has_nothing_to_do(capsys):
     assert len(ran()) == len(stages) + 1
     assert git("ls-files", "--others", "--exclude-standard").splitlines() == sorted(contents())
     before = contents()
+    assert {Path(path).name for path in before} == {
+        "rows.jsonl",
+        "samples.png",
+        *(f"verdict.{x}" for x in ("json", "md", "png")),
+    }
     assert study("run", TINY) == 0
     assert (contents(), len(ran())) == (before, 9)
     assert not [*RESULTS.rglob("*.lock"), *pool.FOLDER.glob("????????????????.lock"), *pool.FOLDER.glob("train-*")]
+
+
+def test_strips_of_arms_become_one_picture_once_all_are_here():
+    def shown() -> list[str]:
+        return [block.name for block in publication.pictures(loading.load(PLAN))]
+
+    for arm, before in {"linear": [], "cosine": ["strip.linear"]}.items():
+        assert shown() == before
+        grids.save_strip(np.zeros((12, 1, 8, 8), np.uint8), strip(RESULTS, arm))
+    assert (shown(), [path.name for path in RESULTS.iterdir()]) == (["samples"], ["samples.png"])
+    assert shown() == ["samples"]
 
 
 def test_what_fails_is_tried_once_more_and_a_later_run_gives_the_whole_verdict(lab, refused, capsys):
