@@ -26,7 +26,7 @@ from ddpm.tracking.store import Store
 from ddpm.tracking.tracker import Page
 from ddpm.verdicts import statistics
 
-FILES = ("climb.md", "climb.png", "search.md", "page.html")
+FILES = ("climb.md", "climb.png", "search.md", "search.png", "page.html")
 REFUSED = "not accepted"
 AGAIN = "the champion, on the same seeds"
 Points: TypeAlias = list[list[float]]

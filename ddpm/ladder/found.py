@@ -1,6 +1,8 @@
 """What is shown of a search: its trials, what it claims about its find, and what the proof says, side by side."""
 
 from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +12,10 @@ from ddpm.base.errors import plural
 from ddpm.ladder import display, trials
 from ddpm.ladder.search import Search
 from ddpm.ladder.terms import CHALLENGER, CHAMPION, IDEA
+from ddpm.pictures import grids
 from ddpm.referee import metrics
 from ddpm.report import live
-from ddpm.report.blocks import Block, Chapter, Note, Table, cell, plain
+from ddpm.report.blocks import Block, Chapter, Figure, Note, Table, cell, plain
 from ddpm.report.live import Tried
 
 BEFORE, CLAIMED, FIND = SIDES = "champion, fresh seeds", "find, as claimed", "find, fresh seeds"
@@ -63,8 +66,10 @@ def _compare_eyes(done: Search) -> dict[str, dict[str, float]]:
 
 
 def chapters(done: Search, result: dict[str, Any]) -> list[Chapter]:
-    """The find and its proof, key by key. result: ``to_dict`` of the search."""
-    return [Chapter("", [*_answer(done, result), *_find(done, result)])]
+    """The find and its proof, key by key, and what they drew. result: ``to_dict`` of the search."""
+    drawn = {caption: path for caption, path in _list_pictures(done).items() if files.is_own(path)}
+    picture = [Figure(", ".join(drawn), "search", partial(grids.join, drawn, beside=True))] if drawn else []
+    return [Chapter("", [*_answer(done, result), *picture, *_find(done, result)])]
 
 
 def page(done: Search, result: dict[str, Any] | None = None) -> list[Chapter]:
@@ -73,7 +78,7 @@ def page(done: Search, result: dict[str, Any] | None = None) -> list[Chapter]:
     known = result or to_dict(done, running=True)
     parts = {
         "": _answer(done, known) if result or done.proof else [left],
-        "Pictures": _pictures(done),
+        "Pictures": live.side_by_side(_list_pictures(done)),
         "The find": _find(done, known),
         "Trials": _trials(done, known),
     }
@@ -115,7 +120,7 @@ def _best(done: Search) -> str:
     return next((one.key for one in (done.claims if done.proof else done.rank(done.own(1.0)))), "")
 
 
-def _pictures(done: Search) -> list[Block]:
+def _list_pictures(done: Search) -> dict[str, Path]:
     """Real images, and what the champion and the best recipe drew first; of a find, in its proof."""
     firsts = {trial.key: done.grids(trial.key, trial.seed) for trial in reversed(done.own(1.0))}
     nowhere = done.grids("", 0)  # which is no seed of a trial
@@ -125,7 +130,7 @@ def _pictures(done: Search) -> list[Block]:
         shown["the find"] = done.contest.find / "grid.png"
     elif best != champion:
         shown["the best so far"] = best / "grid.png"
-    return live.side_by_side(shown)
+    return shown
 
 
 def _trials(done: Search, result: dict[str, Any]) -> list[Block]:

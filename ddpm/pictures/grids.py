@@ -60,14 +60,16 @@ def save_strip(images: Images, path: Path) -> None:
     save_grid(images[:STRIP], path, STRIP)
 
 
-def stack(strips: Mapping[str, Path], path: Path) -> None:
-    """Save pictures one below the other, each with its name on its left."""
-    pictures = [Image.open(strip).convert("RGB") for strip in strips.values()]
-    width, height = (max(sides) for sides in zip(*(picture.size for picture in pictures), strict=True))
-    whole = Image.new("RGB", (width, height * len(pictures)), "white")
-    for place, picture in enumerate(pictures):
-        whole.paste(picture, (0, place * height))
-    _add_labels(whole, (), list(strips)).save(path)
+def join(pictures: Mapping[str, Path], path: Path, beside: bool = False) -> None:
+    """Save pictures one below the other, their names on the left; or ``beside`` each other, below their names."""
+    parts = [Image.open(part).convert("RGB") for part in pictures.values()]
+    width, height = (max(sides) for sides in zip(*(part.size for part in parts), strict=True))
+    across, down = (len(parts), 1) if beside else (1, len(parts))
+    whole = Image.new("RGB", (width * across, height * down), "white")
+    for place, part in enumerate(parts):
+        whole.paste(part, (place % across * width, place // across * height))
+    names = list(pictures)
+    _add_labels(whole, names if beside else (), () if beside else names).save(path)
 
 
 def by_class(images: Images, labels: NDArray[np.int64]) -> dict[int, Images]:

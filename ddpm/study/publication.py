@@ -42,7 +42,7 @@ def pictures(study: Study) -> list[Block]:
     picture takes their place."""
     strips, whole = {arm: strip(study.results, arm) for arm in study.plan.arms}, study.results / "samples.png"
     if all(map(is_own, strips.values())):
-        Figure("", whole.stem, partial(grids.stack, strips)).write(whole)
+        Figure("", whole.stem, partial(grids.join, strips)).write(whole)
         for path in strips.values():
             path.unlink()
     return live.side_by_side({"the first samples of each arm": whole, **strips}, narrow=False)

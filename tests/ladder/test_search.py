@@ -14,6 +14,7 @@ from PIL import Image
 
 from ddpm.ladder import attempt, climb, found, search, space, trials
 from ddpm.params import config, file
+from ddpm.report.blocks import Figure
 from ddpm.study import plan
 from tests.command import run
 from tests.instant import BEST, TRIALS, Instant, find, landscape, lines, nothing
@@ -82,6 +83,8 @@ def test_the_first_run_of_a_find_keeps_its_model_and_no_other():
     for shown in ([], ["the find"]):
         (pictures,) = (chapter for chapter in found.page(one) if chapter.title == "Pictures")
         assert [block.caption for block in pictures.blocks] == shown
+        (answer,) = found.chapters(one, found.to_dict(one))
+        assert [block.caption for block in answer.blocks if isinstance(block, Figure)] == shown
         if not shown:
             Path("grid.png").rename("ladders/tiny/find/grid.png")
 

@@ -19,13 +19,19 @@ def test_a_grid_shows_each_image_in_gray_or_by_its_first_three_channels(count, c
         np.testing.assert_array_equal(tile, image[:3] if channels >= 3 else image[:1].repeat(3, 0))
 
 
-def test_strips_are_stacked_in_their_order_with_their_names_on_the_left(tmp_path):
+def test_pictures_are_joined_in_their_order_with_their_names(tmp_path):
     strips = {name: tmp_path / f"{name}.png" for name in ("upper", "lower")}
     for shade, path in zip((10, 200), strips.values(), strict=True):
         grids.save_strip(np.full((12, 1, 8, 8), shade, np.uint8), path)
-    grids.stack(strips, tmp_path / "both.png")
+    grids.join(strips, tmp_path / "both.png")
     width = Image.open(strips["upper"]).width
     both = np.asarray(Image.open(tmp_path / "both.png").convert("L"))
     for half, path in zip(np.split(both, 2), strips.values(), strict=True):
         np.testing.assert_array_equal(half[:, -width:], np.asarray(Image.open(path).convert("L")))
         assert half[:, :-width].min() == 0  # a name
+    grids.join(strips, tmp_path / "both.png", beside=True)
+    both = np.asarray(Image.open(tmp_path / "both.png").convert("L"))
+    height = Image.open(strips["upper"]).height
+    for half, path in zip(np.split(both, 2, axis=1), strips.values(), strict=True):
+        np.testing.assert_array_equal(half[-height:], np.asarray(Image.open(path).convert("L")))
+        assert half[:-height].min() == 0
