@@ -69,7 +69,7 @@ def test_a_program_is_judged_next_to_ours(capsys):
     assert run["costs"]["seconds"]["program"] > 0
     # next to what `ddpm score` says of the scores
     assert (run["environment"]["scipy"], run["environment"]["torch"]) == ("1", metadata.version("torch"))
-    assert (RESULTS / "other.png").read_bytes().startswith(b"\x89PNG")
+    assert (RESULTS / "samples.png").read_bytes().startswith(b"\x89PNG")
     assert study("run", TINY) == 0
     assert len(calls()) == 2
 

@@ -131,11 +131,11 @@ def test_a_decided_arm_gets_no_more_seeds(lab, monkeypatch):
 
 def test_a_fault_of_one_experiment_costs_nothing_else(capsys):
     """A full disk, a killed process, and kept data that somebody has changed."""
-    Path("control/full-cosine.png").touch()
+    Path("control/full-strip.cosine.png").touch()
     assert study("run", TINY, "--line", "1") == 1
     assert "No space left" in capsys.readouterr().err
     assert not records()
-    Path("control/full-cosine.png").unlink()
+    Path("control/full-strip.cosine.png").unlink()
     assert study("run", TINY, "--line", "1") == 0
     assert ran().count("train cosine 0") == 1
     before = {*pool.FOLDER.iterdir()}
