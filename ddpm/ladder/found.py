@@ -68,7 +68,7 @@ def _compare_eyes(done: Search) -> dict[str, dict[str, float]]:
 def chapters(done: Search, result: dict[str, Any]) -> list[Chapter]:
     """The find and its proof, key by key, and what they drew. result: ``to_dict`` of the search."""
     drawn = {caption: path for caption, path in _list_pictures(done).items() if files.is_own(path)}
-    picture = [Figure(", ".join(drawn), "search", partial(grids.join, drawn, beside=True))] if drawn else []
+    picture = [Figure(", ".join(drawn), "search", partial(grids.join, drawn, in_a_row=True))] if drawn else []
     return [Chapter("", [*_answer(done, result), *picture, *_find(done, result)])]
 
 

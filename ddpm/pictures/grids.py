@@ -60,16 +60,16 @@ def save_strip(images: Images, path: Path) -> None:
     save_grid(images[:STRIP], path, STRIP)
 
 
-def join(pictures: Mapping[str, Path], path: Path, beside: bool = False) -> None:
-    """Save pictures one below the other, their names on the left; or ``beside`` each other, below their names."""
+def join(pictures: Mapping[str, Path], path: Path, in_a_row: bool = False) -> None:
+    """Save pictures one below the other, their names on the left; or ``in_a_row``, below their names."""
     parts = [Image.open(part).convert("RGB") for part in pictures.values()]
     width, height = (max(sides) for sides in zip(*(part.size for part in parts), strict=True))
-    across, down = (len(parts), 1) if beside else (1, len(parts))
+    across, down = (len(parts), 1) if in_a_row else (1, len(parts))
     whole = Image.new("RGB", (width * across, height * down), "white")
     for place, part in enumerate(parts):
         whole.paste(part, (place % across * width, place // across * height))
     names = list(pictures)
-    _add_labels(whole, names if beside else (), () if beside else names).save(path)
+    _add_labels(whole, names if in_a_row else (), () if in_a_row else names).save(path)
 
 
 def by_class(images: Images, labels: NDArray[np.int64]) -> dict[int, Images]:

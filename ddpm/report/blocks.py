@@ -54,7 +54,7 @@ class Table:
 @dataclass(frozen=True)
 class Figure:
     """A picture that ``drawing`` writes to a given path. name: of its file next to a Markdown page. narrow: on a page
-    it stands beside others."""
+    it stands next to others."""
 
     caption: str
     name: str

@@ -95,7 +95,7 @@ class Train(Section):
                      "lr_decay": (self.lr_decay, "constant")}  # fmt: skip
             for key, (value, allowed) in alone.items():
                 if value != allowed:
-                    why = f"is not needed beside what optimizer: {self.optimizer.name} averages already"
+                    why = f"is not needed next to what optimizer: {self.optimizer.name} averages already"
                     yield f"{key}: {value} {why}; allowed: {allowed or 'null'}"
         if self.start_may_differ and not self.start_from:
             yield f"start_may_differ: {list(self.start_may_differ)} is about the model in start_from, which is null"

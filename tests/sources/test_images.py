@@ -29,7 +29,7 @@ def test_pictures_are_joined_in_their_order_with_their_names(tmp_path):
     for half, path in zip(np.split(both, 2), strips.values(), strict=True):
         np.testing.assert_array_equal(half[:, -width:], np.asarray(Image.open(path).convert("L")))
         assert half[:, :-width].min() == 0  # a name
-    grids.join(strips, tmp_path / "both.png", beside=True)
+    grids.join(strips, tmp_path / "both.png", in_a_row=True)
     both = np.asarray(Image.open(tmp_path / "both.png").convert("L"))
     height = Image.open(strips["upper"]).height
     for half, path in zip(np.split(both, 2, axis=1), strips.values(), strict=True):
