@@ -11,17 +11,15 @@ import pytest
 import yaml
 from PIL import Image
 
-import ddpm
 from ddpm import cli
 from ddpm.base.machine import SITE_CACHE, close_site_cache
 from ddpm.base.paths import PROCESSED, RAW
 from ddpm.data.preprocessing import preprocess
-from ddpm.params import config, file
+from ddpm.params import config, presets
 from ddpm.tools.clone import find_images
+from tests.small_project import ROOT, merged
 
-ROOT = Path(__file__).parents[2]
-PRESETS = Path(ddpm.__file__).parent / "presets"
-DIGITS = file.read_params(PRESETS / "digits_2026.yaml")
+DIGITS = presets.read("digits_2026")
 FOLDER = {"name": "image_folder"}
 
 
@@ -29,8 +27,6 @@ FOLDER = {"name": "image_folder"}
 def _in_a_clone(tmp_path, monkeypatch) -> None:
     """A folder with git, DVC and the digits preset, nothing run yet."""
     monkeypatch.chdir(tmp_path)
-    for name in ("GIT_DIR", "DVC_ROOT"):
-        monkeypatch.delenv(name, raising=False)
     pygit2.init_repository(".")
     (tmp_path / ".dvc").mkdir()
     write()
@@ -38,9 +34,7 @@ def _in_a_clone(tmp_path, monkeypatch) -> None:
 
 def write(**changes) -> None:
     """Write params.yaml: the digits preset with some keys of its sections changed."""
-    params = {key: {**value, **changes.get(key, {})} if isinstance(value, dict) else changes.get(key, value)
-              for key, value in DIGITS.items()}  # fmt: skip
-    Path("params.yaml").write_text(yaml.safe_dump(params))
+    Path("params.yaml").write_text(yaml.safe_dump(merged(DIGITS, changes)))
 
 
 def check(capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
@@ -50,16 +44,11 @@ def check(capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
     return ended.value.code, capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("source", "code", "words", "dataset"),
-    [
-        ("nowhere", 2, "'nowhere'", "mnist"),
-        ("https://example.org/m", 0, "", "mnist"),
-        ("https://me:hunter2@example.org/m", 2, "https://***@example", "mnist"),
-        (None, 2, "data.source: null", "arrays"),
-        (".dvc", 2, "data.dataset.name: image_folder", "digits"),
-    ],
-)
+@pytest.mark.parametrize(("source", "code", "words", "dataset"), [
+    ("nowhere", 2, "'nowhere'", "mnist"), ("https://example.org/m", 0, "", "mnist"),
+    ("https://me:hunter2@example.org/m", 2, "https://***@example", "mnist"),
+    (None, 2, "data.source: null", "arrays"), (".dvc", 2, "data.dataset.name: image_folder", "digits"),
+])  # fmt: skip
 def test_the_source_of_images_that_are_not_here_has_to_be_there(source, code, words, dataset, capsys):
     write(data={"dataset": {"name": dataset}, "source": source})
     ended, told = check(capsys)
