@@ -39,9 +39,12 @@ def test_an_image_of_any_shape_goes_in_and_the_outputs_asked_for_come_out(name, 
     assert out.isfinite().all()
 
 
-@SHAPES
+ZEROED = [(name, fields) for name in SMALL for fields in SMALL[name] if name != "uvit"]  # which zeroes no layer
+
+
+@pytest.mark.parametrize(("name", "fields"), ZEROED)
 def test_the_output_is_zero_when_freshly_made_as_the_papers_say(name, fields):
-    assert network(name, fields)(*batch()).any() == (name == "uvit")  # whose paper zeroes no layer
+    assert not network(name, fields)(*batch()).any()
 
 
 @SHAPES
