@@ -29,8 +29,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
 
 def imported(*arguments: str) -> set[str]:
     """What Python imports to run that, which must succeed."""
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", *arguments], stderr=subprocess.PIPE, text=True, timeout=240
-    )
+    command = [sys.executable, "-X", "importtime", *arguments]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-2000:]
     return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}

@@ -230,12 +230,3 @@ def model_file(once) -> Path:
         train(options, pictures(), torch.device("cpu"), folder, checkpoints, Memory())
 
     return once("model", make) / "model.safetensors"
-
-
-@pytest.fixture(scope="session")
-def real_files() -> Path:
-    """The folder of real files."""
-    folder = Path(os.environ.get("DDPM_TEST_DATA", ROOT.parent / "shared" / "data"))
-    if not folder.is_dir():
-        pytest.skip(f"no real files in {folder}; set DDPM_TEST_DATA")
-    return folder

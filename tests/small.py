@@ -1,5 +1,6 @@
 """A training run small enough for a test: 8x8 images, 50 steps of noise, a few thousand weights."""
 
+import signal
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -103,16 +104,19 @@ def loss_at(trainer: Trainer, x_0: Tensor, epsilon: Tensor, t: Tensor, labels: T
 
 
 class Memory:
-    """A log that keeps what it gets. stop: the step whose row ends the training without warning, as a kill does."""
+    """A log that keeps what it gets. stop: the step whose row ends the training without warning, as a kill does, or
+    with a signal of that ``number``."""
 
-    def __init__(self, stop: int | None = None) -> None:
+    def __init__(self, stop: int | None = None, number: int | None = None) -> None:
         self.rows: list[LossRow] = []
-        self.sent, self.stop = 0, stop
+        self.sent, self.stop, self.number = 0, stop, number
 
     def log(self, row: LossRow) -> None:
         self.rows.append(row)
-        if row.step == self.stop:
+        if row.step == self.stop and self.number is None:
             raise KeyboardInterrupt
+        if row.step == self.stop:
+            signal.raise_signal(self.number)
 
     def flush(self) -> None:
         self.sent = len(self.rows)

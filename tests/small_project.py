@@ -26,17 +26,12 @@ def lay_out(folder: Path, processed: Path | None = None, **changes) -> None:
     ``processed``, download and preprocess have run."""
     for name in ("ddpm", "stages", "dvc.yaml"):
         (folder / name).symlink_to(ROOT / name)
-    write_params(folder, **changes)
+    (folder / "params.yaml").write_bytes((ROOT / "ddpm/presets/digits_2026.yaml").read_bytes())
+    set_params(folder, **changes)
     (folder / "data").mkdir()
     (folder / "data/checked").touch()
     if processed:
         (folder / "data/processed").symlink_to(processed)
-
-
-def write_params(folder: Path = Path(), **changes) -> None:
-    """The digits preset's params with ``changes`` to them."""
-    (folder / "params.yaml").write_bytes((ROOT / "ddpm/presets/digits_2026.yaml").read_bytes())
-    set_params(folder, **changes)
 
 
 def set_params(folder: Path = Path(), **changes) -> None:
@@ -47,10 +42,8 @@ def set_params(folder: Path = Path(), **changes) -> None:
 
 
 def merged(base: dict, values: dict) -> dict:
-    nested = {
-        key: merged(base.get(key) or {}, value) if isinstance(value, dict) else value for key, value in values.items()
-    }
-    return base | nested
+    sections = {key: value for key, value in values.items() if isinstance(value, dict)}
+    return base | values | {key: merged(base.get(key) or {}, value) for key, value in sections.items()}
 
 
 def run_stage(stage: str, edit: Callable[[], None] = lambda: None) -> int:

@@ -14,12 +14,11 @@ from ddpm.base.files import md5
 from ddpm.params import config, file, inputs
 from ddpm.runs import library, record
 from ddpm.runs.record import Costs
-from ddpm.tracking import store, tracker
+from ddpm.tracking import tracker
 from ddpm.training.history import LossRow
 from tests.scored import bare
 
 PRESET = Path(__file__).parents[1] / "ddpm/presets/digits_2026.yaml"
-STORE_VARIABLES = ("DVC_ROOT", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV", "DDPM_TRACKING")
 ROWS = [LossRow(step, 1.25 * step, 1 / step, 2e-3 / step, 3.0, 1e3 / 7) for step in range(1, 9)]
 TRAIN = {"cmd": "true", "params": ["seed", "diffusion", "model", "train"], "deps": ["data/processed"]}
 
@@ -29,9 +28,6 @@ def enter(folder: Path, empty_store: bytes, monkeypatch: pytest.MonkeyPatch) -> 
     write_folder(folder)
     (folder / "mlflow.db").write_bytes(empty_store)
     monkeypatch.chdir(folder)
-    for name in (*STORE_VARIABLES, *store.SETTINGS, "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
-        monkeypatch.setenv(name, "")  # so that changes made by the code are undone too
-        monkeypatch.delenv(name)
 
 
 def write_folder(root: Path) -> None:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
-from tqdm import tqdm
+from tqdm import tqdm, trange
 
 
 @dataclass(frozen=True)
@@ -68,33 +68,22 @@ class Timing:
     def items_per_second(self) -> float:
         return self.case.items / self.seconds["median"]
 
-    @property
-    def flops_per_second(self) -> float:
-        return self.case.flops / self.seconds["median"]
-
 
 Results = dict[str, Timing]  # by the case's key
 
 
 def measure(cases: Sequence[Case], rounds: int) -> Results:
     """Time ``cases`` against each other, each ``rounds`` times."""
-    calls: list[int] = []
+    calls = [_calls(case) for case in tqdm(cases, "warming up", leave=False)]
     samples: list[list[float]] = [[] for _ in cases]
-    with tqdm(total=(rounds + 1) * len(cases), desc="bench", unit="sample", leave=False) as bar:
-        for case in cases:
-            bar.set_postfix_str(f"warming {case.key}", refresh=False)
-            calls.append(_calls(case))
-            bar.update()
-        for shift in range(rounds):
-            for place in range(len(cases)):
-                chosen = (place + shift) % len(cases)
-                bar.set_postfix_str(cases[chosen].key, refresh=False)
-                started = perf_counter()
-                own = [cases[chosen].run() for _ in range(calls[chosen])]
-                wall = perf_counter() - started
-                counted = [seconds for seconds in own if seconds is not None]
-                samples[chosen].append((sum(counted) if counted else wall) / calls[chosen])
-                bar.update()
+    for shift in trange(rounds, desc="rounds", leave=False):
+        for place in range(len(cases)):
+            chosen = (place + shift) % len(cases)
+            started = perf_counter()
+            own = [cases[chosen].run() for _ in range(calls[chosen])]
+            wall = perf_counter() - started
+            counted = [seconds for seconds in own if seconds is not None]
+            samples[chosen].append((sum(counted) if counted else wall) / calls[chosen])
     return {case.key: Timing(case, tuple(found)) for case, found in zip(cases, samples, strict=True)}
 
 
@@ -124,30 +113,6 @@ def network_flops(network: nn.Module, shape: tuple[int, int, int]) -> float:
         output = outline(x_t, t)
         (output if isinstance(output, Tensor) else output.sample).sum().backward()  # diffusers' networks wrap theirs
     return float(counter.get_total_flops())
-
-
-PEAKS = ("peak: convolution", "peak: matmul")
-
-
-def peaks(precision: str, device: torch.device) -> list[Case]:
-    """A 3x3 convolution over 256 channels of 16x16, forward and backward, and a product of square matrices."""
-    images, side = (512, 8192) if device.type == "cuda" else (32, 2048)
-    dtype = getattr(torch, precision)
-    layer = nn.Conv2d(256, 256, 3, padding=1).to(device, dtype)
-    x = torch.randn(images, 256, 16, 16, device=device, dtype=dtype, requires_grad=True)
-    a, b = torch.randn(2, side, side, device=device, dtype=dtype).unbind()
-
-    def convolution() -> None:
-        layer(x).sum().backward()
-        synchronize(device)
-
-    def matmul() -> None:
-        a @ b
-        synchronize(device)
-
-    runs = (convolution, matmul)
-    flops = (3 * 2 * images * 16**2 * 256**2 * 9, 2 * side**3)
-    return [Case(name, precision, run, flops=n) for name, run, n in zip(PEAKS, runs, flops, strict=True)]
 
 
 def synchronize(device: torch.device) -> None:

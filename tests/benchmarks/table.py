@@ -1,13 +1,12 @@
 """Results for people and for programs."""
 
-import math
 import platform
 
 import psutil
 import torch
 
 from ddpm.compute import devices
-from tests.benchmarks.harness import PEAKS, Results
+from tests.benchmarks.harness import Results
 
 
 def describe(device: torch.device) -> dict:
@@ -21,27 +20,16 @@ def describe(device: torch.device) -> dict:
 
 def table(results: Results) -> str:
     """What was measured."""
-    timings = list(results.values())
-    lines = [["what", "precision", "median", "quartiles", "images/s", "GFLOP/s", "of peak"]]
-    for timing in timings:
-        case, seconds = timing.case, timing.seconds
-        # of the fastest kernel measured in the same precision
-        peaks = [t for t in timings if t.case.name in PEAKS and t.case.precision == case.precision]
-        share = timing.flops_per_second / max((each.flops_per_second for each in peaks), default=math.nan)
-        lines.append(
-            [
-                case.name, case.precision, _seconds(seconds["median"]),
-                f"{_seconds(seconds['low'])} to {_seconds(seconds['high'])}",
-                f"{timing.items_per_second:,.1f}" if case.items > 1 else "",
-                f"{timing.flops_per_second / 1e9:,.1f}" if case.flops else "",
-                f"{share:.0%}" if case.flops and math.isfinite(share) else "",
-            ]
-        )  # fmt: skip
+    lines = [["what", "precision", "median", "quartiles", "images/s", "GFLOP/s"]]
+    for case, seconds in ((timing.case, timing.seconds) for timing in results.values()):
+        quartiles = f"{_seconds(seconds['low'])} to {_seconds(seconds['high'])}"
+        images = f"{case.items / seconds['median']:,.1f}" if case.items > 1 else ""
+        flops = f"{case.flops / 1e9 / seconds['median']:,.1f}" if case.flops else ""
+        lines.append([case.name, case.precision, _seconds(seconds["median"]), quartiles, images, flops])
     widths = [max(len(row[i]) for row in lines) for i in range(len(lines[0]))]
-    head, *body = [
-        "| " + " | ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)) + " |" for row in lines
-    ]
-    return "\n".join([head, "| " + " | ".join("-" * width for width in widths) + " |", *body])
+    lines.insert(1, ["-" * width for width in widths])
+    rows = ([cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in lines)
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def record(results: Results) -> dict:

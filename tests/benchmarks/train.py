@@ -14,7 +14,7 @@ from ddpm.model import build
 from ddpm.params import config, file, presets
 from ddpm.params.config import Config
 from ddpm.training.trainer import Trainer
-from tests.benchmarks.harness import Case, Options, network_flops, peaks, synchronize
+from tests.benchmarks.harness import Case, Options, network_flops, synchronize
 
 PRECISIONS = ("bfloat16", "float32")
 IMAGES = 512
@@ -128,7 +128,7 @@ def cases(options: Options) -> list[Case]:
         for name, (network, loss) in peers.items():
             run = plain(network, loss, images, batch, precision, device)
             found.append(Case(name, precision, run, batch, flops[name] * batch))
-    return [*found, *(case for precision in PRECISIONS for case in peaks(precision, device))]
+    return found
 
 
 def auto(device: torch.device) -> str:

@@ -1,17 +1,18 @@
 """Random numbers are functions of (seed, purpose, index, step)."""
 
 import math
+from itertools import combinations
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from scipy import stats
 
 from ddpm.compute import noise
-
-CPU = torch.device("cpu")
+from tests.small import CPU
 
 # Known answers of Philox4x32-10, published with Random123: counter, key, output
 KNOWN = [
@@ -60,9 +61,10 @@ def test_uniform_draws_are_uniform_and_below_one():
     assert stats.kstest(draws.numpy(), "uniform").pvalue > 1e-3
 
 
-@pytest.mark.parametrize(
-    "other", [(1, "a", 0, 0), (0, "b", 0, 0), (0, "a", 1, 0), (0, "a", 0, 1), (0, "a", 2**32, 0)], ids=str
-)
+OTHERS = [(1, "a", 0, 0), (0, "b", 0, 0), (0, "a", 1, 0), (0, "a", 0, 1), (0, "a", 2**32, 0)]
+
+
+@pytest.mark.parametrize("other", OTHERS, ids=str)
 def test_each_argument_gives_other_noise(other):
     seed, purpose, index, step = other
     first = noise.gaussian(0, "a", torch.tensor([0]), 0, (4000,))
@@ -86,3 +88,38 @@ def test_a_mask_is_a_function_of_the_images_key_alone():
     whole = mask(8, 101, 0.3)
     np.testing.assert_array_equal(mask(3, 101, 0.3, offset=5), whole[5:])
     np.testing.assert_array_equal(mask(8, 60, 0.3), whole[:, :60])
+
+
+PLACES = 4096
+LAGS = PLACES * 3 // 4  # beyond it too few places overlap
+BOUND = 7.0  # standard deviations: one of 100 million correlations exceeds it once in 4,000 such tests
+KEYS = noise.words(noise.streams(0, ["dropout/a", "dropout/b", "dropout/c"], CPU), torch.arange(8), 1)
+
+
+def signs(keys) -> NDArray[np.float32]:
+    """1 where a value is kept and -1 where it is dropped, (B, PLACES)."""
+    return np.where(noise.keep_mask(keys, PLACES, 0.5).numpy(), 1, -1).astype(np.float32)
+
+
+def correlations(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(2 LAGS + 1,) the correlation of two masks at each lag, in standard deviations of independent ones."""
+    size = 2 * PLACES
+    sums = np.fft.irfft(np.fft.rfft(one, size) * np.fft.rfft(other, size).conj(), size)
+    return np.roll(sums, LAGS)[: 2 * LAGS + 1] / np.sqrt(PLACES - np.abs(np.arange(-LAGS, LAGS + 1)))
+
+
+def test_masks_of_two_keys_are_independent_at_every_lag():
+    """In training each layer, image and step has a key of its own. Also of opposite keys: a shift that repeats the sign
+    hashes x and ~x alike."""
+    drawn = signs(torch.cat([KEYS.flatten(0, 1), ~KEYS[0]]))
+    for one, other in combinations(drawn, 2):
+        assert np.abs(correlations(one, other)).max() < BOUND
+        assert np.abs(correlations(one, other[::-1])).max() < BOUND
+    for one in drawn:
+        assert np.abs(np.delete(correlations(one, one), LAGS)).max() < BOUND
+
+
+def test_the_first_places_of_opposite_keys_are_unrelated():
+    keys = torch.randint(-(2**31), 2**31, (20_000, 2), dtype=torch.int32, generator=torch.Generator().manual_seed(0))
+    agreement = noise.keep_mask(keys, 2, 0.5) == noise.keep_mask(~keys, 2, 0.5)
+    assert abs(float(agreement.double().mean()) - 0.5) < BOUND * 0.5 / agreement.numel() ** 0.5

@@ -40,10 +40,8 @@ def raw(tmp_path) -> Path:
     for name, count in {"cats": 40, "dogs": 20}.items():
         (tmp_path / "source" / name).mkdir(parents=True)
         for i in range(count):
-            colour = tuple(map(int, rng.integers(0, 256, 2)))
-            Image.new("RGB", (11, 9), (255 * (name == "dogs"), *colour)).save(
-                tmp_path / "source" / name / f"{i}.jpg", quality=95
-            )
+            picture = Image.new("RGB", (11, 9), (255 * (name == "dogs"), *map(int, rng.integers(0, 256, 2))))
+            picture.save(tmp_path / "source" / name / f"{i}.jpg", quality=95)
     return pack(tmp_path)
 
 
@@ -97,17 +95,12 @@ def test_each_image_keeps_its_label_whatever_is_decoded_at_once(tmp_path, monkey
         np.testing.assert_array_equal(images.min(axis=(1, 2, 3)), labels * 255)
 
 
-@pytest.fixture
-def damaged(raw, tmp_path) -> Path:
-    source = tmp_path / "source"
-    (source / "cats" / "text.png").write_text("no image")
-    buffer = io.BytesIO()
-    gradient(60, 60).save(buffer, "PNG")
-    (source / "dogs" / "half.png").write_bytes(buffer.getvalue()[: len(buffer.getvalue()) // 2])
-    return pack(tmp_path)
-
-
-def test_broken_images_are_named_and_leave_nothing_or_are_skipped(damaged, tmp_path, capsys):
+def test_broken_images_are_named_and_leave_nothing_or_are_skipped(raw, tmp_path, capsys):
+    (tmp_path / "source/cats/text.png").write_text("no image")
+    half = tmp_path / "source/dogs/half.png"
+    gradient(60, 60).save(half)
+    half.write_bytes(half.read_bytes()[: half.stat().st_size // 2])
+    damaged = pack(tmp_path)
     with pytest.raises(UserError, match=r"data\.on_error: 2 of 62 .*cats/text\.png \(.*dogs/half\.png \("):
         preprocess(data_of(), damaged, tmp_path / "processed")
     assert {path.name for path in tmp_path.iterdir()} == {"source", "raw"}
@@ -198,9 +191,10 @@ TURN = struct.pack("<HHII", 0x0112, 3, 1, 6)  # a quarter turn, as EXIF's tag
 ODD = struct.pack("<HHII", 0x010F, 5, 1, 38)  # the camera's name as a fraction
 
 
-@pytest.mark.parametrize(
-    ("format", "tags"), [("JPEG", ODD + TURN), ("PNG", ODD + TURN), ("WEBP", ODD + TURN), ("TIFF", TURN)]
-)
+FORMATS = [("JPEG", ODD + TURN), ("PNG", ODD + TURN), ("WEBP", ODD + TURN), ("TIFF", TURN)]
+
+
+@pytest.mark.parametrize(("format", "tags"), FORMATS)
 def test_exif_rotation_is_undone(format, tags):
     """Stored turned, shown upright: the same pixels as the upright image."""
     upright, buffer = gradient(32, 24), io.BytesIO()

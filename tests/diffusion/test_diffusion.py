@@ -37,12 +37,6 @@ def test_q_sample_equals_diffusers():
     torch.testing.assert_close(ours, peer().add_noise(x_0, epsilon, STEPS - 1), rtol=1e-10, atol=1e-10)
 
 
-def test_the_priors_divergence_is_torchs():
-    x_0, at = IMAGES[0], CHAIN.at(STEPS)
-    noisy, prior = torch.distributions.Normal(at.signal * x_0, at.sigma), torch.distributions.Normal(0.0, 1.0)
-    torch.testing.assert_close(diffusion.prior_kl(x_0, at), torch.distributions.kl_divergence(noisy, prior))
-
-
 LEVELS = torch.arange(256, dtype=torch.float64) / 127.5 - 1
 
 

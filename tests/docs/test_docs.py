@@ -166,8 +166,6 @@ def test_every_target_of_make_and_every_file_of_the_project_that_is_named_exists
 @pytest.fixture
 def project(folder, monkeypatch, model_file) -> Path:
     """A clone in which nothing ran, and everything that a ``run:`` block may need."""
-    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "DVC_ROOT"):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DDPM_TRACKING", "off")
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
     (folder / ".dvc").mkdir()

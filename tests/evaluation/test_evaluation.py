@@ -1,6 +1,9 @@
-"""What evaluate.json and the files next to it report about a model and its sets of samples."""
+"""What evaluate.json and the files next to it report about a model and its sets of samples; and the scores of its
+snapshots, from the trainer to metrics/curve.csv."""
 
+import csv
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -8,16 +11,26 @@ import numpy as np
 import pytest
 import torch
 
+from ddpm.base import paths
 from ddpm.base.errors import UserError
-from ddpm.base.files import digest, flatten
+from ddpm.base.files import digest, flatten, read_json
+from ddpm.compute.distributed import ALONE
 from ddpm.data.processed import open_split
 from ddpm.evaluation import evaluation
 from ddpm.evaluation.bounds import Job
 from ddpm.evaluation.fingerprint import comparable
+from ddpm.model.model_file import load_model
+from ddpm.runs.record import Provenance
 from ddpm.scoring import reference
 from ddpm.scoring.evaluate_params import Evaluate, Likelihood
+from ddpm.scoring.reference import load_features
+from ddpm.training.checkpoints import Checkpoints
+from ddpm.training.trainer import train
+from stages import evaluate as evaluate_stage
+from stages import sample
+from stages import train as train_stage
 from tests import scoring_ranks
-from tests.small import CPU, small
+from tests.small import CPU, Memory, pictures, small
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = scoring_ranks.SETTINGS
@@ -28,11 +41,11 @@ def evaluate(digits, classifier_reference, tmp_path):
     """The evaluation of these sets by an untrained model."""
 
     def of(*sets: np.ndarray, settings: Evaluate = SETTINGS, **changes):
-        paths = {seed: tmp_path / f"{seed}.npy" for seed in range(len(sets))}
-        for path, images in zip(paths.values(), sets, strict=True):
+        files = {seed: tmp_path / f"{seed}.npy" for seed in range(len(sets))}
+        for path, images in zip(files.values(), sets, strict=True):
             np.save(path, images)
         model = scoring_ranks.model()._replace(**changes)
-        return evaluation.evaluate(paths, Job(model, digits, classifier_reference, settings, CPU))
+        return evaluation.evaluate(files, Job(model, digits, classifier_reference, settings, CPU))
 
     return of
 
@@ -146,3 +159,66 @@ def test_another_reference_has_another_fingerprint(classifier_reference, tmp_pat
     index[keys[0]][keys[1]][keys[2]] = "0" * 64
     (tmp_path / "reference.json").write_text(json.dumps(index))
     assert fingerprint(tmp_path) != fingerprint(classifier_reference)
+
+
+def run(config, out: str) -> Path:
+    checkpoints = Checkpoints("run")
+    train(config.training(), pictures(), CPU, Path(out), checkpoints, Memory())
+    checkpoints.finish()  # as the stage does once its result is certain to be kept
+    return Path(out)
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_snapshot_is_the_model_that_a_training_to_that_point_ends_with_and_changes_no_later_byte():
+    """But for the config in it: constant rate and average make each point a fair end."""
+    plain, out = run(small(), "plain"), run(small(train={"snapshots": [16, 64, 96]}), "out")
+    assert sorted(path.name for path in (out / "snapshots").iterdir()) == ["0000016.safetensors", "0000064.safetensors"]
+    assert [path.name for path in (plain / "snapshots").iterdir()] == ["none.txt"]  # an out of the stage
+    shorter = load_model(run(small(train={"steps": 8}), "short") / "model.safetensors", CPU)
+    snapshot = load_model(out / "snapshots/0000064.safetensors", CPU)
+    assert snapshot.facts == shorter.facts
+    assert snapshot.written["train"]["snapshots"] == [16, 64, 96]
+    ends = [load_model(folder / "model.safetensors", CPU) for folder in (plain, out)]
+    for one, other in ((shorter, snapshot), ends):
+        weights = other.network.state_dict()
+        assert all(torch.equal(value, weights[name]) for name, value in one.network.state_dict().items())
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("folder")
+def test_the_curve_has_each_snapshot_and_ends_with_the_models_own_scores(digits, classifier_reference, monkeypatch):
+    unet = {"base_channels": 8, "multipliers": [1, 2], "blocks": 1, "attention_sizes": [], "groups": 4}
+    scored = {"extractors": ["classifier"], "kid_subsets": 5, "kid_subset_size": 50, "likelihood": {"images": 0}}
+    drawn = {"count": 200, "seeds": [3, 5], "batch_size": 200, "steps": 2}
+    config = small(
+        data={"image_size": 16}, model={"unet": unet}, train={"snapshots": [16, 48]}, sample=drawn, evaluate=scored
+    )
+    Path("data").mkdir()
+    paths.PROCESSED.symlink_to(digits)
+    shutil.copytree(classifier_reference, paths.REFERENCE)
+    opened: list[str] = []
+    monkeypatch.setattr(evaluation, "load_features", lambda *at: opened.append(at[1]) or load_features(*at))
+    train_stage.main(config.training(), CPU, ALONE, Checkpoints("run"), Memory(), ())
+    sample.main(config.sample, CPU, ALONE)
+    evaluate_stage.main(config.evaluate, config.sample, CPU, ALONE, Provenance(config.flat(), {}), "run")
+    assert opened == ["classifier"]  # the real images' features, for all points
+    scores = flatten(read_json(paths.EVALUATE))
+    first, second, last = read(paths.CURVE)
+    assert [int(row.pop("images")) for row in (first, second, last)] == [16, 48, 96]
+    assert {"seed", *last} == read(paths.METRICS / "scores.csv")[0].keys()
+    assert {name: float(score) for name, score in last.items()} == {name: scores[name] for name in last}
+    assert first["classifier.fd"] != second["classifier.fd"] != last["classifier.fd"]
+    # the model's own way for a snapshot, as if it were the model: the same sets, the same scores
+    snapshot = paths.SNAPSHOTS / "0000048.safetensors"
+    paths.MODEL_FILE.write_bytes(snapshot.read_bytes())
+    shutil.rmtree(paths.SNAPSHOTS)
+    drawn = {path.name: path.read_bytes() for path in (paths.SAMPLES / "snapshots/0000048").iterdir()}
+    shutil.rmtree(paths.SAMPLES)
+    sample.main(config.sample, CPU, ALONE)
+    assert drawn == {path.name: path.read_bytes() for path in paths.SAMPLES.glob("samples*.npy")}
+    evaluate_stage.main(config.evaluate, config.sample, CPU, ALONE, Provenance(config.flat(), {}), "run")
+    assert read(paths.CURVE) == [{"images": "48", **second}]

@@ -46,16 +46,8 @@ def crude(x_t: Tensor, t: Tensor) -> Prediction:
     return Prediction(x_0, torch.sin(3 * x_t), torch.cos(x_t))
 
 
-def bound(
-    denoiser: Denoises,
-    chain,
-    images: np.ndarray,
-    timesteps: int,
-    reverse: str = "fixed_small",
-    batch_size: int = 500,
-    seed: int = 0,
-) -> Bound:
-    asked = LikelihoodJob(images, batch_size, CPU, seed)
+def bound(denoiser: Denoises, chain, images: np.ndarray, timesteps: int, reverse="fixed_small", **job: int) -> Bound:
+    asked = LikelihoodJob(images, device=CPU, **{"batch_size": 500, "seed": 0, **job})
     return likelihood.bound(denoiser, chain, build("variances", reverse), asked, timesteps)
 
 
@@ -66,9 +58,8 @@ def noisy_images(count: int) -> np.ndarray:
 def test_with_a_perfect_denoiser_and_many_steps_the_bound_comes_down_to_the_entropy():
     entropy = (0.5 * math.log(2 * math.pi * math.e * SD**2) + math.log(127.5)) / BITS
     chains, images = (schedule(30), schedule(1000)), pixels(2000)
-    few, many = (
-        bound(exact.denoises(TRUTH, chain), chain, images, 29, "fixed_large").bits_per_dim.mean() for chain in chains
-    )
+    found = (bound(exact.denoises(TRUTH, chain), chain, images, 29, "fixed_large") for chain in chains)
+    few, many = (each.bits_per_dim.mean() for each in found)
     assert entropy - 0.02 < many < min(entropy + 0.15, few)
 
 

@@ -6,7 +6,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from ddpm.referee import metrics
@@ -26,12 +25,11 @@ def slow(queries: np.ndarray, train: np.ndarray) -> np.ndarray:
     return np.sqrt((difference**2).reshape(len(queries), len(train), -1).sum(-1))
 
 
+IMAGES = st.integers(1, 12).flatmap(lambda n: arrays.arrays(np.uint8, (n, 2, 3)))
+
+
 @settings(max_examples=30)
-@given(
-    st.integers(1, 12).flatmap(lambda n: arrays.arrays(np.uint8, (n, 2, 3))),
-    st.integers(1, 12).flatmap(lambda n: arrays.arrays(np.uint8, (n, 2, 3))),
-    st.integers(1, 5),
-)
+@given(IMAGES, IMAGES, st.integers(1, 5))
 def test_the_nearest_is_the_nearest_however_many_rows_are_held_at_once(queries, train, rows):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(memorisation, "ROWS", rows)
@@ -110,17 +108,11 @@ def test_authentic_samples_are_further_from_a_train_image_than_its_neighbours():
     assert not any(expected[:40])
 
 
-Array = NDArray[np.float64]
-
-
-def normal(seed: int, count: int, dimensions: int, mean: float = 0.0, sd: float = 1.0) -> Array:
-    return np.random.default_rng(seed).normal(mean, sd, (count, dimensions))
-
-
 @given(n=st.integers(1, 30), m=st.integers(1, 30), offset=st.floats(-1000, 1000))
 @settings(max_examples=30)
 def test_distances_are_those_of_float64(n, m, offset):
-    x, y = (torch.from_numpy(normal(seed, count, 3) + offset).float() for seed, count in ((0, n), (1, m)))
+    generator = np.random.default_rng(0)
+    x, y = (torch.from_numpy(generator.normal(offset, size=(count, 3))).float() for count in (n, m))
     found = torch.cat([part for _, part in distances.square_distances(x, y)])
     np.testing.assert_allclose(found, cdist(x, y, "sqeuclidean"), rtol=1e-3, atol=1e-3)
     assert (found >= 0).all()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.pages import ROOT, blocks
-from tests.study_project import git
+from tests.study_project import commit, git
 
 BLOCKS = [block for block in blocks() if block.mark == "run: program"]
 
@@ -21,9 +21,9 @@ def _example(tmp_path, monkeypatch):
     shutil.copytree(ROOT / "examples/any_program", tmp_path / "example", ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.chdir(tmp_path / "example")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.syspath_prepend(Path.cwd())
     git("init", "--quiet", "--initial-branch=main", "--template=")
-    git("add", "--all")
-    git("commit", "--quiet", "--message=x")
+    commit("x")
 
 
 @pytest.mark.slow
@@ -32,23 +32,17 @@ def test_what_a_page_prints_works_in_the_example(block):
     names = "import sys; from ddpm.cli import main; main()"
     Path("ddpm").write_text(f'#!/bin/sh\nexec {sys.executable} -c "{names}" "$@"\n')
     Path("ddpm").chmod(0o755)
-    git("add", "ddpm")
-    git("commit", "--quiet", "--message=x")
+    commit("x")
     text = block.text.replace("--trials 12", "--trials 4")
-    done = subprocess.run(
-        ["bash", "-c", text],
-        env=os.environ | {"PATH": f"{Path.cwd()}:{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-    )
+    found_first = os.environ | {"PATH": f"{Path.cwd()}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-c", text], env=found_first, capture_output=True, text=True)
     assert "error: " not in done.stderr
     assert done.returncode in (0, 1, 3)
     log = [json.loads(line) for line in Path("ladders/spirals/log.jsonl").read_text().splitlines()]
     assert [line["outcome"] for line in log if "of" in line]
 
 
-def test_every_edit_of_the_night_fits_the_program(monkeypatch):
-    monkeypatch.syspath_prepend(Path.cwd())
+def test_every_edit_of_the_night_fits_the_program():
     import night
 
     text = Path("train.py").read_text()
@@ -56,8 +50,7 @@ def test_every_edit_of_the_night_fits_the_program(monkeypatch):
         assert all(old in text for old in edit), name
 
 
-def test_a_rule_that_trusts_one_run_keeps_what_does_nothing(monkeypatch):
-    monkeypatch.syspath_prepend(Path.cwd())
+def test_a_rule_that_trusts_one_run_keeps_what_does_nothing():
     import nights
 
     none, one = nights.State(), nights.State([0])

@@ -9,30 +9,16 @@ import pytest
 from ddpm.scoring.features import extract
 from examples import fit_metric
 
-ROOT = Path(__file__).parents[2]
+MODEL = Path(__file__).parents[2] / "models/digits/model.safetensors"
+OPTIONS = "--out x.npy --steps 2 --samples 100 --batch 64 --iterations 5 --learning-rate 3e-4"
 
 
 def test_the_distance_falls(digits, folder, monkeypatch):
     network, target = fit_metric.read_space("random_conv", digits)
+    files = ["--model", str(MODEL), "--train", str(digits / "train/images.npy")]
     distances = []
-    for extractors in ([], ["--extractors", "random_conv"]):
-        given = ["--model", ROOT / "models/digits/model.safetensors", "--train", digits / "train/images.npy"]
-        given += [
-            "--out",
-            "x.npy",
-            "--steps",
-            2,
-            "--samples",
-            100,
-            "--batch",
-            64,
-            "--iterations",
-            5,
-            "--learning-rate",
-            3e-4,
-            *extractors,
-        ]
-        monkeypatch.setattr(sys, "argv", ["fit_metric.py", *map(str, given)])
+    for fitted_to in ("", " --extractors random_conv"):
+        monkeypatch.setattr(sys, "argv", ["fit_metric.py", *files, *f"{OPTIONS}{fitted_to}".split()])
         fit_metric.main()
         features = extract(network, np.load("x.npy"), 100, fit_metric.DEVICE).features
         distances.append(target(features))

@@ -1,7 +1,6 @@
 """examples/optuna_dashboard.py: what it writes is a study of Optuna's with the scores and recipes of the trials."""
 
 import json
-import warnings
 from pathlib import Path
 
 import optuna
@@ -14,19 +13,14 @@ from examples import optuna_dashboard
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path, monkeypatch) -> None:
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_optuna_reads_the_trials_of_a_search(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(optuna_dashboard, "FOLDER", tmp_path)
-
-
-def test_optuna_reads_the_trials_of_a_search(tmp_path, capsys):
     optuna_dashboard.main(["eyes"])
     path = tmp_path / "eyes.journal"
     assert str(path) in capsys.readouterr().out
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study = optuna.load_study(study_name=None, storage=JournalStorage(JournalFileBackend(str(path))))
+    study = optuna.load_study(study_name=None, storage=JournalStorage(JournalFileBackend(str(path))))
     lines = [json.loads(line) for line in (ROOT / "ladders/eyes/trials.jsonl").read_text().splitlines()]
     assert [trial.value for trial in study.trials] == [line["score"] for line in lines]
     assert study.best_value == min(line["score"] for line in lines)

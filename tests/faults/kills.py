@@ -14,7 +14,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from contextlib import chdir
+from contextlib import chdir, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -71,10 +71,8 @@ class Victim(Clone):
     def begin(self, *command: str) -> subprocess.Popen[bytes]:
         """Start it in a session of its own; its output becomes the new content of ``log``."""
         with self.log.open("wb") as out:
-            return subprocess.Popen(
-                command, cwd=self.folder, env=self.environment, stdout=out, stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )  # fmt: skip
+            output = {"stdout": out, "stderr": subprocess.STDOUT}
+            return subprocess.Popen(command, cwd=self.folder, env=self.environment, start_new_session=True, **output)
 
     def wait(self, process: subprocess.Popen[bytes]) -> int:
         """The exit code; a process that takes too long is killed."""
@@ -91,24 +89,20 @@ class Victim(Clone):
         """The marked processes."""
         found = []
         for process in psutil.process_iter():
-            try:
+            with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
                 if process.environ().get(MARK) == self.mark and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
-            except (psutil.NoSuchProcess, psutil.AccessDenied):
-                continue
         return found
 
     def stages(self) -> dict[str, list[psutil.Process]]:
         """The marked processes of each stage that is running, the one that DVC started first."""
         found: dict[str, list[psutil.Process]] = {}
         for process in self.alive():
-            try:
+            with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
                 arguments = process.cmdline()
-            except (psutil.NoSuchProcess, psutil.ZombieProcess):
-                continue
-            for stage in STAGES:
-                if ["-m", "stages", stage] in (arguments[1:4], arguments[2:5]):
-                    found.setdefault(stage, []).append(process)
+                for stage in STAGES:
+                    if ["-m", "stages", stage] in (arguments[1:4], arguments[2:5]):
+                        found.setdefault(stage, []).append(process)
         return {name: sorted(processes, key=_depth) for name, processes in found.items()}
 
     def orphans(self) -> list[str]:
@@ -123,10 +117,8 @@ class Victim(Clone):
 
     def end_all(self) -> None:
         for process in self.alive():
-            try:
-                process.send_signal(signal.SIGKILL)
-            except psutil.NoSuchProcess:
-                continue
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
     def fix(self) -> None:
         """Do what `ddpm check` tells a person to do if a kill left half of a DVC file, which DVC writes in place."""

@@ -66,19 +66,13 @@ def about(device: torch.device) -> Cases:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
         return {"exit code": done.returncode, "output": done.stdout + done.stderr}
 
-    def cuda() -> Figures:
-        if device.type != "cuda":
-            raise LeftOut("no GPU is used")
-        return {"gpus": torch.cuda.device_count(), "capability": torch.cuda.get_device_capability(device),
-                "cudnn": torch.backends.cudnn.version()}  # fmt: skip
-
+    libraries = {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
     names = ("CUDA_", "NCCL_", "OMP_", "TORCH")
-    yield "machine", lambda: {**table.describe(device), "platform": platform.platform(), "cuda": torch.version.cuda}
+    yield "machine", lambda: {**table.describe(device), "platform": platform.platform(), **libraries}
     yield "environment", lambda: {name: value for name, value in os.environ.items() if name.startswith(names)}
     yield "libraries", lambda: {each.name: each.version for each in metadata.distributions()}
     yield "commit", partial(call, "git", "describe", "--always", "--dirty")
     yield "driver", partial(call, "nvidia-smi")
-    yield "cuda", cuda
 
 
 if __name__ == "__main__":

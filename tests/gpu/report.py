@@ -13,7 +13,6 @@ from ddpm.base.files import write_json
 # what a case measures, by name; None for one that only passes or fails
 Figures = Mapping[str, Any] | None
 Case = Callable[[], Figures]
-LONGEST = 8000  # characters of an error or a traceback, whose beginning and end are kept
 
 
 class LeftOut(Exception):
@@ -38,8 +37,8 @@ class Report:
             except LeftOut as reason:
                 entry["left_out"] = str(reason)
             except Exception as error:
-                entry["error"] = _shorten(f"{type(error).__name__}: {error}")
-                entry["traceback"] = _shorten(traceback.format_exc())
+                entry["error"] = f"{type(error).__name__}: {error}"
+                entry["traceback"] = traceback.format_exc()
             entry["seconds"] = round(time.monotonic() - begin, 2)
             self.groups.setdefault(group, {})[name] = entry
             # the numbers that JSON does not have are words
@@ -51,8 +50,3 @@ class Report:
         """Group and name of each case that failed."""
         entries = [(f"{group}: {name}", entry) for group, cases in self.groups.items() for name, entry in cases.items()]
         return [name for name, entry in entries if "error" in entry]
-
-
-def _shorten(text: str) -> str:
-    half = LONGEST // 2
-    return text if len(text) <= LONGEST else f"{text[:half]}\n[...]\n{text[-half:]}"

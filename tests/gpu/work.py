@@ -1,5 +1,5 @@
 """The real work on a device: the stages on one rank and on two, and steps of the article's network in each layout, with
-their time and their kernels."""
+their time."""
 
 import os
 import subprocess
@@ -23,7 +23,6 @@ from tests.small_project import QUICK, lay_out
 
 TINY = {"base_channels": 8, "multipliers": (1, 2), "blocks": 1, "attention_sizes": (16,), "groups": 4}
 STEPS = 20  # timed, after two that warm up
-KERNELS = 40  # that take longest
 BATCHES = (64, 256)
 LAYOUTS = {
     "plain": {"channels_last": False, "compile": False},
@@ -55,45 +54,28 @@ def stages(device: torch.device, folder: Path) -> Cases:
 
 
 def benchmark(device: torch.device, quick: bool) -> Cases:
-    """Milliseconds of a step, and those of the host alone: where both are equal, the device waits for the host. Then
-    what three steps do, by kernel. Other libraries: ``make bench ARGS='train --device cuda'``."""
+    """Milliseconds of a step, and those of the host alone: where both are equal, the device waits for the host. Other
+    libraries: ``make bench ARGS='train --device cuda'``."""
 
-    def warm(layout: str, batch: int) -> Trainer:
+    def timed(layout: str, batch: int) -> Figures:
         config = preset("article", batch_size=batch, precision=auto(device), deterministic=False, **LAYOUTS[layout])
         if quick:
             model = {"name": "unet", "unet": {**config.model.model_dump()["unet"], **TINY}}
             config = config.model_copy(update={"model": parse(model, "model", Model)})
         trainer = Trainer(config.training(), pictures(config), device)
-        steps(trainer, 1, 3)
-        synchronize(device)
-        return trainer
-
-    def steps(trainer: Trainer, first: int, last: int) -> None:
-        for step in range(first, last):
+        for step in (1, 2):
             trainer.step(step)
-
-    def timed(layout: str, batch: int) -> Figures:
-        trainer, count = warm(layout, batch), 1 if quick else STEPS
-        begin = time.perf_counter()
-        steps(trainer, 3, count + 3)
+        synchronize(device)
+        begin, count = time.perf_counter(), 1 if quick else STEPS
+        for step in range(3, count + 3):
+            trainer.step(step)
         queued = time.perf_counter() - begin
         synchronize(device)
         whole = time.perf_counter() - begin
         ms, host_ms = (round(1000 * seconds / count, 3) for seconds in (whole, queued))
         return {"ms": ms, "host_ms": host_ms}
 
-    def profiled(layout: str, batch: int) -> Figures:
-        trainer = warm(layout, batch)
-        with torch.profiler.profile() as profiler:
-            steps(trainer, 3, 6)
-            synchronize(device)
-        own = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
-        rows = sorted(profiler.key_averages(), key=lambda row: -getattr(row, own))[:KERNELS]
-        return {row.key: {"calls": row.count, "us": round(getattr(row, own), 1)} for row in rows}
-
     layouts = [name for name, options in LAYOUTS.items() if not (quick and options["compile"])]  # minutes on a CPU
     batches = (2,) if quick else BATCHES
     for batch, layout in product(batches, layouts):
         yield f"{layout}, batch {batch}", partial(timed, layout, batch)
-    for layout in layouts:
-        yield f"{layout}, batch {batches[0]}, by kernel", partial(profiled, layout, batches[0])

@@ -19,7 +19,6 @@ import torch
 from PIL import Image
 from safetensors.torch import save
 
-from ddpm.base.sections import parse
 from ddpm.data.data_params import Data
 from ddpm.data.preprocessing import preprocess
 from ddpm.data.processed import open_split, read_manifest
@@ -82,9 +81,7 @@ def with_lies(*places: tuple[int, bytes]) -> bytes:
 # pictures
 
 
-def data(**changes: object) -> Data:
-    chosen = {"dataset": ImageFolder(), "image_size": 8, "channels": 3, "test_fraction": 0.5}
-    return parse({**chosen, **changes}, "data", Data)
+DATA = Data(dataset=ImageFolder(), image_size=8, channels=3, test_fraction=0.5)
 
 
 def encoded(format: str, mode: str = "RGB") -> bytes:
@@ -180,13 +177,11 @@ def stored(**changes: str) -> bytes:
     return f"[{', '.join(entries)}]".encode()
 
 
-def bomb(width: int, depth: int, item: bytes = b"[%s]") -> bytes:
-    """Lines of YAML that each have nine aliases of the line before."""
-    lines = [b"a0: &a0 {x: 1, y: 2}"]
-    for level in range(1, depth):
-        aliases = b", ".join([b"*a%d" % (level - 1)] * width)
-        lines.append(b"a%d: &a%d " % (level, level) + item % aliases)
-    return b"\n".join(lines)
+def bomb() -> bytes:
+    """Ten lines of YAML that each have nine aliases of the line before."""
+    aliases = (b", ".join([b"*a%d" % level] * 9) for level in range(9))
+    lines = (b"a%d: &a%d [%s]" % (level, level, those) for level, those in enumerate(aliases, 1))
+    return b"\n".join([b"a0: &a0 {x: 1, y: 2}", *lines])
 
 
 def fetch(source: str) -> None:
@@ -224,7 +219,7 @@ READERS: list[tuple[Callable[..., object], Callable[[], object], Rows]] = [
         ("an encrypted file", with_lies((8, b"\1\0")), "is encrypted"),
         ("a web page named .zip", b"<!doctype html><h1>Sign in</h1>", "not a zip file"),
     ]),
-    (put, lambda: preprocess(data(), Path("raw"), Path("processed")), [
+    (put, lambda: preprocess(DATA, Path("raw"), Path("processed")), [
         ("a PNG that says 50,000 x 50,000", png(50_000, 50_000), "could be decompression bomb"),
         ("a PNG of 95 million pixels", png(10_000, 9_500), "at most 90,000,000 are allowed"),
         ("a PNG with 200 MB of packed text",
@@ -235,7 +230,7 @@ READERS: list[tuple[Callable[..., object], Callable[[], object], Rows]] = [
         ("a TIFF of NaN", floats, "floating point without a fixed range"),
         ("a TIFF whose next page is itself", b"II*\0\x08\0\0\0\0\0\x08\0\0\0", "cannot be read"),
     ]),
-    (partial(put, name="1\n\x1b[2J.png"), lambda: preprocess(data(), Path("raw"), Path("processed")), [
+    (partial(put, name="1\n\x1b[2J.png"), lambda: preprocess(DATA, Path("raw"), Path("processed")), [
         ("a broken file named with a line break and escape codes", b"", "1 \\x1b[2J.png"),
     ]),
     (BATCH.write_bytes, partial(_contents, BATCH), [
@@ -286,7 +281,7 @@ READERS: list[tuple[Callable[..., object], Callable[[], object], Rows]] = [
         ("a record of 30 MB", bytes(30_000_000), "at most 100,000"),
     ]),
     (Path("params.yaml").write_bytes, config.load, [
-        ("nine aliases of nine aliases, ten levels deep", bomb(9, 10), "aliases (*) of aliases"),
+        ("nine aliases of nine aliases, ten levels deep", bomb(), "aliases (*) of aliases"),
         ("6,000 keys", b"\n".join(b"k%d: 1" % i for i in range(6000)), "stands for more than 10,000 values"),
         ("10 MB", b"seed: 0 #" + b"-" * 10_000_000, "larger than 100,000 bytes"),
         ("a number of 6,000 digits", b"seed: " + b"9" * 6000, "not valid YAML: Exceeds the limit"),

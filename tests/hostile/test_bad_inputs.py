@@ -19,7 +19,7 @@ from ddpm.data.preprocessing import preprocess
 from ddpm.data.processed import open_split, read_manifest
 from ddpm.sources import archives
 from tests.hostile import files, sources, test_numbers, values
-from tests.hostile.files import END, data, fetch, header
+from tests.hostile.files import DATA, END, fetch, header
 
 HEADROOM = 2**29  # bytes of address space that reading a bad input may take beyond what the process has
 LONGEST = 2000
@@ -57,9 +57,10 @@ def bounded() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
-@pytest.mark.parametrize(
-    ("module", "name"), [(each, name) for each in (files, test_numbers, sources, values) for name in each.CASES]
-)
+CASES = [(module, name) for module in (files, test_numbers, sources, values) for name in module.CASES]
+
+
+@pytest.mark.parametrize(("module", "name"), CASES)
 def test_it_ends_in_one_line_and_leaves_nothing(module, name):
     given, read, words = module.CASES[name]
     given()
@@ -88,7 +89,7 @@ def test_any_folder_is_a_class_whose_name_can_be_shown():
             Image.new("RGB", (9, 9), "red").save(folder / f"{index}.png")
     before = listing()
     fetch("photos")
-    preprocess(data(), Path("raw"), Path("processed"))
+    preprocess(DATA, Path("raw"), Path("processed"))
     assert sorted(read_manifest(Path("processed")).classes) == sorted(NAMES.values())
     assert json.loads(read_manifest(Path("processed")).model_dump_json())["counts"] == {"train": 12, "test": 12}
     assert len(open_split(Path("processed"), "train")[0]) == 12
@@ -100,12 +101,10 @@ def test_a_million_members_are_not_kept():
     """3,000 stand for them: memory does not grow with their number."""
     Path("photos.tar").write_bytes(header() * 3000 + END)
     tracemalloc.start()
-    try:
-        with archives.open_members(Path("photos.tar")) as members:
-            assert sum(1 for _ in members) == 3000
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
+    with archives.open_members(Path("photos.tar")) as members:
+        assert sum(1 for _ in members) == 3000
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
     assert peak < 2_000_000  # half of it for the last read, up to the archive's end
 
 

@@ -65,7 +65,7 @@ def unpack(path: Path) -> None:
 def decode(path: Path) -> None:
     try:
         with Image.open(path) as image:
-            assert to_pixels(image, files.data().shape, files.data().resize).shape == (3, 8, 8)
+            assert to_pixels(image, files.DATA.shape, files.DATA.resize).shape == (3, 8, 8)
     except BROKEN as error:
         raise UserError(str(error)) from error
 

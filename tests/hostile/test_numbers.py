@@ -32,7 +32,7 @@ from ddpm.training.history import STORM, History
 from ddpm.training.trainer import Trainer, train
 from ddpm.variants.extractors.classifier import Classifier
 from stages import reference
-from tests.hostile.files import data, fetch
+from tests.hostile.files import DATA, fetch
 from tests.small import CPU, DENOISING, TINY, Memory, pictures, small
 
 pytestmark = pytest.mark.usefixtures("folder")
@@ -76,7 +76,7 @@ def put_one_class() -> None:
 
 
 def fit() -> None:
-    preprocess(data(), Path("raw"), PROCESSED)
+    preprocess(DATA, Path("raw"), PROCESSED)
     reference.main(Evaluate(extractors=("classifier",)), CPU)
 
 

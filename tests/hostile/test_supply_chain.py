@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, distribution
 
 import pytest
@@ -147,23 +148,18 @@ def needed() -> dict[str, str]:
     Without torch, torchvision and what only they bring: each platform has its own build. Without setuptools, which
     `pip freeze` leaves out as a part of the environment.
     """
-    waiting = requirements("train", "photos", "dev")
-    found: dict[str, str] = {}
+    waiting, found = requirements("train", "photos", "dev"), dict[str, str]()
     while waiting:
         requirement = waiting.pop()
-        name = canonicalize_name(requirement.name)
+        name, extras = canonicalize_name(requirement.name), requirement.extras or {""}
         if name in {"ddpm-referee", "torch", "torchvision", "setuptools", *found}:
             continue
-        try:
+        with suppress(PackageNotFoundError):  # for another platform or version of Python
             installed = distribution(name)
-        except PackageNotFoundError:  # for another platform or version of Python
-            continue
-        found[name] = installed.version
-        extras = requirement.extras or {""}
-        inner = map(Requirement, installed.requires or ())
-        waiting += [
-            each for each in inner if not each.marker or any(each.marker.evaluate({"extra": x}) for x in extras)
-        ]
+            found[name] = installed.version
+            for inner in map(Requirement, installed.requires or ()):
+                if not inner.marker or any(inner.marker.evaluate({"extra": extra}) for extra in extras):
+                    waiting.append(inner)
     return found
 
 

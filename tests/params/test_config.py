@@ -1,6 +1,8 @@
-"""params.yaml: read as DVC reads it; every mistake gives one line."""
+"""params.yaml: read as DVC reads it; every mistake gives one line. Presets: what each changes in the base."""
 
 import json
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from ddpm.base.errors import UserError
+from ddpm.base.files import flatten
 from ddpm.base.sections import ImageShape, parse
 from ddpm.model import build
 from ddpm.params import config, file, presets
@@ -16,7 +19,6 @@ from ddpm.training.train_params import TrainingConfig
 from tests.small import small
 
 ROOT = Path(__file__).parents[2]
-CORRUPT = object()
 
 
 def test_params_yaml_is_the_digits_preset():
@@ -66,26 +68,18 @@ def test_any_image_size_is_a_shape_and_comes_back_from_plain_values(size, shown)
     assert parse(plain, "metadata", ImageShape) == data
 
 
-def _adamw(**fields) -> dict:
-    return {"name": "adamw", "adamw": fields}
-
-
-@pytest.mark.parametrize(
-    ("section", "values", "message"),
-    [
-        ("train", {"lr": 0.1}, "train.lr: unknown key (did you mean 'learning_rate'?); allowed: steps, epochs"),
-        ("train", {"batch_size": "64"}, "train.batch_size: '64' "),
-        ("train", {"batch_size": 0}, "train.batch_size: 0 "),
-        ("train", {"precision": "half"}, "train.precision: 'half' is not allowed: Input should be 'auto'"),
-        ("train", {"optimizer": _adamw(betas=[0.9])}, "train.optimizer.adamw.betas.1: missing"),
-        ("train", {"epochs": 3}, "train: set exactly one of steps and epochs"),
-        ("data", {"dataset": {"name": "mnits"}}, "data.dataset.name: unknown 'mnits' (did you mean 'mnist'?)"),
-        ("data", {"image_size": [8, True]}, "data.image_size: (8, True) "),
-        ("diffusion", {"T": 4}, "sample.steps: 5 must be at most diffusion.T = 4"),
-        ("model", {"unot": {}}, "model.unot: unknown 'unot' (did you mean 'unet'?)"),
-        ("evaluate", {"metrics": ["fid", "fid"]}, "evaluate: metrics: [fid, fid] "),
-    ],
-)
+@pytest.mark.parametrize(("section", "values", "message"), [
+    ("train", {"lr": 0.1}, "train.lr: unknown key (did you mean 'learning_rate'?); allowed: steps, epochs"),
+    ("train", {"batch_size": "64"}, "train.batch_size: '64' "), ("train", {"batch_size": 0}, "train.batch_size: 0 "),
+    ("train", {"precision": "half"}, "train.precision: 'half' is not allowed: Input should be 'auto'"),
+    ("train", {"optimizer": {"name": "adamw", "adamw": {"betas": [0.9]}}}, "train.optimizer.adamw.betas.1: missing"),
+    ("train", {"epochs": 3}, "train: set exactly one of steps and epochs"),
+    ("data", {"dataset": {"name": "mnits"}}, "data.dataset.name: unknown 'mnits' (did you mean 'mnist'?)"),
+    ("data", {"image_size": [8, True]}, "data.image_size: (8, True) "),
+    ("diffusion", {"T": 4}, "sample.steps: 5 must be at most diffusion.T = 4"),
+    ("model", {"unot": {}}, "model.unot: unknown 'unot' (did you mean 'unet'?)"),
+    ("evaluate", {"metrics": ["fid", "fid"]}, "evaluate: metrics: [fid, fid] "),
+])  # fmt: skip
 def test_a_mistake_names_key_value_and_what_is_allowed(section, values, message):
     with pytest.raises(UserError) as raised:
         small(**{section: values})
@@ -128,18 +122,77 @@ plain = st.text(st.characters(codec="ascii"), max_size=6)
 def test_a_scalar_is_read_as_dvc_reads_it(tmp_path, scalar):
     path = tmp_path / "params.yaml"
     path.write_text(f"key: {scalar}\n", encoding="utf-8")
-    assert repr(ours(path)) == repr(dvcs(path))
+    theirs = read(lambda: parse_yaml(path.read_text(encoding="utf-8"), str(path)), YAMLFileCorruptedError, ValueError)
+    assert read(lambda: file.read_params(path), UserError) == theirs
 
 
-def ours(path: Path) -> object:
+def read(reader: Callable[[], object], *refusals: type[Exception]) -> str:
+    """1, 1.0 and True are equal, so it is their text that is compared."""
     try:
-        return file.read_params(path)
-    except UserError:
-        return CORRUPT
+        return repr(reader())
+    except refusals:
+        return "corrupt"
 
 
-def dvcs(path: Path) -> object:
-    try:
-        return parse_yaml(path.read_text(encoding="utf-8"), str(path))
-    except (YAMLFileCorruptedError, ValueError):
-        return CORRUPT
+OTHERS = [name for name in presets.names() if name != presets.BASE]
+
+
+@cache
+def values(name: str, on: str | None = None) -> dict:
+    return flatten(file.decode(presets.text(name, on), name))
+
+
+def written(name: str) -> dict:
+    return file.decode((presets.FOLDER / f"{name}.yaml").read_text(), name)
+
+
+def own(name: str) -> dict:
+    return flatten({key: value for key, value in written(name).items() if key != "base"})
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_preset_is_the_base_with_its_own_values(name):
+    base, whole, changes = values(written(name).get("base", presets.BASE)), values(name), own(name)
+    assert changes.items() <= whole.items()
+    assert {key for key in whole if key not in changes and whole[key] != base[key]} == set()
+    assert not [key for key in changes if changes[key] == base.get(key)], "says again what the base says"
+
+
+def test_a_block_of_another_variant_replaces_the_whole_block():
+    params = "loss: {name: simple, simple: {space: v}}\nseed: 0\n"
+    changed = presets.edit(params, {"loss": {"name": "vlb"}}, "# new\n")
+    assert file.decode(changed, "params") == {"loss": {"name": "vlb"}, "seed": 0}
+    same = presets.edit(params, {"loss": {"name": "simple", "simple": {"terms": 1}}}, "")
+    assert file.decode(same, "params")["loss"]["simple"] == {"space": "v", "terms": 1}
+
+
+@pytest.mark.parametrize("names", [("digit",), ("edm", "digit")])  # the second: on which data
+def test_an_unknown_preset_is_refused(names):
+    with pytest.raises(UserError, match=r"preset: unknown 'digit' \(did you mean 'digits'\?\); allowed: article"):
+        presets.text(*names)
+
+
+@pytest.mark.parametrize(("name", "on"), [("flow", "digits"), ("flow", "cifar10"), ("edm", "fashion_mnist")])
+def test_a_recipe_goes_on_any_data(name, on):
+    found, under = values(name, on), values(on)
+    assert own(name).items() <= found.items()
+    kept = {key for key in under if key.startswith(("data.", "model.", "train.")) and "timestep" not in key}
+    assert {key: found[key] for key in kept} == {key: under[key] for key in kept}
+    config.parse(file.decode(presets.text(name, on), name))
+    assert f"# Put on: {on}." in presets.text(name, on).splitlines()
+
+
+# what YAML's reader refuses as a character is nobody's param
+TEXTS = st.text(
+    st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"], exclude_characters="\ufeff\ufffe\uffff"), max_size=6
+)
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXTS
+VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3))
+
+
+@settings(max_examples=40)
+@given(st.dictionaries(TEXTS, VALUES, max_size=3))
+@example({"data": {"source": "1e3"}, "seed": 1e-5, "x": "0o17", "y": "null"})
+def test_params_that_are_written_are_read_as_the_same(values):
+    read = file.decode(file.encode(values), "params")
+    assert json.dumps(read, sort_keys=True) == json.dumps(values, sort_keys=True)  # 1, 1.0 and True are not the same

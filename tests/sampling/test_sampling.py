@@ -80,30 +80,22 @@ def test_each_step_of_each_image_of_each_set_has_noise_of_its_own(model):
     assert related < 5, "two states have noise in common"
 
 
-def test_samples_pictures_and_film(model, tmp_path):
-    chosen = options(count=12, batch_size=5)
-    facts = sampling.write_samples(Generator.of(model, chosen, CPU), chosen, 0, tmp_path)
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["grid.png", "reverse.gif", "reverse.mp4", "samples.npy"]
-    drawn = np.load(tmp_path / "samples.npy", mmap_mode="r")
-    assert (drawn.shape, drawn.dtype) == ((12, *SHAPE), np.uint8)
-    assert_same_images(torch.from_numpy(np.array(drawn)), draw(model, chosen, samples.noise_seed(0, 0)))
-    assert imageio_ffmpeg.count_frames_and_secs(str(tmp_path / "reverse.mp4"))[0] == 11 + FRAMES_PER_SECOND
-    expected = {"count": 12, "sets": 1, "evaluations_per_image": 10}
+def test_each_seed_has_a_set_of_its_own_and_the_first_pictures_and_a_film(model, tmp_path):
+    chosen = options(count=12, batch_size=5, seeds=(3, 0))
+    facts = sampling.write_samples(Generator.of(model, chosen, CPU), chosen, 7, tmp_path / "filmed")
+    expected = {"count": 12, "sets": 2, "evaluations_per_image": 10}
     assert {key: facts[key] for key in expected} == expected
     assert facts["images_per_second"] > 0
-    sampling.write_samples(Generator.of(model, chosen, CPU), chosen, 0, tmp_path / "unfilmed", films=False)
-    assert np.array_equal(np.load(tmp_path / "unfilmed/samples.npy"), drawn)
-    assert sorted(file.name for file in (tmp_path / "unfilmed").iterdir()) == ["grid.png", "samples.npy"]
-
-
-def test_each_seed_has_a_set_of_its_own_and_the_first_ones_has_the_fixed_name(model, tmp_path):
-    chosen = options(count=6, seeds=(3, 0), steps=2)
-    facts = sampling.write_samples(Generator.of(model, chosen, CPU), chosen, 7, tmp_path)
-    assert facts["sets"] == 2
-    first, other = (torch.from_numpy(np.load(tmp_path / name)) for name in ("samples.npy", "samples-0.npy"))
-    assert_same_images(first, draw(model, chosen, samples.noise_seed(7, 3)))
-    assert_same_images(other, draw(model, chosen, samples.noise_seed(7, 0)))
-    assert not torch.equal(first, other)
+    for seed, name in ((3, "samples.npy"), (0, "samples-0.npy")):
+        drawn = np.load(tmp_path / "filmed" / name, mmap_mode="r")
+        assert (drawn.shape, drawn.dtype) == ((12, *SHAPE), np.uint8)
+        assert_same_images(torch.from_numpy(np.array(drawn)), draw(model, chosen, samples.noise_seed(7, seed)))
+    assert imageio_ffmpeg.count_frames_and_secs(str(tmp_path / "filmed/reverse.mp4"))[0] == 11 + FRAMES_PER_SECOND
+    sampling.write_samples(Generator.of(model, chosen, CPU), chosen, 7, tmp_path / "unfilmed", films=False)
+    filmed, unfilmed = ({path.name: path for path in (tmp_path / name).iterdir()} for name in ("filmed", "unfilmed"))
+    assert unfilmed.keys() == {"grid.png", "samples.npy", "samples-0.npy"}
+    assert filmed.keys() - unfilmed.keys() == {"reverse.gif", "reverse.mp4"}
+    assert all(path.read_bytes() == filmed[name].read_bytes() for name, path in unfilmed.items())
 
 
 @pytest.mark.parametrize("steps", [1, 10, 50])

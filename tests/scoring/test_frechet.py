@@ -30,8 +30,6 @@ def true_distance(scale: float = 1.3, mean: float = 0.1) -> float:
 @pytest.mark.parametrize("rows", [1, 7, 64, 1000])
 def test_statistics_of_many_images_are_summed_in_blocks(rows, monkeypatch):
     features = (1000 + draw(300, 0)).float()
-    whole = frechet.statistics(features)
-    np.testing.assert_array_equal(whole["sigma"], fid_features_to_statistics(features)["sigma"])
     monkeypatch.setattr(frechet, "ROWS", rows)
     monkeypatch.setattr(distances, "MOST", 299)
     found = frechet.statistics(features)

@@ -1,5 +1,6 @@
-"""What ``ddpm check`` looks at besides params.yaml: git, DVC, and where the images come from."""
+"""What ``ddpm check`` looks at besides params.yaml: git, DVC, where the images come from, and how long a run takes."""
 
+import math
 import os
 import shutil
 import stat
@@ -11,17 +12,18 @@ import pytest
 import yaml
 from PIL import Image
 
-import ddpm
 from ddpm import cli
 from ddpm.base.machine import SITE_CACHE, close_site_cache
 from ddpm.base.paths import PROCESSED, RAW
 from ddpm.data.preprocessing import preprocess
-from ddpm.params import config, file
+from ddpm.params import config, presets
+from ddpm.tools import forecast
 from ddpm.tools.clone import find_images
+from ddpm.tools.forecast import Measured
+from tests.small import small
+from tests.small_project import ROOT, merged
 
-ROOT = Path(__file__).parents[2]
-PRESETS = Path(ddpm.__file__).parent / "presets"
-DIGITS = file.read_params(PRESETS / "digits_2026.yaml")
+DIGITS = presets.read("digits_2026")
 FOLDER = {"name": "image_folder"}
 
 
@@ -29,8 +31,6 @@ FOLDER = {"name": "image_folder"}
 def _in_a_clone(tmp_path, monkeypatch) -> None:
     """A folder with git, DVC and the digits preset, nothing run yet."""
     monkeypatch.chdir(tmp_path)
-    for name in ("GIT_DIR", "DVC_ROOT"):
-        monkeypatch.delenv(name, raising=False)
     pygit2.init_repository(".")
     (tmp_path / ".dvc").mkdir()
     write()
@@ -38,9 +38,7 @@ def _in_a_clone(tmp_path, monkeypatch) -> None:
 
 def write(**changes) -> None:
     """Write params.yaml: the digits preset with some keys of its sections changed."""
-    params = {key: {**value, **changes.get(key, {})} if isinstance(value, dict) else changes.get(key, value)
-              for key, value in DIGITS.items()}  # fmt: skip
-    Path("params.yaml").write_text(yaml.safe_dump(params))
+    Path("params.yaml").write_text(yaml.safe_dump(merged(DIGITS, changes)))
 
 
 def check(capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
@@ -50,16 +48,11 @@ def check(capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
     return ended.value.code, capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("source", "code", "words", "dataset"),
-    [
-        ("nowhere", 2, "'nowhere'", "mnist"),
-        ("https://example.org/m", 0, "", "mnist"),
-        ("https://me:hunter2@example.org/m", 2, "https://***@example", "mnist"),
-        (None, 2, "data.source: null", "arrays"),
-        (".dvc", 2, "data.dataset.name: image_folder", "digits"),
-    ],
-)
+@pytest.mark.parametrize(("source", "code", "words", "dataset"), [
+    ("nowhere", 2, "'nowhere'", "mnist"), ("https://example.org/m", 0, "", "mnist"),
+    ("https://me:hunter2@example.org/m", 2, "https://***@example", "mnist"),
+    (None, 2, "data.source: null", "arrays"), (".dvc", 2, "data.dataset.name: image_folder", "digits"),
+])  # fmt: skip
 def test_the_source_of_images_that_are_not_here_has_to_be_there(source, code, words, dataset, capsys):
     write(data={"dataset": {"name": dataset}, "source": source})
     ended, told = check(capsys)
@@ -111,9 +104,10 @@ def site(monkeypatch):
         yield Path(folder) / "site"
 
 
-@pytest.mark.parametrize(
-    ("mode", "code", "name"), [(0o777, 2, ""), (0o777, 2, "mine/repo"), (0o1777, 0, "mine"), (0o755, 0, "mine/repo")]
-)
+MODES = [(0o777, 2, ""), (0o777, 2, "mine/repo"), (0o1777, 0, "mine"), (0o755, 0, "mine/repo")]
+
+
+@pytest.mark.parametrize(("mode", "code", "name"), MODES)
 def test_pickles_where_others_may_write_are_refused(site, mode, code, name, capsys):
     (site / name).chmod(mode)
     ended, told = check(capsys)
@@ -131,3 +125,22 @@ def test_pickles_of_somebody_else_are_refused(site, monkeypatch, capsys):
     code, told = check(capsys)
     assert (code, told.count("\n")) == (2, 1)
     assert str(site) in told
+
+
+MEASURED = Measured(step=0.5, memory=2**30, device="cpu (1 thread)")
+SAMPLE = {"count": 1000, "steps": 5}
+EPOCHS = {"steps": None, "epochs": 3}
+
+
+@pytest.mark.parametrize(("sections", "images", "train", "passes"), [
+    ({"train": {"steps": 100}, "sample": SAMPLE}, None, 50, 1000 * 5),
+    ({"train": {"steps": 200}, "sample": SAMPLE | {"seeds": (0, 1)}}, None, 100, 2000 * 5),
+    ({"train": {"steps": 100, "snapshots": [8, 16]}, "sample": SAMPLE}, None, 50, 3000 * 5),
+    ({"train": {"steps": 100}, "sample": SAMPLE | {"sampler": {"name": "heun"}}}, None, 50, 1000 * 9),
+    ({"train": EPOCHS, "sample": SAMPLE}, 20, math.ceil(3 * 20 / 8) * 0.5, 1000 * 5),
+    ({"train": EPOCHS, "sample": SAMPLE}, None, 3 * 125 * 0.5, 1000 * 5),  # epochs of 1,000 images
+])  # fmt: skip
+def test_what_there_is_more_of_takes_longer(sections, images, train, passes):
+    """A training step of 8 images takes 0.5 s."""
+    sample = passes * 0.5 / 8 / forecast.STEPS
+    assert forecast.predict(small(**sections), MEASURED, images)[2:] == pytest.approx((train, sample))

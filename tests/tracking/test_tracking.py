@@ -12,16 +12,9 @@ from ddpm.base.errors import UserError
 from ddpm.params import file
 from ddpm.runs import library
 from ddpm.tracking import tracker, view
-from tests import tracked
 from tests.scored import git
 from tests.small_project import ROOT, set_params
 from tests.tracked import ROWS, all_runs, artifacts, client, live, train, write_folder, write_record
-
-
-@pytest.fixture
-def folder(tmp_path, empty_store, monkeypatch) -> Path:
-    tracked.enter(tmp_path, empty_store, monkeypatch)
-    return tmp_path
 
 
 def history(run_id: str, key: str) -> list[tuple[int, int, float]]:
@@ -41,21 +34,18 @@ def everything(run_id: str) -> dict:
 def test_two_first_starts_make_one_usable_store_and_one_run(tmp_path):
     """Two processes create the store at the same time."""
     write_folder(tmp_path)
-    program = (
-        "from ddpm.params import file; from ddpm.tracking import store, tracker; store.LOCK_SECONDS = 60\n"
-        "print(tracker.sync(file.read_params()))"
-    )
-    command = [sys.executable, "-c", program]
+    program = "from ddpm.params import file; from ddpm.tracking import store, tracker; store.LOCK_SECONDS = 60;"
+    command = [sys.executable, "-c", program + "print(tracker.sync(file.read_params()))"]
     options = {"cwd": tmp_path, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    environment = {"MLFLOW_EXPERIMENT_NAME": "first", "PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
-    processes = [subprocess.Popen(command, env=environment, **options) for _ in range(2)]
+    options["env"] = {"MLFLOW_EXPERIMENT_NAME": "first", "PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
+    processes = [subprocess.Popen(command, **options) for _ in range(2)]
     (first, warned), (second, warned_too) = (process.communicate(timeout=120) for process in processes)
     assert warned == warned_too == ""
     assert len(first.strip()) == 32
     assert first == second
 
 
-def test_a_result_is_one_complete_run(folder):
+def test_a_result_is_one_complete_run(tracked_folder):
     run_id = str(tracker.sync())
     (run,) = all_runs()
     assert (run.info.run_id, run.info.status) == (run_id, "FINISHED")
@@ -82,7 +72,7 @@ def test_a_result_is_one_complete_run(folder):
     assert everything(run_id) == before
 
 
-def test_a_training_that_is_killed_and_resumed_has_one_history(folder):
+def test_a_training_that_is_killed_and_resumed_has_one_history(tracked_folder):
     with suppress(SystemExit):
         train([row._replace(loss=9.0) for row in ROWS[:6]], SystemExit(143))  # it starts over, on another device
     after_the_checkpoint = [row._replace(seconds=99.0) for row in ROWS[4:6]]
@@ -107,7 +97,7 @@ def test_a_training_that_is_killed_and_resumed_has_one_history(folder):
     assert {key: history(run.info.run_id, key) for key in sent_live} == sent_live
 
 
-def test_a_write_that_was_cut_off_is_completed(folder, monkeypatch):
+def test_a_write_that_was_cut_off_is_completed(tracked_folder, monkeypatch):
     train(ROWS)
     with monkeypatch.context() as patched, suppress(UserError):
         patched.setattr(tracker, "_send", Mock(side_effect=OSError("cut off")))
@@ -120,9 +110,9 @@ def test_a_write_that_was_cut_off_is_completed(folder, monkeypatch):
     assert [(step, value) for step, _, value in history(run.info.run_id, "bits_per_dim")] == [(512, 3.5)]
 
 
-def test_no_credential_is_stored(folder):
+def test_no_credential_is_stored(tracked_folder):
     set_params(data={"source": "https://me:hunter2@host/x.gz?token=k3y"})
-    write_record(folder)
+    write_record(tracked_folder)
     git("init", "-q")
     git("remote", "add", "origin", "https://me:hunter2@host/repo.git")
     run = client().get_run(str(tracker.sync(file.read_params())))
@@ -133,7 +123,7 @@ def test_no_credential_is_stored(folder):
     assert "hunter2" not in str(view.texts({"data.source": ["https://me:hunter2@host/x"]}))  # a record from elsewhere
 
 
-def test_only_a_record_of_these_params_and_this_code_is_written(folder):
+def test_only_a_record_of_these_params_and_this_code_is_written(tracked_folder):
     set_params(sample={"steps": 10})
     with pytest.raises(UserError, match=r"sample\.steps was 50, and is 10"):
         tracker.sync()
@@ -147,20 +137,20 @@ def test_only_a_record_of_these_params_and_this_code_is_written(folder):
         tracker.sync()
 
 
-def test_a_queued_experiment_is_in_the_repository_s_store(folder, monkeypatch):
-    temporary = folder / ".dvc/tmp/exps/one"
+def test_a_queued_experiment_is_in_the_repository_s_store(tracked_folder, monkeypatch):
+    temporary = tracked_folder / ".dvc/tmp/exps/one"
     temporary.mkdir(parents=True)
     write_folder(temporary)
-    monkeypatch.setenv("DVC_ROOT", str(folder))
+    monkeypatch.setenv("DVC_ROOT", str(tracked_folder))
     monkeypatch.chdir(temporary)
     run_id = tracker.sync(file.read_params())
-    monkeypatch.chdir(folder)
+    monkeypatch.chdir(tracked_folder)
     assert [run.info.run_id for run in all_runs()] == [run_id]
-    assert (folder / "mlartifacts" / str(run_id) / "artifacts/samples/grid.png").exists()
+    assert (tracked_folder / "mlartifacts" / str(run_id) / "artifacts/samples/grid.png").exists()
     assert not (temporary / "mlflow.db").exists()
 
 
-@pytest.mark.usefixtures("folder")
+@pytest.mark.usefixtures("tracked_folder")
 def test_a_store_s_password_is_not_in_the_warning(monkeypatch, capsys):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hun/t@er2@127.0.0.1:1")
     assert tracker.sync({}) is None

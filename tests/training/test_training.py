@@ -1,6 +1,5 @@
 """Training: Algorithm 1, stoppable anywhere, resumable to the same bytes."""
 
-import os
 import signal
 from pathlib import Path
 
@@ -33,25 +32,10 @@ def run(config, out: str, log: Memory | None = None):
     return history
 
 
-class StopAt(Memory):
-    """A log that sends this process a signal when a row of that step arrives."""
-
-    def __init__(self, step: int, number: int):
-        super().__init__()
-        self.step, self.number = step, number
-
-    def log(self, row) -> None:
-        super().log(row)
-        if row.step == self.step:
-            os.kill(os.getpid(), self.number)
-
-
 # a chain of 4 steps: each has been drawn often enough for a sampler with memory to leave its warm-up
 SHORT = {**small().diffusion.model_dump(), "T": 4}
 TURNED = {"name": "non_leaking", "non_leaking": {"p": 0.5}}
 MEMORY = {"name": "loss_second_moment", "loss_second_moment": {"history": 2}}
-
-
 FLOW = {"schedule": {"name": "rectified_flow"}, "parameterization": {"name": "flow"}}
 AHEAD = [
     {"train": {"augmentation": TURNED, "accumulate": 3, "noise_draws": 2, "input_perturbation": 0.1}},
@@ -87,7 +71,7 @@ def test_stopped_and_resumed_gives_the_same_bytes_as_uninterrupted(step, number,
     train = {"grid_every": 12, **train}  # a CPU takes seconds for each
     config = small(diffusion={**SHORT, "loss": {"name": loss}}, train=train, sample={"steps": 4})
     whole = run(config, "whole")
-    log = StopAt(step, number) if number else Memory(step)
+    log = Memory(step, number)
     with pytest.raises(SystemExit if number else KeyboardInterrupt) as stopped:
         run(config, "halves", log)
     done = 5
@@ -101,9 +85,8 @@ def test_stopped_and_resumed_gives_the_same_bytes_as_uninterrupted(step, number,
     for part in ("model.safetensors", "ema", "snapshots"):
         assert sha256(Path("halves", part)) == sha256(Path("whole", part))
     assert [row.step for row in again.rows] == list(range(done + 1, 13))
-    assert [(row.step, row.loss, row.gradient_norm) for row in resumed.rows] == [
-        (row.step, row.loss, row.gradient_norm) for row in whole.rows
-    ]
+    curves = [[(row.step, row.loss, row.gradient_norm) for row in each.rows] for each in (resumed, whole)]
+    assert curves[0] == curves[1]
     assert not Checkpoints("run").folder.exists()
 
 
@@ -128,12 +111,10 @@ def test_an_images_weight_scales_its_loss_and_its_gradient(monkeypatch):
 
 def test_accumulated_parts_give_the_whole_batchs_step():
     model = {"unet": {**PARAMS["model"]["unet"], "dropout": 0.0}}
-    first, second = (
-        Trainer(small(train={"accumulate": parts}, model=model).training(), pictures(), CPU) for parts in (1, 4)
-    )
+    configs = (small(train={"accumulate": parts}, model=model).training() for parts in (1, 4))
+    first, second = (Trainer(config, pictures(), CPU) for config in configs)
     for step in (1, 2):
-        a, b = first.step(step), second.step(step)
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(first.step(step), second.step(step), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", variant.names("emas"))
@@ -151,19 +132,12 @@ def test_the_shipped_weights_are_the_average_by_the_profile(name):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(monkeypatch):
-    calls = 0
-
-    def breaks(self: Simple, estimate) -> Tensor:
-        nonlocal calls
-        calls += 1
-        return estimate.squared_error() * (float("nan") if calls == 8 else 1.0)
-
-    monkeypatch.setattr(Simple, "measure", breaks)
+    at_step_8 = iter([1.0] * 7 + [float("nan")])
+    monkeypatch.setattr(Simple, "measure", lambda _, estimate: estimate.squared_error() * next(at_step_8))
     with pytest.raises(UserError, match="not finite at step 8"):
         run(small(), "out")
     assert not Path("out/model.safetensors").exists()
-    loaded = Checkpoints("run").load(CPU)
-    assert loaded[1] == 5
+    assert Checkpoints("run").load(CPU)[1] == 5
 
 
 @pytest.mark.parametrize("decay", DECAYS)
@@ -214,7 +188,7 @@ def test_a_state_of_other_code_is_continued_or_left_only_if_somebody_says_so(cho
         return checkpoints
 
     with pytest.raises(SystemExit):
-        train_by(BEFORE, StopAt(6, signal.SIGTERM))
+        train_by(BEFORE, Memory(6, signal.SIGTERM))
     before = states()
     assert list(before.values()) == [6]
     monkeypatch.setenv("DDPM_RESUME", choice)

@@ -36,9 +36,7 @@ def run(tmp_path) -> tuple[int, dict]:
 def test_the_whole_of_it_runs_tiny_on_a_cpu(tmp_path):
     code, written = run(tmp_path)
     assert not code, [name for group in written.values() for name, case in group.items() if "error" in case]
-    groups = written
-    assert groups.keys() == {"about", *(check.__name__ for check in checks.CHECKS), "stages", "benchmark"}
-    assert {f"{stage}, {ranks} ranks" for stage in work.STAGES for ranks in (1, 2)} == groups["stages"].keys()
-    timed = {f"{layout}, batch 2" for layout in ("plain", "channels_last")}
-    assert groups["benchmark"].keys() == timed | {f"{name}, by kernel" for name in timed}
-    assert all(row["calls"] for row in groups["benchmark"]["plain, batch 2, by kernel"]["figures"].values())
+    assert written.keys() == {"about", *(check.__name__ for check in checks.CHECKS), "stages", "benchmark"}
+    assert {f"{stage}, {ranks} ranks" for stage in work.STAGES for ranks in (1, 2)} == written["stages"].keys()
+    assert written["benchmark"].keys() == {f"{layout}, batch 2" for layout in ("plain", "channels_last")}
+    assert all(case["figures"]["ms"] > 0 for case in written["benchmark"].values())

@@ -18,7 +18,6 @@ from tests.small import CPU, build, pictures, small
 AUGMENTATIONS = pytest.mark.parametrize("name", variant.names("augmentations"))
 OFF = {"flip_x": False, "flip_y": False, "translation": 0.0, "scale": 0.0, "rotation": 0.0, "anisotropy": 0.0}
 
-
 augmentation = partial(build, "augmentations")
 
 
@@ -31,12 +30,12 @@ def images(count: int = 40, shape: tuple[int, int, int] = (2, 6, 10)) -> Tensor:
     return noise.gaussian(0, "images", torch.arange(count), 0, shape).clamp(-1, 1)
 
 
-def normals(made, count: int, step: int = 1, seed: int = 3) -> Tensor:
-    return noise.gaussian(seed, "augmentation", torch.arange(count), step, (made.draws,))
+def normals(made, count: int) -> Tensor:
+    return noise.gaussian(3, "augmentation", torch.arange(count), 1, (made.draws,))
 
 
-def augmented(made, x: Tensor, step: int = 1) -> tuple[Tensor, Tensor]:
-    return made(x, normals(made, len(x), step))
+def augmented(made, x: Tensor) -> tuple[Tensor, Tensor]:
+    return made(x, normals(made, len(x)))
 
 
 @AUGMENTATIONS
@@ -81,9 +80,10 @@ def test_shifts_are_whole_pixels_that_the_condition_says_and_mirror_what_comes_i
     assert len(condition[:, 2].unique()) == 11
 
 
-@pytest.mark.parametrize(
-    ("fields", "columns"), [({"scale": 0.2}, [4]), ({"rotation": 1.0}, [5, 6]), ({"anisotropy": 0.2}, [7, 8])]
-)
+WARPS = [({"scale": 0.2}, [4]), ({"rotation": 1.0}, [5, 6]), ({"anisotropy": 0.2}, [7, 8])]
+
+
+@pytest.mark.parametrize(("fields", "columns"), WARPS)
 def test_each_transformation_is_undone_by_what_the_condition_says(fields, columns):
     """A smooth image is changed, and then compared with its own formula at the places that the condition implies."""
     count, side = 30, 24
@@ -136,12 +136,11 @@ def test_each_image_comes_with_what_was_done_to_it(estimates):
     made = trainer.config.train.augmentation
     numbers = noise.gaussian(trainer.seed, "augmentation", torch.arange(trainer.batch_size), 1, (made.draws,))
     x_0, condition = made(trainer.batches(1), numbers)
-    expected = trainer.student.augmented(condition)
     shown: list[Tensor] = []
     trainer.student.network.register_forward_pre_hook(lambda _, inputs: shown.append(inputs[3]))
     trainer.step(1)
     assert torch.equal(torch.cat([estimate.noisy.x_0 for estimate in estimates]), x_0)
-    torch.testing.assert_close(torch.cat(shown), expected)
+    torch.testing.assert_close(torch.cat(shown), trainer.student.augmented(condition))
 
 
 def test_an_image_gets_the_nearest_of_several_draws_of_its_noise(estimates):

@@ -2,7 +2,6 @@
 
 import gzip
 import hashlib
-import io
 import pickle
 import struct
 import tarfile
@@ -15,8 +14,6 @@ from PIL import Image
 from ddpm.base import variant
 from ddpm.sources.dataset import Dataset
 from ddpm.sources.published import Published
-
-PER_CLASS = 3
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -45,11 +42,11 @@ def _cifar(dataset, folder: Path) -> Path:
         for file in files:
             rows = rng.integers(0, 256, (10, 3072), dtype=np.uint8)
             contents[file] = {"data": rows, dataset.label_key: list(range(10)), "filenames": ["x.png"] * 10}
-    archive, pickled = folder / Path(dataset.address).name, {}
-    for file, content in contents.items():
-        (folder / file).write_bytes(pickle.dumps(content, protocol=3))
-        pickled[f"batches/{file}"] = (folder / file).read_bytes()
-    write_tar(archive, pickled)
+    archive = folder / Path(dataset.address).name
+    with tarfile.open(archive, "w:gz") as tar:
+        for file, content in contents.items():
+            (folder / file).write_bytes(pickle.dumps(content, protocol=3))
+            tar.add(folder / file, f"batches/{file}")
     return archive
 
 
@@ -57,9 +54,8 @@ def _photos(classes: tuple[str, ...], folder: Path) -> Path:
     rng = np.random.default_rng(0)
     for name in classes:
         (folder / name).mkdir()
-        for i in range(PER_CLASS):
-            picture = Image.fromarray(rng.integers(0, 256, (12, 20, 3), dtype=np.uint8))
-            picture.save(folder / name / f"{i}.jpg")
+        for i in range(3):
+            Image.fromarray(rng.integers(0, 256, (12, 20, 3), dtype=np.uint8)).save(folder / name / f"{i}.jpg")
     (folder / "LICENSE.txt").write_text("not an image")
     return folder
 
@@ -68,14 +64,6 @@ def _arrays(dataset: Dataset, folder: Path) -> Path:
     rng = np.random.default_rng(0)
     np.savez(folder / "own.npz", images=rng.integers(0, 256, (6, 8, 9), dtype=np.uint8), y=np.arange(6) % 2)
     return folder
-
-
-def write_tar(path: Path, members: dict[str, bytes]) -> None:
-    with tarfile.open(path, "w:gz" if path.suffix in {".gz", ".tgz"} else "w") as tar:
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
 
 
 BUILDERS = {

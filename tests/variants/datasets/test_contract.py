@@ -1,7 +1,7 @@
 """What every dataset promises."""
 
 import socket
-from contextlib import nullcontext
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -13,7 +13,6 @@ NAMES = variant.names("datasets")
 SOURCELESS = [name for name in NAMES if variant.variant_class("datasets", name).packaged]
 OWN = ["arrays", "image_folder"]
 PUBLIC = [name for name in NAMES if name not in (*SOURCELESS, *OWN)]
-TORCHVISION = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -26,18 +25,13 @@ def test_downloads_the_same_bytes_each_time_and_reads(name, small, tmp_path):
     assert len(set(originals.names)) == len(originals.names) == len(originals.labels)
     assert len(set(originals.classes)) == len(originals.classes)
     assert set(originals.labels) <= set(range(len(originals.classes)))
-    for index in (0, len(originals.labels) - 1):
-        image = originals.open(index)
-        with nullcontext() if isinstance(image, np.ndarray) else image:
-            assert np.asarray(image).dtype == np.uint8
+    for index in (0, -1):
+        assert np.asarray(originals.open(index)).dtype == np.uint8
 
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_offline_is_one_line_that_tells_what_to_do(name, tmp_path, monkeypatch):
-    def unreachable(*args, **kwargs) -> None:
-        raise OSError("no network")
-
-    monkeypatch.setattr(socket, "create_connection", unreachable)
+    monkeypatch.setattr(socket, "create_connection", Mock(side_effect=OSError("no network")))
     dataset = variant.variant_class("datasets", name)()
     with pytest.raises(UserError, match="no network") as error:
         dataset.download(None, tmp_path / "raw")
@@ -54,7 +48,7 @@ def test_a_source_that_is_not_there(name, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", TORCHVISION)
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10", "cifar100"])
 def test_a_wrong_checksum_is_refused_and_leaves_nothing(name, small, tmp_path, monkeypatch):
     dataset, source = small(name)
     file = next(iter(dataset.md5))

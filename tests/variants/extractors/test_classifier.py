@@ -11,8 +11,8 @@ from ddpm.scoring.features import extract
 from ddpm.scoring.networks.classifier_network import shift
 from ddpm.variants.extractors.classifier import SHIPPED, Classifier, read_metadata
 from tests.processed import write_noise
+from tests.small import CPU
 
-CPU = torch.device("cpu")
 QUICK = Classifier(min_steps=30, epochs=1)
 
 

@@ -4,28 +4,19 @@ import torch
 import torch.nn.functional as F
 
 from ddpm.data.processed import open_split
-from ddpm.scoring import reference
-from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import extract
 from ddpm.variants.extractors.random_conv import RandomConv
 from tests.processed import write_noise
-
-CPU = torch.device("cpu")
-SETTINGS = Evaluate(extractors=("random_conv",), metrics=("fid", "kid", "prc"), kid_subset_size=200, kid_subsets=10)
+from tests.small import CPU
 
 
-@pytest.fixture(scope="module")
-def real(digits, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("reference") / "reference"
-    reference.make_reference(SETTINGS, digits, folder, CPU)
-    return reference.load_features(folder, "random_conv", CPU)
-
-
-def test_a_feature_is_the_mean_or_the_deviation_of_two_layers_of_random_filters(real, digits):
+def test_a_feature_is_the_mean_or_the_deviation_of_two_layers_of_random_filters(digits, tmp_path):
     """In float64, from the filters in the file alone: the last quarter's mean at full size, and the deviation after
     means over 4 x 4 pixels."""
-    tensors = {name: tensor.double() for name, tensor in real.network.state_dict().items()}
-    pixels = torch.from_numpy(np.array(open_split(digits, "train")[0][:3])).double() / 127.5 - 1
+    RandomConv().write_weights(digits, tmp_path / "weights", CPU)
+    network, images = RandomConv().load(tmp_path / "weights"), np.array(open_split(digits, "train")[0][:3])
+    tensors = {name: tensor.double() for name, tensor in network.state_dict().items()}
+    pixels, features = torch.from_numpy(images).double() / 127.5 - 1, extract(network, images, 3, CPU).features
 
     def responses(scale: int, x: torch.Tensor) -> torch.Tensor:
         for layer in range(2):
@@ -36,7 +27,7 @@ def test_a_feature_is_the_mean_or_the_deviation_of_two_layers_of_random_filters(
     means, deviations = full[:, 0, 8:, 8:].mean(dim=(1, 2)), coarse[:, -1].std(dim=(1, 2), correction=0)
     for column, expected in ((3, means), (-1, deviations)):
         normalised = (expected - tensors["mean"][column]) / tensors["scale"][column]
-        torch.testing.assert_close(real.features[:3, column].double(), normalised, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(features[:, column].double(), normalised, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("size", [16, 64])

@@ -20,7 +20,7 @@ from ddpm.diffusion.chain import Chain, discretized_log_likelihood
 from ddpm.diffusion.coefficients import q_sample
 from ddpm.diffusion.loss import Estimate, Loss, Space
 from ddpm.training.trainer import Trainer
-from tests.small import TINY, build, loss_at, pictures, small
+from tests.small import CPU, TINY, build, loss_at, pictures, small
 
 T = 100
 STEPS = torch.tensor([1, 2, 10, 50, 80, 100])
@@ -91,7 +91,7 @@ def test_a_contrast_moves_the_target_away_from_that_of_the_next_image(parts):
     """The gradient, also of a batch in parts, is that of an error to (target - weight other) / (1 - weight)."""
     train = {"horizontal_flip": True, "augmentation": {"name": "non_leaking", "non_leaking": {"p": 0.5}}}
     config = small(diffusion={"loss": {"name": "contrastive"}}, train=train, model=TINY)
-    trainer = Trainer(config.training(), pictures(16), torch.device("cpu"))
+    trainer = Trainer(config.training(), pictures(16), CPU)
     _, _, batch = trainer.draw_batch(1)
     chain, target_of = trainer.student.chain, trainer.config.diffusion.parameterization.target
     ours, expected = [], []
@@ -129,10 +129,8 @@ def test_vlb_is_the_divergence_that_is_found_by_summing_over_the_values_of_a_pix
             root = (1 - beta) ** 0.5
             value = (x_t[:, None] + torch.linspace(-12, 12, 4001, dtype=torch.float64) * beta**0.5) / root  # of x_{t-1}
             likely = -(x_t[:, None] - root * value).square() / (2 * beta)
-            q, of_guess = (
-                (likely - (value - before**0.5 * image[:, None]).square() / (2 - 2 * before)).log_softmax(1)
-                for image in (x_0, guess)
-            )
+            roots = (before**0.5 * image[:, None] for image in (x_0, guess))
+            q, of_guess = ((likely - (value - each).square() / (2 - 2 * before)).log_softmax(1) for each in roots)
             mean = (of_guess.exp() * value).sum(1, keepdim=True)
             p = torch.distributions.Normal(mean, sd[:, None]).log_prob(value) + (value[:, 1:2] - value[:, :1]).log()
             nats = float((q.exp() * (q - p)).sum(1).mean())
@@ -158,15 +156,13 @@ def test_hybrid_trains_the_mean_by_simple_and_the_variance_by_vlb():
 def test_vlb_has_a_finite_gradient_at_every_t_in_float32_however_wrong_the_network(parameterization):
     t, generator = torch.arange(1, 1001), torch.Generator().manual_seed(0)
     x_0, epsilon, output = torch.randn(3, 1000, 1, 2, 2, generator=generator)
-    parts = {
-        "parameterization": build("parameterizations", parameterization),
-        "variance": build("variances", "learned_range"),
-    }
+    told, spread = build("parameterizations", parameterization), build("variances", "learned_range")
     for schedule, size in product(variant.names("schedules"), (0.0, 100.0)):
         chain = Chain(build("schedules", schedule).noise_schedule(1000))
         noisy = NoisyBatch(x_0.clamp(-1, 1), epsilon, q_sample(x_0.clamp(-1, 1), epsilon, chain.at(t)), t, chain.at(t))
         outputs = [(size * output).requires_grad_(), torch.zeros_like(output).requires_grad_()]
-        found = loss("vlb").measure(Estimate(SimpleNamespace(chain=chain, **parts), noisy, *outputs))
+        network = SimpleNamespace(chain=chain, parameterization=told, variance=spread)
+        found = loss("vlb").measure(Estimate(network, noisy, *outputs))
         found.sum().backward()
         for values in (found, *(each.grad for each in outputs)):
             assert values.isfinite().all(), (schedule, size)
@@ -183,9 +179,8 @@ FIELDS = [(name, {}) for name in variant.names("losses")]
 @pytest.mark.parametrize(("name", "fields"), [*FIELDS, ("min_snr", {"offset": 1.0}), ("simple", {"space": "epsilon"})])
 def test_without_signal_a_loss_that_has_no_gradient_is_refused(name, fields):
     chosen, case = loss(name, **fields), estimate("v", grad=True)
-    zero_snr = case.noisy.at._replace(
-        signal=torch.zeros_like(case.noisy.at.signal), sigma=torch.ones_like(case.noisy.at.sigma)
-    )
+    at = case.noisy.at
+    zero_snr = at._replace(signal=torch.zeros_like(at.signal), sigma=torch.ones_like(at.sigma))
     chosen.measure(case._replace(noisy=replace(case.noisy, at=zero_snr, x_t=case.noisy.epsilon))).sum().backward()
     assert bool(case.output.grad.any()) == trains_zero_snr(chosen)
 
@@ -203,7 +198,7 @@ def test_every_loss_and_every_parameterization_trains_and_the_loss_falls(name, p
     train = {"steps": STEPS_TO_FALL, "batch_size": 8, "learning_rate": 6e-3, "gradient_clip": 1.0}
     sampler = "consistency" if name == "consistency" else "ddim"
     config = small(diffusion=diffusion, train=train, model=TINY, sample={"sampler": {"name": sampler}})
-    trainer = Trainer(config.training(), pictures(16), torch.device("cpu"))
+    trainer = Trainer(config.training(), pictures(16), CPU)
     t, place = torch.arange(1, 51), torch.arange(50)
     x_0, epsilon = trainer.batches(1)[place % 8], noise.gaussian(0, "test", place, 0, trainer.shape)
     before = loss_at(trainer, x_0, epsilon, t)

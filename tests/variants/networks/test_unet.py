@@ -1,5 +1,7 @@
 """The UNet against published parameter counts and against other implementations with the same weights."""
 
+from itertools import zip_longest
+
 import pytest
 import torch
 from diffusers import UNet2DModel
@@ -11,9 +13,6 @@ from ddpm.model.layers import upsample_by_parity
 from ddpm.variants.networks._unet import ResidualBlock, SelfAttention, UNetBlock
 from ddpm.variants.networks.unet import UNet
 from tests.networks import awake
-
-ADM = {"attention_head_width": 64, "scale_shift_norm": True, "resample": "residual"}
-
 
 PLAIN_PEER = {
     "block_out_channels": (16, 32, 32), "attention_head_dim": None,
@@ -27,24 +26,19 @@ ADM_PEER = {
     "downsample_type": "resnet", "upsample_type": "resnet", "resnet_time_scale_shift": "scale_shift",
 }  # fmt: skip
 SMALL = {"base_channels": 16, "groups": 8, "dropout": 0.0}
-SMALL_ADM = SMALL | ADM | {"attention_head_width": 8}
+SMALL_ADM = SMALL | {"attention_head_width": 8, "scale_shift_norm": True, "resample": "residual"}
 
 
-@pytest.mark.parametrize(
-    ("peer", "shape", "outputs"),
-    [
-        (PLAIN_PEER, UNet(multipliers=(1, 2, 2), attention_sizes=(8,), **SMALL), 3),
-        (ADM_PEER, UNet(multipliers=(1, 2, 3), attention_sizes=(8, 4), **SMALL_ADM), 6),
-    ],
-)
+@pytest.mark.parametrize(("peer", "shape", "outputs"), [
+    (PLAIN_PEER, UNet(multipliers=(1, 2, 2), attention_sizes=(8,), **SMALL), 3),
+    (ADM_PEER, UNet(multipliers=(1, 2, 3), attention_sizes=(8, 4), **SMALL_ADM), 6),
+])  # fmt: skip
 @pytest.mark.parametrize("sides", [(16, 16), (16, 40)])
 def test_diffusers_network_gives_the_same_output_from_the_same_weights(peer, shape, outputs, sides):
     torch.manual_seed(0)
     common = {"in_channels": 3, "norm_num_groups": 8, "flip_sin_to_cos": False, "freq_shift": 1}
-    theirs, ours = (
-        UNet2DModel(out_channels=outputs, **common, **peer).eval(),
-        shape.network(Shape(3, *sides), outputs).eval(),
-    )
+    theirs = UNet2DModel(out_channels=outputs, **common, **peer).eval()
+    ours = shape.network(Shape(3, *sides), outputs).eval()
     assert sum(each.numel() for each in ours.parameters()) == sum(each.numel() for each in theirs.parameters())
     for layer, other in [
         (ours.time[0], theirs.time_embedding.linear_1),
@@ -63,10 +57,7 @@ def _their_layers(peer: UNet2DModel) -> list:
     """In the forward pass' order: (residual, attention or None) pairs, and resampling layers."""
     layers = []
     for block in [*peer.down_blocks, peer.mid_block, *peer.up_blocks]:
-        attentions = list(getattr(block, "attentions", []))
-        layers += [
-            (residual, attentions[i] if i < len(attentions) else None) for i, residual in enumerate(block.resnets)
-        ]
+        layers += zip_longest(block.resnets, getattr(block, "attentions", []))
         layers += getattr(block, "downsamplers", None) or getattr(block, "upsamplers", None) or []
     return layers
 
@@ -79,9 +70,8 @@ def _copy(ours: nn.Module, theirs) -> None:
         if attention is not None:
             _copy(ours.attention, attention)
     elif isinstance(ours, ResidualBlock):
-        names = {"norm1": "norm_1", "conv1": "conv_1", "time_emb_proj": "time", "norm2": "norm_2", "conv2": "conv_2",
-                 "conv_shortcut": "skip"}  # fmt: skip
-        ours.load_state_dict(_renamed(theirs, names))
+        layers = {"norm1": "norm_1", "conv1": "conv_1", "norm2": "norm_2", "conv2": "conv_2"}
+        ours.load_state_dict(_renamed(theirs, {**layers, "time_emb_proj": "time", "conv_shortcut": "skip"}))
     elif isinstance(ours, SelfAttention):
         state = _renamed(theirs, {"group_norm": "norm", "to_out.0": "out"})
         for kind in ("weight", "bias"):
@@ -123,10 +113,8 @@ def test_patches_are_the_images_pixels_as_channels():
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (8, 8)])
 def test_upsampling_by_parity_is_upsampling_then_convolution(size):
-    parts = [
-        torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in ((2, 3, *size), (5, 3, 3, 3), (5,))
-    ]
-    x, weight, bias = parts
+    shapes = (2, 3, *size), (5, 3, 3, 3), (5,)
+    parts = x, weight, bias = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
     plain = F.conv2d(F.interpolate(x, scale_factor=2.0, mode="nearest"), weight, bias, padding=1)
     folded = upsample_by_parity(x, weight, bias)
     torch.testing.assert_close(folded, plain)

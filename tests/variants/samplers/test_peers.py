@@ -8,12 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from diffusers import (
-    DDIMScheduler,
-    DDPMScheduler,
-    DPMSolverMultistepScheduler,
-    UniPCMultistepScheduler,
-)
+from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
 from torch import Tensor
 
 from ddpm.base import variant
@@ -36,6 +31,7 @@ SHAPE = (2, 3, 3)
 INDEX = torch.arange(3)
 WHOLE = NoiseSchedule.from_betas(np.linspace(1e-4, 0.02, T))
 SMALL = build("variances", "fixed_small")
+sampler = partial(build, "samplers")
 PRECISIONS = pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
 
 
@@ -52,9 +48,6 @@ def denoiser(whole: NoiseSchedule, dtype: torch.dtype, target: str = "epsilon") 
         return prediction._replace(variance_output=torch.cos(x))
 
     return denoise
-
-
-sampler = partial(build, "samplers")
 
 
 def start(dtype: torch.dtype) -> Tensor:
@@ -130,9 +123,8 @@ def test_dpmpp_2m_equals_diffusers(steps, spacing, dtype, tolerance):
     schedule = WHOLE.respace(timesteps(WHOLE, steps, spacing))
     visit(peer, schedule, dtype)
     theirs, x_0 = start(dtype), []
-    for step, (t, state) in enumerate(
-        zip(peer.timesteps.tolist(), ours(sampler("dpmpp_2m"), schedule, dtype), strict=True)
-    ):
+    states = zip(peer.timesteps.tolist(), ours(sampler("dpmpp_2m"), schedule, dtype), strict=True)
+    for step, (t, state) in enumerate(states):
         peer._step_index = step
         x_0.append(peer.convert_model_output(network(theirs, t + 1), sample=theirs))
         z = noises(t + 1).to(dtype)

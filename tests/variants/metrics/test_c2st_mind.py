@@ -1,4 +1,7 @@
-"""Fresh opponents tell samples from real images, and cannot tell real images from each other."""
+"""c2st: fresh opponents tell samples from real images, and cannot tell real images from each other. mind: the distance
+along a line against sets of equal size, and of a shift against its length."""
+
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -7,11 +10,13 @@ from sklearn.metrics import roc_auc_score
 
 from ddpm.data.processed import open_split
 from ddpm.scoring.evaluate_params import C2st, Evaluate
+from ddpm.scoring.features import Features
 from ddpm.scoring.networks.opponent_network import Opponents
 from ddpm.variants.metrics.c2st import ClassifierTwoSample, measure_auc
+from ddpm.variants.metrics.mind import Monge
 from examples import sanity
+from tests.small import CPU
 
-CPU = torch.device("cpu")
 SETTINGS = Evaluate(extractors=("random_conv",), metrics=("c2st",), c2st=C2st(images=300, steps=120))
 
 
@@ -66,3 +71,23 @@ def test_networks_side_by_side_know_nothing_of_each_other():
     used = images.grad.abs().sum((0, 2, 3, 4))
     assert used[1] > 0
     assert used[[0, 2]].tolist() == [0, 0]
+
+
+def measure_mind(fake: np.ndarray, real: np.ndarray) -> float:
+    images = (Features(torch.from_numpy(one).float(), torch.zeros(len(one), 0)) for one in (fake, real))
+    return Monge().measure(*images, SimpleNamespace())["mind"]
+
+
+def test_of_one_feature_mind_is_the_distance_of_sorted_values_each_repeated_to_equal_numbers():
+    generator = np.random.default_rng(0)
+    fake, real = generator.normal(size=(7, 1)), generator.normal(size=(4, 1)) ** 2
+    matched = [np.sort(one.astype(np.float32).ravel().repeat(times)) for one, times in ((fake, 4), (real, 7))]
+    assert measure_mind(fake, real) == pytest.approx(np.square(matched[0] - matched[1]).mean(), rel=1e-6)
+
+
+def test_in_mind_a_shift_counts_its_squared_length_and_a_scale_the_features_it_moves():
+    features = np.random.default_rng(0).normal(size=(300, 6))
+    shift = np.array([3.0, 0, 0, 0, -4, 0])
+    assert measure_mind(features + shift, features) == pytest.approx(25, rel=0.1)
+    # along each direction x becomes 1.5 x: 0.25 of the second moment, over all features
+    assert measure_mind(1.5 * features, features) == pytest.approx(0.25 * np.square(features).sum(1).mean(), rel=0.05)
