@@ -56,9 +56,7 @@ def aim(look: int | None, left: int) -> str:
     return f"{count} for tuning" if look is None else f"{count} up to the look at {look} seeds"
 
 
-def of_arms(
-    study: Study, arms: Sequence[Arm], tried: tuple[Tried, ...] = (), refused: Iterable[str] = ()
-) -> Judgement:
+def of_arms(study: Study, arms: Sequence[Arm], tried: tuple[Tried, ...] = (), refused: Iterable[str] = ()) -> Judgement:
     """The judgement of the arms' runs, the baseline's first. Each arm's looks are replayed in order, from the plan's
     first seed. tried: what chose the arms' values. refused: why rows do not count."""
     plan = study.plan
