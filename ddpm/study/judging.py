@@ -97,8 +97,7 @@ def of_arms(study: Study, arms: Sequence[Arm], tried: tuple[Tried, ...] = (), re
 
 def rules(study: Study, names: Sequence[str]) -> Rules:
     """How the plan's arms are judged, in the metrics ``names``, the primary one first."""
-    known = study.known(names[0])
-    return Rules(known, study.compare.confidence, names, len(study.plan.arms) - 1, Design(study.plan.looks))
+    return Rules(study.known, study.compare.confidence, names, len(study.plan.arms) - 1, Design(study.plan.looks))
 
 
 def power(study: Study, effect: float) -> dict[int, float]:

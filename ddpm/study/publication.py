@@ -52,7 +52,7 @@ def page(ledger: Ledger, left: str) -> list[Chapter]:
     primary, arms = ledger.study.plan.primary, ledger.arms()
     scores = {arm.label: {seed: run.scores[primary] for seed, run in arm.runs.items()} for arm in arms}
     gaussian = metrics.gaussian([run.scores for arm in arms for run in arm.runs.values()], primary)
-    axis = ledger.study.known(primary).axis(primary)
+    axis = ledger.study.known.axis(primary)
     real = {"real images": ledger.grids(arms[0].label) / "real.png"}
     drawn = {name: ledger.grids(name) / "grid.png" for name in scores}
     return [
