@@ -100,12 +100,9 @@ def run(name: str) -> NoReturn:
         # before torch is imported: otherwise it prints 50 lines of C++ for a lost rank, which we report in one
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     devices.reuse_memory()
-    if "RANK" in os.environ:
-        launcher = os.environ.get(distributed.LAUNCHER)
-        die_with_parent(int(launcher) if launcher else None)
-        sys.exit(exit_code(lambda: _rank(name)))
-    die_with_parent()
-    sys.exit(exit_code(lambda: run_here(name)))
+    launcher = os.environ.get(distributed.LAUNCHER)
+    die_with_parent(int(launcher) if launcher else None)
+    sys.exit(exit_code(lambda: (_rank if "RANK" in os.environ else run_here)(name)))
 
 
 def _leave_garbage() -> None:
@@ -138,10 +135,9 @@ def run_here(name: str, films: bool = True) -> int | None:
         raise UserError(f"stages: {name!r} is not a stage; allowed: {', '.join(STAGES)}")
     whole, start = begin(name, films)
     count = distributed.processes(whole.launch.processes, whole.device) if name in SHARED else 1
-    if count == 1:
-        STAGES[name](whole.only(start.keys), start)
-    elif code := distributed.launch(["-m", "stages", name], count, json.dumps(start)):
-        return code
+    if count > 1:
+        return distributed.launch(["-m", "stages", name], count, json.dumps(start))
+    STAGES[name](whole.only(start.keys), start)
     # last, after all tracking: from here on an edit is credited with the result (ddpm/params/credit.py)
     start.refuse_changes()
     return None
@@ -156,8 +152,8 @@ def _rank(name: str) -> None:
     with distributed.join_group(devices.resolve(whole.device)):
         start.refuse_other_code()
         STAGES[name](whole.only(start.keys), start)
-        if distributed.START not in os.environ and distributed.current().main:
-            start.refuse_changes()  # as ``run_here`` does after ``launch``
+        if distributed.current().main:
+            start.refuse_changes()  # as ``run_here`` does
 
 
 def begin(name: str, films: bool = True) -> tuple[Config, Start]:

@@ -22,17 +22,15 @@ from typing import Any
 
 from ddpm.base import files
 from ddpm.base.errors import Diverged, UserError, printable
-from ddpm.base.files import atomic_path, open_array
 from ddpm.base.locks import lock
 from ddpm.base.machine import die_with_parent, exit_at_sigterm
 from ddpm.base.paths import METRICS, MODEL_FILE, PROCESSED, RUN
 from ddpm.params import config, file, inputs
+from ddpm.pictures import grids
 from ddpm.programs import worktree
 from ddpm.programs.program import PLACE
 from ddpm.runs import library, record, rows, run_images
-from ddpm.runs.record import Fingerprint, Record
 from ddpm.sources import fetch
-from ddpm.sources.fetch import ADDRESSES
 from stages import __main__ as stages
 
 DATA = ("download", "preprocess", "reference")
@@ -41,6 +39,7 @@ BUSY = 75  # exit code: another process runs the experiment, or trains its model
 PATIENCE = 1.0  # seconds, before asking again
 SHOWN = 16  # images in a grid
 Place = Callable[[str | Path, str | Path], object]
+md5 = cache(files.md5)  # the code is the same for all that are forked from one process
 
 
 def run(task: dict[str, Any]) -> dict[str, Any] | None:
@@ -50,11 +49,10 @@ def run(task: dict[str, Any]) -> dict[str, Any] | None:
     task: the fields of ``pool.Task``; folder: the experiment's, named by what it depends on; code: the folder with the
     code of a commit.
     """
-    folder, own, done = Path(task["folder"]), Path(task["folder"]).with_suffix(".lock"), None
-    kept = task["rows"] and Path(task["rows"])
+    folder, kept, done = Path(task["folder"]), task["rows"] and Path(task["rows"]), None
     with ExitStack() as locks:
         for path in locks_of(task):
-            if locks.enter_context(lock(path, PATIENCE if path == own else 0.0)) is None:
+            if locks.enter_context(lock(path, PATIENCE)) is None:
                 sys.exit(BUSY)
             locks.callback(path.unlink, missing_ok=True)  # while it is held; a study would leave hundreds
         if not kept or not rows.has(kept, task["about"]["name"]):
@@ -67,26 +65,23 @@ def run(task: dict[str, Any]) -> dict[str, Any] | None:
             for stage in DATA:
                 _make(stage, task["params"], shutil.copy2 if task["program"] else _link)  # it may write to what it gets
             done = _program(task["params"], task["program"]) if task["program"] else _train(task, processor)
-            if kept and task["picture"]:
-                from ddpm.pictures import grids
-
-                grids.save_strip(open_array(run_images.PATH), Path(task["picture"]))
-            if task["keep"] and not done.get("diverged"):
-                _keep(Path(task["keep"]), task["keep_model"])
+            if not done.get("diverged"):
+                _keep(task)
             if kept:
                 rows.append(kept, done | task["about"])
         shutil.rmtree(folder, ignore_errors=True)
     return None if kept else done
 
 
-def _keep(folder: Path, model: bool) -> None:
-    """Keep what a person wants to see of the run: squares of its images and of real ones, and the model if asked."""
-    from ddpm.pictures import grids
-
-    for name, path in (("grid", run_images.PATH), ("real", PROCESSED / "test/images.npy")):
-        grids.save_grid(open_array(path)[:SHOWN], folder / f"{name}.png")
-    if model:
-        with atomic_path(folder / MODEL_FILE.name) as temporary:
+def _keep(task: dict[str, Any]) -> None:
+    """Keep what the task wants of the run: a strip of its images, squares of these and of real ones, and the model."""
+    if task["picture"]:
+        grids.save_strip(files.open_array(run_images.PATH), Path(task["picture"]))
+    if task["keep"]:
+        for name, path in (("grid", run_images.PATH), ("real", PROCESSED / "test/images.npy")):
+            grids.save_grid(files.open_array(path)[:SHOWN], Path(task["keep"], f"{name}.png"))
+    if task["keep"] and task["keep_model"]:
+        with files.atomic_path(Path(task["keep"], MODEL_FILE.name)) as temporary:
             shutil.copy2(MODEL_FILE, temporary)
 
 
@@ -125,13 +120,13 @@ def _train(task: dict[str, Any], processor: str) -> dict[str, Any]:
     except Diverged as error:
         if not task["may_diverge"]:
             raise
-        diverged = Record(
+        diverged = record.Record(
             name=task["name"],
             seed=params["seed"],
             finished=record.now(),
             params=library.relevant(config.parse(params).flat()),
             code=_md5s(params),
-            fingerprint=Fingerprint.of({}),
+            fingerprint=record.Fingerprint.of({}),
             scores={},
             environment={"processor": processor},
             diverged=printable(str(error))[: record.LONGEST],
@@ -153,7 +148,7 @@ def _run(stage: str) -> None:
 
 def _md5s(params: dict[str, Any]) -> dict[str, str]:
     """The code of all stages, as a record names it."""
-    return {dep: _md5(dep)[:12] for dep in inputs.list_code(params)}
+    return {dep: md5(Path(dep))[:12] for dep in inputs.list_code(params)}
 
 
 def _program(params: dict[str, Any], program: dict[str, Any]) -> dict[str, Any]:
@@ -165,7 +160,7 @@ def _program(params: dict[str, Any], program: dict[str, Any]) -> dict[str, Any]:
     begin = time.monotonic()
     if code := _call([PLACE.sub(lambda place: places[place[1]], word) for word in shlex.split(program["program"])]):
         sys.exit(1 if code == BUSY else code)
-    drawn, whole = open_array(samples, remedy="the program has to write it"), config.parse(params)
+    drawn, whole = files.open_array(samples, remedy="the program has to write it"), config.parse(params)
     if drawn.shape != (wanted := (whole.sample.count, *whole.data.shape)):
         raise UserError(f"its program wrote images of {drawn.shape}; allowed: {wanted}")
     costs = {**files.flatten(program["costs"]), "seconds.program": round(time.monotonic() - begin, 1)}
@@ -205,7 +200,7 @@ def _make(stage: str, params: dict[str, Any], place: Place) -> None:
             shutil.copytree(kept, Path(), copy_function=place, dirs_exist_ok=True)
         else:
             _run(stage)
-            with atomic_path(kept) as temporary:
+            with files.atomic_path(kept) as temporary:
                 for out in map(Path, inputs.list_outs(stage)):
                     (temporary / out).parent.mkdir(parents=True, exist_ok=True)
                     if out.is_dir():
@@ -228,21 +223,19 @@ def _folder_name(stage: str, params: dict[str, Any]) -> str:
     stages that dvc.yaml lists for it, and the images on this machine."""
     keys, deps = inputs.stage(stage, params)
     values = {key: inputs.lookup(params, key) for key in keys}
-    if stage == "download" and (source := inputs.lookup(params, "data.source")) and not source.startswith(ADDRESSES):
-        values["images"] = _list_images(source)
-    code = {dep: _md5(dep) for dep in deps if inputs.is_code(dep)}
+    if stage == "download":
+        values["images"] = _list_images(inputs.lookup(params, "data.source"))
+    code = {dep: md5(Path(dep)) for dep in deps if inputs.is_code(dep)}
     before = [_folder_name(other, params) for other in inputs.list_before(stage, params)]
     return f"{stage}-{files.digest([values, code, before])[:16]}"
 
 
 @cache
-def _list_images(source: str) -> list[tuple[str, int, int]]:
-    """The name, size and time of each file in a folder, or of an archive. Raises UserError if there is none."""
+def _list_images(source: str | None) -> list[tuple[str, int, int]]:
+    """The name, size and time of each file in a folder, or of an archive; none of what is published or fetched. Raises
+    UserError if there is no such place."""
+    if source is None or source.startswith(fetch.ADDRESSES):
+        return []
     place = fetch.locate(source, None, (), Path())
     inside = files.below(place) if place.is_dir() else {"": place}
     return [(name, (at := inside[name].stat()).st_size, at.st_mtime_ns) for name in sorted(inside)]
-
-
-@cache
-def _md5(path: str) -> str:
-    return files.md5(Path(path))

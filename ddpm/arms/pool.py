@@ -36,10 +36,10 @@ class Task(NamedTuple):
 
     params: the content of its params.yaml. log: a file that gets what its process prints. rows: the file that gets its
     row, with the fields ``about``, of which one is the row's name; of all who share its folder, one runs the task, and
-    nobody if the row is there. picture: a file for some of its images, if it has ``rows``. program: of another trainer:
-    its ``program``, ``files``, ``costs``, and the ``arm``; then params say how its samples are scored. may_diverge:
-    whether a training that diverges is a result, with a record. keep: a folder for a grid of its images, one of real
-    ones and, with ``keep_model``, its model.
+    nobody if the row is there. picture: a file for some of its images. program: of another trainer: its ``program``,
+    ``files``, ``costs``, and the ``arm``; then params say how its samples are scored. may_diverge: whether a training
+    that diverges is a result, with a record. keep: a folder for a grid of its images, one of real ones and, with
+    ``keep_model``, its model.
     """
 
     name: str

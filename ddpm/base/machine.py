@@ -41,16 +41,26 @@ def exit_at_sigterm() -> Any:
 
 
 @contextmanager
+def catch_signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM in the yielded list, so that what is being done can be finished first."""
+    caught: list[int] = []
+    before = {number: signal.signal(number, lambda number, _: caught.append(number)) for number in ENDS}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
 def hold_signals() -> Iterator[None]:
     """Let SIGINT and SIGTERM wait until this block has ended, and then do what they do. For the main thread, around a
     fork: what a signal raises in one of its hooks, which are Python code, is printed and lost."""
     caught: list[int] = []
-    before = {number: signal.signal(number, lambda number, _: caught.append(number)) for number in ENDS}
     try:
-        yield
+        with catch_signals() as caught:
+            yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
         for late in caught:
             signal.raise_signal(late)
 

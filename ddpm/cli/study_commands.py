@@ -117,11 +117,7 @@ def run(
 def _publish(ledger: Ledger, judgement: Judgement, json: bool, tables: Sequence[Path] = (), **more: object) -> int:
     """Publish the verdict with its pictures, and log the study."""
     code = publish(judgement, publication.pictures(ledger.study), ledger.study.results, tables, json, **more)
-    try:
-        publication.log(ledger)
-    except UserError as error:  # a failure there fails nothing here
-        again = f"`ddpm study verdict {ledger.study.path}` logs the study later"
-        print(f"warning: {printable(str(error))}; {again}", file=sys.stderr)
+    publication.log(ledger, judgement)
     return code
 
 

@@ -2,7 +2,6 @@
 run with the climb, and below it the runs of its attempts and the trials of its searches."""
 
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
@@ -10,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ddpm.arms import revision
-from ddpm.base.errors import UserError, plural, printable
+from ddpm.base.errors import plural, printable
 from ddpm.ladder import outcome
 from ddpm.ladder.climb import Attempt, Climb
 from ddpm.ladder.log import BASE
@@ -22,7 +21,6 @@ from ddpm.referee import metrics
 from ddpm.report import live
 from ddpm.report.blocks import Block, Chapter, Figure, Note, Table, cell, plain
 from ddpm.tracking import tracker
-from ddpm.tracking.store import Store
 from ddpm.tracking.tracker import Page
 from ddpm.verdicts import statistics
 
@@ -170,9 +168,8 @@ def _panels(state: Climb, attempts: Sequence[dict[str, Any]]) -> list[Panel]:
 
 
 def log(state: Climb) -> None:
-    """Write the runs that MLflow does not have yet, unless tracking is off. A failure of the store is a warning: the
-    next attempt logs the rest."""
-    contest, store = state.contest, Store(strict=True)
+    """Write the runs that MLflow does not have yet, unless tracking is off."""
+    contest = state.contest
     if contest.of_program:
         return
     page = Page(
@@ -186,7 +183,4 @@ def log(state: Climb) -> None:
 
     runs = ((one.begin.entry, state.runs(one).records.items()) for one in state.attempts)
     records = {f"{name} {entry}": run for entry, rows in runs for name, run in rows}
-    try:
-        store.attempt(lambda: tracker.write_page(store, page, records))
-    except UserError as error:
-        print(f"warning: {printable(str(error))}", file=sys.stderr)
+    tracker.write_page(page, records)

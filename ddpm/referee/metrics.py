@@ -155,7 +155,6 @@ class Closeness(NamedTuple):
     share: float
     expected: float
     limit: float
-    ratio: float
 
     @property
     def copies(self) -> bool:

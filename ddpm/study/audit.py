@@ -57,7 +57,7 @@ def repeat(questions: Iterable[Question], count: int, slots: int | None) -> Iter
         tasks = []
         for number, (question, run, _) in enumerate(chosen):
             log = question.log(f"audit-{run.name}")
-            tasks.append(question.task(run)._replace(name=str(number), rows=None, log=log, keep=None))
+            tasks.append(question.task(run)._replace(name=str(number), log=log, rows=None, picture=None, keep=None))
         with maker.pool([run for _, run, _ in chosen], slots) as pool:
             for made in pool.run(tasks):
                 _, run, recorded = chosen[int(made.task.name)]

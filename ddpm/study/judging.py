@@ -1,7 +1,6 @@
 """The verdict of a study's records, look by look, for each arm against the baseline; and the runs that it needs."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import replace
 
 from ddpm.arms.run import Run
 from ddpm.base.errors import UserError, plural
@@ -13,6 +12,7 @@ from ddpm.verdicts import curves, verdict
 from ddpm.verdicts.arms import Arm, partners
 from ddpm.verdicts.result import Judgement
 from ddpm.verdicts.sequential import Design
+from ddpm.verdicts.tuning import Tried
 from ddpm.verdicts.verdict import Rules
 
 Say = Callable[[str], None]
@@ -23,18 +23,7 @@ def judge(ledger: Ledger) -> Judgement:
 
     Raises UserError if runs were not scored in the same way, or differ in what ``plan.may_differ`` does not name.
     """
-    study, arms = ledger.study, ledger.arms()
-    judgement = of_arms(study, arms)
-    primary = [pair for pair in judgement.verdicts if pair.metric == judgement.primary]
-    looks = {pair.arm: pair.look for pair in primary}
-    revisions = sorted({run.revision[:10] for arm in arms for run in arm.runs.values() if run.revision})
-    notes = (
-        *judgement.notes,
-        *(f"left out: {reason}" for reason in merge_reasons(ledger.refused.values())),
-        f"runs of commit {', '.join(revisions) or 'unknown'}, by the plan {study.hash}",
-    )
-    learned = curves.measure_curves(arms, looks, rules(study, [judgement.primary]))
-    return replace(judgement, curves=learned, tuning=ledger.tried, notes=notes)
+    return of_arms(ledger.study, ledger.arms(), ledger.tried, merge_reasons(ledger.refused.values()))
 
 
 def missing(ledger: Ledger, judgement: Judgement, failed: Collection[str] = ()) -> tuple[int | None, list[Run]]:
@@ -67,9 +56,9 @@ def aim(look: int | None, left: int) -> str:
     return f"{count} for tuning" if look is None else f"{count} up to the look at {look} seeds"
 
 
-def of_arms(study: Study, arms: Sequence[Arm]) -> Judgement:
+def of_arms(study: Study, arms: Sequence[Arm], tried: tuple[Tried, ...] = (), refused: Iterable[str] = ()) -> Judgement:
     """The judgement of the arms' runs, the baseline's first. Each arm's looks are replayed in order, from the plan's
-    first seed."""
+    first seed. tried: what chose the arms' values. refused: why rows do not count."""
     plan = study.plan
     planned = range(plan.first_seed, plan.first_seed + plan.looks[-1])
     arms = [arm._replace(runs={seed: arm.runs[seed] for seed in planned if seed in arm.runs}) for arm in arms]
@@ -88,24 +77,27 @@ def of_arms(study: Study, arms: Sequence[Arm]) -> Judgement:
     primary = {one.arm: one for one in verdicts if one.metric == plan.primary}
     looks = {arm.label: primary[arm.label].look if arm.label in primary else None for arm in others}
     waiting = [arm for arm in looks if arm not in primary or primary[arm].outcome == "not yet"]
+    revisions = ", ".join(sorted({run.revision[:10] for run in runs if run.revision})) or "unknown"
+    made_by = f"runs of commit {revisions}, by the plan {study.hash}"
     return Judgement(
         question=plan.question,
         primary=plan.primary,
         arms=tuple(arms),
         verdicts=tuple(verdicts),
         compare=study.compare.model_dump(mode="json"),
-        notes=tuple(notes),
+        notes=(*notes, *(f"left out: {reason}" for reason in refused), made_by),
         fingerprint=fingerprint,
         plan=study.hash,
         open=(baseline.label, *waiting) if waiting else (),
         next_look=min((next(look for look in plan.looks if look > (looks[arm] or 0)) for arm in waiting), default=None),
+        curves=curves.measure_curves(arms, looks, rules(study, [plan.primary])),
+        tuning=tried,
     )
 
 
 def rules(study: Study, names: Sequence[str]) -> Rules:
     """How the plan's arms are judged, in the metrics ``names``, the primary one first."""
-    known = study.known(names[0])
-    return Rules(known, study.compare.confidence, names, len(study.plan.arms) - 1, Design(study.plan.looks))
+    return Rules(study.known, study.compare.confidence, names, len(study.plan.arms) - 1, Design(study.plan.looks))
 
 
 def power(study: Study, effect: float) -> dict[int, float]:

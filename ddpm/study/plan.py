@@ -152,9 +152,10 @@ class Study:
         programs = (recipe.program for recipe in self.arms.values() if recipe.program)
         return Pipeline(commit, tuple(path for program in programs for path in program.files))
 
-    def known(self, primary: str) -> Known:
+    @property
+    def known(self) -> Known:
         """Facts about the metrics."""
-        return guards.Guards(self.compare, primary)
+        return guards.Guards(self.compare, self.plan.primary)
 
     def select_metrics(self, shared: set[str]) -> list[str]:
         """Those that are judged, of the scores that all runs have."""
@@ -239,14 +240,15 @@ class ProgramStudy(Study):
     def hash(self) -> str:
         return files.digest(self.plan.model_dump(mode="json", exclude={"question"}))
 
-    def known(self, primary: str) -> Facts:
+    @property
+    def known(self) -> Facts:
         return Facts.of(self.plan)
 
     def select_metrics(self, shared: set[str]) -> list[str]:
         return [*self.plan.directions]
 
     def check(self, arms: Sequence[Arm], by: Sequence[str]) -> tuple[str, list[str]]:
-        self.known("").check_distinct(arms)
+        self.known.check_distinct(arms)
         return "", []
 
     def maker(self, commit: str) -> ProgramMaker:

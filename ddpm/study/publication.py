@@ -18,7 +18,6 @@ from ddpm.runs.record import compact
 from ddpm.study.ledger import Ledger
 from ddpm.study.plan import Study
 from ddpm.tracking import tracker
-from ddpm.tracking.store import Store
 from ddpm.tracking.tracker import Page
 from ddpm.verdicts.result import Judgement
 
@@ -53,7 +52,7 @@ def page(ledger: Ledger, left: str) -> list[Chapter]:
     primary, arms = ledger.study.plan.primary, ledger.arms()
     scores = {arm.label: {seed: run.scores[primary] for seed, run in arm.runs.items()} for arm in arms}
     gaussian = metrics.gaussian([run.scores for arm in arms for run in arm.runs.values()], primary)
-    axis = ledger.study.known(primary).axis(primary)
+    axis = ledger.study.known.axis(primary)
     real = {"real images": ledger.grids(arms[0].label) / "real.png"}
     drawn = {name: ledger.grids(name) / "grid.png" for name in scores}
     return [
@@ -63,20 +62,19 @@ def page(ledger: Ledger, left: str) -> list[Chapter]:
     ]
 
 
-def log(ledger: Ledger) -> None:
+def log(ledger: Ledger, judgement: Judgement) -> None:
     """Write the study's run and those of its results, unless tracking is off. The files of its verdict are artifacts,
-    and the answers in verdict.md are its page. Raises UserError if the store fails."""
-    study, store = ledger.study, Store(strict=True)
+    and the answers are its page."""
+    study = ledger.study
     if study.of_program:
         return
-    text = (study.results / "verdict.md").read_text(encoding="utf-8")
-    answer, *_ = text.partition("\n## ")
+    answers = render.markdown([Chapter("", [*map(Note, shown.answers(judgement))])])
     page = Page(
         "ddpm.study",
         study.name,
         f"study {study.name}",
         {"ddpm.plan": study.hash, "ddpm.primary": study.plan.primary},
-        f"{answer.removeprefix('# ')}\nMore is in verdict.md, among the artifacts.",
+        f"{render.escape(study.plan.question)}\n\n{answers}\nMore is in verdict.md, among the artifacts.",
         [study.results / "verdict.json", study.results / "verdict.md", *sorted(study.results.glob("*.png"))],
     )
-    store.attempt(lambda: tracker.write_page(store, page, ledger.records))
+    tracker.write_page(page, ledger.records)

@@ -108,7 +108,8 @@ def pilot(ledger: Ledger) -> Pilot:
         raise UserError(f"{study.path}: --pilot: is for trainings here; run the command once by hand")
     first = next(one for one in study.lines() if one.arm == study.baseline)
     with ledger.maker.pool([first], 1) as pool:
-        (done,) = pool.run([ledger.task(first)._replace(name="pilot", log=ledger.log("pilot"), rows=None)])
+        task = ledger.task(first)._replace(name="pilot", log=ledger.log("pilot"), rows=None, picture=None)
+        (done,) = pool.run([task])
     if (record := done.record) is None:
         raise UserError(f"pilot: {done.reason}")
     primary = study.plan.primary

@@ -8,6 +8,7 @@ functions.
 """
 
 import csv
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple, Self, TypeAlias
 
 from PIL import Image
 
-from ddpm.base.errors import UserError
+from ddpm.base.errors import UserError, printable
 from ddpm.base.files import is_own
 from ddpm.base.paths import GRIDS, LOSS, RUN
 from ddpm.base.sections import Affects
@@ -60,9 +61,17 @@ class Page(NamedTuple):
     files: Sequence[Path]  # artifacts, as far as they exist
 
 
-def write_page(store: Store, page: Page, records: Mapping[str, Record]) -> None:
-    """Write a page's run, and those of records below it, by name. Finished ones stay as they are. For
-    ``Store.attempt``."""
+def write_page(page: Page, records: Mapping[str, Record]) -> None:
+    """Write a page's run, and those of records below it, by name, unless tracking is off. Finished ones stay as they
+    are. A failure of the store is a warning: nothing here needs it."""
+    store = Store(strict=True)
+    try:
+        store.attempt(lambda: _write_page(store, page, records))
+    except UserError as error:
+        print(f"warning: {printable(str(error))}: run the same command again to log it", file=sys.stderr)
+
+
+def _write_page(store: Store, page: Page, records: Mapping[str, Record]) -> None:
     client = store.client
     with store.lock():
         found = _find(store, page.tag, page.name)

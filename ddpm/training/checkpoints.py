@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -150,18 +149,3 @@ def _newest(folder: Path) -> int:
 def root() -> Path:
     """The folder of all runs' states."""
     return Path(os.environ.get("DVC_ROOT", ".")) / CHECKPOINTS
-
-
-@contextmanager
-def interruptible() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM in the yielded list, so that the step can be finished and saved first."""
-    received: list[int] = []
-    before = {
-        number: signal.signal(number, lambda caught, _: received.append(caught))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

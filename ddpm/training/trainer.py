@@ -17,13 +17,14 @@ from torch import Tensor
 from ddpm.base import progress
 from ddpm.base.errors import UserError
 from ddpm.base.images import Images
+from ddpm.base.machine import catch_signals
 from ddpm.compute import devices, noise
 from ddpm.compute.distributed import ALONE, Ranks
 from ddpm.data.processed import TrainClasses
 from ddpm.diffusion.batch import Batch, Draws
 from ddpm.model.model_file import save_model
 from ddpm.training.batches import Batches
-from ddpm.training.checkpoints import Checkpoints, State, interruptible
+from ddpm.training.checkpoints import Checkpoints, State
 from ddpm.training.history import History, LossRow
 from ddpm.training.student import Student
 from ddpm.training.train_params import TrainingConfig
@@ -66,7 +67,7 @@ def train(
     facts: dict[str, Any] = {**student.facts}
     if classes:
         facts["classes"] = {"names": classes.names, "counts": classes.counts}
-    with checkpoints.hold() if ranks.main else nullcontext(), interruptible() as signals:
+    with checkpoints.hold() if ranks.main else nullcontext(), catch_signals() as signals:
         done = _resume(trainer, history, checkpoints)
         with progress.bar(trainer.total, "train", "step", done, ranks.main) as bar:
             for step in range(done + 1, trainer.total + 1):

@@ -10,7 +10,7 @@ its tables.
 
 import csv
 import io
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -99,24 +99,35 @@ def judge(
             f"{path}: --gate: the baseline {before.label} has {plural(len(before.runs), 'run')}; allowed: at least "
             f"{MIN_SEEDS}, each with a seed of its own"
         )
-    verdicts, notes = [], list[str]()
-    for after in arms.values():
-        pair = partners(before, after)
-        seeds = 1 if gate else len(pair.after)
-        rules = Rules(Columns(directions, margins), CONFIDENCE, names, len(arms), Design((seeds,)))
-        if gate:
-            verdicts += _judge_first(before, after, rules)
-        elif seeds > 1:
-            notes += name_alone(before, after)
-            verdicts += verdict.judge(pair, rules, [seeds])
-        else:
-            notes.append(f"{after.label} and {before.label} share fewer than two seeds: Welch's t test, without pairs")
-            sides = ([run._replace(seed=None) for run in one.runs.values()] for one in (before, after))
-            verdicts += unpaired.judge_unpaired(Pair(before.label, after.label, *map(tuple, sides)), rules)
-    notes += unpaired.describe_bounds(verdicts, rules) if gate else [describe_rule(CONFIDENCE)]
+    rules = partial(Rules, Columns(directions, margins), CONFIDENCE, names, len(arms))
+    verdicts, notes = (_gate if gate else _compare)(before, arms.values(), rules)
     compare = {"confidence": CONFIDENCE, "threshold": 0.0, "floors": {}}
     question = f"Is a run worse than {before.label}'s?" if gate else f"Which {arm} is better?"
     return Judgement(question, first, (before, *arms.values()), tuple(verdicts), compare, tuple(notes))
+
+
+def _compare(before: Arm, arms: Iterable[Arm], rules: Callable[[Design], Rules]) -> tuple[list[Verdict], list[str]]:
+    """The verdicts on all runs of each arm, and notes. rules: by the looks of a pair."""
+    verdicts, notes = [], list[str]()
+    for after in arms:
+        pair = partners(before, after)
+        seeds = len(pair.after)
+        if seeds > 1:
+            notes += name_alone(before, after)
+            verdicts += verdict.judge(pair, rules(Design((seeds,))), [seeds])
+        else:
+            notes.append(f"{after.label} and {before.label} share fewer than two seeds: Welch's t test, without pairs")
+            sides = ([run._replace(seed=None) for run in one.runs.values()] for one in (before, after))
+            pair = Pair(before.label, after.label, *map(tuple, sides))
+            verdicts += unpaired.judge_unpaired(pair, rules(Design((seeds,))))
+    return verdicts, [*notes, describe_rule(CONFIDENCE)]
+
+
+def _gate(before: Arm, arms: Iterable[Arm], rules: Callable[[Design], Rules]) -> tuple[list[Verdict], list[str]]:
+    """The verdicts on a run of each arm, and notes."""
+    once = rules(Design((1,)))
+    verdicts = [one for after in arms for one in _judge_first(before, after, once)]
+    return verdicts, [*unpaired.describe_bounds(verdicts, once)]
 
 
 def _judge_first(before: Arm, after: Arm, rules: Rules) -> list[Verdict]:

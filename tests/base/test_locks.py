@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ddpm.base import files, locks
+from ddpm.base import locks
 from ddpm.base.errors import UserError
 from ddpm.base.locks import is_locked, lock, read_holder, try_lock
 
@@ -114,13 +114,3 @@ def test_where_nothing_can_be_locked_one_line_names_the_file(monkeypatch):
     with pytest.raises(UserError, match="link"):
         try_lock(Path("link"))
     assert not Path("target").exists()
-
-
-def test_what_another_machine_is_writing_is_no_leftover():
-    with files.atomic_path(Path("model")) as first:
-        first.write_text("first")
-        with files.atomic_path(Path("model")) as second:
-            second.write_text("second")
-        assert first.read_text() == "first"
-    assert Path("model").read_text() == "first"
-    assert [path.name for path in Path().iterdir()] == ["model"]

@@ -1,8 +1,6 @@
 """``ddpm runs``: every run in one table, in any state."""
 
 import json
-import subprocess
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -57,15 +55,3 @@ def test_a_run_has_a_line_and_what_is_no_record_has_one_below(folder, capsys):
     assert "torn" in left_out
     assert command.run("runs", "--json") == 0
     assert json.loads(capsys.readouterr().out)[0]["scores"] == {"classifier.fd": 0.25}
-
-
-def test_a_hundred_runs_without_mlflow_or_torch(folder):
-    one = of()
-    finished(folder, **{f"run-{n}": one.model_copy(update={"scores": {"classifier.fd": n}}) for n in range(100)})
-    program = "import sys; from ddpm.cli import main; main(['runs'])"
-    imports = [sys.executable, "-X", "importtime", "-c", program]
-    result = subprocess.run(imports, capture_output=True, text=True, check=True)
-    assert len(result.stdout.splitlines()) == 103
-    imported = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
-    assert "pygit2" in imported
-    assert not imported & {"torch", "mlflow", "dvc", "matplotlib.figure", "pandas"}

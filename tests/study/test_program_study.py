@@ -74,13 +74,6 @@ def test_only_what_is_missing_runs_with_the_code_of_the_first_run(capsys):
     assert len(calls()) == len({tuple(call) for call in calls()}) == 12
 
 
-def test_a_run_that_fails_has_a_reason_and_no_row(capsys):
-    train("sys.exit(lr == 0.1)")
-    assert study("run", "rates", "--line", "2") == 1
-    assert "exit code 1" in capsys.readouterr().err
-    assert not ROWS.exists()
-
-
 def test_a_program_that_ignores_its_seed_is_no_evidence(capsys):
     train("print('val_loss:', lr)")
     assert "in a ladder with deterministic: true" in mistake(capsys, "run", "rates")

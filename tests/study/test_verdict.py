@@ -15,12 +15,11 @@ from ddpm.verdicts.verdict import PRIMARY, Verdict
 from tests.scored import rescored, result, study
 
 FD = "classifier.fd"
-METRICS = (FD, "classifier.kid_mean", "classifier.is_mean", "classifier.precision", "classifier.recall", "bits_per_dim")
 ALPHA = 0.05
 LOOKS = (8, 12, 16, 20)
 Runs = dict[str, dict[int, Record]]
 # a run of each schedule, to be given scores and seeds: checking a run's params takes longer than anything else here
-MADE = {schedule: result(schedule) for schedule in ("cosine", "linear", "sigmoid", "karras")}
+MADE = {schedule: result(schedule) for schedule in ("cosine", "linear")}
 
 
 def noise(count: int, seed: int = 0) -> Array:
@@ -148,37 +147,6 @@ def test_equivalence_needs_the_sign_flips_of_the_shifted_differences_too():
     assert alone.p(0, 2 * test.equivalence_p) / 2 <= ALPHA * PRIMARY
     assert primary(judged(runs(gaps))).outcome == "not yet"
     assert primary(judged(runs([gap - 0.003 for gap in gaps]))).outcome == "equivalent"
-
-
-def tables(trials: int, arms: int = 3, seed: int = 0) -> Array:
-    """Differences from one baseline if nothing differs: (trials, arms, metrics, seeds)."""
-    drawn = np.random.default_rng(seed).standard_normal((trials, arms + 1, len(METRICS), LOOKS[-1]))
-    return drawn[:, 1:] - drawn[:, :1]
-
-
-def adjusted(differences: Array) -> Array:
-    """The p of "no difference", adjusted for the table, at each look."""
-    design, arms = Design(LOOKS), differences.shape[1]
-    family = np.full(len(METRICS), arms * (len(METRICS) - 1) / (1 - PRIMARY))
-    family[0] = arms / PRIMARY
-    tests = [statistics.t_test(differences[..., :look], 0.0, 0.9) for look in LOOKS]
-    return np.stack([design.p(place, test.p) for place, test in enumerate(tests)], -1) * family[:, None]
-
-
-def test_a_studys_p_are_those_of_these_simulations():
-    differences = tables(2, arms=2, seed=4) * 0.01 + np.array([0.0, 0.02])[:, None, None]
-    for table, different in zip(differences, adjusted(differences), strict=True):
-        base = {seed: 1 + 1e-6 * seed for seed in range(20)}  # equal scores would be one run
-        found = {"cosine": {seed: rescored(MADE["cosine"], seed, dict.fromkeys(METRICS, base[seed])) for seed in base}}
-        for name, gaps in zip(("linear", "sigmoid"), table, strict=True):
-            scores = [dict(zip(METRICS, (base[seed] + gaps[:, seed]).tolist(), strict=True)) for seed in base]
-            found[name] = {seed: rescored(MADE[name], seed, each) for seed, each in enumerate(scores)}
-        verdicts = judged(found).verdicts
-        assert [(each.arm, each.metric) for each in verdicts] == [
-            (name, metric) for name in ("linear", "sigmoid") for metric in METRICS
-        ]
-        for each, expected in zip(verdicts, different.reshape(-1, len(LOOKS)), strict=True):
-            assert each.p == pytest.approx(min(1, expected[LOOKS.index(each.look)]))
 
 
 def test_secondary_metrics_end_with_the_primary_one():

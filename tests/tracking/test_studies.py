@@ -46,7 +46,7 @@ def test_a_study_is_a_run_with_its_rows_below_and_nothing_is_sent_twice(client, 
     Path("secret").write_text("hunter2")
     (STUDY / "key.png").symlink_to(Path("secret").resolve())
     printed, log = [], publication.log
-    monkeypatch.setattr(publication, "log", lambda ledger: (printed.append(capsys.readouterr().out), log(ledger)))
+    monkeypatch.setattr(publication, "log", lambda *given: (printed.append(capsys.readouterr().out), log(*given)))
     assert command.run("study", "verdict", "find_digits") == 0
     assert str(STUDY / "verdict.md") in printed[0]  # nobody waits for MLflow to see it
     parent, children = runs(client)
@@ -58,7 +58,7 @@ def test_a_study_is_a_run_with_its_rows_below_and_nothing_is_sent_twice(client, 
         assert (each.info.status, each.data.metrics["classifier.fd"]) == ("FINISHED", run.scores["classifier.fd"])
         assert tracked.artifacts(each.info.run_id) == ["metrics/run.json"]
         assert "mlflow.source.git.commit" not in each.data.tags
-    answers = (STUDY / "verdict.md").read_text().partition("\n## ")[0].removeprefix("# ")
+    answers = (STUDY / "verdict.md").read_text().partition("\n\n![")[0].removeprefix("# ")
     assert parent.data.tags[tracker.NOTE].startswith(answers)
     published = {path.name: path for path in Path("mlartifacts").rglob("*.*") if path.is_file()}
     assert published.keys() >= {"verdict.md", "verdict.json", "verdict.png"}
