@@ -26,13 +26,11 @@ def begin(
     *,
     source: str,
     say: Say,
-    commit: str | None = None,
     allow_null: bool = False,
     is_checked: bool = False,
 ) -> Attempt:
-    """The entry's open attempt on the champion, or a new one. commit: whose code will run, if not the one that is
-    checked out. is_checked: whether the log was committed when this command began, so that it may have its attempts
-    alone. Raises UserError if it may not try: nothing is spent."""
+    """The entry's open attempt on the champion, or a new one. is_checked: whether the log was committed when this
+    command began, so that it may have its attempts alone. Raises UserError if it may not try: nothing is spent."""
     with climb.hold(contest) as state:
         contest.check(changes, state.changes, source, allow_null)
         if not state.attempts:
@@ -46,7 +44,7 @@ def begin(
             _announce(contest, last.evidence, last.needed, say)
             return last
         _announce(contest, contest.evidence(entry), state.next_needed, say)
-        contest.maker(commit or revision.head()).check_committed([str(contest.path)])
+        contest.maker.check_committed([str(contest.path)])
         if not is_checked:
             check_committed(contest)
         begun = {"entry": entry, "changes": dict(changes), "on": state.on, "evidence": contest.evidence(entry).name}
@@ -84,13 +82,11 @@ def _announce(contest: Contest, rule: Evidence, needed: float, say: Say) -> None
     say(f"accepted at an e-value of {needed:.0f}, so after {earliest} seeds at the earliest")
 
 
-def finish(
-    contest: Contest, attempt: Attempt, slots: int | None, say: Say, commit: str | None, show: Callable[[Climb], None]
-) -> Climb:
+def finish(contest: Contest, attempt: Attempt, slots: int | None, say: Say, show: Callable[[Climb], None]) -> Climb:
     """Run the attempt to its end on ``slots`` and, if it is accepted, the longer one that is due; return the climb with
-    them. After any stop it continues. commit: whose code runs, if not the one that is checked out. show: gets the climb
-    after each seed, with the end that the attempt would have."""
-    state, terms = climb.read(contest, commit or revision.head()), contest.terms
+    them. After any stop it continues. show: gets the climb after each seed, with the end that the attempt would
+    have."""
+    state, terms = climb.read(contest), contest.terms
     if terms.kind == "target" and terms.guard_metrics and attempt.begin.on == BASE:
         for _ in _run(state.runs_of_base(), terms.seeds.fewest, slots, say):
             pass
@@ -113,7 +109,7 @@ def finish(
         longer = state.attempts[-1]
     say(f"{attempt.begin.entry} is accepted; now the same {contest.longest:g} times as long")
     _announce(contest, longer.evidence, longer.needed, say)
-    return finish(contest, longer, slots, say, commit, show)
+    return finish(contest, longer, slots, say, show)
 
 
 def _run(runs: Question, seeds: int, slots: int | None, say: Say) -> Generator[int]:

@@ -65,12 +65,10 @@ class Attempt:
 
 @dataclass
 class Climb:
-    """The attempts of a ladder, and what came of them. lines: of its log, by digest. commit: whose code makes more of
-    their runs."""
+    """The attempts of a ladder, and what came of them. lines: of its log, by digest."""
 
     contest: Contest
     lines: dict[str, Try | End]
-    commit: str = ""
     attempts: list[Attempt] = field(default_factory=list)
     rungs: list[Attempt] = field(default_factory=list)
     on: str = BASE  # the champion's key
@@ -147,7 +145,7 @@ class Climb:
             for arm, recipe in [*sides.items()][:: 1 if seed % 2 else -1]  # neither is always the first
         ]
         name, primary = f"{contest.name}-{key}", contest.terms.primary
-        question = Question(name, contest.rows, contest.path, primary, contest.maker(self.commit), planned)
+        question = Question(name, contest.rows, contest.path, primary, contest.maker, planned)
         question.take_all()
         return question
 
@@ -224,24 +222,24 @@ class Climb:
         return runs
 
 
-def load(path: Path) -> Contest:
-    """The ladder in a file of ladders/, a program's if it has ``run``. Raises UserError that names the key, its value
-    and what is allowed, or as ``revision.check_index`` does."""
+def load(path: Path, commit: str = "") -> Contest:
+    """The ladder in a file of ladders/, a program's if it has ``run``. commit: whose code makes its rows. Raises
+    UserError that names the key, its value and what is allowed, or as ``revision.check_index`` does."""
     terms.check_path(path)
     revision.check_index()
     if not path.exists():
         known = sorted(other.stem for other in terms.LADDERS.glob("*.yaml"))
         raise UserError(f"{path}: no such ladder{closest(path.stem, known)}; there are {', '.join(known) or 'none'}")
     values = file.read_params(path)
-    contest = (program_contest if "run" in values else terms).parse(values, path)
+    contest = (program_contest if "run" in values else terms).parse(values, path, commit)
     contest.flat(contest.scale({}, contest.longest), f"{path}: long")
     return contest
 
 
-def read(contest: Contest, commit: str = "") -> Climb:
-    """The climb so far. commit: whose code makes more of its runs. Raises UserError if the log was changed by hand,
-    lacks lines that git has, or does not match the records; or if the ladder is not the one it is of."""
-    climb = Climb(contest, log.read(contest), commit)
+def read(contest: Contest) -> Climb:
+    """The climb so far. Raises UserError if the log was changed by hand, lacks lines that git has, or does not match
+    the records; or if the ladder is not the one it is of."""
+    climb = Climb(contest, log.read(contest))
     contest.rows.reread()
     for reason in contest.rows.refused.values():
         raise UserError(reason)
@@ -274,4 +272,4 @@ def append(climb: Climb, line: Try | End) -> Climb:
     An end is left out if the attempt has one."""
     if isinstance(line, Try) or (climb.open and climb.open.key == line.of):
         log.append(climb.contest, line.model_copy(update={"before": climb.tip}))
-    return read(climb.contest, climb.commit)
+    return read(climb.contest)

@@ -26,7 +26,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Self, TypeAlias
 
-from ddpm.arms import revision
 from ddpm.arms.pool import Pool, Task
 from ddpm.arms.run import Run
 from ddpm.base import files
@@ -52,8 +51,7 @@ EFFECT = 2.0  # in standard deviations of the gains: for how long a proof is exp
 @dataclass
 class Search:
     """One search of a ladder, the ``number``th, with ``slots`` runs at a time, by default one per GPU or core. It ends
-    after ``trials`` whole trainings, or when SEARCHING of the ``hours`` are over; one of them is given. commit: whose
-    code runs, if not the one checked out."""
+    after ``trials`` whole trainings, or when SEARCHING of the ``hours`` are over; one of them is given."""
 
     contest: Contest
     state: Climb
@@ -61,13 +59,11 @@ class Search:
     trials: int | None
     hours: float | None
     slots: int | None
-    commit: str | None = None
 
     def __post_init__(self) -> None:
         self.running = dict[str, tuple[Trial, float]]()  # by task: the trial, and when it began
-        self.maker = self.contest.maker(self.commit or revision.head())
         self.one = Run("trial", "trial", 0, self.contest.recipe({}), "trial")  # all run on the same device
-        self.at_once = self.maker.count_slots([self.one], self.slots)
+        self.at_once = self.contest.maker.count_slots([self.one], self.slots)
         self.file = Trials(self.contest)
         self.update(self.state)
         champion, *ideas = self.space.starts(list_ideas(self.contest))
@@ -214,7 +210,7 @@ class Search:
             self.contest.check_images()
         failed, spent = 0, sum(trial.seconds for trial in self.own()) / self.at_once
         until = self.hours and time.monotonic() + self.hours * 3600 - spent
-        with _place(self.contest) as place, self.maker.pool([self.one], self.at_once) as pool:
+        with _place(self.contest) as place, self.contest.maker.pool([self.one], self.at_once) as pool:
             say(f"{self.name}: {plural(self.at_once, 'run')} at a time; each prints a line when it ends")
             show(self)
             for reason in self.file.refused[:SHOWN]:
@@ -264,7 +260,7 @@ class Search:
         entry, path = self.space.entry(found), self.contest.folder / "found.yaml"
         if self.state.open is None:
             shutil.rmtree(self.contest.find, ignore_errors=True)  # of the last search
-        attempt.begin(self.contest, name, entry, source=str(path), say=say, commit=self.commit, is_checked=True)
+        attempt.begin(self.contest, name, entry, source=str(path), say=say, is_checked=True)
         header = f"# What search {self.number} of {self.contest.path} found: a claim, until its attempt has ended.\n"
         files.write_text(path, header + "".join(f"{key}: {json.dumps(value)}\n" for key, value in entry.items()))
         self.update(climb.read(self.contest))
@@ -272,7 +268,7 @@ class Search:
     def prove(self, slots: int | None, say: Say, show: Show) -> None:
         """Run its attempt to the end, if one is open."""
         if (last := self.state.open) and self.is_proving:
-            end = attempt.finish(self.contest, last, slots, say, self.commit, lambda state: show(self.update(state)))
+            end = attempt.finish(self.contest, last, slots, say, lambda state: show(self.update(state)))
             self.update(end)
 
     def left(self) -> str:
@@ -307,21 +303,19 @@ class Search:
         return f"trial {len(self.own())}: {score}{broken}; {recipe}; {shown}; {self.left()}"
 
 
-def run(
-    contest: Contest, hours: float | None, most: int | None, slots: int | None, say: Say, commit: str | None, show: Show
-) -> Search:
+def run(contest: Contest, hours: float | None, most: int | None, slots: int | None, say: Say, show: Show) -> Search:
     """Search, and prove what was found; after any stop it continues. Returns the search, which has a proof if anything
     was found. show: gets the search after each run.
 
     Raises UserError unless the ladder, its log and the code are committed.
     """
-    contest.maker(commit or revision.head()).check_committed([str(contest.path)])
+    contest.maker.check_committed([str(contest.path)])
     primary = contest.terms.primary
     say(f"{contest.path}: searching by {primary}, {contest.known.direction(primary)} is better")
     with climb.hold(contest) as state:
         mine = {one.begin.entry: one for one in state.attempts if re.fullmatch(SEARCH, one.begin.entry)}
     number = len(mine) + all(one.end for one in mine.values())  # the last one continues until it has ended
-    search = Search(contest, state, number, most, hours, slots, commit)
+    search = Search(contest, state, number, most, hours, slots)
     if search.proof is None or search.is_idea_over:
         attempt.check_committed(contest)
         search.explore(say, show)

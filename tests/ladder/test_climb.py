@@ -14,7 +14,7 @@ from ddpm.base.errors import UserError
 from ddpm.ladder import climb, display, log, terms
 from ddpm.ladder.climb import Attempt
 from ddpm.verdicts import evidence
-from tests.ladders import BETTER, FILE, LOG, SCORE, attempted, finished, idea, ladder, state
+from tests.ladders import FILE, LOG, SCORE, attempted, finished, ladder, state
 from tests.ladders import log as lines
 
 ROWS = Path("ladders/tiny/rows.jsonl")
@@ -195,7 +195,7 @@ def test_an_end_that_its_records_do_not_give_is_refused(capsys, gain, harm, give
     attempted("a", gain, harm)
     assert state().attempts[0].outcome == given
     LOG.write_text(LOG.read_text().replace(f'"outcome": "{given}"', f'"outcome": "{written}"'))
-    assert ladder("try", "tiny", idea("better", BETTER)) == 2
+    assert ladder("show", "tiny") == 2
     assert "log.jsonl: the end of a" in capsys.readouterr().err
 
 
@@ -229,7 +229,7 @@ def test_a_ladder_that_has_moved_is_refused(capsys, change):
     FILE.write_text(yaml.safe_dump(SCORE | {"question": "Reworded?"}))
     state()
     FILE.write_text(yaml.safe_dump(SCORE | change))
-    assert ladder("try", "tiny", idea("better", BETTER)) == 2
+    assert ladder("show", "tiny") == 2
     assert "since an attempt" in capsys.readouterr().err
 
 

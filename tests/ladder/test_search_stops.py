@@ -236,7 +236,7 @@ def test_what_was_tried_during_a_search_is_taken_into_account(entry, monkeypatch
         trials.add(of, trial(of, 1, BEST))
         one = attempt.begin(of, entry, BEST, source="", say=say)
         if entry == "hand":
-            attempt.finish(of, one, 1, say, None, lambda _: None)
+            attempt.finish(of, one, 1, say, lambda _: None)
 
     monkeypatch.setattr(search.Search, "explore", explore_while)
     find("--trials", "20", "--slots", "1", "--json")
