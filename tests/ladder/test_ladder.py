@@ -28,7 +28,7 @@ TARGET = SCORE | {
     "kind": "target",
     "target": 1.9,
     "guards": ["random_conv.kid_mean", "memorisation"],
-}  # entries cost less
+}
 FEW = SCORE | {"seeds": {"fewest": 2, "most": 4}}  # for the evidence
 
 
