@@ -90,13 +90,12 @@ def finish(contest: Contest, attempt: Attempt, slots: int | None, say: Say, show
     if terms.kind == "target" and terms.guard_metrics and attempt.begin.on == BASE:
         for _ in _run(state.runs_of_base(), terms.seeds.fewest, slots, say):
             pass
-    runs, seeds = state.runs(attempt), 0
-    end, decides = state.judge(attempt, runs)
-    with closing(_run(runs, terms.seeds.most, slots, say)) as ended:
+    (end, decides), seeds = state.judge(attempt), 0
+    with closing(_run(state.runs(attempt), terms.seeds.most, slots, say)) as ended:
         while not decides:
             if (scored := next(ended)) > seeds:
                 seeds = scored
-                end, decides = state.judge(attempt, runs)
+                end, decides = state.judge(attempt)
                 e = math.exp(state.log_e(end))
                 tried = plural(len(end.challenger), "seed")
                 say(f"{attempt.begin.entry}: {tried}, e-value {e:.3g} of {attempt.needed:.0f}")

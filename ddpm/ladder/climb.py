@@ -50,7 +50,6 @@ class Attempt:
     first_seed: int  # of consecutive ones
     end: End | None = None
     rung: int | None = None  # its number if it became one
-    gaussian: float | None = None  # what a Gaussian of the train images scores, if known
 
     @property
     def evidence(self) -> Evidence:
@@ -149,9 +148,14 @@ class Climb:
         question.take_all()
         return question
 
-    def judge(self, attempt: Attempt, runs: Question) -> tuple[End, bool]:
+    def gaussian(self, attempt: Attempt) -> float | None:
+        """What a Gaussian of the train images scores, if that is known."""
+        scores = [run.scores for run in self.runs(attempt).leading_records(CHALLENGER)]
+        return metrics.gaussian(scores, self.contest.terms.primary)
+
+    def judge(self, attempt: Attempt) -> tuple[End, bool]:
         """How the attempt ends by its runs so far, and whether they decide: ``outcome.judge``."""
-        usual = self._measure_usual(attempt.begin.on)
+        usual, runs = self._measure_usual(attempt.begin.on), self.runs(attempt)
         sides = runs.leading_records(CHAMPION), runs.leading_records(CHALLENGER)
         return outcome.judge(self.contest, attempt.key, attempt.evidence, attempt.needed, usual, *sides)
 
@@ -197,17 +201,15 @@ class Climb:
         if attempt is None or attempt.key != line.of:
             raise UserError(f"{self.contest.log}: {line.of} is not the attempt that is open; {RESTORE}")
         if line.outcome != "withdrawn" or line.challenger:
-            scores = [run.scores for run in self._check_end(attempt, line).leading_records(CHALLENGER)]
-            attempt.gaussian = metrics.gaussian(scores, self.contest.terms.primary)
+            self._check_end(attempt, line)
         attempt.end = line
         if line.outcome == "accepted" and attempt.length == self.contest.longest:
             self.rungs.append(attempt)
             attempt.rung, self.on, self.changes = len(self.rungs), attempt.key, attempt.whole
 
-    def _check_end(self, attempt: Attempt, end: End) -> Question:
-        """The attempt's runs. Raises UserError unless they give this end."""
-        runs = self.runs(attempt)
-        own, decides = self.judge(attempt, runs)
+    def _check_end(self, attempt: Attempt, end: End) -> None:
+        """Raises UserError unless the attempt's runs give this end."""
+        own, decides = self.judge(attempt)
         n, begin = len(end.challenger), attempt.begin
         same = (own.champion[:n], own.challenger[:n]) == (end.champion, end.challenger)
         # the guards of the first ladders, whose attempts have neither nonce nor seed, refused more
@@ -217,9 +219,8 @@ class Climb:
             gave = f"{own.outcome} after {len(own.challenger)} seeds" if decides else "no end"
             raise UserError(
                 f"{self.contest.log}: the end of {attempt.begin.entry}: {end.outcome} after {n} seeds, and the "
-                f"rows in {runs.rows.path} give {gave}: restore both from git"
+                f"rows in {self.contest.rows.path} give {gave}: restore both from git"
             )
-        return runs
 
 
 def load(path: Path, commit: str = "") -> Contest:

@@ -46,6 +46,11 @@ def rung() -> tuple[climb.Climb, Attempt]:
     return climbed, climbed.rungs[0]
 
 
+def judged(climbed: climb.Climb, attempt: Attempt, sides: dict[str, list[SimpleNamespace]]) -> tuple[log.End, bool]:
+    climbed.cache[attempt.key] = SimpleNamespace(leading_records=sides.get)
+    return climbed.judge(attempt)
+
+
 @pytest.mark.parametrize("side", ["champion", "challenger"])
 def test_runs_that_ignore_the_seed_are_refused(side):
     climbed, first = rung()
@@ -54,7 +59,7 @@ def test_runs_that_ignore_the_seed_are_refused(side):
     }
     sides[side][0].samples = sides[side][5].samples = "a" * 64
     with pytest.raises(UserError, match="under seeds 0 5"):
-        climbed.judge(first, SimpleNamespace(leading_records=sides.get))
+        judged(climbed, first, sides)
 
 
 @pytest.mark.parametrize(("evidence", "seeds"), [({}, 12), ({"evidence": "pairs"}, 12), ({"evidence": "ranks"}, 7)])
@@ -218,7 +223,7 @@ def test_a_champion_that_diverges_ends_the_attempt_undecided():
         arm: [made(seed, {"classifier.fd": 2.0 + seed}) for seed in range(3)] for arm in ("champion", "challenger")
     }
     sides["champion"][2] = made(2, {}, "the loss is not finite")
-    end, decides = climbed.judge(first, SimpleNamespace(leading_records=sides.get))
+    end, decides = judged(climbed, first, sides)
     assert (decides, end.outcome, len(end.challenger)) == (True, "undecided", 2)
     assert "the champion, seed 2" in end.reason
 
