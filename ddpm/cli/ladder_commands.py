@@ -111,8 +111,8 @@ def try_entry(
     """
     contest, say = climb.load(ladder, revision.find(commit or "HEAD")), _say(json)
     name, changes = contest.read_entry(entry, commit and contest.commit)
-    source = str(entry or name)
-    one = attempt.begin(contest, name, changes, source=source, say=say, allow_null=allow_null)
+    attempt.check_committed(contest)
+    one = attempt.begin(contest, name, changes, source=str(entry or name), say=say, allow_null=allow_null)
     with Live(contest.folder / PAGE, f"{one.begin.entry}: {contest.terms.question}", "ddpm ladder", say) as live:
         state = attempt.finish(contest, one, slots, say, lambda so_far: live(partial(display.page, so_far)))
         live.end(display.page(state, running=False))

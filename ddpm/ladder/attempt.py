@@ -10,7 +10,7 @@ from dataclasses import replace
 from ddpm.arms import revision
 from ddpm.arms.question import Question
 from ddpm.base.errors import UserError, plural
-from ddpm.ladder import climb
+from ddpm.ladder import climb, log
 from ddpm.ladder.climb import Attempt, Climb
 from ddpm.ladder.log import BASE, End, Try
 from ddpm.ladder.terms import Changes, Contest
@@ -20,17 +20,9 @@ Say = Callable[[str], None]
 
 
 def begin(
-    contest: Contest,
-    entry: str,
-    changes: Changes,
-    *,
-    source: str,
-    say: Say,
-    allow_null: bool = False,
-    is_checked: bool = False,
+    contest: Contest, entry: str, changes: Changes, *, source: str, say: Say, allow_null: bool = False
 ) -> Attempt:
-    """The entry's open attempt on the champion, or a new one. is_checked: whether the log was committed when this
-    command began, so that it may have its attempts alone. Raises UserError if it may not try: nothing is spent."""
+    """The entry's open attempt on the champion, or a new one. Raises UserError if it may not try: nothing is spent."""
     with climb.hold(contest) as state:
         contest.check(changes, state.changes, source, allow_null)
         if not state.attempts:
@@ -45,8 +37,6 @@ def begin(
             return last
         _announce(contest, contest.evidence(entry), state.next_needed, say)
         contest.maker.check_committed([str(contest.path)])
-        if not is_checked:
-            check_committed(contest)
         begun = {"entry": entry, "changes": dict(changes), "on": state.on, "evidence": contest.evidence(entry).name}
         line = {**contest.identity, **begun, "nonce": secrets.token_hex(8)}
         return climb.append(state, Try.model_validate(line)).attempts[-1]
@@ -62,9 +52,12 @@ def withdraw(contest: Contest) -> Climb:
 
 
 def check_committed(contest: Contest) -> None:
-    """Raises UserError unless the log is what was committed last."""
-    why = f"`git add {contest.folder}` and commit, so that no attempt can be forgotten before the next begins"
-    revision.check_committed([str(contest.log)], why)
+    """Raises UserError unless the log is what was committed last, or an attempt is open. A command checks it before its
+    first attempt, and may have all of its own alone."""
+    *_, last = [None, *log.read(contest).values()]
+    if not isinstance(last, Try):
+        why = f"`git add {contest.folder}` and commit, so that no attempt can be forgotten before the next begins"
+        revision.check_committed([str(contest.log)], why)
 
 
 def _announce(contest: Contest, rule: Evidence, needed: float, say: Say) -> None:

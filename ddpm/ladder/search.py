@@ -263,7 +263,7 @@ class Search:
         entry, path = self.space.entry(found), self.contest.folder / "found.yaml"
         if self.state.open is None:
             shutil.rmtree(self.contest.find, ignore_errors=True)  # of the last search
-        attempt.begin(self.contest, name, entry, source=str(path), say=say, is_checked=True)
+        attempt.begin(self.contest, name, entry, source=str(path), say=say)
         header = f"# What search {self.number} of {self.contest.path} found: a claim, until its attempt has ended.\n"
         files.write_text(path, header + "".join(f"{key}: {json.dumps(value)}\n" for key, value in entry.items()))
         self.update(climb.read(self.contest))

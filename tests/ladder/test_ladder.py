@@ -215,6 +215,7 @@ def test_a_ladder_that_cannot_be_climbed_is_refused(changes, key):
 ])  # fmt: skip
 def test_an_entry_that_may_not_try_spends_nothing(capsys, monkeypatch, changes, key):
     monkeypatch.setattr(revision, "find", lambda _: "")
+    monkeypatch.setattr(revision, "check_committed", lambda *_: None)
     if changes in (TARGET, FEW):
         FILE.write_text(yaml.safe_dump(changes))
         changes = BETTER
