@@ -230,14 +230,6 @@ def test_two_ladders_cannot_have_one_name(capsys):
         assert "ladder" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("of", "entry", "evidence"), [
-    (SCORE, "search-1", "ranks"), (SCORE, "search-again", "pairs"), (TARGET, "search-1", "pairs"),
-])  # fmt: skip
-def test_a_searchs_find_is_decided_by_the_order_of_all_runs_if_the_champion_runs(of, entry, evidence):
-    FILE.write_text(yaml.safe_dump(of))
-    assert climb.load(FILE).evidence(entry).name == evidence
-
-
 @pytest.mark.usefixtures("project")
 def test_seeds_are_drawn_when_an_attempt_begins():
     contest, changes = climb.load(FILE), {"train.steps": 11}
@@ -308,13 +300,3 @@ def test_one_entry_tried_by_several_at_once_is_one_attempt():
     with ThreadPoolExecutor(4) as pool:
         begun = [pool.submit(attempt.begin, contest, "a", BETTER, source="a.yaml", say=print) for _ in range(4)]
     assert len({each.result().key for each in begun}) == len(log()) == 1
-
-
-def test_muons_products_count_as_cost():
-    FILE.write_text(yaml.safe_dump(SCORE | {"cost": "flops"}))
-    contest = climb.load(FILE)
-    ordinary, muon = contest.cost({}), contest.cost({"train.optimizer.name": "muon"})
-    assert 1.01 < muon / ordinary < 2
-    assert contest.cost({"train.batch_size": 1}) < ordinary / 10
-    with pytest.raises(UserError, match="costs"):
-        contest.check({"train.optimizer.name": "muon"}, {}, "entry")

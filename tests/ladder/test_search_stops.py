@@ -113,9 +113,6 @@ def test_a_line_says_what_a_trial_was(capsys, monkeypatch):
     ):
         assert shown in said[line]
     assert all("again: " not in line for line in said[:3])
-    page = Page(Path("ladders/tiny/page.html").read_text())
-    for shown in ("FD (lower is better)", "loss p2, optimizer muon", "the champion"):
-        assert shown in page.text
 
 
 def test_the_page_of_a_search_is_read_again_while_it_runs_and_says_that_it_was_stopped():
