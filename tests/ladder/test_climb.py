@@ -74,7 +74,7 @@ def test_an_attempt_is_decided_by_the_evidence_that_its_line_names(evidence, see
     assert shown["collapse_rate"] == pytest.approx(1 - 0.05 ** (1 / seeds))
 
 
-@pytest.mark.parametrize(("name", "kind"), [("search-1", {"kind": "target", "target": 0.9}), ("search-again", {})])
+@pytest.mark.parametrize(("name", "kind"), [("search-1", {"kind": "target", "target": 0.9}), ("search-1-again", {})])
 def test_no_line_chooses_the_evidence_that_assumes_more(name, kind):
     FILE.write_text(yaml.safe_dump(SCORE | kind))
     with pytest.raises(UserError, match="evidence: ranks"):
