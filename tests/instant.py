@@ -8,7 +8,6 @@ import numpy as np
 
 from ddpm.arms.pool import Done
 from ddpm.arms.question import Question
-from ddpm.base import files
 from ddpm.ladder import attempt
 from ddpm.params import config
 from ddpm.runs import library, record, rows
@@ -27,12 +26,6 @@ def landscape(params: dict, seed: int) -> float:
     distance = abs(math.log10(train["learning_rate"] / 0.01))
     alone = train["optimizer"]["name"] == "muon" and not both
     return float(np.exp(noise)) * (2 + distance - 1.5 * both + 0.3 * alone)
-
-
-def nothing(params: dict, seed: int) -> float:
-    """A score that is noise, a part of which recipes share."""
-    own = int(files.digest({**params, "seed": seed})[:8], 16)
-    return 2 + float(np.random.default_rng(seed).normal(0, 0.15) + np.random.default_rng(own).normal(0, 0.15))
 
 
 def made(params: dict, score: float, more: dict[str, float]) -> record.Record:

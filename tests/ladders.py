@@ -102,7 +102,7 @@ def finished(gain: float | Array, harm: float = 0.0, most: int | None = None) ->
         write_record(contest, attempt.key, "champion", sides["champion"], seed, 1.0, 0.1)
         write_record(contest, attempt.key, "challenger", sides["challenger"], seed, 1.0 - each, 0.1 + harm)
         runs.take_all()
-        end, decides = held.judge(attempt, runs)
+        end, decides = held.judge(attempt)
         if decides or len(end.challenger) == most:
             break
     return climb.append(held, end)

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Self, cast
 
@@ -95,7 +96,6 @@ class Pool:
         self.clean = clean
         self.root = (clean or Path()).absolute()
         self.tasks: dict[str, Task] = {}  # those that have not ended
-        self.server: subprocess.Popen[bytes] | None = None
 
     def submit(self, task: Task) -> None:
         """Run the task when those before it leave a process for it; also while ``results`` is being read."""
@@ -103,7 +103,7 @@ class Pool:
         line = task._asdict() | {"folder": folder, "code": self.code, "again": False}  # for older code
         line |= {key: path.absolute() for key, path in line.items() if isinstance(path, Path)}
         self.tasks[task.name] = task
-        server = self._serve()
+        server = cast(IO[bytes], self.server.stdin)
         with suppress(BrokenPipeError):  # its end is noticed where its answer is awaited
             server.write(f"{json.dumps(line, default=str)}\n".encode())
 
@@ -117,7 +117,7 @@ class Pool:
         """Each task when it has ended, until none is left, or the clock (``time.monotonic``) shows ``until``: what then
         runs, stops when the context is left. Raises UserError if the process has ended from which all others are
         forked."""
-        while self.tasks and self.server:
+        while self.tasks:
             answers = cast(IO[bytes], self.server.stdout)
             left = None if until is None else max(0.0, until - time.monotonic())
             if not select.select([answers], [], [], left)[0]:
@@ -132,33 +132,31 @@ class Pool:
             else:
                 yield Done(task, ended["record"] and record.parse_record(json.dumps(ended["record"]), task.name))
 
-    def _serve(self) -> IO[bytes]:
-        """The input of the process from which all others are forked, and which stops them at its end. It is started if
-        there is none. Raises UserError for code that has none."""
-        if self.server is None:
-            if not (self.code / SERVER).exists():
-                raise UserError(
-                    f"--commit: its code has no {SERVER}, which makes rows; allowed: a later commit; or check "
-                    "that one out, and use its own ddpm"
-                )
-            flags = ["-I"] if self.clean else []
-            environment = os.environ | {
-                "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
-                **dict.fromkeys(THREADS, os.environ.get("OMP_NUM_THREADS", "1")),
-                "DVC_ROOT": str(self.root),  # where checkpoints are, and what data.source is relative to
-                "DDPM_RESUME": "restart",  # what other code has begun is another experiment
-                "DDPM_TRACKING": "off",
-            }
-            self.server = subprocess.Popen(
-                [sys.executable, *flags, "-c", START, self.options],
-                cwd=self.code,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                bufsize=0,  # what waits to be read is seen by select
-                env=environment,
-                process_group=0,  # Ctrl-C reaches this process alone, which then stops the others
+    @cached_property
+    def server(self) -> subprocess.Popen[bytes]:
+        """The process from which all others are forked, and which stops them at the end of its input. Raises UserError
+        for code that has none."""
+        if not (self.code / SERVER).exists():
+            raise UserError(
+                f"--commit: its code has no {SERVER}, which makes rows; allowed: a later commit; or check that one "
+                "out, and use its own ddpm"
             )
-        return cast(IO[bytes], self.server.stdin)
+        environment = os.environ | {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+            **dict.fromkeys(THREADS, os.environ.get("OMP_NUM_THREADS", "1")),
+            "DVC_ROOT": str(self.root),  # where checkpoints are, and what data.source is relative to
+            "DDPM_RESUME": "restart",  # what other code has begun is another experiment
+            "DDPM_TRACKING": "off",
+        }
+        return subprocess.Popen(
+            [sys.executable, *(["-I"] if self.clean else []), "-c", START, self.options],
+            cwd=self.code,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,  # what waits to be read is seen by select
+            env=environment,
+            process_group=0,  # Ctrl-C reaches this process alone, which then stops the others
+        )
 
     def __enter__(self) -> Self:
         self.before = exit_at_sigterm()
@@ -170,13 +168,13 @@ class Pool:
 
     def stop(self) -> None:
         """Stop what runs, with its state saved; kill what has not stopped in GRACE seconds, or at a second signal."""
+        if "server" not in vars(self):  # nothing was started
+            return
         try:
-            if self.server:
-                with suppress(BrokenPipeError):
-                    self._serve().close()
-                self.server.wait(GRACE)
+            with suppress(BrokenPipeError):
+                cast(IO[bytes], self.server.stdin).close()
+            self.server.wait(GRACE)
         except (subprocess.TimeoutExpired, KeyboardInterrupt, SystemExit):
             print("killed: experiments that did not stop; they continue from their last checkpoint", file=sys.stderr)
-            server = cast(subprocess.Popen[bytes], self.server)
-            os.killpg(server.pid, signal.SIGKILL)
-            server.wait()
+            os.killpg(self.server.pid, signal.SIGKILL)
+            self.server.wait()

@@ -32,8 +32,8 @@ from ddpm.base.files import atomic_path
 from ddpm.base.locks import lock
 from ddpm.base.machine import die_with_parent, hold_signals
 from ddpm.programs import worktree
-from ddpm.programs.output import LARGEST, Output, read_file, read_stream
-from ddpm.programs.program import COMMIT, NAME, SEED, InFile, Program
+from ddpm.programs.output import LARGEST, read_file, read_stream
+from ddpm.programs.program import COMMIT, SEED, InFile, Program
 from ddpm.runs import record, rows
 from ddpm.runs.record import Costs, Fingerprint, Record
 from ddpm.verdicts.arms import Arm
@@ -122,23 +122,13 @@ class ProgramPool(Pool):
             return f"printed more than {LARGEST_OUTPUT:,} bytes"
         return ""
 
-    def _read(self, stream: IO[bytes]) -> Output:
-        """Read what a run has printed to a stream."""
-        rule, guards = self.program.read, self.program.guards
-        stream.seek(0)
-        if isinstance(rule, InFile):
-            return read_stream(stream, ())
-        if NAME.fullmatch(rule):
-            return read_stream(stream, [rule, *guards])
-        return read_stream(stream, guards, (self.program.primary, rule))
-
     def _end(self, one: _Running, reason: str) -> Done:
         """Kill what a run started, and read what it left. reason: the limit that it exceeded, if any."""
         seconds = time.monotonic() - one.begin
         worktree.kill(one.folder, one.process.pid)
         code = one.process.wait()
         self.running.remove(one)
-        stderr, stdout = self._read(one.stderr), self._read(one.stdout)
+        stderr, stdout = (read_stream(stream, self.program.patterns) for stream in (one.stderr, one.stdout))
         with atomic_path(one.task.log) as temporary:
             temporary.write_bytes(stderr.tail + stdout.tail)
         values = stderr.values | stdout.values

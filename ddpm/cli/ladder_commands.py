@@ -71,10 +71,10 @@ def search_space(
     """
     if hours is None and trials is None:
         raise UserError("--hours or --trials: one of them is needed, to limit the search")
-    contest = climb.load(ladder)
-    title, say, code = f"A search of {contest.name}", _say(json), commit and revision.find(commit)
+    contest = climb.load(ladder, revision.find(commit or "HEAD"))
+    title, say = f"A search of {contest.name}", _say(json)
     with Live(contest.folder / PAGE, title, "ddpm ladder", say) as live:
-        done = search.run(contest, hours, trials, slots, say, code, lambda so_far: live(partial(found.page, so_far)))
+        done = search.run(contest, hours, trials, slots, say, lambda so_far: live(partial(found.page, so_far)))
         result = found.to_dict(done)
         live.end(found.page(done, result))
     chapters = found.chapters(done, result)
@@ -109,12 +109,12 @@ def try_entry(
             without one, a program's commit that is checked out, or --commit
         allow_null: accept an entry that changes nothing
     """
-    contest, say, code = climb.load(ladder), _say(json), commit and revision.find(commit)
-    name, changes = contest.read_entry(entry, code)
-    source = str(entry or name)
-    one = attempt.begin(contest, name, changes, source=source, say=say, commit=code, allow_null=allow_null)
+    contest, say = climb.load(ladder, revision.find(commit or "HEAD")), _say(json)
+    name, changes = contest.read_entry(entry, commit and contest.commit)
+    attempt.check_committed(contest)
+    one = attempt.begin(contest, name, changes, source=str(entry or name), say=say, allow_null=allow_null)
     with Live(contest.folder / PAGE, f"{one.begin.entry}: {contest.terms.question}", "ddpm ladder", say) as live:
-        state = attempt.finish(contest, one, slots, say, code, lambda so_far: live(partial(display.page, so_far)))
+        state = attempt.finish(contest, one, slots, say, lambda so_far: live(partial(display.page, so_far)))
         live.end(display.page(state, running=False))
     longer = (next_one for next_one in state.attempts[one.number :][:1] if next_one.begin.long)
     return _end(state, next(longer, state.find(one.key)), json)
@@ -185,12 +185,12 @@ def audit(
     examples:
       ddpm ladder audit digits -n 3
     """
-    return repeat(_questions(climb.load(ladder), commit or "HEAD"), number, slots, json)
+    return repeat(_questions(climb.load(ladder, revision.find(commit or "HEAD"))), number, slots, json)
 
 
-def _questions(contest: Contest, commit: str = "") -> list[Question]:
-    """The attempts, and the base's own runs. commit: whose code would make them again."""
-    state = climb.read(contest, revision.find(commit) if commit else "")
+def _questions(contest: Contest) -> list[Question]:
+    """The attempts, and the base's own runs."""
+    state = climb.read(contest)
     return [*map(state.runs, state.attempts), state.runs_of_base()]
 
 

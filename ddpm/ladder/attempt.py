@@ -10,7 +10,7 @@ from dataclasses import replace
 from ddpm.arms import revision
 from ddpm.arms.question import Question
 from ddpm.base.errors import UserError, plural
-from ddpm.ladder import climb
+from ddpm.ladder import climb, log
 from ddpm.ladder.climb import Attempt, Climb
 from ddpm.ladder.log import BASE, End, Try
 from ddpm.ladder.terms import Changes, Contest
@@ -20,19 +20,9 @@ Say = Callable[[str], None]
 
 
 def begin(
-    contest: Contest,
-    entry: str,
-    changes: Changes,
-    *,
-    source: str,
-    say: Say,
-    commit: str | None = None,
-    allow_null: bool = False,
-    is_checked: bool = False,
+    contest: Contest, entry: str, changes: Changes, *, source: str, say: Say, allow_null: bool = False
 ) -> Attempt:
-    """The entry's open attempt on the champion, or a new one. commit: whose code will run, if not the one that is
-    checked out. is_checked: whether the log was committed when this command began, so that it may have its attempts
-    alone. Raises UserError if it may not try: nothing is spent."""
+    """The entry's open attempt on the champion, or a new one. Raises UserError if it may not try: nothing is spent."""
     with climb.hold(contest) as state:
         contest.check(changes, state.changes, source, allow_null)
         if not state.attempts:
@@ -46,9 +36,7 @@ def begin(
             _announce(contest, last.evidence, last.needed, say)
             return last
         _announce(contest, contest.evidence(entry), state.next_needed, say)
-        contest.maker(commit or revision.head()).check_committed([str(contest.path)])
-        if not is_checked:
-            check_committed(contest)
+        contest.maker.check_committed([str(contest.path)])
         begun = {"entry": entry, "changes": dict(changes), "on": state.on, "evidence": contest.evidence(entry).name}
         line = {**contest.identity, **begun, "nonce": secrets.token_hex(8)}
         return climb.append(state, Try.model_validate(line)).attempts[-1]
@@ -64,9 +52,12 @@ def withdraw(contest: Contest) -> Climb:
 
 
 def check_committed(contest: Contest) -> None:
-    """Raises UserError unless the log is what was committed last."""
-    why = f"`git add {contest.folder}` and commit, so that no attempt can be forgotten before the next begins"
-    revision.check_committed([str(contest.log)], why)
+    """Raises UserError unless the log is what was committed last, or an attempt is open. A command checks it before its
+    first attempt, and may have all of its own alone."""
+    *_, last = [None, *log.read(contest).values()]
+    if not isinstance(last, Try):
+        why = f"`git add {contest.folder}` and commit, so that no attempt can be forgotten before the next begins"
+        revision.check_committed([str(contest.log)], why)
 
 
 def _announce(contest: Contest, rule: Evidence, needed: float, say: Say) -> None:
@@ -84,23 +75,20 @@ def _announce(contest: Contest, rule: Evidence, needed: float, say: Say) -> None
     say(f"accepted at an e-value of {needed:.0f}, so after {earliest} seeds at the earliest")
 
 
-def finish(
-    contest: Contest, attempt: Attempt, slots: int | None, say: Say, commit: str | None, show: Callable[[Climb], None]
-) -> Climb:
+def finish(contest: Contest, attempt: Attempt, slots: int | None, say: Say, show: Callable[[Climb], None]) -> Climb:
     """Run the attempt to its end on ``slots`` and, if it is accepted, the longer one that is due; return the climb with
-    them. After any stop it continues. commit: whose code runs, if not the one that is checked out. show: gets the climb
-    after each seed, with the end that the attempt would have."""
-    state, terms = climb.read(contest, commit or revision.head()), contest.terms
+    them. After any stop it continues. show: gets the climb after each seed, with the end that the attempt would
+    have."""
+    state, terms = climb.read(contest), contest.terms
     if terms.kind == "target" and terms.guard_metrics and attempt.begin.on == BASE:
         for _ in _run(state.runs_of_base(), terms.seeds.fewest, slots, say):
             pass
-    runs, seeds = state.runs(attempt), 0
-    end, decides = state.judge(attempt, runs)
-    with closing(_run(runs, terms.seeds.most, slots, say)) as ended:
+    (end, decides), seeds = state.judge(attempt), 0
+    with closing(_run(state.runs(attempt), terms.seeds.most, slots, say)) as ended:
         while not decides:
             if (scored := next(ended)) > seeds:
                 seeds = scored
-                end, decides = state.judge(attempt, runs)
+                end, decides = state.judge(attempt)
                 e = math.exp(state.log_e(end))
                 tried = plural(len(end.challenger), "seed")
                 say(f"{attempt.begin.entry}: {tried}, e-value {e:.3g} of {attempt.needed:.0f}")
@@ -113,7 +101,7 @@ def finish(
         longer = state.attempts[-1]
     say(f"{attempt.begin.entry} is accepted; now the same {contest.longest:g} times as long")
     _announce(contest, longer.evidence, longer.needed, say)
-    return finish(contest, longer, slots, say, commit, show)
+    return finish(contest, longer, slots, say, show)
 
 
 def _run(runs: Question, seeds: int, slots: int | None, say: Say) -> Generator[int]:

@@ -50,7 +50,6 @@ class Attempt:
     first_seed: int  # of consecutive ones
     end: End | None = None
     rung: int | None = None  # its number if it became one
-    gaussian: float | None = None  # what a Gaussian of the train images scores, if known
 
     @property
     def evidence(self) -> Evidence:
@@ -65,12 +64,10 @@ class Attempt:
 
 @dataclass
 class Climb:
-    """The attempts of a ladder, and what came of them. lines: of its log, by digest. commit: whose code makes more of
-    their runs."""
+    """The attempts of a ladder, and what came of them. lines: of its log, by digest."""
 
     contest: Contest
     lines: dict[str, Try | End]
-    commit: str = ""
     attempts: list[Attempt] = field(default_factory=list)
     rungs: list[Attempt] = field(default_factory=list)
     on: str = BASE  # the champion's key
@@ -147,13 +144,18 @@ class Climb:
             for arm, recipe in [*sides.items()][:: 1 if seed % 2 else -1]  # neither is always the first
         ]
         name, primary = f"{contest.name}-{key}", contest.terms.primary
-        question = Question(name, contest.rows, contest.path, primary, contest.maker(self.commit), planned)
+        question = Question(name, contest.rows, contest.path, primary, contest.maker, planned)
         question.take_all()
         return question
 
-    def judge(self, attempt: Attempt, runs: Question) -> tuple[End, bool]:
+    def gaussian(self, attempt: Attempt) -> float | None:
+        """What a Gaussian of the train images scores, if that is known."""
+        scores = [run.scores for run in self.runs(attempt).leading_records(CHALLENGER)]
+        return metrics.gaussian(scores, self.contest.terms.primary)
+
+    def judge(self, attempt: Attempt) -> tuple[End, bool]:
         """How the attempt ends by its runs so far, and whether they decide: ``outcome.judge``."""
-        usual = self._measure_usual(attempt.begin.on)
+        usual, runs = self._measure_usual(attempt.begin.on), self.runs(attempt)
         sides = runs.leading_records(CHAMPION), runs.leading_records(CHALLENGER)
         return outcome.judge(self.contest, attempt.key, attempt.evidence, attempt.needed, usual, *sides)
 
@@ -199,17 +201,15 @@ class Climb:
         if attempt is None or attempt.key != line.of:
             raise UserError(f"{self.contest.log}: {line.of} is not the attempt that is open; {RESTORE}")
         if line.outcome != "withdrawn" or line.challenger:
-            scores = [run.scores for run in self._check_end(attempt, line).leading_records(CHALLENGER)]
-            attempt.gaussian = metrics.gaussian(scores, self.contest.terms.primary)
+            self._check_end(attempt, line)
         attempt.end = line
         if line.outcome == "accepted" and attempt.length == self.contest.longest:
             self.rungs.append(attempt)
             attempt.rung, self.on, self.changes = len(self.rungs), attempt.key, attempt.whole
 
-    def _check_end(self, attempt: Attempt, end: End) -> Question:
-        """The attempt's runs. Raises UserError unless they give this end."""
-        runs = self.runs(attempt)
-        own, decides = self.judge(attempt, runs)
+    def _check_end(self, attempt: Attempt, end: End) -> None:
+        """Raises UserError unless the attempt's runs give this end."""
+        own, decides = self.judge(attempt)
         n, begin = len(end.challenger), attempt.begin
         same = (own.champion[:n], own.challenger[:n]) == (end.champion, end.challenger)
         # the guards of the first ladders, whose attempts have neither nonce nor seed, refused more
@@ -219,29 +219,28 @@ class Climb:
             gave = f"{own.outcome} after {len(own.challenger)} seeds" if decides else "no end"
             raise UserError(
                 f"{self.contest.log}: the end of {attempt.begin.entry}: {end.outcome} after {n} seeds, and the "
-                f"rows in {runs.rows.path} give {gave}: restore both from git"
+                f"rows in {self.contest.rows.path} give {gave}: restore both from git"
             )
-        return runs
 
 
-def load(path: Path) -> Contest:
-    """The ladder in a file of ladders/, a program's if it has ``run``. Raises UserError that names the key, its value
-    and what is allowed, or as ``revision.check_index`` does."""
+def load(path: Path, commit: str = "") -> Contest:
+    """The ladder in a file of ladders/, a program's if it has ``run``. commit: whose code makes its rows. Raises
+    UserError that names the key, its value and what is allowed, or as ``revision.check_index`` does."""
     terms.check_path(path)
     revision.check_index()
     if not path.exists():
         known = sorted(other.stem for other in terms.LADDERS.glob("*.yaml"))
         raise UserError(f"{path}: no such ladder{closest(path.stem, known)}; there are {', '.join(known) or 'none'}")
     values = file.read_params(path)
-    contest = (program_contest if "run" in values else terms).parse(values, path)
+    contest = (program_contest if "run" in values else terms).parse(values, path, commit)
     contest.flat(contest.scale({}, contest.longest), f"{path}: long")
     return contest
 
 
-def read(contest: Contest, commit: str = "") -> Climb:
-    """The climb so far. commit: whose code makes more of its runs. Raises UserError if the log was changed by hand,
-    lacks lines that git has, or does not match the records; or if the ladder is not the one it is of."""
-    climb = Climb(contest, log.read(contest), commit)
+def read(contest: Contest) -> Climb:
+    """The climb so far. Raises UserError if the log was changed by hand, lacks lines that git has, or does not match
+    the records; or if the ladder is not the one it is of."""
+    climb = Climb(contest, log.read(contest))
     contest.rows.reread()
     for reason in contest.rows.refused.values():
         raise UserError(reason)
@@ -274,4 +273,4 @@ def append(climb: Climb, line: Try | End) -> Climb:
     An end is left out if the attempt has one."""
     if isinstance(line, Try) or (climb.open and climb.open.key == line.of):
         log.append(climb.contest, line.model_copy(update={"before": climb.tip}))
-    return read(climb.contest, climb.commit)
+    return read(climb.contest)

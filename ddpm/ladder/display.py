@@ -44,8 +44,9 @@ def to_dict(state: Climb, attempt: Attempt) -> dict[str, Any]:
     gains = challenger - champion
     low, high = attempt.evidence.interval(champion, challenger, terms.error) if len(gains) else (-math.inf, math.inf)
     score = float(np.mean(end.challenger)) if end and end.challenger else None
-    early = attempt.rung and score is not None and metrics.is_early(score, attempt.gaussian)
-    early_reason = f"still worse than a Gaussian, {attempt.gaussian:.3g}: train for longer" if early else ""
+    gaussian = state.gaussian(attempt)
+    early = attempt.rung and score is not None and metrics.is_early(score, gaussian)
+    early_reason = f"still worse than a Gaussian, {gaussian:.3g}: train for longer" if early else ""
     return {
         "ladder": state.contest.name,
         "entry": begin.entry,
@@ -62,7 +63,7 @@ def to_dict(state: Climb, attempt: Attempt) -> dict[str, Any]:
         "first_seed": attempt.first_seed,
         "score": score,
         "champion": float(np.mean(end.champion)) if end and end.champion else None,
-        "gaussian": attempt.gaussian,
+        "gaussian": gaussian,
         "estimate": float(gains.mean()) if len(gains) else None,
         "worst": float(gains.min()) if len(gains) else None,
         "collapse_rate": statistics.collapse_rate(len(gains)) if len(gains) else None,
@@ -108,7 +109,7 @@ def page(state: Climb, running: bool = True) -> list[Chapter]:
         arm: {run.seed or 0: run.scores[terms.primary] for run in runs.leading_records(arm) if not run.diverged}
         for arm in sides
     }
-    levels = {"target": terms.target, "a Gaussian of the train images": attempt.gaussian}
+    levels = {"target": terms.target, "a Gaussian of the train images": state.gaussian(attempt)}
     drawn = {"real images": runs.grids(CHALLENGER) / "real.png"} | {arm: runs.grids(arm) / "grid.png" for arm in sides}
     return [
         Chapter("", [Note(f"{name}: {_describe(attempt.begin.changes)}")]),

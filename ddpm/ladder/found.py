@@ -11,7 +11,7 @@ from ddpm.base import files
 from ddpm.base.errors import plural
 from ddpm.ladder import display, trials
 from ddpm.ladder.search import Search
-from ddpm.ladder.terms import CHALLENGER, CHAMPION, IDEA
+from ddpm.ladder.terms import CHALLENGER, CHAMPION
 from ddpm.pictures import grids
 from ddpm.referee import metrics
 from ddpm.report import live
@@ -25,16 +25,11 @@ def to_dict(done: Search, running: bool = False) -> dict[str, Any]:
     """A search for programs. claim: the mean score of the find's trials, which is too good. proof: the attempt, as
     ``ddpm ladder try`` has it; null if nothing was found. longer: the one at the ladder's longer training. idea: the
     attempt with the best known idea, which came before the proof. running: without an outcome."""
-    state, proof = done.state, done.proof
-    of_proof = [one for one in state.attempts if proof and one.begin.entry == proof.begin.entry]
-    longer = next((one for one in of_proof if one.begin.long), None)
-    first = next((one for one in state.attempts if one.begin.entry == done.name + IDEA and one is not proof), None)
-    scores = [trial.score for trial in done.claims if trial.score is not None]
-    attempts = {
-        name: display.to_dict(state, one) | ({"outcome": None} if running and one is state.attempts[-1] else {})
-        for name, one in (("proof", proof), ("longer", longer), ("idea", first))
-        if one
-    }
+    proof, scores = done.proof, [trial.score for trial in done.claims if trial.score is not None]
+    shown = [display.to_dict(done.state, one) for one in done.attempts]
+    if running and shown:
+        shown[-1]["outcome"] = None
+    after = [one for one in shown if proof and one["attempt"] >= proof.number]
     return {
         "ladder": done.contest.name,
         "search": done.number,
@@ -45,9 +40,9 @@ def to_dict(done: Search, running: bool = False) -> dict[str, Any]:
         "find": dict(proof.whole) if proof else {},
         "reason": "" if proof else done.find()[1],
         "eyes": _compare_eyes(done),
-        "proof": attempts.get("proof"),
-        "longer": attempts.get("longer"),
-        "idea": attempts.get("idea"),
+        "proof": next(iter(after), None),
+        "longer": next(iter(after[1:]), None),
+        "idea": next((one for one in shown if one not in after), None),
         "fresh": {"find": proof.end.challenger, "champion": proof.end.champion} if proof and proof.end else {},
     }
 

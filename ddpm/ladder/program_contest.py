@@ -41,7 +41,7 @@ class ProgramContest(Contest):
     of_program: ClassVar = True
 
     @cached_property
-    def commit(self) -> str:
+    def base_commit(self) -> str:
         """The base's commit: the one that the log is about or, before the first attempt, the last that changed the
         ladder's file. Raises UserError if it is not here."""
         return revision.find(self.identity["base"])
@@ -58,7 +58,7 @@ class ProgramContest(Contest):
         return Facts.of(self.terms)
 
     def recipe(self, changes: Changes, source: str = "") -> Recipe:
-        params = {**self.terms.values, COMMIT: changes.get(COMMIT) or self.commit, **changes}
+        params = {**self.terms.values, COMMIT: changes.get(COMMIT) or self.base_commit, **changes}
         return Recipe(params, cast(Any, None))
 
     def flat(self, changes: Changes, source: str = "") -> dict[str, Any]:
@@ -87,8 +87,9 @@ class ProgramContest(Contest):
         a, b = (self.recipe(changes).params for changes in (one, other))
         return {**a, COMMIT: ""} == {**b, COMMIT: ""} and program_runs.is_same_code(a[COMMIT], b[COMMIT])
 
-    def maker(self, commit: str) -> ProgramMaker:
-        return ProgramMaker(self.terms, commit)
+    @cached_property
+    def maker(self) -> ProgramMaker:
+        return ProgramMaker(self.terms, self.commit)
 
     def read_entry(self, path: Path | None, commit: str | None) -> tuple[str, dict[str, Any]]:
         if path is None:
@@ -100,7 +101,7 @@ class ProgramContest(Contest):
         return name, changes
 
 
-def parse(values: dict[str, Any], path: Path) -> ProgramContest:
+def parse(values: dict[str, Any], path: Path, commit: str = "") -> ProgramContest:
     """The ladder in a file's plain values, checked. Raises UserError."""
     terms = sections.parse(values, str(path), ProgramTerms)
-    return ProgramContest(path.stem, path, terms, terms.values)
+    return ProgramContest(path.stem, path, terms, terms.values, commit)

@@ -26,7 +26,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Self, TypeAlias
 
-from ddpm.arms import revision
 from ddpm.arms.pool import Pool, Task
 from ddpm.arms.run import Run
 from ddpm.base import files
@@ -52,8 +51,7 @@ EFFECT = 2.0  # in standard deviations of the gains: for how long a proof is exp
 @dataclass
 class Search:
     """One search of a ladder, the ``number``th, with ``slots`` runs at a time, by default one per GPU or core. It ends
-    after ``trials`` whole trainings, or when SEARCHING of the ``hours`` are over; one of them is given. commit: whose
-    code runs, if not the one checked out."""
+    after ``trials`` whole trainings, or when SEARCHING of the ``hours`` are over; one of them is given."""
 
     contest: Contest
     state: Climb
@@ -61,13 +59,11 @@ class Search:
     trials: int | None
     hours: float | None
     slots: int | None
-    commit: str | None = None
 
     def __post_init__(self) -> None:
         self.running = dict[str, tuple[Trial, float]]()  # by task: the trial, and when it began
-        self.maker = self.contest.maker(self.commit or revision.head())
         self.one = Run("trial", "trial", 0, self.contest.recipe({}), "trial")  # all run on the same device
-        self.at_once = self.maker.count_slots([self.one], self.slots)
+        self.at_once = self.contest.maker.count_slots([self.one], self.slots)
         self.file = Trials(self.contest)
         self.update(self.state)
         champion, *ideas = self.space.starts(list_ideas(self.contest))
@@ -103,17 +99,20 @@ class Search:
         return Counter((one.key, one.length) for one in (*self.own(), *(trial for trial, _ in self.running.values())))
 
     @property
+    def attempts(self) -> list[Attempt]:
+        """With the best known idea, if that was tried first, and with what it found, each followed by the longer one:
+        another process that searches may have begun them."""
+        return [one for one in self.state.attempts if one.begin.entry in (self.name, self.name + IDEA)]
+
+    @property
     def proof(self) -> Attempt | None:
-        """Its attempt, once it has begun, or else that with the best known idea: another process that searches may have
-        begun it."""
-        names = [self.name, self.name + IDEA]
-        return next((one for name in names for one in self.state.attempts if one.begin.entry == name), None)
+        """The last of its attempts that is as long as a whole trial."""
+        return next((one for one in reversed(self.attempts) if not one.begin.long), None)
 
     @property
     def is_proving(self) -> bool:
-        """Whether its attempt has begun and not ended."""
-        last, proof = self.state.open, self.proof
-        return bool(last and proof and last.begin.entry == proof.begin.entry)
+        """Whether its last attempt has not ended."""
+        return bool(self.attempts) and self.attempts[-1] is self.state.open
 
     @property
     def is_idea_over(self) -> bool:
@@ -172,33 +171,33 @@ class Search:
         past = [trial for trial in self.past if trial.length == lengths[0]]
         return self.space.propose(past, running, seed), lengths[0]
 
-    def find(self) -> tuple[Changes | None, str]:
-        """The recipe to prove: the best of the finalists that this search ran most often. None if that, or a better one
-        that ran less often, is the champion, which is proved; and, with the reason, if none has a score, all break a
-        guard, or it is worse than a Gaussian of the train images."""
+    def find(self) -> tuple[list[Changes], str]:
+        """The recipes to prove: the best of the finalists that this search ran most often and, before it, the best of
+        the known ideas that are ahead of the champion, if that is another one. None if the best, or a better one that
+        ran less often, is the champion, which is proved; and, with the reason, if none has a score, all break a guard,
+        or it is worse than a Gaussian of the train images."""
         if self.own() and all(trial.score is None for trial in self.own()):
-            return None, "no trial has a score, not even the champion: its line says why"
+            return [], "no trial has a score, not even the champion: its line says why"
         whole, champion = self.own(1.0), self.space.champion
-        ranked = self.rank(whole)[:FINALISTS]
-        most = min(RUNS, max((len(one.trials) for one in ranked), default=0))
-        best = next((one for one in ranked if len(one.trials) >= most or one.changes == champion), None)
+        ranked = self.rank(whole)
+        finalists = ranked[:FINALISTS]
+        most = min(RUNS, max((len(one.trials) for one in finalists), default=0))
+        best = next((one for one in finalists if len(one.trials) >= most or one.changes == champion), None)
         if best is None:
             usual = trials.find_usual(whole, champion)
             broken = Counter(name for one in whole for name in trials.judge(self.contest, [one], usual).fails)
             guards = ", ".join(f"{name} in {count}" for name, count in broken.most_common())
             why = f"nothing keeps the guards, which break in {plural(len(whole), 'whole trial')}: {guards}"
-            return None, why if broken else ""
+            return [], why if broken else ""
         if metrics.is_early(best.score, self.yardstick):
             score = f"the best {metrics.title(self.contest.terms.primary)}, {best.score:.4g}, is worse than that of"
             why = f"a Gaussian of the train images, {self.yardstick:.4g}: too early to compare; train for longer"
-            return None, f"{score} {why}"
-        return (best.changes if best.changes != champion else None), ""
-
-    def find_idea(self) -> Changes | None:
-        """The best of the known ideas, if it is ahead of the champion, and what was found ahead of both."""
-        ahead = itertools.takewhile(lambda one: one.changes != self.space.champion, self.rank(self.own(1.0)))
-        idea, found = next((one.changes for one in ahead if one.key in self.known), None), self.find()[0]
-        return idea if found is not None and found != idea else None
+            return [], f"{score} {why}"
+        if best.changes == champion:
+            return [], ""
+        ahead = itertools.takewhile(lambda one: one.changes != champion, ranked)
+        idea = next((one for one in ahead if one.key in self.known), best)
+        return ([best.changes] if idea is best else [idea.changes, best.changes]), ""
 
     @property
     def yardstick(self) -> float | None:
@@ -214,7 +213,7 @@ class Search:
             self.contest.check_images()
         failed, spent = 0, sum(trial.seconds for trial in self.own()) / self.at_once
         until = self.hours and time.monotonic() + self.hours * 3600 - spent
-        with _place(self.contest) as place, self.maker.pool([self.one], self.at_once) as pool:
+        with _place(self.contest) as place, self.contest.maker.pool([self.one], self.at_once) as pool:
             say(f"{self.name}: {plural(self.at_once, 'run')} at a time; each prints a line when it ends")
             show(self)
             for reason in self.file.refused[:SHOWN]:
@@ -264,7 +263,7 @@ class Search:
         entry, path = self.space.entry(found), self.contest.folder / "found.yaml"
         if self.state.open is None:
             shutil.rmtree(self.contest.find, ignore_errors=True)  # of the last search
-        attempt.begin(self.contest, name, entry, source=str(path), say=say, commit=self.commit, is_checked=True)
+        attempt.begin(self.contest, name, entry, source=str(path), say=say)
         header = f"# What search {self.number} of {self.contest.path} found: a claim, until its attempt has ended.\n"
         files.write_text(path, header + "".join(f"{key}: {json.dumps(value)}\n" for key, value in entry.items()))
         self.update(climb.read(self.contest))
@@ -272,7 +271,7 @@ class Search:
     def prove(self, slots: int | None, say: Say, show: Show) -> None:
         """Run its attempt to the end, if one is open."""
         if (last := self.state.open) and self.is_proving:
-            end = attempt.finish(self.contest, last, slots, say, self.commit, lambda state: show(self.update(state)))
+            end = attempt.finish(self.contest, last, slots, say, lambda state: show(self.update(state)))
             self.update(end)
 
     def left(self) -> str:
@@ -284,7 +283,7 @@ class Search:
         seconds = fmean(one.seconds for one in self.own(1.0) or made) / self.at_once
         arms = 2 if self.contest.terms.kind == "score" else 1
         needed = self.contest.evidence(self.name).seeds_needed(EFFECT, self.state.next_needed, most)
-        proof = arms * (needed or most) * seconds * sum({1.0, self.contest.longest}) * (2 if self.find_idea() else 1)
+        proof = arms * (needed or most) * seconds * sum({1.0, self.contest.longest}) * max(1, len(self.find()[0]))
         late = self.hours and proof > (1 - SEARCHING) * self.hours * 3600
         over = f", more than --hours {self.hours:g} leaves: take more, or a shorter training" if late else ""
         ahead = f"about {duration(left)} left to search, then" if left else "the search ends, then"
@@ -296,7 +295,7 @@ class Search:
         shown = f"best {best.score:.4g}" if best else "none counts so far"
         shown += f", a mean of {len(best.trials)} runs" if best and len(best.trials) > 1 else ""
         primary, usual = self.contest.terms.primary, trials.find_usual(self.own(trial.length), self.space.champion)
-        score = "diverged" if trial.score is None else f"{metrics.title(primary)} {trial.score:.4g}"
+        score = "no score" if trial.score is None else f"{metrics.title(primary)} {trial.score:.4g}"
         than = "" if trial.yardstick is None else f", a Gaussian {trial.yardstick:.4g}"
         score += f" ({self.contest.known.direction(primary)} is better{than})"
         fails = trials.judge(self.contest, [trial], usual).fails
@@ -307,30 +306,28 @@ class Search:
         return f"trial {len(self.own())}: {score}{broken}; {recipe}; {shown}; {self.left()}"
 
 
-def run(
-    contest: Contest, hours: float | None, most: int | None, slots: int | None, say: Say, commit: str | None, show: Show
-) -> Search:
+def run(contest: Contest, hours: float | None, most: int | None, slots: int | None, say: Say, show: Show) -> Search:
     """Search, and prove what was found; after any stop it continues. Returns the search, which has a proof if anything
     was found. show: gets the search after each run.
 
     Raises UserError unless the ladder, its log and the code are committed.
     """
-    contest.maker(commit or revision.head()).check_committed([str(contest.path)])
+    contest.maker.check_committed([str(contest.path)])
     primary = contest.terms.primary
     say(f"{contest.path}: searching by {primary}, {contest.known.direction(primary)} is better")
     with climb.hold(contest) as state:
         mine = {one.begin.entry: one for one in state.attempts if re.fullmatch(SEARCH, one.begin.entry)}
     number = len(mine) + all(one.end for one in mine.values())  # the last one continues until it has ended
-    search = Search(contest, state, number, most, hours, slots, commit)
+    search = Search(contest, state, number, most, hours, slots)
     if search.proof is None or search.is_idea_over:
         attempt.check_committed(contest)
         search.explore(say, show)
         search.update(climb.read(contest))  # what others have tried meanwhile
-        if search.proof is None and (idea := search.find_idea()) is not None:
-            search.submit(search.name + IDEA, idea, say)
+        if search.proof is None and len(found := search.find()[0]) > 1:
+            search.submit(search.name + IDEA, found[0], say)
     search.prove(slots, say, show)
-    if (search.proof is None or search.is_idea_over) and (found := search.find()[0]) is not None:
-        search.submit(search.name, found, say)
+    if (search.proof is None or search.is_idea_over) and (found := search.find()[0]):
+        search.submit(search.name, found[-1], say)
         search.prove(slots, say, show)
     return search.look(search.proof.before) if search.proof else search
 

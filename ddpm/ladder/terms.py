@@ -95,6 +95,7 @@ class Contest:
     path: Path
     terms: Terms
     values: Mapping[str, Any]
+    commit: str = ""  # whose code makes its rows
     # by digest of changes, as the log and the trials are read often
     costs: dict[str, float] = field(default_factory=dict, init=False)
     recipes: dict[str, Recipe] = field(default_factory=dict, init=False)
@@ -157,9 +158,10 @@ class Contest:
             )
         return path.stem, changes
 
-    def maker(self, commit: str) -> Maker:
-        """Who makes the rows of attempts, and the runs of trials. commit: whose code does."""
-        return Pipeline(commit)
+    @cached_property
+    def maker(self) -> Maker:
+        """Who makes the rows of attempts, and the runs of trials."""
+        return Pipeline(self.commit)
 
     def is_same(self, one: Changes, other: Changes) -> bool:
         """Whether two entries of one champion are the same."""
@@ -289,16 +291,16 @@ def check_path(path: Path) -> None:
         raise UserError(f"{path}: a ladder is a file {LADDERS}/NAME.yaml, so that no two share a name")
 
 
-def parse(values: dict[str, Any], path: Path) -> Contest:
-    """The ladder in a file's plain values, checked. Raises UserError that names the key, its value and what is
-    allowed."""
+def parse(values: dict[str, Any], path: Path, commit: str = "") -> Contest:
+    """The ladder in a file's plain values, checked. commit: whose code makes its rows. Raises UserError that names the
+    key, its value and what is allowed."""
     terms = sections.parse(values, str(path), Terms)
     heads = dict.fromkeys(score.rpartition(".")[0] for _, score in terms.scores)
     extractors = [] if terms.primary == metrics.PANEL else [head for head in heads if head in names("extractors")]
     evaluated = {"evaluate.extractors": extractors} if extractors else {}
     base = presets.read(terms.base)
     common = terms.model_dump(mode="json")["common"]
-    contest = Contest(path.stem, path, terms, apply_overrides(base, {**evaluated, **common}, str(path)))
+    contest = Contest(path.stem, path, terms, apply_overrides(base, {**evaluated, **common}, str(path)), commit)
     loading.check_device(contest.config, str(path))
     loading.check_scores(contest.recipe({}), terms.scores, str(path))
     return contest

@@ -37,21 +37,23 @@ class Output:
         return next((printable(line)[:200] for line in reversed(lines) if line.strip()), "")
 
 
-def read_stream(stream: IO[bytes], names: Iterable[str], score: tuple[str, str] | None = None) -> Output:
-    """Read a stream to its end. score: the name of a metric, and the regular expression that reads it."""
-    rules = {name: re.compile(rf"(?<![\w./-]){re.escape(name)}['\"]?\s*[:=]\s*{NUMBER}") for name in names}
-    needles = [b"{", *(name.encode() for name in rules)]
-    if score:
-        rules[score[0]], needles = re.compile(score[1]), [b""]
+def rule(name: str) -> str:
+    """The regular expression that reads a metric of that name."""
+    return rf"(?<![\w./-]){re.escape(name)}['\"]?\s*[:=]\s*{NUMBER}"
+
+
+def read_stream(stream: IO[bytes], rules: Mapping[str, str]) -> Output:
+    """Read a stream from its begin to its end. rules: name of a metric -> the regular expression that reads it."""
+    patterns = {name: re.compile(pattern) for name, pattern in rules.items()}
     output, rest = Output(), b""
+    stream.seek(0)
     while chunk := stream.read(LINE):
         output.tail, text = (output.tail + chunk)[-LINE:], rest + chunk
         end = max(text.rfind(b"\n"), text.rfind(b"\r")) + 1
         rest = text[end:][-LINE:]
-        if any(needle in text for needle in needles):  # most of what is printed is read no further
-            for line in re.split(rb"[\r\n]+", text[:end]):
-                output.values |= _read_line(line, rules)
-    return replace(output, values=output.values | _read_line(rest, rules))
+        for line in re.split(rb"[\r\n]+", text[:end]) if patterns else ():
+            output.values |= _read_line(line, patterns)
+    return replace(output, values=output.values | _read_line(rest, patterns))
 
 
 def _read_line(line: bytes, rules: Mapping[str, re.Pattern[str]]) -> dict[str, float]:

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field
 from ddpm.base.errors import UserError, printable
 from ddpm.base.sections import Section, inside
 from ddpm.base.variant import closest, quote
+from ddpm.programs.output import rule
 
 Direction = Literal["lower", "higher"]
 LONGEST = 1000  # characters of a command, and of a value
@@ -101,6 +102,14 @@ class Program(Section):
     def directions(self) -> dict[str, Direction]:
         """What is better, of the score and each guard."""
         return {self.primary: self.better, **self.guards}
+
+    @property
+    def patterns(self) -> dict[str, str]:
+        """The regular expression that finds each metric in the output; none if they are in a file."""
+        if isinstance(self.read, InFile):
+            return {}
+        own = rule(self.read) if NAME.fullmatch(self.read) else self.read
+        return {self.primary: own, **{name: rule(name) for name in self.guards}}
 
     def check_key(self, key: str, source: str) -> None:
         """Raises UserError, which begins with ``source``, unless an entry or an arm may set the key."""

@@ -25,5 +25,5 @@ def instant(folder, monkeypatch, undrawn) -> None:
     monkeypatch.setattr(space, "RANDOM", 10**6)
     monkeypatch.setattr(attempt, "_run", run_at_once)
     monkeypatch.setattr(revision, "check_committed", lambda *_: None)
-    monkeypatch.setattr(revision, "head", lambda: "")
+    monkeypatch.setattr(revision, "find", lambda _: "")
     monkeypatch.setattr(revision, "export", lambda *_: Path())

@@ -87,11 +87,11 @@ def test_a_search_finds_and_proves(capsys):
 
 def test_a_short_trial_has_a_share_of_the_values_that_the_file_names():
     before = climb.load(FILE).identity
-    ladder(lengths={"keys": ["width"], "shares": [0.05, 0.25]})
+    ladder(lengths={"keys": ["width"], "shares": [0.05, 0.25]}, space={"lr": [0.1]}, ideas=[{"lr": 0.2}])
     of = climb.load(FILE)
     values = [of.trial({"lr": 0.3}, 5, length) for length in of.lengths]
     assert [(one["lr"], one["width"]) for one in values] == [(0.3, 1), (0.3, 2), (0.3, 8)]
-    assert of.identity["terms"] == before["terms"]  # a file that has attempts may get lengths
+    assert of.identity["terms"] == before["terms"]  # what a search tries may change when there are attempts
 
 
 def test_what_is_accepted_is_tried_longer_at_once(capsys):
@@ -181,7 +181,7 @@ def test_a_search_of_a_program_that_always_fails_needs_no_more_trials(capsys):
     assert f"runs python -SE train.py {calls()[0][0]} 0.5 8 in a copy of commit" in printed
     assert shown.count("exit code 1: no disk") == 4
     assert "no trial has a score" in shown
-    assert "more trials" not in shown
+    assert not any(words in shown for words in ("more trials", "diverged"))
 
 
 def test_what_is_not_committed_does_not_run(capsys):

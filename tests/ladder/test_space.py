@@ -99,14 +99,6 @@ def test_what_cannot_be_tried_is_not_proposed_for_ever(monkeypatch):
         of.propose(past, [], 0)
 
 
-def test_trials_change_nothing_that_a_ladder_decides():
-    of = contest(error=0.05)
-    before = of.identity, climb.read(of)
-    trials.add(of, trial(of, 1, {}))
-    again = contest(error=0.05, ideas=[{"train.learning_rate": 0.1}], space={"train.learning_rate": [0.1]})
-    assert (again.identity, climb.read(of)) == before
-
-
 def test_trials_that_were_seen_by_other_eyes_do_not_count():
     """Their panel would be another one."""
     of = contest()

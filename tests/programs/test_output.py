@@ -7,13 +7,13 @@ import tracemalloc
 
 import pytest
 
-from ddpm.programs.output import LINE, Output, read_file, read_stream
+from ddpm.programs.output import LINE, Output, read_file, read_stream, rule
 
 
 def read(text: bytes | str, name: str = "val_loss", chunk: int = 2**16) -> float | None:
     pieces = Pieces(text if isinstance(text, bytes) else text.encode())
     pieces.size = chunk
-    return read_stream(pieces, [name]).values.get(name)
+    return read_stream(pieces, {name: rule(name)}).values.get(name)
 
 
 class Pieces(io.BytesIO):
@@ -72,7 +72,7 @@ def test_inner_keys_of_json_follow_dots():
 
 def test_a_regular_expression():
     printed = io.BytesIO(b"step 1: loss 3 memory: 5\nloss 0.25 of 9\nloss x\n")
-    output = read_stream(printed, ["memory"], ("score", r"loss ([\d.]+|NaN|x)(?: of (\d))?"))
+    output = read_stream(printed, {"memory": rule("memory"), "score": r"loss ([\d.]+|NaN|x)(?: of (\d))?"})
     assert output.values == {"score": 0.25, "memory": 5.0}
 
 
@@ -80,7 +80,7 @@ def test_a_regular_expression():
 def test_endless_output_costs_bounded_memory(piece):
     printed = io.BytesIO(piece * 40 + b"\nval_loss: 0.25")
     tracemalloc.start()
-    output = read_stream(printed, ["val_loss"])
+    output = read_stream(printed, {"val_loss": rule("val_loss")})
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert output.values["val_loss"] == 0.25
@@ -89,7 +89,7 @@ def test_endless_output_costs_bounded_memory(piece):
 
 
 def test_the_last_line_can_be_shown():
-    output = read_stream(io.BytesIO(b"Traceback\n\x1b[31mValueError: \x07bad\xff\x1b[0m\n\n  \n"), ())
+    output = read_stream(io.BytesIO(b"Traceback\n\x1b[31mValueError: \x07bad\xff\x1b[0m\n\n  \n"), {})
     assert re.fullmatch(r"ValueError: \\x07bad.+", output.last_line())
     assert Output().last_line() == ""
 
