@@ -17,7 +17,7 @@ ifeq ($(shell test -f $(BIN)/activate && ! grep -qF '$(CURDIR)/.venv' $(BIN)/act
 $(error .venv was made in another folder: remove it with `rm -r .venv`, and run make again)
 endif
 
-.PHONY: repro test test-all ui lint setup bench gpu faults coverage docs tutorial models
+.PHONY: repro test test-all ui lint setup bench gpu faults coverage docs tutorial models slurm
 
 repro: $(READY)  ## run the pipeline: only what changed runs again
 	@ddpm check
@@ -74,6 +74,9 @@ faults: $(READY)  ## kill the pipeline 200 times: hours; make faults ARGS='-k la
 
 setup: $(READY)  ## the environment, .venv; each target above makes it too
 	@echo "setup: .venv is ready; \`source .venv/bin/activate\` puts ddpm and dvc into PATH"
+
+slurm: $(READY)  ## a study on a Slurm cluster of two nodes on this machine, one of which dies: 10 minutes; it needs slurmctld, slurmd and munge
+	OMP_NUM_THREADS=1 DDPM_TEST_SLURM=1 python -m pytest -m slurm tests/study/test_slurm.py
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.x")'

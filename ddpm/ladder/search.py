@@ -173,9 +173,9 @@ class Search:
 
     def find(self) -> tuple[list[Changes], str]:
         """The recipes to prove: the best of the finalists that this search ran most often and, before it, the best of
-        the known ideas that are ahead of the champion, if that is another one. None if the best, or a better one that
-        ran less often, is the champion, which is proved; and, with the reason, if none has a score, all break a guard,
-        or it is worse than a Gaussian of the train images."""
+        the known ideas that are ahead of the champion, if that is another one. Nothing if the best, or a better one
+        that ran less often, is the champion, which is proved; nor, with the reason, if none has a score, all break a
+        guard, or it is worse than a Gaussian of the train images."""
         if self.own() and all(trial.score is None for trial in self.own()):
             return [], "no trial has a score, not even the champion: its line says why"
         whole, champion = self.own(1.0), self.space.champion

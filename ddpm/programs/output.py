@@ -43,7 +43,7 @@ def rule(name: str) -> str:
 
 
 def read_stream(stream: IO[bytes], rules: Mapping[str, str]) -> Output:
-    """Read a stream from its begin to its end. rules: name of a metric -> the regular expression that reads it."""
+    """Read a stream from beginning to end. rules: name of a metric -> the regular expression that reads it."""
     patterns = {name: re.compile(pattern) for name, pattern in rules.items()}
     output, rest = Output(), b""
     stream.seek(0)
