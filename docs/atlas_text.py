@@ -6,14 +6,15 @@ recipe](recipe.md) turns them into advice; each page below answers one question,
 they were not checked. `python -m docs.make_atlas` writes this page."""
 READING = """\
 *Effect* is the mean difference from the baseline over paired training seeds, its interval, and the number of seeds
-that agree in sign. It is in the [Fréchet distance](metrics.md) of a small classifier, unless KID (EfficientNet's) or
-bits per dimension is named; lower is better for all. The verdicts of [a
-study](concepts.md#how-often-a-verdict-is-false) have an error rate of 5%. *Open*: inconclusive so far. *Too early*:
-both score worse than [a Gaussian](metrics.md#yardsticks). *Likelihood* is the verdict on bits per dimension,
-*useless* from 8 bits on, a uniform guess. In the picture, an arrow marks a mean beyond the edge. * marks verdicts
-that [fail the correction for testing all of them](#all-verdicts-together). [Few steps](atlas-few-steps.md), [a night
-of ideas](ladder.md#ideas-from-a-program), [sizes](#do-verdicts-carry-over-to-larger-networks), [the
-recipe](recipe.md) and [claims](claims.md) have their own tables."""
+that agree in sign. It is in the [Fréchet distance](metrics.md) of a small classifier, unless KID (EfficientNet's),
+bits per dimension or the [panel](metrics.md#several-eyes) is named; lower is better for all. The verdicts of [a
+study](concepts.md#how-often-a-verdict-is-false) have an error rate of 5%. *Open*: inconclusive so far. Left out:
+rows in which both score worse than [a Gaussian](metrics.md#yardsticks), so that it is too early. *Likelihood* is
+the verdict on bits per dimension, *useless* from 8 bits on, a uniform guess. In the picture, an arrow marks a mean
+beyond the edge. * marks verdicts that [fail the correction for testing all of them](#all-verdicts-together). [Few
+steps](atlas-few-steps.md), [a night of ideas](ladder.md#ideas-from-a-program),
+[sizes](#do-verdicts-carry-over-to-larger-networks), [the recipe](recipe.md) and [claims](claims.md) have their own
+tables."""
 ALL_TOGETHER = """\
 Each study limits its own error rate, but not that of all {rows} rows together. Benjamini and Yekutieli's
 procedure (2001, theorem 1.3), with p values adjusted for looks, keeps the expected share of false verdicts among the

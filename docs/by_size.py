@@ -167,7 +167,7 @@ def parts(studies: Mapping[str, Mapping[str, Any]]) -> Iterator[Note | Figure | 
 
 def by_data(studies: Mapping[str, Mapping[str, Any]]) -> list[list[Size]]:
     """The studies by size, smallest network first, of each data set that has several."""
-    every = [of_study(name, judged) for name, judged in studies.items() if name.startswith(PREFIX)]
+    every = [of_study(name, judged) for name, judged in studies.items() if name.startswith(PREFIX) and judged["curves"]]
     ordered = sorted(every, key=lambda size: (size.data, size.weights))
     groups = [list(group) for _, group in groupby(ordered, lambda size: size.data)]
     return [sizes for sizes in groups if len(sizes) > 1]  # no line goes through one

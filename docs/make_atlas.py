@@ -36,9 +36,10 @@ from docs.atlas_text import percent
 
 PAGE, STUDIES = Path("docs/atlas.md"), Path("metrics/studies")
 # studies whose verdicts have a table or a page of their own
-ELSEWHERE = ("few_steps_", "night", "claims_", "eyes_", "central_", "search_", "find_", by_size.PREFIX)
+ELSEWHERE = ("few_steps_", "night", "claims_", "eyes_", "central_", "contrasts_", "search_", "find_", by_size.PREFIX)
 RATE = 0.05  # of false discoveries, over the whole atlas
-OPEN, FRECHET, LIKELIHOOD, FRAGILE = "open", "classifier.fd", "bits_per_dim", "*"
+OPEN, LIKELIHOOD, FRAGILE = "open", "bits_per_dim", "*"
+SHORT = {"classifier.fd": "", "panel.score": "panel ", LIKELIHOOD: "bits/dim "}  # names of metrics in the tables
 DIFFERENT = ("better", "worse")
 EDGES = 0.05, 6.0  # of the picture; what is beyond is at the edge
 COLOURS = plots.OUTCOMES | {OPEN: plots.UNDECIDED}
@@ -78,8 +79,8 @@ class Row(NamedTuple):
     @property
     def difference(self) -> str:
         """As a share of the baseline's score, with the metric unless that is the Fréchet distance."""
-        title = "" if self.verdict["metric"] == FRECHET else f"{metrics.title(self.verdict['metric'])} "
-        return f"{title}{share(self.verdict)}"
+        metric = self.verdict["metric"]
+        return f"{SHORT.get(metric, f'{metrics.title(metric)} ')}{share(self.verdict)}"
 
     @property
     def effect(self) -> str:
@@ -252,7 +253,9 @@ def transfer(comparisons: list[Row]) -> Table:
 def page(studies: dict[str, dict[str, Any]], folder: Path) -> str:
     """The whole page; its picture is written into the folder."""
     comparisons = rows(studies)
-    shown = [row for row in comparisons if not row.study.startswith(ELSEWHERE)]
+    shown = [
+        row for row in comparisons if not row.study.startswith(ELSEWHERE) and row.verdict["outcome"] != by_size.EARLY
+    ]
     caption = "each comparison of the table below: each seed's score over the baseline's, with mean and interval"
     chapters = [
         Chapter("", [Note(Markdown(atlas_text.INTRODUCTION))]),
