@@ -45,14 +45,17 @@ def rule(name: str) -> str:
 def read_stream(stream: IO[bytes], rules: Mapping[str, str]) -> Output:
     """Read a stream from beginning to end. rules: name of a metric -> the regular expression that reads it."""
     patterns = {name: re.compile(pattern) for name, pattern in rules.items()}
+    # most of what is printed is read no further; an expression of the user's may match anything
+    needles = [b"{", *(name.encode() if pattern == rule(name) else b"" for name, pattern in rules.items())]
     output, rest = Output(), b""
     stream.seek(0)
     while chunk := stream.read(LINE):
         output.tail, text = (output.tail + chunk)[-LINE:], rest + chunk
         end = max(text.rfind(b"\n"), text.rfind(b"\r")) + 1
         rest = text[end:][-LINE:]
-        for line in re.split(rb"[\r\n]+", text[:end]) if patterns else ():
-            output.values |= _read_line(line, patterns)
+        if any(needle in text for needle in needles):
+            for line in re.split(rb"[\r\n]+", text[:end]):
+                output.values |= _read_line(line, patterns)
     return replace(output, values=output.values | _read_line(rest, patterns))
 
 
