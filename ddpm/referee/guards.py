@@ -1,7 +1,7 @@
 """Facts about each score of this project's runs, reasons to forbid a verdict, and notes next to a table of verdicts.
 
 Two arms that both score worse than a Gaussian fitted to the train images, in the mean of ``metrics.decider`` over their
-runs, have learned nothing yet. The Gaussian is scored like samples (ddpm/scoring/yardsticks.py). A Fréchet distance has
+runs, are too early to compare. The Gaussian is scored like samples (ddpm/scoring/yardsticks.py). A Fréchet distance has
 a bias that depends on the model, KID in the same features has none (Chong & Forsyth 2020, arXiv:1911.07023), so both
 have to move the same way. Copies of train images score like real images (ddpm/scoring/memorisation.py), so an arm that
 copies is never the better one, and if its mean is the better one, that is the headline whatever the tests show. A
@@ -60,8 +60,7 @@ class Guards(Known):
         before, after = (float(scores.mean()) for scores in pair.scores(decider))
         if metrics.is_early(min(before, after), gaussian):
             shown = f"{metrics.title(decider)} {before:.3g} and {after:.3g}, a Gaussian {gaussian:.3g}"
-            worse = f"both score worse than a Gaussian fitted to the train images ({shown})"
-            return Ruling("too early", f"{worse}, so they have learned nothing yet")
+            return Ruling("too early", f"both score worse than a Gaussian fitted to the train images ({shown})")
         if metrics.is_useless(verdict.metric, verdict.arm_mean):
             return Ruling("useless", f"a uniform guess needs {metrics.UNIFORM:g} bits")
         return None

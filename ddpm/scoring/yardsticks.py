@@ -1,7 +1,7 @@
 """Images that need no network: draws from a Gaussian fitted to the train images, and from one per class.
 
-They are scored like samples. A model that scores worse than the Gaussian has learned nothing yet that a mean and a
-covariance do not know, and a gap between two such models is not a finding (ddpm/verdicts/verdict.py).
+They are scored like samples. A gap between two models that score worse than the Gaussian, which knows a mean and a
+covariance alone, is not a finding (ddpm/verdicts/verdict.py).
 """
 
 import numpy as np

@@ -96,7 +96,7 @@ def test_a_seed_that_is_missing_holds_up_the_look_and_others_take_no_part():
     ("gaussian", "outcome"), [(0.9, "too early"), (1.1, "worse"), (2.0, "worse"), (None, "worse"), (math.inf, "worse")]
 )
 def test_of_two_arms_that_a_gaussian_beats_none_is_better(gaussian, outcome):
-    """They score 1 and 1.3. More seeds would not change that they have learned nothing: the study is over."""
+    """They score 1 and 1.3. More seeds would not change that: the study is over."""
     scores = runs(CLEAR, precision=-0.2)
     for run in [run for of_arm in scores.values() for run in of_arm.values()]:
         if gaussian is not None:
