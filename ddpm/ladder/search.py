@@ -190,9 +190,9 @@ class Search:
             why = f"nothing keeps the guards, which break in {plural(len(whole), 'whole trial')}: {guards}"
             return [], why if broken else ""
         if metrics.is_early(best.score, self.yardstick):
-            score = f"the best {metrics.title(self.contest.terms.primary)}, {best.score:.4g}, is worse than that of"
-            why = f"a Gaussian of the train images, {self.yardstick:.4g}: too early to compare; train for longer"
-            return [], f"{score} {why}"
+            has = f"the find has a {metrics.title(self.contest.terms.primary)} of {best.score:.4g}, worse than that"
+            why = f"of a Gaussian of the train images, {self.yardstick:.4g}: too early to compare; train for longer"
+            return [], f"{has} {why}"
         if best.changes == champion:
             return [], ""
         ahead = itertools.takewhile(lambda one: one.changes != champion, ranked)
