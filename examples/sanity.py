@@ -35,9 +35,9 @@ from ddpm.report import render
 from ddpm.report.blocks import Chapter, Table
 from ddpm.scoring import metric
 from ddpm.scoring.evaluate_params import Evaluate
-from ddpm.scoring.features import Features, extract
+from ddpm.scoring.features import Features, RealFeatures, extract
 from ddpm.scoring.limits import possible_metrics
-from ddpm.scoring.reference import RealFeatures, load_features, read_reference
+from ddpm.scoring.reference import load_features, read_reference
 from ddpm.scoring.scores import score
 
 SETS = 8

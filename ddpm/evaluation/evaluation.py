@@ -28,13 +28,12 @@ from ddpm.pictures import grids
 from ddpm.sampling.samples import read_labels, read_samples
 from ddpm.scoring import distances, frechet, memorisation, metric, panel
 from ddpm.scoring.evaluate_params import Evaluate
-from ddpm.scoring.features import Features, extract
+from ddpm.scoring.features import Features, RealFeatures, extract
 from ddpm.scoring.limits import possible_metrics
 from ddpm.scoring.memorisation import Nearest, nearest
 from ddpm.scoring.reference import (
     PIXELS,
     REAL,
-    RealFeatures,
     Reference,
     class_accuracy,
     load_features,

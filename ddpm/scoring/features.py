@@ -1,16 +1,22 @@
-"""Features: what an extractor's network makes of images."""
+"""Features: what an extractor's network makes of images; and those of the real ones."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ddpm.base import progress
 from ddpm.base.images import Images
 from ddpm.compute.distributed import ALONE, Ranks
+from ddpm.scoring.extractor import Extractor
+from ddpm.scoring.frechet import Distance
+from ddpm.scoring.memorisation import Nearest
 
 
 class Features(NamedTuple):
@@ -18,6 +24,39 @@ class Features(NamedTuple):
 
     features: Tensor
     logits: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class RealFeatures:
+    """One extractor, and its features of the real images. device: where they are compared with those of samples.
+
+    features: (N, D) float32, of the train images that metrics of pairs look at, all or ``distances.rows`` of them; mu,
+    sigma: (D,) and (D, D), the mean and covariance of the whole train split, as ``frechet.statistics`` has them;
+    held_out: of the test split, or a part of it, likewise; nearest: the one of ``features`` nearest to each of
+    those; around: (N, k), the squared distances of ``features`` to the k nearest others of each, nearest first, where k
+    is evaluate.prc_neighborhood.
+    """
+
+    extractor: Extractor
+    device: torch.device
+    network: nn.Module
+    features: Tensor
+    mu: NDArray[np.floating]
+    sigma: NDArray[np.float64]
+    held_out: Features
+    nearest: Nearest
+    around: Tensor
+    yardsticks: dict[str, Features]
+
+    @property
+    def apart(self) -> NDArray[np.float64]:
+        """(N,), the distance of each of ``features`` to its nearest other."""
+        return self.around[:, 0].double().sqrt().numpy()
+
+    @cached_property
+    def distance(self) -> Distance:
+        """The Fréchet distance to the train split."""
+        return Distance(self.mu, self.sigma, self.device)
 
 
 def extract(

@@ -15,8 +15,7 @@ from ddpm.base.variant import Variant, names, variant_class
 from ddpm.scoring.evaluate_params import Evaluate
 
 if TYPE_CHECKING:
-    from ddpm.scoring.features import Features
-    from ddpm.scoring.reference import RealFeatures
+    from ddpm.scoring.features import Features, RealFeatures
 else:
     Features = RealFeatures = Any  # for annotations: importing torch takes a second
 

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from ddpm.scoring import metric, yardsticks
-from ddpm.scoring.features import Features
-from ddpm.scoring.reference import RealFeatures
+from ddpm.scoring.features import Features, RealFeatures
 
 NAME = "panel"  # begins the names of its scores
 T = TypeVar("T")

@@ -9,8 +9,6 @@ used, because it is keyed only by name and read by an unrestricted unpickler.
 
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +24,7 @@ from ddpm.data.processed import Manifest, open_split, read_manifest
 from ddpm.scoring import distances, extractor, frechet, memorisation, metric, yardsticks
 from ddpm.scoring.evaluate_params import AUTO, Evaluate
 from ddpm.scoring.extractor import Extractor
-from ddpm.scoring.features import Features, extract
-from ddpm.scoring.frechet import Distance
+from ddpm.scoring.features import Features, RealFeatures, extract
 from ddpm.scoring.memorisation import Nearest
 
 WEIGHTS = "weights.safetensors"
@@ -60,39 +57,6 @@ class Reference(BaseModel, frozen=True):
         if AUTO not in evaluate.extractors:
             return evaluate
         return evaluate.model_copy(update={"extractors": tuple(self.extractors)})
-
-
-@dataclass(frozen=True, eq=False)
-class RealFeatures:
-    """One extractor, and its features of the real images. device: where they are compared with those of samples.
-
-    features: (N, D) float32, of the train images that metrics of pairs look at, all or ``distances.rows`` of them; mu,
-    sigma: (D,) and (D, D), the mean and covariance of the whole train split, as ``frechet.statistics`` has them;
-    held_out: of the test split, or a part of it, likewise; nearest: the one of ``features`` nearest to each of
-    those; around: (N, k), the squared distances of ``features`` to the k nearest others of each, nearest first, where k
-    is evaluate.prc_neighborhood.
-    """
-
-    extractor: Extractor
-    device: torch.device
-    network: nn.Module
-    features: Tensor
-    mu: NDArray[np.floating]
-    sigma: NDArray[np.float64]
-    held_out: Features
-    nearest: Nearest
-    around: Tensor
-    yardsticks: dict[str, Features]
-
-    @property
-    def apart(self) -> NDArray[np.float64]:
-        """(N,), the distance of each of ``features`` to its nearest other."""
-        return self.around[:, 0].double().sqrt().numpy()
-
-    @cached_property
-    def distance(self) -> Distance:
-        """The Fréchet distance to the train split."""
-        return Distance(self.mu, self.sigma, self.device)
 
 
 def make_reference(evaluate: Evaluate, processed: Path, folder: Path, device: torch.device) -> None:

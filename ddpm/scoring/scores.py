@@ -10,10 +10,9 @@ import torch
 from ddpm.base.errors import UserError
 from ddpm.scoring import frechet
 from ddpm.scoring.evaluate_params import Evaluate
-from ddpm.scoring.features import Features
+from ddpm.scoring.features import Features, RealFeatures
 from ddpm.scoring.frechet import Curve
 from ddpm.scoring.limits import suitable_metrics
-from ddpm.scoring.reference import RealFeatures
 
 Scores = dict[str, float]
 

@@ -19,8 +19,7 @@ from ddpm.model import build
 from ddpm.model.model_file import Loaded
 from ddpm.sampling.generator import Generator
 from ddpm.scoring import distances, frechet, memorisation
-from ddpm.scoring.features import Features, extract
-from ddpm.scoring.reference import RealFeatures
+from ddpm.scoring.features import Features, RealFeatures, extract
 from ddpm.scoring.scores import with_curve
 from ddpm.tools import forecast
 from ddpm.training.checkpoints import Checkpoints

@@ -24,8 +24,7 @@ from ddpm.sampling.denoiser import Denoiser
 from ddpm.sampling.generator import Generator
 from ddpm.scoring import distances, memorisation
 from ddpm.scoring.evaluate_params import Evaluate
-from ddpm.scoring.features import Features
-from ddpm.scoring.reference import RealFeatures
+from ddpm.scoring.features import Features, RealFeatures
 from ddpm.scoring.scores import score
 from ddpm.training.checkpoints import Checkpoints
 from ddpm.training.history import STORM, History
