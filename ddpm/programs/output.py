@@ -53,7 +53,7 @@ def read_stream(stream: IO[bytes], rules: Mapping[str, str]) -> Output:
         output.tail, text = (output.tail + chunk)[-LINE:], rest + chunk
         end = max(text.rfind(b"\n"), text.rfind(b"\r")) + 1
         rest = text[end:][-LINE:]
-        if any(needle in text for needle in needles):
+        if rules and any(needle in text for needle in needles):
             for line in re.split(rb"[\r\n]+", text[:end]):
                 output.values |= _read_line(line, patterns)
     return replace(output, values=output.values | _read_line(rest, patterns))

@@ -137,7 +137,7 @@ def update(config: Config, folders: Iterable[Path] = (), path: Path = BASELINE) 
     pairing.check(arms, (), ())
     shared = metrics.select_judged(set.intersection(*(set(run.scores) for run in runs)))
     decisive(shared, config.gate)
-    # the parts that are judged again; yardsticks are not: a gate also serves models that are worse
+    # the parts that are judged again; yardsticks are not: a gate also serves models worse than they are
     parts: dict[str, Any] = dict.fromkeys(("format", "name", "seed", "finished", "params", "fingerprint"), True)
     parts |= {"costs": {*pairing.BUDGETS}, "scores": {*shared}}
     lines = ",\n".join(json.dumps(run.model_dump(mode="json", include=parts), sort_keys=True) for run in runs)
