@@ -10,7 +10,7 @@ import torch_fidelity
 from torch_fidelity.defaults import DEFAULTS
 
 from ddpm.base.errors import UserError
-from ddpm.data.processed import open_split, read_manifest
+from ddpm.data.processed import open_split
 from ddpm.scoring import distances, extractor, frechet, reference, scores
 from ddpm.scoring.evaluate_params import Evaluate
 from ddpm.scoring.features import Features, extract
@@ -75,26 +75,7 @@ def test_a_number_that_is_not_finite_is_refused(real):
         scores.score(overconfident, real, SETTINGS.model_copy(update={"metrics": ("isc",)}))
 
 
-@pytest.fixture
-def copied(classifier_reference, tmp_path) -> Path:
-    return Path(shutil.copytree(classifier_reference, tmp_path / "reference"))
-
-
-def test_it_holds_the_features_of_every_image_and_the_statistics_of_train_images(digits, copied):
-    images, held_out = (open_split(digits, split)[0] for split in ("train", "test"))
-    index = reference.read_reference(copied)
-    real = reference.load_features(copied, "classifier", CPU)
-    assert index.manifest == read_manifest(digits)
-    for found, expected in zip(real.held_out, real.network(torch.from_numpy(np.array(held_out))), strict=True):
-        torch.testing.assert_close(found, expected.detach())
-    expected = real.network(torch.from_numpy(np.array(images))).features.detach()
-    torch.testing.assert_close(real.features, expected)
-    np.testing.assert_allclose(real.mu, expected.double().mean(0), rtol=1e-4)
-    np.testing.assert_allclose(real.sigma, torch.cov(expected.double().T), rtol=1e-3, atol=1e-5)
-
-
-def test_of_large_splits_a_part_is_kept_and_the_statistics_are_of_all(digits, copied, tmp_path, monkeypatch):
-    whole = reference.load_features(copied, "classifier", CPU)
+def test_of_large_splits_a_part_is_kept_and_the_statistics_are_of_all(digits, real, tmp_path, monkeypatch):
     monkeypatch.setattr(distances, "MOST", 200)
     monkeypatch.setattr(frechet, "ROWS", 128)
     monkeypatch.setattr(reference, "AT_ONCE", 300)
@@ -102,11 +83,11 @@ def test_of_large_splits_a_part_is_kept_and_the_statistics_are_of_all(digits, co
     reference.make_reference(settings, digits, tmp_path / "large", CPU)
     found = reference.load_features(tmp_path / "large", "classifier", CPU)
     assert len(found.features) == 200
-    torch.testing.assert_close(found.features, whole.features[distances.rows(1438, 200)], rtol=1e-5, atol=1e-5)
-    of_all = frechet.statistics(whole.features)
+    torch.testing.assert_close(found.features, real.features[distances.rows(1438, 200)], rtol=1e-5, atol=1e-5)
+    of_all = frechet.statistics(real.features)
     np.testing.assert_allclose(found.mu, of_all["mu"], rtol=1e-5)
     np.testing.assert_allclose(found.sigma, of_all["sigma"], rtol=1e-4, atol=1e-6)
-    held_out = whole.held_out.features[distances.rows(359, 200)].double()
+    held_out = real.held_out.features[distances.rows(359, 200)].double()
     between = torch.cdist(held_out, found.features.double())
     np.testing.assert_allclose(found.nearest.distance, between.min(1).values, rtol=1e-3, atol=1e-3)
     apart = torch.cdist(found.features.double(), found.features.double()).kthvalue(2, dim=1).values
@@ -116,7 +97,8 @@ def test_of_large_splits_a_part_is_kept_and_the_statistics_are_of_all(digits, co
     np.testing.assert_allclose(reference.load_pixels(tmp_path / "large").distance, pixels.min(1).values, rtol=1e-6)
 
 
-def test_a_failure_leaves_nothing_and_keeps_what_was_there(digits, copied, monkeypatch):
+def test_a_failure_leaves_nothing_and_keeps_what_was_there(digits, classifier_reference, tmp_path, monkeypatch):
+    copied = Path(shutil.copytree(classifier_reference, tmp_path / "reference"))
     before = reference.read_reference(copied)
 
     def fails(*_: object) -> None:
