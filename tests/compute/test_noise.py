@@ -37,6 +37,17 @@ def test_an_images_noise_does_not_depend_on_its_batch(indices, step, size):
     assert torch.equal(together, alone)
 
 
+@pytest.mark.parametrize("step", [1, 7, 2**32 - 2])
+def test_draws_of_several_steps_at_once_have_the_bits_of_each(step):
+    index, streams, steps = torch.tensor([0, 5, 2**40]), noise.streams(3, ["a", "b"], CPU), range(step, step + 4)
+    for draw in (
+        lambda at: noise.gaussian(3, "train", index, at, (3, 5)),
+        lambda at: noise.uniform(3, "t", index, at),
+        lambda at: noise.words(streams, index, at),
+    ):
+        assert torch.equal(draw(steps), torch.stack([draw(each) for each in steps]))
+
+
 def test_noise_is_standard_normal():
     draws = noise.gaussian(0, "train", torch.arange(500), 1, (1, 20, 20)).flatten()
     assert stats.kstest(draws.numpy(), "norm").pvalue > 1e-3

@@ -41,14 +41,14 @@ def learn(config) -> None:
     train(config.training(), pictures(), CPU, Path("out"), Checkpoints("run"), Memory(), [Previews])
 
 
-def poisoned(part: str) -> None:
-    """Continue training from a checkpoint with a tensor that is NaN."""
+def poisoned(part: str, value: float) -> None:
+    """Continue training from a checkpoint with a tensor of that value."""
     config = small(train={"steps": 3})
     trainer = Trainer(config.training(), pictures(), CPU)
     trainer.step(1)
     state = trainer.state()
-    name, value = next(iter(state[part].items()))
-    state[part] = {**state[part], name: value * torch.nan}
+    name, tensor = next(iter(state[part].items()))
+    state[part] = {**state[part], name: torch.full_like(tensor, value)}
     history = History(trainer.total, trainer.batch_size, gradients_may_overflow=False)
     Checkpoints("run").save(1, state | {"history": history.state(1)})
     learn(config)
@@ -88,8 +88,8 @@ def judge() -> None:
 DECAYED = small(train={"optimizer": {"name": "adamw", "adamw": {"weight_decay": 1e30}}})
 CASES = {
     "weights that decay beyond all bounds": (lambda: None, partial(learn, DECAYED), "not finite at step"),
-    "a NaN in a checkpoint's weights": (lambda: None, partial(poisoned, "network"), "not finite at step 2"),
-    "a NaN in a checkpoint's average": (lambda: None, partial(poisoned, "ema"), "are not finite"),
+    "a NaN in a checkpoint's weights": (lambda: None, partial(poisoned, "network", math.nan), "not finite at step 2"),
+    "an infinity in a checkpoint's average": (lambda: None, partial(poisoned, "ema", math.inf), "are not finite"),
     "a network that answers NaN": (lambda: None, draw, "are not finite"),
     "features that are NaN": (lambda: None, judge, "infinite features"),
     "a single class for the classifier": (put_one_class, fit, "needs at least 2 classes"),
