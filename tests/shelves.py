@@ -8,6 +8,7 @@ from ddpm.base import variant
 from ddpm.base.errors import UserError
 from ddpm.params.config import Config
 from ddpm.sampling.sample_params import Spacing
+from tests.networks import SMALL
 from tests.small import PARAMS, small
 
 SHELVES: dict[str, list[Any]] = {
@@ -17,12 +18,7 @@ SHELVES: dict[str, list[Any]] = {
     "optimizer": variant.names("optimizers"), "augmentation": variant.names("augmentations"),
     "sampler": variant.names("samplers"), "spacing": list(get_args(Spacing)), "classes": [0, 3], "weight": [1.0, 2.0],
 }  # fmt: skip
-NETWORKS = {
-    "unet": PARAMS["model"]["unet"],
-    "dit": {"depth": 2, "width": 16, "heads": 2},
-    "uvit": {"depth": 2, "width": 16, "heads": 2},
-    "edm2": {"base_channels": 8, "multipliers": [1, 2], "blocks": 1, "attention_sizes": [4], "head_width": 8},
-}
+NETWORKS = {name: shapes[0] for name, shapes in SMALL.items()} | {"unet": PARAMS["model"]["unet"]}
 TRIES = 300  # to complete a choice with variants that are allowed next to it
 CHOICE = 6  # allowed rows to choose the best of: more make fewer rows in more time
 STEPS = 40  # within which the loss has to fall; most rows take eight

@@ -90,15 +90,17 @@ def given(
     return Batch(**tensors, weight=torch.ones(len(t)), labels=labels, condition=None, dropout=dropout, draws=draws)
 
 
-def loss_at(trainer: Trainer, x_0: Tensor, epsilon: Tensor, t: Tensor, labels: Tensor | None = None) -> float:
-    """The mean loss of those images and noise at t, as a denoiser's without dropout."""
-    student = trainer.student
-    batch = given(x_0, epsilon, t, labels, len(student.dropout))
+def mean_loss(trainer: Trainer) -> float:
+    """The mean loss of the same images and noise at each t of the chain, as a denoiser's without dropout."""
+    student, t, place = trainer.student, torch.arange(1, 51), torch.arange(50)
+    x_0, labels = trainer.batches(1)[place % 8], trainer.batches.labels(1)
+    epsilon = noise.gaussian(0, "test", place, 0, trainer.shape)
+    batch = given(x_0, epsilon, t, None if labels is None else labels[place % 8], len(student.dropout))
     noisy = student.diffuse(batch, t)
-    trainer.student.network.eval()
+    student.network.eval()
     with torch.no_grad():
         output = student(batch, noisy.x_t, t, noisy.at)
-    trainer.student.network.train()
+    student.network.train()
     halves = student.variance.split(output)
     return float(trainer.config.diffusion.loss.measure(Estimate(student, noisy, *halves)).mean())
 

@@ -290,7 +290,17 @@ READERS: list[tuple[Callable[..., object], Callable[[], object], Rows]] = [
         ("Latin-1", "seed: ä".encode("latin-1"), "cannot be read as UTF-8 text"),
         ("a terminal's escape codes", b'seed: "\\e[2J\\a"', "seed: '\\x1b[2J\\x07' is not"),
         ("a key of 90,000 letters", b"? " + b"x" * 90_000 + b"\n: 1", "seed: missing"),
+        ("a blank", b" ", "NoneType"), ("a list", b"- a\n- b\n", "list"), ("a word", b"hello", "str"),
+        ("a key twice", b"seed: 0\nseed: 1\n", 'line 2: found duplicate key "seed"'),
+        ("a key twice in a section", b"data: {a: 1, a: 2}", 'not valid YAML: line 1: found duplicate key "a"'),
+        ("two documents", b"seed: 0\n---\nseed: 1\n", "line 2: "), ("a tab", b"seed:\n\t- 1", "line 2: "),
+        ("a word said to be a number", b"seed: !!int x", "not valid YAML"),
+        ("a list in itself", b"seed: &a [*a]", "a section contains itself"),
+        ("a number for a key", b"1: 2", "1 is not allowed as a key"),
+        ("one deep inside", b"diffusion: {schedule: {name: cosine, 1: {}}}", "1 is not allowed as a key"),
+        ("a mapping for a key", b"{a: 1}: 2", "line 1: found unhashable key"),
     ]),
+    (lambda nothing: None, config.load, [("no params.yaml", b"", "params.yaml: no such file")]),
 ]  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ddpm.base.errors import exit_code, printable
+from ddpm.base.errors import exit_code
 from ddpm.data.preprocessing import preprocess
 from ddpm.data.processed import open_split, read_manifest
 from ddpm.sources import archives
@@ -30,7 +30,8 @@ NAMES = {
     os.fsdecode(b"caf\xe9"): "caf\\udce9",
 } | {
     name: name for name in
-    ("'; DROP TABLE runs; --", r"$\frac{1}$", "a\\..\\..\\evil", "%s{0}{{x}}", "x" * 200, "-rf")
+    ("'; DROP TABLE runs; --", r"$\frac{1}$", "a\\..\\..\\evil", "%s{0}{{x}}", "x" * 200, "-rf",
+    "grün · σ × 日本")
 }  # fmt: skip
 
 
@@ -74,7 +75,7 @@ def test_it_ends_in_one_line_and_leaves_nothing(module, name):
     assert len(line) < LONGEST
     assert len(re.findall("^error: ", printed, re.MULTILINE)) == 1
     assert "Traceback" not in printed
-    assert words in line
+    assert re.search(".*".join(map(re.escape, words.split(" ... "))), line), line
     assert "hunter2" not in printed
     assert before <= listing()
     allowed = {("work", each) for each in (test_numbers.LEFT if module is test_numbers else ())}
@@ -91,8 +92,8 @@ def test_any_folder_is_a_class_whose_name_can_be_shown():
     fetch("photos")
     preprocess(DATA, Path("raw"), Path("processed"))
     assert sorted(read_manifest(Path("processed")).classes) == sorted(NAMES.values())
-    assert json.loads(read_manifest(Path("processed")).model_dump_json())["counts"] == {"train": 12, "test": 12}
-    assert len(open_split(Path("processed"), "train")[0]) == 12
+    assert json.loads(read_manifest(Path("processed")).model_dump_json())["counts"] == {"train": 13, "test": 13}
+    assert len(open_split(Path("processed"), "train")[0]) == 13
     assert Image.open("processed/dataset.png").format == "PNG"
     assert {Path(name).parts[:2] for name in listing() - before} == {("work", "raw"), ("work", "processed")}
 
@@ -106,12 +107,3 @@ def test_a_million_members_are_not_kept():
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 2_000_000  # half of it for the last read, up to the archive's end
-
-
-@pytest.mark.parametrize(("text", "shown"), [
-    ("a\nb\tc", "a b c"), ("\x1b[31mred\x9b\x07", "\\x1b[31mred\\x9b\\x07"), ("\udcff", "\\udcff"),
-    ("\u202e", "\\u202e"), ("grün · σ × 日本", "grün · σ × 日本"),
-])  # fmt: skip
-def test_a_message_is_one_line_that_steers_no_terminal(text, shown):
-    assert printable(text) == shown
-    assert printable(text).isprintable()

@@ -68,45 +68,6 @@ def test_any_image_size_is_a_shape_and_comes_back_from_plain_values(size, shown)
     assert parse(plain, "metadata", ImageShape) == data
 
 
-@pytest.mark.parametrize(("section", "values", "message"), [
-    ("train", {"lr": 0.1}, "train.lr: unknown key (did you mean 'learning_rate'?); allowed: steps, epochs"),
-    ("train", {"batch_size": "64"}, "train.batch_size: '64' "), ("train", {"batch_size": 0}, "train.batch_size: 0 "),
-    ("train", {"precision": "half"}, "train.precision: 'half' is not allowed: Input should be 'auto'"),
-    ("train", {"optimizer": {"name": "adamw", "adamw": {"betas": [0.9]}}}, "train.optimizer.adamw.betas.1: missing"),
-    ("train", {"epochs": 3}, "train: set exactly one of steps and epochs"),
-    ("data", {"dataset": {"name": "mnits"}}, "data.dataset.name: unknown 'mnits' (did you mean 'mnist'?)"),
-    ("data", {"image_size": [8, True]}, "data.image_size: (8, True) "),
-    ("diffusion", {"T": 4}, "sample.steps: 5 must be at most diffusion.T = 4"),
-    ("model", {"unot": {}}, "model.unot: unknown 'unot' (did you mean 'unet'?)"),
-    ("evaluate", {"metrics": ["fid", "fid"]}, "evaluate: metrics: [fid, fid] "),
-])  # fmt: skip
-def test_a_mistake_names_key_value_and_what_is_allowed(section, values, message):
-    with pytest.raises(UserError) as raised:
-        small(**{section: values})
-    assert str(raised.value).startswith(f"small: {message}")
-    assert len(str(raised.value)) < 500
-
-
-@pytest.mark.parametrize(("content", "message"), [
-    (None, "no such file"), (b" ", "NoneType"), (b"- a\n- b\n", "list"), (b"hello", "str"),
-    (b"seed: 0\nseed: 1\n", 'line 2: found duplicate key "seed"'),
-    (b"data: {a: 1, a: 2}", 'not valid YAML: line 1: found duplicate key "a"'), (b"a: !mine 3", "'!mine'"),
-    ("seed: 0".encode("utf-16"), "UTF-8"), (b"seed: 0\n---\nseed: 1\n", "line 2: "),
-    (b"seed:\n\t- 1", "line 2: "), (b"seed: !!int x", "not valid YAML"),
-    (b"seed: &a [*a]", "a section contains itself"), (b"1: 2", "1 is not allowed as a key"),
-    (b"diffusion: {schedule: {name: cosine, 1: {}}}", "1 is not allowed as a key"),
-    (b"{a: 1}: 2", "line 1: found unhashable key"),
-])  # fmt: skip
-def test_a_file_that_is_no_params_file_is_refused_in_one_line(tmp_path, content, message):
-    path = tmp_path / "params.yaml"
-    if content:
-        path.write_bytes(content)
-    with pytest.raises(UserError) as raised:
-        config.load(path)
-    assert str(raised.value).startswith(f"{path}: ")
-    assert message in str(raised.value)
-
-
 WORDS = "yes no on off true True TRUE false null Null ~ y n 2e-3 1e3 .5e3 0o17 017 0x1F 1_000 1:30 .inf -.INF .nan 1."
 numberlike = st.from_regex(r"[-+]?[0-9_.:xobeE+-]{1,8}", fullmatch=True)
 plain = st.text(st.characters(codec="ascii"), max_size=6)

@@ -23,15 +23,11 @@ def test_pictures_are_joined_in_their_order_with_their_names(tmp_path):
     strips = {name: tmp_path / f"{name}.png" for name in ("upper", "lower")}
     for shade, path in zip((10, 200), strips.values(), strict=True):
         grids.save_strip(np.full((12, 1, 8, 8), shade, np.uint8), path)
-    grids.join(strips, tmp_path / "both.png")
-    width = Image.open(strips["upper"]).width
-    both = np.asarray(Image.open(tmp_path / "both.png").convert("L"))
-    for half, path in zip(np.split(both, 2), strips.values(), strict=True):
-        np.testing.assert_array_equal(half[:, -width:], np.asarray(Image.open(path).convert("L")))
-        assert half[:, :-width].min() == 0  # a name
-    grids.join(strips, tmp_path / "both.png", in_a_row=True)
-    both = np.asarray(Image.open(tmp_path / "both.png").convert("L"))
-    height = Image.open(strips["upper"]).height
-    for half, path in zip(np.split(both, 2, axis=1), strips.values(), strict=True):
-        np.testing.assert_array_equal(half[-height:], np.asarray(Image.open(path).convert("L")))
-        assert half[:-height].min() == 0
+    width, height = Image.open(strips["upper"]).size
+    names = {0: np.s_[:, :-width], 1: np.s_[:-height]}
+    for axis, pixels in {0: np.s_[:, -width:], 1: np.s_[-height:]}.items():
+        grids.join(strips, tmp_path / "both.png", in_a_row=bool(axis))
+        both = np.asarray(Image.open(tmp_path / "both.png").convert("L"))
+        for half, path in zip(np.split(both, 2, axis), strips.values(), strict=True):
+            np.testing.assert_array_equal(half[pixels], np.asarray(Image.open(path).convert("L")))
+            assert half[names[axis]].min() == 0

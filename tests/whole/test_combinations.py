@@ -7,12 +7,11 @@ from itertools import product
 import pytest
 import torch
 
-from ddpm.compute import noise
 from ddpm.model.model_file import Loaded
 from ddpm.sampling.generator import Generator
 from ddpm.training.trainer import Trainer
 from tests.shelves import SHELVES, STEPS, config_of, covering_rows
-from tests.small import build, loss_at, pictures
+from tests.small import build, mean_loss, pictures
 
 rows = cache(partial(covering_rows, 2, seed=0))
 
@@ -58,11 +57,3 @@ def test_every_pair_trains_and_draws(schedule):
         model = Loaded(trainer.student.network.eval(), config.training(), {})
         drawn = Generator.of(model, config.sample, trainer.device).images(range(3), 0)
         assert drawn.shape == (3, 1, 8, 8), row
-
-
-def mean_loss(trainer: Trainer) -> float:
-    """Of the same images and noise at each t of the chain."""
-    t, place = torch.arange(1, 51), torch.arange(50)
-    x_0, epsilon = trainer.batches(1)[place % 8], noise.gaussian(0, "test", place, 0, trainer.shape)
-    labels = trainer.batches.labels(1)
-    return loss_at(trainer, x_0, epsilon, t, None if labels is None else labels[place % 8])

@@ -24,18 +24,13 @@ def test_check(check, folder):
     assert report.failures() == [], report.groups
 
 
-def run(tmp_path) -> tuple[int, dict]:
-    """The exit code, and each group of the file."""
+@pytest.mark.long
+def test_the_whole_of_it_runs_tiny_on_a_cpu(tmp_path):
     out = tmp_path / "gpu.json"
     with pytest.raises(SystemExit) as end:
         command.main(["--device", "cpu", "--quick", "--out", str(out)])
-    return end.value.code, json.loads(out.read_text())
-
-
-@pytest.mark.long
-def test_the_whole_of_it_runs_tiny_on_a_cpu(tmp_path):
-    code, written = run(tmp_path)
-    assert not code, [name for group in written.values() for name, case in group.items() if "error" in case]
+    written = json.loads(out.read_text())
+    assert not end.value.code, [name for group in written.values() for name, case in group.items() if "error" in case]
     assert written.keys() == {"about", *(check.__name__ for check in checks.CHECKS), "stages", "benchmark"}
     assert {f"{stage}, {ranks} ranks" for stage in work.STAGES for ranks in (1, 2)} == written["stages"].keys()
     assert written["benchmark"].keys() == {f"{layout}, batch 2" for layout in ("plain", "channels_last")}

@@ -1,6 +1,8 @@
-"""The network whose weights a package ships: it sees photographs, and what is missing is said in one line."""
+"""Networks with published weights, which are not here: what they see, whose features they give, and that what is
+missing is said in one line. Inception is He-initialised, because the default initialisation collapses."""
 
 import dataclasses
+import io
 import sys
 
 import numpy as np
@@ -8,6 +10,8 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from torch import nn
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torchvision import transforms
 
 from ddpm.base import files
@@ -18,6 +22,7 @@ from ddpm.scoring.networks import efficientnet_lite0_network
 from ddpm.scoring.networks.efficientnet_lite0_network import Convolution, EfficientNet
 from ddpm.variants.extractors import efficientnet_lite0
 from ddpm.variants.extractors.efficientnet_lite0 import VIEW, EfficientNetLite0
+from ddpm.variants.extractors.inception import Inception
 
 CPU = torch.device("cpu")
 PACKAGE = EfficientNetLite0.published.package
@@ -103,3 +108,38 @@ def test_published_weights_are_converted_once_and_give_the_features_of_their_net
     expected = network(torch.from_numpy(images)).features.detach()
     torch.testing.assert_close(found.features, expected, rtol=1e-4, atol=1e-4)
     assert found.features.std(dim=0).mean() > 1e-3
+
+
+FILE = "weights-inception-2015-12-05-6726825d.pth"
+
+
+class Untrained(FeatureExtractorInceptionV3):
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        """He-initialise instead of reading weights."""
+        torch.manual_seed(0)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+
+
+@pytest.mark.slow
+def test_inception_sees_as_torch_fidelity_s_own_from_the_same_weights(tmp_path, monkeypatch):
+    """A weights file in the format of the published one, in torch.hub's folder; gray images are repeated."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    weights, nothing = tmp_path / "hub/checkpoints" / FILE, io.BytesIO()
+    weights.parent.mkdir(parents=True)
+    torch.save({}, nothing)
+    nothing.seek(0)
+    network = Untrained("untrained", ["2048"], feature_extractor_weights_path=nothing)
+    torch.save(dict(network.state_dict()), weights)
+    published = dataclasses.replace(Inception.published, sha256=files.sha256(weights))
+    monkeypatch.setattr(Inception, "published", published)
+    layers = ["2048", "logits_unbiased"]
+    theirs = FeatureExtractorInceptionV3("theirs", layers, feature_extractor_weights_path=str(weights))
+    gray = torch.randint(256, (4, 1, 8, 8), dtype=torch.uint8)
+    features, logits = theirs(gray.repeat(1, 3, 1, 1))
+    Inception().write_weights(tmp_path, tmp_path / "written", CPU)
+    found = extract(Inception().load(tmp_path / "written"), gray.numpy(), 4, CPU)
+    torch.testing.assert_close(found.features, features)
+    torch.testing.assert_close(found.logits, logits)
+    assert features.std(dim=0).mean() > 0.01 * features.mean()
