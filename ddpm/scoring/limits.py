@@ -44,7 +44,8 @@ def check_classes(evaluate: Evaluate, classes: int, dataset: str) -> None:
 
 
 def check_counts(evaluate: Evaluate, counts: dict[str, int]) -> None:
-    """Raises UserError that names the key, the number and the minimum when a metric has too few images.
+    """Raises UserError that names the key, the number and the minimum when a metric has too few images: the metric that
+    needs the most.
 
     evaluate: ``resolved``. counts: image counts by the key that sets them: ``sample.count``, and any other name for
     real images.
@@ -53,11 +54,13 @@ def check_counts(evaluate: Evaluate, counts: dict[str, int]) -> None:
     for one in map(extractor.get, evaluate.extractors):
         judges += [(judge, f" with {one.name}", one.dimensions) for judge in suitable_metrics(evaluate, one)]
     judges += [(judge, "", 0) for judge in metric.of_images(evaluate)]
+    refusals = list[tuple[int, str]]()
     for (judge, features, dimensions), (where, count) in itertools.product(judges, counts.items()):
         least, why = judge.least(evaluate, dimensions)
         if count < least and (judge.compares or where == "sample.count"):
             other = ", or take another extractor" if features else ""
-            raise UserError(
-                f"{where}: {count:,} images are too few for evaluate.metrics {judge.name!r}{features}: at least "
-                f"{least:,} are needed ({why}); use more images, or leave {judge.name!r} out{other}"
-            )
+            few = f"{where}: {count:,} images are too few for evaluate.metrics {judge.name!r}{features}: at least "
+            remedy = f"use more images, or leave {judge.name!r} out{other}"
+            refusals.append((least, f"{few}{least:,} are needed ({why}); {remedy}"))
+    if refusals:
+        raise UserError(max(refusals)[1])

@@ -76,6 +76,14 @@ def test_it_makes_what_it_declares_and_the_same_again(name, real, clean):
     assert measure(name, real.held_out, real) == found
 
 
+def test_of_several_metrics_the_one_that_needs_the_most_images_is_named():
+    """Or each number that the message names would bring the next one."""
+    chosen = settings(*NAMES)
+    most = max(metric.get(name).least(chosen, 64)[0] for name in NAMES)
+    with pytest.raises(UserError, match=f"at least {most:,} "):
+        limits.check_counts(chosen, {"sample.count": 4})
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_too_few_images_are_refused_in_one_line_and_enough_are_scored(name, real):
     chosen = settings(name)
