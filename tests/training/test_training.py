@@ -109,6 +109,14 @@ def test_an_images_weight_scales_its_loss_and_its_gradient(monkeypatch):
     assert all(abs(one / other - 1) > 1e-3 for one, other in zip(step(alone), step(even), strict=True))
 
 
+def test_accumulated_parts_give_the_whole_batchs_step():
+    model = {"unet": {**PARAMS["model"]["unet"], "dropout": 0.0}}
+    configs = (small(train={"accumulate": parts}, model=model).training() for parts in (1, 4))
+    first, second = (Trainer(config, pictures(), CPU) for config in configs)
+    for step in (1, 2):
+        torch.testing.assert_close(first.step(step), second.step(step), rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("name", variant.names("emas"))
 def test_the_shipped_weights_are_the_average_by_the_profile(name):
     trainer = Trainer(small(train={"ema": {"name": name}}).training(), pictures(), CPU)
