@@ -12,6 +12,17 @@ from ddpm.base import files
 from ddpm.base.errors import UserError
 
 
+def test_a_file_appears_whole_with_its_folders(tmp_path):
+    path = tmp_path / "a" / "b" / "picture.png"
+    with files.atomic_path(path) as temporary:
+        assert temporary.suffix == ".png"
+        temporary.write_text("half")
+        assert not path.exists()
+        temporary.write_text("whole")
+    assert path.read_text() == "whole"
+    assert [file.name for file in path.parent.iterdir()] == ["picture.png"]
+
+
 def test_a_folder_is_on_the_disk_before_it_has_its_name_and_then_the_name_is(tmp_path, monkeypatch):
     synced: list[tuple[Path, bool]] = []
 

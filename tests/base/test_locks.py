@@ -3,8 +3,10 @@
 import errno
 import fcntl
 import os
+import signal
 import stat
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -44,6 +46,19 @@ def test_one_holds_a_lock_until_it_lets_go_and_whoever_waits_gets_it():
             waiting = pool.submit(wait)
         assert waiting.result()
     assert not is_locked(path)
+
+
+HOLDER = "from ddpm.base.locks import try_lock; from pathlib import Path; import time\n"
+HOLDER += "lock = try_lock(Path('lock')); print(flush=True); time.sleep(600)"
+
+
+def test_a_killed_process_holds_nothing():
+    with subprocess.Popen([sys.executable, "-c", HOLDER], stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"\n"
+        assert is_locked(Path("lock"))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not is_locked(Path("lock"))
 
 
 @pytest.mark.parametrize("handed", [False, True])

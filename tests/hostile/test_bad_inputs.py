@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ddpm.base.errors import exit_code
+from ddpm.base.errors import exit_code, printable
 from ddpm.data.preprocessing import preprocess
 from ddpm.data.processed import open_split, read_manifest
 from ddpm.sources import archives
@@ -107,3 +107,12 @@ def test_a_million_members_are_not_kept():
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 2_000_000  # half of it for the last read, up to the archive's end
+
+
+@pytest.mark.parametrize(("text", "shown"), [
+    ("a\nb\tc", "a b c"), ("\x1b[31mred\x9b\x07", "\\x1b[31mred\\x9b\\x07"), ("\udcff", "\\udcff"),
+    ("\u202e", "\\u202e"), ("grün · σ × 日本", "grün · σ × 日本"),
+])  # fmt: skip
+def test_a_message_is_one_line_that_steers_no_terminal(text, shown):
+    assert printable(text) == shown
+    assert printable(text).isprintable()

@@ -14,6 +14,7 @@ from ddpm.base.files import flatten
 from ddpm.base.sections import Shape
 from ddpm.model.layers import hidden_weights
 from ddpm.training.checkpoints import Checkpoints
+from ddpm.training.orthogonal import orthogonal
 from ddpm.training.train_params import Train
 from ddpm.training.trainer import Trainer
 from tests.networks import SHAPES, architecture
@@ -144,6 +145,13 @@ def test_muon_can_split_a_stack_of_matrices():
     optimizer("muon").over([whole], {whole: 3}, 0.02).step()
     assert torch.equal(stack, torch.cat(parts))
     assert not torch.equal(stack, whole)
+
+
+@pytest.mark.parametrize("shape", [(16, 72), (72, 16), (16, 16)])
+def test_matrices_become_orthogonal_together_as_each_does(shape):
+    matrices = torch.randn(5, *shape, generator=torch.Generator().manual_seed(0))
+    each = torch.cat([orthogonal(matrix[None]) for matrix in matrices])
+    torch.testing.assert_close(orthogonal(matrices), each, rtol=0, atol=1e-5)
 
 
 def test_what_schedule_free_ships_is_the_librarys_average():

@@ -1,6 +1,7 @@
 """Every sampler with a denoiser whose answer is known; and which steps of the training chain are visited."""
 
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -76,6 +77,14 @@ def test_every_sampler_works_at_few_steps_and_yields_each(name, steps, schedule)
 
 
 @pytest.mark.parametrize("name", variant.names("samplers"))
+def test_one_step_is_the_denoisers_own_answer(name):
+    whole = WHOLE["cosine"]
+    denoise, x_T = exact.mixture(whole), start(5)
+    (only,) = sampler(name).steps(denoise, x_T, chain(whole, 1), noises(5), SMALL)
+    torch.testing.assert_close(only, denoise(x_T, T, **MAPS.get(name, {})).x_0, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", variant.names("samplers"))
 def test_noise_is_asked_for_once_at_each_step_or_never_and_the_last_needs_none(name):
     visited, asked = chain(WHOLE["cosine"], 10), []
     fields = {"eta": 1.0} if name == "ddim" else {}
@@ -85,16 +94,31 @@ def test_noise_is_asked_for_once_at_each_step_or_never_and_the_last_needs_none(n
     assert asked in ([], steps[:-1], steps)  # noise times a sigma of 0 is none
 
 
+def test_levels_lead_from_noise_to_the_image():
+    path = levels(WHOLE["zero_terminal_snr"].respace(timesteps(WHOLE["linear"], 5, "uniform")))
+    assert [level.t for level in path] == [1000, 750, 500, 251, 1, 0]
+    assert path[0][1:] == (0.0, 1.0, -float("inf"))
+    assert path[-1][1:] == (1.0, 0.0, float("inf"))
+    assert all(after.log_ratio > before.log_ratio for before, after in pairwise(path))
+    assert all(level.signal**2 + level.sigma**2 == pytest.approx(1) for level in path)
+
+
 @pytest.mark.parametrize("spacing", SPACINGS)
-@given(data=st.data(), name=st.sampled_from(variant.names("schedules")), length=st.integers(1, 1200))
+@given(data=st.data(), name=st.sampled_from(variant.names("schedules")), length=st.integers(10, 1200))
 def test_timesteps_are_distinct_ascending_and_end_at_T(spacing, data, name, length):
-    schedule = of_length(length, name, zero_terminal_snr=length > 1 and data.draw(st.booleans()))
-    steps = data.draw(st.integers(1, length) | st.just(length))
+    schedule = of_length(length, name, zero_terminal_snr=data.draw(st.booleans()))
+    steps = data.draw(st.integers(1, length))
     visited = timesteps(schedule, steps, spacing)
     assert visited.shape == (steps,)
     assert np.all(np.diff(visited) > 0)
     assert visited[0] >= 1
     assert visited[-1] == length
+
+
+@pytest.mark.parametrize("spacing", SPACINGS)
+def test_as_many_steps_as_the_chain_has_visit_all(spacing):
+    assert timesteps(of_length(100), 100, spacing).tolist() == list(range(1, 101))
+    assert timesteps(of_length(1), 1, spacing).tolist() == [1]
 
 
 def test_the_papers_spacings():
