@@ -5,6 +5,7 @@ them, each image can be read at its offset, and no name from outside ever become
 """
 
 import io
+import os
 import sys
 import tarfile
 from abc import abstractmethod
@@ -78,6 +79,8 @@ class Photos(Dataset):
             places = {member.name: (member.offset_data, member.size) for member in members(tar)}
         class_of, held_out = self.arrange(sorted(places))
         names = list(class_of)
+        # an archive often has one folder that holds all others: split and messages are those of the folder unpacked
+        top = os.path.commonpath([PurePosixPath(name).parent for name in names])
         classes, labels = np.unique(list(class_of.values()), return_inverse=True)
         is_test = None if held_out is None else np.array([name in held_out for name in names])
 
@@ -88,7 +91,8 @@ class Photos(Dataset):
                 return Image.open(io.BytesIO(handle.read(size)), formats=FORMATS)
 
         shown = tuple(printable(str(name)) or repr(str(name)) for name in classes)
-        return Originals(names, open_image, labels.astype(np.int64), shown, is_test)
+        short = [str(PurePosixPath(name).relative_to(top)) for name in names]
+        return Originals(short, open_image, labels.astype(np.int64), shown, is_test)
 
 
 def _empty(place: Path) -> UserError:

@@ -1,4 +1,5 @@
 import io
+import shutil
 import struct
 from pathlib import Path
 
@@ -75,12 +76,13 @@ def test_the_same_images_give_the_same_bytes_wherever_they_are(tmp_path, monkeyp
         for i in range(10):
             Image.new("RGB", (9, 9), (shade, i, i)).save(folder / f"cats/{i}.png")
         monkeypatch.chdir(folder.parent)
-        for source in (folder.name, str(folder)):  # relative and absolute
+        packed = shutil.make_archive(str(folder), "gztar", folder.parent, folder.name)
+        for source in (folder.name, str(folder), packed):  # relative, absolute, and an archive with the folder's name
             data, out = data_of(source=source), tmp_path / f"out{len(digests)}"
             data.dataset.download(source, out / "raw")
             preprocess(data, out / "raw", out / "processed")
-            digests.append(files.sha256(out))
-    assert len(set(digests[:4])) == 1
+            digests.append(files.sha256(out / "processed"))
+    assert len(set(digests[:6])) == 1
     assert len(set(digests)) == 2
 
 
