@@ -18,9 +18,9 @@ TRAIN = {re.match(r"[\w-]+", text)[0].lower() for text in EXTRAS["train"]}
 MODULES = sorted(name for name, makers in packages_distributions().items() if TRAIN & {one.lower() for one in makers})
 JUDGING = [
     "--help",
-    "preset digits_small --force",
+    "preset digits_small_2026 --force",
     "variants --json",
-    f"compare --by diffusion.schedule.name --from {ROOT}/metrics/studies/schedule --json",
+    f"compare --by diffusion.parameterization.name --from {ROOT}/metrics/studies/parameterization --json",
     "ladder show digits --json",  # its cost is in operations, which torch counts
     "runs --json",
 ]
