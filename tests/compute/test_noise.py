@@ -119,7 +119,17 @@ def test_masks_of_two_keys_are_independent_at_every_lag():
         assert np.abs(np.delete(correlations(one, one), LAGS)).max() < BOUND
 
 
-def test_the_first_places_of_opposite_keys_are_unrelated():
-    keys = torch.randint(-(2**31), 2**31, (20_000, 2), dtype=torch.int32, generator=torch.Generator().manual_seed(0))
-    agreement = noise.keep_mask(keys, 2, 0.5) == noise.keep_mask(~keys, 2, 0.5)
-    assert abs(float(agreement.double().mean()) - 0.5) < BOUND * 0.5 / agreement.numel() ** 0.5
+def test_a_mask_is_the_published_hash_of_each_place_changed_by_the_key():
+    """Of keys whose counters are a few places apart, too, which the second word alone keeps apart."""
+    low, golden = 2**32 - 1, 0x9E3779B9
+    keys = np.random.default_rng(0).integers(-(2**31), 2**31, (40, 2))
+    keys[20:, 0] = (keys[:20, 0] + 8 * golden + 2**31) % 2**32 - 2**31
+    masks = noise.keep_mask(torch.tensor(keys, dtype=torch.int32), 40, 0.3).tolist()
+    for (start, twist), row in zip(keys.tolist(), masks, strict=True):
+        x = [(start + place * golden) & low for place in range(20)]
+        x = [(one ^ one >> 16) * 0x21F0AAAD & low ^ twist & low for one in x]
+        x = [(one ^ one >> 15) * 0x735A2D97 & low for one in x]
+        halves = np.array([one ^ one >> 15 for one in x], dtype=np.uint32).view(np.int16)
+        assert row == (halves >= round(0.3 * 2**16) - 2**15).tolist()
+    for one, other in zip(*np.split(signs(torch.tensor(keys, dtype=torch.int32)), 2), strict=True):
+        assert np.abs(correlations(one, other)).max() < BOUND
