@@ -119,6 +119,12 @@ def test_masks_of_two_keys_are_independent_at_every_lag():
         assert np.abs(np.delete(correlations(one, one), LAGS)).max() < BOUND
 
 
+def test_the_first_places_of_opposite_keys_are_unrelated():
+    keys = torch.randint(-(2**31), 2**31, (20_000, 2), dtype=torch.int32, generator=torch.Generator().manual_seed(0))
+    agreement = noise.keep_mask(keys, 2, 0.5) == noise.keep_mask(~keys, 2, 0.5)
+    assert abs(float(agreement.double().mean()) - 0.5) < BOUND * 0.5 / agreement.numel() ** 0.5
+
+
 def test_a_mask_is_the_published_hash_of_each_place_changed_by_the_key():
     """Of keys whose counters are a few places apart, too, which the second word alone keeps apart."""
     low, golden = 2**32 - 1, 0x9E3779B9
