@@ -1,7 +1,8 @@
 """A search's trials, ladders/NAME/trials.jsonl: what was tried, and what one run of it scored. They are not evidence.
 
-The file is in git, as the log is (``merge=union``), and its order means nothing. Each process that searches adds lines
-and reads those of others. So a line may be anybody's: it counts if its changes may be tried, at the cost that they
+The file is in git, as the log is (``merge=union``), and its order means nothing: in Optuna's own journal a trial is its
+place, so of two clones' trials, merged, it has the scores of one alone. Each process that searches adds lines and reads
+those of others. So a line may be anybody's: it counts if its changes may be tried, at the cost that they
 have, and as a search's own if a process of this folder wrote it.
 """
 
