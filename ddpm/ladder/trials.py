@@ -2,8 +2,8 @@
 
 The file is in git, as the log is (``merge=union``), and its order means nothing: in Optuna's own journal a trial is its
 place, so of two clones' trials, merged, it has the scores of one alone. Each process that searches adds lines and reads
-those of others. So a line may be anybody's: it counts if its changes may be tried, at the cost that they
-have, and as a search's own if a process of this folder wrote it.
+those of others. So a line may be anybody's: it counts if its changes may be tried, at the cost that they have, and as a
+search's own if a process of this folder wrote it.
 """
 
 import json
