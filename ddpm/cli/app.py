@@ -71,10 +71,11 @@ def run(arguments: Sequence[str] | None) -> int | None:
     try:
         code: int | None = app(arguments, console=_Terminal())
     except CycloptsError as error:
-        text = str(error)
         if isinstance(error, MissingArgumentError) and error.argument and not error.keyword:
             text = f"{error.argument.name}: missing; --help shows what it is"
-        raise UserError(f"{' '.join(['ddpm', *(error.command_chain or ())])}: {text[:1].lower()}{text[1:]}") from error
+        else:
+            text = f"{str(error)[:1].lower()}{str(error)[1:]}"
+        raise UserError(f"{' '.join(['ddpm', *(error.command_chain or ())])}: {text}") from error
     return code
 
 

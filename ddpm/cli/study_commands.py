@@ -173,6 +173,8 @@ def params(file: Plan, arm: str, seed: int, /, *, force: bool = False) -> None:
       ddpm study params studies/loss.yaml min_snr 3
 
     Args:
+        arm: one of the study's arms
+        seed: one of its seeds
         force: overwrite uncommitted changes of params.yaml
     """
     ledger = open_ledger(loading.load(file))

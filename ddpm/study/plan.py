@@ -35,8 +35,8 @@ UNHASHED_LOOKS = (8, 12, 16, 20)  # the default when the first plans were hashed
 
 
 def _rising(looks: tuple[int, ...]) -> tuple[int, ...]:
-    if list(looks) != sorted(set(looks)):
-        raise ValueError("must rise")
+    if not looks or list(looks) != sorted(set(looks)):
+        raise ValueError("one number of seeds or more, rising")
     return looks
 
 
@@ -78,7 +78,7 @@ class Arms(sections.Section):
     (ddpm/verdicts/sequential.py)."""
 
     arms: Annotated[dict[Name, dict[str, Any]], Field(min_length=2)]
-    looks: Annotated[tuple[Look, ...], Field(min_length=1), AfterValidator(_rising)] = (6, 10, 15, 20)
+    looks: Annotated[tuple[Look, ...], AfterValidator(_rising)] = (6, 10, 15, 20)
 
 
 class Plan(Arms):

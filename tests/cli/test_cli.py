@@ -89,6 +89,7 @@ def test_a_wrong_option_is_refused(model_file, capsys, options, message):
         (["compare", "--by", "seed", "--may-differ", "cod"], 'ddpm compare: invalid value "cod" for --may-differ'),
         (["gate", "--update", "--json"], "ddpm gate: "),
         (["preset", "nowhere"], "preset: unknown 'nowhere'"),
+        (["study", "params", "studies/targets.yaml"], "ddpm study params: ARM: missing"),
     ],
 )
 def test_a_mistake_in_the_arguments_is_one_line(capsys, arguments, message):

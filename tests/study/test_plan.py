@@ -52,6 +52,7 @@ def test_experiments_are_interleaved_over_the_arms():
     [
         ("looks", "look", "look: unknown key (did you mean 'looks'?)"),
         ("[8, 12]", "[12, 8]", "looks: (12, 8)"),
+        ("[8, 12]", "[]", "looks: ()"),
         ("name: linear", "name: cosine", "arms: cosine and linear"),
         ("  linear: {diffusion.schedule.name: linear}\n", "", "arms"),
         ("linear}", "none}", "arms.linear: diffusion.schedule.name: unknown 'none'"),
