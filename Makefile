@@ -51,7 +51,7 @@ tutorial: $(DOCS)  ## run docs/tutorial.md as a notebook, docs/tutorial.ipynb: 2
 	jupyter execute --inplace docs/tutorial.ipynb
 
 # Each in a tree of its own, which leaves params.yaml and data/ here as they are; DVC's cache is shared, so it trains once
-MODELS ?= conditional:digits fashion_mnist:fashion_mnist flowers_small:flowers
+MODELS ?= conditional:digits fashion_mnist:fashion_mnist flowers_small:flowers cifar10_small:cifar10
 models: $(READY)  ## trained models with their cards, in models/: hours the first time; make models MODELS=conditional:digits
 	set -e; for model in $(MODELS); do \
 	    test -d .ddpm/models || git worktree add --detach .ddpm/models; \
