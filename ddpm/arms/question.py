@@ -4,11 +4,11 @@ What is missing in the file of rows is the queue. Machines that share its folder
 pull it like any other file.
 """
 
-import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
+from statistics import fmean
 
 from ddpm.arms.maker import Maker
 from ddpm.arms.pool import Task
@@ -163,7 +163,7 @@ class Question:
         """Make the rows of these runs. Yields a line when one has ended, and what is left; whoever stops reading stops
         what runs. slots: how many run at a time, by default one per GPU or core. failed: gets name -> reason of those
         that fail."""
-        begin, count = time.monotonic(), 0
+        slots = self.maker.count_slots(left, slots)
         with self.maker.pool(left, slots, keep_models) as pool:
             for done in pool.run(map(self.task, left)):
                 name, mark = done.task.name, self.log(done.task.name).with_suffix(".json")
@@ -175,9 +175,9 @@ class Question:
                     yield f"failed: {failed[name]}", ""
                     continue
                 mark.unlink(missing_ok=True)
-                count += 1
                 score = f"no score: {record.diverged}"
                 if not record.diverged:
                     score = f"{self.primary} {record.scores[self.primary]:.4g}"
-                rest = duration((time.monotonic() - begin) * len(pool.tasks) / count)
+                each = fmean(one.seconds for one in self.records.values())
+                rest = duration(each * len(pool.tasks) / slots)
                 yield f"{name}: {score}", f"; {len(pool.tasks)} left, about {rest}" if pool.tasks else ""

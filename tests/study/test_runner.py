@@ -117,6 +117,13 @@ def test_what_fails_is_tried_once_more_and_a_later_run_gives_the_whole_verdict(l
     assert (contents(), len(lab.ran)) == (whole, count)
 
 
+@pytest.mark.parametrize(("slots", "rest"), [(1, "2 min 0 s"), (2, "60 s")])
+def test_the_time_left_is_told_from_all_runs_so_far(slots, rest, lab, capsys):
+    assert study("run", TINY, "--line", "1") == 0
+    assert study("run", TINY, "--slots", str(slots)) == 0
+    assert f"; 2 left, about {rest}\n" in capsys.readouterr().out
+
+
 def test_a_decided_arm_gets_no_more_seeds(lab, monkeypatch):
     PLAN.write_text(STUDY.replace("looks: [2]", "  sigmoid: {diffusion.schedule.name: sigmoid}\nlooks: [2, 6]"))
     commit("three arms, two looks")
