@@ -53,6 +53,7 @@ def new(
       ddpm study new loss --vary diffusion.loss.name=simple,min_snr
 
     Args:
+        name: of the file, studies/NAME.yaml
         vary: params keys and their values, as KEY=A,B
         base: a preset (params.yaml)
         common: params keys of all arms, as KEY=VALUE
