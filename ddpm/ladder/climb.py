@@ -28,6 +28,7 @@ from ddpm.ladder.terms import CHALLENGER, CHAMPION, OF_SEARCH, Changes, Contest
 from ddpm.params import file
 from ddpm.programs import worktree
 from ddpm.referee import metrics
+from ddpm.study.plan import check_name
 from ddpm.verdicts import evidence
 from ddpm.verdicts.evidence import Evidence
 
@@ -226,7 +227,7 @@ class Climb:
 def load(path: Path, commit: str = "") -> Contest:
     """The ladder in a file of ladders/, a program's if it has ``run``. commit: whose code makes its rows. Raises
     UserError that names the key, its value and what is allowed, or as ``revision.check_index`` does."""
-    terms.check_path(path)
+    check_name(path, "ladder", terms.LADDERS)
     revision.check_index()
     if not path.exists():
         known = sorted(other.stem for other in terms.LADDERS.glob("*.yaml"))

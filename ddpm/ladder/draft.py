@@ -11,7 +11,6 @@ from typing import Any
 from ddpm.arms.run import apply_overrides
 from ddpm.base.errors import UserError
 from ddpm.base.files import write_text
-from ddpm.ladder import terms
 from ddpm.ladder.climb import Climb
 from ddpm.ladder.terms import LADDERS
 from ddpm.params import config, possible, presets
@@ -19,6 +18,7 @@ from ddpm.params.config import Config
 from ddpm.scoring import extractor, limits, metric
 from ddpm.scoring.evaluate_params import AUTO, FEWEST_IMAGES, choose_extractor
 from ddpm.study import loading
+from ddpm.study.plan import check_name
 from ddpm.tools import clone
 from ddpm.tools.clone import Found
 
@@ -33,7 +33,7 @@ def write(name: str, base: str, common: Mapping[str, Any]) -> Path:
     from ddpm.model import build  # it imports torch
 
     path = LADDERS / f"{name}.yaml"
-    terms.check_path(path)
+    check_name(path, "ladder", LADDERS)
     if path.exists():
         raise UserError(f"{path}: exists; choose another name, or edit it")
     params = apply_overrides(presets.read(base), common, "--set")
@@ -82,8 +82,10 @@ def _choose_measures(whole: Config, found: Found) -> dict[str, Any]:
 
 
 def champion_params(state: Climb) -> str:
-    """The content of params.yaml for the champion."""
+    """The content of params.yaml for the champion. Raises UserError if it is a program's, which has none."""
     contest = state.contest
+    if contest.of_program:
+        raise UserError(f"{contest.path}: a program has no params.yaml; see `ddpm ladder show {contest.name}`")
     preset = presets.text(contest.terms.base)
     changes = contest.terms.model_dump(mode="json")["common"] | dict(state.changes)
     header = f"# The champion of {contest.path}: {state.title}, on the preset {contest.terms.base}.\n# Run: dvc repro\n"

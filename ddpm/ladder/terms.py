@@ -22,7 +22,7 @@ from ddpm.referee.guards import Guards
 from ddpm.runs import rows
 from ddpm.runs.rows import Rows
 from ddpm.study import loading, plan
-from ddpm.study.plan import NAME, check_name, is_of_recipe, params_of_result
+from ddpm.study.plan import NAME, is_of_recipe, params_of_result
 from ddpm.verdicts.evidence import PAIRS, RANKS, Evidence
 from ddpm.verdicts.verdict import Known
 
@@ -282,13 +282,6 @@ class Contest:
                     f"{source}: a sample takes {asked} evaluations of the network; allowed: at most the base's, {most}"
                 )
         return cost
-
-
-def check_path(path: Path) -> None:
-    """Raises UserError unless the file of a ladder may have this path."""
-    check_name(path, "ladder")
-    if path.parent != LADDERS:
-        raise UserError(f"{path}: a ladder is a file {LADDERS}/NAME.yaml, so that no two share a name")
 
 
 def parse(values: dict[str, Any], path: Path, commit: str = "") -> Contest:

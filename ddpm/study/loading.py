@@ -22,7 +22,7 @@ from ddpm.programs.program import COMMIT, DIGEST
 from ddpm.referee import metrics
 from ddpm.runs import rows
 from ddpm.runs.rows import Rows
-from ddpm.scoring import extractor, metric
+from ddpm.scoring import extractor, limits, metric
 from ddpm.scoring.evaluate_params import AUTO, CHOICE
 from ddpm.study.plan import Plan, ProgramPlan, ProgramStudy, Study, Tune, check_name, params_of_result
 from ddpm.tools import clone
@@ -172,19 +172,18 @@ def headline(params: Config, path: Path) -> str:
 def future_scores(of_arm: Config, of_program: bool = False) -> set[str]:
     """The scores that are judged, of runs with these params; with ``auto``, of all extractors that it may mean. A
     program's samples have no likelihood."""
-    options, made_by, scores = of_arm.evaluate, metric.makers(), set[str]()
+    options, scores = of_arm.evaluate, set[str]()
     if options.likelihood.images and not of_program:
         scores.update(metrics.ALONE)
     if metric.has_panel(options):
         scores.add(metrics.PANEL)
-    of_images = {one.name: one for one in metric.of_images(options)}
-    scores.update(f"{name}.{score.name}" for name, one in of_images.items() for score in one.scores)
-    for features in {*options.extractors, *(CHOICE if AUTO in options.extractors else ())} - {AUTO}:
-        names = [name for name, maker in made_by.items() if maker in options.metrics and maker not in of_images]
-        if of_arm.model.classes:
+    scores.update(f"{one.name}.{score.name}" for one in metric.of_images(options) for score in one.scores)
+    for features in map(extractor.get, {*options.extractors, *(CHOICE if AUTO in options.extractors else ())} - {AUTO}):
+        names = [score.name for one in limits.suitable_metrics(options, features) for score in one.scores]
+        if of_arm.model.classes and features.knows_classes:
             names.append(metric.CLASS_ACCURACY.name)
-        other_frechet = {*metrics.HEADLINE} - {extractor.get(features).frechet}
-        scores.update(f"{features}.{name}" for name in names if metrics.estimand(name) not in other_frechet)
+        other_frechet = {*metrics.HEADLINE} - {features.frechet}
+        scores.update(f"{features.name}.{name}" for name in names if metrics.estimand(name) not in other_frechet)
     return scores
 
 
@@ -192,6 +191,7 @@ def draft(name: str, vary: Sequence[str], common: Sequence[str], base: str | Non
     """Write studies/NAME.yaml, with an arm for each combination of the values; return its path. What cannot be known
     yet is a comment. Raises UserError if the file exists, or the plan is not valid."""
     path = STUDIES / f"{name}.yaml"
+    check_name(path, "study", STUDIES)
     if path.exists():
         raise UserError(f"{path}: exists; choose another name, or edit it")
     pairs = (file.split_option("--vary", option) for option in vary)

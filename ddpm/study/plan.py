@@ -256,11 +256,13 @@ class ProgramStudy(Study):
         return ProgramMaker(self.plan, commit, self.head if uses_head else "")
 
 
-def check_name(path: Path, what: str) -> None:
-    """Raises UserError unless it may be the file of a ``what``, such as a study."""
+def check_name(path: Path, what: str, folder: Path | None = None) -> None:
+    """Raises UserError unless it may be the file of a ``what``, such as a study, in ``folder`` if there is one."""
     if path.suffix != ".yaml" or not re.fullmatch(NAME, path.stem):
         allowed = "NAME.yaml, with at most 41 small letters, digits, - and _ in the name"
         raise UserError(f"{path}: not the file of a {what}; allowed: {allowed}")
+    if folder and path.parent != folder:
+        raise UserError(f"{path}: a {what} is a file {folder}/NAME.yaml, so that no two share a name")
 
 
 def params_of_result(of_arm: Config, *, defaults: bool) -> dict[str, Any]:

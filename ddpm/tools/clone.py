@@ -26,12 +26,11 @@ class Found(NamedTuple):
 
 
 def find_images(config: Config) -> Found:
-    """What there is to train on: what ``look`` sees or, if the images here are those that params.yaml names according
-    to dvc.lock, what preprocess made of them. Raises UserError as ``look`` does."""
-    if not (RAW.exists() and on_record("download", file.read_params())):
+    """What there is to train on: what ``look`` sees or, if dvc.lock says that preprocess has made its images of those
+    that params.yaml names, these. Raises UserError as ``look`` does."""
+    here = RAW.exists() and on_record("download", file.read_params())
+    if not (here and credit.is_made(config, "preprocess")):
         return look(config.data)
-    if not credit.is_made(config, "preprocess"):
-        return Found()
     manifest = read_manifest(PROCESSED)
     return Found(manifest.counts["train"], len(manifest.classes))
 

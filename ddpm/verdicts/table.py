@@ -83,12 +83,12 @@ def judge(
     columns, rows = _read(path)
     find = partial(_find, path, columns)
     of_arm, of_seed = find("--arm", arm), find("--seed", seed)
-    rest = [name for name in columns if name not in (of_arm, of_seed)]
-    rest = [name for name in rest if name.startswith(PREFIXES[0])] or rest
-    directions = _by_column(find, "--better", better, rest)
+    others = [name for name in columns if name not in (of_arm, of_seed)]
+    scores = [name for name in others if name.startswith(PREFIXES[0])] or others
+    directions = _by_column(partial(_find, path, others), "--better", better, scores)
     if not directions or not {*directions.values()} <= {"lower", "higher"}:
         raise UserError(f"--better {' '.join(better)}: allowed: lower or higher, or COLUMN=lower,COLUMN=higher")
-    margins = _by_column(find, "--margin", margin, directions)
+    margins = _by_column(partial(_find, path, directions), "--margin", margin, directions)
     margins = {name: _number(text, f"--margin: {name}", "at least 0", least=0) for name, text in margins.items()}
     first = _find(path, directions, "--primary", primary or next(iter(directions)))
     names = [*dict.fromkeys([first, *directions])]
@@ -161,6 +161,8 @@ def _read(path: Path) -> tuple[Sequence[str], list[dict[Any, Any]]]:
         raise UserError(f"{path}: not a CSV file in UTF-8 ({error})") from error
     if len(content) > MOST_BYTES or len(columns) > MOST or len(rows) == MOST:
         raise UserError(f"{path}: too large; allowed: a row for each run, not for each step, and {MOST:,} of them")
+    if not columns:
+        raise UserError(f"{path}: is empty; allowed: a line with the columns' names, then a row for each run")
     if len({*columns}) < len(columns):
         raise UserError(f"{path}: two columns are called {quote(mode(columns))}: rename one")
     return columns, rows
@@ -178,11 +180,15 @@ def _find(path: Path, names: Collection[str], option: str, given: str) -> str:
 
 
 def _by_column(find: Callable[..., str], option: str, given: Sequence[str], every: Collection[str]) -> dict[str, Any]:
-    """The values of an option by column: COLUMN=VALUE, or VALUE for ``every`` one."""
-    values: dict[str, Any] = {}
-    for text in filter(None, ",".join(given).split(",")):
-        column, sign, value = text.rpartition("=")
-        values |= {find(option, column): value} if sign else dict.fromkeys(every, value)
+    """The values of an option by column: COLUMN=VALUE, or VALUE for each other of ``every``. Raises UserError if one is
+    given twice."""
+    parts = [text.rpartition("=") for text in filter(None, ",".join(given).split(","))]
+    pairs = [(find(option, column) if sign else "", value) for column, sign, value in parts]
+    if len(dict(pairs)) < len(pairs):
+        raise UserError(f"{option} {' '.join(given)}: sets a column twice, or all of them; allowed: once")
+    values, own = dict[str, Any](), {column: value for column, value in pairs if column}
+    for column, value in pairs:
+        values |= {column: value} if column else dict.fromkeys(every, value) | own
     return values
 
 

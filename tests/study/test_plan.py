@@ -18,6 +18,7 @@ arms:
   linear: {diffusion.schedule.name: linear}
 looks: [8, 12]
 """
+CLASSES = "common: {model.classes: 10, evaluate.extractors: [random_conv, components], evaluate.metrics: [kid, isc]}"
 A = Path("studies/a.yaml")
 LOSSES = ("--vary", "diffusion.loss.name=simple,min_snr")
 
@@ -59,6 +60,8 @@ def test_experiments_are_interleaved_over_the_arms():
         ("diffusion.schedule.name: linear", "seed: 3", "arms.linear: seed"),
         ("looks", "common: {seed: 3}\nlooks", "seed"),
         ("looks", "primary: classifier.fdd\nlooks", "classifier.fdd; allowed: classifier.fd, "),
+        ("looks", f"{CLASSES}\nprimary: components.class_accuracy\nlooks", "will have components.class_accuracy"),
+        ("looks", f"{CLASSES}\nprimary: random_conv.is_mean\nlooks", "no run will have random_conv.is_mean"),
     ],
 )
 def test_what_is_refused(old, new, line):
@@ -84,6 +87,11 @@ def test_looks_count_whether_or_not_they_are_the_default():
     default = loading.load(A)
     assert default.plan.looks == (6, 10, 15, 20)
     assert default.hash == load(**{"[8, 12]": "[6, 10, 15, 20]"}).hash != load(**{"[8, 12]": "[8, 12, 16, 20]"}).hash
+
+
+def test_only_a_classifier_of_the_classes_measures_their_accuracy():
+    plan = load("common: {model.classes: 10}", "primary: classifier.class_accuracy").plan
+    assert plan.primary == "classifier.class_accuracy"
 
 
 def test_common_keys_are_those_of_every_arm():
@@ -127,3 +135,11 @@ def test_new_refuses_what_is_not_a_study(options, line, capsys):
     [said] = capsys.readouterr().err.splitlines()
     assert line in said
     assert not Path("studies/loss.yaml").exists()
+
+
+@pytest.mark.parametrize("name", ["a/b", "../evil", "studies/loss", "A B"])
+def test_new_writes_into_studies_alone(name, capsys):
+    before = {*Path("..").rglob("*.yaml")}
+    assert study("new", name, *LOSSES) == 2
+    assert f"studies/{name}.yaml" in capsys.readouterr().err
+    assert {*Path("..").rglob("*.yaml")} == before

@@ -74,6 +74,16 @@ def test_images_of_a_source_that_was_named_before_are_not_counted():
     assert find_images(config.load()).train == 32
 
 
+def test_images_are_counted_before_preprocess_has_seen_them(monkeypatch):
+    Path("new").mkdir()
+    for i in range(10):
+        Image.new("L", (16, 16), i).save(f"new/{i}.png")
+    write(data={"dataset": FOLDER, "source": "new"})
+    config.load().data.dataset.download("new", RAW)
+    monkeypatch.setattr("ddpm.tools.clone.on_record", lambda stage, params: stage == "download")
+    assert find_images(config.load()).train == 8
+
+
 @pytest.mark.parametrize("half", ["", "schema: '2", "stages:\n  a:\n    cmd", "<<<<<<< HEAD\nstages: {}\n"])
 def test_half_a_lock_of_dvcs_is_a_line_that_names_it(capsys, half):
     Path("dvc.yaml").write_text("stages: {a: {cmd: make a}}")
