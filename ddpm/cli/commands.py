@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
+from cyclopts.validators import Path as FileKind
 
 from ddpm.base.errors import UserError, printable
 from ddpm.base.machine import SITE_CACHE
@@ -214,7 +215,7 @@ def judge(
 
 
 @app.command(group=SCORES)
-def report(*, out: Path = Path("report.html")) -> None:
+def report(*, out: Annotated[Path, Parameter(validator=FileKind(ext=("html", "md")))] = Path("report.html")) -> None:
     """Write a page about the current model.
 
     examples:

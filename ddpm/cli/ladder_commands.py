@@ -10,7 +10,7 @@ from cyclopts.validators import Number
 
 from ddpm.arms import revision
 from ddpm.arms.question import Question
-from ddpm.base.errors import UserError, plural
+from ddpm.base.errors import UserError, blame, plural
 from ddpm.cli.app import Json, Names, in_folder
 from ddpm.cli.study_commands import Commit, Many, Slots, repeat
 from ddpm.cli.terminal import answer, write_run
@@ -185,7 +185,9 @@ def audit(
     examples:
       ddpm ladder audit digits -n 3
     """
-    return repeat(_questions(climb.load(ladder, revision.find(commit or "HEAD"))), number, slots, json)
+    contest = climb.load(ladder, revision.find(commit or "HEAD"))
+    with blame(ladder):
+        return repeat(_questions(contest), number, slots, json)
 
 
 def _questions(contest: Contest) -> list[Question]:

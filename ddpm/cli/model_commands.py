@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
+from cyclopts.validators import Path as FileKind
 
+from ddpm.base.errors import UserError, plural
 from ddpm.base.machine import exit_at_sigterm
 from ddpm.base.paths import MODEL_FILE
 from ddpm.cli.app import MODELS, SCORES, Classes, Json, Model, Names, Picture, app, list_files
@@ -65,7 +67,7 @@ def sample(
     noise = noise_seed(loaded.config.seed, seed)
     batches = generator.batches(count, batch_size, noise)
     grids.save_grid(torch.cat([batch for _, batch in batches]), out)
-    print(f"{out}: {count} images, {evaluations(options, loaded.config.diffusion)} evaluations each")
+    print(f"{out}: {plural(count, 'image')}, {evaluations(options, loaded.config.diffusion)} evaluations each")
 
 
 @app.command(group=MODELS)
@@ -111,9 +113,9 @@ def score(
     name: str | None = None,
     param: Names = (),
     cost: Names = (),
-    out: Path | None = None,
+    out: Annotated[Path | None, Parameter(validator=FileKind(ext=("json",)))] = None,
     reference: Path | None = None,
-    extractor: str = "inception",
+    extractor: str | None = None,
     json: Json = False,
 ) -> None:
     """Score images that any program drew, and write their run's record.
@@ -131,7 +133,7 @@ def score(
         cost: images_seen, parameters, flops, evaluations or seconds.STAGE, as KEY=VALUE
         out: a .json file (metrics/scored/NAME-SEED.json)
         reference: .npz file of others' mu and sigma (the real images here)
-        extractor: of the reference's features
+        extractor: of the reference's features (inception)
     """
     from ddpm.params import file
     from ddpm.report import render, summary
@@ -141,7 +143,9 @@ def score(
     exit_at_sigterm()  # so that what was unpacked is removed
     name = name or samples.resolve().stem
     params, costs = file.decode_options("--param", param), file.decode_options("--cost", cost)
-    against = (reference, extractor) if reference else None
+    if extractor and not reference:
+        raise UserError(f"--extractor: {extractor} is of others' features; allowed: with --reference")
+    against = (reference, extractor or "inception") if reference else None
     run = score.score(samples, seed, name, {"name": name} | params, costs, against)
     path = score.write_record(run, out)
     text = render.text([Chapter("", [*summary.scores(run), *summary.findings(run)])])

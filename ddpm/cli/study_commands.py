@@ -13,7 +13,7 @@ from cyclopts.validators import Number
 
 from ddpm.arms import pool, revision
 from ddpm.arms.question import Question
-from ddpm.base.errors import UserError, printable
+from ddpm.base.errors import UserError, blame, printable
 from ddpm.base.locks import is_locked, read_holder
 from ddpm.cli.app import Json, Names, Plan, Tables
 from ddpm.cli.terminal import answer, write_run
@@ -211,7 +211,8 @@ def audit(
     """
     ledger = open_ledger(loading.load(file), commit)
     ledger.check_plan()
-    return repeat([ledger], number, slots, json)
+    with blame(file):
+        return repeat([ledger], number, slots, json)
 
 
 def repeat(questions: Collection[Question], number: int, slots: int | None, json: bool) -> int:

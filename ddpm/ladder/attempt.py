@@ -72,7 +72,7 @@ def _announce(contest: Contest, rule: Evidence, needed: float, say: Say) -> None
             f"allowed: {fewest} or more, in a ladder of another name"
         )
     earliest = max(fewest, contest.terms.seeds.fewest)
-    say(f"accepted at an e-value of {needed:.0f}, so after {earliest} seeds at the earliest")
+    say(f"to be accepted it needs an e-value of {needed:.0f}, so {earliest} seeds or more")
 
 
 def finish(contest: Contest, attempt: Attempt, slots: int | None, say: Say, show: Callable[[Climb], None]) -> Climb:

@@ -109,7 +109,7 @@ def check_fingerprints(records: Sequence[Record], by: Sequence[str], may_differ:
     if len(groups) > 1:
         one, other = (files.flatten(rests_on(group[0])) for group in groups[:2])
         shown = unlike((key for key in one | other if one.get(key) != other.get(key)), one, other)
-        names = "; ".join(some([run.name for run in group]) for group in groups)
+        names = "; ".join(dict.fromkeys(some([run.name for run in group]) for group in groups))
         raise UserError(
             f"fingerprints differ, so these scores can't be compared ({names}): {shown}: score all of them alike"
         )

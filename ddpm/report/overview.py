@@ -70,4 +70,4 @@ def show_runs(runs: Sequence[Mapping[str, Any]], notes: Sequence[str]) -> list[B
 def label(key: str) -> str:
     """``schedule`` for ``diffusion.schedule.name``; for other keys the last two words."""
     section, _, name = key.rpartition(".")
-    return section.rpartition(".")[2] if name == "name" else ".".join(key.split(".")[-2:])
+    return section.rpartition(".")[2] if section and name == "name" else ".".join(key.split(".")[-2:])

@@ -30,7 +30,7 @@ def matching(records: Iterable[Record], working: Config, by: Iterable[str] = ())
     notes = [f"left out {run.name}: its training seed is unknown" for run in close if run.seed is None]
     same = group_by((run for run in close if run.seed is not None), lambda run: _identity(run, by))
     if not same:
-        varying = ", ".join([*by, "the seed"])
+        varying = " and ".join(filter(None, [", ".join(by), "the seed"]))
         nearest = "there is none; `dvc exp run -S seed=1` makes one"
         if candidates:
             run = min(candidates, key=lambda run: len(differences(run, here, by)))

@@ -44,7 +44,7 @@ def repeat(questions: Iterable[Question], count: int, slots: int | None) -> Iter
     exported again, and compare. Raises UserError if there are none, or with the reason if one fails."""
     done = [(one, run, one.records[run.name]) for one in questions for run in one.planned if run.name in one.records]
     if not done:
-        raise UserError("none of its experiments is finished")
+        raise UserError("none of its runs is finished, so there is nothing to repeat")
     mixed = random.SystemRandom().sample(done, len(done))
     # a training that is said to diverge decides what others are compared with, and has no scores that look wrong
     chosen = sorted(mixed, key=lambda line: not line[2].diverged)[:count]

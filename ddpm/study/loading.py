@@ -207,8 +207,9 @@ def draft(name: str, vary: Sequence[str], common: Sequence[str], base: str | Non
             raise UserError(f"--vary: {', '.join(values)}: {label} would name the same arm twice; leave one out")
         settings = [f"{key}={value}" for key, value in zip(varied, values, strict=True)]
         arms[label] = file.decode_options("--vary", settings)
-    plan: dict[str, Any] = {"question": f"Which of {', '.join(arms)} is better?", **({"base": base} if base else {})}
-    plan |= {"common": file.decode_options("--set", common), "arms": arms}
+    *others, last = arms
+    plan: dict[str, Any] = {"question": f"Which of {', '.join(others)} and {last} is better?"}
+    plan |= {**({"base": base} if base else {}), "common": file.decode_options("--set", common), "arms": arms}
     missing = ""
     try:
         plan["primary"] = parse(plan, path).plan.primary

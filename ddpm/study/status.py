@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from ddpm.arms.question import LOGS
 from ddpm.arms.run import Kind
-from ddpm.base.errors import UserError
+from ddpm.base.errors import UserError, plural
 from ddpm.base.progress import duration
 from ddpm.referee import guards, metrics
 from ddpm.report.blocks import Chapter, Note, Table
@@ -59,7 +59,7 @@ class Status:
         """How long that many experiments take."""
         if self.seconds_each is None:
             return "not known yet"
-        return f"{duration(self.seconds_each * count / self.slots)} on {self.slots} slots"
+        return f"{duration(self.seconds_each * count / self.slots)} on {plural(self.slots, 'slot')}"
 
 
 class Pilot(NamedTuple):

@@ -41,6 +41,7 @@ def finished(folder: Path, **records: Record | str) -> None:
 
 def test_a_run_has_a_line_and_what_is_no_record_has_one_below(folder, capsys):
     other = of(fd=12.3456, at=2, train__steps=20, diffusion__schedule={"name": "linear"})
+    other.params["name"] = "theirs"  # of a program, which has no section
     finished(folder, plain=of(3, 0.25, at=1), other=other, torn="{")
     write(of(1, train__steps=30))
     assert command.run("runs") == 0
@@ -48,7 +49,7 @@ def test_a_run_has_a_line_and_what_is_no_record_has_one_below(folder, capsys):
     assert head.split() == ["name", "seed", "classifier.fd", "bits_per_dim", "seconds", "state", "differs"]
     assert [line.split() for line in lines] == [
         ["plain", "3", "0.25", "-", "22", "scored", "-"],
-        ["other", "0", "12.35", "-", "22", "scored", "schedule=linear", "train.steps=20"],
+        ["other", "0", "12.35", "-", "22", "scored", "schedule=linear", "name=theirs", "train.steps=20"],
         ["workspace", "1", "1", "-", "22", "stale", "train.steps=30"],
     ]
     assert "3" in count

@@ -112,6 +112,7 @@ def test_new_writes_a_valid_study_and_overwrites_none(vary, names, capsys):
     path, common = Path("studies/new.yaml"), ("--base", "digits_small_2026", "--set", "train.steps=9")
     assert study("new", "new", "--vary", *vary.split(), *common) == 0
     plan = loading.load(path)
+    assert f" and {names[-1]} is better?" in plan.plan.question
     assert (list(plan.arms), plan.plan.primary, plan.plan.looks) == (names, "classifier.fd", (6, 10, 15, 20))
     assert {recipe.config.train.steps for recipe in plan.arms.values()} == {9}
     before = path.read_text()
