@@ -32,13 +32,13 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 def _count(value: object) -> int | str:
     if value != "auto" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-        raise ValueError("a whole number of at least 1, or auto")
+        raise ValueError("allowed: a whole number of at least 1, or auto")
     return value
 
 
 def _switch(value: object) -> bool | str:
     if not isinstance(value, bool) and value != "auto":
-        raise ValueError("true, false or auto")
+        raise ValueError("allowed: true, false or auto")
     return value
 
 
@@ -54,7 +54,7 @@ def _size(value: object) -> int | tuple[int, int]:
     sides = tuple(value) if isinstance(value, list | tuple) else (value, value)
     # by type, because True is an int
     if len(sides) != 2 or not all(type(side) is int and 1 <= side <= MAX_SIDE for side in sides):
-        raise ValueError(f"a whole number of pixels from 1 to {MAX_SIDE}, or two of them: [height, width]")
+        raise ValueError(f"allowed: a whole number of pixels from 1 to {MAX_SIDE}, or two of them: [height, width]")
     height, width = sides
     return height if height == width else (height, width)
 
@@ -67,7 +67,7 @@ def inside(path: str) -> str:
     """The path. Raises ValueError unless it is below the project's folder, and none of git's files or our own."""
     parts = Path(path).parts
     if not parts or parts[0] == "/" or {"..", ".git", ".ddpm"} & {*parts}:
-        raise ValueError(f"{variant.quote(path)}: not a path in this folder")
+        raise ValueError("allowed: a path in this folder")
     return path
 
 

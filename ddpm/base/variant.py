@@ -212,8 +212,9 @@ def findings(error: ValidationError, model: type[BaseModel], prefix: str) -> lis
             # a rule over several keys, which its message names
             lines.append(f"{key}: {refusal}".removeprefix(": "))
         else:
-            reason = f"{quote(detail['input'])} is not allowed: {detail['msg'].removeprefix('Value error, ')}"
-            lines.append(f"{key}: {reason}".removeprefix(": "))
+            reason = detail["msg"].removeprefix("Value error, ")
+            mark = ";" if reason.startswith("allowed: ") else ":"
+            lines.append(f"{key}: {quote(detail['input'])} is not allowed{mark} {reason}".removeprefix(": "))
     return lines
 
 

@@ -38,6 +38,7 @@ def new(name: str, /, *, base: str, common: Annotated[Names, Parameter("--set")]
       ddpm ladder new mine --base photos_short --set data.source=photos
 
     Args:
+        name: of the file, ladders/NAME.yaml
         base: a preset, the first champion
         common: params keys of the base, as KEY=VALUE
     """

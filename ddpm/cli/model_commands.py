@@ -39,7 +39,7 @@ def sample(
         count: number of images
         seed: one of sample.seeds draws that set again
         steps: number of steps
-        spacing: spacing of the steps, as sample.spacing
+        spacing: of the steps: uniform, trailing or karras
         classes: numbers or names to cycle through (all)
         guidance: weight of the guidance; 1 is none
         batch_size: number of images at a time
@@ -130,7 +130,7 @@ def score(
         seed: seed of the program's training, by which runs are paired
         name: name of the program, to compare by (the file's name)
         param: the program's params, as KEY=VALUE
-        cost: images_seen, parameters, flops, evaluations or seconds.STAGE, as KEY=VALUE
+        cost: images_seen, parameters, flops, teacher_flops, evaluations or seconds.STAGE, as KEY=VALUE
         out: a .json file (metrics/scored/NAME-SEED.json)
         reference: .npz file of others' mu and sigma (the real images here)
         extractor: of the reference's features (inception)

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Literal
 
-from ddpm.base.errors import UserError
+from ddpm.base.errors import UserError, plural
 from ddpm.base.tensor import Device, DType
 
 DEVICE = r"(auto|cpu|cuda(:\d+)?)"  # allowed values of ``device`` in params.yaml
@@ -35,15 +35,18 @@ def resolve(device: str) -> Device:
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)
     if not re.fullmatch(DEVICE, device):
-        raise UserError(f"device: {device!r} is not allowed: auto, cpu, cuda or cuda:N")
+        raise UserError(f"device: {device!r}; allowed: auto, cpu, cuda or cuda:N")
     torch.backends.cudnn.allow_tf32 = False
     if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     # torch.device wraps around above 127
     index = int(device.partition(":")[2] or os.environ.get("LOCAL_RANK", "0"))
     if index >= (seen := torch.cuda.device_count()):
-        here = f"of {seen} GPUs seen by {torch.version.cuda or 'a CPU build of torch'}"
-        raise UserError(f"device: {device!r} is number {index} {here}; allowed: auto, cpu, a smaller launch.processes")
+        build = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "for CPUs"
+        raise UserError(
+            f"device: {device!r}: torch, a build {build}, sees {plural(seen, 'GPU')}, and none has the number {index}; "
+            "allowed: auto, cpu, a smaller launch.processes"
+        )
     resolved = torch.device("cuda", index)
     make_deterministic(resolved)
     return resolved

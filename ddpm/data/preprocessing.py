@@ -130,6 +130,8 @@ def _report(broken: dict[str, str], total: int, on_error: str) -> None:
     lines = [f"{name} ({reason})" for name, reason in broken.items()]
     if broken and on_error == "fail":
         what = f"{len(lines)} of {total} images cannot be read, such as {'; '.join(lines[:MAX_NAMED])}"
-        raise UserError(f"data.on_error: {what}; fix or remove them, or set data.on_error: skip")
+        raise UserError(
+            f"data.on_error: {what}; set data.on_error: skip, or fix or remove them, and `dvc repro -sf download` first"
+        )
     for line in lines:
         print(f"skipped {printable(line)}", file=sys.stderr)

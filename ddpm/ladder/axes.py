@@ -60,7 +60,7 @@ def _axis(value: Any) -> Any:
     if isinstance(value, dict):
         return Range.model_validate(value)
     if not isinstance(value, tuple) or not value or any(isinstance(each, tuple | dict) for each in value):
-        raise ValueError(f"a list of values, {{low, high, log}} or {BUDGET}")
+        raise ValueError(f"allowed: a list of values, {{low, high, log}} or {BUDGET}")
     return value
 
 

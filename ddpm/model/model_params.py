@@ -40,7 +40,7 @@ class Model(Section):
     @classmethod
     def _check_classes(cls, value: int) -> int:
         if value == 1:
-            raise ValueError("0 for no classes, or at least 2")
+            raise ValueError("allowed: 0 for no classes, or at least 2")
         return value
 
     @model_validator(mode="before")

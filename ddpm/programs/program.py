@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, PlainValidator, SerializeAsAny
 
 from ddpm.base.errors import UserError, printable
 from ddpm.base.sections import Section, inside
@@ -36,7 +36,11 @@ def _command(run: str) -> str:
     return run
 
 
-def _rule(read: str) -> str:
+def _rule(read: object) -> object:
+    if isinstance(read, dict):
+        return InFile.model_validate(read)
+    if not isinstance(read, str) or not 0 < len(read) <= 200:
+        raise ValueError("allowed: a metric's name, a regular expression, or {file: FILE, key: KEY}")
     if not NAME.fullmatch(read):
         try:
             groups = re.compile(read).groups
@@ -68,7 +72,7 @@ class Program(Section):
 
     question: Annotated[str, Field(min_length=1), AfterValidator(printable)]
     run: Command  # with {seed}, which is in $SEED, too, and a {place} for each value
-    read: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_rule)] | InFile  # the score
+    read: Annotated[SerializeAsAny[str | InFile], PlainValidator(_rule)]  # the score
     better: Direction
     values: dict[str, Value] = Field(default={})
     guards: dict[Metric, Direction] = Field(default={})  # read as the score is

@@ -28,7 +28,7 @@ SCHEMA = Path(__file__).with_name("run.schema.json")
 
 def _plain(name: str) -> str:
     if not name.isprintable() or any(mark in name for mark in "<>"):
-        raise ValueError("a name without control characters, < and >")
+        raise ValueError("allowed: a name without control characters, < and >")
     return name
 
 

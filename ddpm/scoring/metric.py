@@ -115,8 +115,3 @@ def of_extractors() -> list[Score]:
     scores = [score for metric in every() for score in metric.scores]
     scores.sort(key=lambda score: score.direction == "higher")
     return sorted([*scores, CLASS_ACCURACY, PANEL], key=lambda score: bool(score.of))
-
-
-def makers() -> dict[str, str]:
-    """Score -> the metric that makes it."""
-    return {score.name: metric.name for metric in every() for score in metric.scores}

@@ -36,7 +36,7 @@ UNHASHED_LOOKS = (8, 12, 16, 20)  # the default when the first plans were hashed
 
 def _rising(looks: tuple[int, ...]) -> tuple[int, ...]:
     if not looks or list(looks) != sorted(set(looks)):
-        raise ValueError("one number of seeds or more, rising")
+        raise ValueError("allowed: one number of seeds or more, rising")
     return looks
 
 
@@ -59,7 +59,7 @@ class Tune(sections.Section):
             if not is_of_recipe(key):
                 raise ValueError(f"{key}: cannot be tuned; allowed: keys of diffusion, model, train and sample")
             if not isinstance(values, list) or len(values) < 2 or any(values.count(value) > 1 for value in values):
-                raise ValueError(f"{key}: {values} is not allowed: a list of two or more different values")
+                raise ValueError(f"{key}: {values} is not allowed; allowed: a list of two or more different values")
         return self
 
     @property

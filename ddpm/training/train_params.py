@@ -22,7 +22,7 @@ from ddpm.training.timesteps import TimestepSampler
 
 def _require_digest(value: str) -> str:
     if not re.fullmatch(".+@[0-9a-f]{64}", value):
-        raise ValueError("a model file and its digest as `sha256sum FILE` prints it: FILE@SHA256")
+        raise ValueError("allowed: a model file and its digest as `sha256sum FILE` prints it: FILE@SHA256")
     return value
 
 

@@ -37,7 +37,7 @@ def program(**changes: object) -> Program:
     ],
 )
 def test_a_mistake_names_its_key(key, value):
-    with pytest.raises(UserError, match=rf"q\.yaml: .*{key}"):
+    with pytest.raises(UserError, match=rf"^q\.yaml: {key}(\.[a-z0-9_]+)*: "):
         program(**{key: value})
 
 
