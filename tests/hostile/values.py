@@ -47,7 +47,7 @@ VALUES: list[tuple[str, dict, str]] = [
     ("a word that is none of some", {"train.precision": "half"}, ": train.precision: 'half' ... be 'auto', 'float32'"),
     ("one of two numbers", {OPTIMIZER: {"name": "adamw", "adamw": {"betas": [0.9]}}}, "adamw.betas.1: missing"),
     ("a length in two units", {"train.epochs": 3}, ": train: set exactly one of steps and epochs"),
-    ("a width that is a truth value", {"data.image_size": [8, True]}, "image_size: (8, True) is not allowed; allowed: "),
+    ("a width that is a truth value", {"data.image_size": [8, True]}, "(8, True) is not allowed; allowed: "),
     ("more steps than the chain has", {"diffusion.T": 4}, ": sample.steps: 5 must be at most diffusion.T = 4"),
     ("a block of no variant", {"model.unot": {}}, ": model.unot: unknown 'unot' (did you mean 'unet'?)"),
     ("a metric twice", {"evaluate.metrics": ["fid", "fid"]}, ": evaluate: metrics: [fid, fid] "),
