@@ -199,6 +199,8 @@ def findings(error: ValidationError, model: type[BaseModel], prefix: str) -> lis
     for detail in error.errors(include_url=False)[:MAX_FINDINGS]:
         key = ".".join([prefix, *(shorten(str(part)) for part in detail["loc"])]).strip(".")
         refusal = detail.get("ctx", {}).get("error")
+        if detail["type"] == "too_short" and len(detail["input"]) >= detail["ctx"]["min_length"]:
+            continue  # some parts were refused, each in a line of its own
         if isinstance(refusal, Refusal):
             lines += [f"{key}.{line}".replace(".:", ":") for line in refusal.lines]
         elif detail["type"] == "extra_forbidden":

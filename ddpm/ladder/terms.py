@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field
 from ddpm.arms.maker import Maker, Pipeline
 from ddpm.arms.run import Recipe, apply_overrides
 from ddpm.base import files, sections
-from ddpm.base.errors import UserError, printable
+from ddpm.base.errors import UserError, blame, printable
 from ddpm.base.variant import Members, names
 from ddpm.ladder.axes import Climbable
 from ddpm.params import config, file, presets
@@ -291,7 +291,8 @@ def parse(values: dict[str, Any], path: Path, commit: str = "") -> Contest:
     heads = dict.fromkeys(score.rpartition(".")[0] for _, score in terms.scores)
     extractors = [] if terms.primary == metrics.PANEL else [head for head in heads if head in names("extractors")]
     evaluated = {"evaluate.extractors": extractors} if extractors else {}
-    base = presets.read(terms.base)
+    with blame(f"{path}: base"):
+        base = presets.read(terms.base)
     common = terms.model_dump(mode="json")["common"]
     contest = Contest(path.stem, path, terms, apply_overrides(base, {**evaluated, **common}, str(path)), commit)
     loading.check_device(contest.config, str(path))

@@ -52,7 +52,8 @@ def decode(text: str, source: str) -> dict[str, Any]:
         reason = f"{error} does not fit its tag" if isinstance(error, LookupError) else error
         raise UserError(f"{source}: not valid YAML: {reason}") from error
     if not isinstance(value, dict):
-        raise UserError(f"{source}: must be a mapping of sections, not {type(value).__name__}")
+        found = "is empty" if value is None else f"is a {type(value).__name__}"
+        raise UserError(f"{source}: {found}; allowed: lines KEY: VALUE")
     return value
 
 

@@ -72,7 +72,11 @@ def parse(value: dict[str, Any], path: Path) -> Study:
 
 def _parse(value: dict[str, Any], path: Path) -> Study:
     plan = sections.parse(value, str(path), Plan)
-    base = presets.read(plan.base) if plan.base else file.read_params()
+    if plan.base:
+        with blame(f"{path}: base"):
+            base = presets.read(plan.base)
+    else:
+        base = file.read_params()
     arms, grid = dict[str, Recipe](), dict[str, Sequence[Recipe]]()
     for arm, values in plan.model_dump(mode="json")["arms"].items():
         arms[arm] = _read_arm(plan, values, base, f"{path}: arms.{arm}")
@@ -208,6 +212,8 @@ def draft(name: str, vary: Sequence[str], common: Sequence[str], base: str | Non
         settings = [f"{key}={value}" for key, value in zip(varied, values, strict=True)]
         arms[label] = file.decode_options("--vary", settings)
     *others, last = arms
+    if not others:
+        raise UserError(f"--vary: {', '.join(vary)}: one arm; allowed: two values or more, as KEY=A,B")
     plan: dict[str, Any] = {"question": f"Which of {', '.join(others)} and {last} is better?"}
     plan |= {**({"base": base} if base else {}), "common": file.decode_options("--set", common), "arms": arms}
     missing = ""

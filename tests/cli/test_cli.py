@@ -78,6 +78,11 @@ def test_a_wrong_option_is_refused(model_file, capsys, options, message):
     assert not list(Path().iterdir())
 
 
+def test_a_part_that_is_refused_is_not_missing_as_well(model_file, capsys):
+    line = refused(capsys, "sample", "--model", str(model_file), "--seed", "-1")
+    assert line == "sample: seeds.0: -1 is not allowed: Input should be greater than or equal to 0"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -55,6 +55,7 @@ def test_experiments_are_interleaved_over_the_arms():
         ("[8, 12]", "[12, 8]", "looks: (12, 8)"),
         ("[8, 12]", "[]", "looks: ()"),
         ("name: linear", "name: cosine", "arms: cosine and linear"),
+        ("small_2026", "smal_2026", "studies/a.yaml: base: preset: unknown 'digits_smal_2026' (did you mean"),
         ("  linear: {diffusion.schedule.name: linear}\n", "", "arms"),
         ("linear}", "none}", "arms.linear: diffusion.schedule.name: unknown 'none'"),
         ("diffusion.schedule.name: linear", "seed: 3", "arms.linear: seed"),
@@ -124,7 +125,7 @@ def test_new_writes_a_valid_study_and_overwrites_none(vary, names, capsys):
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        (("--vary", "diffusion.loss.name=simple"), "arms: "),
+        (("--vary", "diffusion.loss.name=simple"), "--vary: diffusion.loss.name=simple: one arm"),
         (("--vary", "train.optimizer.adam.betas=[0.9,0.99"), "--vary: train.optimizer.adam.betas=[0.9: not valid YAML"),
         (("--vary", "train.batch_size=64,64"), "name the same arm twice"),
         ((*LOSSES, *LOSSES), "diffusion.loss.name=simple,min_snr: contains a duplicate"),
