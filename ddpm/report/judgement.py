@@ -98,9 +98,9 @@ def _gaps(verdicts: Sequence[Verdict]) -> Iterator[Block]:
     decided = {pair.metric for pair in verdicts if pair.metric == verdicts[0].metric or pair.outcome in plots.OUTCOMES}
     shown = [pair for pair in verdicts if pair.metric in decided]
     if panels := group_by(shown, lambda pair: f"{pair.metric} ({pair.direction} is better)"):
-        caption = (
-            f"difference from {verdicts[0].baseline}: a dot for each training seed, a band for the practical threshold"
-        )
+        caption = f"difference from {verdicts[0].baseline}: a dot for each training seed"
+        if any(pair.margin for pair in shown):
+            caption += ", a band for the practical threshold"
         yield Figure(caption, "verdict", partial(plots.gaps, panels=panels, title=caption))
 
 

@@ -86,7 +86,10 @@ def _loss() -> list[Block]:
 
 
 def _nearest() -> list[Block]:
-    caption = "The samples that come nearest to a train image, nearest first, and that train image below each."
+    caption = (
+        "The samples nearest to a train image, the nearest first, with that image below: in pixels, then in each "
+        "extractor's features."
+    )
     return live.side_by_side({caption: NEAREST}, narrow=False) or [Note(f"{NEAREST}: missing; {REMEDY}", missing=True)]
 
 
