@@ -290,7 +290,7 @@ READERS: list[tuple[Callable[..., object], Callable[[], object], Rows]] = [
         ("Latin-1", "seed: ä".encode("latin-1"), "cannot be read as UTF-8 text"),
         ("a terminal's escape codes", b'seed: "\\e[2J\\a"', "seed: '\\x1b[2J\\x07' is not"),
         ("a key of 90,000 letters", b"? " + b"x" * 90_000 + b"\n: 1", "seed: missing"),
-        ("a blank", b" ", "NoneType"), ("a list", b"- a\n- b\n", "list"), ("a word", b"hello", "str"),
+        ("a blank", b" ", "is empty"), ("a list", b"- a\n- b\n", "list"), ("a word", b"hello", "str"),
         ("a key twice", b"seed: 0\nseed: 1\n", 'line 2: found duplicate key "seed"'),
         ("a key twice in a section", b"data: {a: 1, a: 2}", 'not valid YAML: line 1: found duplicate key "a"'),
         ("two documents", b"seed: 0\n---\nseed: 1\n", "line 2: "), ("a tab", b"seed:\n\t- 1", "line 2: "),

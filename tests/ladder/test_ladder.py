@@ -211,7 +211,7 @@ def test_a_ladder_that_cannot_be_climbed_is_refused(changes, key):
     ({"train.start_from": "model.safetensors@" + "0" * 64}, "train.start_from"),
     ({"diffusion.schedule.name": "cosine"}, "changes nothing"), ({}, "changes nothing"),
     ({"diffusion.schedule.name": "cosinus"}, "diffusion.schedule"),
-    ({3: 4}, "KEY: VALUE"), ([1], "mapping"), (TARGET, "costs"), (FEW, "seeds.most"),
+    ({3: 4}, "KEY: VALUE"), ([1], "is a list"), (TARGET, "costs"), (FEW, "seeds.most"),
 ])  # fmt: skip
 def test_an_entry_that_may_not_try_spends_nothing(capsys, monkeypatch, changes, key):
     monkeypatch.setattr(revision, "find", lambda _: "")
